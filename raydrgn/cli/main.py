@@ -1,0 +1,48 @@
+"""The command ``raydrgn``."""
+
+import os
+import sys
+
+import typer
+
+from raydrgn.cli.bench import bench
+from raydrgn.cli.console import messages, set_up_logging
+from raydrgn.cli.demo import demo
+from raydrgn.cli.evaluate import evaluate
+from raydrgn.cli.jobs import jobs, logs, status, stop, submit
+from raydrgn.cli.parse import parse
+from raydrgn.cli.simulate import simulate
+from raydrgn.cli.train import train
+from raydrgn.cli.volumes import volumes
+from raydrgn.errors import RaydrgnError
+
+EXIT_USER = 2
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    help="Heterogeneous cryo-EM reconstruction on Ray.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (demo, simulate, parse, train, volumes, evaluate):
+    app.command()(command)
+app.add_typer(bench, name="bench")
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(submit)
+for command in (jobs, status, logs, stop):
+    app.command()(command)
+
+
+def main() -> None:
+    """Run the command line; what the user can mend is one message and exit code 2."""
+    set_up_logging()
+    try:
+        app()
+    except RaydrgnError as error:
+        messages.print(f"[bold red]error:[/] {error}", highlight=False, markup=True)
+        sys.exit(EXIT_USER)
+    except KeyboardInterrupt:
+        messages.print("interrupted", highlight=False)
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:  # the reader of a pipe went away
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

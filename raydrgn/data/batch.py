@@ -1,0 +1,43 @@
+"""ParticleBatch: what one training step takes of some particles."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+from torch import Tensor
+
+from raydrgn.ctf import CTFParameters
+from raydrgn.shapes import Float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ParticleBatch:
+    """Prepared particles with their poses and optics, all on one device."""
+
+    coefficients: Float[Tensor, "b n 2"]
+    """Centred and normalised (Re, Im) at the half disc, single precision."""
+
+    rotations: Float[Tensor, "b 3 3"]
+    """Volume frame to image frame."""
+
+    pixel_size_angstrom: Float[Tensor, " b"]
+    """Of the images as they are trained on."""
+
+    ctf: CTFParameters | None
+    """Optics; None where images are taken as plain projections."""
+
+    def __len__(self) -> int:
+        return len(self.coefficients)
+
+    def pieces(self, size: int) -> Iterator["ParticleBatch"]:
+        """Yield views of ``size`` consecutive particles each, the last one of what is left."""
+        for start in range(0, max(len(self), 1), size):
+            rows = slice(start, start + size)
+            yield ParticleBatch(
+                coefficients=self.coefficients[rows],
+                rotations=self.rotations[rows],
+                pixel_size_angstrom=self.pixel_size_angstrom[rows],
+                ctf=self.ctf
+                and CTFParameters(
+                    **{f.name: getattr(self.ctf, f.name)[rows] for f in fields(self.ctf)}
+                ),
+            )

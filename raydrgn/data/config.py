@@ -1,0 +1,43 @@
+"""How images become what the network sees."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from raydrgn.errors import ConfigError
+from raydrgn.geometry.lattice import check_box
+
+Precision = Literal["float32", "float16"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageConfig:
+    """Preparation of the particle images."""
+
+    box: int
+    """Edge of the images in pixels; even."""
+
+    invert: bool = True
+    """Multiply the images by −1. Right for stacks with bright particles on a dark background."""
+
+    window: bool = True
+    """Fade the corners of the images to zero."""
+
+    window_radius: float = 0.85
+    """Where the fading starts, as a fraction of half the box; it ends at 0.99."""
+
+    scale: float = 1.0
+    """Deviation of the Hartley values, which images are divided by; measured before training."""
+
+    precision: Precision = "float32"
+    """Type in which prepared particles are kept; float16 needs half the memory."""
+
+    def __post_init__(self) -> None:
+        check_box(self.box)
+        if not 0 < self.window_radius < 0.99:
+            raise ConfigError(
+                f"data.window_radius must be between 0 and 0.99, got {self.window_radius}."
+            )
+        if not self.scale > 0:
+            raise ConfigError(f"data.scale must be positive, got {self.scale}.")
+        if self.precision not in ("float32", "float16"):
+            raise ConfigError(f"data.precision is {self.precision!r}; float32 or float16 is meant.")

@@ -1,0 +1,98 @@
+"""Filling a shard: every particle read and prepared once.
+
+This is the plain way, by one process; ``raydrgn.data.pipeline`` spreads the same function over a
+cluster.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from raydrgn.data.config import ImageConfig
+from raydrgn.data.preprocess import Preparation, find_bad
+from raydrgn.data.source import ImageSource, block_ends
+from raydrgn.data.store import ParticleStore
+from raydrgn.io.particles import ParticleTable
+from raydrgn.shapes import Bool, Float, Int
+
+BAD_NAMED = 20  # bad images named in an error
+
+
+class PreparedBlock(NamedTuple):
+    """Some prepared particles."""
+
+    rows: Int[np.ndarray, " k"]
+    """Their numbers within the shard."""
+
+    values: Float[np.ndarray, "k n 2"]
+    """Coefficients; zero for bad images."""
+
+    bad: Bool[np.ndarray, " k"]
+    """Images with a pixel that is not finite, or of one grey value."""
+
+
+def shifts_px(table: ParticleTable) -> Float[np.ndarray, "n 2"]:
+    """Return the shifts in pixels of the images."""
+    return table.column("shift_angstrom") / table.column("pixel_size_angstrom")[:, None]
+
+
+def prepare_images(
+    images: Float[np.ndarray, "k h w"],
+    shifts: Float[np.ndarray, "k 2"],
+    preparation: Preparation,
+    *,
+    precision: str,
+) -> tuple[Float[np.ndarray, "k n 2"], Bool[np.ndarray, " k"]]:
+    """Return the coefficients of images in the type they are stored in, and which are bad."""
+    bad = find_bad(images)
+    if bad.any():
+        images = np.where(bad[:, None, None], np.float32(0), images)
+    return preparation(images, shifts).numpy().astype(precision, copy=False), bad
+
+
+def prepared_blocks(table: ParticleTable, config: ImageConfig) -> Iterator[PreparedBlock]:
+    """Yield all particles of a table, prepared, block by block."""
+    source, shifts, preparation = ImageSource.of(table), shifts_px(table), Preparation(config)
+    for start, stop in block_ends(0, len(table), box=config.box):
+        rows = np.arange(start, stop)
+        images = source.part(start, stop).read()
+        prepared = prepare_images(
+            images, shifts[start:stop], preparation, precision=config.precision
+        )
+        yield PreparedBlock(rows, *prepared)
+
+
+def fill_store(
+    store: ParticleStore,
+    blocks: Iterator[PreparedBlock],
+    *,
+    progress: Callable[[int], None] | None = None,
+) -> Int[np.ndarray, " bad"]:
+    """Write blocks into a store; return the numbers of bad images, ascending."""
+    bad, done = [np.empty(0, dtype=np.int64)], 0
+    for block in blocks:
+        store.write(block.rows, block.values)
+        bad.append(block.rows[block.bad])
+        done += len(block.rows)
+        if progress:
+            progress(done)
+    return np.sort(np.concatenate(bad))
+
+
+def find_bad_images(table: ParticleTable, *, box: int) -> Int[np.ndarray, " bad"]:
+    """Read all images, and return the rows of those that are not usable."""
+    source = ImageSource.of(table)
+    bad = [np.empty(0, dtype=np.int64)]
+    for start, stop in block_ends(0, len(table), box=box):
+        bad.append(start + np.flatnonzero(find_bad(source.part(start, stop).read())))
+    return np.concatenate(bad)
+
+
+def bad_images_message(indices: Int[np.ndarray, " bad"]) -> str:
+    """Name images that cannot be used, and say what can be done."""
+    named = ", ".join(map(str, indices[:BAD_NAMED])) + (", …" if len(indices) > BAD_NAMED else "")
+    return (
+        f"{len(indices)} images have pixels that are not finite, or one grey value throughout: "
+        f"particles {named} (numbers from 0). Leave them out with --drop-bad."
+    )

@@ -1,0 +1,61 @@
+"""Images to prepared particles: all that training needs of an image, made once per run.
+
+A prepared particle is the image windowed, given the right sign, transformed, divided by the data
+set's deviation, and centred by its shift: complex coefficients at the half disc's points.
+"""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from raydrgn.data.config import ImageConfig
+from raydrgn.fourier.transforms import disc_coefficients
+from raydrgn.geometry.lattice import half_disc
+from raydrgn.shapes import Bool, Float
+
+WINDOW_END = 0.99
+
+
+def soft_window(box: int, *, radius: float) -> Float[Tensor, "h w"]:
+    """Return 1 within ``radius`` of the centre, falling linearly to 0 at 0.99 of half the box."""
+    ticks = torch.arange(-(box // 2), box // 2, dtype=torch.float64) / (box / 2)
+    distance = torch.sqrt(ticks[:, None] ** 2 + ticks[None, :] ** 2)
+    return (1 - (distance - radius) / (WINDOW_END - radius)).clamp(0, 1).float()
+
+
+def find_bad(images: Float[np.ndarray, "b h w"]) -> Bool[np.ndarray, " b"]:
+    """Mark images with a pixel that is not finite, and images of one grey value."""
+    flat = images.reshape(len(images), -1)
+    low, high = flat.min(axis=1), flat.max(axis=1)
+    # min and max carry NaN and infinities through
+    return ~(np.isfinite(low) & np.isfinite(high)) | (low == high)
+
+
+class Preparation:
+    """Prepares images of one box; holds the window and the lattice."""
+
+    def __init__(self, config: ImageConfig) -> None:
+        self.points = half_disc(config.box)
+        self._box = config.box
+        sign = -1.0 if config.invert else 1.0
+        window = soft_window(config.box, radius=config.window_radius)
+        self._factor = (window if config.window else torch.ones_like(window)) * (
+            sign / config.scale
+        )
+
+    def __call__(
+        self, images: Float[np.ndarray, "b h w"], shifts_px: Float[np.ndarray, "b 2"]
+    ) -> Float[Tensor, "b n 2"]:
+        """Return the coefficients (Re, Im) of each image at the half disc.
+
+        The shift multiplies F(k) by exp(−2πi k·t / box). The window is applied before it, about the
+        centre of the box and not of the particle, as in cryoDRGN.
+        """
+        spectrum = disc_coefficients(torch.from_numpy(images) * self._factor, self.points)
+        turns = torch.from_numpy(np.ascontiguousarray(shifts_px, dtype=np.float32)) @ (
+            self.points.float().t() / self._box
+        )
+        phase = torch.polar(torch.ones_like(turns), -2 * math.pi * turns)
+        return torch.view_as_real(torch.view_as_complex(spectrum.contiguous()) * phase)

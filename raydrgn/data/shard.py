@@ -1,0 +1,73 @@
+"""A worker's resident particles, and batches of them.
+
+The shard is filled once; epochs draw from it and read nothing else. Poses and optics are kept on
+the device beside it: a few dozen numbers per particle.
+"""
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from raydrgn.ctf import CTFParameters
+from raydrgn.data.batch import ParticleBatch
+from raydrgn.data.store import MemoryStore, ParticleStore
+from raydrgn.io.particles import CTF_COLUMNS, ParticleTable
+from raydrgn.shapes import Int
+
+
+class ResidentShard:
+    """Consecutive rows of the particle table, prepared, with their poses and optics."""
+
+    def __init__(self, table: ParticleTable, store: ParticleStore, *, device: torch.device) -> None:
+        self.store = store
+        self._count = len(table)
+        self._device = device
+        self._rotations = torch.from_numpy(table.rotations.copy()).to(device)
+        columns = {
+            name: table.column(name)
+            for name in ("pixel_size_angstrom", *CTF_COLUMNS)
+            if name in table.table.column_names
+        }
+        self._columns = {
+            name: torch.from_numpy(values.astype(np.float32)).to(device)
+            for name, values in columns.items()
+        }
+        self._has_ctf = table.has_ctf
+
+    def __len__(self) -> int:
+        return self._count
+
+    def batch(self, rows: Int[Tensor, " b"]) -> ParticleBatch:
+        """Return some particles, numbered within the shard, on the worker's device."""
+        coefficients = self.store.read(rows)
+        if coefficients.device != self._device:
+            coefficients = coefficients.pin_memory().to(self._device, non_blocking=True)
+        where = rows.to(self._device, non_blocking=True)
+        columns = {name: values[where] for name, values in self._columns.items()}
+        pixel_size = columns.pop("pixel_size_angstrom")
+        return ParticleBatch(
+            coefficients=coefficients,
+            rotations=self._rotations[where],
+            pixel_size_angstrom=pixel_size,
+            ctf=CTFParameters(**columns) if self._has_ctf else None,
+        )
+
+    def batches(self, selections: Iterable[Int[Tensor, " b"]]) -> Iterator[ParticleBatch]:
+        """Yield a batch for each selection of rows.
+
+        From a disk, or from host memory to a GPU, the next batch is read meanwhile.
+        """
+        if isinstance(self.store, MemoryStore) and self.store.device == self._device:
+            yield from map(self.batch, selections)
+            return
+        with ThreadPoolExecutor(1) as reader:
+            ahead: Future[ParticleBatch] | None = None
+            for rows in selections:
+                ready, ahead = ahead, reader.submit(self.batch, rows)
+                if ready is not None:
+                    yield ready.result()
+            if ahead is not None:
+                yield ahead.result()

@@ -1,0 +1,66 @@
+"""Images of any rows of a particle table.
+
+Rows of one stack that follow each other are read with one request; a table in the order of its
+stacks is read from end to end.
+"""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from raydrgn.io.mrc import MrcHeader, read_slices
+from raydrgn.io.particles import ParticleTable
+from raydrgn.io.stacks import read_headers
+from raydrgn.shapes import Float, Int
+
+BLOCK_BYTES = 32 << 20
+"""Images of one block as float32; what a reading task holds at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSource:
+    """The images of a table: which slice of which file each row is."""
+
+    headers: list[MrcHeader]
+    codes: Int[np.ndarray, " n"]
+    slices: Int[np.ndarray, " n"]
+
+    @classmethod
+    def of(cls, table: ParticleTable) -> "ImageSource":
+        """Read the headers of the table's stacks."""
+        return cls(read_headers(table.stacks), table.stack_codes, table.column("slice"))
+
+    def part(self, start: int, stop: int) -> "ImageSource":
+        """Return the source of consecutive rows, with the headers that they need only."""
+        used, codes = np.unique(self.codes[start:stop], return_inverse=True)
+        return ImageSource([self.headers[i] for i in used], codes, self.slices[start:stop])
+
+    def read(self, rows: Int[np.ndarray, " k"] | None = None) -> Float[np.ndarray, "k h w"]:
+        """Return the images of some rows, in their order; of all rows by default."""
+        codes = self.codes if rows is None else self.codes[rows]
+        slices = self.slices if rows is None else self.slices[rows]
+        box = self.headers[0].shape[2]
+        images = np.empty((len(codes), box, box), dtype=np.float32)
+        order = np.lexsort((slices, codes))
+        for first, last in _runs(codes[order], slices[order]):
+            where = order[first:last]
+            header = self.headers[int(codes[where[0]])]
+            start, stop = int(slices[where[0]]), int(slices[where[-1]]) + 1
+            pixels = read_slices(header, start, stop - start)
+            images[where] = pixels[slices[where] - start]
+        return images
+
+
+def _runs(codes: np.ndarray, slices: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Yield the ends of runs of one stack whose slices follow each other or repeat."""
+    breaks = np.flatnonzero((np.diff(codes) != 0) | (np.diff(slices) > 1)) + 1
+    ends = [0, *breaks.tolist(), len(codes)]
+    yield from ((a, b) for a, b in itertools.pairwise(ends) if b > a)
+
+
+def block_ends(start: int, stop: int, *, box: int) -> list[tuple[int, int]]:
+    """Split rows into blocks of ``BLOCK_BYTES``, for one reading task each."""
+    size = max(BLOCK_BYTES // (4 * box * box), 1)
+    return [(first, min(first + size, stop)) for first in range(start, stop, size)]

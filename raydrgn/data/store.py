@@ -1,0 +1,147 @@
+"""Where a worker keeps its prepared particles: on its device, in host memory, or on a local disk.
+
+All three give back the same values bit by bit. Which one is taken follows from sizes alone.
+"""
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from raydrgn.data.config import Precision
+from raydrgn.errors import StorageError
+from raydrgn.shapes import Float, Int
+
+log = logging.getLogger(__name__)
+
+StoreKind = Literal["auto", "device", "host", "disk"]
+
+DEVICE_SHARE = 0.6
+"""Of the free memory of a GPU: the rest is for the network and its activations."""
+
+HOST_SHARE = 0.6
+"""Of the free memory of the host, over the workers that share it."""
+
+
+class ParticleStore(Protocol):
+    """Prepared particles by their number within the shard."""
+
+    def write(self, rows: Int[np.ndarray, " k"], values: Float[np.ndarray, "k n 2"]) -> None:
+        """Keep the coefficients of some particles."""
+        ...
+
+    def read(self, rows: Int[Tensor, " k"]) -> Float[Tensor, "k n 2"]:
+        """Return the coefficients of some particles in their order, single precision."""
+        ...
+
+
+class MemoryStore:
+    """One tensor, on the device or in host memory."""
+
+    def __init__(self, shape: Sequence[int], precision: Precision, device: torch.device) -> None:
+        self.device = device
+        self._values = torch.empty(*shape, dtype=getattr(torch, precision), device=device)
+
+    def write(self, rows: Int[np.ndarray, " k"], values: Float[np.ndarray, "k n 2"]) -> None:
+        """Keep the coefficients of some particles."""
+        where = torch.from_numpy(rows).to(self._values.device)
+        self._values[where] = torch.from_numpy(values).to(self._values)
+
+    def read(self, rows: Int[Tensor, " k"]) -> Float[Tensor, "k n 2"]:
+        """Return the coefficients of some particles, single precision, where the store is."""
+        return self._values.index_select(0, rows.to(self._values.device)).float()
+
+
+class DiskStore:
+    """One file without a name on a disk of this node; it goes when the worker does.
+
+    A particle is one read of some ten to some hundred kB. Reading by position keeps nothing mapped
+    and reads nothing ahead, which halves the rate of a random order on a cold disk.
+    """
+
+    def __init__(self, shape: Sequence[int], precision: Precision, folder: Path) -> None:
+        self._shape = tuple(shape[1:])
+        self._dtype = np.dtype(precision)
+        self._row_bytes = int(np.prod(self._shape)) * self._dtype.itemsize
+        # open as long as the store lives
+        self._file = tempfile.TemporaryFile(dir=folder, prefix="raydrgn-shard-")  # noqa: SIM115
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+
+    def write(self, rows: Int[np.ndarray, " k"], values: Float[np.ndarray, "k n 2"]) -> None:
+        """Keep the coefficients of some particles."""
+        stored = np.ascontiguousarray(values, dtype=self._dtype)
+        for row, value in zip(rows.tolist(), stored, strict=True):
+            os.pwrite(self._file.fileno(), value.tobytes(), row * self._row_bytes)
+
+    def read(self, rows: Int[Tensor, " k"]) -> Float[Tensor, "k n 2"]:
+        """Return the coefficients of some particles, single precision, in host memory."""
+        values = np.empty((len(rows), *self._shape), dtype=self._dtype)
+        for row, value in zip(rows.tolist(), values, strict=True):
+            os.preadv(self._file.fileno(), [memoryview(value).cast("B")], row * self._row_bytes)
+        return torch.from_numpy(values).float()
+
+
+def make_store(
+    kind: StoreKind,
+    shape: Sequence[int],
+    *,
+    precision: Precision,
+    device: torch.device,
+    neighbours: int = 1,
+) -> ParticleStore:
+    """Make the store of a shard, choosing a place that has room if ``kind`` is auto.
+
+    Args:
+        kind: Place, or auto.
+        shape: Particles, points, 2.
+        precision: Type in which values are kept.
+        device: Where the worker computes.
+        neighbours: Workers that share this host's memory.
+
+    Raises:
+        StorageError: If the local disk has no room for the shard.
+    """
+    size = int(np.prod(shape)) * np.dtype(precision).itemsize
+    chosen = kind if kind != "auto" else _choose(size, device, neighbours)
+    log.info("%d particles, %.2f GB, kept in the %s store", shape[0], size / 1e9, chosen)
+    if chosen != "disk":
+        return MemoryStore(shape, precision, device if chosen == "device" else torch.device("cpu"))
+    folder = Path(tempfile.gettempdir())
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise StorageError(
+            f"{folder} has {free / 1e9:.1f} GB free, but this worker's particles need "
+            f"{size / 1e9:.1f} GB there. Set TMPDIR to a larger local disk, halve the need with "
+            "--set data.precision=float16, or use more nodes."
+        )
+    return DiskStore(shape, precision, folder)
+
+
+def _choose(size: int, device: torch.device, neighbours: int) -> Literal["device", "host", "disk"]:
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        if size < DEVICE_SHARE * free:
+            return "device"
+    return "host" if size < HOST_SHARE * _free_host_memory() / neighbours else "disk"
+
+
+def _free_host_memory() -> int:
+    """Return the bytes that may still be taken: of the machine, or of this container if less."""
+    pages = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                pages = int(line.split()[1]) * 1024
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+        return min(pages, limit - used)
+    except (OSError, ValueError):  # no such files, or "max": no limit
+        return pages

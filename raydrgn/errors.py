@@ -1,0 +1,30 @@
+"""What can go wrong because of an input, a configuration or a cluster.
+
+Everything a user can mend derives from ``RaydrgnError``; the command line prints these as one
+message without a traceback and exits with code 2. Anything else is a defect of ours and keeps its
+traceback.
+"""
+
+
+class RaydrgnError(Exception):
+    """Base of the errors that a user can mend."""
+
+
+class InputError(RaydrgnError, ValueError):
+    """A file or a table does not contain what its format promises."""
+
+
+class ConfigError(RaydrgnError, ValueError):
+    """A configuration value is missing, unknown or out of range."""
+
+
+class RunDirectoryError(RaydrgnError):
+    """A run directory lacks an output that a later step needs, or holds another run."""
+
+
+class ClusterError(RaydrgnError):
+    """Ray cannot be reached, or cannot give the resources that were asked for."""
+
+
+class StorageError(RaydrgnError):
+    """A path cannot be read or written: missing, forbidden, unreachable or full."""

@@ -1,0 +1,7 @@
+"""Centred Fourier transforms, and what is done in Fourier space.
+
+transforms   images to half discs of coefficients, half balls to volumes
+resample     change of box size, low-pass filter
+slices       central slices out of a volume
+shells       Fourier shell correlation and radial sums
+"""

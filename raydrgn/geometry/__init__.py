@@ -1,0 +1,5 @@
+"""Where points lie.
+
+rotations   Euler angles, axis-angle vectors and matrices; uniform samples of SO(3)
+lattice     half discs and half balls of Fourier points
+"""

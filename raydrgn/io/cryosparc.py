@@ -1,0 +1,121 @@
+"""cryoSPARC particle files (.cs) to a ParticleTable.
+
+A .cs file is a NumPy structured array, one row per particle.
+"""
+
+import io
+import logging
+
+import numpy as np
+
+from raydrgn.errors import InputError
+from raydrgn.geometry.rotations import from_axis_angle
+from raydrgn.io import storage
+from raydrgn.io.imaging import Imaging, compare_boxes, ctf_columns, fill
+from raydrgn.io.particles import ParticleTable
+from raydrgn.io.stacks import check_slices, find_stacks, read_headers
+from raydrgn.io.storage import Uri
+
+log = logging.getLogger(__name__)
+
+CTF_FIELDS = {
+    "defocus_u_angstrom": "ctf/df1_A",
+    "defocus_v_angstrom": "ctf/df2_A",
+    "defocus_angle_deg": "ctf/df_angle_rad",
+    "voltage_kv": "ctf/accel_kv",
+    "spherical_aberration_mm": "ctf/cs_mm",
+    "amplitude_contrast": "ctf/amp_contrast",
+    "phase_shift_deg": "ctf/phase_shift_rad",
+}
+POSE_FIELDS = ("alignments3D/pose", "alignments3D/shift")
+
+
+def read_cryosparc(
+    uri: Uri,
+    *,
+    datadir: Uri | None = None,
+    imaging: Imaging | None = None,
+    need_images: bool = True,
+) -> ParticleTable:
+    """Read a .cs file; poses and CTF are in the table where the file has them.
+
+    Args:
+        uri: The .cs file.
+        datadir: Folder of the stacks, usually the cryoSPARC project; see ``raydrgn.io.stacks``.
+        imaging: Values that replace the file's.
+        need_images: Whether stacks must be there; they must too if nothing else says the box.
+
+    Raises:
+        InputError: If a field that is needed is missing, or a stack is missing or does not fit.
+    """
+    imaging = imaging or Imaging()
+    rows = _read_rows(uri)
+    names = rows.dtype.names or ()
+    count = len(rows)
+    if "blob/path" not in names or "blob/idx" not in names:
+        raise InputError(
+            f"{uri} has no blob/path and blob/idx; it does not list particle images. Take the "
+            "particles file of an extraction or refinement job, not a passthrough alone."
+        )
+    paths = np.char.lstrip(rows["blob/path"].astype(str), ">")  # cryoSPARC marks some with >
+    stacks, codes = np.unique(paths, return_inverse=True)
+    slices = rows["blob/idx"].astype(np.int64)  # uint32, which overflows in products
+    box_said = rows["blob/shape"][:, 0] if "blob/shape" in names else None
+    if need_images or (imaging.box is None and box_said is None):
+        places = find_stacks(stacks.tolist(), source=uri, datadir=datadir)
+        boxes = check_slices(read_headers(places), codes, slices, source=uri)
+        compare_boxes(boxes, box_said, imaging=imaging, source=uri, field="blob/shape")
+    else:
+        places = stacks.tolist()
+        boxes = fill("box", box_said, imaging=imaging, count=count, source=uri, field="blob/shape")
+
+    pixel_size = fill(
+        "pixel_size_angstrom",
+        rows["blob/psize_A"] if "blob/psize_A" in names else None,
+        imaging=imaging,
+        count=count,
+        source=uri,
+        field="blob/psize_A",
+    )
+    found = {name: rows[field] for name, field in CTF_FIELDS.items() if field in names}
+    for name in ("defocus_angle_deg", "phase_shift_deg"):
+        if name in found:
+            found[name] = np.rad2deg(found[name].astype(np.float64))
+    columns: dict[str, object] = {
+        "index": np.arange(count),
+        "stack": np.array(places, dtype=object)[codes],
+        "slice": slices,
+        "box": boxes.astype(np.int32),
+        "pixel_size_angstrom": pixel_size,
+        **_poses(rows, pixel_size),
+        **ctf_columns(found, imaging=imaging, count=count, source=uri, fields=CTF_FIELDS),
+    }
+    if "uid" in names:
+        columns["uid"] = rows["uid"]
+    if "ctf/exp_group_id" in names:
+        columns["optics_group"] = rows["ctf/exp_group_id"].astype(str)
+    return ParticleTable.from_columns(columns, metadata={"source": uri})
+
+
+def _read_rows(uri: Uri) -> np.ndarray:
+    try:
+        rows = np.load(
+            io.BytesIO(storage.read_bytes(uri)), allow_pickle=False, max_header_size=1_000_000
+        )  # many fields: long headers exist
+    except (ValueError, EOFError, OSError) as error:
+        raise InputError(f"{uri} is not a .cs file: {error}.") from error
+    if rows.ndim != 1 or not rows.dtype.names:
+        raise InputError(f"{uri} is not a .cs file: it holds no table of named fields.")
+    return rows
+
+
+def _poses(rows: np.ndarray, pixel_size: np.ndarray) -> dict[str, np.ndarray]:
+    names = rows.dtype.names or ()
+    if not all(field in names for field in POSE_FIELDS):
+        return {}
+    rotations = from_axis_angle(rows["alignments3D/pose"])
+    # The shift is in pixels of the images that were aligned, which may be larger or smaller.
+    aligned = rows["alignments3D/psize_A"] if "alignments3D/psize_A" in names else pixel_size
+    aligned = np.where(aligned > 0, aligned, pixel_size)
+    shifts = rows["alignments3D/shift"].astype(np.float64) * aligned[:, None]
+    return {"rotation": rotations.reshape(-1, 9), "shift_angstrom": shifts}

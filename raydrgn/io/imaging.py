@@ -1,0 +1,144 @@
+"""What a metadata file lacks or says wrong about the imaging, given by the user instead.
+
+One rule for every format: the user's value, else the file's, else, for the phase shift only, zero,
+which is said. Anything else that is missing is an error that names the option.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from raydrgn.errors import InputError
+from raydrgn.io.particles import CTF_COLUMNS
+from raydrgn.io.storage import Uri
+from raydrgn.shapes import Int
+
+log = logging.getLogger(__name__)
+
+OPTIONS = {
+    "box": "--box",
+    "pixel_size_angstrom": "--pixel-size",
+    "voltage_kv": "--kv",
+    "spherical_aberration_mm": "--cs",
+    "amplitude_contrast": "--amplitude-contrast",
+    "phase_shift_deg": "--phase-shift",
+}
+"""Command-line option of each field."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Imaging:
+    """Values that replace those of a file; None leaves the file's."""
+
+    box: int | None = None
+    """Edge of the images in pixels."""
+
+    pixel_size_angstrom: float | None = None
+    """Pixel size of the images as stored."""
+
+    voltage_kv: float | None = None
+    """Acceleration voltage."""
+
+    spherical_aberration_mm: float | None = None
+    """Spherical aberration, Cs."""
+
+    amplitude_contrast: float | None = None
+    """Amplitude contrast, a fraction."""
+
+    phase_shift_deg: float | None = None
+    """Phase shift of a phase plate."""
+
+
+def fill(
+    name: str, found: np.ndarray | None, *, imaging: Imaging, count: int, source: Uri, field: str
+) -> np.ndarray:
+    """Return one column: the user's value, or the one found.
+
+    Args:
+        name: Column of the particle table, a field of ``Imaging``.
+        found: The file's values, if it has them.
+        imaging: The user's values.
+        count: Number of particles.
+        source: The file, for messages.
+        field: What the file calls the column, for messages.
+
+    Raises:
+        InputError: If neither has it, or the file's values are not finite.
+    """
+    given = getattr(imaging, name)
+    if given is not None:
+        return np.full(count, given)
+    if found is None and name == "phase_shift_deg":
+        log.warning(
+            "%s has no %s; the phase shift is taken as 0 (see --phase-shift)", source, field
+        )
+        return np.zeros(count)
+    if found is None:
+        raise InputError(f"{source} has no {field}; give it with {OPTIONS[name]}.")
+    bad = np.flatnonzero(~np.isfinite(found))
+    if bad.size:
+        raise InputError(
+            f"{source} has a {field} that is not a number at particle {bad[0]} ({bad.size} in "
+            f"all); repair it, or give one value for all with {OPTIONS[name]}."
+        )
+    return found
+
+
+def ctf_columns(
+    found: Mapping[str, np.ndarray],
+    *,
+    imaging: Imaging,
+    count: int,
+    source: Uri,
+    fields: Mapping[str, str],
+) -> dict[str, np.ndarray]:
+    """Return the seven CTF columns, or none if the file has no defocus.
+
+    Raises:
+        InputError: If the file has defocus, but neither it nor the user has the rest.
+    """
+    if "defocus_u_angstrom" not in found:
+        return {}
+    columns = {}
+    for name in CTF_COLUMNS:
+        if name in OPTIONS:
+            columns[name] = fill(
+                name,
+                found.get(name),
+                imaging=imaging,
+                count=count,
+                source=source,
+                field=fields[name],
+            )
+        elif name in found:
+            columns[name] = found[name]
+        else:
+            raise InputError(f"{source} has {fields['defocus_u_angstrom']}, but no {fields[name]}.")
+    return columns
+
+
+def compare_boxes(
+    boxes: Int[np.ndarray, " n"],
+    said: np.ndarray | None,
+    *,
+    imaging: Imaging,
+    source: Uri,
+    field: str,
+) -> None:
+    """Check that images are as large as the user or the file says.
+
+    Raises:
+        InputError: If they are not, naming the first particle.
+    """
+    expected = said if imaging.box is None else np.full(len(boxes), imaging.box)
+    if expected is None:
+        return
+    differs = np.flatnonzero(boxes != expected)
+    if differs.size:
+        row = differs[0]
+        raise InputError(
+            f"{source}: {field if imaging.box is None else OPTIONS['box']} is {expected[row]:g}, "
+            f"but particle {row} has an image of {boxes[row]} px ({differs.size} such particles)."
+        )

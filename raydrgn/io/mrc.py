@@ -1,0 +1,286 @@
+"""MRC files: headers, ranges of a stack without reading all of it, volumes.
+
+The layout is MRC2014. Pixels are read as they are stored (modes 0, 1, 2, 6, 12; either byte order)
+and given out as float32 or in their own type. A machine stamp that says nothing, as some programs
+write it, is replaced by the byte order in which the header makes sense.
+
+References:
+    Cheng et al. (2015), J. Struct. Biol. 192:146 (MRC2014).
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO
+
+import numpy as np
+from mrcfile.dtypes import HEADER_DTYPE
+
+from raydrgn.errors import InputError
+from raydrgn.io import storage
+from raydrgn.io.storage import Uri
+from raydrgn.shapes import Float
+
+HEADER_BYTES = 1024
+IMOD_STAMP = 1146047817
+IMOD_SIGNED_BYTES = 1
+
+MODES: dict[int, str] = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
+"""Pixel types by MRC mode, without byte order."""
+
+OTHER_MODES = {3: "complex int16", 4: "complex float32", 16: "RGB", 101: "4-bit"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MrcHeader:
+    """What is needed to read pixels of one file, checked against the file's size."""
+
+    uri: Uri
+    shape: tuple[int, int, int]
+    """Slices, rows, columns."""
+
+    dtype: np.dtype[np.generic]
+    """Type of a stored pixel, with byte order."""
+
+    data_start: int
+    """First byte of the pixels."""
+
+    pixel_size_angstrom: float
+    """0 where the header does not say."""
+
+    origin_angstrom: tuple[float, float, float]
+    """Position (x, y, z) of the first voxel."""
+
+    is_volume: bool
+    """Whether the file calls itself a volume rather than a stack."""
+
+    @property
+    def slice_bytes(self) -> int:
+        """Bytes of one image or plane."""
+        return self.shape[1] * self.shape[2] * self.dtype.itemsize
+
+
+def read_header(uri: Uri) -> MrcHeader:
+    """Read the header of a stack or volume, and check that the file holds what it promises.
+
+    Raises:
+        InputError: If it is no MRC file, has a mode that is no density, or is shorter than its
+            header says.
+        StorageError: If it cannot be read.
+    """
+    raw = storage.read_bytes(uri, 0, HEADER_BYTES)
+    if len(raw) < HEADER_BYTES:
+        raise InputError(f"{uri} has {len(raw)} bytes; an MRC header alone has {HEADER_BYTES}.")
+    header = _header_in_byte_order(uri, raw)
+    mode = int(header["mode"])
+    if mode not in MODES:
+        kind = OTHER_MODES.get(mode, "unknown")
+        raise InputError(
+            f"{uri} has MRC mode {mode} ({kind}); images and maps have one of the modes "
+            f"{', '.join(map(str, MODES))}."
+        )
+    kind = "u1" if mode == 0 and _has_unsigned_bytes(header) else MODES[mode]
+    found = MrcHeader(
+        uri=uri,
+        shape=(int(header["nz"]), int(header["ny"]), int(header["nx"])),
+        dtype=np.dtype(header["mode"].dtype.byteorder + kind),
+        data_start=HEADER_BYTES + max(int(header["nsymbt"]), 0),
+        pixel_size_angstrom=_pixel_size(header),
+        origin_angstrom=(
+            float(header["origin"]["x"]),
+            float(header["origin"]["y"]),
+            float(header["origin"]["z"]),
+        ),
+        is_volume=int(header["ispg"]) >= 1,
+    )
+    _check_size(found)
+    return found
+
+
+def _header_in_byte_order(uri: Uri, raw: bytes) -> np.void:
+    stamp = raw[212:214]
+    orders = {b"\x44\x44": "<", b"\x44\x41": "<", b"\x11\x11": ">"}
+    for order in [orders[stamp]] if stamp in orders else ["<", ">"]:
+        header = np.frombuffer(raw, dtype=HEADER_DTYPE.newbyteorder(order))[0]
+        sizes = [int(header[name]) for name in ("nx", "ny", "nz")]
+        known = int(header["mode"]) in MODES or int(header["mode"]) in OTHER_MODES
+        if known and all(0 < size < 2**24 for size in sizes):
+            return header
+    raise InputError(
+        f"{uri} is not an MRC file: its first words are not a size and a mode in either byte order."
+    )
+
+
+def _has_unsigned_bytes(header: np.void) -> bool:
+    """Tell whether IMOD wrote mode 0 as unsigned bytes, against the standard, and says so."""
+    extra = header["extra2"].tobytes()
+    order = header["mode"].dtype.byteorder
+    stamp, flags = np.frombuffer(extra, dtype=f"{order}i4", count=2, offset=152 - 112)
+    return bool(stamp == IMOD_STAMP and not flags & IMOD_SIGNED_BYTES)
+
+
+def _pixel_size(header: np.void) -> float:
+    length, samples = float(header["cella"]["x"]), int(header["mx"])
+    size = length / samples if samples > 0 else 0.0
+    return size if np.isfinite(size) and size > 0 else 0.0
+
+
+def _check_size(header: MrcHeader) -> None:
+    expected = header.data_start + header.shape[0] * header.slice_bytes
+    found = storage.file_size(header.uri)
+    if found < expected:
+        whole = max(found - header.data_start, 0) // header.slice_bytes
+        raise InputError(
+            f"{header.uri} is truncated: its header promises {header.shape[0]} slices "
+            f"({expected} bytes), but it has {found} bytes, {whole} whole slices. "
+            "Copy or extract it again."
+        )
+    if found > expected:
+        raise InputError(
+            f"{header.uri} has {found} bytes, but its header promises {header.shape[0]} slices of "
+            f"{header.shape[1]}×{header.shape[2]} ({expected} bytes). Header and data disagree; "
+            "write the file again."
+        )
+
+
+def read_slices(
+    header: MrcHeader, start: int, count: int
+) -> Float[np.ndarray, "count h w"] | np.ndarray:
+    """Return consecutive slices in the type in which they are stored, native byte order."""
+    first = header.data_start + start * header.slice_bytes
+    length = count * header.slice_bytes
+    if storage.is_local(header.uri):
+        pixels = np.empty((count, *header.shape[1:]), dtype=header.dtype)
+        with storage.explained(header.uri, action="read"):
+            _read_into(storage.local_path(header.uri), pixels.data.cast("B"), first)
+    else:
+        content = storage.read_bytes(header.uri, first, first + length)
+        if len(content) < length:
+            raise InputError(f"{header.uri} ends within slice {start + count - 1}.")
+        pixels = np.frombuffer(content, dtype=header.dtype).reshape(count, *header.shape[1:])
+    return pixels.astype(header.dtype.newbyteorder("="), copy=False)
+
+
+def _read_into(path: os.PathLike[str], buffer: memoryview, offset: int) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        done = 0
+        while done < len(buffer):  # one call reads 2 GiB at most
+            got = os.preadv(descriptor, [buffer[done : done + (1 << 30)]], offset + done)
+            if not got:
+                raise InputError(f"{path} ended while it was read; is it being written?")
+            done += got
+    finally:
+        os.close(descriptor)
+
+
+def read_volume(uri: Uri) -> tuple[Float[np.ndarray, "d d d"], MrcHeader]:
+    """Return a cubic map, axes (z, y, x), with its header.
+
+    Raises:
+        InputError: If the map is not cubic, its box is odd, or it has values that are not finite.
+    """
+    header = read_header(uri)
+    depth, height, width = header.shape
+    if not depth == height == width or width % 2:
+        raise InputError(f"{uri} has shape {header.shape}; a map must be a cube with an even edge.")
+    volume = read_slices(header, 0, depth).astype(np.float32)
+    if not np.isfinite(volume).all():
+        raise InputError(f"{uri} has voxels that are not finite; repair or leave out this map.")
+    return volume, header
+
+
+def header_bytes(
+    shape: tuple[int, int, int],
+    *,
+    pixel_size_angstrom: float,
+    is_volume: bool,
+    statistics: tuple[float, float, float, float] | None = None,
+    mode: int = 2,
+    origin_angstrom: tuple[float, float, float] = (0.0, 0.0, 0.0),
+) -> bytes:
+    """Return a little-endian MRC2014 header.
+
+    Args:
+        shape: Slices, rows, columns.
+        pixel_size_angstrom: Edge of a voxel.
+        is_volume: Whether the slices are planes of a volume or images of a stack.
+        statistics: Minimum, maximum, mean and deviation; unknown if not given.
+        mode: MRC mode of the pixels.
+        origin_angstrom: Position (x, y, z) of the first voxel.
+    """
+    header = np.zeros(1, dtype=HEADER_DTYPE)[0]
+    header["nz"], header["ny"], header["nx"] = shape
+    header["mz"], header["my"], header["mx"] = shape if is_volume else (1, *shape[1:])
+    header["mode"] = mode
+    for axis, samples in zip("zyx", (header["mz"], header["my"], header["mx"]), strict=True):
+        header["cella"][axis] = samples * pixel_size_angstrom
+    for i, (axis, position) in enumerate(zip("xyz", origin_angstrom, strict=True)):
+        header[f"map{'crs'[i]}"] = i + 1
+        header["cellb"][("alpha", "beta", "gamma")[i]] = 90
+        header["origin"][axis] = position
+    header["ispg"] = 1 if is_volume else 0
+    # max < min and mean < both mean "unknown"; so does a negative deviation
+    low, high, mean, deviation = statistics or (0.0, -1.0, -2.0, -1.0)
+    header["dmin"], header["dmax"], header["dmean"], header["rms"] = low, high, mean, deviation
+    header["map"] = b"MAP "
+    header["machst"] = [0x44, 0x44, 0, 0]
+    header["nversion"] = 20140
+    header["nlabl"] = 1
+    header["label"][0] = b"raydrgn"
+    return header.tobytes()
+
+
+def write_volume(
+    uri: Uri,
+    volume: Float[np.ndarray, "d d d"],
+    *,
+    pixel_size_angstrom: float,
+    origin_angstrom: tuple[float, float, float] = (0.0, 0.0, 0.0),
+) -> None:
+    """Write a cubic volume, axes (z, y, x), in single precision."""
+    data = np.ascontiguousarray(volume, dtype="<f4")
+    statistics = (float(data.min()), float(data.max()), float(data.mean()), float(data.std()))
+    header = header_bytes(
+        data.shape,
+        pixel_size_angstrom=pixel_size_angstrom,
+        is_volume=True,
+        statistics=statistics,
+        origin_angstrom=origin_angstrom,
+    )
+    with storage.atomic_write(uri) as stream:
+        stream.write(header)
+        stream.write(data.data)
+
+
+class StackWriter:
+    """Writes a stack of float32 images piece by piece; the file appears when it is whole."""
+
+    def __init__(self, stream: IO[bytes], count: int, box: int, uri: Uri) -> None:
+        self._stream = stream
+        self._left = count
+        self._box = box
+        self._uri = uri
+
+    @classmethod
+    @contextmanager
+    def open(
+        cls, uri: Uri, count: int, *, box: int, pixel_size_angstrom: float
+    ) -> Iterator["StackWriter"]:
+        """Write the header, give a writer for ``count`` images, and see that all of them come."""
+        header = header_bytes(
+            (count, box, box), pixel_size_angstrom=pixel_size_angstrom, is_volume=False
+        )
+        with storage.atomic_write(uri) as stream:
+            stream.write(header)
+            writer = cls(stream, count, box, uri)
+            yield writer
+            assert writer._left == 0, f"{writer._left} images of {uri} were not written"
+
+    def append(self, images: Float[np.ndarray, "b h w"]) -> None:
+        """Write the next images."""
+        assert images.shape[1:] == (self._box, self._box)
+        assert len(images) <= self._left
+        self._stream.write(np.ascontiguousarray(images, dtype="<f4").data)
+        self._left -= len(images)

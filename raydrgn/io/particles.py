@@ -1,0 +1,269 @@
+"""ParticleTable: the one record of a data set, a row per particle image.
+
+Every reader makes one, every command takes one, and exports write from it, so that a filtered
+selection keeps its link to the original rows, optics groups and ids.
+
+Columns: ``index`` (row in the original, unfiltered set), ``stack`` (absolute path or URL),
+``slice`` (from 0), ``box`` (pixels); and, where known, ``rotation`` (9, row-major),
+``shift_angstrom`` (x, y), ``pixel_size_angstrom`` (of the stored images), the seven columns of
+``CTF_COLUMNS``, ``optics_group`` and cryoSPARC's ``uid``.
+"""
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raydrgn.errors import InputError
+from raydrgn.geometry.rotations import orthogonality_error
+from raydrgn.io import storage
+from raydrgn.io.storage import Uri
+from raydrgn.shapes import Bool, Float, Int
+
+FORMAT_VERSION = 1
+
+CTF_COLUMNS = (
+    "defocus_u_angstrom",
+    "defocus_v_angstrom",
+    "defocus_angle_deg",
+    "voltage_kv",
+    "spherical_aberration_mm",
+    "amplitude_contrast",
+    "phase_shift_deg",
+)
+
+_TYPES: dict[str, pa.DataType] = {
+    "index": pa.int64(),
+    "stack": pa.dictionary(pa.int32(), pa.string()),
+    "slice": pa.int64(),
+    "box": pa.int32(),
+    "rotation": pa.list_(pa.float32(), 9),
+    "shift_angstrom": pa.list_(pa.float32(), 2),
+    "pixel_size_angstrom": pa.float32(),
+    **dict.fromkeys(CTF_COLUMNS, pa.float32()),
+    "optics_group": pa.string(),
+    "uid": pa.uint64(),
+}
+
+# Rotations written with six decimals are orthogonal to 1e-5; a wrong convention is off by 0.1.
+ORTHOGONALITY_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class ParticleTable:
+    """One row per particle image, checked once here and trusted everywhere above."""
+
+    table: pa.Table
+    """The columns named above, in their types."""
+
+    def __post_init__(self) -> None:
+        for name in ("index", "stack", "slice", "box"):
+            if name not in self.table.column_names:
+                raise InputError(f"A particle table needs the column {name!r}.")
+        for name in self.table.column_names:
+            _check_finite(name, self.table)
+        if "rotation" in self.table.column_names:
+            _check_rotations(self.rotations)
+        if {"shift_angstrom", "pixel_size_angstrom"} <= set(self.table.column_names):
+            self._check_shifts()
+
+    def _check_shifts(self) -> None:
+        field = self.column("box") * self.column("pixel_size_angstrom")
+        far = np.flatnonzero(np.abs(self.column("shift_angstrom")).max(axis=1, initial=0) > field)
+        if far.size:
+            row = far[0]
+            raise InputError(
+                f"Shifts are larger than the box for {far.size} particles, first at row {row}: "
+                f"{self.column('shift_angstrom')[row].tolist()} Å in a box of {field[row]:.1f} Å. "
+                "Check the pixel size of the shifts and of the images."
+            )
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @classmethod
+    def from_columns(
+        cls, columns: Mapping[str, Any], *, metadata: Mapping[str, str] | None = None
+    ) -> "ParticleTable":
+        """Build from NumPy arrays or lists.
+
+        Raises:
+            InputError: If a column has another number of rows than the rest, is unknown or
+                contains what it must not.
+        """
+        count = len(columns["index"])
+        arrays: dict[str, pa.Array] = {}
+        for name, values in columns.items():
+            if name not in _TYPES:
+                raise InputError(f"Unknown particle column {name!r}; known: {', '.join(_TYPES)}.")
+            if len(values) != count:
+                raise InputError(
+                    f"Column {name} has {len(values)} rows, but there are {count} particles."
+                )
+            arrays[name] = _to_arrow(values, _TYPES[name])
+        table = pa.table(arrays)
+        return cls(table.replace_schema_metadata(dict(metadata) if metadata else None))
+
+    @property
+    def has_poses(self) -> bool:
+        """Whether every particle has a rotation and a shift."""
+        return {"rotation", "shift_angstrom"} <= set(self.table.column_names)
+
+    @property
+    def has_ctf(self) -> bool:
+        """Whether every particle has contrast transfer parameters and a pixel size."""
+        return {*CTF_COLUMNS, "pixel_size_angstrom"} <= set(self.table.column_names)
+
+    def column(self, name: str) -> np.ndarray:
+        """Return a column of numbers; one row per particle.
+
+        Raises:
+            InputError: If the table has no such column.
+        """
+        if name not in self.table.column_names:
+            raise InputError(f"The particles have no column {name!r}.")
+        values = self.table.column(name).combine_chunks()
+        if pa.types.is_fixed_size_list(values.type):
+            return values.flatten().to_numpy(zero_copy_only=False).reshape(len(self), -1)
+        return values.to_numpy(zero_copy_only=False)
+
+    @cached_property
+    def rotations(self) -> Float[np.ndarray, "n 3 3"]:
+        """Rotation of each particle, volume frame to image frame."""
+        return self.column("rotation").reshape(-1, 3, 3)
+
+    @cached_property
+    def stacks(self) -> list[Uri]:
+        """Stacks in the order of first appearance in the dictionary of column ``stack``."""
+        return [str(uri) for uri in self._stack_column.dictionary.to_pylist()]
+
+    @cached_property
+    def stack_codes(self) -> Int[np.ndarray, " n"]:
+        """Position in ``stacks`` of each particle's stack."""
+        return self._stack_column.indices.to_numpy(zero_copy_only=False)
+
+    @cached_property
+    def _stack_column(self) -> pa.DictionaryArray:
+        return self.table.column("stack").unify_dictionaries().combine_chunks()
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """Where the table comes from: ``source``, the file it was read from, if it was."""
+        found = self.table.schema.metadata or {}
+        return {key.decode(): value.decode() for key, value in found.items()}
+
+    def single_box(self) -> int:
+        """Return the box of all images in pixels.
+
+        Raises:
+            InputError: If the images differ in size, or their box is odd.
+        """
+        boxes, counts = np.unique(self.column("box"), return_counts=True)
+        if len(boxes) != 1:
+            listed = ", ".join(f"{n} of {box} px" for box, n in zip(boxes, counts, strict=True))
+            raise InputError(
+                f"The images differ in size: {listed}. Bring them to one box first, each optics "
+                "group by itself."
+            )
+        if boxes[0] % 2:
+            raise InputError(
+                f"The images have an odd box of {boxes[0]} px; extract with an even one."
+            )
+        return int(boxes[0])
+
+    def select(self, rows: Int[np.ndarray, " k"] | Bool[np.ndarray, " n"]) -> "ParticleTable":
+        """Return some rows in the order given; ``index`` keeps pointing at the original set."""
+        if rows.dtype == bool:
+            rows = np.flatnonzero(rows)
+        return ParticleTable(self.table.take(pa.array(rows)))
+
+    def slice_rows(self, start: int, stop: int) -> "ParticleTable":
+        """Return consecutive rows."""
+        return ParticleTable(self.table.slice(start, stop - start))
+
+    def with_columns(self, columns: Mapping[str, Any]) -> "ParticleTable":
+        """Return the table with columns added or replaced."""
+        old = {name: self.table.column(name) for name in self.table.column_names}
+        return ParticleTable.from_columns({**old, **columns}, metadata=self.metadata)
+
+    def to_bytes(self) -> bytes:
+        """Return the table as a Parquet file, with the version of the layout."""
+        metadata = {**self.metadata, "raydrgn.particles": str(FORMAT_VERSION)}
+        stream = io.BytesIO()
+        pq.write_table(self.table.replace_schema_metadata(metadata), stream)
+        return stream.getvalue()
+
+    def write(self, uri: Uri) -> None:
+        """Write as Parquet."""
+        storage.write_bytes(uri, self.to_bytes())
+
+    @classmethod
+    def read(cls, uri: Uri) -> "ParticleTable":
+        """Read what ``write`` wrote.
+
+        Raises:
+            InputError: If the file is no particle table, or of a later version.
+        """
+        try:
+            table = pq.read_table(io.BytesIO(storage.read_bytes(uri)))
+        except pa.ArrowInvalid as error:
+            raise InputError(f"{uri} is not a Parquet file: {error}.") from error
+        metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
+        version = metadata.pop("raydrgn.particles", None)
+        if version != str(FORMAT_VERSION):
+            raise InputError(
+                f"{uri} is no particle table of this version of raydrgn (layout {version}, "
+                f"expected {FORMAT_VERSION}). Make one with `raydrgn parse --table`."
+            )
+        columns = {name: table.column(name) for name in table.column_names if name in _TYPES}
+        kept = {k: v for k, v in metadata.items() if not k.startswith("pandas")}
+        return cls.from_columns(columns, metadata=kept)
+
+
+def _to_arrow(values: Any, kind: pa.DataType) -> pa.Array:
+    if isinstance(values, pa.ChunkedArray):
+        values = values.combine_chunks()
+    if isinstance(values, pa.Array):
+        return values.cast(kind)
+    if pa.types.is_fixed_size_list(kind):
+        flat = np.asarray(values, dtype=np.float32).reshape(-1)
+        return pa.FixedSizeListArray.from_arrays(pa.array(flat), kind.list_size)
+    if pa.types.is_dictionary(kind):
+        return pa.array(values, type=pa.string()).dictionary_encode()
+    return pa.array(np.asarray(values) if kind != pa.string() else list(values)).cast(kind)
+
+
+def _check_finite(name: str, table: pa.Table) -> None:
+    column = table.column(name)
+    if column.null_count:
+        raise InputError(f"Column {name} has {column.null_count} empty values of {len(column)}.")
+    flat = column.combine_chunks()
+    width = 1
+    if pa.types.is_fixed_size_list(flat.type):
+        width, flat = flat.type.list_size, flat.flatten()
+    if pa.types.is_floating(flat.type):
+        bad = np.flatnonzero(~np.isfinite(flat.to_numpy(zero_copy_only=False))) // width
+        if bad.size:
+            rows = np.unique(bad)
+            raise InputError(
+                f"Column {name} is not finite for {len(rows)} of {len(column)} particles, first "
+                f"at row {rows[0]}. Drop these rows or repair the file they come from."
+            )
+
+
+def _check_rotations(rotations: Float[np.ndarray, "n 3 3"]) -> None:
+    for start in range(0, len(rotations), 1 << 18):
+        error = orthogonality_error(rotations[start : start + (1 << 18)])
+        bad = np.flatnonzero(error > ORTHOGONALITY_TOLERANCE)
+        if bad.size:
+            row = start + int(bad[0])
+            raise InputError(
+                f"The rotation of row {row} is not a rotation: its rows are not orthonormal or it "
+                f"mirrors ({bad.size} such rows, or more). Matrices must be those of a refinement, "
+                "in cryoDRGN's layout (N, 3, 3)."
+            )

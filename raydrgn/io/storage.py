@@ -1,0 +1,189 @@
+"""Paths and URLs: one way to read and write on a local disk or anything fsspec opens.
+
+Every failure that a user can mend (missing, forbidden, unreachable, full) becomes a
+``StorageError`` that names the place and the remedy.
+"""
+
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+from uuid import uuid4
+
+import fsspec
+
+from raydrgn.errors import StorageError
+
+Uri = str
+"""A local path or any URL fsspec opens, such as ``s3://bucket/run-07/z.npz``."""
+
+PART_SUFFIX = ".part"
+
+
+def is_local(uri: Uri) -> bool:
+    """Tell whether the path is on a disk of this machine."""
+    protocol, _ = fsspec.core.split_protocol(uri)
+    return protocol in (None, "file", "local")
+
+
+def local_path(uri: Uri) -> Path:
+    """Return a local URI as a path."""
+    return Path(fsspec.core.strip_protocol(uri) if "://" in uri else uri)
+
+
+def absolute(uri: Uri | Path, *, base: Uri | None = None) -> Uri:
+    """Return a URI that means the same from anywhere: ``~`` and relative paths are resolved."""
+    text = os.path.expanduser(str(uri))
+    if not is_local(text):
+        return text
+    path = local_path(text)
+    if path.is_absolute():
+        return str(path)
+    if base is not None and not is_local(base):
+        return join(base, str(path))
+    return os.path.abspath(path if base is None else Path(base) / path)
+
+
+def join(root: Uri, *names: str) -> Uri:
+    """Append names to a folder."""
+    return "/".join([root.rstrip("/"), *names])
+
+
+def parent(uri: Uri) -> Uri:
+    """Return the folder of a file."""
+    return str(local_path(uri).parent) if is_local(uri) else uri.rsplit("/", 1)[0]
+
+
+def filesystem(uri: Uri) -> tuple[Any, str]:
+    """Return fsspec's file system of a URI, and the path on it."""
+    try:
+        return fsspec.core.url_to_fs(uri)
+    except (ImportError, ValueError) as error:
+        raise StorageError(
+            f"{uri} cannot be opened: {error}. Install the fsspec package of this protocol, "
+            "for instance s3fs for s3://."
+        ) from error
+
+
+@contextmanager
+def explained(uri: Uri, *, action: str) -> Iterator[None]:
+    """Turn the operating system's errors about ``uri`` into one that says what to do."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise StorageError(f"{uri} does not exist; check the path.") from error
+    except PermissionError as error:
+        raise StorageError(f"{uri} may not be {action}; check its permissions.") from error
+    except (IsADirectoryError, NotADirectoryError) as error:
+        raise StorageError(f"{uri} cannot be {action}: {error.strerror}.") from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageError(
+                f"No room is left to write {uri}. What was finished before stays valid; free "
+                "space and run the same command again."
+            ) from error
+        raise StorageError(f"{uri} cannot be {action}: {error}.") from error
+
+
+def exists(uri: Uri) -> bool:
+    """Tell whether a file or folder is there."""
+    fs, path = filesystem(uri)
+    with explained(uri, action="read"):
+        return bool(fs.exists(path))
+
+
+def is_folder(uri: Uri) -> bool:
+    """Tell whether the URI is a folder."""
+    fs, path = filesystem(uri)
+    with explained(uri, action="read"):
+        return bool(fs.isdir(path))
+
+
+def list_names(folder: Uri) -> list[str]:
+    """Return the names of the entries of a folder, sorted; none if there is no folder."""
+    fs, path = filesystem(folder)
+    with explained(folder, action="read"):
+        if not fs.isdir(path):
+            return []
+        return sorted(entry.rstrip("/").rsplit("/", 1)[-1] for entry in fs.ls(path, detail=False))
+
+
+def file_size(uri: Uri) -> int:
+    """Return the size of a file in bytes."""
+    fs, path = filesystem(uri)
+    with explained(uri, action="read"):
+        return int(fs.size(path))
+
+
+def read_bytes(uri: Uri, start: int = 0, end: int | None = None) -> bytes:
+    """Return a range of a file; the whole of it by default."""
+    if is_local(uri):
+        with explained(uri, action="read"), local_path(uri).open("rb") as stream:
+            stream.seek(start)
+            return stream.read(-1 if end is None else end - start)
+    fs, path = filesystem(uri)
+    with explained(uri, action="read"):
+        return bytes(fs.cat_file(path, start=start, end=end))
+
+
+def make_folder(uri: Uri) -> None:
+    """Create a folder and those above it, if they are not there."""
+    fs, path = filesystem(uri)
+    with explained(uri, action="written"):
+        fs.makedirs(path, exist_ok=True)
+
+
+def remove(uri: Uri) -> None:
+    """Delete a file; nothing happens if it is not there."""
+    fs, path = filesystem(uri)
+    with explained(uri, action="deleted"):
+        if fs.exists(path):
+            fs.rm(path)
+
+
+@contextmanager
+def atomic_write(uri: Uri) -> Iterator[IO[bytes]]:
+    """Open ``uri`` so that readers see the old file or the whole new one, never a part.
+
+    A local file is written beside its destination and renamed on success. Elsewhere it is written
+    to a temporary file and uploaded on success, since closing a remote stream commits whatever it
+    has, even after an error.
+
+    Raises:
+        StorageError: If the file cannot be written; the old one, if any, is left as it was.
+    """
+    with explained(uri, action="written"):
+        if is_local(uri):
+            final = local_path(uri)
+            final.parent.mkdir(parents=True, exist_ok=True)
+            part = final.with_name(f"{final.name}.{uuid4().hex}{PART_SUFFIX}")
+            try:
+                with part.open("wb") as stream:
+                    yield stream
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                part.replace(final)
+            finally:
+                part.unlink(missing_ok=True)
+        else:
+            with tempfile.TemporaryFile() as stream:
+                yield stream
+                stream.seek(0)
+                with fsspec.open(uri, "wb") as remote:
+                    shutil.copyfileobj(stream, remote)
+
+
+def write_bytes(uri: Uri, content: bytes) -> None:
+    """Write a whole file, or nothing."""
+    with atomic_write(uri) as stream:
+        stream.write(content)
+
+
+def checksum(content: bytes | memoryview) -> str:
+    """Return the SHA-256 of bytes, in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()

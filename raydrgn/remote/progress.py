@@ -1,0 +1,42 @@
+"""Progress of work that runs elsewhere, and the wish to stop it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class ProgressBoard:
+    """A plain class, made an actor: workers write on it, the driver reads it."""
+
+    def __init__(self) -> None:
+        self._latest: dict[str, Any] = {}
+        self._failure: str | None = None
+        self._is_defect = False
+        self._notes: list[str] = []
+        self._stop = False
+
+    def update(self, latest: Mapping[str, Any]) -> bool:
+        """Replace what is known of the work; return whether it is to stop."""
+        self._latest = dict(latest)
+        return self._stop
+
+    def note(self, message: str) -> None:
+        """Add something that the user should be told."""
+        self._notes.append(message)
+
+    def fail(self, message: str, *, is_defect: bool = False) -> None:
+        """End the work for a reason that trying again will not mend; the first reason stays."""
+        if self._failure is None:
+            self._failure, self._is_defect = message, is_defect
+
+    def failure(self) -> tuple[str, bool] | None:
+        """Return why the work cannot go on, and whether that is a defect of ours."""
+        return None if self._failure is None else (self._failure, self._is_defect)
+
+    def ask_to_stop(self) -> None:
+        """Let the work end as soon as it can without losing anything."""
+        self._stop = True
+
+    def read(self) -> tuple[dict[str, Any], list[str]]:
+        """Return what is known of the work, and the messages that have come since the last call."""
+        notes, self._notes = self._notes, []
+        return self._latest, notes

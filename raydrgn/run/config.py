@@ -1,0 +1,158 @@
+"""Everything that decides the outcome of a run, as written to ``config.yaml``."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from raydrgn import __version__
+from raydrgn.data.config import ImageConfig
+from raydrgn.errors import ConfigError
+from raydrgn.io import storage
+from raydrgn.io.sources import ParticleSource
+from raydrgn.io.storage import Uri
+from raydrgn.model.config import ModelConfig
+from raydrgn.remote.resources import Resources
+from raydrgn.run.recipe import TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunConfig:
+    """The sections of a run's configuration."""
+
+    source: ParticleSource
+    """Where the particles came from."""
+
+    data: ImageConfig
+    """How images are prepared."""
+
+    pixel_size_angstrom: float
+    """Pixel size of the images, and so of the volumes."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """Shape of the network."""
+
+    train: TrainConfig = field(default_factory=TrainConfig)
+    """Objective and optimiser."""
+
+    resources: Resources = field(default_factory=Resources)
+    """Workers and what each gets; decides the order of sums, and nothing else."""
+
+    raydrgn_version: str = __version__
+    """Version that made the run."""
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any], *, where: str = "config.yaml") -> "RunConfig":
+        """Build from plain values.
+
+        Raises:
+            ConfigError: If a key is unknown, missing or not of its type; names ``where``, section
+                and key.
+        """
+        _refuse_unknown(raw, where)
+        try:
+            return _adapter().validate_python(dict(raw))
+        except ValidationError as error:
+            first = error.errors()[0]
+            cause = first.get("ctx", {}).get("error")
+            if isinstance(cause, ConfigError):
+                raise cause from error
+            place = ".".join(map(str, first["loc"]))
+            raise ConfigError(
+                f"{where}: {place} is {first['input']!r}, which will not do: {first['msg']}."
+            ) from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values that ``from_dict`` takes back unchanged."""
+        return dataclasses.asdict(self)
+
+    def to_yaml(self) -> str:
+        """Return the text of ``config.yaml``."""
+        return yaml.safe_dump(self.to_dict(), sort_keys=False)
+
+    @classmethod
+    def read(cls, uri: Uri) -> "RunConfig":
+        """Read a run's ``config.yaml``.
+
+        Raises:
+            ConfigError: If it is not YAML, or not a configuration of this version.
+        """
+        return cls.from_dict(read_yaml(uri), where=uri)
+
+    def with_values(self, changes: Mapping[str, Any]) -> "RunConfig":
+        """Return the configuration with values replaced, each named ``section.field``.
+
+        Raises:
+            ConfigError: If there is no such field, or the value is not of its type.
+        """
+        raw = self.to_dict()
+        for name, value in changes.items():
+            section, _, key = name.partition(".")
+            if not key or not isinstance(raw.get(section), dict):
+                known = ", ".join(k for k, v in raw.items() if isinstance(v, dict))
+                raise ConfigError(
+                    f"{name!r} does not name a setting; it takes the form section.field, with a "
+                    f"section of {known}."
+                )
+            raw[section] = {**raw[section], key: value}
+        return RunConfig.from_dict(raw, where="--set")
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """Return name and value of a ``section.field=value``.
+
+    Raises:
+        ConfigError: If there is no equals sign or the value is not YAML.
+    """
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"--set takes section.field=value, got {text!r}.")
+    try:
+        return name.strip(), yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {name}: {value!r} is no value: {error}.") from error
+
+
+def read_yaml(uri: Uri) -> dict[str, Any]:
+    """Read a YAML file that holds a table of keys.
+
+    Raises:
+        ConfigError: If it is anything else.
+    """
+    try:
+        raw = yaml.safe_load(storage.read_bytes(uri))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{uri} is not YAML: {error}.") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{uri} should contain keys and values, found {type(raw).__name__}.")
+    return raw
+
+
+@cache
+def _adapter() -> TypeAdapter[RunConfig]:
+    return TypeAdapter(RunConfig)
+
+
+def _refuse_unknown(raw: Mapping[str, Any], where: str) -> None:
+    sections: dict[str, type] = {
+        "source": ParticleSource,
+        "data": ImageConfig,
+        "model": ModelConfig,
+        "train": TrainConfig,
+        "resources": Resources,
+    }
+    places: list[tuple[str, Mapping[str, Any], type]] = [(where, raw, RunConfig)]
+    for name, section in sections.items():
+        if isinstance(raw.get(name), Mapping):
+            places.append((f"{where}, section {name}", raw[name], section))
+    for place, values, owner in places:
+        known = [f.name for f in dataclasses.fields(owner)]
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise ConfigError(
+                f"Unknown key {unknown[0]!r} in {place}. Known keys: {', '.join(known)}."
+            )

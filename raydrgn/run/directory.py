@@ -1,0 +1,87 @@
+"""Names of everything a run writes; no other module spells a file name of a run."""
+
+import re
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from raydrgn.io import storage
+from raydrgn.io.storage import Uri
+
+
+class Position(NamedTuple):
+    """A place in a run: ``step`` steps of epoch ``epoch`` are done; epochs count from 1."""
+
+    epoch: int
+    step: int
+
+    def __str__(self) -> str:
+        return f"epoch {self.epoch}, step {self.step}"
+
+
+@dataclass(frozen=True, slots=True)
+class RunDirectory:
+    """Where everything of a run lies; the root is a path or a URL."""
+
+    root: Uri
+
+    @property
+    def config(self) -> Uri:
+        """The configuration the run was started with."""
+        return storage.join(self.root, "config.yaml")
+
+    @property
+    def manifest(self) -> Uri:
+        """What is finished, with sizes and checksums."""
+        return storage.join(self.root, "manifest.json")
+
+    @property
+    def log(self) -> Uri:
+        """What happened, for people."""
+        return storage.join(self.root, "run.log")
+
+    @property
+    def metrics(self) -> Uri:
+        """Losses over steps, one JSON object per line."""
+        return storage.join(self.root, "metrics.jsonl")
+
+    @property
+    def particles(self) -> Uri:
+        """The particle table trained on."""
+        return storage.join(self.root, "particles.parquet")
+
+    def weights(self, epoch: int | None) -> Uri:
+        """Weights after an epoch, or the last ones."""
+        return storage.join(self.root, _numbered("weights", epoch))
+
+    def latents(self, epoch: int | None) -> Uri:
+        """Latent means, then log-variances, after an epoch, or the last ones."""
+        return storage.join(self.root, _numbered("z", epoch))
+
+    def state(self, position: Position) -> Uri:
+        """A resumable state."""
+        return storage.join(self.root, "state", f"{position.epoch}.{position.step}.pt")
+
+    def latent_part(self, epoch: int, start: int) -> Uri:
+        """Latents of one worker, from table row ``start`` on, until those of all are there."""
+        return storage.join(self.root, "state", f"z.{epoch}.{start}.npy")
+
+    def results(self, command: str, epoch: int | None = None) -> Uri:
+        """Folder of the results of a command on one epoch, or on the run as a whole."""
+        return storage.join(self.root, command if epoch is None else f"{command}.{epoch}")
+
+    def epochs(self) -> list[int]:
+        """Return the epochs that have both weights and latents, ascending."""
+        names = storage.list_names(self.root)
+        found = [
+            {
+                int(match[1])
+                for name in names
+                if (match := re.fullmatch(rf"{kind}\.(\d+)\.pkl", name))
+            }
+            for kind in ("weights", "z")
+        ]
+        return sorted(found[0] & found[1])
+
+
+def _numbered(kind: str, epoch: int | None) -> str:
+    return f"{kind}.pkl" if epoch is None else f"{kind}.{epoch}.pkl"

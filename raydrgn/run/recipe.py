@@ -1,0 +1,91 @@
+"""How a run is trained: objective, optimiser, and the recipes to choose from."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from raydrgn.errors import ConfigError
+
+Schedule = Literal["constant", "cosine"]
+
+RATE_AT_128 = 3e-3
+"""Best learning rate of the recipe ``fast`` at width 128; see jobs/README.md for the search."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig:
+    """How the network is fitted; the defaults are the recipe ``fast``."""
+
+    epochs: int = 20
+    """Passes over all particles."""
+
+    batch_size: int = 16
+    """Particles per step, over all workers together."""
+
+    learning_rate: float | None = None
+    """Adam's step size at its highest; None means 3e-3·√(128 / decoder width)."""
+
+    schedule: Schedule = "cosine"
+    """Whether the learning rate falls to zero over the run, or stays."""
+
+    warmup_steps: int = 300
+    """Steps over which the learning rate rises from zero."""
+
+    points_fraction: float = 0.25
+    """Share of the Fourier points, drawn anew in each step, at which slices are compared."""
+
+    beta: float | None = None
+    """Weight of the KL divergence; None means 1 / zdim."""
+
+    amp: bool = True
+    """Matrix products in bfloat16, on GPUs that have it; nothing changes on a CPU."""
+
+    seed: int = 0
+    """Seed of everything random in the run."""
+
+    checkpoint_minutes: float = 10.0
+    """Longest time between resumable states, within an epoch too."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"train.{name} must be at least 1, got {getattr(self, name)}.")
+        if self.learning_rate is not None and not self.learning_rate > 0:
+            raise ConfigError(f"train.learning_rate must be positive, got {self.learning_rate}.")
+        if not self.checkpoint_minutes > 0:
+            raise ConfigError(
+                f"train.checkpoint_minutes must be positive, got {self.checkpoint_minutes}."
+            )
+        if not 0 < self.points_fraction <= 1:
+            raise ConfigError(
+                f"train.points_fraction must be above 0 and at most 1, got {self.points_fraction}."
+            )
+        if self.schedule not in ("constant", "cosine"):
+            raise ConfigError(f"train.schedule is {self.schedule!r}; constant or cosine is meant.")
+        if self.warmup_steps < 0:
+            raise ConfigError(f"train.warmup_steps must not be negative, got {self.warmup_steps}.")
+        if self.beta is not None and self.beta < 0:
+            raise ConfigError(f"train.beta must not be negative, got {self.beta}.")
+
+    def peak_rate(self, decoder_width: int) -> float:
+        """Return the highest learning rate for a network of some width."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return RATE_AT_128 * math.sqrt(128 / decoder_width)
+
+    def kl_weight(self, zdim: int) -> float:
+        """Return β for a latent of ``zdim`` dimensions."""
+        return 1 / zdim if self.beta is None else self.beta
+
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "fast": {},
+    "protocol": {
+        "batch_size": 8,
+        "learning_rate": 1e-4,
+        "schedule": "constant",
+        "warmup_steps": 0,
+        "points_fraction": 1.0,
+    },
+}
+"""Values by which each recipe differs from the defaults; ``protocol`` is that of the paper."""

@@ -1,0 +1,91 @@
+"""A decoder apart from its run: what it takes to make volumes, small enough to ship to actors."""
+
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from raydrgn.errors import RunDirectoryError
+from raydrgn.io import storage
+from raydrgn.io.storage import Uri
+from raydrgn.model.config import ModelConfig
+from raydrgn.model.decoder import FourierDecoder, HartleyDecoder, build_decoder
+from raydrgn.model.volume import decode_volumes
+from raydrgn.shapes import Float
+
+PREFIX = "decoder."
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DecoderState:
+    """Weights of a decoder, and the scale of its volumes."""
+
+    model: ModelConfig
+    box: int
+    pixel_size_angstrom: float
+
+    scale: float
+    """Deviation the images were divided by; volumes are multiplied by it."""
+
+    offset: float
+    """Mean that was subtracted from the Hartley values; 0 unless cryoDRGN was told otherwise."""
+
+    corners: bool
+    """Whether volumes include the cube's corners, as cryoDRGN's Hartley decoders do."""
+
+    tensors: dict[str, torch.Tensor]
+
+    def build(self, device: torch.device) -> FourierDecoder | HartleyDecoder:
+        """Return the decoder, ready to be evaluated.
+
+        Raises:
+            RunDirectoryError: If the weights are not those of the configuration.
+        """
+        decoder = build_decoder(self.model, self.box)
+        try:
+            decoder.load_state_dict(self.tensors)
+        except RuntimeError as error:
+            raise RunDirectoryError(
+                f"The weights are not those of the run's configuration: {error}."
+            ) from error
+        return decoder.to(device).eval()
+
+    def volumes(
+        self,
+        decoder: FourierDecoder | HartleyDecoder,
+        z: Float[np.ndarray, "b zdim"],
+        *,
+        small_box: int | None = None,
+    ) -> Float[torch.Tensor, "b d d d"]:
+        """Return the volumes of latents in the grey values of the images."""
+        device = next(decoder.parameters()).device
+        latents = torch.from_numpy(np.ascontiguousarray(z, dtype=np.float32)).to(device)
+        volumes = decode_volumes(
+            decoder, latents, box=self.box, small_box=small_box, corners=self.corners
+        )
+        volumes = volumes * self.scale
+        centre = volumes.shape[-1] // 2
+        volumes[:, centre, centre, centre] += self.offset  # the transform of a constant
+        return volumes
+
+
+def read_decoder_tensors(uri: Uri) -> dict[str, torch.Tensor]:
+    """Read the decoder's tensors from a ``weights.N.pkl``; nothing in the file can run.
+
+    Raises:
+        RunDirectoryError: If the file is not such an archive.
+    """
+    content = storage.read_bytes(uri)
+    try:
+        raw: Any = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        tensors = raw["model_state_dict"]
+        found = {k.removeprefix(PREFIX): v for k, v in tensors.items() if k.startswith(PREFIX)}
+    except Exception as error:  # torch raises many kinds for a broken or foreign archive
+        raise RunDirectoryError(
+            f"{uri} does not contain weights of a run ({type(error).__name__}: "
+            f"{str(error).splitlines()[0] if str(error) else ''}); it is damaged or another kind."
+        ) from error
+    # cryoDRGN's plain perceptron without encoding is the decoder itself
+    return {f"decoder.{k}" if k.startswith("main.") else k: v for k, v in found.items()}

@@ -1,0 +1,163 @@
+"""A whole simulated data set on disk, as a refinement would leave it, with the truth beside it."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from raydrgn.errors import ConfigError
+from raydrgn.io import cryodrgn, storage
+from raydrgn.io.mrc import StackWriter, write_volume
+from raydrgn.io.particles import CTF_COLUMNS, ParticleTable
+from raydrgn.io.relion import write_relion
+from raydrgn.io.sources import to_ctf
+from raydrgn.io.storage import Uri
+from raydrgn.shapes import Float
+from raydrgn.simulation.ensemble import Ensemble, of_maps, of_phantom
+from raydrgn.simulation.images import ForwardModel, draw_acquisition
+from raydrgn.simulation.phantom import PHANTOMS
+
+Progress = Callable[[int, int], None]
+"""Told how many of how many particles are done."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Simulation:
+    """What to simulate."""
+
+    num_particles: int
+    box: int
+    snr: float
+    seed: int = 0
+    phantom: str = "assembly"
+    """Which built-in phantom; not used where ``maps`` are given."""
+
+    maps: str | None = None
+    """Pattern of map files to draw particles from."""
+
+    chunk: int = 0
+    """Images per stack; 0 writes one stack."""
+
+    def __post_init__(self) -> None:
+        if self.num_particles < 1:
+            raise ConfigError(f"--particles must be at least 1, got {self.num_particles}.")
+        if not self.snr > 0:
+            raise ConfigError(f"--snr must be positive, got {self.snr}.")
+        if self.phantom not in PHANTOMS:
+            raise ConfigError(f"--phantom is {self.phantom!r}; known: {', '.join(PHANTOMS)}.")
+
+
+def simulate(
+    out: Uri, simulation: Simulation, *, progress: Progress | None = None
+) -> ParticleTable:
+    """Write stacks, STAR file, cryoDRGN's pickles and the truth into a folder.
+
+    ``truth/labels.npy`` is the state of each particle and ``truth/vol_NNN.mrc`` the volume of state
+    N; where states move, ``truth/shown.npy`` is the number of the very volume that each image
+    shows, and ``truth/motion_deg.npy`` its angle. ``truth/states.json`` names the states.
+
+    Returns:
+        The particles, as `parse` would read them.
+    """
+    generator = np.random.default_rng(simulation.seed)
+    count, box = simulation.num_particles, simulation.box
+    if simulation.maps:
+        ensemble = of_maps(simulation.maps, num_particles=count, box=box, generator=generator)
+    else:
+        phantom = PHANTOMS[simulation.phantom]
+        ensemble = of_phantom(phantom, num_particles=count, box=box, generator=generator)
+    acquisition = draw_acquisition(count, generator=generator)
+    model = ForwardModel(ensemble, acquisition)
+    noisy = model.noisy(noise_deviation=model.noise_deviation(simulation.snr), generator=generator)
+
+    _write_truth(storage.join(out, "truth"), ensemble)
+    stacks = _write_stacks(out, _counted(noisy, count, progress), simulation, ensemble)
+    chunk = simulation.chunk or count
+    codes = np.arange(count) // chunk
+    field_angstrom = box * ensemble.pixel_size_angstrom
+    columns = {name: acquisition.ctf[:, i] for i, name in enumerate(CTF_COLUMNS)}
+    table = ParticleTable.from_columns(
+        {
+            "index": np.arange(count),
+            "stack": np.array(stacks, dtype=object)[codes],
+            "slice": np.arange(count) % chunk,
+            "box": np.full(count, box),
+            "rotation": acquisition.rotations.reshape(-1, 9),
+            "shift_angstrom": acquisition.shifts_fraction * field_angstrom,
+            "pixel_size_angstrom": np.full(count, ensemble.pixel_size_angstrom),
+            "optics_group": ["1"] * count,
+            **columns,
+        }
+    )
+    cryodrgn.write_poses(
+        storage.join(out, "poses.pkl"),
+        cryodrgn.Poses(acquisition.rotations, acquisition.shifts_fraction),
+    )
+    cryodrgn.write_ctf(storage.join(out, "ctf.pkl"), to_ctf(table))
+    write_relion(storage.join(out, "particles.star"), table)
+    return table
+
+
+def _counted(
+    blocks: Iterator[Float[np.ndarray, "b h w"]], total: int, progress: Progress | None
+) -> Iterator[Float[np.ndarray, "b h w"]]:
+    done = 0
+    for block in blocks:
+        yield block
+        done += len(block)
+        if progress:
+            progress(done, total)
+
+
+def _write_truth(folder: Uri, ensemble: Ensemble) -> None:
+    for number, volume in enumerate(ensemble.volumes):
+        write_volume(
+            storage.join(folder, f"vol_{number:03d}.mrc"),
+            volume,
+            pixel_size_angstrom=ensemble.pixel_size_angstrom,
+        )
+    arrays = {"labels": ensemble.labels.astype(np.int64)}
+    if ensemble.motion_deg is not None:
+        arrays |= {"shown": ensemble.shown.astype(np.int64), "motion_deg": ensemble.motion_deg}
+    for name, values in arrays.items():
+        with storage.atomic_write(storage.join(folder, f"{name}.npy")) as stream:
+            np.save(stream, values)
+    names = json.dumps(ensemble.state_names, indent=1)
+    storage.write_bytes(storage.join(folder, "states.json"), names.encode())
+
+
+def _write_stacks(
+    out: Uri,
+    blocks: Iterator[Float[np.ndarray, "b h w"]],
+    simulation: Simulation,
+    ensemble: Ensemble,
+) -> list[Uri]:
+    """Write the images into stacks of ``chunk``; return the stacks."""
+    count, chunk = simulation.num_particles, simulation.chunk or simulation.num_particles
+    sizes = [min(chunk, count - start) for start in range(0, count, chunk)]
+    names = (
+        [f"particles.{i}.mrcs" for i in range(len(sizes))]
+        if simulation.chunk
+        else ["particles.mrcs"]
+    )
+    pending = np.empty((0, simulation.box, simulation.box), dtype=np.float32)
+    stacks = []
+    for name, size in zip(names, sizes, strict=True):
+        stacks.append(storage.absolute(storage.join(out, name)))
+        with StackWriter.open(
+            stacks[-1], size, box=simulation.box, pixel_size_angstrom=ensemble.pixel_size_angstrom
+        ) as writer:
+            left = size
+            while left:
+                if not len(pending):
+                    pending = next(blocks)
+                writer.append(pending[:left])
+                taken = min(left, len(pending))
+                pending, left = pending[taken:], left - taken
+    for _ in blocks:  # lets the progress end
+        pass
+    if simulation.chunk:
+        listed = "".join(f"{name}\n" for name in names)
+        storage.write_bytes(storage.join(out, "particles.txt"), listed.encode())
+    return stacks

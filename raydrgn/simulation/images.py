@@ -1,0 +1,108 @@
+"""The forward model of single-particle images.
+
+An image is the projection of a volume along a random direction, moved by a random shift, filtered
+by the contrast transfer function, with contrast inverted so that particles are bright (as
+particles are extracted), and white Gaussian noise. The signal-to-noise ratio is the variance of the
+filtered projections over that of the noise, over all pixels.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from raydrgn.ctf import CTFParameters, contrast_transfer
+from raydrgn.fourier.slices import SliceSampler
+from raydrgn.fourier.transforms import images_from_disc
+from raydrgn.geometry.lattice import half_disc, plane_coordinates
+from raydrgn.geometry.rotations import random_rotations
+from raydrgn.io.particles import CTF_COLUMNS
+from raydrgn.shapes import Float
+from raydrgn.simulation.ensemble import Ensemble
+
+MAX_SHIFT_FRACTION = 0.05
+DEFOCUS_RANGE_ANGSTROM = (10_000.0, 25_000.0)
+ASTIGMATISM_ANGSTROM = 300.0
+VOLTAGE_KV, SPHERICAL_ABERRATION_MM, AMPLITUDE_CONTRAST = 300.0, 2.7, 0.1
+BLOCK = 500
+NOISE_SAMPLE = 2000  # images from which the signal's variance is measured
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Acquisition:
+    """Poses and optics of simulated particles."""
+
+    rotations: Float[np.ndarray, "n 3 3"]
+    shifts_fraction: Float[np.ndarray, "n 2"]
+    ctf: Float[np.ndarray, "n 7"]
+    """Columns of ``CTF_COLUMNS``."""
+
+
+def draw_acquisition(num_particles: int, *, generator: np.random.Generator) -> Acquisition:
+    """Draw poses uniformly, shifts up to 5 % of the box, defocus from 1 to 2.5 µm."""
+    defocus = generator.uniform(*DEFOCUS_RANGE_ANGSTROM, size=num_particles)
+    astigmatism = generator.uniform(0, ASTIGMATISM_ANGSTROM, size=num_particles)
+    columns = {
+        "defocus_u_angstrom": defocus + astigmatism / 2,
+        "defocus_v_angstrom": defocus - astigmatism / 2,
+        "defocus_angle_deg": generator.uniform(0, 180, size=num_particles),
+        "voltage_kv": np.full(num_particles, VOLTAGE_KV),
+        "spherical_aberration_mm": np.full(num_particles, SPHERICAL_ABERRATION_MM),
+        "amplitude_contrast": np.full(num_particles, AMPLITUDE_CONTRAST),
+        "phase_shift_deg": np.zeros(num_particles),
+    }
+    limit = MAX_SHIFT_FRACTION
+    return Acquisition(
+        rotations=random_rotations(num_particles, generator=generator).astype(np.float32),
+        shifts_fraction=generator.uniform(-limit, limit, size=(num_particles, 2)).astype(
+            np.float32
+        ),
+        ctf=np.stack([columns[name] for name in CTF_COLUMNS], axis=-1).astype(np.float32),
+    )
+
+
+class ForwardModel:
+    """Makes images of an ensemble; one instance holds the volumes' transforms."""
+
+    def __init__(self, ensemble: Ensemble, acquisition: Acquisition) -> None:
+        self._ensemble = ensemble
+        self._acquisition = acquisition
+        self._box = ensemble.volumes.shape[-1]
+        self._points = half_disc(self._box)
+        self._plane = plane_coordinates(self._points, self._box)
+
+    def clean(self, start: int, stop: int) -> Float[np.ndarray, "b h w"]:
+        """Return images without noise, particles bright."""
+        rotations = torch.from_numpy(self._acquisition.rotations[start:stop])
+        points = self._plane @ rotations * self._box  # (b n 3), lattice units
+        values = torch.empty(*points.shape[:2], 2)
+        shown = self._ensemble.shown[start:stop]
+        for number in np.unique(shown):
+            rows = torch.from_numpy(np.flatnonzero(shown == number))
+            volume = torch.from_numpy(self._ensemble.volumes[number])
+            values[rows] = SliceSampler(volume).at(points[rows])
+
+        freqs = self._plane[:, :2] / self._ensemble.pixel_size_angstrom
+        params = CTFParameters.from_columns(torch.from_numpy(self._acquisition.ctf[start:stop]))
+        # The stored shift centres the particle, so the particle lies at minus the shift.
+        shifts = torch.from_numpy(self._acquisition.shifts_fraction[start:stop])
+        turns = -shifts @ self._points.float().t()  # (b n)
+        phase = torch.polar(torch.ones_like(turns), -2 * torch.pi * turns)
+        filtered = torch.view_as_complex(values) * phase * -contrast_transfer(freqs, params)
+        return images_from_disc(torch.view_as_real(filtered), self._points, box=self._box).numpy()
+
+    def noise_deviation(self, snr: float) -> float:
+        """Return the deviation of the noise that gives a signal-to-noise ratio."""
+        count = min(len(self._ensemble.labels), NOISE_SAMPLE)
+        return float(np.sqrt(self.clean(0, count).var() / snr))
+
+    def noisy(
+        self, *, noise_deviation: float, generator: np.random.Generator
+    ) -> Iterator[Float[np.ndarray, "b h w"]]:
+        """Yield all images with noise, in blocks."""
+        total = len(self._ensemble.labels)
+        for start in range(0, total, BLOCK):
+            images = self.clean(start, min(start + BLOCK, total))
+            noise = generator.standard_normal(images.shape, dtype=np.float32)
+            yield images + noise_deviation * noise

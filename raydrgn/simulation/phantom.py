@@ -1,0 +1,179 @@
+"""Phantoms: complexes of subunits made of Gaussian atoms, some of which move.
+
+Lengths are in Å about the centre of the box. The assembly is a core to which blocks bind, about the
+size of a large ribosomal subunit (diameter 230 Å), with a stalk that swings; the hinge is a body
+with an arm that opens and closes.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from raydrgn.shapes import Float
+
+ATOM_SIGMA_ANGSTROM = 5.0
+MIN_SIGMA_PX = 0.7  # below this a Gaussian has power beyond Nyquist
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Subunit:
+    """A blob of atoms within an ellipsoid."""
+
+    name: str
+    centre_angstrom: tuple[float, float, float]
+    radii_angstrom: tuple[float, float, float]
+    num_atoms: int
+    moves: bool = False
+    """Whether it turns about the phantom's axis."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class State:
+    """One composition of a phantom, and how many of the particles are in it."""
+
+    name: str
+    subunits: tuple[str, ...]
+    share: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Phantom:
+    """Subunits, the states they form, and a rotation that some of them go through."""
+
+    subunits: tuple[Subunit, ...]
+    states: tuple[State, ...]
+    pivot_angstrom: tuple[float, float, float]
+    axis: tuple[float, float, float]
+    angles_deg: tuple[float, float]
+    """Range of the motion; the middle is the position at rest."""
+
+    num_frames: int
+    """Volumes that sample the motion, evenly."""
+
+    def frame_angles(self) -> Float[np.ndarray, " frames"]:
+        """Return the angle of each frame of the motion, in degrees."""
+        return np.linspace(*self.angles_deg, self.num_frames)
+
+    def atoms(self, state: State, *, angle_deg: float) -> Float[np.ndarray, "n 3"]:
+        """Return the atoms (x, y, z) of a state at one angle of its motion, in Å."""
+        turn = Rotation.from_rotvec(np.array(self.axis) * angle_deg, degrees=True)
+        parts = []
+        for number, subunit in enumerate(self.subunits):
+            if subunit.name not in state.subunits:
+                continue
+            positions = _fill(subunit, seed=number)
+            if subunit.moves:
+                pivot = np.array(self.pivot_angstrom)
+                positions = turn.apply(positions - pivot) + pivot
+            parts.append(positions)
+        return np.concatenate(parts)
+
+    def moving(self, state: State) -> bool:
+        """Tell whether a state contains a subunit that moves."""
+        return any(s.moves and s.name in state.subunits for s in self.subunits)
+
+
+def _fill(subunit: Subunit, *, seed: int) -> Float[np.ndarray, "n 3"]:
+    """Place a subunit's atoms in its ellipsoid, the same way every time."""
+    generator = np.random.default_rng(seed)
+    direction = generator.normal(size=(subunit.num_atoms, 3))
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    distance = generator.uniform(size=(subunit.num_atoms, 1)) ** (1 / 3)
+    return direction * distance * subunit.radii_angstrom + np.array(subunit.centre_angstrom)
+
+
+def render(
+    atoms: Float[np.ndarray, "n 3"], *, box: int, pixel_size_angstrom: float
+) -> Float[np.ndarray, "d d d"]:
+    """Return the density of Gaussian atoms on a grid, without aliasing.
+
+    The transform of a Gaussian at r, exp(−2π²σ²s² − 2πi s·r), is a product over the axes, so the
+    sum over atoms is a matrix product. σ is 5 Å, or 0.7 pixels where those are larger.
+    """
+    sigma = max(ATOM_SIGMA_ANGSTROM, MIN_SIGMA_PX * pixel_size_angstrom)
+    s = np.arange(-(box // 2), box // 2) / (box * pixel_size_angstrom)  # 1/Å
+    x, y, z = (
+        np.exp(-2 * (np.pi * sigma * s) ** 2 - 2j * np.pi * np.outer(position, s))
+        for position in atoms.T
+    )  # (n box) each
+    spectrum = np.einsum("nz,nyx->zyx", z, y[:, :, None] * x[:, None, :], optimize=True)
+    volume = np.fft.ifftn(np.fft.ifftshift(spectrum)).real
+    return np.fft.fftshift(volume).astype(np.float32)
+
+
+ASSEMBLY = Phantom(
+    subunits=(
+        Subunit(
+            name="core", centre_angstrom=(0, 0, -15), radii_angstrom=(70, 55, 45), num_atoms=260
+        ),
+        Subunit(
+            name="head", centre_angstrom=(0, 10, 55), radii_angstrom=(40, 38, 34), num_atoms=90
+        ),
+        Subunit(
+            name="left", centre_angstrom=(-72, 25, 8), radii_angstrom=(32, 36, 40), num_atoms=80
+        ),
+        Subunit(
+            name="right", centre_angstrom=(70, 28, 5), radii_angstrom=(34, 32, 38), num_atoms=80
+        ),
+        Subunit(
+            name="base", centre_angstrom=(10, -25, -82), radii_angstrom=(42, 36, 26), num_atoms=75
+        ),
+        Subunit(
+            name="back", centre_angstrom=(-5, -72, 5), radii_angstrom=(44, 24, 40), num_atoms=80
+        ),
+        Subunit(
+            name="stalk",
+            centre_angstrom=(62, -20, 72),
+            radii_angstrom=(20, 18, 42),
+            num_atoms=70,
+            moves=True,
+        ),
+    ),
+    states=(
+        State(name="core", subunits=("core", "base"), share=0.14),
+        State(name="head", subunits=("core", "base", "head"), share=0.14),
+        State(name="head-left", subunits=("core", "base", "head", "left"), share=0.15),
+        State(name="head-right", subunits=("core", "base", "head", "right"), share=0.15),
+        State(
+            name="no-stalk", subunits=("core", "base", "head", "left", "right", "back"), share=0.16
+        ),
+        State(
+            name="mature",
+            subunits=("core", "base", "head", "left", "right", "back", "stalk"),
+            share=0.24,
+        ),
+        State(name="dead-end", subunits=("core", "left", "back"), share=0.02),
+    ),
+    pivot_angstrom=(45, -15, 40),
+    axis=(0, 1, 0),
+    angles_deg=(-40, 40),
+    num_frames=9,
+)
+"""Seven compositions of an assembling complex, one of them rare; the mature one's stalk swings."""
+
+HINGE = Phantom(
+    subunits=(
+        Subunit(
+            name="body", centre_angstrom=(-35, 0, -30), radii_angstrom=(60, 48, 42), num_atoms=260
+        ),
+        Subunit(
+            name="foot", centre_angstrom=(-60, 40, 15), radii_angstrom=(26, 26, 30), num_atoms=60
+        ),
+        Subunit(
+            name="arm",
+            centre_angstrom=(20, 0, 50),
+            radii_angstrom=(24, 28, 62),
+            num_atoms=180,
+            moves=True,
+        ),
+    ),
+    states=(State(name="hinge", subunits=("body", "foot", "arm"), share=1.0),),
+    pivot_angstrom=(0, 0, 0),
+    axis=(0, 1, 0),
+    angles_deg=(-20, 70),
+    num_frames=30,
+)
+"""A body whose arm turns through 90 degrees."""
+
+PHANTOMS = {"assembly": ASSEMBLY, "hinge": HINGE}

@@ -1,0 +1,172 @@
+"""Losses of a batch, and one step of the optimiser.
+
+Matrix products may run in bfloat16. The contrast transfer function, positional encoding and sums
+over points stay in single precision.
+"""
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from raydrgn.ctf import contrast_transfer
+from raydrgn.data.batch import ParticleBatch
+from raydrgn.fourier.transforms import hartley_from_disc
+from raydrgn.geometry.lattice import half_disc, plane_coordinates
+from raydrgn.model.loss import kl_divergence, reconstruction_error
+from raydrgn.shapes import Float, Int
+
+
+class Losses(NamedTuple):
+    """Terms of the objective, summed over a batch's particles."""
+
+    total: Float[Tensor, ""]
+    reconstruction: Float[Tensor, ""]
+    kl: Float[Tensor, ""]
+
+
+@dataclass(frozen=True, slots=True)
+class SliceLattice:
+    """The half disc of an image of some box, on a device."""
+
+    plane: Float[Tensor, "n 3"]
+    """Points (x, y, 0) in cycles per pixel."""
+
+    @classmethod
+    def of_box(cls, box: int, *, device: torch.device) -> "SliceLattice":
+        """Make the lattice of a box."""
+        return cls(plane_coordinates(half_disc(box), box).to(device))
+
+    @property
+    def num_points(self) -> int:
+        """Points of the half disc; the whole disc has twice as many pixels."""
+        return len(self.plane)
+
+
+def transfer(batch: ParticleBatch, lattice: SliceLattice) -> Float[Tensor, "b n"]:
+    """Return the contrast transfer function of each particle; 1 where optics are not known."""
+    if batch.ctf is None:
+        return torch.ones(batch.coefficients.shape[:2], device=batch.coefficients.device)
+    freqs = lattice.plane[:, :2] / batch.pixel_size_angstrom[:, None, None]
+    return contrast_transfer(freqs, batch.ctf)
+
+
+def encoder_input(batch: ParticleBatch, contrast: Float[Tensor, "b n"]) -> Float[Tensor, "b m"]:
+    """Return the whole disc's Hartley values of phase-flipped images; where the CTF is 0, 0."""
+    return hartley_from_disc(batch.coefficients * torch.sign(contrast)[..., None])
+
+
+def evaluate_losses(
+    model: nn.Module,
+    batch: ParticleBatch,
+    lattice: SliceLattice,
+    *,
+    noise: Float[Tensor, "b zdim"],
+    beta: float,
+    points: Int[Tensor, " m"] | None,
+    amp: bool,
+) -> Losses:
+    """Reconstruct a batch; return reconstruction error + β·KL / pixels, and its terms.
+
+    The error is compared at ``points`` of the half disc, or at all. Terms are sums over particles
+    of means over points, so that workers' unequal shares of a batch add up.
+    """
+    contrast = transfer(batch, lattice)
+    hartley = encoder_input(batch, contrast)
+    observed, plane = batch.coefficients, lattice.plane
+    if points is not None:
+        observed, contrast, plane = observed[:, points], contrast[:, points], plane[points]
+    with torch.autocast(plane.device.type, dtype=torch.bfloat16, enabled=amp):
+        out = model(hartley, plane @ batch.rotations, noise)
+
+    predicted = contrast[..., None] * out.predicted
+    reconstruction = reconstruction_error(predicted, observed).sum()
+    kl = kl_divergence(out.mean, out.logvar).sum()
+    return Losses(reconstruction + beta * kl / (2 * lattice.num_points), reconstruction, kl)
+
+
+CACHE_ROWS = 4096
+"""Points × particles of one piece on a CPU: activations of a few MB, which stay in the cache."""
+
+
+class Stepper:
+    """Takes optimiser steps on one worker's shares of the global batches.
+
+    The gradient is that of the mean over the global batch: this worker's sum is multiplied by
+    workers / particles, since DistributedDataParallel averages over workers.
+
+    On a CPU a batch goes forward and backward in pieces whose activations fit the cache, which
+    nearly doubles the rate; workers exchange gradients after the last piece.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        lattice: SliceLattice,
+        *,
+        beta: float,
+        amp: bool,
+        world: int = 1,
+    ) -> None:
+        self._model = model
+        self._optimiser = optimiser
+        self._lattice = lattice
+        self._beta = beta
+        self._on_cpu = lattice.plane.device.type == "cpu"
+        self._amp = amp and not self._on_cpu and torch.cuda.is_bf16_supported()
+        self._world = world
+
+    def __call__(
+        self,
+        batch: ParticleBatch,
+        *,
+        noise: Float[Tensor, "b zdim"],
+        points: Int[Tensor, " m"] | None,
+        batch_count: int,
+        learning_rate: float,
+    ) -> Float[Tensor, "3"]:
+        """Take a step; return this worker's sums of total, reconstruction and KL, on the device."""
+        self._optimiser.zero_grad(set_to_none=True)
+        size = self._piece_size(len(batch), points)
+        pieces = list(zip(batch.pieces(size), noise.split(size), strict=True))
+        with self._without_exchange():
+            sums = [self._backward(*piece, points, batch_count) for piece in pieces[:-1]]
+        sums.append(self._backward(*pieces[-1], points, batch_count))
+        for group in self._optimiser.param_groups:
+            group["lr"] = learning_rate
+        self._optimiser.step()
+        return torch.stack(sums).sum(0)
+
+    def _piece_size(self, count: int, points: Int[Tensor, " m"] | None) -> int:
+        if not self._on_cpu:
+            return max(count, 1)
+        per_particle = self._lattice.num_points if points is None else len(points)
+        return max(CACHE_ROWS // per_particle, 1)
+
+    def _backward(
+        self,
+        batch: ParticleBatch,
+        noise: Float[Tensor, "b zdim"],
+        points: Int[Tensor, " m"] | None,
+        batch_count: int,
+    ) -> Float[Tensor, "3"]:
+        losses = evaluate_losses(
+            self._model,
+            batch,
+            self._lattice,
+            noise=noise,
+            beta=self._beta,
+            points=points,
+            amp=self._amp,
+        )
+        (losses.total * (self._world / batch_count)).backward()
+        return torch.stack([term.detach() for term in losses])
+
+    def _without_exchange(self) -> AbstractContextManager[None]:
+        if isinstance(self._model, DistributedDataParallel):
+            return self._model.no_sync()
+        return nullcontext()

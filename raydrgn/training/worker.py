@@ -1,0 +1,225 @@
+"""What Ray Train runs on each worker: set-up, loop, done.
+
+Everything that decides the result comes in through the job; nothing is read from the driver's
+globals. Weights, latents and states leave through the run's writer only.
+"""
+
+import logging
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import ray
+import ray.train
+import ray.train.torch
+import torch
+from torch import distributed, nn
+
+from raydrgn.data.ingest import (
+    PreparedBlock,
+    bad_images_message,
+    fill_store,
+    prepared_blocks,
+)
+from raydrgn.data.pipeline import stream_prepared
+from raydrgn.data.shard import ResidentShard
+from raydrgn.data.store import make_store
+from raydrgn.errors import RaydrgnError
+from raydrgn.io.particles import ParticleTable
+from raydrgn.model.vae import HeterogeneousVAE
+from raydrgn.run.config import RunConfig
+from raydrgn.run.directory import Position
+from raydrgn.run.state import TrainingState
+from raydrgn.training.links import ActorLink
+from raydrgn.training.loop import TrainingLoop
+from raydrgn.training.plan import BatchPlan
+from raydrgn.training.step import SliceLattice
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingJob:
+    """What every worker of a run is given."""
+
+    config: dict[str, Any]
+    """``RunConfig`` as plain values."""
+
+    table: Any
+    """Reference to the particle table in the object store."""
+
+    cpus: int
+    """CPU cores of each worker."""
+
+    use_ray_data: bool
+    """Whether tasks all over the cluster prepare the particles, or each worker its own."""
+
+    writer: Any
+    """Actor of the run's ``RunWriter``."""
+
+    board: Any
+    """Actor of the run's ``ProgressBoard``."""
+
+
+class _Abandoned(Exception):
+    """All workers know that the run cannot go on, and the board knows why."""
+
+
+def train_worker(job: dict[str, Any]) -> dict[str, Any]:
+    """Fit the model on this worker's share of the particles.
+
+    An error that trying again would not mend is told to the board, and then raised: Ray Train
+    starts the group again, whose workers find it on the board and return.
+
+    Returns:
+        ``finished``, whether the last epoch is done.
+    """
+    parts = TrainingJob(**job)
+    if ray.get(parts.board.failure.remote()) is not None:
+        return {"finished": False}
+    torch.set_num_threads(parts.cpus)
+    try:
+        return {"finished": _train(parts)}
+    except _Abandoned:
+        return {"finished": False}
+    except RaydrgnError as error:
+        ray.get(parts.board.fail.remote(str(error)))
+        raise
+    except (RuntimeError, ray.exceptions.RayError):  # lost peers look like this: worth a retry
+        raise
+    except Exception:
+        ray.get(parts.board.fail.remote(traceback.format_exc(), is_defect=True))
+        raise
+
+
+def _train(job: TrainingJob) -> bool:
+    context = ray.train.get_context()
+    rank, world = context.get_world_rank(), context.get_world_size()
+    device = ray.train.torch.get_device()
+    config = RunConfig.from_dict(job.config)
+    lattice = SliceLattice.of_box(config.data.box, device=device)
+    table = ParticleTable(ray.get(job.table))
+    plan = BatchPlan(
+        num_particles=len(table),
+        batch_size=config.train.batch_size,
+        num_points=lattice.num_points,
+        points_fraction=config.train.points_fraction,
+        seed=config.train.seed,
+        rank=rank,
+        world=world,
+    )
+    shard = _fill_shard(job, config, table.slice_rows(*plan.rows), plan, device)
+
+    torch.manual_seed(config.train.seed)  # the same weights on every worker
+    vae = HeterogeneousVAE(config.model, box=config.data.box, num_pixels=2 * lattice.num_points).to(
+        device
+    )
+    optimiser = torch.optim.Adam(vae.parameters(), fused=True)
+    model = ray.train.torch.prepare_model(
+        vae,
+        move_to_device=False,
+        parallel_strategy_kwargs={"broadcast_buffers": False, "gradient_as_bucket_view": True},
+    )
+    link = ActorLink(job.writer, job.board)
+    loop = TrainingLoop(
+        config.train,
+        plan=plan,
+        shard=shard,
+        vae=vae,
+        model=model,
+        optimiser=optimiser,
+        lattice=lattice,
+        network=config.model,
+        link=link,
+    )
+    if world > 1:
+        _settle_buckets(model, shard, lattice, config.model.zdim)
+    start, lacks_latents = _resume(job, loop, rank)
+    if lacks_latents:
+        loop.encode(start.epoch - 1)
+    finished = loop.run(start)
+    link.flush()
+    if world > 1:
+        distributed.barrier()  # all latents are on disk
+    if finished and rank == 0:
+        ray.get(job.writer.finish.remote(config.train.epochs))
+    return finished
+
+
+def _fill_shard(
+    job: TrainingJob, config: RunConfig, table: ParticleTable, plan: BatchPlan, device: torch.device
+) -> ResidentShard:
+    """Read and prepare this worker's particles into its store; refuse bad images in words."""
+    store = make_store(
+        config.resources.shard_store,
+        (len(table), plan.num_points, 2),
+        precision=config.data.precision,
+        device=device,
+        neighbours=ray.train.get_context().get_local_world_size(),
+    )
+    blocks: Iterator[PreparedBlock] = (
+        stream_prepared(table, config.data)
+        if job.use_ray_data
+        else prepared_blocks(table, config.data)
+    )
+
+    def show(done: int) -> None:
+        if plan.rank == 0:
+            job.board.update.remote({"phase": "reading", "done": done, "of": len(table)})
+
+    bad = table.column("index")[fill_store(store, blocks, progress=show)]
+    everyone = [bad]
+    if plan.world > 1:
+        everyone = [bad] * plan.world
+        distributed.all_gather_object(everyone, bad)
+    found = np.concatenate(everyone)
+    if len(found):
+        if plan.rank == 0:
+            ray.get(job.board.fail.remote(bad_images_message(found)))
+        raise _Abandoned
+    return ResidentShard(table, store, device=device)
+
+
+def _settle_buckets(
+    model: nn.Module, shard: ResidentShard, lattice: SliceLattice, zdim: int
+) -> None:
+    """Let DistributedDataParallel lay out its buckets before the first step.
+
+    It does so after the first backward pass, which changes the order in which three or more workers
+    add gradients. A resumed run must add in the order in which an undisturbed one does.
+    """
+    rows = torch.arange(min(len(shard), 1))
+    for _ in range(2):
+        batch = shard.batch(rows)
+        noise = torch.zeros(len(batch), zdim, device=lattice.plane.device)
+        hartley = batch.coefficients.new_zeros(len(batch), 2 * lattice.num_points)
+        out = model(hartley, lattice.plane[:1] @ batch.rotations, noise)
+        sum(part.sum() for part in out).backward()
+        model.zero_grad(set_to_none=True)
+
+
+def _resume(job: TrainingJob, loop: TrainingLoop, rank: int) -> tuple[Position, bool]:
+    """Put the loop where the newest whole state left it, the same on all workers."""
+    found: list[Any] = [None]
+    content = None
+    if rank == 0:
+        point = ray.get(job.writer.resume_point.remote())
+        for problem in point.problems:
+            job.board.note.remote(problem)
+            job.writer.say.remote(problem)
+        content = point.state
+        position = TrainingState.from_bytes(content).position if content else Position(1, 0)
+        found = [(position, content is not None, point.lacks_latents)]
+    if distributed.is_initialized():
+        distributed.broadcast_object_list(found, src=0)
+    position, has_state, lacks_latents = found[0]
+    if not has_state:
+        return position, lacks_latents
+    if content is None:
+        content = ray.get(job.writer.state_at.remote(position))
+    if rank == 0:
+        job.board.note.remote(f"going on from {position}")
+        job.writer.say.remote(f"going on from {position}")
+    return loop.load(TrainingState.from_bytes(content)), lacks_latents
