@@ -4,17 +4,19 @@
 jaxtyping with raydrgn. Shapes are checked while the tests run and never in production.
 """
 
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING or find_spec("jaxtyping"):
+if TYPE_CHECKING:
     from jaxtyping import Bool, Complex, Float, Int
 else:
+    try:
+        from jaxtyping import Bool, Complex, Float, Int
+    except ModuleNotFoundError:
 
-    class _Unchecked:
-        def __class_getitem__(cls, item: Any) -> Any:
-            return item[0]
+        class _Unchecked:
+            def __class_getitem__(cls, item: Any) -> Any:
+                return item[0]
 
-    Bool = Complex = Float = Int = _Unchecked
+        Bool = Complex = Float = Int = _Unchecked
 
 __all__ = ["Bool", "Complex", "Float", "Int"]

@@ -1,13 +1,118 @@
+"""``raydrgn bench``: throughput of this machine against its own limit."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
+from rich.table import Table
 
-bench = typer.Typer()
+from raydrgn.cli.console import console, metering, show_training
+from raydrgn.cli.options import Address
+
+if TYPE_CHECKING:
+    from raydrgn.bench.step import StepRate
+
+bench = typer.Typer(help="Measure this machine against its own limit.", no_args_is_help=True)
+
+Box = Annotated[int, typer.Option(help="Edge of the images in pixels.")]
+Dim = Annotated[int, typer.Option(help="Width of encoder and decoder.")]
+Layers = Annotated[int, typer.Option(help="Residual layers of each.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Particles per step.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="A setting of model or train."),
+]
 
 
-@bench.command()
-def step() -> None:
-    pass
+@bench.command("step")
+def bench_step(
+    box: Box = 64,
+    dim: Dim = 256,
+    layers: Layers = 3,
+    batch_size: BatchSize = 32,
+    amp: Annotated[bool, typer.Option("--amp/--no-amp", help="bfloat16 products on a GPU.")] = True,
+    device: Annotated[
+        str | None, typer.Option(help="cpu or cuda; a GPU is taken if there is one.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads; all cores by default.")
+    ] = None,
+    set_: Set = None,
+) -> None:
+    """Time the bare training step, beside the matrix products this machine can do.
+
+    Needs neither Ray nor data. The step is the protocol's, with all Fourier points; see --set
+    train.points_fraction=0.25.
+    """
+    import torch
+
+    from raydrgn.bench import step
+
+    if threads:
+        torch.set_num_threads(threads)
+    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    model, train = step.configs(
+        set_ or [], width=dim, layers=layers, batch_size=batch_size, amp=amp
+    )
+    rate = step.measure(model, train, box=box, device=chosen)
+    table = _table(f"training step, box {box}, {dim} × {layers}, batch {train.batch_size}")
+    _add_step(table, rate)
+    console.print(table)
 
 
-@bench.command()
-def train() -> None:
-    pass
+@bench.command("train")
+def bench_train(
+    box: Box = 64,
+    dim: Dim = 256,
+    layers: Layers = 3,
+    batch_size: BatchSize = 32,
+    particles: Annotated[int, typer.Option(min=1, help="Particles per epoch.")] = 1500,
+    workers: Annotated[int, typer.Option(min=1, help="Training processes.")] = 1,
+    set_: Set = None,
+    address: Address = None,
+) -> None:
+    """Time the whole training path through Ray, beside its bare step in one process.
+
+    Simulates a stack, trains three epochs, and counts the second and third, the writing of latents
+    and states included.
+    """
+    from raydrgn.bench import train
+    from raydrgn.run.config import parse_assignment
+
+    values: dict[str, Any] = {
+        "model.encoder_width": dim,
+        "model.decoder_width": dim,
+        "model.encoder_layers": layers,
+        "model.decoder_layers": layers,
+        "train.batch_size": batch_size,
+        "resources.num_workers": workers,
+        **dict(map(parse_assignment, set_ or [])),
+    }
+    with metering("particles") as meter:
+        rate = train.measure(
+            values,
+            box=box,
+            num_particles=particles,
+            address=address,
+            display=lambda config: show_training(meter, config, particles),
+        )
+    table = _table(f"training path, box {box}, {dim} × {layers}, batch {batch_size}")
+    table.add_row("whole path", f"{rate.particles_per_s:,.0f} particles/s")
+    table.add_row("… of the bare step", f"{100 * rate.share_of_step:.0f} %")
+    _add_step(table, rate.step)
+    console.print(table)
+
+
+def _table(title: str) -> Table:
+    table = Table(title=title, show_header=False)
+    table.add_column("what")
+    table.add_column("value", justify="right")
+    return table
+
+
+def _add_step(table: Table, rate: "StepRate") -> None:
+    table.add_row("device", f"{rate.device}, {rate.precision}")
+    table.add_row("bare step", f"{rate.particles_per_s:,.1f} particles/s")
+    table.add_row("arithmetic", f"{rate.flop_per_particle / 1e9:,.3f} GFLOP/particle")
+    table.add_row("", f"{rate.flop_per_s / 1e9:,.0f} GFLOP/s")
+    table.add_row("limit (one large product)", f"{rate.limit_flop_per_s / 1e9:,.0f} GFLOP/s")
+    table.add_row("share of the limit", f"{100 * rate.share:.0f} %")

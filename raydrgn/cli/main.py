@@ -15,6 +15,7 @@ from raydrgn.cli.simulate import simulate
 from raydrgn.cli.train import train
 from raydrgn.cli.volumes import volumes
 from raydrgn.errors import RaydrgnError
+from raydrgn.remote.session import settle_threads
 
 EXIT_USER = 2
 EXIT_INTERRUPTED = 130
@@ -35,6 +36,7 @@ for command in (jobs, status, logs, stop):
 
 def main() -> None:
     """Run the command line; what the user can mend is one message and exit code 2."""
+    settle_threads()
     set_up_logging()
     try:
         app()

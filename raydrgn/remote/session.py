@@ -83,10 +83,14 @@ def connected(address: str | None) -> Iterator[None]:
         ray.shutdown()
 
 
-def _quieten() -> None:
-    """Keep Ray's chatter in its log files; raydrgn says itself what users need to know."""
+def settle_threads() -> None:
+    """Set how threads of this process and its children wait; before torch is imported."""
     for name, value in QUIET_THREADS.items():
         os.environ.setdefault(name, value)
+
+
+def _quieten() -> None:
+    """Keep Ray's chatter in its log files; raydrgn says itself what users need to know."""
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
