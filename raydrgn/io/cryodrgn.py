@@ -145,8 +145,8 @@ def read_ctf(uri: Uri) -> Float[np.ndarray, "n 9"]:
         raise InputError(
             f"{uri} has values that are not finite in {bad.size} of {len(table)} rows, first at "
             f"row {bad[0]}, column {columns[0]} (columns: box, pixel size, defocus U, V, angle, "
-            "kV, Cs, amplitude contrast, phase shift). Parse the CTF again; `raydrgn parse` fills what "
-            "a file lacks."
+            "kV, Cs, amplitude contrast, phase shift). Parse the CTF again; `raydrgn parse` fills "
+            "what a file lacks."
         )
     return table.astype(np.float32)
 

@@ -94,7 +94,7 @@ def check_slices(
         row = beyond[0]
         raise InputError(
             f"{source}, particle {row}: slice {slices[row] + 1} of {headers[codes[row]].uri}, "
-            f"which has {counts[codes[row]]} slices ({beyond.size} such particles). The metadata belong "
-            "to another stack."
+            f"which has {counts[codes[row]]} slices ({beyond.size} such particles). The metadata "
+            "belong to another stack."
         )
     return np.array([header.shape[2] for header in headers], dtype=np.int32)[codes]

@@ -78,8 +78,8 @@ def train(
     ray.get(actors.writer.write_file.remote(run.config, config.to_yaml().encode()))
     ray.get(
         actors.writer.say.remote(
-            f"training on {len(table)} particles of {config.data.box} px with {allotment.num_workers} "
-            f"workers of {allotment.cpus} CPUs and {allotment.gpus:g} GPUs"
+            f"training on {len(table)} particles of {config.data.box} px with "
+            f"{allotment.num_workers} workers of {allotment.cpus} CPUs and {allotment.gpus:g} GPUs"
         )
     )
     job = TrainingJob(

@@ -1,0 +1,50 @@
+"""Fixtures shared by all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.update(  # before torch and Ray are imported
+    RAY_AUTH_MODE="disabled",
+    RAY_TRAIN_HEALTH_CHECK_INTERVAL_S="0.2",
+    OMP_NUM_THREADS="2",
+)
+
+ROOT = Path(__file__).parent.parent
+DATA = Path(os.environ.get("RAYDRGN_TEST_DATA", ROOT / ".." / "shared" / "data")).resolve()
+
+
+@pytest.fixture(scope="session")
+def ray_session():
+    """One Ray session for all tests that need one; logical CPUs may exceed the real ones."""
+    from raydrgn.remote.session import connected
+
+    with connected(None):
+        yield
+
+
+@pytest.fixture
+def generator():
+    """Randomness that is the same in every run."""
+    import torch
+
+    return torch.Generator().manual_seed(20240229)
+
+
+@pytest.fixture(scope="session")
+def real_maps():
+    """The ten ribosome maps that are no part of the repository."""
+    folder = DATA / "occupancy"
+    if not folder.is_dir():
+        pytest.skip("RAYDRGN_TEST_DATA is not set and ../shared/data is absent")
+    return sorted(folder.glob("vol_*.mrc"))
+
+
+@pytest.fixture(scope="session")
+def empiar():
+    """Folder of the three EMPIAR-10076 files that are no part of the repository."""
+    folder = DATA / "empiar10076"
+    if not folder.is_dir():
+        pytest.skip("RAYDRGN_TEST_DATA is not set and ../shared/data is absent")
+    return folder
