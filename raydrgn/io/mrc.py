@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO
 
 import numpy as np
@@ -28,6 +29,9 @@ IMOD_SIGNED_BYTES = 1
 
 MODES: dict[int, str] = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 """Pixel types by MRC mode, without byte order."""
+
+STACK_MODES = {"float32": 2, "float16": 12}
+"""Mode of the stacks that are written, by their pixels."""
 
 OTHER_MODES = {3: "complex int16", 4: "complex float32", 16: "RGB", 101: "4-bit"}
 
@@ -84,7 +88,7 @@ def read_header(uri: Uri) -> MrcHeader:
     found = MrcHeader(
         uri=uri,
         shape=(int(header["nz"]), int(header["ny"]), int(header["nx"])),
-        dtype=np.dtype(header["mode"].dtype.byteorder + kind),
+        dtype=np.dtype(header.dtype["mode"].byteorder + kind),
         data_start=HEADER_BYTES + max(int(header["nsymbt"]), 0),
         pixel_size_angstrom=_pixel_size(header),
         origin_angstrom=(
@@ -115,7 +119,7 @@ def _header_in_byte_order(uri: Uri, raw: bytes) -> np.void:
 def _has_unsigned_bytes(header: np.void) -> bool:
     """Tell whether IMOD wrote mode 0 as unsigned bytes, against the standard, and says so."""
     extra = header["extra2"].tobytes()
-    order = header["mode"].dtype.byteorder
+    order = header.dtype["mode"].byteorder
     stamp, flags = np.frombuffer(extra, dtype=f"{order}i4", count=2, offset=152 - 112)
     return bool(stamp == IMOD_STAMP and not flags & IMOD_SIGNED_BYTES)
 
@@ -255,9 +259,12 @@ def write_volume(
 
 
 class StackWriter:
-    """Writes a stack of float32 images piece by piece; the file appears when it is whole."""
+    """Writes a stack of images piece by piece; the file appears when it is whole."""
 
-    def __init__(self, stream: IO[bytes], count: int, box: int, uri: Uri) -> None:
+    def __init__(
+        self, stream: IO[bytes], count: int, box: int, uri: Uri, precision: str = "float32"
+    ) -> None:
+        self._type = np.dtype(precision).newbyteorder("<")
         self._stream = stream
         self._left = count
         self._box = box
@@ -266,15 +273,24 @@ class StackWriter:
     @classmethod
     @contextmanager
     def open(
-        cls, uri: Uri, count: int, *, box: int, pixel_size_angstrom: float
+        cls,
+        uri: Uri,
+        count: int,
+        *,
+        box: int,
+        pixel_size_angstrom: float,
+        precision: str = "float32",
     ) -> Iterator["StackWriter"]:
         """Write the header, give a writer for ``count`` images, and see that all of them come."""
         header = header_bytes(
-            (count, box, box), pixel_size_angstrom=pixel_size_angstrom, is_volume=False
+            (count, box, box),
+            pixel_size_angstrom=pixel_size_angstrom,
+            is_volume=False,
+            mode=STACK_MODES[precision],
         )
         with storage.atomic_write(uri) as stream:
             stream.write(header)
-            writer = cls(stream, count, box, uri)
+            writer = cls(stream, count, box, uri, precision)
             yield writer
             assert writer._left == 0, f"{writer._left} images of {uri} were not written"
 
@@ -282,5 +298,48 @@ class StackWriter:
         """Write the next images."""
         assert images.shape[1:] == (self._box, self._box)
         assert len(images) <= self._left
-        self._stream.write(np.ascontiguousarray(images, dtype="<f4").data)
+        self._stream.write(np.ascontiguousarray(images, dtype=self._type).data)
         self._left -= len(images)
+
+
+def reserve_stack(
+    path: Path, count: int, *, box: int, pixel_size_angstrom: float, precision: str
+) -> None:
+    """Make a local stack with its header, and room on the disk for every image.
+
+    Raises:
+        StorageError: If there is no room.
+    """
+    header = header_bytes(
+        (count, box, box),
+        pixel_size_angstrom=pixel_size_angstrom,
+        is_volume=False,
+        mode=STACK_MODES[precision],
+    )
+    size = HEADER_BYTES + count * box * box * np.dtype(precision).itemsize
+    with storage.explained(str(path), action="written"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as stream:
+            stream.write(header)
+            stream.flush()
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(stream.fileno(), 0, size)
+            else:  # macOS: the file is made sparse, and may still find the disk full
+                stream.truncate(size)
+
+
+def write_slices(path: Path, images: Float[np.ndarray, "b h w"], *, start: int) -> None:
+    """Write images into a stack that ``reserve_stack`` made, from slice ``start`` on.
+
+    The type of the array is that of the stack. Ranges may be written by many processes at a time.
+    """
+    data = np.ascontiguousarray(images).data.cast("B")
+    first = HEADER_BYTES + start * images[0].nbytes if len(images) else HEADER_BYTES
+    with storage.explained(str(path), action="written"):
+        descriptor = os.open(path, os.O_WRONLY)
+        try:
+            done = 0
+            while done < len(data):  # one call writes 2 GiB at most
+                done += os.pwrite(descriptor, data[done : done + (1 << 30)], first + done)
+        finally:
+            os.close(descriptor)

@@ -178,6 +178,16 @@ def atomic_write(uri: Uri) -> Iterator[IO[bytes]]:
                     shutil.copyfileobj(stream, remote)
 
 
+def sync(uri: Uri) -> None:
+    """Wait until a local file's content is on the disk."""
+    with explained(uri, action="written"):
+        descriptor = os.open(local_path(uri), os.O_RDWR)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def write_bytes(uri: Uri, content: bytes) -> None:
     """Write a whole file, or nothing."""
     with atomic_write(uri) as stream:
