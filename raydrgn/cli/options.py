@@ -17,4 +17,24 @@ Ind = Annotated[
     str | None,
     typer.Option(help="Particles to take: .pkl, .npy or text; numbers from 0, in this order."),
 ]
+Tasks = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        min=1,
+        help="Tasks at a time, one core each; one per core by default, and none for small inputs.",
+    ),
+]
+HalfSizeShifts = Annotated[
+    bool,
+    typer.Option(
+        "--half-size-shifts",
+        help="The .cs file is of a heterogeneous refinement and does not say so: its shifts are "
+        "in pixels twice as large as those of the images.",
+    ),
+]
+DropBad = Annotated[
+    bool,
+    typer.Option("--drop-bad", help="Leave out images that are not finite, or of one grey value."),
+]
 Workers = Annotated[int, typer.Option(min=1, help="Worker processes.")]

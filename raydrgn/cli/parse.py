@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from raydrgn.cli.console import console
-from raydrgn.cli.options import Datadir
+from raydrgn.cli.options import Datadir, HalfSizeShifts
 
 
 def parse(
@@ -22,6 +22,7 @@ def parse(
     ] = None,
     phase_shift: Annotated[float | None, typer.Option(help="Phase shift, degrees.")] = None,
     datadir: Datadir = None,
+    half_size_shifts: HalfSizeShifts = False,
 ) -> None:
     """Read poses and CTF of a refinement, and write them for training.
 
@@ -42,6 +43,7 @@ def parse(
         spherical_aberration_mm=cs,
         amplitude_contrast=amplitude_contrast,
         phase_shift_deg=phase_shift,
+        half_size_shifts=half_size_shifts,
     )
     found = sources.read_metadata(
         particles, datadir=datadir, imaging=imaging, need_images=table is not None

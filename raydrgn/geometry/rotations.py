@@ -47,6 +47,12 @@ def from_axis_angle(vectors_rad: Float[np.ndarray, "b 3"]) -> Float[np.ndarray, 
     return np.swapaxes(matrices, -1, -2)
 
 
+def to_axis_angle(rotations: Float[np.ndarray, "b 3 3"]) -> Float[np.ndarray, "b 3"]:
+    """Return cryoSPARC's pose vectors of the matrices, in radians: ``from_axis_angle`` undone."""
+    matrices = np.swapaxes(np.asarray(rotations, dtype=np.float64), -1, -2)
+    return Rotation.from_matrix(matrices).as_rotvec()
+
+
 def random_rotations(count: int, *, generator: np.random.Generator) -> Float[np.ndarray, "b 3 3"]:
     """Draw matrices uniformly from SO(3)."""
     return Rotation.random(count, rng=generator).as_matrix()

@@ -1,15 +1,18 @@
-"""cryoSPARC particle files (.cs) to a ParticleTable.
+"""cryoSPARC particle files (.cs) to a ParticleTable, and their rows back to a .cs file.
 
 A .cs file is a NumPy structured array, one row per particle.
 """
 
 import io
 import logging
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import PurePosixPath
 
 import numpy as np
 
 from raydrgn.errors import InputError
-from raydrgn.geometry.rotations import from_axis_angle
+from raydrgn.geometry.rotations import from_axis_angle, to_axis_angle
 from raydrgn.io import storage
 from raydrgn.io.imaging import Imaging, compare_boxes, ctf_columns, fill
 from raydrgn.io.particles import ParticleTable
@@ -27,6 +30,7 @@ CTF_FIELDS = {
     "amplitude_contrast": "ctf/amp_contrast",
     "phase_shift_deg": "ctf/phase_shift_rad",
 }
+SAME_SIZE = 1e-3  # of two pixel sizes, relative
 POSE_FIELDS = ("alignments3D/pose", "alignments3D/shift")
 
 
@@ -49,7 +53,7 @@ def read_cryosparc(
         InputError: If a field that is needed is missing, or a stack is missing or does not fit.
     """
     imaging = imaging or Imaging()
-    rows = _read_rows(uri)
+    rows = read_rows(uri)
     names = rows.dtype.names or ()
     count = len(rows)
     if "blob/path" not in names or "blob/idx" not in names:
@@ -87,7 +91,7 @@ def read_cryosparc(
         "slice": slices,
         "box": boxes.astype(np.int32),
         "pixel_size_angstrom": pixel_size,
-        **_poses(rows, pixel_size),
+        **_poses(rows, pixel_size, half_size=imaging.half_size_shifts, source=uri),
         **ctf_columns(found, imaging=imaging, count=count, source=uri, fields=CTF_FIELDS),
     }
     if "uid" in names:
@@ -97,7 +101,12 @@ def read_cryosparc(
     return ParticleTable.from_columns(columns, metadata={"source": uri})
 
 
-def _read_rows(uri: Uri) -> np.ndarray:
+def read_rows(uri: Uri) -> np.ndarray:
+    """Read a .cs file as it is: one row of named fields per particle.
+
+    Raises:
+        InputError: If it is no such file.
+    """
     try:
         rows = np.load(
             io.BytesIO(storage.read_bytes(uri)), allow_pickle=False, max_header_size=1_000_000
@@ -109,13 +118,95 @@ def _read_rows(uri: Uri) -> np.ndarray:
     return rows
 
 
-def _poses(rows: np.ndarray, pixel_size: np.ndarray) -> dict[str, np.ndarray]:
+def _poses(
+    rows: np.ndarray, pixel_size: np.ndarray, *, half_size: bool, source: Uri
+) -> dict[str, np.ndarray]:
     names = rows.dtype.names or ()
     if not all(field in names for field in POSE_FIELDS):
         return {}
     rotations = from_axis_angle(rows["alignments3D/pose"])
     # The shift is in pixels of the images that were aligned, which may be larger or smaller.
-    aligned = rows["alignments3D/psize_A"] if "alignments3D/psize_A" in names else pixel_size
-    aligned = np.where(aligned > 0, aligned, pixel_size)
+    aligned = aligned_pixel_size(rows, pixel_size, half_size=half_size, source=source)
     shifts = rows["alignments3D/shift"].astype(np.float64) * aligned[:, None]
     return {"rotation": rotations.reshape(-1, 9), "shift_angstrom": shifts}
+
+
+def aligned_pixel_size(
+    rows: np.ndarray, pixel_size: np.ndarray, *, half_size: bool, source: Uri
+) -> np.ndarray:
+    """Return the pixel size, in Å, of the images whose pixels the shifts count.
+
+    The file says it in alignments3D/psize_A. Heterogeneous refinement aligns smaller images; where
+    its file does not say so, ``half_size`` does, and nothing is guessed.
+    """
+    field = "alignments3D/psize_A"
+    found = rows[field] if field in (rows.dtype.names or ()) else np.zeros(len(rows))
+    said = found > 0
+    factor = np.where(said, found / pixel_size, 2.0 if half_size else 1.0)
+    if half_size and said.any():
+        log.warning("%s says the pixel size of its shifts; --half-size-shifts is not used", source)
+    if len(factor) and np.abs(factor - 1).max() > SAME_SIZE:
+        log.warning(
+            "%s: shifts are in pixels %.4g times those of the images (%s)",
+            source,
+            factor[np.abs(factor - 1).argmax()],
+            field if said.any() else "--half-size-shifts",
+        )
+    return pixel_size * factor
+
+
+def write_rows(uri: Uri, rows: np.ndarray) -> None:
+    """Write rows as a .cs file, and beside it the .csg file with which cryoSPARC takes it in.
+
+    The group lists the fields by their prefix, as the jobs' own groups do.
+    """
+    with storage.atomic_write(uri) as stream:
+        np.save(stream, rows, allow_pickle=False)
+    name = PurePosixPath(uri).name
+    kinds = dict.fromkeys(n.split("/")[0] for n in rows.dtype.names or () if "/" in n)
+    results = "".join(
+        f"  {kind}:\n    metafile: '>{name}'\n    num_items: {len(rows)}\n"
+        f"    type: particle.{kind}\n"
+        for kind in kinds
+    )
+    written = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+    text = (
+        f"created: {written}\ngroup:\n  description: ''\n  name: particles\n"
+        f"  title: Particles\n  type: particle\nresults:\n{results}version: v4.0.0\n"
+    )
+    storage.write_bytes(uri.removesuffix(".cs") + ".csg", text.encode())
+
+
+def with_pose_rows(rows: np.ndarray, table: ParticleTable, *, source: Uri) -> np.ndarray:
+    """Return rows with the poses of a table, shifts in the pixels in which the rows have them.
+
+    Raises:
+        InputError: If the rows have no fields for poses.
+    """
+    _require(rows, POSE_FIELDS, source)
+    changed = rows.copy()
+    pixel_size = table.column("pixel_size_angstrom").astype(np.float64)
+    aligned = aligned_pixel_size(rows, pixel_size, half_size=False, source=source)
+    changed["alignments3D/pose"] = to_axis_angle(table.rotations)
+    changed["alignments3D/shift"] = table.column("shift_angstrom") / aligned[:, None]
+    return changed
+
+
+def with_ctf_rows(rows: np.ndarray, table: ParticleTable, *, source: Uri) -> np.ndarray:
+    """Return rows with the CTF of a table.
+
+    Raises:
+        InputError: If the rows have no fields for a CTF.
+    """
+    _require(rows, CTF_FIELDS.values(), source)
+    changed = rows.copy()
+    for name, field in CTF_FIELDS.items():
+        values = table.column(name).astype(np.float64)
+        changed[field] = np.deg2rad(values) if field.endswith("_rad") else values
+    return changed
+
+
+def _require(rows: np.ndarray, names: Iterable[str], source: Uri) -> None:
+    missing = [name for name in names if name not in (rows.dtype.names or ())]
+    if missing:
+        raise InputError(f"{source} has no field {missing[0]} to write into.")

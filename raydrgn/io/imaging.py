@@ -50,6 +50,9 @@ class Imaging:
     phase_shift_deg: float | None = None
     """Phase shift of a phase plate."""
 
+    half_size_shifts: bool = False
+    """Whether cryoSPARC shifts that do not say their pixel size are those of a half-size box."""
+
 
 def fill(
     name: str, found: np.ndarray | None, *, imaging: Imaging, count: int, source: Uri, field: str

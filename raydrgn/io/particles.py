@@ -10,6 +10,7 @@ Columns: ``index`` (row in the original, unfiltered set), ``stack`` (absolute pa
 """
 
 import io
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -163,18 +164,28 @@ class ParticleTable:
         Raises:
             InputError: If the images differ in size, or their box is odd.
         """
-        boxes, counts = np.unique(self.column("box"), return_counts=True)
+        boxes = np.unique(self.column("box"))
         if len(boxes) != 1:
-            listed = ", ".join(f"{n} of {box} px" for box, n in zip(boxes, counts, strict=True))
             raise InputError(
-                f"The images differ in size: {listed}. Bring them to one box first, each optics "
-                "group by itself."
+                f"The images differ in size: {self._listed_boxes()}. Bring them to one box first, "
+                "each optics group by itself."
             )
         if boxes[0] % 2:
             raise InputError(
                 f"The images have an odd box of {boxes[0]} px; extract with an even one."
             )
         return int(boxes[0])
+
+    def _listed_boxes(self) -> str:
+        """Say how many particles have which box, by optics group where these are known."""
+        has_groups = "optics_group" in self.table.column_names
+        boxes = self.column("box").tolist()
+        groups = self.table.column("optics_group").to_pylist() if has_groups else [""] * len(self)
+        found = sorted(Counter(zip(groups, boxes, strict=True)).items())
+        return ", ".join(
+            (f"optics group {group}: " if has_groups else "") + f"{count} of {box} px"
+            for (group, box), count in found
+        )
 
     def select(self, rows: Int[np.ndarray, " k"] | Bool[np.ndarray, " n"]) -> "ParticleTable":
         """Return some rows in the order given; ``index`` keeps pointing at the original set."""

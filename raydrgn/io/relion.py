@@ -210,7 +210,7 @@ def write_relion(uri: Uri, table: ParticleTable) -> None:
     """Write a RELION 3.1 particle file with its optics groups; stacks relative to its folder.
 
     Particles that share an optics group must share what RELION keeps per group; groups are split
-    where they do not.
+    where they do not, and keep their numbers otherwise.
     """
     count = len(table)
     names = table.table.column_names
@@ -231,39 +231,55 @@ def write_relion(uri: Uri, table: ParticleTable) -> None:
         for key in zip(said, *group_columns.values(), strict=True)
     ]
     first = [groups.index(number) for number in numbers.values()]
+    labels = [key[0] for key in numbers]
+    if len(set(labels)) < len(labels) or not all(label.isdigit() for label in labels):
+        labels = [str(number) for number in numbers.values()]
     optics = {
-        "rlnOpticsGroup": [str(number) for number in numbers.values()],
-        "rlnOpticsGroupName": [f"opticsGroup{number}" for number in numbers.values()],
+        "rlnOpticsGroup": labels,
+        "rlnOpticsGroupName": [f"opticsGroup{label}" for label in labels],
         **{name: [values[row] for row in first] for name, values in group_columns.items()},
         "rlnImageDimensionality": ["2"] * len(first),
     }
-    particles = {"rlnImageName": _names_for(uri, table)}
-    for name in (
-        "defocus_u_angstrom",
-        "defocus_v_angstrom",
-        "defocus_angle_deg",
-        "phase_shift_deg",
-    ):
-        if name in names:
-            particles[CTF_FIELDS[name]] = _formatted(table, name)
+    particles = {"rlnImageName": names_for(uri, table), **defocus_cells(table)}
     if table.has_poses:
-        euler = to_euler(table.rotations)
-        shifts = table.column("shift_angstrom")
-        for i, field in enumerate(ANGLE_FIELDS):
-            particles[field] = [f"{value:.6f}" for value in euler[:, i]]
-        for i, axis in enumerate("XY"):
-            particles[f"rlnOrigin{axis}Angst"] = [f"{value:.6f}" for value in shifts[:, i]]
-    particles["rlnOpticsGroup"] = [str(group) for group in groups]
+        particles |= pose_cells(table)
+    particles["rlnOpticsGroup"] = [labels[group - 1] for group in groups]
     write_star(uri, {"optics": optics, "particles": particles})
 
 
+def defocus_cells(table: ParticleTable) -> dict[str, list[str]]:
+    """Return what RELION keeps of the CTF for each particle, as text by RELION's column."""
+    names = ("defocus_u_angstrom", "defocus_v_angstrom", "defocus_angle_deg", "phase_shift_deg")
+    found = {CTF_FIELDS[name]: _formatted(table, name) for name in names}
+    return {field: cells for field, cells in found.items() if cells}
+
+
+def pose_cells(table: ParticleTable) -> dict[str, list[str]]:
+    """Return Euler angles and shifts in Å, as text by RELION's column."""
+    euler = to_euler(table.rotations)
+    shifts = table.column("shift_angstrom").astype(np.float32)
+    angles = {field: decimals(euler[:, i]) for i, field in enumerate(ANGLE_FIELDS)}
+    return angles | {
+        f"rlnOrigin{axis}Angst": _shortest(shifts[:, i]) for i, axis in enumerate("XY")
+    }
+
+
+def decimals(values: Float[np.ndarray, " n"]) -> list[str]:
+    """Return numbers as text with six decimals, as RELION writes them."""
+    return [f"{value:.6f}" for value in values.tolist()]
+
+
+def _shortest(values: Float[np.ndarray, " n"]) -> list[str]:
+    """Return single-precision numbers as the shortest text that reads as the same number."""
+    return values.astype(np.float32).astype(str).tolist()
+
+
 def _formatted(table: ParticleTable, name: str) -> list[str]:
-    if name not in table.table.column_names:
-        return []
-    return [f"{value:.6f}" for value in table.column(name)]
+    return _shortest(table.column(name)) if name in table.table.column_names else []
 
 
-def _names_for(uri: Uri, table: ParticleTable) -> list[str]:
+def names_for(uri: Uri, table: ParticleTable) -> list[str]:
+    """Return each particle's ``NNNNNN@stack``; local stacks relative to the folder of ``uri``."""
     folder = storage.parent(storage.absolute(uri))
     stacks = [
         os.path.relpath(stack, folder)

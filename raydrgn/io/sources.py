@@ -45,6 +45,9 @@ class ParticleSource:
     datadir: Uri | None = None
     """Folder of the stacks that a STAR or .cs file names."""
 
+    half_size_shifts: bool = False
+    """Whether the shifts of a .cs file that does not say so are those of a half-size box."""
+
     def absolute(self) -> "ParticleSource":
         """Return the source with every path meaning the same from anywhere."""
         return ParticleSource(
@@ -53,20 +56,25 @@ class ParticleSource:
             ctf=self.ctf and storage.absolute(self.ctf),
             ind=self.ind and storage.absolute(self.ind),
             datadir=self.datadir and storage.absolute(self.datadir),
+            half_size_shifts=self.half_size_shifts,
         )
 
 
-def open_particles(source: ParticleSource) -> ParticleTable:
+def open_particles(source: ParticleSource, *, need_images: bool = True) -> ParticleTable:
     """Read a source into one table, and check that its parts fit each other.
 
     With ``ind``, poses and CTF may have a row for every particle of the full set, or for just the
     selected ones in their order.
 
+    Args:
+        source: Where the data set is.
+        need_images: Whether the stacks that a .star, .cs or .parquet file names must be there.
+
     Raises:
         InputError: If counts disagree, a stack is missing or broken, or values make no sense.
     """
     source = source.absolute()
-    table = _read_images(source)
+    table = _read_images(source, need_images=need_images)
     rows = _read_rows(source, len(table))
     full = len(table)
     if rows is not None:
@@ -105,13 +113,16 @@ def read_metadata(
     )
 
 
-def _read_images(source: ParticleSource) -> ParticleTable:
+def _read_images(source: ParticleSource, *, need_images: bool) -> ParticleTable:
     uri = source.particles
     suffix = PurePosixPath(uri).suffix.lower()
     if suffix in (".star", ".cs"):
-        return read_metadata(uri, datadir=source.datadir)
+        imaging = Imaging(half_size_shifts=source.half_size_shifts)
+        return read_metadata(uri, datadir=source.datadir, imaging=imaging, need_images=need_images)
     if suffix == ".parquet":
         table = ParticleTable.read(uri)
+        if not need_images:
+            return table
         boxes = check_slices(
             read_headers(table.stacks), table.stack_codes, table.column("slice"), source=uri
         )
@@ -229,13 +240,31 @@ def to_poses(table: ParticleTable) -> cryodrgn.Poses:
     Raises:
         InputError: If the particles have no poses.
     """
-    if not table.has_poses:
-        where = table.metadata.get("source", "The particle source")
-        raise InputError(
-            f"{where} has no poses (RELION: rlnAngleRot, rlnAngleTilt, rlnAnglePsi; cryoSPARC: "
-            "alignments3D/pose). Take the particles file of a refinement."
-        )
+    require_poses(table)
     return cryodrgn.Poses(table.rotations, shifts_fraction(table))
+
+
+def require_poses(table: ParticleTable) -> None:
+    """Refuse particles without poses.
+
+    Raises:
+        InputError: If there are none; says which files have them.
+    """
+    if table.has_poses:
+        return
+    where = table.metadata.get("source", "The particle source")
+    if where.endswith(".cs"):
+        raise InputError(
+            f"{where} has no alignments3D/pose and alignments3D/shift. The particles of these "
+            "cryoSPARC jobs have them: Homogeneous, Non-uniform, Local and Heterogeneous "
+            "Refinement, and Homogeneous Reconstruction; those of Extraction and 2D "
+            "Classification do not. Take the .cs file of a refinement, with its passthrough "
+            "fields, or give --poses."
+        )
+    raise InputError(
+        f"{where} has no poses (RELION: rlnAngleRot, rlnAngleTilt, rlnAnglePsi; cryoSPARC: "
+        "alignments3D/pose). Take the particles file of a refinement, or give --poses."
+    )
 
 
 def shifts_fraction(table: ParticleTable) -> Float[np.ndarray, "n 2"]:

@@ -88,13 +88,14 @@ def write_star(uri: Uri, blocks: Mapping[str, Mapping[str, Sequence[str]]]) -> N
     for name, columns in blocks.items():
         lines += [f"data_{name}", "", "loop_"]
         lines += [f"_{column} #{i}" for i, column in enumerate(columns, start=1)]
-        values = [[_quoted(value) for value in column] for column in columns.values()]
+        values = [[quoted(value) for value in column] for column in columns.values()]
         lines += map(" ".join, zip(*values, strict=True))
         lines += ["", ""]
     storage.write_bytes(uri, ("# version 30001\n\n" + "\n".join(lines)).encode())
 
 
-def _quoted(value: str) -> str:
+def quoted(value: str) -> str:
+    """Return a value as it stands in a STAR file: in quotes where it is empty or has spaces."""
     return f'"{value}"' if not value or " " in value or "\t" in value else value
 
 
