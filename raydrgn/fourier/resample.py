@@ -15,7 +15,8 @@ def resample(values: Float[Tensor, "*axes"], *, box: int, ndim: int) -> Float[Te
     """Return images (``ndim`` 2) or volumes (3) in another even box, keeping the sum of pixels.
 
     Frequencies that both boxes contain are kept as they are; the mean grey value is therefore
-    multiplied by (old box / new box) ** ndim, as in cryoDRGN's downsampling.
+    multiplied by (old box / new box) ** ndim. A smaller box is cut from the Hartley transform,
+    as in cryoDRGN's downsampling: of the new Nyquist row, k is kept and -k is not.
 
     Raises:
         ConfigError: If either box is odd.
@@ -23,19 +24,49 @@ def resample(values: Float[Tensor, "*axes"], *, box: int, ndim: int) -> Float[Te
     old = values.shape[-1]
     check_box(old)
     check_box(box)
-    spectrum = _crop_or_pad(fft_centred(values, ndim=ndim), box=box, ndim=ndim)
-    return ifft_centred(spectrum, ndim=ndim)
-
-
-def _crop_or_pad(
-    spectrum: Complex[Tensor, "*axes"], *, box: int, ndim: int
-) -> Complex[Tensor, "*out"]:
-    margin = (spectrum.shape[-1] - box) // 2  # negative when padding
+    margin = (old - box) // 2
     if margin <= 0:
-        return torch.nn.functional.pad(spectrum, [-margin] * (2 * ndim))
+        spectrum = torch.nn.functional.pad(fft_centred(values, ndim=ndim), [-margin] * (2 * ndim))
+        return ifft_centred(spectrum, ndim=ndim)
+    if ndim == 2:
+        return _shrink_images(values, box=box)
+    spectrum = fft_centred(values, ndim=ndim)
+    hartley = spectrum.real - spectrum.imag
     for axis in range(-ndim, 0):
-        spectrum = spectrum.narrow(axis, margin, box)
-    return spectrum
+        hartley = hartley.narrow(axis, margin, box)
+    spectrum = fft_centred(hartley, ndim=ndim)
+    return (spectrum.real - spectrum.imag) / box**ndim
+
+
+def _shrink_images(images: Float[Tensor, "*b h w"], *, box: int) -> Float[Tensor, "*b d d"]:
+    """Return images in a smaller box, with transforms of real numbers and of what is kept only.
+
+    The origin needs no shifts: moving it to the centre multiplies the coefficient at k by
+    (−1)^(kx+ky) in both boxes. Coefficients inside the new Nyquist frequency stay as they are; on
+    its row and column, the real image whose Hartley values are h(k) and h(k′), k′ being the mate of
+    k in the new box, has Re = (h(k) + h(k′)) / 2 and Im = (h(k′) − h(k)) / 2.
+    """
+    half, old = box // 2, images.shape[-1]
+    columns = torch.fft.rfft(images.float(), dim=-1)[..., : half + 1]
+    spectrum = torch.fft.fft(columns, dim=-2)  # (*b old half+1)
+    below = spectrum[..., half, :]  # F(kx, box/2)
+    kept = torch.cat([spectrum[..., :half, :], spectrum[..., old - half :, :]], dim=-2)
+
+    # Row ky = −box/2: k is (kx, −box/2), and k′ is (−kx, −box/2), the mirror of (kx, box/2).
+    own, mate = kept[..., half, :], below
+    kept[..., half, :] = _from_hartley(own.real - own.imag, mate.real + mate.imag)
+    # Column kx = −box/2: k is (−box/2, ky), the mirror of (box/2, −ky), which is there.
+    rows = (-torch.arange(box)) % box
+    right = torch.cat([spectrum[..., : half + 1, half], spectrum[..., old - half + 1 :, half]], -1)
+    hartley = (right.real + right.imag)[..., rows]  # h(−box/2, ky); ky = box/2 serves for −box/2
+    kept[..., half] = _from_hartley(hartley, hartley[..., rows])
+    return torch.fft.irfft2(kept, s=(box, box))
+
+
+def _from_hartley(
+    own: Float[Tensor, "*b n"], mate: Float[Tensor, "*b n"]
+) -> Complex[Tensor, "*b n"]:
+    return torch.complex((own + mate) / 2, (mate - own) / 2)
 
 
 def low_pass(
