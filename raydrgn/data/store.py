@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ HOST_SHARE = 0.6
 """Of the free memory of the host, over the workers that share it."""
 
 
+@runtime_checkable
 class ParticleStore(Protocol):
     """Prepared particles by their number within the shard."""
 
