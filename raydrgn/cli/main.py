@@ -8,6 +8,7 @@ import typer
 from raydrgn.cli.bench import bench
 from raydrgn.cli.console import messages, set_up_logging
 from raydrgn.cli.demo import demo
+from raydrgn.cli.downsample import downsample
 from raydrgn.cli.evaluate import evaluate
 from raydrgn.cli.jobs import jobs, logs, status, stop, submit
 from raydrgn.cli.parse import parse
@@ -26,7 +27,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, simulate, parse, train, volumes, evaluate):
+for command in (demo, simulate, parse, downsample, train, volumes, evaluate):
     app.command()(command)
 app.add_typer(bench, name="bench")
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(submit)

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from raydrgn.errors import RaydrgnError
+
 if TYPE_CHECKING:
     from ray import ObjectRef
 
@@ -42,4 +44,10 @@ def fan_out(
         try:
             yield Outcome(item, value=ray.get(ready))
         except ray.exceptions.RayError as error:
-            yield Outcome(item, error=error)
+            yield Outcome(item, error=_reason(error))
+
+
+def _reason(error: Exception) -> Exception:
+    """Return what a user can mend as it was raised, without Ray's wrapping and its traceback."""
+    cause = getattr(error, "cause", None)
+    return cause if isinstance(cause, RaydrgnError) else error

@@ -29,6 +29,9 @@ By default they spin for milliseconds, which on a machine with other work makes 
 than one (measured: a factor of 2.3 beside one busy process, and no loss on an idle machine).
 """
 
+LITTLE_BYTES = 1_000_000_000
+"""Input that one process works through in the time that Ray needs to start, or little more."""
+
 CONNECT_HINT = (
     "Check --address (or RAY_ADDRESS) and, where the cluster wants a token, RAY_AUTH_MODE=token "
     "with RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH."
@@ -145,3 +148,20 @@ def allotted(
         import ray
 
         yield allot(resources, available=ray.cluster_resources())
+
+
+@contextmanager
+def single_core_tasks(
+    workers: int | None, address: str | None, *, input_bytes: int
+) -> Iterator[Allotment | None]:
+    """Connect for tasks of one core each, and give how many run at a time.
+
+    Nothing is started, and None given, where one process does as well: for one worker, or for an
+    input that is read sooner than Ray starts, unless a cluster or several workers are asked for.
+    """
+    named = bool(address or os.environ.get("RAY_ADDRESS"))
+    little = workers is None and input_bytes < LITTLE_BYTES
+    in_process = not named and (workers == 1 or little)
+    resources = Resources(num_workers=workers or cores_here(), cpus=1)
+    with allotted(resources, address, in_process=in_process) as allotment:
+        yield allotment

@@ -1,0 +1,244 @@
+"""What a downsampling writes, what of it is whole, and what is still to do.
+
+A local stack is reserved at its full size under a temporary name, filled in ranges by any number of
+processes, and renamed when every range is there. Elsewhere a stack is written by one process as a
+whole. A small state file beside the output says which ranges and stacks are finished; the same
+command, run again, does what is not.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from raydrgn import __version__
+from raydrgn.data.source import ImageSource, block_ends
+from raydrgn.errors import InputError, StorageError
+from raydrgn.io import storage
+from raydrgn.io.mrc import HEADER_BYTES, reserve_stack
+from raydrgn.io.particles import ParticleTable
+from raydrgn.io.storage import Uri
+
+log = logging.getLogger(__name__)
+
+FORMAT_VERSION = 1
+BLOCKS_PER_PART = 8  # of 32 MB each: seconds of work, so that little is lost or done twice
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StackPlan:
+    """One stack to write, of consecutive rows of the table."""
+
+    number: int
+    uri: Uri
+    start: int
+    stop: int
+    box: int
+    pixel_size_angstrom: float
+    precision: str
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        pixels = (self.stop - self.start) * self.box**2
+        return HEADER_BYTES + pixels * np.dtype(self.precision).itemsize
+
+    @property
+    def unfinished(self) -> Path:
+        """Where a local stack is until it is whole."""
+        return Path(f"{storage.local_path(self.uri)}{storage.PART_SUFFIX}")
+
+
+@dataclass(frozen=True, slots=True)
+class StackPart:
+    """Some rows of the table, and the stack that they go to."""
+
+    stack: StackPlan
+    start: int
+    stop: int
+    source: ImageSource
+
+
+@dataclass(slots=True)
+class State:
+    """What is finished of one downsampling."""
+
+    uri: Uri
+    fingerprint: str
+    parts: set[tuple[int, int]] = field(default_factory=set)
+    """First and last row of each finished range."""
+
+    stacks: set[int] = field(default_factory=set)
+    """Numbers of the stacks that have their name."""
+
+    @classmethod
+    def read(cls, uri: Uri, fingerprint: str) -> "State":
+        """Read what is known of this very downsampling; nothing if the file is about another."""
+        fresh = cls(uri, fingerprint)
+        if not storage.exists(uri):
+            return fresh
+        try:
+            raw = json.loads(storage.read_bytes(uri))
+            if raw["format"] != FORMAT_VERSION or raw["fingerprint"] != fingerprint:
+                return fresh
+            parts = {(int(a), int(b)) for a, b in raw["parts"]}
+            return cls(uri, fingerprint, parts, set(raw["stacks"]))
+        except (ValueError, KeyError, TypeError):
+            log.warning("%s is damaged; the stacks are made again", uri)
+            return fresh
+
+    def write(self) -> None:
+        """Write the state, whole or not at all."""
+        raw = {
+            "format": FORMAT_VERSION,
+            "raydrgn_version": __version__,
+            "command": sys.argv,
+            "fingerprint": self.fingerprint,
+            "stacks": sorted(self.stacks),
+            "parts": sorted(self.parts),
+        }
+        storage.write_bytes(self.uri, json.dumps(raw, indent=1).encode())
+
+
+def fingerprint(table: ParticleTable, stacks: Sequence[StackPlan]) -> str:
+    """Return what tells one downsampling from another: images, their order, and what they become.
+
+    Local stacks count with their size and time of change.
+    """
+    digest = hashlib.sha256()
+    for uri in table.stacks:
+        known = [uri]
+        if storage.is_local(uri):
+            status = os.stat(storage.local_path(uri))
+            known += [str(status.st_size), str(status.st_mtime_ns)]
+        digest.update("\0".join(known).encode())
+    digest.update(np.ascontiguousarray(table.stack_codes, dtype=np.int64).tobytes())
+    digest.update(np.ascontiguousarray(table.column("slice"), dtype=np.int64).tobytes())
+    digest.update(repr(list(stacks)).encode())
+    return digest.hexdigest()
+
+
+class StackSet:
+    """The stacks of one downsampling, and what is finished of them."""
+
+    def __init__(self, table: ParticleTable, stacks: Sequence[StackPlan], state_uri: Uri) -> None:
+        self._stacks = stacks
+        self._table = table
+        self._state = State.read(state_uri, fingerprint(table, stacks))
+        self._parts: dict[int, list[tuple[int, int]]] = {}
+        old_box = table.single_box()
+        for stack in stacks:
+            ranges = block_ends(stack.start, stack.stop, box=old_box)
+            step = BLOCKS_PER_PART if storage.is_local(stack.uri) else len(ranges)
+            self._parts[stack.number] = [
+                (ranges[i][0], ranges[min(i + step, len(ranges)) - 1][1])
+                for i in range(0, len(ranges), step)
+            ]
+
+    def begin(self, *, overwrite: bool = False) -> None:
+        """Check that nothing else is in the way and that there is room, and take the room.
+
+        Raises:
+            InputError: If an output exists that this downsampling did not write.
+            StorageError: If the disk has less room than the stacks need.
+        """
+        fresh = []
+        for stack in self._stacks:
+            if self._is_whole(stack):
+                continue
+            if storage.exists(stack.uri) and not overwrite:
+                raise InputError(
+                    f"{stack.uri} exists, and is not a whole result of this command. Choose "
+                    "another name, or replace it with --overwrite."
+                )
+            self._state.stacks.discard(stack.number)
+            if not self._is_reserved(stack):
+                self._state.parts.difference_update(self._parts[stack.number])
+                fresh.append(stack)
+        self._check_room(fresh)
+        self._state.write()
+        for stack in fresh:
+            if storage.is_local(stack.uri):
+                reserve_stack(
+                    stack.unfinished,
+                    stack.stop - stack.start,
+                    box=stack.box,
+                    pixel_size_angstrom=stack.pixel_size_angstrom,
+                    precision=stack.precision,
+                )
+
+    def _is_whole(self, stack: StackPlan) -> bool:
+        known = stack.number in self._state.stacks and storage.exists(stack.uri)
+        return known and storage.file_size(stack.uri) == stack.size
+
+    def _is_reserved(self, stack: StackPlan) -> bool:
+        if not storage.is_local(stack.uri) or not self._state.parts:
+            return False
+        path = stack.unfinished
+        return path.exists() and path.stat().st_size == stack.size
+
+    def _check_room(self, stacks: Sequence[StackPlan]) -> None:
+        local = [stack for stack in stacks if storage.is_local(stack.uri)]
+        if not local:
+            return
+        folder = local[0].unfinished.parent
+        while not folder.exists():
+            folder = folder.parent
+        needed = sum(stack.size for stack in local)
+        with storage.explained(str(folder), action="read"):
+            replaced = sum(s.unfinished.stat().st_size for s in local if s.unfinished.exists())
+            free = shutil.disk_usage(folder).free + replaced
+        if needed > free:
+            raise StorageError(
+                f"{folder} has {free / 1e9:.1f} GB of room, but the stacks need "
+                f"{needed / 1e9:.1f} GB. Free space, choose another folder, a smaller box, or "
+                "--float16."
+            )
+
+    @property
+    def rows_done(self) -> int:
+        """Rows of the table that need no work."""
+        return sum(
+            b - a
+            for stack in self._stacks
+            for a, b in self._parts[stack.number]
+            if stack.number in self._state.stacks or (a, b) in self._state.parts
+        )
+
+    def parts_to_do(self) -> Iterator[StackPart]:
+        """Yield the ranges that are not finished."""
+        source = ImageSource.of(self._table)
+        for stack in self._stacks:
+            if stack.number in self._state.stacks:
+                continue
+            for start, stop in self._parts[stack.number]:
+                if (start, stop) not in self._state.parts:
+                    yield StackPart(stack, start, stop, source.part(start, stop))
+
+    def finish(self, part: StackPart) -> None:
+        """Record that a range is written; a stack that is whole with it gets its name."""
+        self._state.parts.add((part.start, part.stop))
+        self._state.write()
+        self._name(part.stack)
+
+    def finish_stacks(self) -> None:
+        """Give their names to stacks that were whole when an earlier run ended."""
+        for stack in self._stacks:
+            if stack.number not in self._state.stacks:
+                self._name(stack)
+
+    def _name(self, stack: StackPlan) -> None:
+        if not self._state.parts.issuperset(self._parts[stack.number]):
+            return
+        if storage.is_local(stack.uri):
+            with storage.explained(stack.uri, action="written"):
+                stack.unfinished.replace(storage.local_path(stack.uri))
+        self._state.stacks.add(stack.number)
+        self._state.write()
