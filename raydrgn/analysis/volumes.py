@@ -105,6 +105,27 @@ class VolumeDecoder:
         return [request.uri for request in requests]
 
 
+class _ShippedDecoder:
+    """A decoder in an actor, whose state lies in the object store once for all actors.
+
+    The reference comes with the work and is looked up by the first call, since Ray cannot promise
+    to have a constructor's arguments still when it starts an actor again.
+    """
+
+    def __init__(self, options: VolumeOptions, *, threads: int) -> None:
+        self._options = options
+        self._threads = threads
+        self._decoder: VolumeDecoder | None = None
+
+    def write(self, shipped: list[Any], requests: Sequence[VolumeRequest]) -> list[Uri]:
+        """Decode and write volumes."""
+        if self._decoder is None:
+            import ray
+
+            self._decoder = VolumeDecoder(ray.get(shipped[0]), self._options, threads=self._threads)
+        return self._decoder.write(requests)
+
+
 def decode_to_files(
     requests: Sequence[VolumeRequest],
     *,
@@ -128,18 +149,20 @@ def decode_to_files(
         return
     import ray
 
-    decoder_class: Any = ray.remote(VolumeDecoder)
+    decoder_class: Any = ray.remote(_ShippedDecoder)
     shipped = ray.put(state)
     actors = [
         decoder_class.options(
             num_cpus=allotment.cpus, num_gpus=allotment.gpus, max_restarts=2, max_task_retries=2
-        ).remote(shipped, options, threads=allotment.cpus)
+        ).remote(options, threads=allotment.cpus)
         for _ in range(allotment.num_workers)
     ]
     turns = itertools.cycle(actors)
     try:
         yield from fan_out(
-            lambda batch: next(turns).write.remote(batch), batches, max_in_flight=2 * len(actors)
+            lambda batch: next(turns).write.remote([shipped], batch),
+            batches,
+            max_in_flight=2 * len(actors),
         )
     finally:
         for actor in actors:

@@ -76,16 +76,16 @@ class Meter:
             self._tasks[what] = (task, now, done)
             self._last_line = 0.0
         task, began, first = self._tasks[what]
-        speed = rate or (done - first) / max(now - began, 1e-6)
-        said = f"{speed:,.0f} {self._unit}/s" if speed >= 10 else f"{speed:.2f} {self._unit}/s"
-        self._progress.update(
-            task, completed=done, total=total, rate=said if speed > 0 else "", extra=extra
-        )
+        elapsed = now - began
+        speed = rate or ((done - first) / elapsed if elapsed > 0 else 0.0)
+        said = f"{speed:,.0f}" if speed >= 10 else f"{speed:.2f}"
+        said = f", {said} {self._unit}/s" if speed > 0 else ""
+        self._progress.update(task, completed=done, total=total, rate=said[2:], extra=extra)
         due = now - self._last_line >= LINE_SECONDS or done >= total
         if not self._is_terminal and due and self._last_line != float("inf"):
-            left = f", {_clock((total - done) / speed)} left" if speed > 0 and done < total else ""
+            left = f", {clock((total - done) / speed)} left" if speed > 0 and done < total else ""
             messages.print(
-                f"{what}: {done:,.0f}/{total:,.0f} {self._unit}, {said}{left}  {extra}".rstrip(),
+                f"{what}: {done:,.0f}/{total:,.0f} {self._unit}{said}{left}  {extra}".rstrip(),
                 highlight=False,
                 soft_wrap=True,
             )
@@ -139,7 +139,8 @@ def ask(question: str) -> bool:
     return answer.strip().lower() in ("", "y", "yes")
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Return a length of time as minutes and seconds, with hours where there are some."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,11 +1,14 @@
 """``raydrgn evaluate``."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from raydrgn.cli.console import console
+
+if TYPE_CHECKING:
+    from raydrgn.analysis.evaluation import Evaluation
 
 
 def evaluate(
@@ -21,18 +24,38 @@ def evaluate(
     from raydrgn.analysis import evaluation
     from raydrgn.run.opened import open_run
 
-    result = evaluation.evaluate(open_run(run), truth, epoch=epoch)
+    show_evaluation(run, evaluation.evaluate(open_run(run), truth, epoch=epoch))
+
+
+def show_evaluation(run: str, result: "Evaluation") -> None:
+    """Print an evaluation as tables."""
     table = Table(title=f"{run}, epoch {result.epoch}: {result.images} images")
     for column in ("", "run", "mean of true volumes"):
-        table.add_column(column)
+        table.add_column(column, justify="right" if column else "left")
     table.add_row("per-image FSC", f"{result.fsc:.4f}", f"{result.fsc_of_mean:.4f}")
     table.add_row("… masked", f"{result.fsc_masked:.4f}", f"{result.fsc_of_mean_masked:.4f}")
     table.add_row("… area under curve", f"{result.fsc_auc:.4f}", "")
+    separation = result.separation
     for name, value in (
-        ("states: 10-neighbour accuracy", result.neighbour_accuracy),
-        ("states: Rand index, k-means", result.rand_index),
-        ("states: Rand index, mixture", result.rand_index_mixture),
+        ("states: 10-neighbour accuracy", separation.neighbour_accuracy),
+        ("states: adjusted Rand index, k-means", separation.rand_index),
+        ("states: adjusted Rand index, mixture", separation.rand_index_mixture),
+        ("motion: |Spearman| of latent and angle", separation.motion_order),
     ):
         if value is not None:
             table.add_row(name, f"{value:.4f}", "")
     console.print(table)
+    if not separation.by_state:
+        return
+    states = Table(title="states")
+    for column in ("state", "share", "recall", "precision", "FSC of its volume"):
+        states.add_column(column, justify="right" if column != "state" else "left")
+    for state, volume in zip(separation.by_state, result.states, strict=True):
+        states.add_row(
+            state.name,
+            f"{100 * state.share:.1f} %",
+            f"{state.recall:.3f}",
+            f"{state.precision:.3f}",
+            f"{volume.fsc:.3f}",
+        )
+    console.print(states)

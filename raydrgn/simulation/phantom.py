@@ -105,49 +105,49 @@ def render(
 ASSEMBLY = Phantom(
     subunits=(
         Subunit(
-            name="core", centre_angstrom=(0, 0, -15), radii_angstrom=(70, 55, 45), num_atoms=260
+            name="core", centre_angstrom=(0, 0, -15), radii_angstrom=(62, 50, 42), num_atoms=220
         ),
         Subunit(
-            name="head", centre_angstrom=(0, 10, 55), radii_angstrom=(40, 38, 34), num_atoms=90
+            name="head", centre_angstrom=(0, 15, 58), radii_angstrom=(42, 36, 36), num_atoms=110
         ),
         Subunit(
-            name="left", centre_angstrom=(-72, 25, 8), radii_angstrom=(32, 36, 40), num_atoms=80
+            name="left", centre_angstrom=(-84, 20, 12), radii_angstrom=(34, 38, 58), num_atoms=160
         ),
         Subunit(
-            name="right", centre_angstrom=(70, 28, 5), radii_angstrom=(34, 32, 38), num_atoms=80
+            name="front", centre_angstrom=(42, 74, -30), radii_angstrom=(46, 30, 28), num_atoms=100
         ),
         Subunit(
-            name="base", centre_angstrom=(10, -25, -82), radii_angstrom=(42, 36, 26), num_atoms=75
+            name="base", centre_angstrom=(18, -20, -86), radii_angstrom=(44, 34, 28), num_atoms=90
         ),
         Subunit(
-            name="back", centre_angstrom=(-5, -72, 5), radii_angstrom=(44, 24, 40), num_atoms=80
+            name="back", centre_angstrom=(-15, -78, 0), radii_angstrom=(48, 26, 44), num_atoms=110
         ),
         Subunit(
             name="stalk",
-            centre_angstrom=(62, -20, 72),
-            radii_angstrom=(20, 18, 42),
-            num_atoms=70,
+            centre_angstrom=(88, -22, 42),
+            radii_angstrom=(62, 24, 24),
+            num_atoms=150,
             moves=True,
         ),
     ),
     states=(
-        State(name="core", subunits=("core", "base"), share=0.14),
-        State(name="head", subunits=("core", "base", "head"), share=0.14),
-        State(name="head-left", subunits=("core", "base", "head", "left"), share=0.15),
-        State(name="head-right", subunits=("core", "base", "head", "right"), share=0.15),
+        State(name="core", subunits=("core", "base"), share=0.12),
+        State(name="head", subunits=("core", "base", "head"), share=0.12),
+        State(name="head-left", subunits=("core", "base", "head", "left"), share=0.14),
+        State(name="head-front", subunits=("core", "base", "head", "front"), share=0.14),
         State(
-            name="no-stalk", subunits=("core", "base", "head", "left", "right", "back"), share=0.16
+            name="no-stalk", subunits=("core", "base", "head", "left", "front", "back"), share=0.16
         ),
         State(
             name="mature",
-            subunits=("core", "base", "head", "left", "right", "back", "stalk"),
-            share=0.24,
+            subunits=("core", "base", "head", "left", "front", "back", "stalk"),
+            share=0.3,
         ),
         State(name="dead-end", subunits=("core", "left", "back"), share=0.02),
     ),
-    pivot_angstrom=(45, -15, 40),
+    pivot_angstrom=(35, -15, 25),
     axis=(0, 1, 0),
-    angles_deg=(-40, 40),
+    angles_deg=(-45, 45),
     num_frames=9,
 )
 """Seven compositions of an assembling complex, one of them rare; the mature one's stalk swings."""
