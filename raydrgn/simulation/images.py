@@ -84,6 +84,7 @@ class ForwardModel:
             values[rows] = SliceSampler(volume).at(points[rows])
 
         freqs = self._plane[:, :2] / self._ensemble.pixel_size_angstrom
+        freqs = freqs.expand(len(rotations), -1, -1)
         params = CTFParameters.from_columns(torch.from_numpy(self._acquisition.ctf[start:stop]))
         # The stored shift centres the particle, so the particle lies at minus the shift.
         shifts = torch.from_numpy(self._acquisition.shifts_fraction[start:stop])
