@@ -5,6 +5,7 @@ import sys
 
 import typer
 
+from raydrgn.cli.backproject import backproject
 from raydrgn.cli.bench import bench
 from raydrgn.cli.console import messages, set_up_logging
 from raydrgn.cli.demo import demo
@@ -27,12 +28,13 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, simulate, parse, downsample, train, volumes, evaluate):
+for command in (demo, simulate, parse, downsample, backproject, train, volumes, evaluate):
     app.command()(command)
 app.add_typer(bench, name="bench")
-app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(submit)
-for command in (jobs, status, logs, stop):
-    app.command()(command)
+# What follows the command to submit belongs to that command.
+app.command(context_settings={"allow_interspersed_args": False})(submit)
+for job_command in (jobs, status, logs, stop):
+    app.command()(job_command)
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from raydrgn.data.config import ImageConfig
 from raydrgn.fourier.transforms import disc_coefficients
 from raydrgn.geometry.lattice import half_disc
-from raydrgn.shapes import Bool, Float
+from raydrgn.shapes import Bool, Float, Int
 
 WINDOW_END = 0.99
 
@@ -36,8 +36,9 @@ def find_bad(images: Float[np.ndarray, "b h w"]) -> Bool[np.ndarray, " b"]:
 class Preparation:
     """Prepares images of one box; holds the window and the lattice."""
 
-    def __init__(self, config: ImageConfig) -> None:
-        self.points = half_disc(config.box)
+    def __init__(self, config: ImageConfig, *, points: Int[Tensor, "n 2"] | None = None) -> None:
+        """Prepare for the half disc's points, or for others with ky <= 0."""
+        self.points = half_disc(config.box) if points is None else points
         self._box = config.box
         sign = -1.0 if config.invert else 1.0
         window = soft_window(config.box, radius=config.window_radius)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from raydrgn.io import storage
 from raydrgn.io.mrc import MrcHeader, read_slices
 from raydrgn.io.particles import ParticleTable
 from raydrgn.io.stacks import read_headers
@@ -17,6 +18,10 @@ from raydrgn.shapes import Float, Int
 
 BLOCK_BYTES = 32 << 20
 """Images of one block as float32; what a reading task holds at a time."""
+
+REMOTE_GAP = 2
+"""Every second slice of a stack elsewhere is read along with those between: one request is less
+than many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,8 @@ class ImageSource:
         box = self.headers[0].shape[2]
         images = np.empty((len(codes), box, box), dtype=np.float32)
         order = np.lexsort((slices, codes))
-        for first, last in _runs(codes[order], slices[order]):
+        gap = max((REMOTE_GAP for h in self.headers if not storage.is_local(h.uri)), default=1)
+        for first, last in _runs(codes[order], slices[order], gap=gap):
             where = order[first:last]
             header = self.headers[int(codes[where[0]])]
             start, stop = int(slices[where[0]]), int(slices[where[-1]]) + 1
@@ -53,9 +59,9 @@ class ImageSource:
         return images
 
 
-def _runs(codes: np.ndarray, slices: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Yield the ends of runs of one stack whose slices follow each other or repeat."""
-    breaks = np.flatnonzero((np.diff(codes) != 0) | (np.diff(slices) > 1)) + 1
+def _runs(codes: np.ndarray, slices: np.ndarray, *, gap: int) -> Iterator[tuple[int, int]]:
+    """Yield the ends of runs of one stack whose slices are no more than ``gap`` apart."""
+    breaks = np.flatnonzero((np.diff(codes) != 0) | (np.diff(slices) > gap)) + 1
     ends = [0, *breaks.tolist(), len(codes)]
     yield from ((a, b) for a, b in itertools.pairwise(ends) if b > a)
 

@@ -178,6 +178,32 @@ def atomic_write(uri: Uri) -> Iterator[IO[bytes]]:
                     shutil.copyfileobj(stream, remote)
 
 
+def require_room(folder: Uri, needed: int, *, remedy: str, released: int = 0) -> None:
+    """Refuse to begin what the disk cannot hold; nothing is known of room elsewhere than here.
+
+    Args:
+        folder: Where to write; it may not exist yet.
+        needed: Bytes to write.
+        remedy: What else the user can do than free space.
+        released: Bytes of files there that will be replaced.
+
+    Raises:
+        StorageError: If the disk has less room.
+    """
+    if not is_local(folder):
+        return
+    path = local_path(folder).absolute()
+    while not path.exists():
+        path = path.parent
+    with explained(str(path), action="read"):
+        free = shutil.disk_usage(path).free + released
+    if needed > free:
+        raise StorageError(
+            f"{path} has {free / 1e9:.1f} GB of room, but {needed / 1e9:.1f} GB are needed. Free "
+            f"space, choose another folder{remedy}."
+        )
+
+
 def sync(uri: Uri) -> None:
     """Wait until a local file's content is on the disk."""
     with explained(uri, action="written"):

@@ -10,7 +10,6 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ import numpy as np
 
 from raydrgn import __version__
 from raydrgn.data.source import ImageSource, block_ends
-from raydrgn.errors import InputError, StorageError
+from raydrgn.errors import InputError
 from raydrgn.io import storage
 from raydrgn.io.mrc import HEADER_BYTES, reserve_stack
 from raydrgn.io.particles import ParticleTable
@@ -188,19 +187,12 @@ class StackSet:
         local = [stack for stack in stacks if storage.is_local(stack.uri)]
         if not local:
             return
-        folder = local[0].unfinished.parent
-        while not folder.exists():
-            folder = folder.parent
-        needed = sum(stack.size for stack in local)
-        with storage.explained(str(folder), action="read"):
-            replaced = sum(s.unfinished.stat().st_size for s in local if s.unfinished.exists())
-            free = shutil.disk_usage(folder).free + replaced
-        if needed > free:
-            raise StorageError(
-                f"{folder} has {free / 1e9:.1f} GB of room, but the stacks need "
-                f"{needed / 1e9:.1f} GB. Free space, choose another folder, a smaller box, or "
-                "--float16."
-            )
+        storage.require_room(
+            storage.parent(local[0].uri),
+            sum(stack.size for stack in local),
+            remedy=", a smaller box, or --float16",
+            released=sum(s.unfinished.stat().st_size for s in local if s.unfinished.exists()),
+        )
 
     @property
     def rows_done(self) -> int:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+WAIT_SECONDS = 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome(Generic[T]):
@@ -23,13 +25,17 @@ class Outcome(Generic[T]):
 
 
 def fan_out(
-    submit: Callable[[T], "ObjectRef[Any]"], items: Iterable[T], *, max_in_flight: int
+    submit: Callable[[T], "ObjectRef[Any]"],
+    items: Iterable[T],
+    *,
+    max_in_flight: int,
+    while_waiting: Callable[[], None] | None = None,
 ) -> Iterator[Outcome[T]]:
     """Submit items, and yield each outcome as it finishes.
 
     At most ``max_in_flight`` results exist at a time, so memory does not grow with the number of
     items. A task that raises, or an actor that dies for good, becomes an outcome with its error;
-    the rest goes on.
+    the rest goes on. ``while_waiting`` is called every second that nothing finishes.
     """
     import ray
 
@@ -39,7 +45,12 @@ def fan_out(
         while waiting and len(running) < max_in_flight:
             item = waiting.popleft()
             running[submit(item)] = item
-        [ready], _ = ray.wait(list(running), num_returns=1)
+        done, _ = ray.wait(list(running), num_returns=1, timeout=WAIT_SECONDS)
+        if not done:
+            if while_waiting:
+                while_waiting()
+            continue
+        [ready] = done
         item = running.pop(ready)
         try:
             yield Outcome(item, value=ray.get(ready))

@@ -4,6 +4,21 @@ from collections.abc import Mapping
 from typing import Any
 
 
+class Counter:
+    """A plain class, made an actor: tasks add what they have done, the driver reads the sum."""
+
+    def __init__(self) -> None:
+        self._total = 0
+
+    def add(self, count: int) -> None:
+        """Add to the sum."""
+        self._total += count
+
+    def total(self) -> int:
+        """Return the sum."""
+        return self._total
+
+
 class ProgressBoard:
     """A plain class, made an actor: workers write on it, the driver reads it."""
 

@@ -1,0 +1,290 @@
+"""A job: a raydrgn command, what it needs of a cluster, and what is sent there.
+
+A job runs as if its user had typed the command in the same folder of the cluster. The package of
+the submitting checkout is sent along and wins over one that is installed there; data never is:
+particles and results lie on storage that the cluster sees too.
+"""
+
+import os
+import re
+import shlex
+import sys
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+import raydrgn
+from raydrgn.errors import ConfigError, StorageError
+
+PROGRAM = "raydrgn"
+
+STOP_ENVIRONMENT = {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": "120"}
+"""How Ray stops a job: as Ctrl-C does, with time to keep the state of a training run.
+
+By default it sends SIGTERM, and three seconds later ends what is left.
+"""
+
+OWN_KEYS = ("working_dir", "excludes")
+"""Keys of a runtime environment that raydrgn fills itself, with its package."""
+
+SECRETS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE")
+
+SENT_SUFFIXES = {".py", ".typed", ".sh", ".html", ".css", ".js", ".svg", ".json", ".txt", ".yaml"}
+"""Files of the package that are sent; nothing large is named like these."""
+
+PLACE = re.compile(r"(\$?)\$\{(\w+)\}")
+"""A place to fill, ``${NAME}``; ``$${NAME}`` stands for itself, as Ray fills that one."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobSpec:
+    """One YAML file of ``jobs/``; the fields are those of Ray's ``submit_job``."""
+
+    entrypoint: str
+    """A raydrgn command, as typed in a shell; ``${NAME}`` is filled by ``--set NAME=VALUE``."""
+
+    entrypoint_num_cpus: float = 0.0
+    """CPUs kept for the command itself, beside those of its workers."""
+
+    entrypoint_num_gpus: float = 0.0
+    """GPUs kept for the command itself."""
+
+    entrypoint_memory: int = 0
+    """Bytes of memory kept for the command itself."""
+
+    entrypoint_resources: dict[str, float] = field(default_factory=dict)
+    """Other resources of the cluster kept for the command itself."""
+
+    runtime_env: dict[str, Any] = field(default_factory=dict)
+    """Ray's runtime environment, such as ``env_vars``; raydrgn adds its package."""
+
+    metadata: dict[str, str] = field(default_factory=dict)
+    """Kept with the job, and shown in Ray's dashboard."""
+
+    def __post_init__(self) -> None:
+        for name in ("entrypoint_num_cpus", "entrypoint_num_gpus", "entrypoint_memory"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}.")
+        program, *words = _split(self.entrypoint) or [""]
+        if program != PROGRAM or not words:
+            raise ConfigError(
+                f"entrypoint should be a raydrgn command, such as 'raydrgn train …', got "
+                f"{self.entrypoint!r}."
+            )
+        for name in OWN_KEYS:
+            if name in self.runtime_env:
+                raise ConfigError(
+                    f"runtime_env.{name} cannot be set: raydrgn sends its own package, and nothing "
+                    "else. Put data on storage that the cluster sees."
+                )
+        variables = self.runtime_env.get("env_vars") or {}
+        if not isinstance(variables, dict):
+            raise ConfigError(f"runtime_env.env_vars should be a table, got {variables!r}.")
+        for name, value in variables.items():
+            if name in SECRETS:
+                raise ConfigError(
+                    f"runtime_env.env_vars.{name} cannot be set: Ray shows a job's environment. "
+                    "The job uses the token that its cluster was started with."
+                )
+            if not isinstance(value, str):
+                raise ConfigError(
+                    f"runtime_env.env_vars.{name} should be text, got {value!r}; put it in quotes."
+                )
+
+    @property
+    def words(self) -> list[str]:
+        """The command without the program's name, word by word."""
+        return _split(self.entrypoint)[1:]
+
+    @property
+    def places(self) -> set[str]:
+        """Names that ``--set`` is to fill."""
+        found: set[str] = set()
+
+        def note(match: re.Match[str]) -> str:
+            if not match[1]:
+                found.add(match[2])
+            return ""
+
+        for item in (self.entrypoint, self.runtime_env, self.metadata):
+            _replace(item, note)
+        return found
+
+    @classmethod
+    def from_command(cls, words: list[str], *, num_cpus: float = 0.0) -> "JobSpec":
+        """Return the spec of a command line."""
+        return cls(entrypoint=shlex.join([PROGRAM, *words]), entrypoint_num_cpus=num_cpus)
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any], *, where: str) -> "JobSpec":
+        """Build from plain values.
+
+        Raises:
+            ConfigError: If a key is unknown, missing, not of its type or not allowed; names
+                ``where`` and the key.
+        """
+        known = [item.name for item in fields(cls)]
+        for name in raw:
+            if name not in known:
+                raise ConfigError(f"Unknown key {name!r} in {where}. Known: {', '.join(known)}.")
+        if "entrypoint" not in raw:
+            raise ConfigError(f"{where} has no key 'entrypoint': the raydrgn command to run.")
+        try:
+            return _adapter().validate_python(dict(raw))
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            cause = first.get("ctx", {}).get("error")
+            if isinstance(cause, ConfigError):
+                raise ConfigError(f"{where}: {cause}") from error
+            place = ".".join(map(str, first["loc"]))
+            raise ConfigError(
+                f"{where}: {place} is {first['input']!r}, which will not do: {first['msg']}."
+            ) from error
+
+    @classmethod
+    def read(cls, path: str | Path) -> "JobSpec":
+        """Read a spec.
+
+        Raises:
+            ConfigError: If it is not a job spec; names the file and the key.
+            StorageError: If the file cannot be read.
+        """
+        try:
+            raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise StorageError(f"{path} cannot be read: {error.strerror}.") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path} is not YAML: {error}.") from error
+        if not isinstance(raw, dict):
+            raise ConfigError(f"{path} should contain keys and values, found {type(raw).__name__}.")
+        return cls.from_dict(raw, where=str(path))
+
+    def filled(self, values: Mapping[str, str], *, where: str) -> "JobSpec":
+        """Return the spec with each ``${NAME}`` replaced; a value stays one word of the command.
+
+        Raises:
+            ConfigError: If a name has no value, or a value no place.
+        """
+        places = self.places
+        missing, unused = sorted(places - set(values)), sorted(set(values) - places)
+        if missing:
+            wanted = " ".join(f"--set {name}=…" for name in missing)
+            raise ConfigError(f"{where} has a place for ${{{missing[0]}}}; add {wanted}.")
+        if unused:
+            known = ", ".join(sorted(places)) or "nothing"
+            raise ConfigError(f"{where} has no ${{{unused[0]}}} to set; it takes {known}.")
+
+        def put(match: re.Match[str]) -> str:
+            return match[0][1:] if match[1] else values[match[2]]
+
+        words = [_replace(word, put) for word in _split(self.entrypoint)]
+        raw = {item.name: getattr(self, item.name) for item in fields(self)}
+        raw |= {
+            "entrypoint": shlex.join(words),
+            "runtime_env": _replace(self.runtime_env, put),
+            "metadata": _replace(self.metadata, put),
+        }
+        return JobSpec.from_dict(raw, where=where)
+
+    def request(self, *, folder: str, package: Path) -> dict[str, Any]:
+        """Return the arguments of Ray's ``submit_job``.
+
+        Args:
+            folder: Where the command runs, on the cluster.
+            package: Archive that ``write_package`` has written.
+        """
+        environment = {
+            **STOP_ENVIRONMENT,
+            "RAYDRGN_JOB_FOLDER": folder,
+            "RAYDRGN_JOB_PYTHON": sys.executable,
+            **(self.runtime_env.get("env_vars") or {}),
+        }
+        wanted = {
+            "entrypoint_num_cpus": self.entrypoint_num_cpus,
+            "entrypoint_num_gpus": self.entrypoint_num_gpus,
+            "entrypoint_memory": self.entrypoint_memory,
+            "entrypoint_resources": self.entrypoint_resources,
+        }
+        return {
+            # `exec`: no shell stays between Ray and the command to take its signals.
+            "entrypoint": f"exec sh raydrgn/remote/job.sh {shlex.join(self.words)}",
+            "runtime_env": {
+                **self.runtime_env,
+                "working_dir": str(package),
+                "env_vars": environment,
+            },
+            "metadata": {
+                **self.metadata,
+                "raydrgn.command": shlex.join([PROGRAM, *self.words]),
+                "raydrgn.folder": folder,
+                "raydrgn.version": raydrgn.__version__,
+            },
+            **{name: value for name, value in wanted.items() if value},
+        }
+
+
+def parse_value(text: str) -> tuple[str, str]:
+    """Return name and value of a ``NAME=VALUE``.
+
+    Raises:
+        ConfigError: If it is not of that form.
+    """
+    name, equals, value = text.partition("=")
+    if not equals or not re.fullmatch(r"\w+", name):
+        raise ConfigError(f"--set takes NAME=VALUE for a ${{NAME}} of the spec, got {text!r}.")
+    return name, value
+
+
+def write_package(path: Path) -> None:
+    """Write this package as an archive; the same files always give the same bytes.
+
+    So Ray does not store twice what has not changed. Only files of the kinds that a package
+    consists of are taken, whatever else lies beside them.
+    """
+    root = Path(raydrgn.__file__).parent
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(root.rglob("*")):
+            if file.suffix in SENT_SUFFIXES and file.is_file() and "__pycache__" not in file.parts:
+                name = Path(PROGRAM, file.relative_to(root)).as_posix()
+                entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+                entry.external_attr = 0o100644 << 16
+                entry.compress_type = zipfile.ZIP_DEFLATED
+                archive.writestr(entry, file.read_bytes())
+
+
+def folder_here() -> str:
+    """Return the current folder by the name the user knows it by, links of the path included."""
+    folder, named = os.getcwd(), os.environ.get("PWD", "")
+    if os.path.isabs(named) and os.path.isdir(named) and os.path.samefile(named, folder):
+        return named
+    return folder
+
+
+@cache
+def _adapter() -> TypeAdapter[JobSpec]:
+    return TypeAdapter(JobSpec)
+
+
+def _split(command: str) -> list[str]:
+    try:
+        return shlex.split(command)
+    except ValueError as error:
+        raise ConfigError(f"entrypoint is not a command: {error}: {command!r}.") from error
+
+
+def _replace(item: Any, put: Any) -> Any:
+    if isinstance(item, str):
+        return PLACE.sub(put, item)
+    if isinstance(item, dict):
+        return {name: _replace(value, put) for name, value in item.items()}
+    if isinstance(item, list):
+        return [_replace(value, put) for value in item]
+    return item
