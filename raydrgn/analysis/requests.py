@@ -89,6 +89,7 @@ def read_latent_table(uri: Uri) -> Float[np.ndarray, "k zdim"]:
 
 def write_latents(folder: Uri, latents: Float[np.ndarray, "k zdim"]) -> list[VolumeRequest]:
     """Write ``z_values.txt`` into a folder, and return a request for the volume of each latent."""
+    folder = storage.absolute(folder)  # workers of a cluster are in other folders
     text = io.StringIO()
     np.savetxt(text, latents)
     storage.write_bytes(storage.join(folder, "z_values.txt"), text.getvalue().encode())
