@@ -21,6 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 
 import raydrgn
 from raydrgn.errors import ConfigError, StorageError
+from raydrgn.remote.session import HELD_CPUS, HELD_GPUS
 
 PROGRAM = "raydrgn"
 
@@ -207,6 +208,8 @@ class JobSpec:
             "RAYDRGN_JOB_PYTHON": sys.executable,
             **(self.runtime_env.get("env_vars") or {}),
         }
+        held = {HELD_CPUS: self.entrypoint_num_cpus, HELD_GPUS: self.entrypoint_num_gpus}
+        environment |= {name: str(value) for name, value in held.items() if value}
         wanted = {
             "entrypoint_num_cpus": self.entrypoint_num_cpus,
             "entrypoint_num_gpus": self.entrypoint_num_gpus,

@@ -5,6 +5,7 @@ ends every Ray process of the machine by its name, is never called.
 """
 
 import logging
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ SPARE_CPUS = 2
 
 SPARE_RESOURCE = "raydrgn_spare_cpus"
 """Resource by which a Ray that a command has started says how many of its CPUs are spare."""
+
+HELD_CPUS, HELD_GPUS = "RAYDRGN_JOB_CPUS", "RAYDRGN_JOB_GPUS"
+"""Variables in which a job finds what of the cluster is kept for its command."""
 
 QUIET_THREADS = {"GOMP_SPINCOUNT": "1000"}
 """Environment in which threads that wait for each other soon give up their core.
@@ -106,7 +110,7 @@ def allot(resources: Resources, *, available: Mapping[str, float]) -> Allotment:
     """Settle what each worker gets.
 
     On a Ray started by a command, ``available`` counts the spare CPUs too; workers are not given
-    those.
+    those, nor what a job keeps for its command.
 
     Args:
         resources: What is asked for.
@@ -117,7 +121,8 @@ def allot(resources: Resources, *, available: Mapping[str, float]) -> Allotment:
     """
     workers = resources.num_workers
     cores, devices = int(available.get("CPU", 0)), float(available.get("GPU", 0.0))
-    cores -= int(available.get(SPARE_RESOURCE, 0))
+    cores -= int(available.get(SPARE_RESOURCE, 0)) + math.ceil(_held(HELD_CPUS))
+    devices -= _held(HELD_GPUS)
     cpus = resources.cpus or max(cores // workers, 1)
     if cpus * workers > cores:
         raise ClusterError(
@@ -134,6 +139,10 @@ def allot(resources: Resources, *, available: Mapping[str, float]) -> Allotment:
             "--set resources.gpus=0.5, or train on CPUs with --set resources.gpus=0."
         )
     return Allotment(workers, cpus, gpus)
+
+
+def _held(variable: str) -> float:
+    return float(os.environ.get(variable) or 0)
 
 
 @contextmanager
