@@ -11,6 +11,8 @@ from raydrgn.cli.console import messages, set_up_logging
 from raydrgn.cli.demo import demo
 from raydrgn.cli.downsample import downsample
 from raydrgn.cli.evaluate import evaluate
+from raydrgn.cli.export import export
+from raydrgn.cli.info import info
 from raydrgn.cli.jobs import jobs, logs, status, stop, submit
 from raydrgn.cli.parse import parse
 from raydrgn.cli.simulate import simulate
@@ -28,8 +30,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, simulate, parse, downsample, backproject, train, volumes, evaluate):
+for command in (demo, simulate, parse, downsample, backproject, info, train, volumes, evaluate):
     app.command()(command)
+app.add_typer(export, name="export")
 app.add_typer(bench, name="bench")
 # What follows the command to submit belongs to that command.
 app.command(context_settings={"allow_interspersed_args": False})(submit)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from raydrgn.errors import InputError
+from raydrgn.errors import ConfigError, InputError
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
 from raydrgn.shapes import Float, Int
@@ -182,6 +182,21 @@ def read_indices(uri: Uri) -> Int[np.ndarray, " k"]:
     if not whole or not np.array_equal(found, found.astype(np.int64)):
         raise InputError(f"{uri} should contain a list of particle numbers from 0.")
     return found.astype(np.int64)
+
+
+def write_indices(uri: Uri, indices: Int[np.ndarray, " k"]) -> None:
+    """Write particle numbers from 0 as ``.npy``, as text, one per line, or as cryoDRGN's pickle."""
+    numbers = np.ascontiguousarray(indices, dtype=np.int64)
+    suffix = PurePosixPath(uri).suffix
+    if suffix == ".npy":
+        with storage.atomic_write(uri) as stream:
+            np.save(stream, numbers, allow_pickle=False)
+    elif suffix == ".txt":
+        storage.write_bytes(uri, "".join(f"{number}\n" for number in numbers).encode())
+    elif suffix == ".pkl":
+        write_pickles(uri, numbers)
+    else:
+        raise ConfigError(f"-o {uri} should end in .pkl, .npy or .txt.")
 
 
 def read_latents(

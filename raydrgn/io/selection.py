@@ -109,6 +109,7 @@ def export_star(source: ParticleSource, out: Uri, *, table: ParticleTable | None
         rows = np.arange(count) if not source.ind else _indices(source.ind, count, source.particles)
         star = select_rows(star, rows)
         star.write(out)
+        _say_where_images_are(out, star.uri)
         return len(rows)
     if table is None:
         table = open_particles(source, need_images=False)
@@ -125,7 +126,15 @@ def export_star(source: ParticleSource, out: Uri, *, table: ParticleTable | None
     if not keep_ctf:
         star = with_ctf(star, table)
     star.write(out)
+    _say_where_images_are(out, original)
     return len(table)
+
+
+def _say_where_images_are(out: Uri, original: Uri) -> None:
+    """Say that image names, kept as they are, may not be found from another folder."""
+    folder = storage.parent(original)
+    if storage.parent(storage.absolute(out)) != folder:
+        log.info("image names are those of %s; elsewhere than there use --datadir", folder)
 
 
 def export_cs(source: ParticleSource, out: Uri, *, table: ParticleTable | None = None) -> int:
