@@ -102,6 +102,45 @@ def bench_train(
     console.print(table)
 
 
+@bench.command("prepare")
+def bench_prepare(
+    box: Annotated[int, typer.Option(help="Edge of the images in pixels.")] = 320,
+    small: Annotated[int, typer.Option("-D", help="Edge after downsampling.")] = 128,
+    particles: Annotated[int, typer.Option(min=8, help="Images of the made-up stack.")] = 4000,
+    folder: Annotated[str | None, typer.Option(help="Where to write; its disk is timed.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads; all cores by default.")
+    ] = None,
+) -> None:
+    """Time downsampling and back-projection beside the disk and the Fourier transforms alone.
+
+    One process, without Ray; the stack is written into a temporary folder and deleted.
+    """
+    from raydrgn.bench import prepare
+    from raydrgn.remote.resources import cores_here
+
+    rates = prepare.measure(
+        box=box,
+        small=small,
+        num_particles=particles,
+        folder=folder,
+        threads=threads or cores_here(),
+    )
+    table = _table(f"preparing {particles:,} images, {box} → {small} px, {rates.threads} threads")
+    moved = rates.old_megabytes + rates.small_megabytes
+    for name, rate, size in (
+        ("downsample", rates.downsample, moved),
+        ("limit of the disk: read and write", rates.disk, moved),
+        ("limit of the transforms: there and back", rates.transforms, moved),
+        ("backproject, one process", rates.backproject, rates.small_megabytes),
+    ):
+        table.add_row(name, f"{rate:,.0f} particles/s, {rate * size:,.0f} MB/s")
+    table.add_row("downsample, of the slower limit", f"{100 * rates.share:.0f} %")
+    table.add_row("largest memory of the process", f"{rates.memory_megabytes:,.0f} MB")
+    table.add_row("… growth with four times the images", f"{rates.growth_megabytes:,.0f} MB")
+    console.print(table)
+
+
 def _table(title: str) -> Table:
     table = Table(title=title, show_header=False)
     table.add_column("what")

@@ -1,0 +1,156 @@
+"""Downsampling and back-projection beside what disk and Fourier transforms alone give here.
+
+Limits and work are measured in one process, in turn, so that ratios hold on a machine whose speed
+drifts. The limit of the disk is reading the stack and writing the small one, that of the transforms
+is one forward and one backward transform per image, by the same library on the same cores.
+"""
+
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+
+from raydrgn.data.source import block_ends
+from raydrgn.geometry.rotations import random_rotations
+from raydrgn.io import storage
+from raydrgn.io.mrc import StackWriter, read_header, read_slices, reserve_stack, write_slices
+from raydrgn.io.particles import CTF_COLUMNS, ParticleTable
+from raydrgn.preparation.backproject import LaneMaker, LaneRange
+from raydrgn.preparation.downsample import Downsampling, downsample
+from raydrgn.preparation.insertion import InsertionOptions, sum_lane
+
+ROUNDS = 3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rates:
+    """Images per second of the work and of its limits; medians over rounds."""
+
+    threads: int
+    old_megabytes: float
+    """Size of an image in the large box."""
+
+    small_megabytes: float
+    downsample: float
+    disk: float
+    transforms: float
+    share: float
+    """Of the slower limit, median of the rounds' ratios."""
+
+    backproject: float
+    growth_megabytes: float
+    """Growth of the process's largest memory from a stack to one four times as long."""
+
+    memory_megabytes: float
+    """Largest memory of the process, libraries included."""
+
+
+def measure(*, box: int, small: int, num_particles: int, folder: str | None, threads: int) -> Rates:
+    """Make up a stack, and time downsampling and back-projection of it.
+
+    Args:
+        box: Box of the stack.
+        small: Box to bring it to, and to back-project.
+        num_particles: Images of the stack.
+        folder: Where to write; a temporary folder if not given.
+        threads: Cores to use.
+    """
+    torch.set_num_threads(threads)
+    with tempfile.TemporaryDirectory(prefix="raydrgn-bench-", dir=folder) as where:
+        table = _made_up(Path(where) / "large.mrcs", box, num_particles)
+        quarter = table.slice_rows(0, max(num_particles // 4, 1))
+        _downsampled(quarter, where, small)
+        before = _peak_megabytes()
+        work, disk, transforms = [], [], []
+        for _ in range(ROUNDS):
+            disk.append(num_particles / _timed(lambda: _copy(table, where, small)))
+            transforms.append(_transform_rate(box, small))
+            work.append(num_particles / _timed(lambda: _downsampled(table, where, small)))
+        growth = _peak_megabytes() - before
+        tiny = _downsampled(table, where, small)
+        lane = LaneMaker(tiny, float(tiny.column("pixel_size_angstrom")[0]))(
+            LaneRange(0, 0, len(tiny))
+        )
+        seconds = _timed(lambda: sum_lane(lane, InsertionOptions()))
+    return Rates(
+        threads=threads,
+        old_megabytes=4e-6 * box**2,
+        small_megabytes=4e-6 * small**2,
+        downsample=median(work),
+        disk=median(disk),
+        transforms=median(transforms),
+        share=median(w / min(d, t) for w, d, t in zip(work, disk, transforms, strict=True)),
+        backproject=len(lane.rows) / seconds,
+        growth_megabytes=growth,
+        memory_megabytes=_peak_megabytes(),
+    )
+
+
+def _made_up(path: Path, box: int, count: int) -> ParticleTable:
+    generator = np.random.default_rng(0)
+    with StackWriter.open(str(path), count, box=box, pixel_size_angstrom=1.0) as writer:
+        for start, stop in block_ends(0, count, box=box):
+            writer.append(generator.standard_normal((stop - start, box, box), dtype=np.float32))
+    ctf = dict(zip(CTF_COLUMNS, (15_000, 14_500, 30, 300, 2.7, 0.1, 0), strict=True))
+    return ParticleTable.from_columns(
+        {
+            "index": np.arange(count),
+            "stack": [str(path)] * count,
+            "slice": np.arange(count),
+            "box": np.full(count, box),
+            "rotation": random_rotations(count, generator=generator).reshape(count, 9),
+            "shift_angstrom": generator.uniform(-3, 3, (count, 2)),
+            "pixel_size_angstrom": np.ones(count),
+            **{name: np.full(count, value) for name, value in ctf.items()},
+        }
+    )
+
+
+def _downsampled(table: ParticleTable, folder: str, small: int) -> ParticleTable:
+    for old in Path(folder).glob("small.mrcs*"):
+        old.unlink()
+    return downsample(table, Downsampling(out=f"{folder}/small.mrcs", box=small))
+
+
+def _copy(table: ParticleTable, folder: str, small: int) -> None:
+    """Read the stack and write one of the small size, as downsampling does, and compute nothing."""
+    header = read_header(table.stacks[0])
+    out, count = Path(folder) / "copy.mrcs", len(table)
+    reserve_stack(out, count, box=small, pixel_size_angstrom=1.0, precision="float32")
+    for start, stop in block_ends(0, count, box=header.shape[1]):
+        images = read_slices(header, start, stop - start)
+        cut = images.reshape(len(images), -1)[:, : small**2].reshape(-1, small, small)
+        write_slices(out, cut, start=start)
+    storage.sync(str(out))
+    out.unlink()
+
+
+def _transform_rate(box: int, small: int) -> float:
+    images = torch.randn(len(range(*block_ends(0, 1 << 20, box=box)[0])), box, box)
+    spectrum = torch.fft.rfft2(torch.randn(len(images), small, small))
+
+    def both() -> None:
+        for _ in range(4):
+            torch.fft.rfft2(images)
+            torch.fft.irfft2(spectrum)
+
+    both()
+    return 4 * len(images) / _timed(both)
+
+
+def _timed(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def _peak_megabytes() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e6 if sys.platform == "darwin" else 1e3)
