@@ -130,7 +130,8 @@ class ParticleTable:
             raise InputError(f"The particles have no column {name!r}.")
         values = self.table.column(name).combine_chunks()
         if pa.types.is_fixed_size_list(values.type):
-            return values.flatten().to_numpy(zero_copy_only=False).reshape(len(self), -1)
+            flat = values.flatten().to_numpy(zero_copy_only=False)
+            return flat.reshape(len(self), values.type.list_size)
         return values.to_numpy(zero_copy_only=False)
 
     @cached_property

@@ -62,7 +62,7 @@ class Inspection:
         """Add a fact."""
         self.facts.append((name, str(value)))
 
-    def add_range(self, name: str, values: Float[np.ndarray, " n"]) -> None:
+    def add_range(self, name: str, values: np.ndarray) -> None:
         """Add the range of some numbers; one number if they are all alike."""
         low, high = float(np.min(values)), float(np.max(values))
         self.add(name, f"{low:.6g}" if low == high else f"{low:.6g} … {high:.6g}")

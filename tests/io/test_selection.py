@@ -1,0 +1,363 @@
+"""Selections given back: what goes out and comes in again is the same table."""
+
+import logging
+
+import numpy as np
+import numpy.lib.recfunctions
+import pytest
+
+from raydrgn.errors import ConfigError, InputError
+from raydrgn.geometry.rotations import from_axis_angle, random_rotations, to_axis_angle
+from raydrgn.io import cryodrgn, selection
+from raydrgn.io.cryosparc import read_cryosparc, read_rows
+from raydrgn.io.imaging import Imaging
+from raydrgn.io.mrc import StackWriter
+from raydrgn.io.particles import CTF_COLUMNS
+from raydrgn.io.sources import ParticleSource, open_particles, to_ctf, to_poses
+from raydrgn.io.starrows import read_text_star
+
+COUNT, BOX = 12, 8
+STAR = """# version 50001
+# a comment of the program
+
+data_general
+_rlnTomoSubTomosAre2DStacks 0
+
+data_optics
+
+loop_
+_rlnOpticsGroup #1
+_rlnOpticsGroupName #2
+_rlnImagePixelSize #3
+_rlnImageSize #4
+_rlnVoltage #5
+_rlnSphericalAberration #6
+_rlnAmplitudeContrast #7
+1 og1 1.5 8 300 2.7 0.1
+2 'the second' 1.5 8 300 2.7 0.1
+3 unused 1.5 8 300 2.7 0.1
+
+data_particles
+
+loop_
+_rlnDefocusU #1
+_rlnDefocusV #2
+_rlnImageName #3
+_rlnDefocusAngle #4
+_rlnPhaseShift #5
+_rlnAngleRot #6
+_rlnAngleTilt #7
+_rlnAnglePsi #8
+_rlnOriginXAngst #9
+_rlnOriginYAngst #10
+_rlnMicrographName #11
+_rlnOpticsGroup #12
+"""
+
+
+def star_text(rows=COUNT):
+    """Rows with tabs, many spaces, and quotes."""
+    text = STAR
+    for i in range(rows):
+        name = '"a micrograph.mrc"' if i % 3 == 0 else f"m{i}.mrc"
+        text += (
+            f"  {10_000 + i}.25\t{9_000 + i}   {i + 1:06d}@stack.mrcs 1{i} 0 {i}.5 {3 * i + 1} "
+            f"-{i} 0.{i} -1.{i} {name}   {1 + i % 2}\n"
+        )
+    return text + "\n"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A STAR file with its stack."""
+    generator = np.random.default_rng(0)
+    with StackWriter.open(
+        str(tmp_path / "stack.mrcs"), COUNT, box=BOX, pixel_size_angstrom=1.5
+    ) as writer:
+        writer.append(generator.normal(size=(COUNT, BOX, BOX)).astype(np.float32))
+    (tmp_path / "in.star").write_text(star_text())
+    return tmp_path
+
+
+def source(folder, name="in.star", **options):
+    return ParticleSource(particles=str(folder / name), **options)
+
+
+def write_ind(folder, numbers, kind="pkl"):
+    place = str(folder / f"ind.{kind}")
+    cryodrgn.write_indices(place, np.array(numbers))
+    return place
+
+
+@pytest.mark.parametrize("kind", ["pkl", "npy", "txt"])
+def test_rows_go_out_as_they_came_in_the_order_asked_for(kind, folder):
+    out = str(folder / "out.star")
+    ind = write_ind(folder, [7, 2, 2, 11], kind)
+    assert selection.export_star(source(folder, ind=ind), out) == 4
+    before, after = read_text_star(str(folder / "in.star")), read_text_star(out)
+    rows = before.particles().rows
+    assert after.particles().rows == [rows[7], rows[2], rows[2], rows[11]]
+    assert after.particles().columns == before.particles().columns
+    assert after.preamble == before.preamble
+    assert after.block("general").head == before.block("general").head
+    assert after.block("optics").cells("rlnOpticsGroup") == ["1", "2"]  # those in use
+    again = open_particles(source(folder, "out.star"))
+    expected = open_particles(source(folder)).select(np.array([7, 2, 2, 11]))
+    for name in (*CTF_COLUMNS, "rotation", "shift_angstrom", "slice", "pixel_size_angstrom"):
+        np.testing.assert_array_equal(again.column(name), expected.column(name))
+
+
+def test_the_whole_file_is_the_same_text(folder):
+    selection.export_star(source(folder), str(folder / "out.star"))
+    text = star_text().replace("3 unused 1.5 8 300 2.7 0.1\n", "")
+    assert (folder / "out.star").read_text() == text
+
+
+def test_a_table_that_was_read_from_a_star_file_gives_its_rows(folder, caplog):
+    table = open_particles(source(folder)).select(np.array([5, 3]))
+    table.write(str(folder / "t.parquet"))
+    (folder / "far").mkdir()
+    with caplog.at_level(logging.INFO, logger="raydrgn"):
+        selection.export_star(source(folder, "t.parquet"), str(folder / "far" / "out.star"))
+    rows = read_text_star(str(folder / "in.star")).particles().rows
+    out = read_text_star(str(folder / "far" / "out.star"))
+    assert out.particles().rows == [rows[5], rows[3]]
+    assert "--datadir" in caplog.text  # image names are kept, and so point elsewhere
+
+
+def test_other_poses_are_written_over_the_old_ones_only(folder):
+    table = open_particles(source(folder))
+    turned = random_rotations(COUNT, generator=np.random.default_rng(1)).astype(np.float32)
+    poses = str(folder / "poses.pkl")
+    shifts = np.full((COUNT, 2), 0.125, dtype=np.float32)
+    cryodrgn.write_poses(poses, cryodrgn.Poses(turned, shifts))
+    selection.export_star(source(folder, poses=poses), str(folder / "out.star"))
+    again = open_particles(source(folder, "out.star"))
+    np.testing.assert_allclose(again.rotations, turned, atol=2e-7)
+    np.testing.assert_allclose(again.column("shift_angstrom"), 0.125 * BOX * 1.5, rtol=1e-6)
+    for name in CTF_COLUMNS:
+        np.testing.assert_array_equal(again.column(name), table.column(name))
+    new, old = (read_text_star(str(folder / f)).particles() for f in ("out.star", "in.star"))
+    assert new.columns == old.columns
+    assert new.cells("rlnMicrographName") == old.cells("rlnMicrographName")
+
+
+def test_other_ctf_is_written_where_it_fits_and_refused_where_not(folder):
+    values = to_ctf(open_particles(source(folder)))
+    values[:, 2] += 500
+    place = str(folder / "ctf.pkl")
+    cryodrgn.write_ctf(place, values)
+    selection.export_star(source(folder, ctf=place), str(folder / "out.star"))
+    again = open_particles(source(folder, "out.star"))
+    np.testing.assert_allclose(again.column("defocus_u_angstrom"), values[:, 2])
+    values[:, 5] = 200
+    cryodrgn.write_ctf(place, values)
+    with pytest.raises(InputError, match=r"rlnVoltage 300 in the optics group.*has 200"):
+        selection.export_star(source(folder, ctf=place), str(folder / "out.star"))
+
+
+def test_shifts_in_pixels_stay_in_pixels(folder):
+    text = star_text().replace("rlnOriginXAngst", "rlnOriginX").replace("YAngst", "Y")
+    (folder / "px.star").write_text(text)
+    poses = to_poses(open_particles(source(folder, "px.star")))
+    place = str(folder / "poses.pkl")
+    cryodrgn.write_poses(place, cryodrgn.Poses(poses.rotations, poses.shifts_fraction + 0.25))
+    selection.export_star(source(folder, "px.star", poses=place), str(folder / "out.star"))
+    out = read_text_star(str(folder / "out.star")).particles()
+    assert "rlnOriginXAngst" not in out.columns
+    expected = poses.shifts_fraction[:, 0] * BOX + 2
+    np.testing.assert_allclose([float(v) for v in out.cells("rlnOriginX")], expected, atol=1e-5)
+
+
+def test_pickles_make_a_relion_3_1_file_that_reads_as_the_same_table(folder):
+    table = open_particles(source(folder))
+    poses, ctf = str(folder / "poses.pkl"), str(folder / "ctf.pkl")
+    cryodrgn.write_poses(poses, to_poses(table))
+    cryodrgn.write_ctf(ctf, to_ctf(table))
+    ind = write_ind(folder, [9, 0, 4])
+    made = source(folder, "stack.mrcs", poses=poses, ctf=ctf, ind=ind)
+    selection.export_star(made, str(folder / "out.star"))
+    again, expected = open_particles(source(folder, "out.star")), open_particles(made)
+    np.testing.assert_array_equal(again.column("slice"), [9, 0, 4])
+    for name in (*CTF_COLUMNS, "shift_angstrom", "pixel_size_angstrom", "box"):
+        np.testing.assert_array_equal(again.column(name), expected.column(name))
+    np.testing.assert_allclose(again.rotations, expected.rotations, atol=2e-7)
+    assert read_text_star(str(folder / "out.star")).block("optics") is not None
+
+
+CS_TYPE = [
+    ("uid", "<u8"),
+    ("blob/path", "S40"),
+    ("blob/idx", "<u4"),
+    ("blob/shape", "<u4", (2,)),
+    ("blob/psize_A", "<f4"),
+    ("ctf/exp_group_id", "<u4"),
+    ("ctf/df1_A", "<f4"),
+    ("ctf/df2_A", "<f4"),
+    ("ctf/df_angle_rad", "<f4"),
+    ("ctf/accel_kv", "<f4"),
+    ("ctf/cs_mm", "<f4"),
+    ("ctf/amp_contrast", "<f4"),
+    ("ctf/phase_shift_rad", "<f4"),
+    ("alignments3D/pose", "<f4", (3,)),
+    ("alignments3D/shift", "<f4", (2,)),
+    ("alignments3D/psize_A", "<f4"),
+    ("alignments3D/class", "<u4"),
+]
+
+
+@pytest.fixture
+def cs_rows(folder):
+    """A .cs file whose paths are marked with >."""
+    generator = np.random.default_rng(2)
+    rows = np.zeros(COUNT, dtype=CS_TYPE)
+    rows["uid"] = generator.integers(1, 2**63, COUNT)
+    rows["blob/path"] = b">stack.mrcs"
+    rows["blob/idx"] = np.arange(COUNT)
+    rows["blob/shape"], rows["blob/psize_A"] = BOX, 1.5
+    rows["ctf/df1_A"], rows["ctf/df2_A"], rows["ctf/accel_kv"] = 15_000, 14_000, 300
+    rows["ctf/cs_mm"], rows["ctf/amp_contrast"] = 2.7, 0.1
+    rows["alignments3D/pose"] = generator.normal(size=(COUNT, 3))
+    rows["alignments3D/shift"] = generator.uniform(-1, 1, (COUNT, 2))
+    rows["alignments3D/psize_A"] = 1.5
+    rows["alignments3D/class"] = np.arange(COUNT)
+    with (folder / "in.cs").open("wb") as stream:
+        np.save(stream, rows)
+    return rows
+
+
+def test_cs_rows_keep_every_field_and_uid(folder, cs_rows):
+    ind = write_ind(folder, [7, 2, 11])
+    selection.export_cs(source(folder, "in.cs", ind=ind), str(folder / "out.cs"))
+    out = read_rows(str(folder / "out.cs"))
+    assert out.dtype == cs_rows.dtype
+    np.testing.assert_array_equal(out, cs_rows[[7, 2, 11]])
+    group = (folder / "out.csg").read_text()
+    assert "metafile: '>out.cs'" in group
+    assert "particle.alignments3D" in group
+    assert "num_items: 3" in group
+
+
+def test_uids_stay_unique(folder, cs_rows, caplog):
+    ind = write_ind(folder, [7, 2, 7, 2])
+    assert selection.export_cs(source(folder, "in.cs", ind=ind), str(folder / "out.cs")) == 2
+    assert "2 particles are asked for more than once" in caplog.text
+    np.testing.assert_array_equal(read_rows(str(folder / "out.cs"))["uid"], cs_rows["uid"][[7, 2]])
+
+
+def test_other_poses_and_ctf_go_into_cs_fields(folder, cs_rows):
+    table = open_particles(source(folder, "in.cs"))
+    values = to_ctf(table)
+    values[:, 8] = 90
+    cryodrgn.write_ctf(str(folder / "ctf.pkl"), values)
+    turned = random_rotations(COUNT, generator=np.random.default_rng(1)).astype(np.float32)
+    fractions = np.full((COUNT, 2), 0.25, np.float32)
+    cryodrgn.write_poses(str(folder / "poses.pkl"), cryodrgn.Poses(turned, fractions))
+    given = source(folder, "in.cs", poses=str(folder / "poses.pkl"), ctf=str(folder / "ctf.pkl"))
+    selection.export_cs(given, str(folder / "out.cs"))
+    again = open_particles(source(folder, "out.cs"))
+    np.testing.assert_allclose(again.rotations, turned, atol=1e-6)
+    np.testing.assert_allclose(again.column("shift_angstrom"), 3.0, rtol=1e-6)
+    out = read_rows(str(folder / "out.cs"))
+    np.testing.assert_allclose(out["ctf/phase_shift_rad"], np.pi / 2, rtol=1e-6)
+    np.testing.assert_array_equal(out["uid"], cs_rows["uid"])
+
+
+def test_axis_angle_vectors_survive_the_round_trip():
+    rotations = random_rotations(50, generator=np.random.default_rng(3))
+    np.testing.assert_allclose(from_axis_angle(to_axis_angle(rotations)), rotations, atol=1e-12)
+
+
+def test_uids_are_not_made_up(folder):
+    with pytest.raises(ConfigError, match=r"does not come from a .cs file.*Import Particle Stack"):
+        selection.export_cs(source(folder), str(folder / "out.cs"))
+
+
+@pytest.mark.parametrize(
+    ("psize", "flag", "factor"), [(1.5, False, 1), (3.0, False, 2), (0, True, 2), (0, False, 1)]
+)
+def test_shifts_of_smaller_images_are_known_from_the_file_or_the_flag(
+    psize, flag, factor, folder, cs_rows, caplog
+):
+    cs_rows["alignments3D/psize_A"] = psize
+    with (folder / "h.cs").open("wb") as stream:
+        np.save(stream, cs_rows)
+    table = read_cryosparc(str(folder / "h.cs"), imaging=Imaging(half_size_shifts=flag))
+    expected = cs_rows["alignments3D/shift"] * 1.5 * factor
+    np.testing.assert_allclose(table.column("shift_angstrom"), expected, rtol=1e-6)
+    assert ("2 times those of the images" in caplog.text) == (factor == 2)
+
+
+def test_a_cs_file_without_poses_names_the_jobs_that_have_them(folder, cs_rows):
+    kept = [name for name in cs_rows.dtype.names if not name.startswith("alignments3D")]
+    with (folder / "x.cs").open("wb") as stream:
+        np.save(stream, np.lib.recfunctions.repack_fields(cs_rows[kept]))
+    with pytest.raises(
+        InputError, match=r"Non-uniform.*Heterogeneous Refinement.*2D Classification"
+    ):
+        to_poses(open_particles(source(folder, "x.cs")))
+
+
+def test_numbers_of_another_program_s_selection_are_found(folder, cs_rows):
+    ind = write_ind(folder, [7, 2, 11])
+    for name, export in (("in.star", selection.export_star), ("in.cs", selection.export_cs)):
+        out = str(folder / f"out{name[2:]}")
+        export(source(folder, name, ind=ind), out)
+        found = selection.find_numbers(out, str(folder / name))
+        np.testing.assert_array_equal(found, [7, 2, 11])
+    with pytest.raises(InputError, match=r"000001@stack.mrcs is not in"):
+        selection.find_numbers(str(folder / "in.star"), str(folder / "out.star"))
+    with pytest.raises(InputError, match=r"both be .star, or both .cs"):
+        selection.find_numbers(str(folder / "in.star"), str(folder / "in.cs"))
+
+
+def test_numbers_of_a_run_are_those_of_the_original_file(folder):
+    table = open_particles(source(folder)).select(np.array([3, 5, 8]))
+    chosen = selection.select_indices(table, np.array([8, 3]))
+    np.testing.assert_array_equal(chosen.column("index"), [8, 3])
+    with pytest.raises(InputError, match="Particle 4 is asked for, but is none of the 3"):
+        selection.select_indices(table, np.array([4]))
+    with pytest.raises(InputError, match="no particle"):
+        selection.select_indices(table.select(np.array([], dtype=int)), np.array([4]))
+
+
+@pytest.mark.parametrize(
+    ("out", "ind", "error", "message"),
+    [
+        ("out.txt", None, ConfigError, r"should end in .star"),
+        ("in.star", None, ConfigError, "would replace"),
+        ("out.star", [3, 12], InputError, "asks for particle 12, but .* has 12"),
+        ("out.star", [], InputError, "selects no particle"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(out, ind, error, message, folder):
+    chosen = None if ind is None else write_ind(folder, np.array(ind, dtype=np.int64), "npy")
+    with pytest.raises(error, match=message):
+        selection.export_star(source(folder, ind=chosen), str(folder / out))
+
+
+def test_indices_have_three_formats(tmp_path):
+    with pytest.raises(ConfigError, match=r".pkl, .npy or .txt"):
+        cryodrgn.write_indices(str(tmp_path / "a.csv"), np.arange(3))
+
+
+def test_a_star_file_cut_short_is_refused(folder):
+    (folder / "cut.star").write_text(star_text().rstrip()[:-8])
+    with pytest.raises(InputError, match="do not fill rows of 12 columns"):
+        read_text_star(str(folder / "cut.star"))
+
+
+def test_rows_over_several_lines_are_joined(folder):
+    wrapped = star_text().replace("@stack.mrcs ", "@stack.mrcs\n  ")
+    (folder / "wrapped.star").write_text(wrapped)
+    found = read_text_star(str(folder / "wrapped.star")).particles()
+    expected = read_text_star(str(folder / "in.star")).particles()
+    assert len(found.rows) == COUNT
+    for column in expected.columns:
+        assert found.cells(column) == expected.cells(column)
+
+
+def test_a_table_agrees_with_the_file_it_was_read_from(folder):
+    table = open_particles(source(folder))
+    assert selection.same_poses(table, selection.original_rows(table, str(folder / "in.star")))
+    assert selection.same_ctf(table, selection.original_rows(table, str(folder / "in.star")))
