@@ -8,6 +8,8 @@ import pytest
 os.environ.update(  # before torch and Ray are imported
     RAY_AUTH_MODE="disabled",
     RAY_TRAIN_HEALTH_CHECK_INTERVAL_S="0.2",
+    RAY_TRAIN_ENABLE_PREEMPTION_WATCHER="0",
+    RAY_DATA_DISABLE_PROGRESS_BARS="1",
     OMP_NUM_THREADS="2",
 )
 
@@ -18,10 +20,19 @@ DATA = Path(os.environ.get("RAYDRGN_TEST_DATA", ROOT / ".." / "shared" / "data")
 @pytest.fixture(scope="session")
 def ray_session():
     """One Ray session for all tests that need one; logical CPUs may exceed the real ones."""
-    from raydrgn.remote.session import connected
+    import ray
 
-    with connected(None):
-        yield
+    ray.init(
+        address="local",
+        num_cpus=6,
+        namespace="raydrgn",
+        include_dashboard=False,
+        object_store_memory=300 * 2**20,
+        log_to_driver=False,
+        logging_level="ERROR",
+    )
+    yield
+    ray.shutdown()
 
 
 @pytest.fixture

@@ -55,8 +55,13 @@ class Preparation:
         centre of the box and not of the particle, as in cryoDRGN.
         """
         spectrum = disc_coefficients(torch.from_numpy(images) * self._factor, self.points)
-        turns = torch.from_numpy(np.ascontiguousarray(shifts_px, dtype=np.float32)) @ (
-            self.points.float().t() / self._box
-        )
-        phase = torch.polar(torch.ones_like(turns), -2 * math.pi * turns)
-        return torch.view_as_real(torch.view_as_complex(spectrum.contiguous()) * phase)
+        shifts = torch.from_numpy(np.ascontiguousarray(shifts_px, dtype=np.float32))
+        x, y = (self.points.float() / self._box).unbind(1)
+        # Not a matrix product: its last bit may depend on where in memory the shifts lie.
+        turns = shifts[:, :1] * x + shifts[:, 1:] * y
+        angle = -2 * math.pi * turns
+        cos, sin = torch.cos(angle), torch.sin(angle)
+        # Real arithmetic: of a complex product, the last elements of a block may be rounded
+        # otherwise, and values must not depend on which images are prepared together.
+        real, imaginary = spectrum.unbind(-1)
+        return torch.stack([real * cos - imaginary * sin, real * sin + imaginary * cos], dim=-1)

@@ -55,7 +55,7 @@ class ResidentShard:
             ctf=CTFParameters(**columns) if self._has_ctf else None,
         )
 
-    def batches(self, selections: Iterable[Int[Tensor, " b"]]) -> Iterator[ParticleBatch]:
+    def batches(self, selections: Iterable[Int[Tensor, " _"]]) -> Iterator[ParticleBatch]:
         """Yield a batch for each selection of rows.
 
         From a disk, or from host memory to a GPU, the next batch is read meanwhile.

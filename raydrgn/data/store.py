@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import tempfile
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
@@ -71,8 +72,8 @@ class DiskStore:
         self._shape = tuple(shape[1:])
         self._dtype = np.dtype(precision)
         self._row_bytes = int(np.prod(self._shape)) * self._dtype.itemsize
-        # open as long as the store lives
         self._file = tempfile.TemporaryFile(dir=folder, prefix="raydrgn-shard-")  # noqa: SIM115
+        weakref.finalize(self, self._file.close)
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
 

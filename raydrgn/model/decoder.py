@@ -5,7 +5,7 @@ cycles per pixel in the frame of the volume, and values are those of a real volu
 v(k), so callers ask for one of each pair.
 """
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from raydrgn.model.positional import axis_waves, projection_waves, series_freque
 from raydrgn.shapes import Float
 
 
+@runtime_checkable
 class Decoder(Protocol):
     """Values at Fourier points for given latents."""
 

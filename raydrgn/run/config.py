@@ -133,7 +133,7 @@ def read_yaml(uri: Uri) -> dict[str, Any]:
 
 
 @cache
-def _adapter() -> TypeAdapter[RunConfig]:
+def _adapter() -> Any:
     return TypeAdapter(RunConfig)
 
 

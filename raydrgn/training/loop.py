@@ -5,7 +5,7 @@ It knows neither Ray nor where states go: a ``Link`` connects it to whoever keep
 
 import time
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -51,6 +51,7 @@ class Progress:
     """Whether the epoch is finished, and the losses are means over it."""
 
 
+@runtime_checkable
 class Link(Protocol):
     """How a loop is connected to whoever keeps its results; only rank 0 calls all of it."""
 
@@ -177,7 +178,7 @@ class TrainingLoop:
         return learning_rate(self._config, peak=self._peak_rate, step=before, num_steps=num_steps)
 
     def _beat(
-        self, position: Position, rate: float, taken: list[Int[Tensor, " k"]], *, last: bool
+        self, position: Position, rate: float, taken: list[Int[Tensor, " _"]], *, last: bool
     ) -> bool:
         """Look at the losses since the last pulse; return False if the run is to end here."""
         steps = self._pulse.losses()  # (steps 3)

@@ -1,0 +1,134 @@
+"""Training without Ray, made of the same parts: what the parallel result must equal."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from raydrgn.data.ingest import fill_store, prepared_blocks
+from raydrgn.data.shard import ResidentShard
+from raydrgn.data.store import make_store
+from raydrgn.io.cryodrgn import read_latents
+from raydrgn.io.particles import ParticleTable
+from raydrgn.io.sources import ParticleSource
+from raydrgn.model.vae import HeterogeneousVAE
+from raydrgn.run.config import RunConfig
+from raydrgn.run.directory import Position
+from raydrgn.run.writer import RunWriter
+from raydrgn.simulation.dataset import Simulation, simulate
+from raydrgn.training.links import DirectLink
+from raydrgn.training.loop import TrainingLoop
+from raydrgn.training.plan import BatchPlan
+from raydrgn.training.setup import RunRequest, begin
+from raydrgn.training.step import SliceLattice
+
+CPU = torch.device("cpu")
+SMALL = {
+    "model.zdim": 2,
+    "model.encoder_width": 16,
+    "model.decoder_width": 16,
+    "model.encoder_layers": 1,
+    "model.decoder_layers": 1,
+    "train.batch_size": 8,
+    "resources.cpus": 1,
+}
+"""A network that takes an epoch of 200 images of 16 px in a fraction of a second."""
+
+
+def small_run(folder: Path, root: Path, *, num_particles: int = 203, **values):
+    """Simulate 16-px images, and return configuration and table of a small run on them."""
+    star = folder / "particles.star"
+    if not star.exists():
+        simulation = Simulation(num_particles=num_particles, box=16, snr=1.0, seed=5)
+        simulate(str(folder), simulation)
+    return begin(
+        RunRequest(
+            root=str(root), source=ParticleSource(particles=str(star)), values={**SMALL, **values}
+        )
+    )
+
+
+@dataclass
+class PlainFit:
+    """The parts of a run on one process."""
+
+    loop: TrainingLoop
+    vae: HeterogeneousVAE
+    writer: RunWriter
+    plan: BatchPlan
+    shard: ResidentShard
+    lattice: SliceLattice
+
+
+def assemble(
+    config: RunConfig,
+    table: ParticleTable,
+    root: Path,
+    *,
+    on_progress: Callable | None = None,
+) -> PlainFit:
+    """Put the parts of a run together, in this process."""
+    lattice = SliceLattice.of_box(config.data.box, device=CPU)
+    shape = (len(table), lattice.num_points, 2)
+    store = make_store(
+        config.resources.shard_store, shape, precision=config.data.precision, device=CPU
+    )
+    fill_store(store, prepared_blocks(table, config.data))
+    shard = ResidentShard(table, store, device=CPU)
+    torch.manual_seed(config.train.seed)
+    vae = HeterogeneousVAE(config.model, box=config.data.box, num_pixels=2 * lattice.num_points)
+    plan = BatchPlan(
+        num_particles=len(table),
+        batch_size=config.train.batch_size,
+        num_points=lattice.num_points,
+        points_fraction=config.train.points_fraction,
+        seed=config.train.seed,
+    )
+    writer = RunWriter(str(root), num_particles=len(table))
+    loop = TrainingLoop(
+        config.train,
+        plan=plan,
+        shard=shard,
+        vae=vae,
+        model=vae,
+        optimiser=torch.optim.Adam(vae.parameters(), fused=True),
+        lattice=lattice,
+        network=config.model,
+        link=DirectLink(writer, on_progress=on_progress),
+    )
+    return PlainFit(loop, vae, writer, plan, shard, lattice)
+
+
+def fit(config: RunConfig, table: ParticleTable, root: Path) -> HeterogeneousVAE:
+    """Train to the end, from the beginning or from the newest state of ``root``."""
+    parts = assemble(config, table, root)
+    content = parts.writer.resume_point().state
+    start = Position(1, 0)
+    if content is not None:
+        from raydrgn.run.state import TrainingState
+
+        start = parts.loop.load(TrainingState.from_bytes(content))
+    assert parts.loop.run(start)
+    parts.writer.finish(config.train.epochs)
+    return parts.vae
+
+
+def latents(root: Path, epoch: int) -> np.ndarray:
+    """Return the means of an epoch's latents."""
+    return read_latents(str(root / f"z.{epoch}.pkl"))[0]
+
+
+def weights(root: Path, epoch: int) -> dict[str, torch.Tensor]:
+    """Return the weights of an epoch."""
+    raw = torch.load(root / f"weights.{epoch}.pkl", weights_only=True)
+    return raw["model_state_dict"]
+
+
+def assert_same_run(first: Path, second: Path, epoch: int) -> None:
+    """Compare weights and latents of an epoch, bit by bit."""
+    np.testing.assert_array_equal(latents(first, epoch), latents(second, epoch))
+    theirs = weights(second, epoch)
+    for name, tensor in weights(first, epoch).items():
+        assert torch.equal(tensor, theirs[name]), name

@@ -1,0 +1,137 @@
+"""Ray Train gives what one process gives, and survives what kills its parts."""
+
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from plain import assert_same_run, fit, latents, small_run, weights
+from raydrgn.errors import RaydrgnError
+from raydrgn.run.metrics import epoch_rows
+
+pytestmark = pytest.mark.ray
+
+EPOCHS = 40
+
+
+def train(config, table, root: Path, display=None) -> bool:
+    from raydrgn.training import trainer
+
+    return trainer.train(config, table, str(root), display=display).finished
+
+
+def kill(name: bytes) -> int:
+    """Kill the Ray processes of that title which descend from this one."""
+    killed = 0
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            title = (folder / "cmdline").read_bytes()
+            if title.startswith(b"ray::" + name) and _descends(int(folder.name)):
+                os.kill(int(folder.name), signal.SIGKILL)
+                killed += 1
+        except (OSError, ValueError):
+            continue
+    return killed
+
+
+def _descends(pid: int) -> bool:
+    while pid > 1:
+        if pid == os.getpid():
+            return True
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    return False
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def pair(data, ray_session):
+    """A run of two workers that nothing disturbs."""
+    root = data / "pair"
+    config, table = small_run(data, root, **{"train.epochs": EPOCHS, "resources.num_workers": 2})
+    assert train(config, table, root)
+    return root
+
+
+def test_one_worker_gives_what_the_plain_loop_gives(data, ray_session, tmp_path):
+    """Ray Data fills the store, and the store is a disk's: the bits are the same."""
+    config, table = small_run(data, tmp_path / "plain", **{"train.epochs": 3})
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the worker has; threads decide the order of sums
+    fit(config, table, tmp_path / "plain")
+    torch.set_num_threads(threads)
+    values = {
+        "train.epochs": 3,
+        "resources.local_ingest_mb": 0,
+        "resources.shard_store": "disk",
+    }
+    config, table = small_run(data, tmp_path / "ray", **values)
+    assert train(config, table, tmp_path / "ray")
+    assert_same_run(tmp_path / "plain", tmp_path / "ray", 3)
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_workers_share_the_batch_and_lose_no_particle(data, pair, ray_session, tmp_path, workers):
+    """203 particles are not divisible: after one epoch each has its latent, in order."""
+    values = {"train.epochs": 1, "train.batch_size": 203, "train.warmup_steps": 0}
+    config, table = small_run(data, tmp_path / "one", **values)
+    fit(config, table, tmp_path / "one")
+    values["resources.num_workers"] = workers
+    config, table = small_run(data, tmp_path / "some", **values)
+    assert train(config, table, tmp_path / "some")
+    # One step on all particles: the order in which workers hold them does not matter.
+    alone, shared = latents(tmp_path / "one", 1), latents(tmp_path / "some", 1)
+    assert shared.shape == (203, 2)
+    np.testing.assert_allclose(shared, alone, atol=2e-4 * np.abs(alone).max())
+
+
+def test_a_killed_worker_and_a_killed_writer_change_nothing(data, pair, ray_session, tmp_path):
+    values = {"train.epochs": EPOCHS, "resources.num_workers": 2}
+    config, table = small_run(data, tmp_path, **values)
+    done = []
+
+    def disturb(latest):
+        if latest.get("epoch", 0) >= 3 and not done:
+            done.append("writer")
+            assert kill(b"RunWriter") == 1
+        elif latest.get("epoch", 0) >= 6 and len(done) == 1:
+            done.append("worker")
+            assert kill(b"RayTrainWorker") or kill(b"_RayTrainWorker")
+
+    assert train(config, table, tmp_path, display=disturb)
+    assert done == ["writer", "worker"]
+    assert "starting the workers again" in (tmp_path / "run.log").read_text()
+    assert_same_run(pair, tmp_path, EPOCHS)
+    rows = epoch_rows(str(tmp_path / "metrics.jsonl"))
+    assert [row["epoch"] for row in rows] == list(range(1, EPOCHS + 1))
+
+
+def test_every_epoch_is_there_and_the_last_is_named(pair):
+    for epoch in range(1, EPOCHS + 1):
+        assert latents(pair, epoch).shape == (203, 2)
+        assert weights(pair, epoch)
+    last = (pair / f"weights.{EPOCHS}.pkl").read_bytes()
+    assert (pair / "weights.pkl").read_bytes() == last
+    assert (pair / "z.pkl").read_bytes() == (pair / f"z.{EPOCHS}.pkl").read_bytes()
+    assert len(list((pair / "state").glob("*.pt"))) == 2
+
+
+def test_an_error_that_trying_again_will_not_mend_ends_the_run(data, ray_session, tmp_path):
+    """The images change after they were looked at: the worker says which are of no use."""
+    config, table = small_run(data, tmp_path, **{"train.epochs": 1})
+    stack = data / "particles.mrcs"
+    whole = stack.read_bytes()
+    broken = bytearray(whole)
+    broken[1024 + 7 * 1024 : 1024 + 8 * 1024] = bytes(1024)  # image 7 of 16² float32
+    stack.write_bytes(broken)
+    try:
+        with pytest.raises(RaydrgnError, match=r"particles 7 .*--drop-bad"):
+            train(config, table, tmp_path)
+    finally:
+        stack.write_bytes(whole)
