@@ -333,8 +333,10 @@ def write_slices(path: Path, images: Float[np.ndarray, "b h w"], *, start: int) 
 
     The type of the array is that of the stack. Ranges may be written by many processes at a time.
     """
+    if not len(images):
+        return
     data = np.ascontiguousarray(images).data.cast("B")
-    first = HEADER_BYTES + start * images[0].nbytes if len(images) else HEADER_BYTES
+    first = HEADER_BYTES + start * images[0].nbytes
     with storage.explained(str(path), action="written"):
         descriptor = os.open(path, os.O_WRONLY)
         try:

@@ -1,0 +1,148 @@
+"""Paths, URLs, whole files or none, errors in words."""
+
+import errno
+import os
+from collections import namedtuple
+from uuid import uuid4
+
+import pytest
+
+from phantoms import fill_disk
+from raydrgn.errors import RaydrgnError, StorageError
+from raydrgn.io import storage
+
+
+@pytest.fixture(params=["local", "memory"])
+def root(request, tmp_path):
+    """A folder on this disk, and one that fsspec reaches by URL."""
+    return str(tmp_path) if request.param == "local" else f"memory://test-{uuid4().hex}"
+
+
+def test_what_is_written_is_read_in_whole_and_in_part(root):
+    uri = storage.join(root, "a", "b.bin")
+    storage.write_bytes(uri, b"0123456789")
+    assert storage.read_bytes(uri) == b"0123456789"
+    assert storage.read_bytes(uri, 2, 5) == b"234"
+    assert storage.read_bytes(uri, 8) == b"89"
+    assert storage.file_size(uri) == 10
+    assert storage.exists(uri)
+    assert storage.is_folder(storage.parent(uri))
+    assert storage.list_names(storage.parent(uri)) == ["b.bin"]
+
+
+def test_folders_are_made_listed_in_order_and_files_removed(root):
+    for name in ("c", "a", "b"):
+        storage.write_bytes(storage.join(root, name), b"")
+    storage.make_folder(storage.join(root, "d", "e"))
+    assert storage.list_names(root) == ["a", "b", "c", "d"]
+    storage.remove(storage.join(root, "b"))
+    storage.remove(storage.join(root, "b"))  # not there any more
+    assert storage.list_names(root) == ["a", "c", "d"]
+    assert storage.list_names(storage.join(root, "nowhere")) == []
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(root):
+    uri = storage.join(root, "kept.bin")
+    storage.write_bytes(uri, b"old")
+    with pytest.raises(TypeError), storage.atomic_write(uri) as stream:
+        stream.writelines([b"half of the new", None])
+    assert storage.read_bytes(uri) == b"old"
+    assert storage.list_names(root) == ["kept.bin"]
+
+
+def test_a_full_disk_leaves_the_old_file_and_is_said(tmp_path, monkeypatch):
+    uri = str(tmp_path / "kept.bin")
+    storage.write_bytes(uri, b"old")
+    fill_disk(monkeypatch)
+    with pytest.raises(StorageError, match=r"No room is left to write .*kept\.bin.*stays valid"):
+        storage.write_bytes(uri, b"new")
+    assert storage.read_bytes(uri) == b"old"
+    assert os.listdir(tmp_path) == ["kept.bin"]
+
+
+@pytest.mark.parametrize(
+    ("cause", "message"),
+    [
+        (FileNotFoundError(errno.ENOENT, "x"), "U does not exist; check the path"),
+        (PermissionError(errno.EACCES, "x"), "U may not be written; check its permissions"),
+        (IsADirectoryError(errno.EISDIR, "is a folder"), "U cannot be written: is a folder"),
+        (OSError(errno.EDQUOT, "x"), "No room is left to write U"),
+        (OSError(errno.EIO, "disk broken"), "U cannot be written: .*disk broken"),
+    ],
+    ids=["missing", "forbidden", "folder", "quota", "other"],
+)
+def test_errors_of_the_system_say_what_to_do(cause, message):
+    with (
+        pytest.raises(StorageError, match=message) as caught,
+        storage.explained("U", action="written"),
+    ):
+        raise cause
+    assert isinstance(caught.value, RaydrgnError)
+
+
+def test_missing_files_are_named(root):
+    uri = storage.join(root, "none.bin")
+    for read in (storage.read_bytes, storage.file_size):
+        with pytest.raises(StorageError, match=r"none\.bin does not exist"):
+            read(uri)
+    assert not storage.exists(uri)
+
+
+def test_an_unknown_protocol_names_the_package_to_install():
+    with pytest.raises(StorageError, match="Install the fsspec package of this protocol"):
+        storage.read_bytes("nosuch://bucket/file")
+
+
+@pytest.mark.parametrize(
+    ("uri", "base", "expected"),
+    [
+        ("/a/b", None, "/a/b"),
+        ("s3://bucket/a", "/base", "s3://bucket/a"),
+        ("file:///a/b", None, "/a/b"),
+        ("b.mrcs", "/a", "/a/b.mrcs"),
+        ("../b.mrcs", "/a/c", "/a/b.mrcs"),
+        ("b.mrcs", "s3://bucket/a", "s3://bucket/a/b.mrcs"),
+        ("/a/b", "s3://bucket/a", "/a/b"),
+    ],
+)
+def test_absolute_paths_mean_the_same_from_anywhere(uri, base, expected):
+    assert storage.absolute(uri, base=base) == expected
+
+
+def test_relative_paths_and_home_are_resolved(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert storage.absolute("x/y") == str(tmp_path / "x" / "y")
+    assert storage.absolute("~/x") == "/home/someone/x"
+
+
+def test_parents_and_kinds_of_places():
+    assert storage.parent("/a/b/c.txt") == "/a/b"
+    assert storage.parent("memory://a/b/c.txt") == "memory://a/b"
+    assert storage.is_local("file:///a")
+    assert storage.is_local("relative/path")
+    assert not storage.is_local("s3://bucket/a")
+
+
+def test_room_is_required_before_it_is_used(tmp_path, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(storage.shutil, "disk_usage", lambda _: usage(10**10, 0, 10**9))
+    folder = str(tmp_path / "not" / "yet")
+    storage.require_room(folder, 10**9, remedy="")
+    storage.require_room(folder, 3 * 10**9, released=2 * 10**9, remedy="")
+    storage.require_room("memory://somewhere", 10**15, remedy="")  # nothing is known of it
+    with pytest.raises(StorageError, match=r"has 1\.0 GB of room, but 2\.0 GB .*, or buy a disk"):
+        storage.require_room(folder, 2 * 10**9, remedy=", or buy a disk")
+
+
+def test_a_synced_file_is_there(tmp_path):
+    (tmp_path / "a").write_bytes(b"x")
+    storage.sync(str(tmp_path / "a"))
+    with pytest.raises(StorageError, match="does not exist"):
+        storage.sync(str(tmp_path / "b"))
+
+
+def test_checksum_is_that_of_the_standard():
+    # FIPS 180-4, example of the one-block message "abc"
+    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert storage.checksum(b"abc") == expected
