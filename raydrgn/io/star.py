@@ -4,6 +4,7 @@ The syntax is that of CIF, so gemmi reads it: quotes, any white space, comments,
 their line. Tables of millions of rows take seconds.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,12 @@ from raydrgn.errors import InputError
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
 from raydrgn.shapes import Float
+
+PLACE = re.compile(r"^(?:data|string):(\d+)(?::\d+\(\d+\):)? ")
+"""How gemmi's messages begin: line, column and byte."""
+
+NEEDS_QUOTES = re.compile(r"""\s|^[_#$'";\[\]]|^(?:data|save)_|^(?:loop|global|stop)_$""", re.I)
+"""Spaces, and beginnings that mean something in a STAR file."""
 
 
 class StarBlock:
@@ -76,9 +83,8 @@ def read_star(uri: Uri) -> list[StarBlock]:
     try:
         document = cif.read_string(content)
     except (ValueError, RuntimeError) as error:
-        raise InputError(
-            f"{uri} is not a STAR file: {str(error).removeprefix('string:')}"
-        ) from error
+        said = PLACE.sub(r"line \1: ", str(error))
+        raise InputError(f"{uri} is not a STAR file: {said}.") from error
     return [StarBlock(block, uri) for block in document]
 
 
@@ -95,8 +101,10 @@ def write_star(uri: Uri, blocks: Mapping[str, Mapping[str, Sequence[str]]]) -> N
 
 
 def quoted(value: str) -> str:
-    """Return a value as it stands in a STAR file: in quotes where it is empty or has spaces."""
-    return f'"{value}"' if not value or " " in value or "\t" in value else value
+    """Return a value as it stands in a STAR file: in quotes where it would be read otherwise."""
+    if value and not NEEDS_QUOTES.search(value):
+        return value
+    return f"'{value}'" if '"' in value else f'"{value}"'
 
 
 def line_of(uri: Uri, needle: str) -> int | None:
