@@ -30,6 +30,8 @@ ARRAY_PARTS = frozenset(
     }
 )
 
+MAX_INDEX = 2**53  # whole numbers up to here are exact as floats too
+
 CTF_PICKLE_COLUMNS = 9
 """Box, pixel size, and then the columns of ``particles.CTF_COLUMNS``."""
 
@@ -99,15 +101,17 @@ def read_poses(uri: Uri) -> Poses:
     """
     [found] = read_pickles(uri)
     parts: Sequence[Any] = found if isinstance(found, tuple | list) else (found,)
-    rotations = np.asarray(parts[0], dtype=np.float32) if len(parts) else np.empty(0)
-    if rotations.ndim != 3 or rotations.shape[1:] != (3, 3) or len(parts) > 2:
+    try:
+        arrays = [np.asarray(part, dtype=np.float32) for part in parts]
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{uri} does not contain arrays of numbers: {error}.") from error
+    if len(arrays) not in (1, 2) or arrays[0].ndim != 3 or arrays[0].shape[1:] != (3, 3):
         raise InputError(
             f"{uri} should contain rotations (N, 3, 3) and shifts (N, 2), found "
-            f"{[np.shape(part) for part in parts]}."
+            f"{[array.shape for array in arrays]}."
         )
-    shifts = np.zeros((len(rotations), 2), dtype=np.float32)
-    if len(parts) == 2:
-        shifts = np.asarray(parts[1], dtype=np.float32)
+    rotations = arrays[0]
+    shifts = arrays[1] if len(arrays) == 2 else np.zeros((len(rotations), 2), dtype=np.float32)
     if shifts.shape != (len(rotations), 2):
         raise InputError(
             f"{uri} has {len(rotations)} rotations, but shifts of shape {shifts.shape}; "
@@ -139,6 +143,8 @@ def read_ctf(uri: Uri) -> Float[np.ndarray, "n 9"]:
     if not isinstance(table, np.ndarray) or table.ndim != 2 or table.shape[1] != CTF_PICKLE_COLUMNS:
         found = getattr(table, "shape", type(table).__name__)
         raise InputError(f"{uri} should contain a table of 9 columns, found {found}.")
+    if table.dtype.kind not in "fiu":
+        raise InputError(f"{uri} should contain numbers, found values of type {table.dtype}.")
     bad = np.flatnonzero(~np.isfinite(table).all(axis=1))
     if bad.size:
         columns = np.flatnonzero(~np.isfinite(table[bad[0]])).tolist()
@@ -178,8 +184,9 @@ def read_indices(uri: Uri) -> Int[np.ndarray, " k"]:
         raise InputError(f"{uri} does not contain particle numbers: {error}.") from error
     if found.dtype == bool:
         found = np.flatnonzero(found)
-    whole = found.ndim == 1 and found.dtype.kind in "iuf" and (found.size == 0 or found.min() >= 0)
-    if not whole or not np.array_equal(found, found.astype(np.int64)):
+    numbers = found.ndim == 1 and found.dtype.kind in "iuf"
+    in_range = numbers and bool(((found >= 0) & (found < MAX_INDEX)).all())
+    if not in_range or not np.array_equal(found, found.astype(np.int64)):
         raise InputError(f"{uri} should contain a list of particle numbers from 0.")
     return found.astype(np.int64)
 
