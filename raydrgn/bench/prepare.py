@@ -68,12 +68,13 @@ def measure(*, box: int, small: int, num_particles: int, folder: str | None, thr
         quarter = table.slice_rows(0, max(num_particles // 4, 1))
         _downsampled(quarter, where, small)
         before = _peak_megabytes()
+        _downsampled(table, where, small)
+        growth = _peak_megabytes() - before
         work, disk, transforms = [], [], []
         for _ in range(ROUNDS):
             disk.append(num_particles / _timed(lambda: _copy(table, where, small)))
             transforms.append(_transform_rate(box, small))
             work.append(num_particles / _timed(lambda: _downsampled(table, where, small)))
-        growth = _peak_megabytes() - before
         tiny = _downsampled(table, where, small)
         lane = LaneMaker(tiny, float(tiny.column("pixel_size_angstrom")[0]))(
             LaneRange(0, 0, len(tiny))

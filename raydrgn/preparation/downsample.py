@@ -7,7 +7,10 @@ whatever the number of particles. The sum of pixels is kept, so grey values grow
 
 import logging
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -150,15 +153,11 @@ def write_part(part: StackPart, *, threads: int | None = None) -> Int[np.ndarray
     Raises:
         InputError: If a value does not fit into half precision.
     """
-    if threads:
-        torch.set_num_threads(threads)
     stack, bad = part.stack, [np.empty(0, dtype=np.int64)]
     if storage.is_local(stack.uri):
-        done = part.start - stack.start
-        for images, unusable in _small_blocks(part):
-            write_slices(stack.unfinished, images, start=done)
-            done += len(images)
-            bad.append(unusable)
+        # Reading and writing wait, so blocks overlap; each is transformed by one core.
+        with ThreadPoolExecutor(threads or torch.get_num_threads()) as pool, _single_threaded():
+            bad += pool.map(partial(_write_block, part), _blocks(part))
         storage.sync(str(stack.unfinished))
         return np.concatenate(bad)
     with StackWriter.open(
@@ -168,29 +167,51 @@ def write_part(part: StackPart, *, threads: int | None = None) -> Int[np.ndarray
         pixel_size_angstrom=stack.pixel_size_angstrom,
         precision=stack.precision,
     ) as writer:
-        for images, unusable in _small_blocks(part):
+        for start, stop in _blocks(part):
+            images, unusable = _small_block(part, start, stop)
             writer.append(images)
             bad.append(unusable)
     return np.concatenate(bad)
 
 
-def _small_blocks(part: StackPart) -> Iterator[tuple[np.ndarray, Int[np.ndarray, " bad"]]]:
-    """Yield the images of a part in their new box and type, and the rows of unusable ones."""
-    old_box = part.source.headers[0].shape[2]
-    for start, stop in block_ends(part.start, part.stop, box=old_box):
-        images = part.source.part(start - part.start, stop - part.start).read()
-        bad = find_bad(images)
-        small = resample(torch.from_numpy(images), box=part.stack.box, ndim=2).numpy()
-        if part.stack.precision == "float16":
-            largest = np.abs(small[~bad]).max(initial=0)
-            if largest > np.finfo(np.float16).max:
-                raise InputError(
-                    f"Grey values up to {largest:.3g} do not fit into half precision (65504 at "
-                    f"most), particles {start} to {stop - 1}; leave out --float16."
-                )
-            with np.errstate(invalid="ignore", over="ignore"):
-                small = small.astype(np.float16)
-        yield small, start + np.flatnonzero(bad)
+@contextmanager
+def _single_threaded() -> Iterator[None]:
+    """Let transforms use one core each, for as long as several run at a time."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _blocks(part: StackPart) -> list[tuple[int, int]]:
+    return block_ends(part.start, part.stop, box=part.source.headers[0].shape[2])
+
+
+def _write_block(part: StackPart, ends: tuple[int, int]) -> Int[np.ndarray, " bad"]:
+    images, unusable = _small_block(part, *ends)
+    write_slices(part.stack.unfinished, images, start=ends[0] - part.stack.start)
+    return unusable
+
+
+def _small_block(
+    part: StackPart, start: int, stop: int
+) -> tuple[np.ndarray, Int[np.ndarray, " bad"]]:
+    """Return the images of some rows in their new box and type, and the rows of unusable ones."""
+    images = part.source.part(start - part.start, stop - part.start).read()
+    bad = find_bad(images)
+    small = resample(torch.from_numpy(images), box=part.stack.box, ndim=2).numpy()
+    if part.stack.precision == "float16":
+        largest = np.abs(small[~bad]).max(initial=0)
+        if largest > np.finfo(np.float16).max:
+            raise InputError(
+                f"Grey values up to {largest:.3g} do not fit into half precision (65504 at most), "
+                f"particles {start} to {stop - 1}; leave out --float16."
+            )
+        with np.errstate(invalid="ignore", over="ignore"):
+            small = small.astype(np.float16)
+    return small, start + np.flatnonzero(bad)
 
 
 def downsample(

@@ -82,7 +82,8 @@ class SliceSums:
         self, points: Float[Tensor, "n 3"], value: Complex[Tensor, " n"], power: Float[Tensor, " n"]
     ) -> None:
         reach, (_, rows, columns) = self.values.shape[2] - 1, self.values.shape
-        values, weights = self.values.view(-1), self.weights.view(-1)
+        # NumPy's unbuffered addition takes two thirds of the time of torch's index_add_ here
+        values, weights = self.values.view(-1).numpy(), self.weights.view(-1).numpy()
         first = torch.floor(points)
         fraction = points - first
         x, y, z = first.long().unbind(-1)
@@ -90,9 +91,9 @@ class SliceSums:
         sides = torch.stack([1 - fraction, fraction])  # (2 n 3)
         for dz, dy, dx in itertools.product((0, 1), repeat=3):
             weight = sides[dx, :, 0] * sides[dy, :, 1] * sides[dz, :, 2]
-            where = start + ((dz * rows + dy) * columns + dx)
-            values.index_add_(0, where, value * weight)
-            weights.index_add_(0, where, power * weight)
+            where = (start + ((dz * rows + dy) * columns + dx)).numpy()
+            np.add.at(values, where, (value * weight).resolve_conj().numpy())
+            np.add.at(weights, where, (power * weight).numpy())
 
     def completed(self) -> "SliceSums":
         """Return the sums with the plane x = 0 holding each point and its mate."""

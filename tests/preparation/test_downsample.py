@@ -122,7 +122,7 @@ def test_order_and_metadata_are_kept(out, data, tmp_path):
     table, images = data
     made = downsample(table, Downsampling(out=str(tmp_path / out), box=SMALL))
     expected = resample(images, box=SMALL, ndim=2).numpy()
-    np.testing.assert_array_equal(pixels(str(tmp_path / "small.mrcs")), expected)
+    assert_same(pixels(str(tmp_path / "small.mrcs")), expected)
     header = read_header(str(tmp_path / "small.mrcs"))
     assert header.pixel_size_angstrom == pytest.approx(PIXEL_SIZE * BOX / SMALL)
     again = open_particles(ParticleSource(particles=str(tmp_path / out)))
@@ -153,7 +153,7 @@ def test_every_mode_and_byte_order_comes_in(mode, order, tmp_path, rng):
         open_particles(ParticleSource(particles=uri)),
         Downsampling(out=str(tmp_path / "out.mrcs"), box=SMALL),
     )
-    np.testing.assert_array_equal(
+    assert_same(
         pixels(str(tmp_path / "out.mrcs")),
         resample(torch.from_numpy(images), box=SMALL, ndim=2),
     )
@@ -166,7 +166,7 @@ def test_half_precision_is_mode_12(data, tmp_path):
     assert int.from_bytes(raw[12:16], "little") == 12
     assert len(raw) == 1024 + 30 * SMALL**2 * 2
     expected = resample(images, box=SMALL, ndim=2).half().numpy()
-    np.testing.assert_array_equal(pixels(str(tmp_path / "h.mrcs")), expected)
+    np.testing.assert_allclose(pixels(str(tmp_path / "h.mrcs")), expected, rtol=2e-3)  # 11 bits
 
 
 def test_values_too_large_for_half_precision_are_refused(tmp_path, rng):
