@@ -79,12 +79,12 @@ def open_particles(source: ParticleSource, *, need_images: bool = True) -> Parti
     full = len(table)
     if rows is not None:
         table = table.select(rows)
+    if not len(table):
+        raise InputError(f"{source.ind or source.particles} selects no particle.")
     if source.ctf:
         table = _with_ctf(table, source.ctf, rows, full)
     if source.poses:
         table = _with_poses(table, source.poses, rows, full)
-    if not len(table):
-        raise InputError(f"{source.ind or source.particles} selects no particle.")
     return table
 
 
@@ -203,6 +203,12 @@ def _fit_rows(
 def _with_ctf(table: ParticleTable, uri: Uri, rows: np.ndarray | None, full: int) -> ParticleTable:
     values = _fit_rows(cryodrgn.read_ctf(uri), rows, full, uri, len(table))
     pixel_size = values[:, 1] * values[:, 0] / table.column("box")
+    if not (pixel_size > 0).all():
+        row = np.flatnonzero(~(pixel_size > 0))[0]
+        raise InputError(
+            f"{uri} says a box of {values[row, 0]:g} px of {values[row, 1]:g} Å for particle "
+            f"{row}; both must be positive. Parse the CTF again, with --box and --pixel-size."
+        )
     if "pixel_size_angstrom" in table.table.column_names:
         said = table.column("pixel_size_angstrom")
         if np.abs(said / pixel_size - 1).max() > PIXEL_SIZE_TOLERANCE:

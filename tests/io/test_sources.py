@@ -1,0 +1,260 @@
+"""Any source becomes one checked table; parts that do not fit are refused."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+from phantoms import (
+    OPTICS,
+    cs_rows,
+    hostile_pickle,
+    images_of,
+    random_matrices,
+    star_31,
+    table_of,
+    write_cs,
+    write_mrc,
+)
+from raydrgn.errors import ConfigError, InputError, RaydrgnError
+from raydrgn.io import storage
+from raydrgn.io.cryodrgn import Poses, read_ctf, read_poses, write_ctf, write_poses
+from raydrgn.io.particles import CTF_COLUMNS, ParticleTable
+from raydrgn.io.sources import (
+    ParticleSource,
+    open_particles,
+    read_metadata,
+    require_poses,
+    to_ctf,
+    to_poses,
+)
+
+COUNT = 6
+CTF_ROW = [8.0, 1.5, *OPTICS.values()]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A stack of six images with cryoDRGN's pickles beside it, in the order of the stack."""
+    rng = np.random.default_rng(3)
+    write_mrc(tmp_path / "p.mrcs", images_of(COUNT))
+    write_poses(
+        str(tmp_path / "poses.pkl"),
+        Poses(random_matrices(COUNT, rng), rng.uniform(-0.2, 0.2, (COUNT, 2))),
+    )
+    table = np.tile(CTF_ROW, (COUNT, 1))
+    table[:, 2] += np.arange(COUNT)
+    write_ctf(str(tmp_path / "ctf.pkl"), table)
+    return tmp_path
+
+
+def source(folder, **changes):
+    places = {"particles": "p.mrcs", "poses": "poses.pkl", "ctf": "ctf.pkl"} | changes
+    return ParticleSource(**{k: v and str(folder / v) for k, v in places.items()})
+
+
+def put_ind(folder, indices):
+    (folder / "ind.pkl").write_bytes(pickle.dumps(indices))
+
+
+def test_a_stack_with_pickles(folder):
+    table = open_particles(source(folder))
+    poses, ctf = read_poses(str(folder / "poses.pkl")), read_ctf(str(folder / "ctf.pkl"))
+    np.testing.assert_array_equal(table.rotations, poses.rotations)
+    # fractions of the box of 8 px of 1.5 Å, and not of the odd lattice (conventions.md, 2.1)
+    shifts = poses.shifts_fraction * np.float32(12)
+    np.testing.assert_allclose(table.column("shift_angstrom"), shifts, rtol=1e-6)
+    for i, name in enumerate(CTF_COLUMNS):
+        np.testing.assert_array_equal(table.column(name), ctf[:, 2 + i])
+
+
+def test_pickles_come_back_as_they_were(folder):
+    table = open_particles(source(folder))
+    poses, again = read_poses(str(folder / "poses.pkl")), to_poses(table)
+    np.testing.assert_array_equal(again.rotations, poses.rotations)
+    np.testing.assert_allclose(again.shifts_fraction, poses.shifts_fraction, rtol=2e-7)
+    np.testing.assert_array_equal(to_ctf(table), read_ctf(str(folder / "ctf.pkl")))
+
+
+def test_a_list_of_stacks_is_one_set_in_its_order(folder):
+    (folder / "more").mkdir()
+    write_mrc(folder / "more" / "q.mrcs", images_of(2))
+    (folder / "list.txt").write_text("more/q.mrcs\n\n  p.mrcs  \r\n")
+    table = open_particles(source(folder, particles="list.txt", poses=None, ctf=None))
+    assert table.stacks == [str(folder / "more" / "q.mrcs"), str(folder / "p.mrcs")]
+    assert table.stack_codes.tolist() == [0, 0, 1, 1, 1, 1, 1, 1]
+    assert table.column("slice").tolist() == [0, 1, 0, 1, 2, 3, 4, 5]
+    assert table.column("index").tolist() == list(range(8))
+
+
+def test_a_list_elsewhere_names_stacks_beside_itself(folder):
+    storage.write_bytes("memory://src/p.mrcs", storage.read_bytes(str(folder / "p.mrcs")))
+    storage.write_bytes("memory://src/list.txt", b"p.mrcs\n")
+    table = open_particles(ParticleSource(particles="memory://src/list.txt"))
+    assert table.stacks == ["memory://src/p.mrcs"]
+    assert len(table) == COUNT
+
+
+def test_star_cs_and_parquet_carry_their_metadata(tmp_path):
+    star, _ = star_31(tmp_path)
+    expected = open_particles(ParticleSource(particles=star))
+    assert expected.has_poses
+    assert expected.has_ctf
+    expected.write(str(tmp_path / "p.parquet"))
+    again = open_particles(ParticleSource(particles=str(tmp_path / "p.parquet")))
+    assert again.table.equals(expected.table)
+    cs = open_particles(ParticleSource(particles=write_cs(tmp_path, cs_rows())))
+    assert cs.stacks == expected.stacks
+
+
+def test_pickles_replace_what_a_star_file_says(tmp_path):
+    star, _ = star_31(tmp_path)
+    rotations = random_matrices(4, np.random.default_rng(0)).astype(np.float32)
+    write_poses(str(tmp_path / "poses.pkl"), Poses(rotations, np.zeros((4, 2))))
+    table = open_particles(ParticleSource(particles=star, poses=str(tmp_path / "poses.pkl")))
+    np.testing.assert_array_equal(table.rotations, rotations)
+    assert not table.column("shift_angstrom").any()
+
+
+# Selections ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("indices", [[4, 0, 2], np.array([4, 0, 2])], ids=["list", "array"])
+def test_indices_take_rows_of_everything_in_their_order(folder, indices):
+    put_ind(folder, indices)
+    full, part = open_particles(source(folder)), open_particles(source(folder, ind="ind.pkl"))
+    assert part.column("index").tolist() == [4, 0, 2]
+    assert part.table.equals(full.select(np.array([4, 0, 2])).table)
+
+
+def test_pickles_of_the_selected_particles_only_are_taken_as_they_are(folder):
+    put_ind(folder, [4, 0, 2])
+    full = open_particles(source(folder))
+    poses = to_poses(full)
+    write_poses(str(folder / "poses.pkl"), Poses(*(part[[4, 0, 2]] for part in poses)))
+    part = open_particles(source(folder, ind="ind.pkl"))
+    np.testing.assert_array_equal(part.rotations, full.rotations[[4, 0, 2]])
+
+
+def refuse(folder, message, error=InputError, **changes):
+    with pytest.raises(error, match=message) as caught:
+        open_particles(source(folder, **changes))
+    assert isinstance(caught.value, RaydrgnError)
+
+
+def test_indices_beyond_the_particles_are_refused(folder):
+    put_ind(folder, [0, 6])
+    refuse(folder, r"ind\.pkl asks for particle 6, but .*p\.mrcs has 6", ind="ind.pkl")
+
+
+def test_no_particle_at_all_is_refused(folder):
+    put_ind(folder, [])
+    refuse(folder, r"ind\.pkl selects no particle", ind="ind.pkl")
+
+
+# What does not fit ---------------------------------------------------------------------------
+
+
+def test_poses_and_ctf_of_another_count_are_refused(folder):
+    full = open_particles(source(folder))
+    write_poses(str(folder / "poses.pkl"), Poses(*(part[:5] for part in to_poses(full))))
+    refuse(folder, r"poses\.pkl has 5 rows, but there are 6 particles\. .*one data set")
+    put_ind(folder, [0, 1, 2])
+    refuse(folder, r"poses\.pkl has 5 rows, .* 6 particles \(3 selected\)", ind="ind.pkl")
+    write_ctf(str(folder / "ctf.pkl"), np.tile(CTF_ROW, (7, 1)))
+    refuse(folder, r"ctf\.pkl has 7 rows, but there are 6 particles", poses=None)
+
+
+@pytest.mark.parametrize("column", [0, 1], ids=["box", "pixel size"])
+def test_a_ctf_without_a_size_is_refused(folder, column):
+    table = np.tile(CTF_ROW, (COUNT, 1))
+    table[2, column] = 0
+    write_ctf(str(folder / "ctf.pkl"), table)
+    refuse(folder, r"ctf\.pkl says a box of .* particle 2; both must be positive.*--pixel-size")
+
+
+def test_bad_poses_are_refused(folder):
+    rotations = np.tile(np.eye(3), (COUNT, 1, 1))
+    rotations[3] = np.diag([1, -1, 1])
+    write_poses(str(folder / "poses.pkl"), Poses(rotations, np.zeros((COUNT, 2))))
+    refuse(folder, "rotation of row 3 is not a rotation")
+    shifts = np.zeros((COUNT, 2))
+    shifts[2] = 0, 3
+    write_poses(str(folder / "poses.pkl"), Poses(np.tile(np.eye(3), (COUNT, 1, 1)), shifts))
+    refuse(folder, r"poses\.pkl has shifts larger than the box .* row 2 \(\[0.0, 3.0\] boxes\)")
+
+
+@pytest.mark.parametrize("option", ["poses", "ctf", "ind"])
+def test_nothing_of_a_malicious_pickle_runs(folder, option):
+    _, mark = hostile_pickle(folder, "evil.pkl")
+    refuse(folder, r"evil\.pkl is refused", **{option: "evil.pkl"})
+    assert not mark.exists()
+
+
+def test_a_missing_stack_of_a_list_is_named_with_its_line(folder):
+    (folder / "list.txt").write_text("p.mrcs\n\ngone.mrcs\n")
+    refuse(folder, r"list\.txt, line 3: .*gone\.mrcs does not exist", particles="list.txt")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"\n\n", r"list\.txt lists no stacks"), (b"\xff\xfe\x00", r"list\.txt is not text")],
+)
+def test_a_list_that_is_none_is_refused(folder, content, message):
+    (folder / "list.txt").write_bytes(content)
+    refuse(folder, message, particles="list.txt")
+
+
+def test_a_list_of_stacks_of_different_boxes_is_refused_when_one_is_needed(folder):
+    write_mrc(folder / "q.mrcs", images_of(2, box=6))
+    (folder / "list.txt").write_text("p.mrcs\nq.mrcs\n")
+    table = open_particles(source(folder, particles="list.txt", poses=None, ctf=None))
+    with pytest.raises(InputError, match="differ in size: 2 of 6 px, 6 of 8 px"):
+        table.single_box()
+
+
+def test_other_suffixes_are_refused(folder):
+    refuse(folder, "no particle source: expected .mrcs, .txt.*found '.dat'", ConfigError,
+           particles="p.dat")  # fmt: skip
+    with pytest.raises(ConfigError, match=r"neither a RELION \.star nor a cryoSPARC \.cs"):
+        read_metadata(str(folder / "p.mrcs"))
+
+
+def test_a_table_whose_stack_has_changed_is_refused(folder):
+    stack = str(folder / "p.mrcs")
+    table_of(COUNT, stacks=(stack,)).write(str(folder / "p.parquet"))
+    write_mrc(folder / "p.mrcs", images_of(COUNT, box=10))
+    refuse(folder, "says other boxes than its stacks have", particles="p.parquet", poses=None,
+           ctf=None)  # fmt: skip
+    write_mrc(folder / "p.mrcs", images_of(COUNT - 2))
+    refuse(folder, r"particle 4: slice 5 of", particles="p.parquet", poses=None, ctf=None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [(".star", "rlnAngleRot.*--poses"), (".cs", "alignments3D/pose.*Refinement")],
+)
+def test_particles_without_poses_say_where_there_are_some(kind, message):
+    table = ParticleTable.from_columns(
+        {"index": [0], "stack": ["a"], "slice": [0], "box": [8]},
+        metadata={"source": f"/x/run{kind}"},
+    )
+    with pytest.raises(InputError, match=message):
+        require_poses(table)
+    with pytest.raises(InputError, match=f"/x/run{kind} has no"):
+        to_poses(table)
+    with pytest.raises(InputError, match="has no defocus; run CTF estimation"):
+        to_ctf(table)
+
+
+def test_the_field_s_files_give_the_same_images(empiar):
+    from raydrgn.data.source import ImageSource
+
+    tables = [
+        open_particles(ParticleSource(particles=str(empiar / f"empiar_10076_7.{kind}")))
+        for kind in ("star", "cs", "mrc")
+    ]
+    stacks = [ImageSource.of(table).read() for table in tables]
+    assert stacks[0].shape == (7, 320, 320)
+    for other in stacks[1:]:
+        np.testing.assert_array_equal(other, stacks[0])
