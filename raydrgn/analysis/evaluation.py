@@ -16,13 +16,13 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 
-from raydrgn.analysis.masks import soft_mask
 from raydrgn.analysis.separation import Separation, separate
 from raydrgn.analysis.truth import Truth, read_truth
 from raydrgn.analysis.volumes import VolumeDecoder, VolumeOptions
 from raydrgn.fourier.shells import frequencies, shell_correlation
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
+from raydrgn.masks import soft_mask
 from raydrgn.run.opened import OpenedRun
 from raydrgn.shapes import Float, Int
 
