@@ -30,7 +30,6 @@ JobId = Annotated[str, typer.Argument(metavar="ID", help="Job, as `raydrgn jobs`
 
 
 def submit(
-    context: typer.Context,
     command: Annotated[
         list[str],
         typer.Argument(
@@ -76,7 +75,7 @@ def submit(
         "set_": set_,
     }
     if command[0].endswith(SPEC_SUFFIXES):
-        given = _with_later_options(context, command, given)
+        given = _with_later_options(command, given)
         if given["cpus"] is not None:
             raise ConfigError("--cpus: a spec says this itself, as entrypoint_num_cpus.")
         values = dict(map(parse_value, given["set_"]))
@@ -87,7 +86,7 @@ def submit(
                 "--set before COMMAND fills a spec; that of the command itself comes after it."
             )
         spec = JobSpec.from_command(command, num_cpus=cpus or 0.0)
-    check_command(context, spec.words)
+    check_command(spec.words)
     server = JobServer(given["address"])
     job_id = server.submit(spec, folder=given["folder"] or folder_here())
     if given["follow"]:
@@ -177,12 +176,8 @@ def stop(job_id: JobId, address: ServerAddress = None) -> None:
         console.print(f"{job_id} has not begun; it ends as soon as it would begin")
 
 
-def check_command(context: typer.Context, words: Sequence[str]) -> None:
+def check_command(words: Sequence[str]) -> None:
     """Refuse, before anything is sent, what is no command for a cluster.
-
-    Args:
-        context: Of any command of the same application.
-        words: A raydrgn command with its options.
 
     Raises:
         ConfigError: If it works only here, or has an option that is meant for submit.
@@ -191,7 +186,7 @@ def check_command(context: typer.Context, words: Sequence[str]) -> None:
     name, *rest = words
     if name in HERE_ONLY:
         raise ConfigError(f"raydrgn {name} works from here, not as a job on a cluster.")
-    parent = context.find_root()
+    parent = _application()
     command: Any = parent.command
     while hasattr(command, "resolve_command") and words:
         name, command, words = command.resolve_command(parent, list(words))
@@ -210,13 +205,18 @@ def check_command(context: typer.Context, words: Sequence[str]) -> None:
         )
 
 
-def _with_later_options(
-    context: typer.Context, words: list[str], given: dict[str, Any]
-) -> dict[str, Any]:
+def _application() -> typer.Context:
+    from raydrgn.cli.main import app  # which imports this module
+
+    return typer.Context(typer.main.get_command(app), info_name="raydrgn")
+
+
+def _with_later_options(words: list[str], given: dict[str, Any]) -> dict[str, Any]:
     """Read the options of submit that follow the name of a spec."""
     spec, *rest = words
-    command = context.command
-    later = command.make_context("submit", [*rest, spec], parent=context.parent).params
+    parent = _application()
+    command = parent.command.get_command(parent, "submit")  # type: ignore[attr-defined]
+    later = command.make_context("submit", [*rest, spec], parent=parent).params
     if later["command"] != [spec]:
         raise ConfigError(
             f"{later['command'][0]!r} follows the spec {spec}, which is a whole command. Give "

@@ -272,7 +272,7 @@ def folder_here() -> str:
 
 
 @cache
-def _adapter() -> TypeAdapter[JobSpec]:
+def _adapter() -> Any:
     return TypeAdapter(JobSpec)
 
 

@@ -1,0 +1,190 @@
+"""Jobs on a real cluster that wants a token, as a user drives them from a shell."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.ray
+
+TOKEN = "a-token-that-nobody-may-see-0123456789abcdef"
+START_SECONDS, STOP_SECONDS, BEGIN_SECONDS = 60, 5, 60
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A head of its own ports, and the environment in which it can be used."""
+
+    url: str
+    environment: dict[str, str]
+
+    def raydrgn(self, *words, folder, **changes):
+        """Run a command as a user does; return its exit code and what it wrote."""
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "raydrgn", *words],
+            cwd=folder,
+            env={**self.environment, "PWD": str(folder), "COLUMNS": "200", **changes},
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    def get(self, path):
+        """Return what the job server says to a request with the token."""
+        request = urllib.request.Request(
+            f"{self.url}{path}", headers={"Authorization": f"Bearer {TOKEN}"}
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.read().decode()
+
+
+def free_ports(count):
+    with ExitStack() as stack:
+        sockets = [
+            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
+        ]
+        return [item.getsockname()[1] for item in sockets]
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Start a head; end it by its process id, since `ray stop` would end everybody's Ray."""
+    scratch = Path(tempfile.mkdtemp(prefix="rd", dir="/tmp"))  # paths of sockets must be short
+    (scratch / "token").write_text(TOKEN)
+    gcs, dashboard, client, agent = free_ports(4)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "COV_"))}
+    environment |= {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(scratch / "token"),
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [
+        f"{Path(sys.executable).parent}/ray", "start", "--head", "--num-cpus=2", f"--port={gcs}",
+        f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}",
+        f"--dashboard-agent-listen-port={agent}", f"--temp-dir={scratch}",
+        "--object-store-memory=100000000", "--disable-usage-stats", "--block",
+    ]  # fmt: skip
+    log = scratch / "head.log"
+    with log.open("wb") as stream:
+        head = subprocess.Popen(
+            command, env=environment, stdout=stream, stderr=stream, start_new_session=True
+        )
+    ready = Cluster(
+        f"http://127.0.0.1:{dashboard}",
+        environment | {"RAY_ADDRESS": f"http://127.0.0.1:{dashboard}"},
+    )
+    try:
+        _wait_until_it_answers(ready, head, log)
+        yield ready
+    finally:
+        head.terminate()
+        try:
+            head.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(head.pid, signal.SIGKILL)
+            head.wait()
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _wait_until_it_answers(cluster, head, log):
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            cluster.get("/api/jobs/")
+        except OSError as error:
+            if head.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"Ray did not start: {log.read_text()}") from error
+            time.sleep(0.2)
+        else:
+            return
+
+
+def job_id(text):
+    return re.search(r"raydrgn-\w+-\d{8}-\d{6}-\w{4}", text)[0]
+
+
+@pytest.fixture(scope="module")
+def failing(cluster, tmp_path_factory):
+    """A folder, and the id of a job that fails in it."""
+    folder = tmp_path_factory.mktemp("failing")
+    words = ("parse", "none.star", "--table", "t.parquet")
+    code, text = cluster.raydrgn("submit", *words, folder=folder)
+    assert code == 0, text
+    assert f"raydrgn logs {job_id(text)} --follow" in text
+    return folder, job_id(text)
+
+
+@pytest.mark.usefixtures("failing")  # so that it runs meanwhile
+def test_a_job_does_what_the_command_would_do_where_the_user_stands(cluster, tmp_path):
+    folder = tmp_path / "my project"
+    (folder / "raydrgn").mkdir(parents=True)
+    (folder / "raydrgn" / "__init__.py").write_text("raise ImportError('not this one')")
+    code, text = cluster.raydrgn(
+        "submit", "--follow", "simulate", "my data", "--particles", "20", folder=folder
+    )
+    assert code == 0, text
+    assert "20 particles of 32 px → my data" in text
+    assert (folder / "my data" / "particles.star").is_file()
+
+    name = job_id(text)
+    code, status = cluster.raydrgn("status", name, folder=tmp_path)
+    assert code == 0
+    assert "SUCCEEDED" in status
+    assert "raydrgn simulate 'my data' --particles 20" in status
+    assert str(folder) in status
+    for path in (f"/api/jobs/{name}", f"/api/jobs/{name}/logs"):
+        assert TOKEN not in cluster.get(path)
+
+
+def test_the_exit_code_is_that_of_the_job(cluster, failing, tmp_path):
+    folder, name = failing
+    code, again = cluster.raydrgn("logs", name, "--follow", folder=tmp_path)
+    assert code == 2
+    assert f"{folder}/none.star does not exist" in again
+    code, listed = cluster.raydrgn("jobs", folder=tmp_path)
+    assert code == 0
+    assert re.search(rf"^{name} +FAILED +2 +\S+ +raydrgn parse none.star", listed, re.M)
+
+
+def test_a_job_is_stopped_as_by_ctrl_c(cluster, tmp_path):
+    words = ("simulate", "out", "--particles", "1000000", "--box", "16", "--chunk", "500")
+    code, text = cluster.raydrgn("submit", *words, folder=tmp_path)
+    assert code == 0
+    name = job_id(text)
+    deadline = time.monotonic() + BEGIN_SECONDS
+    while "simulating" not in cluster.get(f"/api/jobs/{name}/logs"):
+        assert time.monotonic() < deadline
+        time.sleep(0.3)
+    code, text = cluster.raydrgn("stop", name, folder=tmp_path)
+    assert code == 0
+    assert f"{name}: STOPPED" in text
+    code, text = cluster.raydrgn("logs", name, "--follow", folder=tmp_path)
+    assert code == 130
+    assert "simulating" in text
+
+
+def test_what_cannot_be_is_one_message(cluster, tmp_path):
+    code, text = cluster.raydrgn("logs", "none", "--follow", folder=tmp_path)
+    assert code == 2
+    assert f"There is no job none at {cluster.url}" in text
+    words = ("submit", "simulate", "x")
+    code, text = cluster.raydrgn(*words, folder=tmp_path, RAY_AUTH_TOKEN="wrong")
+    assert code == 2
+    assert "does not accept the token of RAY_AUTH_TOKEN" in text
+    code, text = cluster.raydrgn(*words, folder=tmp_path, RAY_AUTH_MODE="disabled")
+    assert code == 2
+    assert "wants a token. Set RAY_AUTH_MODE=token" in text
+    assert "Traceback" not in text
