@@ -13,7 +13,7 @@ from raydrgn.model.vae import HeterogeneousVAE
 ALONE = """
 import sys
 
-absent = "ray scipy pyarrow jaxtyping pydantic sklearn gemmi mrcfile matplotlib jinja2 umap"
+absent = "ray scipy pyarrow jaxtyping sklearn gemmi mrcfile matplotlib jinja2 umap"
 sys.modules.update(dict.fromkeys(absent.split()))  # importing any of these raises
 sys.argv = ["raydrgn", "bench", "step", "--box", "16", "--dim", "16", "--layers", "1"]
 from raydrgn.bench import step

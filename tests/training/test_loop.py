@@ -105,7 +105,7 @@ def test_metrics_weigh_every_particle_alike(undisturbed):
 
 
 def test_it_tells_two_states_apart_and_makes_their_volumes(tmp_path):
-    """Two compositions, 600 noisy images: the latent separates them, and volumes are the truth's."""
+    """Two compositions, 600 noisy images: latents tell them apart, volumes are the truth's."""
     simulate(str(tmp_path / "all"), Simulation(num_particles=10, box=24, snr=1.0))
     maps = tmp_path / "maps"
     maps.mkdir()

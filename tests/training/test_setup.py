@@ -49,10 +49,10 @@ def test_values_that_make_no_sense(data, tmp_path, values, message):
 
 def test_too_many_cpus_and_gpus(data, tmp_path):
     config, _ = begin(request(data, tmp_path, **{"resources.cpus": 9999}))
-    with pytest.raises(ClusterError, match="9999 CPUs each.*there are"):
+    with pytest.raises(ClusterError, match=r"9999 CPUs each.*there are"):
         check_resources(config, None)
     config, _ = begin(request(data, tmp_path, **{"resources.gpus": 99}))
-    with pytest.raises(ClusterError, match="99 GPUs each.*resources.gpus=0"):
+    with pytest.raises(ClusterError, match=r"99 GPUs each.*resources\.gpus=0"):
         check_resources(config, None)
 
 
@@ -91,7 +91,7 @@ def test_going_on_keeps_what_decides_the_result(data, begun):
     config, table = resume(request(data, begun, **{"train.epochs": 5}), status)
     assert config.train.epochs == 5
     assert len(table) == 203
-    with pytest.raises(RunDirectoryError, match="model.zdim is 2, not 4"):
+    with pytest.raises(RunDirectoryError, match=r"model\.zdim is 2, not 4"):
         resume(request(data, begun, **{"model.zdim": 4}), status)
 
 
