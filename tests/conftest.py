@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 os.environ.update(  # before torch and Ray are imported
     RAY_AUTH_MODE="disabled",
@@ -12,6 +13,10 @@ os.environ.update(  # before torch and Ray are imported
     RAY_DATA_DISABLE_PROGRESS_BARS="1",
     OMP_NUM_THREADS="2",
 )
+
+# The same examples in every run, and no limit of time on a busy machine.
+settings.register_profile("raydrgn", derandomize=True, deadline=None, max_examples=50)
+settings.load_profile("raydrgn")
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(os.environ.get("RAYDRGN_TEST_DATA", ROOT / ".." / "shared" / "data")).resolve()

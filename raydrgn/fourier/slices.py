@@ -4,7 +4,7 @@ By the projection theorem, the transform of the projection of a volume along the
 is the plane of its 3D transform through the origin and normal to that direction. Points of the
 plane fall between the samples of a discrete transform; they are interpolated on a grid twice as
 fine with a Kaiser-Bessel kernel of four samples, whose own transform is divided out of the volume
-first. The error is below 1e-3 of the largest coefficients.
+first. The error is at most about 2e-3 of the largest coefficient.
 
 References:
     Beatty, Nishimura & Pauly (2005), IEEE Trans. Med. Imaging 24:799 (kernel and its shape).
