@@ -4,6 +4,7 @@ Files are written by mrcfile and as plain text, not by raydrgn, so that readers 
 others' writers.
 """
 
+import dataclasses
 import errno
 import os
 import pickle
@@ -176,6 +177,18 @@ def random_matrices(count, generator):
     """Return rotation matrices: Q of QR decompositions, with determinant +1."""
     q, _ = np.linalg.qr(generator.normal(size=(count, 3, 3)))
     return q * np.sign(np.linalg.det(q))[:, None, None]
+
+
+def unchecked(kind, **values):
+    """Make a frozen dataclass as production does: no types are checked, its own checks are."""
+    made = object.__new__(kind)
+    for item in dataclasses.fields(kind):
+        default = item.default
+        if default is dataclasses.MISSING and item.name not in values:
+            default = item.default_factory()
+        object.__setattr__(made, item.name, values.get(item.name, default))
+    made.__post_init__()
+    return made
 
 
 class Hostile:
