@@ -62,6 +62,8 @@ class RunConfig:
             if isinstance(cause, ConfigError):
                 raise cause from error
             place = ".".join(map(str, first["loc"]))
+            if first["type"] == "missing":
+                raise ConfigError(f"{where}: {place} is missing; it has no default.") from error
             raise ConfigError(
                 f"{where}: {place} is {first['input']!r}, which will not do: {first['msg']}."
             ) from error

@@ -1,0 +1,178 @@
+"""The configuration of a run: back and forth, and every mistake with its place."""
+
+import dataclasses
+
+import pytest
+import yaml
+
+from phantoms import unchecked
+from raydrgn.data.config import ImageConfig
+from raydrgn.errors import ConfigError, StorageError
+from raydrgn.io.sources import ParticleSource
+from raydrgn.model.config import ModelConfig
+from raydrgn.remote.resources import Resources
+from raydrgn.run.config import RunConfig, parse_assignment, read_yaml
+from raydrgn.run.recipe import RECIPES, TrainConfig
+
+
+@pytest.fixture
+def config():
+    return RunConfig(
+        source=ParticleSource(particles="/data/p.star", ind="/data/ind.pkl"),
+        data=ImageConfig(box=64, invert=False, scale=12.5),
+        pixel_size_angstrom=2.62,
+        model=ModelConfig(zdim=2, encoding="geom_lowf"),
+        train=TrainConfig(epochs=3, beta=0.25),
+    )
+
+
+def test_a_configuration_is_read_as_it_was_written(config, tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(config.to_yaml())
+    assert RunConfig.read(str(path)) == config
+    assert RunConfig.from_dict(config.to_dict()) == config
+
+
+def test_what_is_written_is_plain_yaml(config):
+    raw = yaml.safe_load(config.to_yaml())
+    assert raw["model"]["encoding"] == "geom_lowf"
+    assert raw["train"]["learning_rate"] is None
+    assert list(raw) == [field.name for field in dataclasses.fields(RunConfig)]
+
+
+def test_absent_sections_have_their_defaults(config):
+    raw = config.to_dict()
+    for section in ("model", "train", "resources", "raydrgn_version"):
+        del raw[section]
+    found = RunConfig.from_dict(raw)
+    assert found.model == ModelConfig()
+    assert found.train == TrainConfig()
+
+
+def test_values_are_changed_by_section_and_name(config):
+    changed = config.with_values({"train.epochs": 7, "model.zdim": 4, "source.ind": None})
+    assert (changed.train.epochs, changed.model.zdim, changed.source.ind) == (7, 4, None)
+    assert changed.train.beta == config.train.beta
+    assert config.train.epochs == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model.zdmi": 4}, r"Unknown key 'zdmi' in --set, section model\. Known keys: zdim, enc"),
+        ({"zdim": 4}, "'zdim' does not name a setting.*section of source, data, model, train"),
+        ({"mode.zdim": 4}, "'mode.zdim' does not name a setting"),
+        ({"train.epochs": "many"}, r"--set: train\.epochs is 'many', which will not do"),
+        ({"train.epochs": 2.5}, r"--set: train\.epochs is 2\.5, which will not do"),
+        ({"model.encoding": "sines"}, r"model\.encoding is 'sines', which will not do: .*gaussian"),
+        ({"train.epochs": 0}, r"train\.epochs must be at least 1, got 0"),
+        ({"data.box": 63}, "even number of pixels, at least 4; got 63"),
+    ],
+)
+def test_a_mistake_is_named_with_its_place(config, change, message):
+    with pytest.raises(ConfigError, match=message):
+        config.with_values(change)
+
+
+def test_a_file_that_lacks_a_key_or_has_another_is_named(config, tmp_path):
+    path = tmp_path / "config.yaml"
+    raw = config.to_dict()
+    path.write_text(yaml.safe_dump({**raw, "colour": "red"}))
+    with pytest.raises(ConfigError, match=r"Unknown key 'colour' in .*config\.yaml\. Known keys"):
+        RunConfig.read(str(path))
+    del raw["data"]["box"]
+    path.write_text(yaml.safe_dump(raw))
+    with pytest.raises(ConfigError, match=r"config\.yaml: data\.box is missing; it has no"):
+        RunConfig.read(str(path))
+    path.write_text(yaml.safe_dump({**raw, "data": {"box": 8}, "model": 3}))
+    with pytest.raises(ConfigError, match=r"config\.yaml: model is 3, which will not do"):
+        RunConfig.read(str(path))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a: [1", "is not YAML"),
+        (b"\x80\x04\x95", "is not YAML"),
+        (b"- 1\n- 2\n", "should contain keys and values, found list"),
+        (b"", "should contain keys and values, found NoneType"),
+        (b"!!python/object/apply:os.getcwd []", "is not YAML"),
+    ],
+)
+def test_what_is_no_configuration_is_refused(tmp_path, content, message):
+    (tmp_path / "config.yaml").write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"config\.yaml {message}"):
+        read_yaml(str(tmp_path / "config.yaml"))
+    with pytest.raises(StorageError, match="does not exist"):
+        read_yaml(str(tmp_path / "gone.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("train.points_fraction=0.25", ("train.points_fraction", 0.25)),
+        ("data.invert=false", ("data.invert", False)),
+        ("train.beta=null", ("train.beta", None)),
+        ("source.datadir=/a=b", ("source.datadir", "/a=b")),
+        (" model.zdim = 3", ("model.zdim", 3)),
+    ],
+)
+def test_assignments_are_yaml(text, expected):
+    assert parse_assignment(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("train.epochs", "takes section.field=value, got 'train.epochs'"), ("a.b=[1", "is no value")],
+)
+def test_assignments_that_are_none_are_refused(text, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_assignment(text)
+
+
+# Recipes -------------------------------------------------------------------------------------
+
+
+def test_the_protocol_is_that_of_the_paper():
+    # conventions.md, 0 and 2.12: batch 8, Adam at 1e-4, no schedule, all points
+    protocol = TrainConfig(**RECIPES["protocol"])
+    assert protocol.batch_size == 8
+    assert protocol.peak_rate(1024) == 1e-4
+    assert protocol.schedule == "constant"
+    assert protocol.points_fraction == 1
+    assert protocol.kl_weight(8) == 1 / 8  # β = 1 / zdim
+    assert TrainConfig(**RECIPES["fast"]) == TrainConfig()
+
+
+def test_rates_and_weights_that_are_given_are_used():
+    assert TrainConfig(learning_rate=2e-3).peak_rate(1024) == 2e-3
+    assert TrainConfig(beta=0.0).kl_weight(8) == 0
+    # a network of four times the width learns at half the rate
+    ratio = TrainConfig().peak_rate(256) / TrainConfig().peak_rate(1024)
+    assert ratio == pytest.approx(2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "message"),
+    [
+        (TrainConfig, {"batch_size": 0}, "train.batch_size must be at least 1"),
+        (TrainConfig, {"learning_rate": 0.0}, "train.learning_rate must be positive"),
+        (TrainConfig, {"checkpoint_minutes": 0.0}, "train.checkpoint_minutes must be positive"),
+        (TrainConfig, {"points_fraction": 0.0}, "train.points_fraction must be above 0"),
+        (TrainConfig, {"points_fraction": 1.5}, "train.points_fraction must be above 0"),
+        (TrainConfig, {"schedule": "step"}, "train.schedule is 'step'; constant or cosine"),
+        (TrainConfig, {"warmup_steps": -1}, "train.warmup_steps must not be negative"),
+        (TrainConfig, {"beta": -0.1}, "train.beta must not be negative"),
+        (ImageConfig, {"box": 7}, "even number of pixels"),
+        (ImageConfig, {"box": 8, "window_radius": 1.0}, "data.window_radius must be between"),
+        (ImageConfig, {"box": 8, "scale": 0.0}, "data.scale must be positive"),
+        (ImageConfig, {"box": 8, "scale": float("nan")}, "data.scale must be positive"),
+        (ImageConfig, {"box": 8, "precision": "int8"}, "data.precision is 'int8'; float32 or"),
+        (Resources, {"num_workers": 0}, "resources.num_workers must be at least 1"),
+        (Resources, {"cpus": -1}, "resources.cpus must not be negative"),
+        (Resources, {"gpus": 1.5}, "resources.gpus above 1 must be a whole number"),
+    ],
+)
+def test_values_out_of_range_are_refused_by_name(kind, values, message):
+    with pytest.raises(ConfigError, match=message):
+        unchecked(kind, **values)
