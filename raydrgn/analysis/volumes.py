@@ -1,9 +1,14 @@
-"""Volumes of latents: decoded by one process, or by actors that hold the decoder."""
+"""Volumes of latents: decoded by one process, or by actors that hold the decoder.
+
+A command opens one ``DecoderPool``. The weights are shipped once; volumes come back in memory, are
+written where they were made, or are given to a function there, several latents at a time. Of each
+volume half of the Fourier ball is evaluated (``raydrgn.model.volume``).
+"""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,7 +23,12 @@ from raydrgn.remote.session import Allotment
 from raydrgn.run.weights import DecoderState
 from raydrgn.shapes import Float
 
+T = TypeVar("T")
+
 LATENTS_PER_BATCH = 8
+
+Work = Callable[["VolumeDecoder", Sequence[T]], Any]
+"""What is done with a batch of items by the process that holds the decoder."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,6 +115,11 @@ class VolumeDecoder:
         return [request.uri for request in requests]
 
 
+def _write_requested(decoder: VolumeDecoder, requests: Sequence[VolumeRequest]) -> list[Uri]:
+    """Decode and write volumes."""
+    return decoder.write(requests)
+
+
 class _ShippedDecoder:
     """A decoder in an actor, whose state lies in the object store once for all actors.
 
@@ -117,13 +132,121 @@ class _ShippedDecoder:
         self._threads = threads
         self._decoder: VolumeDecoder | None = None
 
-    def write(self, shipped: list[Any], requests: Sequence[VolumeRequest]) -> list[Uri]:
-        """Decode and write volumes."""
+    def run(self, shipped: list[Any], items: Sequence[Any]) -> Any:
+        """Do the shipped work on a batch; ``shipped`` refers to the state and to the work."""
+        import ray
+
         if self._decoder is None:
+            self._decoder = VolumeDecoder(ray.get(shipped[0]), self._options, threads=self._threads)
+        return ray.get(shipped[1])(self._decoder, items)
+
+
+class DecoderPool:
+    """The decoders of one command, in this process or on the actors of an allotment.
+
+    A context manager. An actor that dies is started again, twice at most, and the batch that it
+    held is done again; a batch that fails for good is an outcome with its error.
+    """
+
+    def __init__(
+        self, state: DecoderState, options: VolumeOptions, allotment: Allotment | None = None
+    ) -> None:
+        options.check(state.box)
+        self._state, self._options, self._allotment = state, options, allotment
+        self._actors: list[Any] = []
+        self._decoder: VolumeDecoder | None = None
+        self._shipped: Any = None
+
+    def __enter__(self) -> "DecoderPool":
+        allotment = self._allotment
+        if allotment is None:
+            self._decoder = VolumeDecoder(self._state, self._options)
+            return self
+        import ray
+
+        decoder_class: Any = ray.remote(_ShippedDecoder)
+        self._shipped = ray.put(self._state)
+        self._actors = [
+            decoder_class.options(
+                num_cpus=allotment.cpus, num_gpus=allotment.gpus, max_restarts=2, max_task_retries=2
+            ).remote(self._options, threads=allotment.cpus)
+            for _ in range(allotment.num_workers)
+        ]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._actors:
             import ray
 
-            self._decoder = VolumeDecoder(ray.get(shipped[0]), self._options, threads=self._threads)
-        return self._decoder.write(requests)
+            for actor in self._actors:
+                ray.kill(actor)
+            self._actors = []
+
+    def run(self, work: Work[T], items: Sequence[T]) -> Iterator[Outcome[Sequence[T]]]:
+        """Do work on batches of items where the decoders are; yield what became of each batch.
+
+        At most two batches per actor are under way. What ``work`` refers to is shipped once.
+        """
+        size = LATENTS_PER_BATCH
+        batches = [items[start : start + size] for start in range(0, len(items), size)]
+        if self._decoder is not None:
+            yield from (Outcome(batch, value=work(self._decoder, batch)) for batch in batches)
+            return
+        import ray
+
+        shipped = [self._shipped, ray.put(work)]
+        turns = itertools.cycle(self._actors)
+        yield from fan_out(
+            lambda batch: next(turns).run.remote(shipped, batch),
+            batches,
+            max_in_flight=2 * len(self._actors),
+        )
+
+    def write(
+        self, requests: Sequence[VolumeRequest]
+    ) -> Iterator[Outcome[Sequence[VolumeRequest]]]:
+        """Decode and write volumes where the decoders are."""
+        return self.run(_write_requested, requests)
+
+    def apply(
+        self,
+        function: Callable[[Float[np.ndarray, "b d d d"]], Any],
+        z: Float[np.ndarray, "n zdim"],
+    ) -> Iterator[Outcome[range]]:
+        """Yield what a function makes of the volumes of latents, batch by batch, as they finish.
+
+        Items are the rows of ``z``; volumes stay where they were made.
+        """
+        return self.run(_Applied(function, z), range(len(z)))  # type: ignore[return-value]
+
+    def volumes(self, z: Float[np.ndarray, "n zdim"]) -> Float[np.ndarray, "n d d d"]:
+        """Return the volumes of latents, in memory and in order.
+
+        Raises:
+            Exception: What a batch failed of; there is no use in half of an array.
+        """
+        box = self._options.box or self._state.box
+        made = np.empty((len(z), box, box, box), dtype=np.float32)
+        for outcome in self.apply(_as_they_are, z):
+            if outcome.error:
+                raise outcome.error
+            made[outcome.item.start : outcome.item.stop] = outcome.value
+        return made
+
+
+@dataclass(frozen=True, slots=True)
+class _Applied:
+    """A function of volumes as work on rows of latents."""
+
+    function: Callable[[Any], Any]
+    z: Float[np.ndarray, "n zdim"]
+
+    def __call__(self, decoder: VolumeDecoder, rows: Sequence[int]) -> Any:
+        return self.function(decoder.decode(self.z[rows[0] : rows[-1] + 1]))
+
+
+def _as_they_are(volumes: Float[np.ndarray, "b d d d"]) -> Float[np.ndarray, "b d d d"]:
+    return volumes
 
 
 def decode_to_files(
@@ -135,35 +258,7 @@ def decode_to_files(
 ) -> Iterator[Outcome[Sequence[VolumeRequest]]]:
     """Decode and write volumes in batches; yield what became of each batch.
 
-    On the actors of ``allotment`` on the connected cluster, the weights being shipped once; or, if
-    it is None, in this process. An actor that dies is started again, twice at most.
+    On the actors of ``allotment`` on the connected cluster; or, if it is None, in this process.
     """
-    options.check(state.box)
-    batches = [
-        requests[start : start + LATENTS_PER_BATCH]
-        for start in range(0, len(requests), LATENTS_PER_BATCH)
-    ]
-    if allotment is None:
-        decoder = VolumeDecoder(state, options)
-        yield from (Outcome(batch, value=decoder.write(batch)) for batch in batches)
-        return
-    import ray
-
-    decoder_class: Any = ray.remote(_ShippedDecoder)
-    shipped = ray.put(state)
-    actors = [
-        decoder_class.options(
-            num_cpus=allotment.cpus, num_gpus=allotment.gpus, max_restarts=2, max_task_retries=2
-        ).remote(options, threads=allotment.cpus)
-        for _ in range(allotment.num_workers)
-    ]
-    turns = itertools.cycle(actors)
-    try:
-        yield from fan_out(
-            lambda batch: next(turns).write.remote([shipped], batch),
-            batches,
-            max_in_flight=2 * len(actors),
-        )
-    finally:
-        for actor in actors:
-            ray.kill(actor)
+    with DecoderPool(state, options, allotment) as pool:
+        yield from pool.write(requests)

@@ -1,0 +1,34 @@
+"""Makers for tests of the analysis: untrained decoders, latents with known structure."""
+
+import numpy as np
+import torch
+
+from raydrgn.model.config import ModelConfig
+from raydrgn.model.decoder import build_decoder
+from raydrgn.run.weights import DecoderState
+
+
+def decoder_state(*, box=12, zdim=2, width=16, seed=0):
+    """Return an untrained decoder, as it is shipped."""
+    model = ModelConfig(
+        zdim=zdim, decoder_width=width, decoder_layers=1, encoder_width=8, encoder_layers=1
+    )
+    torch.manual_seed(seed)
+    decoder = build_decoder(model, box)
+    return DecoderState(
+        model=model,
+        box=box,
+        pixel_size_angstrom=3.0,
+        scale=2.0,
+        offset=0.0,
+        corners=False,
+        tensors=dict(decoder.state_dict()),
+    )
+
+
+def blobs(centres, *, size=100, spread=0.05, seed=0):
+    """Return latents about centres, and the centre of each."""
+    centres = np.asarray(centres, dtype=np.float64)
+    labels = np.repeat(np.arange(len(centres)), size)
+    noise = np.random.default_rng(seed).normal(size=(len(labels), centres.shape[1]))
+    return (centres[labels] + spread * noise).astype(np.float32), labels
