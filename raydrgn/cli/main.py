@@ -28,6 +28,7 @@ app = typer.Typer(
     help="Heterogeneous cryo-EM reconstruction on Ray.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode="markdown",  # lines of a docstring flow
     pretty_exceptions_enable=False,
 )
 for command in (demo, simulate, parse, downsample, backproject, info, train, volumes, evaluate):

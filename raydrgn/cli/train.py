@@ -1,5 +1,6 @@
 """``raydrgn train``."""
 
+import shlex
 from typing import Annotated, Any
 
 import typer
@@ -116,6 +117,8 @@ def train(
                 config, table, root, display=show_training(meter, config, len(table))
             )
     if not ending.finished:
-        console.print(f"Stopped; the state is kept. Go on: raydrgn train -o {out} --resume")
+        console.print(
+            f"Stopped; the state is kept. Go on: raydrgn train -o {shlex.quote(out)} --resume"
+        )
         raise typer.Exit(EXIT_STOPPED)
     console.print(f"{config.train.epochs} epochs of {len(table)} particles → {root}")

@@ -115,6 +115,7 @@ class TrainingLoop:
         )
         self._pulse = _Pulse(self._device)
         self._sums = np.zeros(3)
+        self._is_stopping = False
         self._began = time.monotonic()
         self._saved = self._began
 
@@ -194,12 +195,14 @@ class TrainingLoop:
             self._pulse.stop = self._link.pulse(
                 self._progress(position, done, beat.sums / beat.particles, rate, beat.rate)
             )
+        self._is_stopping = beat.stop
         overdue = time.monotonic() - self._saved > 60 * self._config.checkpoint_minutes
         if not last and self._plan.rank == 0 and (overdue or beat.stop):
             self._put_state(position)
         return last or not beat.stop
 
     def _end_epoch(self, epoch: int, rate: float) -> bool:
+        """Keep the epoch's latents, weights and losses; return False if the run is to end here."""
         self.encode(epoch)
         mean, self._sums = self._sums / self._plan.num_particles, np.zeros(3)
         if self._plan.rank == 0:
@@ -208,7 +211,7 @@ class TrainingLoop:
             position = Position(epoch, self._plan.num_steps)
             progress = self._progress(position, count, mean, rate, count / seconds)
             self._link.pulse(replace(progress, done=True))
-        return True
+        return not self._is_stopping or epoch == self._config.epochs
 
     def _put_state(self, position: Position) -> None:
         self._saved = time.monotonic()
