@@ -8,6 +8,7 @@ import dataclasses
 import errno
 import os
 import pickle
+import warnings
 from pathlib import Path
 
 import mrcfile
@@ -47,9 +48,11 @@ def images_of(count, box=8, seed=0):
 
 def write_mrc(path, data, *, pixel_size=1.5, volume=False):
     """Write a stack or a volume with mrcfile, in the type and byte order of the array."""
-    with mrcfile.new(path, data, overwrite=True) as mrc:
-        mrc.set_volume() if volume else mrc.set_image_stack()
-        mrc.voxel_size = pixel_size
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # mrcfile's, of pixels that are not finite
+        with mrcfile.new(path, data, overwrite=True) as mrc:
+            mrc.set_volume() if volume else mrc.set_image_stack()
+            mrc.voxel_size = pixel_size
     return str(path)
 
 

@@ -29,6 +29,8 @@ def measure_scale(table: ParticleTable, config: ImageConfig) -> float:
     for start, stop in block_ends(0, len(rows), box=config.box):
         images = source.read(rows[start:stop])
         images = images[~find_bad(images)]
+        if not len(images):
+            continue
         spectrum = fft_centred(torch.from_numpy(images), ndim=2)
         hartley = torch.nn.functional.pad(
             (spectrum.real - spectrum.imag)[:, None], (0, 1, 0, 1), mode="circular"

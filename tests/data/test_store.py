@@ -1,0 +1,79 @@
+"""Stores: the same values bit by bit wherever they are kept; the choice by size."""
+
+from collections import namedtuple
+
+import numpy as np
+import pytest
+import torch
+
+from raydrgn.data import store as store_module
+from raydrgn.data.store import DiskStore, MemoryStore, ParticleStore, make_store
+from raydrgn.errors import StorageError
+
+CPU = torch.device("cpu")
+SHAPE = (9, 5, 2)
+
+
+def make(kind, *, precision="float32", shape=SHAPE, neighbours=1):
+    return make_store(kind, shape, precision=precision, device=CPU, neighbours=neighbours)
+
+
+@pytest.fixture
+def values():
+    return np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
+
+
+def filled(kind, values, precision="float32"):
+    """Fill a store in blocks that come in any order."""
+    store = make(kind, precision=precision, shape=values.shape)
+    for rows in (np.array([8, 6]), np.array([0, 1, 2]), np.array([7]), np.array([3, 5, 4])):
+        store.write(rows, values[rows].astype(precision))
+    return store
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+@pytest.mark.parametrize("kind", ["device", "host", "disk"])
+def test_values_come_back_bit_by_bit(kind, precision, values):
+    store = filled(kind, values, precision)
+    assert isinstance(store, ParticleStore)
+    for rows in ([0], [8, 0, 0, 3], list(range(9)), []):
+        found = store.read(torch.tensor(rows, dtype=torch.int64))
+        assert found.dtype == torch.float32
+        expected = values[rows].astype(precision).astype(np.float32)
+        np.testing.assert_array_equal(found.numpy(), expected)
+
+
+def test_kinds_are_where_they_say(values):
+    assert isinstance(make("host"), MemoryStore)
+    assert isinstance(make("disk"), DiskStore)
+
+
+def test_half_precision_needs_half_the_disk(values, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    size = values.nbytes
+    monkeypatch.setattr(store_module.shutil, "disk_usage", lambda _: usage(0, 0, size // 2))
+    assert isinstance(make("disk", precision="float16"), DiskStore)
+    with pytest.raises(StorageError, match=r"GB free, but .*TMPDIR.*data\.precision=float16"):
+        make("disk")
+
+
+def test_the_file_has_no_name_and_goes_with_its_store(tmp_path, values, monkeypatch):
+    monkeypatch.setattr(store_module.tempfile, "gettempdir", lambda: str(tmp_path))
+    store = filled("disk", values)
+    assert list(tmp_path.iterdir()) == []
+    del store  # an unclosed file would be a warning, which fails the test
+
+
+@pytest.mark.parametrize(
+    ("free", "neighbours", "kind"),
+    [(10_000, 1, MemoryStore), (1000, 1, MemoryStore), (500, 1, DiskStore), (1000, 2, DiskStore)],
+)
+def test_the_host_is_taken_while_it_has_room(free, neighbours, kind, monkeypatch):
+    # 9 × 5 × 2 × 4 = 360 bytes; at most 0.6 of the free memory, shared with neighbours
+    monkeypatch.setattr(store_module, "_free_host_memory", lambda: free)
+    assert isinstance(make("auto", neighbours=neighbours), kind)
+
+
+def test_the_memory_of_this_machine_is_known():
+    free = store_module._free_host_memory()
+    assert 0 < free < 1 << 50
