@@ -1,0 +1,159 @@
+"""The forward model: projections, shifts, CTF, noise, each against its definition."""
+
+import numpy as np
+import pytest
+import torch
+
+from raydrgn.ctf import CTFParameters, contrast_transfer
+from raydrgn.data.config import ImageConfig
+from raydrgn.data.preprocess import Preparation
+from raydrgn.fourier.transforms import disc_coefficients
+from raydrgn.geometry.lattice import half_disc, plane_coordinates
+from raydrgn.geometry.rotations import orthogonality_error
+from raydrgn.io.particles import CTF_COLUMNS
+from raydrgn.simulation.ensemble import Ensemble
+from raydrgn.simulation.images import (
+    ASTIGMATISM_ANGSTROM,
+    DEFOCUS_RANGE_ANGSTROM,
+    Acquisition,
+    ForwardModel,
+    draw_acquisition,
+)
+
+BOX, PIXEL_SIZE = 16, 10.0
+# A defocus of 0 with a phase shift of 90° leaves CTF = −1 everywhere: a perfect phase plate.
+PLAIN = {"voltage_kv": 300.0, "phase_shift_deg": 90.0}
+
+
+@pytest.fixture(scope="module")
+def volume():
+    """Two Gaussian blobs of σ = 1.6 px, well within the box."""
+    ticks = np.arange(-8, 8)
+    z, y, x = np.meshgrid(ticks, ticks, ticks, indexing="ij")
+    first = np.exp(-((x - 2) ** 2 + (y + 1) ** 2 + z**2) / (2 * 1.6**2))
+    second = np.exp(-(x**2 + y**2 + (z - 2) ** 2) / (2 * 1.6**2))
+    return (first + 0.5 * second).astype(np.float32)
+
+
+def model_of(volume, rotations, shifts=None, **optics):
+    count = len(rotations)
+    columns = [np.full(count, (PLAIN | optics).get(name, 0.0)) for name in CTF_COLUMNS]
+    ensemble = Ensemble(
+        volumes=volume[None],
+        pixel_size_angstrom=PIXEL_SIZE,
+        state_names=["only"],
+        labels=np.zeros(count, dtype=np.int64),
+        shown=np.zeros(count, dtype=np.int64),
+    )
+    acquisition = Acquisition(
+        rotations=np.float32(rotations),
+        shifts_fraction=np.zeros((count, 2), np.float32) if shifts is None else np.float32(shifts),
+        ctf=np.stack(columns, axis=-1).astype(np.float32),
+    )
+    return ForwardModel(ensemble, acquisition)
+
+
+def without_mean(image):
+    return image - image.mean()
+
+
+def compare(found, expected, tolerance=0.01):
+    """Compare images of mean 0; interpolation is exact to 2e-3 of the largest coefficient."""
+    expected = without_mean(expected)
+    assert np.abs(found - expected).max() < tolerance * np.abs(expected).max()
+
+
+def test_a_projection_is_the_sum_along_the_viewing_direction(volume):
+    [image] = model_of(volume, np.eye(3)[None]).clean(0, 1)
+    compare(image, volume.sum(0))
+
+
+@pytest.mark.parametrize(
+    ("rotation", "project"),
+    [
+        # rows are the image's x, y and viewing axes in the volume (conventions.md, 2.1)
+        ([[0, 1, 0], [0, 0, 1], [1, 0, 0]], lambda v: v.sum(2)),
+        ([[0, 0, 1], [1, 0, 0], [0, 1, 0]], lambda v: v.sum(1).T),
+    ],
+    ids=["along x", "along y"],
+)
+def test_turned_projections_are_sums_along_other_axes(volume, rotation, project):
+    [image] = model_of(volume, np.array([rotation])).clean(0, 1)
+    compare(image, project(volume))
+
+
+def test_particles_are_bright_after_inversion(volume):
+    [image] = model_of(volume, np.eye(3)[None]).clean(0, 1)
+    assert np.corrcoef(image.ravel(), volume.sum(0).ravel())[0, 1] > 0.999
+
+
+def test_the_stored_shift_centres_the_particle(volume):
+    # fractions of the box: 2 px and −1 px, so the particle lies 2 px to the left, 1 px down
+    shifts = [[2 / BOX, -1 / BOX]]
+    model = model_of(volume, np.eye(3)[None], shifts)
+    compare(model.clean(0, 1)[0], np.roll(volume.sum(0), (1, -2), (0, 1)))
+    # and preparing the image with its shift gives that of a centred particle
+    preparation = Preparation(ImageConfig(box=BOX, window=False, invert=False))
+    found = preparation(model.clean(0, 1), np.float32([[2, -1]]))
+    centred = model_of(volume, np.eye(3)[None]).clean(0, 1)
+    expected = disc_coefficients(torch.from_numpy(centred), half_disc(BOX))
+    # the Nyquist axis of an image cannot hold a phase
+    inside = half_disc(BOX).abs().amax(-1) < BOX // 2
+    torch.testing.assert_close(found[:, inside], expected[:, inside], rtol=0, atol=1e-3)
+
+
+def test_the_ctf_multiplies_the_spectrum(volume):
+    optics = {"defocus_u_angstrom": 15_000.0, "defocus_v_angstrom": 14_000.0,
+              "defocus_angle_deg": 30.0, "spherical_aberration_mm": 2.7,
+              "amplitude_contrast": 0.1, "phase_shift_deg": 0.0}  # fmt: skip
+    points = half_disc(BOX)
+    plain, filtered = (
+        torch.view_as_complex(disc_coefficients(torch.from_numpy(m.clean(0, 1)), points))
+        for m in (model_of(volume, np.eye(3)[None]), model_of(volume, np.eye(3)[None], **optics))
+    )
+    columns = torch.tensor([[(PLAIN | optics)[name] for name in CTF_COLUMNS]])
+    freqs = plane_coordinates(points, BOX)[None, :, :2] / PIXEL_SIZE
+    transfer = contrast_transfer(freqs, CTFParameters.from_columns(columns))
+    inside = points.abs().amax(-1) < BOX // 2
+    expected = -plain * transfer
+    torch.testing.assert_close(filtered[:, inside], expected[:, inside], rtol=0, atol=1e-3)
+
+
+def test_noise_is_white_and_has_the_power_asked_for(volume):
+    rotations = np.tile(np.eye(3), (200, 1, 1))
+    model = model_of(volume, rotations)
+    clean = model.clean(0, 200)
+    deviation = model.noise_deviation(0.1)
+    # SNR: variance of the signal over that of the noise, over all pixels
+    assert clean.var() / deviation**2 == pytest.approx(0.1, rel=1e-5)
+    generator = np.random.default_rng(0)
+    noisy = np.concatenate(list(model.noisy(noise_deviation=deviation, generator=generator)))
+    noise = noisy - clean
+    # 51,200 samples: 0.3 % of the deviation
+    assert noise.std() == pytest.approx(deviation, rel=0.015)
+    assert abs(noise.mean()) < 5 * deviation / np.sqrt(noise.size)
+    power = (np.abs(np.fft.fft2(noise)) ** 2).mean(0) / (BOX * deviation) ** 2
+    assert np.abs(power - 1).max() < 5 / np.sqrt(100)  # 200 images, k and −k one sample
+
+
+def test_blocks_make_no_difference(volume, monkeypatch):
+    monkeypatch.setattr("raydrgn.simulation.images.BLOCK", 3)
+    model = model_of(volume, np.tile(np.eye(3), (7, 1, 1)))
+    blocks = list(model.noisy(noise_deviation=0.0, generator=np.random.default_rng(0)))
+    assert [len(block) for block in blocks] == [3, 3, 1]
+    np.testing.assert_allclose(np.concatenate(blocks), model.clean(0, 7), atol=1e-6)
+
+
+def test_acquisitions_are_drawn_within_their_limits():
+    acquisition = draw_acquisition(4000, generator=np.random.default_rng(0))
+    assert orthogonality_error(acquisition.rotations).max() < 1e-5
+    # E[R] = 0 with a variance of 1/3: five standard errors
+    assert np.abs(acquisition.rotations.mean(0)).max() < 5 / np.sqrt(3 * 4000)
+    assert 0.0499 < np.abs(acquisition.shifts_fraction).max() <= 0.05
+    u, v, angle = acquisition.ctf[:, :3].T
+    low, high = DEFOCUS_RANGE_ANGSTROM
+    assert low <= ((u + v) / 2).min()
+    assert ((u + v) / 2).max() <= high
+    assert (u >= v).all()
+    assert (u - v).max() <= ASTIGMATISM_ANGSTROM
+    assert 0 <= angle.min() <= angle.max() <= 180
