@@ -57,7 +57,8 @@ def scatter_by_state(
         for order in np.argsort(-sizes):  # rare states on top
             rows = labels == states[order]
             axis.scatter(
-                *xy[rows].T,
+                xy[rows, 0],
+                xy[rows, 1],
                 s=4 if sizes[order] > 0.05 * len(labels) else 9,
                 color=PALETTE[states[order] % MANY],
                 linewidths=0,
@@ -75,8 +76,10 @@ def scatter_by_value(
     figure = Figure(figsize=(6.2, 4.8), layout="constrained")
     axis = figure.subplots()
     known = np.isfinite(values)
-    axis.scatter(*xy[~known].T, s=3, color="#dddddd", linewidths=0)
-    points = axis.scatter(*xy[known].T, c=values[known], cmap="viridis", s=6, linewidths=0)
+    axis.scatter(xy[~known, 0], xy[~known, 1], s=3, color="#dddddd", linewidths=0)
+    points = axis.scatter(
+        xy[known, 0], xy[known, 1], c=values[known], cmap="viridis", s=6, linewidths=0
+    )
     figure.colorbar(points, ax=axis, label=label)
     _name_axes(axis, name)
     return figure
