@@ -1,12 +1,24 @@
-"""Two dimensions to look at a latent space in: principal components and UMAP."""
+"""Two dimensions to look at a latent space in: principal components and UMAP.
+
+UMAP of more particles than ``UMAP_LIMIT`` is fitted on a seeded sample of that many, and the others
+are placed among their nearest neighbours of the sample: the time that UMAP takes then no longer
+grows with the number of particles, and every particle has a place.
+"""
 
 import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.spatial import cKDTree
 from sklearn.decomposition import PCA
 
+from raydrgn.errors import RunDirectoryError
+from raydrgn.run.opened import OpenedRun
 from raydrgn.shapes import Float
+
+UMAP_LIMIT = 100_000
+PLACING_NEIGHBOURS = 5
+BLOCK = 100_000
 
 
 class PrincipalComponents(NamedTuple):
@@ -16,18 +28,86 @@ class PrincipalComponents(NamedTuple):
     explained: Float[np.ndarray, " k"]
     """Share of the variance that each component explains."""
 
+    axes: Float[np.ndarray, "k zdim"]
+    mean: Float[np.ndarray, " zdim"]
+
+    def project(self, z: Float[np.ndarray, "m zdim"]) -> Float[np.ndarray, "m k"]:
+        """Return the coordinates of other latents."""
+        return (z - self.mean) @ self.axes.T
+
+
+def finite_latents(run: OpenedRun, epoch: int | None) -> Float[np.ndarray, "n zdim"]:
+    """Return the latents of an epoch, which analysis can do something with.
+
+    Raises:
+        RunDirectoryError: If some are not finite, or all are equal.
+    """
+    z = run.latents(epoch)
+    where = run.files.latents(epoch)
+    bad = np.flatnonzero(~np.isfinite(z).all(axis=1))
+    if bad.size:
+        raise RunDirectoryError(
+            f"{where} has latents that are not finite for {bad.size} of {len(z)} particles, first "
+            f"at row {bad[0]}: training has diverged. Take an earlier epoch, or train again with a "
+            "lower learning rate."
+        )
+    if len(z) > 1 and np.ptp(z, axis=0).max() == 0:
+        raise RunDirectoryError(
+            f"{where} has the same latent for all {len(z)} particles: the encoder does not look at "
+            "the images. Train longer, or with a smaller --beta."
+        )
+    return z
+
 
 def principal_components(z: Float[np.ndarray, "n zdim"]) -> PrincipalComponents:
     """Return latents along all their principal components."""
     pca = PCA(svd_solver="full")
     coordinates = pca.fit_transform(z.astype(np.float64))
-    return PrincipalComponents(coordinates, pca.explained_variance_ratio_)
+    return PrincipalComponents(
+        coordinates, pca.explained_variance_ratio_, pca.components_, pca.mean_
+    )
 
 
-def umap_embedding(z: Float[np.ndarray, "n zdim"], *, seed: int = 0) -> Float[np.ndarray, "n 2"]:
-    """Return latents in the two dimensions of UMAP, the same for the same seed."""
+def umap_embedding(
+    z: Float[np.ndarray, "n zdim"], *, seed: int = 0, limit: int = UMAP_LIMIT
+) -> Float[np.ndarray, "n 2"]:
+    """Return latents in the two dimensions of UMAP, the same for the same seed.
+
+    Beyond ``limit`` particles it is fitted on so many of them, drawn with the seed.
+    """
+    if len(z) <= limit:
+        return _fit_umap(z, seed)
+    rows = np.sort(np.random.default_rng(seed).choice(len(z), limit, replace=False))
+    sample = _fit_umap(z[rows], seed)
+    places = place_among(z, z[rows], sample)
+    places[rows] = sample
+    return places
+
+
+def _fit_umap(z: Float[np.ndarray, "n zdim"], seed: int) -> Float[np.ndarray, "n 2"]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of numba and of libraries that UMAP imports
         from umap import UMAP
 
         return UMAP(random_state=seed, n_jobs=1, n_epochs=200).fit_transform(z.astype(np.float32))
+
+
+def place_among(
+    points: Float[np.ndarray, "m zdim"],
+    z: Float[np.ndarray, "n zdim"],
+    places: Float[np.ndarray, "n 2"],
+) -> Float[np.ndarray, "m 2"]:
+    """Return where latents lie in an embedding of others.
+
+    The mean place of their five nearest neighbours, weighted by inverse distance; a latent that is
+    one of the others lies where that one lies.
+    """
+    tree: Any = cKDTree(z)
+    count = min(PLACING_NEIGHBOURS, len(z))
+    found = np.empty((len(points), 2), dtype=np.float32)
+    for start in range(0, len(points), BLOCK):
+        distance, rows = tree.query(points[start : start + BLOCK], k=[*range(1, count + 1)])
+        weight = 1 / np.maximum(distance, 1e-9 * max(float(distance.max()), 1e-30))
+        weight /= weight.sum(axis=1, keepdims=True)
+        found[start : start + BLOCK] = np.einsum("mk,mkx->mx", weight, places[rows])
+    return found
