@@ -3,8 +3,11 @@
 import numpy as np
 import torch
 
+from plain import fit, small_run
+from raydrgn.io import storage
 from raydrgn.model.config import ModelConfig
 from raydrgn.model.decoder import build_decoder
+from raydrgn.run.directory import RunDirectory
 from raydrgn.run.weights import DecoderState
 
 
@@ -32,3 +35,14 @@ def blobs(centres, *, size=100, spread=0.05, seed=0):
     labels = np.repeat(np.arange(len(centres)), size)
     noise = np.random.default_rng(seed).normal(size=(len(labels), centres.shape[1]))
     return (centres[labels] + spread * noise).astype(np.float32), labels
+
+
+def finished_run(folder, *, epochs=2, **values):
+    """Train a small run without Ray, and write beside it what the command would; return it."""
+    root = folder / "run"
+    config, table = small_run(folder, root, **{"train.epochs": epochs, **values})
+    fit(config, table, root)
+    files = RunDirectory(str(root))
+    storage.write_bytes(files.config, config.to_yaml().encode())
+    table.write(files.particles)
+    return root

@@ -5,6 +5,7 @@ import sys
 
 import typer
 
+from raydrgn.cli.analyze import analyze
 from raydrgn.cli.backproject import backproject
 from raydrgn.cli.bench import bench
 from raydrgn.cli.console import messages, set_up_logging
@@ -33,6 +34,8 @@ app = typer.Typer(
 )
 for command in (demo, simulate, parse, downsample, backproject, info, train, volumes, evaluate):
     app.command()(command)
+for latent_command in (analyze,):
+    app.command()(latent_command)
 app.add_typer(export, name="export")
 app.add_typer(bench, name="bench")
 # What follows the command to submit belongs to that command.

@@ -38,3 +38,25 @@ DropBad = Annotated[
     typer.Option("--drop-bad", help="Leave out images that are not finite, or of one grey value."),
 ]
 Workers = Annotated[int, typer.Option(min=1, help="Worker processes.")]
+RunFolder = Annotated[str, typer.Argument(help="Run directory, of raydrgn or cryoDRGN.")]
+EpochArgument = Annotated[
+    int | None, typer.Argument(help="Epoch; the last whole one by default.", show_default=False)
+]
+Out = Annotated[
+    str | None, typer.Option("-o", "--out", help="Folder to write, instead of the one in RUN.")
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Delete what the folder holds and start anew; else finished pieces are kept.",
+    ),
+]
+Flip = Annotated[bool, typer.Option("--flip", help="Change the hand of volumes.")]
+Invert = Annotated[bool, typer.Option("--invert", help="Change the sign of volumes.")]
+SmallBox = Annotated[int | None, typer.Option("--box", help="Smaller box of volumes, pixels.")]
+LowPass = Annotated[float | None, typer.Option(help="Low-pass filter of volumes, Å.")]
+PixelSize = Annotated[
+    float | None,
+    typer.Option(help="Pixel size at the run's box, Å, if the run does not say."),
+]

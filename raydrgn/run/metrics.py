@@ -7,10 +7,17 @@ the whole epoch.
 """
 
 import json
+import re
 from typing import Any
 
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
+from raydrgn.run.directory import RunDirectory
+
+LOSSES = ("epoch", "total", "reconstruction", "kl")
+CRYODRGN_EPOCH = re.compile(
+    r"=> Epoch: (\d+) Average gen loss = (\S+), KLD = (\S+), total loss = ([^;\s]+)"
+)
 
 
 def read_metrics(uri: Uri) -> list[dict[str, Any]]:
@@ -29,3 +36,20 @@ def read_metrics(uri: Uri) -> list[dict[str, Any]]:
 def epoch_rows(uri: Uri) -> list[dict[str, Any]]:
     """Return the row of each finished epoch."""
     return [row for row in read_metrics(uri) if row.get("done")]
+
+
+def read_losses(files: RunDirectory) -> list[dict[str, float]]:
+    """Return ``epoch``, ``total``, ``reconstruction`` and ``kl`` of each finished epoch.
+
+    From raydrgn's metrics, or from the log that cryoDRGN writes; none if there is neither.
+    """
+    rows = epoch_rows(files.metrics)
+    if rows:
+        return [{key: float(row[key]) for key in LOSSES} for row in rows]
+    if not storage.exists(files.log):
+        return []
+    text = storage.read_bytes(files.log).decode(errors="replace")
+    return [
+        dict(zip(("epoch", "reconstruction", "kl", "total"), map(float, found), strict=True))
+        for found in CRYODRGN_EPOCH.findall(text)
+    ]

@@ -1,0 +1,139 @@
+"""Sets of volumes that belong together: written once, looked at where they are made.
+
+Each set is a folder of ``vol_NNN.mrc`` with ``z_values.txt`` and ``open.cxc``, a ChimeraX script
+that opens all of them in one frame, at one contour level, in the colours of the figures.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from raydrgn.analysis import requests
+from raydrgn.analysis.figures import Tile
+from raydrgn.analysis.volumes import DecoderPool, VolumeDecoder, VolumeRequest
+from raydrgn.io import storage
+from raydrgn.io.mrc import read_volume
+from raydrgn.io.storage import Uri
+from raydrgn.shapes import Float
+
+CONTOUR_PERCENTILE = 99.99  # half of it is the usual contour level
+
+Progress = Callable[[str, int, int], None]
+"""Told what is done, and how many of how many pieces."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VolumeSet:
+    """Volumes to make."""
+
+    name: str
+    folder: Uri
+    z: Float[np.ndarray, "k zdim"]
+    colours: Sequence[str]
+    """Hexadecimal, one per volume."""
+
+    titles: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Glimpse:
+    """What is kept in memory of a volume that was written."""
+
+    slices: Float[np.ndarray, "3 d d"]
+    """Central slices normal to z, y and x."""
+
+    level: float
+    """Contour level of this volume alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class MadeSets:
+    """What became of the volumes."""
+
+    glimpses: list[list[Glimpse | None]]
+    failures: list[str]
+    """What could not be made, and why."""
+
+
+def glimpse(volume: Float[np.ndarray, "d d d"]) -> Glimpse:
+    """Look at a volume."""
+    c = volume.shape[-1] // 2
+    slices = np.stack([volume[c], volume[:, c], volume[:, :, c]])
+    return Glimpse(slices, float(np.percentile(volume, CONTOUR_PERCENTILE)) / 2)
+
+
+def write_and_look(decoder: VolumeDecoder, wanted: Sequence[VolumeRequest]) -> list[Glimpse]:
+    """Decode, write and look at volumes; those already there are only looked at."""
+    missing = [request for request in wanted if not storage.exists(request.uri)]
+    if missing:
+        decoder.write(missing)
+    return [glimpse(read_volume(request.uri)[0]) for request in wanted]
+
+
+def make_sets(
+    pool: DecoderPool, sets: Sequence[VolumeSet], *, progress: Progress | None = None
+) -> MadeSets:
+    """Make all volumes of some sets, and the ChimeraX script of each set."""
+    wanted = [request for one in sets for request in requests.write_latents(one.folder, one.z)]
+    seen: dict[Uri, Glimpse] = {}
+    failures, done = [], 0
+    for outcome in pool.run(write_and_look, wanted):
+        if outcome.error:
+            failures += [f"{request.uri}: {outcome.error}" for request in outcome.item]
+        else:
+            seen |= {r.uri: look for r, look in zip(outcome.item, outcome.value, strict=True)}
+        done += len(outcome.item)
+        if progress:
+            progress("decoding", done, len(wanted))
+    glimpses, start = [], 0
+    for one in sets:
+        uris = [request.uri for request in wanted[start : start + len(one.z)]]
+        start += len(one.z)
+        looks = [seen.get(uri) for uri in uris]
+        glimpses.append(looks)
+        levels = [look.level for look in looks if look]
+        if levels:
+            script = chimerax_script(one, level=float(np.median(levels)))
+            storage.write_bytes(storage.join(one.folder, "open.cxc"), script.encode())
+    return MadeSets(glimpses, failures)
+
+
+def chimerax_script(one: VolumeSet, *, level: float) -> str:
+    """Return ChimeraX commands that open a set; ChimeraX runs them in the script's folder."""
+    count = len(one.z)
+    lines = [
+        f"# {one.name}: {count} volumes at one contour level, the median of half of their",
+        f"# {CONTOUR_PERCENTILE:g}th percentiles; colours are those of the figures",
+        "set bgColor white",
+        *(f"open vol_{number:03d}.mrc id {number + 1}" for number in range(count)),
+        f"volume #1-{count} style surface step 1 level {level:.5g}",
+        *(f"color #{number + 1} {colour}" for number, colour in enumerate(one.colours)),
+        *(
+            f'rename #{number + 1} "{number:03d} {title}"'
+            for number, title in enumerate(one.titles)
+        ),
+        f"hide #2-{count} models" if count > 1 else "",
+        "lighting soft",
+        "view",
+        f"mseries slider #1-{count}" if count > 1 else "",
+    ]
+    return "\n".join(line for line in lines if line) + "\n"
+
+
+def sheet_rows(
+    one: VolumeSet, looks: Sequence[Glimpse | None], *, columns: int = 10
+) -> list[tuple[str, list[Tile]]]:
+    """Return the central slices of a set for ``figures.sheet``: rows for each of three axes."""
+    rows = []
+    for start in range(0, len(looks), columns):
+        part = range(start, min(start + columns, len(looks)))
+        for axis, name in enumerate("zyx"):
+            tiles = []
+            for number in part:
+                look = looks[number]
+                if look is not None:
+                    title = one.titles[number] if axis == 0 else ""
+                    tiles.append(Tile(image=look.slices[axis], title=title))
+            rows.append((f"⊥ {name}", tiles))
+    return rows

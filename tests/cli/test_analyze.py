@@ -1,0 +1,91 @@
+"""``raydrgn analyze`` on a small run: files, figures, and what goes wrong."""
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from latents import finished_run
+from raydrgn.analysis import embedding
+from raydrgn.cli.main import app
+from raydrgn.errors import ConfigError, RunDirectoryError
+from raydrgn.io import cryodrgn
+from raydrgn.io.mrc import read_volume
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return finished_run(tmp_path_factory.mktemp("analysed"))
+
+
+def analyze(root, *arguments):
+    return CliRunner().invoke(app, ["analyze", str(root), *arguments])
+
+
+def test_everything_is_where_cryodrgn_puts_it(root, monkeypatch):
+    monkeypatch.setattr(embedding, "_fit_umap", lambda z, seed: z[:, :2])  # seconds to compile
+    said = analyze(root, "--ksample", "5", "--pc-points", "3", "--box", "8")
+    assert said.exit_code == 0, said.output
+    folder = root / "analyze.2"
+    z = cryodrgn.read_latents(str(root / "z.2.pkl"))[0]
+    [labels] = cryodrgn.read_pickles(str(folder / "kmeans5" / "labels.pkl"))
+    [places] = cryodrgn.read_pickles(str(folder / "umap.pkl"))
+    rows = np.loadtxt(folder / "kmeans5" / "centers_ind.txt", dtype=int)
+    assert len(labels) == len(places) == len(z)
+    np.testing.assert_array_equal(labels[rows], np.arange(5))
+    np.testing.assert_allclose(np.loadtxt(folder / "kmeans5" / "centers.txt"), z[rows], rtol=1e-5)
+    for part, count in (("kmeans5", 5), ("pc1", 3), ("pc2", 3)):
+        volumes = sorted((folder / part).glob("vol_*.mrc"))
+        assert [path.name for path in volumes] == [f"vol_{k:03d}.mrc" for k in range(count)]
+        assert read_volume(str(volumes[0]))[0].shape == (8, 8, 8)
+        script = (folder / part / "open.cxc").read_text()
+        assert all(f"open {path.name} id" in script for path in volumes)
+    for name in ("umap", "umap_hexbin", "z_pca", "learning_curve", "kmeans5/umap", "kmeans5/slices",
+                 "pc1/umap_traversal"):  # fmt: skip
+        assert (folder / f"{name}.png").stat().st_size > 5000
+    page = (folder / "report.html").read_text()
+    assert page.count("data:image/png") == 15
+
+    # begun again, finished volumes are kept; other options are refused, unless anew
+    volume = folder / "kmeans5" / "vol_000.mrc"
+    written = volume.stat().st_mtime_ns
+    (folder / "kmeans5" / "vol_001.mrc").unlink()
+    assert analyze(root, "--ksample", "5", "--pc-points", "3", "--box", "8").exit_code == 0
+    assert volume.stat().st_mtime_ns == written
+    assert (folder / "kmeans5" / "vol_001.mrc").exists()
+    with pytest.raises(RunDirectoryError, match="ksample = 5"):
+        raise analyze(root, "--ksample", "4").exception
+    said = analyze(root, "--ksample", "4", "--overwrite", "--skip-volumes", "--skip-umap")
+    assert said.exit_code == 0
+    assert not (folder / "kmeans5").exists()
+    assert not list(folder.glob("*/vol_*.mrc"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (["7"], RunDirectoryError, "no epoch 7; those that are finished: 1, 2"),
+        (["--ksample", "1000"], ConfigError, r"--ksample 1000 .* particles \(203\)"),
+        (["--pc", "3"], ConfigError, "--pc 3 is more"),
+        (["--box", "32"], ConfigError, "larger than the run's box"),
+    ],
+)
+def test_mistakes_are_one_message(root, tmp_path, arguments, error, message):
+    said = analyze(root, *arguments, "-o", str(tmp_path / "out"))
+    with pytest.raises(error, match=message):
+        raise said.exception
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (lambda z: np.where(np.arange(len(z))[:, None] == 4, np.nan, z), "not finite for 1 of 203"),
+        (lambda z: np.ones_like(z), "same latent for all 203"),
+    ],
+)
+def test_latents_that_say_nothing_are_refused(root, tmp_path, broken, message):
+    z, logvar = cryodrgn.read_latents(str(root / "z.1.pkl"))
+    for name in ("config.yaml", "weights.1.pkl", "particles.parquet"):
+        (tmp_path / name).write_bytes((root / name).read_bytes())
+    cryodrgn.write_latents(str(tmp_path / "z.1.pkl"), broken(z), logvar)
+    with pytest.raises(RunDirectoryError, match=message):
+        raise analyze(tmp_path, "--skip-volumes").exception
