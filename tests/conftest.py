@@ -11,8 +11,8 @@ os.environ.update(  # before torch and Ray are imported
     RAY_TRAIN_HEALTH_CHECK_INTERVAL_S="0.2",
     RAY_TRAIN_ENABLE_PREEMPTION_WATCHER="0",
     RAY_DATA_DISABLE_PROGRESS_BARS="1",
-    OMP_NUM_THREADS="2",
 )
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # small transforms only spin with more
 
 # The same examples in every run, and no limit of time on a busy machine.
 settings.register_profile("raydrgn", derandomize=True, deadline=None, max_examples=50)

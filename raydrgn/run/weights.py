@@ -47,8 +47,9 @@ class DecoderState:
         try:
             decoder.load_state_dict(self.tensors)
         except RuntimeError as error:
+            first = str(error).splitlines()[1:2] or [str(error)]
             raise RunDirectoryError(
-                f"The weights are not those of the run's configuration: {error}."
+                f"The weights are not those of the run's configuration: {first[0].strip()}"
             ) from error
         return decoder.to(device).eval()
 
