@@ -18,6 +18,7 @@ from raydrgn.cli.jobs import jobs, logs, status, stop, submit
 from raydrgn.cli.parse import parse
 from raydrgn.cli.simulate import simulate
 from raydrgn.cli.train import train
+from raydrgn.cli.traverse import traverse
 from raydrgn.cli.volumes import volumes
 from raydrgn.errors import RaydrgnError
 from raydrgn.remote.session import settle_threads
@@ -36,6 +37,7 @@ for command in (demo, simulate, parse, downsample, backproject, info, train, vol
     app.command()(command)
 for latent_command in (analyze,):
     app.command()(latent_command)
+app.add_typer(traverse, name="traverse")
 app.add_typer(export, name="export")
 app.add_typer(bench, name="bench")
 # What follows the command to submit belongs to that command.
