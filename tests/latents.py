@@ -3,12 +3,14 @@
 import numpy as np
 import torch
 
-from plain import fit, small_run
+from plain import SMALL, fit, small_run
 from raydrgn.io import storage
+from raydrgn.io.sources import ParticleSource
 from raydrgn.model.config import ModelConfig
 from raydrgn.model.decoder import build_decoder
 from raydrgn.run.directory import RunDirectory
 from raydrgn.run.weights import DecoderState
+from raydrgn.training.setup import RunRequest, begin
 
 
 def decoder_state(*, box=12, zdim=2, width=16, seed=0):
@@ -37,10 +39,14 @@ def blobs(centres, *, size=100, spread=0.05, seed=0):
     return (centres[labels] + spread * noise).astype(np.float32), labels
 
 
-def finished_run(folder, *, epochs=2, **values):
+def finished_run(folder, *, epochs=2, ind=None):
     """Train a small run without Ray, and write beside it what the command would; return it."""
     root = folder / "run"
-    config, table = small_run(folder, root, **{"train.epochs": epochs, **values})
+    config, table = small_run(folder, root, **{"train.epochs": epochs})
+    if ind is not None:
+        source = ParticleSource(particles=str(folder / "particles.star"), ind=ind)
+        values = {**SMALL, "train.epochs": epochs}
+        config, table = begin(RunRequest(root=str(root), source=source, values=values))
     fit(config, table, root)
     files = RunDirectory(str(root))
     storage.write_bytes(files.config, config.to_yaml().encode())

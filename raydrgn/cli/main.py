@@ -13,6 +13,7 @@ from raydrgn.cli.demo import demo
 from raydrgn.cli.downsample import downsample
 from raydrgn.cli.evaluate import evaluate
 from raydrgn.cli.export import export
+from raydrgn.cli.filter import filter_
 from raydrgn.cli.info import info
 from raydrgn.cli.jobs import jobs, logs, status, stop, submit
 from raydrgn.cli.parse import parse
@@ -35,8 +36,8 @@ app = typer.Typer(
 )
 for command in (demo, simulate, parse, downsample, backproject, info, train, volumes, evaluate):
     app.command()(command)
-for latent_command in (analyze,):
-    app.command()(latent_command)
+app.command()(analyze)
+app.command("filter")(filter_)
 app.add_typer(traverse, name="traverse")
 app.add_typer(export, name="export")
 app.add_typer(bench, name="bench")

@@ -9,14 +9,14 @@ import numpy as np
 
 from raydrgn.errors import InputError, RunDirectoryError
 from raydrgn.io import storage
-from raydrgn.io.cryodrgn import read_ctf, read_latents, read_pickles
+from raydrgn.io.cryodrgn import read_ctf, read_indices, read_latents, read_pickles
 from raydrgn.io.particles import ParticleTable
 from raydrgn.io.storage import Uri
 from raydrgn.model.config import ModelConfig
 from raydrgn.run.config import RunConfig, read_yaml
 from raydrgn.run.directory import RunDirectory
 from raydrgn.run.weights import DecoderState, read_decoder_tensors
-from raydrgn.shapes import Float
+from raydrgn.shapes import Float, Int
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,11 @@ class OpenedRun:
     offset: float = 0.0
     corners: bool = False
     is_foreign: bool = False
+    ind: Uri | None = None
+    """The selection that cryoDRGN trained on, where it was given one."""
+
+    inverts: bool = True
+    """Whether images were multiplied by −1 for training: particles are bright on disk."""
 
     def epoch(self, wanted: int | None) -> int | None:
         """Return the epoch to take: the one wanted, or the last whole one.
@@ -87,6 +92,31 @@ class OpenedRun:
         """Return the particles trained on; raydrgn's runs only."""
         return ParticleTable.read(self.files.particles)
 
+    def original_numbers(
+        self, num_particles: int, *, ind: Uri | None = None
+    ) -> Int[np.ndarray, " n"]:
+        """Return the number of each particle in the set before any selection.
+
+        Args:
+            num_particles: Of the run.
+            ind: The selection that cryoDRGN trained on, if its configuration does not say it.
+
+        Raises:
+            RunDirectoryError: If the selection has another number of particles.
+        """
+        if not self.is_foreign:
+            return self.particles().column("index").astype(np.int64)
+        if ind is None and self.ind is not None:
+            places = (storage.absolute(self.ind), storage.absolute(self.ind, base=self.files.root))
+            ind = next((place for place in places if storage.exists(place)), places[0])
+        numbers = np.arange(num_particles) if ind is None else read_indices(ind)
+        if len(numbers) != num_particles:
+            raise RunDirectoryError(
+                f"{ind} selects {len(numbers)} particles, but the run has {num_particles}; give "
+                "the selection that it was trained on with --ind."
+            )
+        return numbers
+
 
 def open_run(root: Uri) -> OpenedRun:
     """Open a run directory of raydrgn, or of cryoDRGN from 0.3 to 4.
@@ -117,6 +147,7 @@ def _own(files: RunDirectory, config: RunConfig) -> OpenedRun:
         box=config.data.box,
         pixel_size_angstrom=config.pixel_size_angstrom,
         scale=config.data.scale,
+        inverts=config.data.invert,
     )
 
 
@@ -153,6 +184,8 @@ def _cryodrgn(files: RunDirectory, raw: Mapping[str, Any]) -> OpenedRun:
         offset=float(mean),
         corners=domain == "hartley",
         is_foreign=True,
+        ind=str(data["ind"]) if data.get("ind") else None,
+        inverts=bool(data.get("invert_data", True)),
     )
 
 

@@ -1,0 +1,129 @@
+"""``raydrgn filter``: what is kept, in the numbers of the original set."""
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from latents import finished_run
+from raydrgn.cli.main import app
+from raydrgn.errors import ConfigError, InputError, RunDirectoryError
+from raydrgn.io import cryodrgn
+from raydrgn.io.mrc import read_volume
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A run, analysed; its UMAP is the plane of z."""
+    folder = tmp_path_factory.mktemp("filtered")
+    root = finished_run(folder)
+    files = root / "analyze.2"
+    arguments = ["--ksample", "4", "--skip-umap", "--skip-volumes"]
+    assert CliRunner().invoke(app, ["analyze", str(root), *arguments]).exit_code == 0
+    cryodrgn.write_pickles(str(files / "umap.pkl"), latents(root))
+    return root
+
+
+def latents(root):
+    return cryodrgn.read_latents(str(root / "z.2.pkl"))[0]
+
+
+def choose(root, *arguments):
+    return CliRunner().invoke(app, ["filter", str(root), *arguments, "--overwrite"])
+
+
+def kept_of(root, *arguments):
+    said = choose(root, "--skip-volumes", *arguments)
+    assert said.exit_code == 0, said.output
+    kept = cryodrgn.read_indices(str(root / "filter" / "kept.ind.pkl"))
+    dropped = cryodrgn.read_indices(str(root / "filter" / "dropped.ind.pkl"))
+    np.testing.assert_array_equal(np.sort([*kept, *dropped]), np.arange(203))
+    return kept
+
+
+def test_methods_together_keep_what_each_keeps(root, tmp_path):
+    z = latents(root)
+    [labels] = cryodrgn.read_pickles(str(root / "analyze.2" / "kmeans4" / "labels.pkl"))
+    size = np.linalg.norm(z, axis=1)
+    by_cluster = ~np.isin(labels, [0, 2])
+    by_size = size < size.mean() + 1.5 * size.std()
+    kept = kept_of(root, "--drop-clusters", "0,2", "--ksample", "4", "--zscore", "1.5")
+    np.testing.assert_array_equal(kept, np.flatnonzero(by_cluster & by_size))
+    kept = kept_of(root, "--keep-clusters", "1", "--ksample", "4")
+    np.testing.assert_array_equal(kept, np.flatnonzero(labels == 1))
+    rows = (root / "filter" / "overlap.csv").read_text().splitlines()
+    assert rows[1].startswith("clusters,|z| < mean + 2 SD,")
+
+    cryodrgn.write_pickles(str(tmp_path / "odd.pkl"), np.arange(203) % 2)
+    cryodrgn.write_indices(str(tmp_path / "early.pkl"), np.arange(100))
+    chosen = ("--keep-clusters", "1", "--labels", str(tmp_path / "odd.pkl"))
+    kept = kept_of(root, *chosen, "--ind", str(tmp_path / "early.pkl"))
+    np.testing.assert_array_equal(kept, np.arange(1, 100, 2))
+
+
+def test_a_region_of_the_umap_keeps_what_is_inside(root, tmp_path):
+    z = latents(root)
+    x, y = np.median(z, axis=0)
+    corners = [(x, y), (x + 99, y), (x + 99, y + 99), (x, y + 99)]
+    np.savetxt(tmp_path / "corner.txt", corners)
+    kept = kept_of(root, "--umap-polygon", str(tmp_path / "corner.txt"))
+    np.testing.assert_array_equal(kept, np.flatnonzero((z > [x, y]).all(axis=1)))
+
+
+def test_components_of_a_mixture_are_listed_and_dropped(root):
+    with pytest.raises(ConfigError, match=r"--drop which .*0: \d+ particles.*1: \d+ particles"):
+        raise choose(root, "--gmm", "2").exception
+    first = kept_of(root, "--gmm", "2", "--drop", "0")
+    second = kept_of(root, "--gmm", "2", "--drop", "1")
+    np.testing.assert_array_equal(np.sort([*first, *second]), np.arange(203))
+
+
+def test_images_and_mean_volumes_of_either_side(root):
+    assert choose(root, "--zscore", "1").exit_code == 0
+    folder = root / "filter"
+    for name in ("images.png", "mean_volumes.png", "selection.png"):
+        assert (folder / name).stat().st_size > 5000
+    first, _ = read_volume(str(folder / "kept_mean.mrc"))
+    second, _ = read_volume(str(folder / "dropped_mean.mrc"))
+    assert first.shape == second.shape == (16, 16, 16)
+    assert np.abs(first - second).max() > 0
+
+
+def test_numbers_are_those_of_the_original_set(tmp_path):
+    cryodrgn.write_indices(str(tmp_path / "ind.pkl"), np.arange(202, -1, -2))
+    root = finished_run(tmp_path, ind=str(tmp_path / "ind.pkl"))
+    said = choose(root, "--zscore", "1", "--skip-volumes")
+    assert said.exit_code == 0, said.output
+    size = np.linalg.norm(latents(root), axis=1)
+    kept = cryodrgn.read_indices(str(root / "filter" / "kept.ind.pkl"))
+    original = np.arange(202, -1, -2)
+    np.testing.assert_array_equal(kept, original[size < size.mean() + size.std()])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ([], ConfigError, "Say how to choose"),
+        (["--zscore", "1000"], ConfigError, "would keep all 203"),
+        (["--drop-clusters", "4", "--ksample", "4"], ConfigError, "names 4, but there are 0 to 3"),
+        (["--drop-clusters", "x"], ConfigError, "takes numbers as 0,3,5"),
+        (["--drop-clusters", "1"], RunDirectoryError, "raydrgn analyze --ksample 20"),
+        (["--drop-clusters", "1", "--keep-clusters", "2"], ConfigError, "not both"),
+        (["--gmm", "3", "--drop", "3"], ConfigError, "--drop names 3"),
+        (["--umap-polygon", "{line}"], InputError, "three corners"),
+        (["--umap-polygon", "{words}"], InputError, "does not contain corners"),
+        (["--drop-clusters", "1", "--labels", "{line}"], InputError, "list of particle numbers"),
+    ],
+)
+def test_mistakes_are_one_message(root, tmp_path, arguments, error, message):
+    (tmp_path / "line.txt").write_text("0 0\n1 1\n")
+    (tmp_path / "words.txt").write_text("lasso\n")
+    places = {"line": tmp_path / "line.txt", "words": tmp_path / "words.txt"}
+    with pytest.raises(error, match=message):
+        raise choose(root, *(part.format(**places) for part in arguments)).exception
+
+
+def test_the_methods_are_kept_beside_the_selection(root):
+    kept_of(root, "--zscore", "1.25")
+    assert json.loads((root / "filter" / "settings.json").read_text())["zscore"] == 1.25
