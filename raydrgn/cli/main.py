@@ -16,6 +16,7 @@ from raydrgn.cli.export import export
 from raydrgn.cli.filter import filter_
 from raydrgn.cli.info import info
 from raydrgn.cli.jobs import jobs, logs, status, stop, submit
+from raydrgn.cli.occupancy import occupancy
 from raydrgn.cli.parse import parse
 from raydrgn.cli.simulate import simulate
 from raydrgn.cli.train import train
@@ -39,6 +40,7 @@ for command in (demo, simulate, parse, downsample, backproject, info, train, vol
 app.command()(analyze)
 app.command("filter")(filter_)
 app.add_typer(traverse, name="traverse")
+app.add_typer(occupancy, name="occupancy")
 app.add_typer(export, name="export")
 app.add_typer(bench, name="bench")
 # What follows the command to submit belongs to that command.

@@ -1,0 +1,199 @@
+"""The table of occupancies: volumes × subunits, with the particle, latent and cluster of each.
+
+``occupancies.csv`` has MAVEn's layout: two rows of head (PDB and Chain), then a row per volume.
+``occupancies.parquet`` has a row per volume with the columns ``volume``, ``particle``, ``cluster``
+and ``z0``, ``z1``, …, where they are known, and one for each subunit.
+"""
+
+import csv
+import io
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raydrgn.errors import InputError
+from raydrgn.io import storage
+from raydrgn.io.storage import Uri
+from raydrgn.shapes import Float, Int
+
+CSV_NAME, PARQUET_NAME = "occupancies.csv", "occupancies.parquet"
+SETTINGS_NAME = "settings.json"
+"""What the occupancies beside it were scored from: run, epoch, masks and so on."""
+
+NO_MODEL = "-"
+"""Cell of the CSV where a subunit is not a chain of a named model; empty ones confuse readers."""
+
+_KEY = "raydrgn.subunits"
+_CHAIN = re.compile(r"(?P<model>.+)_chain(?P<chain>.+)")
+_OWN = re.compile(r"volume|particle|cluster|z\d+")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OccupancyTable:
+    """Occupancies of subunits in volumes.
+
+    Raises:
+        InputError: If lengths differ, a name comes twice, or a subunit is called like a column
+            that the files keep for themselves.
+    """
+
+    volumes: tuple[str, ...]
+    """Name of each volume: its number as text, where it has one."""
+
+    subunits: tuple[str, ...]
+    """Name of each subunit; ``MODEL_chainC`` is chain C of a model."""
+
+    values: Float[np.ndarray, "volumes subunits"]
+    """Occupancies, float64."""
+
+    particles: Int[np.ndarray, " volumes"] | None = None
+    """Number, in the set before any selection, of the particle whose latent a volume has."""
+
+    latents: Float[np.ndarray, "volumes zdim"] | None = None
+    """Latent of each volume."""
+
+    clusters: Int[np.ndarray, " volumes"] | None = None
+    """Cluster of latents that each volume stands for, or that its particle belongs to."""
+
+    def __post_init__(self) -> None:
+        for what, names in (("volume", self.volumes), ("subunit", self.subunits)):
+            [(twice, count)] = Counter(names).most_common(1) or [("", 0)]
+            if count > 1:
+                raise InputError(f"There are two {what}s named {twice!r}; rename one.")
+        for name in self.subunits:
+            if _OWN.fullmatch(name):
+                raise InputError(f"A subunit cannot be named {name!r}: a column has that name.")
+        lengths = [len(self.values), *(len(c) for c in self._columns() if c is not None)]
+        if {*lengths} != {len(self.volumes)} or self.values.shape[1] != len(self.subunits):
+            raise InputError(
+                f"Occupancies of shape {self.values.shape} do not fit {len(self.volumes)} volumes "
+                f"and {len(self.subunits)} subunits."
+            )
+
+    def _columns(self) -> tuple[np.ndarray | None, ...]:
+        return self.particles, self.latents, self.clusters
+
+    def __len__(self) -> int:
+        return len(self.volumes)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Short names of the subunits: chains alone where all are chains of one model."""
+        parts = [split_name(name) for name in self.subunits]
+        return tuple(c for _, c in parts) if len({m for m, _ in parts}) == 1 else self.subunits
+
+    def select(self, rows: Int[np.ndarray, " k"]) -> "OccupancyTable":
+        """Return some of the volumes, in this order."""
+        particles, latents, clusters = (None if c is None else c[rows] for c in self._columns())
+        return OccupancyTable(
+            volumes=tuple(self.volumes[row] for row in rows),
+            subunits=self.subunits,
+            values=self.values[rows],
+            particles=particles,
+            latents=latents,
+            clusters=clusters,
+        )
+
+    def write(self, folder: Uri) -> None:
+        """Write ``occupancies.csv`` and ``occupancies.parquet``."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        heads = [split_name(name) for name in self.subunits]
+        writer.writerow(["PDB", *(model for model, _ in heads)])
+        writer.writerow(["Chain", *(chain for _, chain in heads)])
+        for name, row in zip(self.volumes, self.values.tolist(), strict=True):
+            writer.writerow([name, *row])  # all digits, as Python writes them
+        storage.write_bytes(storage.join(folder, CSV_NAME), text.getvalue().encode())
+        columns: dict[str, Any] = {"volume": list(self.volumes)}
+        if self.particles is not None:
+            columns["particle"] = self.particles.astype(np.int64)
+        if self.clusters is not None:
+            columns["cluster"] = self.clusters.astype(np.int32)
+        if self.latents is not None:
+            columns |= {f"z{i}": c.astype(np.float32) for i, c in enumerate(self.latents.T)}
+        columns |= {
+            name: self.values[:, i].astype(np.float64) for i, name in enumerate(self.subunits)
+        }
+        table = pa.table(columns).replace_schema_metadata({_KEY: json.dumps(self.subunits)})
+        with storage.atomic_write(storage.join(folder, PARQUET_NAME)) as stream:
+            pq.write_table(table, stream)
+
+    @classmethod
+    def read(cls, uri: Uri) -> "OccupancyTable":
+        """Read the folder of ``occupancy score``, a Parquet file of it, or MAVEn's CSV.
+
+        Raises:
+            InputError: If there is no such table; names the file.
+        """
+        if storage.is_folder(uri):
+            names = storage.list_names(uri)
+            found = next((name for name in (PARQUET_NAME, CSV_NAME) if name in names), None)
+            if found is None:
+                raise InputError(
+                    f"{uri} has no {PARQUET_NAME}; make it with `raydrgn occupancy score`."
+                )
+            uri = storage.join(uri, found)
+        return _read_csv(uri) if uri.endswith(".csv") else _read_parquet(uri)
+
+
+def split_name(subunit: str) -> tuple[str, str]:
+    """Return model and chain of a subunit's name, as MAVEn's head has them."""
+    match = _CHAIN.fullmatch(subunit)
+    return (match["model"], match["chain"]) if match else (NO_MODEL, subunit)
+
+
+def _join_name(model: str, chain: str) -> str:
+    return chain if model in (NO_MODEL, "") else f"{model}_chain{chain}"
+
+
+def _read_parquet(uri: Uri) -> OccupancyTable:
+    try:
+        table = pq.read_table(pa.BufferReader(storage.read_bytes(uri)))
+        subunits = tuple(json.loads(table.schema.metadata[_KEY.encode()]))
+    except (pa.ArrowInvalid, KeyError, TypeError) as error:
+        raise InputError(
+            f"{uri} is not a table of occupancies that raydrgn wrote ({type(error).__name__})."
+        ) from error
+    columns = {name: table[name].to_numpy() for name in table.column_names if name != "volume"}
+    axes = [name for name in table.column_names if re.fullmatch(r"z\d+", name)]
+    return OccupancyTable(
+        volumes=tuple(table["volume"].to_pylist()),
+        subunits=subunits,
+        values=np.stack([columns[name] for name in subunits], axis=1),
+        particles=columns.get("particle"),
+        latents=np.stack([columns[name] for name in axes], axis=1) if axes else None,
+        clusters=columns.get("cluster"),
+    )
+
+
+def _read_csv(uri: Uri) -> OccupancyTable:
+    lines = list(csv.reader(io.StringIO(storage.read_bytes(uri).decode(errors="replace"))))
+    rows = [(number, line) for number, line in enumerate(lines, 1) if any(line)]
+    if len(rows) < 3 or rows[0][1][0] != "PDB" or rows[1][1][0] != "Chain":
+        raise InputError(
+            f"{uri} is not a table of occupancies: it should begin with two rows, PDB and Chain, "
+            "and have a row for each volume."
+        )
+    width = len(rows[0][1])
+    values = []
+    for number, line in rows:
+        if len(line) != width:
+            raise InputError(f"{uri}, line {number}: {len(line)} cells where the head has {width}.")
+    for number, line in rows[2:]:
+        try:
+            values.append([float(cell) for cell in line[1:]])
+        except ValueError as error:
+            raise InputError(f"{uri}, line {number}: {error}.") from error
+    return OccupancyTable(
+        volumes=tuple(line[0] for _, line in rows[2:]),
+        subunits=tuple(
+            _join_name(m, c) for m, c in zip(rows[0][1][1:], rows[1][1][1:], strict=True)
+        ),
+        values=np.array(values),
+    )

@@ -1,0 +1,59 @@
+"""The table of occupancies: nothing is lost on the way to disk and back; MAVEn's file is read."""
+
+import numpy as np
+import pytest
+
+from raydrgn.errors import InputError
+from raydrgn.occupancy.table import OccupancyTable
+
+VALUES = np.random.default_rng(0).normal(size=(3, 2))
+
+
+def table(**changes):
+    columns = {
+        "volumes": ("293", "18", "442"),
+        "subunits": ("prots1_chaina", "H68"),
+        "values": VALUES,
+    }
+    return OccupancyTable(**(columns | changes))
+
+
+def test_everything_comes_back_from_parquet(tmp_path):
+    latents = np.float32([[1, 2], [3, 4], [5, 6]])
+    made = table(particles=np.array([7, 5, 3]), latents=latents, clusters=np.array([2, 0, 1]))
+    made.write(str(tmp_path))
+    found = OccupancyTable.read(str(tmp_path))
+    assert (found.volumes, found.subunits) == (made.volumes, made.subunits)
+    np.testing.assert_array_equal(found.values, VALUES)
+    np.testing.assert_array_equal(found.particles, [7, 5, 3])
+    np.testing.assert_array_equal(found.latents, latents)
+    np.testing.assert_array_equal(found.clusters, [2, 0, 1])
+
+
+def test_names_and_all_digits_come_back_from_csv(tmp_path):
+    table().write(str(tmp_path))
+    found = OccupancyTable.read(str(tmp_path / "occupancies.csv"))
+    assert (found.volumes, found.subunits) == (table().volumes, table().subunits)
+    np.testing.assert_array_equal(found.values, VALUES)
+    assert found.particles is None
+
+
+def test_the_csv_of_maven_is_read(real_maps):
+    found = OccupancyTable.read(str(real_maps[0].parent / "occupancies_expected.csv"))
+    assert found.labels == ("a", "d", "g", "k", "p", "u")
+    assert found.volumes[0] == "293"
+    assert found.values[0, 0] == 10.285704410725472
+
+
+def test_a_ragged_csv_is_refused_by_its_line(tmp_path):
+    path = tmp_path / "bad.csv"
+    path.write_text("PDB,m,m\nChain,a,b\n1,0.5,0.25\n2,0.5\n")
+    with pytest.raises(InputError, match="line 4"):
+        OccupancyTable.read(str(path))
+
+
+def test_names_that_would_hide_each_other_are_refused():
+    with pytest.raises(InputError, match="two volumes named '18'"):
+        table(volumes=("18", "18", "442"))
+    with pytest.raises(InputError, match="'cluster'"):
+        table(subunits=("cluster", "H68"))
