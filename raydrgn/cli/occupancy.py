@@ -2,11 +2,9 @@
 
 import typer
 
+from raydrgn.cli.occupancy_score import score
+
 occupancy = typer.Typer(
     help="How much of each subunit there is in each of many volumes.", no_args_is_help=True
 )
-
-
-@occupancy.callback()
-def _group() -> None:
-    """Keep the names of commands, however many there are."""
+occupancy.command()(score)

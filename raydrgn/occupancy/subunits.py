@@ -1,0 +1,205 @@
+"""Subunits as scoring needs them: a mask of each, and the density it has when it is all there.
+
+Masks are mostly empty, so they are kept as the rows of one sparse matrix, subunits × voxels.
+"""
+
+import math
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import PurePosixPath
+from typing import Any, Literal
+
+import numpy as np
+from scipy import sparse
+
+from raydrgn.errors import ConfigError, InputError
+from raydrgn.io import storage
+from raydrgn.io.mrc import MrcHeader, read_volume
+from raydrgn.io.storage import Uri
+from raydrgn.shapes import Float
+
+MASK_PREFIX = "Mask_"
+MASK_FOLDER, REFERENCE_FOLDER = "masks", "reference"
+SAME_VOXELS = 0.95
+"""Dice coefficient from which two masks are one and the same."""
+
+SAME_PIXEL_SIZE = 2e-3
+"""Relative difference of pixel sizes that rounding in headers explains."""
+
+Normalisation = Literal["reference", "none"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SubunitSet:
+    """Masks of subunits on one grid."""
+
+    names: tuple[str, ...]
+    box: int
+    pixel_size_angstrom: float
+    """0 where no mask says it."""
+
+    weights: Any
+    """Sparse matrix, subunits × voxels in the order of a map's file, float32."""
+
+    full: Float[np.ndarray, " subunits"] | None = None
+    """Sum of each reference density; None where occupancies are not normalised."""
+
+    density: Float[np.ndarray, "d d d"] | None = None
+    """Sum of the reference densities: the whole model."""
+
+    def normalised(
+        self, sums: Float[np.ndarray, "*b subunits"]
+    ) -> Float[np.ndarray, "*b subunits"]:
+        """Return occupancies from masked sums."""
+        return sums if self.full is None else sums / self.full
+
+    def check_grid(self, box: int, pixel_size_angstrom: float, *, what: str) -> None:
+        """Refuse volumes that are not on the grid of the masks.
+
+        Raises:
+            InputError: Naming what does not fit, with both grids.
+        """
+        unknown = not (pixel_size_angstrom and self.pixel_size_angstrom)
+        same = unknown or math.isclose(
+            pixel_size_angstrom, self.pixel_size_angstrom, rel_tol=SAME_PIXEL_SIZE
+        )
+        if box != self.box or not same:
+            raise InputError(
+                f"{what} has {_grid(box, pixel_size_angstrom)}, but the masks have "
+                f"{_grid(self.box, self.pixel_size_angstrom)}. Make masks on the grid of the maps "
+                "(raydrgn occupancy masks --map), or give maps in the masks' box."
+            )
+
+
+def _grid(box: int, pixel_size: float) -> str:
+    return f"a box of {box} px of {f'{pixel_size:.4g} Å' if pixel_size else 'unknown size'}"
+
+
+def read_subunits(
+    folder: Uri, *, references: Uri | None = None, normalize: Normalisation = "reference"
+) -> SubunitSet:
+    """Read the masks of a folder, and the reference density of each.
+
+    Masks are the ``Mask_NAME.mrc`` of the folder, or of ``masks`` in it; where no file has that
+    name, all ``.mrc``. References are ``NAME.mrc``, beside them or in the folder ``reference``.
+
+    Raises:
+        InputError: If a mask is empty, covers the same voxels as another, or has another grid; if
+            a reference is missing, has no density or another grid. Files are named.
+    """
+    place, files = _mask_files(folder)
+    names = list(files)
+    found = [read_volume(uri) for uri in files.values()]
+    first = found[0][1]
+    box, pixel_size = first.shape[0], _pixel_size([header for _, header in found])
+    rows = []
+    for mask, header in found:
+        _check_same_grid(header, first)
+        if not mask.any():
+            raise InputError(f"{header.uri} is empty; make this mask again, or remove it.")
+        rows.append(sparse.csr_array(mask.reshape(1, -1)))
+    weights = sparse.csr_array(sparse.vstack(rows))
+    _check_overlaps(weights, [header.uri for _, header in found])
+    subunits = SubunitSet(
+        names=tuple(names), box=box, pixel_size_angstrom=pixel_size, weights=weights
+    )
+    places = _reference_places(folder, place, references)
+    if normalize == "none" and not all(_find(places, name) for name in names):
+        return subunits
+    return _with_references(subunits, first, places, normalize=normalize)
+
+
+def _mask_files(folder: Uri) -> tuple[Uri, dict[str, Uri]]:
+    """Return the folder that holds the masks, and the file of each subunit."""
+    if not storage.is_folder(folder):
+        raise InputError(f"--masks {folder} is not a folder.")
+    for place in (folder, storage.join(folder, MASK_FOLDER)):
+        files = [name for name in storage.list_names(place) if name.endswith(".mrc")]
+        masks = [name for name in files if name.startswith(MASK_PREFIX)]
+        if masks:
+            return place, {
+                PurePosixPath(name).stem.removeprefix(MASK_PREFIX): storage.join(place, name)
+                for name in masks
+            }
+        if files:
+            return place, {PurePosixPath(n).stem: storage.join(place, n) for n in files}
+    raise InputError(
+        f"--masks {folder} holds no .mrc file; make masks with `raydrgn occupancy masks`."
+    )
+
+
+def _reference_places(folder: Uri, place: Uri, references: Uri | None) -> list[Uri]:
+    if references is not None:
+        if not storage.is_folder(references):
+            raise ConfigError(f"--references {references} is not a folder.")
+        return [references]
+    beside = storage.join(storage.parent(storage.absolute(place)), REFERENCE_FOLDER)
+    return [storage.join(folder, REFERENCE_FOLDER), beside, place]
+
+
+def _find(places: list[Uri], name: str) -> Uri | None:
+    for place in places:
+        uri = storage.join(place, f"{name}.mrc")
+        if storage.exists(uri):
+            return uri
+    return None
+
+
+def _with_references(
+    subunits: SubunitSet, first: MrcHeader, places: list[Uri], *, normalize: Normalisation
+) -> SubunitSet:
+    """Add the reference densities; all are there where they are not needed."""
+    density = np.zeros((subunits.box,) * 3, dtype=np.float32)
+    full = []
+    for name in subunits.names:
+        uri = _find(places, name)
+        if uri is None:
+            raise InputError(
+                f"There is no reference density {name}.mrc for the mask of {name} in "
+                f"{' or '.join(places)}; say where it is with --references, or take masked sums "
+                "as they are with --normalize none."
+            )
+        volume, header = read_volume(uri)
+        _check_same_grid(header, first)
+        total = float(volume.sum())
+        if normalize == "reference" and not total > 0:
+            raise InputError(
+                f"The reference density of {name}, {uri}, sums up to {total:g}, so there is "
+                "nothing to compare with; remove the subunit, or use --normalize none."
+            )
+        full.append(total)
+        density += volume
+    return SubunitSet(
+        names=subunits.names,
+        box=subunits.box,
+        pixel_size_angstrom=subunits.pixel_size_angstrom,
+        weights=subunits.weights,
+        full=np.array(full) if normalize == "reference" else None,
+        density=density,
+    )
+
+
+def _pixel_size(headers: list[MrcHeader]) -> float:
+    return next((h.pixel_size_angstrom for h in headers if h.pixel_size_angstrom), 0.0)
+
+
+def _check_same_grid(header: MrcHeader, first: MrcHeader) -> None:
+    sizes = (header.pixel_size_angstrom, first.pixel_size_angstrom)
+    same = not all(sizes) or math.isclose(*sizes, rel_tol=SAME_PIXEL_SIZE)
+    if header.shape != first.shape or not same:
+        raise InputError(
+            f"{header.uri} has {_grid(header.shape[0], sizes[0])}, but {first.uri} has "
+            f"{_grid(first.shape[0], sizes[1])}; masks and references must share one grid."
+        )
+
+
+def _check_overlaps(weights: Any, uris: list[Uri]) -> None:
+    """Refuse masks of the same voxels; the Dice coefficient is 2 a·b / (a·a + b·b)."""
+    products = (weights @ weights.T).toarray()
+    for a, b in combinations(range(len(uris)), 2):
+        dice = 2 * products[a, b] / (products[a, a] + products[b, b])
+        if dice >= SAME_VOXELS:
+            raise InputError(
+                f"{uris[a]} and {uris[b]} overlap almost wholly (Dice {dice:.3f}), so their "
+                "occupancies would be one number; remove one of them."
+            )

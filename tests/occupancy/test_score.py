@@ -1,0 +1,191 @@
+"""Scoring: known amounts come out, MAVEn's numbers too, from files and from decoders alike."""
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from finished_run import make_run
+from phantoms import write_mrc
+from raydrgn.analysis.volumes import VolumeDecoder, VolumeOptions
+from raydrgn.cli.main import app
+from raydrgn.errors import InputError, RaydrgnError
+from raydrgn.occupancy import parts
+from raydrgn.occupancy.subunits import read_subunits
+from raydrgn.occupancy.table import OccupancyTable
+from subunit_files import BALLS, BOX, ball, write_maps, write_subunits
+
+AMOUNTS = np.array([[1, 0, 0.5], [0, 1, 1], [1, 1, 1], [0.25, 0, 0]])
+
+
+def run(*arguments, code=0):
+    result = CliRunner().invoke(app, ["occupancy", "score", *map(str, arguments)])
+    if code == 0 and result.exception:
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result
+
+
+def test_amounts_come_out(tmp_path):
+    masks = write_subunits(tmp_path)
+    maps = write_maps(tmp_path / "maps", AMOUNTS)
+    run("--volumes", maps, "--masks", masks, "-o", tmp_path / "out")
+    found = OccupancyTable.read(str(tmp_path / "out"))
+    assert found.volumes == ("0", "1", "2", "3")
+    assert found.labels == ("a", "b", "c")
+    np.testing.assert_allclose(found.values, AMOUNTS, rtol=1e-6, atol=1e-9)
+
+
+def test_masked_sums_and_binarised_maps(tmp_path):
+    masks = write_subunits(tmp_path)
+    maps = write_maps(tmp_path / "maps", AMOUNTS)
+    counts = np.array([inside.sum() for inside in BALLS.values()])
+    base = ("--volumes", maps, "--masks", masks, "--normalize", "none")
+    run(*base, "-o", tmp_path / "sums")
+    sums = OccupancyTable.read(str(tmp_path / "sums")).values
+    np.testing.assert_allclose(sums, 3 * AMOUNTS * counts, rtol=1e-6)
+    run(*base, "--binarize", "1.0", "-o", tmp_path / "one")
+    voxels = OccupancyTable.read(str(tmp_path / "one")).values
+    np.testing.assert_array_equal(voxels, (3 * AMOUNTS >= 1) * counts)
+    siren = tmp_path / "siren.csv"
+    siren.write_text("vol_id,denormalized_predictions\n3,0.5\n2,5\n1,0.1\n0,1.6\n")
+    run(*base, "--binarize", siren, "-o", tmp_path / "own")
+    voxels = OccupancyTable.read(str(tmp_path / "own")).values
+    thresholds = np.array([1.6, 0.1, 5, 0.5])[:, None]
+    np.testing.assert_array_equal(voxels, np.greater_equal(3 * AMOUNTS, thresholds) * counts)
+
+
+def test_the_occupancies_of_maven_are_reproduced(real_maps, tmp_path):
+    folder = real_maps[0].parent
+    run("--volumes", folder, "--masks", folder / "masks", "-o", tmp_path / "out")
+    found = OccupancyTable.read(str(tmp_path / "out"))
+    expected = OccupancyTable.read(str(folder / "occupancies_expected.csv"))
+    assert found.subunits == expected.subunits
+    rows = [found.volumes.index(name) for name in expected.volumes]
+    np.testing.assert_allclose(found.values[rows], expected.values, rtol=1e-6)
+
+
+@pytest.mark.ray
+def test_tasks_score_as_one_process_does(ray_session, tmp_path):
+    masks = write_subunits(tmp_path)
+    maps = write_maps(tmp_path / "maps", np.random.default_rng(1).uniform(size=(20, 3)), noise=1)
+    for workers in (1, 2):
+        out = tmp_path / f"out{workers}"
+        run("--volumes", maps, "--masks", masks, "-o", out, "--workers", workers)
+    one, two = (OccupancyTable.read(str(tmp_path / f"out{workers}")) for workers in (1, 2))
+    assert one.volumes == two.volumes
+    np.testing.assert_array_equal(one.values, two.values)
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """A run of 16 px over the field of the masks, which have 12 px; its latents; the masks."""
+    latents = np.random.default_rng(2).normal(size=(30, 2))
+    opened = make_run(tmp_path / "run", latents, box=16, pixel_size=1.5)
+    return opened, latents.astype(np.float32), write_subunits(tmp_path)
+
+
+def test_a_decoded_volume_scores_as_its_file_does(trained, tmp_path):
+    opened, latents, masks = trained
+    run(opened.files.root, "--all", "--masks", masks)
+    found = OccupancyTable.read(opened.files.results("occupancy", 1))
+    np.testing.assert_array_equal(found.latents, latents)
+    np.testing.assert_array_equal(found.particles, np.arange(30))
+    decoder = VolumeDecoder(opened.decoder(1), VolumeOptions(box=BOX))
+    for number, volume in enumerate(decoder.decode(latents[:5])):
+        write_mrc(tmp_path / f"v{number}.mrc", volume, pixel_size=2.0, volume=True)
+    run("--volumes", tmp_path, "--masks", masks, "-o", tmp_path / "out")
+    files = OccupancyTable.read(str(tmp_path / "out"))
+    np.testing.assert_allclose(files.values, found.values[:5], rtol=1e-4, atol=1e-7)
+
+
+def test_clusters_are_scored_at_particles(trained):
+    opened, latents, masks = trained
+    run(opened.files.root, "--ksample", 4, "--masks", masks)
+    found = OccupancyTable.read(opened.files.results("occupancy", 1))
+    np.testing.assert_array_equal(found.latents, latents[found.particles])
+    np.testing.assert_array_equal(found.clusters, np.arange(4))
+
+
+def test_what_was_scored_is_not_scored_again(trained, tmp_path, monkeypatch):
+    opened, _, masks = trained
+    monkeypatch.setattr(parts, "SECONDS_BETWEEN", 0.0)
+    base = (opened.files.root, "--all", "--masks", masks, "-o", tmp_path / "out")
+    decode, left = VolumeDecoder.decode, [3]  # the samples, and two batches
+
+    def dies(self, z):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return decode(self, z)
+
+    monkeypatch.setattr(VolumeDecoder, "decode", dies)
+    run(*base, code=130)
+    assert not (tmp_path / "out" / "occupancies.csv").exists()
+    seen = []
+    monkeypatch.setattr(VolumeDecoder, "decode", lambda s, z: seen.append(len(z)) or decode(s, z))
+    run(*base)
+    assert seen == [8, 8, 6]  # the samples, and 14 of 30 volumes
+    interrupted = OccupancyTable.read(str(tmp_path / "out"))
+    run(opened.files.root, "--all", "--masks", masks)
+    whole = OccupancyTable.read(opened.files.results("occupancy", 1))
+    np.testing.assert_allclose(interrupted.values, whole.values, rtol=1e-6)
+
+
+def test_a_map_that_is_not_finite_is_named_and_the_others_are_scored(tmp_path):
+    masks = write_subunits(tmp_path)
+    maps = write_maps(tmp_path / "maps", AMOUNTS)
+    broken = 3 * BALLS["a"]
+    broken[0, 0, 0] = np.nan
+    write_mrc(maps / "vol_001.mrc", broken, pixel_size=2.0, volume=True)
+    base = ("--volumes", maps, "--masks", masks, "-o", tmp_path / "out")
+    said = run(*base, code=1).output
+    assert "vol_001.mrc" in said
+    assert "not finite" in said
+    assert OccupancyTable.read(str(tmp_path / "out")).volumes == ("0", "2", "3")
+    write_maps(maps, AMOUNTS)
+    run(*base)
+    np.testing.assert_allclose(OccupancyTable.read(str(tmp_path / "out")).values, AMOUNTS)
+
+
+def test_masks_that_cannot_be_scored_are_named(tmp_path):
+    empty = write_subunits(tmp_path / "empty", balls=BALLS | {"d": 0 * BALLS["a"]})
+    with pytest.raises(InputError, match=r"chaind.mrc is empty"):
+        read_subunits(str(empty))
+    twins = write_subunits(tmp_path / "twins", balls=BALLS | {"d": ball((8, 3, 6), 2.6)})
+    with pytest.raises(InputError, match=r"chainb.mrc and .*chaind.mrc overlap almost wholly"):
+        read_subunits(str(twins))
+    other = write_subunits(tmp_path / "other")
+    write_mrc(other / "Mask_m_chainb.mrc", BALLS["b"], pixel_size=2.2, volume=True)
+    with pytest.raises(InputError, match=r"chainb.mrc has a box of 12 px of 2.2 Å"):
+        read_subunits(str(other))
+    nothing = write_subunits(tmp_path / "nothing")
+    write_mrc(nothing / "../reference/m_chainc.mrc", 0 * BALLS["c"], pixel_size=2.0, volume=True)
+    with pytest.raises(InputError, match=r"reference density of m_chainc.* sums up to 0"):
+        read_subunits(str(nothing))
+    alone = write_subunits(tmp_path / "alone", references=False)
+    with pytest.raises(InputError, match=r"no reference density m_chaina.mrc"):
+        read_subunits(str(alone))
+    assert read_subunits(str(alone), normalize="none").full is None
+
+
+def test_volumes_on_another_grid_are_refused(trained, tmp_path):
+    opened, _, masks = trained
+    maps = write_maps(tmp_path / "maps", AMOUNTS, pixel_size=2.5)
+    with pytest.raises(RaydrgnError, match=r"vol_000.mrc has a box of 12 px of 2.5 Å"):
+        run("--volumes", maps, "--masks", masks, "-o", tmp_path / "out")
+    other = write_subunits(tmp_path / "other", pixel_size=3.0)
+    with pytest.raises(RaydrgnError, match=r"12 px of 2 Å, but the masks have .* 3 Å"):
+        run(opened.files.root, "--all", "--masks", other)
+
+
+def test_a_map_of_the_other_hand_or_elsewhere_is_told_before_scoring(tmp_path):
+    masks = write_subunits(tmp_path)
+    maps = write_maps(tmp_path / "maps", AMOUNTS[2:3])
+    out = ("--overwrite", "-o", tmp_path / "out")
+    assert "warning" not in run("--volumes", maps, "--masks", masks, *out).output
+    whole = 3 * sum(BALLS.values())
+    mirrored = np.roll(whole[::-1], 1, axis=0)
+    write_mrc(maps / "vol_000.mrc", mirrored, pixel_size=2.0, volume=True)
+    assert "--flip" in run("--volumes", maps, "--masks", masks, *out).output
+    write_mrc(maps / "vol_000.mrc", np.roll(whole, 5, axis=2), pixel_size=2.0, volume=True)
+    assert "moved by (10, 0, 0) Å" in run("--volumes", maps, "--masks", masks, *out).output
