@@ -54,36 +54,43 @@ class WantedVolumes:
         return self.z
 
 
+def named_maps(folder: Uri) -> dict[str, Uri]:
+    """Return the maps of a folder by number, or by name where not each has a number of its own.
+
+    Raises:
+        InputError: If there is no map.
+    """
+    if not storage.is_folder(folder):
+        raise InputError(f"--volumes {folder} is not a folder.")
+    folder = storage.absolute(folder)
+    files = [n for n in storage.list_names(folder) if PurePosixPath(n).suffix in MAP_SUFFIXES]
+    if not files:
+        raise InputError(f"--volumes {folder} holds no map (.mrc or .map).")
+    names = _numbers([PurePosixPath(name).stem for name in files])
+    order = sorted(range(len(files)), key=lambda i: (len(names[i]), names[i]))
+    return {names[i]: storage.join(folder, files[i]) for i in order}
+
+
 def of_folder(folder: Uri, subunits: SubunitSet) -> WantedVolumes:
     """Return the maps of a folder, by number; latents from ``z_values.txt`` where it is there.
 
     Raises:
         InputError: If there is no map, or one is not on the grid of the masks.
     """
-    if not storage.is_folder(folder):
-        raise InputError(f"--volumes {folder} is not a folder.")
-    folder = storage.absolute(folder)
-    found = storage.list_names(folder)
-    files = [name for name in found if PurePosixPath(name).suffix in MAP_SUFFIXES]
-    if not files:
-        raise InputError(f"--volumes {folder} holds no map (.mrc or .map).")
-    names = _numbers([PurePosixPath(name).stem for name in files])
-    order = sorted(range(len(files)), key=lambda i: (len(names[i]), names[i]))
-    uris = tuple(storage.join(folder, files[i]) for i in order)
-    for uri in uris:
+    maps = named_maps(folder)
+    for uri in maps.values():
         header = read_header(uri)
         depth, height, width = header.shape
         if not depth == height == width:
             raise InputError(f"{uri} has shape {header.shape}; a map must be a cube.")
         subunits.check_grid(width, header.pixel_size_angstrom, what=uri)
-    latents = None
-    if "z_values.txt" in found:
-        table = read_latent_table(storage.join(folder, "z_values.txt"))
-        rows = [names[i] for i in order]
-        if len(table) == len(files) and all(name.isdigit() for name in rows):
-            numbers = np.array([int(name) for name in rows])
+    latents, listed = None, storage.join(storage.absolute(folder), "z_values.txt")
+    if storage.exists(listed):
+        table = read_latent_table(listed)
+        if len(table) == len(maps) and all(name.isdigit() for name in maps):
+            numbers = np.array([int(name) for name in maps])
             latents = table[numbers].astype(np.float32) if numbers.max() < len(table) else None
-    return WantedVolumes(names=tuple(names[i] for i in order), uris=uris, z=latents)
+    return WantedVolumes(names=tuple(maps), uris=tuple(maps.values()), z=latents)
 
 
 def _numbers(stems: Sequence[str]) -> list[str]:
