@@ -27,6 +27,9 @@ HEADER_BYTES = 1024
 IMOD_STAMP = 1146047817
 IMOD_SIGNED_BYTES = 1
 
+ABSURD_ANGSTROM = 1e6
+"""Origins farther away than this are what was in the file's memory, not places."""
+
 MODES: dict[int, str] = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 """Pixel types by MRC mode, without byte order."""
 
@@ -54,7 +57,7 @@ class MrcHeader:
     """0 where the header does not say."""
 
     origin_angstrom: tuple[float, float, float]
-    """Position (x, y, z) of the first voxel."""
+    """Position (x, y, z) of the first voxel: the origin, or the start where that is zero."""
 
     is_volume: bool
     """Whether the file calls itself a volume rather than a stack."""
@@ -91,11 +94,7 @@ def read_header(uri: Uri) -> MrcHeader:
         dtype=np.dtype(header.dtype["mode"].byteorder + kind),
         data_start=HEADER_BYTES + max(int(header["nsymbt"]), 0),
         pixel_size_angstrom=_pixel_size(header),
-        origin_angstrom=(
-            float(header["origin"]["x"]),
-            float(header["origin"]["y"]),
-            float(header["origin"]["z"]),
-        ),
+        origin_angstrom=_origin(header),
         is_volume=int(header["ispg"]) >= 1,
     )
     _check_size(found)
@@ -128,6 +127,21 @@ def _pixel_size(header: np.void) -> float:
     length, samples = float(header["cella"]["x"]), int(header["mx"])
     size = length / samples if samples > 0 else 0.0
     return size if np.isfinite(size) and size > 0 else 0.0
+
+
+def _origin(header: np.void) -> tuple[float, float, float]:
+    """Return where the first voxel lies, by the rule that ChimeraX follows; 0 for what is absurd.
+
+    Some programs write the origin, others the number of the first voxel.
+    """
+    origin = [float(header["origin"][axis]) for axis in "xyz"]
+    if not np.isfinite(origin).all() or np.abs(origin).max() > ABSURD_ANGSTROM:
+        origin = [0.0, 0.0, 0.0]
+    if not any(origin):
+        size = _pixel_size(header)
+        origin = [float(header[f"n{axis}start"]) * size for axis in "xyz"]
+    x, y, z = (value if abs(value) <= ABSURD_ANGSTROM else 0.0 for value in origin)
+    return x, y, z
 
 
 def _check_size(header: MrcHeader) -> None:

@@ -1,6 +1,11 @@
 """Occupancy of subunits: how much of each element of a model is there in each of many volumes.
 
 table      the result: volumes × subunits, as MAVEn's CSV and as Parquet
+models     atoms of PDB and mmCIF files
+selection  which atoms make up a subunit
+molmap     density of atoms at a resolution
+masking    masks and reference densities on a map's grid
+outlines   where they lie, on slices of the map
 subunits   masks and reference densities of the subunits, from a folder
 volumes    which volumes are scored: maps of a folder, latents of a run
 alignment  whether maps and model are in one frame

@@ -84,9 +84,8 @@ class OccupancyTable:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Short names of the subunits: chains alone where all are chains of one model."""
-        parts = [split_name(name) for name in self.subunits]
-        return tuple(c for _, c in parts) if len({m for m, _ in parts}) == 1 else self.subunits
+        """Short names of the subunits."""
+        return short_names(self.subunits)
 
     def select(self, rows: Int[np.ndarray, " k"]) -> "OccupancyTable":
         """Return some of the volumes, in this order."""
@@ -140,6 +139,12 @@ class OccupancyTable:
                 )
             uri = storage.join(uri, found)
         return _read_csv(uri) if uri.endswith(".csv") else _read_parquet(uri)
+
+
+def short_names(subunits: tuple[str, ...]) -> tuple[str, ...]:
+    """Return names for figures: chains alone where all are chains of one model."""
+    parts = [split_name(name) for name in subunits]
+    return tuple(c for _, c in parts) if len({m for m, _ in parts}) == 1 else subunits
 
 
 def split_name(subunit: str) -> tuple[str, str]:

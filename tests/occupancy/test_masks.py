@@ -1,0 +1,273 @@
+"""Masks of atomic models: densities as ChimeraX makes them, selections, and models elsewhere."""
+
+import gzip
+import json
+
+import gemmi
+import mrcfile
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from phantoms import patch, write_mrc
+from raydrgn.cli.main import app
+from raydrgn.errors import ConfigError, InputError, RaydrgnError
+from raydrgn.io.mrc import read_header, read_volume
+from raydrgn.occupancy.models import read_model
+from raydrgn.occupancy.molmap import density_of_atoms
+from raydrgn.occupancy.selection import by_chain, by_selection
+from raydrgn.occupancy.table import OccupancyTable
+from subunit_files import BOX
+
+PIXEL = 4.0
+CHAINS = {"A": (10, 12, 14), "a": (34, 12, 20), "LA": (20, 34, 30)}
+"""Centres, Å, of chains with one letter, a small one, and two."""
+
+
+def write_model(path, *, moved=(0, 0, 0), chains=CHAINS):
+    """Write chains of ten residues, the first five of which are a helix; return the path."""
+    structure = gemmi.Structure()
+    model = gemmi.Model(1)
+    generator = np.random.default_rng(0)
+    for name, centre in chains.items():
+        chain = gemmi.Chain(name)
+        for number in range(1, 11):
+            residue = gemmi.Residue()
+            residue.name, residue.seqid = "ALA", gemmi.SeqId(number, " ")
+            residue.entity_type = gemmi.EntityType.Polymer
+            residue.subchain = name
+            atom = gemmi.Atom()
+            atom.name, atom.element = "CA", gemmi.Element("C")
+            place = np.array(centre) + np.array(moved) + generator.normal(0, 2, 3)
+            atom.pos = gemmi.Position(*place)
+            residue.add_atom(atom)
+            chain.add_residue(residue)
+        model.add_chain(chain)
+    structure.add_model(model)
+    structure.setup_entities()
+    for name in chains:
+        helix = gemmi.Helix()
+        for end, number in ((helix.start, 1), (helix.end, 5)):
+            end.chain_name, end.res_id.seqid = name, gemmi.SeqId(number, " ")
+            end.res_id.name = "ALA"
+        helix.pdb_helix_class = gemmi.Helix.HelixClass.RAlpha
+        structure.helices.append(helix)
+    if path.suffix == ".pdb":
+        structure.write_pdb(str(path))
+    else:
+        structure.make_mmcif_document().write_file(str(path))
+    return path
+
+
+def write_map(path, model, *, origin=(0, 0, 0)):
+    """Write the density of a whole model as a map; return the path."""
+    found = read_model(str(model))
+    volume = density_of_atoms(
+        found.positions_angstrom - np.array(origin),
+        found.atomic_numbers,
+        resolution_angstrom=10.0,
+        box=BOX,
+        pixel_size_angstrom=PIXEL,
+    )
+    write_mrc(path, volume, pixel_size=PIXEL, volume=True)
+    with mrcfile.open(path, "r+") as mrc:
+        mrc.header.origin.x, mrc.header.origin.y, mrc.header.origin.z = origin
+    return path
+
+
+def run(*arguments, code=0):
+    result = CliRunner().invoke(app, ["occupancy", "masks", *map(str, arguments)])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def names(folder):
+    return sorted(p.stem.removeprefix("Mask_") for p in (folder / "masks").iterdir())
+
+
+def test_the_density_of_an_atom_holds_its_electrons_around_its_place():
+    place = np.array([[21.3, 25.2, 18.9]])
+    volume = density_of_atoms(
+        place, np.array([7]), resolution_angstrom=8.0, box=40, pixel_size_angstrom=1.0
+    )
+    assert volume.sum() == pytest.approx(7, rel=0.01)  # ChimeraX: 0.996 to 1.008
+    ticks = np.arange(40)
+    share = volume / volume.sum()
+    centre = [(share.sum(axis=axes) * ticks).sum() for axes in ((0, 1), (0, 2), (1, 2))]
+    np.testing.assert_allclose(centre, place[0], atol=0.02)
+    spread = np.sqrt((share.sum(axis=(0, 1)) * (ticks - place[0, 0]) ** 2).sum())
+    # σ of the Gaussian, and what linear interpolation over a third of the resolution adds
+    assert spread == pytest.approx(np.hypot(8 / (np.pi * np.sqrt(2)), 8 / 3 / np.sqrt(6)), rel=0.03)
+
+
+def test_densities_and_masks_of_chimerax_and_relion_are_reproduced(real_maps, tmp_path):
+    folder = real_maps[0].parent
+    run(folder / "prots1.pdb", "--map", real_maps[4], "-o", tmp_path)
+    for expected in (folder / "reference").glob("*.mrc"):
+        stem, chain = expected.stem[:-1], expected.stem[-1].upper()
+        found, _ = read_volume(str(tmp_path / f"reference/{stem}{chain}.mrc"))
+        np.testing.assert_allclose(found, read_volume(str(expected))[0], rtol=0, atol=1e-5)
+        mask, _ = read_volume(str(tmp_path / f"masks/Mask_{stem}{chain}.mrc"))
+        theirs, _ = read_volume(str(folder / f"masks/Mask_{expected.stem}.mrc"))
+        assert 2 * (mask * theirs).sum() / (mask + theirs).sum() > 0.99
+    out = tmp_path / "scores"
+    score = ["occupancy", "score", "--volumes", folder, "--masks", tmp_path, "-o", out]
+    assert CliRunner().invoke(app, list(map(str, score))).exit_code == 0
+    scored, theirs = (
+        OccupancyTable.read(str(place)) for place in (out, folder / "occupancies_expected.csv")
+    )
+    rows = [scored.volumes.index(name) for name in theirs.volumes]
+    columns = [scored.labels.index(label.upper()) for label in theirs.labels]
+    np.testing.assert_allclose(scored.values[np.ix_(rows, columns)], theirs.values, rtol=1e-4)
+
+
+@pytest.mark.parametrize("suffix", ["pdb", "cif"])
+def test_each_chain_is_a_subunit_whatever_its_letters(tmp_path, suffix):
+    model = write_model(tmp_path / f"m.{suffix}")
+    run(model, "--map", write_map(tmp_path / "map.mrc", model), "-o", tmp_path / "out")
+    assert names(tmp_path / "out") == ["m_chainA", "m_chainLA", "m_chaina"]
+    for chain, centre in CHAINS.items():
+        density, _ = read_volume(str(tmp_path / f"out/reference/m_chain{chain}.mrc"))
+        peak = np.unravel_index(density.argmax(), density.shape)[::-1]
+        assert np.linalg.norm(np.array(peak) * PIXEL - centre) < 2 * PIXEL
+    listed = json.loads((tmp_path / "out/subunits.json").read_text())["subunits"]
+    assert [one["parts"][0]["chimerax"] for one in listed] == ["/A", "/a", "/LA"]
+
+
+def test_packed_models_and_other_files_hold_the_same_atoms(tmp_path):
+    model = write_model(tmp_path / "m.pdb")
+    (tmp_path / "p.pdb.gz").write_bytes(gzip.compress(model.read_bytes()))
+    plain, packed, cif = (
+        read_model(str(path))
+        for path in (model, tmp_path / "p.pdb.gz", write_model(tmp_path / "m.cif"))
+    )
+    for other in (packed, cif):
+        np.testing.assert_allclose(other.positions_angstrom, plain.positions_angstrom, atol=2e-3)
+        assert other.chains.tolist() == plain.chains.tolist()
+        np.testing.assert_array_equal(other.secondary, plain.secondary)
+    assert packed.name == "p"
+
+
+def test_selections_take_chains_residues_and_helices(tmp_path):
+    model = read_model(str(write_model(tmp_path / "m.cif")))
+    said = tmp_path / "s.yaml"
+    said.write_text(
+        "one: A\nrange: LA:2-4,9\nboth: [a, 'A:1-3']\n"
+        "map: {chains: [A, a], residues: [1-2, 10]}\n"
+        "helix: {chain: a, secondary: helix}\nthird: {helices: 3, residues: 4-8}\n"
+    )
+    found = {one.name: one for one in by_selection(str(said), [model])}
+    atoms = {name: [int(c.sum()) for _, c in one.parts] for name, one in found.items()}
+    assert atoms == {
+        "one": [10], "range": [4], "both": [13], "map": [6], "helix": [5], "third": [2],
+    }  # fmt: skip
+    [(_, chosen)] = found["third"].parts
+    assert set(model.chains[chosen]) == {"LA"}
+    assert set(model.residues[chosen]) == {4, 5}
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ("x: B", r"s.yaml, x: there is no chain 'B'; chains: A, a, LA"),
+        ("x: A:50-60", r"x: .* selects no atoms"),
+        ("x: {chain: A, residue: 1-5}", r"unknown key 'residue'; known: .*residues"),
+        ("x: A:9-2", r"9-2 ends before it begins"),
+        ("x: {chain: A, secondary: coil}", r"secondary is 'coil'; known: helix, sheet"),
+        ("a/b: A", r"cannot be the name"),
+        ("- A", r"should name subunits"),
+        ("x: [A", r"is not YAML"),
+    ],
+)
+def test_selections_that_say_nothing_are_refused(tmp_path, said, message):
+    model = read_model(str(write_model(tmp_path / "m.cif")))
+    (tmp_path / "s.yaml").write_text(said)
+    with pytest.raises(RaydrgnError, match=message):
+        by_selection(str(tmp_path / "s.yaml"), [model])
+
+
+def test_model_and_map_have_one_frame_wherever_its_origin_is(tmp_path):
+    here = write_model(tmp_path / "here.pdb")
+    there = write_model(tmp_path / "there.pdb", moved=(100, -40, 7))
+    said = run(here, "--map", write_map(tmp_path / "0.mrc", here), "-o", tmp_path / "0")
+    assert "warning" not in said
+    away = write_map(tmp_path / "1.mrc", there, origin=(100, -40, 7))
+    patch(away, 212, bytes(4))  # the machine stamp
+    assert "warning" not in run(there, "--map", away, "-o", tmp_path / "1")
+    for chain in CHAINS:
+        one, two = (
+            read_volume(str(tmp_path / f"{n}/masks/Mask_{name}_chain{chain}.mrc"))
+            for n, name in ((0, "here"), (1, "there"))
+        )
+        np.testing.assert_array_equal(one[0], two[0])
+        assert two[1].origin_angstrom == (100, -40, 7)
+
+
+def test_the_start_of_a_map_is_its_origin_where_that_is_zero(tmp_path):
+    path = write_mrc(tmp_path / "m.mrc", np.ones((4, 4, 4), np.float32), pixel_size=2, volume=True)
+    with mrcfile.open(path, "r+") as mrc:
+        mrc.nstart = (-2, 0, 3)
+    assert read_header(path).origin_angstrom == (-4, 0, 6)
+    with mrcfile.open(path, "r+") as mrc:
+        mrc.header.origin.x = np.nan
+    assert read_header(path).origin_angstrom == (-4, 0, 6)
+    with mrcfile.open(path, "r+") as mrc:
+        mrc.header.origin = (5, 6, 7)
+    assert read_header(path).origin_angstrom == (5, 6, 7)
+
+
+def test_a_model_outside_the_map_is_refused_with_its_distance(tmp_path):
+    model = write_model(tmp_path / "m.pdb")
+    density = write_map(tmp_path / "map.mrc", model, origin=(-300, 0, 0))
+    with pytest.raises(InputError, match=r"30 of 30 atoms lie outside .*with --origin 0,0,0"):
+        run(model, "--map", density, "-o", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    shifted = write_map(tmp_path / "2.mrc", model)
+    said = run(model, "--map", shifted, "-o", tmp_path / "2", "--origin=-12,0,0")
+    assert "moved by (-12, 0, 0) Å" in said
+
+
+def test_masks_grow_by_whole_pixels_and_soften(tmp_path):
+    model = write_model(tmp_path / "m.pdb", chains={"A": (24, 24, 24)})
+    density = write_map(tmp_path / "map.mrc", model)
+    sums = []
+    for number, more in enumerate(([], ["--extend", 4], ["--extend", 4, "--soft", 8])):
+        run(model, "--map", density, "-o", tmp_path / f"{number}", *more)
+        mask, _ = read_volume(str(tmp_path / f"{number}/masks/Mask_m_chainA.mrc"))
+        sums.append(mask)
+    assert set(np.unique(sums[1])) == {0, 1}
+    assert (sums[1] >= sums[0]).all()
+    assert sums[1].sum() > sums[0].sum()
+    np.testing.assert_array_equal(sums[2] == 1, sums[1] == 1)
+    assert ((sums[2] > 0) & (sums[2] < 1)).any()
+
+
+def test_empty_masks_and_strange_requests_are_refused(tmp_path):
+    model = write_model(tmp_path / "m.pdb")
+    density = write_map(tmp_path / "map.mrc", model)
+    with pytest.raises(InputError, match="mask of m_chainA would be empty"):
+        run(model, "--map", density, "-o", tmp_path / "a", "--threshold", 9)
+    with pytest.raises(ConfigError, match="--by is chain, file"):
+        run(model, "--map", density, "-o", tmp_path / "b", "--by", "residue")
+    with pytest.raises(ConfigError, match="not both"):
+        run(model, density, "--map", density, "-o", tmp_path / "c")
+    (tmp_path / "e.pdb").write_text("END\n")
+    with pytest.raises(InputError, match=r"e.pdb contains no atoms"):
+        run(tmp_path / "e.pdb", "--map", density, "-o", tmp_path / "d")
+
+
+def test_a_map_can_be_a_subunit(tmp_path):
+    model = write_model(tmp_path / "m.pdb")
+    density = write_map(tmp_path / "whole.mrc", model)
+    run(density, "--map", density, "-o", tmp_path / "out")
+    assert names(tmp_path / "out") == ["whole"]
+    mask, _ = read_volume(str(tmp_path / "out/masks/Mask_whole.mrc"))
+    volume, _ = read_volume(str(density))
+    np.testing.assert_array_equal(mask > 0, volume >= np.percentile(volume, 99.99) / 2)
+
+
+def test_chains_are_listed_in_the_order_of_the_file(tmp_path):
+    model = read_model(str(write_model(tmp_path / "m.cif")))
+    assert [one.name for one in by_chain([model])] == ["m_chainA", "m_chaina", "m_chainLA"]
