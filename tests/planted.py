@@ -18,7 +18,7 @@ STATES = np.array(
 
 
 def planted_table(count, *, noise, rare=None, seed=0):
-    """Return a table of 24 subunits in 5 blocks, and the class and block of each volume and subunit.
+    """Return a table of 24 subunits in 5 blocks, classes of volumes, blocks of subunits.
 
     Args:
         count: Volumes.

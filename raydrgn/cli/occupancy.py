@@ -2,6 +2,7 @@
 
 import typer
 
+from raydrgn.cli.occupancy_classes import classes
 from raydrgn.cli.occupancy_masks import masks
 from raydrgn.cli.occupancy_score import score
 
@@ -10,3 +11,4 @@ occupancy = typer.Typer(
 )
 occupancy.command()(masks)
 occupancy.command()(score)
+occupancy.command()(classes)

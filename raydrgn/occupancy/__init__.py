@@ -12,4 +12,12 @@ alignment  whether maps and model are in one frame
 scoring    masked sums, where the volumes are
 parts      what a stopped command keeps
 score      all of it in parallel
+clustering      two-way Ward clustering of a table
+cooperativity   correlations between subunits, and what chance explains
+limits          expressions that select volumes
+classes         volume classes and structural blocks of a table
+membership      which particles are in which class
+block_model     the atomic model by block
+heat_map        the clustered heat map
+class_figures, class_results, class_report   what is left of it all
 """
