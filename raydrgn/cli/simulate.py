@@ -24,7 +24,8 @@ def simulate(
     """Simulate a particle stack with known truth.
 
     Writes particles.mrcs (or chunks and particles.txt), particles.star, poses.pkl, ctf.pkl and
-    truth/ with the volume of each state and the state of each particle.
+    truth/ with the volume of each state and the state of each particle; of a phantom also its
+    subunits as the chains of model.pdb, with their names in subunits.yaml.
     """
     from raydrgn.simulation import dataset
 

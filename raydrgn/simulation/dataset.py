@@ -16,6 +16,7 @@ from raydrgn.io.storage import Uri
 from raydrgn.shapes import Float
 from raydrgn.simulation.ensemble import Ensemble, of_maps, of_phantom
 from raydrgn.simulation.images import ForwardModel, draw_acquisition
+from raydrgn.simulation.model import model_files
 from raydrgn.simulation.phantom import PHANTOMS
 
 Progress = Callable[[int, int], None]
@@ -55,7 +56,9 @@ def simulate(
 
     ``truth/labels.npy`` is the state of each particle and ``truth/vol_NNN.mrc`` the volume of state
     N; where states move, ``truth/shown.npy`` is the number of the very volume that each image
-    shows, and ``truth/motion_deg.npy`` its angle. ``truth/states.json`` names the states.
+    shows, and ``truth/motion_deg.npy`` its angle. ``truth/states.json`` names the states. Of a
+    phantom, ``truth/model.pdb`` has its subunits as chains, ``truth/subunits.yaml`` names them for
+    ``occupancy masks --by``, and ``truth/composition.csv`` says which state has which.
 
     Returns:
         The particles, as `parse` would read them.
@@ -72,6 +75,9 @@ def simulate(
     noisy = model.noisy(noise_deviation=model.noise_deviation(simulation.snr), generator=generator)
 
     _write_truth(storage.join(out, "truth"), ensemble)
+    if not simulation.maps:
+        for name, text in model_files(PHANTOMS[simulation.phantom], box=box).items():
+            storage.write_bytes(storage.join(out, "truth", name), text.encode())
     stacks = _write_stacks(out, _counted(noisy, count, progress), simulation, ensemble)
     chunk = simulation.chunk or count
     codes = np.arange(count) // chunk

@@ -51,7 +51,7 @@ def of_phantom(
     check_box(box)
     pixel_size = FIELD_ANGSTROM / box
     angles = phantom.frame_angles()
-    rest = float(np.mean(phantom.angles_deg))
+    rest = phantom.rest_deg
 
     def volume(number: int, angle: float) -> np.ndarray:
         atoms = phantom.atoms(phantom.states[number], angle_deg=angle)

@@ -51,23 +51,34 @@ class Phantom:
     num_frames: int
     """Volumes that sample the motion, evenly."""
 
+    @property
+    def rest_deg(self) -> float:
+        """Angle of the position at rest."""
+        return float(np.mean(self.angles_deg))
+
     def frame_angles(self) -> Float[np.ndarray, " frames"]:
         """Return the angle of each frame of the motion, in degrees."""
         return np.linspace(*self.angles_deg, self.num_frames)
 
     def atoms(self, state: State, *, angle_deg: float) -> Float[np.ndarray, "n 3"]:
         """Return the atoms (x, y, z) of a state at one angle of its motion, in Å."""
+        return np.concatenate(
+            [
+                self.subunit_atoms(number, angle_deg=angle_deg)
+                for number, subunit in enumerate(self.subunits)
+                if subunit.name in state.subunits
+            ]
+        )
+
+    def subunit_atoms(self, number: int, *, angle_deg: float) -> Float[np.ndarray, "n 3"]:
+        """Return the atoms (x, y, z) of one subunit at one angle of the motion, in Å."""
+        subunit = self.subunits[number]
+        positions = _fill(subunit, seed=number)
+        if not subunit.moves:
+            return positions
         turn = Rotation.from_rotvec(np.array(self.axis) * angle_deg, degrees=True)
-        parts = []
-        for number, subunit in enumerate(self.subunits):
-            if subunit.name not in state.subunits:
-                continue
-            positions = _fill(subunit, seed=number)
-            if subunit.moves:
-                pivot = np.array(self.pivot_angstrom)
-                positions = turn.apply(positions - pivot) + pivot
-            parts.append(positions)
-        return np.concatenate(parts)
+        pivot = np.array(self.pivot_angstrom)
+        return turn.apply(positions - pivot) + pivot
 
     def moving(self, state: State) -> bool:
         """Tell whether a state contains a subunit that moves."""
