@@ -87,7 +87,7 @@ class JobServer:
     def __init__(self, address: str | None = None) -> None:
         self.url = server_url(address)
         with self._explained(), _environment("RAY_API_SERVER_ADDRESS", self.url):
-            self._client = _client_class()(self.url)
+            self._client = _client(self.url)
 
     def submit(self, spec: JobSpec, *, folder: str) -> str:
         """Send a job and this package; return the id of the job, without waiting for it."""
@@ -237,6 +237,33 @@ def _job(info: Any) -> Job:
         driver_exit_code=info.driver_exit_code,
         message=(info.message or "").strip(),
     )
+
+
+def _client(url: str) -> Any:
+    """Return a client; a server that wants a token is shown this user's, if there is one.
+
+    Ray's client shows none unless ``RAY_AUTH_MODE`` says so, while ``ray start`` makes a head that
+    wants one wherever Ray has run before.
+    """
+    from ray.exceptions import AuthenticationError
+
+    make = _client_class()
+    try:
+        return make(url)
+    except AuthenticationError:
+        token = None if os.environ.get("RAY_AUTH_MODE") else _own_token()
+        if not token:
+            raise
+        return make(url, headers={"Authorization": f"Bearer {token}"})
+
+
+def _own_token() -> str:
+    """Return the token from where Ray looks for it, or an empty string."""
+    path = os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token"
+    try:
+        return os.environ.get("RAY_AUTH_TOKEN") or Path(path).read_text().strip()
+    except OSError:
+        return ""
 
 
 def _client_class() -> Any:

@@ -7,6 +7,7 @@ ends every Ray process of the machine by its name, is never called.
 import logging
 import math
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,9 +37,13 @@ than one (measured: a factor of 2.3 beside one busy process, and no loss on an i
 LITTLE_BYTES = 1_000_000_000
 """Input that one process works through in the time that Ray needs to start, or little more."""
 
+SETTLE_SECONDS = 3.0
+"""Time in which a cluster takes back what a process that has just ended held."""
+
 CONNECT_HINT = (
-    "Check --address (or RAY_ADDRESS) and, where the cluster wants a token, RAY_AUTH_MODE=token "
-    "with RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH."
+    "Check --address (or RAY_ADDRESS). If the cluster wants a token, as those do that were started "
+    "on an account with ~/.ray/auth_token: export RAY_AUTH_MODE=token, and, if the token is "
+    "another, RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH."
 )
 
 
@@ -141,6 +146,36 @@ def allot(resources: Resources, *, available: Mapping[str, float]) -> Allotment:
     return Allotment(workers, cpus, gpus)
 
 
+def settle(resources: Resources) -> Allotment:
+    """Settle what each worker gets on the connected cluster, and say if it has to wait for it.
+
+    Raises:
+        ClusterError: If there are too few CPUs or GPUs.
+    """
+    import ray
+
+    allotment = allot(resources, available=ray.cluster_resources())
+    wanted = {
+        "CPU": allotment.num_workers * allotment.cpus,
+        "GPU": allotment.num_workers * allotment.gpus,
+    }
+    end = time.monotonic() + SETTLE_SECONDS
+    while missing := _missing(wanted, ray.available_resources()):
+        if time.monotonic() > end:
+            log.warning("%s; waiting until other work on the cluster ends", missing)
+            break
+        time.sleep(0.1)
+    return allotment
+
+
+def _missing(wanted: Mapping[str, float], free: Mapping[str, float]) -> str:
+    return ", ".join(
+        f"{number:g} {name}s are wanted and {free.get(name, 0):g} are free"
+        for name, number in wanted.items()
+        if free.get(name, 0) < number
+    )
+
+
 def _held(variable: str) -> float:
     return float(os.environ.get(variable) or 0)
 
@@ -154,9 +189,7 @@ def allotted(
         yield None
         return
     with connected(address):
-        import ray
-
-        yield allot(resources, available=ray.cluster_resources())
+        yield settle(resources)
 
 
 @contextmanager

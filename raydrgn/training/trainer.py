@@ -19,7 +19,7 @@ from raydrgn.io import storage
 from raydrgn.io.particles import ParticleTable
 from raydrgn.io.storage import Uri
 from raydrgn.remote.progress import ProgressBoard
-from raydrgn.remote.session import QUIET_THREADS, Allotment, allot
+from raydrgn.remote.session import QUIET_THREADS, Allotment, settle
 from raydrgn.run.config import RunConfig
 from raydrgn.run.directory import RunDirectory
 from raydrgn.run.writer import RunWriter
@@ -68,7 +68,7 @@ def train(
         RaydrgnError: If the particles or the run directory do not allow it.
         TrainingDefect: If our own code failed on a worker.
     """
-    allotment = allot(config.resources, available=ray.cluster_resources())
+    allotment = settle(config.resources)
     use_ray_data = _uses_ray_data(config, table, allotment)
     actors = _start_actors(root, len(table))
     run = RunDirectory(root)

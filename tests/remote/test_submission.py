@@ -176,6 +176,15 @@ def test_a_job_is_stopped_as_by_ctrl_c(cluster, tmp_path):
     assert "simulating" in text
 
 
+def test_a_token_that_the_user_has_is_shown_to_a_head_that_wants_one(cluster, tmp_path):
+    code, text = cluster.raydrgn("jobs", folder=tmp_path, RAY_AUTH_MODE="")
+    assert (code, "wants a token" in text) == (0, False)
+    nobody = {"RAY_AUTH_MODE": "", "RAY_AUTH_TOKEN_PATH": "", "HOME": str(tmp_path)}
+    code, text = cluster.raydrgn("jobs", folder=tmp_path, **nobody)
+    assert code == 2
+    assert "wants a token" in text
+
+
 def test_what_cannot_be_is_one_message(cluster, tmp_path):
     code, text = cluster.raydrgn("logs", "none", "--follow", folder=tmp_path)
     assert code == 2
