@@ -67,9 +67,9 @@ def measure(*, box: int, small: int, num_particles: int, folder: str | None, thr
         table = _made_up(Path(where) / "large.mrcs", box, num_particles)
         quarter = table.slice_rows(0, max(num_particles // 4, 1))
         _downsampled(quarter, where, small)
-        before = _peak_megabytes()
+        before = peak_megabytes()
         _downsampled(table, where, small)
-        growth = _peak_megabytes() - before
+        growth = peak_megabytes() - before
         work, disk, transforms = [], [], []
         for _ in range(ROUNDS):
             disk.append(num_particles / _timed(lambda: _copy(table, where, small)))
@@ -90,7 +90,7 @@ def measure(*, box: int, small: int, num_particles: int, folder: str | None, thr
         share=median(w / min(d, t) for w, d, t in zip(work, disk, transforms, strict=True)),
         backproject=len(lane.rows) / seconds,
         growth_megabytes=growth,
-        memory_megabytes=_peak_megabytes(),
+        memory_megabytes=peak_megabytes(),
     )
 
 
@@ -152,6 +152,7 @@ def _timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def _peak_megabytes() -> float:
+def peak_megabytes() -> float:
+    """Return the largest memory that this process has had."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1e6 if sys.platform == "darwin" else 1e3)

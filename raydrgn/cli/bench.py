@@ -141,6 +141,49 @@ def bench_prepare(
     console.print(table)
 
 
+@bench.command("occupancy")
+def bench_occupancy(
+    run: Annotated[str, typer.Argument(help="Trained run, of raydrgn or cryoDRGN.")],
+    volumes: Annotated[int, typer.Option(min=100, help="Volumes to score.")] = 10_000,
+    masks: Annotated[int, typer.Option(min=1, help="Made-up masks.")] = 100,
+    box: Annotated[int, typer.Option(help="Edge of the volumes in pixels.")] = 64,
+    workers: Annotated[int, typer.Option(min=1, help="Workers, of one core each.")] = 2,
+    address: Address = None,
+) -> None:
+    """Time decoding and scoring of a run's volumes beside decoding alone.
+
+    One worker and all of them in turn, then all volumes as `occupancy score` does it.
+    """
+    from raydrgn.analysis.volumes import VolumeOptions
+    from raydrgn.bench import occupancy
+    from raydrgn.run.opened import open_run
+
+    opened = open_run(run)
+    VolumeOptions(box=box).check(opened.box)
+    with metering("volumes") as meter:
+        rates = occupancy.measure(
+            opened,
+            num_volumes=volumes,
+            num_masks=masks,
+            box=box,
+            workers=workers,
+            address=address,
+            progress=meter.callback("scoring"),
+        )
+    table = _table(f"occupancy, box {box}, {masks} masks")
+    table.add_row("decoding alone, 1 worker", f"{rates.decode:,.1f} volumes/s")
+    table.add_row("decoding and scoring, 1 worker", f"{rates.score:,.1f} volumes/s")
+    table.add_row("… of decoding alone", f"{100 * rates.share:.0f} %")
+    table.add_row(f"decoding and scoring, {workers} workers", f"{rates.workers:,.1f} volumes/s")
+    table.add_row("… of one worker", f"× {rates.speed_up:.2f}")
+    table.add_row(f"all {volumes:,} volumes, with tables", f"{rates.whole:,.1f} volumes/s")
+    table.add_row(
+        "growth of memory after a tenth: worker", f"{rates.worker_growth_megabytes:,.0f} MB"
+    )
+    table.add_row("… process with the table", f"{rates.own_growth_megabytes:,.0f} MB")
+    console.print(table)
+
+
 def _table(title: str) -> Table:
     table = Table(title=title, show_header=False)
     table.add_column("what")
