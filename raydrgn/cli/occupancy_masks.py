@@ -9,8 +9,11 @@ from raydrgn.cli.console import console, messages, metering
 from raydrgn.cli.options import Overwrite
 
 if TYPE_CHECKING:
-    from raydrgn.occupancy.masking import MapGrid
+    from raydrgn.analysis.results import ResultFolder
+    from raydrgn.occupancy.masking import MapGrid, MaskOptions
     from raydrgn.occupancy.selection import Subunit
+
+YAML_SUFFIXES = (".yaml", ".yml")
 
 
 def masks(
@@ -62,13 +65,12 @@ def masks(
     residues: [1-60]}]`, `core: {chain: C, secondary: helix}`; also `helices`, `sheets` (by their
     number in the file) and `file`.
     """
-    import numpy as np
+    from dataclasses import asdict
 
     from raydrgn.analysis.results import ResultFolder
     from raydrgn.io import storage
     from raydrgn.occupancy import masking
-    from raydrgn.occupancy.alignment import alignment
-    from raydrgn.occupancy.outlines import outline_figure
+    from raydrgn.occupancy.subunits import refuse_inputs
 
     uris = [storage.absolute(uri) for uri in models]
     options = masking.MaskOptions(
@@ -80,20 +82,37 @@ def masks(
     grid = masking.read_grid(
         storage.absolute(map_), origin_angstrom=_origin(origin), pixel_size_angstrom=pixel_size
     )
+    refuse_inputs(out, [*uris, grid.uri])
     subunits = _subunits(uris, by, grid)
+    read = [*uris, grid.uri, *([by] if by.endswith(YAML_SUFFIXES) else [])]
+    settings = {
+        "models": uris,
+        "map": grid.uri,
+        "by": by,
+        "contents": [storage.checksum(storage.read_bytes(uri)) for uri in read],
+        "origin": grid.origin_angstrom,
+        "pixel_size": grid.pixel_size_angstrom,
+    }
     folder = ResultFolder(out)
-    settings = {"models": uris, "map": grid.uri, "by": by, "origin": grid.origin_angstrom}
-    folder.begin(
-        settings
-        | {
-            "pixel_size": grid.pixel_size_angstrom,
-            "resolution": resolution,
-            "threshold": threshold,
-            "extend": extend,
-            "soft": soft,
-        },
-        overwrite=overwrite,
-    )
+    folder.begin(settings | asdict(options), overwrite=overwrite)
+    _write(folder, subunits, uris, grid, options)
+
+
+def _write(
+    folder: "ResultFolder",
+    subunits: "list[Subunit]",
+    uris: Sequence[str],
+    grid: "MapGrid",
+    options: "MaskOptions",
+) -> None:
+    """Write masks, references, what they are and where they lie; say how model and map fit."""
+    import numpy as np
+
+    from raydrgn.io import storage
+    from raydrgn.occupancy import masking
+    from raydrgn.occupancy.alignment import alignment
+    from raydrgn.occupancy.outlines import outline_figure
+
     total, outlines = np.zeros_like(grid.volume), []
     count = len(subunits) or len(uris)
     with metering("subunits") as meter:
@@ -112,8 +131,8 @@ def masks(
         _warn(str(found.complaint()))
     voxels = sorted(len(one.voxels) for one in outlines)
     console.print(
-        f"{count} subunits of {voxels[0]}–{voxels[-1]} voxels → {out}; the map correlates with "
-        f"the model at {found.correlation:.2f}",
+        f"{count} subunits of {voxels[0]}–{voxels[-1]} voxels → {folder.uri}; the map correlates "
+        f"with the model at {found.correlation:.2f}",
         highlight=False,
         soft_wrap=True,
     )
@@ -140,7 +159,7 @@ def _subunits(uris: Sequence[str], by: str, grid: "MapGrid") -> "list[Subunit]":
         subunits = selection.by_chain(read)
     elif by == "file":
         subunits = selection.by_file(read)
-    elif by.endswith((".yaml", ".yml")):
+    elif by.endswith(YAML_SUFFIXES):
         subunits = selection.by_selection(by, read)
     else:
         raise ConfigError(f"--by is chain, file or the name of a .yaml file, not {by!r}.")

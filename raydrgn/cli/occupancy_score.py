@@ -80,12 +80,16 @@ def score(
     from raydrgn.errors import ConfigError
     from raydrgn.io import storage
     from raydrgn.io.storage import checksum
-    from raydrgn.occupancy.subunits import read_subunits
+    from raydrgn.occupancy.subunits import read_subunits, refuse_inputs
 
     asked = [ksample is not None, all_, z_file is not None, volumes is not None]
     if sum(asked) != 1 or (run is None) != (volumes is not None):
         raise ConfigError(
             "Say which volumes: RUN with one of --ksample, --all and --z-file, or --volumes."
+        )
+    if volumes is not None and (flip or invert):
+        raise ConfigError(
+            "--flip and --invert are for the volumes of a run; maps stay as they are."
         )
     subunits = read_subunits(storage.absolute(masks), references=references, normalize=normalize)
     settings: dict[str, object] = {
@@ -98,6 +102,7 @@ def score(
     if volumes is not None:
         if out is None:
             raise ConfigError("Say where to write with -o.")
+        refuse_inputs(out, [volumes, masks])
         table, failures = _of_folder(
             volumes, subunits, settings,
             out=out, binarize=binarize, overwrite=overwrite, workers=workers, address=address,
@@ -108,6 +113,12 @@ def score(
         opened = open_run(run or "")
         chosen = opened.epoch(epoch)
         out = out or opened.files.results("occupancy", chosen)
+        refuse_inputs(out, [opened.files.root, masks])
+        if subunits.box > opened.box:
+            raise ConfigError(
+                f"The masks have a box of {subunits.box} px, but {opened.files.root} has one of "
+                f"{opened.box} px; make masks on a map of that box or a smaller one."
+            )
         options = VolumeOptions(box=subunits.box, flip=flip, invert=invert)
         options.check(opened.box)
         table, failures = _of_run(

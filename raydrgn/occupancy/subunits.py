@@ -4,6 +4,7 @@ Masks are mostly empty, so they are kept as the rows of one sparse matrix, subun
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import PurePosixPath
@@ -71,6 +72,18 @@ class SubunitSet:
             )
 
 
+def refuse_inputs(out: Uri, inputs: Sequence[Uri]) -> None:
+    """Refuse to write where --overwrite would delete what is read.
+
+    Raises:
+        ConfigError: If an input is the output folder, or lies in it.
+    """
+    folder = storage.absolute(out)
+    for uri in inputs:
+        if f"{storage.absolute(uri)}/".startswith(f"{folder.rstrip('/')}/"):
+            raise ConfigError(f"-o {out} is or holds {uri}, which is read; choose another folder.")
+
+
 def _grid(box: int, pixel_size: float) -> str:
     return f"a box of {box} px of {f'{pixel_size:.4g} Å' if pixel_size else 'unknown size'}"
 
@@ -113,16 +126,16 @@ def _mask_files(folder: Uri) -> tuple[Uri, dict[str, Uri]]:
     """Return the folder that holds the masks, and the file of each subunit."""
     if not storage.is_folder(folder):
         raise InputError(f"--masks {folder} is not a folder.")
-    for place in (folder, storage.join(folder, MASK_FOLDER)):
-        files = [name for name in storage.list_names(place) if name.endswith(".mrc")]
-        masks = [name for name in files if name.startswith(MASK_PREFIX)]
-        if masks:
-            return place, {
-                PurePosixPath(name).stem.removeprefix(MASK_PREFIX): storage.join(place, name)
-                for name in masks
+    places = (folder, storage.join(folder, MASK_FOLDER))
+    for prefix in (MASK_PREFIX, ""):
+        for place in places:
+            found = {
+                PurePosixPath(name).stem.removeprefix(prefix): storage.join(place, name)
+                for name in storage.list_names(place)
+                if name.startswith(prefix) and name.endswith(".mrc")
             }
-        if files:
-            return place, {PurePosixPath(n).stem: storage.join(place, n) for n in files}
+            if found:
+                return place, found
     raise InputError(
         f"--masks {folder} holds no .mrc file; make masks with `raydrgn occupancy masks`."
     )

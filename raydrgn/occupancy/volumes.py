@@ -18,7 +18,7 @@ from raydrgn.errors import ConfigError, InputError
 from raydrgn.io import storage
 from raydrgn.io.mrc import read_header, read_volume
 from raydrgn.io.storage import Uri
-from raydrgn.occupancy.subunits import SubunitSet
+from raydrgn.occupancy.subunits import MASK_PREFIX, SubunitSet
 from raydrgn.run.opened import OpenedRun
 from raydrgn.shapes import Float, Int
 
@@ -63,11 +63,18 @@ def named_maps(folder: Uri) -> dict[str, Uri]:
     if not storage.is_folder(folder):
         raise InputError(f"--volumes {folder} is not a folder.")
     folder = storage.absolute(folder)
-    files = [n for n in storage.list_names(folder) if PurePosixPath(n).suffix in MAP_SUFFIXES]
+    files = [
+        name
+        for name in storage.list_names(folder)
+        if PurePosixPath(name).suffix in MAP_SUFFIXES and not name.startswith(MASK_PREFIX)
+    ]
     if not files:
         raise InputError(f"--volumes {folder} holds no map (.mrc or .map).")
     names = _numbers([PurePosixPath(name).stem for name in files])
-    order = sorted(range(len(files)), key=lambda i: (len(names[i]), names[i]))
+    width = max(map(len, names))
+    order = sorted(
+        range(len(files)), key=lambda i: names[i].rjust(width if names[i].isdigit() else 0)
+    )
     return {names[i]: storage.join(folder, files[i]) for i in order}
 
 

@@ -1,5 +1,7 @@
 """Scoring: known amounts come out, MAVEn's numbers too, from files and from decoders alike."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -8,7 +10,7 @@ from finished_run import make_run
 from phantoms import write_mrc
 from raydrgn.analysis.volumes import VolumeDecoder, VolumeOptions
 from raydrgn.cli.main import app
-from raydrgn.errors import InputError, RaydrgnError
+from raydrgn.errors import ConfigError, InputError, RaydrgnError
 from raydrgn.occupancy import parts
 from raydrgn.occupancy.subunits import read_subunits
 from raydrgn.occupancy.table import OccupancyTable
@@ -189,3 +191,37 @@ def test_a_map_of_the_other_hand_or_elsewhere_is_told_before_scoring(tmp_path):
     assert "--flip" in run("--volumes", maps, "--masks", masks, *out).output
     write_mrc(maps / "vol_000.mrc", np.roll(whole, 5, axis=2), pixel_size=2.0, volume=True)
     assert "moved by (10, 0, 0) Å" in run("--volumes", maps, "--masks", masks, *out).output
+
+
+def test_inputs_are_never_deleted(tmp_path):
+    masks = write_subunits(tmp_path / "subunits")
+    maps = write_maps(tmp_path / "maps", AMOUNTS)
+    for out in (maps, masks, tmp_path):
+        with pytest.raises(ConfigError, match="choose another folder"):
+            run("--volumes", maps, "--masks", masks, "--overwrite", "-o", out)
+    assert len(list(maps.iterdir())) == 4
+
+
+def test_masks_larger_than_the_box_of_a_run_are_refused(trained, tmp_path):
+    opened, _, _ = trained
+    balls = {"a": ball((3, 3, 3), box=20)}
+    large = write_subunits(tmp_path / "large", pixel_size=1.2, balls=balls)
+    with pytest.raises(ConfigError, match=r"masks have a box of 20 px, but .* one of 16 px"):
+        run(opened.files.root, "--all", "--masks", large)
+
+
+@pytest.mark.parametrize("kind", ["fourier", "hartley"])
+def test_a_run_of_cryodrgn_is_scored(tmp_path, kind):
+    root = Path(__file__).parent.parent / "assets" / "cryodrgn" / kind
+    box8 = np.load(root / "box8.npy")
+    balls = {"a": ball((3, 3, 3), box=8), "b": ball((5, 5, 4), box=8)}
+    masks = write_subunits(tmp_path, pixel_size=0, balls=balls)
+    latents = tmp_path / "z.txt"
+    latents.write_text("1.5 -0.5\n-2 1\n")
+    base = (root, "--masks", masks, "--normalize", "none", "--overwrite", "-o", tmp_path / "out")
+    run(*base, "--z-file", latents)
+    found = OccupancyTable.read(str(tmp_path / "out"))
+    expected = [[(volume * inside).sum() for inside in balls.values()] for volume in box8]
+    np.testing.assert_allclose(found.values, expected, rtol=2e-3)
+    run(*base, "--ksample", 3)
+    assert len(OccupancyTable.read(str(tmp_path / "out"))) == 3
