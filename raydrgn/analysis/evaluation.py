@@ -3,7 +3,8 @@
 Per-image FSC is CryoBench's: the volume of a particle's latent against the particle's true volume,
 for about a hundred particles evenly taken, negative correlations counting as 0. Beside it stands
 the same figure for the mean of the true volumes, which is what a reconstruction without
-heterogeneity could reach.
+heterogeneity could reach. Junk has no true volume: it counts among the states that the latent space
+should separate, and not here.
 
 References:
     Jeon et al. (2024), CryoBench, NeurIPS Datasets and Benchmarks.
@@ -71,7 +72,8 @@ def evaluate(run: OpenedRun, truth_folder: Uri, *, epoch: int | None = None) -> 
     chosen = run.epoch(epoch)
     z = run.latents(chosen)
     truth = read_truth(truth_folder, run, num_particles=len(z))
-    rows = np.arange(0, len(z), max(len(z) // IMAGES, 1))
+    particles = np.flatnonzero(~truth.is_junk)
+    rows = particles[:: max(len(particles) // IMAGES, 1)]
     decoder = VolumeDecoder(run.decoder(chosen), VolumeOptions())
     decoded = decode_rows(decoder, z, rows)
     true = truth.volumes[truth.shown[rows]]
@@ -129,7 +131,7 @@ def _state_volumes(
     decoder: VolumeDecoder, z: Float[np.ndarray, "n zdim"], truth: Truth
 ) -> list[StateVolume]:
     found = []
-    for state in truth.states():
+    for state in np.unique(truth.labels[~truth.is_junk]).tolist():
         row = nearest_to_median(z, np.flatnonzero(truth.labels == state))
         decoded = decode_rows(decoder, z, np.array([row]))
         curves = fsc_curves(decoded, truth.volumes[truth.shown[[row]]])

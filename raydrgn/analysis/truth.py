@@ -12,7 +12,7 @@ from raydrgn.io import storage
 from raydrgn.io.mrc import read_volume
 from raydrgn.io.storage import Uri
 from raydrgn.run.opened import OpenedRun
-from raydrgn.shapes import Float, Int
+from raydrgn.shapes import Bool, Float, Int
 
 ARRAYS = ("labels", "shown", "motion_deg")
 
@@ -36,9 +36,15 @@ class Truth:
     motion_deg: Float[np.ndarray, " n"] | None = None
     """Angle of the motion; NaN for particles that do not move."""
 
+    @property
+    def is_junk(self) -> Bool[np.ndarray, " n"]:
+        """Whether an image shows no particle: its volume is empty."""
+        return ~self.volumes.any(axis=(1, 2, 3))[self.shown]
+
     def mean_volume(self) -> Float[np.ndarray, "d d d"]:
         """Return the plain mean of the particles' volumes."""
-        shares = np.bincount(self.shown, minlength=len(self.volumes)) / len(self.shown)
+        shown = self.shown[~self.is_junk]
+        shares = np.bincount(shown, minlength=len(self.volumes)) / len(shown)
         return np.tensordot(shares, self.volumes, axes=1).astype(np.float32)
 
     def states(self) -> list[int]:
@@ -58,7 +64,7 @@ def read_truth(folder: Uri, run: OpenedRun, *, num_particles: int) -> Truth:
         num_particles: Particles of the run.
 
     Raises:
-        InputError: If files are missing or do not fit the run.
+        InputError: If files are missing or do not fit the run, or all of it is junk.
     """
     names = storage.list_names(folder)
     paths = [storage.join(folder, n) for n in names if n.startswith("vol_") and n.endswith(".mrc")]
@@ -87,7 +93,7 @@ def read_truth(folder: Uri, run: OpenedRun, *, num_particles: int) -> Truth:
             f"{folder} has volumes of {', '.join(map(str, sorted(boxes)))} px, but the run's box "
             f"is {run.box} px."
         )
-    return Truth(
+    truth = Truth(
         volumes=np.stack([volume for volume, _ in volumes]),
         pixel_size_angstrom=volumes[0][1].pixel_size_angstrom or 1.0,
         state_names=_state_names(folder, names, int(labels.max()) + 1),
@@ -95,6 +101,9 @@ def read_truth(folder: Uri, run: OpenedRun, *, num_particles: int) -> Truth:
         shown=shown,
         motion_deg=arrays["motion_deg"][indices] if "motion_deg" in arrays else None,
     )
+    if truth.is_junk.all():
+        raise InputError(f"{folder} says that none of the run's images shows a particle.")
+    return truth
 
 
 def _read_array(folder: Uri, name: str) -> Any:

@@ -19,6 +19,9 @@ def simulate(
     phantom: Annotated[
         str, typer.Option(help="Built-in phantom: assembly (states) or hinge (motion).")
     ] = "assembly",
+    junk: Annotated[
+        float, typer.Option(help="Share of images without a particle: ice, and carbon edges.")
+    ] = 0.0,
     chunk: Annotated[int, typer.Option(min=0, help="Images per stack; 0 writes a single one.")] = 0,
 ) -> None:
     """Simulate a particle stack with known truth.
@@ -37,6 +40,7 @@ def simulate(
         maps=maps,
         phantom=phantom,
         chunk=chunk,
+        junk=junk,
     )
     with metering("particles") as meter:
         table = dataset.simulate(out, simulation, progress=meter.callback("simulating"))

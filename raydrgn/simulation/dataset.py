@@ -14,10 +14,12 @@ from raydrgn.io.relion import write_relion
 from raydrgn.io.sources import to_ctf
 from raydrgn.io.storage import Uri
 from raydrgn.shapes import Float
-from raydrgn.simulation.ensemble import Ensemble, of_maps, of_phantom
+from raydrgn.simulation.ensemble import Ensemble, of_maps, of_phantom, with_junk
 from raydrgn.simulation.images import ForwardModel, draw_acquisition
 from raydrgn.simulation.model import model_files
 from raydrgn.simulation.phantom import PHANTOMS
+
+MAX_JUNK = 0.9
 
 Progress = Callable[[int, int], None]
 """Told how many of how many particles are done."""
@@ -40,11 +42,16 @@ class Simulation:
     chunk: int = 0
     """Images per stack; 0 writes one stack."""
 
+    junk: float = 0.0
+    """Share of images without a particle: ice, and edges of the carbon film."""
+
     def __post_init__(self) -> None:
         if self.num_particles < 1:
             raise ConfigError(f"--particles must be at least 1, got {self.num_particles}.")
         if not self.snr > 0:
             raise ConfigError(f"--snr must be positive, got {self.snr}.")
+        if not 0 <= self.junk <= MAX_JUNK:
+            raise ConfigError(f"--junk is a share from 0 to {MAX_JUNK}, got {self.junk}.")
         if self.phantom not in PHANTOMS:
             raise ConfigError(f"--phantom is {self.phantom!r}; known: {', '.join(PHANTOMS)}.")
 
@@ -56,7 +63,8 @@ def simulate(
 
     ``truth/labels.npy`` is the state of each particle and ``truth/vol_NNN.mrc`` the volume of state
     N; where states move, ``truth/shown.npy`` is the number of the very volume that each image
-    shows, and ``truth/motion_deg.npy`` its angle. ``truth/states.json`` names the states. Of a
+    shows, and ``truth/motion_deg.npy`` its angle. ``truth/states.json`` names the states; junk is
+    in states of its own, whose volumes are empty, and has poses and optics like particles. Of a
     phantom, ``truth/model.pdb`` has its subunits as chains, ``truth/subunits.yaml`` names them for
     ``occupancy masks --by``, and ``truth/composition.csv`` says which state has which.
 
@@ -70,6 +78,8 @@ def simulate(
     else:
         phantom = PHANTOMS[simulation.phantom]
         ensemble = of_phantom(phantom, num_particles=count, box=box, generator=generator)
+    if simulation.junk:
+        ensemble = with_junk(ensemble, simulation.junk, generator=generator)
     acquisition = draw_acquisition(count, generator=generator)
     model = ForwardModel(ensemble, acquisition)
     noisy = model.noisy(noise_deviation=model.noise_deviation(simulation.snr), generator=generator)

@@ -2,7 +2,7 @@
 
 import glob
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,7 +11,8 @@ from raydrgn.errors import InputError
 from raydrgn.fourier.resample import resample
 from raydrgn.geometry.lattice import check_box
 from raydrgn.io.mrc import read_volume
-from raydrgn.shapes import Float, Int
+from raydrgn.shapes import Bool, Float, Int
+from raydrgn.simulation.junk import KINDS
 from raydrgn.simulation.phantom import Phantom, render
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,46 @@ class Ensemble:
 
     motion_deg: Float[np.ndarray, " n"] | None = None
     """Angle of the motion; NaN for particles that do not move."""
+
+    junk_from: int | None = None
+    """The first of the states that are junk; their volumes are empty."""
+
+    junk_seed: int = 0
+
+    def is_junk(self) -> Bool[np.ndarray, " n"]:
+        """Tell which images show no particle."""
+        if self.junk_from is None:
+            return np.zeros(len(self.labels), dtype=bool)
+        return self.labels >= self.junk_from
+
+
+def with_junk(ensemble: Ensemble, share: float, *, generator: np.random.Generator) -> Ensemble:
+    """Put junk in the place of a share of the particles, half of it ice and half edges.
+
+    Its states come after those of particles, and have empty volumes.
+    """
+    states, kinds = len(ensemble.state_names), len(KINDS)
+    total = len(ensemble.labels)
+    rows = generator.choice(total, round(share * total), replace=False)
+    empty = np.zeros((kinds, *ensemble.volumes.shape[1:]), dtype=ensemble.volumes.dtype)
+    labels, motion = ensemble.labels.copy(), ensemble.motion_deg
+    labels[rows] = states + np.arange(len(rows)) % kinds
+    shown = np.where(ensemble.shown >= states, ensemble.shown + kinds, ensemble.shown)
+    shown[rows] = labels[rows]
+    if motion is not None:
+        motion = motion.copy()
+        motion[rows] = np.nan
+    volumes = [ensemble.volumes[:states], empty, ensemble.volumes[states:]]
+    return replace(
+        ensemble,
+        volumes=np.concatenate(volumes),
+        state_names=[*ensemble.state_names, *KINDS],
+        labels=labels,
+        shown=shown,
+        motion_deg=motion,
+        junk_from=states,
+        junk_seed=int(generator.integers(2**31)),
+    )
 
 
 def of_phantom(

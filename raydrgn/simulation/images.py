@@ -3,23 +3,26 @@
 An image is the projection of a volume along a random direction, moved by a random shift, filtered
 by the contrast transfer function, with contrast inverted so that particles are bright (as
 particles are extracted), and white Gaussian noise. The signal-to-noise ratio is the variance of the
-filtered projections over that of the noise, over all pixels.
+filtered projections over that of the noise, over all pixels. An image of junk has a picture without
+a particle in the place of the projection, and a contrast of its own.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 
 from raydrgn.ctf import CTFParameters, contrast_transfer
 from raydrgn.fourier.slices import SliceSampler
-from raydrgn.fourier.transforms import images_from_disc
+from raydrgn.fourier.transforms import disc_coefficients, images_from_disc
 from raydrgn.geometry.lattice import half_disc, plane_coordinates
 from raydrgn.geometry.rotations import random_rotations
 from raydrgn.io.particles import CTF_COLUMNS
 from raydrgn.shapes import Float
 from raydrgn.simulation.ensemble import Ensemble
+from raydrgn.simulation.junk import draw_junk
 
 MAX_SHIFT_FRACTION = 0.05
 DEFOCUS_RANGE_ANGSTROM = (10_000.0, 25_000.0)
@@ -71,9 +74,21 @@ class ForwardModel:
         self._box = ensemble.volumes.shape[-1]
         self._points = half_disc(self._box)
         self._plane = plane_coordinates(self._points, self._box)
+        self._is_junk = ensemble.is_junk()
 
     def clean(self, start: int, stop: int) -> Float[np.ndarray, "b h w"]:
         """Return images without noise, particles bright."""
+        images, strength = self._filtered(start, stop)
+        rows = self._is_junk[start:stop]
+        if rows.any():
+            size = strength[rows] * np.sqrt(self._variance) / images[rows].std(axis=(1, 2))
+            images[rows] *= size[:, None, None].astype(np.float32)
+        return images
+
+    def _filtered(
+        self, start: int, stop: int
+    ) -> tuple[Float[np.ndarray, "b h w"], Float[np.ndarray, " b"]]:
+        """Return images before junk gets its contrast, and that contrast."""
         rotations = torch.from_numpy(self._acquisition.rotations[start:stop])
         points = self._plane @ rotations * self._box  # (b n 3), lattice units
         values = torch.empty(*points.shape[:2], 2)
@@ -82,6 +97,12 @@ class ForwardModel:
             rows = torch.from_numpy(np.flatnonzero(shown == number))
             volume = torch.from_numpy(self._ensemble.volumes[number])
             values[rows] = SliceSampler(volume).at(points[rows])
+        strength = np.ones(stop - start)
+        for row in np.flatnonzero(self._is_junk[start:stop]).tolist():
+            kind = int(self._ensemble.labels[start + row]) - (self._ensemble.junk_from or 0)
+            generator = np.random.default_rng((self._ensemble.junk_seed, start + row))
+            picture, strength[row] = draw_junk(kind, self._box, generator=generator)
+            values[row] = disc_coefficients(torch.from_numpy(picture)[None], self._points)[0]
 
         freqs = self._plane[:, :2] / self._ensemble.pixel_size_angstrom
         freqs = freqs.expand(len(rotations), -1, -1)
@@ -91,12 +112,18 @@ class ForwardModel:
         turns = -shifts @ self._points.float().t()  # (b n)
         phase = torch.polar(torch.ones_like(turns), -2 * torch.pi * turns)
         filtered = torch.view_as_complex(values) * phase * -contrast_transfer(freqs, params)
-        return images_from_disc(torch.view_as_real(filtered), self._points, box=self._box).numpy()
+        images = images_from_disc(torch.view_as_real(filtered), self._points, box=self._box)
+        return images.numpy(), strength
+
+    @cached_property
+    def _variance(self) -> float:
+        """Return the variance of the particles' images."""
+        count = min(len(self._ensemble.labels), NOISE_SAMPLE)
+        return float(self._filtered(0, count)[0][~self._is_junk[:count]].var())
 
     def noise_deviation(self, snr: float) -> float:
         """Return the deviation of the noise that gives a signal-to-noise ratio."""
-        count = min(len(self._ensemble.labels), NOISE_SAMPLE)
-        return float(np.sqrt(self.clean(0, count).var() / snr))
+        return float(np.sqrt(self._variance / snr))
 
     def noisy(
         self, *, noise_deviation: float, generator: np.random.Generator

@@ -212,3 +212,17 @@ def test_volumes_of_another_box_are_refused(run, truth_folder):
 def test_an_array_that_is_none_is_refused_and_nothing_of_it_runs(run, truth_folder):
     (truth_folder / "labels.npy").write_bytes(b"\x80\x04no array")
     refuse(run, truth_folder, r"labels\.npy is not an array that NumPy wrote")
+
+
+def test_junk_counts_among_the_states_and_not_among_the_volumes(run, truth_folder):
+    write_mrc(
+        truth_folder / "vol_002.mrc", np.zeros((BOX,) * 3, np.float32), pixel_size=2.0, volume=True
+    )
+    result = evaluate(run, str(truth_folder))
+    assert result.images == 10  # of forty particles
+    assert result.fsc > 0.9
+    assert [state.state for state in result.states] == [0, 1]
+    assert len(result.separation.by_state) == 3
+    np.save(truth_folder / "labels.npy", np.full(COUNT, 2))
+    with pytest.raises(InputError, match="none of the run's images"):
+        evaluate(run, str(truth_folder))

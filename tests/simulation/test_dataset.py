@@ -130,6 +130,7 @@ def test_progress_reaches_the_end(tmp_path):
         ({"num_particles": 0}, "--particles must be at least 1, got 0"),
         ({"snr": 0.0}, "--snr must be positive, got 0.0"),
         ({"phantom": "ribosome"}, "--phantom is 'ribosome'; known: assembly, hinge"),
+        ({"junk": 1.0}, "--junk is a share from 0 to 0.9, got 1.0"),
     ],
 )
 def test_what_cannot_be_simulated_is_refused(changes, message):

@@ -11,7 +11,7 @@ from raydrgn.fourier.transforms import disc_coefficients
 from raydrgn.geometry.lattice import half_disc, plane_coordinates
 from raydrgn.geometry.rotations import orthogonality_error
 from raydrgn.io.particles import CTF_COLUMNS
-from raydrgn.simulation.ensemble import Ensemble
+from raydrgn.simulation.ensemble import Ensemble, of_phantom, with_junk
 from raydrgn.simulation.images import (
     ASTIGMATISM_ANGSTROM,
     DEFOCUS_RANGE_ANGSTROM,
@@ -19,6 +19,8 @@ from raydrgn.simulation.images import (
     ForwardModel,
     draw_acquisition,
 )
+from raydrgn.simulation.junk import STRENGTH
+from raydrgn.simulation.phantom import ASSEMBLY
 
 BOX, PIXEL_SIZE = 16, 10.0
 # A defocus of 0 with a phase shift of 90° leaves CTF = −1 everywhere: a perfect phase plate.
@@ -157,3 +159,29 @@ def test_acquisitions_are_drawn_within_their_limits():
     assert (u >= v).all()
     assert (u - v).max() <= ASTIGMATISM_ANGSTROM
     assert 0 <= angle.min() <= angle.max() <= 180
+
+
+def test_junk_shows_no_particle_and_is_stronger():
+    whole = of_phantom(ASSEMBLY, num_particles=300, box=16, generator=np.random.default_rng(0))
+    mixed = with_junk(whole, 0.2, generator=np.random.default_rng(1))
+    junk = mixed.is_junk()
+    assert np.bincount(mixed.labels)[-2:].tolist() == [30, 30]
+    assert mixed.state_names[-2:] == ["junk: ice", "junk: edge"]
+    assert not mixed.volumes[mixed.shown[junk]].any()
+    assert np.isnan(mixed.motion_deg[junk]).all()
+    # each particle that stays shows the volume that it showed before
+    np.testing.assert_array_equal(
+        mixed.volumes[mixed.shown[~junk]], whole.volumes[whole.shown[~junk]]
+    )
+    acquisition = draw_acquisition(300, generator=np.random.default_rng(2))
+    clean = ForwardModel(mixed, acquisition).clean(0, 300)
+    before = ForwardModel(whole, acquisition).clean(0, 300)
+    np.testing.assert_array_equal(clean[~junk], before[~junk])
+    ratio = clean[junk].std(axis=(1, 2)) / clean[~junk].std()
+    assert STRENGTH[0] <= ratio.min() < 2.5
+    assert 4.5 < ratio.max() <= STRENGTH[1]
+    # the same picture whichever block it is drawn in
+    row = int(np.flatnonzero(junk)[-1])
+    np.testing.assert_allclose(
+        ForwardModel(mixed, acquisition).clean(row, row + 1)[0], clean[row], rtol=1e-4, atol=1e-3
+    )
