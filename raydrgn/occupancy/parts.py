@@ -50,5 +50,7 @@ class PartialScores:
 
     def remove(self) -> None:
         """Delete the parts: their content is in the tables now."""
-        for name in storage.list_names(self._folder.at(FOLDER)):
-            storage.remove(self._folder.at(FOLDER, name))
+        if self._folder.has(FOLDER):
+            fs, path = storage.filesystem(self._folder.at(FOLDER))
+            with storage.explained(self._folder.uri, action="deleted"):
+                fs.rm(path, recursive=True)
