@@ -4,7 +4,7 @@ Each set is a folder of ``vol_NNN.mrc`` with ``z_values.txt`` and ``open.cxc``, 
 that opens all of them in one frame, at one contour level, in the colours of the figures.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from raydrgn.analysis import requests
 from raydrgn.analysis.figures import Tile
 from raydrgn.analysis.volumes import DecoderPool, VolumeDecoder, VolumeRequest
 from raydrgn.io import storage
-from raydrgn.io.mrc import read_volume
+from raydrgn.io.mrc import read_volume, write_volume
 from raydrgn.io.storage import Uri
 from raydrgn.shapes import Float
 
@@ -92,16 +92,57 @@ def make_sets(
         start += len(one.z)
         looks = [seen.get(uri) for uri in uris]
         glimpses.append(looks)
-        levels = [look.level for look in looks if look]
-        if levels:
-            script = chimerax_script(one, level=float(np.median(levels)))
-            storage.write_bytes(storage.join(one.folder, "open.cxc"), script.encode())
+        _write_script(one, looks)
     return MadeSets(glimpses, failures)
+
+
+def copy_maps(one: VolumeSet, uris: Sequence[Uri]) -> MadeSets:
+    """Write maps as the volumes of a set, instead of decoding them, and its ChimeraX script."""
+    looks = []
+    for number, uri in enumerate(uris):
+        volume, header = read_volume(uri)
+        write_volume(
+            storage.join(one.folder, f"vol_{number:03d}.mrc"),
+            volume,
+            pixel_size_angstrom=header.pixel_size_angstrom,
+            origin_angstrom=header.origin_angstrom,
+        )
+        looks.append(glimpse(volume))
+    _write_script(one, looks)
+    return MadeSets([list(looks)], [])
+
+
+def write_maps(
+    one: VolumeSet,
+    volumes: Iterable[Float[np.ndarray, "d d d"]],
+    *,
+    pixel_size_angstrom: float,
+) -> None:
+    """Write maps that are in memory as the volumes of a set, and its ChimeraX script."""
+    looks = []
+    for number, volume in enumerate(volumes):
+        uri = storage.join(one.folder, f"vol_{number:03d}.mrc")
+        write_volume(uri, volume, pixel_size_angstrom=pixel_size_angstrom)
+        looks.append(glimpse(volume))
+    _write_script(one, looks)
+
+
+def look_at(one: VolumeSet) -> list[Glimpse]:
+    """Return glimpses of the volumes of a set that are in its folder."""
+    uris = [storage.join(one.folder, f"vol_{n:03d}.mrc") for n in range(len(one.titles))]
+    return [glimpse(read_volume(uri)[0]) for uri in uris]
+
+
+def _write_script(one: VolumeSet, looks: Sequence[Glimpse | None]) -> None:
+    levels = [look.level for look in looks if look]
+    if levels:
+        script = chimerax_script(one, level=float(np.median(levels)))
+        storage.write_bytes(storage.join(one.folder, "open.cxc"), script.encode())
 
 
 def chimerax_script(one: VolumeSet, *, level: float) -> str:
     """Return ChimeraX commands that open a set; ChimeraX runs them in the script's folder."""
-    count = len(one.z)
+    count = len(one.titles)
     lines = [
         f"# {one.name}: {count} volumes at one contour level, the median of half of their",
         f"# {CONTOUR_PERCENTILE:g}th percentiles; colours are those of the figures",

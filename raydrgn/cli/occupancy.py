@@ -4,6 +4,7 @@ import typer
 
 from raydrgn.cli.occupancy_classes import classes
 from raydrgn.cli.occupancy_masks import masks
+from raydrgn.cli.occupancy_pca import pca
 from raydrgn.cli.occupancy_score import score
 
 occupancy = typer.Typer(
@@ -12,3 +13,4 @@ occupancy = typer.Typer(
 occupancy.command()(masks)
 occupancy.command()(score)
 occupancy.command()(classes)
+occupancy.command()(pca)

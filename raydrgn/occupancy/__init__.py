@@ -20,4 +20,5 @@ membership      which particles are in which class
 block_model     the atomic model by block
 heat_map        the clustered heat map
 class_figures, class_results, class_report   what is left of it all
+voxel_pca, voxel_pca_report   principal components of volumes within one mask
 """

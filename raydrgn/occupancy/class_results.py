@@ -13,14 +13,12 @@ from raydrgn.analysis.volume_sets import (
     MadeSets,
     Progress,
     VolumeSet,
-    chimerax_script,
-    glimpse,
+    copy_maps,
     make_sets,
 )
 from raydrgn.analysis.volumes import DecoderPool
 from raydrgn.errors import InputError
 from raydrgn.io import cryodrgn, storage
-from raydrgn.io.mrc import read_volume, write_volume
 from raydrgn.io.storage import Uri
 from raydrgn.occupancy.classes import TwoWay, class_rows, pair_rows
 from raydrgn.occupancy.heat_map import class_colours
@@ -263,18 +261,4 @@ def copy_centroids(
         colours=class_colours(len(rows)),
         titles=labels,
     )
-    looks = []
-    for number, name in enumerate(names):
-        volume, header = read_volume(maps[name])
-        write_volume(
-            storage.join(one.folder, f"vol_{number:03d}.mrc"),
-            volume,
-            pixel_size_angstrom=header.pixel_size_angstrom,
-            origin_angstrom=header.origin_angstrom,
-        )
-        looks.append(glimpse(volume))
-    level = float(np.median([look.level for look in looks]))
-    storage.write_bytes(
-        storage.join(one.folder, "open.cxc"), chimerax_script(one, level=level).encode()
-    )
-    return one, MadeSets([list(looks)], [])
+    return one, copy_maps(one, [maps[name] for name in names])

@@ -1,0 +1,123 @@
+"""``raydrgn occupancy pca``: a subunit that comes and goes is the first component in its mask."""
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from finished_run import make_run
+from latents import blobs
+from phantoms import table_of
+from raydrgn.cli.main import app
+from raydrgn.errors import ConfigError, InputError
+from raydrgn.io.mrc import read_volume, write_volume
+from raydrgn.occupancy.voxel_pca import along, voxel_components
+
+BOX, COUNT = 16, 40
+
+
+@pytest.fixture(scope="module")
+def maps(tmp_path_factory):
+    """Maps in which one blob of the mask is there to a known degree, and a second one shifts."""
+    folder = tmp_path_factory.mktemp("pca")
+    generator = np.random.default_rng(0)
+    ticks = np.arange(BOX)
+    z, y, x = np.meshgrid(ticks, ticks, ticks, indexing="ij")
+
+    def blob(centre):
+        return np.exp(-((x - centre) ** 2 + (y - 8) ** 2 + (z - 8) ** 2) / 4)
+
+    first, second, outside = blob(4), blob(11), np.exp(-((z - 2) ** 2 + (y - 8) ** 2) / 2)
+    degree, other = generator.uniform(size=COUNT), generator.normal(size=COUNT)
+    for number in range(COUNT):
+        volume = degree[number] * first + 0.05 * other[number] * second
+        volume += 5 * generator.normal() * outside  # the most, but not within the mask
+        write_volume(
+            str(folder / "maps" / f"vol_{number:03d}.mrc"),
+            volume.astype(np.float32),
+            pixel_size_angstrom=3.0,
+        )
+    mask = ((first + second > 0.1) & (z > 5)).astype(np.float32)
+    write_volume(str(folder / "mask.mrc"), mask, pixel_size_angstrom=3.0)
+    return folder, degree, other, mask > 0, first
+
+
+def pca(*arguments):
+    return CliRunner().invoke(app, ["occupancy", "pca", *map(str, arguments)])
+
+
+def test_what_varies_within_the_mask_is_found_and_nothing_else(maps):
+    folder, degree, other, inside, first = maps
+    out = folder / "out"
+    said = pca("--volumes", folder / "maps", "--mask", folder / "mask.mrc", "-o", out)
+    assert said.exit_code == 0, said.output
+    table = np.genfromtxt(out / "coordinates.csv", delimiter=",", names=True)
+    np.testing.assert_array_equal(table["volume"], np.arange(COUNT))
+    assert np.corrcoef(table["pc1"], degree)[0, 1] > 0.9999
+    assert abs(np.corrcoef(table["pc2"], other)[0, 1]) > 0.99
+    shares = np.genfromtxt(out / "explained.csv", delimiter=",", names=True)["share"]
+    assert shares[:2].sum() == pytest.approx(1, abs=1e-4)
+    component, header = read_volume(str(out / "pc1" / "component.mrc"))
+    assert np.corrcoef(component[inside], first[inside])[0, 1] > 0.999
+    assert component[inside].max() == pytest.approx(degree.std() * first[inside].max(), rel=0.02)
+    assert not component[~inside].any()
+    assert header.pixel_size_angstrom == pytest.approx(3.0)
+    # the series of volumes are whole maps, in ascending order of the component
+    series = [read_volume(str(path))[0] for path in sorted((out / "pc1").glob("vol_*.mrc"))]
+    there = [volume[8, 8, 4] for volume in series]
+    assert there == sorted(there)
+    assert there[0] < 0.1
+    assert there[-1] > 0.9
+
+
+def test_a_run_is_decoded_in_the_box_of_the_mask(tmp_path):
+    z, labels = blobs([(0, 0), (5, 5), (-5, 5)], size=20)
+    numbers = np.arange(60) * 2
+    run = make_run(tmp_path / "run", z, table=table_of(120, box=8, pixel_size=2.0).select(numbers))
+    mask = np.zeros((6, 6, 6), dtype=np.float32)
+    mask[1:5, 1:5, 1:5] = 1
+    write_volume(str(tmp_path / "mask.mrc"), mask, pixel_size_angstrom=8 * 2.0 / 6)
+    arguments = [run.files.root, "--mask", tmp_path / "mask.mrc", "--ksample", "3"]
+    said = pca(*arguments)
+    assert said.exit_code == 0, said.output
+    import pyarrow.parquet as pq
+
+    folder = tmp_path / "run" / "occupancy_pca.1"
+    table = pq.read_table(folder / "particles.parquet")
+    np.testing.assert_array_equal(table["particle"].to_numpy(), numbers)
+    pc1 = table["pc1"].to_numpy()
+    assert [len(np.unique(pc1[labels == k])) for k in range(3)] == [1, 1, 1]
+    assert len(np.unique(pc1)) == 3
+    assert read_volume(str(folder / "pc1" / "vol_000.mrc"))[0].shape == (6, 6, 6)
+
+
+def test_components_are_those_of_a_singular_value_decomposition():
+    rows = np.random.default_rng(2).normal(size=(30, 200)).astype(np.float32)
+    found = voxel_components(rows, 5)
+    u, s, axes = np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)
+    np.testing.assert_allclose(np.abs(found.coordinates), np.abs(u * s)[:, :5], atol=1e-3)
+    np.testing.assert_allclose(np.abs(found.axes), np.abs(axes[:5]), atol=1e-4)
+    np.testing.assert_allclose(found.explained, (s**2 / (s**2).sum())[:5], rtol=1e-5)
+    assert (found.axes.sum(axis=1) > 0).all()
+    assert along(np.arange(11.0), [0, 4, 50, 100]).tolist() == [0, 5, 10]
+
+
+def test_mistakes_are_one_message(maps, tmp_path):
+    folder, *_ = maps
+    volume, _ = read_volume(str(folder / "maps" / "vol_000.mrc"))
+    for name, content, pixel_size in (
+        ("empty", np.zeros_like(volume), 3.0),
+        ("map", 20 * np.abs(volume), 3.0),
+        ("coarse", (volume > 0.01).astype(np.float32), 4.0),
+    ):
+        write_volume(str(tmp_path / f"{name}.mrc"), content, pixel_size_angstrom=pixel_size)
+    good, maps_of = folder / "mask.mrc", ["--volumes", folder / "maps"]
+    for arguments, error, message in (
+        (["--mask", tmp_path / "empty.mrc", *maps_of], InputError, "empty, or no mask"),
+        (["--mask", tmp_path / "map.mrc", *maps_of], InputError, "between 0 and 1"),
+        (["--mask", tmp_path / "coarse.mrc", *maps_of], InputError, "but the masks have"),
+        (["--mask", good], ConfigError, "Say which volumes"),
+        (["--mask", good, *maps_of, "--ksample", "3"], ConfigError, "Say which volumes"),
+    ):
+        with pytest.raises(error, match=message):
+            raise pca(*arguments, "-o", tmp_path / "out").exception
+    assert not (tmp_path / "out").exists()
