@@ -39,7 +39,8 @@ class Truth:
     @property
     def is_junk(self) -> Bool[np.ndarray, " n"]:
         """Whether an image shows no particle: its volume is empty."""
-        return ~self.volumes.any(axis=(1, 2, 3))[self.shown]
+        empty = np.array([not volume.any() for volume in self.volumes])
+        return empty[self.shown]
 
     def mean_volume(self) -> Float[np.ndarray, "d d d"]:
         """Return the plain mean of the particles' volumes."""

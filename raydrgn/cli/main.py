@@ -9,6 +9,7 @@ from raydrgn.cli.analyze import analyze
 from raydrgn.cli.backproject import backproject
 from raydrgn.cli.bench import bench
 from raydrgn.cli.console import messages, set_up_logging
+from raydrgn.cli.convergence import convergence
 from raydrgn.cli.demo import demo
 from raydrgn.cli.downsample import downsample
 from raydrgn.cli.evaluate import evaluate
@@ -38,6 +39,7 @@ app = typer.Typer(
 for command in (demo, simulate, parse, downsample, backproject, info, train, volumes, evaluate):
     app.command()(command)
 app.command()(analyze)
+app.command()(convergence)
 app.command("filter")(filter_)
 app.add_typer(traverse, name="traverse")
 app.add_typer(occupancy, name="occupancy")
