@@ -17,6 +17,7 @@ from raydrgn.cli.export import export
 from raydrgn.cli.filter import filter_
 from raydrgn.cli.info import info
 from raydrgn.cli.jobs import jobs, logs, status, stop, submit
+from raydrgn.cli.landscape import landscape
 from raydrgn.cli.occupancy import occupancy
 from raydrgn.cli.parse import parse
 from raydrgn.cli.simulate import simulate
@@ -41,6 +42,7 @@ for command in (demo, simulate, parse, downsample, backproject, info, train, vol
 app.command()(analyze)
 app.command()(convergence)
 app.command("filter")(filter_)
+app.command()(landscape)
 app.add_typer(traverse, name="traverse")
 app.add_typer(occupancy, name="occupancy")
 app.add_typer(export, name="export")
