@@ -42,7 +42,7 @@ def scored_files(work: ScoreFiles, allotment: Allotment | None) -> Scoring:
         yield from fan_out(
             lambda batch: task.remote(shipped, batch),
             batches,
-            max_in_flight=2 * allotment.num_workers,
+            max_in_flight=allotment.num_workers,
         )
 
     return run
