@@ -92,6 +92,7 @@ def classes(
     )
     from raydrgn.occupancy.classes import find_classes
     from raydrgn.occupancy.membership import membership
+    from raydrgn.occupancy.subunits import refuse_inputs
     from raydrgn.occupancy.table import OccupancyTable
     from raydrgn.run.opened import open_run
 
@@ -109,7 +110,9 @@ def classes(
         particles = by_class(found, members)
     models, selection = (model, by) if model else source.models()
     coloured = _colour(found, models, selection)
+    inputs = [source.run, source.volumes, selection, *models]
     folder = ResultFolder(out or storage.join(source.folder, "classes"))
+    refuse_inputs(folder.uri, [storage.absolute(table), *filter(None, inputs)])
     folder.begin(
         _said(settings, read, models=models, by=selection, volumes=not skip_volumes),
         overwrite=overwrite,

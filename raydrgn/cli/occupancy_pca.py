@@ -47,6 +47,7 @@ def pca(
     from raydrgn.analysis.volumes import VolumeOptions
     from raydrgn.errors import ConfigError
     from raydrgn.io import storage
+    from raydrgn.occupancy.subunits import refuse_inputs
     from raydrgn.occupancy.voxel_pca import read_mask
 
     asked = [ksample is not None, z_file is not None, volumes is not None]
@@ -63,8 +64,11 @@ def pca(
     if volumes is not None:
         if out is None:
             raise ConfigError("Say where to write with -o.")
+        refuse_inputs(out, [volumes, mask])
         _of_folder(volumes, region, settings, out=out, components=components, overwrite=overwrite)
         return
+    if out is not None:
+        refuse_inputs(out, [run or "", mask, *([z_file] if z_file else [])])
     options = VolumeOptions(box=region.grid.box, flip=flip, invert=invert)
     _of_run(
         run or "", region, options, settings,

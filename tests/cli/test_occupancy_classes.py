@@ -166,6 +166,8 @@ def test_mistakes_leave_earlier_results_alone(scored):
     for arguments, error, message in (
         (["--where", "S20 >"], ConfigError, "at the end"),
         (["--classes", "61"], ConfigError, "--classes 61"),
+        (["-o", str(out)], ConfigError, str(out)),
+        (["-o", str(out.parent)], ConfigError, str(out)),
         (["--model", str(out / "settings.json")], InputError, "settings.json"),
     ):
         with pytest.raises(error, match=message):

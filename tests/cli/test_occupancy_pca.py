@@ -121,3 +121,5 @@ def test_mistakes_are_one_message(maps, tmp_path):
         with pytest.raises(error, match=message):
             raise pca(*arguments, "-o", tmp_path / "out").exception
     assert not (tmp_path / "out").exists()
+    with pytest.raises(ConfigError, match="maps"):
+        raise pca("--mask", good, *maps_of, "-o", folder / "maps", "--overwrite").exception
