@@ -71,13 +71,15 @@ def write_selection(
     return both
 
 
-def write_images(run: OpenedRun, both: Sequence[Side], folder: ResultFolder) -> str:
+def write_images(
+    run: OpenedRun, numbers: Int[np.ndarray, " n"], both: Sequence[Side], folder: ResultFolder
+) -> str:
     """Draw random images of either side, raw and cleared; return why not, if they cannot be."""
-    if run.is_foreign:
-        return "Images are drawn for raydrgn's own runs only."
-    table = run.particles()
     rows: list[tuple[str, list[Tile]]] = []
     try:
+        table = run.particles()
+        if len(table) != len(numbers):
+            return f"Images are of {len(table)} particles, but the run has {len(numbers)}."
         for side in both:
             count = min(SHOWN, len(side.rows))
             chosen = np.sort(np.random.default_rng(0).choice(side.rows, count, replace=False))
@@ -86,7 +88,7 @@ def write_images(run: OpenedRun, both: Sequence[Side], folder: ResultFolder) -> 
             for start in range(0, count, 10):
                 for name, images in (("raw", raw), ("clear", clear)):
                     part = images[start : start + 10]
-                    titles = [str(number) for number in chosen[start : start + 10]]
+                    titles = [str(number) for number in numbers[chosen[start : start + 10]]]
                     rows.append(
                         (
                             f"{side.name}\n{name}",

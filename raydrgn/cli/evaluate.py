@@ -50,12 +50,13 @@ def show_evaluation(run: str, result: "Evaluation") -> None:
     states = Table(title="states")
     for column in ("state", "share", "recall", "precision", "FSC of its volume"):
         states.add_column(column, justify="right" if column != "state" else "left")
-    for state, volume in zip(separation.by_state, result.states, strict=True):
+    fsc = {volume.name: f"{volume.fsc:.3f}" for volume in result.states}  # junk has none
+    for state in separation.by_state:
         states.add_row(
             state.name,
             f"{100 * state.share:.1f} %",
             f"{state.recall:.3f}",
             f"{state.precision:.3f}",
-            f"{volume.fsc:.3f}",
+            fsc.get(state.name, "–"),
         )
     console.print(states)

@@ -78,7 +78,7 @@ def filter_(
     folder = ResultFolder(out or opened.files.results("filter"))
     folder.begin({"epoch": chosen, **asdict(settings)}, overwrite=overwrite)
     both = filter_report.write_selection(opened, chosen, z, numbers, methods, folder)
-    reason = filter_report.write_images(opened, both, folder)
+    reason = filter_report.write_images(opened, numbers, both, folder)
     if reason:
         messages.print(reason, highlight=False)
     failures: list[str] = []

@@ -11,6 +11,7 @@ from raydrgn.errors import InputError, RunDirectoryError
 from raydrgn.io import storage
 from raydrgn.io.cryodrgn import read_ctf, read_indices, read_latents, read_pickles
 from raydrgn.io.particles import ParticleTable
+from raydrgn.io.sources import ParticleSource, open_particles
 from raydrgn.io.storage import Uri
 from raydrgn.model.config import ModelConfig
 from raydrgn.run.config import RunConfig, read_yaml
@@ -35,6 +36,9 @@ class OpenedRun:
     is_foreign: bool = False
     ind: Uri | None = None
     """The selection that cryoDRGN trained on, where it was given one."""
+
+    source: ParticleSource | None = None
+    """The particles that cryoDRGN trained on, where its configuration says them."""
 
     inverts: bool = True
     """Whether images were multiplied by −1 for training: particles are bright on disk."""
@@ -89,7 +93,15 @@ class OpenedRun:
         )
 
     def particles(self) -> ParticleTable:
-        """Return the particles trained on; raydrgn's runs only."""
+        """Return the particles trained on.
+
+        Raises:
+            RaydrgnError: If those of a run of cryoDRGN's are not where its configuration says.
+        """
+        if self.is_foreign:
+            if self.source is None:
+                raise RunDirectoryError(f"{self.files.root} does not say where its particles are.")
+            return open_particles(self.source)
         return ParticleTable.read(self.files.particles)
 
     def original_numbers(
@@ -185,8 +197,17 @@ def _cryodrgn(files: RunDirectory, raw: Mapping[str, Any]) -> OpenedRun:
         corners=domain == "hartley",
         is_foreign=True,
         ind=str(data["ind"]) if data.get("ind") else None,
+        source=_cryodrgn_source(data),
         inverts=bool(data.get("invert_data", True)),
     )
+
+
+def _cryodrgn_source(data: Mapping[str, Any]) -> ParticleSource | None:
+    if not data.get("particles"):
+        return None
+    names = ("poses", "ctf", "ind", "datadir")
+    given: dict[str, Any] = {name: str(data[name]) for name in names if data.get(name)}
+    return ParticleSource(particles=str(data["particles"]), **given)
 
 
 def _cryodrgn_pixel_size(data: Mapping[str, Any], root: Uri, box: int) -> float:

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from scipy.stats import special_ortho_group
+from typer.testing import CliRunner
 
 from finished_run import make_run
 from phantoms import table_of, write_mrc
@@ -13,6 +14,7 @@ from raydrgn.analysis.evaluation import evaluate, fsc_curves, mean_fsc, nearest_
 from raydrgn.analysis.separation import separate
 from raydrgn.analysis.truth import Truth, read_truth
 from raydrgn.analysis.volumes import VolumeDecoder, VolumeOptions
+from raydrgn.cli.main import app
 from raydrgn.errors import InputError
 
 BOX, COUNT = 8, 60
@@ -218,6 +220,8 @@ def test_junk_counts_among_the_states_and_not_among_the_volumes(run, truth_folde
     write_mrc(
         truth_folder / "vol_002.mrc", np.zeros((BOX,) * 3, np.float32), pixel_size=2.0, volume=True
     )
+    said = CliRunner().invoke(app, ["evaluate", run.files.root, "--truth", str(truth_folder)])
+    assert said.exit_code == 0, said.output
     result = evaluate(run, str(truth_folder))
     assert result.images == 10  # of forty particles
     assert result.fsc > 0.9

@@ -1,6 +1,8 @@
 """``raydrgn filter``: what is kept, in the numbers of the original set."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,8 @@ from raydrgn.cli.main import app
 from raydrgn.errors import ConfigError, InputError, RunDirectoryError
 from raydrgn.io import cryodrgn
 from raydrgn.io.mrc import read_volume
+
+CRYODRGN = Path(__file__).parent.parent / "assets" / "cryodrgn"
 
 
 @pytest.fixture(scope="module")
@@ -127,3 +131,23 @@ def test_mistakes_are_one_message(root, tmp_path, arguments, error, message):
 def test_the_methods_are_kept_beside_the_selection(root):
     kept_of(root, "--zscore", "1.25")
     assert json.loads((root / "filter" / "settings.json").read_text())["zscore"] == 1.25
+
+
+def test_images_of_a_run_of_cryodrgn_are_read_where_it_says(tmp_path):
+    """Eight of the sixty particles of the run that cryoDRGN trained are kept beside it."""
+    run = tmp_path / "run"
+    run.mkdir()
+    config = (CRYODRGN / "fourier" / "config.yaml").read_text()
+    (run / "config.yaml").write_text(config.replace("/tmp/asset/data", str(CRYODRGN)))
+    shutil.copy(CRYODRGN / "fourier" / "weights.2.pkl", run)
+    z, logvar = cryodrgn.read_latents(str(CRYODRGN / "fourier" / "z.2.pkl"))
+    cryodrgn.write_latents(str(run / "z.2.pkl"), z[:8], logvar[:8])
+    said = choose(run, "--zscore", "1", "--skip-volumes")
+    assert said.exit_code == 0, said.output
+    assert (run / "filter" / "images.png").stat().st_size > 5000
+
+    (run / "config.yaml").write_text(config)  # the folder of the machine where it was trained
+    said = choose(run, "--zscore", "1", "--skip-volumes")
+    assert said.exit_code == 0, said.output
+    assert "Images could not be read" in said.output
+    assert not (run / "filter" / "images.png").exists()
