@@ -214,7 +214,9 @@ def _places(
     found: dict[int, np.ndarray] = {}
     for epoch in examined:
         if folder.has("umaps", f"umap.{epoch}.pkl"):
-            [found[epoch]] = cryodrgn.read_pickles(folder.at("umaps", f"umap.{epoch}.pkl"))
+            [stored] = cryodrgn.read_pickles(folder.at("umaps", f"umap.{epoch}.pkl"))
+            if isinstance(stored, np.ndarray) and stored.shape == (len(subset), 2):
+                found[epoch] = stored
     missing = [epoch for epoch in examined if epoch not in found]
     work = _Embedding(run, subset)
     for done, outcome in enumerate(each(work, missing, allotment, load=work.load), start=1):

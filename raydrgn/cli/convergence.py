@@ -134,6 +134,8 @@ def _watch(
     from raydrgn.io import storage
 
     seen, examined = 0, 0
+    if len(opened.files.epochs()) < studies.LEAST_EPOCHS:
+        messages.print(f"waiting for {studies.LEAST_EPOCHS} epochs; Ctrl-C ends", highlight=False)
     while True:
         ended = storage.exists(opened.files.weights(None))  # written when training is over
         epochs = opened.files.epochs()
