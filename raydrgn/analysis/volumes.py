@@ -5,7 +5,6 @@ written where they were made, or are given to a function there, several latents 
 volume half of the Fourier ball is evaluated (``raydrgn.model.volume``).
 """
 
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -195,12 +194,18 @@ class DecoderPool:
         import ray
 
         shipped = [self._shipped, ray.put(work)]
-        turns = itertools.cycle(self._actors)
-        yield from fan_out(
-            lambda batch: next(turns).run.remote(shipped, batch),
-            batches,
-            max_in_flight=2 * len(self._actors),
-        )
+        waiting, holder = [0] * len(self._actors), {}
+
+        def submit(batch: Sequence[T]) -> Any:
+            # To whoever has least to do: in turn, all would be as slow as the slowest.
+            place = waiting.index(min(waiting))
+            waiting[place] += 1
+            holder[id(batch)] = place
+            return self._actors[place].run.remote(shipped, batch)
+
+        for outcome in fan_out(submit, batches, max_in_flight=2 * len(self._actors)):
+            waiting[holder.pop(id(outcome.item))] -= 1
+            yield outcome
 
     def write(
         self, requests: Sequence[VolumeRequest]
