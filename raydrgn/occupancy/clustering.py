@@ -27,6 +27,12 @@ GROUPING_ITERATIONS = 10
 MOST_CLUSTERS = 40
 """More cannot be told apart in a figure, nor be made sense of."""
 
+MOST_BY_ITSELF = 10
+"""Clusters at most where nobody says how many, and the tree does not fall apart by itself."""
+
+WIDE_GAP = 1.5
+"""Ratio of successive distances from which on a tree falls into clusters by itself."""
+
 
 class Scaling(NamedTuple):
     """The occupancies that become 0 and 1, for each subunit."""
@@ -213,15 +219,18 @@ def cut(
     threshold: float | None = None,
     count: int | None = None,
     share: float,
+    gap: tuple[float, float] | None = None,
     options: tuple[str, str],
 ) -> Cut:
-    """Cut a tree at a distance, into a number of clusters, or at a share of its height.
+    """Cut a tree at a distance, into a number of clusters, or where its own shape says.
 
     Args:
         tree: What to cut.
         threshold: Distance below which merges count.
         count: Number of clusters, instead.
         share: Of the highest merge, where neither is given.
+        gap: Shares of the highest merge between which the widest gap of distances is taken
+            instead, where there is a wide one.
         options: Names of both on the command line, threshold first.
 
     Raises:
@@ -239,10 +248,14 @@ def cut(
             )
         threshold = _between(heights, count)
     else:
+        if threshold is not None and not threshold > 0:
+            raise ConfigError(f"{options[0]} must be positive, got {threshold:g}.")
+        if threshold is None:
+            threshold = _widest_gap(heights, gap) if gap else None
         if threshold is None:
             threshold = share * float(heights[-1]) if len(heights) else 0.0
-        elif not threshold > 0:
-            raise ConfigError(f"{options[0]} must be positive, got {threshold:g}.")
+            if (heights > threshold).sum() >= MOST_BY_ITSELF:
+                threshold = _between(heights, MOST_BY_ITSELF)
         count = 1 + int((heights > threshold).sum())
     if count > MOST_CLUSTERS:
         raise ConfigError(
@@ -250,6 +263,21 @@ def cut(
             f"highest merges are at {', '.join(f'{h:.3g}' for h in heights[:-6:-1])}."
         )
     return Cut(tree=tree, threshold=threshold, of_leaf=_numbered(tree, count))
+
+
+def _widest_gap(heights: Float[np.ndarray, " m"], window: tuple[float, float]) -> float | None:
+    """Return the middle (geometric) of the widest gap between successive distances.
+
+    Gaps whose middle lies within a window of shares of the highest merge count, and distances that
+    differ by a factor of ``WIDE_GAP`` or more; None if there is no such gap.
+    """
+    upper, lower = heights[:0:-1][: MOST_CLUSTERS - 1], heights[-2::-1][: MOST_CLUSTERS - 1]
+    middle = np.sqrt(upper * lower)
+    inside = (lower > 0) & (middle > window[0] * heights[-1]) & (middle < window[1] * heights[-1])
+    width = np.where(inside, upper / np.where(lower > 0, lower, 1.0), 0.0)
+    if not len(width) or width.max() < WIDE_GAP:
+        return None
+    return float(middle[width.argmax()])
 
 
 def _numbered(tree: Tree, count: int) -> Int[np.ndarray, " g"]:

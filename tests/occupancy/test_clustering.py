@@ -48,10 +48,11 @@ def test_a_state_of_two_per_cent_is_a_class_of_its_own():
 
 
 def test_more_volumes_than_a_tree_can_hold_are_grouped_first(monkeypatch):
-    table, classes, _ = planted_table(3000, noise=0.15, rare=0.02)
+    table, classes, _ = planted_table(3000, noise=0.15, rare=0.01)
     exact = find_classes(table, ClassSettings(classes=6, blocks=5))
     monkeypatch.setattr(clustering, "EXACT_LIMIT", 500)
     monkeypatch.setattr(clustering, "GROUPS", 150)
+    assert find_classes(table, ClassSettings()).classes.count == 6
     found = find_classes(table, ClassSettings(classes=6, blocks=5))
     assert len(found.classes.tree.sizes) == 150
     assert found.classes.tree.sizes.sum() == 3000
@@ -83,6 +84,19 @@ def test_limits_are_percentiles_of_the_matrix_or_of_each_column():
     rare = np.zeros((100, 2))
     rare[0, 0], rare[:, 1] = 1, np.linspace(0, 1, 100)
     assert scaling(rare, per="column").apply(rare)[:, 0].tolist() == rare[:, 0].tolist()
+
+
+def test_without_structure_a_few_classes_are_enough():
+    values = np.random.default_rng(0).normal(size=(300, 60))
+    table = OccupancyTable(
+        volumes=tuple(map(str, range(300))),
+        subunits=tuple(f"S{i}" for i in range(60)),
+        values=values,
+    )
+    found = find_classes(table, ClassSettings())
+    assert found.classes.count <= 10
+    assert found.blocks.count <= 10
+    assert not found.pairs.called.any()
 
 
 def test_one_volume_is_a_tree_too():
