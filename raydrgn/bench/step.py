@@ -97,15 +97,15 @@ def measure(model: ModelConfig, train: TrainConfig, *, box: int, device: torch.d
     for _ in range(3):  # compilation, caches
         step()
     half = train.amp and device.type == "cuda"
-    limit = _make_product(torch.bfloat16 if half else torch.float32, device)
+    limit = product(torch.bfloat16 if half else torch.float32, device)
     limit()
     rates, limits = [], []
     for _ in range(ROUNDS):
-        limits.append(2 * LIMIT_SIZE[device.type] ** 3 * _calls_per_second(limit, device))
-        rates.append(train.batch_size * _calls_per_second(step, device))
+        limits.append(2 * LIMIT_SIZE[device.type] ** 3 * calls_per_second(limit, device))
+        rates.append(train.batch_size * calls_per_second(step, device))
     rate, peak = median(rates), median(limits)
     return StepRate(
-        device=torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
+        device=device_name(device),
         precision="bfloat16" if half else "float32",
         particles_per_s=rate,
         flop_per_particle=flop_per_particle,
@@ -166,17 +166,20 @@ def _made_up_batch(count: int, num_points: int, device: torch.device) -> Particl
     )
 
 
-def _make_product(dtype: torch.dtype, device: torch.device) -> Callable[[], None]:
+def product(dtype: torch.dtype, device: torch.device) -> Callable[[], None]:
+    """Return the matrix product that is the limit."""
     size = LIMIT_SIZE[device.type]
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
 
-    def product() -> None:
+    def multiply() -> None:
         torch.mm(a, b)
 
-    return product
+    return multiply
 
 
-def _calls_per_second(call: Callable[[], None], device: torch.device) -> float:
+def calls_per_second(call: Callable[[], object], device: torch.device) -> float:
+    """Call for about a second, and return how often."""
+
     def wait() -> None:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
@@ -193,5 +196,8 @@ def _calls_per_second(call: Callable[[], None], device: torch.device) -> float:
             return calls / elapsed
 
 
-def _cpu_name() -> str:
+def device_name(device: torch.device) -> str:
+    """Return the name of a GPU, or the threads of the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
     return f"CPU, {torch.get_num_threads()} threads"

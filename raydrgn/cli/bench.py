@@ -141,6 +141,55 @@ def bench_prepare(
     console.print(table)
 
 
+@bench.command("volumes")
+def bench_volumes(
+    box: Box = 64,
+    dim: Annotated[int, typer.Option(help="Width of the decoder.")] = 256,
+    layers: Annotated[int, typer.Option(help="Residual layers of the decoder.")] = 3,
+    volumes: Annotated[
+        int, typer.Option(min=0, help="Volumes of the comparison of workers; 0: none.")
+    ] = 1000,
+    workers: Annotated[int, typer.Option(min=1, help="Workers, of one core each.")] = 2,
+    address: Address = None,
+) -> None:
+    """Time decoding beside the matrix products this machine can do, and more workers beside one.
+
+    An untrained decoder is timed; a trained one of the same size costs the same.
+    """
+    import torch
+
+    from raydrgn.bench import volumes as decoding
+
+    state = decoding.decoder_state(box, width=dim, layers=layers)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    rate = decoding.measure(state, device=device)
+    table = _table(f"volumes, box {box}, {dim} × {layers}")
+    table.add_row("device", f"{rate.device}, float32")
+    table.add_row("one process", f"{rate.volumes_per_s:,.1f} volumes/s")
+    table.add_row("arithmetic", f"{rate.flop_per_volume / 1e9:,.1f} GFLOP/volume")
+    table.add_row("", f"{rate.flop_per_s / 1e9:,.0f} GFLOP/s")
+    table.add_row("limit (one large product)", f"{rate.limit_flop_per_s / 1e9:,.0f} GFLOP/s")
+    table.add_row("share of the limit", f"{100 * rate.share:.0f} %")
+    table.add_row("half of the ball, of the time of the whole", f"{100 * rate.half_of_full:.0f} %")
+    table.add_row("… largest difference, standard deviations", f"{rate.difference:.1e}")
+    if volumes:
+        with metering("volumes") as meter:
+            pools = decoding.measure_pools(
+                state,
+                num_volumes=volumes,
+                workers=workers,
+                address=address,
+                progress=meter.callback("decoding"),
+            )
+        table.add_row("1 worker", f"{pools.one:,.1f} volumes/s")
+        table.add_row(f"{workers} workers", f"{pools.workers:,.1f} volumes/s")
+        table.add_row("… of one worker", f"× {pools.speed_up:.2f}")
+        table.add_row(
+            "growth of a worker's memory after a tenth", f"{pools.growth_megabytes:,.0f} MB"
+        )
+    console.print(table)
+
+
 @bench.command("occupancy")
 def bench_occupancy(
     run: Annotated[str, typer.Argument(help="Trained run, of raydrgn or cryoDRGN.")],

@@ -1,0 +1,218 @@
+"""Decoding of volumes: beside the machine's limit, the whole ball, and more workers.
+
+Rounds alternate, so that ratios hold on a machine whose speed drifts.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from raydrgn.analysis.volumes import LATENTS_PER_BATCH, DecoderPool, VolumeDecoder, VolumeOptions
+from raydrgn.bench import step
+from raydrgn.bench.prepare import peak_megabytes
+from raydrgn.fourier.transforms import fft_centred
+from raydrgn.geometry.lattice import half_ball
+from raydrgn.model.config import ModelConfig
+from raydrgn.model.decoder import Decoder, build_decoder
+from raydrgn.model.volume import ROWS_PER_PASS, decode_volumes
+from raydrgn.remote.resources import Resources
+from raydrgn.remote.session import Allotment, allotted
+from raydrgn.run.weights import DecoderState
+from raydrgn.shapes import Float
+
+ROUNDS = 5
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DecodingRates:
+    """What a volume costs in one process; medians over rounds."""
+
+    device: str
+    volumes_per_s: float
+    flop_per_volume: float
+    """Of matrix products."""
+
+    flop_per_s: float
+    limit_flop_per_s: float
+    share: float
+    """Of the limit, median of the rounds' ratios."""
+
+    half_of_full: float
+    """Time of half of the ball over time of the whole."""
+
+    difference: float
+    """Largest difference between the two volumes, over their standard deviation."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PoolRates:
+    """Volumes per second of decoder pools; medians over rounds."""
+
+    one: float
+    """Of one worker with one core (or a GPU)."""
+
+    workers: float
+    """Of all workers, each with as much."""
+
+    speed_up: float
+    """Median of the rounds' ratios."""
+
+    growth_megabytes: float
+    """Growth of a worker's largest memory after the first tenth of the volumes."""
+
+
+def decoder_state(box: int, *, width: int, layers: int) -> DecoderState:
+    """Return an untrained decoder of the protocol's kind; what it decodes costs the same."""
+    torch.manual_seed(0)
+    model = ModelConfig(decoder_width=width, decoder_layers=layers)
+    return DecoderState(
+        model=model,
+        box=box,
+        pixel_size_angstrom=1.0,
+        scale=1.0,
+        offset=0.0,
+        corners=False,
+        tensors=dict(build_decoder(model, box).state_dict()),
+    )
+
+
+def latents(count: int, zdim: int) -> Float[np.ndarray, "n zdim"]:
+    """Return seeded latents."""
+    return np.random.default_rng(0).normal(size=(count, zdim)).astype(np.float32)
+
+
+def measure(state: DecoderState, *, device: torch.device) -> DecodingRates:
+    """Time a batch of volumes in this process beside one large product and the whole ball."""
+    decoder = state.build(device)
+    z = torch.from_numpy(latents(LATENTS_PER_BATCH, state.model.zdim)).to(device)
+
+    def half() -> Tensor:
+        return decode_volumes(decoder, z, box=state.box)
+
+    def full() -> Tensor:
+        return decode_whole_ball(decoder, z, box=state.box)
+
+    with FlopCounterMode(display=False) as counter:
+        made = half()
+    flop = counter.get_total_flops() / len(z)
+    difference = (full() - made).abs().max() / made.std()
+    product = step.product(torch.float32, device)
+    product()
+    rounds = [
+        (
+            len(z) * step.calls_per_second(half, device),
+            len(z) * step.calls_per_second(full, device),
+            2 * step.LIMIT_SIZE[device.type] ** 3 * step.calls_per_second(product, device),
+        )
+        for _ in range(ROUNDS)
+    ]
+    rate = median(r for r, _, _ in rounds)
+    return DecodingRates(
+        device=step.device_name(device),
+        volumes_per_s=rate,
+        flop_per_volume=flop,
+        flop_per_s=rate * flop,
+        limit_flop_per_s=median(limit for _, _, limit in rounds),
+        share=median(r * flop / limit for r, _, limit in rounds),
+        half_of_full=median(f / r for r, f, _ in rounds),
+        difference=float(difference),
+    )
+
+
+@torch.inference_mode()
+def decode_whole_ball(
+    decoder: Decoder, z: Float[Tensor, "b zdim"], *, box: int
+) -> Float[Tensor, "b d d d"]:
+    """Return the volumes of latents with every point of the ball evaluated, as a comparison.
+
+    A decoder has the symmetry v(−k) = conj v(k) but in the plane kz = 0, where only one of each
+    pair is what it says; there the mate is evaluated at the same point.
+    """
+    half = half_ball(box).to(z.device)
+    in_plane = half[:, 2] == 0
+    asked = torch.cat([half, torch.where(in_plane[:, None], half, -half)])
+    parts = [
+        decoder.values(chunk.to(torch.float32)[None] / box, z)
+        for chunk in asked.split(max(ROWS_PER_PASS // len(z), 1))
+    ]
+    here, mates = torch.view_as_complex(torch.cat(parts, dim=1).contiguous()).chunk(2, dim=1)
+    mates = torch.where(in_plane, mates.conj(), mates)
+    hartley = torch.zeros(len(z), box, box, box, device=z.device)
+    for points, values in ((-half, mates), (half, here)):  # the origin is its own mate
+        inside = (points < box // 2).all(dim=1)
+        x, y, w = (points[inside] + box // 2).unbind(1)
+        hartley[:, w, y, x] = (values.real - values.imag)[:, inside]
+    spectrum = fft_centred(hartley, ndim=3)
+    return (spectrum.real - spectrum.imag) / box**3
+
+
+def measure_pools(
+    state: DecoderState,
+    *,
+    num_volumes: int,
+    workers: int,
+    address: str | None,
+    progress: Progress,
+) -> PoolRates:
+    """Time one worker beside all of them, in turn, and watch the memory of a worker.
+
+    Args:
+        state: Decoder.
+        num_volumes: Of all rounds and pools.
+        workers: Of the larger pool, of one core (or a GPU) each.
+        address: Cluster to join, or None to start Ray here.
+        progress: Told how many volumes are done.
+    """
+    share = max(LATENTS_PER_BATCH, num_volumes // ((ROUNDS + 1) * (1 + workers)))
+    z = latents(share * workers, state.model.zdim)
+    total, done = (ROUNDS + 1) * share * (1 + workers), 0
+    peaks = np.zeros(2)  # after a tenth, and at the end
+
+    def rate(pool: DecoderPool, count: int) -> float:
+        nonlocal done
+        began = time.perf_counter()
+        for outcome in pool.run(DecodeOnly(z), range(count)):
+            if outcome.error:
+                raise outcome.error
+            done += len(outcome.item)
+            peaks[0 if done <= total / 10 else 1 :] = max(peaks[1], outcome.value)
+            progress(done, total)
+        return count / (time.perf_counter() - began)
+
+    with allotted(Resources(num_workers=workers, cpus=1), address) as allotment:
+        assert allotment is not None
+        one = Allotment(1, allotment.cpus, allotment.gpus)
+        with (
+            DecoderPool(state, VolumeOptions(), one) as alone,
+            DecoderPool(state, VolumeOptions(), allotment) as together,
+        ):
+            rounds = [
+                (rate(alone, share), rate(together, share * workers)) for _ in range(ROUNDS + 1)
+            ]
+    rounds = rounds[1:]  # the first warms up
+    return PoolRates(
+        one=median(a for a, _ in rounds),
+        workers=median(b for _, b in rounds),
+        speed_up=median(b / a for a, b in rounds),
+        growth_megabytes=float(peaks[1] - peaks[0]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeOnly:
+    """Decodes and forgets; says how much memory the process has had at most, in MB."""
+
+    z: Float[np.ndarray, "n zdim"]
+
+    def __call__(self, decoder: VolumeDecoder, rows: Sequence[int]) -> float:
+        """Decode some rows."""
+        decoder.decode(self.z[list(rows)])
+        return peak_megabytes()
