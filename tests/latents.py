@@ -39,13 +39,13 @@ def blobs(centres, *, size=100, spread=0.05, seed=0):
     return (centres[labels] + spread * noise).astype(np.float32), labels
 
 
-def finished_run(folder, *, epochs=2, ind=None):
+def finished_run(folder, *, epochs=2, ind=None, zdim=2):
     """Train a small run without Ray, and write beside it what the command would; return it."""
     root = folder / "run"
-    config, table = small_run(folder, root, **{"train.epochs": epochs})
+    config, table = small_run(folder, root, **{"train.epochs": epochs, "model.zdim": zdim})
     if ind is not None:
         source = ParticleSource(particles=str(folder / "particles.star"), ind=ind)
-        values = {**SMALL, "train.epochs": epochs}
+        values = {**SMALL, "train.epochs": epochs, "model.zdim": zdim}
         config, table = begin(RunRequest(root=str(root), source=source, values=values))
     fit(config, table, root)
     files = RunDirectory(str(root))

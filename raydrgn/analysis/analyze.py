@@ -54,9 +54,20 @@ class AnalysisSettings:
     pixel_size_angstrom: float | None = None
     """At the run's box, where the run does not say it."""
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, as kept beside the results."""
-        return asdict(self)
+    def check(self, zdim: int) -> None:
+        """Check the settings against a run.
+
+        Raises:
+            ConfigError: If there are not so many components.
+        """
+        if self.pc > zdim:
+            raise ConfigError(f"--pc {self.pc} is more than the run's zdim, {zdim}.")
+
+    def identity(self) -> dict[str, Any]:
+        """Return what pieces of one folder have in common: all but whether some are made."""
+        return {
+            name: value for name, value in asdict(self).items() if name not in ("umap", "volumes")
+        }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,8 +128,6 @@ def describe(
     say("latent space", 0, 4)
     z = finite_latents(run, epoch)
     components = principal_components(z)
-    if settings.pc > z.shape[1]:
-        raise ConfigError(f"--pc {settings.pc} is more than the run's zdim, {z.shape[1]}.")
     say("latent space", 1, 4)
     clusters = k_means(z, settings.ksample, seed=SEED)
     say("latent space", 2, 4)

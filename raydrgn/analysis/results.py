@@ -31,7 +31,7 @@ class ResultFolder:
                 program, and ``overwrite`` is not given.
         """
         said = json.dumps(settings, indent=1, default=str)
-        if storage.list_names(self.uri):
+        if set(storage.list_names(self.uri)) - {SETTINGS}:
             if overwrite:
                 fs, path = storage.filesystem(self.uri)
                 with storage.explained(self.uri, action="deleted"):

@@ -26,7 +26,10 @@ def analyze(
     epoch: EpochArgument = None,
     out: Out = None,
     ksample: Annotated[int, typer.Option(min=1, help="Clusters of k-means.")] = 20,
-    pc: Annotated[int, typer.Option(min=0, help="Components along which to make volumes.")] = 2,
+    pc: Annotated[
+        int | None,
+        typer.Option(min=0, help="Components along which to make volumes; 2, or 1 if zdim is 1."),
+    ] = None,
     pc_points: Annotated[int, typer.Option(min=2, help="Volumes along each.")] = 10,
     pc_range: Annotated[
         tuple[float, float], typer.Option(help="Percentiles between which they lie.")
@@ -61,7 +64,7 @@ def analyze(
     options.check(opened.box)
     settings = analysis.AnalysisSettings(
         ksample=ksample,
-        pc=pc,
+        pc=min(2, opened.model.zdim) if pc is None else pc,
         pc_points=pc_points,
         pc_range=pc_range,
         umap=not skip_umap,
@@ -69,9 +72,10 @@ def analyze(
         options=options,
         pixel_size_angstrom=pixel_size,
     )
+    settings.check(opened.model.zdim)
     chosen = opened.epoch(epoch)
     folder = ResultFolder(out or opened.files.results("analyze", chosen))
-    folder.begin(settings.to_dict(), overwrite=overwrite)
+    folder.begin(settings.identity(), overwrite=overwrite)
     with metering("pieces") as meter:
         space = analysis.describe(opened, chosen, settings, folder, progress=meter.show)
         sets, made = analysis.volume_sets(space, settings, folder), None

@@ -60,6 +60,24 @@ def test_everything_is_where_cryodrgn_puts_it(root, monkeypatch):
     assert not list(folder.glob("*/vol_*.mrc"))
 
 
+def test_one_dimension_needs_no_options(tmp_path):
+    root = finished_run(tmp_path, zdim=1)
+    said = analyze(root, "--ksample", "3", "--skip-volumes")
+    assert said.exit_code == 0, said.output
+    assert (root / "analyze.2" / "pc1" / "points.csv").exists()
+    assert not (root / "analyze.2" / "pc2").exists()
+    assert not (root / "analyze.2" / "umap.pkl").exists()
+
+
+def test_volumes_can_come_later_and_a_mistake_leaves_nothing_behind(tmp_path):
+    root, few = finished_run(tmp_path), ("--pc", "0", "--skip-umap", "--box", "8")
+    assert analyze(root, "--ksample", "1000").exit_code != 0
+    assert analyze(root, "--ksample", "3", *few, "--skip-volumes").exit_code == 0
+    said = analyze(root, "--ksample", "3", *few)
+    assert said.exit_code == 0, said.output
+    assert len(list((root / "analyze.2" / "kmeans3").glob("vol_*.mrc"))) == 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
