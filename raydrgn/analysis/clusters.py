@@ -54,16 +54,30 @@ def k_means(z: Float[np.ndarray, "n zdim"], count: int, *, seed: int = 0) -> Clu
     return _numbered(z, found.labels_.astype(np.int64), found.cluster_centers_)
 
 
-def mixture(z: Float[np.ndarray, "n zdim"], count: int, *, seed: int = 0) -> Clusters:
+def mixture(
+    z: Float[np.ndarray, "n zdim"], count: int, *, starts: int = 1, seed: int = 0
+) -> Clusters:
     """Return the most probable component of a Gaussian mixture, full covariances.
+
+    Fitted in double precision to latents of unit variance: in single precision the covariance of a
+    tight cluster is not positive definite.
+
+    Args:
+        z: Latents.
+        count: Components.
+        starts: Fits from other beginnings, of which the likeliest is taken.
+        seed: Of the beginnings.
 
     Raises:
         ConfigError: If there are fewer particles than components.
     """
     _check_count(z, count, option="--gmm")
-    found = GaussianMixture(count, random_state=seed, n_init=1).fit(z.astype(np.float64))
-    labels = found.predict(z.astype(np.float64)).astype(np.int64)
-    return _numbered(z, labels, found.means_)
+    exact = z.astype(np.float64)
+    exact /= max(float(exact.std()), np.finfo(np.float64).tiny)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the best of few steps will do
+        found = GaussianMixture(count, random_state=seed, n_init=starts).fit(exact)
+    return _numbered(exact, found.predict(exact).astype(np.int64), found.means_)
 
 
 def nearest_rows(

@@ -7,10 +7,10 @@ from scipy.stats import spearmanr
 from sklearn.cluster import KMeans
 from sklearn.manifold import SpectralEmbedding
 from sklearn.metrics import adjusted_rand_score
-from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier
 
+from raydrgn.analysis.clusters import mixture
 from raydrgn.analysis.truth import Truth
 from raydrgn.shapes import Float, Int
 
@@ -70,11 +70,11 @@ def separate(z: Float[np.ndarray, "n zdim"], truth: Truth) -> Separation:
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
     said = cross_val_predict(KNeighborsClassifier(NEIGHBOURS), z, labels, cv=folds)
     kmeans = KMeans(len(counts), n_init=10, random_state=0).fit_predict(z)
-    mixture = GaussianMixture(len(counts), n_init=3, random_state=0).fit_predict(z)
+    by_mixture = mixture(z, len(counts), starts=3).labels
     return Separation(
         neighbour_accuracy=float((said == labels).mean()),
         rand_index=float(adjusted_rand_score(labels, kmeans)),
-        rand_index_mixture=float(adjusted_rand_score(labels, mixture)),
+        rand_index_mixture=float(adjusted_rand_score(labels, by_mixture)),
         motion_order=motion,
         by_state=[_of_state(truth, state, said) for state in truth.states()],
     )

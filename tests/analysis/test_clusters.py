@@ -23,6 +23,15 @@ def test_separate_blobs_are_the_clusters(method):
     assert np.linalg.norm(z[found.rows] - truth, axis=1).max() < 0.05
 
 
+def test_a_mixture_is_fitted_to_latents_of_any_size():
+    # in single precision, or in units where the tight blob is nothing, there is no covariance
+    z, labels = blobs([*LINE, [4.0, 4.0]], spread=0.3)
+    z[labels == 4] = z[labels == 4].mean(axis=0)
+    for scale in (1e-6, 1, 1e4):
+        found = mixture(scale * z, 5, starts=3)
+        assert adjusted_rand_score(labels, found.labels) == 1
+
+
 def test_neighbours_in_number_are_neighbours_in_space():
     z, _ = blobs(LINE)
     x = z[k_means(z, 4).rows][:, 0].round()
