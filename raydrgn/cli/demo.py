@@ -9,7 +9,7 @@ from raydrgn.cli.console import clock, console, messages, metering, show_trainin
 from raydrgn.cli.evaluate import show_evaluation
 
 PARTICLES, BOX, SNR = 5000, 32, 1.0
-EPOCHS, DECODER_WIDTH = 24, 128
+EPOCHS, DECODER_WIDTH = 30, 128
 MAX_WORKERS = 2
 
 NEXT = """raydrgn volumes {out}/run -o volumes --particles 0,17,42

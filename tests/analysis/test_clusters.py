@@ -25,7 +25,7 @@ def test_separate_blobs_are_the_clusters(method):
 
 def test_a_mixture_is_fitted_to_latents_of_any_size():
     # in single precision, or in units where the tight blob is nothing, there is no covariance
-    z, labels = blobs([*LINE, [4.0, 4.0]], spread=0.3)
+    z, labels = blobs([*LINE, [4.0, 4.0]])
     z[labels == 4] = z[labels == 4].mean(axis=0)
     for scale in (1e-6, 1, 1e4):
         found = mixture(scale * z, 5, starts=3)
