@@ -24,6 +24,7 @@ EXACT_LIMIT = 200_000
 TYPICAL_SUPPORT = 50
 SUPPORT_SAMPLE = 2000
 MAX_TRIED = 320  # neighbours, when looking for what would reach an anchor
+MAX_TRIED_STEPS = 50_000_000  # between all particles then; 2 GB
 
 
 def along_component(
@@ -124,55 +125,69 @@ class NeighbourGraph:
         self._z = z
         self.max_neighbors, self.avg_neighbors = max_neighbors, avg_neighbors
         self._exact_limit = exact_limit
-        self._graph = self._build(max_neighbors, avg_neighbors)
-
-    def path(self, start: int, end: int) -> GraphPath:
-        """Return the shortest path between two particles.
-
-        Raises:
-            ConfigError: If there is none; says which options would give one.
-        """
-        found = _shortest(self._graph, start, end)
-        if found is None:
-            raise ConfigError(
-                f"No path leads from particle {start} to particle {end} over neighbours "
-                f"(--max-neighbors {self.max_neighbors} --avg-neighbors {self.avg_neighbors:g}). "
-                + self._advice(start, end)
-            )
-        rows, length = found
-        return GraphPath(rows, length, float(np.linalg.norm(self._z[start] - self._z[end])))
+        self._graph = _graph(*self._neighbours(max_neighbors), avg_neighbors)
 
     def through(self, anchors: Sequence[int]) -> GraphPath:
-        """Return the shortest path that visits anchors in order."""
+        """Return the shortest path that visits anchors in order.
+
+        Raises:
+            ConfigError: If there are fewer than two, or an anchor is not reached from the one
+                before; says which options would reach them all.
+        """
         if len(anchors) < 2:
             raise ConfigError("A path needs two anchors at least.")
-        parts = [self.path(a, b) for a, b in itertools.pairwise(anchors)]
-        rows = np.concatenate([parts[0].rows, *[part.rows[1:] for part in parts[1:]]])
-        return GraphPath(rows, sum(p.length for p in parts), sum(p.distance for p in parts))
+        legs = list(itertools.pairwise(anchors))
+        parts = []
+        for start, end in legs:
+            found = _shortest(self._graph, start, end)
+            if found is None:
+                raise ConfigError(
+                    f"No path leads from particle {start} to particle {end} over neighbours "
+                    f"(--max-neighbors {self.max_neighbors} --avg-neighbors "
+                    f"{self.avg_neighbors:g}). {self._advice(legs)}"
+                )
+            parts.append(found)
+        rows = [parts[0][0], *(visited[1:] for visited, _ in parts[1:])]
+        across = sum(float(np.linalg.norm(self._z[start] - self._z[end])) for start, end in legs)
+        return GraphPath(np.concatenate(rows), sum(length for _, length in parts), across)
 
-    def _build(self, max_neighbors: int, avg_neighbors: float) -> Any:
+    def _neighbours(
+        self, max_neighbors: int
+    ) -> tuple[Float[np.ndarray, "n k"], Int[np.ndarray, "n k"]]:
         count = min(max_neighbors, len(self._z))
-        distance, neighbours = nearest_neighbours(self._z, count, exact_limit=self._exact_limit)
-        kept = min(int(len(self._z) * avg_neighbors), distance.size) - 1
-        limit = np.partition(distance, kept, axis=None)[kept]
-        start = np.repeat(np.arange(len(self._z)), count).reshape(distance.shape)
-        steps = (distance < limit) & (neighbours != start)
-        # a step between equal latents costs next to nothing, but a zero would be no step at all
-        costs = np.maximum(distance[steps], 1e-12)
-        shape = (len(self._z), len(self._z))
-        return csr_array((costs, (start[steps], neighbours[steps])), shape=shape)
+        return nearest_neighbours(self._z, count, exact_limit=self._exact_limit)
 
-    def _advice(self, start: int, end: int) -> str:
-        """Say which options would give a path."""
-        tried = self.max_neighbors
+    def _advice(self, legs: Sequence[tuple[int, int]]) -> str:
+        """Say which options would give a path through every leg."""
+        tried, total = self.max_neighbors, len(self._z)
+        most = min(MAX_TRIED, total, max(MAX_TRIED_STEPS // total, tried))
         while True:
+            near = self._neighbours(tried)
             for average in np.linspace(self.avg_neighbors, tried, 8)[1:]:
                 average = min(round(average, 1), tried)
-                if _shortest(self._build(tried, average), start, end) is not None:
-                    return f"--max-neighbors {tried} --avg-neighbors {average:g} would reach it."
-            if tried >= min(MAX_TRIED, len(self._z)):
-                return f"Nor would {tried} neighbours each; the two lie in separate islands."
-            tried = min(2 * tried, MAX_TRIED)
+                graph = _graph(*near, average)
+                if all(_shortest(graph, start, end) is not None for start, end in legs):
+                    return (
+                        f"--max-neighbors {tried} --avg-neighbors {average:g} would reach every "
+                        "anchor."
+                    )
+            if tried >= most:
+                return f"Nor would {tried} neighbours each; they lie on separate islands."
+            tried = min(2 * tried, most)
+
+
+def _graph(
+    distance: Float[np.ndarray, "n k"], neighbours: Int[np.ndarray, "n k"], average: float
+) -> Any:
+    """Return the steps to neighbours that are shorter than so many per particle are."""
+    total = len(distance)
+    kept = min(int(total * average), distance.size) - 1
+    limit = np.partition(distance, kept, axis=None)[kept]
+    start = np.repeat(np.arange(total), distance.shape[1]).reshape(distance.shape)
+    steps = (distance < limit) & (neighbours != start)
+    # a step between equal latents costs next to nothing, but a zero would be no step at all
+    costs = np.maximum(distance[steps], 1e-12)
+    return csr_array((costs, (start[steps], neighbours[steps])), shape=(total, total))
 
 
 def nearest_neighbours(
