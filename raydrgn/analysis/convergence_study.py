@@ -267,7 +267,7 @@ def _judge_latents(
     if losses:
         at = [int(row["epoch"]) for row in losses]
         total = np.array([row["total"] for row in losses])
-        findings.append(convergence.settled_curve("total loss", at, total))
+        findings.append(convergence.settled_loss(at, total))
     else:
         said = "the run has no record of its losses"
         findings.append(Finding("total loss", None, said, is_judged=False))

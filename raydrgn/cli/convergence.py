@@ -151,7 +151,10 @@ def _watch(
                 examined = seen
                 study = _whole(opened, seen, settings, allotment, overwrite=overwrite)
                 if study.is_converged:
-                    console.print(f"Training can stop: epoch {seen} is enough.", highlight=False)
+                    console.print(
+                        f"Training can stop: by these criteria epoch {seen} is enough.",
+                        highlight=False,
+                    )
                     return study
         if ended:
             return _whole(opened, None, settings, allotment, overwrite=overwrite)
