@@ -156,12 +156,13 @@ def _by_cluster(analysed: ResultFolder, count: int, settings: FilterSettings) ->
                 f"{uri} is not there; run `raydrgn analyze --ksample {settings.ksample}` first, or "
                 "give labels with --labels."
             )
-    labels = cryodrgn.read_indices(uri)
+    labels = cryodrgn.read_labels(uri)
     if len(labels) != count:
         raise InputError(f"{uri} has {len(labels)} labels, but the run has {count} particles.")
     chosen = settings.keep_clusters or settings.drop_clusters
     option = "--keep-clusters" if settings.keep_clusters else "--drop-clusters"
-    _check_numbers(chosen, int(labels.max()) + 1, option=option)
+    least = min(int(labels.min()), 0)
+    _check_numbers(chosen, int(labels.max()) + 1, option=option, least=least)
     inside = np.isin(labels, chosen)
     return Method("clusters", inside if settings.keep_clusters else ~inside)
 
@@ -182,7 +183,7 @@ def _by_region(analysed: ResultFolder, count: int, uri: Uri) -> Method:
     return Method("region of the UMAP", Polygon(corners).contains_points(places))
 
 
-def _check_numbers(numbers: Sequence[int], count: int, *, option: str) -> None:
-    outside = [number for number in numbers if not 0 <= number < count]
+def _check_numbers(numbers: Sequence[int], count: int, *, option: str, least: int = 0) -> None:
+    outside = [number for number in numbers if not least <= number < count]
     if outside:
-        raise ConfigError(f"{option} names {outside[0]}, but there are 0 to {count - 1}.")
+        raise ConfigError(f"{option} names {outside[0]}, but there are {least} to {count - 1}.")

@@ -21,7 +21,8 @@ def filter_(
     ] = None,
     ksample: Annotated[int, typer.Option(help="Which k-means of analyze these are of.")] = 20,
     labels: Annotated[
-        str | None, typer.Option(help="File of one label per particle, instead of k-means.")
+        str | None,
+        typer.Option(help="File of one label per particle (−1: none), instead of k-means."),
     ] = None,
     gmm: Annotated[
         int | None, typer.Option(min=1, help="Components of a Gaussian mixture; see --drop.")

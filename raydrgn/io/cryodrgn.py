@@ -31,6 +31,7 @@ ARRAY_PARTS = frozenset(
 )
 
 MAX_INDEX = 2**53  # whole numbers up to here are exact as floats too
+PARTICLE_NUMBERS, CLUSTER_NUMBERS = "particle numbers from 0", "cluster numbers (−1: of none)"
 
 CTF_PICKLE_COLUMNS = 9
 """Box, pixel size, and then the columns of ``particles.CTF_COLUMNS``."""
@@ -165,29 +166,45 @@ def write_ctf(uri: Uri, table: Float[np.ndarray, "n 9"]) -> None:
 def read_indices(uri: Uri) -> Int[np.ndarray, " k"]:
     """Read particle numbers from 0: a pickled array or list, ``.npy``, or text, one per line.
 
-    The order is kept as it is, repeated numbers too.
+    The order is kept as it is, repeated numbers too; of truth values, the places of the true ones.
 
     Raises:
         InputError: If these are not whole numbers from 0.
     """
+    found = _read_numbers(uri, PARTICLE_NUMBERS)
+    if found.dtype == bool:
+        found = np.flatnonzero(found)
+    return _whole(found, uri, least=0, what=PARTICLE_NUMBERS)
+
+
+def read_labels(uri: Uri) -> Int[np.ndarray, " n"]:
+    """Read the cluster of each particle, from files as of ``read_indices``; −1 belongs to none.
+
+    Raises:
+        InputError: If these are not whole numbers from −1.
+    """
+    return _whole(_read_numbers(uri, CLUSTER_NUMBERS), uri, least=-1, what=CLUSTER_NUMBERS)
+
+
+def _read_numbers(uri: Uri, what: str) -> np.ndarray:
     suffix = PurePosixPath(uri).suffix
     try:
         if suffix == ".npy":
-            found = np.load(io.BytesIO(storage.read_bytes(uri)), allow_pickle=False)
-        elif suffix in (".txt", ".csv", ".dat"):
-            found = np.loadtxt(io.StringIO(storage.read_bytes(uri).decode()), ndmin=1)
-        else:
-            found = np.asarray(read_pickles(uri)[0])
+            return np.asarray(np.load(io.BytesIO(storage.read_bytes(uri)), allow_pickle=False))
+        if suffix in (".txt", ".csv", ".dat"):
+            return np.loadtxt(io.StringIO(storage.read_bytes(uri).decode()), ndmin=1)
+        return np.asarray(read_pickles(uri)[0])
     except (UnicodeDecodeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{uri} does not contain particle numbers: {error}.") from error
-    if found.dtype == bool:
-        found = np.flatnonzero(found)
-    numbers = found.ndim == 1 and found.dtype.kind in "iuf"
-    in_range = numbers and bool(((found >= 0) & (found < MAX_INDEX)).all())
+        raise InputError(f"{uri} does not contain {what}: {error}.") from error
+
+
+def _whole(found: np.ndarray, uri: Uri, *, least: int, what: str) -> Int[np.ndarray, " k"]:
+    numbers = found.ndim == 1 and found.dtype.kind in "iufb"
+    in_range = numbers and bool(((found >= least) & (found < MAX_INDEX)).all())
     if not in_range or not np.array_equal(found, found.astype(np.int64)):
-        raise InputError(f"{uri} should contain a list of particle numbers from 0.")
+        raise InputError(f"{uri} should contain a list of {what}.")
     return found.astype(np.int64)
 
 

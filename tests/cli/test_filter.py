@@ -59,6 +59,11 @@ def test_methods_together_keep_what_each_keeps(root, tmp_path):
     rows = (root / "filter" / "overlap.csv").read_text().splitlines()
     assert rows[1].startswith("clusters,|z| < mean + 2 SD,")
 
+    # HDBSCAN and others give −1 to what is in no cluster
+    cryodrgn.write_pickles(str(tmp_path / "some.pkl"), np.arange(203) % 3 - 1)
+    kept = kept_of(root, "--drop-clusters", "-1", "--labels", str(tmp_path / "some.pkl"))
+    np.testing.assert_array_equal(kept, np.flatnonzero(np.arange(203) % 3))
+
     cryodrgn.write_pickles(str(tmp_path / "odd.pkl"), np.arange(203) % 2)
     cryodrgn.write_indices(str(tmp_path / "early.pkl"), np.arange(100))
     chosen = ("--keep-clusters", "1", "--labels", str(tmp_path / "odd.pkl"))
@@ -117,7 +122,7 @@ def test_numbers_are_those_of_the_original_set(tmp_path):
         (["--gmm", "3", "--drop", "3"], ConfigError, "--drop names 3"),
         (["--umap-polygon", "{line}"], InputError, "three corners"),
         (["--umap-polygon", "{words}"], InputError, "does not contain corners"),
-        (["--drop-clusters", "1", "--labels", "{line}"], InputError, "list of particle numbers"),
+        (["--drop-clusters", "1", "--labels", "{line}"], InputError, "list of cluster numbers"),
     ],
 )
 def test_mistakes_are_one_message(root, tmp_path, arguments, error, message):
