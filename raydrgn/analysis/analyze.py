@@ -6,6 +6,7 @@ Names of files follow cryoDRGN's ``analyze``, so that its notebooks and MAVEn fi
 import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -125,21 +126,20 @@ def describe(
     A UMAP that is in the folder is taken from there.
     """
     say = progress or (lambda what, done, total: None)
-    say("latent space", 0, 4)
+    say("latent space", 0, 3)
     z = finite_latents(run, epoch)
     components = principal_components(z)
-    say("latent space", 1, 4)
+    say("latent space", 1, 3)
     clusters = k_means(z, settings.ksample, seed=SEED)
-    say("latent space", 2, 4)
+    say("latent space", 2, 3)
     traversals = []
     for component in range(settings.pc):
         line = along_component(
             components, component, points=settings.pc_points, percentiles=settings.pc_range
         )
         traversals.append(Traversal(component=component + 1, z=line, supported=support(z, line)))
-    say("latent space", 3, 4)
-    umap = _umap(z, folder) if settings.umap and z.shape[1] > 1 else None
-    say("latent space", 4, 4)
+    say("latent space", 3, 3)
+    umap = _umap(z, folder, say) if settings.umap and z.shape[1] > 1 else None
     space = LatentSpace(
         epoch=epoch,
         z=z,
@@ -152,10 +152,12 @@ def describe(
     return space
 
 
-def _umap(z: Float[np.ndarray, "n zdim"], folder: ResultFolder) -> Float[np.ndarray, "n 2"]:
+def _umap(
+    z: Float[np.ndarray, "n zdim"], folder: ResultFolder, say: Progress
+) -> Float[np.ndarray, "n 2"]:
     found = read_umap(folder, len(z))
     if found is None:
-        found = umap_embedding(z, seed=SEED)
+        found = umap_embedding(z, seed=SEED, progress=partial(say, "UMAP"))
         cryodrgn.write_pickles(folder.at(UMAP), found.astype(np.float32))
     return found
 

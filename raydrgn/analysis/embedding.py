@@ -6,6 +6,7 @@ grows with the number of particles, and every particle has a place.
 """
 
 import warnings
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -69,17 +70,35 @@ def principal_components(z: Float[np.ndarray, "n zdim"]) -> PrincipalComponents:
 
 
 def umap_embedding(
-    z: Float[np.ndarray, "n zdim"], *, seed: int = 0, limit: int = UMAP_LIMIT
+    z: Float[np.ndarray, "n zdim"],
+    *,
+    seed: int = 0,
+    limit: int = UMAP_LIMIT,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Float[np.ndarray, "n 2"]:
     """Return latents in the two dimensions of UMAP, the same for the same seed.
 
     Beyond ``limit`` particles it is fitted on so many of them, drawn with the seed.
+
+    Args:
+        z: Latents.
+        seed: Of the sample and of UMAP.
+        limit: Particles to fit.
+        progress: Told how many particles of all are placed.
     """
-    if len(z) <= limit:
-        return _fit_umap(z, seed)
-    rows = np.sort(np.random.default_rng(seed).choice(len(z), limit, replace=False))
+    say, total = progress or (lambda done, total: None), len(z)
+    say(0, total)
+    if total <= limit:
+        places = _fit_umap(z, seed)
+        say(total, total)
+        return places
+    rows = np.sort(np.random.default_rng(seed).choice(total, limit, replace=False))
     sample = _fit_umap(z[rows], seed)
-    places = place_among(z, z[rows], sample)
+    places = np.empty((total, 2), dtype=np.float32)
+    for start in range(0, total, BLOCK):
+        block = slice(start, start + BLOCK)
+        places[block] = place_among(z[block], z[rows], sample)
+        say(min(start + BLOCK, total), total)
     places[rows] = sample
     return places
 
@@ -103,11 +122,7 @@ def place_among(
     one of the others lies where that one lies.
     """
     tree: Any = cKDTree(z)
-    count = min(PLACING_NEIGHBOURS, len(z))
-    found = np.empty((len(points), 2), dtype=np.float32)
-    for start in range(0, len(points), BLOCK):
-        distance, rows = tree.query(points[start : start + BLOCK], k=[*range(1, count + 1)])
-        weight = 1 / np.maximum(distance, 1e-9 * max(float(distance.max()), 1e-30))
-        weight /= weight.sum(axis=1, keepdims=True)
-        found[start : start + BLOCK] = np.einsum("mk,mkx->mx", weight, places[rows])
-    return found
+    distance, rows = tree.query(points, k=[*range(1, min(PLACING_NEIGHBOURS, len(z)) + 1)])
+    weight = 1 / np.maximum(distance, 1e-9 * max(float(distance.max()), 1e-30))
+    weight /= weight.sum(axis=1, keepdims=True)
+    return np.einsum("mk,mkx->mx", weight, places[rows]).astype(np.float32)
