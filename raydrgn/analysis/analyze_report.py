@@ -126,6 +126,12 @@ def _traversal_section(space: LatentSpace, folder: ResultFolder) -> Section:
             short = "pca" if name == "z_pca" else name
             folder.write_figure(f"pc{line.component}/{short}_traversal.png", figure)
             shown.append((figure, f"Points along component {line.component}."))
+        if space.z.shape[1] == 1:
+            figure = latent_figures.path_in_line(
+                space.z, line.z, line.supported, typical=TYPICAL_SUPPORT
+            )
+            folder.write_figure(f"pc{line.component}/z_traversal.png", figure)
+            shown.append((figure, "Points along the only dimension."))
     return Section(title="Along the components", text=TYPICAL, figures=shown)
 
 

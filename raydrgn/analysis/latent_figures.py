@@ -68,8 +68,7 @@ def path(
     typical: int,
 ) -> Figure:
     """Draw a path over the density of particles, and how many particles support each point."""
-    figure = Figure(figsize=(9.2, 4.6), layout="constrained")
-    axis, bars = figure.subplots(1, 2, width_ratios=[1.35, 1])
+    figure, axis = _beside_support(supported, typical)
     _name(axis, names, xy)
     _hexagons(axis, xy, cmap="Greys")
     axis.plot(points[:, 0], points[:, 1], color="black", linewidth=1)
@@ -78,7 +77,34 @@ def path(
         x, y = points[number].tolist()
         _mark(axis, x, y, str(number), colours[number])
     axis.scatter(points[:, 0], points[:, 1], s=12, c=colours, zorder=4, linewidths=0)
-    bars.bar(np.arange(len(points)), supported, color=colours)
+    return figure
+
+
+def path_in_line(
+    z: Float[np.ndarray, "n 1"],
+    points: Float[np.ndarray, "m 1"],
+    supported: Int[np.ndarray, " m"],
+    *,
+    typical: int,
+) -> Figure:
+    """Draw a path through a latent space of one dimension, over the histogram of particles."""
+    figure, axis = _beside_support(supported, typical)
+    counts, _, _ = axis.hist(z[:, 0], bins=80, color="0.75")
+    colours = path_colours(len(points))
+    height = 1.08 * float(np.max(counts))
+    for number in _labelled(len(points)):
+        _mark(axis, float(points[number, 0]), height, str(number), colours[number])
+    axis.vlines(points[:, 0], 0, height, colors=colours, linewidth=1)
+    axis.set(xlabel="z", ylabel="particles")
+    axis.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _beside_support(supported: Int[np.ndarray, " m"], typical: int) -> tuple[Figure, Axes]:
+    """Return an empty axis for a path, beside bars of how many particles support its points."""
+    figure = Figure(figsize=(9.2, 4.6), layout="constrained")
+    axis, bars = figure.subplots(1, 2, width_ratios=[1.35, 1])
+    bars.bar(np.arange(len(supported)), supported, color=path_colours(len(supported)))
     bars.axhline(typical, color="0.4", linewidth=0.9, linestyle="--")
     bars.text(0.99, typical, "typical", ha="right", va="bottom", fontsize=8, color="0.3",
               transform=bars.get_yaxis_transform())  # fmt: skip
@@ -86,7 +112,7 @@ def path(
     bars.set_ylim(0, max(3 * typical, 1.5 * int(supported.max())))
     bars.xaxis.get_major_locator().set_params(integer=True)
     bars.spines[["top", "right"]].set_visible(False)
-    return figure
+    return figure, axis
 
 
 def marginals(names: Sequence[str], xy: XY) -> Figure:

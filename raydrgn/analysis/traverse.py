@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from raydrgn.analysis import latent_figures
 from raydrgn.analysis.analyze import kmeans_folder, read_umap
@@ -126,17 +127,7 @@ def write_route(
         ],
     )
     analysed = ResultFolder(run.files.results("analyze", epoch))
-    places = read_umap(analysed, len(z))
-    if places is not None:
-        names, xy = ("UMAP 1", "UMAP 2"), places
-        points = place_among(route.z, z, places)
-    elif z.shape[1] > 1:  # no analysis yet: the plane of most variance
-        pca = principal_components(z)
-        names, xy = ("PC 1", "PC 2"), pca.coordinates[:, :2]
-        points = pca.project(route.z)[:, :2]
-    if places is not None or z.shape[1] > 1:
-        figure = latent_figures.path(names, xy, points, near, typical=TYPICAL_SUPPORT)
-        folder.write_figure("path.png", figure)
+    folder.write_figure("path.png", _draw(z, route, near, read_umap(analysed, len(z))))
     return VolumeSet(
         name=route.name,
         folder=folder.uri,
@@ -144,6 +135,23 @@ def write_route(
         colours=latent_figures.path_colours(len(route.z)),
         titles=[f"{k} ({n} near)" for k, n in enumerate(near)],
     )
+
+
+def _draw(
+    z: Float[np.ndarray, "n zdim"],
+    route: Route,
+    near: Int[np.ndarray, " m"],
+    umap: Float[np.ndarray, "n 2"] | None,
+) -> Figure:
+    if z.shape[1] == 1:
+        return latent_figures.path_in_line(z, route.z, near, typical=TYPICAL_SUPPORT)
+    if umap is not None:
+        names, xy, points = ("UMAP 1", "UMAP 2"), umap, place_among(route.z, z, umap)
+    else:  # no analysis yet: the plane of most variance
+        pca = principal_components(z)
+        names, xy = ("PC 1", "PC 2"), pca.coordinates[:, :2]
+        points = pca.project(route.z)[:, :2]
+    return latent_figures.path(names, xy, points, near, typical=TYPICAL_SUPPORT)
 
 
 def write_slices(folder: ResultFolder, one: VolumeSet, made: MadeSets) -> None:

@@ -67,6 +67,10 @@ def test_one_dimension_needs_no_options(tmp_path):
     assert (root / "analyze.2" / "pc1" / "points.csv").exists()
     assert not (root / "analyze.2" / "pc2").exists()
     assert not (root / "analyze.2" / "umap.pkl").exists()
+    assert (root / "analyze.2" / "pc1" / "z_traversal.png").stat().st_size > 5000
+    said = CliRunner().invoke(app, ["traverse", "pc", str(root), "--skip-volumes"])
+    assert said.exit_code == 0, said.output
+    assert (root / "traverse.2" / "pc1" / "path.png").stat().st_size > 5000
 
 
 def test_volumes_can_come_later_and_a_mistake_leaves_nothing_behind(tmp_path):
