@@ -36,6 +36,8 @@ def choose_latents(
         if z_file is not None
         else np.array([_numbers(z or "", float, "-z")])
     )
+    if not np.isfinite(latents).all():
+        raise ConfigError(f"-z takes finite numbers, got {z!r}.")
     if latents.shape[1] != run.model.zdim:
         where = z_file if z_file is not None else "-z"
         raise InputError(

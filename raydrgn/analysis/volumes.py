@@ -5,6 +5,7 @@ written where they were made, or are given to a function there, several latents 
 volume half of the Fourier ball is evaluated (``raydrgn.model.volume``).
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -56,7 +57,7 @@ class VolumeOptions:
             check_box(self.box)
             if self.box > box:
                 raise ConfigError(f"--box {self.box} is larger than the run's box of {box} px.")
-        if self.low_pass_angstrom is not None and not self.low_pass_angstrom > 0:
+        if self.low_pass_angstrom is not None and not 0 < self.low_pass_angstrom < math.inf:
             raise ConfigError(f"--low-pass must be positive, got {self.low_pass_angstrom}.")
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from raydrgn.cli.console import console, messages, metering
-from raydrgn.cli.options import Overwrite
+from raydrgn.cli.options import Overwrite, positive
 
 if TYPE_CHECKING:
     from raydrgn.analysis.results import ResultFolder
@@ -51,7 +51,7 @@ def masks(
         typer.Option(metavar="X,Y,Z", help="Place of the map's first voxel, Å, if not as it says."),
     ] = None,
     pixel_size: Annotated[
-        float | None, typer.Option(help="Of the map, Å, if not as it says.")
+        float | None, typer.Option(callback=positive, help="Of the map, Å, if not as it says.")
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:

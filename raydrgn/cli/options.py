@@ -1,8 +1,17 @@
 """Options that several commands share."""
 
+import math
 from typing import Annotated
 
 import typer
+
+
+def positive(value: float | None) -> float | None:
+    """Refuse a length that is none: zero, negative, infinite, or not a number."""
+    if value is not None and not 0 < value < math.inf:
+        raise typer.BadParameter(f"{value} is not a positive number")
+    return value
+
 
 Address = Annotated[
     str | None,
@@ -58,5 +67,7 @@ SmallBox = Annotated[int | None, typer.Option("--box", help="Smaller box of volu
 LowPass = Annotated[float | None, typer.Option(help="Low-pass filter of volumes, Å.")]
 PixelSize = Annotated[
     float | None,
-    typer.Option(help="Pixel size at the run's box, Å, if the run does not say."),
+    typer.Option(
+        callback=positive, help="Pixel size at the run's box, Å, if the run does not say."
+    ),
 ]

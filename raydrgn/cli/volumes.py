@@ -5,11 +5,20 @@ from typing import Annotated
 import typer
 
 from raydrgn.cli.console import console, messages, metering
-from raydrgn.cli.options import Address, Workers
+from raydrgn.cli.options import (
+    Address,
+    Flip,
+    Invert,
+    LowPass,
+    PixelSize,
+    RunFolder,
+    SmallBox,
+    Workers,
+)
 
 
 def volumes(
-    run: Annotated[str, typer.Argument(help="Run directory, of raydrgn or cryoDRGN.")],
+    run: RunFolder,
     out: Annotated[str, typer.Option("-o", "--out", help="Folder for vol_000.mrc and so on.")],
     z_file: Annotated[
         str | None, typer.Option(help="Latents, one per line; also .npy or z.N.pkl.")
@@ -20,13 +29,11 @@ def volumes(
     ] = None,
     z: Annotated[str | None, typer.Option("-z", help="One latent, as 0.1,0.2,…")] = None,
     epoch: Annotated[int | None, typer.Option(help="Epoch; the last one by default.")] = None,
-    flip: Annotated[bool, typer.Option("--flip", help="Change the hand.")] = False,
-    invert: Annotated[bool, typer.Option("--invert", help="Change the sign.")] = False,
-    box: Annotated[int | None, typer.Option(help="Smaller box in pixels.")] = None,
-    low_pass: Annotated[float | None, typer.Option(help="Low-pass filter, Å.")] = None,
-    pixel_size: Annotated[
-        float | None, typer.Option(help="Pixel size at the run's box, Å, if the run does not say.")
-    ] = None,
+    flip: Flip = False,
+    invert: Invert = False,
+    box: SmallBox = None,
+    low_pass: LowPass = None,
+    pixel_size: PixelSize = None,
     workers: Workers = 1,
     address: Address = None,
 ) -> None:

@@ -51,6 +51,13 @@ _TYPES: dict[str, pa.DataType] = {
     "uid": pa.uint64(),
 }
 
+POSSIBLE = {
+    "pixel_size_angstrom": (0.01, 1000.0),
+    "voltage_kv": (10.0, 10_000.0),
+    "amplitude_contrast": (0.0, 1.0),
+}
+"""Between which values a column lies in any microscope; 300,000 is in volts."""
+
 # Rotations written with six decimals are orthogonal to 1e-5; a wrong convention is off by 0.1.
 ORTHOGONALITY_TOLERANCE = 1e-3
 
@@ -68,10 +75,24 @@ class ParticleTable:
                 raise InputError(f"A particle table needs the column {name!r}.")
         for name in self.table.column_names:
             _check_finite(name, self.table)
+        for name in POSSIBLE:
+            self._check_possible(name)
         if "rotation" in self.table.column_names:
             _check_rotations(self.rotations)
         if {"shift_angstrom", "pixel_size_angstrom"} <= set(self.table.column_names):
             self._check_shifts()
+
+    def _check_possible(self, name: str) -> None:
+        if name not in self.table.column_names:
+            return
+        values, (low, high) = self.column(name), POSSIBLE[name]
+        bad = np.flatnonzero((values < low) | (values > high))
+        if bad.size:
+            raise InputError(
+                f"Column {name} is {values[bad[0]]:g} at row {bad[0]} ({bad.size} such rows of "
+                f"{len(self)}); it should lie between {low:g} and {high:g}. Repair the file it "
+                "comes from, or give the value of all when parsing it."
+            )
 
     def _check_shifts(self) -> None:
         field = self.column("box") * self.column("pixel_size_angstrom")

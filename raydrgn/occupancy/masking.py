@@ -54,11 +54,15 @@ class MaskOptions:
     soft_angstrom: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.resolution_angstrom > 0:
-            raise ConfigError(f"--resolution must be positive, got {self.resolution_angstrom}.")
+        for name, wanted in (
+            ("resolution", self.resolution_angstrom),
+            ("threshold", self.threshold),
+        ):
+            if wanted is not None and not 0 < wanted < math.inf:
+                raise ConfigError(f"--{name} must be a positive number, got {wanted}.")
         for name, value in (("extend", self.extend_angstrom), ("soft", self.soft_angstrom)):
-            if not value >= 0:
-                raise ConfigError(f"--{name} must not be negative, got {value}.")
+            if not 0 <= value < math.inf:
+                raise ConfigError(f"--{name} must be a number, and not negative, got {value}.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -62,6 +62,7 @@ def test_not_one_way_is_refused(run, given):
         ({"particles": "6"}, "--particles asks for 6, but the run has particles 0 to 5"),
         ({"particles": "0,-1"}, "--particles asks for -1"),
         ({"particles": "1.5"}, r"--particles takes numbers .* got '1\.5'"),
+        ({"z": "1,nan"}, "-z takes finite numbers, got '1,nan'"),
         ({"z": "a,b"}, "-z takes numbers with commas between them, got 'a,b'"),
     ],
 )

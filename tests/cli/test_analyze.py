@@ -97,6 +97,14 @@ def test_mistakes_are_one_message(root, tmp_path, arguments, error, message):
         raise said.exception
 
 
+@pytest.mark.parametrize("given", ["0", "-2", "nan", "inf"])
+def test_a_pixel_size_that_is_none_is_refused(root, tmp_path, given):
+    said = analyze(root, "--pixel-size", given, "-o", str(tmp_path / "out"))
+    assert said.exit_code == 2
+    assert "is not a positive number" in said.output
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("broken", "message"),
     [

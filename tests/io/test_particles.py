@@ -98,6 +98,10 @@ def in_row(bad, row, count=3):
         ({"slice": [0, 1]}, "Column slice has 2 rows, but there are 3 particles"),
         ({"optics_group": ["1", None, None]}, "optics_group has 2 empty values of 3"),
         ({"voltage_kv": [300, np.nan, 300]}, "voltage_kv is not finite for 1 of 3.* at row 1"),
+        ({"voltage_kv": [300, 0, -1]}, "voltage_kv is 0 at row 1 .2 such rows of 3"),
+        ({"voltage_kv": [3e5] * 3}, "voltage_kv is 300000 at row 0 .* between 10 and 10000"),
+        ({"amplitude_contrast": [0.1, 0.1, 10]}, "amplitude_contrast is 10 at row 2"),
+        ({"pixel_size_angstrom": [0.0, 1, 1]}, "pixel_size_angstrom is 0 at row 0"),
         ({"rotation": in_row(np.nan, 2)}, "rotation is not finite for 1 of 3 .* at row 2"),
         ({"rotation": in_row(MIRROR, 1)}, "rotation of row 1 is not a rotation.*mirrors"),
         ({"rotation": in_row(STRETCHED, 2)}, "rotation of row 2 is not a rotation"),
@@ -106,8 +110,9 @@ def in_row(bad, row, count=3):
         ({"shift_angstrom": [[0, np.inf], [0, 0], [0, 0]]}, "not finite for 1 of 3.* at row 0"),
     ],
     ids=[
-        "no stack", "no slice", "unknown", "rows", "empty", "nan", "nan rotation", "mirror",
-        "stretched", "zero", "shift", "infinite shift",
+        "no stack", "no slice", "unknown", "rows", "empty", "nan", "no voltage", "volts",
+        "per cent", "no pixel size", "nan rotation", "mirror", "stretched", "zero",
+        "shift", "infinite shift",
     ],
 )  # fmt: skip
 def test_a_bad_table_is_refused(changes, message):
@@ -189,5 +194,6 @@ def test_a_full_disk_leaves_the_table_of_before(tmp_path, monkeypatch):
 
 
 def test_every_ctf_column_is_kept():
-    table = table_of(2, **{name: np.full(2, 0.5 + i) for i, name in enumerate(CTF_COLUMNS)})
-    assert [table.column(name)[0] for name in CTF_COLUMNS] == [0.5 + i for i in range(7)]
+    given = dict(zip(CTF_COLUMNS, (9000.5, 8000.5, 45.5, 200.5, 2.5, 0.5, 90.5), strict=True))
+    table = table_of(2, **{name: np.full(2, value) for name, value in given.items()})
+    assert {name: table.column(name)[0] for name in CTF_COLUMNS} == given

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import math
 
 import gemmi
 import mrcfile
@@ -13,6 +14,7 @@ from phantoms import patch, write_mrc
 from raydrgn.cli.main import app
 from raydrgn.errors import ConfigError, InputError, RaydrgnError
 from raydrgn.io.mrc import read_header, read_volume
+from raydrgn.occupancy.masking import MaskOptions
 from raydrgn.occupancy.models import read_model
 from raydrgn.occupancy.molmap import density_of_atoms
 from raydrgn.occupancy.selection import by_chain, by_selection
@@ -186,6 +188,22 @@ def test_selections_that_say_nothing_are_refused(tmp_path, said, message):
     (tmp_path / "s.yaml").write_text(said)
     with pytest.raises(RaydrgnError, match=message):
         by_selection(str(tmp_path / "s.yaml"), [model])
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"resolution_angstrom": 0.0},
+        {"resolution_angstrom": math.inf},
+        {"threshold": -1.0},
+        {"threshold": math.nan},
+        {"extend_angstrom": math.inf},
+        {"soft_angstrom": -1.0},
+    ],
+)
+def test_lengths_and_thresholds_that_are_none_are_refused(given):
+    with pytest.raises(ConfigError, match=f"--{next(iter(given)).split('_')[0]} must be"):
+        MaskOptions(**given)
 
 
 def test_model_and_map_have_one_frame_wherever_its_origin_is(tmp_path):
