@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -14,6 +14,9 @@ from raydrgn.io import storage
 from raydrgn.io.storage import Uri
 
 SETTINGS = "settings.json"
+RUN_CONFIG = "config.yaml"
+"""What a run directory holds, and results never do."""
+
 PRINT_DPI = 300
 
 
@@ -23,32 +26,46 @@ class ResultFolder:
     def __init__(self, uri: Uri) -> None:
         self.uri = storage.absolute(uri)  # workers of a cluster are in other folders
 
-    def begin(self, settings: Mapping[str, Any], *, overwrite: bool) -> None:
+    def begin(
+        self, settings: Mapping[str, Any], *, overwrite: bool, free: Collection[str] = ()
+    ) -> None:
         """Begin, or go on with what was finished with the same settings.
 
+        Args:
+            settings: What the results depend on; kept in ``settings.json``.
+            overwrite: Delete what the folder holds.
+            free: Settings of which results lie beside each other, under names of their own.
+
         Raises:
-            RunDirectoryError: If the folder holds results of other settings, or of another
-                program, and ``overwrite`` is not given.
+            RunDirectoryError: If the folder holds results of other settings and ``overwrite`` is
+                not given, or what raydrgn did not write as results: that is never deleted.
         """
         said = json.dumps(settings, indent=1, default=str)
         if set(storage.list_names(self.uri)) - {SETTINGS}:
+            self._check_own()
             if overwrite:
                 fs, path = storage.filesystem(self.uri)
                 with storage.explained(self.uri, action="deleted"):
                     fs.rm(path, recursive=True)
             else:
-                self._check(json.loads(said))
+                self._check(json.loads(said), free)
         storage.write_bytes(self.at(SETTINGS), said.encode())
 
-    def _check(self, settings: Mapping[str, Any]) -> None:
-        if not self.has(SETTINGS):
+    def _check_own(self) -> None:
+        if not self.has(SETTINGS) or self.has(RUN_CONFIG):
             raise RunDirectoryError(
-                f"{self.uri} holds results that raydrgn did not write; choose another folder with "
-                "--out, or delete them with --overwrite."
+                f"{self.uri} holds files that are no results of raydrgn's commands, and keeps "
+                "them; choose another folder with --out, or move them away."
             )
+        if f"{storage.absolute('.')}/".startswith(f"{self.uri}/"):
+            raise RunDirectoryError(
+                f"{self.uri} is the folder this command runs in; choose another one with --out."
+            )
+
+    def _check(self, settings: Mapping[str, Any], free: Collection[str]) -> None:
         found = json.loads(storage.read_bytes(self.at(SETTINGS)))
         for name in [*settings, *found]:
-            if settings.get(name) != found.get(name):
+            if name not in free and settings.get(name) != found.get(name):
                 raise RunDirectoryError(
                     f"{self.uri} holds results made with {name} = {found.get(name)}, not "
                     f"{settings.get(name)}; choose another folder with --out, or start anew with "

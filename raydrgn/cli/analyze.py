@@ -50,7 +50,8 @@ def analyze(
     Writes RUN/analyze.N. UMAP is seeded; beyond 100,000 particles it is fitted on a sample of so
     many, and every other particle is placed among its five nearest of them (a million particles in
     8 dimensions: about 3 minutes and 2 GB on two cores). A run in training can be analysed: its
-    last whole epoch is taken.
+    last whole epoch is taken. Run again with another --ksample, its clusters are added beside the
+    first; report and tables of particles are those of the last.
     """
     from raydrgn.analysis import analyze as analysis
     from raydrgn.analysis.analyze_report import write_analysis
@@ -75,7 +76,7 @@ def analyze(
     settings.check(opened.model.zdim)
     chosen = opened.epoch(epoch)
     folder = ResultFolder(out or opened.files.results("analyze", chosen))
-    folder.begin(settings.identity(), overwrite=overwrite)
+    folder.begin(settings.identity(), overwrite=overwrite, free=("ksample",))
     with metering("pieces") as meter:
         space = analysis.describe(opened, chosen, settings, folder, progress=meter.show)
         sets, made = analysis.volume_sets(space, settings, folder), None

@@ -18,8 +18,32 @@ def test_the_same_options_go_on_and_others_are_refused(tmp_path):
     assert not folder.has("a.csv")
 
 
-def test_what_another_program_wrote_is_not_touched_unasked(tmp_path):
-    (tmp_path / "umap.pkl").write_bytes(b"theirs")
-    with pytest.raises(RunDirectoryError, match="raydrgn did not write"):
-        ResultFolder(str(tmp_path)).begin({}, overwrite=False)
-    assert (tmp_path / "umap.pkl").read_bytes() == b"theirs"
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("name", ["umap.pkl", "config.yaml"])
+def test_what_is_not_a_result_is_never_deleted(tmp_path, name, overwrite):
+    (tmp_path / name).write_bytes(b"theirs")
+    if name == "config.yaml":
+        (tmp_path / "settings.json").write_text("{}")
+    with pytest.raises(RunDirectoryError, match="no results of raydrgn's commands, and keeps"):
+        ResultFolder(str(tmp_path)).begin({}, overwrite=overwrite)
+    assert (tmp_path / name).read_bytes() == b"theirs"
+
+
+def test_the_folder_that_a_command_runs_in_is_never_deleted(tmp_path, monkeypatch):
+    folder = ResultFolder(str(tmp_path / "results"))
+    folder.begin({}, overwrite=False)
+    folder.write_table("a.csv", ("x",), [(1,)])
+    (tmp_path / "results" / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "results" / "below")
+    with pytest.raises(RunDirectoryError, match="the folder this command runs in"):
+        folder.begin({}, overwrite=True)
+    assert folder.has("a.csv")
+
+
+def test_free_settings_may_differ(tmp_path):
+    folder = ResultFolder(str(tmp_path))
+    folder.begin({"ksample": 20, "pc": 2}, overwrite=False)
+    folder.write_table("a.csv", ("x",), [(1,)])
+    folder.begin({"ksample": 10, "pc": 2}, overwrite=False, free=("ksample",))
+    with pytest.raises(RunDirectoryError, match="pc = 2, not 3"):
+        folder.begin({"ksample": 10, "pc": 3}, overwrite=False, free=("ksample",))

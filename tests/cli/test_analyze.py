@@ -52,8 +52,19 @@ def test_everything_is_where_cryodrgn_puts_it(root, monkeypatch):
     assert analyze(root, "--ksample", "5", "--pc-points", "3", "--box", "8").exit_code == 0
     assert volume.stat().st_mtime_ns == written
     assert (folder / "kmeans5" / "vol_001.mrc").exists()
-    with pytest.raises(RunDirectoryError, match="ksample = 5"):
-        raise analyze(root, "--ksample", "4").exception
+    with pytest.raises(RunDirectoryError, match="pc_points = 3, not 10"):
+        raise analyze(root, "--ksample", "5", "--box", "8").exception
+
+    # other clusters lie beside the first, and traverse takes the last
+    assert analyze(root, "--ksample", "3", "--pc-points", "3", "--box", "8").exit_code == 0
+    assert len(list((folder / "kmeans3").glob("vol_*.mrc"))) == 3
+    assert volume.stat().st_mtime_ns == written
+    words = ("--points", "2", "--skip-volumes")
+    for centres in ("0,2", "5:0,4"):
+        said = CliRunner().invoke(
+            app, ["traverse", "direct", str(root), "--centres", centres, *words, "--overwrite"]
+        )
+        assert said.exit_code == 0, said.output
     said = analyze(root, "--ksample", "4", "--overwrite", "--skip-volumes", "--skip-umap")
     assert said.exit_code == 0
     assert not (folder / "kmeans5").exists()
