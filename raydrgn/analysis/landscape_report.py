@@ -233,8 +233,11 @@ def _draw_energy(energy: FreeEnergy, found: Landscape, first: int) -> Figure:
         axis.annotate(str(state), (x, y), fontsize=9, zorder=4, path_effects=latent_figures.HALO)
     x_name, y_name = _axes(found, first)
     axis.set(xlabel=x_name, ylabel=y_name)
-    axis.set_xlim(energy.edges[0][0], energy.edges[0][-1])
-    axis.set_ylim(energy.edges[1][0], energy.edges[1][-1])
+    for place, side in enumerate("xy"):
+        low, high = energy.edges[place][[0, -1]]
+        margin = 0.03 * (high - low)
+        low, high = min(low, own[:, place].min() - margin), max(high, own[:, place].max() + margin)
+        getattr(axis, f"set_{side}lim")(low, high)
     axis.spines[["top", "right"]].set_visible(False)
     return figure
 

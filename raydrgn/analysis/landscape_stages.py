@@ -260,6 +260,8 @@ def place_particles(
 ) -> tuple[Places, list[str]]:
     """Make the volumes of a sample of particles, and learn the places of all; list what failed.
 
+    Particles of the sketch are placed by their own volumes too, and learnt from.
+
     Raises:
         InputError: If there are too few volumes to learn from.
     """
@@ -273,7 +275,9 @@ def place_particles(
             scores = kept["scores"]
     failures = _score(pool, z[rows], sketch.components, scores, folder, progress)
     known = np.isfinite(scores).all(axis=1)
-    rows, scores = rows[known], scores[known]
+    learnt = np.concatenate([sketch.clusters.rows, rows[known]])
+    rows, first = np.unique(learnt, return_index=True)
+    scores = np.concatenate([sketch.components.scores, scores[known]])[first].astype(np.float32)
     if len(rows) == len(z):
         return Places(rows=rows, scores=scores, regression=None), failures
     if len(rows) < 2:
