@@ -101,10 +101,24 @@ class LatentSpace:
         if self.umap is not None:
             found.append(("umap", ("UMAP 1", "UMAP 2"), self.umap))
         if self.z.shape[1] > 1:
-            share = 100 * self.components.explained
-            names = (f"PC 1 ({share[0]:.0f} %)", f"PC 2 ({share[1]:.0f} %)")
+            names = (self._axis(0), self._axis(1))
             found.append(("z_pca", names, self.components.coordinates[:, :2]))
         return found
+
+    def beside_first(
+        self, line: Traversal
+    ) -> tuple[tuple[str, str], Float[np.ndarray, "n 2"], Float[np.ndarray, "m 2"]]:
+        """Return axis names, particles and points in the first component and a traversal's own."""
+        both = [0, line.component - 1]
+        return (
+            (self._axis(0), self._axis(both[1])),
+            self.components.coordinates[:, both],
+            self.components.project(line.z)[:, both],
+        )
+
+    def _axis(self, component: int) -> str:
+        share = 100 * float(self.components.explained[component])
+        return f"PC {component + 1} ({share:{'.0f' if share >= 1 else '.2g'}} %)"
 
     def places(self, name: str, points: Float[np.ndarray, "m zdim"]) -> Float[np.ndarray, "m 2"]:
         """Return where latents lie in one of the embeddings."""

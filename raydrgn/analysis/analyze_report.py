@@ -122,6 +122,8 @@ def _traversal_section(space: LatentSpace, folder: ResultFolder) -> Section:
     for line in space.traversals:
         for name, axes, xy in space.embeddings():
             places = space.places(name, line.z)
+            if name == "z_pca" and line.component > 2:
+                axes, xy, places = space.beside_first(line)
             figure = latent_figures.path(axes, xy, places, line.supported, typical=TYPICAL_SUPPORT)
             short = "pca" if name == "z_pca" else name
             folder.write_figure(f"pc{line.component}/{short}_traversal.png", figure)

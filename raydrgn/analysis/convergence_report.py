@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 
 from raydrgn.analysis import convergence
 from raydrgn.analysis.convergence_study import Study
 from raydrgn.analysis.figures import PALETTE, Tile, sheet
-from raydrgn.analysis.latent_figures import HALO, path_colours, series_colours
+from raydrgn.analysis.latent_figures import GREYS, HALO, path_colours, series_colours
 from raydrgn.analysis.report import ReportTable, Section, write_report
 from raydrgn.analysis.results import ResultFolder
 from raydrgn.fourier.shells import frequencies
@@ -114,7 +115,9 @@ def _embeddings(study: Study, folder: ResultFolder) -> Section:
     return Section(title="Latent space through training", figures=[(figure, caption)])
 
 
-def _density(axis: Axes, places: Float[np.ndarray, "s k"], *, cmap: str = "viridis") -> None:
+def _density(
+    axis: Axes, places: Float[np.ndarray, "s k"], *, cmap: str | Colormap = "viridis"
+) -> None:
     axis.set_xticks([])
     axis.set_yticks([])
     if places.shape[1] == 1:
@@ -174,7 +177,7 @@ def _points(study: Study, folder: ResultFolder) -> Section:
     figure = Figure(figsize=(5.4, 4.6), layout="constrained")
     axis = figure.subplots()
     places = study.places[-1]
-    _density(axis, places, cmap="Greys")
+    _density(axis, places, cmap=GREYS)
     order = {int(row): k for k, row in enumerate(study.subset)}
     for name, row, colour in zip(
         study.names, study.rows[-1], series_colours(len(study.counts)), strict=True

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
+from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 
 from raydrgn.analysis.figures import PALETTE
@@ -17,6 +18,10 @@ DRAWN = 200_000
 
 HALO = (patheffects.withStroke(linewidth=2.2, foreground="white"),)
 GREY = "#9aa3ad"
+GREYS = mpl.colors.LinearSegmentedColormap.from_list(
+    "greys", mpl.colormaps["Greys"](np.linspace(0.2, 1, 256))
+)
+"""Densities under a path: a single particle is seen too."""
 
 XY = Float[np.ndarray, "n 2"]
 
@@ -69,8 +74,8 @@ def path(
 ) -> Figure:
     """Draw a path over the density of particles, and how many particles support each point."""
     figure, axis = _beside_support(supported, typical)
-    _name(axis, names, xy)
-    _hexagons(axis, xy, cmap="Greys")
+    _name(axis, names, xy, points)
+    _hexagons(axis, xy, cmap=GREYS)
     axis.plot(points[:, 0], points[:, 1], color="black", linewidth=1)
     colours = path_colours(len(points))
     for number in _labelled(len(points)):
@@ -167,11 +172,16 @@ def _single(names: Sequence[str], xy: XY) -> tuple[Figure, Axes]:
     return figure, axis
 
 
-def _name(axis: Axes, names: Sequence[str], xy: XY) -> None:
+def _name(
+    axis: Axes, names: Sequence[str], xy: XY, marks: Float[np.ndarray, "m 2"] | None = None
+) -> None:
+    """Name the axes, and show all but a few stray particles; marks are all in view."""
     axis.set(xlabel=names[0], ylabel=names[1])
     axis.spines[["top", "right"]].set_visible(False)
-    for side, values in zip("xy", xy.T, strict=True):
-        low, high = np.percentile(values, [0.05, 99.95]).tolist()
+    for place, side in enumerate("xy"):
+        low, high = np.percentile(xy[:, place], [0.05, 99.95]).tolist()
+        if marks is not None:
+            low, high = min(low, marks[:, place].min()), max(high, marks[:, place].max())
         margin = 0.06 * max(high - low, 1e-6)
         getattr(axis, f"set_{side}lim")(low - margin, high + margin)
 
@@ -186,7 +196,7 @@ def _dots(axis: Axes, xy: XY, colours: str | Float[np.ndarray, "n 4"]) -> None:
     )
 
 
-def _hexagons(axis: Axes, xy: XY, *, cmap: str = "viridis") -> PolyCollection:
+def _hexagons(axis: Axes, xy: XY, *, cmap: str | Colormap = "viridis") -> PolyCollection:
     extent = (*axis.get_xlim(), *axis.get_ylim())
     size = int(np.clip(len(xy) ** 0.5 / 2, 25, 90))
     return axis.hexbin(

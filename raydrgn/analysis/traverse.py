@@ -1,6 +1,7 @@
 """A traversal of one epoch: its points, their volumes, and a figure of it on the UMAP."""
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +57,8 @@ def read_anchors(
     if (anchors is None) == (centres is None):
         raise ConfigError("Say where to go with one of --anchors and --centres.")
     if anchors is not None:
+        if re.fullmatch(r"[-+.,\s\d]+", anchors) and not _are_numbers(anchors):
+            raise ConfigError(f"--anchors takes particle numbers as 0,17,42; got {anchors!r}.")
         rows = (
             read_indices(storage.absolute(anchors))
             if not _are_numbers(anchors)

@@ -220,7 +220,8 @@ def _finish(
     place = out or storage.join(opened.files.results("traverse", epoch), route.name)
     folder = ResultFolder(place)
     settings = {
-        "points": checksum(route.z.tobytes()),
+        "points": f"{len(route.z)} from z = {_numbers(route.z[0])} to {_numbers(route.z[-1])} "
+        f"({checksum(route.z.tobytes())[:12]})",
         "options": asdict(options),
         "pixel_size": pixel_size,
     }
@@ -238,3 +239,8 @@ def _finish(
         failures = made.failures
     console.print(f"{len(route.z)} points → {folder.uri}", highlight=False, soft_wrap=True)
     end_with(failures)
+
+
+def _numbers(z: "np.ndarray") -> str:
+    """Return a latent as the options take it."""
+    return ",".join(f"{value:.4g}" for value in z)
