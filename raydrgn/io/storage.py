@@ -120,6 +120,13 @@ def file_size(uri: Uri) -> int:
         return int(fs.size(path))
 
 
+def stamp(uri: Uri) -> str:
+    """Return size and time of the last change of a file: another stamp is another content."""
+    fs, path = filesystem(uri)
+    with explained(uri, action="read"):
+        return f"{fs.size(path)} bytes of {fs.modified(path).isoformat()}"
+
+
 def read_bytes(uri: Uri, start: int = 0, end: int | None = None) -> bytes:
     """Return a range of a file; the whole of it by default."""
     if is_local(uri):

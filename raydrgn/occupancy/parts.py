@@ -2,6 +2,7 @@
 
 import io
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,17 +16,23 @@ SECONDS_BETWEEN = 15.0
 
 
 class PartialScores:
-    """Masked sums of volumes, NaN where they are still to be made; kept in a folder of results."""
+    """Masked sums of volumes, NaN where they are still to be made; kept in a folder of results.
 
-    def __init__(self, folder: ResultFolder, num_volumes: int, num_subunits: int) -> None:
-        self.sums = np.full((num_volumes, num_subunits), np.nan)
+    Parts name a volume by what it is made of, so that a map that was replaced is scored again.
+    """
+
+    def __init__(self, folder: ResultFolder, keys: Sequence[str], num_subunits: int) -> None:
+        self.sums = np.full((len(keys), num_subunits), np.nan)
+        self._keys = np.array(keys)
         self._folder = folder
         self._new: list[int] = []
         self._written = time.monotonic()
+        rows = {key: row for row, key in enumerate(keys)}
         for name in storage.list_names(folder.at(FOLDER)):
             if name.endswith(".npz"):
                 with np.load(io.BytesIO(storage.read_bytes(folder.at(FOLDER, name)))) as part:
-                    self.sums[part["rows"]] = part["sums"]
+                    places = np.array([rows.get(key, -1) for key in part["keys"].tolist()])
+                    self.sums[places[places >= 0]] = part["sums"][places >= 0]
 
     def missing(self) -> Int[np.ndarray, " m"]:
         """Return the volumes that have no scores yet."""
@@ -43,7 +50,7 @@ class PartialScores:
         if self._new:
             rows = np.array(self._new)
             stream = io.BytesIO()
-            np.savez(stream, rows=rows, sums=self.sums[rows])
+            np.savez(stream, keys=self._keys[rows], sums=self.sums[rows])
             name = f"{rows[0]:08d}_{len(rows)}.npz"
             storage.write_bytes(self._folder.at(FOLDER, name), stream.getvalue())
         self._new, self._written = [], time.monotonic()

@@ -7,7 +7,7 @@ import numpy as np
 
 from raydrgn.analysis.results import ResultFolder
 from raydrgn.analysis.volumes import DecoderPool
-from raydrgn.io import cryodrgn
+from raydrgn.io import cryodrgn, storage
 from raydrgn.occupancy.parts import PartialScores
 from raydrgn.occupancy.scoring import ScoreFiles, ScoreLatents
 from raydrgn.occupancy.subunits import SubunitSet
@@ -66,11 +66,13 @@ def score(
     What a stopped run has finished is taken from its parts. Volumes that failed are not in the
     tables; the parts are kept as long as there are such.
     """
+    keys = wanted.keys()
+    source = storage.checksum("\n".join(keys).encode())
     if folder.has(PARQUET_NAME):
         found = OccupancyTable.read(folder.uri)
-        if found.volumes == wanted.names:
+        if (found.volumes, found.source) == (wanted.names, source):
             return found, []
-    scores = PartialScores(folder, len(wanted.names), len(subunits.names))
+    scores = PartialScores(folder, keys, len(subunits.names))
     missing = scores.missing()
     done, failures = len(wanted.names) - len(missing), []
     if progress:
@@ -88,7 +90,7 @@ def score(
                 progress(done, len(wanted.names))
     finally:
         scores.keep()
-    table = _table(wanted, subunits, scores)
+    table = _table(wanted, subunits, scores, source)
     if len(table):
         table.write(folder.uri)
     if wanted.labels is not None:
@@ -102,7 +104,9 @@ def _what(wanted: WantedVolumes, row: int) -> str:
     return wanted.uris[row] if wanted.uris else f"volume {wanted.names[row]}"
 
 
-def _table(wanted: WantedVolumes, subunits: SubunitSet, scores: PartialScores) -> OccupancyTable:
+def _table(
+    wanted: WantedVolumes, subunits: SubunitSet, scores: PartialScores, source: str
+) -> OccupancyTable:
     table: Float[np.ndarray, "n subunits"] = subunits.normalised(scores.sums)
     rows = np.flatnonzero(np.isfinite(table).all(axis=1))
     return OccupancyTable(
@@ -112,4 +116,5 @@ def _table(wanted: WantedVolumes, subunits: SubunitSet, scores: PartialScores) -
         particles=wanted.particles,
         latents=wanted.z,
         clusters=wanted.clusters,
+        source=source,
     ).select(rows)

@@ -10,6 +10,7 @@ import io
 import json
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +30,7 @@ SETTINGS_NAME = "settings.json"
 NO_MODEL = "-"
 """Cell of the CSV where a subunit is not a chain of a named model; empty ones confuse readers."""
 
-_KEY = "raydrgn.subunits"
+_KEY, _SOURCE_KEY = "raydrgn.subunits", "raydrgn.source"
 _CHAIN = re.compile(r"(?P<model>.+)_chain(?P<chain>.+)")
 _OWN = re.compile(r"volume|particle|cluster|z\d+")
 
@@ -61,14 +62,12 @@ class OccupancyTable:
     clusters: Int[np.ndarray, " volumes"] | None = None
     """Cluster of latents that each volume stands for, or that its particle belongs to."""
 
+    source: str = ""
+    """Checksum of what was scored; empty where it is not known."""
+
     def __post_init__(self) -> None:
-        for what, names in (("volume", self.volumes), ("subunit", self.subunits)):
-            [(twice, count)] = Counter(names).most_common(1) or [("", 0)]
-            if count > 1:
-                raise InputError(f"There are two {what}s named {twice!r}; rename one.")
-        for name in self.subunits:
-            if _OWN.fullmatch(name):
-                raise InputError(f"A subunit cannot be named {name!r}: a column has that name.")
+        _check_distinct("volume", self.volumes)
+        check_subunit_names(self.subunits)
         lengths = [len(self.values), *(len(c) for c in self._columns() if c is not None)]
         if {*lengths} != {len(self.volumes)} or self.values.shape[1] != len(self.subunits):
             raise InputError(
@@ -97,6 +96,7 @@ class OccupancyTable:
             particles=particles,
             latents=latents,
             clusters=clusters,
+            source=self.source,
         )
 
     def write(self, folder: Uri) -> None:
@@ -119,7 +119,9 @@ class OccupancyTable:
         columns |= {
             name: self.values[:, i].astype(np.float64) for i, name in enumerate(self.subunits)
         }
-        table = pa.table(columns).replace_schema_metadata({_KEY: json.dumps(self.subunits)})
+        table = pa.table(columns).replace_schema_metadata(
+            {_KEY: json.dumps(self.subunits), _SOURCE_KEY: self.source}
+        )
         with storage.atomic_write(storage.join(folder, PARQUET_NAME)) as stream:
             pq.write_table(table, stream)
 
@@ -139,6 +141,24 @@ class OccupancyTable:
                 )
             uri = storage.join(uri, found)
         return _read_csv(uri) if uri.endswith(".csv") else _read_parquet(uri)
+
+
+def check_subunit_names(names: Sequence[str]) -> None:
+    """Refuse names that come twice, or that tables and files cannot have.
+
+    Raises:
+        InputError: Naming the subunit.
+    """
+    _check_distinct("subunit", names)
+    for name in names:
+        if _OWN.fullmatch(name):
+            raise InputError(f"A subunit cannot be named {name!r}: a column has that name.")
+
+
+def _check_distinct(what: str, names: Sequence[str]) -> None:
+    [(twice, count)] = Counter(names).most_common(1) or [("", 0)]
+    if count > 1:
+        raise InputError(f"There are two {what}s named {twice!r}; rename one.")
 
 
 def short_names(subunits: tuple[str, ...]) -> tuple[str, ...]:
@@ -174,6 +194,7 @@ def _read_parquet(uri: Uri) -> OccupancyTable:
         particles=columns.get("particle"),
         latents=np.stack([columns[name] for name in axes], axis=1) if axes else None,
         clusters=columns.get("cluster"),
+        source=(table.schema.metadata.get(_SOURCE_KEY.encode()) or b"").decode(),
     )
 
 
