@@ -1,5 +1,6 @@
 """``raydrgn occupancy masks``."""
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -71,6 +72,7 @@ def masks(
     from raydrgn.io import storage
     from raydrgn.occupancy import masking
     from raydrgn.occupancy.subunits import refuse_inputs
+    from raydrgn.occupancy.table import check_subunit_names
 
     uris = [storage.absolute(uri) for uri in models]
     options = masking.MaskOptions(
@@ -84,6 +86,7 @@ def masks(
     )
     refuse_inputs(out, [*uris, grid.uri])
     subunits = _subunits(uris, by, grid)
+    check_subunit_names([one.name for one in subunits] or [masking.name_of_map(u) for u in uris])
     read = [*uris, grid.uri, *([by] if by.endswith(YAML_SUFFIXES) else [])]
     settings = {
         "models": uris,
@@ -178,6 +181,8 @@ def _origin(text: str | None) -> tuple[float, float, float] | None:
         x, y, z = map(float, text.replace(",", " ").split())
     except ValueError as error:
         raise ConfigError(f"--origin takes three numbers, as 0,0,0; got {text!r}.") from error
+    if not all(map(math.isfinite, (x, y, z))):
+        raise ConfigError(f"--origin takes finite numbers, got {text!r}.")
     return x, y, z
 
 

@@ -133,6 +133,7 @@ def _of_run(
     from raydrgn.analysis.embedding import finite_latents
     from raydrgn.analysis.results import ResultFolder
     from raydrgn.analysis.volume_sets import make_sets
+    from raydrgn.errors import ConfigError
     from raydrgn.io import storage
     from raydrgn.occupancy.class_report import embedding
     from raydrgn.occupancy.volumes import of_clusters, of_latents
@@ -152,7 +153,11 @@ def _of_run(
     from raydrgn.run.opened import open_run
 
     opened = open_run(root)
-    options.check(opened.box)
+    if region.grid.box > opened.box:
+        raise ConfigError(
+            f"The mask has a box of {region.grid.box} px, but {opened.files.root} has one of "
+            f"{opened.box} px; make a mask on a map of that box or a smaller one."
+        )
     chosen = opened.epoch(epoch)
     known = pixel_size or opened.pixel_size_angstrom
     region.grid.check_grid(

@@ -259,6 +259,7 @@ def _say_alignment(subunits: "SubunitSet", samples: "np.ndarray") -> None:
     else:
         messages.print(
             f"the most mature of {len(samples)} volumes correlates with the model at "
-            f"{found.correlation:.2f}",
+            f"{found.correlation:.2f}{found.reservation()}",
             highlight=False,
+            soft_wrap=True,
         )

@@ -62,6 +62,9 @@ class MrcHeader:
     is_volume: bool
     """Whether the file calls itself a volume rather than a stack."""
 
+    axes: tuple[int, int, int]
+    """Which of x, y and z (1, 2, 3) columns, rows and slices are; 0 where it does not say."""
+
     @property
     def slice_bytes(self) -> int:
         """Bytes of one image or plane."""
@@ -96,6 +99,7 @@ def read_header(uri: Uri) -> MrcHeader:
         pixel_size_angstrom=_pixel_size(header),
         origin_angstrom=_origin(header),
         is_volume=int(header["ispg"]) >= 1,
+        axes=(int(header["mapc"]), int(header["mapr"]), int(header["maps"])),
     )
     _check_size(found)
     return found
@@ -197,12 +201,18 @@ def read_volume(uri: Uri) -> tuple[Float[np.ndarray, "d d d"], MrcHeader]:
     """Return a cubic map, axes (z, y, x), with its header.
 
     Raises:
-        InputError: If the map is not cubic, its box is odd, or it has values that are not finite.
+        InputError: If the map is not cubic, its box is odd, its axes are stored in another order,
+            or it has values that are not finite.
     """
     header = read_header(uri)
     depth, height, width = header.shape
     if not depth == height == width or width % 2:
         raise InputError(f"{uri} has shape {header.shape}; a map must be a cube with an even edge.")
+    if header.axes not in ((1, 2, 3), (0, 0, 0)):
+        raise InputError(
+            f"{uri} stores its axes in the order {header.axes}, not x, y, z (1, 2, 3); write it "
+            "with x as the fastest axis."
+        )
     volume = read_slices(header, 0, depth).astype(np.float32)
     if not np.isfinite(volume).all():
         raise InputError(f"{uri} has voxels that are not finite; repair or leave out this map.")

@@ -30,6 +30,8 @@ what happens."""
 
 OTHER_HAND = "mirrored in z (--flip does that to the volumes of a run)"
 
+OTHER_SIGN = "of the other sign (--invert gives that to the volumes of a run)"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Alignment:
@@ -46,6 +48,15 @@ class Alignment:
 
     placement: str
     """What to do with the model for that; empty if it is well where it is."""
+
+    def reservation(self) -> str:
+        """Return what the correlation does not tell where the model is a small part; or nothing."""
+        if self.detail >= CLEAR_CORRELATION:
+            return ""
+        return (
+            f", their detail at {self.detail:.2f}: so small a part of a complex correlates as well "
+            "a few pixels off. Look at maps and masks together"
+        )
 
     def complaint(self) -> str | None:
         """Return what is wrong in words, or None."""
@@ -93,6 +104,7 @@ def alignment(
     moved, shift = max(_best_shift(one, model) for one in maps)
     unit = "Å" if pixel_size_angstrom else "px"
     said = ", ".join(f"{-s * (pixel_size_angstrom or 1):.0f}" for s in shift[::-1])
+    others.append((-min(as_given), MARGIN, OTHER_SIGN))
     others.append((moved, SHIFT_MARGIN, f"moved by ({said}) {unit} along (x, y, z)"))
     better = [
         (best / margin, best, placement)

@@ -99,7 +99,14 @@ def write_coloured(coloured: Sequence[ColouredModel], count: int, folder: Result
         name = PurePosixPath(one.model.uri).name
         storage.write_bytes(folder.at("model", name), storage.read_bytes(one.model.uri))
         lines.append(f"open model/{name} id {number}")
-    lines += ["hide atoms", "show cartoons", f"color #1-{len(coloured)} {REST}"]
+    # cartoons of polymers; spheres of all else, such as ligands and the models of simulate
+    lines += [
+        "hide atoms",
+        "show cartoons",
+        "show ~protein & ~nucleic & ~solvent atoms",
+        "style sphere",
+        f"color #1-{len(coloured)} {REST}",
+    ]
     colours = block_colours(count)
     for block in range(1, count + 1):
         specs = [

@@ -99,8 +99,9 @@ def pair_scatters(found: TwoWay) -> Figure | None:
     colours = np.array(class_colours(found.classes.count))[found.classes.labels - 1]
     shuffled = np.random.default_rng(0).permutation(len(colours))[:DRAWN]
     size = float(np.clip(4000 / len(shuffled), 0.4, 12))
+    clipped = found.clipped[shuffled]
     for axis, (first, second, r, _, _) in zip(grid, pairs, strict=False):
-        x, y = found.scaled[shuffled, place[first]], found.scaled[shuffled, place[second]]
+        x, y = clipped[:, place[first]], clipped[:, place[second]]
         axis.scatter(x, y, s=size, c=colours[shuffled], linewidths=0, rasterized=True)
         axis.set_xlabel(first, fontsize=8)
         axis.set_ylabel(second, fontsize=8)

@@ -98,10 +98,10 @@ def _map_section(found: TwoWay, particles: ClassParticles | None, folder: Result
     folder.write_figure("heatmap.png", figure)
     folder.write_figure("class_means.png", profiles)
     text = (
-        "Occupancies are clipped and scaled: white and 0 is the lower percentile, blue and 1 the "
-        "upper one. Ward linkage of both axes, Euclidean; dashed lines show where the trees were "
-        "cut. At every fork the fuller branch comes first, so that C1 begins with the most "
-        "complete volumes."
+        f"Occupancies are scaled and clipped: {_scale(found)}. "
+        "Ward linkage of both axes, Euclidean; dashed lines show where the trees were cut. At "
+        "every fork the fuller branch comes first, so that C1 begins with the most complete "
+        "volumes."
     )
     if len(found.table) > EXACT_LIMIT:
         text += (
@@ -121,6 +121,20 @@ def _map_section(found: TwoWay, particles: ClassParticles | None, folder: Result
         (profiles, "Mean occupancy of each subunit in each class, %."),
     ]
     return Section(title="Classes and blocks", text=text, figures=shown, tables=[table])
+
+
+def _scale(found: TwoWay) -> str:
+    """Return which occupancies became 0 and 1."""
+    low, high = found.settings.percentiles
+    if found.settings.scale == "column":
+        return (
+            f"white and 0 is the percentile {low:g} of each subunit, blue and 1 its percentile "
+            f"{high:g} (blocks.csv lists these occupancies)"
+        )
+    return (
+        f"white and 0 is {found.limits.low[0]:.4g}, the percentile {low:g} of all, blue and 1 is "
+        f"{found.limits.high[0]:.4g}, the percentile {high:g}"
+    )
 
 
 def _row(row: Sequence[object]) -> list[str]:

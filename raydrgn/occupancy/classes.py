@@ -47,6 +47,7 @@ class TwoWay:
     """Occupancies with their classes (of volumes) and blocks (of subunits), from 1."""
 
     table: OccupancyTable
+    settings: ClassSettings
     limits: Scaling
     scaled: Float[np.ndarray, "n k"]
     """0 at the lower percentile and 1 at the upper one, and beyond."""
@@ -105,6 +106,7 @@ def find_classes(table: OccupancyTable, settings: ClassSettings, *, seed: int = 
             raise ConfigError(f"--where {settings.where!r}: no volume is within these limits.")
     return TwoWay(
         table=table,
+        settings=settings,
         limits=limits,
         scaled=scaled,
         classes=cut(

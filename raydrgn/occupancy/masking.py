@@ -190,7 +190,12 @@ def _densities_of_maps(
                 f"{uri} has a box of {volume.shape[0]} px of {size:.4g} Å, but {grid.uri} has "
                 f"{grid.box} px of {grid.pixel_size_angstrom:.4g} Å; bring it to that grid first."
             )
-        yield PurePosixPath(uri).stem.removeprefix(MASK_PREFIX), volume
+        yield name_of_map(uri), volume
+
+
+def name_of_map(uri: Uri) -> str:
+    """Return the name of a subunit that is given by a map or a mask."""
+    return PurePosixPath(uri).stem.removeprefix(MASK_PREFIX)
 
 
 def make_masks(

@@ -35,11 +35,22 @@ _FORBIDDEN = re.compile(r'[/\\:*?"<>|\0\n]')
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Subunit:
-    """Atoms under one name."""
+    """Atoms under one name.
+
+    Raises:
+        ConfigError: If files cannot have that name.
+    """
 
     name: str
     parts: tuple[tuple[AtomicModel, Bool[np.ndarray, " n"]], ...]
     """Models, and which of their atoms."""
+
+    def __post_init__(self) -> None:
+        if _FORBIDDEN.search(self.name):
+            raise ConfigError(
+                f"{self.name!r} cannot be the name of a subunit and its files; name a selection of "
+                "these atoms in a YAML file (--by)."
+            )
 
     @property
     def num_atoms(self) -> int:
@@ -73,23 +84,38 @@ def by_selection(uri: Uri, models: Sequence[AtomicModel]) -> list[Subunit]:
     """
     try:
         # text only, so that the chains 1 and NO stay names
-        raw = yaml.load(storage.read_bytes(uri), Loader=yaml.BaseLoader)
+        raw = yaml.load(storage.read_bytes(uri), Loader=_DistinctKeys)
     except yaml.YAMLError as error:
         raise ConfigError(f"{uri} is not YAML: {error}.") from error
     if not isinstance(raw, Mapping) or not raw:
         raise ConfigError(f"{uri} should name subunits, one per line, such as `uL1: A`.")
     found = []
     for name, said in raw.items():
-        if _FORBIDDEN.search(str(name)):
-            raise ConfigError(f"{uri}: {name!r} cannot be the name of a subunit and its files.")
         where = f"{uri}, {name}"
         parts = [
             part
             for one in (said if isinstance(said, list) else [said])
             for part in _select(one, models, where)
         ]
+        if not parts:
+            raise ConfigError(
+                f"{where}: {said!r} is not a selection; say a chain, such as A:10-50."
+            )
         found.append(Subunit(name=str(name), parts=tuple(_joined(parts))))
     return found
+
+
+class _DistinctKeys(yaml.BaseLoader):
+    """Takes text as it stands, and a name once only."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for i, name in enumerate(names):
+            if name in names[:i]:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"found {name!r} twice", node.value[i][0].start_mark
+                )
+        return super().construct_mapping(node, deep)
 
 
 def _joined(

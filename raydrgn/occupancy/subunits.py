@@ -3,9 +3,10 @@
 Masks are mostly empty, so they are kept as the rows of one sparse matrix, subunits × voxels.
 """
 
+import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import PurePosixPath
 from typing import Any, Literal
@@ -17,12 +18,18 @@ from raydrgn.errors import ConfigError, InputError
 from raydrgn.io import storage
 from raydrgn.io.mrc import MrcHeader, read_volume
 from raydrgn.io.storage import Uri
+from raydrgn.occupancy.table import check_subunit_names
 from raydrgn.shapes import Float
+
+log = logging.getLogger(__name__)
 
 MASK_PREFIX = "Mask_"
 MASK_FOLDER, REFERENCE_FOLDER = "masks", "reference"
 SAME_VOXELS = 0.95
 """Dice coefficient from which two masks are one and the same."""
+
+OUTSIDE = 1e-3
+"""How far values of a mask may lie outside 0 to 1."""
 
 SAME_PIXEL_SIZE = 2e-3
 """Relative difference of pixel sizes that rounding in headers explains."""
@@ -97,17 +104,24 @@ def read_subunits(
     name, all ``.mrc``. References are ``NAME.mrc``, beside them or in the folder ``reference``.
 
     Raises:
-        InputError: If a mask is empty, covers the same voxels as another, or has another grid; if
-            a reference is missing, has no density or another grid. Files are named.
+        InputError: If a mask is empty, has values that are no mask's, covers the same voxels as
+            another, or has another grid; if a reference is missing, has no density or another
+            grid. Files are named.
     """
     place, files = _mask_files(folder)
     names = list(files)
+    check_subunit_names(names)
     found = [read_volume(uri) for uri in files.values()]
     first = found[0][1]
     box, pixel_size = first.shape[0], _pixel_size([header for _, header in found])
     rows = []
     for mask, header in found:
         _check_same_grid(header, first)
+        if mask.min() < -OUTSIDE or mask.max() > 1 + OUTSIDE:
+            raise InputError(
+                f"{header.uri} has values from {mask.min():.3g} to {mask.max():.3g}, but a mask is "
+                "between 0 and 1. Make one of a map with `raydrgn occupancy masks MAP.mrc`."
+            )
         if not mask.any():
             raise InputError(f"{header.uri} is empty; make this mask again, or remove it.")
         rows.append(sparse.csr_array(mask.reshape(1, -1)))
@@ -117,7 +131,17 @@ def read_subunits(
         names=tuple(names), box=box, pixel_size_angstrom=pixel_size, weights=weights
     )
     places = _reference_places(folder, place, references)
-    if normalize == "none" and not all(_find(places, name) for name in names):
+    references_found = [_find(places, name) for name in names]
+    if references_found == list(files.values()):
+        # masks by their plain names are found as their own references
+        if normalize == "none":
+            return subunits
+        log.warning(
+            "%s has no reference densities: occupancies are the mean density within each mask",
+            folder,
+        )
+        return replace(subunits, full=np.asarray(weights.sum(axis=1), dtype=np.float64).ravel())
+    if normalize == "none" and not all(references_found):
         return subunits
     return _with_references(subunits, first, places, normalize=normalize)
 

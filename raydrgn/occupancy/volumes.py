@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import io
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,6 +48,13 @@ class WantedVolumes:
     clusters: Int[np.ndarray, " n"] | None = None
     labels: Int[np.ndarray, " particles"] | None = None
     """Cluster of every particle of the run, where volumes stand for clusters."""
+
+    def keys(self) -> list[str]:
+        """Return what each volume is made of, so that the scores of another are not taken for it.
+
+        Maps by name, size and time of change; latents by name (the settings tell them apart).
+        """
+        return [f"{uri} {storage.stamp(uri)}" for uri in self.uris] or list(self.names)
 
     def latents(self) -> Float[np.ndarray, "n zdim"]:
         """Return the latents to decode."""
@@ -172,14 +180,16 @@ def read_thresholds(text: str, names: Sequence[str]) -> Float[np.ndarray, " n"]:
         ConfigError: If the text is neither a number nor a file.
         InputError: If the file lacks a column or a volume.
     """
+    with contextlib.suppress(ValueError):
+        number = float(text)
+        if math.isfinite(number):
+            return np.full(len(names), number)
+    if not storage.exists(text):
+        raise ConfigError(f"--binarize {text} is neither a finite number nor a file that exists.")
     try:
-        return np.full(len(names), float(text))
-    except ValueError:
-        if not storage.exists(text):
-            raise ConfigError(
-                f"--binarize {text} is neither a number nor a file that exists."
-            ) from None
-    rows = list(csv.DictReader(io.StringIO(storage.read_bytes(text).decode(errors="replace"))))
+        rows = list(csv.DictReader(io.StringIO(storage.read_bytes(text).decode())))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{text} is not a CSV file: {error}.") from error
     key, value = THRESHOLD_COLUMNS
     if not rows or not {key, value} <= set(rows[0]):
         raise InputError(f"{text} should be a CSV file with the columns {key} and {value}.")
@@ -189,7 +199,9 @@ def read_thresholds(text: str, names: Sequence[str]) -> Float[np.ndarray, " n"]:
         try:
             threshold = float(row[value])
         except (TypeError, ValueError):
-            raise InputError(f"{text}, line {line}: {row[value]!r} is not a number.") from None
+            threshold = math.nan
+        if not math.isfinite(threshold):
+            raise InputError(f"{text}, line {line}: {row[value]!r} is not a number.")
         found[name] = threshold
         found.setdefault(_number(name) or name, threshold)
     missing = [name for name in names if name not in found]

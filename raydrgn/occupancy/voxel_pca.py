@@ -12,7 +12,7 @@ from raydrgn.analysis.volumes import DecoderPool
 from raydrgn.errors import ConfigError, InputError
 from raydrgn.io.mrc import read_volume
 from raydrgn.io.storage import Uri
-from raydrgn.occupancy.subunits import SubunitSet
+from raydrgn.occupancy.subunits import OUTSIDE, SubunitSet
 from raydrgn.occupancy.volumes import WantedVolumes
 from raydrgn.shapes import Bool, Float, Int
 
@@ -45,7 +45,7 @@ def read_mask(uri: Uri) -> Mask:
     inside = volume >= INSIDE
     if not inside.any():
         raise InputError(f"{uri} has no voxel of {INSIDE:g} or more; it is empty, or no mask.")
-    if volume.max() > 1.001 or volume.min() < -0.001:
+    if volume.max() > 1 + OUTSIDE or volume.min() < -OUTSIDE:
         raise InputError(
             f"{uri} has values from {volume.min():.3g} to {volume.max():.3g}, but a mask is "
             "between 0 and 1. Make one of a map with `raydrgn occupancy masks MAP.mrc`."

@@ -276,3 +276,9 @@ def test_a_local_stack_that_ends_while_it_is_read_is_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(InputError, match="ended while it was read"):
         read_slices(header, 0, 3)
+
+
+def test_axes_in_another_order_are_refused(tmp_path):
+    write_mrc(tmp_path / "m.mrc", np.ones((4, 4, 4), np.float32), volume=True)
+    patch(tmp_path / "m.mrc", 64, np.array([3, 2, 1], dtype="<i4").tobytes())
+    refuse(str(tmp_path / "m.mrc"), r"order \(3, 2, 1\), not x, y, z", read=read_volume)

@@ -179,6 +179,8 @@ def test_selections_take_chains_residues_and_helices(tmp_path):
         ("x: A:9-2", r"9-2 ends before it begins"),
         ("x: {chain: A, secondary: coil}", r"secondary is 'coil'; known: helix, sheet"),
         ("a/b: A", r"cannot be the name"),
+        ("x: A\nx: a", r"found 'x' twice"),
+        ("x: []", r"x: \[\] is not a selection"),
         ("- A", r"should name subunits"),
         ("x: [A", r"is not YAML"),
     ],
@@ -204,6 +206,24 @@ def test_selections_that_say_nothing_are_refused(tmp_path, said, message):
 def test_lengths_and_thresholds_that_are_none_are_refused(given):
     with pytest.raises(ConfigError, match=f"--{next(iter(given)).split('_')[0]} must be"):
         MaskOptions(**given)
+
+
+def test_names_that_tables_and_files_cannot_have_are_refused(tmp_path):
+    model = write_model(tmp_path / "m.cif")
+    base = ("--map", write_map(tmp_path / "map.mrc", model), "-o", tmp_path / "out")
+    (tmp_path / "other").mkdir()
+    same = write_model(tmp_path / "other" / "m.cif")
+    with pytest.raises(InputError, match="two subunits named 'm_chainA'"):
+        run(model, same, *base)
+    (tmp_path / "s.yaml").write_text("z1: A")
+    with pytest.raises(InputError, match="cannot be named 'z1'"):
+        run(model, *base, "--by", tmp_path / "s.yaml")
+    slash = write_model(tmp_path / "slash.cif", chains={"A/B": CHAINS["A"]})
+    with pytest.raises(ConfigError, match=r"'slash_chainA/B' cannot be .*--by"):
+        run(slash, *base)
+    with pytest.raises(ConfigError, match="--origin takes finite numbers"):
+        run(model, *base, "--origin", "1,2,nan")
+    assert not (tmp_path / "out").exists()
 
 
 def test_model_and_map_have_one_frame_wherever_its_origin_is(tmp_path):

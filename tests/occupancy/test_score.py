@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from finished_run import make_run
-from phantoms import write_mrc
+from phantoms import patch, write_mrc
 from raydrgn.analysis.volumes import VolumeDecoder, VolumeOptions
 from raydrgn.cli.main import app
 from raydrgn.errors import ConfigError, InputError, RaydrgnError
@@ -149,6 +149,58 @@ def test_a_map_that_is_not_finite_is_named_and_the_others_are_scored(tmp_path):
     np.testing.assert_allclose(OccupancyTable.read(str(tmp_path / "out")).values, AMOUNTS)
 
 
+def test_a_map_that_was_replaced_or_renamed_is_scored_again(tmp_path):
+    masks = write_subunits(tmp_path)
+    maps = write_maps(tmp_path / "maps", AMOUNTS)
+    base = ("--volumes", maps, "--masks", masks, "-o", tmp_path / "out")
+    run(*base)
+    (maps / "vol_000.mrc").write_bytes((maps / "vol_003.mrc").read_bytes())
+    run(*base)
+    found = OccupancyTable.read(str(tmp_path / "out"))
+    np.testing.assert_allclose(found.values, np.array(AMOUNTS)[[3, 1, 2, 3]])
+    whole = (maps / "vol_002.mrc").read_bytes()
+    patch(maps / "vol_002.mrc", 1024, np.float32(np.nan).tobytes())
+    run(*base, code=1)  # the others are kept as parts
+    (maps / "vol_002.mrc").write_bytes(whole)
+    (maps / "vol_001.mrc").rename(maps / "vol_009.mrc")
+    run(*base)
+    found = OccupancyTable.read(str(tmp_path / "out"))
+    assert found.volumes == ("0", "2", "3", "9")
+    np.testing.assert_allclose(found.values, np.array(AMOUNTS)[[3, 2, 3, 1]])
+
+
+def test_masks_without_references_give_mean_densities_and_compare_no_model(tmp_path, caplog):
+    for name, inside in BALLS.items():
+        write_mrc(tmp_path / f"{name}.mrc", inside, pixel_size=2.0, volume=True)
+    masks = tmp_path / "plain"
+    masks.mkdir()
+    for name in BALLS:
+        (tmp_path / f"{name}.mrc").rename(masks / f"{name}.mrc")
+    maps = write_maps(tmp_path / "maps", AMOUNTS)
+    said = run("--volumes", maps, "--masks", masks, "-o", tmp_path / "out").output
+    assert "mean density within each mask" in caplog.text
+    assert "model" not in said
+    found = OccupancyTable.read(str(tmp_path / "out"))
+    np.testing.assert_allclose(found.values, 3 * np.array(AMOUNTS), rtol=1e-6)
+    write_mrc(masks / "d.mrc", -3 * BALLS["a"], pixel_size=2.0, volume=True)
+    with pytest.raises(InputError, match=r"d.mrc has values from -3 to .* a mask is between 0"):
+        read_subunits(str(masks))
+
+
+@pytest.mark.parametrize("given", ["nan", "inf"])
+def test_thresholds_that_are_none_are_refused(tmp_path, given):
+    masks, maps = write_subunits(tmp_path), write_maps(tmp_path / "maps", AMOUNTS)
+    base = ("--volumes", maps, "--masks", masks, "-o", tmp_path / "out")
+    with pytest.raises(ConfigError, match="neither a finite number nor a file"):
+        run(*base, "--binarize", given)
+    rows = [f"vol_{k:03d}.mrc,{given if k == 2 else 1}" for k in range(4)]
+    (tmp_path / "t.csv").write_text("\n".join(["vol_id,denormalized_predictions", *rows]))
+    with pytest.raises(InputError, match=rf"t.csv, line 4: '{given}' is not a number"):
+        run(*base, "--binarize", tmp_path / "t.csv")
+    with pytest.raises(InputError, match="is not a CSV file"):
+        run(*base, "--binarize", maps / "vol_000.mrc")
+
+
 def test_masks_that_cannot_be_scored_are_named(tmp_path):
     empty = write_subunits(tmp_path / "empty", balls=BALLS | {"d": 0 * BALLS["a"]})
     with pytest.raises(InputError, match=r"chaind.mrc is empty"):
@@ -191,6 +243,8 @@ def test_a_map_of_the_other_hand_or_elsewhere_is_told_before_scoring(tmp_path):
     assert "--flip" in run("--volumes", maps, "--masks", masks, *out).output
     write_mrc(maps / "vol_000.mrc", np.roll(whole, 5, axis=2), pixel_size=2.0, volume=True)
     assert "moved by (10, 0, 0) Å" in run("--volumes", maps, "--masks", masks, *out).output
+    write_mrc(maps / "vol_000.mrc", -whole, pixel_size=2.0, volume=True)
+    assert "of the other sign" in run("--volumes", maps, "--masks", masks, *out).output
 
 
 def test_inputs_are_never_deleted(tmp_path):
