@@ -4,6 +4,7 @@ Names of files follow cryoDRGN's ``analyze``, so that its notebooks and MAVEn fi
 """
 
 import io
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -26,10 +27,12 @@ from raydrgn.analysis.results import ResultFolder
 from raydrgn.analysis.traversal import along_component, support
 from raydrgn.analysis.volume_sets import Progress, VolumeSet
 from raydrgn.analysis.volumes import VolumeOptions
-from raydrgn.errors import ConfigError
+from raydrgn.errors import ConfigError, InputError
 from raydrgn.io import cryodrgn, storage
 from raydrgn.run.opened import OpenedRun
 from raydrgn.shapes import Float, Int
+
+log = logging.getLogger(__name__)
 
 SEED = 0
 UMAP = "umap.pkl"
@@ -169,7 +172,11 @@ def describe(
 def _umap(
     z: Float[np.ndarray, "n zdim"], folder: ResultFolder, say: Progress
 ) -> Float[np.ndarray, "n 2"]:
-    found = read_umap(folder, len(z))
+    try:
+        found = read_umap(folder, len(z))
+    except InputError as error:
+        log.warning("it is made again: %s", error)
+        found = None
     if found is None:
         found = umap_embedding(z, seed=SEED, progress=partial(say, "UMAP"))
         cryodrgn.write_pickles(folder.at(UMAP), found.astype(np.float32))

@@ -218,7 +218,10 @@ def settled_curve(name: str, epochs: Sequence[int], values: Float[np.ndarray, " 
         return Finding(
             name, None, f"still changing: near its last value for {len(x) - start} epochs only"
         )
-    return Finding(name, int(at[start]), f"settled from epoch {at[start]} on")
+    said = f"settled from epoch {at[start]} on"
+    if 2 * scatter > float(np.ptp(smooth)):
+        said += f", as far as its scatter of {scatter:.2g} lets one tell"
+    return Finding(name, int(at[start]), said)
 
 
 def settled_loss(epochs: Sequence[int], values: Float[np.ndarray, " e"]) -> Finding:

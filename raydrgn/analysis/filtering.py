@@ -94,8 +94,8 @@ def decide(
         found.append(Method("earlier selection", np.isin(numbers, earlier)))
     if not found:
         raise ConfigError(
-            "Say how to choose with --keep-clusters, --drop-clusters, --gmm with --drop, --zscore, "
-            "--umap-polygon or --ind; they may be combined."
+            "Say how to choose with --keep-clusters or --drop-clusters (of analyze, or of "
+            "--labels), --gmm with --drop, --zscore, --umap-polygon or --ind; they may be combined."
         )
     kept = np.logical_and.reduce([method.kept for method in found])
     if kept.all() or not kept.any():
@@ -180,6 +180,8 @@ def _by_region(analysed: ResultFolder, count: int, uri: Uri) -> Method:
         raise InputError(f"{uri} does not contain corners, x and y per line: {error}.") from error
     if corners.shape[1:] != (2,) or len(corners) < 3:
         raise InputError(f"{uri} should contain three corners or more, x and y per line.")
+    if not np.isfinite(corners).all():
+        raise InputError(f"{uri} has a corner that is not finite.")
     return Method("region of the UMAP", Polygon(corners).contains_points(places))
 
 

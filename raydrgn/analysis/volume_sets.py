@@ -12,8 +12,9 @@ import numpy as np
 from raydrgn.analysis import requests
 from raydrgn.analysis.figures import Tile
 from raydrgn.analysis.volumes import DecoderPool, VolumeDecoder, VolumeRequest
+from raydrgn.errors import InputError
 from raydrgn.io import storage
-from raydrgn.io.mrc import read_volume, write_volume
+from raydrgn.io.mrc import read_header, read_volume, write_volume
 from raydrgn.io.storage import Uri
 from raydrgn.shapes import Float
 
@@ -64,11 +65,22 @@ def glimpse(volume: Float[np.ndarray, "d d d"]) -> Glimpse:
 
 
 def write_and_look(decoder: VolumeDecoder, wanted: Sequence[VolumeRequest]) -> list[Glimpse]:
-    """Decode, write and look at volumes; those already there are only looked at."""
-    missing = [request for request in wanted if not storage.exists(request.uri)]
+    """Decode, write and look at volumes; those already there, and whole, are only looked at."""
+    missing = [request for request in wanted if not _is_whole(request.uri)]
     if missing:
         decoder.write(missing)
     return [glimpse(read_volume(request.uri)[0]) for request in wanted]
+
+
+def _is_whole(uri: Uri) -> bool:
+    """Tell whether a volume is there with all that its header promises."""
+    if not storage.exists(uri):
+        return False
+    try:
+        read_header(uri)
+    except InputError:
+        return False
+    return True
 
 
 def make_sets(

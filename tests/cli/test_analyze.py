@@ -49,9 +49,13 @@ def test_everything_is_where_cryodrgn_puts_it(root, monkeypatch):
     volume = folder / "kmeans5" / "vol_000.mrc"
     written = volume.stat().st_mtime_ns
     (folder / "kmeans5" / "vol_001.mrc").unlink()
+    for piece in ("kmeans5/vol_002.mrc", "umap.pkl"):  # damaged: made again
+        (folder / piece).write_bytes((folder / piece).read_bytes()[:-100])
     assert analyze(root, "--ksample", "5", "--pc-points", "3", "--box", "8").exit_code == 0
     assert volume.stat().st_mtime_ns == written
     assert (folder / "kmeans5" / "vol_001.mrc").exists()
+    assert read_volume(str(folder / "kmeans5" / "vol_002.mrc"))[0].shape == (8, 8, 8)
+    np.testing.assert_array_equal(cryodrgn.read_pickles(str(folder / "umap.pkl"))[0], places)
     with pytest.raises(RunDirectoryError, match="pc_points = 3, not 10"):
         raise analyze(root, "--ksample", "5", "--box", "8").exception
 
