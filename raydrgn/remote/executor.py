@@ -36,7 +36,7 @@ class Executor:
 
         Args:
             workers: How many work at a time. None means one per core for large inputs, and this
-                process for small ones.
+                process for small ones; of a pool one, which uses all cores by itself.
             address: Ray cluster to join. None means ``RAY_ADDRESS``, or this machine.
         """
         self._workers = workers
@@ -136,9 +136,9 @@ class Executor:
             make: Called once by each worker with its CPU cores, or None in this process. It is
                 shipped once for all workers. Workers get a GPU each where there are enough.
         """
-        if not self._uses_ray(None):
+        if not self._uses_ray(0):
             return WorkerPool(make, None)
-        return WorkerPool(make, self._reserve(Resources(num_workers=self.num_workers)))
+        return WorkerPool(make, self._reserve(Resources(num_workers=self._workers or 1)))
 
     @property
     def num_workers(self) -> int:
