@@ -13,7 +13,7 @@ which is much the same for every placement of the model."""
 
 LOW_CORRELATION = 0.03
 """Of detail. Measured on ten ribosome maps: 0.17 with 26 proteins, 0.075 with six of them, 0.05 to
-0.08 with one; 0.01 to 0.02 with six that are mirrored or turned."""
+0.08 with one; 0.01 to 0.02 with six that are mirrored or rotated."""
 
 CLEAR_CORRELATION = 0.13
 """Correlation of detail above chance: a single protein reaches up to 0.12 at a wrong position."""

@@ -55,7 +55,7 @@ class SubunitMask:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MaskSummary:
-    """What is kept in memory of a mask and a reference density that were written."""
+    """Summary of a mask and a reference density that were written."""
 
     name: str
     voxels: Int[np.ndarray, " m"]

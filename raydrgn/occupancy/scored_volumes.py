@@ -1,4 +1,4 @@
-"""Which volumes are scored: maps of a folder, or latents of a run, with what is known of each."""
+"""Which volumes are scored: maps of a folder, or latents of a run with their particles."""
 
 import contextlib
 import csv
@@ -32,7 +32,7 @@ THRESHOLD_COLUMNS = ("vol_id", "denormalized_predictions")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class VolumeList:
+class ScoredVolumes:
     """Volumes to score: files, or latents to decode."""
 
     names: tuple[str, ...]
@@ -93,7 +93,7 @@ def maps_of_folder(folder: Uri) -> dict[str, Uri]:
     return {names[i]: storage.join(folder, files[i]) for i in order}
 
 
-def volumes_of_folder(folder: Uri, subunits: SubunitSet) -> VolumeList:
+def volumes_of_folder(folder: Uri, subunits: SubunitSet) -> ScoredVolumes:
     """Return the maps of a folder, by number; latents from ``z_values.txt`` where it is there.
 
     Raises:
@@ -112,7 +112,7 @@ def volumes_of_folder(folder: Uri, subunits: SubunitSet) -> VolumeList:
         if len(table) == len(maps) and all(name.isdigit() for name in maps):
             numbers = np.array([int(name) for name in maps])
             latents = table[numbers].astype(np.float32) if numbers.max() < len(table) else None
-    return VolumeList(names=tuple(maps), uris=tuple(maps.values()), z=latents)
+    return ScoredVolumes(names=tuple(maps), uris=tuple(maps.values()), z=latents)
 
 
 def _numbers(stems: Sequence[str]) -> list[str]:
@@ -132,11 +132,11 @@ def _number(text: str) -> str | None:
     return str(int(found[-1])) if found else None
 
 
-def volumes_of_clusters(run: RunReader, epoch: int | None, count: int) -> VolumeList:
+def volumes_of_clusters(run: RunReader, epoch: int | None, count: int) -> ScoredVolumes:
     """Return the on-data centres of k-means clusters: the volumes that `analyze` makes."""
     z = run.finite_latents(epoch)
     clusters = k_means(z, count, seed=SEED)
-    return VolumeList(
+    return ScoredVolumes(
         names=_counted(count),
         z=z[clusters.rows],
         particles=clusters.rows,
@@ -146,11 +146,11 @@ def volumes_of_clusters(run: RunReader, epoch: int | None, count: int) -> Volume
     )
 
 
-def volumes_of_particles(run: RunReader, epoch: int | None) -> VolumeList:
+def volumes_of_particles(run: RunReader, epoch: int | None) -> ScoredVolumes:
     """Return the latent of every particle of a run, with its cluster."""
     z = run.finite_latents(epoch)
     labels = k_means(z, min(CLUSTERS_OF_ALL, len(np.unique(z, axis=0))), seed=SEED).labels
-    return VolumeList(
+    return ScoredVolumes(
         names=_counted(len(z)),
         z=z,
         particles=np.arange(len(z)),
@@ -159,10 +159,10 @@ def volumes_of_particles(run: RunReader, epoch: int | None) -> VolumeList:
     )
 
 
-def volumes_of_latents(run: RunReader, epoch: int | None, z_file: Uri) -> VolumeList:
+def volumes_of_latents(run: RunReader, epoch: int | None, z_file: Uri) -> ScoredVolumes:
     """Return the latents of a file."""
     z = choose_latents(run, epoch, z_file=z_file)
-    return VolumeList(names=_counted(len(z)), z=z)
+    return ScoredVolumes(names=_counted(len(z)), z=z)
 
 
 def _counted(count: int) -> tuple[str, ...]:
@@ -174,7 +174,7 @@ def sample_rows(count: int) -> Int[np.ndarray, " k"]:
     return np.unique(np.linspace(0, count - 1, SAMPLES).astype(np.int64))
 
 
-def read_samples(volumes: VolumeList) -> Float[np.ndarray, "k d d d"]:
+def read_samples(volumes: ScoredVolumes) -> Float[np.ndarray, "k d d d"]:
     """Return a few maps; those that cannot be read are reported when they are scored."""
     found = []
     for row in sample_rows(len(volumes.uris)):

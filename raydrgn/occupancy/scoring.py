@@ -11,7 +11,7 @@ from raydrgn.decoding.pool import DecoderPool
 from raydrgn.io import cryodrgn, storage
 from raydrgn.occupancy.masked_sums import ScoreFiles, ScoreLatents
 from raydrgn.occupancy.partial_scores import PartialScores
-from raydrgn.occupancy.scored_volumes import VolumeList
+from raydrgn.occupancy.scored_volumes import ScoredVolumes
 from raydrgn.occupancy.subunits import SubunitSet
 from raydrgn.occupancy.table import PARQUET_NAME, OccupancyTable
 from raydrgn.remote.executor import Executor
@@ -46,7 +46,7 @@ def scored_latents(work: ScoreLatents, pool: DecoderPool) -> Scoring:
 
 
 def score_volumes(
-    volumes: VolumeList,
+    volumes: ScoredVolumes,
     subunits: SubunitSet,
     scoring: Scoring,
     folder: ResultFolder,
@@ -87,7 +87,7 @@ def score_volumes(
 
 
 def _score_missing(
-    volumes: VolumeList, scores: PartialScores, scoring: Scoring, progress: Progress
+    volumes: ScoredVolumes, scores: PartialScores, scoring: Scoring, progress: Progress
 ) -> list[str]:
     """Score the volumes that have no scores yet; return which of them failed and why."""
     missing, total = scores.missing(), len(volumes.names)
@@ -109,5 +109,5 @@ def _score_missing(
     return failures
 
 
-def _name(volumes: VolumeList, row: int) -> str:
+def _name(volumes: ScoredVolumes, row: int) -> str:
     return volumes.uris[row] if volumes.uris else f"volume {volumes.names[row]}"

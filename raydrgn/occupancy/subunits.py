@@ -61,7 +61,7 @@ class SubunitSet:
         sums = self.reference_sums
         return {
             "masks_checksum": storage.checksum(masks + "\n".join(self.names).encode()),
-            "reference_sums": None if sums is None else storage.checksum(sums.tobytes()),
+            "references_checksum": None if sums is None else storage.checksum(sums.tobytes()),
         }
 
     def normalised(
@@ -89,7 +89,7 @@ class SubunitSet:
 
 
 def refuse_inputs(out: Uri, inputs: Sequence[Uri]) -> None:
-    """Refuse to write where --overwrite would delete what is read.
+    """Refuse an output folder where --overwrite would delete an input.
 
     Raises:
         ConfigError: If an input is the output folder, or lies in it.

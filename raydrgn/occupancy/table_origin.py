@@ -29,7 +29,7 @@ class TableOrigin:
 
     @classmethod
     def of(cls, table: Uri) -> "TableOrigin":
-        """Return what is known of a table, given as its folder or as a file.
+        """Read the settings beside a table, which is given as its folder or as a file.
 
         Raises:
             InputError: If the settings beside it cannot be read.

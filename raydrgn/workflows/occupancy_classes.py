@@ -169,7 +169,7 @@ def _record(
     from raydrgn.io import storage
 
     return {
-        "table": table.checksum(),
+        "table_checksum": table.checksum(),
         **asdict(options),
         "models": [storage.absolute(model) for model in models],
         "by": storage.absolute(by) if by else None,

@@ -150,7 +150,7 @@ def _record(
         "models": uris,
         "map": grid.uri,
         "by": selection[0] if selection else settings.by,
-        "contents": [storage.checksum(storage.read_bytes(uri)) for uri in inputs],
+        "checksums": [storage.checksum(storage.read_bytes(uri)) for uri in inputs],
         "origin": grid.origin_angstrom,
         "pixel_size": grid.pixel_size_angstrom,
         **asdict(settings.masks),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from raydrgn.occupancy.alignment import Alignment
-    from raydrgn.occupancy.scored_volumes import VolumeList
+    from raydrgn.occupancy.scored_volumes import ScoredVolumes
     from raydrgn.occupancy.subunits import SubunitSet
     from raydrgn.occupancy.table import OccupancyTable
     from raydrgn.reporting.result_folder import ResultFolder
@@ -105,7 +105,7 @@ class OccupancyScoreSettings:
         if self.out is None:
             raise ConfigError("Give the folder for the tables with -o.")
 
-    def recorded(self, subunits: "SubunitSet", volumes: "VolumeList") -> dict[str, Any]:
+    def recorded(self, subunits: "SubunitSet", volumes: "ScoredVolumes") -> dict[str, Any]:
         """Return the settings that change the occupancies, for the folder's ``settings.json``."""
         from raydrgn.io import storage
 
@@ -126,7 +126,7 @@ class OccupancyScoreSettings:
         return record | {
             "ksample": self.ksample,
             "all": self.all_particles,
-            "volume_latents": storage.checksum(volumes.latents().tobytes()),
+            "latents_checksum": storage.checksum(volumes.latents().tobytes()),
             "flip": self.flip,
             "invert": self.invert,
             "pixel_size": self.pixel_size_angstrom,
@@ -236,7 +236,7 @@ def _score_run(
 
 def _volumes_of_run(
     settings: OccupancyScoreSettings, opened: "RunReader", epoch: int | None
-) -> "VolumeList":
+) -> "ScoredVolumes":
     from raydrgn.occupancy import scored_volumes
 
     if settings.all_particles:
@@ -261,7 +261,7 @@ def _check_grid(
     )
 
 
-def _thresholds(settings: OccupancyScoreSettings, volumes: "VolumeList") -> "np.ndarray | None":
+def _thresholds(settings: OccupancyScoreSettings, volumes: "ScoredVolumes") -> "np.ndarray | None":
     from raydrgn.occupancy.scored_volumes import read_thresholds
 
     if settings.binarize is None:

@@ -33,7 +33,14 @@ def scored(tmp_path_factory):
     z = run.latents(1)
     rows = np.arange(CLUSTERS) * EACH
     out = folder / "out"
-    write_table(table, out, particles=rows, original=ORIGINAL[rows], latents=z[rows], clusters=np.arange(CLUSTERS))
+    write_table(
+        table,
+        out,
+        particles=rows,
+        original=ORIGINAL[rows],
+        latents=z[rows],
+        clusters=np.arange(CLUSTERS),
+    )
     cryodrgn.write_pickles(str(out / "labels.pkl"), labels)
     settings = {"made_from": run.identity(1).to_dict(), "normalize": "reference"}
     (out / "settings.json").write_text(json.dumps(settings))
@@ -149,7 +156,9 @@ def test_a_table_of_another_run_is_refused(scored, tmp_path):
     other = z[np.arange(CLUSTERS) * EACH] + 0.5
     with pytest.raises(RunDirectoryError, match=r"was not scored from .*run, epoch 1"):
         raise classes_of(damaged(scored, tmp_path / "a", latents=other)).exception
-    with pytest.raises(RunDirectoryError, match="latents of the table have dimension 3, those of the run 2"):
+    with pytest.raises(
+        RunDirectoryError, match="latents of the table have dimension 3, those of the run 2"
+    ):
         raise classes_of(
             damaged(scored, tmp_path / "b", latents=np.pad(other, ((0, 0), (0, 1))))
         ).exception
@@ -173,3 +182,14 @@ def test_mistakes_leave_earlier_results_alone(scored):
         with pytest.raises(error, match=message):
             raise classes_of(out, *arguments, "--overwrite").exception
     assert (out / "classes" / "report.html").stat().st_size > 100_000
+
+
+@pytest.mark.parametrize("name", ["[run7]", "[bold]x[/x]"])
+def test_names_with_brackets_are_printed_as_they_are(tmp_path, monkeypatch, name):
+    monkeypatch.setattr("raydrgn.occupancy.class_report.write_class_report", lambda *_: None)
+    table, *_ = planted_table(24, noise=0.02)
+    out = tmp_path / name
+    write_table(table, out)
+    said = classes_of(out)
+    assert said.exit_code == 0, said.output
+    assert str(out / "classes" / "report.html") in said.output

@@ -101,6 +101,26 @@ def test_a_decoded_volume_scores_as_its_file_does(trained, tmp_path):
     np.testing.assert_allclose(files.values, found.values[:5], rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.ray
+def test_workers_decode_and_score_as_one_process_does(ray_session, trained, tmp_path):
+    opened, _, masks = trained
+    for workers in (1, 2):
+        out = tmp_path / f"out{workers}"
+        run(opened.files.root, "--all", "--masks", masks, "-o", out, "--workers", workers)
+    one, two = (OccupancyTable.read(str(tmp_path / f"out{workers}")) for workers in (1, 2))
+    np.testing.assert_allclose(one.values, two.values, rtol=1e-5)
+
+
+def test_a_run_is_decoded_in_this_process_by_default(trained, monkeypatch):
+    opened, _, masks = trained
+
+    def refuse(*_):
+        raise AssertionError("Ray was started")
+
+    monkeypatch.setattr("raydrgn.remote.executor.connected", refuse)
+    run(opened.files.root, "--ksample", 4, "--masks", masks)
+
+
 def test_clusters_are_scored_at_particles(trained):
     opened, latents, masks = trained
     run(opened.files.root, "--ksample", 4, "--masks", masks)
