@@ -1,11 +1,14 @@
 """Whether maps and model are in one frame, checked before anything is scored."""
 
 import itertools
+import logging
 from dataclasses import dataclass
 
 import numpy as np
 
 from raydrgn.shapes import Float
+
+log = logging.getLogger(__name__)
 
 DETAIL_ANGSTROM = 20.0
 """σ of the blur that is subtracted first: the detail that is left tells proteins from the envelope,
@@ -81,6 +84,27 @@ class Alignment:
                 "Check the masks on a map in a viewer before you trust occupancies."
             )
         return None
+
+
+def check_alignment(
+    volumes: Float[np.ndarray, "b d d d"],
+    density: Float[np.ndarray, "d d d"] | None,
+    *,
+    pixel_size_angstrom: float,
+) -> Alignment | None:
+    """Log how well volumes and a model fit, or that they do not; None if there is no model.
+
+    Volumes that are not finite are left out; they are reported when they are scored.
+    """
+    finite = volumes[np.isfinite(volumes).all(axis=(1, 2, 3))]
+    if density is None or not len(finite):
+        return None
+    found = alignment(finite, density, pixel_size_angstrom=pixel_size_angstrom)
+    if found.warning:
+        log.warning(found.warning)
+    else:
+        log.info("the most mature of %d volumes: %s", len(finite), found.summary)
+    return found
 
 
 def alignment(

@@ -132,7 +132,28 @@ def _number(text: str) -> str | None:
     return str(int(found[-1])) if found else None
 
 
-def volumes_of_clusters(run: RunReader, epoch: int | None, count: int) -> ScoredVolumes:
+def volumes_of_run(
+    run: RunReader,
+    epoch: int | None,
+    *,
+    all_particles: bool = False,
+    ksample: int | None = None,
+    z_file: Uri | None = None,
+) -> ScoredVolumes:
+    """Return the volumes of all particles, of k-means clusters, or of the latents of a file.
+
+    Raises:
+        RaydrgnError: If the run or the file has no such latents.
+    """
+    if all_particles:
+        return _volumes_of_particles(run, epoch)
+    if ksample is not None:
+        return _volumes_of_clusters(run, epoch, ksample)
+    z = choose_latents(run, epoch, z_file=z_file)
+    return ScoredVolumes(names=_counted(len(z)), z=z)
+
+
+def _volumes_of_clusters(run: RunReader, epoch: int | None, count: int) -> ScoredVolumes:
     """Return the on-data centres of k-means clusters: the volumes that `analyze` makes."""
     z = run.finite_latents(epoch)
     clusters = k_means(z, count, seed=SEED)
@@ -146,7 +167,7 @@ def volumes_of_clusters(run: RunReader, epoch: int | None, count: int) -> Scored
     )
 
 
-def volumes_of_particles(run: RunReader, epoch: int | None) -> ScoredVolumes:
+def _volumes_of_particles(run: RunReader, epoch: int | None) -> ScoredVolumes:
     """Return the latent of every particle of a run, with its cluster."""
     z = run.finite_latents(epoch)
     labels = k_means(z, min(CLUSTERS_OF_ALL, len(np.unique(z, axis=0))), seed=SEED).labels
@@ -157,12 +178,6 @@ def volumes_of_particles(run: RunReader, epoch: int | None) -> ScoredVolumes:
         original=run.original_numbers(len(z)),
         clusters=labels,
     )
-
-
-def volumes_of_latents(run: RunReader, epoch: int | None, z_file: Uri) -> ScoredVolumes:
-    """Return the latents of a file."""
-    z = choose_latents(run, epoch, z_file=z_file)
-    return ScoredVolumes(names=_counted(len(z)), z=z)
 
 
 def _counted(count: int) -> tuple[str, ...]:
@@ -183,15 +198,20 @@ def read_samples(volumes: ScoredVolumes) -> Float[np.ndarray, "k d d d"]:
     return np.stack(found) if found else np.empty((0, 1, 1, 1), dtype=np.float32)
 
 
-def read_thresholds(text: str, names: Sequence[str]) -> Float[np.ndarray, " n"]:
-    """Return the density from which a voxel counts, for each volume: one number, or SIREn's file.
+def read_thresholds(text: str | None, names: Sequence[str]) -> Float[np.ndarray, " n"] | None:
+    """Return the density from which a voxel counts, for each volume; None if maps stay as they are.
 
-    The file is a CSV with the columns ``vol_id`` and ``denormalized_predictions``.
+    Args:
+        text: One number for all, or SIREn's CSV file with the columns ``vol_id`` and
+            ``denormalized_predictions``.
+        names: Names of the volumes.
 
     Raises:
         ConfigError: If the text is neither a number nor a file.
         InputError: If the file lacks a column or a volume.
     """
+    if text is None:
+        return None
     with contextlib.suppress(ValueError):
         number = float(text)
         if math.isfinite(number):

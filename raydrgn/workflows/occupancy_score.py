@@ -1,6 +1,5 @@
 """``occupancy score``: the occupancy of each subunit in each volume of a run, or of a folder."""
 
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,16 +10,12 @@ from raydrgn.remote.progress import Progress, silent
 from raydrgn.settings import Setting, check_bounds
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from raydrgn.occupancy.alignment import Alignment
     from raydrgn.occupancy.scored_volumes import ScoredVolumes
     from raydrgn.occupancy.subunits import SubunitSet
     from raydrgn.occupancy.table import OccupancyTable
     from raydrgn.reporting.result_folder import ResultFolder
     from raydrgn.run.reader import RunReader
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +90,7 @@ class OccupancyScoreSettings:
         given = (self.ksample is not None, self.all_particles, self.z_file is not None)
         if (self.run is None) == (self.volumes is None) or sum(given) != (self.run is not None):
             raise ConfigError(
-                "Say which volumes to score: RUN with one of --ksample, --all and --z-file, or "
+                "Give the volumes to score: RUN with one of --ksample, --all and --z-file, or "
                 "--volumes."
             )
         if self.volumes is None:
@@ -104,6 +99,16 @@ class OccupancyScoreSettings:
             raise ConfigError("--flip and --invert change volumes of a run only, not --volumes.")
         if self.out is None:
             raise ConfigError("Give the folder for the tables with -o.")
+
+    @property
+    def inputs(self) -> list[str]:
+        """Files and folders that are read, which results must not replace."""
+        from raydrgn.io import storage
+
+        given = [self.run, self.volumes, self.masks, self.references, self.z_file]
+        if self.binarize is not None and storage.exists(self.binarize):
+            given.append(self.binarize)
+        return [uri for uri in given if uri is not None]
 
     def recorded(self, subunits: "SubunitSet", volumes: "ScoredVolumes") -> dict[str, Any]:
         """Return the settings that change the occupancies, for the folder's ``settings.json``."""
@@ -176,20 +181,24 @@ def _score_maps(
     executor: Executor,
     progress: Progress,
 ) -> OccupancyScoreResult:
+    from raydrgn.occupancy.alignment import check_alignment
     from raydrgn.occupancy.masked_sums import ScoreFiles
-    from raydrgn.occupancy.scored_volumes import read_samples, volumes_of_folder
+    from raydrgn.occupancy.scored_volumes import read_samples, read_thresholds, volumes_of_folder
     from raydrgn.occupancy.scoring import score_volumes, scored_files
     from raydrgn.occupancy.subunits import refuse_inputs
     from raydrgn.reporting.result_folder import ResultFolder
 
     assert settings.volumes is not None
     assert settings.out is not None
-    refuse_inputs(settings.out, [settings.volumes, settings.masks])
+    refuse_inputs(settings.out, settings.inputs)
     volumes = volumes_of_folder(settings.volumes, subunits)
-    work = ScoreFiles(subunits, volumes.uris, _thresholds(settings, volumes))
+    thresholds = read_thresholds(settings.binarize, volumes.names)
+    work = ScoreFiles(subunits, volumes.uris, thresholds)
     folder = ResultFolder(settings.out)
     folder.begin(settings.recorded(subunits, volumes), made_from=None, overwrite=settings.overwrite)
-    fit = _check_alignment(subunits, read_samples(volumes))
+    fit = check_alignment(
+        read_samples(volumes), subunits.density, pixel_size_angstrom=subunits.pixel_size_angstrom
+    )
     table, failures = score_volumes(
         volumes, subunits, scored_files(work, executor), folder, progress=progress
     )
@@ -204,8 +213,9 @@ def _score_run(
 ) -> OccupancyScoreResult:
     from raydrgn.decoding.options import VolumeOptions
     from raydrgn.decoding.pool import DecoderPool
+    from raydrgn.occupancy.alignment import check_alignment
     from raydrgn.occupancy.masked_sums import ScoreLatents
-    from raydrgn.occupancy.scored_volumes import sample_rows
+    from raydrgn.occupancy.scored_volumes import read_thresholds, sample_rows, volumes_of_run
     from raydrgn.occupancy.scoring import score_volumes, scored_latents
     from raydrgn.occupancy.subunits import refuse_inputs
     from raydrgn.reporting.result_folder import ResultFolder
@@ -214,36 +224,34 @@ def _score_run(
     opened = open_run(settings.run or "")
     epoch = opened.epoch(settings.epoch)
     folder = ResultFolder(settings.out or opened.files.results("occupancy", epoch))
-    refuse_inputs(folder.uri, [opened.files.root, settings.masks])
+    refuse_inputs(folder.uri, settings.inputs)
     options = VolumeOptions(box=subunits.box, flip=settings.flip, invert=settings.invert)
     _check_grid(opened, subunits, settings.pixel_size_angstrom)
     state = opened.decoder(epoch, pixel_size_angstrom=settings.pixel_size_angstrom)
-    volumes = _volumes_of_run(settings, opened, epoch)
+    volumes = volumes_of_run(
+        opened,
+        epoch,
+        all_particles=settings.all_particles,
+        ksample=settings.ksample,
+        z_file=settings.z_file,
+    )
     z = volumes.latents()
-    work = ScoreLatents(subunits, z, _thresholds(settings, volumes))
+    work = ScoreLatents(subunits, z, read_thresholds(settings.binarize, volumes.names))
     folder.begin(
         settings.recorded(subunits, volumes),
         made_from=opened.identity(epoch),
         overwrite=settings.overwrite,
     )
     with DecoderPool(state, options, executor) as pool:
-        fit = _check_alignment(subunits, pool.volumes(z[sample_rows(len(z))]))
+        fit = check_alignment(
+            pool.volumes(z[sample_rows(len(z))]),
+            subunits.density,
+            pixel_size_angstrom=subunits.pixel_size_angstrom,
+        )
         table, failures = score_volumes(
             volumes, subunits, scored_latents(work, pool), folder, progress=progress
         )
     return OccupancyScoreResult(folder=folder, table=table, alignment=fit, failures=failures)
-
-
-def _volumes_of_run(
-    settings: OccupancyScoreSettings, opened: "RunReader", epoch: int | None
-) -> "ScoredVolumes":
-    from raydrgn.occupancy import scored_volumes
-
-    if settings.all_particles:
-        return scored_volumes.volumes_of_particles(opened, epoch)
-    if settings.ksample is not None:
-        return scored_volumes.volumes_of_clusters(opened, epoch, settings.ksample)
-    return scored_volumes.volumes_of_latents(opened, epoch, settings.z_file or "")
 
 
 def _check_grid(
@@ -259,28 +267,3 @@ def _check_grid(
     subunits.check_grid(
         subunits.box, size * opened.box / subunits.box, what=f"{opened.files.root} in that box"
     )
-
-
-def _thresholds(settings: OccupancyScoreSettings, volumes: "ScoredVolumes") -> "np.ndarray | None":
-    from raydrgn.occupancy.scored_volumes import read_thresholds
-
-    if settings.binarize is None:
-        return None
-    return read_thresholds(settings.binarize, volumes.names)
-
-
-def _check_alignment(subunits: "SubunitSet", samples: "np.ndarray") -> "Alignment | None":
-    """Report how well volumes and model fit, before volumes are scored."""
-    import numpy as np
-
-    from raydrgn.occupancy.alignment import alignment
-
-    samples = samples[np.isfinite(samples).all(axis=(1, 2, 3))]
-    if subunits.density is None or not len(samples):
-        return None
-    found = alignment(samples, subunits.density, pixel_size_angstrom=subunits.pixel_size_angstrom)
-    if found.warning:
-        log.warning(found.warning)
-    else:
-        log.info("the most mature of %d volumes: %s", len(samples), found.summary)
-    return found

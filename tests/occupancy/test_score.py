@@ -275,6 +275,38 @@ def test_a_map_of_the_opposite_hand_or_elsewhere_is_reported_before_scoring(tmp_
     assert "with the opposite sign" in warnings()
 
 
+def test_inputs_of_a_run_are_never_deleted(trained, tmp_path):
+    opened, latents, masks = trained
+    base = (opened.files.root, "--masks", masks, "--overwrite")
+    for out in (tmp_path, tmp_path / "run", tmp_path / "masks"):
+        with pytest.raises(ConfigError, match="Choose another folder"):
+            run(*base, "--all", "-o", out)
+    out = tmp_path / "out"
+    run(*base, "--all", "-o", out)
+    np.savetxt(out / "z.txt", latents)
+    with pytest.raises(ConfigError, match=r"contains .*z\.txt, which is an input"):
+        run(*base, "--z-file", out / "z.txt", "-o", out)
+    assert (out / "z.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run"], "Give the volumes to score"),
+        (["run", "--all", "--ksample", "5"], "Give the volumes to score"),
+        (["--ksample", "5"], "Give the volumes to score"),
+        (["run", "--volumes", "maps", "-o", "out"], "Give the volumes to score"),
+        (["--volumes", "maps", "--all", "-o", "out"], "Give the volumes to score"),
+        (["--volumes", "maps", "--flip", "-o", "out"], "change volumes of a run only"),
+        (["--volumes", "maps"], "Give the folder for the tables with -o"),
+        (["run", "--all", "--pixel-size", "0"], "--pixel-size must be greater than 0"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused_before_anything_is_read(words, message):
+    with pytest.raises(ConfigError, match=message):
+        run("--masks", "masks", *words)
+
+
 def test_inputs_are_never_deleted(tmp_path):
     masks = write_subunits(tmp_path / "subunits")
     maps = write_maps(tmp_path / "maps", AMOUNTS)
