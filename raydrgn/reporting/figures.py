@@ -155,7 +155,7 @@ def slice_rows(
 
 def sheet(rows: Sequence[tuple[str, Sequence[Tile]]], *, tile_inches: float = 1.25) -> Figure:
     """Draw pictures in named rows, each on its own grey scale from its darkest to its brightest."""
-    columns = max(len(tiles) for _, tiles in rows)
+    columns = max([1, *(len(tiles) for _, tiles in rows)])
     figure = Figure(
         figsize=(tile_inches * columns + 1.2, (tile_inches + 0.18) * len(rows)),
         layout="constrained",

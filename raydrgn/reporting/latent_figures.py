@@ -155,7 +155,7 @@ def latent_histograms(z: Float[np.ndarray, "n zdim"]) -> Figure:
     return figure
 
 
-def two_sides(names: Sequence[str], xy: XY, kept: np.ndarray) -> Figure:
+def kept_and_dropped(names: Sequence[str], xy: XY, kept: np.ndarray) -> Figure:
     """Draw kept and dropped particles."""
     figure, axis = _single(names, xy)
     for rows, colour, name in ((kept, PALETTE[0], "kept"), (~kept, PALETTE[1], "dropped")):
