@@ -188,7 +188,7 @@ def _volume_section(space: LatentSpace, made: MadeSets | None, folder: ResultFol
         shown.append((figure, f"Central slices, {volumes.name}; open.cxc shows them in ChimeraX."))
     return Section(
         title="Volumes",
-        text="Slices through the centre normal to each axis, each on its own grey scale.",
+        text="Slices through the centre normal to each axis, each scaled to its own range.",
         figures=shown,
     )
 

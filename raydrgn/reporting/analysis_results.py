@@ -1,6 +1,6 @@
 """What ``raydrgn analyze`` has written of an epoch, as other commands read it.
 
-Results of another epoch, or of weights that have since been trained anew, are never returned.
+Results of another epoch, or of weights or latents that have been replaced, are never returned.
 """
 
 import json

@@ -76,8 +76,8 @@ class EpochSettings:
             command: Recorded with the settings, so that a folder has results of one command; name
                 of the folder in the run, if ``out`` is None: ``RUN/COMMAND.EPOCH``.
             independent: Settings whose results lie side by side under names of their own.
-            found: What the settings have led to (such as the points of a path), if files that
-                change can lead to something else.
+            found: What the settings selected (such as the points of a path), where they name files
+                whose content can change.
             folder: Folder in place of ``RUN/COMMAND.EPOCH``.
 
         Raises:
