@@ -116,6 +116,18 @@ def _build(settings: type, path: tuple[str, ...], nested: dict[tuple[str, ...], 
     return settings(**nested.get(path, {}), **inside)
 
 
+def whole_numbers(text: str | None, option: str) -> tuple[int, ...]:
+    """Return the numbers in a text such as ``0,3,5``; none if there is no text.
+
+    Raises:
+        ConfigError: Naming the option, if the text contains anything else.
+    """
+    try:
+        return tuple(int(part) for part in (text or "").replace(",", " ").split())
+    except ValueError as error:
+        raise ConfigError(f"{option} takes whole numbers as 0,3,5; got {text!r}.") from error
+
+
 def _check(setting: Setting, option: str, value: float) -> None:
     if isinstance(value, bool):
         return

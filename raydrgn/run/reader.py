@@ -145,15 +145,23 @@ class RunReader:
             RunDirectoryError: If the selection has another number of particles.
         """
         if not self.is_foreign:
-            return self.particles().column("index").astype(np.int64)
+            numbers = self.particles().column("index").astype(np.int64)
+            if len(numbers) != num_particles:
+                raise RunDirectoryError(
+                    f"{self.files.particles} has {len(numbers)} particles, but there are latents "
+                    f"of {num_particles}."
+                )
+            return numbers
+        remedy = "give the selection that it was trained on with --ind"
         if ind is None and self.ind is not None:
+            remedy = "the file must contain the selection that it was trained on"
             places = (storage.absolute(self.ind), storage.absolute(self.ind, base=self.files.root))
             ind = next((place for place in places if storage.exists(place)), places[0])
         numbers = np.arange(num_particles) if ind is None else read_indices(ind)
         if len(numbers) != num_particles:
             raise RunDirectoryError(
-                f"{ind} selects {len(numbers)} particles, but the run has {num_particles}; give "
-                "the selection that it was trained on with --ind."
+                f"{ind} selects {len(numbers)} particles, but the run has "
+                f"{num_particles}; {remedy}."
             )
         return numbers
 
