@@ -10,7 +10,7 @@ from raydrgn.cli.main import app
 from raydrgn.errors import ConfigError
 from raydrgn.io import cryodrgn
 from raydrgn.io.mrc import read_header, read_volume
-from raydrgn.landscape import states as science
+from raydrgn.landscape import regression
 
 WORDS = ("--ksample", "12", "-M", "3", "--sample", "20", "--box", "8")
 
@@ -27,7 +27,7 @@ def run(root, *words):
 
 
 def test_every_particle_has_a_state_and_a_place(root, monkeypatch):
-    monkeypatch.setattr(science, "HIDDEN", (16,))
+    monkeypatch.setattr(regression, "HIDDEN", (16,))
     said = run(root, *WORDS)
     assert said.exit_code == 0, said.output
     folder = root / "landscape.2"
@@ -42,6 +42,7 @@ def test_every_particle_has_a_state_and_a_place(root, monkeypatch):
         np.array(table["component1"])[rows], sketch["component1"], rtol=1e-4, atol=1e-6
     )
     assert table["original"] == list(range(60))[::-1]
+    np.testing.assert_array_equal(sketch["original"], 59 - sketch["particle"])
     assert np.isfinite(table["component1"]).all()
     lists = [
         cryodrgn.read_indices(str(folder / "states" / f"state_{k:03d}.ind.pkl")) for k in range(3)
@@ -59,14 +60,14 @@ def test_every_particle_has_a_state_and_a_place(root, monkeypatch):
     assert page.count("data:image/png") == 13
 
     # what is finished is kept: neither sketch nor sampled volumes are made again
-    kept = np.load(folder / "sampled.npz")["scores"]
+    kept = np.load(folder / "sampled.npz")["coordinates"]
     partial = kept.copy()
     partial[3:] = np.nan
-    np.savez(folder / "sampled.npz", scores=partial)
+    np.savez(folder / "sampled.npz", coordinates=partial)
     before = mean.stat().st_mtime_ns
     assert run(root, *WORDS).exit_code == 0
     assert mean.stat().st_mtime_ns == before
-    np.testing.assert_allclose(np.load(folder / "sampled.npz")["scores"], kept, atol=1e-4)
+    np.testing.assert_allclose(np.load(folder / "sampled.npz")["coordinates"], kept, atol=1e-4)
 
 
 def test_a_sample_of_all_needs_no_regression(root, tmp_path):

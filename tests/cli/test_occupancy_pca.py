@@ -9,8 +9,10 @@ from latents import blobs
 from phantoms import table_of
 from raydrgn.cli.main import app
 from raydrgn.errors import ConfigError, InputError
+from raydrgn.io.masks import Mask
 from raydrgn.io.mrc import read_volume, write_volume
-from raydrgn.landscape.masked_components import along, voxel_components
+from raydrgn.landscape.components import rows_at_percentiles
+from raydrgn.landscape.masked_volumes import components_within
 
 BOX, COUNT = 16, 40
 
@@ -83,7 +85,10 @@ def test_a_run_is_decoded_in_the_box_of_the_mask(tmp_path):
 
     folder = tmp_path / "run" / "occupancy_pca.1"
     table = pq.read_table(folder / "particles.parquet")
-    np.testing.assert_array_equal(table["particle"].to_numpy(), numbers)
+    np.testing.assert_array_equal(table["particle"].to_numpy(), np.arange(60))
+    np.testing.assert_array_equal(table["original"].to_numpy(), numbers)
+    volumes = np.genfromtxt(folder / "coordinates.csv", delimiter=",", names=True)
+    np.testing.assert_array_equal(volumes["original"], 2 * volumes["particle"])
     pc1 = table["pc1"].to_numpy()
     assert [len(np.unique(pc1[labels == k])) for k in range(3)] == [1, 1, 1]
     assert len(np.unique(pc1)) == 3
@@ -92,13 +97,14 @@ def test_a_run_is_decoded_in_the_box_of_the_mask(tmp_path):
 
 def test_components_are_those_of_a_singular_value_decomposition():
     rows = np.random.default_rng(2).normal(size=(30, 200)).astype(np.float32)
-    found = voxel_components(rows, 5)
+    inside = np.arange(216).reshape(6, 6, 6) < 200
+    found = components_within(rows, Mask("mask.mrc", inside, 1.0, (0.0, 0.0, 0.0)), 5)
     u, s, axes = np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)
     np.testing.assert_allclose(np.abs(found.coordinates), np.abs(u * s)[:, :5], atol=1e-3)
     np.testing.assert_allclose(np.abs(found.axes), np.abs(axes[:5]), atol=1e-4)
     np.testing.assert_allclose(found.explained, (s**2 / (s**2).sum())[:5], rtol=1e-5)
     assert (found.axes.sum(axis=1) > 0).all()
-    assert along(np.arange(11.0), [0, 4, 50, 100]).tolist() == [0, 5, 10]
+    assert rows_at_percentiles(np.arange(11.0), [0, 4, 50, 100]).tolist() == [0, 5, 10]
 
 
 def test_mistakes_are_one_message(maps, tmp_path):
@@ -112,9 +118,13 @@ def test_mistakes_are_one_message(maps, tmp_path):
         write_volume(str(tmp_path / f"{name}.mrc"), content, pixel_size_angstrom=pixel_size)
     good, maps_of = folder / "mask.mrc", ["--volumes", folder / "maps"]
     for arguments, error, message in (
-        (["--mask", tmp_path / "empty.mrc", *maps_of], InputError, "empty, or no mask"),
+        (["--mask", tmp_path / "empty.mrc", *maps_of], InputError, "empty, or not a mask"),
         (["--mask", tmp_path / "map.mrc", *maps_of], InputError, "between 0 and 1"),
-        (["--mask", tmp_path / "coarse.mrc", *maps_of], InputError, "but the masks have"),
+        (
+            ["--mask", tmp_path / "coarse.mrc", *maps_of],
+            InputError,
+            "box of 16 px with pixels of 3 Å, but the mask .* box of 16 px with pixels of 4 Å",
+        ),
         (["--mask", good], ConfigError, "Say which volumes"),
         (["--mask", good, *maps_of, "--ksample", "3"], ConfigError, "Say which volumes"),
     ):
