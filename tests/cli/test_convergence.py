@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,26 +10,30 @@ from typer.testing import CliRunner
 
 from latents import finished_run
 from raydrgn.cli.main import app
-from raydrgn.convergence import epochs as convergence_study
-from raydrgn.convergence.followed_volumes import follow_volumes
+from raydrgn.convergence import criteria
+from raydrgn.convergence import epochs as stages
+from raydrgn.convergence.volumes import compare_volumes
+from raydrgn.decoding.options import VolumeOptions
 from raydrgn.errors import ConfigError, RunDirectoryError
 from raydrgn.io.cryodrgn import read_latents
 from raydrgn.io.mrc import read_volume
-from raydrgn.remote.session import Allocation
+from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.reporting.result_folder import ResultFolder
 from raydrgn.run.reader import open_run
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """A run of four epochs of a network too small to learn much."""
-    return finished_run(tmp_path_factory.mktemp("converging"), epochs=4)
+    """A run of four epochs of a network too small to learn much, of every third particle."""
+    folder = tmp_path_factory.mktemp("converging")
+    np.save(folder / "ind.npy", np.arange(1, 60, 3))
+    return finished_run(folder, epochs=4, ind=str(folder / "ind.npy"))
 
 
 @pytest.fixture(autouse=True)
 def plane(monkeypatch):
     """UMAP takes seconds to compile; the plane of z stands for it."""
-    monkeypatch.setattr(convergence_study, "umap_embedding", lambda z, seed: z[:, :2])
+    monkeypatch.setattr(stages, "umap_embedding", lambda z, seed: z[:, :2])
 
 
 def converge(root, *arguments):
@@ -55,7 +60,7 @@ def test_figures_tables_and_verdicts(root, tmp_path):
     masked = []
     for epoch in (3, 4):
         volume, _ = read_volume(str(out / f"vols.{epoch}" / "vol_000.mrc"))
-        masked.append(volume * convergence_study.convergence.volume_mask(volume))
+        masked.append(volume * criteria.volume_mask(volume))
     wanted = np.corrcoef(masked[0].ravel(), masked[1].ravel())[0, 1]
     rows = table(out / "correlation.csv")
     assert [row["epochs"] for row in rows] == ["1-2", "2-3", "3-4"]
@@ -63,6 +68,7 @@ def test_figures_tables_and_verdicts(root, tmp_path):
     points = [row for row in table(out / "points.csv") if row["point"] == "A"]
     for row in points:
         of_epoch = z[int(row["epoch"])][int(row["particle"])]
+        assert int(row["original"]) == 3 * int(row["particle"]) + 1
         np.testing.assert_allclose([float(row["z1"]), float(row["z2"])], of_epoch, rtol=1e-4)
     assert {row["settled"] for row in table(out / "verdict.csv")} <= {"yes", "no"}
     assert (out / "report.html").read_text().count("data:image/png") == 10
@@ -78,16 +84,20 @@ def test_figures_tables_and_verdicts(root, tmp_path):
 
 
 def test_tasks_of_a_cluster_give_the_same(root, tmp_path, ray_session):
-    run, settings = open_run(str(root)), convergence_study.ConvergenceSettings(every=3)
+    run = open_run(str(root))
+    epochs, examined = stages.choose_epochs(run, None, 3)
     found = []
-    for name, allocation in (("here", None), ("there", Allocation(2, 1, 0.0))):
-        folder = ResultFolder(str(tmp_path / name))
-        study = convergence_study.study_latents(run, settings, folder)
-        follow_volumes(run, study, settings, folder, allocation=allocation)
-        assert not study.failures
-        found.append(study)
-        assert not list((tmp_path / name).glob("vols.*"))
-    for name in ("correlation", "fsc", "signs"):
+    with Executor(workers=2) as cluster:
+        for name, executor in (("here", IN_PROCESS), ("there", cluster)):
+            folder = ResultFolder(str(tmp_path / name))
+            made = stages.compare_epochs(run, epochs, examined, folder, executor=executor)
+            comparisons, failures = compare_volumes(
+                run, made, folder, options=VolumeOptions(), executor=executor
+            )
+            assert not failures
+            found.append(replace(made, comparisons=comparisons))
+            assert not list((tmp_path / name).glob("vols.*"))
+    for name in ("correlation", "fsc", "overfitting"):
         np.testing.assert_allclose(found[0].stacked(name), found[1].stacked(name), atol=1e-4)
 
 
