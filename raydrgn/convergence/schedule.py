@@ -36,11 +36,14 @@ class UnfinishedSchedule:
         if self.rate is not None:
             share = 100 * self.rate / self.peak_rate
             now = f"the learning rate is {self.rate:.2g}, {share:.0f} % of its highest value; "
+        to_come = f"epoch {self.last}"
+        if self.epoch + 1 < self.last:
+            to_come = f"epochs {self.epoch + 1} to {self.last}"
         return Finding(
             CRITERION,
             None,
-            f"{now}{100 * self.share_to_come:.0f} % of the schedule is still to come "
-            f"(epochs {self.epoch + 1} to {self.last}), and the loss usually falls most at its end",
+            f"{now}{100 * self.share_to_come:.0f} % of the schedule is still to come ({to_come}), "
+            "and the loss usually falls most at its end",
         )
 
 
