@@ -1,8 +1,8 @@
 """``convergence``: whether training has converged, of a finished run or of one in training."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from time import sleep
 from typing import TYPE_CHECKING, Annotated
 
 from raydrgn.errors import ConfigError
@@ -153,4 +153,4 @@ def watch(
                 continue  # epochs may have been finished meanwhile
         if is_finished:
             return run(settings, executor=executor, progress=progress)
-        time.sleep(POLL_SECONDS)
+        sleep(POLL_SECONDS)

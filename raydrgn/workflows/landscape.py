@@ -7,7 +7,7 @@ from raydrgn.errors import ConfigError
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.settings import Setting
-from raydrgn.workflows.epoch import DecodingSettings
+from raydrgn.workflows.epoch import CHECKSUM_LENGTH, DecodingSettings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,8 +74,14 @@ class LandscapeSettings(DecodingSettings):
         """Return the settings that change the results; a mask by its content too."""
         from raydrgn.io import storage
 
-        content = None if self.mask is None else storage.checksum(storage.read_bytes(self.mask))
-        return {**super().recorded(), "mask_content": content}
+        if self.mask is None:
+            return super().recorded()
+        checksum = storage.checksum(storage.read_bytes(self.mask))
+        return {
+            **super().recorded(),
+            "mask": storage.absolute(self.mask),
+            "mask_checksum": checksum[:CHECKSUM_LENGTH],
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from raydrgn.errors import ConfigError
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.settings import Setting, check_bounds
+from raydrgn.workflows.epoch import CHECKSUM_LENGTH
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,9 +87,9 @@ class PcaSettings:
         return {
             **{name: getattr(self, name) for name in names},
             "mask": storage.absolute(self.mask),
-            "mask_content": storage.checksum(mask.inside.tobytes()),
+            "mask_checksum": storage.checksum(mask.inside.tobytes())[:CHECKSUM_LENGTH],
             "volumes": None if self.volumes is None else storage.absolute(self.volumes),
-            "volumes_content": content,
+            "volumes_checksum": content[:CHECKSUM_LENGTH],
         }
 
 

@@ -146,7 +146,7 @@ def no_report(monkeypatch):
 @pytest.fixture
 def copy(root, tmp_path):
     """A run of its own for tests that change it."""
-    return shutil.copytree(root, tmp_path / "run")
+    return shutil.copytree(root, tmp_path / "run", ignore=shutil.ignore_patterns("convergence.*"))
 
 
 def settings(root, **values):
@@ -231,7 +231,7 @@ def test_watch_follows_a_run_that_was_resumed_after_its_end(copy, no_report, mon
     set_config(copy, epochs=6)
     assert (copy / "weights.pkl").exists()  # of the first end, after epoch 4
     monkeypatch.setattr(
-        workflow.time,
+        workflow,
         "sleep",
         lambda _: add_epoch(copy, open_run(str(copy)).files.epochs()[-1] + 1),
     )
@@ -244,7 +244,7 @@ def test_watch_follows_a_run_that_was_resumed_after_its_end(copy, no_report, mon
 def test_watch_does_not_advise_to_stop_before_the_schedule_has_ended(copy, no_report, monkeypatch):
     settled(monkeypatch)
     set_config(copy, epochs=5, schedule="cosine")
-    monkeypatch.setattr(workflow.time, "sleep", lambda _: add_epoch(copy, 5))
+    monkeypatch.setattr(workflow, "sleep", lambda _: add_epoch(copy, 5))
     lines = []
     found = workflow.watch(settings(copy), report=lines.append)
     assert "20 % of the schedule is still to come (epoch 5)" in lines[0]

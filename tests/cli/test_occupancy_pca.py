@@ -1,5 +1,7 @@
 """``raydrgn occupancy pca``: a subunit that comes and goes is the first component in its mask."""
 
+import shutil
+
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -8,11 +10,13 @@ from finished_run import make_run
 from latents import blobs
 from phantoms import table_of
 from raydrgn.cli.main import app
-from raydrgn.errors import ConfigError, InputError
+from raydrgn.errors import ConfigError, InputError, RunDirectoryError
 from raydrgn.io.masks import Mask
 from raydrgn.io.mrc import read_volume, write_volume
 from raydrgn.landscape.components import rows_at_percentiles
 from raydrgn.landscape.masked_volumes import components_within
+from raydrgn.workflows import occupancy_pca as workflow
+from raydrgn.workflows.occupancy_pca import PcaSettings
 
 BOX, COUNT = 16, 40
 
@@ -133,3 +137,54 @@ def test_mistakes_are_one_message(maps, tmp_path):
     assert not (tmp_path / "out").exists()
     with pytest.raises(ConfigError, match="maps"):
         raise pca("--mask", good, *maps_of, "-o", folder / "maps", "--overwrite").exception
+
+
+# What results are made from --------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_report(monkeypatch):
+    """Figures take seconds."""
+    monkeypatch.setattr(
+        "raydrgn.landscape.masked_report.write_masked_report", lambda *_, **__: None
+    )
+
+
+def mask_of(path, edge):
+    mask = np.zeros((6, 6, 6), dtype=np.float32)
+    mask[1:edge, 1:5, 1:5] = 1
+    write_volume(str(path), mask, pixel_size_angstrom=0)
+    return str(path)
+
+
+def test_results_of_another_epoch_run_or_mask_never_come_together(tmp_path, no_report):
+    z, _ = blobs([(0, 0), (5, 5), (-5, 5)], size=20)
+    run = make_run(tmp_path / "run", z)
+    for name in ("weights", "z"):
+        shutil.copy(tmp_path / "run" / f"{name}.1.pkl", tmp_path / "run" / f"{name}.2.pkl")
+    given = {"run": run.files.root, "mask": mask_of(tmp_path / "mask.mrc", 5), "ksample": 3}
+    out = str(tmp_path / "out")
+    workflow.run(PcaSettings(**given, epoch=1, out=out))
+    with pytest.raises(RunDirectoryError, match="results of epoch 1, not 2"):
+        workflow.run(PcaSettings(**given, epoch=2, out=out))
+    other = make_run(tmp_path / "other", z[::-1].copy())  # trained anew, under the old name
+    shutil.copy(other.files.latents(1), run.files.latents(1))
+    with pytest.raises(RunDirectoryError, match="results of other latents"):
+        workflow.run(PcaSettings(**given, epoch=1, out=out))
+    found = workflow.run(PcaSettings(**given, epoch=1, out=out, overwrite=True))
+    alone = workflow.run(PcaSettings(**{**given, "run": other.files.root}))
+    np.testing.assert_array_equal(found.particles, alone.particles)
+    mask_of(tmp_path / "mask.mrc", 4)  # another mask under the same name
+    with pytest.raises(RunDirectoryError, match="results with mask_checksum"):
+        workflow.run(PcaSettings(**given, epoch=1, out=out))
+
+
+def test_results_of_maps_that_were_replaced_are_refused(maps, tmp_path, no_report):
+    folder, *_ = maps
+    own = shutil.copytree(folder / "maps", tmp_path / "maps")
+    given = {"volumes": str(own), "mask": str(folder / "mask.mrc"), "out": str(tmp_path / "out")}
+    workflow.run(PcaSettings(**given))
+    workflow.run(PcaSettings(**given))  # the same again
+    shutil.copy(own / "vol_000.mrc", own / "vol_001.mrc")
+    with pytest.raises(RunDirectoryError, match="results with volumes_checksum"):
+        workflow.run(PcaSettings(**given))
