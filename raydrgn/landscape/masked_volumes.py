@@ -1,13 +1,15 @@
 """Volumes of which the voxels within one mask are compared, of files or decoded from latents."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from raydrgn.clustering.clusters import SEED, k_means
 from raydrgn.decoding.pool import DecoderPool
 from raydrgn.errors import ConfigError, InputError
 from raydrgn.io.masks import Mask
-from raydrgn.io.mrc import read_volume
+from raydrgn.io.mrc import read_header, read_volume
 from raydrgn.io.storage import Uri
 from raydrgn.landscape.components import (
     MaskedVoxels,
@@ -42,12 +44,46 @@ class VolumeList:
     """Volume of the cluster of each particle, where volumes are centres of clusters."""
 
 
-def check_memory(num_volumes: int, mask: Mask) -> None:
+def volumes_of_maps(maps: Mapping[str, Uri], mask: Mask) -> VolumeList:
+    """Return maps by their names.
+
+    Raises:
+        InputError: If a map is not on the grid of the mask.
+    """
+    for uri in maps.values():
+        header = read_header(uri)
+        mask.check_grid(header.shape[-1], header.pixel_size_angstrom, what=uri)
+    return VolumeList(names=tuple(maps), uris=tuple(maps.values()))
+
+
+def volumes_of_clusters(z: Float[np.ndarray, "p zdim"], count: int) -> VolumeList:
+    """Return the volumes at the centres of k-means clusters of latents.
+
+    Raises:
+        ConfigError: If there are fewer distinct latents than clusters.
+    """
+    clusters = k_means(z, count, seed=SEED)
+    return VolumeList(
+        names=_numbered(count), z=z[clusters.rows], rows=clusters.rows, labels=clusters.labels
+    )
+
+
+def volumes_of_latents(z: Float[np.ndarray, "n zdim"]) -> VolumeList:
+    """Return the volumes of latents, by number."""
+    return VolumeList(names=_numbered(len(z)), z=z)
+
+
+def _numbered(count: int) -> tuple[str, ...]:
+    return tuple(map(str, range(count)))
+
+
+def check_memory(volumes: VolumeList, mask: Mask) -> None:
     """Refuse more voxels than fit into memory.
 
     Raises:
         ConfigError: With the memory needed.
     """
+    num_volumes = len(volumes.names)
     needed = 2 * 4 * num_volumes * mask.num_voxels
     if needed > MAX_BYTES:
         raise ConfigError(
@@ -107,11 +143,11 @@ def components_within(rows: Float[np.ndarray, "n m"], mask: Mask, count: int) ->
 def coordinates_of_particles(
     volumes: VolumeList, found: VolumeComponents, z: Float[np.ndarray, "p zdim"]
 ) -> Float[np.ndarray, "p k"]:
-    """Return the coordinates of the volume that stands for each particle.
+    """Return for each particle the coordinates of the volume of its cluster.
 
-    That of its cluster, or the volume whose latent is nearest to the particle's.
+    Where volumes are not those of clusters, of the volume with the nearest latent.
     """
     if volumes.labels is not None:
         return found.coordinates[volumes.labels]
-    assert volumes.z is not None, "only volumes with latents stand for particles"
+    assert volumes.z is not None, "maps are of no particles"
     return coordinates_by_nearest_latent(found.coordinates, volumes.z, z)

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from raydrgn.io.masks import Mask
     from raydrgn.landscape.components import VolumeComponents
-    from raydrgn.landscape.masked_volumes import VolumeList
     from raydrgn.reporting.result_folder import ResultFolder
     from raydrgn.run.reader import RunReader
 
@@ -136,18 +135,13 @@ def run(
 def _of_maps(settings: PcaSettings, source: str, mask: "Mask", progress: Progress) -> PcaResult:
     from raydrgn.decoding.volume_sets import copy_maps
     from raydrgn.io import storage
-    from raydrgn.io.mrc import read_header
     from raydrgn.landscape import masked_report, masked_results
     from raydrgn.landscape import masked_volumes as masked
     from raydrgn.occupancy.scored_volumes import named_maps
     from raydrgn.reporting.result_folder import ResultFolder
 
-    maps = named_maps(source)
-    for uri in maps.values():
-        header = read_header(uri)
-        mask.check_grid(header.shape[-1], header.pixel_size_angstrom, what=uri)
-    volumes = masked.VolumeList(names=tuple(maps), uris=tuple(maps.values()))
-    masked.check_memory(len(maps), mask)
+    volumes = masked.volumes_of_maps(named_maps(source), mask)
+    masked.check_memory(volumes, mask)
     rows = masked.read_voxels(volumes, mask, progress=progress)
     found = masked.components_within(rows, mask, settings.components)
     versions = "\n".join(f"{uri} {storage.stamp(uri)}" for uri in volumes.uris)
@@ -172,6 +166,7 @@ def _of_maps(settings: PcaSettings, source: str, mask: "Mask", progress: Progres
 def _of_run(
     settings: PcaSettings, mask: "Mask", executor: Executor, progress: Progress
 ) -> PcaResult:
+    from raydrgn.decoding import latent_input
     from raydrgn.decoding.options import VolumeOptions
     from raydrgn.decoding.pool import DecoderPool
     from raydrgn.decoding.volume_sets import make_sets
@@ -187,9 +182,13 @@ def _of_run(
     epoch = opened.epoch(settings.epoch)
     z = opened.finite_latents(epoch)
     original = opened.original_numbers(len(z))
-    volumes = _volumes_of_run(settings, opened, epoch, z)
-    assert volumes.z is not None
-    masked.check_memory(len(volumes.z), mask)
+    if settings.ksample is not None:
+        volumes = masked.volumes_of_clusters(z, settings.ksample)
+    else:
+        chosen = latent_input.choose_latents(opened, epoch, z_file=settings.z_file)
+        volumes = masked.volumes_of_latents(chosen)
+    assert volumes.z is not None, "volumes of a run have latents"
+    masked.check_memory(volumes, mask)
     folder = ResultFolder(settings.out or opened.files.results("occupancy_pca", epoch))
     recorded = settings.recorded(mask, storage.checksum(volumes.z.tobytes()))
     folder.begin(recorded, made_from=opened.identity(epoch), overwrite=settings.overwrite)
@@ -203,15 +202,14 @@ def _of_run(
         made = make_sets(pool, [along.volumes for along in series], progress=progress)
     coordinates = masked.coordinates_of_particles(volumes, found, z)
     masked_results.write_particles(original, coordinates, folder)
+    particles = None
     plane = latent_plane(opened, epoch, z)
+    if plane is not None:
+        names, xy = plane
+        particles = masked_report.EmbeddedParticles(names=names, xy=xy, coordinates=coordinates)
+    title = f"{opened.files.root}, epoch {epoch}"
     masked_report.write_masked_report(
-        found,
-        mask,
-        folder,
-        title=f"{opened.files.root}, epoch {epoch}",
-        series=series,
-        particles=plane
-        and masked_report.EmbeddedParticles(names=plane[0], xy=plane[1], coordinates=coordinates),
+        found, mask, folder, title=title, series=series, particles=particles
     )
     return PcaResult(
         folder=folder,
@@ -233,24 +231,4 @@ def _check_box(opened: "RunReader", mask: "Mask", pixel_size_angstrom: float | N
     known = pixel_size_angstrom or opened.pixel_size_angstrom
     mask.check_grid(
         mask.box, known * opened.box / mask.box, what=f"{opened.files.root}, in that box,"
-    )
-
-
-def _volumes_of_run(
-    settings: PcaSettings, opened: "RunReader", epoch: int | None, z: "np.ndarray"
-) -> "VolumeList":
-    """Return the volumes of cluster centres, or of the latents in a file."""
-    from raydrgn.clustering.clusters import SEED, k_means
-    from raydrgn.decoding.latent_input import choose_latents
-    from raydrgn.landscape.masked_volumes import VolumeList
-
-    if settings.ksample is None:
-        latents = choose_latents(opened, epoch, z_file=settings.z_file)
-        return VolumeList(names=tuple(map(str, range(len(latents)))), z=latents)
-    clusters = k_means(z, settings.ksample, seed=SEED)
-    return VolumeList(
-        names=tuple(map(str, range(settings.ksample))),
-        z=z[clusters.rows],
-        rows=clusters.rows,
-        labels=clusters.labels,
     )

@@ -105,6 +105,14 @@ def test_tasks_of_a_cluster_give_the_same(root, tmp_path, ray_session):
         np.testing.assert_allclose(found[0].stacked(name), found[1].stacked(name), atol=1e-4)
 
 
+def test_a_selection_that_is_gone_leaves_no_wrong_number(root, tmp_path, caplog):
+    run = replace(open_run(str(root)), is_foreign=True, ind="gone.pkl")
+    folder = ResultFolder(str(tmp_path / "out"))
+    found = stages.compare_epochs(run, [2, 3, 4], [2, 4], folder)
+    assert found.original is None
+    assert "Tables have no numbers of the original set" in caplog.text
+
+
 def test_an_ended_run_is_judged_by_watch(root):
     said = converge(root, "--watch", "--every", "2")
     assert said.exit_code == 0, said.output
