@@ -2,6 +2,7 @@
 
 storage     paths and URLs; whole files or none; errors in words
 mrc         MRC headers, ranges of a stack, volumes
+masks       masks in files, and their grids
 star        STAR syntax
 relion      RELION particle files to a ParticleTable
 cryosparc   cryoSPARC .cs files to a ParticleTable

@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 from uuid import uuid4
@@ -118,6 +119,13 @@ def file_size(uri: Uri) -> int:
     fs, path = filesystem(uri)
     with explained(uri, action="read"):
         return int(fs.size(path))
+
+
+def modified(uri: Uri) -> datetime:
+    """Return the time of the last change of a file."""
+    fs, path = filesystem(uri)
+    with explained(uri, action="read"):
+        return fs.modified(path)
 
 
 def stamp(uri: Uri) -> str:

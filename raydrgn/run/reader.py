@@ -18,6 +18,7 @@ from raydrgn.model.config import ModelConfig
 from raydrgn.run.config import RunConfig, read_yaml
 from raydrgn.run.directory import RunDirectory
 from raydrgn.run.identity import Identity
+from raydrgn.run.manifest import Manifest
 from raydrgn.run.weights import DecoderState, read_decoder_tensors
 from raydrgn.shapes import Float, Int
 
@@ -64,6 +65,24 @@ class RunReader:
                 f"{self.files.root} has no epoch {wanted}; those that are finished: {listed}."
             )
         return wanted
+
+    def is_finished(self) -> bool:
+        """Tell whether training has ended: all epochs of the configuration are done.
+
+        Read anew at each call, since a run may go on with more epochs. cryoDRGN keeps no record of
+        it, but writes ``weights.pkl`` when training ends; an older file than that of the last epoch
+        is of an earlier end.
+        """
+        if not self.is_foreign:
+            finished = Manifest.read(self.files.manifest).finished_epochs()
+            wanted = RunConfig.read(self.files.config).train.epochs
+            return bool(finished) and finished[-1] >= wanted
+        last, epochs = self.files.weights(None), self.files.epochs()
+        if not storage.exists(last):
+            return False
+        return not epochs or storage.modified(last) >= storage.modified(
+            self.files.weights(epochs[-1])
+        )
 
     def latents(self, epoch: int | None) -> Float[np.ndarray, "n zdim"]:
         """Return the latent mean of every particle after an epoch."""

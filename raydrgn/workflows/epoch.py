@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+CHECKSUM_LENGTH = 16
+"""Characters of a checksum among recorded settings, which messages show."""
+
 NOT_RECORDED = frozenset({"run", "epoch", "out", "overwrite"})
 """Settings that do not change results; what they are made from is recorded by its checksums."""
 
