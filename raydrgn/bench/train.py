@@ -16,7 +16,7 @@ from raydrgn.run.config import RunConfig
 from raydrgn.run.directory import RunDirectory
 from raydrgn.run.metrics import epoch_rows
 from raydrgn.simulation.dataset import Simulation, simulate
-from raydrgn.training import setup
+from raydrgn.training import prepare_run
 
 EPOCHS = 3
 
@@ -53,16 +53,16 @@ def measure(
         simulate(folder, Simulation(num_particles=num_particles, box=box, snr=0.1))
         root = str(Path(folder) / "run")
         source = ParticleSource(particles=str(Path(folder) / "particles.star"))
-        request = setup.RunRequest(
+        request = prepare_run.RunRequest(
             root=root, source=source, recipe="protocol", values={**values, "train.epochs": EPOCHS}
         )
-        config, table = setup.begin(request)
-        before = _bare_step(config)
+        run = prepare_run.begin(request)
+        before = _bare_step(run.config)
         with connected(address):
             from raydrgn.training import trainer
 
-            trainer.train(config, table, root, display=display(config))
-        after = _bare_step(config)
+            trainer.train(run, display=display(run.config))
+        after = _bare_step(run.config)
         rows = epoch_rows(RunDirectory(root).metrics)
     rate = mean(row["rate"] for row in rows[1:])
     bare = mean(r.particles_per_s for r in (before, after))

@@ -34,14 +34,15 @@ def demo(
     from raydrgn.remote.resources import Resources, cores_here
     from raydrgn.remote.session import allotted, connected
     from raydrgn.run.opened import open_run
+    from raydrgn.run.status import find_run
     from raydrgn.simulation.dataset import Simulation, simulate
-    from raydrgn.training import setup
+    from raydrgn.training import prepare_run
 
     began = time.monotonic()
     data, root = storage.join(out, "data"), storage.absolute(storage.join(out, "run"))
     truth = storage.join(data, "truth")
     workers = min(cores_here(), MAX_WORKERS)
-    request = setup.RunRequest(
+    request = prepare_run.RunRequest(
         root=root,
         source=ParticleSource(particles=storage.absolute(storage.join(data, "particles.star"))),
         values={
@@ -51,13 +52,13 @@ def demo(
             "resources.num_workers": workers,
         },
     )
-    found = setup.find_run(root)
+    found = find_run(root)
     if found is None:
         _say(1, f"simulating {PARTICLES:,} particles of seven states; one is rare, one moves")
         simulation = Simulation(num_particles=PARTICLES, box=BOX, snr=SNR, seed=seed)
         with metering("particles") as meter:
             simulate(data, simulation, progress=meter.callback("simulating"))
-    config, table = setup.begin(request) if found is None else setup.resume(request, found)
+    run = prepare_run.begin(request) if found is None else prepare_run.resume(request, found)
 
     with connected(None):
         if found is None or not found.is_finished:
@@ -66,7 +67,7 @@ def demo(
             _say(2, f"training {EPOCHS} epochs with {workers} workers; they take a while to start")
             with metering("particles") as meter:
                 ending = trainer.train(
-                    config, table, root, display=show_training(meter, config, len(table))
+                    run, display=show_training(meter, run.config, len(run.table))
                 )
             if not ending.finished:
                 console.print("Stopped; the state is kept, and the same command goes on.")

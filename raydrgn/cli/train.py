@@ -65,7 +65,8 @@ def train(
     from raydrgn.io.sources import ParticleSource
     from raydrgn.remote.session import connected
     from raydrgn.run.config import parse_assignment
-    from raydrgn.training import setup
+    from raydrgn.run.status import find_run
+    from raydrgn.training import prepare_run
 
     given: dict[str, Any] = {
         "model.zdim": zdim,
@@ -87,20 +88,20 @@ def train(
     source = particles and ParticleSource(
         particles=particles, poses=poses, ctf=ctf, ind=ind, datadir=datadir
     )
-    request = setup.RunRequest(
+    request = prepare_run.RunRequest(
         root=root, source=source or None, recipe=recipe, values=values, drop_bad=drop_bad
     )
-    found = setup.find_run(root)
+    found = find_run(root)
     if found is None:
         if source is None or not particles:
             raise ConfigError(
                 f"{root} holds no run to go on with; name the particles to start one."
             )
-        config, table = setup.begin(request)
+        run = prepare_run.begin(request)
     else:
-        config, table = setup.resume(request, found)
-        done = f"{found.epochs_done} of {config.train.epochs} epochs"
-        if found.epochs_done >= config.train.epochs:
+        run = prepare_run.resume(request, found)
+        done = f"{found.epochs_done} of {run.config.train.epochs} epochs"
+        if found.epochs_done >= run.config.train.epochs:
             console.print(f"{root} is finished: {done}. More: --resume --epochs N.")
             return
         if not resume and not ask(f"{root} holds this run, with {done} done. Go on with it?"):
@@ -108,17 +109,15 @@ def train(
                 f"{root} holds this run already, with {done} done. Add --resume to go on with it, "
                 "or choose another -o."
             )
-    setup.check_resources(config, address)
+    prepare_run.check_resources(run.config, address)
     with connected(address):
         from raydrgn.training import trainer  # Ray's settings are in place by now
 
         with metering("particles") as meter:
-            ending = trainer.train(
-                config, table, root, display=show_training(meter, config, len(table))
-            )
+            ending = trainer.train(run, display=show_training(meter, run.config, len(run.table)))
     if not ending.finished:
         console.print(
             f"Stopped; the state is kept. Go on: raydrgn train -o {shlex.quote(out)} --resume"
         )
         raise typer.Exit(EXIT_STOPPED)
-    console.print(f"{config.train.epochs} epochs of {len(table)} particles → {root}")
+    console.print(f"{ending.epochs} epochs of {ending.num_particles} particles → {root}")

@@ -70,6 +70,14 @@ def filesystem(uri: Uri) -> tuple[Any, str]:
         ) from error
 
 
+def _current(uri: Uri) -> tuple[Any, str]:
+    """Return the file system of a URI and the path on it, without listings from earlier."""
+    fs, path = filesystem(uri)
+    if not is_local(uri):
+        fs.invalidate_cache(path)
+    return fs, path
+
+
 @contextmanager
 def explained(uri: Uri, *, action: str) -> Iterator[None]:
     """Turn the operating system's errors about ``uri`` into one that says what to do."""
@@ -91,8 +99,8 @@ def explained(uri: Uri, *, action: str) -> Iterator[None]:
 
 
 def exists(uri: Uri) -> bool:
-    """Tell whether a file or folder is there."""
-    fs, path = filesystem(uri)
+    """Tell whether a file or folder is there now."""
+    fs, path = _current(uri)
     with explained(uri, action="read"):
         return bool(fs.exists(path))
 
@@ -105,8 +113,8 @@ def is_folder(uri: Uri) -> bool:
 
 
 def list_names(folder: Uri) -> list[str]:
-    """Return the names of the entries of a folder, sorted; none if there is no folder."""
-    fs, path = filesystem(folder)
+    """Return the names that a folder has now, sorted; none if there is no folder."""
+    fs, path = _current(folder)
     with explained(folder, action="read"):
         if not fs.isdir(path):
             return []
@@ -157,7 +165,8 @@ def remove(uri: Uri) -> None:
 def atomic_write(uri: Uri) -> Iterator[IO[bytes]]:
     """Open ``uri`` so that readers see the old file or the whole new one, never a part.
 
-    A local file is written beside its destination and renamed on success. Elsewhere it is written
+    A local file is written beside its destination and renamed on success; content and name are on
+    the disk when the block ends. Elsewhere it is written
     to a temporary file and uploaded on success, since closing a remote stream commits whatever it
     has, even after an error.
 
@@ -175,6 +184,7 @@ def atomic_write(uri: Uri) -> Iterator[IO[bytes]]:
                     stream.flush()
                     os.fsync(stream.fileno())
                 part.replace(final)
+                _sync_folder(final.parent)
             finally:
                 part.unlink(missing_ok=True)
         else:
@@ -219,6 +229,27 @@ def sync(uri: Uri) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Wait until the names in a local folder are on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def require_writable(folder: Uri) -> None:
+    """Make a folder, and write and delete a small file in it.
+
+    Raises:
+        StorageError: If that is not possible.
+    """
+    make_folder(folder)
+    probe = join(folder, f"write-test.{uuid4().hex}{PART_SUFFIX}")
+    write_bytes(probe, b"raydrgn")
+    remove(probe)
 
 
 def write_bytes(uri: Uri, content: bytes) -> None:

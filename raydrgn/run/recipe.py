@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from raydrgn.errors import ConfigError
+from raydrgn.io.storage import Uri
 
 Schedule = Literal["constant", "cosine"]
 
@@ -31,6 +32,12 @@ class TrainConfig:
     warmup_steps: int = 300
     """Steps over which the learning rate rises from zero."""
 
+    restarted_after: int = 0
+    """Epoch after which the learning rate rises and falls once more; 0 for none.
+
+    Set when a run that has ended goes on.
+    """
+
     points_fraction: float = 0.25
     """Share of the Fourier points, drawn anew in each step, at which slices are compared."""
 
@@ -44,7 +51,10 @@ class TrainConfig:
     """Seed of everything random in the run."""
 
     checkpoint_minutes: float = 10.0
-    """Longest time between resumable states, within an epoch too."""
+    """Longest time between checkpoints, within an epoch too."""
+
+    load: Uri | None = None
+    """Weights file that training starts from; None starts from random weights."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
@@ -61,7 +71,12 @@ class TrainConfig:
                 f"train.points_fraction must be above 0 and at most 1, got {self.points_fraction}."
             )
         if self.schedule not in ("constant", "cosine"):
-            raise ConfigError(f"train.schedule is {self.schedule!r}; constant or cosine is meant.")
+            raise ConfigError(f"train.schedule must be constant or cosine, got {self.schedule!r}.")
+        if not 0 <= self.restarted_after < self.epochs:
+            raise ConfigError(
+                f"train.restarted_after must be below train.epochs ({self.epochs}), got "
+                f"{self.restarted_after}."
+            )
         if self.warmup_steps < 0:
             raise ConfigError(f"train.warmup_steps must not be negative, got {self.warmup_steps}.")
         if self.beta is not None and self.beta < 0:
@@ -89,3 +104,17 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
 }
 """Values by which each recipe differs from the defaults; ``protocol`` is that of the paper."""
+
+DEFAULT_RECIPE = "fast"
+
+
+def recipe_config(name: str | None) -> TrainConfig:
+    """Return the settings of a recipe; of the default one for None.
+
+    Raises:
+        ConfigError: If there is no such recipe.
+    """
+    chosen = name or DEFAULT_RECIPE
+    if chosen not in RECIPES:
+        raise ConfigError(f"--recipe is {chosen!r}; known recipes: {', '.join(RECIPES)}.")
+    return TrainConfig(**RECIPES[chosen])

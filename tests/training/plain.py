@@ -11,17 +11,16 @@ from raydrgn.data.ingest import fill_store, prepared_blocks
 from raydrgn.data.shard import ResidentShard
 from raydrgn.data.store import make_store
 from raydrgn.io.cryodrgn import read_latents
-from raydrgn.io.particles import ParticleTable
 from raydrgn.io.sources import ParticleSource
 from raydrgn.model.vae import HeterogeneousVAE
-from raydrgn.run.config import RunConfig
+from raydrgn.run.checkpoint import Checkpoint
 from raydrgn.run.directory import Position
 from raydrgn.run.writer import RunWriter
 from raydrgn.simulation.dataset import Simulation, simulate
-from raydrgn.training.links import DirectLink
 from raydrgn.training.loop import TrainingLoop
 from raydrgn.training.plan import BatchPlan
-from raydrgn.training.setup import RunRequest, begin
+from raydrgn.training.prepare_run import PreparedRun, RunRequest, begin
+from raydrgn.training.sinks import DirectSink
 from raydrgn.training.step import SliceLattice
 
 CPU = torch.device("cpu")
@@ -37,8 +36,8 @@ SMALL = {
 """A network that takes an epoch of 200 images of 16 px in a fraction of a second."""
 
 
-def small_run(folder: Path, root: Path, *, num_particles: int = 203, **values):
-    """Simulate 16-px images, and return configuration and table of a small run on them."""
+def small_run(folder: Path, root: Path, *, num_particles: int = 203, **values) -> PreparedRun:
+    """Simulate 16-px images, and prepare a small run on them."""
     star = folder / "particles.star"
     if not star.exists():
         simulation = Simulation(num_particles=num_particles, box=16, snr=1.0, seed=5)
@@ -62,14 +61,9 @@ class PlainFit:
     lattice: SliceLattice
 
 
-def assemble(
-    config: RunConfig,
-    table: ParticleTable,
-    root: Path,
-    *,
-    on_progress: Callable | None = None,
-) -> PlainFit:
+def assemble(run: PreparedRun, *, on_progress: Callable | None = None) -> PlainFit:
     """Put the parts of a run together, in this process."""
+    config, table = run.config, run.table
     lattice = SliceLattice.of_box(config.data.box, device=CPU)
     shape = (len(table), lattice.num_points, 2)
     store = make_store(
@@ -86,7 +80,7 @@ def assemble(
         points_fraction=config.train.points_fraction,
         seed=config.train.seed,
     )
-    writer = RunWriter(str(root), num_particles=len(table))
+    writer = RunWriter(run.root, num_particles=len(table))
     loop = TrainingLoop(
         config.train,
         plan=plan,
@@ -96,22 +90,20 @@ def assemble(
         optimiser=torch.optim.Adam(vae.parameters(), fused=True),
         lattice=lattice,
         network=config.model,
-        link=DirectLink(writer, on_progress=on_progress),
+        sink=DirectSink(writer, on_progress=on_progress),
     )
     return PlainFit(loop, vae, writer, plan, shard, lattice)
 
 
-def fit(config: RunConfig, table: ParticleTable, root: Path) -> HeterogeneousVAE:
-    """Train to the end, from the beginning or from the newest state of ``root``."""
-    parts = assemble(config, table, root)
-    content = parts.writer.resume_point().state
-    start = Position(1, 0)
-    if content is not None:
-        from raydrgn.run.state import TrainingState
-
-        start = parts.loop.load(TrainingState.from_bytes(content))
+def fit(run: PreparedRun) -> HeterogeneousVAE:
+    """Train to the end, from the beginning or from the latest checkpoint of the run."""
+    parts = assemble(run)
+    if run.initial is not None:
+        parts.writer.save_checkpoint(run.initial.to_bytes(), run.initial.position)
+    content = parts.writer.latest_checkpoint().content
+    start = Position(1, 0) if content is None else parts.loop.load(Checkpoint.from_bytes(content))
     assert parts.loop.run(start)
-    parts.writer.finish(config.train.epochs)
+    parts.writer.finish(run.config.train.epochs)
     return parts.vae
 
 

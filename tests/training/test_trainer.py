@@ -17,10 +17,10 @@ pytestmark = pytest.mark.ray
 EPOCHS = 40
 
 
-def train(config, table, root: Path, display=None) -> bool:
+def train(run, display=None) -> bool:
     from raydrgn.training import trainer
 
-    return trainer.train(config, table, str(root), display=display).finished
+    return trainer.train(run, display=display).finished
 
 
 def kill(name: bytes) -> int:
@@ -54,25 +54,25 @@ def data(tmp_path_factory):
 def pair(data, ray_session):
     """A run of two workers that nothing disturbs."""
     root = data / "pair"
-    config, table = small_run(data, root, **{"train.epochs": EPOCHS, "resources.num_workers": 2})
-    assert train(config, table, root)
+    run = small_run(data, root, **{"train.epochs": EPOCHS, "resources.num_workers": 2})
+    assert train(run)
     return root
 
 
 def test_one_worker_gives_what_the_plain_loop_gives(data, ray_session, tmp_path):
     """Ray Data fills the store, and the store is a disk's: the bits are the same."""
-    config, table = small_run(data, tmp_path / "plain", **{"train.epochs": 3})
+    run = small_run(data, tmp_path / "plain", **{"train.epochs": 3})
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as the worker has; threads decide the order of sums
-    fit(config, table, tmp_path / "plain")
+    fit(run)
     torch.set_num_threads(threads)
     values = {
         "train.epochs": 3,
         "resources.local_ingest_mb": 0,
         "resources.shard_store": "disk",
     }
-    config, table = small_run(data, tmp_path / "ray", **values)
-    assert train(config, table, tmp_path / "ray")
+    run = small_run(data, tmp_path / "ray", **values)
+    assert train(run)
     assert_same_run(tmp_path / "plain", tmp_path / "ray", 3)
 
 
@@ -80,11 +80,11 @@ def test_one_worker_gives_what_the_plain_loop_gives(data, ray_session, tmp_path)
 def test_workers_share_the_batch_and_lose_no_particle(data, pair, ray_session, tmp_path, workers):
     """203 particles are not divisible: after one epoch each has its latent, in order."""
     values = {"train.epochs": 1, "train.batch_size": 203, "train.warmup_steps": 0}
-    config, table = small_run(data, tmp_path / "one", **values)
-    fit(config, table, tmp_path / "one")
+    run = small_run(data, tmp_path / "one", **values)
+    fit(run)
     values["resources.num_workers"] = workers
-    config, table = small_run(data, tmp_path / "some", **values)
-    assert train(config, table, tmp_path / "some")
+    run = small_run(data, tmp_path / "some", **values)
+    assert train(run)
     # One step on all particles: the order in which workers hold them does not matter.
     alone, shared = latents(tmp_path / "one", 1), latents(tmp_path / "some", 1)
     assert shared.shape == (203, 2)
@@ -93,7 +93,7 @@ def test_workers_share_the_batch_and_lose_no_particle(data, pair, ray_session, t
 
 def test_a_killed_worker_and_a_killed_writer_change_nothing(data, pair, ray_session, tmp_path):
     values = {"train.epochs": EPOCHS, "resources.num_workers": 2}
-    config, table = small_run(data, tmp_path, **values)
+    run = small_run(data, tmp_path, **values)
     done = []
 
     def disturb(latest):
@@ -104,7 +104,7 @@ def test_a_killed_worker_and_a_killed_writer_change_nothing(data, pair, ray_sess
             done.append("worker")
             assert kill(b"RayTrainWorker") or kill(b"_RayTrainWorker")
 
-    assert train(config, table, tmp_path, display=disturb)
+    assert train(run, display=disturb)
     assert done == ["writer", "worker"]
     assert "starting the workers again" in (tmp_path / "run.log").read_text()
     assert_same_run(pair, tmp_path, EPOCHS)
@@ -124,7 +124,7 @@ def test_every_epoch_is_there_and_the_last_is_named(pair):
 
 def test_an_error_that_trying_again_will_not_mend_ends_the_run(data, ray_session, tmp_path):
     """The images change after they were looked at: the worker says which are of no use."""
-    config, table = small_run(data, tmp_path, **{"train.epochs": 1})
+    run = small_run(data, tmp_path, **{"train.epochs": 1})
     stack = data / "particles.mrcs"
     whole = stack.read_bytes()
     broken = bytearray(whole)
@@ -132,6 +132,6 @@ def test_an_error_that_trying_again_will_not_mend_ends_the_run(data, ray_session
     stack.write_bytes(broken)
     try:
         with pytest.raises(RaydrgnError, match=r"particles 7 .*--drop-bad"):
-            train(config, table, tmp_path)
+            train(run)
     finally:
         stack.write_bytes(whole)

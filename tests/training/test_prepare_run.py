@@ -6,7 +6,8 @@ import pytest
 from plain import SMALL, fit, small_run
 from raydrgn.errors import ClusterError, ConfigError, InputError, RunDirectoryError
 from raydrgn.io.sources import ParticleSource
-from raydrgn.training.setup import RunRequest, begin, check_resources, find_run, resume
+from raydrgn.run.status import find_run
+from raydrgn.training.prepare_run import RunRequest, begin, check_resources, resume
 
 
 @pytest.fixture(scope="module")
@@ -19,10 +20,10 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def begun(data):
     root = data / "begun"
-    config, table = small_run(data, root, **{"train.epochs": 1})
-    fit(config, table, root)
-    (root / "config.yaml").write_text(config.to_yaml())
-    table.write(str(root / "particles.parquet"))
+    run = small_run(data, root, **{"train.epochs": 1})
+    fit(run)
+    (root / "config.yaml").write_text(run.config.to_yaml())
+    run.table.write(str(root / "particles.parquet"))
     return root
 
 
@@ -48,10 +49,10 @@ def test_values_that_make_no_sense(data, tmp_path, values, message):
 
 
 def test_too_many_cpus_and_gpus(data, tmp_path):
-    config, _ = begin(request(data, tmp_path, **{"resources.cpus": 9999}))
+    config = begin(request(data, tmp_path, **{"resources.cpus": 9999})).config
     with pytest.raises(ClusterError, match=r"9999 CPUs each.*there are"):
         check_resources(config, None)
-    config, _ = begin(request(data, tmp_path, **{"resources.gpus": 99}))
+    config = begin(request(data, tmp_path, **{"resources.gpus": 99})).config
     with pytest.raises(ClusterError, match=r"99 GPUs each.*resources\.gpus=0"):
         check_resources(config, None)
 
@@ -67,10 +68,8 @@ def test_bad_images_are_named_or_left_out(data, tmp_path):
     asked = RunRequest(root=str(tmp_path / "run"), source=source, values=SMALL)
     with pytest.raises(InputError, match=r"2 images .* particles 3, 5 .*--drop-bad"):
         begin(asked)
-    _, table = begin(
-        RunRequest(root=str(tmp_path / "run"), source=source, values=SMALL, drop_bad=True)
-    )
-    kept = table.column("index").tolist()
+    run = begin(RunRequest(root=str(tmp_path / "run"), source=source, values=SMALL, drop_bad=True))
+    kept = run.table.column("index").tolist()
     assert kept == [i for i in range(203) if i not in (3, 5)]
 
 
@@ -88,9 +87,9 @@ def test_going_on_keeps_what_decides_the_result(data, begun):
     status = find_run(str(begun))
     assert status is not None
     assert status.epochs_done == 1
-    config, table = resume(request(data, begun, **{"train.epochs": 5}), status)
-    assert config.train.epochs == 5
-    assert len(table) == 203
+    run = resume(request(data, begun, **{"train.epochs": 5}), status)
+    assert run.config.train.epochs == 5
+    assert len(run.table) == 203
     with pytest.raises(RunDirectoryError, match=r"model\.zdim is 2, not 4"):
         resume(request(data, begun, **{"model.zdim": 4}), status)
 
