@@ -205,7 +205,7 @@ def _resume(
     found: list[Any] = [None]
     content = None
     if rank == 0:
-        latest = ray.get(job.writer.latest_checklatest.remote())
+        latest = ray.get(job.writer.latest_checkpoint.remote())
         for problem in latest.problems:
             _report(job, problem)
         content = latest.content

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn.parallel import DistributedDataParallel
 
 from raydrgn.data.ingest import fill_store, prepared_blocks
 from raydrgn.data.shard import ResidentShard
@@ -61,36 +62,46 @@ class PlainFit:
     lattice: SliceLattice
 
 
-def assemble(run: PreparedRun, *, on_progress: Callable | None = None) -> PlainFit:
-    """Put the parts of a run together, in this process."""
-    config, table = run.config, run.table
-    lattice = SliceLattice.of_box(config.data.box, device=CPU)
+def assemble(
+    run: PreparedRun,
+    *,
+    on_progress: Callable | None = None,
+    sink_class: type[DirectSink] = DirectSink,
+    shard_class: type[ResidentShard] = ResidentShard,
+    rank: int = 0,
+    world: int = 1,
+) -> PlainFit:
+    """Put the parts of a run together in this process, alone or as a worker of a group."""
+    config, lattice = run.config, SliceLattice.of_box(run.config.data.box, device=CPU)
+    plan = BatchPlan(
+        num_particles=len(run.table),
+        batch_size=config.train.batch_size,
+        num_points=lattice.num_points,
+        points_fraction=config.train.points_fraction,
+        seed=config.train.seed,
+        rank=rank,
+        world=world,
+    )
+    table = run.table.slice_rows(*plan.rows)
     shape = (len(table), lattice.num_points, 2)
     store = make_store(
         config.resources.shard_store, shape, precision=config.data.precision, device=CPU
     )
     fill_store(store, prepared_blocks(table, config.data))
-    shard = ResidentShard(table, store, device=CPU)
+    shard = shard_class(table, store, device=CPU)
     torch.manual_seed(config.train.seed)
     vae = HeterogeneousVAE(config.model, box=config.data.box, num_pixels=2 * lattice.num_points)
-    plan = BatchPlan(
-        num_particles=len(table),
-        batch_size=config.train.batch_size,
-        num_points=lattice.num_points,
-        points_fraction=config.train.points_fraction,
-        seed=config.train.seed,
-    )
-    writer = RunWriter(run.root, num_particles=len(table))
+    writer = RunWriter(run.root, num_particles=len(run.table))
     loop = TrainingLoop(
         config.train,
         plan=plan,
         shard=shard,
         vae=vae,
-        model=vae,
+        model=vae if world == 1 else DistributedDataParallel(vae),
         optimiser=torch.optim.Adam(vae.parameters(), fused=True),
         lattice=lattice,
         network=config.model,
-        sink=DirectSink(writer, on_progress=on_progress),
+        sink=sink_class(writer, on_progress=on_progress),
     )
     return PlainFit(loop, vae, writer, plan, shard, lattice)
 
