@@ -1,7 +1,7 @@
 """The whole training path against the bare step: simulation, Ray Train, run directory."""
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -10,8 +10,9 @@ from typing import Any
 import torch
 
 from raydrgn.bench import step
-from raydrgn.io.sources import ParticleSource
-from raydrgn.remote.session import connected
+from raydrgn.io.particle_source import ParticleSource
+from raydrgn.remote.executor import Executor
+from raydrgn.remote.progress import Progress, silent
 from raydrgn.run.config import RunConfig
 from raydrgn.run.directory import RunDirectory
 from raydrgn.run.metrics import epoch_rows
@@ -26,7 +27,7 @@ class PathRate:
     """Rates of the whole path and of its step."""
 
     particles_per_s: float
-    """After the first epoch; latents and states of each epoch included."""
+    """After the first epoch; latents and checkpoints of each epoch included."""
 
     step: step.StepRate
     share_of_step: float
@@ -37,8 +38,8 @@ def measure(
     *,
     box: int,
     num_particles: int,
-    address: str | None,
-    display: Callable[[RunConfig], Callable[[Mapping[str, Any]], None]],
+    executor: Executor,
+    progress: Progress = silent,
 ) -> PathRate:
     """Train on a simulated stack through Ray, and time the bare step before and after.
 
@@ -46,8 +47,8 @@ def measure(
         values: Settings by ``section.field``.
         box: Edge of the images in pixels.
         num_particles: Particles per epoch.
-        address: Cluster to join, or None to start Ray here.
-        display: Makes what shows the progress of a run.
+        executor: Joins Ray, or starts it here.
+        progress: Called with the progress of training.
     """
     with tempfile.TemporaryDirectory(prefix="raydrgn-bench-") as folder:
         simulate(folder, Simulation(num_particles=num_particles, box=box, snr=0.1))
@@ -58,10 +59,10 @@ def measure(
         )
         run = prepare_run.begin(request)
         before = _bare_step(run.config)
-        with connected(address):
+        with executor.connected():
             from raydrgn.training import trainer
 
-            trainer.train(run, display=display(run.config))
+            trainer.train(run, progress=progress)
         after = _bare_step(run.config)
         rows = epoch_rows(RunDirectory(root).metrics)
     rate = mean(row["rate"] for row in rows[1:])

@@ -21,10 +21,11 @@ from raydrgn.io.cryosparc import (
     write_rows,
 )
 from raydrgn.io.imaging import Imaging
+from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import CTF_COLUMNS, ParticleTable
 from raydrgn.io.relion import read_relion, write_relion
 from raydrgn.io.relionrows import select_rows, with_ctf, with_poses
-from raydrgn.io.sources import ParticleSource, open_particles
+from raydrgn.io.sources import open_particles
 from raydrgn.io.starrows import read_text_star
 from raydrgn.io.storage import Uri
 from raydrgn.shapes import Int

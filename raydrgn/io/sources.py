@@ -5,7 +5,6 @@ take theirs from cryoDRGN's pickles.
 """
 
 import logging
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -14,6 +13,7 @@ from raydrgn.errors import ConfigError, InputError
 from raydrgn.io import cryodrgn, storage
 from raydrgn.io.cryosparc import read_cryosparc
 from raydrgn.io.imaging import Imaging
+from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import CTF_COLUMNS, ParticleTable
 from raydrgn.io.relion import read_relion
 from raydrgn.io.stacks import check_slices, read_headers
@@ -24,40 +24,6 @@ log = logging.getLogger(__name__)
 
 STACK_SUFFIXES = (".mrcs", ".mrc", ".st")
 PIXEL_SIZE_TOLERANCE = 0.01
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ParticleSource:
-    """Where a data set is: images, and what is known about them."""
-
-    particles: Uri
-    """``.mrcs``, ``.txt``, ``.star``, ``.cs`` or ``.parquet``."""
-
-    poses: Uri | None = None
-    """cryoDRGN's poses; they replace those of the particle file."""
-
-    ctf: Uri | None = None
-    """cryoDRGN's CTF parameters; they replace those of the particle file."""
-
-    ind: Uri | None = None
-    """Rows to take, in this order; numbers of the full data set."""
-
-    datadir: Uri | None = None
-    """Folder of the stacks that a STAR or .cs file names."""
-
-    half_size_shifts: bool = False
-    """Whether the shifts of a .cs file that does not say so are those of a half-size box."""
-
-    def absolute(self) -> "ParticleSource":
-        """Return the source with every path meaning the same from anywhere."""
-        return ParticleSource(
-            particles=storage.absolute(self.particles),
-            poses=self.poses and storage.absolute(self.poses),
-            ctf=self.ctf and storage.absolute(self.ctf),
-            ind=self.ind and storage.absolute(self.ind),
-            datadir=self.datadir and storage.absolute(self.datadir),
-            half_size_shifts=self.half_size_shifts,
-        )
 
 
 def open_particles(source: ParticleSource, *, need_images: bool = True) -> ParticleTable:

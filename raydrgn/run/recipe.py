@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from raydrgn.errors import ConfigError
-from raydrgn.io.storage import Uri
 
 Schedule = Literal["constant", "cosine"]
 
@@ -53,7 +52,7 @@ class TrainConfig:
     checkpoint_minutes: float = 10.0
     """Longest time between checkpoints, within an epoch too."""
 
-    load: Uri | None = None
+    load: str | None = None
     """Weights file that training starts from; None starts from random weights."""
 
     def __post_init__(self) -> None:

@@ -22,6 +22,11 @@ class RunStatus:
         """Whether its last epoch is done."""
         return self.epochs_done >= self.config.train.epochs
 
+    @property
+    def count(self) -> str:
+        """What a message says of how far it is, such as ``3 of 20 epochs done``."""
+        return f"{self.epochs_done} of {self.config.train.epochs} epochs done"
+
 
 def find_run(root: Uri) -> RunStatus | None:
     """Return the run in a directory, or None if there is nothing.

@@ -12,4 +12,5 @@ sinks            where a loop sends its results: a writer in this process, or ac
 failures         lost peers, too little memory, defects
 worker           what Ray Train runs on each worker
 trainer          the driver: resources, retries, progress
+result           how a command's part of a run ended
 """

@@ -10,11 +10,11 @@ from raydrgn.model.vae import HeterogeneousVAE
 from raydrgn.run.checkpoint import Checkpoint
 from raydrgn.run.config import RunConfig
 from raydrgn.run.directory import Position
-from raydrgn.run.opened import OpenedRun, open_run
+from raydrgn.run.reader import RunReader, open_run
 from raydrgn.run.weights import read_network_tensors
 
 
-def find_weights(text: str) -> tuple[OpenedRun, Uri]:
+def find_weights(text: str) -> tuple[RunReader, Uri]:
     """Return the run and the weights file that ``RUN``, ``RUN:EPOCH`` or a weights file names.
 
     Raises:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,14 +16,15 @@ from raydrgn.data.statistics import measure_scale
 from raydrgn.errors import ConfigError, InputError, RunDirectoryError
 from raydrgn.geometry.lattice import half_disc
 from raydrgn.io import storage
+from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import ParticleTable
 from raydrgn.io.pixel_sizes import single_pixel_size
-from raydrgn.io.sources import ParticleSource, open_particles
+from raydrgn.io.sources import open_particles
 from raydrgn.io.storage import Uri
 from raydrgn.model.config import ModelConfig
 from raydrgn.model.vae import HeterogeneousVAE
 from raydrgn.remote.resources import cores_here
-from raydrgn.remote.session import allot
+from raydrgn.remote.session import allocate
 from raydrgn.run.checkpoint import Checkpoint
 from raydrgn.run.config import RunConfig
 from raydrgn.run.directory import RunDirectory
@@ -106,7 +106,9 @@ def begin(request: RunRequest) -> PreparedRun:
         StorageError: If the run directory cannot be written.
     """
     if request.source is None:
-        raise ConfigError("A new run needs particles.")
+        raise ConfigError(
+            f"{request.root} holds no run to go on with; name the particles to start one."
+        )
     _refuse_source_values(request.values)
     train = recipe_config(request.recipe)
     values, model = _with_loaded_network(request.values)
@@ -211,16 +213,14 @@ def _resumed_values(request: RunRequest, config: RunConfig) -> dict[str, Any]:
     return {f"train.{key}": recipe[key] for key in names} | values
 
 
-def check_resources(config: RunConfig, address: Uri | None) -> None:
+def check_resources(config: RunConfig) -> None:
     """Refuse what this machine cannot give, before Ray is started on it.
 
     Raises:
         ClusterError: If there are too few CPUs or GPUs.
     """
-    if address or os.environ.get("RAY_ADDRESS"):
-        return  # the cluster says what it has once it is joined
     devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    allot(config.resources, available={"CPU": cores_here(), "GPU": devices})
+    allocate(config.resources, available={"CPU": cores_here(), "GPU": devices})
 
 
 def _check_trainable(table: ParticleTable) -> int:

@@ -4,7 +4,7 @@ import logging
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -19,13 +19,14 @@ from raydrgn.errors import ClusterError, RaydrgnError
 from raydrgn.io import storage
 from raydrgn.io.particles import ParticleTable
 from raydrgn.io.storage import Uri
-from raydrgn.remote.progress import ProgressBoard
-from raydrgn.remote.session import QUIET_THREADS, Allotment, settle
+from raydrgn.remote.progress import Progress, ProgressBoard, silent
+from raydrgn.remote.session import QUIET_THREADS, Allocation, reserve
 from raydrgn.run.config import RunConfig
 from raydrgn.run.directory import RunDirectory
 from raydrgn.run.writer import RunWriter
 from raydrgn.training.failures import out_of_memory_message, raised_by_actor
 from raydrgn.training.prepare_run import PreparedRun
+from raydrgn.training.result import TrainResult
 from raydrgn.training.worker import TrainingJob, train_worker
 
 log = logging.getLogger(__name__)
@@ -37,25 +38,9 @@ ABANDON_SECONDS = 20  # for workers to end by themselves, once they cannot go on
 LAST_WORDS_SECONDS = 20  # for the writer to add the last line of the log
 COLLECTIVE_TIMEOUT_S = 600  # a rank that hangs, or prepares much more slowly than the others
 
-Display = Callable[[Mapping[str, Any]], None]
-"""Receives what is known of the run, several times a second."""
-
 
 class TrainingDefect(Exception):
     """A defect of ours in a worker; carries the worker's traceback."""
-
-
-@dataclass(frozen=True, slots=True)
-class TrainResult:
-    """How a command's part of a run ended."""
-
-    finished: bool
-    """False if it was stopped before its last epoch."""
-
-    epochs: int
-    """Epochs of the whole run."""
-
-    num_particles: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +49,7 @@ class _Actors:
     board: Any
 
 
-def train(run: PreparedRun, *, display: Display | None = None) -> TrainResult:
+def train(run: PreparedRun, *, progress: Progress = silent) -> TrainResult:
     """Train a run to its last epoch, going on from its latest checkpoint, on the connected cluster.
 
     The run directory's particles and configuration are written if they are not there or differ.
@@ -76,31 +61,31 @@ def train(run: PreparedRun, *, display: Display | None = None) -> TrainResult:
         TrainingDefect: If our own code failed on a worker.
     """
     config, num_particles = run.config, len(run.table)
-    allotment = settle(config.resources)
-    use_ray_data = _uses_ray_data(config, run.table, allotment)
+    allocation = reserve(config.resources)
+    use_ray_data = _uses_ray_data(config, run.table, allocation)
     with _started_actors(run.root, num_particles) as actors:
-        _begin(run, allotment, actors)
+        _begin(run, allocation, actors)
         job = TrainingJob(
             config=config.to_dict(),
             table=ray.put(run.table.table),
-            cpus=allotment.cpus,
+            cpus=allocation.cpus,
             use_ray_data=use_ray_data,
             writer=actors.writer,
             board=actors.board,
         )
-        attempt = _Attempt(job, allotment, actors)
+        attempt = _Attempt(job, allocation, actors)
         attempt.start()
-        _watch(attempt, actors, display)
+        _watch(attempt, actors, run, progress)
         ending = (
             f"training finished: {config.train.epochs} epochs of {num_particles:,} particles"
             if attempt.finished
             else "training stopped on request; the checkpoint is kept, and --resume goes on"
         )
         _log_last(actors, ending)
-    return TrainResult(attempt.finished, config.train.epochs, num_particles)
+    return TrainResult.of(run, finished=attempt.finished)
 
 
-def _begin(run: PreparedRun, allotment: Allotment, actors: _Actors) -> None:
+def _begin(run: PreparedRun, allocation: Allocation, actors: _Actors) -> None:
     """Write what the run directory needs before training."""
     config, writer = run.config, actors.writer
     is_new = not storage.exists(RunDirectory(run.root).particles)
@@ -111,8 +96,8 @@ def _begin(run: PreparedRun, allotment: Allotment, actors: _Actors) -> None:
         ray.get(writer.begin.remote(config.to_yaml().encode(), particles))
         message = (
             f"training on {len(run.table):,} particles of {config.data.box} px to epoch "
-            f"{config.train.epochs}; {allotment.num_workers} workers with {allotment.cpus} CPUs "
-            f"and {allotment.gpus:g} GPUs each"
+            f"{config.train.epochs}; {allocation.num_workers} workers with {allocation.cpus} CPUs "
+            f"and {allocation.gpus:g} GPUs each"
         )
         ray.get(writer.log.remote(message))
         if run.note:
@@ -141,13 +126,13 @@ def _log_last(actors: _Actors, message: str) -> None:
         ray.get(actors.writer.flush.remote(), timeout=LAST_WORDS_SECONDS)
 
 
-def _uses_ray_data(config: RunConfig, table: ParticleTable, allotment: Allotment) -> bool:
+def _uses_ray_data(config: RunConfig, table: ParticleTable, allocation: Allocation) -> bool:
     """Tell whether tasks over the cluster are worth their start, and there are CPUs for them."""
-    megabytes = 4e-6 * config.data.box**2 * len(table) / allotment.num_workers
+    megabytes = 4e-6 * config.data.box**2 * len(table) / allocation.num_workers
     if megabytes < config.resources.local_ingest_mb:
         return False
     cores = ray.cluster_resources().get("CPU", 0)
-    if cores < allotment.num_workers * allotment.cpus + 1:
+    if cores < allocation.num_workers * allocation.cpus + 1:
         raise ClusterError(
             f"The workers take all {cores:g} CPUs of the cluster, and none is left for the tasks "
             f"that prepare {megabytes:.0f} MB of images per worker. Give workers fewer with --set "
@@ -198,10 +183,10 @@ class _ReportFailures(UserCallback):
 class _Attempt(threading.Thread):
     """Runs Ray Train, so that the main thread is free for progress and Ctrl-C."""
 
-    def __init__(self, job: TrainingJob, allotment: Allotment, actors: _Actors) -> None:
+    def __init__(self, job: TrainingJob, allocation: Allocation, actors: _Actors) -> None:
         super().__init__(daemon=True)
         self._job = job
-        self._allotment = allotment
+        self._allocation = allocation
         self._actors = actors
         self.error: BaseException | None = None
         self.finished = False
@@ -223,7 +208,7 @@ class _Attempt(threading.Thread):
             self.error = error
 
     def _trainer(self, folder: str, number: int) -> TorchTrainer:
-        share = self._allotment
+        share = self._allocation
         return TorchTrainer(
             train_worker,
             train_loop_config={
@@ -251,16 +236,17 @@ class _Attempt(threading.Thread):
         )
 
 
-def _watch(attempt: _Attempt, actors: _Actors, display: Display | None) -> None:
+def _watch(attempt: _Attempt, actors: _Actors, run: PreparedRun, progress: Progress) -> None:
     """Show progress until the attempt ends; turn its end into an error that says what to do."""
-    stopping = False
+    stopping, shown = False, dict[str, Any]()
     while True:
         try:
             latest, notes = ray.get(actors.board.read.remote())
             for note in notes:
                 log.warning("%s", note)
-            if latest and display:
-                display(latest)
+            if latest != shown:
+                _show(latest, run, progress)
+                shown = latest
             failure: tuple[str, bool] | None = ray.get(actors.board.failure.remote())
             if failure is not None:
                 attempt.join(timeout=ABANDON_SECONDS)
@@ -280,6 +266,22 @@ def _watch(attempt: _Attempt, actors: _Actors, display: Display | None) -> None:
             f"Training ended early: {reason[0]} The last checkpoint is kept; the same command with "
             "--resume goes on. More is in Ray's logs: /tmp/ray/session_latest/logs/train."
         ) from attempt.error
+
+
+def _show(latest: Mapping[str, Any], run: PreparedRun, progress: Progress) -> None:
+    """Report what the board knows: particles read, or particles trained on in all epochs."""
+    if latest.get("phase") == "reading":
+        progress("reading particles", latest["done"], latest["of"], unit="particles")
+        return
+    num_particles, epochs = len(run.table), run.config.train.epochs
+    progress(
+        "training",
+        (latest["epoch"] - 1) * num_particles + latest["particles"],
+        epochs * num_particles,
+        unit="particles",
+        rate=latest["rate"],
+        extra=f"epoch {latest['epoch']}/{epochs} loss {latest['total']:.4f} KL {latest['kl']:.2f}",
+    )
 
 
 def _raise_failure(message: str, is_defect: bool) -> NoReturn:

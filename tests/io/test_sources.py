@@ -19,15 +19,9 @@ from phantoms import (
 from raydrgn.errors import ConfigError, InputError, RaydrgnError
 from raydrgn.io import storage
 from raydrgn.io.cryodrgn import Poses, read_ctf, read_poses, write_ctf, write_poses
+from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import CTF_COLUMNS, ParticleTable
-from raydrgn.io.sources import (
-    ParticleSource,
-    open_particles,
-    read_metadata,
-    require_poses,
-    to_ctf,
-    to_poses,
-)
+from raydrgn.io.sources import open_particles, read_metadata, require_poses, to_ctf, to_poses
 
 COUNT = 6
 CTF_ROW = [8.0, 1.5, *OPTICS.values()]

@@ -12,7 +12,7 @@ from raydrgn.data.ingest import fill_store, prepared_blocks
 from raydrgn.data.shard import ResidentShard
 from raydrgn.data.store import make_store
 from raydrgn.io.cryodrgn import read_latents
-from raydrgn.io.sources import ParticleSource
+from raydrgn.io.particle_source import ParticleSource
 from raydrgn.model.vae import HeterogeneousVAE
 from raydrgn.run.checkpoint import Checkpoint
 from raydrgn.run.directory import Position

@@ -5,7 +5,7 @@ import pytest
 
 from plain import SMALL, fit, small_run
 from raydrgn.errors import ClusterError, ConfigError, InputError, RunDirectoryError
-from raydrgn.io.sources import ParticleSource
+from raydrgn.io.particle_source import ParticleSource
 from raydrgn.run.status import find_run
 from raydrgn.training.prepare_run import RunRequest, begin, check_resources, resume
 
@@ -51,10 +51,10 @@ def test_values_that_make_no_sense(data, tmp_path, values, message):
 def test_too_many_cpus_and_gpus(data, tmp_path):
     config = begin(request(data, tmp_path, **{"resources.cpus": 9999})).config
     with pytest.raises(ClusterError, match=r"9999 CPUs each.*there are"):
-        check_resources(config, None)
+        check_resources(config)
     config = begin(request(data, tmp_path, **{"resources.gpus": 99})).config
     with pytest.raises(ClusterError, match=r"99 GPUs each.*resources\.gpus=0"):
-        check_resources(config, None)
+        check_resources(config)
 
 
 def test_bad_images_are_named_or_left_out(data, tmp_path):

@@ -17,10 +17,10 @@ pytestmark = pytest.mark.ray
 EPOCHS = 40
 
 
-def train(run, display=None) -> bool:
+def train(run, **options) -> bool:
     from raydrgn.training import trainer
 
-    return trainer.train(run, display=display).finished
+    return trainer.train(run, **options).finished
 
 
 def kill(name: bytes) -> int:
@@ -96,15 +96,16 @@ def test_a_killed_worker_and_a_killed_writer_change_nothing(data, pair, ray_sess
     run = small_run(data, tmp_path, **values)
     done = []
 
-    def disturb(latest):
-        if latest.get("epoch", 0) >= 3 and not done:
+    def disturb(what, particles, total, **_):
+        epoch = particles // 203 if what == "training" else 0
+        if epoch >= 2 and not done:
             done.append("writer")
             assert kill(b"RunWriter") == 1
-        elif latest.get("epoch", 0) >= 6 and len(done) == 1:
+        elif epoch >= 5 and len(done) == 1:
             done.append("worker")
             assert kill(b"RayTrainWorker") or kill(b"_RayTrainWorker")
 
-    assert train(run, display=disturb)
+    assert train(run, progress=disturb)
     assert done == ["writer", "worker"]
     assert "starting the workers again" in (tmp_path / "run.log").read_text()
     assert_same_run(pair, tmp_path, EPOCHS)
