@@ -14,7 +14,7 @@ from raydrgn.workflows.train import TrainSettings
 
 
 @command(TrainSettings)
-def train(settings: TrainSettings, progress: Progress, address: Address = None) -> None:
+def train(settings: TrainSettings, *, progress: Progress, address: Address = None) -> None:
     """Train the variational autoencoder on particles with known poses.
 
     Writes the run directory: config.yaml, particles.parquet, run.log, and after every epoch

@@ -87,7 +87,10 @@ def explained(uri: Uri, *, action: str) -> Iterator[None]:
         raise StorageError(f"{uri} does not exist; check the path.") from error
     except PermissionError as error:
         raise StorageError(f"{uri} may not be {action}; check its permissions.") from error
-    except (IsADirectoryError, NotADirectoryError) as error:
+    except (FileExistsError, NotADirectoryError) as error:
+        place = error.filename or uri
+        raise StorageError(f"{uri} cannot be {action}: {place} is a file, not a folder.") from error
+    except IsADirectoryError as error:
         raise StorageError(f"{uri} cannot be {action}: {error.strerror}.") from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -2,6 +2,7 @@
 
 import os
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,12 +32,13 @@ def writer_of(root):
     return RunWriter(root, num_particles=COUNT)
 
 
-def checkpoint_bytes(epoch, step, value=0.0):
+def checkpoint_bytes(epoch, step, value=0.0, **others):
     return Checkpoint(
         position=Position(epoch, step),
         model={"decoder.weight": torch.full((3,), float(value))},
         optimiser={},
         sums=[1.0, 2.0, 3.0],
+        **others,
     ).to_bytes()
 
 
@@ -223,3 +225,90 @@ def test_whenever_the_disk_becomes_full_the_run_stays_valid(tmp_path, monkeypatc
     assert finished(root) == [1, 2, 3]
     for epoch in (1, 2, 3):
         assert (read_latents(RunDirectory(root).latents(epoch))[0] == epoch).all()
+
+
+def test_within_an_epoch_an_order_of_an_older_version_is_not_gone_on_with(root):
+    """Other orders of particles must not mix: the epoch is trained again from its beginning."""
+    writer = writer_of(root)
+    put_epoch(writer, 1)
+    for step in (4, 8, 12):  # the checkpoint at the end of epoch 1 is no longer kept
+        content = checkpoint_bytes(2, step, step, batch_order=1)
+        writer.save_checkpoint(content, Position(2, step))
+    writer.add_metrics({"epoch": 2, "step": 12})
+    latest = writer_of(root).latest_checkpoint()
+    found = Checkpoint.from_bytes(latest.content)
+    assert found.position == Position(2, 0)
+    assert (found.model["decoder.weight"] == 1).all()  # the weights of epoch 1
+    [problem] = latest.problems
+    assert "older version of raydrgn" in problem
+    assert "epoch 2 is trained again from its beginning" in problem
+    assert writer_of(root).checkpoint_at(Position(2, 0)) == latest.content
+    assert read_metrics(RunDirectory(root).metrics) == []
+    again = writer_of(root).latest_checkpoint()
+    assert again.content == latest.content
+    assert again.problems == []
+
+
+def test_the_first_epoch_in_an_older_order_begins_anew(root):
+    writer = writer_of(root)
+    writer.save_checkpoint(checkpoint_bytes(1, 4, batch_order=1), Position(1, 4))
+    latest = writer_of(root).latest_checkpoint()
+    assert latest.content is None
+    assert "epoch 1 is trained again" in latest.problems[0]
+
+
+def test_at_the_end_of_an_epoch_a_checkpoint_of_an_older_version_is_taken(root):
+    writer = writer_of(root)
+    content = checkpoint_bytes(2, 0, batch_order=1)
+    writer.save_checkpoint(content, Position(2, 0))
+    latest = writer_of(root).latest_checkpoint()
+    assert latest.content == content
+    assert latest.problems == []
+
+
+def test_weights_to_start_from_are_no_epoch(root):
+    writer = writer_of(root)
+    content = checkpoint_bytes(1, 0, 7)
+    writer.save_checkpoint(content, Position(1, 0))
+    latest = writer_of(root).latest_checkpoint()
+    assert latest.content == content
+    assert not latest.lacks_latents
+    assert not storage.exists(RunDirectory(root).weights(0))
+
+
+def test_what_the_manifest_records_is_on_the_disk_before_it(tmp_path, monkeypatch):
+    """Files and their names are synced before the manifest that records them is in place."""
+    events, fsync, replace = [], os.fsync, Path.replace
+
+    def noted_fsync(descriptor):
+        events.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        fsync(descriptor)
+
+    def noted_replace(self, target):
+        if Path(target).name == "manifest.json":
+            events.append("manifest in place")
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(Path, "replace", noted_replace)
+    writer_of(str(tmp_path / "run")).save_checkpoint(checkpoint_bytes(2, 0), Position(2, 0))
+    before = events[: events.index("manifest in place")]
+    for name in ("2.0.pt.", "weights.1.pkl."):
+        assert [event for event in before if event.startswith(name)]
+    assert before.index("state") < before.index("run")
+
+
+def test_metrics_of_an_object_store_are_written_by_the_epoch(tmp_path, monkeypatch):
+    root = f"memory://writer-metrics/{tmp_path.name}"
+    writer, written, write_bytes = writer_of(root), [], storage.write_bytes
+    monkeypatch.setattr(
+        storage,
+        "write_bytes",
+        lambda uri, content: (written.append(uri), write_bytes(uri, content)),
+    )
+    for step in range(50):
+        writer.add_metrics({"epoch": 1, "step": step}, f"step {step}")
+    assert written == []
+    writer.add_metrics({"epoch": 1, "step": 50, "done": True}, "epoch 1")
+    assert len(written) == 2  # log and metrics
+    assert len(read_metrics(RunDirectory(root).metrics)) == 51
