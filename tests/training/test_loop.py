@@ -14,7 +14,7 @@ from raydrgn.run.directory import Position
 from raydrgn.run.metrics import epoch_rows
 from raydrgn.run.reader import open_run
 from raydrgn.simulation.dataset import Simulation, simulate
-from raydrgn.training import reduction
+from raydrgn.training import loop, reduction
 from raydrgn.training.prepare_run import RunRequest, begin
 
 EPOCHS = 3
@@ -132,3 +132,17 @@ def test_it_tells_two_states_apart_and_makes_their_volumes(tmp_path):
     assert result.separation.neighbour_accuracy > 0.98
     assert result.fsc > result.fsc_of_mean + 0.03
     assert min(state.fsc for state in result.states) > 0.85
+
+
+def test_the_log_has_a_line_per_interval_and_per_epoch(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(reduction, "REDUCE_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "LOG_SECONDS", 0.0)
+    run = small_run(data, tmp_path, **{"train.epochs": 2})
+    fit(run)
+    lines = (tmp_path / "run.log").read_text().splitlines()
+    steps = [line for line in lines if "epoch 2/2: 80/203 particles: loss " in line]
+    assert len(steps) == 1  # after 10 steps of 8 particles
+    [end] = [line for line in lines if "epoch 2/2: finished, mean over the epoch: loss " in line]
+    row = epoch_rows(str(tmp_path / "metrics.jsonl"))[1]
+    assert f"loss {row['total']:.6f}" in end
+    assert f"learning rate {row['learning_rate']:.2e}" in end

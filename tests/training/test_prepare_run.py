@@ -1,11 +1,20 @@
 """What is refused before Ray starts, and what may change when a run goes on."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from plain import SMALL, fit, small_run
-from raydrgn.errors import ClusterError, ConfigError, InputError, RunDirectoryError
+from raydrgn.errors import (
+    ClusterError,
+    ConfigError,
+    InputError,
+    RunDirectoryError,
+    StorageError,
+)
 from raydrgn.io.particle_source import ParticleSource
+from raydrgn.io.particles import ParticleTable
 from raydrgn.run.status import find_run
 from raydrgn.training.prepare_run import RunRequest, begin, check_resources, resume
 
@@ -100,3 +109,72 @@ def test_going_on_with_other_particles_is_refused(data, begun, tmp_path):
     assert status is not None
     with pytest.raises(RunDirectoryError, match="another run: its particles is"):
         resume(request(tmp_path, begun), status)
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        ("source.half_size_shifts", "--half-size-shifts"),
+        ("source.ind", "--ind"),
+        ("source.particles", "the PARTICLES argument"),
+        ("source.nonsense", "one of the PARTICLES argument, --poses"),
+    ],
+)
+def test_the_source_is_not_changed_by_single_values(data, begun, tmp_path, name, option):
+    """They are applied after the particles have been read, and were recorded without effect."""
+    message = f"--set cannot change {name}; use {option}"
+    with pytest.raises(ConfigError, match=message):
+        begin(request(data, tmp_path, **{name: True}))
+    with pytest.raises(ConfigError, match=message):
+        resume(request(data, begun, **{name: True}), find_run(str(begun)))
+
+
+def test_an_unknown_recipe_is_refused_at_the_start_and_when_a_run_goes_on(data, begun, tmp_path):
+    for ask in (
+        lambda: begin(dataclasses.replace(request(data, tmp_path), recipe="fats")),
+        lambda: resume(
+            dataclasses.replace(request(data, begun), recipe="fats"), find_run(str(begun))
+        ),
+    ):
+        with pytest.raises(ConfigError, match=r"'fats'; known recipes: fast, protocol"):
+            ask()
+
+
+def test_several_pixel_sizes_are_refused(data, tmp_path):
+    table = ParticleTable.read(str(data / "begun" / "particles.parquet"))
+    sizes = table.column("pixel_size_angstrom").copy()
+    sizes[:50] *= 1.13
+    table.with_columns({"pixel_size_angstrom": sizes}).write(str(tmp_path / "mixed.parquet"))
+    source = ParticleSource(particles=str(tmp_path / "mixed.parquet"))
+    with pytest.raises(InputError, match=r"pixel sizes from .*50 particles.*downsample"):
+        begin(RunRequest(root=str(tmp_path / "run"), source=source, values=SMALL))
+
+
+def test_a_run_directory_that_cannot_be_written_is_refused(data, tmp_path):
+    (tmp_path / "afile").write_text("")
+    with pytest.raises(StorageError, match=r"afile is a file, not a folder"):
+        begin(request(data, tmp_path / "afile"))
+
+
+def test_more_workers_than_a_batch_has_particles_are_refused_when_a_run_goes_on(data, begun):
+    values = {"resources.num_workers": 9, "train.epochs": 5}
+    with pytest.raises(ConfigError, match=r"batch_size \(8\).*number of workers \(9\)"):
+        resume(request(data, begun, **values), find_run(str(begun)))
+
+
+def test_a_run_that_has_ended_goes_on_with_a_warm_restart(data, begun):
+    status = find_run(str(begun))
+    longer = resume(request(data, begun, **{"train.epochs": 5}), status)
+    assert longer.config.train.restarted_after == 1
+    assert "the run had ended with epoch 1; the learning rate rises again" in longer.note
+    values = {"train.epochs": 5, "train.schedule": "constant", "train.learning_rate": 1e-5}
+    constant = resume(request(data, begun, **values), status)
+    assert constant.config.train.restarted_after == 0
+    assert constant.note == "the learning rate is 1.00e-05 from epoch 2 to epoch 5"
+
+
+def test_fewer_epochs_than_are_finished_are_refused(data, begun):
+    status = find_run(str(begun))
+    status = dataclasses.replace(status, epochs_done=16)
+    with pytest.raises(ConfigError, match=r"16 finished epochs, more than --epochs 12.*above 16"):
+        resume(request(data, begun, **{"train.epochs": 12}), status)

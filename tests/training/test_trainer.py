@@ -1,6 +1,8 @@
 """Ray Train gives what one process gives, and survives what kills its parts."""
 
+import dataclasses
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -9,7 +11,9 @@ import pytest
 import torch
 
 from plain import assert_same_run, fit, latents, small_run, weights
-from raydrgn.errors import RaydrgnError
+from raydrgn.errors import RaydrgnError, StorageError
+from raydrgn.run.checkpoint import Checkpoint
+from raydrgn.run.directory import Position
 from raydrgn.run.metrics import epoch_rows
 
 pytestmark = pytest.mark.ray
@@ -136,3 +140,52 @@ def test_an_error_that_trying_again_will_not_mend_ends_the_run(data, ray_session
             train(run)
     finally:
         stack.write_bytes(whole)
+
+
+def test_a_defect_ends_training_at_once_with_its_traceback(data, ray_session, tmp_path):
+    """Weights of another shape are a defect of a worker: nothing is gained by another try."""
+    from raydrgn.training.trainer import TrainingDefect
+
+    run = small_run(data, tmp_path, **{"train.epochs": 1})
+    wrong = Checkpoint(
+        position=Position(1, 0),
+        model={"decoder.decoder.main.0.weight": torch.zeros(1, 1)},
+        optimiser={},
+        sums=[0.0, 0.0, 0.0],
+    )
+    with pytest.raises(TrainingDefect, match=r"(?s)Traceback.*Missing key"):
+        train(dataclasses.replace(run, initial=wrong))
+    log = (tmp_path / "run.log").read_text()
+    assert "training ended early" in log
+    assert "starting the workers again" not in log
+
+
+def test_too_little_memory_ends_training_at_once_in_words(data, ray_session, tmp_path):
+    run = small_run(data, tmp_path, **{"train.epochs": 1, "model.decoder_width": 2_000_000})
+    with pytest.raises(RaydrgnError, match=r"ran out of memory.*--batch-size"):
+        train(run)
+    log = (tmp_path / "run.log").read_text()
+    assert "training ended early: A worker ran out of memory" in log
+    assert "starting the workers again" not in log
+
+
+def test_an_error_of_the_writer_ends_training_in_its_words(data, ray_session, tmp_path):
+    run = small_run(data, tmp_path, **{"train.epochs": EPOCHS})
+
+    def break_folder(what, particles, total, **_):
+        if what == "training" and particles > 203 and (tmp_path / "state").is_dir():
+            shutil.rmtree(tmp_path / "state")
+            (tmp_path / "state").write_text("")
+
+    with pytest.raises(StorageError) as caught:
+        train(run, progress=break_folder)
+    assert "state is a file, not a folder" in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+    assert "starting the workers again" not in (tmp_path / "run.log").read_text()
+
+
+def test_the_log_says_how_a_run_began_and_ended(pair):
+    lines = (pair / "run.log").read_text().splitlines()
+    assert "training on 203 particles of 16 px to epoch 40; 2 workers with 1 CPUs" in lines[0]
+    assert f"epoch {EPOCHS}/{EPOCHS}: finished, mean over the epoch" in lines[-2]
+    assert f"training finished: {EPOCHS} epochs of 203 particles" in lines[-1]
