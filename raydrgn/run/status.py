@@ -24,7 +24,7 @@ class RunStatus:
 
     @property
     def count(self) -> str:
-        """What a message says of how far it is, such as ``3 of 20 epochs done``."""
+        """How far it is, in words: ``3 of 20 epochs done``."""
         return f"{self.epochs_done} of {self.config.train.epochs} epochs done"
 
 

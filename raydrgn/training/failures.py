@@ -17,12 +17,12 @@ from torch import distributed
 from raydrgn.errors import RaydrgnError
 
 LOST_PEER = re.compile(r"gloo/.*(connection|broken pipe|timed out|timeout|peer)", re.I | re.S)
-"""What gloo says, by a plain RuntimeError, when another worker is gone."""
+"""Message of gloo's plain RuntimeError when another worker is gone."""
 
 NO_MEMORY = re.compile(
     r"can't allocate memory|not enough memory|out of memory|node running low on memory"
 )
-"""What torch says by a plain RuntimeError, and Ray of a worker that its monitor has killed."""
+"""Messages of torch's plain RuntimeError, and of Ray when its monitor has killed a worker."""
 
 OUT_OF_MEMORY = (
     "A worker ran out of memory{where}. A smaller --batch-size needs less; the steps become more "

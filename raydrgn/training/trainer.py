@@ -237,7 +237,7 @@ class _Attempt(threading.Thread):
 
 
 def _watch(attempt: _Attempt, actors: _Actors, run: PreparedRun, progress: Progress) -> None:
-    """Show progress until the attempt ends; turn its end into an error that says what to do."""
+    """Show progress until the attempt ends; turn its end into an error with the remedy."""
     stopping, shown = False, dict[str, Any]()
     while True:
         try:
