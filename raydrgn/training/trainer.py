@@ -52,7 +52,7 @@ class _Actors:
 def train(run: PreparedRun, *, progress: Progress = silent) -> TrainResult:
     """Train a run to its last epoch, going on from its latest checkpoint, on the connected cluster.
 
-    The run directory's particles and configuration are written if they are not there or differ.
+    The configuration is written, and the particles of a new run.
     Ctrl-C asks the workers to keep a checkpoint and end; a second Ctrl-C ends at once.
 
     Raises:
@@ -88,7 +88,7 @@ def train(run: PreparedRun, *, progress: Progress = silent) -> TrainResult:
 def _begin(run: PreparedRun, allocation: Allocation, actors: _Actors) -> None:
     """Write what the run directory needs before training."""
     config, writer = run.config, actors.writer
-    is_new = not storage.exists(RunDirectory(run.root).particles)
+    is_new = not storage.exists(RunDirectory(run.root).config)
     with raised_by_actor():
         if run.initial is not None:
             ray.get(writer.save_checkpoint.remote(run.initial.to_bytes(), run.initial.position))
