@@ -71,10 +71,9 @@ class TrainConfig:
             )
         if self.schedule not in ("constant", "cosine"):
             raise ConfigError(f"train.schedule must be constant or cosine, got {self.schedule!r}.")
-        if not 0 <= self.restarted_after < self.epochs:
+        if self.restarted_after < 0:
             raise ConfigError(
-                f"train.restarted_after must be below train.epochs ({self.epochs}), got "
-                f"{self.restarted_after}."
+                f"train.restarted_after must not be negative, got {self.restarted_after}."
             )
         if self.warmup_steps < 0:
             raise ConfigError(f"train.warmup_steps must not be negative, got {self.warmup_steps}.")

@@ -228,7 +228,7 @@ def run(
                 "on with it, or choose another -o."
             )
         prepared = prepare_run.resume(request, status)
-        if prepared.config.train.epochs == status.epochs_done:
+        if status.is_finished and prepared.config.train.epochs == status.epochs_done:
             return TrainResult.of(prepared, finished=True, trained=False)
     if not executor.has_cluster:
         prepare_run.check_resources(prepared.config)
