@@ -75,7 +75,10 @@ def train(run: PreparedRun, *, progress: Progress = silent) -> TrainResult:
         )
         attempt = _Attempt(job, allocation, actors)
         attempt.start()
-        _watch(attempt, actors, run, progress)
+        try:
+            _watch(attempt, actors, run, progress)
+        finally:
+            attempt.is_abandoned = True
         ending = (
             f"training finished: {config.train.epochs} epochs of {num_particles:,} particles"
             if attempt.finished
@@ -190,6 +193,8 @@ class _Attempt(threading.Thread):
         self._actors = actors
         self.error: BaseException | None = None
         self.finished = False
+        self.is_abandoned = False
+        """Whether nobody waits for it any more: then nothing is started again."""
 
     def run(self) -> None:
         """Fit; a controller that dies is started again, since Ray does not."""
@@ -201,7 +206,7 @@ class _Attempt(threading.Thread):
                         self.finished = bool((result.return_value or {}).get("finished"))
                         return
                     except ray.exceptions.RayActorError:
-                        if failures == MAX_CONTROLLER_FAILURES:
+                        if failures == MAX_CONTROLLER_FAILURES or self.is_abandoned:
                             raise
                         self._actors.board.note.remote("Ray Train's controller died; trying again")
         except BaseException as error:  # raised again in the main thread
