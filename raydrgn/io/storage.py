@@ -168,10 +168,10 @@ def remove(uri: Uri) -> None:
 def atomic_write(uri: Uri) -> Iterator[IO[bytes]]:
     """Open ``uri`` so that readers see the old file or the whole new one, never a part.
 
-    A local file is written beside its destination and renamed on success; content and name are on
-    the disk when the block ends. Elsewhere it is written
-    to a temporary file and uploaded on success, since closing a remote stream commits whatever it
-    has, even after an error.
+    A local file is written beside its destination and renamed on success; its content is on the
+    disk when the block ends, its name after ``sync_folder``. Elsewhere it is written to a temporary
+    file and uploaded on success, since closing a remote stream commits whatever it has, even after
+    an error.
 
     Raises:
         StorageError: If the file cannot be written; the old one, if any, is left as it was.
@@ -187,7 +187,6 @@ def atomic_write(uri: Uri) -> Iterator[IO[bytes]]:
                     stream.flush()
                     os.fsync(stream.fileno())
                 part.replace(final)
-                _sync_folder(final.parent)
             finally:
                 part.unlink(missing_ok=True)
         else:
@@ -234,13 +233,16 @@ def sync(uri: Uri) -> None:
             os.close(descriptor)
 
 
-def _sync_folder(folder: Path) -> None:
-    """Wait until the names in a local folder are on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def sync_folder(folder: Uri) -> None:
+    """Wait until the names in a folder are on the disk; elsewhere than here they are at once."""
+    if not is_local(folder):
+        return
+    with explained(folder, action="written"):
+        descriptor = os.open(local_path(folder), os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def require_writable(folder: Uri) -> None:

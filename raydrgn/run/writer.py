@@ -142,7 +142,7 @@ class RunWriter:
         logvar: Float[np.ndarray, "n zdim"],
     ) -> None:
         """Keep one worker's latents of an epoch; publish them when those of all rows are there."""
-        manifest, stream = self._manifest, io.BytesIO()
+        stream = io.BytesIO()
         np.save(stream, np.stack([mean, logvar]))
         storage.write_bytes(self._run.latent_part(epoch, start), stream.getvalue())
         parts = self._latent_parts(epoch)
@@ -151,7 +151,7 @@ class RunWriter:
         uri = self._run.latents(epoch)
         write_latents(uri, *np.concatenate(parts, axis=1))
         self._record(epoch, "latents", FileRecord.of(storage.read_bytes(uri)))
-        manifest.write(self._run.manifest)
+        self._write_manifest()
         self._remove_parts(lambda number: number <= epoch)
 
     def finish(self, epoch: int) -> None:
@@ -221,9 +221,21 @@ class RunWriter:
         """Write the manifest without some checkpoints, and then delete their files."""
         for position in positions:
             del self._manifest.checkpoints[position]
-        self._manifest.write(self._run.manifest)
+        self._write_manifest()
         for position in positions:
             storage.remove(self._run.checkpoint(position))
+
+    def _write_manifest(self) -> None:
+        """Write the manifest, once all that it records is on the disk under its name."""
+        for folder in (self._state_folder, self._run.root):
+            if storage.exists(folder):
+                storage.sync_folder(folder)
+        self._manifest.write(self._run.manifest)
+        storage.sync_folder(self._run.root)
+
+    @property
+    def _state_folder(self) -> Uri:
+        return storage.parent(self._run.latent_part(0, 0))
 
     def _latent_parts(self, epoch: int) -> list[Float[np.ndarray, "2 n zdim"]] | None:
         """Return the parts of an epoch in the order of rows, or None if rows are missing."""
@@ -238,7 +250,7 @@ class RunWriter:
         return parts
 
     def _remove_parts(self, chosen: Callable[[int], bool]) -> None:
-        folder = storage.parent(self._run.latent_part(0, 0))
+        folder = self._state_folder
         for name in storage.list_names(folder):
             match = LATENT_PART_NAME.fullmatch(name)
             if match and chosen(int(match[1])):
@@ -246,7 +258,7 @@ class RunWriter:
 
     def _remove_leftovers(self, manifest: Manifest) -> None:
         """Delete what a writer that was killed had begun, or had not deleted yet."""
-        for folder in (self._run.root, storage.parent(self._run.latent_part(0, 0))):
+        for folder in (self._run.root, self._state_folder):
             for name in storage.list_names(folder):
                 match = CHECKPOINT_NAME.fullmatch(name)
                 is_unknown = match and Position(*map(int, match.groups())) not in (

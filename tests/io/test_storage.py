@@ -3,7 +3,6 @@
 import errno
 import os
 from collections import namedtuple
-from pathlib import Path
 from typing import ClassVar
 from uuid import uuid4
 
@@ -150,26 +149,6 @@ def test_checksum_is_that_of_the_standard():
     # FIPS 180-4, example of the one-block message "abc"
     expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert storage.checksum(b"abc") == expected
-
-
-def test_content_and_name_are_on_the_disk_when_a_write_returns(tmp_path, monkeypatch):
-    events, fsync, replace = [], os.fsync, Path.replace
-
-    def noted_fsync(descriptor):
-        events.append(("sync", Path(os.readlink(f"/proc/self/fd/{descriptor}")).name))
-        fsync(descriptor)
-
-    def noted_replace(self, target):
-        events.append(("rename", Path(target).name))
-        return replace(self, target)
-
-    monkeypatch.setattr(os, "fsync", noted_fsync)
-    monkeypatch.setattr(Path, "replace", noted_replace)
-    storage.write_bytes(str(tmp_path / "a.bin"), b"content")
-    (first, part), second, third = events
-    assert (first, part[:6]) == ("sync", "a.bin.")
-    assert second == ("rename", "a.bin")
-    assert third == ("sync", tmp_path.name)
 
 
 class ListingCache(MemoryFileSystem):
