@@ -47,7 +47,6 @@ MAY_CHANGE = (
 )
 """Settings, beside those of ``resources``, that may differ when a run goes on."""
 
-
 SOURCE_OPTIONS = {
     "particles": "the PARTICLES argument",
     "poses": "--poses",
@@ -123,11 +122,12 @@ def begin(request: RunRequest) -> PreparedRun:
     ).with_values(values)
     if config.data.box != box:
         raise ConfigError(f"data.box follows from the images, which have {box} px; do not set it.")
-    _check_batch(config, len(table))
+    _check_batch_size(config)
     load = config.train.load
     initial = initial_checkpoint(load, config) if load else None
     storage.require_writable(request.root)
     table = _without_bad(table, box, drop=request.drop_bad)
+    _check_count(config, len(table))
     if "data.scale" not in values:
         scale = measure_scale(table, config.data)
         config = config.with_values({"data.scale": scale})
@@ -175,7 +175,8 @@ def resume(request: RunRequest, status: RunStatus) -> PreparedRun:
     if status.is_finished and changed.train.epochs > done and changed.train.schedule == "cosine":
         changed = changed.with_values({"train.restarted_after": done})
     table = ParticleTable.read(RunDirectory(request.root).particles)
-    _check_batch(changed, len(table))
+    _check_batch_size(changed)
+    _check_count(changed, len(table))
     storage.require_writable(request.root)
     note = change_note(config.train, changed.train, epochs_done=done)
     return PreparedRun(root=request.root, config=changed, table=table, note=note)
@@ -238,13 +239,17 @@ def _check_trainable(table: ParticleTable) -> int:
     return box
 
 
-def _check_batch(config: RunConfig, num_particles: int) -> None:
+def _check_batch_size(config: RunConfig) -> None:
     workers = config.resources.num_workers
     if config.train.batch_size < workers:
         raise ConfigError(
             f"train.batch_size ({config.train.batch_size}) is the global batch, of which every "
             f"worker takes a part; it must be at least the number of workers ({workers})."
         )
+
+
+def _check_count(config: RunConfig, num_particles: int) -> None:
+    workers = config.resources.num_workers
     if num_particles < workers:
         raise InputError(
             f"{num_particles} particles cannot be divided among {workers} workers; use fewer "

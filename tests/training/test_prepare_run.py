@@ -178,3 +178,18 @@ def test_fewer_epochs_than_are_finished_are_refused(data, begun):
     status = dataclasses.replace(status, epochs_done=16)
     with pytest.raises(ConfigError, match=r"16 finished epochs, more than --epochs 12.*above 16"):
         resume(request(data, begun, **{"train.epochs": 12}), status)
+
+
+def test_fewer_particles_than_workers_are_refused(data, tmp_path):
+    np.savetxt(tmp_path / "ind.txt", [3, 5], fmt="%d")
+    source = ParticleSource(particles=str(data / "particles.star"), ind=str(tmp_path / "ind.txt"))
+    values = {**SMALL, "resources.num_workers": 3}
+    with pytest.raises(InputError, match=r"2 particles cannot be divided among 3 workers"):
+        begin(RunRequest(root=str(tmp_path / "run"), source=source, values=values))
+
+
+def test_fewer_particles_than_a_batch_are_a_warning(data, tmp_path, caplog):
+    np.savetxt(tmp_path / "ind.txt", [3, 5], fmt="%d")
+    source = ParticleSource(particles=str(data / "particles.star"), ind=str(tmp_path / "ind.txt"))
+    begin(RunRequest(root=str(tmp_path / "run"), source=source, values=SMALL))
+    assert "batch size is 8, but there are 2 particles: every step takes all" in caplog.text
