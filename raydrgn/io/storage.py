@@ -71,6 +71,14 @@ def filesystem(uri: Uri) -> tuple[Any, str]:
         ) from error
 
 
+def _current(uri: Uri) -> tuple[Any, str]:
+    """Return the file system of a URI and the path on it, without listings from earlier."""
+    fs, path = filesystem(uri)
+    if not is_local(uri):
+        fs.invalidate_cache(path)
+    return fs, path
+
+
 @contextmanager
 def explained(uri: Uri, *, action: str) -> Iterator[None]:
     """Turn the operating system's errors about ``uri`` into one that says what to do."""
@@ -80,7 +88,10 @@ def explained(uri: Uri, *, action: str) -> Iterator[None]:
         raise StorageError(f"{uri} does not exist; check the path.") from error
     except PermissionError as error:
         raise StorageError(f"{uri} may not be {action}; check its permissions.") from error
-    except (IsADirectoryError, NotADirectoryError) as error:
+    except (FileExistsError, NotADirectoryError) as error:
+        place = error.filename or uri
+        raise StorageError(f"{uri} cannot be {action}: {place} is a file, not a folder.") from error
+    except IsADirectoryError as error:
         raise StorageError(f"{uri} cannot be {action}: {error.strerror}.") from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -92,8 +103,8 @@ def explained(uri: Uri, *, action: str) -> Iterator[None]:
 
 
 def exists(uri: Uri) -> bool:
-    """Tell whether a file or folder is there."""
-    fs, path = filesystem(uri)
+    """Tell whether a file or folder is there now."""
+    fs, path = _current(uri)
     with explained(uri, action="read"):
         return bool(fs.exists(path))
 
@@ -106,8 +117,8 @@ def is_folder(uri: Uri) -> bool:
 
 
 def list_names(folder: Uri) -> list[str]:
-    """Return the names of the entries of a folder, sorted; none if there is no folder."""
-    fs, path = filesystem(folder)
+    """Return the names that a folder has now, sorted; none if there is no folder."""
+    fs, path = _current(folder)
     with explained(folder, action="read"):
         if not fs.isdir(path):
             return []
@@ -165,9 +176,10 @@ def remove(uri: Uri) -> None:
 def atomic_write(uri: Uri) -> Iterator[IO[bytes]]:
     """Open ``uri`` so that readers see the old file or the whole new one, never a part.
 
-    A local file is written beside its destination and renamed on success. Elsewhere it is written
-    to a temporary file and uploaded on success, since closing a remote stream commits whatever it
-    has, even after an error.
+    A local file is written beside its destination and renamed on success; its content is on the
+    disk when the block ends, its name after ``sync_folder``. Elsewhere it is written to a temporary
+    file and uploaded on success, since closing a remote stream commits whatever it has, even after
+    an error.
 
     Raises:
         StorageError: If the file cannot be written; the old one, if any, is left as it was.
@@ -227,6 +239,30 @@ def sync(uri: Uri) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def sync_folder(folder: Uri) -> None:
+    """Wait until the names in a folder are on the disk; elsewhere than here they are at once."""
+    if not is_local(folder):
+        return
+    with explained(folder, action="written"):
+        descriptor = os.open(local_path(folder), os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def require_writable(folder: Uri) -> None:
+    """Make a folder, and write and delete a small file in it.
+
+    Raises:
+        StorageError: If that is not possible.
+    """
+    make_folder(folder)
+    probe = join(folder, f"write-test.{uuid4().hex}{PART_SUFFIX}")
+    write_bytes(probe, b"raydrgn")
+    remove(probe)
 
 
 def write_bytes(uri: Uri, content: bytes) -> None:

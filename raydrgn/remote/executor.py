@@ -56,6 +56,11 @@ class Executor:
         self._stack.close()
         self._on_ray = None
 
+    @property
+    def has_cluster(self) -> bool:
+        """Whether a cluster is named, here or by ``RAY_ADDRESS``."""
+        return bool(self._address or os.environ.get("RAY_ADDRESS"))
+
     @contextmanager
     def connected(self) -> Iterator[None]:
         """Have Ray for the length of a block, for work that needs it whatever its size."""
@@ -149,7 +154,7 @@ class Executor:
         if self._on_ray is None:
             is_small = input_bytes is not None and input_bytes < SMALL_INPUT_BYTES
             one_does = self._workers == 1 or (self._workers is None and is_small)
-            self._on_ray = not one_does or bool(self._address or os.environ.get("RAY_ADDRESS"))
+            self._on_ray = not one_does or self.has_cluster
         return self._on_ray
 
     def _reserve(self, resources: Resources) -> Allocation:

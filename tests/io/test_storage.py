@@ -3,9 +3,12 @@
 import errno
 import os
 from collections import namedtuple
+from typing import ClassVar
 from uuid import uuid4
 
+import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from phantoms import fill_disk
 from raydrgn.errors import RaydrgnError, StorageError
@@ -146,3 +149,47 @@ def test_checksum_is_that_of_the_standard():
     # FIPS 180-4, example of the one-block message "abc"
     expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert storage.checksum(b"abc") == expected
+
+
+class ListingCache(MemoryFileSystem):
+    """Remembers what a folder held, as file systems of object stores do."""
+
+    protocol = "cachedmemory"
+    store: ClassVar[dict] = {}
+    pseudo_dirs: ClassVar[list] = [""]
+    seen: ClassVar[dict] = {}
+
+    def ls(self, path, detail=True, **options):
+        if path not in self.seen:
+            self.seen[path] = super().ls(path, detail=True)
+        entries = self.seen[path]
+        return entries if detail else [entry["name"] for entry in entries]
+
+    def invalidate_cache(self, path=None):
+        self.seen.clear()
+
+
+def test_a_cached_listing_does_not_hide_new_files():
+    fsspec.register_implementation("cachedmemory", ListingCache, clobber=True)
+    folder = f"cachedmemory://{uuid4().hex}"
+    storage.write_bytes(storage.join(folder, "z.1.pkl"), b"")
+    assert storage.list_names(folder) == ["z.1.pkl"]
+    with fsspec.open(storage.join(folder, "z.2.pkl"), "wb") as stream:  # by another process
+        stream.write(b"")
+    assert storage.list_names(folder) == ["z.1.pkl", "z.2.pkl"]
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
+    storage.require_writable(str(tmp_path / "new" / "folder"))
+    assert list((tmp_path / "new" / "folder").iterdir()) == []
+    (tmp_path / "afile").write_text("")
+    with pytest.raises(StorageError, match=r"afile is a file, not a folder"):
+        storage.require_writable(str(tmp_path / "afile"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not bind root")
+def test_a_folder_without_permission_is_refused(tmp_path):
+    tmp_path.chmod(0o555)
+    with pytest.raises(StorageError, match="may not be written; check its permissions"):
+        storage.require_writable(str(tmp_path / "run"))
+    tmp_path.chmod(0o755)
