@@ -81,7 +81,8 @@ def _parameter(field: SettingField) -> Parameter:
     default = Parameter.empty if field.default is dataclasses.MISSING else field.default
     kind = field.type
     if get_args(kind) and get_args(kind)[-1] is Ellipsis:  # typer knows lists of any length
-        kind, default = list[get_args(kind)[0]], list(default)  # type: ignore[misc]
+        kind = list[get_args(kind)[0]]  # type: ignore[misc]
+        default = default if default is Parameter.empty else list(default)
     bounds: dict[str, Any] = {}
     if int in (kind, *get_args(kind)):  # of fractional numbers the settings say which is refused
         bounds = {"min": setting.min, "max": setting.max}
