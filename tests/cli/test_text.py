@@ -70,6 +70,7 @@ def test_the_log_is_text(printed, text):
 def test_progress_is_text(printed, monkeypatch, text, is_terminal):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(shown.messages, "_force_terminal", is_terminal)
+    monkeypatch.setattr(shown.messages, "is_interactive", is_terminal)
     monkeypatch.setattr(shown.messages, "_width", 200)
     with ProgressDisplay() as progress:
         progress(text, 5, 10, unit=text, extra=text)
