@@ -18,7 +18,7 @@ from raydrgn.reporting.analysis_results import AnalysisResults
 from raydrgn.run.metrics import read_losses
 from raydrgn.run.reader import RunReader
 from raydrgn.run.reader import open_run as read_run
-from raydrgn.shapes import Bool, Float, Int
+from raydrgn.shapes import Float, Int
 
 
 class Run:
@@ -148,7 +148,7 @@ class Run:
         number = self.reader.epoch(epoch)
         return AnalysisResults(self.reader, number).labels(ksample, len(self.latents(number)))
 
-    def write_selection(self, chosen: Bool[np.ndarray, " n"], path: Uri) -> int:
+    def write_selection(self, chosen: np.ndarray, path: Uri) -> int:
         """Write chosen particles as an ``ind.pkl`` for --ind; return how many there are.
 
         The file has their numbers in the original set, so that it selects the same particles from

@@ -39,7 +39,7 @@ class Executor:
 
         Args:
             workers: How many work at a time. None means one per core for large inputs, and this
-                process for small ones.
+                process for small ones; of a pool one, which uses all cores by itself.
             address: Ray cluster to join. None means ``RAY_ADDRESS``, or this machine.
         """
         self._workers = workers
@@ -58,6 +58,11 @@ class Executor:
     ) -> None:
         self._stack.close()
         self._on_ray = None
+
+    @property
+    def has_cluster(self) -> bool:
+        """Whether a cluster is named, here or by ``RAY_ADDRESS``."""
+        return ray_address(self._address) is not None
 
     @contextmanager
     def connected(self) -> Iterator[None]:
@@ -143,20 +148,24 @@ class Executor:
             make: Called once by each worker with its CPU cores, or None in this process. It is
                 shipped once for all workers. Workers get a GPU each where there are enough.
         """
-        if not self._uses_ray(None):
+        if not self._uses_ray(0):
             return WorkerPool(make, None)
-        return WorkerPool(make, self._reserve(Resources(num_workers=self.num_workers)))
+        return WorkerPool(make, self._reserve(Resources(num_workers=self._workers or 1)))
 
     @property
     def num_workers(self) -> int:
         """Workers at a time."""
         return self._workers or cores_here()
 
+    def tasks_at_a_time(self, input_bytes: int | None = None) -> int:
+        """Return how many tasks on an input of this size work at a time: one in this process."""
+        return self.num_workers if self._uses_ray(input_bytes) else 1
+
     def _uses_ray(self, input_bytes: int | None) -> bool:
         if self._on_ray is None:
             is_small = input_bytes is not None and input_bytes < SMALL_INPUT_BYTES
             in_process = self._workers == 1 or (self._workers is None and is_small)
-            self._on_ray = ray_address(self._address) is not None or not in_process
+            self._on_ray = self.has_cluster or not in_process
         return self._on_ray
 
     def _reserve(self, resources: Resources) -> Allocation:
