@@ -82,13 +82,13 @@ def command(
 def _parameter(field: SettingField) -> Parameter:
     """Return a field as typer takes it."""
     setting = field.setting
-    default = Parameter.empty if field.default is dataclasses.MISSING else field.default
+    default: Any = Parameter.empty if field.default is dataclasses.MISSING else field.default
     kind = field.type
     if get_args(kind) and get_args(kind)[-1] is Ellipsis:  # typer knows lists of any length
         kind = list[get_args(kind)[0]]  # type: ignore[misc]
         default = default if default is Parameter.empty else list(default)
     bounds: dict[str, Any] = {}
-    if int in (kind, *get_args(kind)):  # of fractional numbers the settings say which is refused
+    if int in (kind, *get_args(kind)):  # fractional numbers are checked by the settings
         bounds = {"min": setting.min, "max": setting.max}
     if setting.is_argument:
         info: Any = typer.Argument(

@@ -1,4 +1,4 @@
-"""Which Ray a command joins, where that was said, and whether Ray answers there."""
+"""Which cluster a command joins, where its address comes from, and whether Ray answers there."""
 
 import ipaddress
 import logging

@@ -1,6 +1,6 @@
 """Where the work of a command is done: in this process, or on Ray.
 
-A workflow is given one ``Executor`` and never asks which of the two it is. The choice is made once,
+A workflow is given an ``Executor`` and never asks which of the two it is. The choice is made once,
 when the first work is handed over: Ray is used if a cluster is named, if several workers are asked
 for, or if nothing is asked for and the input is so large that starting Ray pays.
 """
@@ -181,7 +181,7 @@ class _InProcess(Executor):
 
 
 IN_PROCESS = _InProcess()
-"""Everything in this process, whatever ``RAY_ADDRESS`` says; the default of Python callers."""
+"""Everything in this process, whatever ``RAY_ADDRESS`` is; the default of Python callers."""
 
 
 class WorkerPool(Generic[T]):

@@ -18,7 +18,7 @@ from raydrgn.errors import ClusterError
 from raydrgn.remote.address import is_this_machine
 
 CONNECT_SECONDS, VERSION_SECONDS, ANSWER_SECONDS = 5.0, 10.0, 90.0
-"""Times after which a server is given up: to connect, to give its version, to answer anything."""
+"""Time-outs: to connect, to give the version, to answer any request."""
 
 TOKEN_MISSING, TOKEN_INVALID = "Missing authentication token", "Invalid authentication token"
 """What Ray answers with 401 to a request without a token, and with 403 to a wrong one."""
@@ -117,7 +117,9 @@ def _token_for(url: str) -> str:
         )
     if mode == "disabled" or (not mode and not is_here):
         reason = (
-            "RAY_AUTH_MODE is disabled" if mode else "nothing says that yours is for this address"
+            "RAY_AUTH_MODE is disabled"
+            if mode
+            else "RAY_AUTH_MODE is not set, and the address is not of this machine"
         )
         raise ClusterError(f"{token_message(url, TOKEN_MISSING)} No token has been sent: {reason}.")
     token = _read_token(url)
@@ -162,7 +164,7 @@ def _not_ray(url: str, answer: Any) -> str:
 
 
 def _client_class(url: str, token: str) -> Any:
-    """Return Ray's client, made to follow the rules above, and to give up a silent server."""
+    """Return Ray's client, made to follow the rules above, with time-outs."""
     from ray.job_submission import JobSubmissionClient
 
     for name in ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):

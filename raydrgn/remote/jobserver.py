@@ -83,8 +83,8 @@ class JobServer:
     """Connection to the job server of one cluster.
 
     Raises:
-        ClusterError: If nobody answers at the address, or the cluster wants another token. So do
-            all methods.
+        ClusterError: If no job server answers at the address, or the cluster wants another token;
+            by all methods.
     """
 
     def __init__(self, address: str | None = None) -> None:
@@ -163,7 +163,7 @@ class JobServer:
 
     @contextmanager
     def _explained(self, job_id: str | None = None) -> Iterator[None]:
-        """Turn what Ray's client raises into one message that says what to do."""
+        """Turn what Ray's client raises into one message with a remedy."""
         import requests
         from ray.exceptions import AuthenticationError
 

@@ -70,7 +70,7 @@ def _unusable(folder: Path) -> str:
 
 
 def _make_own(folder: Path) -> bool:
-    """Make a folder that only this user can write to; tell whether it is there, and is that."""
+    """Make a folder that only this user can write to; return whether there is such a folder."""
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()
