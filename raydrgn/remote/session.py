@@ -8,9 +8,11 @@ import logging
 import math
 import os
 import signal
+import sys
+import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -47,11 +49,8 @@ INIT_OPTIONS: dict[str, Any] = {
     "logging_level": "ERROR",
 }
 
-TOKEN_HINT = (
-    "If the cluster wants a token, as those do that were started on an account with "
-    "~/.ray/auth_token: export RAY_AUTH_MODE=token, and, if the token is another, RAY_AUTH_TOKEN "
-    "or RAY_AUTH_TOKEN_PATH."
-)
+TOKEN_REFUSED = "InvalidAuthToken"
+"""What Ray prints, again and again, if the token of a cluster is missing or wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +95,20 @@ def connected(address: str | None) -> Iterator[None]:
 def _join(cluster: RayAddress) -> None:
     import ray
 
-    try:
-        ray.init(address=cluster.text, **INIT_OPTIONS)
-    except Exception as error:  # Ray raises plain ones too
-        raise ClusterError(
-            f"No Ray at {cluster.text}, which comes from {cluster.source}: {_first_line(error)}. "
-            f"{cluster.remedy} {TOKEN_HINT}"
-        ) from error
+    with _captured_stderr() as printed:
+        try:
+            ray.init(address=cluster.text, **INIT_OPTIONS)
+        except Exception as error:  # Ray raises plain ones too
+            if TOKEN_REFUSED in printed():
+                raise ClusterError(
+                    f"The cluster at {cluster.text} wants a token, and this process has none or "
+                    "another. Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH (or RAY_AUTH_TOKEN) "
+                    "to the token with which its head was started."
+                ) from error
+            raise ClusterError(
+                f"No Ray at {cluster.text}: {_first_line(error)}. The address comes from "
+                f"{cluster.source}. {cluster.remedy}"
+            ) from error
 
 
 def _start_here() -> None:
@@ -125,6 +131,25 @@ def _start_here() -> None:
             f"{_limit('NOFILE')}; 65535 is ample), of memory, or a full disk. Ray's log: "
             f"{log_folder(folder)}."
         ) from error
+
+
+@contextmanager
+def _captured_stderr() -> Iterator[Callable[[], str]]:
+    """Keep what Ray's C++ code prints from the terminal; yield a function that returns it."""
+    with tempfile.TemporaryFile() as file:
+
+        def printed() -> str:
+            file.seek(0)
+            return file.read().decode(errors="replace")
+
+        sys.stderr.flush()
+        saved = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield printed
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
 
 
 def _first_line(error: Exception) -> str:
