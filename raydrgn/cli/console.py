@@ -184,7 +184,7 @@ def ask(question: str) -> bool:
     """Ask a person a yes-or-no question; without a terminal the answer is no."""
     if not (sys.stdin.isatty() and messages.is_terminal):
         return False
-    answer = messages.input(f"{question} [Y/n] ")
+    answer = messages.input(f"{question} [Y/n] ", markup=False, emoji=False)
     return answer.strip().lower() in ("", "y", "yes")
 
 

@@ -78,6 +78,16 @@ def test_progress_is_text(printed, monkeypatch, text, is_terminal):
     assert printed.getvalue().count(text) >= 3
 
 
+@pytest.mark.parametrize("text", AWKWARD)
+def test_a_question_is_text(printed, monkeypatch, text):
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr(shown.messages, "_force_terminal", True)
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    assert shown.ask(f"{text} holds this run. Go on with it?")
+    assert f"{text} holds this run. Go on with it? [Y/n] " in printed.getvalue()
+
+
 def test_columns_are_aligned():
     assert columns([("job", "exit", "command"), ("a-long-id", "", "raydrgn x")]) == [
         "job        exit  command",
@@ -97,7 +107,7 @@ def test_no_module_turns_markup_on_or_opens_a_console_of_its_own(path):
         assert all(isinstance(value, ast.Constant) and not value.value for value in markup), (
             f"{path.name}:{node.lineno}: text of users must not be read as markup"
         )
-        if name in ("Console", "TextColumn", "RichHandler"):
+        if name in ("Console", "TextColumn", "RichHandler", "input"):
             assert markup, f"{path.name}:{node.lineno}: {name} needs markup=False"
         assert name not in ("from_markup", "rprint"), f"{path.name}:{node.lineno}: {name}"
 
