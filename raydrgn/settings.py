@@ -1,4 +1,4 @@
-"""What a workflow can be told: one record of settings, from which every way of calling it is made.
+"""Settings of a workflow: one record, from which every way of calling it is made.
 
 A field of a settings class is annotated with a ``Setting``. The command line makes its options of
 the fields, a form in a browser its inputs, and Python callers fill the class itself, so that names,
@@ -17,7 +17,7 @@ from raydrgn.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What is known of one field of a settings class."""
+    """Explanation, option names and bounds of a field of a settings class."""
 
     help: str
     """What it is, in a sentence, with its unit."""
@@ -45,7 +45,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class SettingField:
-    """One field of a settings class, with those of the records inside it in their places."""
+    """A field of a settings class, or of a record inside it."""
 
     name: str
     type: Any

@@ -17,3 +17,16 @@ train              the autoencoder
 traverse           volumes along a path
 volumes            maps at chosen latents
 """
+
+from importlib import import_module
+from types import ModuleType
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Load a workflow when it is first named, as in ``raydrgn.workflows.volumes.run``."""
+    try:
+        return import_module(f"{__name__}.{name}")
+    except ModuleNotFoundError as error:
+        if error.name != f"{__name__}.{name}":
+            raise
+        raise AttributeError(f"there is no workflow {name!r}") from error
