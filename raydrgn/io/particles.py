@@ -47,6 +47,10 @@ _TYPES: dict[str, pa.DataType] = {
     "shift_angstrom": pa.list_(pa.float32(), 2),
     "pixel_size_angstrom": pa.float32(),
     **dict.fromkeys(CTF_COLUMNS, pa.float32()),
+    "phase_flipped": pa.bool_(),
+    "ctf_premultiplied": pa.bool_(),
+    "beam_tilt_x_mrad": pa.float32(),
+    "beam_tilt_y_mrad": pa.float32(),
     "optics_group": pa.string(),
     "uid": pa.uint64(),
 }
