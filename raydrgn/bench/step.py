@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from raydrgn.bench.settings import StepSettings
 from raydrgn.ctf import CTFParameters
 from raydrgn.data.batch import ParticleBatch
 from raydrgn.errors import ConfigError
@@ -48,6 +49,25 @@ class StepRate:
     """Median of the rounds' ratios."""
 
 
+def run(settings: StepSettings) -> StepRate:
+    """Time the bare step of the benchmark's network.
+
+    Raises:
+        ConfigError: If an assignment does not name a setting of ``model`` or ``train``.
+    """
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    device = settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    model, train = configs(
+        settings.assignments,
+        width=settings.width,
+        layers=settings.layers,
+        batch_size=settings.batch_size,
+        amp=settings.amp,
+    )
+    return measure(model, train, box=settings.box, device=torch.device(device))
+
+
 def configs(
     assignments: Sequence[str], *, width: int, layers: int, batch_size: int, amp: bool
 ) -> tuple[ModelConfig, TrainConfig]:
@@ -66,7 +86,7 @@ def configs(
         section, _, key = name.partition(".")
         known = {f.name for f in fields(sections[section])} if section in sections else set()
         if key not in known:
-            raise ConfigError(f"--set {text}: the step has model.… and train.… settings only.")
+            raise ConfigError(f"--set {text}: the benchmark has settings of model and train only.")
         sections[section] = replace(sections[section], **{key: _value(text, value)})
     return sections["model"], sections["train"]
 
@@ -78,7 +98,7 @@ def _value(text: str, value: str) -> Any:
     except (ValueError, SyntaxError):
         if value.isidentifier():
             return value
-        raise ConfigError(f"--set {text}: {value!r} is no value.") from None
+        raise ConfigError(f"--set {text}: {value!r} is neither a number nor a word.") from None
 
 
 def measure(model: ModelConfig, train: TrainConfig, *, box: int, device: torch.device) -> StepRate:

@@ -1,7 +1,6 @@
 """The whole training path against the bare step: simulation, Ray Train, run directory."""
 
 import tempfile
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -10,13 +9,17 @@ from typing import Any
 import torch
 
 from raydrgn.bench import step
+from raydrgn.bench.settings import TrainingSettings
 from raydrgn.io.particle_source import ParticleSource
+from raydrgn.remote.progress import Progress, silent
 from raydrgn.remote.session import connected
-from raydrgn.run.config import RunConfig
+from raydrgn.run.config import RunConfig, parse_assignment
 from raydrgn.run.directory import RunDirectory
 from raydrgn.run.metrics import epoch_rows
-from raydrgn.simulation.dataset import Simulation, simulate
+from raydrgn.simulation.dataset import simulate
+from raydrgn.simulation.options import Simulation
 from raydrgn.training import setup
+from raydrgn.workflows.demo import training_display
 
 EPOCHS = 3
 
@@ -26,42 +29,42 @@ class PathRate:
     """Rates of the whole path and of its step."""
 
     particles_per_s: float
-    """After the first epoch; latents and states of each epoch included."""
+    """After the first epoch; latents and checkpoints of each epoch included."""
 
     step: step.StepRate
     share_of_step: float
 
 
-def measure(
-    values: Mapping[str, Any],
-    *,
-    box: int,
-    num_particles: int,
-    address: str | None,
-    display: Callable[[RunConfig], Callable[[Mapping[str, Any]], None]],
-) -> PathRate:
+def run(settings: TrainingSettings, *, progress: Progress = silent) -> PathRate:
     """Train on a simulated stack through Ray, and time the bare step before and after.
 
-    Args:
-        values: Settings by ``section.field``.
-        box: Edge of the images in pixels.
-        num_particles: Particles per epoch.
-        address: Cluster to join, or None to start Ray here.
-        display: Makes what shows the progress of a run.
+    Raises:
+        RaydrgnError: If a setting of the network or of the training is not possible.
     """
+    values: dict[str, Any] = {
+        "model.encoder_width": settings.width,
+        "model.decoder_width": settings.width,
+        "model.encoder_layers": settings.layers,
+        "model.decoder_layers": settings.layers,
+        "train.batch_size": settings.batch_size,
+        "resources.num_workers": settings.workers,
+        **dict(map(parse_assignment, settings.assignments)),
+        "train.epochs": EPOCHS,
+    }
     with tempfile.TemporaryDirectory(prefix="raydrgn-bench-") as folder:
-        simulate(folder, Simulation(num_particles=num_particles, box=box, snr=0.1))
+        simulate(
+            folder, Simulation(num_particles=settings.num_particles, box=settings.box, snr=0.1)
+        )
         root = str(Path(folder) / "run")
         source = ParticleSource(particles=str(Path(folder) / "particles.star"))
-        request = setup.RunRequest(
-            root=root, source=source, recipe="protocol", values={**values, "train.epochs": EPOCHS}
-        )
+        request = setup.RunRequest(root=root, source=source, recipe="protocol", values=values)
         config, table = setup.begin(request)
         before = _bare_step(config)
-        with connected(address):
+        with connected(settings.address):
             from raydrgn.training import trainer
 
-            trainer.train(config, table, root, display=display(config))
+            display = training_display(progress, config.train.epochs, len(table))
+            trainer.train(config, table, root, display=display)
         after = _bare_step(config)
         rows = epoch_rows(RunDirectory(root).metrics)
     rate = mean(row["rate"] for row in rows[1:])

@@ -145,6 +145,10 @@ class Executor:
         """Workers at a time."""
         return self._workers or cores_here()
 
+    def tasks_at_a_time(self, input_bytes: int | None = None) -> int:
+        """Return how many tasks on an input of this size work at a time: one in this process."""
+        return self.num_workers if self._uses_ray(input_bytes) else 1
+
     def _uses_ray(self, input_bytes: int | None) -> bool:
         if self._on_ray is None:
             is_small = input_bytes is not None and input_bytes < SMALL_INPUT_BYTES

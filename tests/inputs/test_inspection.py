@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from raydrgn.errors import InputError, StorageError
-from raydrgn.inputs.inspection import inspect
 from raydrgn.io import cryodrgn
 from raydrgn.io.mrc import StackWriter, write_volume
+from raydrgn.workflows import info
 
 COUNT, BOX = 10, 8
 
@@ -26,7 +26,7 @@ def write_stack(path, images, pixel_size=2.0):
 
 
 def facts(uri, **options):
-    found = inspect(str(uri), **options)
+    found = info.run(info.InfoSettings(path=str(uri), **options))
     return dict(found.facts), " ".join(found.concerns)
 
 
@@ -43,7 +43,7 @@ def test_a_stack_with_bad_images_and_no_pixel_size_looks_wrong(tmp_path):
     images = np.random.default_rng(0).normal(size=(COUNT, BOX, BOX)).astype(np.float32)
     images[3], images[5, 0, 0] = 1, np.nan
     _, concerns = facts(write_stack(tmp_path / "p.mrcs", images, pixel_size=0.0))
-    assert "does not say the pixel size" in concerns
+    assert "header has no pixel size" in concerns
     assert "2 of 10 images" in concerns
     assert "1 values are not finite" in concerns
 
@@ -134,13 +134,13 @@ def test_matrices_that_are_no_rotations_and_shifts_in_pixels_look_wrong(tmp_path
     shifts = np.full((COUNT, 2), 3.0)
     cryodrgn.write_poses(str(tmp_path / "poses.pkl"), cryodrgn.Poses(matrices, shifts))
     _, concerns = facts(tmp_path / "poses.pkl")
-    assert "10 matrices are no rotations" in concerns
+    assert "10 matrices are not rotations" in concerns
     assert "are they in pixels?" in concerns
 
 
 def test_what_is_not_there_or_unknown_is_refused(tmp_path):
     with pytest.raises(StorageError, match="does not exist"):
-        inspect(str(tmp_path / "none.star"))
+        facts(tmp_path / "none.star")
     (tmp_path / "a.doc").write_text("")
-    with pytest.raises(InputError, match="no known kind"):
-        inspect(str(tmp_path / "a.doc"))
+    with pytest.raises(InputError, match="unknown type"):
+        facts(tmp_path / "a.doc")
