@@ -89,14 +89,12 @@ def back_project(
     if reference is not None:
         density, size = reference
         comparison = compare(full, density, resolution, reference_pixel_size_angstrom=size)
+        diagnosis = Diagnosis(shift_factor=_shift_factor(table, comparison, options))
         if is_doubtful(comparison, resolution):
             factor = find_pixel_size_factor(
                 full, density, resolution, reference_pixel_size_angstrom=size
             )
-            diagnosis = Diagnosis(
-                pixel_size_factor=factor,
-                shift_factor=None if factor else _shift_factor(table, comparison, options),
-            )
+            diagnosis = diagnosis._replace(pixel_size_factor=factor)
     verdict = judge(
         full,
         resolution,
@@ -198,5 +196,5 @@ def _read_reference(uri: Uri) -> tuple[Float[np.ndarray, "r r r"], float]:
     """Return the density of a reference and its pixel size."""
     density, header = read_volume(uri)
     if not header.pixel_size_angstrom:
-        raise InputError(f"The header of {uri} has no pixel size; write it again with one.")
+        raise InputError(f"{uri} does not say its pixel size; write it again with one.")
     return density, header.pixel_size_angstrom

@@ -50,7 +50,7 @@ class Comparison:
     """Where the correlation with the reference, as it matches, falls below 0.5."""
 
     matched: Float[Tensor, "d d d"]
-    """The reference on the lattice of the map or a coarser one, moved and turned to match it."""
+    """The reference on the lattice of the map or a coarser one, brought to match it if it does."""
 
 
 def compare(
@@ -92,7 +92,7 @@ def compare(
         resolution_angstrom=resolution_at(
             curve, threshold=0.5, pixel_size_angstrom=pixel_size * box / small
         ),
-        matched=moved,
+        matched=moved if abs(score) >= MATCH else given,
     )
 
 

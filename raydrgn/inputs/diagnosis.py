@@ -1,8 +1,9 @@
 """Why a map agrees with its reference less far than its half maps agree with each other.
 
 Two causes are measured: a pixel size that is not that of the reference, by comparing the two at
-other scales; and shifts in other units, by comparing images with projections of the reference.
-Where neither explains it, the particles show something else than the reference.
+other scales; and shifts of another unit or sign, which blur the half maps too, by comparing images
+with projections of the reference. Where neither is found, the particles show something else than
+the reference.
 """
 
 from typing import NamedTuple
@@ -23,7 +24,7 @@ from raydrgn.geometry.lattice import half_disc, plane_coordinates
 from raydrgn.inputs.comparison import MATCH, best_orientation, sample_lattice, shell_weights
 from raydrgn.inputs.resolution import Resolution
 from raydrgn.io.particles import CTF_COLUMNS, ParticleTable
-from raydrgn.shapes import Float
+from raydrgn.shapes import Complex, Float, Int
 
 SCALE_STEPS = (0.02, 0.01)
 """Steps of the scales that are tried: over the whole range, then about the best of them."""
@@ -31,7 +32,7 @@ SCALE_STEPS = (0.02, 0.01)
 LARGEST_SCALE = 0.24
 """Largest relative error of a pixel size that is tried, beside a factor of two."""
 
-SCALE_BOX = 64
+SCALE_BOX = 48
 """Box at which scales are tried, or smaller."""
 
 CLEARLY_BETTER = 0.05
@@ -43,7 +44,10 @@ SHIFT_IMAGES = 400
 
 IMAGES_AT_A_TIME = 50
 SIGNIFICANT = 4.0
-"""Standard errors by which images must fit better with other shifts."""
+"""Standard errors by which images must agree better with other shifts."""
+
+SMALLEST_GAIN = 0.02
+"""The same as a fraction of the agreement with the shifts as they are."""
 
 
 class Diagnosis(NamedTuple):
@@ -133,9 +137,9 @@ def find_shift_factor(
 
 
 def _project(
-    sampler: SliceSampler, part: ParticleTable, points: Tensor, box: int
-) -> Float[Tensor, "b n"]:
-    """Return projections of a volume at the poses of particles, CTF applied: complex (b n)."""
+    sampler: SliceSampler, part: ParticleTable, points: Int[Tensor, "n 2"], box: int
+) -> Complex[Tensor, "b n"]:
+    """Return projections of a volume at the poses of particles, CTF applied."""
     plane = plane_coordinates(points, box)
     rotations = torch.from_numpy(part.rotations.astype(np.float32))
     model = torch.view_as_complex(sampler.at(plane @ rotations * box))
@@ -149,11 +153,12 @@ def _project(
 
 def _significantly_better(scores: dict[float, list[float]]) -> float | None:
     """Return the factor with the largest gain over 1, if the gain is significant."""
-    best, largest = None, 0.0
+    as_given = np.array(scores[1.0])
+    if len(as_given) < 2:
+        return None
+    best, largest = None, SMALLEST_GAIN * abs(as_given.mean())
     for factor in SHIFT_FACTORS:
-        gains = np.array(scores[factor]) - np.array(scores[1.0])
-        if len(gains) < 2:
-            return None
+        gains = np.array(scores[factor]) - as_given
         error = gains.std(ddof=1) / np.sqrt(len(gains))
         if gains.mean() > max(largest, SIGNIFICANT * error):
             best, largest = factor, float(gains.mean())

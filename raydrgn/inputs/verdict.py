@@ -24,14 +24,15 @@ MOVED_PX = 1.5
 """Offsets from the reference up to this are put down to the mirror, which moves by one pixel."""
 
 SHIFT_REMEDIES = {
-    2.0: "The images agree better with shifts twice as large: their pixels are larger than was "
-    "assumed. Use --half-size-shifts for the .cs file of a heterogeneous refinement; correct the "
-    "pixel size of the shifts of other files.",
-    0.5: "The images agree better with shifts half as large: check the pixel size of the shifts, "
-    "and leave out --half-size-shifts if it was given.",
-    0.0: "The images agree better without the shifts: they seem to be centred already. Take poses "
-    "that belong to these images.",
-    -1.0: "The images agree better with shifts of the opposite sign: check their convention.",
+    2.0: "The images agree better with the reference if their shifts are twice as large: the "
+    "pixels of the shifts are larger than was assumed. Use --half-size-shifts for the .cs file of "
+    "a heterogeneous refinement; correct the pixel size of the shifts of other files.",
+    0.5: "The images agree better with the reference if their shifts are half as large: check the "
+    "pixel size of the shifts, and leave out --half-size-shifts if it was given.",
+    0.0: "The images agree better with the reference without the shifts: they seem to be centred "
+    "already. Take poses that belong to these images.",
+    -1.0: "The images agree better with the reference if their shifts have the opposite sign: "
+    "check their convention.",
 }
 """What to do where another multiple of the shifts fits better (``find_shift_factor``)."""
 
@@ -69,7 +70,7 @@ def judge(
         flipped: Whether the handedness was changed (``--flip``).
         corrected_ctf: Whether the CTF was known.
         comparison: Relation to a reference, where there is one.
-        diagnosis: Measured causes of a poor agreement with it (``is_doubtful``).
+        diagnosis: Measured causes of a poor agreement with it.
     """
     findings, problems = [], []
     box, pixel_size = volume.shape[-1], resolution.pixel_size_angstrom
@@ -94,8 +95,11 @@ def judge(
     if comparison is not None:
         remedy = "Leave out --flip" if flipped else "Use --flip"
         _judge_match(comparison, pixel_size, findings, problems, remedy=remedy)
-        if is_doubtful(comparison, resolution):
-            _judge_agreement(comparison, reached, diagnosis or Diagnosis(), findings, problems)
+        diagnosis = diagnosis or Diagnosis()
+        if diagnosis.shift_factor is not None:
+            problems.append(SHIFT_REMEDIES[diagnosis.shift_factor])
+        elif is_doubtful(comparison, resolution):
+            _judge_agreement(comparison, reached, diagnosis, findings, problems)
     return Verdict(findings=findings, problems=problems, skewness=skewness, comparison=comparison)
 
 
@@ -177,8 +181,6 @@ def _judge_agreement(
             "large it agrees clearly better: check the pixel size of the reference and of the "
             "particles."
         )
-    elif diagnosis.shift_factor is not None:
-        problems.append(f"{what} {SHIFT_REMEDIES[diagnosis.shift_factor]}")
     elif found.score < MATCH:
         problems.append(
             f"{what} No other pixel size fits better. Check the pixel size of the shifts "

@@ -17,6 +17,7 @@ from raydrgn.geometry.lattice import half_disc, plane_coordinates
 from raydrgn.geometry.rotations import random_rotations, to_euler
 from raydrgn.inputs import reconstruction
 from raydrgn.inputs.backprojection import back_project, split_rows
+from raydrgn.inputs.diagnosis import find_pixel_size_factor, find_shift_factor
 from raydrgn.inputs.downsampling import downsample
 from raydrgn.inputs.fourier_accumulator import PADDING, FourierAccumulator
 from raydrgn.inputs.options import BackprojectionOptions, DownsamplingOptions
@@ -349,6 +350,55 @@ def test_a_reference_of_something_else_does_not_match(known, tmp_path):
     [problem] = verdict_with(known, tmp_path, other).problems
     assert "does not match" in problem
     assert "--half-size-shifts" in problem
+
+
+def test_a_reference_of_other_composition_is_no_fault_of_the_pixel_size(known, tmp_path):
+    # Two thirds of the density are the particles'; the rest only the reference has.
+    more = 1.3 * blobs(BOX, generator=np.random.default_rng(7))
+    verdict = verdict_with(known, tmp_path, known[0] + more)
+    assert verdict.problems == []
+    assert verdict.comparison.resolution_angstrom > 6 * PIXEL_SIZE
+    assert "composition or conformation" in verdict.text()
+    assert "check the pixel size" not in verdict.text()
+
+
+@pytest.mark.parametrize("stated", [5.4, 6.6, 12.0])
+def test_a_reference_with_a_wrong_pixel_size_is_measured(stated, known, consensus):
+    factor = find_pixel_size_factor(
+        consensus.full, known[0], consensus.resolution, reference_pixel_size_angstrom=stated
+    )
+    assert factor == pytest.approx(PIXEL_SIZE / stated, abs=0.015)
+
+
+def test_the_right_pixel_size_has_no_better_one(known, consensus):
+    factor = find_pixel_size_factor(
+        consensus.full, known[0], consensus.resolution, reference_pixel_size_angstrom=PIXEL_SIZE
+    )
+    assert factor is None
+
+
+@pytest.mark.parametrize(("given", "expected"), [(0.5, 2), (2, 0.5), (-1, -1), (1, None)])
+def test_shifts_of_another_unit_or_sign_are_measured(given, expected, known):
+    volume, table = known
+    wrong = table.with_columns({"shift_angstrom": given * table.column("shift_angstrom")})
+    assert find_shift_factor(wrong, torch.from_numpy(volume), invert=True) == expected
+
+
+def test_shifts_of_images_that_are_centred_already_are_measured(known, tmp_path):
+    volume, table = known
+    few = table.slice_rows(0, 200)
+    still = np.zeros((200, 2), dtype=np.float32)
+    centred = particle_table(
+        tmp_path / "c.mrcs", project(volume, few.rotations.astype(np.float32), still),
+        few.rotations, few.column("shift_angstrom") / PIXEL_SIZE,
+    )  # fmt: skip
+    assert find_shift_factor(centred, torch.from_numpy(volume), invert=True) == 0
+
+
+def test_shifts_of_half_the_unit_have_their_remedy(known, tmp_path):
+    wrong = known[1].with_columns({"shift_angstrom": known[1].column("shift_angstrom") / 2})
+    problems = verdict_with(known, tmp_path, known[0], table=wrong).problems
+    assert any("twice as large" in p and "--half-size-shifts" in p for p in problems)
 
 
 def test_a_negative_reference_is_named(known, tmp_path):
