@@ -2,12 +2,13 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from phantoms import optics_columns, star_31
+from phantoms import cs_rows, optics_columns, star_31, write_cs
 from raydrgn.cli.main import app
 from raydrgn.errors import ConfigError, InputError
 from raydrgn.io.cryodrgn import read_indices, write_ctf
@@ -107,6 +108,26 @@ def test_particles_of_two_pixel_sizes_are_not_back_projected(tmp_path, caplog):
     assert not (tmp_path / "bp").exists()
     run("backproject", two_groups(tmp_path, 3.01), "-o", tmp_path / "bp")
     assert "pixel sizes from 3 to 3.01" in caplog.text
+
+
+def test_a_file_without_particles_is_one_message(tmp_path):
+    none = str(tmp_path / "none.star")
+    text = Path(star_31(tmp_path, 1)[0]).read_text()
+    Path(none).write_text("".join(s for s in text.splitlines(True) if "@stack.mrcs" not in s))
+    write_cs(tmp_path, cs_rows(0), name="none.cs")
+    for words in (
+        ["downsample", none, "-D", "4", "-o", tmp_path / "s.mrcs"],
+        ["backproject", none, "-o", tmp_path / "bp"],
+        ["parse", none, "--poses", tmp_path / "p.pkl"],
+        ["parse", tmp_path / "none.cs", "--poses", tmp_path / "p.pkl"],
+        ["export", "star", none, "-o", tmp_path / "o.star"],
+        ["export", "cs", tmp_path / "none.cs", "-o", tmp_path / "o.cs"],
+        ["export", "indices", none, "-o", tmp_path / "n.pkl"],
+    ):
+        with pytest.raises(InputError, match="lists no particles"):
+            run(*words)
+    made = {p.name for p in tmp_path.iterdir()}
+    assert made == {"none.star", "none.cs", "stack.mrcs", "particles.star"}
 
 
 def test_a_small_input_starts_no_ray(data, tmp_path):
