@@ -29,7 +29,7 @@ class PreparedBlock(NamedTuple):
     """Coefficients; zero for bad images."""
 
     bad: Bool[np.ndarray, " k"]
-    """Images with a pixel that is not finite, or of one grey value."""
+    """Images with a pixel that is not finite, or constant ones."""
 
 
 def shifts_px(table: ParticleTable) -> Float[np.ndarray, "n 2"]:

@@ -65,7 +65,7 @@ def reconstruct(
     inner = slice(margin, margin + box)
     volume = volume[inner, inner, inner] / _kernel_transform(box)
     # Between the origin and the first ring of samples there are none to average over, so the sum
-    # of the voxels is set to what the images say of it: their own sums.
+    # of the voxels is set to the mean of the sums of the images.
     total = spectrum[0, 0, 0].real
     return (volume + (total - volume.sum()) / box**3).numpy()
 

@@ -39,7 +39,7 @@ SHIFT_REMEDIES = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """Findings, each a sentence; problems are those that say what to change."""
+    """Findings, each a sentence; problems are those that need a change of the inputs."""
 
     findings: list[str]
     problems: list[str]

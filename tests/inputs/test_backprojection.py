@@ -421,7 +421,7 @@ def test_poses_of_other_particles_give_no_structure(known, tmp_path):
 
 
 def test_a_reference_without_pixel_size_is_refused(known, tmp_path):
-    with pytest.raises(InputError, match="does not say its pixel size"):
+    with pytest.raises(InputError, match="no pixel size in its header"):
         verdict_with(known, tmp_path, known[0], pixel_size=0.0)
 
 
