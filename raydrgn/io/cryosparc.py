@@ -15,7 +15,7 @@ from raydrgn.errors import InputError
 from raydrgn.geometry.rotations import from_axis_angle, to_axis_angle
 from raydrgn.io import storage
 from raydrgn.io.imaging import Imaging, compare_boxes, ctf_columns, fill
-from raydrgn.io.particles import ParticleTable
+from raydrgn.io.particles import NoParticlesError, ParticleTable
 from raydrgn.io.stacks import check_slices, find_stacks, read_headers
 from raydrgn.io.storage import Uri
 
@@ -56,6 +56,8 @@ def read_cryosparc(
     rows = read_rows(uri)
     names = rows.dtype.names or ()
     count = len(rows)
+    if not count:
+        raise NoParticlesError(uri)
     if "blob/path" not in names or "blob/idx" not in names:
         raise InputError(
             f"{uri} has no blob/path and blob/idx; it does not list particle images. Take the "

@@ -66,6 +66,15 @@ POSSIBLE = {
 ORTHOGONALITY_TOLERANCE = 1e-3
 
 
+class NoParticlesError(InputError):
+    """A particle file lists no particles."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__(
+            f"{source} lists no particles; the selection that it was made by may have been empty."
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class ParticleTable:
     """One row per particle image, checked once here and trusted everywhere above."""

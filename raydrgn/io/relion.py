@@ -14,7 +14,7 @@ from raydrgn.errors import InputError
 from raydrgn.geometry.rotations import from_euler, to_euler
 from raydrgn.io import storage
 from raydrgn.io.imaging import OPTIONS, Imaging, compare_boxes, ctf_columns, fill
-from raydrgn.io.particles import ParticleTable
+from raydrgn.io.particles import NoParticlesError, ParticleTable
 from raydrgn.io.stacks import check_slices, find_stacks, read_headers
 from raydrgn.io.star import StarBlock, read_star, write_star
 from raydrgn.io.storage import Uri
@@ -115,6 +115,8 @@ def _find_fields(uri: Uri) -> _Fields:
             "Take the particles STAR file of an extraction or refinement job."
         )
     particles = max(tables, key=len)
+    if not len(particles):
+        raise NoParticlesError(uri)
     if "rlnTomoName" in particles and "rlnTomoVisibleFrames" in particles:
         raise InputError(
             f"{uri} lists particles of tilt series; single-particle images are needed."

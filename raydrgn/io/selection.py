@@ -22,7 +22,7 @@ from raydrgn.io.cryosparc import (
 )
 from raydrgn.io.imaging import Imaging
 from raydrgn.io.particle_source import ParticleSource
-from raydrgn.io.particles import CTF_COLUMNS, ParticleTable
+from raydrgn.io.particles import CTF_COLUMNS, NoParticlesError, ParticleTable
 from raydrgn.io.relion import read_relion, write_relion
 from raydrgn.io.relionrows import select_rows, with_ctf, with_poses
 from raydrgn.io.sources import open_particles
@@ -107,6 +107,8 @@ def export_star(source: ParticleSource, out: Uri, *, table: ParticleTable | None
     if table is None and source.particles.endswith(".star") and not (source.poses or source.ctf):
         star = read_text_star(storage.absolute(source.particles))
         count = len(star.particles().rows)
+        if not count:
+            raise NoParticlesError(source.particles)
         rows = np.arange(count) if not source.ind else _indices(source.ind, count, source.particles)
         star = select_rows(star, rows)
         star.write(out)
@@ -147,6 +149,8 @@ def export_cs(source: ParticleSource, out: Uri, *, table: ParticleTable | None =
     _check_out(out, ".cs", source)
     if table is None and source.particles.endswith(".cs") and not (source.poses or source.ctf):
         rows = read_rows(storage.absolute(source.particles))
+        if not len(rows):
+            raise NoParticlesError(source.particles)
         if source.ind:
             rows = rows[_once(_indices(source.ind, len(rows), source.particles))]
         write_rows(out, rows)
