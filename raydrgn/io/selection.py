@@ -181,12 +181,7 @@ def _once(indices: Int[np.ndarray, " k"]) -> Int[np.ndarray, " m"]:
 
 
 def _indices(uri: Uri, count: int, particles: Uri) -> Int[np.ndarray, " k"]:
-    indices = cryodrgn.read_indices(storage.absolute(uri))
-    if indices.size and indices.max() >= count:
-        raise InputError(
-            f"{uri} asks for particle {indices.max()}, but {particles} has {count} (numbers count "
-            "from 0). The indices belong to another data set."
-        )
+    indices = cryodrgn.read_indices(storage.absolute(uri), count=count, particles=particles)
     if not indices.size:
         raise InputError(f"{uri} selects no particle.")
     return indices

@@ -75,8 +75,12 @@ def open_particles(source: ParticleSource, *, need_images: bool = True) -> Parti
     """
     source = source.absolute()
     table = _read_images(source, need_images=need_images)
-    rows = _read_rows(source, len(table))
     full = len(table)
+    rows = (
+        cryodrgn.read_indices(source.ind, count=full, particles=source.particles)
+        if source.ind
+        else None
+    )
     if rows is not None:
         table = table.select(rows)
     if not len(table):
@@ -172,18 +176,6 @@ def _table_of_stacks(stacks: list[Uri], source: Uri) -> ParticleTable:
     if (pixel_sizes > 0).all():
         columns["pixel_size_angstrom"] = pixel_sizes[codes]
     return ParticleTable.from_columns(columns)
-
-
-def _read_rows(source: ParticleSource, count: int) -> np.ndarray | None:
-    if not source.ind:
-        return None
-    rows = cryodrgn.read_indices(source.ind)
-    if rows.size and rows.max() >= count:
-        raise InputError(
-            f"{source.ind} asks for particle {rows.max()}, but {source.particles} has {count} "
-            "(numbers count from 0). The indices belong to another data set."
-        )
-    return rows
 
 
 def _fit_rows(

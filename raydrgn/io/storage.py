@@ -8,8 +8,9 @@ import errno
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -76,7 +77,7 @@ def explained(uri: Uri, *, action: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise StorageError(f"{uri} does not exist; check the path.") from error
+        raise StorageError(f"{uri} {_absence(uri)}") from error
     except PermissionError as error:
         raise StorageError(f"{uri} may not be {action}; check its permissions.") from error
     except (IsADirectoryError, NotADirectoryError) as error:
@@ -88,6 +89,15 @@ def explained(uri: Uri, *, action: str) -> Iterator[None]:
                 "space and run the same command again."
             ) from error
         raise StorageError(f"{uri} cannot be {action}: {error}.") from error
+
+
+def _absence(uri: Uri) -> str:
+    """Describe a file that is not there: a link to nowhere is another matter than a wrong path."""
+    if is_local(uri) and os.path.islink(local_path(uri)):
+        target = os.readlink(local_path(uri))
+        annex = "; get the file with `git annex get`" if "annex/objects" in target else ""
+        return f"is a link to {target}, which does not exist{annex}."
+    return "does not exist; check the path."
 
 
 def exists(uri: Uri) -> bool:
@@ -154,26 +164,36 @@ def remove(uri: Uri) -> None:
 
 
 @contextmanager
-def atomic_write(uri: Uri) -> Iterator[IO[bytes]]:
+def atomic_write(uri: Uri, *, check: Callable[[Uri], None] | None = None) -> Iterator[IO[bytes]]:
     """Open ``uri`` so that readers see the old file or the whole new one, never a part.
 
-    A local file is written beside its destination and renamed on success. Elsewhere it is written
-    to a temporary file and uploaded on success, since closing a remote stream commits whatever it
-    has, even after an error.
+    A local file is written beside its destination and renamed on success; a link is followed, and
+    stays. Elsewhere it is written to a temporary file and uploaded on success, since closing a
+    remote stream commits whatever it has, even after an error. A device, pipe or socket is never
+    renamed over: it receives the content as it is.
+
+    Args:
+        uri: File to write.
+        check: Called with the place of the whole new file; if it raises, a local file is not put
+            in the place of the old one.
 
     Raises:
         StorageError: If the file cannot be written; the old one, if any, is left as it was.
     """
     with explained(uri, action="written"):
-        if is_local(uri):
-            final = local_path(uri)
+        if is_local(uri) and not _is_special(local_path(uri)):
+            final = Path(os.path.realpath(local_path(uri)))
             final.parent.mkdir(parents=True, exist_ok=True)
+            if final.is_dir():
+                raise IsADirectoryError(errno.EISDIR, "it is a folder")
             part = final.with_name(f"{final.name}.{uuid4().hex}{PART_SUFFIX}")
             try:
-                with part.open("wb") as stream:
+                with part.open("xb") as stream:
                     yield stream
                     stream.flush()
                     os.fsync(stream.fileno())
+                if check is not None:
+                    check(str(part))
                 part.replace(final)
             finally:
                 part.unlink(missing_ok=True)
@@ -181,8 +201,30 @@ def atomic_write(uri: Uri) -> Iterator[IO[bytes]]:
             with tempfile.TemporaryFile() as stream:
                 yield stream
                 stream.seek(0)
-                with fsspec.open(uri, "wb") as remote:
+                with _open_in_place(uri) as remote:
                     shutil.copyfileobj(stream, remote)
+            if check is not None and not is_local(uri):
+                check(uri)
+
+
+def _is_special(path: Path) -> bool:
+    """Tell whether a path is a device, pipe or socket, or one of the system's names of these.
+
+    ``/dev/stdout`` leads to whatever the shell has opened, which must be written to and not
+    replaced, even where it is a plain file.
+    """
+    place = os.path.abspath(path)
+    if place.startswith(("/dev/", "/proc/")) and not place.startswith("/dev/shm/"):
+        return True
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # absent, or a link to what is absent
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def _open_in_place(uri: Uri) -> Any:
+    return local_path(uri).open("wb") if is_local(uri) else fsspec.open(uri, "wb")
 
 
 def require_room(folder: Uri, needed: int, *, remedy: str, released: int = 0) -> None:
