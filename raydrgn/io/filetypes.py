@@ -149,7 +149,7 @@ def decode(content: bytes, uri: Uri, *, wanted: str) -> str:
         text = content.decode(codec)
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        if b"\x00" in content[:HEAD_BYTES] or codec != "utf-8-sig" and codec != "utf-8":
+        if b"\x00" in content[:HEAD_BYTES] or (codec != "utf-8-sig" and codec != "utf-8"):
             raise InputError(f"{uri} is not text; expected {wanted}.") from error
         word = content[: error.start].split()[-1:] or [b""]
         raise InputError(

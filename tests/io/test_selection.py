@@ -341,22 +341,6 @@ def test_indices_have_three_formats(tmp_path):
         cryodrgn.write_indices(str(tmp_path / "a.csv"), np.arange(3))
 
 
-def test_a_star_file_cut_short_is_refused(folder):
-    (folder / "cut.star").write_text(star_text().rstrip()[:-8])
-    with pytest.raises(InputError, match="do not fill rows of 12 columns"):
-        read_text_star(str(folder / "cut.star"))
-
-
-def test_rows_over_several_lines_are_joined(folder):
-    wrapped = star_text().replace("@stack.mrcs ", "@stack.mrcs\n  ")
-    (folder / "wrapped.star").write_text(wrapped)
-    found = read_text_star(str(folder / "wrapped.star")).particles()
-    expected = read_text_star(str(folder / "in.star")).particles()
-    assert len(found.rows) == COUNT
-    for column in expected.columns:
-        assert found.cells(column) == expected.cells(column)
-
-
 def test_a_table_agrees_with_the_file_it_was_read_from(folder):
     table = open_particles(source(folder))
     assert selection.same_poses(table, selection.original_rows(table, str(folder / "in.star")))

@@ -177,7 +177,7 @@ def test_bad_poses_are_refused(folder):
     rotations = np.tile(np.eye(3), (COUNT, 1, 1))
     rotations[3] = np.diag([1, -1, 1])
     write_poses(str(folder / "poses.pkl"), Poses(rotations, np.zeros((COUNT, 2))))
-    refuse(folder, "rotation of row 3 is not a rotation")
+    refuse(folder, r"row 3 \(from 0\): the rotation is not a rotation")
     shifts = np.zeros((COUNT, 2))
     shifts[2] = 0, 3
     write_poses(str(folder / "poses.pkl"), Poses(np.tile(np.eye(3), (COUNT, 1, 1)), shifts))
@@ -227,7 +227,7 @@ def test_a_table_whose_stack_has_changed_is_refused(folder):
     refuse(folder, "says other boxes than its stacks have", particles="p.parquet", poses=None,
            ctf=None)  # fmt: skip
     write_mrc(folder / "p.mrcs", images_of(COUNT - 2))
-    refuse(folder, r"particle 4: slice 5 of", particles="p.parquet", poses=None, ctf=None)
+    refuse(folder, r"row 4 \(from 0\): slice 5 of", particles="p.parquet", poses=None, ctf=None)
 
 
 @pytest.mark.parametrize(
