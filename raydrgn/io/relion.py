@@ -19,6 +19,7 @@ from raydrgn.io.particles import NoParticlesError, ParticleTable, RowError
 from raydrgn.io.stacks import check_slices, find_stacks, read_headers, without_format
 from raydrgn.io.star import StarBlock, read_star, write_star
 from raydrgn.io.storage import Uri
+from raydrgn.io.unmodelled import Unmodelled, of_relion, to_metadata
 from raydrgn.shapes import Float, Int
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ class _Fields:
     particles: StarBlock
     optics: StarBlock | None
     group_row: Int[np.ndarray, " n"] | None
+    unmodelled: list[Unmodelled]
 
     def numbers(self, name: str) -> Float[np.ndarray, " n"] | None:
         """Return one number per particle, or None if neither table has the field."""
@@ -116,7 +118,8 @@ def _read_table(
         )
     if "rlnOpticsGroup" in fields.particles:
         columns["optics_group"] = group_labels(fields.particles.text("rlnOpticsGroup"))
-    return ParticleTable.from_columns(columns, metadata={"source": uri})
+    metadata = {"source": uri, **to_metadata(fields.unmodelled)}
+    return ParticleTable.from_columns(columns, metadata=metadata)
 
 
 def _find_fields(uri: Uri) -> _Fields:
@@ -133,7 +136,7 @@ def _find_fields(uri: Uri) -> _Fields:
         )
     optics = next((block for block in blocks if block.name == "optics"), None)
     if optics is None or not len(optics):
-        return _Fields(particles, None, None)
+        return _Fields(particles, None, None, of_relion(blocks, particles, None, []))
     if "rlnOpticsGroup" not in particles or "rlnOpticsGroup" not in optics:
         raise InputError(f"{uri} has optics groups, but its particles have no rlnOpticsGroup.")
     labels = group_labels(optics.text("rlnOpticsGroup"))
@@ -143,7 +146,8 @@ def _find_fields(uri: Uri) -> _Fields:
         raise InputError(f"{uri} has two rows for optics group {twice} in block data_optics.")
     groups = group_labels(particles.text("rlnOpticsGroup"))
     check_groups(groups, labels, uri)
-    return _Fields(particles, optics, np.array([rows[group] for group in groups]))
+    group_row = np.array([rows[group] for group in groups])
+    return _Fields(particles, optics, group_row, of_relion(blocks, particles, optics, labels))
 
 
 def _no_particle_file(uri: Uri, blocks: Sequence[StarBlock]) -> InputError:

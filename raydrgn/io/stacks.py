@@ -43,6 +43,10 @@ RELION_STACK = ":mrcs"
 """What RELION writes behind a name that does not end in ``.mrcs``, to read it as a stack."""
 
 
+class StackNotFoundError(InputError):
+    """A stack that a particle file names is nowhere."""
+
+
 class _Place(NamedTuple):
     """A file that a name leads to."""
 
@@ -82,7 +86,7 @@ def find_stacks(
     for name, place in zip(names, found, strict=True):
         if place is None and required:
             tried = "; ".join(search.candidates(name))
-            raise InputError(
+            raise StackNotFoundError(
                 f"{_where(source, name)} names the stack {name}, which is at none of: {tried}. "
                 "Say where the stacks are with --datadir."
             )

@@ -99,7 +99,7 @@ def test_other_fields_than_poses_may_be_missing(tmp_path, stack):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"blob/path": None}, "no blob/path and blob/idx.*not a passthrough alone"),
+        ({"blob/path": None}, "no blob/path and blob/idx.*--passthrough.*Export"),
         ({"blob/psize_A": None}, "no blob/psize_A; give it with `raydrgn parse .* --pixel-size"),
         ({"ctf/amp_contrast": None}, "no ctf/amp_contrast; give it .* --amplitude-contrast"),
         ({"ctf/df2_A": None}, "has ctf/df1_A, but no ctf/df2_A"),
@@ -136,7 +136,7 @@ def test_what_is_no_table_of_fields_is_refused(tmp_path, content):
         np.save(stream, content)
         content = stream.getvalue()
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"a\.cs is not a \.cs file"):
+    with pytest.raises(InputError, match=r"a\.cs (is not a|is empty|is damaged)"):
         read_rows(str(path))
 
 
@@ -145,10 +145,10 @@ def test_nothing_of_a_malicious_file_runs(tmp_path):
     rows = np.array([Hostile(mark)], dtype=object)
     with path.open("wb") as stream:
         np.save(stream, rows, allow_pickle=True)
-    with pytest.raises(InputError, match="is not a"):
+    with pytest.raises(InputError, match="holds Python objects, which are not read"):
         read_rows(str(path))
     path.write_bytes(pickle.dumps(Hostile(mark)))
-    with pytest.raises(InputError, match="is not a"):
+    with pytest.raises(InputError, match="is a pickle; expected a .cs file"):
         read_rows(str(path))
     assert not mark.exists()
 
