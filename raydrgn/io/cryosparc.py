@@ -5,7 +5,7 @@ A .cs file is a NumPy structured array, one row per particle.
 
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
@@ -206,12 +206,13 @@ def aligned_pixel_size(
     return pixel_size * factor
 
 
-def write_rows(uri: Uri, rows: np.ndarray) -> None:
+def write_rows(uri: Uri, rows: np.ndarray, *, check: Callable[[Uri], None] | None = None) -> None:
     """Write rows as a .cs file, and beside it the .csg file with which cryoSPARC takes it in.
 
-    The group lists the fields by their prefix, as the jobs' own groups do.
+    The group lists the fields by their prefix, as the jobs' own groups do. ``check`` is as in
+    ``storage.atomic_write``.
     """
-    with storage.atomic_write(uri) as stream:
+    with storage.atomic_write(uri, check=check) as stream:
         np.save(stream, rows, allow_pickle=False)
     name = PurePosixPath(uri).name
     kinds = dict.fromkeys(n.split("/")[0] for n in rows.dtype.names or () if "/" in n)

@@ -5,38 +5,28 @@ from the optics group, as RELION does.
 """
 
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from raydrgn.errors import InputError
-from raydrgn.geometry.rotations import from_euler, to_euler
-from raydrgn.io import storage
+from raydrgn.geometry.rotations import from_euler
 from raydrgn.io.imaging import Imaging, compare_boxes, ctf_columns, fill, give
 from raydrgn.io.particles import NoParticlesError, ParticleTable, RowError
+from raydrgn.io.relionwriter import ANGLE_FIELDS, CTF_FIELDS
+from raydrgn.io.relionwriter import names_for as names_for
+from raydrgn.io.relionwriter import write_relion as write_relion
 from raydrgn.io.stacks import check_slices, find_stacks, read_headers, without_format
-from raydrgn.io.star import StarBlock, read_star, write_star
+from raydrgn.io.star import StarBlock, read_star
 from raydrgn.io.storage import Uri
 from raydrgn.io.unmodelled import Unmodelled, of_relion, to_metadata
 from raydrgn.shapes import Float, Int
 
 log = logging.getLogger(__name__)
 
-CTF_FIELDS = {
-    "defocus_u_angstrom": "rlnDefocusU",
-    "defocus_v_angstrom": "rlnDefocusV",
-    "defocus_angle_deg": "rlnDefocusAngle",
-    "voltage_kv": "rlnVoltage",
-    "spherical_aberration_mm": "rlnSphericalAberration",
-    "amplitude_contrast": "rlnAmplitudeContrast",
-    "phase_shift_deg": "rlnPhaseShift",
-}
 MAX_DIGITS = 12
 """Of the number of an image in its stack."""
-
-ANGLE_FIELDS = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,90 +271,3 @@ def _shifts(
             f"{uri} has shifts in pixels, but no pixel size; {give('pixel_size_angstrom', uri)}."
         )
     return np.stack([p for p in in_pixels if p is not None], axis=-1) * pixel_size[:, None]
-
-
-def write_relion(uri: Uri, table: ParticleTable) -> None:
-    """Write a RELION 3.1 particle file with its optics groups; stacks relative to its folder.
-
-    Particles that share an optics group must share what RELION keeps per group; groups are split
-    where they do not, and keep their numbers otherwise.
-    """
-    count = len(table)
-    names = table.table.column_names
-    group_columns = {
-        "rlnImageSize": [str(box) for box in table.column("box")],
-        "rlnImagePixelSize": _formatted(table, "pixel_size_angstrom"),
-        "rlnVoltage": _formatted(table, "voltage_kv"),
-        "rlnSphericalAberration": _formatted(table, "spherical_aberration_mm"),
-        "rlnAmplitudeContrast": _formatted(table, "amplitude_contrast"),
-    }
-    group_columns = {name: values for name, values in group_columns.items() if values}
-    said = (
-        table.table.column("optics_group").to_pylist() if "optics_group" in names else ["1"] * count
-    )
-    numbers: dict[tuple[str, ...], int] = {}
-    groups = [
-        numbers.setdefault(key, len(numbers) + 1)
-        for key in zip(said, *group_columns.values(), strict=True)
-    ]
-    first = [groups.index(number) for number in numbers.values()]
-    labels = [key[0] for key in numbers]
-    if len(set(labels)) < len(labels) or not all(label.isdigit() for label in labels):
-        labels = [str(number) for number in numbers.values()]
-    optics = {
-        "rlnOpticsGroup": labels,
-        "rlnOpticsGroupName": [f"opticsGroup{label}" for label in labels],
-        **{name: [values[row] for row in first] for name, values in group_columns.items()},
-        "rlnImageDimensionality": ["2"] * len(first),
-    }
-    particles = {"rlnImageName": names_for(uri, table), **defocus_cells(table)}
-    if table.has_poses:
-        particles |= pose_cells(table)
-    particles["rlnOpticsGroup"] = [labels[group - 1] for group in groups]
-    write_star(uri, {"optics": optics, "particles": particles})
-
-
-def defocus_cells(table: ParticleTable) -> dict[str, list[str]]:
-    """Return what RELION keeps of the CTF for each particle, as text by RELION's column."""
-    names = ("defocus_u_angstrom", "defocus_v_angstrom", "defocus_angle_deg", "phase_shift_deg")
-    found = {CTF_FIELDS[name]: _formatted(table, name) for name in names}
-    return {field: cells for field, cells in found.items() if cells}
-
-
-def pose_cells(table: ParticleTable) -> dict[str, list[str]]:
-    """Return Euler angles and shifts in Å, as text by RELION's column."""
-    euler = to_euler(table.rotations)
-    shifts = table.column("shift_angstrom").astype(np.float32)
-    angles = {field: decimals(euler[:, i]) for i, field in enumerate(ANGLE_FIELDS)}
-    return angles | {
-        f"rlnOrigin{axis}Angst": _shortest(shifts[:, i]) for i, axis in enumerate("XY")
-    }
-
-
-def decimals(values: Float[np.ndarray, " n"]) -> list[str]:
-    """Return numbers as text with six decimals, as RELION writes them."""
-    return [f"{value:.6f}" for value in values.tolist()]
-
-
-def _shortest(values: Float[np.ndarray, " n"]) -> list[str]:
-    """Return single-precision numbers as the shortest text that reads as the same number."""
-    return values.astype(np.float32).astype(str).tolist()
-
-
-def _formatted(table: ParticleTable, name: str) -> list[str]:
-    return _shortest(table.column(name)) if name in table.table.column_names else []
-
-
-def names_for(uri: Uri, table: ParticleTable) -> list[str]:
-    """Return each particle's ``NNNNNN@stack``; local stacks relative to the folder of ``uri``."""
-    folder = storage.parent(storage.absolute(uri))
-    stacks = [
-        os.path.relpath(stack, folder)
-        if storage.is_local(stack) and storage.is_local(uri)
-        else stack
-        for stack in table.stacks
-    ]
-    return [
-        f"{number + 1:06d}@{stacks[code]}"
-        for number, code in zip(table.column("slice"), table.stack_codes, strict=True)
-    ]

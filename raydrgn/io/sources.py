@@ -5,7 +5,6 @@ take theirs from cryoDRGN's pickles.
 """
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -13,12 +12,12 @@ import numpy as np
 
 from raydrgn.errors import ConfigError, InputError
 from raydrgn.io import cryodrgn, storage
-from raydrgn.io.cryosparc import read_cryosparc
 from raydrgn.io.filetypes import decode
 from raydrgn.io.imaging import Imaging
+from raydrgn.io.metadata import read_for_parsing as read_for_parsing
+from raydrgn.io.metadata import read_metadata as read_metadata
 from raydrgn.io.particles import CTF_COLUMNS, NoParticlesError, ParticleTable
-from raydrgn.io.relion import read_relion
-from raydrgn.io.stacks import StackNotFoundError, check_slices, find_stacks, read_headers
+from raydrgn.io.stacks import check_slices, find_stacks, read_headers
 from raydrgn.io.storage import Uri
 from raydrgn.shapes import Float
 
@@ -98,70 +97,6 @@ def open_particles(source: ParticleSource, *, need_images: bool = True) -> Parti
     if source.poses:
         table = _with_poses(table, source.poses, rows, full)
     return table
-
-
-def read_metadata(
-    uri: Uri,
-    *,
-    datadir: Uri | None = None,
-    imaging: Imaging | None = None,
-    need_images: bool = True,
-    passthrough: Sequence[Uri] = (),
-) -> ParticleTable:
-    """Read a RELION or cryoSPARC particle file.
-
-    Raises:
-        ConfigError: If the file is neither, or passthrough files are given for a STAR file.
-        InputError: If it lacks what is needed.
-    """
-    suffix = PurePosixPath(uri).suffix.lower()
-    uri, datadir = storage.absolute(uri), datadir and storage.absolute(datadir)
-    if suffix == ".cs":
-        return read_cryosparc(
-            uri,
-            datadir=datadir,
-            imaging=imaging,
-            need_images=need_images,
-            passthrough=[storage.absolute(other) for other in passthrough],
-        )
-    if suffix != ".star":
-        raise ConfigError(f"{uri} is neither a RELION .star nor a cryoSPARC .cs file.")
-    if passthrough:
-        raise ConfigError(f"--passthrough belongs to cryoSPARC's .cs files; {uri} is none.")
-    return read_relion(uri, datadir=datadir, imaging=imaging, need_images=need_images)
-
-
-def read_for_parsing(
-    uri: Uri,
-    *,
-    datadir: Uri | None = None,
-    imaging: Imaging | None = None,
-    passthrough: Sequence[Uri] = (),
-    need_images: bool,
-) -> ParticleTable:
-    """Read a particle file for ``raydrgn parse``; images that are elsewhere need not be there.
-
-    Where stacks are needed but missing, the metadata are enough if box and pixel size are given,
-    by the user or the file. A warning then says that images were not looked at.
-
-    Raises:
-        InputError: If images are needed, not there, and not replaced by box and pixel size.
-    """
-    options = {"datadir": datadir, "imaging": imaging, "passthrough": passthrough}
-    if not need_images:
-        return read_metadata(uri, need_images=False, **options)
-    try:
-        return read_metadata(uri, **options)
-    except StackNotFoundError as error:
-        table = read_metadata(uri, need_images=False, **options)
-        if "pixel_size_angstrom" not in table.table.column_names:
-            raise
-        log.warning(
-            "images were not looked at: %s Box and pixel size are those given; the table names "
-            "the stacks as %s does, so that commands need --datadir.",
-            *(error, uri),
-        )
-        return table
 
 
 def _read_images(source: ParticleSource, *, need_images: bool) -> ParticleTable:

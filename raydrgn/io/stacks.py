@@ -94,17 +94,33 @@ def find_stacks(
     return places
 
 
+def leads_there(name: str, place: Uri, *, source: Uri) -> bool:
+    """Tell whether a name in a file ``source`` leads to a stack, wherever the command runs.
+
+    The file need not exist yet.
+    """
+    try:
+        found = _Search(source, None, here=False).find(name)
+    except InputError:  # ambiguous
+        return False
+    if found is None or not found.is_full_name:
+        return False
+    return found.uri == place or (
+        storage.is_local(place) and os.path.exists(place) and os.path.samefile(found.uri, place)
+    )
+
+
 class _Search:
     """The places in which the stacks of one particle file are looked for."""
 
-    def __init__(self, source: Uri, datadir: Uri | None) -> None:
+    def __init__(self, source: Uri, datadir: Uri | None, *, here: bool = True) -> None:
         self.source = source
         self.datadir = datadir
         self.own = storage.parent(source)
         self._others = []
         if storage.is_local(source):
             above = [str(folder) for folder in Path(self.own).parents]
-            self._others = list(dict.fromkeys([*above, os.getcwd()]))
+            self._others = list(dict.fromkeys([*above, *([os.getcwd()] if here else [])]))
             if self.own in self._others:  # the current folder
                 self._others.remove(self.own)
         self._folders: dict[str, bool] = {}
@@ -176,7 +192,11 @@ class _Search:
             status = os.stat(uri)
         except (OSError, ValueError):  # absent, or no name of a file
             return None
-        return _Place(os.path.normpath(uri), (status.st_dev, status.st_ino), is_full_name)
+        identity = (status.st_dev, status.st_ino)
+        plain = os.path.normpath(uri)  # wrong where ``..`` follows a link
+        if plain != uri and not (os.path.exists(plain) and os.path.samefile(plain, uri)):
+            plain = os.path.realpath(uri)
+        return _Place(plain, identity, is_full_name)
 
     def _warn_of_unused(self, name: str, place: _Place, shortened: Sequence[str]) -> None:
         if not self.datadir:

@@ -7,7 +7,7 @@ seconds.
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -161,8 +161,19 @@ def tokens(row: str) -> list[str]:
     return list(itertools.takewhile(lambda cell: not cell.startswith("#"), TOKEN.findall(row)))
 
 
-def write_star(uri: Uri, blocks: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
-    """Write blocks of loops: block name to columns, column name to values as text."""
+def write_star(
+    uri: Uri,
+    blocks: Mapping[str, Mapping[str, Sequence[str]]],
+    *,
+    check: Callable[[Uri], None] | None = None,
+) -> None:
+    """Write blocks of loops: block name to columns, column name to values as text.
+
+    Args:
+        uri: File to write.
+        blocks: What to write.
+        check: As in ``storage.atomic_write``.
+    """
     lines = []
     for name, columns in blocks.items():
         lines += [f"data_{name}", "", "loop_"]
@@ -170,7 +181,7 @@ def write_star(uri: Uri, blocks: Mapping[str, Mapping[str, Sequence[str]]]) -> N
         values = [[quoted(value) for value in column] for column in columns.values()]
         lines += map(" ".join, zip(*values, strict=True))
         lines += ["", ""]
-    storage.write_bytes(uri, ("# version 30001\n\n" + "\n".join(lines)).encode())
+    storage.write_bytes(uri, ("# version 30001\n\n" + "\n".join(lines)).encode(), check=check)
 
 
 def quoted(value: str) -> str:
@@ -184,6 +195,13 @@ def line_of(uri: Uri, needle: str) -> int | None:
     """Return the number of the first line of a text file that contains ``needle``, from 1."""
     lines = decode(storage.read_bytes(uri), uri, wanted=WANTED).split("\n")
     return next((i for i, line in enumerate(lines, start=1) if needle in line), None)
+
+
+def row_place(uri: Uri, block: str, row: int) -> str:
+    """Return where a row of a block stands in its file, as ``StarBlock.place`` does."""
+    lines = decode(storage.read_bytes(uri), uri, wanted=WANTED).split("\n")
+    rows = check_rows(lines, uri).get(block, [])
+    return f"line {rows[row]}" if row < len(rows) else f"row {row} (from 0)"
 
 
 def _is_number(value: str) -> bool:

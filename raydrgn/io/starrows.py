@@ -38,6 +38,10 @@ class TextBlock:
         at = self.columns.index(column)
         return [_unquoted(tokens(row)[at]) for row in self.rows]
 
+    def row_cells(self, row: int) -> list[str]:
+        """Return one row as text, quotes removed."""
+        return [_unquoted(token) for token in tokens(self.rows[row])]
+
     def take(self, rows: Int[np.ndarray, " k"]) -> "TextBlock":
         """Return the block with some rows, in the order given."""
         return replace(self, rows=[self.rows[row] for row in rows.tolist()])

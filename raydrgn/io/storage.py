@@ -263,9 +263,9 @@ def sync(uri: Uri) -> None:
             os.close(descriptor)
 
 
-def write_bytes(uri: Uri, content: bytes) -> None:
-    """Write a whole file, or nothing."""
-    with atomic_write(uri) as stream:
+def write_bytes(uri: Uri, content: bytes, *, check: Callable[[Uri], None] | None = None) -> None:
+    """Write a whole file, or nothing; ``check`` is as in ``atomic_write``."""
+    with atomic_write(uri, check=check) as stream:
         stream.write(content)
 
 

@@ -148,7 +148,7 @@ def test_nothing_of_a_malicious_file_runs(tmp_path):
     with pytest.raises(InputError, match="holds Python objects, which are not read"):
         read_rows(str(path))
     path.write_bytes(pickle.dumps(Hostile(mark)))
-    with pytest.raises(InputError, match="is a pickle; expected a .cs file"):
+    with pytest.raises(InputError, match=r"is a pickle; expected a \.cs file"):
         read_rows(str(path))
     assert not mark.exists()
 

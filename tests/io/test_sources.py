@@ -173,7 +173,7 @@ def test_a_ctf_without_a_size_is_refused(folder, column):
     table = np.tile(CTF_ROW, (COUNT, 1))
     table[2, column] = 0
     write_ctf(str(folder / "ctf.pkl"), table)
-    refuse(folder, r"ctf\.pkl says a box of .* particle 2; both must be positive.*--pixel-size")
+    refuse(folder, r"ctf\.pkl, row 2 \(from 0\): the box is .*; both must be positive")
 
 
 def test_bad_poses_are_refused(folder):
