@@ -20,6 +20,7 @@ from mrcfile.dtypes import HEADER_DTYPE
 
 from raydrgn.errors import InputError
 from raydrgn.io import storage
+from raydrgn.io.filetypes import check_type
 from raydrgn.io.storage import Uri
 from raydrgn.shapes import Float
 
@@ -81,6 +82,7 @@ def read_header(uri: Uri) -> MrcHeader:
     """
     raw = storage.read_bytes(uri, 0, HEADER_BYTES)
     if len(raw) < HEADER_BYTES:
+        check_type(raw, uri, wanted="an MRC file")
         raise InputError(f"{uri} has {len(raw)} bytes; an MRC header alone has {HEADER_BYTES}.")
     header = _header_in_byte_order(uri, raw)
     mode = int(header["mode"])
@@ -114,6 +116,7 @@ def _header_in_byte_order(uri: Uri, raw: bytes) -> np.void:
         known = int(header["mode"]) in MODES or int(header["mode"]) in OTHER_MODES
         if known and all(0 < size < 2**24 for size in sizes):
             return header
+    check_type(raw, uri, wanted="an MRC file")
     raise InputError(
         f"{uri} is not an MRC file: its first words are not a size and a mode in either byte order."
     )

@@ -165,10 +165,7 @@ def _with_names(star: TextStar, out: Uri, datadir: Uri | None) -> TextStar:
     cells = []
     for number, at, path in images:
         name = without_format(path)
-        suffix = path[len(name) :]
-        cells.append(
-            f"{number}{at}{changed[name]}{suffix}" if name in changed else number + at + path
-        )
+        cells.append(number + at + changed.get(name, name) + path[len(name) :])
     return star.with_blocks(particles.with_columns({"rlnImageName": cells}))
 
 
