@@ -37,7 +37,9 @@ def read_poses(uri: Uri) -> Poses:
     try:
         arrays = [np.asarray(part, dtype=np.float32) for part in parts]
     except (TypeError, ValueError) as error:
-        raise InputError(f"{uri} does not contain arrays of numbers: {error}.") from error
+        raise InputError(
+            f"{uri} should contain rotations (N, 3, 3) and shifts (N, 2), found no arrays of numbers."
+        ) from error
     if len(arrays) not in (1, 2) or arrays[0].ndim != 3 or arrays[0].shape[1:] != (3, 3):
         raise InputError(
             f"{uri} should contain rotations (N, 3, 3) and shifts (N, 2), found "
@@ -103,7 +105,11 @@ def read_latents(
     Raises:
         InputError: If the file does not contain tables of floats of one shape.
     """
-    parts = [np.asarray(part) for part in read_pickles(uri, count=2)]
+    found = read_pickles(uri, count=2)
+    try:
+        parts = [np.asarray(part) for part in found]
+    except ValueError as error:  # rows of different lengths
+        raise InputError(f"{uri} should contain latents (N, zdim), found no table.") from error
     if any(
         part.ndim != 2 or part.dtype.kind != "f" or part.shape != parts[0].shape for part in parts
     ):

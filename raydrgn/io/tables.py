@@ -58,8 +58,10 @@ def read_table(uri: Uri, *, wanted: str) -> PlainTable:
     """
     content = storage.read_bytes(uri)
     if PurePosixPath(uri).suffix.lower() == ".parquet":
-        check_type(content, uri, wanted=wanted, accepted=PARQUET)
-        return _of_arrow(read_parquet(content, uri))
+        found = read_parquet(content, uri)
+        if not found.column_names:
+            raise InputError(f"{uri} has no columns; expected {wanted}.")
+        return _of_arrow(found)
     return _of_text(decode(content, uri, wanted=wanted), uri)
 
 
@@ -80,7 +82,7 @@ def read_parquet(content: bytes, uri: Uri) -> pa.Table:
 
 
 def _of_arrow(table: pa.Table) -> PlainTable:
-    columns = []
+    columns: list[np.ndarray] = []
     for name in table.column_names:
         column = table.column(name)
         if pa.types.is_dictionary(column.type):
