@@ -8,17 +8,17 @@ import torch
 from phantoms import table_of
 from raydrgn.data.config import ImageConfig
 from raydrgn.io.cryodrgn import write_latents
-from raydrgn.io.sources import ParticleSource
+from raydrgn.io.particle_source import ParticleSource
 from raydrgn.model.config import ModelConfig
 from raydrgn.model.vae import HeterogeneousVAE
 from raydrgn.run.config import RunConfig
 from raydrgn.run.directory import RunDirectory
-from raydrgn.run.opened import OpenedRun, open_run
+from raydrgn.run.reader import RunReader, open_run
 
 MODEL = ModelConfig(zdim=2, encoder_width=8, decoder_width=8)
 
 
-def make_run(folder: Path, latents: np.ndarray, *, box=8, pixel_size=2.0, table=None) -> OpenedRun:
+def make_run(folder: Path, latents: np.ndarray, *, box=8, pixel_size=2.0, table=None) -> RunReader:
     """Write a run of one epoch with these latents."""
     run = RunDirectory(str(folder))
     folder.mkdir(parents=True)

@@ -5,7 +5,7 @@ import torch
 
 from plain import SMALL, fit, small_run
 from raydrgn.io import storage
-from raydrgn.io.sources import ParticleSource
+from raydrgn.io.particle_source import ParticleSource
 from raydrgn.model.config import ModelConfig
 from raydrgn.model.decoder import build_decoder
 from raydrgn.run.directory import RunDirectory

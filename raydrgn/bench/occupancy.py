@@ -13,17 +13,18 @@ from statistics import median
 import numpy as np
 from scipy import sparse
 
-from raydrgn.analysis.results import ResultFolder
-from raydrgn.analysis.volumes import DecoderPool, VolumeDecoder, VolumeOptions
 from raydrgn.bench.prepare import peak_megabytes
-from raydrgn.occupancy.score import score
-from raydrgn.occupancy.scoring import Scored, ScoreLatents
+from raydrgn.decoding.options import VolumeOptions
+from raydrgn.decoding.pool import DecoderPool, VolumeDecoder
+from raydrgn.occupancy.masked_sums import Scored, ScoreLatents
+from raydrgn.occupancy.scored_volumes import WantedVolumes
+from raydrgn.occupancy.scoring import score
 from raydrgn.occupancy.subunits import SubunitSet
-from raydrgn.occupancy.volumes import WantedVolumes
 from raydrgn.remote.fanout import Outcome
 from raydrgn.remote.resources import Resources
-from raydrgn.remote.session import Allotment, allotted
-from raydrgn.run.opened import OpenedRun
+from raydrgn.remote.session import Allocation, allocated
+from raydrgn.reporting.result_folder import ResultFolder
+from raydrgn.run.reader import RunReader
 from raydrgn.shapes import Float, Int
 
 ROUNDS = 5
@@ -83,7 +84,7 @@ class _Watched:
 
 
 def measure(
-    run: OpenedRun,
+    run: RunReader,
     *,
     num_volumes: int,
     num_masks: int,
@@ -109,12 +110,12 @@ def measure(
     work = ScoreLatents(made_up_masks(num_masks, box), z)
     options = VolumeOptions(box=box)
     resources = Resources(num_workers=workers, cpus=1)
-    with allotted(resources, address) as allotment:
-        assert allotment is not None
-        one = Allotment(1, allotment.cpus, allotment.gpus)
+    with allocated(resources, address) as allocation:
+        assert allocation is not None
+        one = Allocation(1, allocation.cpus, allocation.gpus)
         with (
             DecoderPool(state, options, one) as alone,
-            DecoderPool(state, options, allotment) as together,
+            DecoderPool(state, options, allocation) as together,
         ):
             decode, scored, many = [], [], []
             for _ in range(ROUNDS + 1):  # the first warms up

@@ -19,12 +19,12 @@ import torch
 
 from raydrgn.data.source import block_ends
 from raydrgn.geometry.rotations import random_rotations
+from raydrgn.inputs.backprojection import LaneMaker, LaneRange
+from raydrgn.inputs.downsampling import Downsampling, downsample
+from raydrgn.inputs.insertion import InsertionOptions, sum_lane
 from raydrgn.io import storage
 from raydrgn.io.mrc import StackWriter, read_header, read_slices, reserve_stack, write_slices
 from raydrgn.io.particles import CTF_COLUMNS, ParticleTable
-from raydrgn.preparation.backproject import LaneMaker, LaneRange
-from raydrgn.preparation.downsample import Downsampling, downsample
-from raydrgn.preparation.insertion import InsertionOptions, sum_lane
 
 ROUNDS = 3
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from raydrgn.bench import step
-from raydrgn.io.sources import ParticleSource
+from raydrgn.io.particle_source import ParticleSource
 from raydrgn.remote.session import connected
 from raydrgn.run.config import RunConfig
 from raydrgn.run.directory import RunDirectory

@@ -13,16 +13,17 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from raydrgn.analysis.volumes import LATENTS_PER_BATCH, DecoderPool, VolumeDecoder, VolumeOptions
 from raydrgn.bench import step
 from raydrgn.bench.prepare import peak_megabytes
+from raydrgn.decoding.options import VolumeOptions
+from raydrgn.decoding.pool import LATENTS_PER_BATCH, DecoderPool, VolumeDecoder
 from raydrgn.fourier.transforms import fft_centred
 from raydrgn.geometry.lattice import half_ball
 from raydrgn.model.config import ModelConfig
 from raydrgn.model.decoder import Decoder, build_decoder
 from raydrgn.model.volume import ROWS_PER_PASS, decode_volumes
 from raydrgn.remote.resources import Resources
-from raydrgn.remote.session import Allotment, allotted
+from raydrgn.remote.session import Allocation, allocated
 from raydrgn.run.weights import DecoderState
 from raydrgn.shapes import Float
 
@@ -187,12 +188,12 @@ def measure_pools(
             progress(done, total)
         return count / (time.perf_counter() - began)
 
-    with allotted(Resources(num_workers=workers, cpus=1), address) as allotment:
-        assert allotment is not None
-        one = Allotment(1, allotment.cpus, allotment.gpus)
+    with allocated(Resources(num_workers=workers, cpus=1), address) as allocation:
+        assert allocation is not None
+        one = Allocation(1, allocation.cpus, allocation.gpus)
         with (
             DecoderPool(state, VolumeOptions(), one) as alone,
-            DecoderPool(state, VolumeOptions(), allotment) as together,
+            DecoderPool(state, VolumeOptions(), allocation) as together,
         ):
             rounds = [
                 (rate(alone, share), rate(together, share * workers)) for _ in range(ROUNDS + 1)

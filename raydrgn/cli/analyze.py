@@ -53,12 +53,12 @@ def analyze(
     last whole epoch is taken. Run again with another --ksample, its clusters are added beside the
     first; report and tables of particles are those of the last.
     """
-    from raydrgn.analysis import analyze as analysis
-    from raydrgn.analysis.analyze_report import write_analysis
-    from raydrgn.analysis.results import ResultFolder
-    from raydrgn.analysis.volume_sets import make_sets
-    from raydrgn.analysis.volumes import VolumeOptions
-    from raydrgn.run.opened import open_run
+    from raydrgn.decoding.options import VolumeOptions
+    from raydrgn.decoding.volume_sets import make_sets
+    from raydrgn.latent import analysis
+    from raydrgn.latent.report import write_analysis
+    from raydrgn.reporting.result_folder import ResultFolder
+    from raydrgn.run.reader import open_run
 
     opened = open_run(run)
     options = VolumeOptions(box=box, flip=flip, invert=invert, low_pass_angstrom=low_pass)

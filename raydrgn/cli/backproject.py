@@ -39,10 +39,11 @@ def backproject(
     fsc.png, verdict.txt and backproject.png, a picture to judge at a glance, and says what to
     change: contrast, hand, shifts.
     """
+    from raydrgn.inputs import backprojection as work
+    from raydrgn.inputs.downsampling import without_bad
     from raydrgn.io import storage
-    from raydrgn.io.sources import ParticleSource, open_particles
-    from raydrgn.preparation import backproject as work
-    from raydrgn.preparation.downsample import without_bad
+    from raydrgn.io.particle_source import ParticleSource
+    from raydrgn.io.sources import open_particles
     from raydrgn.remote.session import single_core_tasks
 
     request = work.Request(
@@ -65,11 +66,11 @@ def backproject(
     work.check_folder(request, box=table.single_box())
     size = 4 * len(table) * table.single_box() ** 2
     with (
-        single_core_tasks(workers, address, input_bytes=size) as allotment,
+        single_core_tasks(workers, address, input_bytes=size) as allocation,
         metering("particles") as meter,
     ):
         result = work.back_project(
-            table, request, allotment=allotment, progress=meter.callback("back-projecting")
+            table, request, allocation=allocation, progress=meter.callback("back-projecting")
         )
     work.write_result(result, request)
     for line in result.verdict.findings:

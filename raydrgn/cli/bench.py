@@ -203,9 +203,9 @@ def bench_occupancy(
 
     One worker and all of them in turn, then all volumes as `occupancy score` does it.
     """
-    from raydrgn.analysis.volumes import VolumeOptions
     from raydrgn.bench import occupancy
-    from raydrgn.run.opened import open_run
+    from raydrgn.decoding.options import VolumeOptions
+    from raydrgn.run.reader import open_run
 
     opened = open_run(run)
     VolumeOptions(box=box).check(opened.box)

@@ -3,19 +3,43 @@
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
+import typer
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+EXIT_FAILED, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
 
 console = Console()
 """Results."""
 
 messages = Console(stderr=True)
 """Progress, warnings and errors."""
+
+
+def result(*lines: str) -> None:
+    """Print lines of a result as they are: paths with brackets stay what they are."""
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def message(*lines: str, style: str | None = None) -> None:
+    """Print lines for the person at the terminal, as they are, on standard error."""
+    for line in lines:
+        messages.print(line, highlight=False, markup=False, soft_wrap=True, style=style)
+
+
+def end_with(failures: Sequence[str]) -> None:
+    """List what failed, and end with code 1 if anything has."""
+    message(*failures)
+    if failures:
+        message(f"{len(failures)} failed; repeat the same command to make what is missing.")
+        raise typer.Exit(EXIT_FAILED)
+
 
 LINE_SECONDS = 10.0
 """Time between two lines of progress where there is no terminal."""
@@ -28,11 +52,10 @@ def set_up_logging() -> None:
     logging.getLogger("raydrgn").setLevel("INFO")
 
 
-class Meter:
+class ProgressDisplay:
     """Progress of counted work with its rate and the time left: a bar, or lines in a log."""
 
-    def __init__(self, unit: str) -> None:
-        self._unit = unit
+    def __init__(self) -> None:
         self._is_terminal = messages.is_terminal
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -41,14 +64,14 @@ class Meter:
             TextColumn("{task.fields[rate]}"),
             TextColumn("left"),
             TimeRemainingColumn(elapsed_when_finished=True),
-            TextColumn("{task.fields[extra]}"),
+            TextColumn("{task.fields[extra]}", markup=False),
             console=messages,
             transient=True,
         )
         self._tasks: dict[str, tuple[TaskID, float, float]] = {}
         self._last_line = 0.0
 
-    def __enter__(self) -> "Meter":
+    def __enter__(self) -> "ProgressDisplay":
         if self._is_terminal:
             self._progress.start()
         return self
@@ -56,79 +79,47 @@ class Meter:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def show(
-        self, what: str, done: float, total: float, *, rate: float | None = None, extra: str = ""
+    def __call__(
+        self,
+        what: str,
+        done: float,
+        total: float,
+        *,
+        unit: str = "",
+        rate: float | None = None,
+        extra: str = "",
     ) -> None:
-        """Show how much of something is done.
-
-        Args:
-            what: Name of the work; a new name begins a new bar.
-            done: Units done.
-            total: Units in all.
-            rate: Units per second; measured here if not given.
-            extra: More to say, such as a loss.
-        """
+        """Show how much of some work is done (``raydrgn.remote.progress.Progress``)."""
         now = time.monotonic()
         if what not in self._tasks:
             for task, _, _ in self._tasks.values():
                 self._progress.update(task, visible=False)
-            task = self._progress.add_task(what, total=total, rate="", extra="")
+            task = self._progress.add_task(escape(what), total=total, rate="", extra="")
             self._tasks[what] = (task, now, done)
             self._last_line = 0.0
         task, began, first = self._tasks[what]
         elapsed = now - began
         speed = rate or ((done - first) / elapsed if elapsed > 0 else 0.0)
-        said = f"{speed:,.0f}" if speed >= 10 else f"{speed:.2f}"
-        said = f", {said} {self._unit}/s" if speed > 0 else ""
-        self._progress.update(task, completed=done, total=total, rate=said[2:], extra=extra)
+        shown = f"{speed:,.0f}" if speed >= 10 else f"{speed:.2f}"
+        shown = f"{shown} {unit}/s" if speed > 0 else ""
+        self._progress.update(task, completed=done, total=total, rate=shown, extra=extra)
         due = now - self._last_line >= LINE_SECONDS or done >= total
         if not self._is_terminal and due and self._last_line != float("inf"):
-            left = f", {clock((total - done) / speed)} left" if speed > 0 and done < total else ""
-            messages.print(
-                f"{what}: {done:,.0f}/{total:,.0f} {self._unit}{said}{left}  {extra}".rstrip(),
-                highlight=False,
-                soft_wrap=True,
-            )
+            counted = f"{what}: {done:,.0f}/{total:,.0f} {unit}".rstrip()
+            left = f"{clock((total - done) / speed)} left" if speed > 0 and done < total else ""
+            line = ", ".join(part for part in (counted, shown, left) if part)
+            message(f"{line}  {extra}".rstrip())
             self._last_line = float("inf") if done >= total else now
-
-    def callback(self, what: str) -> Callable[[int, int], None]:
-        """Return a function of (done, total) that shows one piece of work."""
-        return lambda done, total: self.show(what, done, total)
 
 
 @contextmanager
-def metering(unit: str) -> Iterator[Meter]:
+def progress_display() -> Iterator[ProgressDisplay]:
     """Show progress for the length of a block."""
-    with Meter(unit) as meter:
-        yield meter
+    with ProgressDisplay() as display:
+        yield display
 
 
-def show_training(
-    meter: Meter, config: Any, num_particles: int
-) -> Callable[[Mapping[str, Any]], None]:
-    """Return a function that shows what the progress board of a training run knows."""
-    total = num_particles * config.train.epochs
-    seen: dict[str, Any] = {}
-
-    def show(latest: Mapping[str, Any]) -> None:
-        if latest == seen:
-            return
-        seen.clear()
-        seen.update(latest)
-        if latest.get("phase") == "reading":
-            meter.show("reading particles", latest["done"], latest["of"])
-            return
-        done = (latest["epoch"] - 1) * num_particles + latest["particles"]
-        meter.show(
-            "training",
-            done,
-            total,
-            rate=latest["rate"],
-            extra=f"epoch {latest['epoch']}/{config.train.epochs} loss {latest['total']:.4f} "
-            f"KL {latest['kl']:.2f}",
-        )
-
-    return show
+metering = show_training = None  # replaced by progress_display
 
 
 def ask(question: str) -> bool:

@@ -22,9 +22,9 @@ from raydrgn.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from raydrgn.analysis.convergence_study import ConvergenceSettings, Study
-    from raydrgn.remote.session import Allotment
-    from raydrgn.run.opened import OpenedRun
+    from raydrgn.convergence.epochs import ConvergenceSettings, Study
+    from raydrgn.remote.session import Allocation
+    from raydrgn.run.reader import RunReader
 
 POLL_SECONDS = 5.0
 
@@ -60,12 +60,12 @@ def convergence(
     """
     import os
 
-    from raydrgn.analysis.convergence_study import ConvergenceSettings
-    from raydrgn.analysis.volumes import VolumeOptions
+    from raydrgn.convergence.epochs import ConvergenceSettings
+    from raydrgn.decoding.options import VolumeOptions
     from raydrgn.errors import ConfigError
     from raydrgn.remote.resources import Resources
-    from raydrgn.remote.session import allotted
-    from raydrgn.run.opened import open_run
+    from raydrgn.remote.session import allocated
+    from raydrgn.run.reader import open_run
 
     if watch and (epoch is not None or out):
         raise ConfigError("--watch follows the newest epoch into RUN/convergence.N; leave out "
@@ -78,37 +78,37 @@ def convergence(
     )
     in_process = workers == 1 and not (address or os.environ.get("RAY_ADDRESS"))
     resources = Resources(num_workers=workers)
-    with allotted(resources, address, in_process=in_process) as allotment:
+    with allocated(resources, address, in_process=in_process) as allocation:
         if watch:
-            study = _watch(opened, settings, allotment, overwrite=overwrite)
+            study = _watch(opened, settings, allocation, overwrite=overwrite)
         else:
-            study = _whole(opened, epoch, settings, allotment, out=out, overwrite=overwrite)
+            study = _whole(opened, epoch, settings, allocation, out=out, overwrite=overwrite)
     end_with(study.failures)
 
 
 def _whole(
-    opened: "OpenedRun",
+    opened: "RunReader",
     epoch: int | None,
     settings: "ConvergenceSettings",
-    allotment: "Allotment | None",
+    allocation: "Allocation | None",
     *,
     out: str | None = None,
     overwrite: bool,
 ) -> "Study":
     """Do the whole analysis of one epoch, and say what came of it."""
-    from raydrgn.analysis import convergence_study
-    from raydrgn.analysis.convergence_report import verdict, write_convergence
-    from raydrgn.analysis.convergence_volumes import follow_volumes
-    from raydrgn.analysis.results import ResultFolder
+    from raydrgn.convergence import epochs as convergence_study
+    from raydrgn.convergence.followed_volumes import follow_volumes
+    from raydrgn.convergence.report import verdict, write_convergence
+    from raydrgn.reporting.result_folder import ResultFolder
 
     epochs, _ = convergence_study.choose_epochs(opened, epoch, settings.every)
     folder = ResultFolder(out or opened.files.results("convergence", epochs[-1]))
     folder.begin({"epoch": epochs[-1], **settings.to_dict()}, overwrite=overwrite)
     with metering("pieces") as meter:
         study = convergence_study.study_latents(
-            opened, settings, folder, epoch=epochs[-1], allotment=allotment, progress=meter.show
+            opened, settings, folder, epoch=epochs[-1], allocation=allocation, progress=meter.show
         )
-        follow_volumes(opened, study, settings, folder, allotment=allotment, progress=meter.show)
+        follow_volumes(opened, study, settings, folder, allocation=allocation, progress=meter.show)
     convergence_study.judge(study)
     state = opened.decoder(study.epoch, pixel_size_angstrom=settings.pixel_size_angstrom)
     made_at = state.pixel_size_angstrom * state.box / (settings.options.box or state.box)
@@ -123,14 +123,14 @@ def _whole(
 
 
 def _watch(
-    opened: "OpenedRun",
+    opened: "RunReader",
     settings: "ConvergenceSettings",
-    allotment: "Allotment | None",
+    allocation: "Allocation | None",
     *,
     overwrite: bool,
 ) -> "Study":
     """Follow a run until it has converged, or has ended."""
-    from raydrgn.analysis import convergence_study as studies
+    from raydrgn.convergence import epochs as studies
     from raydrgn.io import storage
 
     seen, examined = 0, 0
@@ -149,7 +149,7 @@ def _watch(
             due = not moving and seen >= examined + settings.every
             if due and not ended:
                 examined = seen
-                study = _whole(opened, seen, settings, allotment, overwrite=overwrite)
+                study = _whole(opened, seen, settings, allocation, overwrite=overwrite)
                 if study.is_converged:
                     console.print(
                         f"Training can stop: by these criteria epoch {seen} is enough.",
@@ -157,6 +157,6 @@ def _watch(
                     )
                     return study
         if ended:
-            return _whole(opened, None, settings, allotment, overwrite=overwrite)
+            return _whole(opened, None, settings, allocation, overwrite=overwrite)
         if not new:
             time.sleep(POLL_SECONDS)

@@ -9,7 +9,8 @@ import typer
 from raydrgn.cli.console import messages
 
 if TYPE_CHECKING:
-    from raydrgn.analysis.volumes import DecoderPool, VolumeOptions
+    from raydrgn.decoding.options import VolumeOptions
+    from raydrgn.decoding.pool import DecoderPool
     from raydrgn.run.weights import DecoderState
 
 
@@ -20,14 +21,14 @@ def decoding(
     """Open the decoder pool of a command; one worker and no cluster is this process."""
     import os
 
-    from raydrgn.analysis.volumes import DecoderPool
+    from raydrgn.decoding.pool import DecoderPool
     from raydrgn.remote.resources import Resources
-    from raydrgn.remote.session import allotted
+    from raydrgn.remote.session import allocated
 
     in_process = workers == 1 and not (address or os.environ.get("RAY_ADDRESS"))
     with (
-        allotted(Resources(num_workers=workers), address, in_process=in_process) as allotment,
-        DecoderPool(state, options, allotment) as pool,
+        allocated(Resources(num_workers=workers), address, in_process=in_process) as allocation,
+        DecoderPool(state, options, allocation) as pool,
     ):
         yield pool
 

@@ -27,13 +27,16 @@ def demo(
     volume of each state into OUT/volumes, and OUT/report.html, one file with all figures. Begun
     before, it goes on where it was.
     """
-    from raydrgn.analysis import evaluation, requests, truth_report
-    from raydrgn.analysis.volumes import VolumeOptions, decode_to_files
+    from raydrgn.decoding import latent_input as requests
+    from raydrgn.decoding.options import VolumeOptions
+    from raydrgn.decoding.pool import decode_to_files
+    from raydrgn.evaluation import evaluation
+    from raydrgn.evaluation import report as truth_report
     from raydrgn.io import storage
-    from raydrgn.io.sources import ParticleSource
+    from raydrgn.io.particle_source import ParticleSource
     from raydrgn.remote.resources import Resources, cores_here
-    from raydrgn.remote.session import allotted, connected
-    from raydrgn.run.opened import open_run
+    from raydrgn.remote.session import allocated, connected
+    from raydrgn.run.reader import open_run
     from raydrgn.simulation.dataset import Simulation, simulate
     from raydrgn.training import setup
 
@@ -79,13 +82,13 @@ def demo(
         _say(4, "decoding a volume of each state")
         latents = opened.latents(result.epoch)[[state.particle for state in result.states]]
         wanted = requests.write_latents(storage.join(out, "volumes"), latents)
-        with metering("volumes") as meter, allotted(Resources(cpus=1), None) as allotment:
+        with metering("volumes") as meter, allocated(Resources(cpus=1), None) as allocation:
             done = 0
             for outcome in decode_to_files(
                 wanted,
                 state=opened.decoder(result.epoch),
                 options=VolumeOptions(),
-                allotment=allotment,
+                allocation=allocation,
             ):
                 if outcome.error:
                     raise outcome.error

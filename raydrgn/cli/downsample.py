@@ -40,8 +40,9 @@ def downsample(
     and .parquet outputs; other columns stay. The same command goes on where it was interrupted:
     what is finished is listed in OUT.downsample.json.
     """
-    from raydrgn.io.sources import ParticleSource, open_particles
-    from raydrgn.preparation import downsample as work
+    from raydrgn.inputs import downsampling as work
+    from raydrgn.io.particle_source import ParticleSource
+    from raydrgn.io.sources import open_particles
     from raydrgn.remote.session import single_core_tasks
 
     if is_volume:
@@ -58,10 +59,10 @@ def downsample(
         messages.print(f"left out {dropped} bad images", highlight=False)
     size = 4 * len(table) * table.single_box() ** 2
     with (
-        single_core_tasks(workers, address, input_bytes=size) as allotment,
+        single_core_tasks(workers, address, input_bytes=size) as allocation,
         metering("particles") as meter,
     ):
         small = work.downsample(
-            table, request, allotment=allotment, progress=meter.callback("downsampling")
+            table, request, allocation=allocation, progress=meter.callback("downsampling")
         )
     console.print(f"{len(small)} particles of {box} px → {out}", highlight=False)

@@ -8,7 +8,7 @@ from rich.table import Table
 from raydrgn.cli.console import console
 
 if TYPE_CHECKING:
-    from raydrgn.analysis.evaluation import Evaluation
+    from raydrgn.evaluation.evaluation import Evaluation
 
 
 def evaluate(
@@ -21,8 +21,8 @@ def evaluate(
     Prints and writes into RUN/evaluate.N: per-image FSC with and without a mask, beside that of
     the mean of the true volumes, and how well the latent space separates the states.
     """
-    from raydrgn.analysis import evaluation
-    from raydrgn.run.opened import open_run
+    from raydrgn.evaluation import evaluation
+    from raydrgn.run.reader import open_run
 
     show_evaluation(run, evaluation.evaluate(open_run(run), truth, epoch=epoch))
 

@@ -8,8 +8,8 @@ from raydrgn.cli.console import console
 from raydrgn.cli.options import Ctf, Datadir, HalfSizeShifts, Poses
 
 if TYPE_CHECKING:
+    from raydrgn.io.particle_source import ParticleSource
     from raydrgn.io.particles import ParticleTable
-    from raydrgn.io.sources import ParticleSource
 
 export = typer.Typer(
     help="Give selections and runs back to RELION, cryoSPARC and cryoDRGN.", no_args_is_help=True
@@ -118,7 +118,7 @@ def export_cryodrgn(
     Holds config.yaml, poses.pkl, ctf.pkl and ind.pkl in cryoDRGN's layout, and links to weights
     and latents, which are not copied.
     """
-    from raydrgn.run.exported import export_run
+    from raydrgn.run.cryodrgn_export import export_run
 
     epochs = export_run(run, out)
     console.print(f"{len(epochs)} epochs → {out}", highlight=False)
@@ -140,9 +140,9 @@ def _source(
     """
     from raydrgn.errors import ConfigError
     from raydrgn.io import cryodrgn, storage
+    from raydrgn.io.particle_source import ParticleSource
     from raydrgn.io.selection import select_indices
-    from raydrgn.io.sources import ParticleSource
-    from raydrgn.run.opened import open_run
+    from raydrgn.run.reader import open_run
 
     source = ParticleSource(
         particles=particles,

@@ -53,16 +53,15 @@ def filter_(
     """
     from dataclasses import asdict
 
-    from raydrgn.analysis import filter_report
-    from raydrgn.analysis.embedding import finite_latents
-    from raydrgn.analysis.filtering import FilterSettings, decide
-    from raydrgn.analysis.results import ResultFolder
-    from raydrgn.analysis.volumes import VolumeOptions
-    from raydrgn.run.opened import open_run
+    from raydrgn.decoding.options import VolumeOptions
+    from raydrgn.latent import filter_report
+    from raydrgn.latent.filters import FilterSettings, decide
+    from raydrgn.reporting.result_folder import ResultFolder
+    from raydrgn.run.reader import open_run
 
     opened = open_run(run)
     chosen = opened.epoch(epoch)
-    z = finite_latents(opened, chosen)
+    z = opened.finite_latents(chosen)
     numbers = opened.original_numbers(len(z))
     settings = FilterSettings(
         keep_clusters=_numbers(keep_clusters, "--keep-clusters"),

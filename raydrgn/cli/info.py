@@ -19,7 +19,7 @@ def info(
     datadir: Datadir = None,
 ) -> None:
     """Say in one table what a file or a run contains, and what about it looks wrong."""
-    from raydrgn.preparation.inspection import inspect
+    from raydrgn.inputs.inspection import inspect
 
     found = inspect(what, datadir=datadir)
     table = Table(title=f"{what}: {found.kind}", show_header=False, title_justify="left")

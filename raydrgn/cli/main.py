@@ -25,7 +25,7 @@ from raydrgn.cli.train import train
 from raydrgn.cli.traverse import traverse
 from raydrgn.cli.volumes import volumes
 from raydrgn.errors import RaydrgnError
-from raydrgn.remote.session import settle_threads
+from raydrgn.remote.session import limit_spinning
 
 EXIT_USER = 2
 EXIT_INTERRUPTED = 130
@@ -55,7 +55,7 @@ for job_command in (jobs, status, logs, stop):
 
 def main() -> None:
     """Run the command line; what the user can mend is one message and exit code 2."""
-    settle_threads()
+    limit_spinning()
     set_up_logging()
     try:
         app()

@@ -9,13 +9,13 @@ from raydrgn.cli.decoding import decoding, end_with
 from raydrgn.cli.options import Address, Overwrite, Workers
 
 if TYPE_CHECKING:
-    from raydrgn.analysis.results import ResultFolder
     from raydrgn.occupancy.block_model import ColouredModel
     from raydrgn.occupancy.class_report import Centroids
     from raydrgn.occupancy.class_results import ClassParticles, Source
     from raydrgn.occupancy.classes import ClassSettings, TwoWay
     from raydrgn.occupancy.table import OccupancyTable
-    from raydrgn.run.opened import OpenedRun
+    from raydrgn.reporting.result_folder import ResultFolder
+    from raydrgn.run.reader import RunReader
 
 
 def classes(
@@ -81,7 +81,6 @@ def classes(
     5,000 volumes the tree is that of 1,000 k-means groups (131,889 volumes x 50 subunits: about
     half a minute on one core).
     """
-    from raydrgn.analysis.results import ResultFolder
     from raydrgn.io import storage
     from raydrgn.occupancy.class_report import write_class_report
     from raydrgn.occupancy.class_results import (
@@ -95,7 +94,8 @@ def classes(
     from raydrgn.occupancy.membership import membership
     from raydrgn.occupancy.subunits import refuse_inputs
     from raydrgn.occupancy.table import OccupancyTable
-    from raydrgn.run.opened import open_run
+    from raydrgn.reporting.result_folder import ResultFolder
+    from raydrgn.run.reader import open_run
 
     source = Source.of(table)
     read = OccupancyTable.read(table)
@@ -196,7 +196,7 @@ def _said(
 def _centroids(
     found: "TwoWay",
     source: "Source",
-    opened: "OpenedRun | None",
+    opened: "RunReader | None",
     particles: "ClassParticles | None",
     labels: list[str],
     folder: "ResultFolder",
@@ -205,10 +205,10 @@ def _centroids(
     address: str | None,
 ) -> "Centroids | None":
     """Make the centroid volume of each class; None where there is nothing to make it of."""
-    from raydrgn.analysis.volumes import VolumeOptions
+    from raydrgn.decoding.options import VolumeOptions
     from raydrgn.occupancy.class_report import Centroids
     from raydrgn.occupancy.class_results import centroid_set, copy_centroids, decode_centroids
-    from raydrgn.occupancy.volumes import named_maps
+    from raydrgn.occupancy.scored_volumes import named_maps
 
     if opened is not None and particles is not None:
         one, numbers = centroid_set(particles, labels, folder)

@@ -10,9 +10,9 @@ from raydrgn.cli.console import console, messages, metering
 from raydrgn.cli.options import Overwrite, positive
 
 if TYPE_CHECKING:
-    from raydrgn.analysis.results import ResultFolder
     from raydrgn.occupancy.masking import MapGrid, MaskOptions
     from raydrgn.occupancy.selection import Subunit
+    from raydrgn.reporting.result_folder import ResultFolder
 
 YAML_SUFFIXES = (".yaml", ".yml")
 
@@ -68,11 +68,11 @@ def masks(
     """
     from dataclasses import asdict
 
-    from raydrgn.analysis.results import ResultFolder
     from raydrgn.io import storage
     from raydrgn.occupancy import masking
     from raydrgn.occupancy.subunits import refuse_inputs
     from raydrgn.occupancy.table import check_subunit_names
+    from raydrgn.reporting.result_folder import ResultFolder
 
     uris = [storage.absolute(uri) for uri in models]
     options = masking.MaskOptions(
@@ -145,7 +145,7 @@ def _subunits(uris: Sequence[str], by: str, grid: "MapGrid") -> "list[Subunit]":
     """Return the subunits of atomic models; none where maps are given."""
     from raydrgn.errors import ConfigError
     from raydrgn.occupancy import masking, selection
-    from raydrgn.occupancy.models import MODEL_SUFFIXES, is_model, read_model
+    from raydrgn.occupancy.atomic_models import MODEL_SUFFIXES, is_model, read_model
 
     atomic = [is_model(uri) for uri in uris]
     if not any(atomic):

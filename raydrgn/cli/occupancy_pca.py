@@ -9,8 +9,8 @@ from raydrgn.cli.decoding import decoding, end_with
 from raydrgn.cli.options import Address, Flip, Invert, Overwrite, PixelSize, Workers
 
 if TYPE_CHECKING:
-    from raydrgn.analysis.volumes import VolumeOptions
-    from raydrgn.occupancy.voxel_pca import Mask
+    from raydrgn.decoding.options import VolumeOptions
+    from raydrgn.landscape.masked_components import Mask
 
 
 def pca(
@@ -44,11 +44,11 @@ def pca(
     particles, the latent space coloured by them, and volumes along the first three. Volumes of a
     run are decoded in the mask's box.
     """
-    from raydrgn.analysis.volumes import VolumeOptions
+    from raydrgn.decoding.options import VolumeOptions
     from raydrgn.errors import ConfigError
     from raydrgn.io import storage
+    from raydrgn.landscape.masked_components import read_mask
     from raydrgn.occupancy.subunits import refuse_inputs
-    from raydrgn.occupancy.voxel_pca import read_mask
 
     asked = [ksample is not None, z_file is not None, volumes is not None]
     if sum(asked) != 1 or (run is None) != (volumes is not None):
@@ -86,16 +86,16 @@ def _of_folder(
     components: int,
     overwrite: bool,
 ) -> None:
-    from raydrgn.analysis.results import ResultFolder
-    from raydrgn.analysis.volume_sets import copy_maps
+    from raydrgn.decoding.volume_sets import copy_maps
     from raydrgn.io import storage
-    from raydrgn.occupancy.volumes import of_folder
-    from raydrgn.occupancy.voxel_pca import check_size, voxel_components, voxels_of_maps
-    from raydrgn.occupancy.voxel_pca_report import (
+    from raydrgn.landscape.masked_components import check_size, voxel_components, voxels_of_maps
+    from raydrgn.landscape.masked_report import (
         component_paths,
         write_components,
         write_pca_report,
     )
+    from raydrgn.occupancy.scored_volumes import of_folder
+    from raydrgn.reporting.result_folder import ResultFolder
 
     wanted = of_folder(volumes, region.grid)
     check_size(len(wanted.names), region)
@@ -130,27 +130,26 @@ def _of_run(
 ) -> None:
     from dataclasses import asdict
 
-    from raydrgn.analysis.embedding import finite_latents
-    from raydrgn.analysis.results import ResultFolder
-    from raydrgn.analysis.volume_sets import make_sets
+    from raydrgn.decoding.volume_sets import make_sets
     from raydrgn.errors import ConfigError
     from raydrgn.io import storage
-    from raydrgn.occupancy.class_report import embedding
-    from raydrgn.occupancy.volumes import of_clusters, of_latents
-    from raydrgn.occupancy.voxel_pca import (
+    from raydrgn.landscape.masked_components import (
         check_size,
         of_particles,
         voxel_components,
         voxels_of_latents,
     )
-    from raydrgn.occupancy.voxel_pca_report import (
+    from raydrgn.landscape.masked_report import (
         Particles,
         component_paths,
         write_components,
         write_particles,
         write_pca_report,
     )
-    from raydrgn.run.opened import open_run
+    from raydrgn.occupancy.class_report import embedding
+    from raydrgn.occupancy.scored_volumes import of_clusters, of_latents
+    from raydrgn.reporting.result_folder import ResultFolder
+    from raydrgn.run.reader import open_run
 
     opened = open_run(root)
     if region.grid.box > opened.box:
@@ -194,7 +193,7 @@ def _of_run(
         write_components(found, wanted, region, folder)
         paths = component_paths(found, wanted, rows, folder)
         made = make_sets(pool, [path.volumes for path in paths], progress=meter.show)
-    every = finite_latents(opened, chosen)
+    every = opened.finite_latents(chosen)
     particles = None
     coordinates = of_particles(wanted, every, found.coordinates)
     write_particles(opened.original_numbers(len(every)), coordinates, folder)

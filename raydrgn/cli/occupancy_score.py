@@ -11,11 +11,11 @@ from raydrgn.cli.options import Address, Flip, Invert, Overwrite, PixelSize
 if TYPE_CHECKING:
     import numpy as np
 
-    from raydrgn.analysis.volumes import VolumeOptions
+    from raydrgn.decoding.options import VolumeOptions
+    from raydrgn.occupancy.scored_volumes import WantedVolumes
     from raydrgn.occupancy.subunits import SubunitSet
     from raydrgn.occupancy.table import OccupancyTable
-    from raydrgn.occupancy.volumes import WantedVolumes
-    from raydrgn.run.opened import OpenedRun
+    from raydrgn.run.reader import RunReader
 
     Result = tuple[OccupancyTable, list[str]]
 
@@ -76,7 +76,7 @@ def score(
     decoded in the masks' box and scored where they are made; none is written. Stopped, the same
     command goes on where it was.
     """
-    from raydrgn.analysis.volumes import VolumeOptions
+    from raydrgn.decoding.options import VolumeOptions
     from raydrgn.errors import ConfigError
     from raydrgn.io import storage
     from raydrgn.io.storage import checksum
@@ -108,7 +108,7 @@ def score(
             out=out, binarize=binarize, overwrite=overwrite, workers=workers, address=address,
         )  # fmt: skip
     else:
-        from raydrgn.run.opened import open_run
+        from raydrgn.run.reader import open_run
 
         opened = open_run(run or "")
         chosen = opened.epoch(epoch)
@@ -146,12 +146,12 @@ def _of_folder(
     address: str | None,
 ) -> "Result":
     """Score the maps of a folder."""
-    from raydrgn.analysis.results import ResultFolder
     from raydrgn.io import storage
-    from raydrgn.occupancy.score import score, scored_files
-    from raydrgn.occupancy.scoring import ScoreFiles
-    from raydrgn.occupancy.volumes import of_folder, read_samples
+    from raydrgn.occupancy.masked_sums import ScoreFiles
+    from raydrgn.occupancy.scored_volumes import of_folder, read_samples
+    from raydrgn.occupancy.scoring import score, scored_files
     from raydrgn.remote.session import single_core_tasks
+    from raydrgn.reporting.result_folder import ResultFolder
 
     wanted = of_folder(volumes, subunits)
     work = ScoreFiles(subunits, wanted.uris, _thresholds(binarize, wanted))
@@ -163,20 +163,20 @@ def _of_folder(
     _say_alignment(subunits, read_samples(wanted))
     size = sum(map(storage.file_size, wanted.uris))
     with (
-        single_core_tasks(workers, address, input_bytes=size) as allotment,
+        single_core_tasks(workers, address, input_bytes=size) as allocation,
         metering("volumes") as meter,
     ):
         return score(
             wanted,
             subunits,
-            scored_files(work, allotment),
+            scored_files(work, allocation),
             folder,
             progress=meter.callback("scoring"),
         )
 
 
 def _of_run(
-    opened: "OpenedRun",
+    opened: "RunReader",
     epoch: int | None,
     subunits: "SubunitSet",
     options: "VolumeOptions",
@@ -195,11 +195,11 @@ def _of_run(
     """Score volumes of a run, decoded where they are scored."""
     from dataclasses import asdict
 
-    from raydrgn.analysis.results import ResultFolder
     from raydrgn.io.storage import checksum
-    from raydrgn.occupancy.score import score, scored_latents
-    from raydrgn.occupancy.scoring import ScoreLatents
-    from raydrgn.occupancy.volumes import of_all, of_clusters, of_latents, sample_rows
+    from raydrgn.occupancy.masked_sums import ScoreLatents
+    from raydrgn.occupancy.scored_volumes import of_all, of_clusters, of_latents, sample_rows
+    from raydrgn.occupancy.scoring import score, scored_latents
+    from raydrgn.reporting.result_folder import ResultFolder
 
     state = opened.decoder(epoch, pixel_size_angstrom=pixel_size)
     known = pixel_size or opened.pixel_size_angstrom
@@ -238,7 +238,7 @@ def _of_run(
 
 
 def _thresholds(binarize: str | None, wanted: "WantedVolumes") -> "np.ndarray | None":
-    from raydrgn.occupancy.volumes import read_thresholds
+    from raydrgn.occupancy.scored_volumes import read_thresholds
 
     return None if binarize is None else read_thresholds(binarize, wanted.names)
 

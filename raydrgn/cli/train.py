@@ -62,7 +62,7 @@ def train(
     """
     from raydrgn.errors import ConfigError, RunDirectoryError
     from raydrgn.io import storage
-    from raydrgn.io.sources import ParticleSource
+    from raydrgn.io.particle_source import ParticleSource
     from raydrgn.remote.session import connected
     from raydrgn.run.config import parse_assignment
     from raydrgn.training import setup

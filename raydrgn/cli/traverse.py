@@ -22,9 +22,9 @@ from raydrgn.cli.options import (
 if TYPE_CHECKING:
     import numpy as np
 
-    from raydrgn.analysis.traverse import Route
-    from raydrgn.analysis.volumes import VolumeOptions
-    from raydrgn.run.opened import OpenedRun
+    from raydrgn.decoding.options import VolumeOptions
+    from raydrgn.latent.path_report import Route
+    from raydrgn.run.reader import RunReader
 
 traverse = typer.Typer(help="Volumes along a path through the latent space.", no_args_is_help=True)
 
@@ -69,14 +69,14 @@ def traverse_pc(
     Writes RUN/traverse.N/pcK: latents, volumes, a figure on the UMAP, and how many particles there
     are around each point.
     """
-    from raydrgn.analysis.embedding import finite_latents, principal_components
-    from raydrgn.analysis.traversal import along_component
-    from raydrgn.analysis.traverse import Route
-    from raydrgn.run.opened import open_run
+    from raydrgn.clustering.embedding import principal_components
+    from raydrgn.latent.path_report import Route
+    from raydrgn.latent.paths import along_component
+    from raydrgn.run.reader import open_run
 
     opened = open_run(run)
     chosen = opened.epoch(epoch)
-    z = finite_latents(opened, chosen)
+    z = opened.finite_latents(chosen)
     line = along_component(
         principal_components(z),
         component - 1,
@@ -117,14 +117,13 @@ def traverse_direct(
     Writes RUN/traverse.N/direct. A line may lead through places where there are no particles;
     points.csv and the figure say how many there are around each point.
     """
-    from raydrgn.analysis.embedding import finite_latents
-    from raydrgn.analysis.traversal import straight
-    from raydrgn.analysis.traverse import Route, read_anchors
-    from raydrgn.run.opened import open_run
+    from raydrgn.latent.path_report import Route, read_anchors
+    from raydrgn.latent.paths import straight
+    from raydrgn.run.reader import open_run
 
     opened = open_run(run)
     chosen = opened.epoch(epoch)
-    z = finite_latents(opened, chosen)
+    z = opened.finite_latents(chosen)
     rows = read_anchors(opened, chosen, len(z), anchors=anchors, centres=centres)
     route = Route(name="direct", z=straight(z[rows], points=points))
     options = _options(box, flip, invert, low_pass)
@@ -163,14 +162,13 @@ def traverse_graph(
     200,000 particles; beyond, those that pynndescent finds (a million particles in 8 dimensions:
     about 2 minutes and 1.4 GB on two cores).
     """
-    from raydrgn.analysis.embedding import finite_latents
-    from raydrgn.analysis.traversal import NeighbourGraph
-    from raydrgn.analysis.traverse import Route, read_anchors
-    from raydrgn.run.opened import open_run
+    from raydrgn.latent.path_report import Route, read_anchors
+    from raydrgn.latent.paths import NeighbourGraph
+    from raydrgn.run.reader import open_run
 
     opened = open_run(run)
     chosen = opened.epoch(epoch)
-    z = finite_latents(opened, chosen)
+    z = opened.finite_latents(chosen)
     rows = read_anchors(opened, chosen, len(z), anchors=anchors, centres=centres)
     graph = NeighbourGraph(z, max_neighbors=max_neighbors, avg_neighbors=avg_neighbors)
     path = graph.through(rows.tolist())
@@ -188,13 +186,13 @@ def traverse_graph(
 
 
 def _options(box: int | None, flip: bool, invert: bool, low_pass: float | None) -> "VolumeOptions":
-    from raydrgn.analysis.volumes import VolumeOptions
+    from raydrgn.decoding.options import VolumeOptions
 
     return VolumeOptions(box=box, flip=flip, invert=invert, low_pass_angstrom=low_pass)
 
 
 def _finish(
-    opened: "OpenedRun",
+    opened: "RunReader",
     epoch: int | None,
     z: "np.ndarray",
     route: "Route",
@@ -210,11 +208,11 @@ def _finish(
     """Write a route and its volumes."""
     from dataclasses import asdict
 
-    from raydrgn.analysis.results import ResultFolder
-    from raydrgn.analysis.traverse import write_route, write_slices
-    from raydrgn.analysis.volume_sets import make_sets
+    from raydrgn.decoding.volume_sets import make_sets
     from raydrgn.io import storage
     from raydrgn.io.storage import checksum
+    from raydrgn.latent.path_report import write_route, write_slices
+    from raydrgn.reporting.result_folder import ResultFolder
 
     options.check(opened.box)
     place = out or storage.join(opened.files.results("traverse", epoch), route.name)

@@ -38,7 +38,7 @@ def read_poses(uri: Uri) -> Poses:
         arrays = [np.asarray(part, dtype=np.float32) for part in parts]
     except (TypeError, ValueError) as error:
         raise InputError(
-            f"{uri} should contain rotations (N, 3, 3) and shifts (N, 2), found no arrays of numbers."
+            f"{uri} should contain rotations (N, 3, 3) and shifts (N, 2), found no such arrays."
         ) from error
     if len(arrays) not in (1, 2) or arrays[0].ndim != 3 or arrays[0].shape[1:] != (3, 3):
         raise InputError(

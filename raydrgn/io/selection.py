@@ -21,11 +21,12 @@ from raydrgn.io.cryosparc import with_ctf_rows, with_pose_rows, write_rows
 from raydrgn.io.imaging import Imaging
 from raydrgn.io.matching import find_numbers as find_numbers
 from raydrgn.io.metadata import read_metadata
+from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import NoParticlesError, ParticleTable
 from raydrgn.io.passthrough import read_joined
 from raydrgn.io.relionrows import select_rows, with_ctf, with_poses
 from raydrgn.io.relionwriter import write_relion
-from raydrgn.io.sources import ParticleSource, open_particles
+from raydrgn.io.sources import open_particles
 from raydrgn.io.stacks import find_stacks, leads_there, without_format
 from raydrgn.io.starrows import TextStar, read_text_star
 from raydrgn.io.storage import Uri

@@ -5,7 +5,6 @@ take theirs from cryoDRGN's pickles.
 """
 
 import logging
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -16,6 +15,7 @@ from raydrgn.io.filetypes import decode
 from raydrgn.io.imaging import Imaging
 from raydrgn.io.metadata import read_for_parsing as read_for_parsing
 from raydrgn.io.metadata import read_metadata as read_metadata
+from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import CTF_COLUMNS, NoParticlesError, ParticleTable
 from raydrgn.io.stacks import check_slices, find_stacks, read_headers
 from raydrgn.io.storage import Uri
@@ -27,44 +27,6 @@ STACK_SUFFIXES = (".mrcs", ".mrc", ".st")
 PIXEL_SIZE_TOLERANCE = 0.01
 SAME_VALUE = 1e-4
 DEFOCUS = ("defocus_u_angstrom", "defocus_v_angstrom")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ParticleSource:
-    """Where a data set is: images, and what is known about them."""
-
-    particles: Uri
-    """``.mrcs``, ``.txt``, ``.star``, ``.cs`` or ``.parquet``."""
-
-    poses: Uri | None = None
-    """cryoDRGN's poses; they replace those of the particle file."""
-
-    ctf: Uri | None = None
-    """cryoDRGN's CTF parameters; they replace those of the particle file."""
-
-    ind: Uri | None = None
-    """Rows to take, in this order; numbers of the full data set."""
-
-    datadir: Uri | None = None
-    """Folder of the stacks that a STAR, .cs or .parquet file names."""
-
-    half_size_shifts: bool = False
-    """Whether the shifts of a .cs file that does not say so are those of a half-size box."""
-
-    passthrough: tuple[Uri, ...] = ()
-    """cryoSPARC's passthrough files of the particles, joined to them by uid."""
-
-    def absolute(self) -> "ParticleSource":
-        """Return the source with every path meaning the same from anywhere."""
-        return ParticleSource(
-            particles=storage.absolute(self.particles),
-            poses=self.poses and storage.absolute(self.poses),
-            ctf=self.ctf and storage.absolute(self.ctf),
-            ind=self.ind and storage.absolute(self.ind),
-            datadir=self.datadir and storage.absolute(self.datadir),
-            half_size_shifts=self.half_size_shifts,
-            passthrough=tuple(storage.absolute(uri) for uri in self.passthrough),
-        )
 
 
 def open_particles(source: ParticleSource, *, need_images: bool = True) -> ParticleTable:

@@ -10,15 +10,15 @@ import numpy as np
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from raydrgn.analysis.results import ResultFolder
 from raydrgn.errors import InputError
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
+from raydrgn.occupancy.atomic_models import AtomicModel, read_model
 from raydrgn.occupancy.classes import TwoWay
 from raydrgn.occupancy.heat_map import block_colours
-from raydrgn.occupancy.models import AtomicModel, read_model
 from raydrgn.occupancy.selection import Subunit, by_chain, by_file, by_selection
 from raydrgn.occupancy.table import split_name
+from raydrgn.reporting.result_folder import ResultFolder
 from raydrgn.shapes import Float, Int
 
 REST = "#d0d0d0"

@@ -7,10 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from raydrgn.analysis.latent_figures import DRAWN, GREY, HALO
-from raydrgn.analysis.volume_sets import Glimpse
+from raydrgn.decoding.volume_sets import Preview
 from raydrgn.occupancy.classes import TwoWay, pair_rows
 from raydrgn.occupancy.heat_map import OCCUPANCY_COLOURS, block_colours, class_colours
+from raydrgn.reporting.latent_figures import DRAWN, GREY, HALO
 from raydrgn.shapes import Float, Int
 
 BINS = 25
@@ -202,7 +202,7 @@ def _mark(axis: Axes, place: Float[np.ndarray, " 2"], text: str, colour: str) ->
 
 
 def centroid_sheet(
-    looks: Sequence[Glimpse | None], titles: Sequence[str], colours: Sequence[str]
+    looks: Sequence[Preview | None], titles: Sequence[str], colours: Sequence[str]
 ) -> Figure | None:
     """Draw three central slices of each volume on one grey scale, with the outline of the first.
 

@@ -5,11 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raydrgn.analysis.analyze import read_umap
-from raydrgn.analysis.embedding import principal_components
-from raydrgn.analysis.report import ReportTable, Section, write_report
-from raydrgn.analysis.results import ResultFolder
-from raydrgn.analysis.volume_sets import MadeSets, VolumeSet
+from raydrgn.clustering.embedding import principal_components
+from raydrgn.decoding.volume_sets import MadeSets, VolumeSet
 from raydrgn.occupancy import class_figures
 from raydrgn.occupancy.block_model import ColouredModel, draw_models, write_coloured
 from raydrgn.occupancy.class_results import ClassParticles, class_labels
@@ -17,7 +14,10 @@ from raydrgn.occupancy.classes import TwoWay, class_rows, pair_rows
 from raydrgn.occupancy.clustering import EXACT_LIMIT, GROUPS
 from raydrgn.occupancy.cooperativity import PERMUTATIONS
 from raydrgn.occupancy.heat_map import heat_map
-from raydrgn.run.opened import OpenedRun
+from raydrgn.reporting.analysis_results import AnalysisResults
+from raydrgn.reporting.report import ReportTable, Section, write_report
+from raydrgn.reporting.result_folder import ResultFolder
+from raydrgn.run.reader import RunReader
 from raydrgn.shapes import Float
 
 LISTED_PAIRS = 15
@@ -40,7 +40,7 @@ def write_class_report(
     *,
     title: str,
     particles: ClassParticles | None = None,
-    run: OpenedRun | None = None,
+    run: RunReader | None = None,
     epoch: int | None = None,
     centroids: Centroids | None = None,
     coloured: Sequence[ColouredModel] = (),
@@ -152,7 +152,7 @@ def _centroid_section(centroids: Centroids | None, folder: ResultFolder) -> Sect
     if centroids is None:
         return None
     figure = class_figures.centroid_sheet(
-        centroids.made.glimpses[0], centroids.volumes.titles, centroids.volumes.colours
+        centroids.made.previews[0], centroids.volumes.titles, centroids.volumes.colours
     )
     if figure is None:
         return None
@@ -167,7 +167,7 @@ def _centroid_section(centroids: Centroids | None, folder: ResultFolder) -> Sect
 def _particle_section(
     found: TwoWay,
     particles: ClassParticles | None,
-    run: OpenedRun | None,
+    run: RunReader | None,
     epoch: int | None,
     folder: ResultFolder,
 ) -> Section | None:
@@ -196,10 +196,10 @@ def _particle_section(
 
 
 def embedding(
-    run: OpenedRun, epoch: int | None, z: Float[np.ndarray, "p zdim"]
+    run: RunReader, epoch: int | None, z: Float[np.ndarray, "p zdim"]
 ) -> tuple[tuple[str, str], Float[np.ndarray, "p 2"]]:
     """Return two dimensions to show particles in: the UMAP of ``analyze``, else two components."""
-    places = read_umap(ResultFolder(run.files.results("analyze", epoch)), len(z))
+    places = AnalysisResults(run, epoch).umap(len(z))
     if places is not None:
         return ("UMAP 1", "UMAP 2"), places
     return ("PC 1", "PC 2"), principal_components(z).coordinates[:, :2]

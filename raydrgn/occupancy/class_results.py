@@ -8,22 +8,22 @@ from typing import Any
 
 import numpy as np
 
-from raydrgn.analysis.results import SETTINGS, ResultFolder
-from raydrgn.analysis.volume_sets import (
+from raydrgn.decoding.pool import DecoderPool
+from raydrgn.decoding.volume_sets import (
     MadeSets,
     Progress,
     VolumeSet,
     copy_maps,
     make_sets,
 )
-from raydrgn.analysis.volumes import DecoderPool
 from raydrgn.errors import InputError
 from raydrgn.io import cryodrgn, storage
 from raydrgn.io.storage import Uri
+from raydrgn.occupancy.atomic_models import is_model
 from raydrgn.occupancy.classes import TwoWay, class_rows, pair_rows
 from raydrgn.occupancy.heat_map import class_colours
 from raydrgn.occupancy.membership import Membership
-from raydrgn.occupancy.models import is_model
+from raydrgn.reporting.result_folder import SETTINGS, ResultFolder
 from raydrgn.shapes import Int
 
 CENTROIDS = "centroids"

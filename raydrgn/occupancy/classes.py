@@ -9,7 +9,7 @@ import numpy as np
 from raydrgn.errors import ConfigError, InputError
 from raydrgn.occupancy.clustering import Cut, Scaling, cut, scaling, ward_tree
 from raydrgn.occupancy.cooperativity import Cooperativity, cooperativity
-from raydrgn.occupancy.limits import select
+from raydrgn.occupancy.query import select
 from raydrgn.occupancy.table import OccupancyTable
 from raydrgn.shapes import Bool, Float, Int
 

@@ -8,10 +8,10 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 
-from raydrgn.analysis.figures import PALETTE
-from raydrgn.analysis.latent_figures import series_colours
 from raydrgn.occupancy.classes import TwoWay
 from raydrgn.occupancy.clustering import Cut
+from raydrgn.reporting.figures import PALETTE
+from raydrgn.reporting.latent_figures import series_colours
 from raydrgn.shapes import Float
 
 OCCUPANCY_COLOURS = LinearSegmentedColormap.from_list("occupancy", ["white", "#08306b"])

@@ -8,15 +8,15 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from raydrgn.analysis.results import ResultFolder
 from raydrgn.errors import ConfigError, InputError
+from raydrgn.fourier.masks import soft_mask
 from raydrgn.io.mrc import read_volume, write_volume
 from raydrgn.io.storage import Uri
-from raydrgn.masks import soft_mask
-from raydrgn.occupancy.models import AtomicModel
+from raydrgn.occupancy.atomic_models import AtomicModel
 from raydrgn.occupancy.molmap import density_of_atoms
 from raydrgn.occupancy.selection import Subunit
 from raydrgn.occupancy.subunits import MASK_FOLDER, MASK_PREFIX, REFERENCE_FOLDER, SAME_PIXEL_SIZE
+from raydrgn.reporting.result_folder import ResultFolder
 from raydrgn.shapes import Bool, Float, Int
 
 MODEL_THRESHOLD = 0.01

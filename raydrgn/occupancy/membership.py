@@ -4,13 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raydrgn.analysis.clusters import nearest_rows
-from raydrgn.analysis.embedding import finite_latents
+from raydrgn.clustering.clusters import nearest_rows
 from raydrgn.errors import RunDirectoryError
 from raydrgn.io import cryodrgn
 from raydrgn.io.storage import Uri
 from raydrgn.occupancy.table import OccupancyTable
-from raydrgn.run.opened import OpenedRun
+from raydrgn.run.reader import RunReader
 from raydrgn.shapes import Float, Int
 
 SAME_LATENT = 1e-4
@@ -42,7 +41,7 @@ class Membership:
 
 
 def membership(
-    table: OccupancyTable, run: OpenedRun, epoch: int | None, *, labels: Uri | None
+    table: OccupancyTable, run: RunReader, epoch: int | None, *, labels: Uri | None
 ) -> Membership:
     """Return which volume stands for each particle of the run that a table was scored from.
 
@@ -58,7 +57,7 @@ def membership(
     Raises:
         RunDirectoryError: If the table is not of this run and epoch.
     """
-    z = finite_latents(run, epoch)
+    z = run.finite_latents(epoch)
     numbers = run.original_numbers(len(z))
     where = f"{run.files.root}, epoch {epoch}"
     _check_latents(table, z, numbers, where)

@@ -8,10 +8,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
-from raydrgn.analysis.figures import PALETTE
-from raydrgn.analysis.latent_figures import series_colours
 from raydrgn.occupancy.masking import Outline
 from raydrgn.occupancy.table import short_names
+from raydrgn.reporting.figures import PALETTE
+from raydrgn.reporting.latent_figures import series_colours
 from raydrgn.shapes import Float, Int
 
 SLICES = 4

@@ -1,114 +1,120 @@
-"""Masked sums of volumes: of a map on disk, and of the volumes that a decoder makes.
+"""Occupancies of many volumes: scored where they are, in parallel, resumed where it was stopped."""
 
-The occupancy of a subunit in a map is the sum of the map within the subunit's mask over the sum of
-its reference density; with a threshold, of the voxels at or above it instead of the map.
-"""
-
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
-from raydrgn.analysis.volumes import VolumeDecoder
-from raydrgn.errors import RaydrgnError
-from raydrgn.io.mrc import read_volume
-from raydrgn.io.storage import Uri
+from raydrgn.decoding.pool import DecoderPool
+from raydrgn.io import cryodrgn, storage
+from raydrgn.occupancy.masked_sums import ScoreFiles, ScoreLatents
+from raydrgn.occupancy.partial_scores import PartialScores
+from raydrgn.occupancy.scored_volumes import WantedVolumes
 from raydrgn.occupancy.subunits import SubunitSet
-from raydrgn.shapes import Float
+from raydrgn.occupancy.table import PARQUET_NAME, OccupancyTable
+from raydrgn.remote.fanout import Outcome, fan_out
+from raydrgn.remote.session import Allocation
+from raydrgn.reporting.result_folder import ResultFolder
+from raydrgn.shapes import Float, Int
+
+FILES_PER_TASK = 8
+LABELS_NAME = "labels.pkl"
+"""Cluster of every particle of the run, cryoDRGN's layout, where volumes stand for clusters."""
+
+Progress = Callable[[int, int], None]
+Scoring = Callable[[Int[np.ndarray, " m"]], Iterator[Outcome[Sequence[int]]]]
+"""Scores some rows of the volumes, batch by batch."""
 
 
-def masked_sums(
-    volume: Float[np.ndarray, "d d d"], subunits: SubunitSet
-) -> Float[np.ndarray, " subunits"]:
-    """Return the sum of a map in each mask, with MAVEn's rounding.
+def scored_files(work: ScoreFiles, allocation: Allocation | None) -> Scoring:
+    """Score maps by the tasks of an allocation, or in this process if there is none."""
 
-    That is NumPy's single-precision sum over the whole box, so that its numbers come out to the
-    last digit, those of subunits whose density cancels included.
+    def run(rows: Int[np.ndarray, " m"]) -> Iterator[Outcome[Sequence[int]]]:
+        starts = range(0, len(rows), FILES_PER_TASK)
+        batches = [rows[start : start + FILES_PER_TASK].tolist() for start in starts]
+        if allocation is None:
+            yield from (Outcome(batch, value=work(batch)) for batch in batches)
+            return
+        import ray
+
+        task: Any = ray.remote(lambda work, batch: work(batch)).options(num_cpus=allocation.cpus)
+        shipped = ray.put(work)
+        yield from fan_out(
+            lambda batch: task.remote(shipped, batch),
+            batches,
+            max_in_flight=allocation.num_workers,
+        )
+
+    return run
+
+
+def scored_latents(work: ScoreLatents, pool: DecoderPool) -> Scoring:
+    """Score volumes of latents where the decoders are; none is written or sent."""
+    return lambda rows: pool.run(work, rows.tolist())
+
+
+def score(
+    wanted: WantedVolumes,
+    subunits: SubunitSet,
+    scoring: Scoring,
+    folder: ResultFolder,
+    *,
+    progress: Progress | None = None,
+) -> tuple[OccupancyTable, list[str]]:
+    """Score volumes and write the tables; return the table, and what failed.
+
+    What a stopped run has finished is taken from its parts. Volumes that failed are not in the
+    tables; the parts are kept as long as there are such.
     """
-    flat, weights = volume.reshape(-1), subunits.weights
-    product = np.zeros_like(flat)
-    sums = np.empty(len(subunits.names))
-    for number, (start, stop) in enumerate(
-        zip(weights.indptr[:-1], weights.indptr[1:], strict=True)
-    ):
-        voxels = weights.indices[start:stop]
-        product[voxels] = weights.data[start:stop] * flat[voxels]
-        sums[number] = product.sum()
-        product[voxels] = 0
-    return sums
+    keys = wanted.keys()
+    source = storage.checksum("\n".join(keys).encode())
+    if folder.has(PARQUET_NAME):
+        found = OccupancyTable.read(folder.uri)
+        if (found.volumes, found.source) == (wanted.names, source):
+            return found, []
+    scores = PartialScores(folder, keys, len(subunits.names))
+    missing = scores.missing()
+    done, failures = len(wanted.names) - len(missing), []
+    if progress:
+        progress(done, len(wanted.names))
+    try:
+        for outcome in scoring(missing) if len(missing) else ():
+            rows = list(outcome.item)
+            if outcome.error:
+                failures.append(f"{_what(wanted, rows[0])} and what follows: {outcome.error}")
+            else:
+                failures += [f"{_what(wanted, r)}: {s}" for r, s in outcome.value.failures.items()]
+                scores.add(np.array(rows), outcome.value.sums)
+            done += len(rows)
+            if progress:
+                progress(done, len(wanted.names))
+    finally:
+        scores.keep()
+    table = _table(wanted, subunits, scores, source)
+    if len(table):
+        table.write(folder.uri)
+    if wanted.labels is not None:
+        cryodrgn.write_pickles(folder.at(LABELS_NAME), wanted.labels)
+    if not failures:
+        scores.remove()
+    return table, failures
 
 
-def masked_sums_of_many(
-    volumes: Float[np.ndarray, "b d d d"], subunits: SubunitSet
-) -> Float[np.ndarray, "b subunits"]:
-    """Return the sums of several maps as products with the mask matrix, in double precision.
-
-    A map with a voxel that is not finite has no sums: its row is NaN.
-    """
-    flat = volumes.reshape(len(volumes), -1)
-    sums = np.stack([subunits.weights @ one.astype(np.float64) for one in flat])
-    sums[~np.isfinite(flat).all(axis=1)] = np.nan
-    return sums
+def _what(wanted: WantedVolumes, row: int) -> str:
+    return wanted.uris[row] if wanted.uris else f"volume {wanted.names[row]}"
 
 
-def binarised(
-    volumes: Float[np.ndarray, "b d d d"], thresholds: Float[np.ndarray, " b"]
-) -> Float[np.ndarray, "b d d d"]:
-    """Return 1 where a map reaches its threshold, 0 elsewhere, and NaN where it is not finite."""
-    reached = (volumes >= thresholds[:, None, None, None]).astype(np.float32)
-    return np.where(np.isfinite(volumes), reached, np.float32(np.nan))
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """What became of some volumes."""
-
-    sums: Float[np.ndarray, "b subunits"]
-    """NaN for volumes that could not be scored."""
-
-    failures: dict[int, str]
-    """Why not, by row."""
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreFiles:
-    """Reads and scores maps, given as rows of a list."""
-
-    subunits: SubunitSet
-    uris: Sequence[Uri]
-    thresholds: Float[np.ndarray, " n"] | None = None
-
-    def __call__(self, rows: Sequence[int]) -> Scored:
-        """Return the sums of some maps; one that cannot be read does not stop the others."""
-        sums = np.full((len(rows), len(self.subunits.names)), np.nan)
-        failures = {}
-        for place, row in enumerate(rows):
-            try:
-                sums[place] = self._one(row)
-            except RaydrgnError as error:
-                failures[row] = str(error)
-        return Scored(sums, failures)
-
-    def _one(self, row: int) -> Float[np.ndarray, " subunits"]:
-        volume, _ = read_volume(self.uris[row])
-        if self.thresholds is not None:
-            volume = binarised(volume[None], self.thresholds[row : row + 1])[0]
-        return masked_sums(volume, self.subunits)
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreLatents:
-    """Decodes and scores volumes where a decoder is, given as rows of a table of latents."""
-
-    subunits: SubunitSet
-    z: Float[np.ndarray, "n zdim"]
-    thresholds: Float[np.ndarray, " n"] | None = None
-
-    def __call__(self, decoder: VolumeDecoder, rows: Sequence[int]) -> Scored:
-        """Return the sums of some volumes."""
-        volumes = decoder.decode(self.z[list(rows)])
-        if self.thresholds is not None:
-            volumes = binarised(volumes, self.thresholds[list(rows)])
-        sums = masked_sums_of_many(volumes, self.subunits)
-        bad = np.flatnonzero(np.isnan(sums).any(axis=1))
-        return Scored(sums, {rows[int(i)]: "voxels are not finite" for i in bad})
+def _table(
+    wanted: WantedVolumes, subunits: SubunitSet, scores: PartialScores, source: str
+) -> OccupancyTable:
+    table: Float[np.ndarray, "n subunits"] = subunits.normalised(scores.sums)
+    rows = np.flatnonzero(np.isfinite(table).all(axis=1))
+    return OccupancyTable(
+        volumes=wanted.names,
+        subunits=subunits.names,
+        values=table,
+        particles=wanted.particles,
+        latents=wanted.z,
+        clusters=wanted.clusters,
+        source=source,
+    ).select(rows)

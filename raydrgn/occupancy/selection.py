@@ -24,7 +24,7 @@ import yaml
 from raydrgn.errors import ConfigError, InputError
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
-from raydrgn.occupancy.models import HELIX, SHEET, AtomicModel
+from raydrgn.occupancy.atomic_models import HELIX, SHEET, AtomicModel
 from raydrgn.shapes import Bool
 
 KEYS = ("file", "chain", "chains", "residues", "secondary", "helices", "sheets")

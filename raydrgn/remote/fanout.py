@@ -1,7 +1,7 @@
 """Parallel work with a bound; a failure is an outcome."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -9,8 +9,6 @@ from raydrgn.errors import RaydrgnError
 
 if TYPE_CHECKING:
     from ray import ObjectRef
-
-    from raydrgn.remote.session import Allotment
 
 T = TypeVar("T")
 
@@ -58,40 +56,6 @@ def fan_out(
             yield Outcome(item, value=ray.get(ready))
         except ray.exceptions.RayError as error:
             yield Outcome(item, error=_reason(error))
-
-
-def each(
-    work: Callable[[Any], Any],
-    items: Sequence[T],
-    allotment: "Allotment | None",
-    *,
-    load: Callable[[T], Any] | None = None,
-) -> Iterator[Outcome[T]]:
-    """Do work on items by independent tasks, or in this process; yield what became of each.
-
-    Args:
-        work: Shipped once.
-        items: One task for each, as many at a time as workers are allotted.
-        allotment: None for this process.
-        load: Makes of an item, here, what the task is given; the item itself if None.
-    """
-    given: Callable[[T], Any] = load or (lambda item: item)
-    if allotment is None or not items:
-        yield from (Outcome(item, value=work(given(item))) for item in items)
-        return
-    import ray
-
-    task: Any = ray.remote(_do).options(
-        num_cpus=allotment.cpus, num_gpus=allotment.gpus, max_retries=2
-    )
-    shipped = ray.put(work)
-    yield from fan_out(
-        lambda item: task.remote(shipped, given(item)), items, max_in_flight=allotment.num_workers
-    )
-
-
-def _do(work: Callable[[Any], Any], given: Any) -> Any:
-    return work(given)
 
 
 def _reason(error: Exception) -> Exception:

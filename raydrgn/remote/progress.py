@@ -1,7 +1,46 @@
-"""Progress of work that runs elsewhere, and the wish to stop it."""
+"""Progress of work: what a workflow reports, and what workers elsewhere report to it."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
+
+
+@runtime_checkable
+class Progress(Protocol):
+    """Called with how much is done; a command draws a bar, a notebook may ignore it."""
+
+    def __call__(
+        self,
+        what: str,
+        done: float,
+        total: float,
+        *,
+        unit: str = "",
+        rate: float | None = None,
+        extra: str = "",
+    ) -> None:
+        """Report progress.
+
+        Args:
+            what: Name of the work, such as ``decoding``; a new name begins a new bar.
+            done: Units done.
+            total: Units in all.
+            unit: What is counted, such as ``particles``.
+            rate: Units per second; measured by the receiver if not given.
+            extra: More to show, such as a loss.
+        """
+        ...
+
+
+def silent(
+    what: str,
+    done: float,
+    total: float,
+    *,
+    unit: str = "",
+    rate: float | None = None,
+    extra: str = "",
+) -> None:
+    """Report nothing."""
 
 
 class Counter:

@@ -34,10 +34,7 @@ By default they spin for milliseconds, which on a machine with other work makes 
 than one (measured: a factor of 2.3 beside one busy process, and no loss on an idle machine).
 """
 
-LITTLE_BYTES = 1_000_000_000
-"""Input that one process works through in the time that Ray needs to start, or little more."""
-
-SETTLE_SECONDS = 3.0
+RELEASE_SECONDS = 3.0
 """Time in which a cluster takes back what a process that has just ended held."""
 
 CONNECT_HINT = (
@@ -48,7 +45,7 @@ CONNECT_HINT = (
 
 
 @dataclass(frozen=True, slots=True)
-class Allotment:
+class Allocation:
     """What each worker of a command gets, settled against what there is."""
 
     num_workers: int
@@ -95,7 +92,7 @@ def connected(address: str | None) -> Iterator[None]:
         ray.shutdown()
 
 
-def settle_threads() -> None:
+def limit_spinning() -> None:
     """Set how threads of this process and its children wait; before torch is imported."""
     for name, value in QUIET_THREADS.items():
         os.environ.setdefault(name, value)
@@ -111,7 +108,7 @@ def _quieten() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def allot(resources: Resources, *, available: Mapping[str, float]) -> Allotment:
+def allocate(resources: Resources, *, available: Mapping[str, float]) -> Allocation:
     """Settle what each worker gets.
 
     On a Ray started by a command, ``available`` counts the spare CPUs too; workers are not given
@@ -143,10 +140,10 @@ def allot(resources: Resources, *, available: Mapping[str, float]) -> Allotment:
             f"GPUs. Use --workers {max(int(devices // gpus), 1)}, let workers share a GPU with "
             "--set resources.gpus=0.5, or train on CPUs with --set resources.gpus=0."
         )
-    return Allotment(workers, cpus, gpus)
+    return Allocation(workers, cpus, gpus)
 
 
-def settle(resources: Resources) -> Allotment:
+def reserve(resources: Resources) -> Allocation:
     """Settle what each worker gets on the connected cluster, and say if it has to wait for it.
 
     Raises:
@@ -154,18 +151,18 @@ def settle(resources: Resources) -> Allotment:
     """
     import ray
 
-    allotment = allot(resources, available=ray.cluster_resources())
+    allocation = allocate(resources, available=ray.cluster_resources())
     wanted = {
-        "CPU": allotment.num_workers * allotment.cpus,
-        "GPU": allotment.num_workers * allotment.gpus,
+        "CPU": allocation.num_workers * allocation.cpus,
+        "GPU": allocation.num_workers * allocation.gpus,
     }
-    end = time.monotonic() + SETTLE_SECONDS
+    end = time.monotonic() + RELEASE_SECONDS
     while missing := _missing(wanted, ray.available_resources()):
         if time.monotonic() > end:
             log.warning("%s; waiting until other work on the cluster ends", missing)
             break
         time.sleep(0.1)
-    return allotment
+    return allocation
 
 
 def _missing(wanted: Mapping[str, float], free: Mapping[str, float]) -> str:
@@ -178,32 +175,3 @@ def _missing(wanted: Mapping[str, float], free: Mapping[str, float]) -> str:
 
 def _held(variable: str) -> float:
     return float(os.environ.get(variable) or 0)
-
-
-@contextmanager
-def allotted(
-    resources: Resources, address: str | None, *, in_process: bool = False
-) -> Iterator[Allotment | None]:
-    """Connect, and settle what each worker gets; with ``in_process`` nothing is started."""
-    if in_process:
-        yield None
-        return
-    with connected(address):
-        yield settle(resources)
-
-
-@contextmanager
-def single_core_tasks(
-    workers: int | None, address: str | None, *, input_bytes: int
-) -> Iterator[Allotment | None]:
-    """Connect for tasks of one core each, and give how many run at a time.
-
-    Nothing is started, and None given, where one process does as well: for one worker, or for an
-    input that is read sooner than Ray starts, unless a cluster or several workers are asked for.
-    """
-    named = bool(address or os.environ.get("RAY_ADDRESS"))
-    little = workers is None and input_bytes < LITTLE_BYTES
-    in_process = not named and (workers == 1 or little)
-    resources = Resources(num_workers=workers or cores_here(), cpus=1)
-    with allotted(resources, address, in_process=in_process) as allotment:
-        yield allotment

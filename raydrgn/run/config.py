@@ -13,7 +13,7 @@ from raydrgn import __version__
 from raydrgn.data.config import ImageConfig
 from raydrgn.errors import ConfigError
 from raydrgn.io import storage
-from raydrgn.io.sources import ParticleSource
+from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.storage import Uri
 from raydrgn.model.config import ModelConfig
 from raydrgn.remote.resources import Resources

@@ -17,13 +17,14 @@ from raydrgn.data.statistics import measure_scale
 from raydrgn.errors import ConfigError, InputError, RunDirectoryError
 from raydrgn.geometry.lattice import half_disc
 from raydrgn.io import storage
+from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import ParticleTable
-from raydrgn.io.sources import ParticleSource, open_particles
+from raydrgn.io.sources import open_particles
 from raydrgn.io.storage import Uri
 from raydrgn.model.config import ModelConfig
 from raydrgn.model.vae import HeterogeneousVAE
 from raydrgn.remote.resources import cores_here
-from raydrgn.remote.session import allot
+from raydrgn.remote.session import allocate
 from raydrgn.run.config import RunConfig
 from raydrgn.run.directory import RunDirectory
 from raydrgn.run.manifest import Manifest
@@ -178,7 +179,7 @@ def check_resources(config: RunConfig, address: Uri | None) -> None:
     if address or os.environ.get("RAY_ADDRESS"):
         return  # the cluster says what it has once it is joined
     devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    allot(config.resources, available={"CPU": cores_here(), "GPU": devices})
+    allocate(config.resources, available={"CPU": cores_here(), "GPU": devices})
 
 
 def _check_trainable(table: ParticleTable) -> int:

@@ -19,7 +19,7 @@ from raydrgn.io import storage
 from raydrgn.io.particles import ParticleTable
 from raydrgn.io.storage import Uri
 from raydrgn.remote.progress import ProgressBoard
-from raydrgn.remote.session import QUIET_THREADS, Allotment, settle
+from raydrgn.remote.session import QUIET_THREADS, Allocation, reserve
 from raydrgn.run.config import RunConfig
 from raydrgn.run.directory import RunDirectory
 from raydrgn.run.writer import RunWriter
@@ -68,8 +68,8 @@ def train(
         RaydrgnError: If the particles or the run directory do not allow it.
         TrainingDefect: If our own code failed on a worker.
     """
-    allotment = settle(config.resources)
-    use_ray_data = _uses_ray_data(config, table, allotment)
+    allocation = reserve(config.resources)
+    use_ray_data = _uses_ray_data(config, table, allocation)
     actors = _start_actors(root, len(table))
     run = RunDirectory(root)
     if not storage.exists(run.particles):
@@ -79,18 +79,18 @@ def train(
     ray.get(
         actors.writer.say.remote(
             f"training on {len(table)} particles of {config.data.box} px with "
-            f"{allotment.num_workers} workers of {allotment.cpus} CPUs and {allotment.gpus:g} GPUs"
+            f"{allocation.num_workers} workers of {allocation.cpus} CPUs and {allocation.gpus:g} GPUs"
         )
     )
     job = TrainingJob(
         config=config.to_dict(),
         table=ray.put(table.table),
-        cpus=allotment.cpus,
+        cpus=allocation.cpus,
         use_ray_data=use_ray_data,
         writer=actors.writer,
         board=actors.board,
     )
-    attempt = _Attempt(job, allotment, actors)
+    attempt = _Attempt(job, allocation, actors)
     attempt.start()
     try:
         _watch(attempt, actors, display)
@@ -100,13 +100,13 @@ def train(
     return Ending(finished=attempt.finished)
 
 
-def _uses_ray_data(config: RunConfig, table: ParticleTable, allotment: Allotment) -> bool:
+def _uses_ray_data(config: RunConfig, table: ParticleTable, allocation: Allocation) -> bool:
     """Tell whether tasks over the cluster are worth their start, and there are CPUs for them."""
-    megabytes = 4e-6 * config.data.box**2 * len(table) / allotment.num_workers
+    megabytes = 4e-6 * config.data.box**2 * len(table) / allocation.num_workers
     if megabytes < config.resources.local_ingest_mb:
         return False
     cores = ray.cluster_resources().get("CPU", 0)
-    if cores < allotment.num_workers * allotment.cpus + 1:
+    if cores < allocation.num_workers * allocation.cpus + 1:
         raise ClusterError(
             f"The workers take all {cores:g} CPUs of the cluster, and none is left for the tasks "
             f"that prepare {megabytes:.0f} MB of images per worker. Give workers fewer with --set "
@@ -151,10 +151,10 @@ class _TellRestarts(UserCallback):
 class _Attempt(threading.Thread):
     """Runs Ray Train, so that the main thread is free for progress and Ctrl-C."""
 
-    def __init__(self, job: TrainingJob, allotment: Allotment, actors: _Actors) -> None:
+    def __init__(self, job: TrainingJob, allocation: Allocation, actors: _Actors) -> None:
         super().__init__(daemon=True)
         self._job = job
-        self._allotment = allotment
+        self._allotment = allocation
         self._actors = actors
         self.error: BaseException | None = None
         self.finished = False

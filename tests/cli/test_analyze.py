@@ -5,8 +5,8 @@ import pytest
 from typer.testing import CliRunner
 
 from latents import finished_run
-from raydrgn.analysis import embedding
 from raydrgn.cli.main import app
+from raydrgn.clustering import embedding
 from raydrgn.errors import ConfigError, RunDirectoryError
 from raydrgn.io import cryodrgn
 from raydrgn.io.mrc import read_volume

@@ -8,15 +8,15 @@ import pytest
 from typer.testing import CliRunner
 
 from latents import finished_run
-from raydrgn.analysis import convergence_study
-from raydrgn.analysis.convergence_volumes import follow_volumes
-from raydrgn.analysis.results import ResultFolder
 from raydrgn.cli.main import app
+from raydrgn.convergence import epochs as convergence_study
+from raydrgn.convergence.followed_volumes import follow_volumes
 from raydrgn.errors import ConfigError, RunDirectoryError
 from raydrgn.io.cryodrgn import read_latents
 from raydrgn.io.mrc import read_volume
-from raydrgn.remote.session import Allotment
-from raydrgn.run.opened import open_run
+from raydrgn.remote.session import Allocation
+from raydrgn.reporting.result_folder import ResultFolder
+from raydrgn.run.reader import open_run
 
 
 @pytest.fixture(scope="module")
@@ -80,10 +80,10 @@ def test_figures_tables_and_verdicts(root, tmp_path):
 def test_tasks_of_a_cluster_give_the_same(root, tmp_path, ray_session):
     run, settings = open_run(str(root)), convergence_study.ConvergenceSettings(every=3)
     found = []
-    for name, allotment in (("here", None), ("there", Allotment(2, 1, 0.0))):
+    for name, allocation in (("here", None), ("there", Allocation(2, 1, 0.0))):
         folder = ResultFolder(str(tmp_path / name))
         study = convergence_study.study_latents(run, settings, folder)
-        follow_volumes(run, study, settings, folder, allotment=allotment)
+        follow_volumes(run, study, settings, folder, allocation=allocation)
         assert not study.failures
         found.append(study)
         assert not list((tmp_path / name).glob("vols.*"))

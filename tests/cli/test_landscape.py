@@ -6,11 +6,11 @@ import pytest
 from typer.testing import CliRunner
 
 from latents import finished_run
-from raydrgn.analysis import landscape as science
 from raydrgn.cli.main import app
 from raydrgn.errors import ConfigError
 from raydrgn.io import cryodrgn
 from raydrgn.io.mrc import read_header, read_volume
+from raydrgn.landscape import states as science
 
 WORDS = ("--ksample", "12", "-M", "3", "--sample", "20", "--box", "8")
 
@@ -80,8 +80,8 @@ def test_a_sample_of_all_needs_no_regression(root, tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--ksample", "600"), "--ksample 600 asks for more volumes than there are particles"),
-        (("--ksample", "5", "-M", "6"), "--states 6 must be between 2 and --ksample"),
+        (("--ksample", "600"), "--ksample 600 is larger than the number of particles, 60"),
+        (("--ksample", "5", "-M", "6"), "--states 6 must not be larger than --ksample 5"),
     ],
 )
 def test_what_cannot_be_is_said(root, words, said):

@@ -10,7 +10,7 @@ from phantoms import table_of
 from raydrgn.cli.main import app
 from raydrgn.errors import ConfigError, InputError
 from raydrgn.io.mrc import read_volume, write_volume
-from raydrgn.occupancy.voxel_pca import along, voxel_components
+from raydrgn.landscape.masked_components import along, voxel_components
 
 BOX, COUNT = 16, 40
 

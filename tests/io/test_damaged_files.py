@@ -37,8 +37,9 @@ from raydrgn.io.indices import read_indices, read_labels
 from raydrgn.io.latents import read_latents_file
 from raydrgn.io.metadata import read_metadata
 from raydrgn.io.mrc import read_header, read_slices, read_volume
+from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import ParticleTable
-from raydrgn.io.sources import ParticleSource, open_particles
+from raydrgn.io.sources import open_particles
 from raydrgn.io.starrows import read_text_star
 from raydrgn.run.config import RunConfig
 

@@ -15,8 +15,9 @@ from raydrgn.io.indices import read_indices
 from raydrgn.io.latents import read_latents_file
 from raydrgn.io.metadata import read_metadata
 from raydrgn.io.mrc import read_header
+from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import ParticleTable
-from raydrgn.io.sources import ParticleSource, open_particles
+from raydrgn.io.sources import open_particles
 
 POINTER = (
     b"version https://git-lfs.github.com/spec/v1\n"

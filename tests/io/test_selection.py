@@ -12,8 +12,9 @@ from raydrgn.io import cryodrgn, selection
 from raydrgn.io.cryosparc import read_cryosparc, read_rows
 from raydrgn.io.imaging import Imaging
 from raydrgn.io.mrc import StackWriter
+from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import CTF_COLUMNS
-from raydrgn.io.sources import ParticleSource, open_particles, to_ctf, to_poses
+from raydrgn.io.sources import open_particles, to_ctf, to_poses
 from raydrgn.io.starrows import read_text_star
 
 COUNT, BOX = 12, 8

@@ -21,9 +21,9 @@ from raydrgn.errors import ConfigError, InputError, RaydrgnError
 from raydrgn.io import storage
 from raydrgn.io.cryodrgn import Poses, read_ctf, read_poses, write_ctf, write_poses
 from raydrgn.io.imaging import Imaging
+from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import CTF_COLUMNS, NoParticlesError, ParticleTable
 from raydrgn.io.sources import (
-    ParticleSource,
     open_particles,
     read_for_parsing,
     read_metadata,

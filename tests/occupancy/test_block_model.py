@@ -5,9 +5,9 @@ import pytest
 
 from planted import planted_table
 from raydrgn.errors import InputError
+from raydrgn.occupancy.atomic_models import read_model
 from raydrgn.occupancy.block_model import atom_specs, colour_models
 from raydrgn.occupancy.classes import ClassSettings, find_classes
-from raydrgn.occupancy.models import read_model
 from raydrgn.occupancy.table import OccupancyTable
 
 ATOM = (

@@ -14,8 +14,8 @@ from phantoms import patch, write_mrc
 from raydrgn.cli.main import app
 from raydrgn.errors import ConfigError, InputError, RaydrgnError
 from raydrgn.io.mrc import read_header, read_volume
+from raydrgn.occupancy.atomic_models import read_model
 from raydrgn.occupancy.masking import MaskOptions
-from raydrgn.occupancy.models import read_model
 from raydrgn.occupancy.molmap import density_of_atoms
 from raydrgn.occupancy.selection import by_chain, by_selection
 from raydrgn.occupancy.table import OccupancyTable

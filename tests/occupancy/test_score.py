@@ -8,10 +8,11 @@ from typer.testing import CliRunner
 
 from finished_run import make_run
 from phantoms import patch, write_mrc
-from raydrgn.analysis.volumes import VolumeDecoder, VolumeOptions
 from raydrgn.cli.main import app
+from raydrgn.decoding.options import VolumeOptions
+from raydrgn.decoding.pool import VolumeDecoder
 from raydrgn.errors import ConfigError, InputError, RaydrgnError
-from raydrgn.occupancy import parts
+from raydrgn.occupancy import partial_scores as parts
 from raydrgn.occupancy.subunits import read_subunits
 from raydrgn.occupancy.table import OccupancyTable
 from subunit_files import BALLS, BOX, ball, write_maps, write_subunits

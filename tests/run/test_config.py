@@ -8,7 +8,7 @@ import yaml
 from phantoms import unchecked
 from raydrgn.data.config import ImageConfig
 from raydrgn.errors import ConfigError, StorageError
-from raydrgn.io.sources import ParticleSource
+from raydrgn.io.particle_source import ParticleSource
 from raydrgn.model.config import ModelConfig
 from raydrgn.remote.resources import Resources
 from raydrgn.run.config import RunConfig, parse_assignment, read_yaml

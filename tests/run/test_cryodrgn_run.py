@@ -13,19 +13,21 @@ import torch
 import yaml
 
 from phantoms import Hostile, hostile_archive
-from raydrgn.analysis.volumes import VolumeDecoder, VolumeOptions
 from raydrgn.ctf import CTFParameters, contrast_transfer
 from raydrgn.data.config import ImageConfig
 from raydrgn.data.ingest import shifts_px
 from raydrgn.data.preprocess import Preparation
 from raydrgn.data.source import ImageSource
+from raydrgn.decoding.options import VolumeOptions
+from raydrgn.decoding.pool import VolumeDecoder
 from raydrgn.errors import ConfigError, InputError, RunDirectoryError
 from raydrgn.fourier.transforms import hartley_from_disc
 from raydrgn.geometry.lattice import plane_coordinates
+from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import CTF_COLUMNS
-from raydrgn.io.sources import ParticleSource, open_particles
+from raydrgn.io.sources import open_particles
 from raydrgn.model.vae import HeterogeneousVAE
-from raydrgn.run.opened import open_run
+from raydrgn.run.reader import open_run
 
 ASSETS = Path(__file__).parent.parent / "assets" / "cryodrgn"
 LATENTS = np.array([[1.5, -0.5], [-2, 1]], dtype=np.float32)

@@ -11,8 +11,9 @@ from raydrgn.errors import ConfigError, StorageError
 from raydrgn.io import storage
 from raydrgn.io.cryodrgn import read_ctf, read_poses
 from raydrgn.io.mrc import read_volume
+from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import CTF_COLUMNS
-from raydrgn.io.sources import ParticleSource, open_particles
+from raydrgn.io.sources import open_particles
 from raydrgn.simulation.dataset import Simulation, simulate
 
 

@@ -6,7 +6,7 @@ import io
 import numpy as np
 import yaml
 
-from raydrgn.occupancy.models import read_model
+from raydrgn.occupancy.atomic_models import read_model
 from raydrgn.occupancy.molmap import density_of_atoms
 from raydrgn.simulation.model import model_files
 from raydrgn.simulation.phantom import ASSEMBLY, render

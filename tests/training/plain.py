@@ -11,8 +11,8 @@ from raydrgn.data.ingest import fill_store, prepared_blocks
 from raydrgn.data.shard import ResidentShard
 from raydrgn.data.store import make_store
 from raydrgn.io.cryodrgn import read_latents
+from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import ParticleTable
-from raydrgn.io.sources import ParticleSource
 from raydrgn.model.vae import HeterogeneousVAE
 from raydrgn.run.config import RunConfig
 from raydrgn.run.directory import Position

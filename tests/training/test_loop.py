@@ -5,14 +5,14 @@ import pytest
 import torch
 
 from plain import assemble, assert_same_run, fit, latents, small_run, weights
-from raydrgn.analysis.evaluation import evaluate
 from raydrgn.errors import RaydrgnError
+from raydrgn.evaluation.evaluation import evaluate
 from raydrgn.geometry.lattice import half_disc
 from raydrgn.io import storage
-from raydrgn.io.sources import ParticleSource
+from raydrgn.io.particle_source import ParticleSource
 from raydrgn.run.directory import Position
 from raydrgn.run.metrics import epoch_rows
-from raydrgn.run.opened import open_run
+from raydrgn.run.reader import open_run
 from raydrgn.simulation.dataset import Simulation, simulate
 from raydrgn.training import loop
 from raydrgn.training.setup import RunRequest, begin

@@ -5,7 +5,7 @@ import pytest
 
 from plain import SMALL, fit, small_run
 from raydrgn.errors import ClusterError, ConfigError, InputError, RunDirectoryError
-from raydrgn.io.sources import ParticleSource
+from raydrgn.io.particle_source import ParticleSource
 from raydrgn.training.setup import RunRequest, begin, check_resources, find_run, resume
 
 

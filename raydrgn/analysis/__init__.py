@@ -1,5 +1,0 @@
-"""What is learned from a run.
-
-volumes      volumes of latents, on one process or on actors
-evaluation   agreement with a known truth
-"""

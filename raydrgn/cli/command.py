@@ -1,0 +1,103 @@
+"""From the settings of a workflow to a command: its options are the fields of the settings."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from contextlib import ExitStack
+from inspect import Parameter
+from typing import Annotated, Any, get_args
+
+import typer
+
+from raydrgn.cli.console import progress_display
+from raydrgn.remote.executor import Executor
+from raydrgn.settings import SettingField, build, setting_fields
+
+Address = Annotated[
+    str | None,
+    typer.Option(help="Ray cluster to join, or RAY_ADDRESS; starts Ray on this machine if unset."),
+]
+Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes.")]
+Tasks = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        min=1,
+        help="Tasks at a time, one core each; one per core by default, and none for small inputs.",
+    ),
+]
+
+EXECUTION = {"workers": Workers, "address": Address}
+
+
+def command(
+    settings: type, *, workers: int | None = 1
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Turn a function of settings into a command whose options are their fields.
+
+    The function is called with the settings, and by name with what else it takes: ``executor``,
+    which adds ``--workers`` and ``--address``; ``progress``, shown for the length of the call; and
+    options of the command alone, annotated as typer wants them, which are added at the end.
+
+    Args:
+        settings: Settings class of a workflow.
+        workers: Default of ``--workers``; None for tasks of one core, as many as there are cores.
+    """
+
+    def decorate(body: Callable[..., None]) -> Callable[..., None]:
+        taken = list(inspect.signature(body, eval_str=True).parameters.values())[1:]
+        names = {parameter.name for parameter in taken}
+        options = [_parameter(field) for field in setting_fields(settings)]
+        options += [p for p in taken if p.name not in ("executor", "progress")]
+        if "executor" in names:
+            kind = Workers if workers else Tasks
+            options.append(_keyword("workers", kind, workers))
+            options.append(_keyword("address", Address, None))
+
+        def run(**words: Any) -> None:
+            given = {name: words.pop(name) for name in names & words.keys()}
+            where = {name: words.pop(name) for name in EXECUTION if "executor" in names}
+            record = build(settings, {name: _frozen(value) for name, value in words.items()})
+            with ExitStack() as stack:
+                if "executor" in names:
+                    given["executor"] = stack.enter_context(Executor(**where))
+                if "progress" in names:
+                    given["progress"] = stack.enter_context(progress_display())
+                body(record, **given)
+
+        run.__name__, run.__doc__ = body.__name__, body.__doc__
+        run.__module__ = body.__module__
+        required_first = sorted(options, key=lambda option: option.default is not Parameter.empty)
+        run.__signature__ = inspect.Signature(required_first)  # type: ignore[attr-defined]
+        run.__annotations__ = {option.name: option.annotation for option in options}
+        return run
+
+    return decorate
+
+
+def _parameter(field: SettingField) -> Parameter:
+    """Return a field as typer takes it."""
+    setting = field.setting
+    default = Parameter.empty if field.default is dataclasses.MISSING else field.default
+    kind = field.type
+    if get_args(kind) and get_args(kind)[-1] is Ellipsis:  # typer knows lists of any length
+        kind, default = list[get_args(kind)[0]], list(default)  # type: ignore[misc]
+    bounds: dict[str, Any] = {}
+    if int in (kind, *get_args(kind)):  # of fractional numbers the settings say which is refused
+        bounds = {"min": setting.min, "max": setting.max}
+    if setting.is_argument:
+        info: Any = typer.Argument(
+            help=setting.help, metavar=setting.metavar, show_default=default is not None, **bounds
+        )
+    else:
+        flags = setting.flags or (f"--{field.name.replace('_', '-')}",)
+        info = typer.Option(*flags, help=setting.help, metavar=setting.metavar, **bounds)
+    return _keyword(field.name, Annotated[kind, info], default)
+
+
+def _keyword(name: str, annotation: Any, default: Any) -> Parameter:
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

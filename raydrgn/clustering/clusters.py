@@ -1,0 +1,122 @@
+"""Clusters of latents: k-means and mixtures, numbered so that neighbours in number look alike.
+
+Numbers follow the leaves of the dendrogram (average linkage, Euclidean) of the centres. The
+*on-data* centre of a cluster is the particle nearest to its mean: a volume there is one that an
+image has asked for.
+"""
+
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+from scipy.cluster.hierarchy import leaves_list, linkage
+from scipy.spatial import cKDTree
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+
+from raydrgn.errors import ConfigError
+from raydrgn.shapes import Float, Int
+
+KMEANS_ITERATIONS = 10
+
+SEED = 0
+"""Seed of k-means in every command, so that all speak of the same clusters."""
+
+
+class Clusters(NamedTuple):
+    """Clusters of particles, numbered along the dendrogram of their centres."""
+
+    labels: Int[np.ndarray, " n"]
+    """Cluster of each particle, from 0."""
+
+    rows: Int[np.ndarray, " k"]
+    """Particle nearest to each cluster's centre."""
+
+    def sizes(self) -> Int[np.ndarray, " k"]:
+        """Return the number of particles of each cluster."""
+        return np.bincount(self.labels, minlength=len(self.rows))
+
+
+def k_means(z: Float[np.ndarray, "n zdim"], count: int, *, seed: int = 0) -> Clusters:
+    """Return k-means clusters of latents.
+
+    Raises:
+        ConfigError: If there are fewer (different) particles than clusters.
+    """
+    _check_count(z, count, option="--ksample")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # said below, in words
+        found = KMeans(count, max_iter=KMEANS_ITERATIONS, n_init=1, random_state=seed).fit(z)
+    different = len(np.unique(found.labels_))
+    if different < count:
+        raise ConfigError(
+            f"The latents have but {different} different places, too few for {count} clusters. "
+            f"Use --ksample {different}."
+        )
+    return _numbered(z, found.labels_.astype(np.int64), found.cluster_centers_)
+
+
+def mixture(
+    z: Float[np.ndarray, "n zdim"], count: int, *, starts: int = 1, seed: int = 0
+) -> Clusters:
+    """Return the most probable component of a Gaussian mixture, full covariances.
+
+    Fitted in double precision to latents of unit variance: in single precision the covariance of a
+    tight cluster is not positive definite.
+
+    Args:
+        z: Latents.
+        count: Components.
+        starts: Fits from other beginnings, of which the likeliest is taken.
+        seed: Of the beginnings.
+
+    Raises:
+        ConfigError: If there are fewer particles than components.
+    """
+    _check_count(z, count, option="--gmm")
+    exact = z.astype(np.float64)
+    exact /= max(float(exact.std()), np.finfo(np.float64).tiny)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the best of few steps will do
+        found = GaussianMixture(count, random_state=seed, n_init=starts).fit(exact)
+    return _numbered(exact, found.predict(exact).astype(np.int64), found.means_)
+
+
+def nearest_rows(
+    z: Float[np.ndarray, "n zdim"], points: Float[np.ndarray, "k zdim"]
+) -> Int[np.ndarray, " k"]:
+    """Return the particle whose latent is nearest to each point."""
+    return np.asarray(cKDTree(z).query(points)[1], dtype=np.int64)
+
+
+def nearest_to_median(z: Float[np.ndarray, "n zdim"], members: Int[np.ndarray, " m"]) -> int:
+    """Return the member whose latent is nearest to the median of all members' latents."""
+    distance = np.linalg.norm(z[members] - np.median(z[members], axis=0), axis=1)
+    return int(members[distance.argmin()])
+
+
+def leaf_order(points: Float[np.ndarray, "k zdim"]) -> Int[np.ndarray, " k"]:
+    """Return the order of points along the leaves of their dendrogram."""
+    if len(points) < 2:
+        return np.arange(len(points))
+    return leaves_list(linkage(points, method="average", metric="euclidean")).astype(np.int64)
+
+
+def _numbered(
+    z: Float[np.ndarray, "n zdim"], labels: Int[np.ndarray, " n"], centres: Float[np.ndarray, "k _"]
+) -> Clusters:
+    rows = nearest_rows(z, centres.astype(z.dtype))
+    order = leaf_order(z[rows])
+    number = np.empty(len(order), dtype=np.int64)
+    number[order] = np.arange(len(order))
+    return Clusters(number[labels], rows[order])
+
+
+def _check_count(z: Float[np.ndarray, "n zdim"], count: int, *, option: str) -> None:
+    if count < 1:
+        raise ConfigError(f"{option} must be at least 1, got {count}.")
+    if count > len(z):
+        raise ConfigError(
+            f"{option} {count} asks for more clusters than there are particles ({len(z)})."
+        )

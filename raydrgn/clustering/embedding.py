@@ -1,0 +1,103 @@
+"""Two dimensions to look at a latent space in: principal components and UMAP.
+
+UMAP of more particles than ``UMAP_LIMIT`` is fitted on a seeded sample of that many, and the others
+are placed among their nearest neighbours of the sample: the time that UMAP takes then no longer
+grows with the number of particles, and every particle has a place.
+"""
+
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.spatial import cKDTree
+from sklearn.decomposition import PCA
+
+from raydrgn.shapes import Float
+
+UMAP_LIMIT = 100_000
+PLACING_NEIGHBOURS = 5
+BLOCK = 100_000
+
+
+class PrincipalComponents(NamedTuple):
+    """Latents along their principal components."""
+
+    coordinates: Float[np.ndarray, "n k"]
+    explained: Float[np.ndarray, " k"]
+    """Share of the variance that each component explains."""
+
+    axes: Float[np.ndarray, "k zdim"]
+    mean: Float[np.ndarray, " zdim"]
+
+    def project(self, z: Float[np.ndarray, "m zdim"]) -> Float[np.ndarray, "m k"]:
+        """Return the coordinates of other latents."""
+        return (z - self.mean) @ self.axes.T
+
+
+def principal_components(z: Float[np.ndarray, "n zdim"]) -> PrincipalComponents:
+    """Return latents along all their principal components."""
+    pca = PCA(svd_solver="full")
+    coordinates = pca.fit_transform(z.astype(np.float64))
+    return PrincipalComponents(
+        coordinates, pca.explained_variance_ratio_, pca.components_, pca.mean_
+    )
+
+
+def umap_embedding(
+    z: Float[np.ndarray, "n zdim"],
+    *,
+    seed: int = 0,
+    limit: int = UMAP_LIMIT,
+    progress: Callable[[int, int], None] | None = None,
+) -> Float[np.ndarray, "n 2"]:
+    """Return latents in the two dimensions of UMAP, the same for the same seed.
+
+    Beyond ``limit`` particles it is fitted on so many of them, drawn with the seed.
+
+    Args:
+        z: Latents.
+        seed: Of the sample and of UMAP.
+        limit: Particles to fit.
+        progress: Told how many particles of all are placed.
+    """
+    say, total = progress or (lambda done, total: None), len(z)
+    say(0, total)
+    if total <= limit:
+        places = _fit_umap(z, seed)
+        say(total, total)
+        return places
+    rows = np.sort(np.random.default_rng(seed).choice(total, limit, replace=False))
+    sample = _fit_umap(z[rows], seed)
+    places = np.empty((total, 2), dtype=np.float32)
+    for start in range(0, total, BLOCK):
+        block = slice(start, start + BLOCK)
+        places[block] = place_among(z[block], z[rows], sample)
+        say(min(start + BLOCK, total), total)
+    places[rows] = sample
+    return places
+
+
+def _fit_umap(z: Float[np.ndarray, "n zdim"], seed: int) -> Float[np.ndarray, "n 2"]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of numba and of libraries that UMAP imports
+        from umap import UMAP
+
+        return UMAP(random_state=seed, n_jobs=1, n_epochs=200).fit_transform(z.astype(np.float32))
+
+
+def place_among(
+    points: Float[np.ndarray, "m zdim"],
+    z: Float[np.ndarray, "n zdim"],
+    places: Float[np.ndarray, "n 2"],
+) -> Float[np.ndarray, "m 2"]:
+    """Return where latents lie in an embedding of others.
+
+    The mean place of their five nearest neighbours, weighted by inverse distance; a latent that is
+    one of the others lies where that one lies.
+    """
+    tree: Any = cKDTree(z)
+    distance, rows = tree.query(points, k=[*range(1, min(PLACING_NEIGHBOURS, len(z)) + 1)])
+    weight = 1 / np.maximum(distance, 1e-9 * max(float(distance.max()), 1e-30))
+    weight /= weight.sum(axis=1, keepdims=True)
+    return np.einsum("mk,mkx->mx", weight, places[rows]).astype(np.float32)

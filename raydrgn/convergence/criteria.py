@@ -1,0 +1,277 @@
+"""Has training converged? The heuristics of the protocol's Box 1, and a rule for each.
+
+Latents settle when the steps that particles make from epoch to epoch no longer change; volumes,
+when those decoded at corresponding places of successive epochs agree as well as they ever will.
+
+References:
+    Kinman, Powell, Zhong, Berger and Davis (2023), Nature Protocols 18, 319.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from raydrgn.clustering.clusters import nearest_to_median
+from raydrgn.fourier.masks import soft_mask
+from raydrgn.fourier.shells import shell_correlation, shell_index
+from raydrgn.fourier.transforms import fft_centred
+from raydrgn.shapes import Float, Int
+
+BINS = 30
+SMOOTH_BINS = 1.0
+MAXIMA = 10
+MAXIMA_BEFORE_PRUNING = 12
+PRUNE_RADIUS_BINS = 5.0
+DILATE_PX, EDGE_PX = 3.0, 10.0
+
+SETTLED_SHARE = 0.1
+SETTLED_EPOCHS, SETTLED_RUN = 5, 0.15
+SMOOTH_EPOCHS = 5
+LEAST_RANGE = 0.01
+SAME_CORRELATION, SAME_FSC = 0.99, 0.95
+RISE = 1.1
+
+CURVE_RULE = (
+    "A curve, smoothed by a running median of five epochs, has settled from the epoch on after "
+    "which it stays within a tenth of its whole range of its last value, or within twice its "
+    "scatter about the smooth curve where that is more; this must hold for five epochs and for 15 "
+    "% of the run at least."
+)
+PAIRS_RULE = (
+    "The agreement of successive volumes has settled if its medians over the points, for the last "
+    "three pairs of epochs, lie within a tenth of the whole range of the medians (0.01 at least), "
+    "or if there is nothing left to change: medians of 0.99 (correlation) or 0.95 (FSC at Nyquist) "
+    "and more for the last two pairs."
+)
+CAUTION_RULE = (
+    "There is a caution where the power at high frequencies (the outer quarter of the shells) or "
+    "the deviation outside the mask (over that inside) rises twice in a row, to a tenth above "
+    "everything before."
+)
+MEANING = (
+    "These are the protocol's heuristics with a rule for each. A learning rate that falls makes "
+    "all of them settle: then they say that this run has come to its end, not that a longer one "
+    "would find nothing more. A rate that stays shows a plateau that may go on sloping: in a trial "
+    "(3,000 images, seven states) all had settled at epoch 34, and by epoch 90 the loss had fallen "
+    "by another 6 % of its range, and the particles among their own state were 91 %, not 82."
+)
+
+
+class LatentShifts(NamedTuple):
+    """Medians over particles of their steps in latent space, one per step."""
+
+    epochs: Int[np.ndarray, " steps"]
+    """Epoch at the end of each step."""
+
+    dot: Float[np.ndarray, " steps"]
+    """Of each step with the one before; NaN for the first."""
+
+    magnitude: Float[np.ndarray, " steps"]
+    cosine_distance: Float[np.ndarray, " steps"]
+    """Of each step from the one before, 1 − cos; NaN for the first."""
+
+
+class Agreement(NamedTuple):
+    """How well two volumes agree."""
+
+    correlation: float
+    fsc: Float[np.ndarray, " shells"]
+
+
+class Noise(NamedTuple):
+    """Signs of over-training in a volume."""
+
+    high_share: float
+    """Share of the power in the outer quarter of the shells."""
+
+    outside: float
+    """Deviation outside the mask over that inside."""
+
+
+class Finding(NamedTuple):
+    """What a criterion says."""
+
+    criterion: str
+    settled_from: int | None
+    said: str
+    is_judged: bool = True
+    """False where the criterion cannot say anything of such a run."""
+
+
+def latent_shifts(
+    epochs: Sequence[int], latents: Callable[[int], Float[np.ndarray, "n zdim"]]
+) -> LatentShifts:
+    """Return medians of the steps between successive epochs; three epochs are held at a time."""
+    rows: list[tuple[float, float, float]] = []
+    before, step = latents(epochs[0]).astype(np.float64), None
+    for epoch in epochs[1:]:
+        now = latents(epoch).astype(np.float64)
+        new = now - before
+        size = np.linalg.norm(new, axis=1)
+        dot = distance = float("nan")
+        if step is not None:
+            products = (step * new).sum(axis=1)
+            sizes = np.linalg.norm(step, axis=1) * size
+            moved = sizes > 0
+            dot = float(np.median(products))
+            distance = float(np.median(1 - products[moved] / sizes[moved])) if moved.any() else 0.0
+        rows.append((dot, float(np.median(size)), distance))
+        before, step = now, new
+    dot_, magnitude, distance_ = np.array(rows, dtype=np.float64).reshape(-1, 3).T
+    return LatentShifts(np.array(epochs[1:], dtype=np.int64), dot_, magnitude, distance_)
+
+
+def density_maxima(places: Float[np.ndarray, "n k"]) -> list[Int[np.ndarray, " m"]]:
+    """Return the particles about each of the highest maxima of the density, highest first.
+
+    The density is a histogram of 30 × 30 bins (30 of a line) smoothed by one bin; a maximum is
+    higher than its neighbours. While there are more than twelve, the lower of the two closest is
+    left out, if they are closer than five bins; ten are taken. Members lie in the 3 × 3 bins about
+    a maximum.
+    """
+    counts, edges = np.histogramdd(places, bins=BINS)
+    smooth = ndimage.gaussian_filter(counts, SMOOTH_BINS)
+    around = np.ones((3,) * places.shape[1], dtype=bool)
+    around[(1,) * places.shape[1]] = False
+    higher = smooth > ndimage.maximum_filter(smooth, footprint=around, mode="mirror")
+    found = np.argwhere(higher)
+    if not len(found):
+        found = np.array([np.unravel_index(smooth.argmax(), smooth.shape)])
+    columns = [
+        np.clip(np.searchsorted(edge, values, side="right") - 1, 0, BINS - 1)
+        for edge, values in zip(edges, places.T, strict=True)
+    ]
+    bins = np.stack(columns, axis=1)
+    near = [
+        np.flatnonzero((np.abs(bins - place) <= 1).all(axis=1))
+        for place in _pruned(found, smooth)[:MAXIMA]
+    ]
+    return [rows for rows in near if len(rows)]
+
+
+def _pruned(found: Int[np.ndarray, "m k"], height: Float[np.ndarray, "..."]) -> list[np.ndarray]:
+    left = sorted(found, key=lambda place: -height[tuple(place)])
+    while len(left) > MAXIMA_BEFORE_PRUNING:
+        places = np.array(left, dtype=np.float64)
+        apart = np.linalg.norm(places[:, None] - places[None], axis=2)
+        apart[np.tril_indices(len(left))] = np.inf
+        i, j = np.unravel_index(apart.argmin(), apart.shape)
+        if apart[i, j] >= PRUNE_RADIUS_BINS:
+            break
+        del left[int(j)]  # the lower of the two, since the list falls
+    return left
+
+
+def representatives(
+    z: Float[np.ndarray, "n zdim"], members: Sequence[Int[np.ndarray, " _"]]
+) -> Int[np.ndarray, " k"]:
+    """Return the particle nearest to the median of each group, among the group."""
+    return np.array([nearest_to_median(z, rows) for rows in members], dtype=np.int64)
+
+
+def volume_mask(volume: Float[np.ndarray, "d d d"]) -> Float[np.ndarray, "d d d"]:
+    """Return the volume's own soft mask, 3 voxels wider than its density, its edge 10 voxels."""
+    return soft_mask(
+        volume, pixel_size_angstrom=1.0, dilate_angstrom=DILATE_PX, edge_angstrom=EDGE_PX
+    )
+
+
+def agreement(first: Float[np.ndarray, "d d d"], second: Float[np.ndarray, "d d d"]) -> Agreement:
+    """Return correlation and FSC of two volumes, each multiplied by its own mask before."""
+    x, y = first - first.mean(), second - second.mean()
+    scale = float(np.sqrt(np.square(x).sum() * np.square(y).sum()))
+    curve = shell_correlation(torch.from_numpy(first), torch.from_numpy(second)).numpy()
+    return Agreement(float((x * y).sum()) / max(scale, 1e-30), curve)
+
+
+def noise(volume: Float[np.ndarray, "d d d"], mask: Float[np.ndarray, "d d d"]) -> Noise:
+    """Look for signs of over-training in a volume; half-way down its edge the mask ends."""
+    box = volume.shape[-1]
+    power = fft_centred(torch.from_numpy(volume), ndim=3).abs().square().numpy()
+    shell = shell_index(box).numpy()
+    known = shell > 1  # the first is the mean density
+    outer = shell >= np.ceil(0.75 * box / 2)
+    outside = mask < 0.5
+    inner = volume[~outside].std()
+    ratio = float(volume[outside].std() / inner) if outside.any() and inner > 0 else 0.0
+    total = float(power[known].sum())
+    return Noise(float(power[outer].sum()) / total if total > 0 else 0.0, ratio)
+
+
+def settled_curve(name: str, epochs: Sequence[int], values: Float[np.ndarray, " e"]) -> Finding:
+    """Say from which epoch on a curve has settled; see ``CURVE_RULE``."""
+    known = np.isfinite(values)
+    x, at = values[known], np.asarray(epochs)[known]
+    needed = max(SETTLED_EPOCHS, math.ceil(SETTLED_RUN * len(x)))
+    if len(x) <= needed:
+        return Finding(name, None, f"too few epochs to tell ({len(x)})")
+    smooth = ndimage.median_filter(x, SMOOTH_EPOCHS, mode="nearest")
+    scatter = 1.4826 * float(np.median(np.abs(x - smooth)[len(x) // 2 :]))
+    allowed = max(SETTLED_SHARE * float(np.ptp(smooth)), 2 * scatter)
+    far = np.flatnonzero(np.abs(smooth - smooth[-1]) > allowed)
+    start = int(far[-1]) + 1 if far.size else 0
+    if len(x) - start < needed:
+        return Finding(
+            name, None, f"still changing: near its last value for {len(x) - start} epochs only"
+        )
+    said = f"settled from epoch {at[start]} on"
+    if 2 * scatter > float(np.ptp(smooth)):
+        said += f", as far as its scatter of {scatter:.2g} lets one tell"
+    return Finding(name, int(at[start]), said)
+
+
+def settled_loss(epochs: Sequence[int], values: Float[np.ndarray, " e"]) -> Finding:
+    """Say from which epoch on the loss has settled, and how much it still falls."""
+    found = settled_curve("total loss", epochs, values)
+    if found.settled_from is None:
+        return found
+    smooth = ndimage.median_filter(values, SMOOTH_EPOCHS, mode="nearest")
+    fall = float(smooth[-1 - len(values) // 4] - smooth[-1]) / max(float(np.ptp(smooth)), 1e-30)
+    return found._replace(
+        said=f"{found.said}; over the last quarter of the run it fell by {100 * fall:.1f} % of its "
+        "range"
+    )
+
+
+def settled_pairs(
+    name: str, epochs: Sequence[int], values: Float[np.ndarray, "pairs points"], *, same: float
+) -> Finding:
+    """Say whether the agreement of successive volumes has settled; see ``PAIRS_RULE``.
+
+    Args:
+        name: Of the criterion.
+        epochs: The later one of each pair.
+        values: Agreement.
+        same: Agreement beyond which there is nothing left to change.
+    """
+    if len(values) < 3:
+        return Finding(name, None, f"too few pairs of epochs to tell ({len(values)})")
+    medians = np.median(values, axis=1)
+    said = f"{medians[-3]:.3f}, {medians[-2]:.3f}, {medians[-1]:.3f}"
+    allowed = max(SETTLED_SHARE * float(np.ptp(medians)), LEAST_RANGE)
+    if float(np.ptp(medians[-3:])) <= allowed:
+        return Finding(name, int(epochs[-3]), f"settled from epoch {epochs[-3]} on ({said})")
+    if medians[-2:].min() >= same:
+        return Finding(name, int(epochs[-2]), f"settled from epoch {epochs[-2]} on ({said})")
+    return Finding(name, None, f"still changing ({said})")
+
+
+def overtraining(epochs: Sequence[int], signs: Float[np.ndarray, "e 2"]) -> list[str]:
+    """Return cautions; see ``CAUTION_RULE``."""
+    said = []
+    for name, values in zip(
+        ("power at high frequencies", "noise outside the mask"), signs.T, strict=True
+    ):
+        last = values[-3:]
+        if len(last) < 3:
+            continue
+        if (np.diff(last) > 0).all() and last[-1] > RISE * values[:-2].max():
+            said.append(
+                f"The {name} rises from epoch {epochs[-3]} to {epochs[-1]} "
+                f"({last[0]:.3g} to {last[-1]:.3g}): further training may fit noise."
+            )
+    return said

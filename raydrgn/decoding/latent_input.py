@@ -1,0 +1,101 @@
+"""Which latents a user asks volumes of."""
+
+import io
+from pathlib import PurePosixPath
+
+import numpy as np
+
+from raydrgn.decoding.pool import VolumeRequest
+from raydrgn.errors import ConfigError, InputError
+from raydrgn.io import cryodrgn, storage
+from raydrgn.io.storage import Uri
+from raydrgn.run.reader import RunReader
+from raydrgn.shapes import Float
+
+
+def choose_latents(
+    run: RunReader,
+    epoch: int | None,
+    *,
+    z_file: Uri | None = None,
+    particles: str | None = None,
+    z: str | None = None,
+) -> Float[np.ndarray, "k zdim"]:
+    """Return the latents of a file, of particles, or of one given in full.
+
+    Raises:
+        ConfigError: If not exactly one of the three is given, or one is not what it should be.
+        InputError: If the file does not hold latents of the run's dimension.
+    """
+    if sum(value is not None for value in (z_file, particles, z)) != 1:
+        raise ConfigError("Say which volumes with one of --z-file, --particles and -z.")
+    if particles is not None:
+        return _of_particles(run, epoch, particles)
+    latents = (
+        read_latent_table(z_file)
+        if z_file is not None
+        else np.array([_numbers(z or "", float, "-z")])
+    )
+    if not np.isfinite(latents).all():
+        raise ConfigError(f"-z takes finite numbers, got {z!r}.")
+    if latents.shape[1] != run.model.zdim:
+        where = z_file if z_file is not None else "-z"
+        raise InputError(
+            f"{where} has latents of {latents.shape[1]} numbers, but the run's zdim is "
+            f"{run.model.zdim}."
+        )
+    return latents.astype(np.float32)
+
+
+def _of_particles(run: RunReader, epoch: int | None, text: str) -> Float[np.ndarray, "k zdim"]:
+    latents = run.latents(epoch)
+    rows = np.array(_numbers(text, int, "--particles"), dtype=np.int64)
+    outside = rows[(rows < 0) | (rows >= len(latents))]
+    if outside.size:
+        raise ConfigError(
+            f"--particles asks for {outside[0]}, but the run has particles 0 to {len(latents) - 1}."
+        )
+    return latents[rows]
+
+
+def _numbers(text: str, kind: type[int] | type[float], option: str) -> list[float]:
+    try:
+        return [kind(part) for part in text.replace(",", " ").split()]
+    except ValueError as error:
+        raise ConfigError(
+            f"{option} takes numbers with commas between them, got {text!r}."
+        ) from error
+
+
+def read_latent_table(uri: Uri) -> Float[np.ndarray, "k zdim"]:
+    """Read latents from text (one per line), ``.npy`` or cryoDRGN's pickle.
+
+    Raises:
+        InputError: If there is no table of finite numbers.
+    """
+    suffix = PurePosixPath(uri).suffix
+    try:
+        if suffix == ".pkl":
+            found = cryodrgn.read_latents(uri)[0]
+        elif suffix == ".npy":
+            found = np.load(io.BytesIO(storage.read_bytes(uri)), allow_pickle=False)
+        else:
+            text = storage.read_bytes(uri).decode().replace(",", " ")
+            found = np.loadtxt(io.StringIO(text), ndmin=2)
+    except (UnicodeDecodeError, ValueError) as error:
+        raise InputError(f"{uri} does not contain latents: {error}.") from error
+    if found.ndim != 2 or not len(found) or not np.isfinite(found).all():
+        raise InputError(f"{uri} should contain a table of finite numbers, one latent per row.")
+    return found
+
+
+def write_latents(folder: Uri, latents: Float[np.ndarray, "k zdim"]) -> list[VolumeRequest]:
+    """Write ``z_values.txt`` into a folder, and return a request for the volume of each latent."""
+    folder = storage.absolute(folder)  # workers of a cluster are in other folders
+    text = io.StringIO()
+    np.savetxt(text, latents)
+    storage.write_bytes(storage.join(folder, "z_values.txt"), text.getvalue().encode())
+    return [
+        VolumeRequest(tuple(map(float, z)), storage.join(folder, f"vol_{number:03d}.mrc"))
+        for number, z in enumerate(latents)
+    ]

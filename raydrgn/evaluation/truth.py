@@ -1,0 +1,122 @@
+"""What a simulation knows about its particles, as `simulate` leaves it in ``truth/``."""
+
+import io
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from raydrgn.errors import InputError
+from raydrgn.io import storage
+from raydrgn.io.mrc import read_volume
+from raydrgn.io.storage import Uri
+from raydrgn.run.reader import RunReader
+from raydrgn.shapes import Bool, Float, Int
+
+ARRAYS = ("labels", "shown", "motion_deg")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Truth:
+    """The truth about the particles of one run, in its order."""
+
+    volumes: Float[np.ndarray, "v d d d"]
+    """The volume of each state first, then those of motions."""
+
+    pixel_size_angstrom: float
+    state_names: list[str]
+
+    labels: Int[np.ndarray, " n"]
+    """State of each particle; also the number of the state's volume."""
+
+    shown: Int[np.ndarray, " n"]
+    """The very volume that each image shows."""
+
+    motion_deg: Float[np.ndarray, " n"] | None = None
+    """Angle of the motion; NaN for particles that do not move."""
+
+    @property
+    def is_junk(self) -> Bool[np.ndarray, " n"]:
+        """Whether an image shows no particle: its volume is empty."""
+        empty = np.array([not volume.any() for volume in self.volumes])
+        return empty[self.shown]
+
+    def mean_volume(self) -> Float[np.ndarray, "d d d"]:
+        """Return the plain mean of the particles' volumes."""
+        shown = self.shown[~self.is_junk]
+        shares = np.bincount(shown, minlength=len(self.volumes)) / len(shown)
+        return np.tensordot(shares, self.volumes, axes=1).astype(np.float32)
+
+    def states(self) -> list[int]:
+        """Return the states that occur, ascending."""
+        return np.unique(self.labels).tolist()
+
+
+def read_truth(folder: Uri, run: RunReader, *, num_particles: int) -> Truth:
+    """Read the truth about a run's particles.
+
+    ``labels.npy`` and ``vol_NNN.mrc`` must be there; ``shown.npy``, ``motion_deg.npy`` and
+    ``states.json`` may be.
+
+    Args:
+        folder: The ``truth`` folder of a simulation.
+        run: The run, which knows the numbers of its particles in the simulated set.
+        num_particles: Particles of the run.
+
+    Raises:
+        InputError: If files are missing or do not fit the run, or all of it is junk.
+    """
+    names = storage.list_names(folder)
+    paths = [storage.join(folder, n) for n in names if n.startswith("vol_") and n.endswith(".mrc")]
+    if "labels.npy" not in names or not paths:
+        raise InputError(
+            f"{folder} has no labels.npy with vol_000.mrc …; --truth takes such a folder."
+        )
+    indices = np.arange(num_particles) if run.is_foreign else run.particles().column("index")
+    arrays = {name: _read_array(folder, name) for name in ARRAYS if f"{name}.npy" in names}
+    for name, values in arrays.items():
+        if indices.max() >= len(values):
+            raise InputError(
+                f"{folder}/{name}.npy has {len(values)} particles, but the run has particle "
+                f"{indices.max()}; this is the truth of other particles."
+            )
+    labels = arrays["labels"][indices].astype(np.int64)
+    shown = arrays.get("shown", arrays["labels"])[indices].astype(np.int64)
+    if max(shown.max(), labels.max()) >= len(paths):
+        raise InputError(
+            f"{folder} has {len(paths)} volumes, but particles show number {shown.max()}."
+        )
+    volumes = [read_volume(path) for path in paths]
+    boxes = {volume.shape[-1] for volume, _ in volumes}
+    if boxes != {run.box}:
+        raise InputError(
+            f"{folder} has volumes of {', '.join(map(str, sorted(boxes)))} px, but the run's box "
+            f"is {run.box} px."
+        )
+    truth = Truth(
+        volumes=np.stack([volume for volume, _ in volumes]),
+        pixel_size_angstrom=volumes[0][1].pixel_size_angstrom or 1.0,
+        state_names=_state_names(folder, names, int(labels.max()) + 1),
+        labels=labels,
+        shown=shown,
+        motion_deg=arrays["motion_deg"][indices] if "motion_deg" in arrays else None,
+    )
+    if truth.is_junk.all():
+        raise InputError(f"{folder} says that none of the run's images shows a particle.")
+    return truth
+
+
+def _read_array(folder: Uri, name: str) -> Any:
+    uri = storage.join(folder, f"{name}.npy")
+    try:
+        return np.load(io.BytesIO(storage.read_bytes(uri)), allow_pickle=False)
+    except ValueError as error:
+        raise InputError(f"{uri} is not an array that NumPy wrote: {error}.") from error
+
+
+def _state_names(folder: Uri, names: list[str], count: int) -> list[str]:
+    known: list[str] = []
+    if "states.json" in names:
+        known = list(map(str, json.loads(storage.read_bytes(storage.join(folder, "states.json")))))
+    return known + [f"state {number}" for number in range(len(known), count)]

@@ -1,0 +1,341 @@
+"""Particle stacks and maps in a smaller box, by Fourier cropping.
+
+Each range of rows is read, cropped and written by one task; a task holds one block of images,
+whatever the number of particles. The sum of pixels is kept, so grey values grow by
+(old box / new box)².
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+import torch
+
+from raydrgn.data.ingest import bad_images_message, find_bad_images
+from raydrgn.data.preprocess import find_bad
+from raydrgn.data.source import block_ends
+from raydrgn.errors import ConfigError, InputError, StorageError
+from raydrgn.fourier.resample import resample
+from raydrgn.geometry.lattice import check_box
+from raydrgn.inputs.stacks import StackPart, StackPlan, StackSet
+from raydrgn.io import storage
+from raydrgn.io.mrc import StackWriter, read_volume, write_slices, write_volume
+from raydrgn.io.particles import ParticleTable
+from raydrgn.io.relion import names_for, write_relion
+from raydrgn.io.relionrows import select_rows, with_poses, with_smaller_images
+from raydrgn.io.selection import original_of, original_rows, same_poses
+from raydrgn.io.starrows import read_text_star
+from raydrgn.io.storage import Uri
+from raydrgn.remote.fanout import Outcome, fan_out
+from raydrgn.remote.session import Allocation
+from raydrgn.shapes import Float, Int
+
+log = logging.getLogger(__name__)
+
+LISTINGS = (".txt", ".star", ".parquet")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Downsampling:
+    """What to make."""
+
+    out: Uri
+    """``.mrcs``, or a ``.txt``, ``.star`` or ``.parquet`` with its stacks beside it."""
+
+    box: int
+    """Edge of the new images in pixels."""
+
+    chunk: int = 0
+    """Images per stack; 0 writes one stack."""
+
+    float16: bool = False
+    """Half precision, MRC mode 12: half the size."""
+
+    overwrite: bool = False
+    """Replace stacks that something else wrote."""
+
+    def __post_init__(self) -> None:
+        check_box(self.box)
+        suffix = PurePosixPath(self.out).suffix
+        if suffix not in (".mrcs", *LISTINGS):
+            raise ConfigError(
+                f"-o {self.out} should end in .mrcs, .txt, .star or .parquet, found "
+                f"{suffix or 'no suffix'!r}; maps need --is-volume."
+            )
+        if self.chunk < 0:
+            raise ConfigError(f"--chunk must be positive, got {self.chunk}.")
+
+    @property
+    def base(self) -> Uri:
+        """The output without its suffix."""
+        return storage.absolute(self.out).removesuffix(PurePosixPath(self.out).suffix)
+
+    def stacks(self, table: ParticleTable) -> list[StackPlan]:
+        """Return the stacks to write.
+
+        Raises:
+            ConfigError: If the box would grow, or a stack is one of those that are read.
+        """
+        old_box, count = table.single_box(), len(table)
+        if self.box > old_box:
+            raise ConfigError(f"-D {self.box} is larger than the images, which have {old_box} px.")
+        chunk = self.chunk or count
+        starts = range(0, count, chunk)
+        names = [
+            f"{self.base}.{i}.mrcs" if self.chunk else f"{self.base}.mrcs"
+            for i in range(len(starts))
+        ]
+        taken = sorted(
+            {*names, storage.absolute(self.out)} & {*table.stacks, table.metadata.get("source", "")}
+        )
+        if taken:
+            raise ConfigError(f"-o {self.out} would replace {taken[0]}, which is read; rename it.")
+        sizes = new_pixel_size(table, box=self.box)
+        return [
+            StackPlan(
+                number=i,
+                uri=name,
+                start=start,
+                stop=min(start + chunk, count),
+                box=self.box,
+                pixel_size_angstrom=0.0 if sizes is None else float(sizes[start]),
+                precision="float16" if self.float16 else "float32",
+            )
+            for i, (name, start) in enumerate(zip(names, starts, strict=True))
+        ]
+
+
+def new_pixel_size(table: ParticleTable, *, box: int) -> Float[np.ndarray, " n"] | None:
+    """Return the pixel size of each particle in another box, or None if it is not known."""
+    if "pixel_size_angstrom" not in table.table.column_names:
+        return None
+    old = table.column("pixel_size_angstrom").astype(np.float64)
+    return old * table.column("box") / box
+
+
+def downsample_volume(uri: Uri, out: Uri, *, box: int) -> float:
+    """Write a map in a smaller box; return its pixel size in Å.
+
+    Raises:
+        ConfigError: If the box would grow.
+    """
+    volume, header = read_volume(uri)
+    old = volume.shape[-1]
+    if box > old:
+        raise ConfigError(f"-D {box} is larger than the map, which has {old} px.")
+    pixel_size = header.pixel_size_angstrom * old / box
+    small = resample(torch.from_numpy(volume), box=box, ndim=3).numpy()
+    write_volume(out, small, pixel_size_angstrom=pixel_size, origin_angstrom=header.origin_angstrom)
+    return pixel_size
+
+
+def without_bad(table: ParticleTable) -> tuple[ParticleTable, int]:
+    """Read all images; return the particles whose images are usable, and how many are not.
+
+    Raises:
+        InputError: If none is.
+    """
+    bad = find_bad_images(table, box=table.single_box())
+    if len(bad) == len(table):
+        raise InputError("None of the images is usable: all are of one grey value or not finite.")
+    return table.select(np.delete(np.arange(len(table)), bad)), len(bad)
+
+
+def write_part(part: StackPart, *, threads: int | None = None) -> Int[np.ndarray, " bad"]:
+    """Read, crop and write one range of rows; return the rows whose images cannot be used.
+
+    Raises:
+        InputError: If a value does not fit into half precision.
+    """
+    stack, bad = part.stack, [np.empty(0, dtype=np.int64)]
+    if storage.is_local(stack.uri):
+        # Reading and writing wait, so blocks overlap; each is transformed by one core.
+        with ThreadPoolExecutor(threads or torch.get_num_threads()) as pool, _single_threaded():
+            bad += pool.map(partial(_write_block, part), _blocks(part))
+        storage.sync(str(stack.unfinished))
+        return np.concatenate(bad)
+    with StackWriter.open(
+        stack.uri,
+        stack.stop - stack.start,
+        box=stack.box,
+        pixel_size_angstrom=stack.pixel_size_angstrom,
+        precision=stack.precision,
+    ) as writer:
+        for start, stop in _blocks(part):
+            images, unusable = _small_block(part, start, stop)
+            writer.append(images)
+            bad.append(unusable)
+    return np.concatenate(bad)
+
+
+@contextmanager
+def _single_threaded() -> Iterator[None]:
+    """Let transforms use one core each, for as long as several run at a time."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _blocks(part: StackPart) -> list[tuple[int, int]]:
+    return block_ends(part.start, part.stop, box=part.source.headers[0].shape[2])
+
+
+def _write_block(part: StackPart, ends: tuple[int, int]) -> Int[np.ndarray, " bad"]:
+    images, unusable = _small_block(part, *ends)
+    write_slices(part.stack.unfinished, images, start=ends[0] - part.stack.start)
+    return unusable
+
+
+def _small_block(
+    part: StackPart, start: int, stop: int
+) -> tuple[np.ndarray, Int[np.ndarray, " bad"]]:
+    """Return the images of some rows in their new box and type, and the rows of unusable ones."""
+    images = part.source.part(start - part.start, stop - part.start).read()
+    bad = find_bad(images)
+    small = resample(torch.from_numpy(images), box=part.stack.box, ndim=2).numpy()
+    if part.stack.precision == "float16":
+        largest = np.abs(small[~bad]).max(initial=0)
+        if largest > np.finfo(np.float16).max:
+            raise InputError(
+                f"Grey values up to {largest:.3g} do not fit into half precision (65504 at most), "
+                f"particles {start} to {stop - 1}; leave out --float16."
+            )
+        with np.errstate(invalid="ignore", over="ignore"):
+            small = small.astype(np.float16)
+    return small, start + np.flatnonzero(bad)
+
+
+def downsample(
+    table: ParticleTable,
+    request: Downsampling,
+    *,
+    allocation: Allocation | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> ParticleTable:
+    """Write the particles of a table in a smaller box, and a file that lists them.
+
+    By the tasks of ``allocation`` on the connected cluster, or by this process if it is None.
+    What an interrupted run of the same request has finished is kept.
+
+    Returns:
+        The new particles; ``index`` still counts the rows of the original set.
+
+    Raises:
+        InputError: If images are not usable, named by their number, or an output is in the way.
+        StorageError: If there is no room, or a part could not be written.
+    """
+    stacks = request.stacks(table)
+    work = StackSet(table, stacks, f"{storage.absolute(request.out)}.downsample.json")
+    work.begin(overwrite=request.overwrite)
+    done = work.rows_done
+    if done:
+        log.info("%d of %d particles are there already", done, len(table))
+    bad, failures = [np.empty(0, dtype=np.int64)], []
+    for outcome in _run(work.parts_to_do(), allocation):
+        if outcome.error:
+            failures.append(outcome.error)
+        elif len(outcome.value):
+            bad.append(outcome.value)
+        else:
+            work.finish(outcome.item)
+        done += outcome.item.stop - outcome.item.start
+        if progress:
+            progress(done, len(table))
+    _refuse(table, np.sort(np.concatenate(bad)), failures)
+    work.finish_stacks()
+    small = _new_table(table, stacks)
+    _write_listing(small, table, request, stacks)
+    return small
+
+
+def _run(parts: Iterator[StackPart], allocation: Allocation | None) -> Iterator[Outcome[StackPart]]:
+    if allocation is None:
+        yield from (Outcome(part, value=write_part(part)) for part in parts)
+        return
+    import ray
+
+    task: Any = ray.remote(write_part).options(num_cpus=allocation.cpus)
+    yield from fan_out(
+        lambda part: task.remote(part, threads=allocation.cpus),
+        parts,
+        max_in_flight=allocation.num_workers,
+    )
+
+
+def _refuse(table: ParticleTable, bad: Int[np.ndarray, " bad"], failures: list[Exception]) -> None:
+    if failures:
+        raise StorageError(
+            f"{len(failures)} parts could not be made, the first because: {failures[0]} What was "
+            "finished stays; run the same command again."
+        ) from failures[0]
+    if len(bad):
+        raise InputError(bad_images_message(table.column("index")[bad]))
+
+
+def _new_table(table: ParticleTable, stacks: list[StackPlan]) -> ParticleTable:
+    counts = [stack.stop - stack.start for stack in stacks]
+    codes = np.repeat(np.arange(len(stacks)), counts)
+    columns: dict[str, Any] = {
+        "stack": np.array([stack.uri for stack in stacks], dtype=object)[codes],
+        "slice": np.concatenate([np.arange(count) for count in counts]),
+        "box": np.full(len(table), stacks[0].box),
+    }
+    sizes = new_pixel_size(table, box=stacks[0].box)
+    if sizes is not None:
+        columns["pixel_size_angstrom"] = sizes
+    return table.with_columns(columns)
+
+
+def _write_listing(
+    small: ParticleTable, table: ParticleTable, request: Downsampling, stacks: list[StackPlan]
+) -> None:
+    suffix = PurePosixPath(request.out).suffix
+    if suffix == ".star":
+        _write_star(small, table, storage.absolute(request.out))
+    elif suffix == ".parquet":
+        small.write(request.out)
+    elif suffix == ".txt" or request.chunk:
+        listed = "".join(f"{PurePosixPath(stack.uri).name}\n" for stack in stacks)
+        storage.write_bytes(f"{request.base}.txt", listed.encode())
+
+
+def _write_star(small: ParticleTable, table: ParticleTable, out: Uri) -> None:
+    """Write the rows of the original STAR file where there is one; else RELION 3.1 anew."""
+    original = original_of(table, ".star")
+    if original is None:
+        write_relion(out, small)
+        return
+    before = original_rows(table, original)
+    star = select_rows(read_text_star(original), table.column("index"))
+    if not same_poses(table, before):
+        star = with_poses(star, before.with_columns(_poses_of(table)))
+    star = with_smaller_images(
+        star,
+        names=names_for(out, small),
+        old_box=_original_box(table, before),
+        box=small.single_box(),
+        table=before,
+    )
+    star.write(out)
+
+
+def _poses_of(table: ParticleTable) -> dict[str, Any]:
+    return {name: table.table.column(name) for name in ("rotation", "shift_angstrom")}
+
+
+def _original_box(table: ParticleTable, before: ParticleTable) -> int:
+    """Return the box that the original file speaks of, which the table may be a smaller copy of."""
+    box = table.single_box()
+    if "pixel_size_angstrom" not in before.table.column_names:
+        return box
+    field = box * float(table.column("pixel_size_angstrom")[0])
+    return round(field / float(before.column("pixel_size_angstrom")[0]))

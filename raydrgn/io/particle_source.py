@@ -1,0 +1,68 @@
+"""Where a data set is: the particle file and what goes with it. Loads nothing heavy."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Annotated
+
+from raydrgn.settings import Setting
+
+Uri = str  # as in raydrgn.io.storage, which loads fsspec
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ParticleSource:
+    """Where a data set is: images, and what is known about them."""
+
+    particles: Annotated[
+        Uri, Setting("Particles: .mrcs, .txt, .star, .cs or .parquet.", is_argument=True)
+    ]
+
+    poses: Annotated[
+        Uri | None,
+        Setting("cryoDRGN's poses.pkl; its poses replace those of the particle file."),
+    ] = None
+
+    ctf: Annotated[
+        Uri | None,
+        Setting("cryoDRGN's ctf.pkl; its CTF parameters replace those of the particle file."),
+    ] = None
+
+    ind: Annotated[
+        Uri | None,
+        Setting(
+            "Particles to use, in this order: .pkl, .npy or text of row numbers, counted from 0."
+        ),
+    ] = None
+
+    datadir: Annotated[
+        Uri | None, Setting("Folder of the stacks that a .star, .cs or .parquet file names.")
+    ] = None
+
+    half_size_shifts: Annotated[
+        bool,
+        Setting(
+            "The .cs file is of a heterogeneous refinement and does not say so: its shifts are in "
+            "pixels twice as large as those of the images."
+        ),
+    ] = False
+
+    passthrough: Annotated[
+        tuple[Uri, ...],
+        Setting(
+            "Passthrough file of the same cryoSPARC job, joined to a .cs file by uid; may be given "
+            "several times. Found beside the .cs file by its name where it is not given.",
+            metavar="FILE",
+        ),
+    ] = ()
+
+    def absolute(self) -> "ParticleSource":
+        """Return the source with every path meaning the same from anywhere."""
+        from raydrgn.io import storage
+
+        paths = {
+            name: path and storage.absolute(path)
+            for name in ("particles", "poses", "ctf", "ind", "datadir")
+            if (path := getattr(self, name)) is not None
+        }
+        passthrough = tuple(storage.absolute(uri) for uri in self.passthrough)
+        return dataclasses.replace(self, **paths, passthrough=passthrough)

@@ -1,0 +1,303 @@
+"""What ``occupancy pca`` leaves: tables, component maps, volumes along components, one report."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from raydrgn.decoding.volume_sets import VolumeSet
+from raydrgn.io import storage
+from raydrgn.io.mrc import write_volume
+from raydrgn.landscape.masked_components import Mask, VoxelComponents, along
+from raydrgn.occupancy.scored_volumes import WantedVolumes
+from raydrgn.reporting.figures import PALETTE, scatter_by_value
+from raydrgn.reporting.latent_figures import path_colours
+from raydrgn.reporting.report import ReportTable, Section, write_report
+from raydrgn.reporting.result_folder import ResultFolder
+from raydrgn.shapes import Float, Int
+
+PERCENTILES = tuple(np.linspace(5, 95, 10).tolist())
+MAPPED = 3
+"""Components that get a map and a series of volumes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Particles:
+    """Particles in two dimensions, and their coordinates along the components."""
+
+    names: tuple[str, str]
+    xy: Float[np.ndarray, "p 2"]
+    coordinates: Float[np.ndarray, "p k"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Path:
+    """Volumes along a component."""
+
+    volumes: VolumeSet
+    chosen: Sequence[int]
+    """Which they are."""
+
+    rows: Float[np.ndarray, "p m"]
+    """Their voxels within the mask."""
+
+
+def component_paths(
+    found: VoxelComponents,
+    wanted: WantedVolumes,
+    rows: Float[np.ndarray, "n m"],
+    folder: ResultFolder,
+) -> list[Path]:
+    """Return the volumes to make along each component."""
+    paths = []
+    for component in range(min(MAPPED, len(found.explained))):
+        coordinate = found.coordinates[:, component]
+        chosen = along(coordinate, PERCENTILES).tolist()
+        z = wanted.z[chosen] if wanted.z is not None else np.empty((len(chosen), 0), np.float32)
+        one = VolumeSet(
+            name=f"voxel component {component + 1}",
+            folder=folder.at(f"pc{component + 1}"),
+            z=z,
+            colours=path_colours(len(chosen)),
+            titles=[f"{coordinate[row] / coordinate.std():+.1f} SD" for row in chosen],
+        )
+        paths.append(Path(volumes=one, chosen=chosen, rows=rows[chosen]))
+    return paths
+
+
+def write_components(
+    found: VoxelComponents, wanted: WantedVolumes, mask: Mask, folder: ResultFolder
+) -> None:
+    """Write the coordinates of the volumes, what components explain, and component maps."""
+    count = len(found.explained)
+    folder.write_table(
+        "explained.csv",
+        ("component", "share", "up_to_here"),
+        [
+            (k, float(share), float(total))
+            for k, (share, total) in enumerate(
+                zip(found.explained, found.explained.cumsum(), strict=True), start=1
+            )
+        ],
+    )
+    head = ["volume", *(["particle"] if wanted.particles is not None else [])]
+    rows = [
+        (
+            name,
+            *((wanted.particles[i],) if wanted.particles is not None else ()),
+            *found.coordinates[i],
+        )
+        for i, name in enumerate(wanted.names)
+    ]
+    folder.write_table("coordinates.csv", [*head, *(f"pc{k + 1}" for k in range(count))], rows)
+    maps = {f"pc{k + 1}/component.mrc": found.map_of(k, mask) for k in range(min(MAPPED, count))}
+    for name, volume in {"mean.mrc": found.mean_map(mask), **maps}.items():
+        write_volume(
+            folder.at(*name.split("/")),
+            volume,
+            pixel_size_angstrom=mask.grid.pixel_size_angstrom,
+            origin_angstrom=mask.origin_angstrom,
+        )
+
+
+def write_particles(
+    numbers: Int[np.ndarray, " p"], coordinates: Float[np.ndarray, "p k"], folder: ResultFolder
+) -> None:
+    """Write the coordinates of every particle, by its number in the set before any selection."""
+    columns = {f"pc{k + 1}": column for k, column in enumerate(coordinates.T)}
+    stream = io.BytesIO()
+    pq.write_table(pa.table({"particle": numbers, **columns}), stream)
+    storage.write_bytes(folder.at("particles.parquet"), stream.getvalue())
+
+
+def write_pca_report(
+    found: VoxelComponents,
+    mask: Mask,
+    folder: ResultFolder,
+    *,
+    title: str,
+    paths: Sequence[Path],
+    particles: Particles | None = None,
+) -> None:
+    """Draw the figures into the folder, and ``report.html`` of them all."""
+    share = 100 * found.explained
+    sections = [
+        _components_section(found, mask, folder),
+        *([_particle_section(found, particles, folder)] if particles else []),
+        _volume_section(paths, mask, folder),
+    ]
+    write_report(
+        folder.at("report.html"),
+        title=title,
+        summary=f"{len(found.coordinates):,} volumes, {int(mask.inside.sum()):,} voxels inside of "
+        f"the mask. The first component explains {share[0]:.0f} % of the variance there, the "
+        f"first {len(share)} together {share.sum():.0f} %.",
+        sections=sections,
+    )
+
+
+def _components_section(found: VoxelComponents, mask: Mask, folder: ResultFolder) -> Section:
+    shown = []
+    for name, figure, caption in (
+        ("explained.png", _explained(found), "Share of the variance within the mask."),
+        ("coordinates.png", _coordinates(found), "Each dot is a volume."),
+        (
+            "components.png",
+            _component_slices(found, mask),
+            "Change of density by one standard deviation along each component, red less and blue "
+            "more, on the slices that change most; the line: the mask.",
+        ),
+    ):
+        folder.write_figure(name, figure)
+        shown.append((figure, caption))
+    rows = [
+        (f"{k}", f"{100 * share:.1f} %", f"{100 * total:.1f} %")
+        for k, (share, total) in enumerate(
+            zip(found.explained, found.explained.cumsum(), strict=True), start=1
+        )
+    ]
+    table = ReportTable(head=("component", "of the variance", "up to here"), rows=rows)
+    return Section(
+        title="Components",
+        text="Signs are such that density grows along a component.",
+        figures=shown,
+        tables=[table],
+    )
+
+
+def _explained(found: VoxelComponents) -> Figure:
+    figure = Figure(figsize=(5.2, 3.0), layout="constrained")
+    axis = figure.subplots()
+    axis.bar(np.arange(1, len(found.explained) + 1), 100 * found.explained, color=PALETTE[0])
+    axis.set(xlabel="component", ylabel="of the variance, %")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _coordinates(found: VoxelComponents) -> Figure:
+    scaled = found.coordinates / found.coordinates.std(axis=0)
+    count = min(MAPPED, scaled.shape[1])
+    figure = Figure(figsize=(2.9 * count, 2.7), layout="constrained")
+    axes = figure.subplots(1, count, squeeze=False)[0]
+    for component, axis in enumerate(axes):
+        axis.hist(scaled[:, component], bins=30, color=PALETTE[0])
+        axis.set(xlabel=f"component {component + 1}, SD", ylabel="volumes")
+        axis.spines[["top", "right"]].set_visible(False)
+    if count > 1:
+        axis = axes[-1]
+        axis.clear()
+        size = float(np.clip(4000 / len(scaled), 1, 14))
+        axis.scatter(scaled[:, 0], scaled[:, 1], s=size, color=PALETTE[0], linewidths=0)
+        axis.set(xlabel="component 1, SD", ylabel="component 2, SD")
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _component_slices(found: VoxelComponents, mask: Mask) -> Figure:
+    count = min(MAPPED, len(found.explained))
+    figure = Figure(figsize=(2.0 * count + 1.2, 6.4), layout="constrained")
+    grid = figure.subplots(3, count, squeeze=False)
+    window, drawn = _window(mask), None
+    region = mask.inside[window]
+    for component in range(count):
+        change = found.map_of(component, mask)[window]
+        limit = float(np.percentile(np.abs(change[region]), 99.5)) or 1.0
+        for side, name in enumerate("zyx"):
+            others = tuple(a for a in range(3) if a != side)
+            at = int(np.square(change).sum(axis=others).argmax())
+            axis = grid[side, component]
+            drawn = axis.imshow(
+                change.take(at, side) / limit, cmap="RdBu", vmin=-1, vmax=1, origin="lower"
+            )
+            _outline(axis, region.take(at, side))
+            head = f"component {component + 1}\n" if side == 0 else ""
+            axis.set_title(f"{head}⊥ {name} at {at + window[side].start}", fontsize=8, pad=2)
+    assert drawn is not None
+    figure.colorbar(drawn, ax=grid, shrink=0.4, label="relative change")
+    return figure
+
+
+def _window(mask: Mask) -> tuple[slice, ...]:
+    """Return the part of the box that holds a mask, with a little room around it."""
+    places = np.argwhere(mask.inside)
+    first, last = places.min(axis=0) - 3, places.max(axis=0) + 4
+    return tuple(
+        slice(max(a, 0), min(b, len(mask.inside)))
+        for a, b in zip(first.tolist(), last.tolist(), strict=True)
+    )
+
+
+def _outline(axis: Axes, region: np.ndarray) -> None:
+    axis.set_axis_off()
+    if region.any() and not region.all():
+        axis.contour(region, levels=[0.5], colors="black", linewidths=0.7)
+
+
+def _path_slices(path: Path, mask: Mask) -> Figure:
+    """Draw volumes within the mask, cut at its middle, on one grey scale."""
+    window = _window(mask)
+    region = mask.inside[window]
+    middle = [round(float(where.mean())) for where in np.nonzero(region)]
+    boxes = np.full((len(path.rows), *region.shape), np.nan, dtype=np.float32)
+    boxes[:, region] = path.rows
+    low, high = min(0.0, float(np.percentile(path.rows, 1))), float(np.percentile(path.rows, 99.5))
+    figure = Figure(figsize=(1.3 * len(boxes) + 0.5, 4.3), layout="constrained")
+    grid = figure.subplots(3, len(boxes), squeeze=False)
+    for number, (box, title) in enumerate(zip(boxes, path.volumes.titles, strict=True)):
+        for side, name in enumerate("zyx"):
+            axis = grid[side, number]
+            part = box.take(middle[side], side)
+            axis.imshow(part, cmap="gray_r", vmin=low, vmax=high, origin="lower")
+            _outline(axis, region.take(middle[side], side))
+            if side == 0:
+                axis.set_title(title, fontsize=8, pad=2)
+            if number == 0:
+                axis.text(-0.06, 0.5, f"⊥ {name}", transform=axis.transAxes, ha="right",
+                          va="center", fontsize=9)  # fmt: skip
+    return figure
+
+
+def _particle_section(
+    found: VoxelComponents, particles: Particles, folder: ResultFolder
+) -> Section:
+    shown = []
+    for component in range(min(MAPPED, len(found.explained))):
+        values = particles.coordinates[:, component] / found.coordinates[:, component].std()
+        figure = scatter_by_value(
+            particles.names[0].split()[0],
+            particles.xy,
+            values,
+            label=f"component {component + 1}, SD",
+        )
+        folder.write_figure(f"pc{component + 1}/latents.png", figure)
+        shown.append((figure, f"Particles coloured by voxel component {component + 1}."))
+    return Section(
+        title="In the latent space",
+        text="Each particle has the coordinates of the volume that stands for it: that of its "
+        "k-means cluster, or of the nearest latent. particles.parquet lists them.",
+        figures=shown,
+    )
+
+
+def _volume_section(paths: Sequence[Path], mask: Mask, folder: ResultFolder) -> Section:
+    shown = []
+    for path in paths:
+        figure = _path_slices(path, mask)
+        folder.write_figure(f"{path.volumes.folder.rsplit('/', 1)[-1]}/slices.png", figure)
+        caption = (
+            f"Within the mask (line), cut at its middle, {path.volumes.name}, on one grey scale; "
+            "open.cxc shows the whole volumes in ChimeraX."
+        )
+        shown.append((figure, caption))
+    return Section(
+        title="Volumes along the components",
+        text="At each of ten percentiles of the coordinate, 5 to 95, the volume that is nearest.",
+        figures=shown,
+    )

@@ -1,0 +1,281 @@
+"""Figures, tables and report of a landscape."""
+
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from raydrgn.clustering.embedding import principal_components
+from raydrgn.decoding.volume_sets import central_slices, previews_of
+from raydrgn.io.mrc import read_volume
+from raydrgn.landscape.sketch import (
+    SHOWN_COMPONENTS,
+    Places,
+    Sketch,
+    component_set,
+    state_set,
+)
+from raydrgn.landscape.states import FreeEnergy, Regression, free_energy
+from raydrgn.reporting import latent_figures
+from raydrgn.reporting.analysis_results import AnalysisResults
+from raydrgn.reporting.figures import PALETTE, Tile, sheet, slice_rows
+from raydrgn.reporting.report import ReportTable, Section, write_report
+from raydrgn.reporting.result_folder import ResultFolder
+from raydrgn.run.reader import RunReader
+from raydrgn.shapes import Float
+
+CAUTION = (
+    "The pseudo free energy is −ln of the density of particles, in kT, from its maximum. It "
+    "tells which volumes many particles ask for. It is no energy: the prior of the latents, noise, "
+    "and what refinement and filtering left out all shape it."
+)
+DEEPEST_KT = 6.0
+
+Shown = list[tuple[Figure, str]]
+
+
+class Landscape(NamedTuple):
+    """All that a report is of."""
+
+    run: RunReader
+    epoch: int | None
+    z: Float[np.ndarray, "p zdim"]
+    sketch: Sketch
+    places: Places
+
+
+def write_landscape(found: Landscape, folder: ResultFolder) -> None:
+    """Draw the figures into the folder, and ``report.html`` of them all."""
+    sections = [
+        _states(found, folder),
+        _particles(found, folder),
+        _components(found, folder),
+        _energy(found, folder),
+        _regression(found.places.regression, len(found.places.rows), folder),
+    ]
+    write_report(
+        folder.at("report.html"),
+        title=f"Landscape of {found.run.files.root}, epoch {found.epoch}",
+        summary=_summary(found),
+        sections=[section for section in sections if section.figures or section.text],
+    )
+
+
+def _summary(found: Landscape) -> str:
+    share = 100 * found.sketch.components.explained
+    said = (
+        f"{len(found.sketch.labels):,} on-data volumes; the first two components explain "
+        f"{share[:2].sum():.0f} % of their variance within the mask of "
+        f"{len(found.sketch.components.mean):,} voxels (density from "
+        f"{found.sketch.level:.4g}). {int(found.sketch.labels.max()) + 1} states. "
+        f"{len(found.places.scores):,} particles placed, {len(found.places.rows):,} by their own "
+        "volumes"
+    )
+    regression = found.places.regression
+    if regression is None:
+        return said + "."
+    return said + (
+        f", the others by regression (R² of component 1 on volumes that it has not seen: "
+        f"{regression.r_squared[0]:.2f})."
+    )
+
+
+def _states(found: Landscape, folder: ResultFolder) -> Section:
+    sketch = found.sketch
+    one = state_set(sketch, folder)
+    of_particles = sketch.particle_states()
+    count = len(one.titles)
+    particles = np.bincount(of_particles, minlength=count)
+    volumes = np.bincount(sketch.labels, minlength=count)
+    table = [
+        (k, int(volumes[k]), int(particles[k]), float(particles[k] / particles.sum()))
+        for k in range(count)
+    ]
+    folder.write_table("states/states.csv", ("state", "volumes", "particles", "share"), table)
+    scores = sketch.components.scores
+    folder.write_table(
+        "sketch.csv",
+        ("volume", "particle", "particles", "state", *_names(scores.shape[1])),
+        [
+            (k, row, size, state, *map(float, own))
+            for k, (row, size, state, own) in enumerate(
+                zip(
+                    sketch.clusters.rows, sketch.clusters.sizes(), sketch.labels, scores,
+                    strict=True,
+                )
+            )
+        ],
+    )  # fmt: skip
+    looks = previews_of(one)
+    deviations = [
+        read_volume(folder.at("states", f"deviation_{k:03d}.mrc"))[0] for k in range(count)
+    ]
+    rows = slice_rows(one.titles, central_slices(looks))
+    for start in range(0, count, 10):
+        part = deviations[start : start + 10]
+        rows.append(("SD ⊥ z", [Tile(image=volume[len(volume) // 2]) for volume in part]))
+    figure = sheet(rows)
+    folder.write_figure("states/slices.png", figure)
+    shown: Shown = [
+        (
+            figure,
+            "Mean volume of each state with its share of the particles, and the standard deviation "
+            "within it, each on its own grey scale; states/open.cxc shows them in ChimeraX.",
+        )
+    ]
+    for first in range(0, min(4, scores.shape[1] - 1), 2):
+        xy = scores[:, first : first + 2]
+        centres = np.array([np.median(xy[sketch.labels == k], axis=0) for k in range(count)])
+        names = _axes(found, first)
+        drawn = latent_figures.clusters(names, xy, sketch.labels, centres)
+        folder.write_figure(f"sketch_components_{first + 1}_{first + 2}.png", drawn)
+        shown.append((drawn, "Each dot is a volume of the sketch, coloured by state."))
+    return Section(
+        title="States",
+        text="Agglomerative clusters (average linkage, Euclidean distance of masked density) of "
+        "the volumes of the sketch, numbered along their dendrogram. Particles follow the volume "
+        "of their k-means cluster; states/state_NNN.ind.pkl lists them in the numbers of the "
+        "original set, for `train --ind` and `export`.",
+        figures=shown,
+        tables=[
+            ReportTable(
+                head=("state", "volumes", "particles", "share"),
+                rows=[(str(k), f"{v:,}", f"{p:,}", f"{100 * s:.2f} %") for k, v, p, s in table],
+            )
+        ],
+    )
+
+
+def _particles(found: Landscape, folder: ResultFolder) -> Section:
+    """Show where the states are in latent space."""
+    names = ("UMAP 1", "UMAP 2")
+    xy = AnalysisResults(found.run, found.epoch).umap(len(found.z))
+    if xy is None:
+        if found.z.shape[1] < 2:
+            return Section(title="States in latent space")
+        names, xy = ("PC 1", "PC 2"), principal_components(found.z).coordinates[:, :2]
+    state = found.sketch.particle_states()
+    centres = np.array([np.median(xy[state == k], axis=0) for k in range(int(state.max()) + 1)])
+    figure = latent_figures.clusters(names, xy, state, centres)
+    folder.write_figure("states_in_latent_space.png", figure)
+    return Section(
+        title="States in latent space",
+        figures=[(figure, "Particles coloured by state; numbers stand at the medians.")],
+    )
+
+
+def _components(found: Landscape, folder: ResultFolder) -> Section:
+    share = found.sketch.components.explained
+    folder.write_table(
+        "components.csv",
+        ("component", "explained_variance_share"),
+        [(k, float(value)) for k, value in enumerate(share, start=1)],
+    )
+    figure = Figure(figsize=(6.4, 3.0), layout="constrained")
+    axis = figure.subplots()
+    numbers = np.arange(1, len(share) + 1)
+    axis.bar(numbers, 100 * share, color=PALETTE[0])
+    axis.plot(numbers, 100 * share.cumsum(), color=PALETTE[1], marker=".", label="up to here")
+    axis.set(xlabel="volume component", ylabel="of the variance, %", ylim=(0, 102))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.legend(frameon=False)
+    axis.spines[["top", "right"]].set_visible(False)
+    folder.write_figure("components.png", figure)
+    shown: Shown = [(figure, "Variance within the mask that each component explains.")]
+    for component in range(min(SHOWN_COMPONENTS, len(share))):
+        one = component_set(found.sketch, component, folder)
+        drawn = sheet(slice_rows(one.titles, central_slices(previews_of(one))))
+        folder.write_figure(f"component{component + 1}/slices.png", drawn)
+        shown.append((drawn, f"Mean volume plus so much of component {component + 1}."))
+    return Section(title="Volume components", figures=shown)
+
+
+def _energy(found: Landscape, folder: ResultFolder) -> Section:
+    shown: Shown = []
+    scores = found.places.scores
+    for first in range(0, min(4, scores.shape[1] - 1), 2):
+        energy = free_energy(scores[:, first : first + 2])
+        pair = f"{first + 1}_{first + 2}"
+        figure = _draw_energy(energy, found, first)
+        folder.write_figure(f"free_energy_{pair}.png", figure)
+        shown.append((figure, "Dots are the volumes of the sketch, coloured by state."))
+        x, y = ((edges[:-1] + edges[1:]) / 2 for edges in energy.edges)
+        folder.write_table(
+            f"free_energy_{pair}.csv",
+            (f"component{first + 1}", f"component{first + 2}", "particles", "energy_kt"),
+            [
+                (float(x[i]), float(y[j]), int(energy.counts[i, j]), float(energy.energy[i, j]))
+                for i, j in np.argwhere(np.isfinite(energy.energy))
+            ],
+        )
+    return Section(title="Landscape of all particles", text=CAUTION, figures=shown)
+
+
+def _draw_energy(energy: FreeEnergy, found: Landscape, first: int) -> Figure:
+    figure = Figure(figsize=(6.4, 4.9), layout="constrained")
+    axis = figure.subplots()
+    drawn = axis.pcolormesh(
+        *energy.edges, energy.energy.T, cmap="viridis_r", vmin=0, vmax=DEEPEST_KT, rasterized=True
+    )
+    figure.colorbar(drawn, ax=axis, label="pseudo free energy, kT", extend="max")
+    own = found.sketch.components.scores[:, first : first + 2]
+    labels = found.sketch.labels
+    colours = np.array(latent_figures.series_colours(int(labels.max()) + 1))
+    axis.scatter(
+        own[:, 0], own[:, 1], s=7, c=colours[labels], edgecolors="black", linewidths=0.3, zorder=3
+    )
+    for state in range(int(labels.max()) + 1):
+        x, y = np.median(own[labels == state], axis=0)
+        axis.annotate(str(state), (x, y), fontsize=9, zorder=4, path_effects=latent_figures.HALO)
+    x_name, y_name = _axes(found, first)
+    axis.set(xlabel=x_name, ylabel=y_name)
+    for place, side in enumerate("xy"):
+        low, high = energy.edges[place][[0, -1]]
+        margin = 0.03 * (high - low)
+        low, high = min(low, own[:, place].min() - margin), max(high, own[:, place].max() + margin)
+        getattr(axis, f"set_{side}lim")(low, high)
+    axis.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _regression(regression: Regression | None, made: int, folder: ResultFolder) -> Section:
+    if regression is None:
+        return Section(title="Regression")
+    r_squared = regression.r_squared
+    folder.write_table(
+        "regression.csv",
+        ("component", "held_out_r_squared"),
+        [(k, float(value)) for k, value in enumerate(r_squared, start=1)],
+    )
+    count = min(4, len(r_squared))
+    figure = Figure(figsize=(2.6 * count, 2.7), layout="constrained")
+    for k, axis in enumerate(figure.subplots(1, count, squeeze=False)[0]):
+        true, said = regression.held_out[:, k], regression.predicted[:, k]
+        axis.scatter(true, said, s=3, color=PALETTE[0], linewidths=0, alpha=0.6)
+        ends = [float(true.min()), float(true.max())]
+        axis.plot(ends, ends, color="0.3", linewidth=0.8)
+        axis.set_title(f"component {k + 1}, R² {r_squared[k]:.3f}", fontsize=8)
+        axis.set_xlabel("of the volume", fontsize=8)
+        axis.tick_params(labelsize=6)
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].set_ylabel("from the latent", fontsize=8)
+    folder.write_figure("regression.png", figure)
+    return Section(
+        title="Regression from latents to volumes",
+        text=f"Fitted to three quarters of {made:,} volumes, and drawn for the quarter that it has "
+        "not seen. Components with a low R² place the other particles badly.",
+        figures=[(figure, "Scores of volumes as decoded, and as the regression says.")],
+    )
+
+
+def _axes(found: Landscape, first: int) -> tuple[str, str]:
+    share = 100 * found.sketch.components.explained
+    return (
+        f"volume component {first + 1} ({share[first]:.0f} %)",
+        f"volume component {first + 2} ({share[first + 1]:.0f} %)",
+    )
+
+
+def _names(count: int) -> list[str]:
+    return [f"component{k + 1}" for k in range(count)]

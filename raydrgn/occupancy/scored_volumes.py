@@ -1,0 +1,210 @@
+"""Which volumes are scored: maps of a folder, or latents of a run, with what is known of each."""
+
+import contextlib
+import csv
+import io
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+import numpy as np
+
+from raydrgn.clustering.clusters import SEED, Clusters, k_means
+from raydrgn.decoding.latent_input import choose_latents, read_latent_table
+from raydrgn.errors import ConfigError, InputError
+from raydrgn.io import storage
+from raydrgn.io.mrc import read_header, read_volume
+from raydrgn.io.storage import Uri
+from raydrgn.occupancy.subunits import MASK_PREFIX, SubunitSet
+from raydrgn.run.reader import RunReader
+from raydrgn.shapes import Float, Int
+
+MAP_SUFFIXES = (".mrc", ".map")
+CLUSTERS_OF_ALL = 20
+"""Clusters that particles are given where every one is scored: those of `analyze`."""
+
+SAMPLES = 8
+"""Volumes that are compared with the model before scoring."""
+
+THRESHOLD_COLUMNS = ("vol_id", "denormalized_predictions")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WantedVolumes:
+    """Volumes to score: files, or latents to decode."""
+
+    names: tuple[str, ...]
+    uris: tuple[Uri, ...] = ()
+    """Maps to read; none where volumes are decoded."""
+
+    z: Float[np.ndarray, "n zdim"] | None = None
+    particles: Int[np.ndarray, " n"] | None = None
+    """Number of each volume's particle in the set before any selection."""
+
+    clusters: Int[np.ndarray, " n"] | None = None
+    labels: Int[np.ndarray, " particles"] | None = None
+    """Cluster of every particle of the run, where volumes stand for clusters."""
+
+    def keys(self) -> list[str]:
+        """Return what each volume is made of, so that the scores of another are not taken for it.
+
+        Maps by name, size and time of change; latents by name (the settings tell them apart).
+        """
+        return [f"{uri} {storage.stamp(uri)}" for uri in self.uris] or list(self.names)
+
+    def latents(self) -> Float[np.ndarray, "n zdim"]:
+        """Return the latents to decode."""
+        assert self.z is not None, "maps are read, not decoded"
+        return self.z
+
+
+def named_maps(folder: Uri) -> dict[str, Uri]:
+    """Return the maps of a folder by number, or by name where not each has a number of its own.
+
+    Raises:
+        InputError: If there is no map.
+    """
+    if not storage.is_folder(folder):
+        raise InputError(f"--volumes {folder} is not a folder.")
+    folder = storage.absolute(folder)
+    files = [
+        name
+        for name in storage.list_names(folder)
+        if PurePosixPath(name).suffix in MAP_SUFFIXES and not name.startswith(MASK_PREFIX)
+    ]
+    if not files:
+        raise InputError(f"--volumes {folder} holds no map (.mrc or .map).")
+    names = _numbers([PurePosixPath(name).stem for name in files])
+    width = max(map(len, names))
+    order = sorted(
+        range(len(files)), key=lambda i: names[i].rjust(width if names[i].isdigit() else 0)
+    )
+    return {names[i]: storage.join(folder, files[i]) for i in order}
+
+
+def of_folder(folder: Uri, subunits: SubunitSet) -> WantedVolumes:
+    """Return the maps of a folder, by number; latents from ``z_values.txt`` where it is there.
+
+    Raises:
+        InputError: If there is no map, or one is not on the grid of the masks.
+    """
+    maps = named_maps(folder)
+    for uri in maps.values():
+        header = read_header(uri)
+        depth, height, width = header.shape
+        if not depth == height == width:
+            raise InputError(f"{uri} has shape {header.shape}; a map must be a cube.")
+        subunits.check_grid(width, header.pixel_size_angstrom, what=uri)
+    latents, listed = None, storage.join(storage.absolute(folder), "z_values.txt")
+    if storage.exists(listed):
+        table = read_latent_table(listed)
+        if len(table) == len(maps) and all(name.isdigit() for name in maps):
+            numbers = np.array([int(name) for name in maps])
+            latents = table[numbers].astype(np.float32) if numbers.max() < len(table) else None
+    return WantedVolumes(names=tuple(maps), uris=tuple(maps.values()), z=latents)
+
+
+def _numbers(stems: Sequence[str]) -> list[str]:
+    """Return the number in each name, as MAVEn does; the names where not each has one of its own.
+
+    The last number counts, without leading zeros.
+    """
+    numbers = [_number(stem) for stem in stems]
+    distinct = {number for number in numbers if number is not None}
+    if len(distinct) < len(stems):
+        return list(stems)
+    return [number for number in numbers if number is not None]
+
+
+def _number(text: str) -> str | None:
+    found = re.findall(r"\d+", text)
+    return str(int(found[-1])) if found else None
+
+
+def of_clusters(run: RunReader, epoch: int | None, count: int) -> WantedVolumes:
+    """Return the on-data centres of k-means clusters: the volumes that `analyze` makes."""
+    z = run.finite_latents(epoch)
+    clusters: Clusters = k_means(z, count, seed=SEED)
+    return WantedVolumes(
+        names=_counted(count),
+        z=z[clusters.rows],
+        particles=run.original_numbers(len(z))[clusters.rows],
+        clusters=np.arange(count),
+        labels=clusters.labels,
+    )
+
+
+def of_all(run: RunReader, epoch: int | None) -> WantedVolumes:
+    """Return the latent of every particle of a run, with its cluster."""
+    z = run.finite_latents(epoch)
+    labels = k_means(z, min(CLUSTERS_OF_ALL, len(np.unique(z, axis=0))), seed=SEED).labels
+    return WantedVolumes(
+        names=_counted(len(z)), z=z, particles=run.original_numbers(len(z)), clusters=labels
+    )
+
+
+def of_latents(run: RunReader, epoch: int | None, z_file: Uri) -> WantedVolumes:
+    """Return the latents of a file."""
+    z = choose_latents(run, epoch, z_file=z_file)
+    return WantedVolumes(names=_counted(len(z)), z=z)
+
+
+def sample_rows(count: int) -> Int[np.ndarray, " k"]:
+    """Return a few volumes, evenly spread, by which all are compared with the model."""
+    return np.unique(np.linspace(0, count - 1, SAMPLES).astype(np.int64))
+
+
+def read_samples(wanted: WantedVolumes) -> Float[np.ndarray, "k d d d"]:
+    """Return a few maps; those that cannot be read are reported when they are scored."""
+    found = []
+    for row in sample_rows(len(wanted.uris)):
+        with contextlib.suppress(InputError):
+            found.append(read_volume(wanted.uris[row])[0])
+    return np.stack(found) if found else np.empty((0, 1, 1, 1), dtype=np.float32)
+
+
+def _counted(count: int) -> tuple[str, ...]:
+    return tuple(map(str, range(count)))
+
+
+def read_thresholds(text: str, names: Sequence[str]) -> Float[np.ndarray, " n"]:
+    """Return the density from which a voxel counts, for each volume: one number, or SIREn's file.
+
+    The file is a CSV with the columns ``vol_id`` and ``denormalized_predictions``.
+
+    Raises:
+        ConfigError: If the text is neither a number nor a file.
+        InputError: If the file lacks a column or a volume.
+    """
+    with contextlib.suppress(ValueError):
+        number = float(text)
+        if math.isfinite(number):
+            return np.full(len(names), number)
+    if not storage.exists(text):
+        raise ConfigError(f"--binarize {text} is neither a finite number nor a file that exists.")
+    try:
+        rows = list(csv.DictReader(io.StringIO(storage.read_bytes(text).decode())))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{text} is not a CSV file: {error}.") from error
+    key, value = THRESHOLD_COLUMNS
+    if not rows or not {key, value} <= set(rows[0]):
+        raise InputError(f"{text} should be a CSV file with the columns {key} and {value}.")
+    found = {}
+    for line, row in enumerate(rows, start=2):
+        name = PurePosixPath(row[key]).stem
+        try:
+            threshold = float(row[value])
+        except (TypeError, ValueError):
+            threshold = math.nan
+        if not math.isfinite(threshold):
+            raise InputError(f"{text}, line {line}: {row[value]!r} is not a number.")
+        found[name] = threshold
+        found.setdefault(_number(name) or name, threshold)
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise InputError(
+            f"{text} has no threshold of volume {missing[0]} ({len(missing)} such volumes)."
+        )
+    return np.array([found[name] for name in names])

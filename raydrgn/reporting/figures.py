@@ -1,0 +1,182 @@
+"""Figures of a run: latent spaces, learning curves, sheets of slices.
+
+Each function returns a figure that belongs to nobody; pyplot's global state is not used.
+"""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from raydrgn.shapes import Float, Int
+
+DPI = 110
+PALETTE = (
+    "#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#222222", "#bbbbbb",
+    "#e8601c", "#7bafde", "#882e72", "#90c987",
+)  # fmt: skip
+"""Paul Tol's bright colours and some of his others; readable for colour-blind people."""
+
+MANY = len(PALETTE)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tile:
+    """One picture on a sheet."""
+
+    image: Float[np.ndarray, "h w"]
+    title: str = ""
+
+
+def scatter_by_state(
+    places: Sequence[tuple[str, Float[np.ndarray, "n 2"]]],
+    labels: Int[np.ndarray, " n"],
+    names: Sequence[str],
+) -> Figure:
+    """Draw particles in several embeddings side by side, coloured by state.
+
+    Args:
+        places: Axis name (such as ``UMAP``) and coordinates of each embedding.
+        labels: State of each particle.
+        names: Name of each state.
+    """
+    figure = Figure(figsize=(5.2 * len(places) + 1.6, 4.8), layout="constrained")
+    axes = figure.subplots(1, len(places), squeeze=False)[0]
+    states, sizes = np.unique(labels, return_counts=True)
+    if len(states) > MANY:
+        for axis, (name, xy) in zip(axes, places, strict=True):
+            points = axis.scatter(xy[:, 0], xy[:, 1], c=labels, cmap="viridis", s=4, linewidths=0)
+            _name_axes(axis, name)
+        figure.colorbar(points, ax=axes[-1], label="state")
+        return figure
+    for axis, (name, xy) in zip(axes, places, strict=True):
+        for order in np.argsort(-sizes):  # rare states on top
+            rows = labels == states[order]
+            axis.scatter(
+                xy[rows, 0],
+                xy[rows, 1],
+                s=4 if sizes[order] > 0.05 * len(labels) else 9,
+                color=PALETTE[states[order] % MANY],
+                linewidths=0,
+                label=f"{names[states[order]]} ({100 * sizes[order] / len(labels):.0f} %)",
+            )
+        _name_axes(axis, name)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", markerscale=3)
+    return figure
+
+
+def scatter_by_value(
+    name: str, xy: Float[np.ndarray, "n 2"], values: Float[np.ndarray, " n"], *, label: str
+) -> Figure:
+    """Draw particles coloured by a number; those without one in grey."""
+    figure = Figure(figsize=(6.2, 4.8), layout="constrained")
+    axis = figure.subplots()
+    known = np.isfinite(values)
+    axis.scatter(xy[~known, 0], xy[~known, 1], s=3, color="#dddddd", linewidths=0)
+    points = axis.scatter(
+        xy[known, 0], xy[known, 1], c=values[known], cmap="viridis", s=6, linewidths=0
+    )
+    figure.colorbar(points, ax=axis, label=label)
+    _name_axes(axis, name)
+    return figure
+
+
+def _name_axes(axis: Axes, name: str) -> None:
+    axis.set_xlabel(f"{name} 1")
+    axis.set_ylabel(f"{name} 2")
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def learning_curve(rows: Sequence[dict[str, float]]) -> Figure:
+    """Draw the reconstruction error and the KL divergence of each finished epoch."""
+    figure = Figure(figsize=(7.5, 3.6), layout="constrained")
+    left = figure.subplots()
+    right = left.twinx()
+    epochs = [row["epoch"] for row in rows]
+    for axis, key, name, colour in (
+        (left, "reconstruction", "reconstruction error", PALETTE[0]),
+        (right, "kl", "KL divergence, nats", PALETTE[1]),
+    ):
+        axis.plot(epochs, [row[key] for row in rows], color=colour, marker=".")
+        axis.set_ylabel(name, color=colour)
+        axis.spines["top"].set_visible(False)
+    left.set_xlabel("epoch")
+    return figure
+
+
+def fsc_figure(
+    frequencies: Float[np.ndarray, " shells"],
+    curves: Sequence[tuple[str, Float[np.ndarray, " shells"]]],
+    *,
+    pixel_size_angstrom: float,
+) -> Figure:
+    """Draw Fourier shell correlations over spatial frequency."""
+    figure = Figure(figsize=(7.5, 3.6), layout="constrained")
+    axis = figure.subplots()
+    for number, (name, curve) in enumerate(curves):
+        axis.plot(
+            frequencies / pixel_size_angstrom, curve, label=name, color=PALETTE[number % MANY]
+        )
+    axis.set(xlabel="spatial frequency, 1/Å", ylabel="FSC", ylim=(-0.02, 1.02))
+    axis.grid(alpha=0.3)
+    axis.legend(frameon=False)
+    return figure
+
+
+def slice_rows(
+    titles: Sequence[str],
+    slices: Sequence[Float[np.ndarray, "3 d d"] | None],
+    *,
+    columns: int = 10,
+) -> list[tuple[str, list[Tile]]]:
+    """Return the central slices of volumes for ``sheet``: rows for each of three axes.
+
+    Args:
+        titles: One per volume.
+        slices: Central slices normal to z, y and x of each; None where a volume is missing.
+        columns: Volumes in a row.
+    """
+    rows = []
+    for start in range(0, len(slices), columns):
+        part = range(start, min(start + columns, len(slices)))
+        for axis, name in enumerate("zyx"):
+            tiles = [
+                Tile(image=shown[axis], title=titles[number] if axis == 0 else "")
+                for number in part
+                if (shown := slices[number]) is not None
+            ]
+            rows.append((f"⊥ {name}", tiles))
+    return rows
+
+
+def sheet(rows: Sequence[tuple[str, Sequence[Tile]]], *, tile_inches: float = 1.25) -> Figure:
+    """Draw pictures in named rows, each on its own grey scale from its darkest to its brightest."""
+    columns = max(len(tiles) for _, tiles in rows)
+    figure = Figure(
+        figsize=(tile_inches * columns + 1.2, (tile_inches + 0.18) * len(rows)),
+        layout="constrained",
+    )
+    grid = figure.subplots(len(rows), columns, squeeze=False)
+    for line, (name, tiles) in zip(grid, rows, strict=True):
+        for axis in line:
+            axis.set_axis_off()
+        for number, (axis, tile) in enumerate(zip(line, tiles, strict=False)):
+            axis.imshow(tile.image, cmap="gray", origin="lower", interpolation="nearest")
+            axis.set_title(tile.title, fontsize=8, pad=2)
+            if number == 0:
+                axis.text(
+                    -0.06, 0.5, name, transform=axis.transAxes, ha="right", va="center", fontsize=9
+                )
+    return figure
+
+
+def to_png(figure: Figure) -> bytes:
+    """Return a figure as a PNG file."""
+    stream = io.BytesIO()
+    with mpl.rc_context({"font.family": "DejaVu Sans"}):
+        figure.savefig(stream, format="png", dpi=DPI)
+    return stream.getvalue()

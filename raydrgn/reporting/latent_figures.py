@@ -1,0 +1,218 @@
+"""Figures of particles in two dimensions: scatter, density, clusters, paths, marginals."""
+
+from collections.abc import Sequence
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib import patheffects
+from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
+from matplotlib.colors import Colormap
+from matplotlib.figure import Figure
+
+from raydrgn.reporting.figures import PALETTE
+from raydrgn.shapes import Float, Int
+
+DRAWN = 200_000
+"""Dots drawn at most; a seeded sample stands for more. Densities and tables count all."""
+
+HALO = (patheffects.withStroke(linewidth=2.2, foreground="white"),)
+GREY = "#9aa3ad"
+GREYS = mpl.colors.LinearSegmentedColormap.from_list(
+    "greys", mpl.colormaps["Greys"](np.linspace(0.2, 1, 256))
+)
+"""Densities under a path: a single particle is seen too."""
+
+XY = Float[np.ndarray, "n 2"]
+
+
+def series_colours(count: int) -> list[str]:
+    """Return colours of numbered clusters; those near in number are near in colour."""
+    places = np.linspace(0.03, 0.95, count) if count > 1 else np.array([0.2])
+    return [mpl.colors.to_hex(c) for c in mpl.colormaps["turbo"](places)]
+
+
+def path_colours(count: int) -> list[str]:
+    """Return colours of the points of a path, from its beginning to its end."""
+    return [mpl.colors.to_hex(c) for c in mpl.colormaps["plasma"](np.linspace(0, 0.92, count))]
+
+
+def scatter(names: Sequence[str], xy: XY) -> Figure:
+    """Draw every particle as a dot."""
+    figure, axis = _single(names, xy)
+    _dots(axis, xy, PALETTE[0])
+    return figure
+
+
+def density(names: Sequence[str], xy: XY) -> Figure:
+    """Draw how many particles there are, logarithmically."""
+    figure, axis = _single(names, xy)
+    drawn = _hexagons(axis, xy)
+    figure.colorbar(drawn, ax=axis, label="particles", shrink=0.8)
+    return figure
+
+
+def clusters(
+    names: Sequence[str], xy: XY, labels: Int[np.ndarray, " n"], centres: Float[np.ndarray, "k 2"]
+) -> Figure:
+    """Draw particles coloured by cluster, with its number at the on-data centre of each."""
+    figure, axis = _single(names, xy)
+    colours = np.array([mpl.colors.to_rgba(c) for c in series_colours(len(centres))])
+    _dots(axis, xy, colours[labels])
+    for number, (x, y) in enumerate(centres):
+        _mark(axis, float(x), float(y), str(number), colours[number])
+    return figure
+
+
+def path(
+    names: Sequence[str],
+    xy: XY,
+    points: Float[np.ndarray, "m 2"],
+    supported: Int[np.ndarray, " m"],
+    *,
+    typical: int,
+) -> Figure:
+    """Draw a path over the density of particles, and how many particles support each point."""
+    figure, axis = _beside_support(supported, typical)
+    _name(axis, names, xy, points)
+    _hexagons(axis, xy, cmap=GREYS)
+    axis.plot(points[:, 0], points[:, 1], color="black", linewidth=1)
+    colours = path_colours(len(points))
+    for number in _labelled(len(points)):
+        x, y = points[number].tolist()
+        _mark(axis, x, y, str(number), colours[number])
+    axis.scatter(points[:, 0], points[:, 1], s=12, c=colours, zorder=4, linewidths=0)
+    return figure
+
+
+def path_in_line(
+    z: Float[np.ndarray, "n 1"],
+    points: Float[np.ndarray, "m 1"],
+    supported: Int[np.ndarray, " m"],
+    *,
+    typical: int,
+) -> Figure:
+    """Draw a path through a latent space of one dimension, over the histogram of particles."""
+    figure, axis = _beside_support(supported, typical)
+    counts, _, _ = axis.hist(z[:, 0], bins=80, color="0.75")
+    colours = path_colours(len(points))
+    height = 1.08 * float(np.max(counts))
+    for number in _labelled(len(points)):
+        _mark(axis, float(points[number, 0]), height, str(number), colours[number])
+    axis.vlines(points[:, 0], 0, height, colors=colours, linewidth=1)
+    axis.set(xlabel="z", ylabel="particles")
+    axis.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _beside_support(supported: Int[np.ndarray, " m"], typical: int) -> tuple[Figure, Axes]:
+    """Return an empty axis for a path, beside bars of how many particles support its points."""
+    figure = Figure(figsize=(9.2, 4.6), layout="constrained")
+    axis, bars = figure.subplots(1, 2, width_ratios=[1.35, 1])
+    bars.bar(np.arange(len(supported)), supported, color=path_colours(len(supported)))
+    bars.axhline(typical, color="0.4", linewidth=0.9, linestyle="--")
+    bars.text(0.99, typical, "typical", ha="right", va="bottom", fontsize=8, color="0.3",
+              transform=bars.get_yaxis_transform())  # fmt: skip
+    bars.set(xlabel="point of the path", ylabel="particles around it", yscale="symlog")
+    bars.set_ylim(0, max(3 * typical, 1.5 * int(supported.max())))
+    bars.xaxis.get_major_locator().set_params(integer=True)
+    bars.spines[["top", "right"]].set_visible(False)
+    return figure, axis
+
+
+def marginals(names: Sequence[str], xy: XY) -> Figure:
+    """Draw the density with the histogram of each of its two coordinates beside it."""
+    figure = Figure(figsize=(5.2, 5.0), layout="constrained")
+    grid = figure.subplots(
+        2, 2, sharex="col", sharey="row", width_ratios=[4, 1], height_ratios=[1, 4]
+    )
+    (top, corner), (axis, right) = grid
+    corner.set_axis_off()
+    _name(axis, names, xy)
+    _hexagons(axis, xy)
+    top.hist(xy[:, 0], bins=80, color=PALETTE[0])
+    right.hist(xy[:, 1], bins=80, color=PALETTE[0], orientation="horizontal")
+    for side in (top, right):
+        side.spines[["top", "right"]].set_visible(False)
+        side.tick_params(labelsize=7)
+    return figure
+
+
+def latent_histograms(z: Float[np.ndarray, "n zdim"]) -> Figure:
+    """Draw the distribution of every latent dimension."""
+    columns = min(z.shape[1], 5)
+    rows = -(-z.shape[1] // columns)
+    figure = Figure(figsize=(1.9 * columns, 1.6 * rows + 0.2), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    for number, axis in enumerate(grid.ravel()):
+        if number >= z.shape[1]:
+            axis.set_axis_off()
+            continue
+        axis.hist(z[:, number], bins=60, color=PALETTE[0])
+        axis.set_xlabel(f"z{number + 1}", fontsize=8)
+        axis.tick_params(labelsize=7)
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def two_sides(names: Sequence[str], xy: XY, kept: np.ndarray) -> Figure:
+    """Draw kept and dropped particles."""
+    figure, axis = _single(names, xy)
+    for rows, colour, name in ((kept, PALETTE[0], "kept"), (~kept, PALETTE[1], "dropped")):
+        _dots(axis, xy[rows], colour)
+        axis.scatter([], [], s=20, color=colour, label=f"{name}: {int(rows.sum()):,}")
+    axis.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return figure
+
+
+def _single(names: Sequence[str], xy: XY) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(5.4, 4.6), layout="constrained")
+    axis = figure.subplots()
+    _name(axis, names, xy)
+    return figure, axis
+
+
+def _name(
+    axis: Axes, names: Sequence[str], xy: XY, marks: Float[np.ndarray, "m 2"] | None = None
+) -> None:
+    """Name the axes, and show all but a few stray particles; marks are all in view."""
+    axis.set(xlabel=names[0], ylabel=names[1])
+    axis.spines[["top", "right"]].set_visible(False)
+    for place, side in enumerate("xy"):
+        low, high = np.percentile(xy[:, place], [0.05, 99.95]).tolist()
+        if marks is not None:
+            low, high = min(low, marks[:, place].min()), max(high, marks[:, place].max())
+        margin = 0.06 * max(high - low, 1e-6)
+        getattr(axis, f"set_{side}lim")(low - margin, high + margin)
+
+
+def _dots(axis: Axes, xy: XY, colours: str | Float[np.ndarray, "n 4"]) -> None:
+    """Draw dots in random order, so that no cluster lies over all others."""
+    rows = np.random.default_rng(0).permutation(len(xy))[:DRAWN]
+    size = float(np.clip(4e4 / max(len(rows), 1), 0.3, 6))
+    chosen = colours if isinstance(colours, str) else colours[rows]
+    axis.scatter(
+        xy[rows, 0], xy[rows, 1], s=size, c=chosen, linewidths=0, alpha=0.75, rasterized=True
+    )
+
+
+def _hexagons(axis: Axes, xy: XY, *, cmap: str | Colormap = "viridis") -> PolyCollection:
+    extent = (*axis.get_xlim(), *axis.get_ylim())
+    size = int(np.clip(len(xy) ** 0.5 / 2, 25, 90))
+    return axis.hexbin(
+        xy[:, 0], xy[:, 1], gridsize=size, bins="log", mincnt=1, cmap=cmap, linewidths=0.1,
+        extent=extent,
+    )  # fmt: skip
+
+
+def _labelled(count: int) -> list[int]:
+    """Return the points of a path that get a number: twelve at most."""
+    return sorted(set(np.linspace(0, count - 1, min(count, 12)).round().astype(int).tolist()))
+
+
+def _mark(axis: Axes, x: float, y: float, text: str, colour: object) -> None:
+    axis.scatter([x], [y], s=26, color=[colour], edgecolors="black", linewidths=0.7, zorder=5)
+    axis.annotate(
+        text, (x, y), xytext=(3.5, 3.5), textcoords="offset points", fontsize=8, zorder=6,
+        path_effects=HALO,
+    )  # fmt: skip

@@ -1,0 +1,253 @@
+"""A run opened for reading, whether raydrgn or cryoDRGN trained it."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from raydrgn.errors import InputError, RunDirectoryError
+from raydrgn.io import storage
+from raydrgn.io.cryodrgn import read_ctf, read_indices, read_latents, read_pickles
+from raydrgn.io.particle_source import ParticleSource
+from raydrgn.io.particles import ParticleTable
+from raydrgn.io.sources import open_particles
+from raydrgn.io.storage import Uri
+from raydrgn.model.config import ModelConfig
+from raydrgn.run.config import RunConfig, read_yaml
+from raydrgn.run.directory import RunDirectory
+from raydrgn.run.identity import Identity
+from raydrgn.run.weights import DecoderState, read_decoder_tensors
+from raydrgn.shapes import Float, Int
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunReader:
+    """What analysis needs to know of a run."""
+
+    files: RunDirectory
+    model: ModelConfig
+    box: int
+    pixel_size_angstrom: float
+    scale: float
+    offset: float = 0.0
+    corners: bool = False
+    is_foreign: bool = False
+    ind: Uri | None = None
+    """The selection that cryoDRGN trained on, where it was given one."""
+
+    source: ParticleSource | None = None
+    """The particles that cryoDRGN trained on, where its configuration says them."""
+
+    inverts: bool = True
+    """Whether images were multiplied by −1 for training: particles are bright on disk."""
+
+    def epoch(self, wanted: int | None) -> int | None:
+        """Return the epoch to take: the one wanted, or the last whole one.
+
+        None stands for cryoDRGN's ``weights.pkl`` where no epoch has a number.
+
+        Raises:
+            RunDirectoryError: If there is no such epoch; lists those there are.
+        """
+        epochs = self.files.epochs()
+        if wanted is None:
+            if not epochs and not storage.exists(self.files.weights(None)):
+                raise RunDirectoryError(f"{self.files.root} has no finished epoch yet.")
+            return epochs[-1] if epochs else None
+        if wanted not in epochs:
+            listed = ", ".join(map(str, epochs)) or "none"
+            raise RunDirectoryError(
+                f"{self.files.root} has no epoch {wanted}; those that are finished: {listed}."
+            )
+        return wanted
+
+    def latents(self, epoch: int | None) -> Float[np.ndarray, "n zdim"]:
+        """Return the latent mean of every particle after an epoch."""
+        mean, _ = read_latents(self.files.latents(epoch))
+        if mean.shape[1] != self.model.zdim:
+            raise RunDirectoryError(
+                f"{self.files.latents(epoch)} has {mean.shape[1]} dimensions, but the run's zdim "
+                f"is {self.model.zdim}."
+            )
+        return mean.astype(np.float32, copy=False)
+
+    def finite_latents(self, epoch: int | None) -> Float[np.ndarray, "n zdim"]:
+        """Return the latents of an epoch, all of them finite and not all equal.
+
+        Raises:
+            RunDirectoryError: If they are not.
+        """
+        z = self.latents(epoch)
+        where = self.files.latents(epoch)
+        bad = np.flatnonzero(~np.isfinite(z).all(axis=1))
+        if bad.size:
+            raise RunDirectoryError(
+                f"{where}: the latents of {bad.size} of {len(z)} particles are not finite, the "
+                f"first in row {bad[0]}. Training has diverged: use an earlier epoch, or train "
+                "again with a lower learning rate (--lr)."
+            )
+        if len(z) > 1 and np.ptp(z, axis=0).max() == 0:
+            raise RunDirectoryError(
+                f"{where}: all {len(z)} particles have the same latent, so the encoder ignores the "
+                "images. Train for more epochs, or with a smaller --beta."
+            )
+        return z
+
+    def identity(self, epoch: int | None) -> Identity:
+        """Return what identifies an epoch of this run: checksums of its weights and latents."""
+        return Identity.of(self.files, epoch)
+
+    def decoder(
+        self, epoch: int | None, *, pixel_size_angstrom: float | None = None
+    ) -> DecoderState:
+        """Return the decoder after an epoch; the pixel size may be given if the run lacks it."""
+        pixel_size = pixel_size_angstrom or self.pixel_size_angstrom
+        if not pixel_size:
+            log.warning(
+                "%s does not say its pixel size; 1 Å is taken (see --pixel-size)", self.files.root
+            )
+        return DecoderState(
+            model=self.model,
+            box=self.box,
+            pixel_size_angstrom=pixel_size or 1.0,
+            scale=self.scale,
+            offset=self.offset,
+            corners=self.corners,
+            tensors=read_decoder_tensors(self.files.weights(epoch)),
+        )
+
+    def particles(self) -> ParticleTable:
+        """Return the particles trained on.
+
+        Raises:
+            RaydrgnError: If those of a run of cryoDRGN's are not where its configuration says.
+        """
+        if self.is_foreign:
+            if self.source is None:
+                raise RunDirectoryError(f"{self.files.root} does not say where its particles are.")
+            return open_particles(self.source)
+        return ParticleTable.read(self.files.particles)
+
+    def original_numbers(
+        self, num_particles: int, *, ind: Uri | None = None
+    ) -> Int[np.ndarray, " n"]:
+        """Return the number of each particle in the set before any selection.
+
+        Args:
+            num_particles: Of the run.
+            ind: The selection that cryoDRGN trained on, if its configuration does not say it.
+
+        Raises:
+            RunDirectoryError: If the selection has another number of particles.
+        """
+        if not self.is_foreign:
+            return self.particles().column("index").astype(np.int64)
+        if ind is None and self.ind is not None:
+            places = (storage.absolute(self.ind), storage.absolute(self.ind, base=self.files.root))
+            ind = next((place for place in places if storage.exists(place)), places[0])
+        numbers = np.arange(num_particles) if ind is None else read_indices(ind)
+        if len(numbers) != num_particles:
+            raise RunDirectoryError(
+                f"{ind} selects {len(numbers)} particles, but the run has {num_particles}; give "
+                "the selection that it was trained on with --ind."
+            )
+        return numbers
+
+
+def open_run(root: Uri) -> RunReader:
+    """Open a run directory of raydrgn, or of cryoDRGN from 0.3 to 4.
+
+    Raises:
+        RunDirectoryError: If there is no run.
+        ConfigError: If its configuration cannot be read.
+    """
+    root = storage.absolute(root)
+    files = RunDirectory(root)
+    names = storage.list_names(root)
+    if "config.yaml" in names:
+        raw = read_yaml(files.config)
+        if "raydrgn_version" in raw:
+            return _own(files, RunConfig.from_dict(raw, where=files.config))
+        return _cryodrgn(files, raw)
+    if "config.pkl" in names:
+        [raw] = read_pickles(storage.join(root, "config.pkl"))
+        if isinstance(raw, dict):
+            return _cryodrgn(files, raw)
+    raise RunDirectoryError(f"{root} is not a run directory: it has no config.yaml.")
+
+
+def _own(files: RunDirectory, config: RunConfig) -> RunReader:
+    return RunReader(
+        files=files,
+        model=config.model,
+        box=config.data.box,
+        pixel_size_angstrom=config.pixel_size_angstrom,
+        scale=config.data.scale,
+        inverts=config.data.invert,
+    )
+
+
+def _cryodrgn(files: RunDirectory, raw: Mapping[str, Any]) -> RunReader:
+    """Read cryoDRGN's configuration; lattice size is box + 1, ``norm`` is mean and deviation."""
+    try:
+        model, data = raw["model_args"], raw["dataset_args"]
+        box = int(raw["lattice_args"]["D"]) - 1
+        mean, deviation = data["norm"]
+        domain = str(model["domain"])
+        config = ModelConfig(
+            zdim=int(model["zdim"]),
+            encoder_layers=int(model["qlayers"]),
+            encoder_width=int(model["qdim"]),
+            decoder_layers=int(model["players"]),
+            decoder_width=int(model["pdim"]),
+            encoding=model["pe_type"],
+            encoding_dim=int(model.get("pe_dim") or 0),
+            encoding_sigma=float(model.get("feat_sigma") or 0.5),
+            domain=model["domain"],
+            activation=model.get("activation") or "relu",
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunDirectoryError(
+            f"{files.root} has a configuration that is neither raydrgn's nor that of cryoDRGN's "
+            f"train_vae ({type(error).__name__}: {error})."
+        ) from error
+    return RunReader(
+        files=files,
+        model=config,
+        box=box,
+        pixel_size_angstrom=_cryodrgn_pixel_size(data, files.root, box),
+        scale=float(deviation),
+        offset=float(mean),
+        corners=domain == "hartley",
+        is_foreign=True,
+        ind=str(data["ind"]) if data.get("ind") else None,
+        source=_cryodrgn_source(data),
+        inverts=bool(data.get("invert_data", True)),
+    )
+
+
+def _cryodrgn_source(data: Mapping[str, Any]) -> ParticleSource | None:
+    if not data.get("particles"):
+        return None
+    names = ("poses", "ctf", "ind", "datadir")
+    given: dict[str, Any] = {name: str(data[name]) for name in names if data.get(name)}
+    return ParticleSource(particles=str(data["particles"]), **given)
+
+
+def _cryodrgn_pixel_size(data: Mapping[str, Any], root: Uri, box: int) -> float:
+    """Return the pixel size that the run's ctf.pkl says, at the run's box; 0 if it is gone."""
+    ctf = data.get("ctf")
+    if not ctf:
+        return 0.0
+    for place in (storage.absolute(ctf), storage.absolute(ctf, base=root)):
+        if storage.exists(place):
+            try:
+                first = read_ctf(place)[0]
+            except InputError:
+                return 0.0
+            return float(first[0] * first[1] / box)
+    return 0.0

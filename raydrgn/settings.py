@@ -1,0 +1,129 @@
+"""What a workflow can be told: one record of settings, from which every way of calling it is made.
+
+A field of a settings class is annotated with a ``Setting``. The command line makes its options of
+the fields, a form in a browser its inputs, and Python callers fill the class itself, so that names,
+defaults, bounds and explanations are written once. This module loads nothing heavy.
+"""
+
+import dataclasses
+import inspect
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+from raydrgn.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What is known of one field of a settings class."""
+
+    help: str
+    """What it is, in a sentence, with its unit."""
+
+    flags: tuple[str, ...] = ()
+    """Option names on the command line; made of the field's name if empty."""
+
+    is_argument: bool = False
+    """Whether it is given by its place on the command line, without a name."""
+
+    min: float | None = None
+    max: float | None = None
+    above: float | None = None
+    """Bound that the value itself must not reach."""
+
+    metavar: str | None = None
+    """What stands for the value in the help text."""
+
+    def option(self, name: str) -> str:
+        """Return what a message calls the field of this name."""
+        if self.is_argument:
+            return (self.metavar or name).upper()
+        return self.flags[-1].split("/")[0] if self.flags else f"--{name.replace('_', '-')}"
+
+
+@dataclass(frozen=True, slots=True)
+class SettingField:
+    """One field of a settings class, with those of the records inside it in their places."""
+
+    name: str
+    type: Any
+    default: Any
+    """``dataclasses.MISSING`` if the field must be given."""
+
+    setting: Setting
+    path: tuple[str, ...]
+    """Names of the records that hold the field, from the outermost."""
+
+
+def setting_fields(settings: type, path: tuple[str, ...] = ()) -> Iterator[SettingField]:
+    """Yield the fields of a settings class that have a ``Setting``: its own before inherited."""
+    hints = get_type_hints(settings, include_extras=True)
+    depth = {  # later entries replace earlier ones: the class nearest to ``settings`` counts
+        name: level
+        for level, owner in reversed(list(enumerate(settings.__mro__)))
+        for name in inspect.get_annotations(owner)
+    }
+    for field in sorted(dataclasses.fields(settings), key=lambda field: depth[field.name]):
+        hint = hints[field.name]
+        if get_origin(hint) is Annotated:
+            kind, *metadata = get_args(hint)
+            found = [entry for entry in metadata if isinstance(entry, Setting)]
+            if found:
+                default = field.default
+                if field.default_factory is not dataclasses.MISSING:
+                    default = field.default_factory()
+                yield SettingField(field.name, kind, default, found[0], path)
+        elif dataclasses.is_dataclass(hint):
+            yield from setting_fields(hint, (*path, field.name))  # type: ignore[arg-type]
+
+
+def check_bounds(settings: Any) -> None:
+    """Check every number of a settings record against its bounds.
+
+    Raises:
+        ConfigError: Naming the option, its value and the bound.
+    """
+    hints = get_type_hints(type(settings), include_extras=True)
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        for entry in get_args(hints[field.name])[1:]:
+            if isinstance(entry, Setting) and isinstance(value, int | float):
+                _check(entry, entry.option(field.name), value)
+
+
+def build(settings: type, values: dict[str, Any]) -> Any:
+    """Make a settings record, and those inside it, of values by the names of their fields.
+
+    Raises:
+        ConfigError: If the record refuses a value.
+    """
+    nested: dict[tuple[str, ...], dict[str, Any]] = {(): {}}
+    for field in setting_fields(settings):
+        if field.name in values:
+            nested.setdefault(field.path, {})[field.name] = values[field.name]
+    return _build(settings, (), nested)
+
+
+def _build(settings: type, path: tuple[str, ...], nested: dict[tuple[str, ...], Any]) -> Any:
+    hints = get_type_hints(settings)
+    inside = {
+        field.name: _build(hints[field.name], (*path, field.name), nested)
+        for field in dataclasses.fields(settings)
+        if dataclasses.is_dataclass(hints[field.name]) and (*path, field.name) in nested
+    }
+    return settings(**nested.get(path, {}), **inside)
+
+
+def _check(setting: Setting, option: str, value: float) -> None:
+    if isinstance(value, bool):
+        return
+    if not math.isfinite(value):
+        raise ConfigError(f"{option} must be a finite number, got {value}.")
+    if setting.min is not None and value < setting.min:
+        raise ConfigError(f"{option} must be at least {setting.min:g}, got {value:g}.")
+    if setting.max is not None and value > setting.max:
+        raise ConfigError(f"{option} must be at most {setting.max:g}, got {value:g}.")
+    if setting.above is not None and value <= setting.above:
+        raise ConfigError(f"{option} must be greater than {setting.above:g}, got {value:g}.")

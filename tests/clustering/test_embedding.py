@@ -1,0 +1,49 @@
+"""Embeddings of latents with known structure."""
+
+import numpy as np
+import pytest
+from sklearn.neighbors import KNeighborsClassifier
+
+from latents import blobs
+from raydrgn.clustering import embedding
+from raydrgn.clustering.embedding import place_among, principal_components
+
+CENTRES = np.random.default_rng(3).normal(size=(4, 6)) * 3
+
+
+def test_components_are_the_axes_of_the_variance():
+    z = (np.random.default_rng(0).normal(size=(5000, 3)) * [1, 4, 2] + 7).astype(np.float32)
+    found = principal_components(z)
+    np.testing.assert_allclose(found.explained, np.array([16, 4, 1]) / 21, atol=0.02)
+    np.testing.assert_allclose(np.abs(found.axes), np.eye(3)[[1, 2, 0]], atol=0.05)
+    np.testing.assert_allclose(found.project(z), found.coordinates, atol=1e-4)
+
+
+def test_beyond_the_limit_every_particle_has_a_place_among_its_own(monkeypatch):
+    # UMAP itself takes half a minute to compile; any map of the sample will do
+    fitted = []
+
+    def halves(z, seed):
+        fitted.append(len(z))
+        return z[:, :2].astype(np.float32)
+
+    monkeypatch.setattr(embedding, "_fit_umap", halves)
+    z, labels = blobs(CENTRES, size=250, spread=0.3)
+    places = embedding.umap_embedding(z, limit=400)
+    assert fitted == [400]
+    assert places.shape == (1000, 2)
+    said = KNeighborsClassifier(5).fit(places, labels).predict(places)
+    assert (said == labels).mean() > 0.95
+    assert np.abs(places - z[:, :2]).max() < 1.5  # five neighbours of blobs of spread 0.3
+    np.testing.assert_array_equal(places, embedding.umap_embedding(z, limit=400))
+    assert embedding.umap_embedding(z, limit=1000).shape == (1000, 2)
+    assert fitted[-1] == 1000
+
+
+def test_a_latent_among_others_lies_where_it_lies():
+    z, _ = blobs(CENTRES, size=30)
+    places = np.random.default_rng(0).normal(size=(len(z), 2)).astype(np.float32)
+    np.testing.assert_allclose(place_among(z[5:9], z, places), places[5:9], atol=1e-4)
+    between = place_among((z[:1] + z[:1]) / 2, z, places)
+    assert between.shape == (1, 2)
+    assert place_among(z[:1], z[:2], places[:2])[0] == pytest.approx(places[0], abs=1e-4)

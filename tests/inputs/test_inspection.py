@@ -1,0 +1,146 @@
+"""What ``raydrgn info`` finds, and what it thinks looks wrong."""
+
+import numpy as np
+import pytest
+
+from raydrgn.errors import InputError, StorageError
+from raydrgn.inputs.inspection import inspect
+from raydrgn.io import cryodrgn
+from raydrgn.io.mrc import StackWriter, write_volume
+
+COUNT, BOX = 10, 8
+
+
+@pytest.fixture
+def stack(tmp_path):
+    images = np.random.default_rng(0).normal(size=(COUNT, BOX, BOX)).astype(np.float32)
+    return write_stack(tmp_path / "p.mrcs", images)
+
+
+def write_stack(path, images, pixel_size=2.0):
+    with StackWriter.open(
+        str(path), len(images), box=images.shape[-1], pixel_size_angstrom=pixel_size
+    ) as writer:
+        writer.append(images)
+    return str(path)
+
+
+def facts(uri, **options):
+    found = inspect(str(uri), **options)
+    return dict(found.facts), " ".join(found.concerns)
+
+
+def test_a_stack_says_count_box_pixel_size_and_mode(stack):
+    found, concerns = facts(stack)
+    assert found["slices"] == "10"
+    assert found["box (px)"] == "8"
+    assert found["pixel size (Å)"] == "2"
+    assert found["pixels"] == "float32 (mode 2)"
+    assert concerns == ""
+
+
+def test_a_stack_with_bad_images_and_no_pixel_size_looks_wrong(tmp_path):
+    images = np.random.default_rng(0).normal(size=(COUNT, BOX, BOX)).astype(np.float32)
+    images[3], images[5, 0, 0] = 1, np.nan
+    _, concerns = facts(write_stack(tmp_path / "p.mrcs", images, pixel_size=0.0))
+    assert "does not say the pixel size" in concerns
+    assert "2 of 10 images" in concerns
+    assert "1 values are not finite" in concerns
+
+
+def test_a_map_says_its_origin(tmp_path):
+    volume = np.random.default_rng(0).normal(size=[BOX] * 3).astype(np.float32)
+    write_volume(
+        str(tmp_path / "m.mrc"), volume, pixel_size_angstrom=3.0, origin_angstrom=(1.0, 2.0, 3.0)
+    )
+    found, concerns = facts(tmp_path / "m.mrc")
+    assert found["origin (Å)"] == "1, 2, 3"
+    assert concerns == ""
+
+
+STAR = (
+    "data_optics\n\nloop_\n_rlnOpticsGroup\n_rlnImagePixelSize\n_rlnImageSize\n_rlnVoltage\n"
+    "_rlnSphericalAberration\n_rlnAmplitudeContrast\n1 2.0 8 300 2.7 0.1\n2 2.0 8 300 2.7 0.1\n\n"
+    "data_particles\n\nloop_\n_rlnImageName\n_rlnDefocusU\n_rlnDefocusV\n_rlnDefocusAngle\n"
+    "_rlnAngleRot\n_rlnAngleTilt\n_rlnAnglePsi\n_rlnOriginXAngst\n_rlnOriginYAngst\n"
+    "_rlnOpticsGroup\n"
+)
+
+
+def write_star(path, *, defocus=15_000, shift=1.0, tilt=20.0, stack="p.mrcs"):
+    rows = [
+        f"{i + 1}@{stack} {defocus} {defocus} 0 {10 * i} {tilt} 0 {shift} 0 {1 + i % 2}"
+        for i in range(COUNT)
+    ]
+    path.write_text(STAR + "\n".join(rows) + "\n")
+    return path
+
+
+def test_a_star_file_says_groups_poses_and_ranges(stack, tmp_path):
+    found, concerns = facts(write_star(tmp_path / "p.star"))
+    assert found["particles"] == "10"
+    assert found["optics groups"] == "1: 5, 2: 5"
+    assert found["poses"] == "yes"
+    assert found["shift x (Å)"] == "1"
+    assert found["defocus U (Å)"] == "15000"
+    assert found["pixels"] == "float32 (mode 2): 1"
+    assert concerns == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "concern"),
+    [
+        ({"defocus": 1.5}, "defocus U (Å) is outside 1000 … 60000 for 10 rows"),
+        ({"shift": 7.0}, "10 shifts are larger than a quarter of the box"),
+        ({"stack": "gone.mrcs"}, "gone.mrcs, which is at none of"),
+        ({"shift": 70.0}, "Shifts are larger than the box"),
+    ],
+)
+def test_what_looks_wrong_in_a_star_file_is_said(changes, concern, stack, tmp_path):
+    found, concerns = facts(write_star(tmp_path / "p.star", **changes))
+    assert concern in concerns
+    if "stack" in changes:
+        assert found["particles"] == "10"  # what can be read is shown
+
+
+def test_pickles_are_told_apart(tmp_path):
+    poses = np.tile(np.eye(3, dtype=np.float32), (COUNT, 1, 1))
+    shifts = np.full((COUNT, 2), 0.01, dtype=np.float32)
+    cryodrgn.write_poses(str(tmp_path / "poses.pkl"), cryodrgn.Poses(poses, shifts))
+    found, concerns = facts(tmp_path / "poses.pkl")
+    assert found["shift x (of the box)"] == "0.01"
+    assert "All rotations are the same" in concerns
+
+    ctf = np.tile(
+        np.array([8, 2.0, 15_000, 15_000, 0, 300, 2.7, 0.1, np.nan], np.float32), (COUNT, 1)
+    )
+    cryodrgn.write_ctf(str(tmp_path / "ctf.pkl"), ctf)
+    found, concerns = facts(tmp_path / "ctf.pkl")
+    assert found["pixel size (Å)"] == "2"
+    assert "phase shift (°) is not a number for 10 rows" in concerns
+
+    cryodrgn.write_latents(str(tmp_path / "z.pkl"), np.zeros((COUNT, 3)), np.zeros((COUNT, 3)))
+    found, _ = facts(tmp_path / "z.pkl")
+    assert found["shape"] == "10 × 3, float32"
+    assert found["parts"] == "means and log-variances"
+
+    cryodrgn.write_indices(str(tmp_path / "ind.pkl"), np.array([5, 2, 2]))
+    found, _ = facts(tmp_path / "ind.pkl")
+    assert (found["numbers"], found["distinct"], found["ascending"]) == ("3", "2", "no")
+
+
+def test_matrices_that_are_no_rotations_and_shifts_in_pixels_look_wrong(tmp_path):
+    matrices = np.random.default_rng(0).normal(size=(COUNT, 3, 3))
+    shifts = np.full((COUNT, 2), 3.0)
+    cryodrgn.write_poses(str(tmp_path / "poses.pkl"), cryodrgn.Poses(matrices, shifts))
+    _, concerns = facts(tmp_path / "poses.pkl")
+    assert "10 matrices are no rotations" in concerns
+    assert "are they in pixels?" in concerns
+
+
+def test_what_is_not_there_or_unknown_is_refused(tmp_path):
+    with pytest.raises(StorageError, match="does not exist"):
+        inspect(str(tmp_path / "none.star"))
+    (tmp_path / "a.doc").write_text("")
+    with pytest.raises(InputError, match="no known kind"):
+        inspect(str(tmp_path / "a.doc"))

@@ -1,0 +1,55 @@
+"""Selections by limits on occupancies."""
+
+import numpy as np
+import pytest
+
+from raydrgn.errors import ConfigError
+from raydrgn.occupancy.query import select
+
+COLUMNS = {
+    "bL28": np.array([0.6, 0.4, 0.9, 0.0]),
+    "H68": np.array([0.1, 0.1, 0.5, 0.9]),
+    "5S": np.array([0.0, 1.0, 1.0, 1.0]),
+    "uL1-stalk": np.array([0.0, 0.0, 1.0, 0.2]),
+    "16": np.array([1.0, 0.0, 0.0, 0.0]),
+    "L7/L12 stalk": np.array([1.0, 1.0, 0.0, 0.0]),
+}
+
+
+@pytest.mark.parametrize(
+    ("expression", "rows"),
+    [
+        ("bL28>0.5 and H68<0.2", [0]),
+        ("bL28 > .5 or 5S<=0", [0, 2]),
+        ("not (bL28 > 0.5 or H68 >= 9e-1)", [1]),
+        ("bL28 > 0.5 or bL28 < 0.1 and 5S < 0.5", [0, 2]),
+        ("0.05 < H68 <= 0.5", [0, 1, 2]),
+        ("uL1-stalk == 1", [2]),
+        ("'16' > 0.5 and \"L7/L12 stalk\" != 0", [0]),
+        ("bL28 > H68", [0, 1, 2]),
+        ("-1 < bL28", [0, 1, 2, 3]),
+    ],
+)
+def test_limits_select_rows(expression, rows):
+    assert np.flatnonzero(select(expression, COLUMNS)).tolist() == rows
+
+
+@pytest.mark.parametrize(
+    ("expression", "message"),
+    [
+        ("bL28>", "a number is missing .at the end"),
+        ("bL28 > and H68 < 1", r"a number is missing .at character 8, 'and H68 < 1'"),
+        ("bL28>0.5 H68<0.2", "'and' or 'or' is missing .at character 10, 'H68<0.2'"),
+        ("(bL28>0.5", "closing parenthesis is missing .at the end"),
+        ("bL29>0.5", "no subunit 'bL29'; near it: bL28"),
+        ("0.1 < 0.2", "numbers with no subunit"),
+        ("bL28 = 0.5", "at character 6, '= 0.5'"),
+        ("bL28 > 0.5 and 'H68 < 2", "a quote that does not end.*character 16"),
+        ("bL28", "a comparison is missing"),
+        ("", "a number is missing .at the end"),
+        ("__import__('os').remove('x')", "there is no subunit '__import__'"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_place(expression, message):
+    with pytest.raises(ConfigError, match=message):
+        select(expression, COLUMNS)

@@ -1,0 +1,101 @@
+"""A run as cryoDRGN opens one."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from raydrgn.data.config import ImageConfig
+from raydrgn.errors import ConfigError, RunDirectoryError
+from raydrgn.io import cryodrgn
+from raydrgn.io.particle_source import ParticleSource
+from raydrgn.io.sources import open_particles
+from raydrgn.model.config import ModelConfig
+from raydrgn.run.config import RunConfig
+from raydrgn.run.cryodrgn_export import export_run
+from raydrgn.run.reader import open_run
+from raydrgn.simulation.dataset import Simulation, simulate
+
+BOX, COUNT = 16, 12
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Makes a run directory, as training leaves it after one epoch, of some rows."""
+    simulate(str(tmp_path / "d"), Simulation(num_particles=COUNT, box=BOX, snr=1.0))
+    star = str(tmp_path / "d" / "particles.star")
+
+    def make(rows=None):
+        root = tmp_path / "run"
+        root.mkdir()
+        table = open_particles(ParticleSource(particles=star))
+        table = table if rows is None else table.select(np.array(rows))
+        config = RunConfig(
+            source=ParticleSource(particles=star),
+            data=ImageConfig(box=BOX, scale=3.5),
+            pixel_size_angstrom=float(table.column("pixel_size_angstrom")[0]),
+            model=ModelConfig(zdim=2, encoder_width=8, decoder_width=8),
+        )
+        (root / "config.yaml").write_text(config.to_yaml())
+        table.write(str(root / "particles.parquet"))
+        torch.save({"epoch": 1, "model_state_dict": {}}, root / "weights.1.pkl")
+        latents = np.zeros((len(table), 2), dtype=np.float32)
+        cryodrgn.write_latents(str(root / "z.1.pkl"), latents, latents)
+        row = '{"epoch": 1, "total": 0.5, "reconstruction": 0.4, "kl": 2.0, "done": true}\n'
+        (root / "metrics.jsonl").write_text(row)
+        return str(root), table
+
+    return make
+
+
+def test_it_opens_as_a_run_of_cryodrgn_with_the_same_network(run, tmp_path):
+    root, table = run()
+    assert export_run(root, str(tmp_path / "out")) == [1]
+    own, theirs = open_run(root), open_run(str(tmp_path / "out"))
+    assert theirs.is_foreign
+    assert (theirs.model, theirs.box, theirs.scale) == (own.model, own.box, own.scale)
+    assert theirs.pixel_size_angstrom == pytest.approx(own.pixel_size_angstrom, rel=1e-6)
+    poses = cryodrgn.read_poses(str(tmp_path / "out" / "poses.pkl"))
+    np.testing.assert_array_equal(poses.rotations, table.rotations)
+    raw = yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())
+    assert raw["lattice_args"] == {"D": BOX + 1, "extent": 0.5, "ignore_DC": True}
+    assert raw["dataset_args"]["norm"] == [0.0, 3.5]
+    assert raw["dataset_args"]["particles"].endswith("particles.star")
+    assert "total loss = 0.500000" in (tmp_path / "out" / "run.log").read_text()
+
+
+def test_weights_and_latents_are_the_same_files(run, tmp_path):
+    root, _ = run()
+    export_run(root, str(tmp_path / "out"))
+    export_run(root, str(tmp_path / "out"))  # again, over itself
+    for name in ("weights.1.pkl", "z.1.pkl"):
+        assert os.path.samefile(Path(root) / name, tmp_path / "out" / name)
+
+
+def test_a_run_of_a_selection_lists_just_its_particles(run, tmp_path):
+    root, table = run([7, 3, 5])
+    export_run(root, str(tmp_path / "out"))
+    raw = yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())
+    assert raw["dataset_args"]["ind"] is None
+    listed = open_particles(ParticleSource(particles=raw["dataset_args"]["particles"]))
+    np.testing.assert_array_equal(listed.column("slice"), table.column("slice"))
+    np.testing.assert_array_equal(
+        cryodrgn.read_indices(str(tmp_path / "out" / "ind.pkl")), [7, 3, 5]
+    )
+
+
+def test_what_cannot_be_exported_is_refused(run, tmp_path):
+    root, _ = run()
+    with pytest.raises(ConfigError, match="the run itself"):
+        export_run(root, root)
+    with pytest.raises(ConfigError, match="not on this machine"):
+        export_run(root, "memory://out")
+    export_run(root, str(tmp_path / "out"))
+    with pytest.raises(RunDirectoryError, match="is a run of cryoDRGN"):
+        export_run(str(tmp_path / "out"), str(tmp_path / "again"))
+    (Path(root) / "z.1.pkl").unlink()
+    with pytest.raises(RunDirectoryError, match="no finished epoch"):
+        export_run(root, str(tmp_path / "empty"))
