@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from raydrgn.settings import Setting
 
@@ -59,7 +59,7 @@ class ParticleSource:
         """Return the source with every path meaning the same from anywhere."""
         from raydrgn.io import storage
 
-        paths = {
+        paths: dict[str, Any] = {
             name: path and storage.absolute(path)
             for name in ("particles", "poses", "ctf", "ind", "datadir")
             if (path := getattr(self, name)) is not None

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,6 +16,9 @@ from raydrgn.io.passthrough import read_rows
 from raydrgn.io.relion import read_relion
 from raydrgn.io.starrows import TextStar, read_text_star
 from raydrgn.io.storage import Uri
+
+UNFINISHED = re.compile(r"\.[0-9a-f]{32}\.part$")
+"""What ``storage.atomic_write`` adds to the name of a file that is not in its place yet."""
 
 SAME_ROTATION = 1e-5
 SAME_SHIFT_ANGSTROM = 1e-3
@@ -91,7 +95,7 @@ def check_cs(uri: Uri, rows: np.ndarray) -> None:
 
 def _mismatch(uri: Uri, what: str) -> InputError:
     return InputError(
-        f"{uri} does not read as it should: {what} would be others. Nothing was put in place. "
+        f"{UNFINISHED.sub('', uri)} does not read as it should: {what} would be others. Nothing was put in place. "
         "Please report this with the files."
     )
 
