@@ -156,11 +156,37 @@ def make_folder(uri: Uri) -> None:
 
 
 def remove(uri: Uri) -> None:
-    """Delete a file; nothing happens if it is not there."""
+    """Delete a file; nothing happens if it is not there. Of a link, the link is deleted.
+
+    Raises:
+        StorageError: If it is a folder, a device, a pipe or a socket.
+    """
     fs, path = filesystem(uri)
     with explained(uri, action="deleted"):
-        if fs.exists(path):
+        if is_local(uri):
+            place = local_path(uri)
+            if _is_special(place) and not place.is_symlink():
+                raise StorageError(f"{uri} is a device, pipe or socket, and is not deleted.")
+            place.unlink(missing_ok=True)
+        elif fs.exists(path):
             fs.rm(path)
+
+
+def plain_output(uri: Uri) -> Uri:
+    """Return the path of the file that an output leads to: links are followed, and stay.
+
+    For files that are written in pieces, and so cannot go through ``atomic_write``.
+
+    Raises:
+        StorageError: If it is a folder, a device, a pipe or a socket: none can be written in pieces.
+    """
+    if not is_local(uri):
+        return uri
+    path = local_path(uri)
+    if path.is_dir() or _is_special(path):
+        kind = "a folder" if path.is_dir() else "a device, pipe or socket"
+        raise StorageError(f"{uri} is {kind}; give the name of a file.")
+    return os.path.realpath(path)
 
 
 @contextmanager

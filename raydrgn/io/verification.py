@@ -95,8 +95,8 @@ def check_cs(uri: Uri, rows: np.ndarray) -> None:
 
 def _mismatch(uri: Uri, what: str) -> InputError:
     return InputError(
-        f"{UNFINISHED.sub('', uri)} does not read as it should: {what} would be others. Nothing was put in place. "
-        "Please report this with the files."
+        f"{UNFINISHED.sub('', uri)} does not read as it should: {what} would be others. Nothing "
+        "was put in place. Please report this with the files."
     )
 
 

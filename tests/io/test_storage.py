@@ -236,3 +236,29 @@ def test_a_link_to_nothing_is_named_with_what_it_leads_to(tmp_path):
     (tmp_path / "a.mrcs").symlink_to("../.git/annex/objects/x/a.mrcs")
     with pytest.raises(StorageError, match=r"is a link to .*a\.mrcs.*git annex get"):
         storage.read_bytes(str(tmp_path / "a.mrcs"))
+
+
+def test_only_files_and_links_are_deleted(tmp_path):
+    (tmp_path / "file").write_bytes(b"x")
+    (tmp_path / "link").symlink_to("file")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    storage.remove(str(tmp_path / "link"))
+    assert (tmp_path / "file").exists()
+    for name in ("pipe", "folder"):
+        with pytest.raises(StorageError):
+            storage.remove(str(tmp_path / name))
+        assert (tmp_path / name).exists()
+    storage.remove(str(tmp_path / "file"))
+    storage.remove(str(tmp_path / "file"))  # not there any more
+    assert not (tmp_path / "file").exists()
+
+
+def test_outputs_in_pieces_follow_links_and_are_files(tmp_path):
+    (tmp_path / "link").symlink_to("big.mrcs")
+    os.mkfifo(tmp_path / "pipe")
+    assert storage.plain_output(str(tmp_path / "link")) == str(tmp_path / "big.mrcs")
+    assert storage.plain_output("s3://bucket/a.mrcs") == "s3://bucket/a.mrcs"
+    for name, kind in (("pipe", "pipe"), ("", "folder")):
+        with pytest.raises(StorageError, match=kind):
+            storage.plain_output(str(tmp_path / name))
