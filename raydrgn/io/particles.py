@@ -291,7 +291,9 @@ class ParticleTable:
         """Return the table as a Parquet file, with the version of the layout."""
         metadata = {**self.metadata, "raydrgn.particles": str(FORMAT_VERSION)}
         stream = io.BytesIO()
-        pq.write_table(self.table.replace_schema_metadata(metadata), stream)
+        pq.write_table(
+            self.table.replace_schema_metadata(metadata), stream, write_page_checksum=True
+        )
         return stream.getvalue()
 
     def write(self, uri: Uri) -> None:

@@ -126,7 +126,7 @@ def _find_fields(uri: Uri) -> _Fields:
         )
     optics = next((block for block in blocks if block.name == "optics"), None)
     if optics is None or not len(optics):
-        return _Fields(particles, None, None, of_relion(blocks, particles, None, []))
+        return _Fields(particles, None, None, of_relion(particles, None, []))
     if "rlnOpticsGroup" not in particles or "rlnOpticsGroup" not in optics:
         raise InputError(f"{uri} has optics groups, but its particles have no rlnOpticsGroup.")
     labels = group_labels(optics.text("rlnOpticsGroup"))
@@ -137,7 +137,7 @@ def _find_fields(uri: Uri) -> _Fields:
     groups = group_labels(particles.text("rlnOpticsGroup"))
     check_groups(groups, labels, uri)
     group_row = np.array([rows[group] for group in groups])
-    return _Fields(particles, optics, group_row, of_relion(blocks, particles, optics, labels))
+    return _Fields(particles, optics, group_row, of_relion(particles, optics, labels))
 
 
 def _no_particle_file(uri: Uri, blocks: Sequence[StarBlock]) -> InputError:
@@ -245,7 +245,7 @@ def _poses(
 ) -> dict[str, np.ndarray]:
     angles = [fields.numbers(name) for name in ANGLE_FIELDS]
     missing = [name for name, a in zip(ANGLE_FIELDS, angles, strict=True) if a is None]
-    if len(missing) == len(ANGLE_FIELDS):
+    if set(ANGLE_FIELDS[:2]) <= set(missing):  # psi alone is of a 2D classification
         return {}
     if missing:
         raise InputError(f"{uri} has no {missing[0]}, but the other angles; it is damaged.")

@@ -26,6 +26,19 @@ log = logging.getLogger(__name__)
 STACK_SUFFIXES = (".mrcs", ".mrc", ".st")
 PIXEL_SIZE_TOLERANCE = 0.01
 SAME_VALUE = 1e-4
+OTHER_PROGRAMS = {
+    ".csg": "This is the group file of a .cs file; give the .cs file that it names.",
+    ".hdf": "Convert EMAN2's particles to a RELION STAR file with e2refinetorelion3.py.",
+    ".lst": "Convert EMAN2's particles to a RELION STAR file with e2refinetorelion3.py.",
+    ".par": "Export the refinement package from cisTEM for RELION, and take its STAR file.",
+    ".sqlite": "Export the particles from Scipion as a RELION STAR file.",
+    ".xmd": "Export the particles from Xmipp or Scipion as a RELION STAR file.",
+    ".img": "Convert IMAGIC stacks to .mrcs, for instance with EMAN2's e2proc2d.py.",
+    ".hed": "Convert IMAGIC stacks to .mrcs, for instance with EMAN2's e2proc2d.py.",
+    ".spi": "Convert SPIDER stacks to .mrcs, for instance with EMAN2's e2proc2d.py.",
+}
+"""What to do with the particle files of programs that are not read."""
+
 DEFOCUS = ("defocus_u_angstrom", "defocus_v_angstrom")
 
 
@@ -93,9 +106,10 @@ def _read_images(source: ParticleSource, *, need_images: bool) -> ParticleTable:
         return _table_of_stacks([uri], uri)
     if suffix == ".txt":
         return _table_of_stacks(_listed_stacks(uri), uri)
+    hint = f" {OTHER_PROGRAMS[suffix]}" if suffix in OTHER_PROGRAMS else ""
     raise ConfigError(
         f"{uri} is no particle source: expected .mrcs, .txt, .star, .cs or .parquet, "
-        f"found {suffix or 'no suffix'!r}."
+        f"found {suffix or 'no suffix'!r}.{hint}"
     )
 
 

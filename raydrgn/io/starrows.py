@@ -133,7 +133,7 @@ def read_text_star(uri: Uri) -> TextStar:
     check_rows(lines, uri)
     starts = [i for i, line in enumerate(lines) if line.lstrip()[:5].lower() == "data_"]
     preamble = lines[: starts[0]] if starts else lines
-    ends = [*starts[1:], len(lines)]
+    ends = [*starts[1:], len(lines)] if starts else []
     blocks = [_parse(lines[a:b]) for a, b in zip(starts, ends, strict=True)]
     return TextStar(uri, preamble, blocks)
 

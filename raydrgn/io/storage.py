@@ -178,7 +178,7 @@ def plain_output(uri: Uri) -> Uri:
     For files that are written in pieces, and so cannot go through ``atomic_write``.
 
     Raises:
-        StorageError: If it is a folder, a device, a pipe or a socket: none can be written in pieces.
+        StorageError: If it is a folder, a device, a pipe or a socket.
     """
     if not is_local(uri):
         return uri

@@ -4,7 +4,6 @@ What notebooks, spreadsheets and pandas write: commas, semicolons, tabs or space
 names in the first line, with or without pandas' own column of row numbers.
 """
 
-import io
 import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -73,7 +72,13 @@ def read_parquet(content: bytes, uri: Uri) -> pa.Table:
     """
     check_type(content, uri, wanted="a Parquet table", accepted=PARQUET)
     try:
-        return pq.read_table(io.BytesIO(content))
+        # One thread: after an error, others would go on with memory that is not theirs any more.
+        source = pq.ParquetFile(
+            pa.BufferReader(content), pre_buffer=False, page_checksum_verification=True
+        )
+        table = source.read(use_threads=False)
+        table.validate(full=True)  # damaged lists and dictionaries would be followed anywhere
+        return table
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         reason = str(error).split("\n")[0].rstrip(".")
         raise InputError(

@@ -107,15 +107,11 @@ CRYOSPARC_RULES = {
 
 
 def of_relion(
-    blocks: Sequence[StarBlock],
-    particles: StarBlock,
-    optics: StarBlock | None,
-    labels: Sequence[str],
+    particles: StarBlock, optics: StarBlock | None, labels: Sequence[str]
 ) -> list[Unmodelled]:
     """Return what a RELION file says that is not modelled.
 
     Args:
-        blocks: All blocks of the file.
         particles: The block of the particles.
         optics: The block of the optics groups, if there is one.
         labels: Optics group of each row of ``optics``.
@@ -128,16 +124,12 @@ def of_relion(
                     found.append(_finding(column, group, rule))
         elif column in particles and not _is_neutral(particles.text(column), rule):
             found.append(_finding(column, ALL, rule))
-    return found + _tilt_series(blocks, particles)
+    return found + _tilt_series(particles)
 
 
-def _tilt_series(blocks: Sequence[StarBlock], particles: StarBlock) -> list[Unmodelled]:
+def _tilt_series(particles: StarBlock) -> list[Unmodelled]:
     """Find tilt series: of RELION 4 and 5, and of Warp and M, which have an image per tilt."""
     column = next((name for name in TILT_SERIES if name in particles), None)
-    general = next((block for block in blocks if block.name == "general"), None)
-    name = "rlnTomoSubTomosAre2DStacks"
-    if column is None and general is not None and name in general:
-        column = name if not _is_neutral(general.text(name), _Rule("")) else None
     if column is None and {"rlnGroupName", "rlnCtfScalefactor"} <= set(particles.columns):
         scales = particles.text("rlnCtfScalefactor")
         groups = particles.text("rlnGroupName")

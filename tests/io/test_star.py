@@ -161,6 +161,13 @@ def test_what_follows_a_loop_in_its_block_is_no_row(tmp_path):
     assert (tmp_path / "b.star").read_text() == (tmp_path / "a.star").read_text()
 
 
+@pytest.mark.parametrize("text", ["\n", "# nothing\n", "   "])
+def test_text_without_a_block_has_no_particles(tmp_path, text):
+    uri = star_of(tmp_path, text)
+    with pytest.raises(InputError, match="no column rlnImageName; it is no particle file"):
+        read_text_star(uri).particles()
+
+
 def test_lines_count_from_1():
     storage.write_bytes("memory://star/lines", b"first\nsecond x.mrcs\nthird x.mrcs\n")
     assert line_of("memory://star/lines", "x.mrcs") == 2
