@@ -15,7 +15,7 @@ from raydrgn.errors import InputError
 from raydrgn.geometry.rotations import from_axis_angle, to_axis_angle
 from raydrgn.io import storage
 from raydrgn.io.imaging import Imaging, compare_boxes, ctf_columns, fill
-from raydrgn.io.particles import NoParticlesError, ParticleTable, RowError
+from raydrgn.io.particles import TILT_COLUMNS, NoParticlesError, ParticleTable, RowError
 from raydrgn.io.passthrough import read_joined
 from raydrgn.io.passthrough import read_rows as read_rows
 from raydrgn.io.stacks import check_slices, find_stacks, read_headers
@@ -33,6 +33,7 @@ CTF_FIELDS = {
     "amplitude_contrast": "ctf/amp_contrast",
     "phase_shift_deg": "ctf/phase_shift_rad",
 }
+ANGSTROM_PER_MM = 1e7
 SAME_SIZE = 1e-3  # of two pixel sizes, relative
 POSE_FIELDS = ("alignments3D/pose", "alignments3D/shift")
 
@@ -105,6 +106,7 @@ def read_cryosparc(
         **_poses(rows, pixel_size, half_size=imaging.half_size_shifts, source=uri),
         **ctf_columns(found, imaging=imaging, count=count, source=uri, fields=CTF_FIELDS),
     }
+    columns |= _beam_tilt(rows, uri)
     if "uid" in names:
         columns["uid"] = _field(rows, "uid", uri, kinds="iu")
     if "ctf/exp_group_id" in names:
@@ -113,6 +115,22 @@ def read_cryosparc(
     if used:
         metadata["passthrough"] = json.dumps(used)
     return ParticleTable.from_columns(columns, metadata=metadata)
+
+
+def _beam_tilt(rows: np.ndarray, uri: Uri) -> dict[str, np.ndarray]:
+    """Return the tilt of the beam where there is any.
+
+    cryoSPARC has Cs times the sine of the tilt, in Å.
+    """
+    if not {"ctf/tilt_A", "ctf/cs_mm"} <= set(rows.dtype.names or ()):
+        return {}
+    tilt = _field(rows, "ctf/tilt_A", uri, width=2).astype(np.float64)
+    if not tilt.any():
+        return {}
+    with np.errstate(divide="ignore", invalid="ignore"):
+        sine = tilt / (_field(rows, "ctf/cs_mm", uri)[:, None] * ANGSTROM_PER_MM)
+        angles = 1e3 * np.arcsin(sine)
+    return {name: angles[:, i] for i, name in enumerate(TILT_COLUMNS)}
 
 
 def _no_images(uri: Uri) -> InputError:

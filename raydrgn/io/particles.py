@@ -6,7 +6,8 @@ selection keeps its link to the original rows, optics groups and ids.
 Columns: ``index`` (row in the original, unfiltered set), ``stack`` (absolute path or URL),
 ``slice`` (from 0), ``box`` (pixels); and, where known, ``rotation`` (9, row-major),
 ``shift_angstrom`` (x, y), ``pixel_size_angstrom`` (of the stored images), the seven columns of
-``CTF_COLUMNS``, ``optics_group`` and cryoSPARC's ``uid``.
+``CTF_COLUMNS``, ``optics_group`` and cryoSPARC's ``uid``; and, where it is not as in a raw image,
+``phase_flipped``, ``ctf_premultiplied``, ``beam_tilt_x_mrad`` and ``beam_tilt_y_mrad``.
 """
 
 import io
@@ -39,6 +40,8 @@ CTF_COLUMNS = (
     "phase_shift_deg",
 )
 
+TILT_COLUMNS = ("beam_tilt_x_mrad", "beam_tilt_y_mrad")
+
 _TYPES: dict[str, pa.DataType] = {
     "index": pa.int64(),
     "stack": pa.dictionary(pa.int32(), pa.string()),
@@ -48,6 +51,10 @@ _TYPES: dict[str, pa.DataType] = {
     "shift_angstrom": pa.list_(pa.float32(), 2),
     "pixel_size_angstrom": pa.float32(),
     **dict.fromkeys(CTF_COLUMNS, pa.float32()),
+    "phase_flipped": pa.bool_(),
+    "ctf_premultiplied": pa.bool_(),
+    "beam_tilt_x_mrad": pa.float32(),
+    "beam_tilt_y_mrad": pa.float32(),
     "optics_group": pa.string(),
     "uid": pa.uint64(),
 }

@@ -13,8 +13,8 @@ import numpy as np
 from raydrgn.errors import InputError
 from raydrgn.geometry.rotations import from_euler
 from raydrgn.io.imaging import Imaging, compare_boxes, ctf_columns, fill, give
-from raydrgn.io.particles import NoParticlesError, ParticleTable, RowError
-from raydrgn.io.relionwriter import ANGLE_FIELDS, CTF_FIELDS
+from raydrgn.io.particles import TILT_COLUMNS, NoParticlesError, ParticleTable, RowError
+from raydrgn.io.relionwriter import ANGLE_FIELDS, CTF_FIELDS, IMAGE_FIELDS
 from raydrgn.io.relionwriter import names_for as names_for
 from raydrgn.io.relionwriter import write_relion as write_relion
 from raydrgn.io.stacks import check_slices, find_stacks, read_headers, without_format
@@ -99,6 +99,7 @@ def _read_table(
     found = {name: fields.numbers(field) for name, field in CTF_FIELDS.items()}
     known = {name: values for name, values in found.items() if values is not None}
     columns |= ctf_columns(known, imaging=imaging, count=count, source=uri, fields=CTF_FIELDS)
+    columns |= _image_state(fields, uri)
     if pixel_size is not None:
         columns["pixel_size_angstrom"] = pixel_size
     elif "defocus_u_angstrom" in columns:
@@ -110,6 +111,23 @@ def _read_table(
         columns["optics_group"] = group_labels(fields.particles.text("rlnOpticsGroup"))
     metadata = {"source": uri, **to_metadata(fields.unmodelled)}
     return ParticleTable.from_columns(columns, metadata=metadata)
+
+
+def _image_state(fields: _Fields, uri: Uri) -> dict[str, np.ndarray]:
+    """Return what has been done to the images, and the tilt of the beam, where there is any."""
+    columns: dict[str, np.ndarray] = {}
+    for name, field in IMAGE_FIELDS.items():
+        values = fields.numbers(field)
+        if values is None or not values.any():
+            continue
+        bad = np.flatnonzero(~np.isfinite(values))
+        if bad.size:
+            raise RowError(int(bad[0]), f"{field} is not a number.", source=uri)
+        columns[name] = values if name in TILT_COLUMNS else values != 0
+    if columns.keys() & set(TILT_COLUMNS):
+        zero = np.zeros(len(fields.particles))
+        columns |= {name: columns.get(name, zero) for name in TILT_COLUMNS}
+    return columns
 
 
 def _find_fields(uri: Uri) -> _Fields:

@@ -1,16 +1,15 @@
 """A ParticleTable to a RELION 3.1 particle file, and the names of RELION's columns."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
 from raydrgn.geometry.rotations import to_euler
 from raydrgn.io import storage
-from raydrgn.io.particles import ParticleTable
+from raydrgn.io.particles import TILT_COLUMNS, ParticleTable
 from raydrgn.io.star import write_star
 from raydrgn.io.storage import Uri
-from raydrgn.io.unmodelled import ALL, unmodelled
 from raydrgn.shapes import Float
 
 CTF_FIELDS = {
@@ -23,7 +22,13 @@ CTF_FIELDS = {
     "phase_shift_deg": "rlnPhaseShift",
 }
 ANGLE_FIELDS = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
-IMAGE_FLAGS = ("rlnCtfDataAreCtfPremultiplied", "rlnCtfDataArePhaseFlipped")
+IMAGE_FIELDS = {
+    "ctf_premultiplied": "rlnCtfDataAreCtfPremultiplied",
+    "phase_flipped": "rlnCtfDataArePhaseFlipped",
+    "beam_tilt_x_mrad": "rlnBeamTiltX",
+    "beam_tilt_y_mrad": "rlnBeamTiltY",
+}
+"""What has been done to images, and how they were recorded; in RELION's units."""
 
 
 def write_relion(
@@ -47,12 +52,12 @@ def write_relion(
         "rlnVoltage": _formatted(table, "voltage_kv"),
         "rlnSphericalAberration": _formatted(table, "spherical_aberration_mm"),
         "rlnAmplitudeContrast": _formatted(table, "amplitude_contrast"),
+        **_image_state(table),
     }
     group_columns = {name: values for name, values in group_columns.items() if values}
     origin = (
         table.table.column("optics_group").to_pylist() if "optics_group" in names else ["1"] * count
     )
-    group_columns |= _image_flags(table, origin)
     numbers: dict[tuple[str, ...], int] = {}
     groups = [
         numbers.setdefault(key, len(numbers) + 1)
@@ -75,13 +80,14 @@ def write_relion(
     write_star(uri, {"optics": optics, "particles": particles}, check=check)
 
 
-def _image_flags(table: ParticleTable, groups: Sequence[str]) -> dict[str, list[str]]:
-    """Return what the table's file says of its images and raydrgn does not model, by column."""
+def _image_state(table: ParticleTable) -> dict[str, list[str]]:
+    """Return what has been done to the images, and the tilt of the beam, by RELION's column."""
     columns: dict[str, list[str]] = {}
-    for column in IMAGE_FLAGS:
-        flagged = {item.group for item in unmodelled(table) if item.column == column}
-        if flagged:
-            columns[column] = [str(int(bool({group, ALL} & flagged))) for group in groups]
+    for name, field in IMAGE_FIELDS.items():
+        if name in TILT_COLUMNS:
+            columns[field] = _formatted(table, name)
+        elif name in table.table.column_names:
+            columns[field] = table.column(name).astype(int).astype(str).tolist()
     return columns
 
 

@@ -1,14 +1,15 @@
 """What a particle file says about its images that the image model does not have.
 
-raydrgn models an image as a central slice times the CTF of ``raydrgn.ctf``, shifted in the plane.
-Columns that say more than that are read here: some change the images so much that they must not be
-used as they are, others matter at high resolution only. Zeros, and other values that change
-nothing, are silent.
+raydrgn models an image as a central slice times the CTF of ``raydrgn.ctf``, shifted in the plane;
+flipped phases, a multiplication by the CTF and a tilted beam are undone by columns of the particle
+table. Columns that say more than that are found here: some change the images so much that they must
+not be used, others matter at high resolution only. Zeros, and other values that change nothing, are
+silent.
 """
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -27,9 +28,6 @@ METADATA = "unmodelled"
 ALL = ""
 """Group of a column that is not a column of the optics groups."""
 
-PIXEL_SIZE_TOLERANCE = 0.01
-"""Pixel sizes that differ by more cannot be one data set."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Unmodelled:
@@ -44,6 +42,9 @@ class Unmodelled:
 
     remedy: str = ""
     """What to do, where the images must not be used."""
+
+    is_modelled: bool = False
+    """Whether raydrgn takes account of it, by a column of the particle table."""
 
     @property
     def refused(self) -> bool:
@@ -62,6 +63,7 @@ class _Rule:
     what: str
     remedy: str = ""
     neutral: tuple[Any, ...] = (0.0,)
+    is_modelled: bool = False
 
 
 _NO_TILT_SERIES = (
@@ -71,18 +73,14 @@ _NO_TILT_SERIES = (
 
 RELION_RULES = {
     "rlnCtfDataAreCtfPremultiplied": _Rule(
-        "the images are multiplied by their CTF",
-        "Extract them again without CTF multiplication (RELION's Extract: “Premultiply by CTF” No)",
+        "the images are multiplied by their CTF", is_modelled=True
     ),
-    "rlnCtfDataArePhaseFlipped": _Rule(
-        "the phases of the images are flipped",
-        "Extract them again without phase flipping (RELION's Extract: “Phase-flip” No)",
-    ),
+    "rlnCtfDataArePhaseFlipped": _Rule("the phases of the images are flipped", is_modelled=True),
     "rlnImageDimensionality": _Rule(
         "the particles are subtomograms in three dimensions", _NO_TILT_SERIES, (0.0, 2.0)
     ),
-    "rlnBeamTiltX": _Rule("the beam is tilted, which shifts phases"),
-    "rlnBeamTiltY": _Rule("the beam is tilted, which shifts phases"),
+    "rlnBeamTiltX": _Rule("the beam is tilted, which shifts phases", is_modelled=True),
+    "rlnBeamTiltY": _Rule("the beam is tilted, which shifts phases", is_modelled=True),
     "rlnOddZernike": _Rule("antisymmetric aberrations (trefoil, coma)"),
     "rlnEvenZernike": _Rule("symmetric aberrations (tetrafoil, spherical aberration)"),
     "rlnMagMat00": _Rule("the magnification is anisotropic", neutral=(0.0, 1.0)),
@@ -96,7 +94,7 @@ TILT_SERIES = ("rlnTomoName", "rlnTomoParticleName", "rlnTomoParticleId", "rlnTo
 TOLERANCE = 1e-6
 
 CRYOSPARC_RULES = {
-    "ctf/tilt_A": _Rule("the beam is tilted, which shifts phases"),
+    "ctf/tilt_A": _Rule("the beam is tilted, which shifts phases", is_modelled=True),
     "ctf/trefoil_A": _Rule("antisymmetric aberrations (trefoil)"),
     "ctf/tetra_A": _Rule("symmetric aberrations (tetrafoil)"),
     "ctf/shift_A": _Rule("the CTF has a shift"),
@@ -177,7 +175,13 @@ def _is_neutral_row(values: Float[np.ndarray, "n k"], rule: _Rule) -> Bool[np.nd
 
 
 def _finding(column: str, group: str, rule: _Rule) -> Unmodelled:
-    return Unmodelled(column=column, group=group, what=rule.what, remedy=rule.remedy)
+    return Unmodelled(
+        column=column,
+        group=group,
+        what=rule.what,
+        remedy=rule.remedy,
+        is_modelled=rule.is_modelled,
+    )
 
 
 def _is_neutral(cells: Iterable[str], rule: _Rule) -> bool:
@@ -199,45 +203,15 @@ def to_metadata(found: Sequence[Unmodelled]) -> dict[str, str]:
 
 
 def unmodelled(table: ParticleTable) -> list[Unmodelled]:
-    """Return what the file of a table says that is not modelled, of groups that it still has.
+    """Return what the file of a table says that is not modelled, of groups that it still has."""
+    return [item for item in _findings(table) if not item.is_modelled]
 
-    Pixel sizes that differ are among these: one map has one pixel size.
-    """
+
+def _findings(table: ParticleTable) -> list[Unmodelled]:
     found = [Unmodelled(**item) for item in json.loads(table.metadata.get(METADATA, "[]"))]
     has_groups = "optics_group" in table.table.column_names
     groups = set(table.table.column("optics_group").to_pylist()) if has_groups else set()
-    found = [item for item in found if not item.group or item.group in groups]
-    return found + _pixel_sizes(table)
-
-
-def _pixel_sizes(table: ParticleTable) -> list[Unmodelled]:
-    if "pixel_size_angstrom" not in table.table.column_names or not len(table):
-        return []
-    sizes = table.column("pixel_size_angstrom").astype(np.float64)
-    if np.ptp(sizes) <= PIXEL_SIZE_TOLERANCE * sizes.min():
-        return []
-    labels = (
-        [f"optics group {group}: " for group in table.table.column("optics_group").to_pylist()]
-        if "optics_group" in table.table.column_names
-        else [""] * len(table)
-    )
-    counts: dict[tuple[str, float], int] = {}
-    for key in zip(labels, np.round(sizes, 5).tolist(), strict=True):
-        counts[key] = counts.get(key, 0) + 1
-    listed = ", ".join(
-        f"{label}{count} of {size:g} Å" for (label, size), count in sorted(counts.items())
-    )
-    return [
-        Unmodelled(
-            column="pixel size",
-            group=ALL,
-            what=f"pixel sizes differ ({listed})",
-            remedy=(
-                "Bring the groups to one pixel size: extract again, or choose boxes so that box × "
-                "pixel size agrees, and downsample each group to one box"
-            ),
-        )
-    ]
+    return [item for item in found if not item.group or item.group in groups]
 
 
 def refuse_unmodelled(table: ParticleTable) -> None:
@@ -254,21 +228,30 @@ def refuse_unmodelled(table: ParticleTable) -> None:
     if refused:
         listed = "; ".join(map(str, refused))
         raise InputError(f"{source}: {listed}. {refused[0].remedy}.")
-    _warn(found, source, log.warning)
+    _warn(found, source)
 
 
 def warn_of_unmodelled(table: ParticleTable) -> None:
-    """Warn of all that is not modelled; for what reads metadata only."""
-    found = unmodelled(table)
+    """Warn of all that is not modelled, and of what is but does not go into cryoDRGN's pickles.
+
+    For what reads metadata only.
+    """
     source = table.metadata.get("source", "The particle table")
+    found = _findings(table)
     for item in found:
         if item.refused:
             log.warning("%s: %s. %s.", source, item, item.remedy)
-    _warn([item for item in found if not item.refused], source, log.warning)
+        elif item.is_modelled:
+            log.warning(
+                "%s: %s. This is taken account of where images are read by this file or its "
+                "--table; poses.pkl and ctf.pkl do not hold it.",
+                *(source, item),
+            )
+    _warn([item for item in found if not item.refused and not item.is_modelled], source)
 
 
-def _warn(found: Sequence[Unmodelled], source: str, warn: Callable[..., None]) -> None:
+def _warn(found: Sequence[Unmodelled], source: str) -> None:
     if found:
         columns = ", ".join(dict.fromkeys(item.column for item in found))
         what = "; ".join(dict.fromkeys(item.what for item in found))
-        warn("%s has %s: %s. These are not modelled.", source, columns, what)
+        log.warning("%s has %s: %s. These are not modelled.", source, columns, what)

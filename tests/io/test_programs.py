@@ -136,10 +136,7 @@ CASES = {
         lambda f: relion(f, {"rlnTomoName": ["t"] * COUNT}),
         re.compile("of tilt series"),
     ),
-    ("RELION 3.1, 4", "images multiplied by their CTF, or phase-flipped"): (
-        flagged,
-        re.compile("rlnCtfDataArePhaseFlipped of optics group 1"),
-    ),
+    ("RELION 3.1, 4", "images multiplied by their CTF, or phase-flipped"): (flagged, ALL),
     ("cryoSPARC 2, 3, 4", "`J2_005_particles.cs` of a refinement with images"): (
         lambda f: cs(f, "J2_005_particles.cs"),
         ALL,

@@ -5,7 +5,7 @@ import logging
 import numpy as np
 import pytest
 
-from phantoms import cs_rows, images_of, optics_columns, star_31, table_of, write_cs, write_mrc
+from phantoms import cs_rows, images_of, optics_columns, star_31, write_cs, write_mrc
 from raydrgn.errors import InputError
 from raydrgn.io.metadata import read_metadata
 from raydrgn.io.particles import ParticleTable
@@ -22,14 +22,13 @@ def star(folder, optics=None, particles=None):
     return read_metadata(star_31(folder, optics=columns, particles=groups | (particles or {}))[0])
 
 
-REFUSED = {
-    "rlnCtfDataAreCtfPremultiplied": (1, "multiplied by their CTF"),
-    "rlnCtfDataArePhaseFlipped": (1, "phases .* are flipped"),
-    "rlnImageDimensionality": (3, "subtomograms"),
+MODELLED = {
+    "rlnCtfDataAreCtfPremultiplied": (1, "ctf_premultiplied"),
+    "rlnCtfDataArePhaseFlipped": (1, "phase_flipped"),
+    "rlnBeamTiltX": (0.3, "beam_tilt_x_mrad"),
+    "rlnBeamTiltY": (-0.3, "beam_tilt_y_mrad"),
 }
 WARNED = {
-    "rlnBeamTiltX": 0.3,
-    "rlnBeamTiltY": -0.3,
     "rlnOddZernike": "[0,0,0.2,0,0,0]",
     "rlnEvenZernike": "[0.1,0,0]",
     "rlnMagMat00": 1.01,
@@ -39,15 +38,34 @@ WARNED = {
 }
 
 
-@pytest.mark.parametrize("column", REFUSED)
-def test_images_that_are_not_raw_are_refused_by_column_and_group(tmp_path, column):
-    value, what = REFUSED[column]
-    neutral = 2 if column == "rlnImageDimensionality" else 0
-    table = star(tmp_path, {column: [neutral, value]})
-    with pytest.raises(InputError, match=rf"{column} of optics group 2: .*{what}"):
+@pytest.mark.parametrize("where", ["optics", "particles"])
+@pytest.mark.parametrize("field", MODELLED)
+def test_what_is_undone_in_the_images_is_a_column_of_the_table(tmp_path, field, where, caplog):
+    value, column = MODELLED[field]
+    values = [0, value] if where == "optics" else [0, value, 0, value]
+    table = star(tmp_path, **{where: {field: values}})
+    np.testing.assert_allclose(table.column(column), [0, value, 0, value], rtol=1e-6)
+    if "tilt" in column:
+        assert {"beam_tilt_x_mrad", "beam_tilt_y_mrad"} <= set(table.table.column_names)
+    caplog.clear()
+    refuse_unmodelled(table)
+    assert not caplog.text
+    write_relion(str(tmp_path / "new.star"), table)
+    again = read_relion(str(tmp_path / "new.star"))
+    np.testing.assert_array_equal(again.column(column), table.column(column))
+    assert column not in star(tmp_path, {field: [0, "0.000000"]}).table.column_names
+
+
+def test_a_tilt_that_is_no_number_is_named_with_its_line(tmp_path):
+    with pytest.raises(InputError, match=r"line \d+: rlnBeamTiltX is not a number"):
+        star(tmp_path, particles={"rlnBeamTiltX": [0.1, "nan", 0.1, 0.1]})
+
+
+def test_subtomograms_are_refused_by_column_and_group(tmp_path):
+    table = star(tmp_path, {"rlnImageDimensionality": [2, 3]})
+    with pytest.raises(InputError, match=r"rlnImageDimensionality of optics group 2: .*subtomogr"):
         refuse_unmodelled(table)
     refuse_unmodelled(table.select(np.array([0, 2])))  # the other group is as it should be
-    refuse_unmodelled(star(tmp_path, {column: [neutral, neutral]}))
 
 
 @pytest.mark.parametrize("where", ["optics", "particles"])
@@ -76,10 +94,10 @@ def test_values_that_change_nothing_are_silent(tmp_path, caplog):
     assert "unmodelled" not in caplog.text
 
 
-def test_a_reader_of_metadata_warns_of_what_a_training_refuses(tmp_path, caplog):
+def test_a_reader_of_metadata_warns_of_what_pickles_do_not_hold(tmp_path, caplog):
     warn_of_unmodelled(star(tmp_path, {"rlnCtfDataArePhaseFlipped": [1, 0]}))
     assert "rlnCtfDataArePhaseFlipped of optics group 1" in caplog.text
-    assert "Extract them again" in caplog.text
+    assert "poses.pkl and ctf.pkl do not hold it" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -102,19 +120,17 @@ def test_groups_of_micrographs_are_no_tilt_series(tmp_path):
 
 
 def test_what_a_file_says_stays_with_its_table(tmp_path):
-    table = star(tmp_path, {"rlnCtfDataAreCtfPremultiplied": [0, 1]})
+    table = star(tmp_path, {"rlnMagMat00": [1.0, 1.01], "rlnCtfDataAreCtfPremultiplied": [0, 1]})
     table.write(str(tmp_path / "p.parquet"))
     again = ParticleTable.read(str(tmp_path / "p.parquet"))
-    assert unmodelled(again) == unmodelled(table)
-    write_relion(str(tmp_path / "new.star"), again)  # the columns of a file that is made anew
-    with pytest.raises(InputError, match="rlnCtfDataAreCtfPremultiplied of optics group 2"):
-        refuse_unmodelled(read_relion(str(tmp_path / "new.star")))
+    assert [item.column for item in unmodelled(again)] == ["rlnMagMat00"]
+    assert again.column("ctf_premultiplied").tolist() == [False, True, False, True]
+    assert unmodelled(again.select(np.array([0, 2]))) == []
 
 
 @pytest.mark.parametrize(
     ("field", "value", "neutral"),
     [
-        ("ctf/tilt_A", [[0.1, 0]] * 4, np.zeros((4, 2))),
         ("ctf/trefoil_A", [[0, 5.0]] * 4, np.zeros((4, 2))),
         ("ctf/tetra_A", [[0, 0, 0, 1.0]] * 4, np.zeros((4, 4))),
         ("ctf/anisomag", [[1.01, 0, 0, 1]] * 4, np.tile([1.0, 0, 0, 1], (4, 1))),
@@ -139,12 +155,13 @@ def test_images_of_both_contrasts_are_refused(tmp_path):
         refuse_unmodelled(read_metadata(write_cs(tmp_path, rows)))
 
 
-def test_two_pixel_sizes_are_refused_with_every_group():
-    table = table_of(
-        5, pixel_size_angstrom=[3.0] * 3 + [3.4] * 2, optics_group=["1"] * 3 + ["2"] * 2
-    )
-    message = r"optics group 1: 3 of 3 Å, optics group 2: 2 of 3\.4 Å.* box × pixel size agrees"
-    with pytest.raises(InputError, match=message):
-        refuse_unmodelled(table)
-    refuse_unmodelled(table_of(5, pixel_size_angstrom=[3.0] * 3 + [3.02] * 2))
-    refuse_unmodelled(table.select(np.arange(3)))
+def test_the_beam_tilt_of_cryosparc_is_an_angle(tmp_path):
+    write_mrc(tmp_path / "stack.mrcs", images_of(4))
+    # Cs of 2.7 mm and 0.5 mrad: 2.7e7 Å × sin 5e-4
+    tilt = np.tile(np.float32([13_500.0, -2_700.0]), (4, 1))
+    table = read_metadata(write_cs(tmp_path, cs_rows(fields={"ctf/tilt_A": tilt})))
+    np.testing.assert_allclose(table.column("beam_tilt_x_mrad"), 0.5, rtol=1e-5)
+    np.testing.assert_allclose(table.column("beam_tilt_y_mrad"), -0.1, rtol=1e-5)
+    straight = cs_rows(fields={"ctf/tilt_A": np.zeros((4, 2), "f4")})
+    table = read_metadata(write_cs(tmp_path, straight))
+    assert "beam_tilt_x_mrad" not in table.table.column_names
