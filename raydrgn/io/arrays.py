@@ -55,6 +55,18 @@ def read_array(uri: Uri, *, wanted: str = "a NumPy array (.npy)") -> np.ndarray:
         ) from error
 
 
+def to_float32(array: np.ndarray) -> np.ndarray:
+    """Return numbers in single precision; what does not fit becomes infinite.
+
+    Raises:
+        ValueError: If the array holds anything but real numbers.
+    """
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"{array.dtype} is no type of real numbers")
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32)
+
+
 def _header(stream: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """Return shape, order and type; the layouts 1, 2 and 3 differ in length and encoding only."""
     major, _ = np.lib.format.read_magic(stream)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from raydrgn.errors import InputError
+from raydrgn.io.arrays import to_float32
 from raydrgn.io.indices import read_indices as read_indices
 from raydrgn.io.indices import read_labels as read_labels
 from raydrgn.io.indices import write_indices as write_indices
@@ -35,7 +36,7 @@ def read_poses(uri: Uri) -> Poses:
     [found] = read_pickles(uri)
     parts: Sequence[Any] = found if isinstance(found, tuple | list) else (found,)
     try:
-        arrays = [np.asarray(part, dtype=np.float32) for part in parts]
+        arrays = [to_float32(np.asarray(part)) for part in parts]
     except (TypeError, ValueError) as error:
         raise InputError(
             f"{uri} should contain rotations (N, 3, 3) and shifts (N, 2), found no such arrays."
@@ -80,6 +81,7 @@ def read_ctf(uri: Uri) -> Float[np.ndarray, "n 9"]:
         raise InputError(f"{uri} should contain a table of 9 columns, found {found}.")
     if table.dtype.kind not in "fiu":
         raise InputError(f"{uri} should contain numbers, found values of type {table.dtype}.")
+    table = to_float32(table)
     bad = np.flatnonzero(~np.isfinite(table).all(axis=1))
     if bad.size:
         columns = np.flatnonzero(~np.isfinite(table[bad[0]])).tolist()
@@ -89,7 +91,7 @@ def read_ctf(uri: Uri) -> Float[np.ndarray, "n 9"]:
             "kV, Cs, amplitude contrast, phase shift). Parse the CTF again; `raydrgn parse` fills "
             "what a file lacks."
         )
-    return table.astype(np.float32)
+    return table
 
 
 def write_ctf(uri: Uri, table: Float[np.ndarray, "n 9"]) -> None:

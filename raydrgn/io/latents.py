@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from raydrgn.errors import InputError
-from raydrgn.io.arrays import read_array
+from raydrgn.io.arrays import read_array, to_float32
 from raydrgn.io.cryodrgn import read_latents
 from raydrgn.io.passthrough import read_rows
 from raydrgn.io.storage import Uri
@@ -72,7 +72,7 @@ def _of_array(array: np.ndarray, uri: Uri) -> Latents:
             f"{uri} should contain latents (N, zdim) of type float, found shape {array.shape} of "
             f"type {array.dtype}."
         )
-    return Latents(values.astype(np.float32), _numbered(values.shape[1]))
+    return Latents(to_float32(values), _numbered(values.shape[1]))
 
 
 def _of_table(uri: Uri) -> Latents:
@@ -89,7 +89,7 @@ def _of_table(uri: Uri) -> Latents:
                 f"{uri}: column {names[i]} holds no numbers. Keep the columns of the latents only, "
                 "or name them z0, z1, …."
             )
-    values = np.stack([columns[i].astype(np.float32) for i in chosen], axis=-1)
+    values = np.stack([to_float32(columns[i]) for i in chosen], axis=-1)
     return Latents(values, tuple(names[i] for i in chosen))
 
 
@@ -105,7 +105,7 @@ def _of_cryosparc(uri: Uri) -> Latents:
     fields = [name for _, name in found]
     if any(rows[name].dtype.kind != "f" or rows[name].ndim != 1 for name in fields):
         raise InputError(f"{uri}: fields {fields[0]} … should hold one number per particle.")
-    values = np.stack([rows[name] for name in fields], axis=-1).astype(np.float32)
+    values = to_float32(np.stack([rows[name] for name in fields], axis=-1))
     labels = tuple(f"component {number}" for number, _ in found)
     has_uids = "uid" in names and rows["uid"].dtype.kind in "iu" and rows["uid"].ndim == 1
     return Latents(values, labels, rows["uid"] if has_uids else None)
