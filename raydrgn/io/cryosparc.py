@@ -52,7 +52,7 @@ def read_cryosparc(
         uri: The .cs file.
         datadir: Folder of the stacks, usually the cryoSPARC project; see ``raydrgn.io.stacks``.
         imaging: Values that replace the file's.
-        need_images: Whether stacks must be there; they must too if nothing else says the box.
+        need_images: Whether stacks must be there; they must too if the box is not known.
         passthrough: Passthrough files of the same job; see ``raydrgn.io.passthrough``.
 
     Raises:
@@ -202,8 +202,8 @@ def aligned_pixel_size(
 ) -> np.ndarray:
     """Return the pixel size, in Å, of the images whose pixels the shifts count.
 
-    The file says it in alignments3D/psize_A. Heterogeneous refinement aligns smaller images; where
-    its file does not say so, ``half_size`` does, and nothing is guessed.
+    This is the field alignments3D/psize_A. Heterogeneous refinement aligns smaller images; where
+    its file lacks the field, ``half_size`` decides, and nothing is guessed.
     """
     field = "alignments3D/psize_A"
     found = np.zeros(len(rows))
@@ -213,7 +213,7 @@ def aligned_pixel_size(
     with np.errstate(divide="ignore", invalid="ignore"):
         factor = np.where(known, found / pixel_size, 2.0 if half_size else 1.0)
     if half_size and known.any():
-        log.warning("%s says the pixel size of its shifts; --half-size-shifts is not used", source)
+        log.warning("%s has the pixel size of its shifts; --half-size-shifts is not used", source)
     if len(factor) and np.abs(factor - 1).max() > SAME_SIZE:
         log.warning(
             "%s: shifts are in pixels %.4g times those of the images (%s)",

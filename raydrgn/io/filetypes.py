@@ -123,7 +123,7 @@ def check_type(
         accepted: The type that is expected, where it has a beginning of its own.
 
     Raises:
-        InputError: If it is of another type that is recognised; says which, and what to do.
+        InputError: If it is of another type that is recognised, naming it and the remedy.
     """
     found = find_type(bytes(content[:HEAD_BYTES]))
     if found is not None and found is not accepted:

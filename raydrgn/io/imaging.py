@@ -1,4 +1,4 @@
-"""What a metadata file lacks or says wrong about the imaging, given by the user instead.
+"""Optics, box and pixel size that a particle file lacks or has wrong, given by the user instead.
 
 One rule for every format: the user's value, else the file's, else, for the phase shift only, zero,
 which is logged. Anything else that is missing is an error that names the command to give it with.
@@ -51,7 +51,7 @@ class Imaging:
     """Phase shift of a phase plate."""
 
     half_size_shifts: bool = False
-    """Whether cryoSPARC shifts that do not say their pixel size are those of a half-size box."""
+    """Whether cryoSPARC shifts without a pixel size of their own are those of a half-size box."""
 
 
 def fill(
@@ -141,7 +141,7 @@ def compare_boxes(
     source: Uri,
     field: str,
 ) -> None:
-    """Check that images are as large as the user or the file says.
+    """Check that images have the box that the user or the file gives.
 
     Raises:
         InputError: If they are not, naming the first particle.

@@ -19,7 +19,7 @@ Image = tuple[str, int]
 """Stack and slice."""
 
 POSE_COLUMNS = ("rlnAngle", "rlnOrigin")
-"""How the columns begin by which copies of one image are told apart."""
+"""How the columns begin that distinguish copies of one image."""
 
 SAME_POSE = 1e-3
 """Degrees, pixels or Å by which two programs may write one number."""
@@ -29,12 +29,12 @@ def find_numbers(particles: Uri, original: Uri) -> Int[np.ndarray, " k"]:
     """Return the rows of the original file that another program's selection of it holds.
 
     STAR files are matched by image name, .cs files by uid. Rows of one image, as symmetry expansion
-    makes them, are told apart by their angles and origins; rows that are the same in every column
+    makes them, are distinguished by angles and origins; rows that are the same in every column
     are taken one after the other.
 
     Raises:
         InputError: If the two are of different kinds, or a particle is not in the original, or in
-            several rows that cannot be told apart.
+            several rows that cannot be distinguished.
     """
     particles, original = storage.absolute(particles), storage.absolute(original)
     kinds = {PurePosixPath(uri).suffix.lower() for uri in (particles, original)}

@@ -59,7 +59,7 @@ def read_for_parsing(
     """Read a particle file for ``raydrgn parse``; images that are elsewhere need not be there.
 
     Where stacks are needed but missing, the metadata are enough if box and pixel size are given,
-    by the user or the file. A warning then says that images were not looked at.
+    by the user or the file. A warning is then logged that images were not looked at.
 
     Raises:
         InputError: If images are needed, not there, and not replaced by box and pixel size.

@@ -41,8 +41,8 @@ class ParticleSource:
     half_size_shifts: Annotated[
         bool,
         Setting(
-            "The .cs file is of a heterogeneous refinement and does not say so: its shifts are in "
-            "pixels twice as large as those of the images."
+            "The .cs file is of a heterogeneous refinement and has no alignments3D/psize_A: its "
+            "shifts are in pixels twice as large as those of the images."
         ),
     ] = False
 

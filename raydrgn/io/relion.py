@@ -58,7 +58,7 @@ def read_relion(
         uri: STAR file.
         datadir: Folder of the stacks; see ``raydrgn.io.stacks``.
         imaging: Values that replace the file's.
-        need_images: Whether stacks must be there; they must too if nothing else says the box.
+        need_images: Whether stacks must be there; they must too if the box is not known.
 
     Raises:
         NoParticlesError: If the file has no rows.

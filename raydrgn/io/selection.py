@@ -45,7 +45,7 @@ def original_of(table: ParticleTable, suffix: str) -> Uri | None:
 
 
 def original_rows(table: ParticleTable, uri: Uri) -> ParticleTable:
-    """Read what the original file says of the particles of a table; its images are not needed."""
+    """Read the rows of a table's particles from the original file; images are not needed."""
     imaging = Imaging(box=table.single_box())
     with quiet():
         found = read_metadata(

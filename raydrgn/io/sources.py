@@ -269,7 +269,7 @@ def require_poses(table: ParticleTable) -> None:
     """Refuse particles without poses.
 
     Raises:
-        InputError: If there are none; says which files have them.
+        InputError: If there are none, naming the files that have them.
     """
     if table.has_poses:
         return

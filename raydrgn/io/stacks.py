@@ -1,4 +1,4 @@
-"""Which stacks a particle file means, and whether they are what the file says.
+"""Which stacks a particle file means, and whether they fit it.
 
 Names of stacks in STAR and .cs files are relative to a project folder that nobody names. A name is
 looked for in these places, and the first one where there is a file is meant:
@@ -13,7 +13,7 @@ looked for in these places, and the first one where there is a file is meant:
    first, down to its base name;
 6. without ``--datadir``, by its base name in the folder of the particle file.
 
-So a full name anywhere is better than a base name, what the user says is better than where the
+So a full name anywhere is better than a base name, what the user gives is better than where the
 command runs, and what raydrgn writes leads to the same images from anywhere. Two names that lead to
 one stack are refused if a shortened name had a part in it: one of the two is another stack. Names
 that differ in spelling alone (``./a.mrcs``), and links, are one stack.
@@ -76,7 +76,7 @@ def find_stacks(
 
     Raises:
         InputError: If one is nowhere, a name could mean two stacks, or two names lead to one by
-            a shortened name; says what was tried, and what ``--datadir`` would tell.
+            a shortened name; names the places, and the ``--datadir`` that helps.
     """
     search = _Search(source, datadir)
     found = [search.find(name) for name in names]
@@ -320,6 +320,6 @@ def order_warning(table: ParticleTable) -> str | None:
     source = table.metadata.get("source", "The particle table")
     return (
         f"{source} does not list its images in the order of its stacks (first at row {row}, from "
-        f"0): poses and CTF written from it fit {source} itself and its --table, and not the "
-        "stacks without it."
+        f"0): poses and CTF written from it fit {source}, and the table that `raydrgn parse "
+        "--table` makes of it, but not the stacks by themselves."
     )

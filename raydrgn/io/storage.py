@@ -73,7 +73,7 @@ def filesystem(uri: Uri) -> tuple[Any, str]:
 
 @contextmanager
 def explained(uri: Uri, *, action: str) -> Iterator[None]:
-    """Turn the operating system's errors about ``uri`` into one that says what to do."""
+    """Turn the operating system's errors about ``uri`` into one with a remedy."""
     try:
         yield
     except FileNotFoundError as error:

@@ -49,7 +49,7 @@ def read_table(uri: Uri, *, wanted: str) -> PlainTable:
     """Read a text, CSV or Parquet file.
 
     Args:
-        uri: The file; its suffix says which of these it is.
+        uri: The file; its suffix decides which of these it is.
         wanted: What is expected, with its article, for messages.
 
     Raises:

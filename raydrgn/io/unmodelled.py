@@ -1,9 +1,9 @@
-"""What a particle file says about its images that the image model does not have.
+"""Properties of images, in a particle file, that the image model does not have.
 
 raydrgn models an image as a central slice times the CTF of ``raydrgn.ctf``, shifted in the plane;
 flipped phases, a multiplication by the CTF and a tilted beam are undone by columns of the particle
-table. Columns that say more than that are found here: some change the images so much that they must
-not be used, others matter at high resolution only. Zeros, and other values that change nothing, are
+table. Columns beyond that are found here: some change the images so much that they must
+not be used, others matter at high resolution only. Zeros, and other neutral values, are
 silent.
 """
 
@@ -38,7 +38,7 @@ class Unmodelled:
     """Optics group; ``ALL`` where the column is not one of groups."""
 
     what: str
-    """What the values say of the images."""
+    """What the values mean for the images."""
 
     remedy: str = ""
     """What to do, where the images must not be used."""
@@ -58,7 +58,7 @@ class Unmodelled:
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """What a column says where its values are not neutral."""
+    """What a column means where its values are not neutral."""
 
     what: str
     remedy: str = ""
@@ -107,7 +107,7 @@ CRYOSPARC_RULES = {
 def of_relion(
     particles: StarBlock, optics: StarBlock | None, labels: Sequence[str]
 ) -> list[Unmodelled]:
-    """Return what a RELION file says that is not modelled.
+    """Return what the image model lacks of a RELION file.
 
     Args:
         particles: The block of the particles.
@@ -146,7 +146,7 @@ def _tilt_series(particles: StarBlock) -> list[Unmodelled]:
 
 
 def of_cryosparc(rows: np.ndarray) -> list[Unmodelled]:
-    """Return what a .cs file says that is not modelled."""
+    """Return what the image model lacks of a .cs file."""
     names = rows.dtype.names or ()
     group_field = "ctf/exp_group_id"
     groups = rows[group_field].astype(str) if group_field in names else np.full(len(rows), ALL)
@@ -185,7 +185,7 @@ def _finding(column: str, group: str, rule: _Rule) -> Unmodelled:
 
 
 def _is_neutral(cells: Iterable[str], rule: _Rule) -> bool:
-    """Tell whether cells, numbers or lists of numbers, say nothing."""
+    """Tell whether cells, numbers or lists of numbers, are all neutral."""
     for cell in set(cells):
         numbers = cell.strip("[]").replace(",", " ").split()
         try:
@@ -203,7 +203,7 @@ def to_metadata(found: Sequence[Unmodelled]) -> dict[str, str]:
 
 
 def unmodelled(table: ParticleTable) -> list[Unmodelled]:
-    """Return what the file of a table says that is not modelled, of groups that it still has."""
+    """Return what the image model lacks of a table, for the optics groups that it still has."""
     return [item for item in _findings(table) if not item.is_modelled]
 
 
@@ -243,8 +243,8 @@ def warn_of_unmodelled(table: ParticleTable) -> None:
             log.warning("%s: %s. %s.", source, item, item.remedy)
         elif item.is_modelled:
             log.warning(
-                "%s: %s. This is taken account of where images are read by this file or its "
-                "--table; poses.pkl and ctf.pkl do not hold it.",
+                "%s: %s. This is undone where images are read by this file, or by the table that "
+                "`raydrgn parse --table` makes of it; poses.pkl and ctf.pkl do not hold it.",
                 *(source, item),
             )
     _warn([item for item in found if not item.refused and not item.is_modelled], source)
