@@ -133,7 +133,7 @@ class _Search:
         shortened = _shortened(name) if self.datadir else []
         if self.datadir:
             rests = shortened[:-1] if is_absolute else [name]
-            if place := self._first(self.datadir, rests, is_full_name=True):
+            if place := self._first(self.datadir, rests, is_full_name=not is_absolute):
                 return place
         if place := self._by_full_name(name, is_absolute=is_absolute):
             self._warn_of_unused(name, place, shortened)

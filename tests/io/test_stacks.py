@@ -181,6 +181,12 @@ def test_moved_data_are_found_by_the_rest_of_an_absolute_name(project):
         assert find_stacks([old], source=str(source), datadir=datadir) == [expected]
 
 
+def test_two_absolute_names_for_one_stack_below_datadir_are_refused(grids):
+    names = ["/x/gridA/p.mrcs", "/y/gridA/p.mrcs"]
+    with pytest.raises(InputError, match="names two stacks"):
+        find_stacks(names, source=str(grids / "p.star"), datadir=str(grids / "data"))
+
+
 def test_a_missing_stack_that_need_not_be_there_keeps_its_name(project):
     found = find_stacks([NAME, "x.mrcs"], source=str(project[1]), datadir=None, required=False)
     assert found == [NAME, "x.mrcs"]
