@@ -1,4 +1,4 @@
-"""What a workflow can be told: one record of settings, from which every way of calling it is made.
+"""Settings of a workflow: one record, from which every way of calling it is made.
 
 A field of a settings class is annotated with a ``Setting``. The command line makes its options of
 the fields, a form in a browser its inputs, and Python callers fill the class itself, so that names,
@@ -17,7 +17,7 @@ from raydrgn.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What is known of one field of a settings class."""
+    """Explanation, option names and bounds of a field of a settings class."""
 
     help: str
     """What it is, in a sentence, with its unit."""
@@ -45,7 +45,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class SettingField:
-    """One field of a settings class, with those of the records inside it in their places."""
+    """A field of a settings class, or of a record inside it."""
 
     name: str
     type: Any
@@ -114,6 +114,18 @@ def _build(settings: type, path: tuple[str, ...], nested: dict[tuple[str, ...], 
         if dataclasses.is_dataclass(hints[field.name]) and (*path, field.name) in nested
     }
     return settings(**nested.get(path, {}), **inside)
+
+
+def whole_numbers(text: str | None, option: str) -> tuple[int, ...]:
+    """Return the numbers in a text such as ``0,3,5``; none if there is no text.
+
+    Raises:
+        ConfigError: Naming the option, if the text contains anything else.
+    """
+    try:
+        return tuple(int(part) for part in (text or "").replace(",", " ").split())
+    except ValueError as error:
+        raise ConfigError(f"{option} takes whole numbers as 0,3,5; got {text!r}.") from error
 
 
 def _check(setting: Setting, option: str, value: float) -> None:

@@ -10,7 +10,7 @@ from raydrgn.model.config import ModelConfig
 from raydrgn.model.decoder import build_decoder
 from raydrgn.run.directory import RunDirectory
 from raydrgn.run.weights import DecoderState
-from raydrgn.training.setup import RunRequest, begin
+from raydrgn.training.prepare_run import RunRequest, begin
 
 
 def decoder_state(*, box=12, zdim=2, width=16, seed=0):
@@ -42,13 +42,13 @@ def blobs(centres, *, size=100, spread=0.05, seed=0):
 def finished_run(folder, *, epochs=2, ind=None, zdim=2):
     """Train a small run without Ray, and write beside it what the command would; return it."""
     root = folder / "run"
-    config, table = small_run(folder, root, **{"train.epochs": epochs, "model.zdim": zdim})
+    run = small_run(folder, root, **{"train.epochs": epochs, "model.zdim": zdim})
     if ind is not None:
         source = ParticleSource(particles=str(folder / "particles.star"), ind=ind)
         values = {**SMALL, "train.epochs": epochs, "model.zdim": zdim}
-        config, table = begin(RunRequest(root=str(root), source=source, values=values))
-    fit(config, table, root)
+        run = begin(RunRequest(root=str(root), source=source, values=values))
+    fit(run)
     files = RunDirectory(str(root))
-    storage.write_bytes(files.config, config.to_yaml().encode())
-    table.write(files.particles)
+    storage.write_bytes(files.config, run.config.to_yaml().encode())
+    run.table.write(files.particles)
     return root

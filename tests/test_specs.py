@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from raydrgn.cli.jobs import check_command
+from raydrgn.cli.submission import check_command
 from raydrgn.remote.jobs import JobSpec
 
 ROOT = Path(__file__).parent.parent
@@ -41,7 +41,7 @@ def test_there_is_something_to_test():
 @pytest.mark.parametrize("path", SPECS, ids=name_of)
 def test_a_job_spec_names_a_command_and_options_that_exist(path):
     spec = JobSpec.read(path)
-    filled = spec.filled(dict.fromkeys(spec.places, "2"), where=path.name)
+    filled = spec.filled(dict.fromkeys(spec.placeholders, "2"), where=path.name)
     check_command(filled.words)
     assert path.read_text().startswith("# ")
 
@@ -50,7 +50,7 @@ def test_a_job_spec_names_a_command_and_options_that_exist(path):
 def test_the_comment_of_a_spec_fills_all_its_places(path):
     [command] = [words for words in commands_of(path) if words[0] == "submit"]
     given = {word.split("=")[0] for word in command if re.match(r"[A-Z]+=", word)}
-    assert given == JobSpec.read(path).places
+    assert given == JobSpec.read(path).placeholders
 
 
 @pytest.mark.parametrize("path", [*SPECS, *CLUSTERS, *MANIFESTS, SBATCH, *PAGES], ids=name_of)

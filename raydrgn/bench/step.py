@@ -22,7 +22,7 @@ from raydrgn.model.config import ModelConfig
 from raydrgn.model.vae import HeterogeneousVAE
 from raydrgn.run.recipe import RECIPES, TrainConfig
 from raydrgn.training.plan import BatchPlan
-from raydrgn.training.step import SliceLattice, Stepper
+from raydrgn.training.step import SliceLattice, TrainStep
 
 ROUNDS = 5
 ROUND_SECONDS = 2.0
@@ -66,7 +66,10 @@ def configs(
         section, _, key = name.partition(".")
         known = {f.name for f in fields(sections[section])} if section in sections else set()
         if key not in known:
-            raise ConfigError(f"--set {text}: the step has model.… and train.… settings only.")
+            raise ConfigError(
+                f"--set {text}: this benchmark knows settings of model and train only, such as "
+                "train.points_fraction=0.25."
+            )
         sections[section] = replace(sections[section], **{key: _value(text, value)})
     return sections["model"], sections["train"]
 
@@ -78,7 +81,7 @@ def _value(text: str, value: str) -> Any:
     except (ValueError, SyntaxError):
         if value.isidentifier():
             return value
-        raise ConfigError(f"--set {text}: {value!r} is no value.") from None
+        raise ConfigError(f"--set {text}: {value!r} is neither a number nor a word.") from None
 
 
 def measure(model: ModelConfig, train: TrainConfig, *, box: int, device: torch.device) -> StepRate:
@@ -121,7 +124,7 @@ def _make_step(
     torch.manual_seed(train.seed)
     lattice = SliceLattice.of_box(box, device=device)
     vae = HeterogeneousVAE(network, box=box, num_pixels=2 * lattice.num_points).to(device)
-    stepper = Stepper(
+    train_step = TrainStep(
         vae,
         torch.optim.Adam(vae.parameters(), fused=True),
         lattice,
@@ -143,7 +146,7 @@ def _make_step(
     def step() -> None:
         nonlocal taken
         points = plan.points(1, taken)
-        stepper(
+        train_step(
             batch,
             noise=noise,
             points=None if points is None else points.to(device, non_blocking=True),

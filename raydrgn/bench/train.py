@@ -1,7 +1,7 @@
 """The whole training path against the bare step: simulation, Ray Train, run directory."""
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -11,12 +11,13 @@ import torch
 
 from raydrgn.bench import step
 from raydrgn.io.particle_source import ParticleSource
-from raydrgn.remote.session import connected
+from raydrgn.remote.executor import Executor
+from raydrgn.remote.progress import Progress, silent
 from raydrgn.run.config import RunConfig
 from raydrgn.run.directory import RunDirectory
 from raydrgn.run.metrics import epoch_rows
 from raydrgn.simulation.dataset import Simulation, simulate
-from raydrgn.training import setup
+from raydrgn.training import prepare_run
 
 EPOCHS = 3
 
@@ -26,7 +27,7 @@ class PathRate:
     """Rates of the whole path and of its step."""
 
     particles_per_s: float
-    """After the first epoch; latents and states of each epoch included."""
+    """After the first epoch; latents and checkpoints of each epoch included."""
 
     step: step.StepRate
     share_of_step: float
@@ -37,8 +38,8 @@ def measure(
     *,
     box: int,
     num_particles: int,
-    address: str | None,
-    display: Callable[[RunConfig], Callable[[Mapping[str, Any]], None]],
+    executor: Executor,
+    progress: Progress = silent,
 ) -> PathRate:
     """Train on a simulated stack through Ray, and time the bare step before and after.
 
@@ -46,23 +47,23 @@ def measure(
         values: Settings by ``section.field``.
         box: Edge of the images in pixels.
         num_particles: Particles per epoch.
-        address: Cluster to join, or None to start Ray here.
-        display: Makes what shows the progress of a run.
+        executor: Joins Ray, or starts it here.
+        progress: Called with the progress of training.
     """
     with tempfile.TemporaryDirectory(prefix="raydrgn-bench-") as folder:
         simulate(folder, Simulation(num_particles=num_particles, box=box, snr=0.1))
         root = str(Path(folder) / "run")
         source = ParticleSource(particles=str(Path(folder) / "particles.star"))
-        request = setup.RunRequest(
+        request = prepare_run.RunRequest(
             root=root, source=source, recipe="protocol", values={**values, "train.epochs": EPOCHS}
         )
-        config, table = setup.begin(request)
-        before = _bare_step(config)
-        with connected(address):
+        run = prepare_run.begin(request)
+        before = _bare_step(run.config)
+        with executor.connected():
             from raydrgn.training import trainer
 
-            trainer.train(config, table, root, display=display(config))
-        after = _bare_step(config)
+            trainer.train(run, progress=progress)
+        after = _bare_step(run.config)
         rows = epoch_rows(RunDirectory(root).metrics)
     rate = mean(row["rate"] for row in rows[1:])
     bare = mean(r.particles_per_s for r in (before, after))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from raydrgn.cli.console import console, metering, show_training
+from raydrgn.cli.console import console, metering, progress_display
 from raydrgn.cli.options import Address
 
 if TYPE_CHECKING:
@@ -73,9 +73,10 @@ def bench_train(
     """Time the whole training path through Ray, beside its bare step in one process.
 
     Simulates a stack, trains three epochs, and counts the second and third, the writing of latents
-    and states included.
+    and checkpoints included.
     """
     from raydrgn.bench import train
+    from raydrgn.remote.executor import Executor
     from raydrgn.run.config import parse_assignment
 
     values: dict[str, Any] = {
@@ -87,13 +88,9 @@ def bench_train(
         "resources.num_workers": workers,
         **dict(map(parse_assignment, set_ or [])),
     }
-    with metering("particles") as meter:
+    with progress_display() as progress, Executor(address=address) as executor:
         rate = train.measure(
-            values,
-            box=box,
-            num_particles=particles,
-            address=address,
-            display=lambda config: show_training(meter, config, particles),
+            values, box=box, num_particles=particles, executor=executor, progress=progress
         )
     table = _table(f"training path, box {box}, {dim} × {layers}, batch {batch_size}")
     table.add_row("whole path", f"{rate.particles_per_s:,.0f} particles/s")

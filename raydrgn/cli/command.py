@@ -48,7 +48,11 @@ def command(
         taken = list(inspect.signature(body, eval_str=True).parameters.values())[1:]
         names = {parameter.name for parameter in taken}
         options = [_parameter(field) for field in setting_fields(settings)]
-        options += [p for p in taken if p.name not in ("executor", "progress")]
+        options += [
+            _keyword(parameter.name, parameter.annotation, parameter.default)
+            for parameter in taken
+            if parameter.name not in ("executor", "progress")
+        ]
         if "executor" in names:
             kind = Workers if workers else Tasks
             options.append(_keyword("workers", kind, workers))
@@ -78,16 +82,20 @@ def command(
 def _parameter(field: SettingField) -> Parameter:
     """Return a field as typer takes it."""
     setting = field.setting
-    default = Parameter.empty if field.default is dataclasses.MISSING else field.default
+    default: Any = Parameter.empty if field.default is dataclasses.MISSING else field.default
     kind = field.type
     if get_args(kind) and get_args(kind)[-1] is Ellipsis:  # typer knows lists of any length
-        kind, default = list[get_args(kind)[0]], list(default)  # type: ignore[misc]
+        kind = list[get_args(kind)[0]]  # type: ignore[misc]
+        default = default if default is Parameter.empty else list(default)
     bounds: dict[str, Any] = {}
-    if int in (kind, *get_args(kind)):  # of fractional numbers the settings say which is refused
+    if int in (kind, *get_args(kind)):  # fractional numbers are checked by the settings
         bounds = {"min": setting.min, "max": setting.max}
     if setting.is_argument:
         info: Any = typer.Argument(
-            help=setting.help, metavar=setting.metavar, show_default=default is not None, **bounds
+            help=setting.help,
+            metavar=setting.option(field.name),  # as messages name it
+            show_default=default is not None,
+            **bounds,
         )
     else:
         flags = setting.flags or (f"--{field.name.replace('_', '-')}",)

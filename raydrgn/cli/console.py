@@ -1,5 +1,10 @@
-"""What a user sees: messages, tables and progress, on a terminal or in a job's log."""
+"""What a user sees: messages, tables and progress, on a terminal or in a job's log.
 
+Text is printed as it is. Neither console reads markup, so that a folder named ``[run7]`` keeps its
+name in every message, table and bar; and a terminal without a character gets a replacement.
+"""
+
+import codecs
 import logging
 import sys
 import time
@@ -8,29 +13,76 @@ from contextlib import contextmanager
 
 import typer
 from rich.console import Console
+from rich.highlighter import NullHighlighter
 from rich.logging import RichHandler
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 EXIT_FAILED, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
 
-console = Console()
+console = Console(markup=False, emoji=False, highlight=False)
 """Results."""
 
-messages = Console(stderr=True)
+messages = Console(stderr=True, markup=False, emoji=False, highlight=False)
 """Progress, warnings and errors."""
+
+SUBSTITUTES = {
+    "→": "->", "…": "...", "−": "-", "–": "-", "×": "x", "Å": "A", "°": " deg", "≥": ">=",
+    "≤": "<=", "±": "+-", "²": "2", "³": "3", "·": "-", "•": "*", "’": "'", "“": '"', "”": '"',
+}  # fmt: skip
+"""What is printed where the terminal's encoding lacks a character of raydrgn's own messages."""
+
+
+def set_up_streams() -> None:
+    """Let standard output and error take any text, whatever the terminal's encoding."""
+    codecs.register_error("raydrgn", _substitute)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="raydrgn")
+
+
+def _substitute(error: UnicodeError) -> tuple[str, int]:
+    """Replace what cannot be encoded: known signs by similar ones, others by their number."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    escaped = (sign.encode("ascii", "backslashreplace").decode() for sign in text)
+    return "".join(map(SUBSTITUTES.get, text, escaped)), error.end
 
 
 def result(*lines: str) -> None:
-    """Print lines of a result as they are: paths with brackets stay what they are."""
+    """Print lines of a result."""
     for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
 
 def message(*lines: str, style: str | None = None) -> None:
-    """Print lines for the person at the terminal, as they are, on standard error."""
+    """Print lines for the person at the terminal, on standard error."""
     for line in lines:
-        messages.print(line, highlight=False, markup=False, soft_wrap=True, style=style)
+        messages.print(line, soft_wrap=True, style=style)
+
+
+def warning(text: str) -> None:
+    """Print a warning on standard error."""
+    messages.print(Text.assemble(("warning:", "bold yellow"), " ", text), soft_wrap=True)
+
+
+def error(text: str) -> None:
+    """Print an error on standard error."""
+    messages.print(Text.assemble(("error:", "bold red"), " ", text), soft_wrap=True)
+
+
+def columns(rows: Sequence[Sequence[str]], *, least: int = 0) -> list[str]:
+    """Return rows of text as lines with aligned columns; the last one is as long as it is.
+
+    Unlike tables, they do not fold where the screen is narrow, and can be read by programs.
+    """
+    widths = [max(least, *map(len, column)) for column in zip(*rows, strict=True)][:-1]
+    lines = []
+    for *cells, last in rows:
+        padded = [cell.ljust(width) for cell, width in zip(cells, widths, strict=True)]
+        lines.append("  ".join([*padded, last]).rstrip())
+    return lines
 
 
 def end_with(failures: Sequence[str]) -> None:
@@ -46,8 +98,14 @@ LINE_SECONDS = 10.0
 
 
 def set_up_logging() -> None:
-    """Show what raydrgn says, from INFO on; other libraries speak from ERROR on."""
-    handler = RichHandler(console=messages, show_path=False, show_time=False, markup=False)
+    """Show raydrgn's log from INFO on, that of other libraries from ERROR on."""
+    handler = RichHandler(
+        console=messages,
+        show_path=False,
+        show_time=False,
+        markup=False,
+        highlighter=NullHighlighter(),
+    )
     logging.basicConfig(level="ERROR", handlers=[handler], format="%(message)s", force=True)
     logging.getLogger("raydrgn").setLevel("INFO")
 
@@ -58,11 +116,11 @@ class ProgressDisplay:
     def __init__(self) -> None:
         self._is_terminal = messages.is_terminal
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
-            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-            TextColumn("{task.fields[rate]}"),
-            TextColumn("left"),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}", markup=False),
+            TextColumn("{task.fields[rate]}", markup=False),
+            TextColumn("left", markup=False),
             TimeRemainingColumn(elapsed_when_finished=True),
             TextColumn("{task.fields[extra]}", markup=False),
             console=messages,
@@ -94,7 +152,7 @@ class ProgressDisplay:
         if what not in self._tasks:
             for task, _, _ in self._tasks.values():
                 self._progress.update(task, visible=False)
-            task = self._progress.add_task(escape(what), total=total, rate="", extra="")
+            task = self._progress.add_task(what, total=total, rate="", extra="")
             self._tasks[what] = (task, now, done)
             self._last_line = 0.0
         task, began, first = self._tasks[what]
@@ -126,7 +184,7 @@ def ask(question: str) -> bool:
     """Ask a person a yes-or-no question; without a terminal the answer is no."""
     if not (sys.stdin.isatty() and messages.is_terminal):
         return False
-    answer = messages.input(f"{question} [Y/n] ")
+    answer = messages.input(f"{question} [Y/n] ", markup=False, emoji=False)
     return answer.strip().lower() in ("", "y", "yes")
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from raydrgn.cli.console import clock, console, messages, metering, show_training
+from raydrgn.cli.console import clock, console, messages, metering, progress_display
 from raydrgn.cli.evaluate import show_evaluation
 
 PARTICLES, BOX, SNR = 5000, 32, 1.0
@@ -37,14 +37,15 @@ def demo(
     from raydrgn.remote.resources import Resources, cores_here
     from raydrgn.remote.session import allocated, connected
     from raydrgn.run.reader import open_run
+    from raydrgn.run.status import find_run
     from raydrgn.simulation.dataset import Simulation, simulate
-    from raydrgn.training import setup
+    from raydrgn.training import prepare_run
 
     began = time.monotonic()
     data, root = storage.join(out, "data"), storage.absolute(storage.join(out, "run"))
     truth = storage.join(data, "truth")
     workers = min(cores_here(), MAX_WORKERS)
-    request = setup.RunRequest(
+    request = prepare_run.RunRequest(
         root=root,
         source=ParticleSource(particles=storage.absolute(storage.join(data, "particles.star"))),
         values={
@@ -54,23 +55,21 @@ def demo(
             "resources.num_workers": workers,
         },
     )
-    found = setup.find_run(root)
+    found = find_run(root)
     if found is None:
         _say(1, f"simulating {PARTICLES:,} particles of seven states; one is rare, one moves")
         simulation = Simulation(num_particles=PARTICLES, box=BOX, snr=SNR, seed=seed)
         with metering("particles") as meter:
             simulate(data, simulation, progress=meter.callback("simulating"))
-    config, table = setup.begin(request) if found is None else setup.resume(request, found)
+    run = prepare_run.begin(request) if found is None else prepare_run.resume(request, found)
 
     with connected(None):
         if found is None or not found.is_finished:
             from raydrgn.training import trainer
 
             _say(2, f"training {EPOCHS} epochs with {workers} workers; they take a while to start")
-            with metering("particles") as meter:
-                ending = trainer.train(
-                    config, table, root, display=show_training(meter, config, len(table))
-                )
+            with progress_display() as progress:
+                ending = trainer.train(run, progress=progress)
             if not ending.finished:
                 console.print("Stopped; the state is kept, and the same command goes on.")
                 raise typer.Exit(130)

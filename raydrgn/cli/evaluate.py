@@ -1,41 +1,42 @@
 """``raydrgn evaluate``."""
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import typer
 from rich.table import Table
+from rich.text import Text
 
-from raydrgn.cli.console import console
+from raydrgn.cli.command import command
+from raydrgn.cli.console import console, result
+from raydrgn.remote.executor import Executor
+from raydrgn.remote.progress import Progress
+from raydrgn.workflows import evaluate as workflow
+from raydrgn.workflows.evaluate import EvaluateSettings
 
 if TYPE_CHECKING:
     from raydrgn.evaluation.evaluation import Evaluation
 
 
-def evaluate(
-    run: Annotated[str, typer.Argument(help="Run directory, of raydrgn or cryoDRGN.")],
-    truth: Annotated[str, typer.Option(help="Folder truth/ of the simulation.")],
-    epoch: Annotated[int | None, typer.Option(help="Epoch; the last one by default.")] = None,
-) -> None:
+@command(EvaluateSettings)
+def evaluate(settings: EvaluateSettings, executor: Executor, progress: Progress) -> None:
     """Compare a run on simulated particles with the truth.
 
     Prints and writes into RUN/evaluate.N: per-image FSC with and without a mask, beside that of
     the mean of the true volumes, and how well the latent space separates the states.
     """
-    from raydrgn.evaluation import evaluation
-    from raydrgn.run.reader import open_run
+    found = workflow.run(settings, executor=executor, progress=progress)
+    show_evaluation(settings.run, found.evaluation)
+    result(f"→ {found.folder.uri}")
 
-    show_evaluation(run, evaluation.evaluate(open_run(run), truth, epoch=epoch))
 
-
-def show_evaluation(run: str, result: "Evaluation") -> None:
+def show_evaluation(run: str, found: "Evaluation") -> None:
     """Print an evaluation as tables."""
-    table = Table(title=f"{run}, epoch {result.epoch}: {result.images} images")
-    for column in ("", "run", "mean of true volumes"):
-        table.add_column(column, justify="right" if column else "left")
-    table.add_row("per-image FSC", f"{result.fsc:.4f}", f"{result.fsc_of_mean:.4f}")
-    table.add_row("… masked", f"{result.fsc_masked:.4f}", f"{result.fsc_of_mean_masked:.4f}")
-    table.add_row("… area under curve", f"{result.fsc_auc:.4f}", "")
-    separation = result.separation
+    separation = found.separation
+    rows = [
+        ("per-image FSC", f"{found.fsc:.4f}", f"{found.fsc_of_mean:.4f}"),
+        ("… masked", f"{found.fsc_masked:.4f}", f"{found.fsc_of_mean_masked:.4f}"),
+        ("… area under curve", f"{found.fsc_auc:.4f}", ""),
+    ]
     for name, value in (
         ("states: 10-neighbour accuracy", separation.neighbour_accuracy),
         ("states: adjusted Rand index, k-means", separation.rand_index),
@@ -43,20 +44,31 @@ def show_evaluation(run: str, result: "Evaluation") -> None:
         ("motion: |Spearman| of latent and angle", separation.motion_order),
     ):
         if value is not None:
-            table.add_row(name, f"{value:.4f}", "")
-    console.print(table)
-    if not separation.by_state:
-        return
-    states = Table(title="states")
-    for column in ("state", "share", "recall", "precision", "FSC of its volume"):
-        states.add_column(column, justify="right" if column != "state" else "left")
-    fsc = {volume.name: f"{volume.fsc:.3f}" for volume in result.states}  # junk has none
-    for state in separation.by_state:
-        states.add_row(
+            rows.append((name, f"{value:.4f}", ""))
+    title = f"{run}, epoch {found.epoch}: {found.images} images"
+    _show_table(title, ("", "run", "mean of true volumes"), rows)
+    fsc = {volume.name: f"{volume.fsc:.3f}" for volume in found.states}  # junk has none
+    states = [
+        (
             state.name,
             f"{100 * state.share:.1f} %",
             f"{state.recall:.3f}",
             f"{state.precision:.3f}",
             fsc.get(state.name, "–"),
         )
-    console.print(states)
+        for state in separation.by_state
+    ]
+    if states:
+        _show_table(
+            "states", ("state", "share", "recall", "precision", "FSC of its volume"), states
+        )
+
+
+def _show_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print text as text: names with brackets are not markup."""
+    table = Table(title=Text(title))
+    for number, column in enumerate(head):
+        table.add_column(column, justify="right" if number else "left")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console.print(table)

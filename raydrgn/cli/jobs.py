@@ -2,21 +2,16 @@
 
 import shlex
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from raydrgn.cli.console import clock, console, messages
-from raydrgn.errors import ConfigError
+from raydrgn.cli.console import EXIT_INTERRUPTED, clock, columns, message, result
+from raydrgn.cli.submission import SubmitOptions, read_submission
 
 if TYPE_CHECKING:
     from raydrgn.remote.jobserver import Job, JobServer
 
-EXIT_INTERRUPTED = 130
-SPEC_SUFFIXES = (".yaml", ".yml")
-OWN_OPTIONS = {"--follow", "--cpus", "--folder"}
-HERE_ONLY = ("submit", "jobs", "status", "logs", "stop")
 MESSAGE_LINES = 10
 
 ServerAddress = Annotated[
@@ -64,36 +59,18 @@ def submit(
 
     Options of submit come before COMMAND. With --follow, Ctrl-C leaves the job running.
     """
-    from raydrgn.remote.jobs import JobSpec, folder_here, parse_value
+    from raydrgn.remote.jobs import folder_here
     from raydrgn.remote.jobserver import JobServer
 
-    given: dict[str, Any] = {
-        "address": address,
-        "follow": follow,
-        "cpus": cpus,
-        "folder": folder,
-        "set_": set_,
-    }
-    if command[0].endswith(SPEC_SUFFIXES):
-        given = _with_later_options(command, given)
-        if given["cpus"] is not None:
-            raise ConfigError("--cpus: a spec says this itself, as entrypoint_num_cpus.")
-        values = dict(map(parse_value, given["set_"]))
-        spec = JobSpec.read(command[0]).filled(values, where=command[0])
-    else:
-        if set_:
-            raise ConfigError(
-                "--set before COMMAND fills a spec; that of the command itself comes after it."
-            )
-        spec = JobSpec.from_command(command, num_cpus=cpus or 0.0)
-    check_command(spec.words)
-    server = JobServer(given["address"])
-    job_id = server.submit(spec, folder=given["folder"] or folder_here())
-    if given["follow"]:
-        messages.print(f"{job_id} → {server.url}", highlight=False, soft_wrap=True)
-        _follow(server, job_id, given["address"])
-    console.print(job_id, highlight=False, soft_wrap=True)
-    messages.print(_next_commands(job_id, given["address"]), highlight=False, soft_wrap=True)
+    given = SubmitOptions(address=address, follow=follow, cpus=cpus, folder=folder, set_=set_ or ())
+    spec, options = read_submission(command, given)
+    server = JobServer(options.address)
+    job_id = server.submit(spec, folder=options.folder or folder_here())
+    if options.follow:
+        message(f"{job_id} → {server.url}")
+        _follow(server, job_id, options.address)
+    result(job_id)
+    message(*_next_commands(job_id, options.address))
 
 
 def jobs(address: ServerAddress = None) -> None:
@@ -103,21 +80,14 @@ def jobs(address: ServerAddress = None) -> None:
     server = JobServer(address)
     found = server.jobs()
     if not found:
-        messages.print(f"no jobs at {server.url}", highlight=False)
+        message(f"no jobs at {server.url}")
         return
-    rows = [("job", "status", "exit", "took", "command")]
-    for job in found:
-        code = "" if job.exit_code is None else str(job.exit_code)
-        rows.append((job.id, job.status, code, _length(job), job.command))
-    # Not a table of rich: that would fold an id or a command where the screen is narrow.
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
-    for *cells, command in rows:
-        padded = [cell.ljust(width) for cell, width in zip(cells, widths, strict=True)]
-        typer.echo("  ".join([*padded, command]))
+    rows = [(job.id, job.status, _code(job), _length(job), job.command) for job in found]
+    result(*columns([("job", "status", "exit", "took", "command"), *rows]))
 
 
 def status(job_id: JobId, address: ServerAddress = None) -> None:
-    """Show how a job stands."""
+    """Show the status of a job."""
     from raydrgn.remote.jobserver import JobServer
 
     job = JobServer(address).job(job_id)
@@ -128,16 +98,14 @@ def status(job_id: JobId, address: ServerAddress = None) -> None:
         "folder": job.folder,
         "began": _moment(job.began),
         "took": _length(job),
-        "exit code": "" if job.exit_code is None else str(job.exit_code),
+        "exit code": _code(job),
     }
-    said = job.message.splitlines()
-    if len(said) > MESSAGE_LINES:
-        said = [said[0], "…", *said[-MESSAGE_LINES:]]
-    for name, value in lines.items():
-        if value:
-            typer.echo(f"{name:<10} {value}")
-    for name, line in zip(("message", *[""] * len(said)), said, strict=False):
-        typer.echo(f"{name:<10} {line}")
+    result(*columns([(name, value) for name, value in lines.items() if value], least=10))
+    text = job.message.splitlines()
+    if len(text) > MESSAGE_LINES:
+        text = [text[0], "…", *text[-MESSAGE_LINES:]]
+    names = ("message", *[""] * len(text))
+    result(*columns(list(zip(names, text, strict=False)), least=10))
 
 
 def logs(
@@ -147,7 +115,7 @@ def logs(
     ] = False,
     address: ServerAddress = None,
 ) -> None:
-    """Print what a job has said so far."""
+    """Print the log of a job so far."""
     from raydrgn.remote.jobserver import JobServer
 
     server = JobServer(address)
@@ -159,71 +127,21 @@ def logs(
 def stop(job_id: JobId, address: ServerAddress = None) -> None:
     """Stop a job as Ctrl-C would, and wait until it has stopped.
 
-    Training keeps its state: submit the same command with --resume to go on.
+    Training writes a checkpoint: submit the same command with --resume to go on.
     """
     from raydrgn.remote.jobserver import JobServer
 
     server = JobServer(address)
     before = server.job(job_id)
     if before.is_over:
-        console.print(f"{job_id} was over already: {before.status}", highlight=False)
+        result(f"{job_id} has ended already: {before.status}")
         return
-    messages.print("stopping; it has two minutes to keep its state", highlight=False)
+    message("stopping; training has two minutes to write a checkpoint")
     job = server.stop(job_id)
     if job.is_over:
-        console.print(f"{job_id}: {job.status}", highlight=False)
+        result(f"{job_id}: {job.status}")
     else:
-        console.print(f"{job_id} has not begun; it ends as soon as it would begin")
-
-
-def check_command(words: Sequence[str]) -> None:
-    """Refuse, before anything is sent, what is no command for a cluster.
-
-    Raises:
-        ConfigError: If it works only here, or has an option that is meant for submit.
-        UsageError: If there is no such command, or its options are wrong; as when run here.
-    """
-    name, *rest = words
-    if name in HERE_ONLY:
-        raise ConfigError(f"raydrgn {name} works from here, not as a job on a cluster.")
-    parent = _application()
-    command: Any = parent.command
-    while hasattr(command, "resolve_command") and words:
-        name, command, words = command.resolve_command(parent, list(words))
-    known = {text for parameter in command.params for text in parameter.opts}
-    for word in rest[: rest.index("--")] if "--" in rest else rest:
-        if word.split("=")[0] in OWN_OPTIONS - known:
-            raise ConfigError(
-                f"{word} is an option of submit and comes before the command: raydrgn submit "
-                f"{word} {shlex.join([name])} …"
-            )
-    used = command.make_context(name, list(words), parent=parent).params
-    if used.get("address"):
-        raise ConfigError(
-            "A job uses the cluster it runs on. To choose that, put --address before the command: "
-            f"raydrgn submit --address {used['address']} {name} …"
-        )
-
-
-def _application() -> typer.Context:
-    from raydrgn.cli.main import app  # which imports this module
-
-    return typer.Context(typer.main.get_command(app), info_name="raydrgn")
-
-
-def _with_later_options(words: list[str], given: dict[str, Any]) -> dict[str, Any]:
-    """Read the options of submit that follow the name of a spec."""
-    spec, *rest = words
-    parent = _application()
-    command = parent.command.get_command(parent, "submit")  # type: ignore[attr-defined]
-    later = command.make_context("submit", [*rest, spec], parent=parent).params
-    if later["command"] != [spec]:
-        raise ConfigError(
-            f"{later['command'][0]!r} follows the spec {spec}, which is a whole command. Give "
-            "values for its places as --set NAME=VALUE."
-        )
-    merged = {name: later[name] or value for name, value in given.items()}
-    return merged | {"set_": [*(given["set_"] or []), *(later["set_"] or [])]}
+        result(f"{job_id} has not begun; it will end as soon as it begins")
 
 
 def _follow(server: "JobServer", job_id: str, address: str | None) -> NoReturn:
@@ -231,30 +149,26 @@ def _follow(server: "JobServer", job_id: str, address: str | None) -> NoReturn:
     try:
         job = server.follow(job_id, lambda text: typer.echo(text, nl=False))
     except KeyboardInterrupt:
-        messages.print(
-            f"\n{job_id} goes on.\n{_next_commands(job_id, address)}",
-            highlight=False,
-            soft_wrap=True,
-        )
+        message("", f"{job_id} goes on.", *_next_commands(job_id, address))
         raise typer.Exit(EXIT_INTERRUPTED) from None
     if job.status == "FAILED" and job.driver_exit_code is None:  # its command never ran
-        messages.print(f"{job_id} failed: {job.message}", highlight=False, markup=False)
+        message(f"{job_id} failed: {job.message}")
     else:
-        messages.print(
-            f"{job_id}: {job.status}, exit code {job.exit_code}", highlight=False, soft_wrap=True
-        )
+        message(f"{job_id}: {job.status}, exit code {job.exit_code}")
     raise typer.Exit(job.exit_code or 0)
 
 
-def _next_commands(job_id: str, address: str | None) -> str:
+def _next_commands(job_id: str, address: str | None) -> list[str]:
     where = f" --address {shlex.quote(address)}" if address else ""
-    return "\n".join(
-        [
-            f"follow: raydrgn logs {job_id} --follow{where}",
-            f"status: raydrgn status {job_id}{where}",
-            f"stop:   raydrgn stop {job_id}{where}",
-        ]
-    )
+    return [
+        f"follow: raydrgn logs {job_id} --follow{where}",
+        f"status: raydrgn status {job_id}{where}",
+        f"stop:   raydrgn stop {job_id}{where}",
+    ]
+
+
+def _code(job: "Job") -> str:
+    return "" if job.exit_code is None else str(job.exit_code)
 
 
 def _moment(seconds: float | None) -> str:
@@ -262,6 +176,4 @@ def _moment(seconds: float | None) -> str:
 
 
 def _length(job: "Job") -> str:
-    if job.began is None:
-        return ""
-    return clock(max((job.ended or time.time()) - job.began, 0.0))
+    return "" if job.seconds is None else clock(job.seconds)

@@ -3,12 +3,18 @@
 import os
 import sys
 
-import typer
-
 from raydrgn.cli.analyze import analyze
+from raydrgn.cli.application import app
 from raydrgn.cli.backproject import backproject
 from raydrgn.cli.bench import bench
-from raydrgn.cli.console import messages, set_up_logging
+from raydrgn.cli.console import (
+    EXIT_INTERRUPTED,
+    EXIT_USER,
+    error,
+    message,
+    set_up_logging,
+    set_up_streams,
+)
 from raydrgn.cli.convergence import convergence
 from raydrgn.cli.demo import demo
 from raydrgn.cli.downsample import downsample
@@ -27,16 +33,6 @@ from raydrgn.cli.volumes import volumes
 from raydrgn.errors import RaydrgnError
 from raydrgn.remote.session import limit_spinning
 
-EXIT_USER = 2
-EXIT_INTERRUPTED = 130
-
-app = typer.Typer(
-    help="Heterogeneous cryo-EM reconstruction on Ray.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="markdown",  # lines of a docstring flow
-    pretty_exceptions_enable=False,
-)
 for command in (demo, simulate, parse, downsample, backproject, info, train, volumes, evaluate):
     app.command()(command)
 app.command()(analyze)
@@ -56,14 +52,15 @@ for job_command in (jobs, status, logs, stop):
 def main() -> None:
     """Run the command line; what the user can mend is one message and exit code 2."""
     limit_spinning()
+    set_up_streams()
     set_up_logging()
     try:
         app()
-    except RaydrgnError as error:
-        messages.print(f"[bold red]error:[/] {error}", highlight=False, markup=True)
+    except RaydrgnError as mistake:
+        error(str(mistake))
         sys.exit(EXIT_USER)
     except KeyboardInterrupt:
-        messages.print("interrupted", highlight=False)
+        message("interrupted")
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:  # the reader of a pipe went away
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

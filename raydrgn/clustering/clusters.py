@@ -1,8 +1,8 @@
-"""Clusters of latents: k-means and mixtures, numbered so that neighbours in number look alike.
+"""Clusters of latents: k-means and Gaussian mixtures, numbered so that similar ones are adjacent.
 
 Numbers follow the leaves of the dendrogram (average linkage, Euclidean) of the centres. The
-*on-data* centre of a cluster is the particle nearest to its mean: a volume there is one that an
-image has asked for.
+*on-data* centre of a cluster is the particle nearest to its mean, so that a volume there is
+supported by an image.
 """
 
 import warnings
@@ -21,7 +21,7 @@ from raydrgn.shapes import Float, Int
 KMEANS_ITERATIONS = 10
 
 SEED = 0
-"""Seed of k-means in every command, so that all speak of the same clusters."""
+"""Seed of k-means in every command, so that all use the same clusters."""
 
 
 class Clusters(NamedTuple):
@@ -44,14 +44,17 @@ def k_means(z: Float[np.ndarray, "n zdim"], count: int, *, seed: int = 0) -> Clu
     Raises:
         ConfigError: If there are fewer (different) particles than clusters.
     """
-    _check_count(z, count, option="--ksample")
+    if count < 1:
+        raise ConfigError(f"--ksample must be at least 1, got {count}.")
+    if count > len(z):
+        raise ConfigError(f"--ksample {count} is more than the number of particles ({len(z)}).")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # said below, in words
+        warnings.simplefilter("ignore", ConvergenceWarning)  # checked below
         found = KMeans(count, max_iter=KMEANS_ITERATIONS, n_init=1, random_state=seed).fit(z)
     different = len(np.unique(found.labels_))
     if different < count:
         raise ConfigError(
-            f"The latents have but {different} different places, too few for {count} clusters. "
+            f"There are only {different} distinct latents, too few for {count} clusters. "
             f"Use --ksample {different}."
         )
     return _numbered(z, found.labels_.astype(np.int64), found.cluster_centers_)
@@ -68,17 +71,21 @@ def mixture(
     Args:
         z: Latents.
         count: Components.
-        starts: Fits from other beginnings, of which the likeliest is taken.
-        seed: Of the beginnings.
+        starts: Initialisations; the fit of highest likelihood is taken.
+        seed: Of the initialisations.
 
     Raises:
         ConfigError: If there are fewer particles than components.
     """
-    _check_count(z, count, option="--gmm")
+    if not 1 <= count <= len(z):
+        raise ConfigError(
+            f"A Gaussian mixture of {len(z)} particles can have 1 to {len(z)} components, not "
+            f"{count}."
+        )
     exact = z.astype(np.float64)
     exact /= max(float(exact.std()), np.finfo(np.float64).tiny)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the best of few steps will do
+        warnings.simplefilter("ignore", ConvergenceWarning)  # an approximate optimum is enough
         found = GaussianMixture(count, random_state=seed, n_init=starts).fit(exact)
     return _numbered(exact, found.predict(exact).astype(np.int64), found.means_)
 
@@ -111,12 +118,3 @@ def _numbered(
     number = np.empty(len(order), dtype=np.int64)
     number[order] = np.arange(len(order))
     return Clusters(number[labels], rows[order])
-
-
-def _check_count(z: Float[np.ndarray, "n zdim"], count: int, *, option: str) -> None:
-    if count < 1:
-        raise ConfigError(f"{option} must be at least 1, got {count}.")
-    if count > len(z):
-        raise ConfigError(
-            f"{option} {count} asks for more clusters than there are particles ({len(z)})."
-        )

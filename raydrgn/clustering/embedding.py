@@ -1,8 +1,8 @@
-"""Two dimensions to look at a latent space in: principal components and UMAP.
+"""Embeddings of a latent space: principal components and UMAP.
 
-UMAP of more particles than ``UMAP_LIMIT`` is fitted on a seeded sample of that many, and the others
-are placed among their nearest neighbours of the sample: the time that UMAP takes then no longer
-grows with the number of particles, and every particle has a place.
+UMAP of more particles than ``UMAP_LIMIT`` is fitted on a seeded sample of that many, and the
+coordinates of the others are interpolated from their nearest neighbours of the sample: the time
+that UMAP takes then no longer grows with the number of particles.
 """
 
 import warnings
@@ -16,7 +16,7 @@ from sklearn.decomposition import PCA
 from raydrgn.shapes import Float
 
 UMAP_LIMIT = 100_000
-PLACING_NEIGHBOURS = 5
+INTERPOLATION_NEIGHBOURS = 5
 BLOCK = 100_000
 
 
@@ -51,31 +51,31 @@ def umap_embedding(
     limit: int = UMAP_LIMIT,
     progress: Callable[[int, int], None] | None = None,
 ) -> Float[np.ndarray, "n 2"]:
-    """Return latents in the two dimensions of UMAP, the same for the same seed.
+    """Return the UMAP embedding of latents, the same for the same seed.
 
-    Beyond ``limit`` particles it is fitted on so many of them, drawn with the seed.
+    With more particles than ``limit`` it is fitted on a sample of that size, drawn with the seed.
 
     Args:
         z: Latents.
         seed: Of the sample and of UMAP.
-        limit: Particles to fit.
-        progress: Told how many particles of all are placed.
+        limit: Most particles to fit.
+        progress: Called with the number of particles embedded, and of all.
     """
-    say, total = progress or (lambda done, total: None), len(z)
-    say(0, total)
+    report, total = progress or (lambda done, total: None), len(z)
+    report(0, total)
     if total <= limit:
-        places = _fit_umap(z, seed)
-        say(total, total)
-        return places
+        embedding = _fit_umap(z, seed)
+        report(total, total)
+        return embedding
     rows = np.sort(np.random.default_rng(seed).choice(total, limit, replace=False))
     sample = _fit_umap(z[rows], seed)
-    places = np.empty((total, 2), dtype=np.float32)
+    embedding = np.empty((total, 2), dtype=np.float32)
     for start in range(0, total, BLOCK):
         block = slice(start, start + BLOCK)
-        places[block] = place_among(z[block], z[rows], sample)
-        say(min(start + BLOCK, total), total)
-    places[rows] = sample
-    return places
+        embedding[block] = interpolate_embedding(z[block], z[rows], sample)
+        report(min(start + BLOCK, total), total)
+    embedding[rows] = sample
+    return embedding
 
 
 def _fit_umap(z: Float[np.ndarray, "n zdim"], seed: int) -> Float[np.ndarray, "n 2"]:
@@ -86,18 +86,18 @@ def _fit_umap(z: Float[np.ndarray, "n zdim"], seed: int) -> Float[np.ndarray, "n
         return UMAP(random_state=seed, n_jobs=1, n_epochs=200).fit_transform(z.astype(np.float32))
 
 
-def place_among(
+def interpolate_embedding(
     points: Float[np.ndarray, "m zdim"],
     z: Float[np.ndarray, "n zdim"],
-    places: Float[np.ndarray, "n 2"],
+    embedding: Float[np.ndarray, "n 2"],
 ) -> Float[np.ndarray, "m 2"]:
-    """Return where latents lie in an embedding of others.
+    """Return the coordinates of other latents in an embedding.
 
-    The mean place of their five nearest neighbours, weighted by inverse distance; a latent that is
-    one of the others lies where that one lies.
+    The mean over the five nearest neighbours, weighted by inverse distance; a latent that equals
+    one of the embedded gets its coordinates.
     """
     tree: Any = cKDTree(z)
-    distance, rows = tree.query(points, k=[*range(1, min(PLACING_NEIGHBOURS, len(z)) + 1)])
+    distance, rows = tree.query(points, k=[*range(1, min(INTERPOLATION_NEIGHBOURS, len(z)) + 1)])
     weight = 1 / np.maximum(distance, 1e-9 * max(float(distance.max()), 1e-30))
     weight /= weight.sum(axis=1, keepdims=True)
-    return np.einsum("mk,mkx->mx", weight, places[rows]).astype(np.float32)
+    return np.einsum("mk,mkx->mx", weight, embedding[rows]).astype(np.float32)

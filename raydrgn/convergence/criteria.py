@@ -1,7 +1,7 @@
 """Has training converged? The heuristics of the protocol's Box 1, and a rule for each.
 
 Latents settle when the steps that particles make from epoch to epoch no longer change; volumes,
-when those decoded at corresponding places of successive epochs agree as well as they ever will.
+when those decoded at corresponding points of successive epochs agree as well as they ever will.
 
 References:
     Kinman, Powell, Zhong, Berger and Davis (2023), Nature Protocols 18, 319.
@@ -47,17 +47,18 @@ PAIRS_RULE = (
     "or if there is nothing left to change: medians of 0.99 (correlation) or 0.95 (FSC at Nyquist) "
     "and more for the last two pairs."
 )
-CAUTION_RULE = (
-    "There is a caution where the power at high frequencies (the outer quarter of the shells) or "
-    "the deviation outside the mask (over that inside) rises twice in a row, to a tenth above "
-    "everything before."
+OVERFITTING_RULE = (
+    "There is an overfitting warning if the power at high frequencies (the outer quarter of the "
+    "shells) or the SD outside the mask (relative to that inside) rises twice in a row, to more "
+    "than 10 % above all earlier values."
 )
 MEANING = (
-    "These are the protocol's heuristics with a rule for each. A learning rate that falls makes "
-    "all of them settle: then they say that this run has come to its end, not that a longer one "
-    "would find nothing more. A rate that stays shows a plateau that may go on sloping: in a trial "
-    "(3,000 images, seven states) all had settled at epoch 34, and by epoch 90 the loss had fallen "
-    "by another 6 % of its range, and the particles among their own state were 91 %, not 82."
+    "These are the protocol's heuristics with a rule for each. A falling learning rate makes all "
+    "of them settle: this shows that the run has come to its end, not that a longer run would find "
+    "nothing more. At a constant rate the loss may keep falling slowly after all criteria have "
+    "settled: in a trial (3,000 images, seven states) all had settled at epoch 34; by epoch 90 the "
+    "loss had fallen by another 6 % of its range, and 91 % of the particles were among neighbours "
+    "of their own state, not 82 %."
 )
 
 
@@ -82,24 +83,29 @@ class Agreement(NamedTuple):
     fsc: Float[np.ndarray, " shells"]
 
 
-class Noise(NamedTuple):
-    """Signs of over-training in a volume."""
+class OverfittingMeasures(NamedTuple):
+    """Measures of a volume that rise when the network fits noise."""
 
     high_share: float
     """Share of the power in the outer quarter of the shells."""
 
     outside: float
-    """Deviation outside the mask over that inside."""
+    """SD outside the mask relative to that inside."""
 
 
 class Finding(NamedTuple):
-    """What a criterion says."""
+    """Whether a criterion has settled, and from which epoch on."""
 
     criterion: str
     settled_from: int | None
-    said: str
+    text: str
     is_judged: bool = True
-    """False where the criterion cannot say anything of such a run."""
+    """False where the criterion does not apply to the run."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the criterion applies and has not settled."""
+        return self.is_judged and self.settled_from is None
 
 
 def latent_shifts(
@@ -125,7 +131,7 @@ def latent_shifts(
     return LatentShifts(np.array(epochs[1:], dtype=np.int64), dot_, magnitude, distance_)
 
 
-def density_maxima(places: Float[np.ndarray, "n k"]) -> list[Int[np.ndarray, " m"]]:
+def density_maxima(embedding: Float[np.ndarray, "n k"]) -> list[Int[np.ndarray, " m"]]:
     """Return the particles about each of the highest maxima of the density, highest first.
 
     The density is a histogram of 30 × 30 bins (30 of a line) smoothed by one bin; a maximum is
@@ -133,43 +139,43 @@ def density_maxima(places: Float[np.ndarray, "n k"]) -> list[Int[np.ndarray, " m
     left out, if they are closer than five bins; ten are taken. Members lie in the 3 × 3 bins about
     a maximum.
     """
-    counts, edges = np.histogramdd(places, bins=BINS)
+    counts, edges = np.histogramdd(embedding, bins=BINS)
     smooth = ndimage.gaussian_filter(counts, SMOOTH_BINS)
-    around = np.ones((3,) * places.shape[1], dtype=bool)
-    around[(1,) * places.shape[1]] = False
+    around = np.ones((3,) * embedding.shape[1], dtype=bool)
+    around[(1,) * embedding.shape[1]] = False
     higher = smooth > ndimage.maximum_filter(smooth, footprint=around, mode="mirror")
     found = np.argwhere(higher)
     if not len(found):
         found = np.array([np.unravel_index(smooth.argmax(), smooth.shape)])
     columns = [
         np.clip(np.searchsorted(edge, values, side="right") - 1, 0, BINS - 1)
-        for edge, values in zip(edges, places.T, strict=True)
+        for edge, values in zip(edges, embedding.T, strict=True)
     ]
     bins = np.stack(columns, axis=1)
     near = [
-        np.flatnonzero((np.abs(bins - place) <= 1).all(axis=1))
-        for place in _pruned(found, smooth)[:MAXIMA]
+        np.flatnonzero((np.abs(bins - maximum) <= 1).all(axis=1))
+        for maximum in _pruned(found, smooth)[:MAXIMA]
     ]
     return [rows for rows in near if len(rows)]
 
 
 def _pruned(found: Int[np.ndarray, "m k"], height: Float[np.ndarray, "..."]) -> list[np.ndarray]:
-    left = sorted(found, key=lambda place: -height[tuple(place)])
+    left = sorted(found, key=lambda maximum: -height[tuple(maximum)])
     while len(left) > MAXIMA_BEFORE_PRUNING:
-        places = np.array(left, dtype=np.float64)
-        apart = np.linalg.norm(places[:, None] - places[None], axis=2)
-        apart[np.tril_indices(len(left))] = np.inf
-        i, j = np.unravel_index(apart.argmin(), apart.shape)
-        if apart[i, j] >= PRUNE_RADIUS_BINS:
+        bins = np.array(left, dtype=np.float64)
+        distance = np.linalg.norm(bins[:, None] - bins[None], axis=2)
+        distance[np.tril_indices(len(left))] = np.inf
+        i, j = np.unravel_index(distance.argmin(), distance.shape)
+        if distance[i, j] >= PRUNE_RADIUS_BINS:
             break
-        del left[int(j)]  # the lower of the two, since the list falls
+        del left[int(j)]  # the lower of the two, since the list is descending
     return left
 
 
 def representatives(
     z: Float[np.ndarray, "n zdim"], members: Sequence[Int[np.ndarray, " _"]]
 ) -> Int[np.ndarray, " k"]:
-    """Return the particle nearest to the median of each group, among the group."""
+    """Return the particle of each group that is nearest to the median of the group."""
     return np.array([nearest_to_median(z, rows) for rows in members], dtype=np.int64)
 
 
@@ -188,8 +194,10 @@ def agreement(first: Float[np.ndarray, "d d d"], second: Float[np.ndarray, "d d 
     return Agreement(float((x * y).sum()) / max(scale, 1e-30), curve)
 
 
-def noise(volume: Float[np.ndarray, "d d d"], mask: Float[np.ndarray, "d d d"]) -> Noise:
-    """Look for signs of over-training in a volume; half-way down its edge the mask ends."""
+def overfitting_measures(
+    volume: Float[np.ndarray, "d d d"], mask: Float[np.ndarray, "d d d"]
+) -> OverfittingMeasures:
+    """Return the overfitting measures of a volume; outside is where its mask is below 0.5."""
     box = volume.shape[-1]
     power = fft_centred(torch.from_numpy(volume), ndim=3).abs().square().numpy()
     shell = shell_index(box).numpy()
@@ -199,16 +207,16 @@ def noise(volume: Float[np.ndarray, "d d d"], mask: Float[np.ndarray, "d d d"]) 
     inner = volume[~outside].std()
     ratio = float(volume[outside].std() / inner) if outside.any() and inner > 0 else 0.0
     total = float(power[known].sum())
-    return Noise(float(power[outer].sum()) / total if total > 0 else 0.0, ratio)
+    return OverfittingMeasures(float(power[outer].sum()) / total if total > 0 else 0.0, ratio)
 
 
 def settled_curve(name: str, epochs: Sequence[int], values: Float[np.ndarray, " e"]) -> Finding:
-    """Say from which epoch on a curve has settled; see ``CURVE_RULE``."""
+    """Find the epoch from which on a curve has settled; see ``CURVE_RULE``."""
     known = np.isfinite(values)
     x, at = values[known], np.asarray(epochs)[known]
     needed = max(SETTLED_EPOCHS, math.ceil(SETTLED_RUN * len(x)))
     if len(x) <= needed:
-        return Finding(name, None, f"too few epochs to tell ({len(x)})")
+        return Finding(name, None, f"too few epochs to judge ({len(x)})")
     smooth = ndimage.median_filter(x, SMOOTH_EPOCHS, mode="nearest")
     scatter = 1.4826 * float(np.median(np.abs(x - smooth)[len(x) // 2 :]))
     allowed = max(SETTLED_SHARE * float(np.ptp(smooth)), 2 * scatter)
@@ -218,21 +226,21 @@ def settled_curve(name: str, epochs: Sequence[int], values: Float[np.ndarray, " 
         return Finding(
             name, None, f"still changing: near its last value for {len(x) - start} epochs only"
         )
-    said = f"settled from epoch {at[start]} on"
+    text = f"settled from epoch {at[start]} on"
     if 2 * scatter > float(np.ptp(smooth)):
-        said += f", as far as its scatter of {scatter:.2g} lets one tell"
-    return Finding(name, int(at[start]), said)
+        text += f", within its scatter of {scatter:.2g}"
+    return Finding(name, int(at[start]), text)
 
 
 def settled_loss(epochs: Sequence[int], values: Float[np.ndarray, " e"]) -> Finding:
-    """Say from which epoch on the loss has settled, and how much it still falls."""
+    """Find the epoch from which on the loss has settled, and how much it still falls."""
     found = settled_curve("total loss", epochs, values)
     if found.settled_from is None:
         return found
     smooth = ndimage.median_filter(values, SMOOTH_EPOCHS, mode="nearest")
     fall = float(smooth[-1 - len(values) // 4] - smooth[-1]) / max(float(np.ptp(smooth)), 1e-30)
     return found._replace(
-        said=f"{found.said}; over the last quarter of the run it fell by {100 * fall:.1f} % of its "
+        text=f"{found.text}; over the last quarter of the run it fell by {100 * fall:.1f} % of its "
         "range"
     )
 
@@ -240,7 +248,7 @@ def settled_loss(epochs: Sequence[int], values: Float[np.ndarray, " e"]) -> Find
 def settled_pairs(
     name: str, epochs: Sequence[int], values: Float[np.ndarray, "pairs points"], *, same: float
 ) -> Finding:
-    """Say whether the agreement of successive volumes has settled; see ``PAIRS_RULE``.
+    """Find whether the agreement of successive volumes has settled; see ``PAIRS_RULE``.
 
     Args:
         name: Of the criterion.
@@ -249,29 +257,29 @@ def settled_pairs(
         same: Agreement beyond which there is nothing left to change.
     """
     if len(values) < 3:
-        return Finding(name, None, f"too few pairs of epochs to tell ({len(values)})")
+        return Finding(name, None, f"too few pairs of epochs to judge ({len(values)})")
     medians = np.median(values, axis=1)
-    said = f"{medians[-3]:.3f}, {medians[-2]:.3f}, {medians[-1]:.3f}"
+    listed = f"{medians[-3]:.3f}, {medians[-2]:.3f}, {medians[-1]:.3f}"
     allowed = max(SETTLED_SHARE * float(np.ptp(medians)), LEAST_RANGE)
     if float(np.ptp(medians[-3:])) <= allowed:
-        return Finding(name, int(epochs[-3]), f"settled from epoch {epochs[-3]} on ({said})")
+        return Finding(name, int(epochs[-3]), f"settled from epoch {epochs[-3]} on ({listed})")
     if medians[-2:].min() >= same:
-        return Finding(name, int(epochs[-2]), f"settled from epoch {epochs[-2]} on ({said})")
-    return Finding(name, None, f"still changing ({said})")
+        return Finding(name, int(epochs[-2]), f"settled from epoch {epochs[-2]} on ({listed})")
+    return Finding(name, None, f"still changing ({listed})")
 
 
-def overtraining(epochs: Sequence[int], signs: Float[np.ndarray, "e 2"]) -> list[str]:
-    """Return cautions; see ``CAUTION_RULE``."""
-    said = []
+def overfitting_warnings(epochs: Sequence[int], measures: Float[np.ndarray, "e 2"]) -> list[str]:
+    """Return overfitting warnings, given the measures of each epoch; see ``OVERFITTING_RULE``."""
+    warnings = []
     for name, values in zip(
-        ("power at high frequencies", "noise outside the mask"), signs.T, strict=True
+        ("power at high frequencies", "noise outside the mask"), measures.T, strict=True
     ):
         last = values[-3:]
         if len(last) < 3:
             continue
         if (np.diff(last) > 0).all() and last[-1] > RISE * values[:-2].max():
-            said.append(
+            warnings.append(
                 f"The {name} rises from epoch {epochs[-3]} to {epochs[-1]} "
                 f"({last[0]:.3g} to {last[-1]:.3g}): further training may fit noise."
             )
-    return said
+    return warnings

@@ -7,8 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 
-from raydrgn.convergence import criteria as convergence
-from raydrgn.convergence.epochs import Study
+from raydrgn.convergence import criteria
+from raydrgn.convergence.epochs import Convergence
+from raydrgn.convergence.verdict import verdict
 from raydrgn.fourier.shells import frequencies
 from raydrgn.reporting.figures import PALETTE, Tile, sheet
 from raydrgn.reporting.latent_figures import GREYS, HALO, path_colours, series_colours
@@ -20,118 +21,111 @@ from raydrgn.shapes import Float
 COLUMNS = 5
 
 
-def verdict(study: Study) -> str:
-    """Say in a sentence or two whether training has converged."""
-    judged = [finding for finding in study.findings if finding.is_judged]
-    waiting = [finding for finding in judged if finding.settled_from is None]
-    if study.is_converged:
-        last = max(finding.settled_from or 0 for finding in judged)
-        said = f"Converged at epoch {study.epoch}: every criterion has settled, from epoch {last}."
-    else:
-        named = "; ".join(f"{finding.criterion}: {finding.said}" for finding in waiting)
-        said = f"Not converged at epoch {study.epoch}. {named[0].upper()}{named[1:]}."
-    return " ".join([said, *study.cautions])
-
-
 def write_convergence(
-    run: RunReader, study: Study, folder: ResultFolder, *, pixel_size_angstrom: float
+    run: RunReader, found: Convergence, folder: ResultFolder, *, pixel_size_angstrom: float
 ) -> None:
     """Write the tables, draw the figures, and make one report of them all."""
-    head = ("criterion", "settled", "from_epoch", "said")
+    head = ("criterion", "settled", "from_epoch", "explanation")
     folder.write_table(
         "verdict.csv",
         head,
         [
-            (f.criterion, _answer(f), f.settled_from or "", f.said.replace(",", ";"))
-            for f in study.findings
+            (f.criterion, _answer(f), f.settled_from or "", f.text.replace(",", ";"))
+            for f in found.findings
         ],
     )
-    rows = [(f.criterion, _answer(f), f.said) for f in study.findings]
-    rules = [convergence.CURVE_RULE, convergence.PAIRS_RULE, convergence.CAUTION_RULE]
+    rows = [(f.criterion, _answer(f), f.text) for f in found.findings]
+    rules = [criteria.CURVE_RULE, criteria.PAIRS_RULE, criteria.OVERFITTING_RULE]
     sections = [
         Section(
             title="Verdicts",
-            text=" ".join([*rules, convergence.MEANING]),
+            text=" ".join([*rules, criteria.MEANING]),
             tables=[ReportTable(head=("criterion", "settled", ""), rows=rows)],
         ),
-        _losses(study, folder),
-        _embeddings(study, folder),
-        _shifts(study, folder),
-        _points(study, folder),
+        _losses(found, folder),
+        _embeddings(found, folder),
+        _shifts(found, folder),
+        _points(found, folder),
     ]
-    if any(study.followed):
+    if found.has_volumes:
         sections += [
-            _agreement(study, folder, pixel_size_angstrom),
-            _overtraining(study, folder),
+            _agreement(found, folder, pixel_size_angstrom),
+            _overfitting(found, folder),
         ]
     write_report(
         folder.at("report.html"),
-        title=f"{run.files.root}: convergence at epoch {study.epoch}",
-        summary=verdict(study),
+        title=f"{run.files.root}: convergence at epoch {found.epoch}",
+        summary=_summary(found),
         sections=[part for part in sections if part.figures or part.tables],
     )
 
 
-def _answer(finding: convergence.Finding) -> str:
+def _summary(found: Convergence) -> str:
+    waiting = [f"{finding.criterion}: {finding.text}" for finding in found.findings
+               if finding.is_open]  # fmt: skip
+    listed = "; ".join(waiting)
+    detail = [f"{listed[0].upper()}{listed[1:]}."] if listed else []
+    return " ".join([verdict(found), *detail, *found.warnings])
+
+
+def _answer(finding: criteria.Finding) -> str:
     if not finding.is_judged:
         return "not judged"
-    return "no" if finding.settled_from is None else "yes"
+    return "no" if finding.is_open else "yes"
 
 
-def _losses(study: Study, folder: ResultFolder) -> Section:
-    if not study.losses:
+def _losses(found: Convergence, folder: ResultFolder) -> Section:
+    if not found.losses:
         return Section(title="Total loss")
     head = ("epoch", "total", "reconstruction", "kl")
-    folder.write_table("total_loss.csv", head, [[row[k] for k in head] for row in study.losses])
-    epochs = [row["epoch"] for row in study.losses]
+    folder.write_table("total_loss.csv", head, [[row[k] for k in head] for row in found.losses])
+    epochs = [row["epoch"] for row in found.losses]
     figure = _curves(
-        [("total loss", epochs, np.array([row["total"] for row in study.losses]))], study
+        [("total loss", epochs, np.array([row["total"] for row in found.losses]))], found
     )
     folder.write_figure("plots/00_total_loss.png", figure)
     return Section(title="Total loss", figures=[(figure, "Mean over the particles of each epoch.")])
 
 
-def _embeddings(study: Study, folder: ResultFolder) -> Section:
-    count = len(study.examined)
+def _embeddings(found: Convergence, folder: ResultFolder) -> Section:
+    count = len(found.examined)
     columns = min(count, COLUMNS)
     rows = -(-count // columns)
     figure = Figure(figsize=(2.1 * columns, 2.1 * rows + 0.3), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=study.zdim > 1)
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=found.zdim > 1)
     cells: list[tuple[float, ...]] = []
     for axis in grid.ravel()[count:]:
         axis.set_axis_off()
-    for axis, epoch, places in zip(grid.ravel(), study.examined, study.places, strict=False):
-        _density(axis, places)
+    for axis, epoch, embedding in zip(grid.ravel(), found.examined, found.embeddings, strict=False):
+        _density(axis, embedding)
         axis.set_title(f"epoch {epoch}", fontsize=8)
-        counts, edges = np.histogramdd(places, bins=convergence.BINS)
+        counts, edges = np.histogramdd(embedding, bins=criteria.BINS)
         for cell in np.argwhere(counts > 0):
             lower = [float(edge[k]) for edge, k in zip(edges, cell, strict=True)]
             cells.append((epoch, *lower, counts[tuple(cell)]))
-    names = ("z",) if study.zdim == 1 else ("umap1", "umap2")
+    names = ("z",) if found.zdim == 1 else ("umap1", "umap2")
     folder.write_table("umap_density.csv", ("epoch", *names, "particles"), cells)
     folder.write_figure("plots/01_encoder_umaps.png", figure)
-    what = "z" if study.zdim == 1 else "UMAP, each turned onto that of the last epoch"
-    caption = f"Density of {len(study.subset):,} particles at intervals: {what}."
+    what = "z" if found.zdim == 1 else "UMAP, each turned onto that of the last epoch"
+    caption = f"Density of {len(found.subset):,} particles at intervals: {what}."
     return Section(title="Latent space through training", figures=[(figure, caption)])
 
 
 def _density(
-    axis: Axes, places: Float[np.ndarray, "s k"], *, cmap: str | Colormap = "viridis"
+    axis: Axes, embedding: Float[np.ndarray, "s k"], *, cmap: str | Colormap = "viridis"
 ) -> None:
     axis.set_xticks([])
     axis.set_yticks([])
-    if places.shape[1] == 1:
-        axis.hist(places[:, 0], bins=convergence.BINS, color=PALETTE[0])
+    if embedding.shape[1] == 1:
+        axis.hist(embedding[:, 0], bins=criteria.BINS, color=PALETTE[0])
         axis.set_xlabel("z", fontsize=8)
         return
-    size = int(np.clip(len(places) ** 0.5 / 2, 20, 60))
-    axis.hexbin(
-        places[:, 0], places[:, 1], gridsize=size, bins="log", mincnt=1, cmap=cmap, linewidths=0.1
-    )
+    size = int(np.clip(len(embedding) ** 0.5 / 2, 20, 60))
+    axis.hexbin(*embedding.T, gridsize=size, bins="log", mincnt=1, cmap=cmap, linewidths=0.1)
 
 
-def _shifts(study: Study, folder: ResultFolder) -> Section:
-    shifts = study.shifts
+def _shifts(found: Convergence, folder: ResultFolder) -> Section:
+    shifts = found.shifts
     folder.write_table(
         "latent_shifts.csv",
         ("epoch", "dot_product", "magnitude", "cosine_distance"),
@@ -144,84 +138,92 @@ def _shifts(study: Study, folder: ResultFolder) -> Section:
             ("dot product of latent shifts", epochs, shifts.dot),
             ("cosine distance of latent shifts", epochs, shifts.cosine_distance),
         ],
-        study,
+        found,
     )
     folder.write_figure("plots/02_encoder_latent_vector_shifts.png", figure)
     caption = (
         "Medians over all particles: how far each moves in latent space from epoch to epoch, and "
-        "how its step is directed to the one before (0: on in the same direction; 2: back)."
+        "the direction of its step relative to the step before (0: the same; 2: opposite)."
     )
     return Section(title="Latent shifts", figures=[(figure, caption)])
 
 
 def _curves(
-    curves: Sequence[tuple[str, Sequence[float], Float[np.ndarray, " e"]]], study: Study
+    curves: Sequence[tuple[str, Sequence[float], Float[np.ndarray, " e"]]], found: Convergence
 ) -> Figure:
     """Draw curves over epochs, and the epoch from which on each has settled."""
     figure = Figure(figsize=(3.6 * len(curves) + 0.6, 3.0), layout="constrained")
-    found = {finding.criterion: finding.settled_from for finding in study.findings}
+    settled = {finding.criterion: finding.settled_from for finding in found.findings}
     for axis, (name, epochs, values) in zip(
         figure.subplots(1, len(curves), squeeze=False)[0], curves, strict=True
     ):
         axis.plot(epochs, values, color=PALETTE[0], marker=".", markersize=4, linewidth=1)
         axis.set(xlabel="epoch", ylabel=name)
         axis.spines[["top", "right"]].set_visible(False)
-        since = found.get(name)
+        since = settled.get(name)
         if since is not None:
             axis.axvspan(since, epochs[-1], color=PALETTE[2], alpha=0.12, linewidth=0)
             axis.set_title(f"settled from epoch {since}", fontsize=8)
     return figure
 
 
-def _points(study: Study, folder: ResultFolder) -> Section:
+def _points(found: Convergence, folder: ResultFolder) -> Section:
     figure = Figure(figsize=(5.4, 4.6), layout="constrained")
     axis = figure.subplots()
-    places = study.places[-1]
-    _density(axis, places, cmap=GREYS)
-    order = {int(row): k for k, row in enumerate(study.subset)}
+    embedding = found.embeddings[-1]
+    _density(axis, embedding, cmap=GREYS)
+    order = {int(row): k for k, row in enumerate(found.subset)}
     for name, row, colour in zip(
-        study.names, study.rows[-1], series_colours(len(study.counts)), strict=True
+        found.names, found.rows[-1], series_colours(len(found.counts)), strict=True
     ):
-        place = places[order[int(row)]]
-        x, y = (float(place[0]), 0.0) if len(place) == 1 else place.tolist()
+        point = embedding[order[int(row)]]
+        x, y = (float(point[0]), 0.0) if len(point) == 1 else point.tolist()
         axis.scatter([x], [y], s=26, color=colour, edgecolors="black", linewidths=0.7, zorder=5)
         axis.annotate(
             name, (x, y), xytext=(3.5, 3.5), textcoords="offset points", zorder=6,
             path_effects=HALO,
         )  # fmt: skip
-    head = ("epoch", "point", "particle", *(f"z{k + 1}" for k in range(study.zdim)))
-    folder.write_table(
-        "points.csv",
-        head,
-        [
-            (epoch, name, row, *z)
-            for epoch, of_epoch, latents in zip(
-                study.examined, study.rows, study.latents, strict=True
-            )
-            for name, row, z in zip(study.names, of_epoch, latents, strict=True)
-        ],
-    )
-    for epoch, latents in zip(study.examined, study.latents, strict=True):
+    _write_points(found, folder)
+    for epoch, latents in zip(found.examined, found.latents, strict=True):
         name = f"repr_particles/latent_representative.{epoch}.txt"
         folder.write_numbers(name, latents, fmt="%.8e")
     folder.write_figure("plots/03_decoder_UMAP-sketching.png", figure)
+    numbers = found.rows[-1] if found.original is None else found.original[-1]
     rows = [
-        (name, f"{count:,}", str(row))
-        for name, count, row in zip(study.names, study.counts, study.rows[-1], strict=True)
+        (name, f"{count:,}", str(row), str(number) if found.original is not None else "–")
+        for name, count, row, number in zip(
+            found.names, found.counts, found.rows[-1], numbers, strict=True
+        )
     ]
     return Section(
         title="Representative points",
         text="Maxima of the density in the last epoch. The members of each are followed through "
         "training; in each epoch the particle nearest to the median of them stands for all.",
         figures=[(figure, "Points, highest maximum first.")],
-        tables=[ReportTable(head=("point", "members", "particle, last epoch"), rows=rows)],
+        tables=[
+            ReportTable(
+                head=("point", "members", "particle, last epoch", "in the original set"), rows=rows
+            )
+        ],
     )
 
 
-def _agreement(study: Study, folder: ResultFolder, pixel_size_angstrom: float) -> Section:
-    names, later = study.followed_names, study.examined[1:]
-    pairs = [f"{a}-{b}" for a, b in zip(study.examined, later, strict=False)]
-    correlation, fsc = study.stacked("correlation"), study.stacked("fsc")
+def _write_points(found: Convergence, folder: ResultFolder) -> None:
+    """Write the representative particles of each epoch; without a known selection no number."""
+    names = ("epoch", "point", "particle", "original", *(f"z{k + 1}" for k in range(found.zdim)))
+    rows: list[Sequence[object]] = []
+    for number, epoch in enumerate(found.examined):
+        for point, name in enumerate(found.names):
+            original = "" if found.original is None else found.original[number, point]
+            row = found.rows[number, point]
+            rows.append((epoch, name, row, original, *found.latents[number, point]))
+    folder.write_table("points.csv", names, rows)
+
+
+def _agreement(found: Convergence, folder: ResultFolder, pixel_size_angstrom: float) -> Section:
+    names, later = found.compared_names, found.examined[1:]
+    pairs = [f"{a}-{b}" for a, b in zip(found.examined, later, strict=False)]
+    correlation, fsc = found.stacked("correlation"), found.stacked("fsc")
     shells = frequencies(2 * fsc.shape[-1]).numpy() / pixel_size_angstrom
     for name, values in (("correlation", correlation), ("fsc_at_nyquist", fsc[..., -1])):
         rows = [(pair, *of_pair) for pair, of_pair in zip(pairs, values.T, strict=True)]
@@ -243,7 +245,7 @@ def _agreement(study: Study, folder: ResultFolder, pixel_size_angstrom: float) -
         figure = _point_curves(later, values, names, what)
         folder.write_figure(f"plots/{number}.png", figure)
         figures.append(
-            (figure, "Each volume with that of the epoch looked at before; black: median.")
+            (figure, "Each volume with that of the examined epoch before; black: median.")
         )
     figure = _shell_curves(shells, np.median(fsc, axis=0), pairs)
     folder.write_figure("plots/06_decoder_FSC.png", figure)
@@ -252,10 +254,10 @@ def _agreement(study: Study, folder: ResultFolder, pixel_size_angstrom: float) -
         (pair, f"{np.median(c):.3f}", f"{np.median(f):.3f}")
         for pair, c, f in zip(pairs, correlation.T, fsc[..., -1].T, strict=True)
     ]
-    slices = study.stacked("slices")
+    slices = found.stacked("slices")
     tiles = [
         (f"epoch {epoch}", [Tile(image=s, title=n) for n, s in zip(names, row, strict=True)])
-        for epoch, row in zip(study.examined, slices.swapaxes(0, 1), strict=True)
+        for epoch, row in zip(found.examined, slices.swapaxes(0, 1), strict=True)
     ]
     drawn = sheet(tiles, tile_inches=0.9)
     folder.write_figure("plots/08_volumes.png", drawn)
@@ -296,20 +298,20 @@ def _shell_curves(
     return figure
 
 
-def _overtraining(study: Study, folder: ResultFolder) -> Section:
-    signs = study.stacked("signs")
-    head = ("epoch", "high_frequency_power_share", "deviation_outside_over_inside")
-    medians = np.median(signs, axis=0)
+def _overfitting(found: Convergence, folder: ResultFolder) -> Section:
+    measures = found.stacked("overfitting")
+    head = ("epoch", "high_frequency_power_share", "sd_outside_over_inside")
+    medians = np.median(measures, axis=0)
     folder.write_table(
-        "overtraining.csv",
+        "overfitting.csv",
         head,
-        [(epoch, *row) for epoch, row in zip(study.examined, medians, strict=True)],
+        [(epoch, *row) for epoch, row in zip(found.examined, medians, strict=True)],
     )
-    names = ("power at high frequencies, share", "deviation outside the mask, over inside")
+    names = ("power at high frequencies, share", "SD outside the mask, relative to inside")
     figures = []
-    for number, (name, values) in enumerate(zip(names, signs.T, strict=True), start=9):
-        figure = _point_curves(study.examined, values.T, study.followed_names, name)
-        folder.write_figure(f"plots/{number:02d}_overtraining.png", figure)
+    for number, (name, values) in enumerate(zip(names, measures.T, strict=True), start=9):
+        figure = _point_curves(found.examined, values.T, found.compared_names, name)
+        folder.write_figure(f"plots/{number:02d}_overfitting.png", figure)
         figures.append((figure, "Black: median over the points."))
-    said = " ".join(study.cautions) or "Neither sign rises in late epochs."
-    return Section(title="Over-training", text=said, figures=figures)
+    text = " ".join(found.warnings) or "Neither measure rises in late epochs."
+    return Section(title="Overfitting", text=text, figures=figures)

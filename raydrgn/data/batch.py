@@ -28,7 +28,7 @@ class ParticleBatch:
     def __len__(self) -> int:
         return len(self.coefficients)
 
-    def pieces(self, size: int) -> Iterator["ParticleBatch"]:
+    def micro_batches(self, size: int) -> Iterator["ParticleBatch"]:
         """Yield views of ``size`` consecutive particles each, the last one of what is left."""
         for start in range(0, max(len(self), 1), size):
             rows = slice(start, start + size)

@@ -26,7 +26,7 @@ class ImageConfig:
     """Where the fading starts, as a fraction of half the box; it ends at 0.99."""
 
     scale: float = 1.0
-    """Deviation of the Hartley values, which images are divided by; measured before training."""
+    """SD of the Hartley values, which images are divided by; measured before training."""
 
     precision: Precision = "float32"
     """Type in which prepared particles are kept; float16 needs half the memory."""
@@ -40,4 +40,4 @@ class ImageConfig:
         if not self.scale > 0:
             raise ConfigError(f"data.scale must be positive, got {self.scale}.")
         if self.precision not in ("float32", "float16"):
-            raise ConfigError(f"data.precision is {self.precision!r}; float32 or float16 is meant.")
+            raise ConfigError(f"data.precision must be float32 or float16, got {self.precision!r}.")

@@ -29,7 +29,7 @@ class PreparedBlock(NamedTuple):
     """Coefficients; zero for bad images."""
 
     bad: Bool[np.ndarray, " k"]
-    """Images with a pixel that is not finite, or of one grey value."""
+    """Images with a pixel that is not finite, or with one intensity throughout."""
 
 
 def shifts_px(table: ParticleTable) -> Float[np.ndarray, "n 2"]:
@@ -90,9 +90,9 @@ def find_bad_images(table: ParticleTable, *, box: int) -> Int[np.ndarray, " bad"
 
 
 def bad_images_message(indices: Int[np.ndarray, " bad"]) -> str:
-    """Name images that cannot be used, and say what can be done."""
+    """Return the message that names images without use, with the remedy."""
     named = ", ".join(map(str, indices[:BAD_NAMED])) + (", …" if len(indices) > BAD_NAMED else "")
     return (
-        f"{len(indices)} images have pixels that are not finite, or one grey value throughout: "
+        f"{len(indices)} images have pixels that are not finite, or are constant: "
         f"particles {named} (numbers from 0). Leave them out with --drop-bad."
     )

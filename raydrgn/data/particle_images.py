@@ -15,7 +15,7 @@ LEAST_PIXELS = 4.0
 
 
 def read_images(table: ParticleTable, rows: Int[np.ndarray, " k"]) -> Float[np.ndarray, "k h w"]:
-    """Return the images of some rows, as they are on disk."""
+    """Return the images of some rows, as they were recorded."""
     return ImageSource.of(table).read(rows)
 
 

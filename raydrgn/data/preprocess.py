@@ -1,7 +1,7 @@
 """Images to prepared particles: all that training needs of an image, made once per run.
 
 A prepared particle is the image windowed, given the right sign, transformed, divided by the data
-set's deviation, and centred by its shift: complex coefficients at the half disc's points.
+set's SD, and centred by its shift: complex coefficients at the half disc's points.
 """
 
 import math
@@ -26,7 +26,7 @@ def soft_window(box: int, *, radius: float) -> Float[Tensor, "h w"]:
 
 
 def find_bad(images: Float[np.ndarray, "b h w"]) -> Bool[np.ndarray, " b"]:
-    """Mark images with a pixel that is not finite, and images of one grey value."""
+    """Mark images with a pixel that is not finite, and images with one intensity throughout."""
     flat = images.reshape(len(images), -1)
     low, high = flat.min(axis=1), flat.max(axis=1)
     # min and max carry NaN and infinities through

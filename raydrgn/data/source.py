@@ -6,10 +6,11 @@ stacks is read from end to end.
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from raydrgn.data.restoration import Restoration
 from raydrgn.io import storage
 from raydrgn.io.mrc import MrcHeader, read_slices
 from raydrgn.io.particles import ParticleTable
@@ -31,19 +32,34 @@ class ImageSource:
     headers: list[MrcHeader]
     codes: Int[np.ndarray, " n"]
     slices: Int[np.ndarray, " n"]
+    restoration: Restoration | None = None
+    """What is undone to have images as they were recorded; None gives them as they are stored."""
 
     @classmethod
     def of(cls, table: ParticleTable) -> "ImageSource":
-        """Read the headers of the table's stacks."""
+        """Read the headers of the table's stacks; images are given as they were recorded."""
+        return replace(cls.as_stored(table), restoration=Restoration.of(table))
+
+    @classmethod
+    def as_stored(cls, table: ParticleTable) -> "ImageSource":
+        """Read the headers of the table's stacks; images are given as they are in the files."""
         return cls(read_headers(table.stacks), table.stack_codes, table.column("slice"))
 
     def part(self, start: int, stop: int) -> "ImageSource":
         """Return the source of consecutive rows, with the headers that they need only."""
         used, codes = np.unique(self.codes[start:stop], return_inverse=True)
-        return ImageSource([self.headers[i] for i in used], codes, self.slices[start:stop])
+        restoration = self.restoration and self.restoration.rows(slice(start, stop))
+        headers = [self.headers[i] for i in used]
+        return ImageSource(headers, codes, self.slices[start:stop], restoration)
 
     def read(self, rows: Int[np.ndarray, " k"] | None = None) -> Float[np.ndarray, "k h w"]:
         """Return the images of some rows, in their order; of all rows by default."""
+        images = self._read(rows)
+        if self.restoration is None:
+            return images
+        return (self.restoration if rows is None else self.restoration.rows(rows))(images)
+
+    def _read(self, rows: Int[np.ndarray, " k"] | None) -> Float[np.ndarray, "k h w"]:
         codes = self.codes if rows is None else self.codes[rows]
         slices = self.slices if rows is None else self.slices[rows]
         if len(codes) and (codes == codes[0]).all() and (np.diff(slices) == 1).all():

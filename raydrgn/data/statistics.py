@@ -15,7 +15,7 @@ SAMPLE = 1000
 
 
 def measure_scale(table: ParticleTable, config: ImageConfig) -> float:
-    """Return the deviation of the Hartley values of about a thousand images, evenly taken.
+    """Return the SD of the Hartley values of about a thousand images, evenly taken.
 
     As cryoDRGN measures it: the images are not windowed, and the transform is continued to an odd
     lattice, its first row and column repeated as the last. Bad images are left out.

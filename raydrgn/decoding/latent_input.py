@@ -1,4 +1,4 @@
-"""Which latents a user asks volumes of."""
+"""Latents that a user gives: a file of them, particles, or one in full."""
 
 import io
 from pathlib import PurePosixPath
@@ -24,11 +24,11 @@ def choose_latents(
     """Return the latents of a file, of particles, or of one given in full.
 
     Raises:
-        ConfigError: If not exactly one of the three is given, or one is not what it should be.
-        InputError: If the file does not hold latents of the run's dimension.
+        ConfigError: If not exactly one of the three is given, or it cannot be read as numbers.
+        InputError: If the file does not contain latents of the run's dimension.
     """
     if sum(value is not None for value in (z_file, particles, z)) != 1:
-        raise ConfigError("Say which volumes with one of --z-file, --particles and -z.")
+        raise ConfigError("Choose the latents with one of --z-file, --particles and -z.")
     if particles is not None:
         return _of_particles(run, epoch, particles)
     latents = (
@@ -41,7 +41,7 @@ def choose_latents(
     if latents.shape[1] != run.model.zdim:
         where = z_file if z_file is not None else "-z"
         raise InputError(
-            f"{where} has latents of {latents.shape[1]} numbers, but the run's zdim is "
+            f"{where} has latents of {latents.shape[1]} dimensions, but the run's zdim is "
             f"{run.model.zdim}."
         )
     return latents.astype(np.float32)
@@ -53,7 +53,7 @@ def _of_particles(run: RunReader, epoch: int | None, text: str) -> Float[np.ndar
     outside = rows[(rows < 0) | (rows >= len(latents))]
     if outside.size:
         raise ConfigError(
-            f"--particles asks for {outside[0]}, but the run has particles 0 to {len(latents) - 1}."
+            f"--particles contains {outside[0]}, but the run has particles 0 to {len(latents) - 1}."
         )
     return latents[rows]
 

@@ -1,7 +1,9 @@
 """A run against a known truth.
 
-evaluation  per-image FSC and volumes of states
-separation  how latents tell states apart
-truth       what a simulation knows
-report      all of it, to look at
+truth         the truth about simulated particles
+evaluation    per-image FSC and volumes of states
+separation    how well latents separate the states
+volume_pairs  decoded volumes beside the true ones
+results       files of an evaluation
+report        figures and report
 """

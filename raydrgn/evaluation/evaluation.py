@@ -10,27 +10,25 @@ References:
     Jeon et al. (2024), CryoBench, NeurIPS Datasets and Benchmarks.
 """
 
-import io
-import json
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from raydrgn.clustering.clusters import nearest_to_median
 from raydrgn.decoding.options import VolumeOptions
-from raydrgn.decoding.pool import VolumeDecoder
+from raydrgn.decoding.pool import DecoderPool
 from raydrgn.evaluation.separation import Separation, separate
-from raydrgn.evaluation.truth import Truth, read_truth
+from raydrgn.evaluation.truth import read_truth
 from raydrgn.fourier.masks import soft_mask
 from raydrgn.fourier.shells import frequencies, shell_correlation
-from raydrgn.io import storage
 from raydrgn.io.storage import Uri
+from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.run.reader import RunReader
 from raydrgn.shapes import Float, Int
 
 IMAGES = 100
-DECODE_BATCH = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +39,9 @@ class StateVolume:
     state: int
     particle: int
     """Row of the particle in the run."""
+
+    original: int
+    """Number of the particle in the simulated set."""
 
     fsc: float
     """Mean FSC of the decoded volume with the one that the particle shows."""
@@ -64,9 +65,35 @@ class Evaluation:
     separation: Separation
     states: list[StateVolume]
 
+    rows: Int[np.ndarray, " k"]
+    """Particles whose volumes were compared."""
 
-def evaluate(run: RunReader, truth_folder: Uri, *, epoch: int | None = None) -> Evaluation:
-    """Compare a run with the truth, and write figures and curves into ``RUN/evaluate.N``.
+    original: Int[np.ndarray, " k"]
+    """Their numbers in the simulated set."""
+
+    curves: Float[np.ndarray, "k shells"]
+    """FSC of each particle's volume with the true one, negative values as 0."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all but the arrays, as plain values."""
+        values = asdict(self)
+        return {name: values[name] for name in values if name not in ("rows", "original", "curves")}
+
+
+def evaluate(
+    run: RunReader,
+    truth_folder: Uri,
+    *,
+    epoch: int | None = None,
+    executor: Executor = IN_PROCESS,
+) -> Evaluation:
+    """Compare a run with the truth.
+
+    Args:
+        run: The run.
+        truth_folder: Folder ``truth`` of its simulation.
+        epoch: Epoch of the run; the last finished one if None.
+        executor: Where volumes are decoded.
 
     Raises:
         InputError: If the truth is of other particles or of another box.
@@ -76,14 +103,18 @@ def evaluate(run: RunReader, truth_folder: Uri, *, epoch: int | None = None) -> 
     truth = read_truth(truth_folder, run, num_particles=len(z))
     particles = np.flatnonzero(~truth.is_junk)
     rows = particles[:: max(len(particles) // IMAGES, 1)]
-    decoder = VolumeDecoder(run.decoder(chosen), VolumeOptions())
-    decoded = decode_rows(decoder, z, rows)
+    states = np.unique(truth.labels[~truth.is_junk])
+    centres = np.array(
+        [nearest_to_median(z, np.flatnonzero(truth.labels == state)) for state in states]
+    )
+    with DecoderPool(run.decoder(chosen), VolumeOptions(), executor) as pool:
+        decoded, of_states = pool.volumes(z[rows]), pool.volumes(z[centres])
     true = truth.volumes[truth.shown[rows]]
     mean = np.broadcast_to(truth.mean_volume(), true.shape)
     mask = soft_mask(truth.volumes.max(axis=0), pixel_size_angstrom=truth.pixel_size_angstrom)
-
     curves = fsc_curves(decoded, true)
-    result = Evaluation(
+    state_curves = fsc_curves(of_states, truth.volumes[truth.shown[centres]])
+    return Evaluation(
         epoch=chosen,
         images=len(rows),
         fsc=mean_fsc(curves),
@@ -92,18 +123,20 @@ def evaluate(run: RunReader, truth_folder: Uri, *, epoch: int | None = None) -> 
         fsc_of_mean_masked=mean_fsc(fsc_curves(mean * mask, true * mask)),
         fsc_auc=float(np.trapezoid(curves, frequencies(run.box).numpy(), axis=1).mean()),
         separation=separate(z, truth),
-        states=_state_volumes(decoder, z, truth),
+        states=[
+            StateVolume(
+                name=truth.state_names[state],
+                state=int(state),
+                particle=int(row),
+                original=int(truth.original[row]),
+                fsc=mean_fsc(curve[None]),
+            )
+            for state, row, curve in zip(states, centres, state_curves, strict=True)
+        ],
+        rows=rows,
+        original=truth.original[rows],
+        curves=curves,
     )
-    _write(run, chosen, result, rows, curves)
-    return result
-
-
-def decode_rows(
-    decoder: VolumeDecoder, z: Float[np.ndarray, "n zdim"], rows: Int[np.ndarray, " k"]
-) -> Float[np.ndarray, "k d d d"]:
-    """Return the volumes of some particles' latents."""
-    parts = np.array_split(z[rows], -(-len(rows) // DECODE_BATCH))
-    return np.concatenate([decoder.decode(part) for part in parts])
 
 
 def fsc_curves(
@@ -121,42 +154,3 @@ def fsc_curves(
 def mean_fsc(curves: Float[np.ndarray, "b shells"]) -> float:
     """Return the mean over pairs and shells, without the entry 0 that is 1 by definition."""
     return float(curves[:, 1:].mean())
-
-
-def _state_volumes(
-    decoder: VolumeDecoder, z: Float[np.ndarray, "n zdim"], truth: Truth
-) -> list[StateVolume]:
-    found = []
-    for state in np.unique(truth.labels[~truth.is_junk]).tolist():
-        row = nearest_to_median(z, np.flatnonzero(truth.labels == state))
-        decoded = decode_rows(decoder, z, np.array([row]))
-        curves = fsc_curves(decoded, truth.volumes[truth.shown[[row]]])
-        found.append(
-            StateVolume(
-                name=truth.state_names[state], state=state, particle=row, fsc=mean_fsc(curves)
-            )
-        )
-    return found
-
-
-def _write(
-    run: RunReader,
-    epoch: int | None,
-    result: Evaluation,
-    rows: Int[np.ndarray, " k"],
-    curves: Float[np.ndarray, "k shells"],
-) -> None:
-    folder = run.files.results("evaluate", epoch)
-    content = json.dumps(asdict(result), indent=1).encode()
-    storage.write_bytes(storage.join(folder, "evaluation.json"), content)
-    head = "particle," + ",".join(f"{f:.6f}" for f in frequencies(run.box).tolist())
-    text = io.StringIO()
-    np.savetxt(
-        text,
-        np.column_stack([rows, curves]),
-        delimiter=",",
-        header=head,
-        comments="",
-        fmt=["%d", *["%.6f"] * curves.shape[1]],
-    )
-    storage.write_bytes(storage.join(folder, "per_image_fsc.csv"), text.getvalue().encode())

@@ -1,4 +1,4 @@
-"""How well a latent space tells known states apart, and orders a known motion."""
+"""How well a latent space separates known states, and orders a known motion."""
 
 from dataclasses import dataclass
 
@@ -16,13 +16,13 @@ from raydrgn.shapes import Float, Int
 
 NEIGHBOURS = 10
 FOLDS = 5
-MANIFOLD_SAMPLE = 3000  # particles whose order along a motion is looked at
+MANIFOLD_SAMPLE = 3000  # particles whose order along a motion is computed
 MIN_MOVING = 50
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StateSeparation:
-    """How one state fares among its neighbours in latent space."""
+    """How well one state is separated from its neighbours in latent space."""
 
     name: str
     share: float
@@ -32,12 +32,12 @@ class StateSeparation:
     """Share of its particles whose neighbours mostly are of this state too."""
 
     precision: float
-    """Share of the particles with mostly such neighbours that are of this state."""
+    """Share of this state among the particles whose neighbours mostly are of this state."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Separation:
-    """Agreement of a latent space with the truth; figures are None where there is but one state."""
+    """Agreement of a latent space with the truth; measures are None if there is only one state."""
 
     neighbour_accuracy: float | None
     """Share of particles whose state is that of most of their ten neighbours."""
@@ -68,26 +68,26 @@ def separate(z: Float[np.ndarray, "n zdim"], truth: Truth) -> Separation:
             by_state=[],
         )
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
-    said = cross_val_predict(KNeighborsClassifier(NEIGHBOURS), z, labels, cv=folds)
+    predicted = cross_val_predict(KNeighborsClassifier(NEIGHBOURS), z, labels, cv=folds)
     kmeans = KMeans(len(counts), n_init=10, random_state=0).fit_predict(z)
     by_mixture = mixture(z, len(counts), starts=3).labels
     return Separation(
-        neighbour_accuracy=float((said == labels).mean()),
+        neighbour_accuracy=float((predicted == labels).mean()),
         rand_index=float(adjusted_rand_score(labels, kmeans)),
         rand_index_mixture=float(adjusted_rand_score(labels, by_mixture)),
         motion_order=motion,
-        by_state=[_of_state(truth, state, said) for state in truth.states()],
+        by_state=[_of_state(truth, state, predicted) for state in truth.states()],
     )
 
 
-def _of_state(truth: Truth, state: int, said: Int[np.ndarray, " n"]) -> StateSeparation:
-    both = int(((said == state) & (truth.labels == state)).sum())
+def _of_state(truth: Truth, state: int, predicted: Int[np.ndarray, " n"]) -> StateSeparation:
+    both = int(((predicted == state) & (truth.labels == state)).sum())
     size = int((truth.labels == state).sum())
     return StateSeparation(
         name=truth.state_names[state],
         share=size / len(truth.labels),
         recall=both / size,
-        precision=both / max(int((said == state).sum()), 1),
+        precision=both / max(int((predicted == state).sum()), 1),
     )
 
 
@@ -104,7 +104,7 @@ def _motion_order(z: Float[np.ndarray, "n zdim"], truth: Truth) -> float | None:
         return None
     if len(rows) > MANIFOLD_SAMPLE:
         rows = np.sort(np.random.default_rng(0).choice(rows, MANIFOLD_SAMPLE, replace=False))
-    # Many neighbours: the graph must hang together, and noise is averaged over.
+    # Many neighbours: the graph must be connected, and noise is averaged.
     neighbours = max(NEIGHBOURS, len(rows) // 20)
     embedding = SpectralEmbedding(1, n_neighbors=neighbours, random_state=0)
     along = embedding.fit_transform(z[rows].astype(np.float64))[:, 0]

@@ -1,4 +1,4 @@
-"""What a simulation knows about its particles, as `simulate` leaves it in ``truth/``."""
+"""The truth about simulated particles, as ``simulate`` writes it into ``truth/``."""
 
 import io
 import json
@@ -31,7 +31,10 @@ class Truth:
     """State of each particle; also the number of the state's volume."""
 
     shown: Int[np.ndarray, " n"]
-    """The very volume that each image shows."""
+    """Number of the volume that each image shows."""
+
+    original: Int[np.ndarray, " n"]
+    """Number of each particle in the simulated set."""
 
     motion_deg: Float[np.ndarray, " n"] | None = None
     """Angle of the motion; NaN for particles that do not move."""
@@ -61,7 +64,7 @@ def read_truth(folder: Uri, run: RunReader, *, num_particles: int) -> Truth:
 
     Args:
         folder: The ``truth`` folder of a simulation.
-        run: The run, which knows the numbers of its particles in the simulated set.
+        run: The run, with the numbers of its particles in the simulated set.
         num_particles: Particles of the run.
 
     Raises:
@@ -73,16 +76,16 @@ def read_truth(folder: Uri, run: RunReader, *, num_particles: int) -> Truth:
         raise InputError(
             f"{folder} has no labels.npy with vol_000.mrc …; --truth takes such a folder."
         )
-    indices = np.arange(num_particles) if run.is_foreign else run.particles().column("index")
+    original = run.original_numbers(num_particles)
     arrays = {name: _read_array(folder, name) for name in ARRAYS if f"{name}.npy" in names}
     for name, values in arrays.items():
-        if indices.max() >= len(values):
+        if original.max() >= len(values):
             raise InputError(
                 f"{folder}/{name}.npy has {len(values)} particles, but the run has particle "
-                f"{indices.max()}; this is the truth of other particles."
+                f"{original.max()}; this is the truth of other particles."
             )
-    labels = arrays["labels"][indices].astype(np.int64)
-    shown = arrays.get("shown", arrays["labels"])[indices].astype(np.int64)
+    labels = arrays["labels"][original].astype(np.int64)
+    shown = arrays.get("shown", arrays["labels"])[original].astype(np.int64)
     if max(shown.max(), labels.max()) >= len(paths):
         raise InputError(
             f"{folder} has {len(paths)} volumes, but particles show number {shown.max()}."
@@ -100,10 +103,11 @@ def read_truth(folder: Uri, run: RunReader, *, num_particles: int) -> Truth:
         state_names=_state_names(folder, names, int(labels.max()) + 1),
         labels=labels,
         shown=shown,
-        motion_deg=arrays["motion_deg"][indices] if "motion_deg" in arrays else None,
+        original=original,
+        motion_deg=arrays["motion_deg"][original] if "motion_deg" in arrays else None,
     )
     if truth.is_junk.all():
-        raise InputError(f"{folder} says that none of the run's images shows a particle.")
+        raise InputError(f"By {folder}, none of the run's images shows a particle.")
     return truth
 
 
@@ -112,7 +116,7 @@ def _read_array(folder: Uri, name: str) -> Any:
     try:
         return np.load(io.BytesIO(storage.read_bytes(uri)), allow_pickle=False)
     except ValueError as error:
-        raise InputError(f"{uri} is not an array that NumPy wrote: {error}.") from error
+        raise InputError(f"{uri} is not an array in NumPy's format: {error}.") from error
 
 
 def _state_names(folder: Uri, names: list[str], count: int) -> list[str]:

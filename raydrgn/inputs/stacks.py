@@ -206,7 +206,7 @@ class StackSet:
 
     def parts_to_do(self) -> Iterator[StackPart]:
         """Yield the ranges that are not finished."""
-        source = ImageSource.of(self._table)
+        source = ImageSource.as_stored(self._table)
         for stack in self._stacks:
             if stack.number in self._state.stacks:
                 continue

@@ -8,12 +8,14 @@ tables           text, CSV and Parquet of other programs
 indices          numbers of particles, masks, labels
 latents          latents from files of every kind
 mrc              MRC headers, ranges of a stack, volumes
+masks            masks in files, and their grids
 
 particle_source  where a data set is
 particles        ParticleTable, the one record of a data set
 sources          any of the particle files to one checked ParticleTable
 stacks           which stacks a particle file means; the order of its rows
 imaging          what a particle file lacks, given by the user
+pixel_sizes      one pixel size for all particles
 unmodelled       properties of images that are not modelled
 
 star             STAR syntax

@@ -12,6 +12,7 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 from uuid import uuid4
@@ -71,6 +72,14 @@ def filesystem(uri: Uri) -> tuple[Any, str]:
         ) from error
 
 
+def _current(uri: Uri) -> tuple[Any, str]:
+    """Return the file system of a URI and the path on it, without listings from earlier."""
+    fs, path = filesystem(uri)
+    if not is_local(uri):
+        fs.invalidate_cache(path)
+    return fs, path
+
+
 @contextmanager
 def explained(uri: Uri, *, action: str) -> Iterator[None]:
     """Turn the operating system's errors about ``uri`` into one with a remedy."""
@@ -80,7 +89,10 @@ def explained(uri: Uri, *, action: str) -> Iterator[None]:
         raise StorageError(f"{uri} {_absence(uri)}") from error
     except PermissionError as error:
         raise StorageError(f"{uri} may not be {action}; check its permissions.") from error
-    except (IsADirectoryError, NotADirectoryError) as error:
+    except (FileExistsError, NotADirectoryError) as error:
+        place = error.filename or uri
+        raise StorageError(f"{uri} cannot be {action}: {place} is a file, not a folder.") from error
+    except IsADirectoryError as error:
         raise StorageError(f"{uri} cannot be {action}: {error.strerror}.") from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -101,8 +113,8 @@ def _absence(uri: Uri) -> str:
 
 
 def exists(uri: Uri) -> bool:
-    """Tell whether a file or folder is there."""
-    fs, path = filesystem(uri)
+    """Tell whether a file or folder is there now."""
+    fs, path = _current(uri)
     with explained(uri, action="read"):
         return bool(fs.exists(path))
 
@@ -115,8 +127,8 @@ def is_folder(uri: Uri) -> bool:
 
 
 def list_names(folder: Uri) -> list[str]:
-    """Return the names of the entries of a folder, sorted; none if there is no folder."""
-    fs, path = filesystem(folder)
+    """Return the names that a folder has now, sorted; none if there is no folder."""
+    fs, path = _current(folder)
     with explained(folder, action="read"):
         if not fs.isdir(path):
             return []
@@ -128,6 +140,13 @@ def file_size(uri: Uri) -> int:
     fs, path = filesystem(uri)
     with explained(uri, action="read"):
         return int(fs.size(path))
+
+
+def modified(uri: Uri) -> datetime:
+    """Return the time of the last change of a file."""
+    fs, path = filesystem(uri)
+    with explained(uri, action="read"):
+        return fs.modified(path)
 
 
 def stamp(uri: Uri) -> str:
@@ -193,10 +212,11 @@ def plain_output(uri: Uri) -> Uri:
 def atomic_write(uri: Uri, *, check: Callable[[Uri], None] | None = None) -> Iterator[IO[bytes]]:
     """Open ``uri`` so that readers see the old file or the whole new one, never a part.
 
-    A local file is written beside its destination and renamed on success; a link is followed, and
-    stays. Elsewhere it is written to a temporary file and uploaded on success, since closing a
-    remote stream commits whatever it has, even after an error. A device, pipe or socket is never
-    renamed over: it receives the content as it is.
+    A local file is written beside its destination and renamed on success; its content is on the
+    disk when the block ends, its name after ``sync_folder``. A link is followed, and stays.
+    Elsewhere the file is written to a temporary one and uploaded on success, since closing a remote
+    stream commits whatever it has, even after an error. A device, pipe or socket is never renamed
+    over: it receives the content as it is.
 
     Args:
         uri: File to write.
@@ -287,6 +307,30 @@ def sync(uri: Uri) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def sync_folder(folder: Uri) -> None:
+    """Wait until the names in a folder are on the disk; elsewhere than here they are at once."""
+    if not is_local(folder):
+        return
+    with explained(folder, action="written"):
+        descriptor = os.open(local_path(folder), os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def require_writable(folder: Uri) -> None:
+    """Make a folder, and write and delete a small file in it.
+
+    Raises:
+        StorageError: If that is not possible.
+    """
+    make_folder(folder)
+    probe = join(folder, f"write-test.{uuid4().hex}{PART_SUFFIX}")
+    write_bytes(probe, b"raydrgn")
+    remove(probe)
 
 
 def write_bytes(uri: Uri, content: bytes, *, check: Callable[[Uri], None] | None = None) -> None:

@@ -1,8 +1,16 @@
 """The space of volumes: components, states, and the density of particles.
 
-sketch             on-data volumes, and the place of every particle
-states             components, states and free energy
-volume_store       volumes on a scratch disk
-masked_components  components within one mask
-report, masked_report  figures and reports
+components     principal components of volumes within a mask
+volume_store   volumes in a temporary file
+states         mask, states and their maps
+sketch         on-data volumes with their components and states
+regression     from latents to coordinates of volumes
+particles      coordinates of all particles
+latent_plane   two dimensions of the latent space to draw particles in
+free_energy    density of particles over two components
+masked_volumes volumes of which the voxels within one mask are compared
+results        maps and tables of a landscape
+report         figures and report of a landscape
+masked_results maps and tables of components within one mask
+masked_report  their figures and report
 """

@@ -1,34 +1,24 @@
-"""What ``occupancy pca`` leaves: tables, component maps, volumes along components, one report."""
+"""Figures and report of components within one mask."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from raydrgn.decoding.volume_sets import VolumeSet
-from raydrgn.io import storage
-from raydrgn.io.mrc import write_volume
-from raydrgn.landscape.masked_components import Mask, VoxelComponents, along
-from raydrgn.occupancy.scored_volumes import WantedVolumes
+from raydrgn.io.masks import Mask
+from raydrgn.landscape.components import VolumeComponents
+from raydrgn.landscape.masked_results import SHOWN_COMPONENTS, ComponentSeries
 from raydrgn.reporting.figures import PALETTE, scatter_by_value
-from raydrgn.reporting.latent_figures import path_colours
 from raydrgn.reporting.report import ReportTable, Section, write_report
 from raydrgn.reporting.result_folder import ResultFolder
-from raydrgn.shapes import Float, Int
-
-PERCENTILES = tuple(np.linspace(5, 95, 10).tolist())
-MAPPED = 3
-"""Components that get a map and a series of volumes."""
+from raydrgn.shapes import Float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Particles:
+class EmbeddedParticles:
     """Particles in two dimensions, and their coordinates along the components."""
 
     names: tuple[str, str]
@@ -36,113 +26,33 @@ class Particles:
     coordinates: Float[np.ndarray, "p k"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Path:
-    """Volumes along a component."""
-
-    volumes: VolumeSet
-    chosen: Sequence[int]
-    """Which they are."""
-
-    rows: Float[np.ndarray, "p m"]
-    """Their voxels within the mask."""
-
-
-def component_paths(
-    found: VoxelComponents,
-    wanted: WantedVolumes,
-    rows: Float[np.ndarray, "n m"],
-    folder: ResultFolder,
-) -> list[Path]:
-    """Return the volumes to make along each component."""
-    paths = []
-    for component in range(min(MAPPED, len(found.explained))):
-        coordinate = found.coordinates[:, component]
-        chosen = along(coordinate, PERCENTILES).tolist()
-        z = wanted.z[chosen] if wanted.z is not None else np.empty((len(chosen), 0), np.float32)
-        one = VolumeSet(
-            name=f"voxel component {component + 1}",
-            folder=folder.at(f"pc{component + 1}"),
-            z=z,
-            colours=path_colours(len(chosen)),
-            titles=[f"{coordinate[row] / coordinate.std():+.1f} SD" for row in chosen],
-        )
-        paths.append(Path(volumes=one, chosen=chosen, rows=rows[chosen]))
-    return paths
-
-
-def write_components(
-    found: VoxelComponents, wanted: WantedVolumes, mask: Mask, folder: ResultFolder
-) -> None:
-    """Write the coordinates of the volumes, what components explain, and component maps."""
-    count = len(found.explained)
-    folder.write_table(
-        "explained.csv",
-        ("component", "share", "up_to_here"),
-        [
-            (k, float(share), float(total))
-            for k, (share, total) in enumerate(
-                zip(found.explained, found.explained.cumsum(), strict=True), start=1
-            )
-        ],
-    )
-    head = ["volume", *(["particle"] if wanted.particles is not None else [])]
-    rows = [
-        (
-            name,
-            *((wanted.particles[i],) if wanted.particles is not None else ()),
-            *found.coordinates[i],
-        )
-        for i, name in enumerate(wanted.names)
-    ]
-    folder.write_table("coordinates.csv", [*head, *(f"pc{k + 1}" for k in range(count))], rows)
-    maps = {f"pc{k + 1}/component.mrc": found.map_of(k, mask) for k in range(min(MAPPED, count))}
-    for name, volume in {"mean.mrc": found.mean_map(mask), **maps}.items():
-        write_volume(
-            folder.at(*name.split("/")),
-            volume,
-            pixel_size_angstrom=mask.grid.pixel_size_angstrom,
-            origin_angstrom=mask.origin_angstrom,
-        )
-
-
-def write_particles(
-    numbers: Int[np.ndarray, " p"], coordinates: Float[np.ndarray, "p k"], folder: ResultFolder
-) -> None:
-    """Write the coordinates of every particle, by its number in the set before any selection."""
-    columns = {f"pc{k + 1}": column for k, column in enumerate(coordinates.T)}
-    stream = io.BytesIO()
-    pq.write_table(pa.table({"particle": numbers, **columns}), stream)
-    storage.write_bytes(folder.at("particles.parquet"), stream.getvalue())
-
-
-def write_pca_report(
-    found: VoxelComponents,
+def write_masked_report(
+    found: VolumeComponents,
     mask: Mask,
     folder: ResultFolder,
     *,
     title: str,
-    paths: Sequence[Path],
-    particles: Particles | None = None,
+    series: Sequence[ComponentSeries],
+    particles: EmbeddedParticles | None = None,
 ) -> None:
     """Draw the figures into the folder, and ``report.html`` of them all."""
     share = 100 * found.explained
     sections = [
         _components_section(found, mask, folder),
         *([_particle_section(found, particles, folder)] if particles else []),
-        _volume_section(paths, mask, folder),
+        _volume_section(series, mask, folder),
     ]
     write_report(
         folder.at("report.html"),
         title=title,
-        summary=f"{len(found.coordinates):,} volumes, {int(mask.inside.sum()):,} voxels inside of "
-        f"the mask. The first component explains {share[0]:.0f} % of the variance there, the "
+        summary=f"{len(found.coordinates):,} volumes, {mask.num_voxels:,} voxels inside the "
+        f"mask. The first component explains {share[0]:.0f} % of the variance there, the "
         f"first {len(share)} together {share.sum():.0f} %.",
         sections=sections,
     )
 
 
-def _components_section(found: VoxelComponents, mask: Mask, folder: ResultFolder) -> Section:
+def _components_section(found: VolumeComponents, mask: Mask, folder: ResultFolder) -> Section:
     shown = []
     for name, figure, caption in (
         ("explained.png", _explained(found), "Share of the variance within the mask."),
@@ -150,8 +60,8 @@ def _components_section(found: VoxelComponents, mask: Mask, folder: ResultFolder
         (
             "components.png",
             _component_slices(found, mask),
-            "Change of density by one standard deviation along each component, red less and blue "
-            "more, on the slices that change most; the line: the mask.",
+            "Change of density by one SD along each component, red less and blue "
+            "more, on the slices that change most; line: the mask.",
         ),
     ):
         folder.write_figure(name, figure)
@@ -165,13 +75,13 @@ def _components_section(found: VoxelComponents, mask: Mask, folder: ResultFolder
     table = ReportTable(head=("component", "of the variance", "up to here"), rows=rows)
     return Section(
         title="Components",
-        text="Signs are such that density grows along a component.",
+        text="The sign of a component is such that density grows along it.",
         figures=shown,
         tables=[table],
     )
 
 
-def _explained(found: VoxelComponents) -> Figure:
+def _explained(found: VolumeComponents) -> Figure:
     figure = Figure(figsize=(5.2, 3.0), layout="constrained")
     axis = figure.subplots()
     axis.bar(np.arange(1, len(found.explained) + 1), 100 * found.explained, color=PALETTE[0])
@@ -181,9 +91,9 @@ def _explained(found: VoxelComponents) -> Figure:
     return figure
 
 
-def _coordinates(found: VoxelComponents) -> Figure:
+def _coordinates(found: VolumeComponents) -> Figure:
     scaled = found.coordinates / found.coordinates.std(axis=0)
-    count = min(MAPPED, scaled.shape[1])
+    count = min(SHOWN_COMPONENTS, scaled.shape[1])
     figure = Figure(figsize=(2.9 * count, 2.7), layout="constrained")
     axes = figure.subplots(1, count, squeeze=False)[0]
     for component, axis in enumerate(axes):
@@ -200,14 +110,14 @@ def _coordinates(found: VoxelComponents) -> Figure:
     return figure
 
 
-def _component_slices(found: VoxelComponents, mask: Mask) -> Figure:
-    count = min(MAPPED, len(found.explained))
+def _component_slices(found: VolumeComponents, mask: Mask) -> Figure:
+    count = min(SHOWN_COMPONENTS, len(found.explained))
     figure = Figure(figsize=(2.0 * count + 1.2, 6.4), layout="constrained")
     grid = figure.subplots(3, count, squeeze=False)
     window, drawn = _window(mask), None
     region = mask.inside[window]
     for component in range(count):
-        change = found.map_of(component, mask)[window]
+        change = found.change(component)[window]
         limit = float(np.percentile(np.abs(change[region]), 99.5)) or 1.0
         for side, name in enumerate("zyx"):
             others = tuple(a for a in range(3) if a != side)
@@ -225,9 +135,9 @@ def _component_slices(found: VoxelComponents, mask: Mask) -> Figure:
 
 
 def _window(mask: Mask) -> tuple[slice, ...]:
-    """Return the part of the box that holds a mask, with a little room around it."""
-    places = np.argwhere(mask.inside)
-    first, last = places.min(axis=0) - 3, places.max(axis=0) + 4
+    """Return the part of the box around a mask, with a margin of three voxels."""
+    voxels = np.argwhere(mask.inside)
+    first, last = voxels.min(axis=0) - 3, voxels.max(axis=0) + 4
     return tuple(
         slice(max(a, 0), min(b, len(mask.inside)))
         for a, b in zip(first.tolist(), last.tolist(), strict=True)
@@ -240,17 +150,20 @@ def _outline(axis: Axes, region: np.ndarray) -> None:
         axis.contour(region, levels=[0.5], colors="black", linewidths=0.7)
 
 
-def _path_slices(path: Path, mask: Mask) -> Figure:
+def _series_slices(series: ComponentSeries, mask: Mask) -> Figure:
     """Draw volumes within the mask, cut at its middle, on one grey scale."""
     window = _window(mask)
     region = mask.inside[window]
     middle = [round(float(where.mean())) for where in np.nonzero(region)]
-    boxes = np.full((len(path.rows), *region.shape), np.nan, dtype=np.float32)
-    boxes[:, region] = path.rows
-    low, high = min(0.0, float(np.percentile(path.rows, 1))), float(np.percentile(path.rows, 99.5))
+    boxes = np.full((len(series.rows), *region.shape), np.nan, dtype=np.float32)
+    boxes[:, region] = series.rows
+    low, high = (
+        min(0.0, float(np.percentile(series.rows, 1))),
+        float(np.percentile(series.rows, 99.5)),
+    )
     figure = Figure(figsize=(1.3 * len(boxes) + 0.5, 4.3), layout="constrained")
     grid = figure.subplots(3, len(boxes), squeeze=False)
-    for number, (box, title) in enumerate(zip(boxes, path.volumes.titles, strict=True)):
+    for number, (box, title) in enumerate(zip(boxes, series.volumes.titles, strict=True)):
         for side, name in enumerate("zyx"):
             axis = grid[side, number]
             part = box.take(middle[side], side)
@@ -265,10 +178,10 @@ def _path_slices(path: Path, mask: Mask) -> Figure:
 
 
 def _particle_section(
-    found: VoxelComponents, particles: Particles, folder: ResultFolder
+    found: VolumeComponents, particles: EmbeddedParticles, folder: ResultFolder
 ) -> Section:
     shown = []
-    for component in range(min(MAPPED, len(found.explained))):
+    for component in range(min(SHOWN_COMPONENTS, len(found.explained))):
         values = particles.coordinates[:, component] / found.coordinates[:, component].std()
         figure = scatter_by_value(
             particles.names[0].split()[0],
@@ -280,19 +193,19 @@ def _particle_section(
         shown.append((figure, f"Particles coloured by voxel component {component + 1}."))
     return Section(
         title="In the latent space",
-        text="Each particle has the coordinates of the volume that stands for it: that of its "
-        "k-means cluster, or of the nearest latent. particles.parquet lists them.",
+        text="Each particle has the coordinates of the volume of its k-means cluster, or of the "
+        "volume with the nearest latent; particles.parquet lists them.",
         figures=shown,
     )
 
 
-def _volume_section(paths: Sequence[Path], mask: Mask, folder: ResultFolder) -> Section:
+def _volume_section(series: Sequence[ComponentSeries], mask: Mask, folder: ResultFolder) -> Section:
     shown = []
-    for path in paths:
-        figure = _path_slices(path, mask)
-        folder.write_figure(f"{path.volumes.folder.rsplit('/', 1)[-1]}/slices.png", figure)
+    for along in series:
+        figure = _series_slices(along, mask)
+        folder.write_figure(f"{along.volumes.folder.rsplit('/', 1)[-1]}/slices.png", figure)
         caption = (
-            f"Within the mask (line), cut at its middle, {path.volumes.name}, on one grey scale; "
+            f"Within the mask (line), cut at its middle, {along.volumes.name}, on one grey scale; "
             "open.cxc shows the whole volumes in ChimeraX."
         )
         shown.append((figure, caption))

@@ -6,29 +6,25 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from raydrgn.clustering.embedding import principal_components
 from raydrgn.decoding.volume_sets import central_slices, previews_of
 from raydrgn.io.mrc import read_volume
-from raydrgn.landscape.sketch import (
-    SHOWN_COMPONENTS,
-    Places,
-    Sketch,
-    component_set,
-    state_set,
-)
-from raydrgn.landscape.states import FreeEnergy, Regression, free_energy
+from raydrgn.landscape.free_energy import FreeEnergy, free_energy
+from raydrgn.landscape.latent_plane import latent_plane
+from raydrgn.landscape.particles import ParticleCoordinates
+from raydrgn.landscape.regression import Regression
+from raydrgn.landscape.results import SHOWN_COMPONENTS, component_set, sd_map, state_set
+from raydrgn.landscape.sketch import Sketch
 from raydrgn.reporting import latent_figures
-from raydrgn.reporting.analysis_results import AnalysisResults
 from raydrgn.reporting.figures import PALETTE, Tile, sheet, slice_rows
 from raydrgn.reporting.report import ReportTable, Section, write_report
 from raydrgn.reporting.result_folder import ResultFolder
 from raydrgn.run.reader import RunReader
 from raydrgn.shapes import Float
 
-CAUTION = (
+ENERGY_NOTE = (
     "The pseudo free energy is −ln of the density of particles, in kT, from its maximum. It "
-    "tells which volumes many particles ask for. It is no energy: the prior of the latents, noise, "
-    "and what refinement and filtering left out all shape it."
+    "shows which volumes many particles have. It is not an energy: it also depends on the prior of "
+    "the latents, on noise, and on which particles refinement and filtering left out."
 )
 DEEPEST_KT = 6.0
 
@@ -36,13 +32,13 @@ Shown = list[tuple[Figure, str]]
 
 
 class Landscape(NamedTuple):
-    """All that a report is of."""
+    """What a report shows."""
 
     run: RunReader
     epoch: int | None
     z: Float[np.ndarray, "p zdim"]
     sketch: Sketch
-    places: Places
+    particles: ParticleCoordinates
 
 
 def write_landscape(found: Landscape, folder: ResultFolder) -> None:
@@ -52,7 +48,7 @@ def write_landscape(found: Landscape, folder: ResultFolder) -> None:
         _particles(found, folder),
         _components(found, folder),
         _energy(found, folder),
-        _regression(found.places.regression, len(found.places.rows), folder),
+        _regression(found.particles.regression, len(found.particles.rows), folder),
     ]
     write_report(
         folder.at("report.html"),
@@ -63,69 +59,51 @@ def write_landscape(found: Landscape, folder: ResultFolder) -> None:
 
 
 def _summary(found: Landscape) -> str:
-    share = 100 * found.sketch.components.explained
-    said = (
-        f"{len(found.sketch.labels):,} on-data volumes; the first two components explain "
+    sketch, particles = found.sketch, found.particles
+    share = 100 * sketch.components.explained
+    mask = "given" if sketch.threshold is None else f"density from {sketch.threshold:.4g}"
+    text = (
+        f"{len(sketch.labels):,} on-data volumes; the first two components explain "
         f"{share[:2].sum():.0f} % of their variance within the mask of "
-        f"{len(found.sketch.components.mean):,} voxels (density from "
-        f"{found.sketch.level:.4g}). {int(found.sketch.labels.max()) + 1} states. "
-        f"{len(found.places.scores):,} particles placed, {len(found.places.rows):,} by their own "
-        "volumes"
+        f"{len(sketch.components.mean):,} voxels ({mask}). {sketch.num_states} states. "
+        f"{len(particles.coordinates):,} particles have coordinates, {len(particles.rows):,} of "
+        "them from their own volumes"
     )
-    regression = found.places.regression
-    if regression is None:
-        return said + "."
-    return said + (
-        f", the others by regression (R² of component 1 on volumes that it has not seen: "
-        f"{regression.r_squared[0]:.2f})."
+    if particles.regression is None:
+        return text + "."
+    return text + (
+        ", the others by regression (R² of component 1 on held-out volumes: "
+        f"{particles.regression.r_squared[0]:.2f})."
     )
 
 
 def _states(found: Landscape, folder: ResultFolder) -> Section:
     sketch = found.sketch
-    one = state_set(sketch, folder)
-    of_particles = sketch.particle_states()
-    count = len(one.titles)
-    particles = np.bincount(of_particles, minlength=count)
+    volume_set, count = state_set(sketch, folder), sketch.num_states
+    particles = np.bincount(sketch.particle_states(), minlength=count)
     volumes = np.bincount(sketch.labels, minlength=count)
     table = [
         (k, int(volumes[k]), int(particles[k]), float(particles[k] / particles.sum()))
         for k in range(count)
     ]
     folder.write_table("states/states.csv", ("state", "volumes", "particles", "share"), table)
-    scores = sketch.components.scores
-    folder.write_table(
-        "sketch.csv",
-        ("volume", "particle", "particles", "state", *_names(scores.shape[1])),
-        [
-            (k, row, size, state, *map(float, own))
-            for k, (row, size, state, own) in enumerate(
-                zip(
-                    sketch.clusters.rows, sketch.clusters.sizes(), sketch.labels, scores,
-                    strict=True,
-                )
-            )
-        ],
-    )  # fmt: skip
-    looks = previews_of(one)
-    deviations = [
-        read_volume(folder.at("states", f"deviation_{k:03d}.mrc"))[0] for k in range(count)
-    ]
-    rows = slice_rows(one.titles, central_slices(looks))
+    rows = slice_rows(volume_set.titles, central_slices(previews_of(volume_set)))
+    sd_maps = [read_volume(sd_map(state, folder))[0] for state in range(count)]
     for start in range(0, count, 10):
-        part = deviations[start : start + 10]
+        part = sd_maps[start : start + 10]
         rows.append(("SD ⊥ z", [Tile(image=volume[len(volume) // 2]) for volume in part]))
     figure = sheet(rows)
     folder.write_figure("states/slices.png", figure)
     shown: Shown = [
         (
             figure,
-            "Mean volume of each state with its share of the particles, and the standard deviation "
-            "within it, each on its own grey scale; states/open.cxc shows them in ChimeraX.",
+            "Mean volume of each state with its share of the particles, and the SD within it, each "
+            "on its own grey scale; states/open.cxc shows them in ChimeraX.",
         )
     ]
-    for first in range(0, min(4, scores.shape[1] - 1), 2):
-        xy = scores[:, first : first + 2]
+    coordinates = sketch.components.coordinates
+    for first in range(0, min(4, coordinates.shape[1] - 1), 2):
+        xy = coordinates[:, first : first + 2]
         centres = np.array([np.median(xy[sketch.labels == k], axis=0) for k in range(count)])
         names = _axes(found, first)
         drawn = latent_figures.clusters(names, xy, sketch.labels, centres)
@@ -149,12 +127,10 @@ def _states(found: Landscape, folder: ResultFolder) -> Section:
 
 def _particles(found: Landscape, folder: ResultFolder) -> Section:
     """Show where the states are in latent space."""
-    names = ("UMAP 1", "UMAP 2")
-    xy = AnalysisResults(found.run, found.epoch).umap(len(found.z))
-    if xy is None:
-        if found.z.shape[1] < 2:
-            return Section(title="States in latent space")
-        names, xy = ("PC 1", "PC 2"), principal_components(found.z).coordinates[:, :2]
+    shown = latent_plane(found.run, found.epoch, found.z)
+    if shown is None:
+        return Section(title="States in latent space")
+    names, xy = shown
     state = found.sketch.particle_states()
     centres = np.array([np.median(xy[state == k], axis=0) for k in range(int(state.max()) + 1)])
     figure = latent_figures.clusters(names, xy, state, centres)
@@ -184,18 +160,18 @@ def _components(found: Landscape, folder: ResultFolder) -> Section:
     folder.write_figure("components.png", figure)
     shown: Shown = [(figure, "Variance within the mask that each component explains.")]
     for component in range(min(SHOWN_COMPONENTS, len(share))):
-        one = component_set(found.sketch, component, folder)
-        drawn = sheet(slice_rows(one.titles, central_slices(previews_of(one))))
+        volume_set = component_set(found.sketch, component, folder)
+        drawn = sheet(slice_rows(volume_set.titles, central_slices(previews_of(volume_set))))
         folder.write_figure(f"component{component + 1}/slices.png", drawn)
-        shown.append((drawn, f"Mean volume plus so much of component {component + 1}."))
+        shown.append((drawn, f"Mean volume plus a multiple (title) of component {component + 1}."))
     return Section(title="Volume components", figures=shown)
 
 
 def _energy(found: Landscape, folder: ResultFolder) -> Section:
     shown: Shown = []
-    scores = found.places.scores
-    for first in range(0, min(4, scores.shape[1] - 1), 2):
-        energy = free_energy(scores[:, first : first + 2])
+    coordinates = found.particles.coordinates
+    for first in range(0, min(4, coordinates.shape[1] - 1), 2):
+        energy = free_energy(coordinates[:, first : first + 2])
         pair = f"{first + 1}_{first + 2}"
         figure = _draw_energy(energy, found, first)
         folder.write_figure(f"free_energy_{pair}.png", figure)
@@ -209,7 +185,7 @@ def _energy(found: Landscape, folder: ResultFolder) -> Section:
                 for i, j in np.argwhere(np.isfinite(energy.energy))
             ],
         )
-    return Section(title="Landscape of all particles", text=CAUTION, figures=shown)
+    return Section(title="Landscape of all particles", text=ENERGY_NOTE, figures=shown)
 
 
 def _draw_energy(energy: FreeEnergy, found: Landscape, first: int) -> Figure:
@@ -219,7 +195,7 @@ def _draw_energy(energy: FreeEnergy, found: Landscape, first: int) -> Figure:
         *energy.edges, energy.energy.T, cmap="viridis_r", vmin=0, vmax=DEEPEST_KT, rasterized=True
     )
     figure.colorbar(drawn, ax=axis, label="pseudo free energy, kT", extend="max")
-    own = found.sketch.components.scores[:, first : first + 2]
+    own = found.sketch.components.coordinates[:, first : first + 2]
     labels = found.sketch.labels
     colours = np.array(latent_figures.series_colours(int(labels.max()) + 1))
     axis.scatter(
@@ -230,16 +206,17 @@ def _draw_energy(energy: FreeEnergy, found: Landscape, first: int) -> Figure:
         axis.annotate(str(state), (x, y), fontsize=9, zorder=4, path_effects=latent_figures.HALO)
     x_name, y_name = _axes(found, first)
     axis.set(xlabel=x_name, ylabel=y_name)
-    for place, side in enumerate("xy"):
-        low, high = energy.edges[place][[0, -1]]
+    for dimension, side in enumerate("xy"):
+        low, high = energy.edges[dimension][[0, -1]]
         margin = 0.03 * (high - low)
-        low, high = min(low, own[:, place].min() - margin), max(high, own[:, place].max() + margin)
+        shown = own[:, dimension]
+        low, high = min(low, shown.min() - margin), max(high, shown.max() + margin)
         getattr(axis, f"set_{side}lim")(low, high)
     axis.spines[["top", "right"]].set_visible(False)
     return figure
 
 
-def _regression(regression: Regression | None, made: int, folder: ResultFolder) -> Section:
+def _regression(regression: Regression | None, num_volumes: int, folder: ResultFolder) -> Section:
     if regression is None:
         return Section(title="Regression")
     r_squared = regression.r_squared
@@ -251,8 +228,8 @@ def _regression(regression: Regression | None, made: int, folder: ResultFolder) 
     count = min(4, len(r_squared))
     figure = Figure(figsize=(2.6 * count, 2.7), layout="constrained")
     for k, axis in enumerate(figure.subplots(1, count, squeeze=False)[0]):
-        true, said = regression.held_out[:, k], regression.predicted[:, k]
-        axis.scatter(true, said, s=3, color=PALETTE[0], linewidths=0, alpha=0.6)
+        true, predicted = regression.held_out[:, k], regression.predicted[:, k]
+        axis.scatter(true, predicted, s=3, color=PALETTE[0], linewidths=0, alpha=0.6)
         ends = [float(true.min()), float(true.max())]
         axis.plot(ends, ends, color="0.3", linewidth=0.8)
         axis.set_title(f"component {k + 1}, R² {r_squared[k]:.3f}", fontsize=8)
@@ -263,9 +240,10 @@ def _regression(regression: Regression | None, made: int, folder: ResultFolder) 
     folder.write_figure("regression.png", figure)
     return Section(
         title="Regression from latents to volumes",
-        text=f"Fitted to three quarters of {made:,} volumes, and drawn for the quarter that it has "
-        "not seen. Components with a low R² place the other particles badly.",
-        figures=[(figure, "Scores of volumes as decoded, and as the regression says.")],
+        text=f"Fitted to three quarters of {num_volumes:,} volumes, and drawn for the held-out "
+        "quarter. Along a component with a low R², the coordinates of the other particles are "
+        "unreliable.",
+        figures=[(figure, "Coordinates of decoded volumes, and those predicted from latents.")],
     )
 
 
@@ -275,7 +253,3 @@ def _axes(found: Landscape, first: int) -> tuple[str, str]:
         f"volume component {first + 1} ({share[first]:.0f} %)",
         f"volume component {first + 2} ({share[first + 1]:.0f} %)",
     )
-
-
-def _names(count: int) -> list[str]:
-    return [f"component{k + 1}" for k in range(count)]

@@ -1,9 +1,12 @@
-"""Reading a latent space.
+"""Analysis of a latent space.
 
-analysis     components, embedding, clusters and volumes of an epoch
-report       its figures and report
-paths        traversals: along components, straight, through neighbours
-path_report  their volumes and figures
-filters      which particles to keep
-filter_report  what a selection keeps and drops
+analysis         components, clusters and paths along components
+analysis_tables  its tables
+analysis_report  its volumes, figures and report
+paths            along components, straight, through neighbours
+anchors          particles that a path visits
+path_report      points, volumes and figures of a path
+filters          methods that select particles
+mean_volumes     mean volume of a group of particles
+filter_report    figures, images and mean volumes of a selection
 """

@@ -1,103 +1,102 @@
-"""What a selection keeps and drops, to look at: places, images, mean volumes."""
+"""What a selection keeps and drops: particle numbers, figures, images, mean volumes."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from raydrgn.clustering.embedding import principal_components
 from raydrgn.data.particle_images import clear_images, read_images
-from raydrgn.decoding.pool import DecoderPool
 from raydrgn.errors import RaydrgnError
 from raydrgn.io import cryodrgn
 from raydrgn.io.mrc import write_volume
-from raydrgn.latent.filters import (
-    REFERENCE_DEVIATIONS,
-    Method,
-    by_magnitude,
-    overlaps,
-)
+from raydrgn.latent.filters import REFERENCE_SD, Method, by_magnitude, overlaps
 from raydrgn.reporting import latent_figures
-from raydrgn.reporting.analysis_results import AnalysisResults
 from raydrgn.reporting.figures import Tile, sheet
 from raydrgn.reporting.result_folder import ResultFolder
 from raydrgn.run.reader import RunReader
 from raydrgn.shapes import Bool, Float, Int
 
 SHOWN = 20
-AVERAGED = 100
-"""Particles whose volumes are averaged on either side."""
+"""Images of kept, and of dropped particles."""
 
-
-class Side(NamedTuple):
-    """Kept or dropped particles."""
-
-    name: str
-    rows: Int[np.ndarray, " k"]
-
-
-def sides(methods: Sequence[Method]) -> tuple[Bool[np.ndarray, " n"], list[Side]]:
-    """Return who is kept by all methods, and both sides."""
-    kept = np.logical_and.reduce([method.kept for method in methods])
-    return kept, [Side("kept", np.flatnonzero(kept)), Side("dropped", np.flatnonzero(~kept))]
+IMAGES_PER_ROW = 10
 
 
 def write_selection(
-    run: RunReader,
-    epoch: int | None,
-    z: Float[np.ndarray, "n zdim"],
-    numbers: Int[np.ndarray, " n"],
+    kept: Bool[np.ndarray, " n"], numbers: Int[np.ndarray, " n"], folder: ResultFolder
+) -> None:
+    """Write kept and dropped particles by their numbers in the original set, and as a table."""
+    cryodrgn.write_indices(folder.at("kept.ind.pkl"), numbers[kept])
+    cryodrgn.write_indices(folder.at("dropped.ind.pkl"), numbers[~kept])
+    folder.write_parquet(
+        "selection.parquet",
+        {"particle": np.arange(len(kept)), "original": numbers, "kept": kept},
+    )
+
+
+def write_overlaps(
     methods: Sequence[Method],
+    kept: Bool[np.ndarray, " n"],
+    z: Float[np.ndarray, "n zdim"],
     folder: ResultFolder,
-) -> list[Side]:
-    """Write the particle numbers of both sides, the overlap of the methods, and a figure."""
-    kept, both = sides(methods)
-    for side in both:
-        cryodrgn.write_indices(folder.at(f"{side.name}.ind.pkl"), numbers[side.rows])
-    reference = by_magnitude(z, REFERENCE_DEVIATIONS)
-    compared = [*methods, *([] if reference.name in [m.name for m in methods] else [reference])]
+) -> None:
+    """Write how far the methods agree with each other, and with the protocol's threshold."""
+    reference = by_magnitude(z, REFERENCE_SD)
+    compared = [*methods]
+    if reference.name not in [method.name for method in methods]:
+        compared.append(reference)
     if len(methods) > 1:
         compared.append(Method("all together", kept))
     head = ("method", "other", "dropped", "dropped_by_other", "by_both", "jaccard")
     folder.write_table("overlap.csv", head, overlaps(compared))
-    places = AnalysisResults(run, epoch).umap(len(z))
-    if places is not None:
-        folder.write_figure(
-            "selection.png", latent_figures.two_sides(("UMAP 1", "UMAP 2"), places, kept)
-        )
+
+
+def write_embedding_figure(
+    kept: Bool[np.ndarray, " n"],
+    z: Float[np.ndarray, "n zdim"],
+    umap: Float[np.ndarray, "n 2"] | None,
+    folder: ResultFolder,
+) -> None:
+    """Draw kept and dropped particles in the UMAP, or without one in principal components."""
+    if umap is not None:
+        names, xy = ("UMAP 1", "UMAP 2"), umap
     elif z.shape[1] > 1:
-        xy = principal_components(z).coordinates[:, :2]
-        folder.write_figure("selection.png", latent_figures.two_sides(("PC 1", "PC 2"), xy, kept))
-    return both
+        names, xy = ("PC 1", "PC 2"), principal_components(z).coordinates[:, :2]
+    else:
+        return
+    folder.write_figure("selection.png", latent_figures.kept_and_dropped(names, xy, kept))
 
 
 def write_images(
-    run: RunReader, numbers: Int[np.ndarray, " n"], both: Sequence[Side], folder: ResultFolder
+    run: RunReader,
+    kept: Bool[np.ndarray, " n"],
+    numbers: Int[np.ndarray, " n"],
+    folder: ResultFolder,
 ) -> str:
-    """Draw random images of either side, raw and cleared; return why not, if they cannot be."""
+    """Draw random images of kept and dropped particles, as they are and filtered.
+
+    Returns:
+        Why images could not be drawn; empty if they were.
+    """
     rows: list[tuple[str, list[Tile]]] = []
     try:
         table = run.particles()
         if len(table) != len(numbers):
             return f"Images are of {len(table)} particles, but the run has {len(numbers)}."
-        for side in both:
-            count = min(SHOWN, len(side.rows))
-            chosen = np.sort(np.random.default_rng(0).choice(side.rows, count, replace=False))
+        for name, members in (("kept", np.flatnonzero(kept)), ("dropped", np.flatnonzero(~kept))):
+            count = min(SHOWN, len(members))
+            chosen = np.sort(np.random.default_rng(0).choice(members, count, replace=False))
             raw = read_images(table, chosen)
             clear = clear_images(raw, table.select(chosen), bright=run.inverts)
-            for start in range(0, count, 10):
-                for name, images in (("raw", raw), ("clear", clear)):
-                    part = images[start : start + 10]
-                    titles = [str(number) for number in numbers[chosen[start : start + 10]]]
-                    rows.append(
-                        (
-                            f"{side.name}\n{name}",
-                            [
-                                Tile(image=image, title=title if name == "raw" else "")
-                                for image, title in zip(part, titles, strict=True)
-                            ],
-                        )
-                    )
+            titles = [str(number) for number in numbers[chosen]]
+            for start in range(0, count, IMAGES_PER_ROW):
+                part = slice(start, start + IMAGES_PER_ROW)
+                tiles = [
+                    Tile(image=image, title=title)
+                    for image, title in zip(raw[part], titles[part], strict=True)
+                ]
+                rows.append((f"{name}\nraw", tiles))
+                rows.append((f"{name}\nfiltered", [Tile(image=image) for image in clear[part]]))
     except RaydrgnError as error:
         return f"Images could not be read: {error}"
     folder.write_figure("images.png", sheet(rows))
@@ -105,41 +104,19 @@ def write_images(
 
 
 def write_mean_volumes(
-    pool: DecoderPool,
-    z: Float[np.ndarray, "n zdim"],
-    both: Sequence[Side],
+    means: Mapping[str, Float[np.ndarray, "d d d"]],
     folder: ResultFolder,
     *,
     pixel_size_angstrom: float,
-) -> list[str]:
-    """Write the mean of the volumes of random particles of either side; return what failed."""
+) -> None:
+    """Write mean volumes by the names of their groups, and draw their central slices."""
     rows: list[tuple[str, list[Tile]]] = []
-    failures = []
-    for side in both:
-        count = min(AVERAGED, len(side.rows))
-        chosen = np.random.default_rng(0).choice(side.rows, count, replace=False)
-        total, done = None, 0
-        for outcome in pool.apply(_sum, z[chosen]):
-            if outcome.error:
-                failures.append(f"mean volume, {side.name}: {outcome.error}")
-                continue
-            total = outcome.value if total is None else total + outcome.value
-            done += len(outcome.item)
-        if total is None:
-            continue
-        mean = (total / done).astype(np.float32)
-        write_volume(
-            folder.at(f"{side.name}_mean.mrc"), mean, pixel_size_angstrom=pixel_size_angstrom
-        )
+    for name, mean in means.items():
+        uri = folder.at(f"{name}_mean.mrc")
+        write_volume(uri, mean, pixel_size_angstrom=pixel_size_angstrom)
         c = len(mean) // 2
         slices = (mean[c], mean[:, c], mean[:, :, c])
-        rows.append(
-            (side.name, [Tile(image=s, title=f"⊥ {a}") for s, a in zip(slices, "zyx", strict=True)])
-        )
+        tiles = [Tile(image=s, title=f"⊥ {axis}") for s, axis in zip(slices, "zyx", strict=True)]
+        rows.append((name, tiles))
     if rows:
         folder.write_figure("mean_volumes.png", sheet(rows, tile_inches=1.6))
-    return failures
-
-
-def _sum(volumes: Float[np.ndarray, "b d d d"]) -> Float[np.ndarray, "d d d"]:
-    return volumes.sum(axis=0, dtype=np.float64)

@@ -1,122 +1,57 @@
-"""Which particles to keep, by any of several methods together, and how far these agree.
+"""Methods that select particles by their latents, and how far these agree.
 
-A particle is kept if every method keeps it. Numbers written are those of the original, unfiltered
-set, so that the file goes into ``train --ind`` and ``export`` as it is.
+A particle is kept if every method keeps it.
 """
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from matplotlib.path import Path as Polygon
 
-from raydrgn.clustering.clusters import Clusters, mixture
-from raydrgn.errors import ConfigError, InputError, RunDirectoryError
-from raydrgn.io import cryodrgn, storage
+from raydrgn.clustering.clusters import Clusters
+from raydrgn.errors import ConfigError, InputError
+from raydrgn.io import storage
 from raydrgn.io.storage import Uri
-from raydrgn.reporting.analysis_results import kmeans_folder, read_umap
-from raydrgn.reporting.result_folder import ResultFolder
-from raydrgn.run.reader import RunReader
 from raydrgn.shapes import Bool, Float, Int
 
-REFERENCE_DEVIATIONS = 2.0
-"""The protocol's: particles farther out than the mean by so many deviations are suspect."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FilterSettings:
-    """Which methods decide."""
-
-    keep_clusters: tuple[int, ...] = ()
-    drop_clusters: tuple[int, ...] = ()
-    ksample: int = 20
-    """Which k-means of the analysis the clusters are of."""
-
-    labels: Uri | None = None
-    """File of one label per particle, in place of k-means."""
-
-    gmm: int | None = None
-    """Components of a Gaussian mixture."""
-
-    drop: tuple[int, ...] = ()
-    """Components of the mixture to drop."""
-
-    zscore: float | None = None
-    """Deviations of |z| above its mean, from which on particles are dropped."""
-
-    umap_polygon: Uri | None = None
-    """Corners of a region of the UMAP, ``x y`` per line; what is inside is kept."""
-
-    ind: Uri | None = None
-    """An earlier selection; only its particles are kept."""
+REFERENCE_SD = 2.0
+"""The protocol's threshold: particles with |z| more than 2 SD above the mean are suspect."""
 
 
 class Method(NamedTuple):
-    """What one method decides."""
+    """A method and the particles that it keeps."""
 
     name: str
     kept: Bool[np.ndarray, " n"]
 
 
-def decide(
-    run: RunReader,
-    epoch: int | None,
-    z: Float[np.ndarray, "n zdim"],
-    numbers: Int[np.ndarray, " n"],
-    settings: FilterSettings,
-) -> list[Method]:
-    """Return what each of the methods asked for decides.
+def by_clusters(
+    labels: Int[np.ndarray, " n"], *, keep: Sequence[int] = (), drop: Sequence[int] = ()
+) -> Method:
+    """Keep some clusters, or drop some; exactly one of both is given.
 
     Args:
-        run: The run.
-        epoch: The epoch whose analysis is meant.
-        z: Latents of that epoch.
-        numbers: Of the particles in the original set.
-        settings: Which methods.
+        labels: Cluster of each particle; −1 for particles in no cluster.
+        keep: Clusters to keep.
+        drop: Clusters to drop.
 
     Raises:
-        ConfigError: If no method is asked for, or one makes no sense.
+        ConfigError: If a cluster does not exist.
     """
-    analysed = ResultFolder(run.files.results("analyze", epoch))
-    found = []
-    if settings.keep_clusters or settings.drop_clusters:
-        found.append(_by_cluster(analysed, len(z), settings))
-    if settings.gmm is not None:
-        found.append(by_mixture(mixture(z, settings.gmm), settings.drop, z))
-    if settings.zscore is not None:
-        found.append(by_magnitude(z, settings.zscore))
-    if settings.umap_polygon is not None:
-        found.append(_by_region(analysed, len(z), settings.umap_polygon))
-    if settings.ind is not None:
-        earlier = cryodrgn.read_indices(settings.ind)
-        found.append(Method("earlier selection", np.isin(numbers, earlier)))
-    if not found:
-        raise ConfigError(
-            "Say how to choose with --keep-clusters or --drop-clusters (of analyze, or of "
-            "--labels), --gmm with --drop, --zscore, --umap-polygon or --ind; they may be combined."
-        )
-    kept = np.logical_and.reduce([method.kept for method in found])
-    if kept.all() or not kept.any():
-        raise ConfigError(
-            f"This would {'keep' if kept.all() else 'drop'} all {len(z)} particles; choose less "
-            "or more."
-        )
-    return found
-
-
-def by_magnitude(z: Float[np.ndarray, "n zdim"], deviations: float) -> Method:
-    """Keep particles whose |z| is less than its mean plus so many deviations."""
-    size = np.linalg.norm(z.astype(np.float64), axis=1)
-    return Method(f"|z| < mean + {deviations:g} SD", size < size.mean() + deviations * size.std())
+    option = "--keep-clusters" if keep else "--drop-clusters"
+    lowest = min(int(labels.min()), 0)
+    _check_numbers(keep or drop, int(labels.max()) + 1, option=option, lowest=lowest)
+    inside = np.isin(labels, keep or drop)
+    return Method("clusters", inside if keep else ~inside)
 
 
 def by_mixture(components: Clusters, drop: Sequence[int], z: Float[np.ndarray, "n zdim"]) -> Method:
-    """Drop components of a mixture.
+    """Drop components of a Gaussian mixture.
 
     Raises:
-        ConfigError: If none are named; lists them.
+        ConfigError: If none is given, with a list of them; or if one does not exist.
     """
     count = len(components.rows)
     if not drop:
@@ -125,9 +60,40 @@ def by_mixture(components: Clusters, drop: Sequence[int], z: Float[np.ndarray, "
             f"{k}: {n} particles, mean |z| {size[components.labels == k].mean():.2f}"
             for k, n in enumerate(components.sizes())
         )
-        raise ConfigError(f"Say with --drop which components to drop ({listed}).")
+        raise ConfigError(f"Choose with --drop which components to drop ({listed}).")
     _check_numbers(drop, count, option="--drop")
     return Method(f"mixture of {count}", ~np.isin(components.labels, drop))
+
+
+def by_magnitude(z: Float[np.ndarray, "n zdim"], num_sd: float) -> Method:
+    """Keep particles with |z| less than ``num_sd`` SD above its mean."""
+    size = np.linalg.norm(z.astype(np.float64), axis=1)
+    return Method(f"|z| < mean + {num_sd:g} SD", size < size.mean() + num_sd * size.std())
+
+
+def by_region(umap: Float[np.ndarray, "n 2"], corners: Float[np.ndarray, "k 2"]) -> Method:
+    """Keep particles inside a polygon in the UMAP."""
+    return Method("region of the UMAP", Polygon(corners).contains_points(umap))
+
+
+def by_selection(numbers: Int[np.ndarray, " n"], selected: Int[np.ndarray, " k"]) -> Method:
+    """Keep particles of an earlier selection, by their numbers in the original set."""
+    return Method("earlier selection", np.isin(numbers, selected))
+
+
+def kept_by_all(methods: Sequence[Method]) -> Bool[np.ndarray, " n"]:
+    """Return which particles every method keeps.
+
+    Raises:
+        ConfigError: If these are all particles, or none.
+    """
+    kept = np.logical_and.reduce([method.kept for method in methods])
+    if kept.all() or not kept.any():
+        raise ConfigError(
+            f"This would {'keep' if kept.all() else 'drop'} all {len(kept)} particles; choose "
+            "fewer or more."
+        )
+    return np.asarray(kept)
 
 
 def overlaps(
@@ -144,35 +110,12 @@ def overlaps(
     return rows
 
 
-def _by_cluster(analysed: ResultFolder, count: int, settings: FilterSettings) -> Method:
-    if settings.keep_clusters and settings.drop_clusters:
-        raise ConfigError("Give --keep-clusters or --drop-clusters, not both.")
-    if settings.labels is not None:
-        uri = settings.labels
-    else:
-        uri = analysed.at(kmeans_folder(settings.ksample), "labels.pkl")
-        if not storage.exists(uri):
-            raise RunDirectoryError(
-                f"{uri} is not there; run `raydrgn analyze --ksample {settings.ksample}` first, or "
-                "give labels with --labels."
-            )
-    labels = cryodrgn.read_labels(uri)
-    if len(labels) != count:
-        raise InputError(f"{uri} has {len(labels)} labels, but the run has {count} particles.")
-    chosen = settings.keep_clusters or settings.drop_clusters
-    option = "--keep-clusters" if settings.keep_clusters else "--drop-clusters"
-    least = min(int(labels.min()), 0)
-    _check_numbers(chosen, int(labels.max()) + 1, option=option, least=least)
-    inside = np.isin(labels, chosen)
-    return Method("clusters", inside if settings.keep_clusters else ~inside)
+def read_polygon(uri: Uri) -> Float[np.ndarray, "k 2"]:
+    """Read the corners of a polygon, x and y per line.
 
-
-def _by_region(analysed: ResultFolder, count: int, uri: Uri) -> Method:
-    places = read_umap(analysed, count)
-    if places is None:
-        raise RunDirectoryError(
-            f"{analysed.uri} has no UMAP of these particles; run `raydrgn analyze` first."
-        )
+    Raises:
+        InputError: If the file does not contain three corners or more.
+    """
     text = storage.read_bytes(uri).decode(errors="replace").replace(",", " ")
     try:
         corners = np.loadtxt(io.StringIO(text), ndmin=2)
@@ -182,10 +125,10 @@ def _by_region(analysed: ResultFolder, count: int, uri: Uri) -> Method:
         raise InputError(f"{uri} should contain three corners or more, x and y per line.")
     if not np.isfinite(corners).all():
         raise InputError(f"{uri} has a corner that is not finite.")
-    return Method("region of the UMAP", Polygon(corners).contains_points(places))
+    return corners
 
 
-def _check_numbers(numbers: Sequence[int], count: int, *, option: str, least: int = 0) -> None:
-    outside = [number for number in numbers if not least <= number < count]
+def _check_numbers(numbers: Sequence[int], count: int, *, option: str, lowest: int = 0) -> None:
+    outside = [number for number in numbers if not lowest <= number < count]
     if outside:
-        raise ConfigError(f"{option} names {outside[0]}, but there are {least} to {count - 1}.")
+        raise ConfigError(f"{option} contains {outside[0]}, but there are {lowest} to {count - 1}.")

@@ -1,7 +1,7 @@
-"""Paths through a latent space: along components, straight, or along the particles.
+"""Paths through a latent space: along components, straight, or from particle to particle.
 
-A path off the particles shows volumes that no image has asked for; ``support`` says how many
-particles there are around each of its points.
+Volumes of points far from all particles are extrapolations; ``support`` counts the particles around
+each point of a path.
 """
 
 import itertools
@@ -19,12 +19,28 @@ from raydrgn.errors import ConfigError
 from raydrgn.shapes import Float, Int
 
 EXACT_LIMIT = 200_000
-"""Particles up to which neighbours are exact; beyond, pynndescent's, of which few are wrong."""
+"""Most particles for exact neighbours; with more, approximate ones of pynndescent are used."""
 
 TYPICAL_SUPPORT = 50
+"""Particles around a point in a region of typical density."""
+
 SUPPORT_SAMPLE = 2000
-MAX_TRIED = 320  # neighbours, when looking for what would reach an anchor
-MAX_TRIED_STEPS = 50_000_000  # between all particles then; 2 GB
+MAX_SUGGESTED_NEIGHBORS = 320
+MAX_SUGGESTED_EDGES = 50_000_000
+"""Edges of the largest graph that is tried for a suggestion; 2 GB."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LatentPath:
+    """Points through a latent space."""
+
+    name: str
+    z: Float[np.ndarray, "m zdim"]
+    support: Int[np.ndarray, " m"]
+    """Particles around each point."""
+
+    rows: Int[np.ndarray, " m"] | None = None
+    """Particles that the points are; None if points need not be particles."""
 
 
 def along_component(
@@ -39,36 +55,38 @@ def along_component(
 
     Args:
         components: Of the particles' latents.
-        component: Which one, from 0.
-        points: How many latents.
-        percentiles: From which to which percentile of the particles' coordinates.
+        component: Number of the component, from 0.
+        points: Number of latents.
+        percentiles: Percentiles of the particles' coordinates at the two ends.
         spaced: ``even``, or by ``percentile``: equally many particles between points.
 
     Raises:
-        ConfigError: If there is no such component or no range.
+        ConfigError: If the component does not exist or the range is empty.
     """
     if not 0 <= component < len(components.axes):
         raise ConfigError(
-            f"Component {component + 1} was asked for, but there are {len(components.axes)}."
+            f"--pc {component + 1} is more than the number of components, {len(components.axes)}."
         )
     low, high = percentiles
     if not 0 <= low < high <= 100:
-        raise ConfigError(f"The range must be two percentiles, low then high; got {low}, {high}.")
+        raise ConfigError(
+            f"A range must be two percentiles, low then high, got {low:g} and {high:g}."
+        )
     if points < 2:
         raise ConfigError(f"A path needs at least 2 points, got {points}.")
     scores = components.coordinates[:, component]
     if spaced == "percentile":
-        places = np.percentile(scores, np.linspace(low, high, points))
+        along = np.percentile(scores, np.linspace(low, high, points))
     else:
-        places = np.linspace(np.percentile(scores, low), np.percentile(scores, high), points)
-    line = components.mean + places[:, None] * components.axes[component]
+        along = np.linspace(np.percentile(scores, low), np.percentile(scores, high), points)
+    line = components.mean + along[:, None] * components.axes[component]
     return line.astype(np.float32)
 
 
 def straight(anchors: Float[np.ndarray, "a zdim"], *, points: int) -> Float[np.ndarray, "m zdim"]:
     """Return latents on the straight lines between anchors, ``points`` on each, ends included."""
     if len(anchors) < 2 or points < 2:
-        raise ConfigError("A straight path needs two anchors and two points at least.")
+        raise ConfigError("A straight path needs at least two anchors and two points.")
     share = np.linspace(0, 1, points)[:, None]
     parts = [a + share * (b - a) for a, b in itertools.pairwise(anchors)]
     return np.concatenate([parts[0], *[part[1:] for part in parts[1:]]]).astype(np.float32)
@@ -77,10 +95,10 @@ def straight(anchors: Float[np.ndarray, "a zdim"], *, points: int) -> Float[np.n
 def support(
     z: Float[np.ndarray, "n zdim"], points: Float[np.ndarray, "m zdim"]
 ) -> Int[np.ndarray, " m"]:
-    """Return how many particles lie around each point.
+    """Return the number of particles around each point.
 
-    Within the distance at which the median particle has its fiftieth neighbour, so that 50 is
-    typical and 0 means that nothing has been seen there.
+    Particles are counted within the distance at which the median particle has its fiftieth
+    neighbour, so that 50 is typical, and 0 means that no particle is near.
     """
     tree = cKDTree(z)
     rows = np.random.default_rng(0).choice(len(z), min(SUPPORT_SAMPLE, len(z)), replace=False)
@@ -91,22 +109,22 @@ def support(
 
 @dataclass(frozen=True, slots=True)
 class GraphPath:
-    """A path from particle to particle."""
+    """Shortest path from particle to particle."""
 
     rows: Int[np.ndarray, " m"]
     length: float
-    """Sum of the steps."""
+    """Sum of the distances between successive particles."""
 
     distance: float
-    """Between the ends, straight."""
+    """Sum of the straight distances between successive anchors."""
 
 
 class NeighbourGraph:
-    """Particles joined to their nearest neighbours by steps that are not too long.
+    """Directed graph from particles to their nearest neighbours, without long edges.
 
-    Each particle knows ``max_neighbors`` nearest, itself among them. Of all these distances the
+    Each particle has edges to its ``max_neighbors`` nearest, itself included. Of all edges the
     shortest n × ``avg_neighbors`` are kept, so that many neighbours remain where particles are
-    dense, and few or none in the gaps. Steps lead from a particle to its neighbours.
+    dense, and few or none in the gaps.
     """
 
     def __init__(
@@ -119,8 +137,8 @@ class NeighbourGraph:
     ) -> None:
         if not 0 < avg_neighbors <= max_neighbors:
             raise ConfigError(
-                f"--avg-neighbors ({avg_neighbors:g}) must be positive and no more than "
-                f"--max-neighbors ({max_neighbors})."
+                f"--avg-neighbors {avg_neighbors:g} must be greater than 0 and not larger than "
+                f"--max-neighbors {max_neighbors}."
             )
         self._z = z
         self.max_neighbors, self.avg_neighbors = max_neighbors, avg_neighbors
@@ -131,20 +149,20 @@ class NeighbourGraph:
         """Return the shortest path that visits anchors in order.
 
         Raises:
-            ConfigError: If there are fewer than two, or an anchor is not reached from the one
-                before; says which options would reach them all.
+            ConfigError: If there are fewer than two, or an anchor is not reached from the
+                previous one; suggests options that reach them all.
         """
         if len(anchors) < 2:
-            raise ConfigError("A path needs two anchors at least.")
+            raise ConfigError("A path needs at least two anchors.")
         legs = list(itertools.pairwise(anchors))
         parts = []
         for start, end in legs:
             found = _shortest(self._graph, start, end)
             if found is None:
                 raise ConfigError(
-                    f"No path leads from particle {start} to particle {end} over neighbours "
+                    f"No path leads from particle {start} to particle {end} through neighbours "
                     f"(--max-neighbors {self.max_neighbors} --avg-neighbors "
-                    f"{self.avg_neighbors:g}). {self._advice(legs)}"
+                    f"{self.avg_neighbors:g}). {self._suggestion(legs)}"
                 )
             parts.append(found)
         rows = [parts[0][0], *(visited[1:] for visited, _ in parts[1:])]
@@ -157,10 +175,10 @@ class NeighbourGraph:
         count = min(max_neighbors, len(self._z))
         return nearest_neighbours(self._z, count, exact_limit=self._exact_limit)
 
-    def _advice(self, legs: Sequence[tuple[int, int]]) -> str:
-        """Say which options would give a path through every leg."""
+    def _suggestion(self, legs: Sequence[tuple[int, int]]) -> str:
+        """Return in words which options would give a path for every leg."""
         tried, total = self.max_neighbors, len(self._z)
-        most = min(MAX_TRIED, total, max(MAX_TRIED_STEPS // total, tried))
+        most = min(MAX_SUGGESTED_NEIGHBORS, total, max(MAX_SUGGESTED_EDGES // total, tried))
         while True:
             near = self._neighbours(tried)
             for average in np.linspace(self.avg_neighbors, tried, 8)[1:]:
@@ -172,22 +190,22 @@ class NeighbourGraph:
                         "anchor."
                     )
             if tried >= most:
-                return f"Nor would {tried} neighbours each; they lie on separate islands."
+                return f"Not even {tried} neighbours each connect them: these are separate islands."
             tried = min(2 * tried, most)
 
 
 def _graph(
     distance: Float[np.ndarray, "n k"], neighbours: Int[np.ndarray, "n k"], average: float
 ) -> Any:
-    """Return the steps to neighbours that are shorter than so many per particle are."""
+    """Return the shortest ``average`` edges per particle, as a sparse matrix of distances."""
     total = len(distance)
     kept = min(int(total * average), distance.size) - 1
     limit = np.partition(distance, kept, axis=None)[kept]
     start = np.repeat(np.arange(total), distance.shape[1]).reshape(distance.shape)
-    steps = (distance < limit) & (neighbours != start)
-    # a step between equal latents costs next to nothing, but a zero would be no step at all
-    costs = np.maximum(distance[steps], 1e-12)
-    return csr_array((costs, (start[steps], neighbours[steps])), shape=(total, total))
+    edges = (distance < limit) & (neighbours != start)
+    # equal latents are at distance 0, which in a sparse matrix would be no edge
+    lengths = np.maximum(distance[edges], 1e-12)
+    return csr_array((lengths, (start[edges], neighbours[edges])), shape=(total, total))
 
 
 def nearest_neighbours(

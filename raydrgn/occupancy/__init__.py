@@ -1,24 +1,31 @@
-"""Occupancy of subunits: how much of each element of a model is there in each of many volumes.
+"""Occupancy of subunits: how much of each element of a model is present in each of many volumes.
 
-table      the result: volumes × subunits, as MAVEn's CSV and as Parquet
-models     atoms of PDB and mmCIF files
-selection  which atoms make up a subunit
-molmap     density of atoms at a resolution
-masking    masks and reference densities on a map's grid
-outlines   where they lie, on slices of the map
-subunits   masks and reference densities of the subunits, from a folder
-volumes    which volumes are scored: maps of a folder, latents of a run
-alignment  whether maps and model are in one frame
-scoring    masked sums, where the volumes are
-parts      what a stopped command keeps
-score      all of it in parallel
-clustering      two-way Ward clustering of a table
-cooperativity   correlations between subunits, and what chance explains
-limits          expressions that select volumes
-classes         volume classes and structural blocks of a table
-membership      which particles are in which class
-block_model     the atomic model by block
-heat_map        the clustered heat map
-class_figures, class_results, class_report   what is left of it all
-voxel_pca, voxel_pca_report   principal components of volumes within one mask
+Masks
+    options        how masks are made, and how occupancies are clustered
+    atomic_models  atoms of PDB and mmCIF files
+    selection      which atoms make up a subunit
+    molmap         density of atoms at a resolution
+    masking        masks and reference densities on the grid of a map
+    mask_figure    their outlines on slices of the map
+    alignment      whether maps and model are in one frame
+
+Scores
+    subunits        masks and reference densities, read from a folder
+    scored_volumes  which volumes are scored: maps of a folder, latents of a run
+    masked_sums     sums of volumes within masks, where the volumes are
+    partial_scores  scores that an interrupted command keeps
+    scoring         many volumes in parallel
+    table           the result: volumes × subunits, as MAVEn's CSV and as Parquet
+
+Classes
+    table_origin   the run or the maps that a table was scored from
+    clustering     scaling, Ward trees, and where they are cut
+    cooperativity  correlations of subunits, and which of them are significant
+    query          conditions on occupancies that select volumes
+    classes        volume classes and structural blocks of a table
+    membership     which particles are in which class
+    centroids      the centroid volume of each class
+    block_model    the structural block of each atom
+    class_tables   tables and lists of particles, as files
+    colours, heat_map, class_figures, class_report   what is shown of it
 """

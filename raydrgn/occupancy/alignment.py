@@ -1,36 +1,39 @@
-"""Whether maps and model are in one frame: said before anything is scored."""
+"""Whether maps and model are in one frame, checked before anything is scored."""
 
 import itertools
+import logging
 from dataclasses import dataclass
 
 import numpy as np
 
 from raydrgn.shapes import Float
 
+log = logging.getLogger(__name__)
+
 DETAIL_ANGSTROM = 20.0
-"""σ of the blur that is taken away first: what is left tells proteins from the envelope they share
-with every other placement of the model."""
+"""σ of the blur that is subtracted first: the detail that is left tells proteins from the envelope,
+which is much the same for every placement of the model."""
 
 LOW_CORRELATION = 0.03
 """Of detail. Measured on ten ribosome maps: 0.17 with 26 proteins, 0.075 with six of them, 0.05 to
-0.08 with one; 0.01 to 0.02 with six that are mirrored or turned."""
+0.08 with one; 0.01 to 0.02 with six that are mirrored or rotated."""
 
 CLEAR_CORRELATION = 0.13
-"""From which a placement is hardly chance: a single protein finds up to 0.12 somewhere."""
+"""Correlation of detail above chance: a single protein reaches up to 0.12 at a wrong position."""
 
 MARGIN = 1.5
-"""Factor by which another placement must correlate better to be called the right one."""
+"""Factor by which another placement must correlate better to be reported."""
 
 SHIFT_MARGIN = 2.0
 """The same for shifts, of which there are many."""
 
 NEARLY = 0.75
-"""Share of the clearest placement's correlation from which the other hand is named instead: it is
-what happens."""
+"""Share of the best placement's correlation from which the opposite handedness is reported instead:
+it is the most common reason."""
 
-OTHER_HAND = "mirrored in z (--flip does that to the volumes of a run)"
+OPPOSITE_HAND = "mirrored in z (--flip mirrors the volumes of a run)"
 
-OTHER_SIGN = "of the other sign (--invert gives that to the volumes of a run)"
+OPPOSITE_SIGN = "with the opposite sign (--invert changes the sign of a run's volumes)"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,36 +47,64 @@ class Alignment:
     """Of their detail, finer than a blur of 20 Å."""
 
     best: float
-    """Largest correlation of detail with the model at another place."""
+    """Largest correlation of detail with the model in another placement."""
 
     placement: str
-    """What to do with the model for that; empty if it is well where it is."""
+    """That placement, if it fits better; else empty."""
 
-    def reservation(self) -> str:
-        """Return what the correlation does not tell where the model is a small part; or nothing."""
+    @property
+    def summary(self) -> str:
+        """The correlation, and what it does not show where the model is a small part."""
+        found = f"correlation with the model {self.correlation:.2f}"
         if self.detail >= CLEAR_CORRELATION:
-            return ""
+            return found
         return (
-            f", their detail at {self.detail:.2f}: so small a part of a complex correlates as well "
-            "a few pixels off. Look at maps and masks together"
+            f"{found}, of detail finer than {DETAIL_ANGSTROM:.0f} Å {self.detail:.2f}. The model "
+            "is a small part of the complex, and a shift by a few pixels would not be noticed: "
+            "check the masks on a map in a viewer"
         )
 
-    def complaint(self) -> str | None:
-        """Return what is wrong in words, or None."""
-        said = f"the detail of the maps correlates with the model's at {self.detail:.2f} only"
+    @property
+    def warning(self) -> str | None:
+        """What is wrong and what to do, or None."""
+        found = (
+            f"The correlation of maps and model, of detail finer than {DETAIL_ANGSTROM:.0f} Å, is "
+            f"only {self.detail:.2f}"
+        )
         if self.placement:
-            said += f", but at {self.best:.2f} with the model {self.placement}"
+            found += f", but {self.best:.2f} with the model {self.placement}"
         if self.placement and self.best >= CLEAR_CORRELATION:
             return (
-                f"{said}. They are not in one frame, and occupancies would mean nothing: fit the "
+                f"{found}. They are not in one frame, so that occupancies are meaningless. Fit the "
                 "model into the map."
             )
         if self.placement or self.detail < LOW_CORRELATION:
             return (
-                f"{said}: they are not in one frame, or the model is but a small part of the "
-                "complex. Look at both together before you trust occupancies."
+                f"{found}. They are not in one frame, or the model is a small part of the complex. "
+                "Check the masks on a map in a viewer before you trust occupancies."
             )
         return None
+
+
+def check_alignment(
+    volumes: Float[np.ndarray, "b d d d"],
+    density: Float[np.ndarray, "d d d"] | None,
+    *,
+    pixel_size_angstrom: float,
+) -> Alignment | None:
+    """Log how well volumes and a model fit, or that they do not; None if there is no model.
+
+    Volumes that are not finite are left out; they are reported when they are scored.
+    """
+    finite = volumes[np.isfinite(volumes).all(axis=(1, 2, 3))]
+    if density is None or not len(finite):
+        return None
+    found = alignment(finite, density, pixel_size_angstrom=pixel_size_angstrom)
+    if found.warning:
+        log.warning(found.warning)
+    else:
+        log.info("the most mature of %d volumes: %s", len(finite), found.summary)
+    return found
 
 
 def alignment(
@@ -82,38 +113,40 @@ def alignment(
     *,
     pixel_size_angstrom: float,
 ) -> Alignment:
-    """Compare volumes with a model's density: as it is, turned, mirrored and moved.
+    """Compare volumes with a model's density: as it is, rotated, mirrored and shifted.
 
-    Of several volumes that one counts which is most like the model: the most mature.
+    The result is that of the volume that is most like the model, the most mature one.
 
     Args:
         volumes: Some of the maps.
-        density: The whole model's.
-        pixel_size_angstrom: For what is said of shifts; 0 if it is not known.
+        density: Density of the whole model.
+        pixel_size_angstrom: Shifts are reported in Å; in pixels if it is 0, unknown.
     """
     sigma_px = DETAIL_ANGSTROM / pixel_size_angstrom if pixel_size_angstrom else 3.0
     model = _detail(density, sigma_px)
     maps = [_detail(volume, sigma_px) for volume in volumes]
-    as_given = [float(np.vdot(one, model)) for one in maps]
+    as_given = [float(np.vdot(detail_of_map, model)) for detail_of_map in maps]
     detail, plain = max(as_given), _normalised(density)
     correlation = max(float(np.vdot(_normalised(volume), plain)) for volume in volumes)
     others = [
-        (max(float(np.vdot(one, turned)) for one in maps), MARGIN, name)
-        for name, turned in _turned(model)
+        (max(float(np.vdot(detail_of_map, other)) for detail_of_map in maps), MARGIN, name)
+        for name, other in _rotated_and_mirrored(model)
     ]
-    moved, shift = max(_best_shift(one, model) for one in maps)
+    shifted, shift = max(_best_shift(detail_of_map, model) for detail_of_map in maps)
     unit = "Å" if pixel_size_angstrom else "px"
-    said = ", ".join(f"{-s * (pixel_size_angstrom or 1):.0f}" for s in shift[::-1])
-    others.append((-min(as_given), MARGIN, OTHER_SIGN))
-    others.append((moved, SHIFT_MARGIN, f"moved by ({said}) {unit} along (x, y, z)"))
+    xyz = ", ".join(f"{-s * (pixel_size_angstrom or 1):.0f}" for s in shift[::-1])
+    others.append((-min(as_given), MARGIN, OPPOSITE_SIGN))
+    others.append((shifted, SHIFT_MARGIN, f"moved by ({xyz}) {unit} along (x, y, z)"))
     better = [
         (best / margin, best, placement)
         for best, margin, placement in others
         if best > margin * detail
-        and best > (LOW_CORRELATION if placement == OTHER_HAND else CLEAR_CORRELATION)
+        and best > (LOW_CORRELATION if placement == OPPOSITE_HAND else CLEAR_CORRELATION)
     ]
-    clearest = max((best for _, best, _ in better), default=0.0)
-    likely = [f for f in better if f[2] == OTHER_HAND and f[1] > NEARLY * clearest]
+    largest = max((best for _, best, _ in better), default=0.0)
+    likely = [
+        found for found in better if found[2] == OPPOSITE_HAND and found[1] > NEARLY * largest
+    ]
     _, best, placement = max(likely or better, default=(0.0, detail, ""))
     return Alignment(correlation=correlation, detail=detail, best=best, placement=placement)
 
@@ -132,7 +165,9 @@ def _normalised(volume: Float[np.ndarray, "d d d"]) -> Float[np.ndarray, "d d d"
     return centred / max(float(np.linalg.norm(centred)), 1e-30)
 
 
-def _turned(model: Float[np.ndarray, "d d d"]) -> list[tuple[str, Float[np.ndarray, "d d d"]]]:
+def _rotated_and_mirrored(
+    model: Float[np.ndarray, "d d d"],
+) -> list[tuple[str, Float[np.ndarray, "d d d"]]]:
     """Return the model in the 47 other placements on the grid, by right angles and mirrors."""
     found = []
     for order in itertools.permutations(range(3)):
@@ -141,23 +176,23 @@ def _turned(model: Float[np.ndarray, "d d d"]) -> list[tuple[str, Float[np.ndarr
         ):
             if order == (0, 1, 2) and not axes:
                 continue
-            # voxel i goes to −i about the centre; the first plane stays at its place
-            turned = np.roll(np.flip(model.transpose(order), axes), [1] * len(axes), axes)
+            # voxel i goes to −i about the centre; the first plane stays where it is
+            placed = np.roll(np.flip(model.transpose(order), axes), [1] * len(axes), axes)
             parity = len(axes) + (order not in ((0, 1, 2), (1, 2, 0), (2, 0, 1)))
-            name = "mirrored" if parity % 2 else "turned by right angles"
+            name = "mirrored" if parity % 2 else "rotated by right angles"
             if order == (0, 1, 2) and axes == (0,):
-                name = OTHER_HAND
-            found.append((name, turned))
+                name = OPPOSITE_HAND
+            found.append((name, placed))
     return found
 
 
 def _best_shift(
-    one: Float[np.ndarray, "d d d"], model: Float[np.ndarray, "d d d"]
+    volume: Float[np.ndarray, "d d d"], model: Float[np.ndarray, "d d d"]
 ) -> tuple[float, tuple[int, ...]]:
     """Return the best correlation over shifts of a map (z, y, x), and that shift, in pixels."""
-    product = np.fft.rfftn(one).conj() * np.fft.rfftn(model)
-    correlations = np.fft.irfftn(product, s=one.shape, axes=(0, 1, 2))
-    place = np.unravel_index(int(correlations.argmax()), one.shape)
-    box = one.shape[0]
-    shift = tuple(int(p) - box if p >= box // 2 else int(p) for p in place)
+    product = np.fft.rfftn(volume).conj() * np.fft.rfftn(model)
+    correlations = np.fft.irfftn(product, s=volume.shape, axes=(0, 1, 2))
+    peak = np.unravel_index(int(correlations.argmax()), volume.shape)
+    box = volume.shape[0]
+    shift = tuple(int(i) - box if i >= box // 2 else int(i) for i in peak)
     return float(correlations.max()), shift

@@ -1,8 +1,8 @@
 """Atomic models: atoms of a PDB or mmCIF file as arrays, with chain, residue, helix and sheet.
 
 Chains and residue numbers are the authors' (``auth_asym_id``, ``auth_seq_id``), as viewers show
-them. Of alternative positions the first is taken, of several models the first. Whatever a chain
-contains belongs to it, water and ions too, as in ChimeraX.
+them. The first of alternative positions is used, and the first of several models. Water and ions
+belong to their chain, as in ChimeraX.
 """
 
 import gzip
@@ -55,7 +55,7 @@ class AtomicModel:
 
 
 def is_model(uri: Uri) -> bool:
-    """Tell whether a file is called like an atomic model."""
+    """Tell whether a file has the name of an atomic model."""
     return PurePosixPath(_without_gz(uri)).suffix.lower() in MODEL_SUFFIXES
 
 
@@ -69,7 +69,7 @@ def read_model(uri: Uri) -> AtomicModel:
     if not len(structure) or not structure[0].count_atom_sites():
         raise InputError(f"{uri} contains no atoms.")
     if len(structure) > 1:
-        log.info("%s contains %d models; the first is taken", uri, len(structure))
+        log.info("%s contains %d models: the first one is used", uri, len(structure))
     structure.remove_alternative_conformations()
     rows = [
         (atom.pos.tolist(), atom.element.atomic_number, chain.name, residue.seqid.num)
@@ -80,17 +80,19 @@ def read_model(uri: Uri) -> AtomicModel:
     positions, numbers, chains, residues = (list(column) for column in zip(*rows, strict=True))
     found = np.array(numbers)
     if (found == 0).any():
-        log.warning("%s: %d atoms of unknown element count as carbon", uri, (found == 0).sum())
+        log.warning(
+            "%s: %d atoms of unknown element are treated as carbon", uri, (found == 0).sum()
+        )
         found[found == 0] = CARBON
-    where = np.array(positions, dtype=np.float64)
-    if not np.isfinite(where).all():
+    xyz = np.array(positions, dtype=np.float64)
+    if not np.isfinite(xyz).all():
         raise InputError(f"{uri} has coordinates that are not finite.")
     chain_of, residue_of = np.array(chains, dtype=object), np.array(residues)
     secondary, elements = _secondary(structure, chain_of, residue_of)
     return AtomicModel(
         uri=uri,
         name=PurePosixPath(_without_gz(uri)).stem,
-        positions_angstrom=where,
+        positions_angstrom=xyz,
         atomic_numbers=found,
         chains=chain_of,
         residues=residue_of,

@@ -1,4 +1,4 @@
-"""Figures of subunits and classes: correlations, histograms, pairs, particles by class."""
+"""Figures of classes and blocks: correlations, histograms, pairs, particles, volumes, models."""
 
 from collections.abc import Sequence
 
@@ -8,8 +8,14 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from raydrgn.decoding.volume_sets import Preview
-from raydrgn.occupancy.classes import TwoWay, pair_rows
-from raydrgn.occupancy.heat_map import OCCUPANCY_COLOURS, block_colours, class_colours
+from raydrgn.occupancy.block_model import BlockModel
+from raydrgn.occupancy.classes import OccupancyClasses, pair_rows
+from raydrgn.occupancy.colours import (
+    NO_BLOCK,
+    OCCUPANCY_COLOURS,
+    block_colours,
+    class_colours,
+)
 from raydrgn.reporting.latent_figures import DRAWN, GREY, HALO
 from raydrgn.shapes import Float, Int
 
@@ -17,9 +23,12 @@ BINS = 25
 SHOWN_PAIRS = 4
 """Pairs shown of each sign."""
 
+DRAWN_ATOMS = 12_000
+"""Atoms drawn of each model at most."""
 
-def correlation_map(found: TwoWay) -> Figure:
-    """Draw the correlation of every pair in the order of the blocks; a dot marks those called."""
+
+def correlation_map(found: OccupancyClasses) -> Figure:
+    """Draw the correlation of every pair in the order of the blocks; dots: significant pairs."""
     order = found.blocks.tree.point_order
     names = [found.table.labels[i] for i in order]
     r, called = found.pairs.r[np.ix_(order, order)], found.pairs.called[np.ix_(order, order)]
@@ -47,7 +56,7 @@ def correlation_map(found: TwoWay) -> Figure:
     return figure
 
 
-def histograms(found: TwoWay) -> Figure:
+def histograms(found: OccupancyClasses) -> Figure:
     """Draw the distribution of each subunit's scaled occupancy, in the order of the blocks."""
     order = found.blocks.tree.point_order
     columns = min(8, len(order))
@@ -76,17 +85,17 @@ def histograms(found: TwoWay) -> Figure:
     return figure
 
 
-def pair_scatters(found: TwoWay) -> Figure | None:
-    """Draw volumes, by class, over the most correlated pairs of either sign that were called.
+def pair_scatters(found: OccupancyClasses) -> Figure | None:
+    """Draw volumes by class over the strongest significant correlations of either sign.
 
-    One pair stands for all between two blocks, or within one.
+    One pair is drawn for all between two blocks, or within one.
     """
-    place = {name: i for i, name in enumerate(found.table.labels)}
+    column = {name: i for i, name in enumerate(found.table.labels)}
     pairs: list[tuple[str, str, float, float, int]] = []
     for sign in (1, -1):
         seen: set[frozenset[int]] = set()
         for row in pair_rows(found):
-            blocks = frozenset(int(found.blocks.labels[place[name]]) for name in row[:2])
+            blocks = frozenset(int(found.blocks.labels[column[name]]) for name in row[:2])
             if row[4] and sign * row[2] > 0 and blocks not in seen and len(seen) < SHOWN_PAIRS:
                 seen.add(blocks)
                 pairs.append(row)
@@ -101,7 +110,7 @@ def pair_scatters(found: TwoWay) -> Figure | None:
     size = float(np.clip(4000 / len(shuffled), 0.4, 12))
     clipped = found.clipped[shuffled]
     for axis, (first, second, r, _, _) in zip(grid, pairs, strict=False):
-        x, y = clipped[:, place[first]], clipped[:, place[second]]
+        x, y = clipped[:, column[first]], clipped[:, column[second]]
         axis.scatter(x, y, s=size, c=colours[shuffled], linewidths=0, rasterized=True)
         axis.set_xlabel(first, fontsize=8)
         axis.set_ylabel(second, fontsize=8)
@@ -113,8 +122,8 @@ def pair_scatters(found: TwoWay) -> Figure | None:
     return figure
 
 
-def class_profiles(found: TwoWay, class_labels: Sequence[str]) -> Figure:
-    """Draw the mean occupancy of each subunit in each class, with the numbers where they fit."""
+def class_profiles(found: OccupancyClasses, class_labels: Sequence[str]) -> Figure:
+    """Draw the mean occupancy of each subunit in each class, with numbers if there is room."""
     order = found.blocks.tree.point_order
     means = found.means()[:, order]
     cell = float(np.clip(11 / len(order), 0.16, 0.5))
@@ -157,13 +166,13 @@ def particles_by_class(
     counts = np.bincount(labels, minlength=len(centroids) + 1)
     size = float(np.clip(4e4 / len(rows), 0.3, 6))
     for number in np.argsort(-counts):
-        one = rows[labels[rows] == number]
+        in_class = rows[labels[rows] == number]
         axis.scatter(
-            xy[one, 0], xy[one, 1], s=size, linewidths=0, rasterized=True,
+            xy[in_class, 0], xy[in_class, 1], s=size, linewidths=0, rasterized=True,
             color=colours[number - 1] if number else GREY,
         )  # fmt: skip
     for number, row in enumerate(centroids, start=1):
-        axis.scatter([], [], s=20, color=colours[number - 1], label=_entry(number, counts))
+        axis.scatter([], [], s=20, color=colours[number - 1], label=_legend(number, counts))
         if row is not None:
             _mark(axis, xy[row], f"C{number}", colours[number - 1])
     figure.legend(loc="outside right center", frameon=False, fontsize=8)
@@ -171,7 +180,7 @@ def particles_by_class(
 
 
 def _outline_level(slices: Float[np.ndarray, "3 d d"]) -> float:
-    """Return the density half way between the mean inside and the mean outside of itself."""
+    """Return the density half way between the means of the voxels above and below it."""
     level = float(slices.mean())
     for _ in range(50):
         inside, outside = slices[slices > level], slices[slices <= level]
@@ -182,18 +191,18 @@ def _outline_level(slices: Float[np.ndarray, "3 d d"]) -> float:
 
 
 def _dark(colour: str) -> tuple[float, float, float]:
-    """Return a shade of a colour that can be read on white."""
+    """Return a darker colour, for text on white."""
     red, green, blue = (0.65 * part for part in to_rgb(colour))
     return red, green, blue
 
 
-def _entry(number: int, counts: Int[np.ndarray, " c"]) -> str:
+def _legend(number: int, counts: Int[np.ndarray, " c"]) -> str:
     share = 100 * counts[number] / max(int(counts.sum()), 1)
     return f"C{number}  {counts[number]:,} ({share:.1f} %)"
 
 
-def _mark(axis: Axes, place: Float[np.ndarray, " 2"], text: str, colour: str) -> None:
-    x, y = place.tolist()
+def _mark(axis: Axes, xy: Float[np.ndarray, " 2"], text: str, colour: str) -> None:
+    x, y = xy.tolist()
     axis.scatter([x], [y], s=30, color=colour, edgecolors="black", linewidths=0.8, zorder=5)
     axis.annotate(
         text, (x, y), xytext=(4, 4), textcoords="offset points", fontsize=9, zorder=6,
@@ -202,38 +211,73 @@ def _mark(axis: Axes, place: Float[np.ndarray, " 2"], text: str, colour: str) ->
 
 
 def centroid_sheet(
-    looks: Sequence[Preview | None], titles: Sequence[str], colours: Sequence[str]
+    previews: Sequence[Preview | None], titles: Sequence[str], colours: Sequence[str]
 ) -> Figure | None:
     """Draw three central slices of each volume on one grey scale, with the outline of the first.
 
-    None if there is no volume at all.
+    None if there is no volume.
     """
-    there = [i for i, look in enumerate(looks) if look is not None]
-    if not there:
+    shown = [(i, preview.slices) for i, preview in enumerate(previews) if preview is not None]
+    if not shown:
         return None
-    first = looks[there[0]]
-    assert first is not None
-    columns = min(8, len(there))
-    bands = -(-len(there) // columns)
+    first = shown[0][1]
+    columns = min(8, len(shown))
+    bands = -(-len(shown) // columns)
     figure = Figure(figsize=(1.45 * columns + 0.5, (1.45 * 3 + 0.3) * bands), layout="constrained")
     grid = figure.subplots(3 * bands, columns, squeeze=False)
-    known = [look.slices for look in looks if look is not None]
-    outline = _outline_level(first.slices)
-    low, high = min(0.0, float(np.percentile(known, 0.5))), float(np.percentile(known, 99.9))
+    intensities = [slices for _, slices in shown]
+    outline = _outline_level(first)
+    low = min(0.0, float(np.percentile(intensities, 0.5)))
+    high = float(np.percentile(intensities, 99.9))
     for axis in grid.ravel():
         axis.set_axis_off()
-    for number, index in enumerate(there):
-        look = looks[index]
-        assert look is not None
+    for number, (index, slices) in enumerate(shown):
         band, column = divmod(number, columns)
         for side, name in enumerate("zyx"):
             axis = grid[3 * band + side, column]
-            axis.imshow(look.slices[side], cmap="gray", vmin=low, vmax=high, origin="lower")
-            if first.slices[side].max() > outline:
-                axis.contour(first.slices[side], levels=[outline], colors="#e69f00", linewidths=0.8)
+            axis.imshow(slices[side], cmap="gray", vmin=low, vmax=high, origin="lower")
+            if first[side].max() > outline:
+                axis.contour(first[side], levels=[outline], colors="#e69f00", linewidths=0.8)
             if column == 0:
                 axis.text(-0.06, 0.5, f"⊥ {name}", transform=axis.transAxes, ha="right",
                           va="center", fontsize=9)  # fmt: skip
             if side == 0:
                 axis.set_title(titles[index], fontsize=8.5, pad=3, color=_dark(colours[index]))
     return figure
+
+
+def draw_models(models: Sequence[BlockModel], count: int) -> Figure:
+    """Draw atoms from three sides in the colours of their blocks, the farther ones paler."""
+    generator = np.random.default_rng(0)
+    positions, blocks = [], []
+    for model, blocks_of_model in models:
+        rows = generator.permutation(len(blocks_of_model))[:DRAWN_ATOMS]
+        positions.append(model.positions_angstrom[rows])
+        blocks.append(blocks_of_model[rows])
+    xyz, labels = np.concatenate(positions), np.concatenate(blocks)
+    table = np.array([to_rgb(colour) for colour in (NO_BLOCK, *block_colours(count))])
+    figure = Figure(figsize=(11, 4.0), layout="constrained")
+    axes = figure.subplots(1, 3)
+    names = "xyz"
+    for axis, (across, up, deep) in zip(axes, ((0, 1, 2), (0, 2, 1), (1, 2, 0)), strict=True):
+        depth = xyz[:, deep] if deep != 1 else -xyz[:, deep]  # the viewer is at the end of z or x
+        order = np.argsort(depth)
+        axis.scatter(
+            xyz[order, across], xyz[order, up], s=3, linewidths=0, rasterized=True,
+            c=_paler(table[labels[order]], depth[order]),
+        )  # fmt: skip
+        axis.set(aspect="equal", xlabel=f"{names[across]}, Å", ylabel=f"{names[up]}, Å")
+        axis.tick_params(labelsize=7)
+        axis.spines[["top", "right"]].set_visible(False)
+    for block, colour in enumerate(block_colours(count), start=1):
+        axes[0].scatter([], [], s=25, color=colour, label=f"B{block}")
+    if not labels.all():
+        axes[0].scatter([], [], s=25, color=NO_BLOCK, label="none")
+    figure.legend(loc="outside right center", frameon=False, fontsize=9)
+    return figure
+
+
+def _paler(colours: Float[np.ndarray, "n 3"], depth: Float[np.ndarray, " n"]) -> np.ndarray:
+    near = (depth - depth.min()) / max(float(np.ptp(depth)), 1e-9)
+    share = (0.45 + 0.55 * near)[:, None]
+    return share * colours + (1 - share)

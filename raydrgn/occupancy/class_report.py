@@ -5,19 +5,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raydrgn.clustering.embedding import principal_components
-from raydrgn.decoding.volume_sets import MadeSets, VolumeSet
 from raydrgn.occupancy import class_figures
-from raydrgn.occupancy.block_model import ColouredModel, draw_models, write_coloured
-from raydrgn.occupancy.class_results import ClassParticles, class_labels
-from raydrgn.occupancy.classes import TwoWay, class_rows, pair_rows
+from raydrgn.occupancy.block_model import BlockModel
+from raydrgn.occupancy.centroids import Centroids
+from raydrgn.occupancy.class_tables import class_titles
+from raydrgn.occupancy.classes import OccupancyClasses, class_rows, pair_rows
 from raydrgn.occupancy.clustering import EXACT_LIMIT, GROUPS
 from raydrgn.occupancy.cooperativity import PERMUTATIONS
 from raydrgn.occupancy.heat_map import heat_map
-from raydrgn.reporting.analysis_results import AnalysisResults
+from raydrgn.occupancy.membership import ClassParticles
 from raydrgn.reporting.report import ReportTable, Section, write_report
 from raydrgn.reporting.result_folder import ResultFolder
-from raydrgn.run.reader import RunReader
 from raydrgn.shapes import Float
 
 LISTED_PAIRS = 15
@@ -25,61 +23,43 @@ LISTED_PAIRS = 15
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Centroids:
-    """Centroid volumes, and how they look."""
+class ReportContent:
+    """Content of the report; parts that a table does not allow are None or empty."""
 
-    volumes: VolumeSet
-    made: MadeSets
-    classes: Sequence[int]
-    """Class of each volume."""
+    title: str
+    found: OccupancyClasses
+    particles: ClassParticles | None = None
+    embedding: tuple[tuple[str, str], Float[np.ndarray, "p 2"]] | None = None
+    """Names of two axes, and the coordinates of the particles."""
+
+    centroids: Centroids | None = None
+    models: Sequence[BlockModel] = ()
+    num_selected: int | None = None
+    """Particles of the selected volumes."""
 
 
-def write_class_report(
-    found: TwoWay,
-    folder: ResultFolder,
-    *,
-    title: str,
-    particles: ClassParticles | None = None,
-    run: RunReader | None = None,
-    epoch: int | None = None,
-    centroids: Centroids | None = None,
-    coloured: Sequence[ColouredModel] = (),
-    selected_particles: int | None = None,
-    where: str | None = None,
-) -> None:
-    """Draw the figures into the folder, and ``report.html`` of them all.
-
-    Args:
-        found: Classes and blocks.
-        folder: Where to.
-        title: Of the report.
-        particles: Of the run, by class.
-        run: That was scored.
-        epoch: Of the run.
-        centroids: Volumes of the classes.
-        coloured: Atomic models by block.
-        selected_particles: How many the limits select.
-        where: The limits.
-    """
+def write_class_report(content: ReportContent, folder: ResultFolder) -> None:
+    """Draw the figures into the folder, and ``report.html`` with all of them."""
+    found, particles = content.found, content.particles
     sections = [
         _map_section(found, particles, folder),
-        _centroid_section(centroids, folder),
-        _particle_section(found, particles, run, epoch, folder),
-        _block_section(found, coloured, folder),
+        _centroid_section(content.centroids, folder),
+        _particle_section(content, folder),
+        _block_section(found, content.models, folder),
         _pair_section(found, folder),
         _histogram_section(found, folder),
-        _selection_section(found, where, selected_particles),
+        _selection_section(found, content.num_selected),
     ]
     write_report(
         folder.at("report.html"),
-        title=title,
+        title=content.title,
         summary=_summary(found, particles),
         sections=[s for s in sections if s is not None],
     )
 
 
-def _summary(found: TwoWay, particles: ClassParticles | None) -> str:
-    said = (
+def _summary(found: OccupancyClasses, particles: ClassParticles | None) -> str:
+    text = (
         f"{len(found.table):,} volumes × {len(found.table.subunits)} subunits: "
         f"{found.classes.count} volume classes (tree cut at {found.classes.threshold:.3g}) and "
         f"{found.blocks.count} structural blocks (cut at {found.blocks.threshold:.3g})."
@@ -88,26 +68,28 @@ def _summary(found: TwoWay, particles: ClassParticles | None) -> str:
         smallest = int(np.argmin(particles.counts()))
         count = particles.counts()[smallest]
         share = 100 * count / max(len(particles.labels), 1)
-        said += f" The rarest class, C{smallest + 1}, has {count:,} particles ({share:.1f} %)."
-    return said
+        text += f" The rarest class, C{smallest + 1}, has {count:,} particles ({share:.1f} %)."
+    return text
 
 
-def _map_section(found: TwoWay, particles: ClassParticles | None, folder: ResultFolder) -> Section:
-    labels = class_labels(found, particles)
-    figure, profiles = heat_map(found, labels), class_figures.class_profiles(found, labels)
+def _map_section(
+    found: OccupancyClasses, particles: ClassParticles | None, folder: ResultFolder
+) -> Section:
+    titles = class_titles(found, particles)
+    figure, profiles = heat_map(found, titles), class_figures.class_profiles(found, titles)
     folder.write_figure("heatmap.png", figure)
     folder.write_figure("class_means.png", profiles)
     text = (
         f"Occupancies are scaled and clipped: {_scale(found)}. "
-        "Ward linkage of both axes, Euclidean; dashed lines show where the trees were cut. At "
-        "every fork the fuller branch comes first, so that C1 begins with the most complete "
-        "volumes."
+        "Ward linkage of Euclidean distances along both axes; dashed lines show where the trees "
+        "are cut. At every fork the branch of larger occupancy comes first, so that C1 begins with "
+        "the most complete volumes."
     )
     if len(found.table) > EXACT_LIMIT:
         text += (
-            f" There are more than {EXACT_LIMIT:,} volumes: the tree is that of "
-            f"{len(found.classes.tree.sizes):,} groups made by k-means (of {GROUPS:,}), with "
-            "their sizes, and neighbouring rows of the picture are averaged."
+            f" Since there are more than {EXACT_LIMIT:,} volumes, the tree is that of "
+            f"{len(found.classes.tree.sizes):,} groups by k-means (K = {GROUPS:,}), weighted by "
+            "their sizes, and neighbouring rows of the heat map are averaged."
         )
     head = ["class", "volumes", "share"]
     rows = class_rows(found, particles.counts() if particles else None)
@@ -123,17 +105,17 @@ def _map_section(found: TwoWay, particles: ClassParticles | None, folder: Result
     return Section(title="Classes and blocks", text=text, figures=shown, tables=[table])
 
 
-def _scale(found: TwoWay) -> str:
+def _scale(found: OccupancyClasses) -> str:
     """Return which occupancies became 0 and 1."""
-    low, high = found.settings.percentiles
-    if found.settings.scale == "column":
+    low, high = found.options.percentiles
+    if found.options.scale == "column":
         return (
-            f"white and 0 is the percentile {low:g} of each subunit, blue and 1 its percentile "
-            f"{high:g} (blocks.csv lists these occupancies)"
+            f"0 (white) is the percentile {low:g} of each subunit, and 1 (blue) its percentile "
+            f"{high:g}; blocks.csv lists these occupancies"
         )
     return (
-        f"white and 0 is {found.limits.low[0]:.4g}, the percentile {low:g} of all, blue and 1 is "
-        f"{found.limits.high[0]:.4g}, the percentile {high:g}"
+        f"0 (white) is {found.scaling.low[0]:.4g}, the percentile {low:g} of all occupancies, and "
+        f"1 (blue) is {found.scaling.high[0]:.4g}, the percentile {high:g}"
     )
 
 
@@ -158,31 +140,27 @@ def _centroid_section(centroids: Centroids | None, folder: ResultFolder) -> Sect
         return None
     folder.write_figure("centroids/slices.png", figure)
     caption = (
-        "Central slices on one grey scale. The line is the outline of the first class; "
-        "centroids/open.cxc shows the volumes in ChimeraX."
+        "Central slices on one grey scale. The line is the outline of the first class. Open "
+        "centroids/open.cxc in ChimeraX to see the volumes."
     )
     return Section(title="Centroid volumes", figures=[(figure, caption)])
 
 
-def _particle_section(
-    found: TwoWay,
-    particles: ClassParticles | None,
-    run: RunReader | None,
-    epoch: int | None,
-    folder: ResultFolder,
-) -> Section | None:
-    if particles is None or run is None or particles.members.z.shape[1] < 2:
+def _particle_section(content: ReportContent, folder: ResultFolder) -> Section | None:
+    particles = content.particles
+    if particles is None or content.embedding is None:
         return None
-    names, xy = embedding(run, epoch, particles.members.z)
+    names, xy = content.embedding
     figure = class_figures.particles_by_class(names, xy, particles.labels, particles.centroids)
     folder.write_figure("particles.png", figure)
     text = (
-        f"A particle's class is that of {particles.members.how}. CN/ind.pkl holds the particles of "
-        "class N, numbered as in the set before any selection; labels.pkl the class of each."
+        f"The class of a particle is that of {particles.members.volume_kind}. CN/ind.pkl contains "
+        "the particles of class N by their numbers in the original set; labels.pkl contains the "
+        "class of each particle of the run."
     )
     caption = (
-        "Marks: the particle of each class nearest to the median of its latents, whose volume is "
-        "the centroid volume."
+        "Circles: the particle of each class that is nearest to the median of its latents. Its "
+        "volume is the centroid volume."
     )
     commands = "\n".join(
         (
@@ -195,52 +173,44 @@ def _particle_section(
     )
 
 
-def embedding(
-    run: RunReader, epoch: int | None, z: Float[np.ndarray, "p zdim"]
-) -> tuple[tuple[str, str], Float[np.ndarray, "p 2"]]:
-    """Return two dimensions to show particles in: the UMAP of ``analyze``, else two components."""
-    places = AnalysisResults(run, epoch).umap(len(z))
-    if places is not None:
-        return ("UMAP 1", "UMAP 2"), places
-    return ("PC 1", "PC 2"), principal_components(z).coordinates[:, :2]
-
-
 def _block_section(
-    found: TwoWay, coloured: Sequence[ColouredModel], folder: ResultFolder
+    found: OccupancyClasses, models: Sequence[BlockModel], folder: ResultFolder
 ) -> Section:
     rows = [
         (f"B{b}", f"{len(found.members(b))}", ", ".join(found.members(b)))
         for b in range(1, found.blocks.count + 1)
     ]
     shown = []
-    if coloured:
-        write_coloured(coloured, found.blocks.count, folder)
-        figure = draw_models(coloured, found.blocks.count)
+    if models:
+        figure = class_figures.draw_models(models, found.blocks.count)
         folder.write_figure("model.png", figure)
-        caption = "Atoms coloured by block, from three sides; blocks.cxc shows it in ChimeraX."
+        caption = (
+            "Atoms coloured by block, from three sides. Open blocks.cxc in ChimeraX to see the "
+            "model."
+        )
         shown.append((figure, caption))
     return Section(
         title="Structural blocks",
         figures=shown,
-        tables=[ReportTable(head=("block", "subunits", "which"), rows=rows)],
+        tables=[ReportTable(head=("block", "subunits", "names"), rows=rows)],
     )
 
 
-def _pair_section(found: TwoWay, folder: ResultFolder) -> Section:
+def _pair_section(found: OccupancyClasses, folder: ResultFolder) -> Section:
     figure = class_figures.correlation_map(found)
     folder.write_figure("correlations.png", figure)
-    shown = [(figure, "Dots: pairs that chance does not explain. Lines part the blocks.")]
+    shown = [(figure, "Dots: significant pairs. Lines separate the blocks.")]
     scatters = class_figures.pair_scatters(found)
     if scatters is not None:
         folder.write_figure("pairs.png", scatters)
-        shown.append((scatters, "The strongest pairs within and between blocks; colour: class."))
+        shown.append((scatters, "The strongest pairs within and between blocks, by class."))
     text = (
-        "Pearson correlation of clipped occupancies over volumes: positive where subunits come "
+        "Pearson correlation of clipped occupancies over volumes: positive where subunits occur "
         "together, negative where they exclude each other. Tested against "
-        f"{PERMUTATIONS:,} permutations of each column on {found.pairs.rows:,} volumes; p values "
+        f"{PERMUTATIONS:,} permutations of each column on {found.pairs.rows:,} volumes. P values "
         "are adjusted by the largest correlation in each permutation (Westfall and Young), so "
-        "that the chance of any false call among all pairs is at most 5 %. With many volumes small "
-        "correlations are called too: look at r."
+        "that the chance of one or more false positives among all pairs is at most 5 %. With many "
+        "volumes small correlations are significant too: consider r."
     )
     rows = [row for row in pair_rows(found) if row[4]]
     listed = [
@@ -256,10 +226,10 @@ def _pair_section(found: TwoWay, folder: ResultFolder) -> Section:
     )
 
 
-def _histogram_section(found: TwoWay, folder: ResultFolder) -> Section:
+def _histogram_section(found: OccupancyClasses, folder: ResultFolder) -> Section:
     figure = class_figures.histograms(found)
     folder.write_figure("histograms.png", figure)
-    text = "Before clipping; dotted lines at 0 and 1. Limits of --where are on this scale."
+    text = "Before clipping; dotted lines at 0 and 1. Conditions of --where use this scale."
     return Section(
         title="Occupancy of each subunit",
         text=text,
@@ -267,17 +237,15 @@ def _histogram_section(found: TwoWay, folder: ResultFolder) -> Section:
     )
 
 
-def _selection_section(
-    found: TwoWay, where: str | None, selected_particles: int | None
-) -> Section | None:
-    if found.selected is None or where is None:
+def _selection_section(found: OccupancyClasses, num_selected: int | None) -> Section | None:
+    if found.selected is None:
         return None
-    said = f"{int(found.selected.sum()):,} volumes are within the limits {where}"
-    if selected_particles is not None:
-        said += f"; they stand for {selected_particles:,} particles, listed in ind.pkl"
+    text = f"{int(found.selected.sum()):,} volumes fulfil {found.options.where}"
+    if num_selected is not None:
+        text += f"; their {num_selected:,} particles are in ind.pkl"
     return Section(
         title="Selection",
-        text=f"{said}.",
+        text=f"{text}.",
         tables=[
             ReportTable(
                 head=("class", "volumes selected", "of"),

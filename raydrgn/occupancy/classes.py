@@ -1,66 +1,50 @@
-"""Volume classes and structural blocks: a table of occupancies clustered both ways."""
+"""Volume classes and structural blocks: a table of occupancies clustered along both axes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from raydrgn.errors import ConfigError, InputError
 from raydrgn.occupancy.clustering import Cut, Scaling, cut, scaling, ward_tree
 from raydrgn.occupancy.cooperativity import Cooperativity, cooperativity
+from raydrgn.occupancy.options import ClassOptions
 from raydrgn.occupancy.query import select
 from raydrgn.occupancy.table import OccupancyTable
 from raydrgn.shapes import Bool, Float, Int
 
 ROW_SHARE, COLUMN_SHARE = 0.18, 0.3
-"""Of the highest merge: where trees are cut if nobody says, and no gap does."""
+"""Default cuts, as shares of the highest merge."""
 
 ROW_GAP = (0.03, 0.3)
-"""Of the highest merge: where the widest gap between merges parts classes. It finds the four groups
-of the ten ribosome maps of MAVEn's example, and a state of half a per cent of 131,889 volumes."""
+"""Shares of the highest merge between which the tree of volumes is cut in its widest gap. It finds
+the four groups of the ten ribosome maps of MAVEn's example, and a state of 0.5 % of 131,889
+volumes."""
+
+OCCUPIED = 0.5
+"""Mean occupancy from which a block counts as occupied in a class."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ClassSettings:
-    """What decides classes and blocks."""
-
-    percentiles: tuple[float, float] = (10.0, 90.0)
-    """Occupancies at these become 0 and 1."""
-
-    scale: Literal["matrix", "column"] = "matrix"
-    """Whether percentiles are those of the whole matrix, or of each subunit."""
-
-    row_threshold: float | None = None
-    classes: int | None = None
-    column_threshold: float | None = None
-    blocks: int | None = None
-    omit: tuple[str, ...] = ()
-    """Subunits to leave out."""
-
-    where: str | None = None
-    """Limits on scaled occupancies that select volumes."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TwoWay:
-    """Occupancies with their classes (of volumes) and blocks (of subunits), from 1."""
+class OccupancyClasses:
+    """Occupancies with their classes (of volumes) and blocks (of subunits), numbered from 1."""
 
     table: OccupancyTable
-    settings: ClassSettings
-    limits: Scaling
+    options: ClassOptions
+    scaling: Scaling
     scaled: Float[np.ndarray, "n k"]
-    """0 at the lower percentile and 1 at the upper one, and beyond."""
+    """0 at the lower percentile and 1 at the upper one, not clipped."""
 
     classes: Cut
     blocks: Cut
     pairs: Cooperativity
     selected: Bool[np.ndarray, " n"] | None = None
-    """Volumes within the limits asked for."""
+    """Volumes that fulfil the condition ``where``."""
 
     @property
     def clipped(self) -> Float[np.ndarray, "n k"]:
-        """Occupancies from 0 to 1: what was clustered."""
+        """Occupancies from 0 to 1, which are clustered."""
         return np.clip(self.scaled, 0, 1)
 
     def rows_of(self, number: int) -> Int[np.ndarray, " m"]:
@@ -77,50 +61,53 @@ class TwoWay:
         names, labels = self.table.labels, self.blocks.labels
         return [names[i] for i in self.blocks.tree.point_order if labels[i] == number]
 
+    def nearest_to_median(self) -> list[int]:
+        """Return for each class the volume whose occupancies are nearest to the class's median."""
+        clipped, nearest = self.clipped, []
+        for number in range(1, self.classes.count + 1):
+            rows = self.rows_of(number)
+            distance = np.linalg.norm(clipped[rows] - np.median(clipped[rows], axis=0), axis=1)
+            nearest.append(int(rows[distance.argmin()]))
+        return nearest
 
-def find_classes(table: OccupancyTable, settings: ClassSettings, *, seed: int = 0) -> TwoWay:
-    """Scale and cluster a table both ways, and correlate its subunits.
+
+def find_classes(
+    table: OccupancyTable, options: ClassOptions, *, seed: int = 0
+) -> OccupancyClasses:
+    """Scale and cluster a table along both axes, and correlate its subunits.
 
     Raises:
         InputError: If a value is not finite, or a subunit has one occupancy in all volumes.
-        ConfigError: If a setting makes no sense for this table.
+        ConfigError: If an option does not fit the table.
     """
-    table = without(table, settings.omit)
+    table = table.without(options.omitted)
     check_values(table)
-    if settings.classes is not None and settings.classes > len(table):
-        raise ConfigError(
-            f"--classes {settings.classes} asks for more than there are volumes ({len(table)})."
-        )
-    if settings.blocks is not None and settings.blocks > len(table.subunits):
-        raise ConfigError(
-            f"--blocks {settings.blocks} asks for more than there are subunits "
-            f"({len(table.subunits)})."
-        )
-    limits = scaling(table.values, settings.percentiles, per=settings.scale)
+    _check_counts(table, options)
+    limits = scaling(table.values, options.percentiles, per=options.scale or "matrix")
     scaled = limits.apply(table.values)
     clipped = np.clip(scaled, 0, 1)
     selected = None
-    if settings.where is not None:
-        selected = select(settings.where, columns_by_name(table, scaled))
+    if options.where is not None:
+        selected = select(options.where, _columns_by_name(table, scaled))
         if not selected.any():
-            raise ConfigError(f"--where {settings.where!r}: no volume is within these limits.")
-    return TwoWay(
+            raise ConfigError(f"--where {options.where!r}: no volume fulfils this condition.")
+    return OccupancyClasses(
         table=table,
-        settings=settings,
-        limits=limits,
+        options=options,
+        scaling=limits,
         scaled=scaled,
         classes=cut(
             ward_tree(clipped, seed=seed),
-            threshold=settings.row_threshold,
-            count=settings.classes,
+            threshold=options.row_threshold,
+            count=options.classes,
             share=ROW_SHARE,
             gap=ROW_GAP,
             options=("--row-threshold", "--classes"),
         ),
         blocks=cut(
             ward_tree(clipped.T),
-            threshold=settings.column_threshold,
-            count=settings.blocks,
+            threshold=options.column_threshold,
+            count=options.blocks,
             share=COLUMN_SHARE,
             options=("--column-threshold", "--blocks"),
         ),
@@ -129,34 +116,20 @@ def find_classes(table: OccupancyTable, settings: ClassSettings, *, seed: int = 
     )
 
 
-def without(table: OccupancyTable, omitted: Sequence[str]) -> OccupancyTable:
-    """Return a table without some subunits.
-
-    Raises:
-        ConfigError: If one is not there, or none is left.
-    """
-    names = {name: i for i, pair in enumerate(_names(table)) for name in pair}
-    unknown = [name for name in omitted if name not in names]
-    if unknown:
+def _check_counts(table: OccupancyTable, options: ClassOptions) -> None:
+    if options.classes is not None and options.classes > len(table):
         raise ConfigError(
-            f"--omit names {unknown[0]!r}, which the table lacks; it has "
-            f"{', '.join(table.labels[:12])}{' …' if len(table.labels) > 12 else ''}."
+            f"--classes {options.classes} is larger than the number of volumes, {len(table)}."
         )
-    left = sorted(set(range(len(table.subunits))) - {names[name] for name in omitted})
-    if not left:
-        raise ConfigError("--omit leaves no subunit.")
-    return OccupancyTable(
-        volumes=table.volumes,
-        subunits=tuple(table.subunits[i] for i in left),
-        values=table.values[:, left],
-        particles=table.particles,
-        latents=table.latents,
-        clusters=table.clusters,
-    )
+    if options.blocks is not None and options.blocks > len(table.subunits):
+        raise ConfigError(
+            f"--blocks {options.blocks} is larger than the number of subunits, "
+            f"{len(table.subunits)}."
+        )
 
 
 def check_values(table: OccupancyTable) -> None:
-    """Refuse what cannot be clustered.
+    """Refuse a table that cannot be clustered.
 
     Raises:
         InputError: If a value is not finite, or a subunit has one occupancy in all volumes; if
@@ -164,61 +137,60 @@ def check_values(table: OccupancyTable) -> None:
     """
     if len(table) < 2 or len(table.subunits) < 2:
         raise InputError(
-            f"Clustering both ways takes two volumes and two subunits at least; there are "
-            f"{len(table)} and {len(table.subunits)}."
+            f"Clustering needs at least two volumes and two subunits; there are {len(table)} and "
+            f"{len(table.subunits)}."
         )
     bad = np.argwhere(~np.isfinite(table.values))
     if len(bad):
         row, column = bad[0].tolist()
         raise InputError(
             f"The occupancy of {table.labels[column]} in volume {table.volumes[row]} is "
-            f"{table.values[row, column]} ({len(bad)} such values); score again, or leave the "
-            "subunit out with --omit."
+            f"{table.values[row, column]}, one of {len(bad)} values that are not finite. Score "
+            "again, or leave the subunit out with --omit."
         )
-    flat = np.flatnonzero(np.ptp(table.values, axis=0) == 0)
-    if flat.size:
-        names = [table.labels[i] for i in flat]
+    constant = np.flatnonzero(np.ptp(table.values, axis=0) == 0)
+    if constant.size:
+        names = [table.labels[i] for i in constant]
         raise InputError(
-            f"{names[0]} has the occupancy {table.values[0, flat[0]]:.4g} in all volumes, which "
-            f"says nothing about them; leave it out with --omit {','.join(names)}."
+            f"{names[0]} has the occupancy {table.values[0, constant[0]]:.4g} in all volumes, so "
+            f"that it distinguishes none of them. Leave it out with --omit {','.join(names)}."
         )
 
 
-def columns_by_name(
+def _columns_by_name(
     table: OccupancyTable, values: Float[np.ndarray, "n k"]
 ) -> dict[str, Float[np.ndarray, " n"]]:
     """Return columns by short name, and by whole name."""
-    return {name: values[:, i] for i, pair in enumerate(_names(table)) for name in pair}
+    names = zip(table.labels, table.subunits, strict=True)
+    return {name: values[:, i] for i, pair in enumerate(names) for name in pair}
 
 
-def _names(table: OccupancyTable) -> list[tuple[str, str]]:
-    return list(zip(table.labels, table.subunits, strict=True))
-
-
-def class_rows(found: TwoWay, particles: Sequence[int] | None) -> list[tuple[Any, ...]]:
+def class_rows(found: OccupancyClasses, particles: Sequence[int] | None) -> list[tuple[Any, ...]]:
     """Return for each class: name, volumes, their share, particles, their share, blocks occupied.
 
-    A block counts as occupied where its mean clipped occupancy is at least one half.
+    Args:
+        found: Classes and blocks.
+        particles: Number of particles of each class; without them these columns are left out.
     """
     means, labels = found.means(), found.classes.labels
     total = sum(particles) if particles is not None else 0
     rows: list[tuple[Any, ...]] = []
     for number in range(1, found.classes.count + 1):
         volumes = int((labels == number).sum())
-        full = [
+        occupied = [
             f"B{b}"
             for b in range(1, found.blocks.count + 1)
-            if means[number - 1, found.blocks.labels == b].mean() >= 0.5
+            if means[number - 1, found.blocks.labels == b].mean() >= OCCUPIED
         ]
         row: tuple[Any, ...] = (f"C{number}", volumes, volumes / len(labels))
         if particles is not None:
             row += (particles[number - 1], particles[number - 1] / max(total, 1))
-        rows.append((*row, " ".join(full) or "-"))
+        rows.append((*row, " ".join(occupied) or "-"))
     return rows
 
 
-def pair_rows(found: TwoWay) -> list[tuple[str, str, float, float, int]]:
-    """Return for each pair: both names, r, adjusted p, if called; largest size of r first."""
+def pair_rows(found: OccupancyClasses) -> list[tuple[str, str, float, float, int]]:
+    """Return for each pair: both names, r, adjusted p, 1 if significant; by falling size of r."""
     names = found.table.labels
     first, second = np.triu_indices(len(names), 1)
     order = np.argsort(-np.abs(found.pairs.r[first, second]), kind="stable")

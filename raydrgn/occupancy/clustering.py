@@ -10,7 +10,7 @@ References:
 
 import warnings
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy.cluster.hierarchy import linkage
@@ -19,19 +19,20 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 
 from raydrgn.errors import ConfigError, InputError
+from raydrgn.occupancy.options import Scale
 from raydrgn.shapes import Float, Int
 
 EXACT_LIMIT = 5_000
 GROUPS = 1_000
 GROUPING_ITERATIONS = 10
 MOST_CLUSTERS = 40
-"""More cannot be told apart in a figure, nor be made sense of."""
+"""Clusters at most; more colours cannot be distinguished in a figure."""
 
-MOST_BY_ITSELF = 10
-"""Clusters at most where nobody says how many, and the tree does not fall apart by itself."""
+MOST_BY_DEFAULT = 10
+"""Clusters at most where no number is given and the tree has no wide gap."""
 
 WIDE_GAP = 1.5
-"""Ratio of successive distances from which on a tree falls into clusters by itself."""
+"""Ratio of successive distances from which a gap of the tree separates clusters."""
 
 
 class Scaling(NamedTuple):
@@ -49,26 +50,22 @@ def scaling(
     values: Float[np.ndarray, "n k"],
     percentiles: tuple[float, float] = (10.0, 90.0),
     *,
-    per: Literal["matrix", "column"] = "matrix",
+    per: Scale = "matrix",
 ) -> Scaling:
     """Return the limits at two percentiles of the whole matrix, or of each of its columns.
 
-    Where both percentiles of a column fall on one value, its whole range is taken.
+    Where both percentiles of a column are the same value, its minimum and maximum are used.
 
     Raises:
-        ConfigError: If the percentiles are not ascending within 0 to 100.
         InputError: If all values are equal.
     """
-    lower, upper = percentiles
-    if not 0 <= lower < upper <= 100:
-        raise ConfigError(f"--percentiles must ascend within 0 to 100, got {lower:g} {upper:g}.")
     axis = 0 if per == "column" else None
-    low, high = np.percentile(values, [lower, upper], axis=axis)
+    low, high = np.percentile(values, percentiles, axis=axis)
     flat = high <= low
     low = np.where(flat, values.min(axis=axis), low)
     high = np.where(flat, values.max(axis=axis), high)
     if (high <= low).any():
-        raise InputError("All occupancies are equal; there is nothing to cluster.")
+        raise InputError("All occupancies are equal: there is nothing to cluster.")
     width = values.shape[1]
     return Scaling(np.broadcast_to(low, width), np.broadcast_to(high, width))
 
@@ -78,7 +75,7 @@ class Tree:
     """A Ward tree over groups of points; where points are few, each is a group."""
 
     merges: Float[np.ndarray, "m 4"]
-    """As SciPy's linkage: the two merged, their distance, and how many leaves that makes."""
+    """As SciPy's linkage: the two clusters merged, their distance, and the number of leaves."""
 
     leaf: Int[np.ndarray, " n"]
     """Group of each point."""
@@ -97,9 +94,9 @@ class Tree:
     @property
     def point_order(self) -> Int[np.ndarray, " n"]:
         """Points from one side of the drawn tree to the other."""
-        place = np.empty(len(self.order), dtype=np.int64)
-        place[self.order] = np.arange(len(self.order))
-        return np.argsort(place[self.leaf], kind="stable")
+        rank = np.empty(len(self.order), dtype=np.int64)
+        rank[self.order] = np.arange(len(self.order))
+        return np.argsort(rank[self.leaf], kind="stable")
 
 
 def ward_tree(points: Float[np.ndarray, "n k"], *, seed: int = 0) -> Tree:
@@ -125,7 +122,7 @@ def _groups(
     points: Float[np.ndarray, "n k"], seed: int
 ) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, "g k"]]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different points than groups
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than groups
         found = KMeans(GROUPS, max_iter=GROUPING_ITERATIONS, n_init=1, random_state=seed).fit(
             points.astype(np.float32)
         )
@@ -222,44 +219,40 @@ def cut(
     gap: tuple[float, float] | None = None,
     options: tuple[str, str],
 ) -> Cut:
-    """Cut a tree at a distance, into a number of clusters, or where its own shape says.
+    """Cut a tree at a distance, into a number of clusters, or at a default distance.
 
     Args:
-        tree: What to cut.
-        threshold: Distance below which merges count.
+        tree: Tree to cut.
+        threshold: Distance at which it is cut.
         count: Number of clusters, instead.
-        share: Of the highest merge, where neither is given.
-        gap: Shares of the highest merge between which the widest gap of distances is taken
-            instead, where there is a wide one.
-        options: Names of both on the command line, threshold first.
+        share: Default distance as a share of the highest merge, where neither is given.
+        gap: Shares of the highest merge between which the tree is cut in its widest gap instead,
+            where there is a wide one.
+        options: Names of both options on the command line, for messages: threshold and count.
 
     Raises:
-        ConfigError: If both are given, or that many clusters cannot be had, or they are too many.
+        ConfigError: If there are too few leaves for the number of clusters, or too many clusters.
     """
     heights = tree.heights
-    if threshold is not None and count is not None:
-        raise ConfigError(f"Give {options[0]} or {options[1]}, not both.")
     if count is not None:
-        different = 1 + int((heights > 0).sum())
-        if not 1 <= count <= min(different, MOST_CLUSTERS):
+        distinct = 1 + int((heights > 0).sum())
+        if count > min(distinct, MOST_CLUSTERS):
             raise ConfigError(
-                f"{options[1]} {count} cannot be had: there are {different} that differ, and "
-                f"{MOST_CLUSTERS} clusters at most."
+                f"{options[1]} {count} is too large: there are {distinct} distinct rows, and at "
+                f"most {MOST_CLUSTERS} clusters can be shown."
             )
         threshold = _between(heights, count)
     else:
-        if threshold is not None and not threshold > 0:
-            raise ConfigError(f"{options[0]} must be positive, got {threshold:g}.")
         if threshold is None:
             threshold = _widest_gap(heights, gap) if gap else None
         if threshold is None:
             threshold = share * float(heights[-1]) if len(heights) else 0.0
-            if (heights > threshold).sum() >= MOST_BY_ITSELF:
-                threshold = _between(heights, MOST_BY_ITSELF)
+            if (heights > threshold).sum() >= MOST_BY_DEFAULT:
+                threshold = _between(heights, MOST_BY_DEFAULT)
         count = 1 + int((heights > threshold).sum())
     if count > MOST_CLUSTERS:
         raise ConfigError(
-            f"{options[0]} {threshold:g} gives {count} clusters, more than {MOST_CLUSTERS}; the "
+            f"{options[0]} {threshold:g} gives {count} clusters, more than {MOST_CLUSTERS}. The "
             f"highest merges are at {', '.join(f'{h:.3g}' for h in heights[:-6:-1])}."
         )
     return Cut(tree=tree, threshold=threshold, of_leaf=_numbered(tree, count))
@@ -268,7 +261,7 @@ def cut(
 def _widest_gap(heights: Float[np.ndarray, " m"], window: tuple[float, float]) -> float | None:
     """Return the middle (geometric) of the widest gap between successive distances.
 
-    Gaps whose middle lies within a window of shares of the highest merge count, and distances that
+    Its middle must lie within a window of shares of the highest merge, and the distances must
     differ by a factor of ``WIDE_GAP`` or more; None if there is no such gap.
     """
     upper, lower = heights[:0:-1][: MOST_CLUSTERS - 1], heights[-2::-1][: MOST_CLUSTERS - 1]
@@ -295,7 +288,7 @@ def _numbered(tree: Tree, count: int) -> Int[np.ndarray, " g"]:
 
 
 def _between(heights: Float[np.ndarray, " m"], count: int) -> float:
-    """Return a distance at which a tree falls into so many clusters, ties aside."""
+    """Return a distance at which a tree falls into ``count`` clusters, ties aside."""
     below = float(heights[-count]) if count <= len(heights) else 0.0
     above = float(heights[1 - count]) if count > 1 else 1.05 * below
     return (above + below) / 2

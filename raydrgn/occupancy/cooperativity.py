@@ -2,8 +2,8 @@
 
 The null hypothesis is that all subunits are occupied independently of one another. It is simulated
 by permuting each column by itself. A correlation is called at the family-wise error rate α if
-fewer than α of the permutations have any pair with a correlation so large: the chance of even one
-false call among all pairs is at most α, however many pairs there are.
+fewer than α of the permutations have any pair with a correlation as large: the chance of one or
+more false calls among all pairs is at most α, whatever the number of pairs.
 
 References:
     Westfall & Young (1993), Resampling-Based Multiple Testing (maximum statistic, single step).
@@ -17,13 +17,13 @@ from raydrgn.shapes import Bool, Float
 
 PERMUTATIONS = 1_000
 TESTED_ROWS = 5_000
-"""Rows that are permuted at most; a seeded sample stands for more."""
+"""Rows of the permutation test at most: a random sample of larger tables."""
 
 ERROR_RATE = 0.05
 
 
 class Cooperativity(NamedTuple):
-    """How subunits go together (positive) or exclude each other (negative)."""
+    """Correlations of subunits: positive if they occur together, negative if they exclude."""
 
     r: Float[np.ndarray, "k k"]
     """Pearson correlations, over all rows."""
@@ -32,7 +32,7 @@ class Cooperativity(NamedTuple):
     """P value of each pair, adjusted for all pairs."""
 
     rows: int
-    """How many rows were tested."""
+    """Number of rows of the permutation test."""
 
     @property
     def called(self) -> Bool[np.ndarray, "k k"]:

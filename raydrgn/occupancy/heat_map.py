@@ -5,46 +5,28 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
-from matplotlib.colors import LinearSegmentedColormap, to_rgb
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from raydrgn.occupancy.classes import TwoWay
+from raydrgn.occupancy.classes import OccupancyClasses
 from raydrgn.occupancy.clustering import Cut
-from raydrgn.reporting.figures import PALETTE
-from raydrgn.reporting.latent_figures import series_colours
+from raydrgn.occupancy.colours import OCCUPANCY_COLOURS, block_colours, class_colours
 from raydrgn.shapes import Float
-
-OCCUPANCY_COLOURS = LinearSegmentedColormap.from_list("occupancy", ["white", "#08306b"])
-BLOCK_PALETTE = (
-    "#cc6677", "#332288", "#ddcc77", "#117733", "#88ccee", "#882255", "#44aa99", "#999933",
-    "#aa4499", "#e69f00", "#6699cc", "#661100",
-)  # fmt: skip
-"""Paul Tol's muted colours and some others: none of them is one of the classes'."""
 
 TREE_GREY = "#8a8f96"
 DRAWN_ROWS = 1_500
-"""Rows of the picture at most; neighbours in the tree are averaged beyond."""
+"""Rows drawn at most; neighbouring volumes of larger tables are averaged."""
 
 NAMED_ROWS = 60
-"""Volumes that are named beside the map at most."""
+"""Volumes up to which their names are written."""
 
 
-def class_colours(count: int) -> list[str]:
-    """Return a colour for each class, from 1."""
-    return list(PALETTE[:count]) if count <= len(PALETTE) else series_colours(count)
-
-
-def block_colours(count: int) -> list[str]:
-    """Return a colour for each block, from 1."""
-    return list(BLOCK_PALETTE[:count]) if count <= len(BLOCK_PALETTE) else series_colours(count)
-
-
-def heat_map(found: TwoWay, class_labels: Sequence[str]) -> Figure:
+def heat_map(found: OccupancyClasses, class_labels: Sequence[str]) -> Figure:
     """Draw clipped occupancies, white to blue, in the order of both trees.
 
     Args:
-        found: What to draw.
-        class_labels: What to write beside each class.
+        found: Classes and blocks.
+        class_labels: Text beside each class.
     """
     n, k = found.scaled.shape
     named = n <= NAMED_ROWS
@@ -57,15 +39,15 @@ def heat_map(found: TwoWay, class_labels: Sequence[str]) -> Figure:
     width, height = left + wide + 0.32 + 1.3 + right + 1.0, top + 0.3 + tall + bottom
     figure = Figure(figsize=(width, height))
 
-    def place(x: float, y: float, w: float, h: float) -> Axes:
+    def axes_at(x: float, y: float, w: float, h: float) -> Axes:
         return figure.add_axes((x / width, y / height, w / width, h / height))
 
-    image = place(left, bottom, wide, tall)
-    strip = place(left + wide + 0.06, bottom, 0.2, tall)
-    side = place(left + wide + 0.3, bottom, 1.3, tall)
-    bands = place(left, bottom + tall + 0.06, wide, 0.2)
-    above = place(left, bottom + tall + 0.3, wide, top - 0.25)
-    scale = place(width - 0.75, bottom + tall + 0.3, 0.13, top - 0.35)
+    image = axes_at(left, bottom, wide, tall)
+    strip = axes_at(left + wide + 0.06, bottom, 0.2, tall)
+    side = axes_at(left + wide + 0.3, bottom, 1.3, tall)
+    bands = axes_at(left, bottom + tall + 0.06, wide, 0.2)
+    above = axes_at(left, bottom + tall + 0.3, wide, top - 0.25)
+    scale = axes_at(width - 0.75, bottom + tall + 0.3, 0.13, top - 0.35)
 
     shown = _image(found)
     drawn = image.imshow(
@@ -87,7 +69,7 @@ def heat_map(found: TwoWay, class_labels: Sequence[str]) -> Figure:
     return figure
 
 
-def _image(found: TwoWay) -> Float[np.ndarray, "h w"]:
+def _image(found: OccupancyClasses) -> Float[np.ndarray, "h w"]:
     """Return the ordered matrix, rows averaged where there are too many to draw."""
     ordered = found.clipped[found.classes.tree.point_order][:, found.blocks.tree.point_order]
     if len(ordered) <= DRAWN_ROWS:
@@ -96,7 +78,7 @@ def _image(found: TwoWay) -> Float[np.ndarray, "h w"]:
     return np.add.reduceat(ordered, edges[:-1], axis=0) / np.diff(edges)[:, None]
 
 
-def _name_axes(image: Axes, found: TwoWay, *, named: bool) -> None:
+def _name_axes(image: Axes, found: OccupancyClasses, *, named: bool) -> None:
     names = [found.table.labels[i] for i in found.blocks.tree.point_order]
     image.set_xticks(np.arange(len(names)) + 0.5, names, rotation=90, fontsize=8)
     image.tick_params(length=0, pad=3)
@@ -131,7 +113,7 @@ def _strip(axis: Axes, found: Cut, colours: Sequence[str], *, vertical: bool) ->
         axis.set(xlim=(0, total), ylim=(0, 1))
 
 
-def _boundaries(image: Axes, found: TwoWay) -> None:
+def _boundaries(image: Axes, found: OccupancyClasses) -> None:
     for _, begin, _ in _runs(found.classes)[1:]:
         image.axhline(begin, color="#666666", linewidth=0.6)
     for _, begin, _ in _runs(found.blocks)[1:]:
@@ -139,9 +121,9 @@ def _boundaries(image: Axes, found: TwoWay) -> None:
 
 
 def draw_tree(axis: Axes, found: Cut, colours: Sequence[str], *, vertical: bool) -> None:
-    """Draw a tree beside an axis of the map; clusters in their colours, the cut as a line.
+    """Draw a tree beside an axis of the map, clusters in their colours, the cut as a line.
 
-    Each group of points takes as much room as it has points.
+    The width of a group of points is their number.
     """
     segments, shades = tree_lines(found, colours)
     top = float(found.tree.heights[-1]) if len(found.tree.heights) else 1.0
@@ -168,7 +150,7 @@ def draw_tree(axis: Axes, found: Cut, colours: Sequence[str], *, vertical: bool)
 def tree_lines(
     found: Cut, colours: Sequence[str]
 ) -> tuple[Float[np.ndarray, "m 4 2"], list[tuple[float, float, float]]]:
-    """Return a bracket of four points (place, distance) for each merge, and its colour.
+    """Return a bracket of four points (position, distance) for each merge, and its colour.
 
     Brackets above the cut are grey.
     """
@@ -194,11 +176,11 @@ def tree_lines(
 def _label_classes(
     axis: Axes, found: Cut, labels: Sequence[str], colours: Sequence[str], tall: float
 ) -> None:
-    """Write the classes' labels beside the tree, moved apart where classes are small."""
+    """Write the labels of classes beside the tree, moved apart where classes are small."""
     total, frame = len(found.labels), axis.get_yaxis_transform()
     middles = np.array([(begin + end) / 2 for _, begin, end in _runs(found)])
-    places = spread(middles, room=0.145 * total / tall, end=float(total))
-    for number, (middle, y) in enumerate(zip(middles, places, strict=True)):
+    positions = spread(middles, spacing=0.145 * total / tall, end=float(total))
+    for number, (middle, y) in enumerate(zip(middles, positions, strict=True)):
         axis.annotate(
             labels[number], xy=(1.01, middle), xytext=(1.12, y), xycoords=frame,
             textcoords=frame, fontsize=8.5, va="center", annotation_clip=False,
@@ -207,17 +189,18 @@ def _label_classes(
         )  # fmt: skip
 
 
-def spread(places: Float[np.ndarray, " k"], *, room: float, end: float) -> Float[np.ndarray, " k"]:
-    """Return ascending places, moved until they are ``room`` apart, within 0 to ``end``."""
-    moved = places.copy()
+def spread(
+    positions: Float[np.ndarray, " k"], *, spacing: float, end: float
+) -> Float[np.ndarray, " k"]:
+    """Return ascending positions, moved until they are ``spacing`` apart, within 0 to ``end``."""
+    moved = positions.copy()
     for _ in range(500):
-        gap = np.diff(moved)
-        short = np.maximum(room - gap, 0)
-        if not short.any():
+        missing = np.maximum(spacing - np.diff(moved), 0)
+        if not missing.any():
             break
-        moved[:-1] -= short / 2
-        moved[1:] += short / 2
-        moved = np.clip(moved, 0, end) if room * (len(moved) - 1) < end else moved
+        moved[:-1] -= missing / 2
+        moved[1:] += missing / 2
+        moved = np.clip(moved, 0, end) if spacing * (len(moved) - 1) < end else moved
     return np.sort(moved)
 
 

@@ -1,7 +1,7 @@
-"""Masked sums of volumes: of a map on disk, and of the volumes that a decoder makes.
+"""Masked sums of volumes: of maps on disk, and of the volumes that a decoder makes.
 
 The occupancy of a subunit in a map is the sum of the map within the subunit's mask over the sum of
-its reference density; with a threshold, of the voxels at or above it instead of the map.
+its reference density. With a threshold, the map is binarised first: 1 at or above it.
 """
 
 from collections.abc import Sequence
@@ -22,8 +22,8 @@ def masked_sums(
 ) -> Float[np.ndarray, " subunits"]:
     """Return the sum of a map in each mask, with MAVEn's rounding.
 
-    That is NumPy's single-precision sum over the whole box, so that its numbers come out to the
-    last digit, those of subunits whose density cancels included.
+    Each sum is NumPy's single-precision sum over the whole box, so that MAVEn's numbers are
+    reproduced to the last digit, also where the density of a subunit cancels.
     """
     flat, weights = volume.reshape(-1), subunits.weights
     product = np.zeros_like(flat)
@@ -46,7 +46,7 @@ def masked_sums_of_many(
     A map with a voxel that is not finite has no sums: its row is NaN.
     """
     flat = volumes.reshape(len(volumes), -1)
-    sums = np.stack([subunits.weights @ one.astype(np.float64) for one in flat])
+    sums = np.stack([subunits.weights @ volume.astype(np.float64) for volume in flat])
     sums[~np.isfinite(flat).all(axis=1)] = np.nan
     return sums
 
@@ -60,36 +60,36 @@ def binarised(
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
-    """What became of some volumes."""
+class MaskedSums:
+    """Masked sums of some volumes, and which of them failed."""
 
     sums: Float[np.ndarray, "b subunits"]
-    """NaN for volumes that could not be scored."""
+    """NaN for volumes that failed."""
 
     failures: dict[int, str]
-    """Why not, by row."""
+    """Reason, by row."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreFiles:
-    """Reads and scores maps, given as rows of a list."""
+    """Work on maps, given as rows of a list: read and score them."""
 
     subunits: SubunitSet
     uris: Sequence[Uri]
     thresholds: Float[np.ndarray, " n"] | None = None
 
-    def __call__(self, rows: Sequence[int]) -> Scored:
-        """Return the sums of some maps; one that cannot be read does not stop the others."""
+    def __call__(self, rows: Sequence[int]) -> MaskedSums:
+        """Return the sums of some maps; a map that cannot be read does not stop the others."""
         sums = np.full((len(rows), len(self.subunits.names)), np.nan)
         failures = {}
-        for place, row in enumerate(rows):
+        for index, row in enumerate(rows):
             try:
-                sums[place] = self._one(row)
+                sums[index] = self._sums_of_map(row)
             except RaydrgnError as error:
                 failures[row] = str(error)
-        return Scored(sums, failures)
+        return MaskedSums(sums, failures)
 
-    def _one(self, row: int) -> Float[np.ndarray, " subunits"]:
+    def _sums_of_map(self, row: int) -> Float[np.ndarray, " subunits"]:
         volume, _ = read_volume(self.uris[row])
         if self.thresholds is not None:
             volume = binarised(volume[None], self.thresholds[row : row + 1])[0]
@@ -98,17 +98,17 @@ class ScoreFiles:
 
 @dataclass(frozen=True, slots=True)
 class ScoreLatents:
-    """Decodes and scores volumes where a decoder is, given as rows of a table of latents."""
+    """Work of a decoder on rows of a table of latents: decode volumes and score them."""
 
     subunits: SubunitSet
     z: Float[np.ndarray, "n zdim"]
     thresholds: Float[np.ndarray, " n"] | None = None
 
-    def __call__(self, decoder: VolumeDecoder, rows: Sequence[int]) -> Scored:
+    def __call__(self, decoder: VolumeDecoder, rows: Sequence[int]) -> MaskedSums:
         """Return the sums of some volumes."""
         volumes = decoder.decode(self.z[list(rows)])
         if self.thresholds is not None:
             volumes = binarised(volumes, self.thresholds[list(rows)])
         sums = masked_sums_of_many(volumes, self.subunits)
         bad = np.flatnonzero(np.isnan(sums).any(axis=1))
-        return Scored(sums, {rows[int(i)]: "voxels are not finite" for i in bad})
+        return MaskedSums(sums, {rows[int(i)]: "voxels are not finite" for i in bad})

@@ -1,4 +1,4 @@
-"""Which particles are in which class, and the particle that stands for each class."""
+"""Which particles are in which class, and which particle is the centroid of each class."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,9 @@ from raydrgn.run.reader import RunReader
 from raydrgn.shapes import Float, Int
 
 SAME_LATENT = 1e-4
-"""Difference that storage in single precision explains."""
+"""Largest difference that single precision explains."""
+
+_AGAIN = "Score again with --overwrite."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,13 +24,13 @@ class Membership:
 
     z: Float[np.ndarray, "p zdim"]
     numbers: Int[np.ndarray, " p"]
-    """Of the particles, in the set before any selection."""
+    """Number of each particle in the original set."""
 
     volume: Int[np.ndarray, " p"]
     """Row of the table; −1 where a particle has none."""
 
-    how: str
-    """In words."""
+    volume_kind: str
+    """Which volume that is, in words."""
 
     def particles_of(self, volumes: Int[np.ndarray, " m"]) -> Int[np.ndarray, " q"]:
         """Return the particles (rows of the run) for which some volumes stand."""
@@ -43,10 +45,10 @@ class Membership:
 def membership(
     table: OccupancyTable, run: RunReader, epoch: int | None, *, labels: Uri | None
 ) -> Membership:
-    """Return which volume stands for each particle of the run that a table was scored from.
+    """Return which volume of a table stands for each particle of the run that it was scored from.
 
-    That of its k-means cluster, where volumes stand for clusters; its own, where every particle
-    was scored; else that of the nearest latent.
+    The volume of its k-means cluster, where volumes stand for clusters; its own volume, where every
+    particle was scored; else the volume of the nearest latent.
 
     Args:
         table: Occupancies.
@@ -61,32 +63,66 @@ def membership(
     numbers = run.original_numbers(len(z))
     where = f"{run.files.root}, epoch {epoch}"
     _check_latents(table, z, numbers, where)
+    original = table.original
     if labels is not None and table.clusters is not None:
         cluster = cryodrgn.read_indices(labels)
         if len(cluster) != len(z):
             raise RunDirectoryError(
                 f"{labels} has {len(cluster)} labels, but {where} has {len(z)} particles: the "
-                "table was scored from another run. Score again with --overwrite."
+                f"table was scored from another run. {_AGAIN}"
             )
         row_of = np.full(max(int(cluster.max()), int(table.clusters.max())) + 1, -1)
         row_of[table.clusters] = np.arange(len(table))
-        return Membership(z=z, numbers=numbers, volume=row_of[cluster], how="its k-means cluster")
-    if table.particles is not None:
-        order = np.argsort(table.particles, kind="stable")
-        place = np.searchsorted(table.particles[order], numbers).clip(max=len(order) - 1)
-        row = order[place]
-        volume = np.where(table.particles[row] == numbers, row, -1)
-        return Membership(z=z, numbers=numbers, volume=volume, how="its own volume")
+        return Membership(
+            z=z, numbers=numbers, volume=row_of[cluster], volume_kind="its k-means cluster"
+        )
+    if original is not None:
+        order = np.argsort(original, kind="stable")
+        row = order[np.searchsorted(original[order], numbers).clip(max=len(order) - 1)]
+        volume = np.where(original[row] == numbers, row, -1)
+        return Membership(z=z, numbers=numbers, volume=volume, volume_kind="its own volume")
     if table.latents is None:
         raise RunDirectoryError(
-            f"The table says of none of its volumes which latent of {where} it has; score again."
+            f"The table has no latents of its volumes, so that particles of {where} cannot be "
+            f"assigned to them. {_AGAIN}"
         )
     return Membership(
         z=z,
         numbers=numbers,
         volume=nearest_rows(table.latents, z),
-        how="the volume of the nearest latent",
+        volume_kind="the volume of the nearest latent",
     )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassParticles:
+    """Particles of the run by class."""
+
+    members: Membership
+    labels: Int[np.ndarray, " p"]
+    """Class of each particle; 0 where its volume is not in the table."""
+
+    centroids: list[int | None]
+    """For each class, the particle nearest to the median of its particles' latents, as a row."""
+
+    def counts(self) -> list[int]:
+        """Return the number of particles of each class."""
+        return np.bincount(self.labels, minlength=len(self.centroids) + 1)[1:].tolist()
+
+
+def class_particles(classes: Int[np.ndarray, " n"], members: Membership) -> ClassParticles:
+    """Return the class of each particle, which is that of its volume.
+
+    Args:
+        classes: Class of each volume of the table, from 1.
+        members: Which volume stands for each particle.
+    """
+    labels = np.append(classes, 0)[members.volume]  # the last one for particles without a volume
+    centroids = []
+    for number in range(1, int(classes.max()) + 1):
+        rows = np.flatnonzero(labels == number)
+        centroids.append(members.centroid(rows) if len(rows) else None)
+    return ClassParticles(members=members, labels=labels, centroids=centroids)
 
 
 def _check_latents(
@@ -95,19 +131,18 @@ def _check_latents(
     numbers: Int[np.ndarray, " p"],
     where: str,
 ) -> None:
-    other = f"the table was not scored from {where}, or that was trained again since"
     if table.latents is not None and table.latents.shape[1] != z.shape[1]:
         raise RunDirectoryError(
-            f"The table has latents of {table.latents.shape[1]} numbers, the run of {z.shape[1]}: "
-            f"{other}. Score again with --overwrite."
+            f"The latents of the table have dimension {table.latents.shape[1]}, those of the run "
+            f"{z.shape[1]}: the table was not scored from {where}. {_AGAIN}"
         )
-    if table.particles is None or table.latents is None:
+    if table.original is None or table.latents is None:
         return
     order = np.argsort(numbers, kind="stable")
-    row = order[np.searchsorted(numbers[order], table.particles).clip(max=len(numbers) - 1)]
-    known = numbers[row] == table.particles
+    row = order[np.searchsorted(numbers[order], table.original).clip(max=len(numbers) - 1)]
+    known = numbers[row] == table.original
     if not known.all() or np.abs(z[row] - table.latents).max() > SAME_LATENT:
         raise RunDirectoryError(
-            f"The table's particles have other latents in the run: {other}. Score again with "
-            "--overwrite."
+            f"Particles of the table have other latents in the run: the table was not scored from "
+            f"{where}. {_AGAIN}"
         )

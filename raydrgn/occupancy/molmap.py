@@ -57,19 +57,19 @@ def density_of_atoms(
 
 
 def _on_own_grid(
-    places: Float[np.ndarray, "n 3"],
+    positions: Float[np.ndarray, "n 3"],
     weights: Int[np.ndarray, " n"],
     *,
     sigma: float,
     shape: Int[np.ndarray, "3"],
 ) -> Float[np.ndarray, "k j i"]:
-    """Return the sum of Gaussians on a grid of unit spacing, places in units of it."""
+    """Return the sum of Gaussians on a grid of unit spacing, positions in units of it."""
     reach = CUTOFF_SIGMAS * sigma
     ticks = np.arange(math.floor(2 * reach) + 1)
     nx, ny, nz = (int(size) for size in shape)
     total = np.zeros(nx * ny * nz)
-    for start in range(0, len(places), ATOMS_AT_A_TIME):
-        part = places[start : start + ATOMS_AT_A_TIME]
+    for start in range(0, len(positions), ATOMS_AT_A_TIME):
+        part = positions[start : start + ATOMS_AT_A_TIME]
         points = np.ceil(part - reach).astype(int)[:, :, None] + ticks  # (n 3 t)
         away = points - part[:, :, None]
         values = np.exp(-(away**2) / (2 * sigma**2)) * (np.abs(away) <= reach)
@@ -86,8 +86,8 @@ def _on_own_grid(
     return total.reshape(nz, ny, nx) / ((2 * math.pi) ** 1.5 * sigma**3)
 
 
-def _interpolation(places: Float[np.ndarray, " d"], count: int) -> Float[np.ndarray, "d count"]:
-    """Return the matrix that takes values at 0 … count − 1 to places; outside there is nothing."""
-    weights = np.clip(1 - np.abs(places[:, None] - np.arange(count)), 0, None)
-    weights[(places < 0) | (places > count - 1)] = 0
+def _interpolation(at: Float[np.ndarray, " d"], count: int) -> Float[np.ndarray, "d count"]:
+    """Return the matrix that interpolates values at 0 … count − 1 linearly; 0 outside of these."""
+    weights = np.clip(1 - np.abs(at[:, None] - np.arange(count)), 0, None)
+    weights[(at < 0) | (at > count - 1)] = 0
     return weights

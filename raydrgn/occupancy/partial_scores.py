@@ -1,4 +1,4 @@
-"""Scores on the way: what is finished is kept in parts, each written whole, until all is there."""
+"""Scores of a command that is not finished, kept in files until all of them are there."""
 
 import io
 import time
@@ -12,13 +12,14 @@ from raydrgn.shapes import Float, Int
 
 FOLDER = "parts"
 SECONDS_BETWEEN = 15.0
-"""What an interrupted command may have to do again."""
+"""Work that is lost at most if the command is interrupted."""
 
 
 class PartialScores:
-    """Masked sums of volumes, NaN where they are still to be made; kept in a folder of results.
+    """Masked sums of volumes, NaN where they are missing; kept in a folder of results.
 
-    Parts name a volume by what it is made of, so that a map that was replaced is scored again.
+    Each part is a file with the keys of its volumes, so that a map that was replaced is scored
+    again.
     """
 
     def __init__(self, folder: ResultFolder, keys: Sequence[str], num_subunits: int) -> None:
@@ -31,22 +32,22 @@ class PartialScores:
         for name in storage.list_names(folder.at(FOLDER)):
             if name.endswith(".npz"):
                 with np.load(io.BytesIO(storage.read_bytes(folder.at(FOLDER, name)))) as part:
-                    places = np.array([rows.get(key, -1) for key in part["keys"].tolist()])
-                    self.sums[places[places >= 0]] = part["sums"][places >= 0]
+                    found = np.array([rows.get(key, -1) for key in part["keys"].tolist()])
+                    self.sums[found[found >= 0]] = part["sums"][found >= 0]
 
     def missing(self) -> Int[np.ndarray, " m"]:
         """Return the volumes that have no scores yet."""
         return np.flatnonzero(np.isnan(self.sums).any(axis=1))
 
     def add(self, rows: Int[np.ndarray, " b"], sums: Float[np.ndarray, "b subunits"]) -> None:
-        """Take in scores; those that are NaN stay missing."""
+        """Add scores; those that are NaN stay missing."""
         self.sums[rows] = sums
         self._new += rows[np.isfinite(sums).all(axis=1)].tolist()
         if time.monotonic() - self._written > SECONDS_BETWEEN:
             self.keep()
 
     def keep(self) -> None:
-        """Write what came since the last part."""
+        """Write the scores added since the last part."""
         if self._new:
             rows = np.array(self._new)
             stream = io.BytesIO()
@@ -56,7 +57,7 @@ class PartialScores:
         self._new, self._written = [], time.monotonic()
 
     def remove(self) -> None:
-        """Delete the parts: their content is in the tables now."""
+        """Delete the parts, once their content is in the tables."""
         if self._folder.has(FOLDER):
             fs, path = storage.filesystem(self._folder.at(FOLDER))
             with storage.explained(self._folder.uri, action="deleted"):

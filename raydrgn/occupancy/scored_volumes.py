@@ -1,4 +1,4 @@
-"""Which volumes are scored: maps of a folder, or latents of a run, with what is known of each."""
+"""Which volumes are scored: maps of a folder, or latents of a run with their particles."""
 
 import contextlib
 import csv
@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from raydrgn.clustering.clusters import SEED, Clusters, k_means
+from raydrgn.clustering.clusters import SEED, k_means
 from raydrgn.decoding.latent_input import choose_latents, read_latent_table
 from raydrgn.errors import ConfigError, InputError
 from raydrgn.io import storage
@@ -23,7 +23,7 @@ from raydrgn.shapes import Float, Int
 
 MAP_SUFFIXES = (".mrc", ".map")
 CLUSTERS_OF_ALL = 20
-"""Clusters that particles are given where every one is scored: those of `analyze`."""
+"""Clusters of the particles where every particle is scored: those of `analyze`."""
 
 SAMPLES = 8
 """Volumes that are compared with the model before scoring."""
@@ -32,7 +32,7 @@ THRESHOLD_COLUMNS = ("vol_id", "denormalized_predictions")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class WantedVolumes:
+class ScoredVolumes:
     """Volumes to score: files, or latents to decode."""
 
     names: tuple[str, ...]
@@ -41,18 +41,22 @@ class WantedVolumes:
 
     z: Float[np.ndarray, "n zdim"] | None = None
     particles: Int[np.ndarray, " n"] | None = None
-    """Number of each volume's particle in the set before any selection."""
+    """Particle whose latent each volume has, as a row of the run."""
+
+    original: Int[np.ndarray, " n"] | None = None
+    """Number of that particle in the original set."""
 
     clusters: Int[np.ndarray, " n"] | None = None
     labels: Int[np.ndarray, " particles"] | None = None
     """Cluster of every particle of the run, where volumes stand for clusters."""
 
     def keys(self) -> list[str]:
-        """Return what each volume is made of, so that the scores of another are not taken for it.
+        """Return what identifies the content of each volume.
 
-        Maps by name, size and time of change; latents by name (the settings tell them apart).
+        Maps by name, size and time of change; latents by name, since the result folder knows the
+        epoch and the latents that they are.
         """
-        return [f"{uri} {storage.stamp(uri)}" for uri in self.uris] or list(self.names)
+        return map_keys(self.uris) if self.uris else list(self.names)
 
     def latents(self) -> Float[np.ndarray, "n zdim"]:
         """Return the latents to decode."""
@@ -60,7 +64,12 @@ class WantedVolumes:
         return self.z
 
 
-def named_maps(folder: Uri) -> dict[str, Uri]:
+def map_keys(uris: Sequence[Uri]) -> list[str]:
+    """Return name, size and time of change of maps."""
+    return [f"{uri} {storage.stamp(uri)}" for uri in uris]
+
+
+def maps_of_folder(folder: Uri) -> dict[str, Uri]:
     """Return the maps of a folder by number, or by name where not each has a number of its own.
 
     Raises:
@@ -75,7 +84,7 @@ def named_maps(folder: Uri) -> dict[str, Uri]:
         if PurePosixPath(name).suffix in MAP_SUFFIXES and not name.startswith(MASK_PREFIX)
     ]
     if not files:
-        raise InputError(f"--volumes {folder} holds no map (.mrc or .map).")
+        raise InputError(f"--volumes {folder} contains no map (.mrc or .map).")
     names = _numbers([PurePosixPath(name).stem for name in files])
     width = max(map(len, names))
     order = sorted(
@@ -84,32 +93,32 @@ def named_maps(folder: Uri) -> dict[str, Uri]:
     return {names[i]: storage.join(folder, files[i]) for i in order}
 
 
-def of_folder(folder: Uri, subunits: SubunitSet) -> WantedVolumes:
+def volumes_of_folder(folder: Uri, subunits: SubunitSet) -> ScoredVolumes:
     """Return the maps of a folder, by number; latents from ``z_values.txt`` where it is there.
 
     Raises:
         InputError: If there is no map, or one is not on the grid of the masks.
     """
-    maps = named_maps(folder)
+    maps = maps_of_folder(folder)
     for uri in maps.values():
         header = read_header(uri)
         depth, height, width = header.shape
         if not depth == height == width:
             raise InputError(f"{uri} has shape {header.shape}; a map must be a cube.")
         subunits.check_grid(width, header.pixel_size_angstrom, what=uri)
-    latents, listed = None, storage.join(storage.absolute(folder), "z_values.txt")
-    if storage.exists(listed):
-        table = read_latent_table(listed)
+    latents, z_values = None, storage.join(storage.absolute(folder), "z_values.txt")
+    if storage.exists(z_values):
+        table = read_latent_table(z_values)
         if len(table) == len(maps) and all(name.isdigit() for name in maps):
             numbers = np.array([int(name) for name in maps])
             latents = table[numbers].astype(np.float32) if numbers.max() < len(table) else None
-    return WantedVolumes(names=tuple(maps), uris=tuple(maps.values()), z=latents)
+    return ScoredVolumes(names=tuple(maps), uris=tuple(maps.values()), z=latents)
 
 
 def _numbers(stems: Sequence[str]) -> list[str]:
-    """Return the number in each name, as MAVEn does; the names where not each has one of its own.
+    """Return the number in each name, as MAVEn does; the names where not each has its own number.
 
-    The last number counts, without leading zeros.
+    The last number of a name counts, without leading zeros.
     """
     numbers = [_number(stem) for stem in stems]
     distinct = {number for number in numbers if number is not None}
@@ -123,61 +132,86 @@ def _number(text: str) -> str | None:
     return str(int(found[-1])) if found else None
 
 
-def of_clusters(run: RunReader, epoch: int | None, count: int) -> WantedVolumes:
+def volumes_of_run(
+    run: RunReader,
+    epoch: int | None,
+    *,
+    all_particles: bool = False,
+    ksample: int | None = None,
+    z_file: Uri | None = None,
+) -> ScoredVolumes:
+    """Return the volumes of all particles, of k-means clusters, or of the latents of a file.
+
+    Raises:
+        RaydrgnError: If the run or the file has no such latents.
+    """
+    if all_particles:
+        return _volumes_of_particles(run, epoch)
+    if ksample is not None:
+        return _volumes_of_clusters(run, epoch, ksample)
+    z = choose_latents(run, epoch, z_file=z_file)
+    return ScoredVolumes(names=_counted(len(z)), z=z)
+
+
+def _volumes_of_clusters(run: RunReader, epoch: int | None, count: int) -> ScoredVolumes:
     """Return the on-data centres of k-means clusters: the volumes that `analyze` makes."""
     z = run.finite_latents(epoch)
-    clusters: Clusters = k_means(z, count, seed=SEED)
-    return WantedVolumes(
+    clusters = k_means(z, count, seed=SEED)
+    return ScoredVolumes(
         names=_counted(count),
         z=z[clusters.rows],
-        particles=run.original_numbers(len(z))[clusters.rows],
+        particles=clusters.rows,
+        original=run.original_numbers(len(z))[clusters.rows],
         clusters=np.arange(count),
         labels=clusters.labels,
     )
 
 
-def of_all(run: RunReader, epoch: int | None) -> WantedVolumes:
+def _volumes_of_particles(run: RunReader, epoch: int | None) -> ScoredVolumes:
     """Return the latent of every particle of a run, with its cluster."""
     z = run.finite_latents(epoch)
     labels = k_means(z, min(CLUSTERS_OF_ALL, len(np.unique(z, axis=0))), seed=SEED).labels
-    return WantedVolumes(
-        names=_counted(len(z)), z=z, particles=run.original_numbers(len(z)), clusters=labels
+    return ScoredVolumes(
+        names=_counted(len(z)),
+        z=z,
+        particles=np.arange(len(z)),
+        original=run.original_numbers(len(z)),
+        clusters=labels,
     )
-
-
-def of_latents(run: RunReader, epoch: int | None, z_file: Uri) -> WantedVolumes:
-    """Return the latents of a file."""
-    z = choose_latents(run, epoch, z_file=z_file)
-    return WantedVolumes(names=_counted(len(z)), z=z)
-
-
-def sample_rows(count: int) -> Int[np.ndarray, " k"]:
-    """Return a few volumes, evenly spread, by which all are compared with the model."""
-    return np.unique(np.linspace(0, count - 1, SAMPLES).astype(np.int64))
-
-
-def read_samples(wanted: WantedVolumes) -> Float[np.ndarray, "k d d d"]:
-    """Return a few maps; those that cannot be read are reported when they are scored."""
-    found = []
-    for row in sample_rows(len(wanted.uris)):
-        with contextlib.suppress(InputError):
-            found.append(read_volume(wanted.uris[row])[0])
-    return np.stack(found) if found else np.empty((0, 1, 1, 1), dtype=np.float32)
 
 
 def _counted(count: int) -> tuple[str, ...]:
     return tuple(map(str, range(count)))
 
 
-def read_thresholds(text: str, names: Sequence[str]) -> Float[np.ndarray, " n"]:
-    """Return the density from which a voxel counts, for each volume: one number, or SIREn's file.
+def sample_rows(count: int) -> Int[np.ndarray, " k"]:
+    """Return a few volumes, evenly spaced in the list, to compare with the model."""
+    return np.unique(np.linspace(0, count - 1, SAMPLES).astype(np.int64))
 
-    The file is a CSV with the columns ``vol_id`` and ``denormalized_predictions``.
+
+def read_samples(volumes: ScoredVolumes) -> Float[np.ndarray, "k d d d"]:
+    """Return a few maps; those that cannot be read are reported when they are scored."""
+    found = []
+    for row in sample_rows(len(volumes.uris)):
+        with contextlib.suppress(InputError):
+            found.append(read_volume(volumes.uris[row])[0])
+    return np.stack(found) if found else np.empty((0, 1, 1, 1), dtype=np.float32)
+
+
+def read_thresholds(text: str | None, names: Sequence[str]) -> Float[np.ndarray, " n"] | None:
+    """Return the density from which a voxel counts, for each volume; None if maps stay as they are.
+
+    Args:
+        text: One number for all, or SIREn's CSV file with the columns ``vol_id`` and
+            ``denormalized_predictions``.
+        names: Names of the volumes.
 
     Raises:
         ConfigError: If the text is neither a number nor a file.
         InputError: If the file lacks a column or a volume.
     """
+    if text is None:
+        return None
     with contextlib.suppress(ValueError):
         number = float(text)
         if math.isfinite(number):
@@ -205,6 +239,8 @@ def read_thresholds(text: str, names: Sequence[str]) -> Float[np.ndarray, " n"]:
     missing = [name for name in names if name not in found]
     if missing:
         raise InputError(
-            f"{text} has no threshold of volume {missing[0]} ({len(missing)} such volumes)."
+            f"{text} has no threshold of volume {missing[0]}, and of {len(missing) - 1} others."
+            if len(missing) > 1
+            else f"{text} has no threshold of volume {missing[0]}."
         )
     return np.array([found[name] for name in names])

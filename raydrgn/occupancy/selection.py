@@ -24,11 +24,19 @@ import yaml
 from raydrgn.errors import ConfigError, InputError
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
-from raydrgn.occupancy.atomic_models import HELIX, SHEET, AtomicModel
+from raydrgn.occupancy.atomic_models import (
+    HELIX,
+    MODEL_SUFFIXES,
+    SHEET,
+    AtomicModel,
+    is_model,
+    read_model,
+)
 from raydrgn.shapes import Bool
 
 KEYS = ("file", "chain", "chains", "residues", "secondary", "helices", "sheets")
 KINDS = {"helix": HELIX, "sheet": SHEET}
+MAP_SUFFIXES = (".mrc", ".map")
 _RANGE = re.compile(r"\s*(-?\d+)\s*(?:-\s*(-?\d+))?\s*")
 _FORBIDDEN = re.compile(r'[/\\:*?"<>|\0\n]')
 
@@ -48,14 +56,43 @@ class Subunit:
     def __post_init__(self) -> None:
         if _FORBIDDEN.search(self.name):
             raise ConfigError(
-                f"{self.name!r} cannot be the name of a subunit and its files; name a selection of "
-                "these atoms in a YAML file (--by)."
+                f"{self.name!r} cannot be the name of a subunit: files cannot have that name. "
+                "Name a selection of these atoms in a YAML file (--by)."
             )
 
     @property
     def num_atoms(self) -> int:
         """Atoms of all parts."""
         return sum(int(chosen.sum()) for _, chosen in self.parts)
+
+
+def subunits_of_models(uris: Sequence[Uri], by: str) -> list[Subunit]:
+    """Read atomic models, and return their subunits; none if all files are maps.
+
+    Args:
+        uris: Atomic models, or maps of one subunit each.
+        by: ``chain``, ``file``, or a YAML file of selections.
+
+    Raises:
+        ConfigError: If models are mixed with maps, or a file is neither.
+    """
+    atomic = [is_model(uri) for uri in uris]
+    if not any(atomic):
+        for uri in uris:
+            if not uri.endswith(MAP_SUFFIXES):
+                raise ConfigError(
+                    f"{uri} is neither an atomic model ({', '.join(MODEL_SUFFIXES)}) nor a map "
+                    f"({', '.join(MAP_SUFFIXES)})."
+                )
+        return []
+    if not all(atomic):
+        raise ConfigError("Give atomic models or maps, not both.")
+    models = [read_model(uri) for uri in uris]
+    if by == "chain":
+        return by_chain(models)
+    if by == "file":
+        return by_file(models)
+    return by_selection(by, models)
 
 
 def by_chain(models: Sequence[AtomicModel]) -> list[Subunit]:
@@ -90,23 +127,21 @@ def by_selection(uri: Uri, models: Sequence[AtomicModel]) -> list[Subunit]:
     if not isinstance(raw, Mapping) or not raw:
         raise ConfigError(f"{uri} should name subunits, one per line, such as `uL1: A`.")
     found = []
-    for name, said in raw.items():
+    for name, given in raw.items():
         where = f"{uri}, {name}"
         parts = [
             part
-            for one in (said if isinstance(said, list) else [said])
-            for part in _select(one, models, where)
+            for selection in (given if isinstance(given, list) else [given])
+            for part in _select(selection, models, where)
         ]
         if not parts:
-            raise ConfigError(
-                f"{where}: {said!r} is not a selection; say a chain, such as A:10-50."
-            )
+            raise ConfigError(_not_a_selection(where, given))
         found.append(Subunit(name=str(name), parts=tuple(_joined(parts))))
     return found
 
 
 class _DistinctKeys(yaml.BaseLoader):
-    """Takes text as it stands, and a name once only."""
+    """Reads all values as text, and refuses a name that occurs twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         names = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -129,48 +164,52 @@ def _joined(
     return list(found.values())
 
 
+def _not_a_selection(where: str, given: Any) -> str:
+    return f"{where}: {given!r} is not a selection. Give a chain, such as A:10-50."
+
+
 def _select(
-    said: Any, models: Sequence[AtomicModel], where: str
+    given: Any, models: Sequence[AtomicModel], where: str
 ) -> list[tuple[AtomicModel, Bool[np.ndarray, " n"]]]:
-    if isinstance(said, str):
-        chain, _, residues = said.partition(":")
-        said = {"chain": chain.strip(), **({"residues": residues} if residues else {})}
-    if not isinstance(said, Mapping) or not said:
-        raise ConfigError(f"{where}: {said!r} is not a selection; say a chain, such as A:10-50.")
-    unknown = [key for key in said if key not in KEYS]
+    if isinstance(given, str):
+        chain, _, residues = given.partition(":")
+        given = {"chain": chain.strip(), **({"residues": residues} if residues else {})}
+    if not isinstance(given, Mapping) or not given:
+        raise ConfigError(_not_a_selection(where, given))
+    unknown = [key for key in given if key not in KEYS]
     if unknown:
-        raise ConfigError(f"{where}: unknown key {unknown[0]!r}; known: {', '.join(KEYS)}.")
-    if "file" in said:
-        models = _models_of(said["file"], models, where)
-    chains = _listed(said.get("chain", []), where) + _listed(said.get("chains", []), where)
+        raise ConfigError(f"{where}: unknown key {unknown[0]!r}. Known keys: {', '.join(KEYS)}.")
+    if "file" in given:
+        models = _models_of(given["file"], models, where)
+    chains = _listed(given.get("chain", []), where) + _listed(given.get("chains", []), where)
     known = list(dict.fromkeys(name for model in models for name in model.chain_names()))
     for chain in chains:
         if chain not in known:
             raise InputError(
-                f"{where}: there is no chain {chain!r}; chains: {', '.join(known)}. Capitals "
-                "matter."
+                f"{where}: there is no chain {chain!r}. Chains are {', '.join(known)}; capital and "
+                "small letters differ."
             )
-    parts = [(model, _chosen(said, chains, model, where)) for model in models]
+    parts = [(model, _chosen(given, chains, model, where)) for model in models]
     parts = [(model, chosen) for model, chosen in parts if chosen.any()]
     if not parts:
-        raise InputError(f"{where}: {dict(said)} selects no atoms.")
+        raise InputError(f"{where}: {dict(given)} selects no atoms.")
     return parts
 
 
 def _chosen(
-    said: Mapping[str, Any], chains: list[str], model: AtomicModel, where: str
+    given: Mapping[str, Any], chains: list[str], model: AtomicModel, where: str
 ) -> Bool[np.ndarray, " n"]:
     chosen = np.isin(model.chains, chains) if chains else np.ones(len(model.chains), dtype=bool)
-    if "residues" in said:
-        chosen &= _within(model.residues, said["residues"], where)
-    if "secondary" in said:
-        kind = said["secondary"]
+    if "residues" in given:
+        chosen &= _within(model.residues, given["residues"], where)
+    if "secondary" in given:
+        kind = given["secondary"]
         if kind not in KINDS:
             raise ConfigError(f"{where}: secondary is {kind!r}; known: {', '.join(KINDS)}.")
         chosen &= model.secondary == KINDS[kind]
     for key, kind in (("helices", HELIX), ("sheets", SHEET)):
-        if key in said:
-            chosen &= (model.secondary == kind) & _within(model.elements, said[key], where)
+        if key in given:
+            chosen &= (model.secondary == kind) & _within(model.elements, given[key], where)
     return chosen
 
 
@@ -188,17 +227,17 @@ def _within(numbers: np.ndarray, ranges: Any, where: str) -> Bool[np.ndarray, " 
     return inside
 
 
-def _listed(said: Any, where: str) -> list[str]:
-    if isinstance(said, str):
-        return [part.strip() for part in said.split(",")]
-    if isinstance(said, list) and all(isinstance(part, str) for part in said):
-        return [part.strip() for part in said]
-    raise ConfigError(f"{where}: {said!r} should be a name, or a list of names, in [ ].")
+def _listed(given: Any, where: str) -> list[str]:
+    if isinstance(given, str):
+        return [part.strip() for part in given.split(",")]
+    if isinstance(given, list) and all(isinstance(part, str) for part in given):
+        return [part.strip() for part in given]
+    raise ConfigError(f"{where}: {given!r} should be a name, or a list of names in [ ].")
 
 
 def _models_of(file: Any, models: Sequence[AtomicModel], where: str) -> list[AtomicModel]:
     found = [m for m in models if file in (m.name, m.uri, PurePosixPath(m.uri).name)]
     if not found:
         known = ", ".join(PurePosixPath(model.uri).name for model in models)
-        raise InputError(f"{where}: {file!r} is none of the models given: {known}.")
+        raise InputError(f"{where}: {file!r} is not among the models: {known}.")
     return found

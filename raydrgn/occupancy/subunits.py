@@ -1,4 +1,4 @@
-"""Subunits as scoring needs them: a mask of each, and the density it has when it is all there.
+"""Masks and reference densities of subunits, read from a folder.
 
 Masks are mostly empty, so they are kept as the rows of one sparse matrix, subunits × voxels.
 """
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -18,6 +18,7 @@ from raydrgn.errors import ConfigError, InputError
 from raydrgn.io import storage
 from raydrgn.io.mrc import MrcHeader, read_volume
 from raydrgn.io.storage import Uri
+from raydrgn.occupancy.options import Normalisation
 from raydrgn.occupancy.table import check_subunit_names
 from raydrgn.shapes import Float
 
@@ -26,15 +27,13 @@ log = logging.getLogger(__name__)
 MASK_PREFIX = "Mask_"
 MASK_FOLDER, REFERENCE_FOLDER = "masks", "reference"
 SAME_VOXELS = 0.95
-"""Dice coefficient from which two masks are one and the same."""
+"""Dice coefficient from which two masks count as the same."""
 
 OUTSIDE = 1e-3
 """How far values of a mask may lie outside 0 to 1."""
 
 SAME_PIXEL_SIZE = 2e-3
 """Relative difference of pixel sizes that rounding in headers explains."""
-
-Normalisation = Literal["reference", "none"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,22 +43,32 @@ class SubunitSet:
     names: tuple[str, ...]
     box: int
     pixel_size_angstrom: float
-    """0 where no mask says it."""
+    """0 if no mask has it in its header."""
 
     weights: Any
     """Sparse matrix, subunits × voxels in the order of a map's file, float32."""
 
-    full: Float[np.ndarray, " subunits"] | None = None
+    reference_sums: Float[np.ndarray, " subunits"] | None = None
     """Sum of each reference density; None where occupancies are not normalised."""
 
     density: Float[np.ndarray, "d d d"] | None = None
     """Sum of the reference densities: the whole model."""
 
+    def checksums(self) -> dict[str, str | None]:
+        """Return checksums of the masks and of the reference sums."""
+        weights = self.weights
+        masks = weights.data.tobytes() + weights.indices.tobytes() + weights.indptr.tobytes()
+        sums = self.reference_sums
+        return {
+            "masks_checksum": storage.checksum(masks + "\n".join(self.names).encode()),
+            "references_checksum": None if sums is None else storage.checksum(sums.tobytes()),
+        }
+
     def normalised(
         self, sums: Float[np.ndarray, "*b subunits"]
     ) -> Float[np.ndarray, "*b subunits"]:
         """Return occupancies from masked sums."""
-        return sums if self.full is None else sums / self.full
+        return sums if self.reference_sums is None else sums / self.reference_sums
 
     def check_grid(self, box: int, pixel_size_angstrom: float, *, what: str) -> None:
         """Refuse volumes that are not on the grid of the masks.
@@ -75,12 +84,12 @@ class SubunitSet:
             raise InputError(
                 f"{what} has {_grid(box, pixel_size_angstrom)}, but the masks have "
                 f"{_grid(self.box, self.pixel_size_angstrom)}. Make masks on the grid of the maps "
-                "(raydrgn occupancy masks --map), or give maps in the masks' box."
+                "(raydrgn occupancy masks --map), or give maps on the grid of the masks."
             )
 
 
 def refuse_inputs(out: Uri, inputs: Sequence[Uri]) -> None:
-    """Refuse to write where --overwrite would delete what is read.
+    """Refuse an output folder where --overwrite would delete an input.
 
     Raises:
         ConfigError: If an input is the output folder, or lies in it.
@@ -88,7 +97,9 @@ def refuse_inputs(out: Uri, inputs: Sequence[Uri]) -> None:
     folder = storage.absolute(out)
     for uri in inputs:
         if f"{storage.absolute(uri)}/".startswith(f"{folder.rstrip('/')}/"):
-            raise ConfigError(f"-o {out} is or holds {uri}, which is read; choose another folder.")
+            raise ConfigError(
+                f"-o {out} is or contains {uri}, which is an input. Choose another folder."
+            )
 
 
 def _grid(box: int, pixel_size: float) -> str:
@@ -104,11 +115,11 @@ def read_subunits(
     name, all ``.mrc``. References are ``NAME.mrc``, beside them or in the folder ``reference``.
 
     Raises:
-        InputError: If a mask is empty, has values that are no mask's, covers the same voxels as
+        InputError: If a mask is empty, has values outside 0 to 1, covers the same voxels as
             another, or has another grid; if a reference is missing, has no density or another
             grid. Files are named.
     """
-    place, files = _mask_files(folder)
+    mask_folder, files = _mask_files(folder)
     names = list(files)
     check_subunit_names(names)
     found = [read_volume(uri) for uri in files.values()]
@@ -120,100 +131,95 @@ def read_subunits(
         if mask.min() < -OUTSIDE or mask.max() > 1 + OUTSIDE:
             raise InputError(
                 f"{header.uri} has values from {mask.min():.3g} to {mask.max():.3g}, but a mask is "
-                "between 0 and 1. Make one of a map with `raydrgn occupancy masks MAP.mrc`."
+                "between 0 and 1. Make a mask of a map with `raydrgn occupancy masks MAP.mrc`."
             )
         if not mask.any():
-            raise InputError(f"{header.uri} is empty; make this mask again, or remove it.")
+            raise InputError(f"{header.uri} is empty. Make this mask again, or remove it.")
         rows.append(sparse.csr_array(mask.reshape(1, -1)))
     weights = sparse.csr_array(sparse.vstack(rows))
     _check_overlaps(weights, [header.uri for _, header in found])
     subunits = SubunitSet(
         names=tuple(names), box=box, pixel_size_angstrom=pixel_size, weights=weights
     )
-    places = _reference_places(folder, place, references)
-    references_found = [_find(places, name) for name in names]
+    folders = _reference_folders(folder, mask_folder, references)
+    references_found = [_find(folders, name) for name in names]
     if references_found == list(files.values()):
-        # masks by their plain names are found as their own references
+        # masks without the prefix are found as their own references
         if normalize == "none":
             return subunits
         log.warning(
             "%s has no reference densities: occupancies are the mean density within each mask",
             folder,
         )
-        return replace(subunits, full=np.asarray(weights.sum(axis=1), dtype=np.float64).ravel())
+        return replace(
+            subunits, reference_sums=np.asarray(weights.sum(axis=1), dtype=np.float64).ravel()
+        )
     if normalize == "none" and not all(references_found):
         return subunits
-    return _with_references(subunits, first, places, normalize=normalize)
+    return _with_references(subunits, first, folders, normalize=normalize)
 
 
 def _mask_files(folder: Uri) -> tuple[Uri, dict[str, Uri]]:
     """Return the folder that holds the masks, and the file of each subunit."""
     if not storage.is_folder(folder):
         raise InputError(f"--masks {folder} is not a folder.")
-    places = (folder, storage.join(folder, MASK_FOLDER))
     for prefix in (MASK_PREFIX, ""):
-        for place in places:
+        for candidate in (folder, storage.join(folder, MASK_FOLDER)):
             found = {
-                PurePosixPath(name).stem.removeprefix(prefix): storage.join(place, name)
-                for name in storage.list_names(place)
+                PurePosixPath(name).stem.removeprefix(prefix): storage.join(candidate, name)
+                for name in storage.list_names(candidate)
                 if name.startswith(prefix) and name.endswith(".mrc")
             }
             if found:
-                return place, found
+                return candidate, found
     raise InputError(
-        f"--masks {folder} holds no .mrc file; make masks with `raydrgn occupancy masks`."
+        f"--masks {folder} contains no .mrc file. Make masks with `raydrgn occupancy masks`."
     )
 
 
-def _reference_places(folder: Uri, place: Uri, references: Uri | None) -> list[Uri]:
+def _reference_folders(folder: Uri, mask_folder: Uri, references: Uri | None) -> list[Uri]:
     if references is not None:
         if not storage.is_folder(references):
             raise ConfigError(f"--references {references} is not a folder.")
         return [references]
-    beside = storage.join(storage.parent(storage.absolute(place)), REFERENCE_FOLDER)
-    return [storage.join(folder, REFERENCE_FOLDER), beside, place]
+    beside = storage.join(storage.parent(storage.absolute(mask_folder)), REFERENCE_FOLDER)
+    return [storage.join(folder, REFERENCE_FOLDER), beside, mask_folder]
 
 
-def _find(places: list[Uri], name: str) -> Uri | None:
-    for place in places:
-        uri = storage.join(place, f"{name}.mrc")
+def _find(folders: list[Uri], name: str) -> Uri | None:
+    for folder in folders:
+        uri = storage.join(folder, f"{name}.mrc")
         if storage.exists(uri):
             return uri
     return None
 
 
 def _with_references(
-    subunits: SubunitSet, first: MrcHeader, places: list[Uri], *, normalize: Normalisation
+    subunits: SubunitSet, first: MrcHeader, folders: list[Uri], *, normalize: Normalisation
 ) -> SubunitSet:
-    """Add the reference densities; all are there where they are not needed."""
+    """Add the reference densities; without normalisation, none of them is missing here."""
     density = np.zeros((subunits.box,) * 3, dtype=np.float32)
-    full = []
+    sums = []
     for name in subunits.names:
-        uri = _find(places, name)
+        uri = _find(folders, name)
         if uri is None:
             raise InputError(
                 f"There is no reference density {name}.mrc for the mask of {name} in "
-                f"{' or '.join(places)}; say where it is with --references, or take masked sums "
-                "as they are with --normalize none."
+                f"{' or '.join(folders)}. Give its folder with --references, or score masked sums "
+                "with --normalize none."
             )
         volume, header = read_volume(uri)
         _check_same_grid(header, first)
         total = float(volume.sum())
         if normalize == "reference" and not total > 0:
             raise InputError(
-                f"The reference density of {name}, {uri}, sums up to {total:g}, so there is "
-                "nothing to compare with; remove the subunit, or use --normalize none."
+                f"The reference density of {name}, {uri}, sums up to {total:g}: occupancies are "
+                "undefined. Remove the mask of the subunit, or use --normalize none."
             )
-        full.append(total)
+        sums.append(total)
         density += volume
-    return SubunitSet(
-        names=subunits.names,
-        box=subunits.box,
-        pixel_size_angstrom=subunits.pixel_size_angstrom,
-        weights=subunits.weights,
-        full=np.array(full) if normalize == "reference" else None,
-        density=density,
-    )
+    reference_sums = np.array(sums) if normalize == "reference" else None
+    return replace(subunits, reference_sums=reference_sums, density=density)
 
 
 def _pixel_size(headers: list[MrcHeader]) -> float:
@@ -226,7 +232,7 @@ def _check_same_grid(header: MrcHeader, first: MrcHeader) -> None:
     if header.shape != first.shape or not same:
         raise InputError(
             f"{header.uri} has {_grid(header.shape[0], sizes[0])}, but {first.uri} has "
-            f"{_grid(first.shape[0], sizes[1])}; masks and references must share one grid."
+            f"{_grid(first.shape[0], sizes[1])}. All masks and references must have the same grid."
         )
 
 
@@ -237,6 +243,6 @@ def _check_overlaps(weights: Any, uris: list[Uri]) -> None:
         dice = 2 * products[a, b] / (products[a, a] + products[b, b])
         if dice >= SAME_VOXELS:
             raise InputError(
-                f"{uris[a]} and {uris[b]} overlap almost wholly (Dice {dice:.3f}), so their "
-                "occupancies would be one number; remove one of them."
+                f"{uris[a]} and {uris[b]} are almost the same (Dice coefficient {dice:.3f}), and "
+                "so would be their occupancies. Remove one of them."
             )

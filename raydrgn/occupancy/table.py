@@ -1,8 +1,9 @@
 """The table of occupancies: volumes × subunits, with the particle, latent and cluster of each.
 
 ``occupancies.csv`` has MAVEn's layout: two rows of head (PDB and Chain), then a row per volume.
-``occupancies.parquet`` has a row per volume with the columns ``volume``, ``particle``, ``cluster``
-and ``z0``, ``z1``, …, where they are known, and one for each subunit.
+``occupancies.parquet`` has a row per volume with the columns ``volume``, ``particle`` (its row in
+the run), ``original`` (its number in the original set), ``cluster`` and ``z0``, ``z1``, …, where
+they are known, and one for each subunit.
 """
 
 import csv
@@ -11,28 +12,28 @@ import json
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raydrgn.errors import InputError
+from raydrgn.errors import ConfigError, InputError
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
 from raydrgn.shapes import Float, Int
 
 CSV_NAME, PARQUET_NAME = "occupancies.csv", "occupancies.parquet"
-SETTINGS_NAME = "settings.json"
-"""What the occupancies beside it were scored from: run, epoch, masks and so on."""
+LISTED_SUBUNITS = 12
+"""Subunits that a message names at most."""
 
 NO_MODEL = "-"
-"""Cell of the CSV where a subunit is not a chain of a named model; empty ones confuse readers."""
+"""Cell of the CSV where a subunit is not a chain of a named model; readers expect no empty one."""
 
 _KEY, _SOURCE_KEY = "raydrgn.subunits", "raydrgn.source"
 _CHAIN = re.compile(r"(?P<model>.+)_chain(?P<chain>.+)")
-_OWN = re.compile(r"volume|particle|cluster|z\d+")
+_RESERVED = re.compile(r"volume|particle|original|cluster|z\d+")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,8 +41,8 @@ class OccupancyTable:
     """Occupancies of subunits in volumes.
 
     Raises:
-        InputError: If lengths differ, a name comes twice, or a subunit is called like a column
-            that the files keep for themselves.
+        InputError: If lengths differ, a name occurs twice, or a subunit has the name of another
+            column of the files.
     """
 
     volumes: tuple[str, ...]
@@ -54,7 +55,10 @@ class OccupancyTable:
     """Occupancies, float64."""
 
     particles: Int[np.ndarray, " volumes"] | None = None
-    """Number, in the set before any selection, of the particle whose latent a volume has."""
+    """Particle whose latent a volume has, as a row of the run."""
+
+    original: Int[np.ndarray, " volumes"] | None = None
+    """Number of that particle in the original set."""
 
     latents: Float[np.ndarray, "volumes zdim"] | None = None
     """Latent of each volume."""
@@ -63,7 +67,7 @@ class OccupancyTable:
     """Cluster of latents that each volume stands for, or that its particle belongs to."""
 
     source: str = ""
-    """Checksum of what was scored; empty where it is not known."""
+    """Checksum of the list of volumes that was scored; empty if it is not known."""
 
     def __post_init__(self) -> None:
         _check_distinct("volume", self.volumes)
@@ -76,7 +80,7 @@ class OccupancyTable:
             )
 
     def _columns(self) -> tuple[np.ndarray | None, ...]:
-        return self.particles, self.latents, self.clusters
+        return self.particles, self.original, self.latents, self.clusters
 
     def __len__(self) -> int:
         return len(self.volumes)
@@ -86,18 +90,48 @@ class OccupancyTable:
         """Short names of the subunits."""
         return short_names(self.subunits)
 
+    def checksum(self) -> str:
+        """Return a checksum of the occupancies with the names of volumes and subunits."""
+        names = json.dumps([self.volumes, self.subunits]).encode()
+        return storage.checksum(names + self.values.astype(np.float64).tobytes())
+
     def select(self, rows: Int[np.ndarray, " k"]) -> "OccupancyTable":
         """Return some of the volumes, in this order."""
-        particles, latents, clusters = (None if c is None else c[rows] for c in self._columns())
+        particles, original, latents, clusters = (
+            None if column is None else column[rows] for column in self._columns()
+        )
         return OccupancyTable(
             volumes=tuple(self.volumes[row] for row in rows),
             subunits=self.subunits,
             values=self.values[rows],
             particles=particles,
+            original=original,
             latents=latents,
             clusters=clusters,
             source=self.source,
         )
+
+    def without(self, omitted: Sequence[str]) -> "OccupancyTable":
+        """Return the table without some subunits, given by whole or short name.
+
+        Raises:
+            ConfigError: If one is not in the table, or none is left.
+        """
+        columns = {
+            name: i for names in (self.labels, self.subunits) for i, name in enumerate(names)
+        }
+        unknown = [name for name in omitted if name not in columns]
+        if unknown:
+            more = " …" if len(self.subunits) > LISTED_SUBUNITS else ""
+            raise ConfigError(
+                f"--omit {unknown[0]}: the table has no subunit of this name. It has "
+                f"{', '.join(self.labels[:LISTED_SUBUNITS])}{more}."
+            )
+        left = sorted(set(range(len(self.subunits))) - {columns[name] for name in omitted})
+        if not left:
+            raise ConfigError("--omit leaves no subunit.")
+        subunits = tuple(self.subunits[i] for i in left)
+        return replace(self, subunits=subunits, values=self.values[:, left])
 
     def write(self, folder: Uri) -> None:
         """Write ``occupancies.csv`` and ``occupancies.parquet``."""
@@ -112,6 +146,8 @@ class OccupancyTable:
         columns: dict[str, Any] = {"volume": list(self.volumes)}
         if self.particles is not None:
             columns["particle"] = self.particles.astype(np.int64)
+        if self.original is not None:
+            columns["original"] = self.original.astype(np.int64)
         if self.clusters is not None:
             columns["cluster"] = self.clusters.astype(np.int32)
         if self.latents is not None:
@@ -137,32 +173,34 @@ class OccupancyTable:
             found = next((name for name in (PARQUET_NAME, CSV_NAME) if name in names), None)
             if found is None:
                 raise InputError(
-                    f"{uri} has no {PARQUET_NAME}; make it with `raydrgn occupancy score`."
+                    f"{uri} contains no {PARQUET_NAME}. Make it with `raydrgn occupancy score`."
                 )
             uri = storage.join(uri, found)
         return _read_csv(uri) if uri.endswith(".csv") else _read_parquet(uri)
 
 
 def check_subunit_names(names: Sequence[str]) -> None:
-    """Refuse names that come twice, or that tables and files cannot have.
+    """Refuse names that occur twice, or that columns of a table cannot have.
 
     Raises:
         InputError: Naming the subunit.
     """
     _check_distinct("subunit", names)
     for name in names:
-        if _OWN.fullmatch(name):
-            raise InputError(f"A subunit cannot be named {name!r}: a column has that name.")
+        if _RESERVED.fullmatch(name):
+            raise InputError(
+                f"A subunit cannot be named {name!r}: the table has another column of that name."
+            )
 
 
-def _check_distinct(what: str, names: Sequence[str]) -> None:
-    [(twice, count)] = Counter(names).most_common(1) or [("", 0)]
+def _check_distinct(kind: str, names: Sequence[str]) -> None:
+    [(name, count)] = Counter(names).most_common(1) or [("", 0)]
     if count > 1:
-        raise InputError(f"There are two {what}s named {twice!r}; rename one.")
+        raise InputError(f"There are two {kind}s named {name!r}. Rename one of them.")
 
 
 def short_names(subunits: tuple[str, ...]) -> tuple[str, ...]:
-    """Return names for figures: chains alone where all are chains of one model."""
+    """Return names for figures: only the chain where all are chains of one model."""
     parts = [split_name(name) for name in subunits]
     return tuple(c for _, c in parts) if len({m for m, _ in parts}) == 1 else subunits
 
@@ -186,12 +224,15 @@ def _read_parquet(uri: Uri) -> OccupancyTable:
             f"{uri} is not a table of occupancies that raydrgn wrote ({type(error).__name__})."
         ) from error
     columns = {name: table[name].to_numpy() for name in table.column_names if name != "volume"}
+    if "particle" in columns and "original" not in columns:  # earlier versions had no rows
+        columns["original"] = columns.pop("particle")
     axes = [name for name in table.column_names if re.fullmatch(r"z\d+", name)]
     return OccupancyTable(
         volumes=tuple(table["volume"].to_pylist()),
         subunits=subunits,
         values=np.stack([columns[name] for name in subunits], axis=1),
         particles=columns.get("particle"),
+        original=columns.get("original"),
         latents=np.stack([columns[name] for name in axes], axis=1) if axes else None,
         clusters=columns.get("cluster"),
         source=(table.schema.metadata.get(_SOURCE_KEY.encode()) or b"").decode(),
@@ -203,14 +244,16 @@ def _read_csv(uri: Uri) -> OccupancyTable:
     rows = [(number, line) for number, line in enumerate(lines, 1) if any(line)]
     if len(rows) < 3 or rows[0][1][0] != "PDB" or rows[1][1][0] != "Chain":
         raise InputError(
-            f"{uri} is not a table of occupancies: it should begin with two rows, PDB and Chain, "
-            "and have a row for each volume."
+            f"{uri} is not a table of occupancies: it should have a row PDB, a row Chain, and then "
+            "a row for each volume."
         )
     width = len(rows[0][1])
     values = []
     for number, line in rows:
         if len(line) != width:
-            raise InputError(f"{uri}, line {number}: {len(line)} cells where the head has {width}.")
+            raise InputError(
+                f"{uri}, line {number}: it has {len(line)} cells, but the first row has {width}."
+            )
     for number, line in rows[2:]:
         try:
             values.append([float(cell) for cell in line[1:]])

@@ -1,9 +1,13 @@
 """Ray without cryo-EM.
 
-resources   what one worker asks of a cluster
-session     join a cluster, or start one on this machine
-fanout      bounded parallel work, failures as outcomes
-progress    progress of work that runs elsewhere
-jobs        a job: a command, what it needs, and what is sent
-jobserver   submit jobs to a cluster, list, follow and stop them
+executor          work in this process or on Ray, decided once
+fanout            bounded parallel work, failures as outcomes
+progress          progress of work, here or on workers
+resources         what each worker asks of a cluster
+session           join a cluster, or start Ray on this machine
+address           which cluster is joined, and whether Ray answers there
+temporary_folder  where a Ray on this machine has its sockets and logs
+jobs              a job: a command, what it needs, and what is sent
+job_client        requests to a job server: proxies and tokens
+jobserver         submit jobs to a cluster, list, follow and stop them
 """

@@ -1,17 +1,19 @@
 """Where the work of a command is done: in this process, or on Ray.
 
-A workflow is given one ``Executor`` and never asks which of the two it is. The choice is made once,
+A workflow is given an ``Executor`` and never asks which of the two it is. The choice is made once,
 when the first work is handed over: Ray is used if a cluster is named, if several workers are asked
 for, or if nothing is asked for and the input is so large that starting Ray pays.
 """
 
-import os
 import sys
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any, Generic, TypeVar
+from uuid import uuid4
 
+from raydrgn.remote.address import ray_address
 from raydrgn.remote.fanout import Outcome, fan_out
 from raydrgn.remote.progress import Counter
 from raydrgn.remote.resources import Resources, cores_here
@@ -28,7 +30,8 @@ class Executor:
     """Runs tasks, and pools of workers that hold an object, here or on Ray.
 
     A context manager: Ray is joined, or started on this machine, when it is first needed, and left
-    at the end. Used without ``with``, it serves what needs no Ray.
+    at the end, also after an error or an interrupt. Used without ``with``, it serves what needs no
+    Ray.
     """
 
     def __init__(self, *, workers: int | None = 1, address: str | None = None) -> None:
@@ -36,7 +39,7 @@ class Executor:
 
         Args:
             workers: How many work at a time. None means one per core for large inputs, and this
-                process for small ones.
+                process for small ones; of a pool one, which uses all cores by itself.
             address: Ray cluster to join. None means ``RAY_ADDRESS``, or this machine.
         """
         self._workers = workers
@@ -55,6 +58,11 @@ class Executor:
     ) -> None:
         self._stack.close()
         self._on_ray = None
+
+    @property
+    def has_cluster(self) -> bool:
+        """Whether a cluster is named, here or by ``RAY_ADDRESS``."""
+        return ray_address(self._address) is not None
 
     @contextmanager
     def connected(self) -> Iterator[None]:
@@ -82,20 +90,24 @@ class Executor:
             cpus: CPU cores of a task; 0 divides all cores among the workers. Tasks get no GPU.
             input_bytes: Size of the input, if known; small inputs start no Ray.
         """
-        given: Callable[[T], Any] = load or (lambda item: item)
+        loaded: Callable[[T], Any] = load or (lambda item: item)
         if not self._uses_ray(input_bytes):
-            yield from (Outcome(item, value=work(given(item))) for item in items)
+            yield from (Outcome(item, value=work(loaded(item))) for item in items)
             return
         import ray
 
         allocation = self._reserve(Resources(num_workers=self.num_workers, cpus=cpus, gpus=0))
-        task: Any = ray.remote(_with_threads).options(num_cpus=allocation.cpus, max_retries=2)
+        task: Any = ray.remote(_with_threads).options(
+            num_cpus=allocation.cpus, max_retries=2, name=_name_of(work)
+        )
         shipped = ray.put(work)
-        yield from fan_out(
-            lambda item: task.remote(allocation.cpus, shipped, given(item)),
+        outcomes = fan_out(
+            lambda item: task.remote(allocation.cpus, shipped, loaded(item)),
             items,
             max_in_flight=allocation.num_workers,
         )
+        self._stack.callback(outcomes.close)  # a traceback may hold it when the block has ended
+        yield from outcomes
 
     def sum_by(
         self,
@@ -136,20 +148,24 @@ class Executor:
             make: Called once by each worker with its CPU cores, or None in this process. It is
                 shipped once for all workers. Workers get a GPU each where there are enough.
         """
-        if not self._uses_ray(None):
+        if not self._uses_ray(0):
             return WorkerPool(make, None)
-        return WorkerPool(make, self._reserve(Resources(num_workers=self.num_workers)))
+        return WorkerPool(make, self._reserve(Resources(num_workers=self._workers or 1)))
 
     @property
     def num_workers(self) -> int:
         """Workers at a time."""
         return self._workers or cores_here()
 
+    def tasks_at_a_time(self, input_bytes: int | None = None) -> int:
+        """Return how many tasks on an input of this size work at a time: one in this process."""
+        return self.num_workers if self._uses_ray(input_bytes) else 1
+
     def _uses_ray(self, input_bytes: int | None) -> bool:
         if self._on_ray is None:
             is_small = input_bytes is not None and input_bytes < SMALL_INPUT_BYTES
-            one_does = self._workers == 1 or (self._workers is None and is_small)
-            self._on_ray = not one_does or bool(self._address or os.environ.get("RAY_ADDRESS"))
+            in_process = self._workers == 1 or (self._workers is None and is_small)
+            self._on_ray = self.has_cluster or not in_process
         return self._on_ray
 
     def _reserve(self, resources: Resources) -> Allocation:
@@ -165,7 +181,7 @@ class _InProcess(Executor):
 
 
 IN_PROCESS = _InProcess()
-"""Everything in this process, whatever ``RAY_ADDRESS`` says; the default of Python callers."""
+"""Everything in this process, whatever ``RAY_ADDRESS`` is; the default of Python callers."""
 
 
 class WorkerPool(Generic[T]):
@@ -190,19 +206,20 @@ class WorkerPool(Generic[T]):
         import ray
 
         self._shipped = ray.put(self._make)
-        holder: Any = ray.remote(_Holder).options(
+        holder: Any = ray.remote(
             num_cpus=allocation.cpus, num_gpus=allocation.gpus, max_restarts=2, max_task_retries=2
-        )
-        self._actors = [holder.remote(allocation.cpus) for _ in range(allocation.num_workers)]
+        )(_Holder)
+        title = f"{_name_of(self._make)}-{uuid4().hex[:6]}"  # names are unique on a cluster
+        self._actors = [
+            holder.options(name=f"{title}-{number}").remote(allocation.cpus)
+            for number in range(allocation.num_workers)
+        ]
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._actors:
-            import ray
-
-            for actor in self._actors:
-                ray.kill(actor)
-            self._actors = []
+        for actor in self._actors:
+            _kill(actor)
+        self._actors = []
         self._held = None
 
     def run(self, work: Callable[[T, Any], Any], batches: Iterable[Any]) -> Iterator[Outcome[Any]]:
@@ -215,19 +232,23 @@ class WorkerPool(Generic[T]):
             return
         import ray
 
-        shipped = [self._shipped, ray.put(work)]
-        queued, holder = [0] * len(self._actors), {}
+        shipped, name = [self._shipped, ray.put(work)], _name_of(work)
+        queued = [0] * len(self._actors)
+        worker_of: dict[int, int] = {}
 
-        def submit(batch: Any) -> Any:
-            # To whoever has least to do: in turn, all would be as slow as the slowest.
-            worker = queued.index(min(queued))
+        def submit(numbered: tuple[int, Any]) -> Any:
+            # To the worker with the shortest queue: in turn, all would be as slow as the slowest.
+            number, batch = numbered
+            worker_of[number] = worker = queued.index(min(queued))
             queued[worker] += 1
-            holder[id(batch)] = worker
-            return self._actors[worker].run.remote(shipped, batch)
+            return self._actors[worker].run.options(name=name).remote(shipped, batch)
 
-        for outcome in fan_out(submit, batches, max_in_flight=2 * len(self._actors)):
-            queued[holder.pop(id(outcome.item))] -= 1
-            yield outcome
+        items = enumerate(batches)
+        outcomes = fan_out(submit, items, max_in_flight=2 * len(self._actors), are_actor_tasks=True)
+        for outcome in outcomes:
+            number, batch = outcome.item
+            queued[worker_of[number]] -= 1
+            yield Outcome(batch, value=outcome.value, error=outcome.error)
 
 
 class _Holder:
@@ -248,6 +269,21 @@ class _Holder:
         if self._held is None:
             self._held = ray.get(shipped[0])(self._cpus)
         return ray.get(shipped[1])(self._held, batch)
+
+
+def _name_of(work: Callable[..., Any]) -> str:
+    """Return the name by which Ray's dashboard shows some work."""
+    while isinstance(work, partial):
+        work = work.func
+    return str(getattr(work, "__name__", type(work).__name__)).strip("_")
+
+
+def _kill(actor: Any) -> None:
+    """End an actor at once, wherever references to it are still held, as in a traceback."""
+    import ray
+
+    if ray.is_initialized():
+        ray.kill(actor)
 
 
 def _with_threads(cpus: int, work: Callable[[Any], Any], given: Any) -> Any:
@@ -292,34 +328,44 @@ def _sum_on_ray(
     import ray
 
     counter: Any = ray.remote(Counter).options(num_cpus=0).remote()
-    task: Any = ray.remote(_counted).options(num_cpus=allocation.cpus, num_returns=2)
-    add: Any = ray.remote(_add).options(num_cpus=allocation.cpus)
+    task: Any = ray.remote(_counted).options(
+        num_cpus=allocation.cpus, num_returns=2, name=_name_of(work)
+    )
+    add: Any = ray.remote(_add).options(num_cpus=allocation.cpus, name="add")
     shipped = ray.put(work)
     pending: dict[int, Any] = {}
     queued: dict[K, list[Any]] = {}
     small: list[Any] = []
 
-    def submit(item: T) -> Any:
-        value, pending[id(item)] = task.remote(allocation.cpus, shipped, load(item), counter)
+    def submit(numbered: tuple[int, T]) -> Any:
+        number, item = numbered
+        value, pending[number] = task.remote(allocation.cpus, shipped, load(item), counter)
         return value
 
-    def show() -> None:
+    def report() -> None:
         progress(ray.get(counter.total.remote()))
 
-    for outcome in fan_out(submit, items, max_in_flight=allocation.num_workers, while_waiting=show):
-        if outcome.error:
-            raise outcome.error
-        small.append(outcome.value)
-        # Values of one key are added two by two as they come: a tree over what is there.
-        refs = queued.setdefault(key(outcome.item), [])
-        refs.append(pending.pop(id(outcome.item)))
-        if len(refs) > 1:
-            refs.append(add.remote(refs.pop(0), refs.pop(0)))
-        show()
-    for refs in queued.values():
-        while len(refs) > 1:
-            refs.append(add.remote(refs.pop(0), refs.pop(0)))
-    return small, {name: ray.get(refs[0]) for name, refs in queued.items()}
+    num_workers = allocation.num_workers
+    outcomes = fan_out(submit, enumerate(items), max_in_flight=num_workers, while_waiting=report)
+    try:
+        for outcome in outcomes:
+            if outcome.error:
+                raise outcome.error
+            number, item = outcome.item
+            small.append(outcome.value)
+            # Values of one key are added two by two as they come: a tree over what is there.
+            refs = queued.setdefault(key(item), [])
+            refs.append(pending.pop(number))
+            if len(refs) > 1:
+                refs.append(add.remote(refs.pop(0), refs.pop(0)))
+            report()
+        for refs in queued.values():
+            while len(refs) > 1:
+                refs.append(add.remote(refs.pop(0), refs.pop(0)))
+        return small, {name: ray.get(refs[0]) for name, refs in queued.items()}
+    finally:
+        outcomes.close()
+        _kill(counter)
 
 
 def _counted(cpus: int, work: Any, given: Any, counter: Any) -> tuple[Any, Any]:

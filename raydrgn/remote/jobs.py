@@ -10,7 +10,8 @@ import re
 import shlex
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
@@ -39,8 +40,8 @@ SECRETS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE")
 SENT_SUFFIXES = {".py", ".typed", ".sh", ".html", ".css", ".js", ".svg", ".json", ".txt", ".yaml"}
 """Files of the package that are sent; nothing large is named like these."""
 
-PLACE = re.compile(r"(\$?)\$\{(\w+)\}")
-"""A place to fill, ``${NAME}``; ``$${NAME}`` stands for itself, as Ray fills that one."""
+PLACEHOLDER = re.compile(r"(\$?)\$\{(\w+)\}")
+"""``${NAME}``, filled by ``--set``; ``$${NAME}`` stands for itself, as Ray fills that one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,7 +105,7 @@ class JobSpec:
         return _split(self.entrypoint)[1:]
 
     @property
-    def places(self) -> set[str]:
+    def placeholders(self) -> set[str]:
         """Names that ``--set`` is to fill."""
         found: set[str] = set()
 
@@ -145,9 +146,9 @@ class JobSpec:
             cause = first.get("ctx", {}).get("error")
             if isinstance(cause, ConfigError):
                 raise ConfigError(f"{where}: {cause}") from error
-            place = ".".join(map(str, first["loc"]))
+            key = ".".join(map(str, first["loc"]))
             raise ConfigError(
-                f"{where}: {place} is {first['input']!r}, which will not do: {first['msg']}."
+                f"{where}: {key} is {first['input']!r}: {_lower(first['msg'])}."
             ) from error
 
     @classmethod
@@ -172,16 +173,18 @@ class JobSpec:
         """Return the spec with each ``${NAME}`` replaced; a value stays one word of the command.
 
         Raises:
-            ConfigError: If a name has no value, or a value no place.
+            ConfigError: If a name has no value, or a value no placeholder.
         """
-        places = self.places
-        missing, unused = sorted(places - set(values)), sorted(set(values) - places)
+        names = self.placeholders
+        missing, unused = sorted(names - set(values)), sorted(set(values) - names)
         if missing:
             wanted = " ".join(f"--set {name}=…" for name in missing)
-            raise ConfigError(f"{where} has a place for ${{{missing[0]}}}; add {wanted}.")
+            raise ConfigError(f"{where} has the placeholder ${{{missing[0]}}}; add {wanted}.")
         if unused:
-            known = ", ".join(sorted(places)) or "nothing"
-            raise ConfigError(f"{where} has no ${{{unused[0]}}} to set; it takes {known}.")
+            known = ", ".join(sorted(names)) or "none"
+            raise ConfigError(
+                f"{where} has no placeholder ${{{unused[0]}}}; its placeholders: {known}."
+            )
 
         def put(match: re.Match[str]) -> str:
             return match[0][1:] if match[1] else values[match[2]]
@@ -195,7 +198,7 @@ class JobSpec:
         }
         return JobSpec.from_dict(raw, where=where)
 
-    def request(self, *, folder: str, package: Path) -> dict[str, Any]:
+    def submit_arguments(self, *, folder: str, package: Path) -> dict[str, Any]:
         """Return the arguments of Ray's ``submit_job``.
 
         Args:
@@ -271,9 +274,27 @@ def folder_here() -> str:
     return folder
 
 
+@contextmanager
+def environment_variable(name: str, value: str) -> Iterator[None]:
+    """Set a variable for the length of a block."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
 @cache
 def _adapter() -> Any:
     return TypeAdapter(JobSpec)
+
+
+def _lower(message: str) -> str:
+    return message[:1].lower() + message[1:]
 
 
 def _split(command: str) -> list[str]:
@@ -285,7 +306,7 @@ def _split(command: str) -> list[str]:
 
 def _replace(item: Any, put: Any) -> Any:
     if isinstance(item, str):
-        return PLACE.sub(put, item)
+        return PLACEHOLDER.sub(put, item)
     if isinstance(item, dict):
         return {name: _replace(value, put) for name, value in item.items()}
     if isinstance(item, list):

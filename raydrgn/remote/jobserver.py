@@ -1,12 +1,10 @@
-"""The job server of a cluster: submit, list, look at, follow and stop jobs.
+"""The job server of a cluster: submit, list, follow and stop jobs.
 
-It answers at the port of Ray's dashboard. Ray finds the token of the cluster, where there is one,
-in ``RAY_AUTH_TOKEN``, ``RAY_AUTH_TOKEN_PATH`` or ``~/.ray/auth_token``; it is sent in a header and
-nowhere else.
+It answers at the port of Ray's dashboard. How it is reached, and when the token of the cluster is
+sent, is in ``raydrgn.remote.job_client``.
 """
 
 import asyncio
-import logging
 import os
 import tempfile
 import time
@@ -19,14 +17,12 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 from raydrgn.errors import ClusterError
+from raydrgn.remote.address import DASHBOARD_PORT, RAY_PORT
+from raydrgn.remote.job_client import connect, proxy_hint, token_message
 from raydrgn.remote.jobs import JobSpec, write_package
 
-DASHBOARD_PORT = 8265
 DEFAULT_URL = f"http://127.0.0.1:{DASHBOARD_PORT}"
 ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
-
-CONNECT_SECONDS, VERSION_SECONDS, ANSWER_SECONDS = 5.0, 10.0, 90.0
-"""Times after which a server is given up: to connect, to say its version, to answer anything."""
 
 POLL_SECONDS = 0.3
 MAX_FAILURES = 10
@@ -64,6 +60,13 @@ class Job:
         return self.status in ("STOPPED", "SUCCEEDED", "FAILED")
 
     @property
+    def seconds(self) -> float | None:
+        """How long the job has run so far; None if it has not begun."""
+        if self.began is None:
+            return None
+        return max((self.ended or time.time()) - self.began, 0.0)
+
+    @property
     def exit_code(self) -> int | None:
         """The command's own exit code; 130 if it was stopped, None while it is not over."""
         if not self.is_over:
@@ -80,14 +83,14 @@ class JobServer:
     """Connection to the job server of one cluster.
 
     Raises:
-        ClusterError: If nobody answers at the address, or the cluster wants another token. So do
-            all methods.
+        ClusterError: If no job server answers at the address, or the cluster wants another token;
+            by all methods.
     """
 
     def __init__(self, address: str | None = None) -> None:
         self.url = server_url(address)
-        with self._explained(), _environment("RAY_API_SERVER_ADDRESS", self.url):
-            self._client = _client(self.url)
+        with self._explained():
+            self._client = connect(self.url)
 
     def submit(self, spec: JobSpec, *, folder: str) -> str:
         """Send a job and this package; return the id of the job, without waiting for it."""
@@ -95,8 +98,8 @@ class JobServer:
         with self._explained(), tempfile.TemporaryDirectory() as scratch:
             package = Path(scratch) / "raydrgn.zip"
             write_package(package)
-            request = spec.request(folder=folder, package=package)
-            return str(self._client.submit_job(submission_id=name, **request))
+            arguments = spec.submit_arguments(folder=folder, package=package)
+            return str(self._client.submit_job(submission_id=name, **arguments))
 
     def jobs(self) -> list[Job]:
         """Return all jobs that were submitted to the cluster, the newest last."""
@@ -110,14 +113,14 @@ class JobServer:
             return _job(self._client.get_job_info(job_id))
 
     def logs(self, job_id: str) -> str:
-        """Return what a job has said so far."""
+        """Return the log of a job so far."""
         with self._explained(job_id):
             return str(self._client.get_job_logs(job_id))
 
     def follow(self, job_id: str, write: Callable[[str], object]) -> Job:
-        """Write what a job says, from its beginning, until it is over; return how it ended.
+        """Write the log of a job, from its beginning, until the job is over; return how it ended.
 
-        A connection that breaks is taken up again where it was.
+        After a broken connection the log goes on where it was.
         """
         import aiohttp
 
@@ -160,20 +163,21 @@ class JobServer:
 
     @contextmanager
     def _explained(self, job_id: str | None = None) -> Iterator[None]:
-        """Turn what Ray's client raises into one message that says what to do."""
+        """Turn what Ray's client raises into one message with a remedy."""
         import requests
         from ray.exceptions import AuthenticationError
 
         try:
             yield
         except AuthenticationError as error:
-            raise ClusterError(_token_message(self.url, str(error))) from error
+            raise ClusterError(token_message(self.url, str(error))) from error
         except (ConnectionError, requests.ConnectionError, requests.Timeout) as error:
-            raise ClusterError(
-                f"No Ray job server answers at {self.url}. Start a cluster (ray start --head, see "
-                "cluster/README.md), or name one with --address or RAY_ADDRESS: the host and port "
-                f"of Ray's dashboard, {DASHBOARD_PORT} by default, and not Ray's own port 6379."
-            ) from error
+            remedy = proxy_hint(self.url) or (
+                " Start a cluster (ray start --head, see cluster/README.md), or give the address "
+                "of one with --address or RAY_ADDRESS: the host and port of Ray's dashboard, "
+                f"{DASHBOARD_PORT} by default, not Ray's own port {RAY_PORT}."
+            )
+            raise ClusterError(f"No Ray job server answers at {self.url}.{remedy}") from error
         except (requests.RequestException, KeyError) as error:
             raise ClusterError(f"What answers at {self.url} is no Ray job server.") from error
         except RuntimeError as error:
@@ -181,10 +185,8 @@ class JobServer:
                 raise ClusterError(
                     f"There is no job {job_id} at {self.url}; `raydrgn jobs` lists those there are."
                 ) from error
-            if "Version check returned 404" in str(error):
-                raise ClusterError(f"What answers at {self.url} is no Ray job server.") from error
-            said = str(error).strip().splitlines() or [type(error).__name__]
-            raise ClusterError(f"The job server at {self.url} refuses: {said[-1]}") from error
+            last = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+            raise ClusterError(f"The job server at {self.url} refuses: {last}") from error
 
 
 def server_url(address: str | None) -> str:
@@ -211,7 +213,7 @@ def server_url(address: str | None) -> str:
 
 
 class _Skip:
-    """Writes text but for the first so many characters, which were shown before."""
+    """Writes text without its first ``shown`` characters, which were written before."""
 
     def __init__(self, shown: int, write: Callable[[str], object]) -> None:
         self._shown = shown
@@ -236,82 +238,4 @@ def _job(info: Any) -> Job:
         ended=info.end_time / 1000 if info.end_time else None,
         driver_exit_code=info.driver_exit_code,
         message=(info.message or "").strip(),
-    )
-
-
-def _client(url: str) -> Any:
-    """Return a client; a server that wants a token is shown this user's, if there is one.
-
-    Ray's client shows none unless ``RAY_AUTH_MODE`` says so, while ``ray start`` makes a head that
-    wants one wherever Ray has run before.
-    """
-    from ray.exceptions import AuthenticationError
-
-    make = _client_class()
-    try:
-        return make(url)
-    except AuthenticationError:
-        token = None if os.environ.get("RAY_AUTH_MODE") else _own_token()
-        if not token:
-            raise
-        return make(url, headers={"Authorization": f"Bearer {token}"})
-
-
-def _own_token() -> str:
-    """Return the token from where Ray looks for it, or an empty string."""
-    path = os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token"
-    try:
-        return os.environ.get("RAY_AUTH_TOKEN") or Path(path).read_text().strip()
-    except OSError:
-        return ""
-
-
-def _client_class() -> Any:
-    """Return Ray's client, made to give up a silent server, and to keep quiet."""
-    from ray.job_submission import JobSubmissionClient
-
-    for name in ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-
-    class Client(JobSubmissionClient):  # type: ignore[misc]
-        def _do_request(self, method: str, endpoint: str, **options: Any) -> Any:
-            answer = VERSION_SECONDS if endpoint == "/api/version" else ANSWER_SECONDS
-            options.setdefault("timeout", (CONNECT_SECONDS, answer))
-            return super()._do_request(method, endpoint, **options)
-
-    return Client
-
-
-@contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    """Set a variable for a while: Ray's client prefers its variables to its argument."""
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
-
-
-def _token_message(url: str, said: str) -> str:
-    if "Forbidden" in said:
-        source = next(
-            (name for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH") if os.environ.get(name)),
-            "~/.ray/auth_token",
-        )
-        return (
-            f"The cluster at {url} does not accept the token of {source}. Set RAY_AUTH_TOKEN_PATH "
-            "(or RAY_AUTH_TOKEN) to the token with which its head was started."
-        )
-    if "cannot be opened" in said:
-        return (
-            f"RAY_AUTH_TOKEN_PATH is {os.environ.get('RAY_AUTH_TOKEN_PATH')}, which cannot be read "
-            f"or is empty. It should be a file with the token of the cluster at {url}."
-        )
-    return (
-        f"The cluster at {url} wants a token. Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH "
-        "(or RAY_AUTH_TOKEN) to the token with which its head was started."
     )

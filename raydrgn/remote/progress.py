@@ -74,7 +74,7 @@ class ProgressBoard:
         return self._stop
 
     def note(self, message: str) -> None:
-        """Add something that the user should be told."""
+        """Add a message for the user."""
         self._notes.append(message)
 
     def fail(self, message: str, *, is_defect: bool = False) -> None:

@@ -11,7 +11,7 @@ ShardStore = Literal["auto", "device", "host", "disk"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resources:
-    """What one worker asks of the cluster, and how many there are."""
+    """What each worker asks of the cluster, and the number of workers."""
 
     num_workers: int = 1
     """Workers of a command."""

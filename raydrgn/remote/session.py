@@ -7,14 +7,20 @@ ends every Ray process of the machine by its name, is never called.
 import logging
 import math
 import os
+import signal
+import sys
+import tempfile
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from raydrgn.errors import ClusterError
+from raydrgn.remote.address import RayAddress, ray_address
 from raydrgn.remote.resources import Resources, cores_here
+from raydrgn.remote.temporary_folder import log_folder, ray_folder
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +28,7 @@ SPARE_CPUS = 2
 """Logical CPUs beside those of workers, for the tasks that read and prepare particles."""
 
 SPARE_RESOURCE = "raydrgn_spare_cpus"
-"""Resource by which a Ray that a command has started says how many of its CPUs are spare."""
+"""Resource that counts the spare CPUs of a Ray that a command has started."""
 
 HELD_CPUS, HELD_GPUS = "RAYDRGN_JOB_CPUS", "RAYDRGN_JOB_GPUS"
 """Variables in which a job finds what of the cluster is kept for its command."""
@@ -37,16 +43,19 @@ than one (measured: a factor of 2.3 beside one busy process, and no loss on an i
 RELEASE_SECONDS = 3.0
 """Time in which a cluster takes back what a process that has just ended held."""
 
-CONNECT_HINT = (
-    "Check --address (or RAY_ADDRESS). If the cluster wants a token, as those do that were started "
-    "on an account with ~/.ray/auth_token: export RAY_AUTH_MODE=token, and, if the token is "
-    "another, RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH."
-)
+INIT_OPTIONS: dict[str, Any] = {
+    "namespace": "raydrgn",
+    "log_to_driver": False,
+    "logging_level": "ERROR",
+}
+
+TOKEN_REFUSED = "InvalidAuthToken"
+"""What Ray prints, again and again, if the token of a cluster is missing or wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class Allocation:
-    """What each worker of a command gets, settled against what there is."""
+    """What each worker of a command gets of what there is."""
 
     num_workers: int
     cpus: int
@@ -57,7 +66,8 @@ class Allocation:
 def connected(address: str | None) -> Iterator[None]:
     """Join the cluster at ``address`` or ``RAY_ADDRESS``, or start one here, and leave it after.
 
-    Inside a process that is connected already, this does nothing.
+    However the block ends, by an error or an interrupt too, a Ray that was started here has ended
+    after it. Inside a process that is connected already, this does nothing.
 
     Raises:
         ClusterError: If no cluster answers at the address, or Ray cannot start here.
@@ -68,28 +78,117 @@ def connected(address: str | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    where = address or os.environ.get("RAY_ADDRESS") or "local"
-    options: dict[str, Any] = {
-        "namespace": "raydrgn",
-        "log_to_driver": False,
-        "logging_level": "ERROR",
-    }
-    if where == "local":
-        options |= {
-            "num_cpus": cores_here() + SPARE_CPUS,
-            "resources": {SPARE_RESOURCE: SPARE_CPUS},
-            "include_dashboard": False,
-        }
+    cluster = ray_address(address)
+    if cluster is not None:
+        cluster.check()
     try:
-        ray.init(address=where, **options)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        what = "Ray could not be started here" if where == "local" else f"No Ray at {where}"
-        hint = "" if where == "local" else f" {CONNECT_HINT}"
-        raise ClusterError(f"{what}: {error}.{hint}") from error
-    try:
+        with _interrupt_afterwards():
+            if cluster is None:
+                _start_here()
+            else:
+                _join(cluster)
         yield
     finally:
         ray.shutdown()
+
+
+def _join(cluster: RayAddress) -> None:
+    import ray
+
+    with _captured_stderr() as printed:
+        try:
+            ray.init(address=cluster.text, **INIT_OPTIONS)
+        except Exception as error:  # Ray raises plain ones too
+            if TOKEN_REFUSED in printed():
+                raise ClusterError(
+                    f"The cluster at {cluster.text} wants a token, and this process has none or "
+                    "another. Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH (or RAY_AUTH_TOKEN) "
+                    "to the token with which its head was started."
+                ) from error
+            raise ClusterError(
+                f"No Ray at {cluster.text}: {_first_line(error)}. The address comes from "
+                f"{cluster.source}. {cluster.remedy}"
+            ) from error
+
+
+def _start_here() -> None:
+    import ray
+
+    folder = ray_folder()
+    try:
+        ray.init(
+            address="local",
+            num_cpus=cores_here() + SPARE_CPUS,
+            resources={SPARE_RESOURCE: SPARE_CPUS},
+            include_dashboard=False,
+            _temp_dir=folder,
+            **INIT_OPTIONS,
+        )
+    except Exception as error:
+        raise ClusterError(
+            f"Ray could not be started here: {_first_line(error)}. The usual causes are limits: of "
+            f"processes (ulimit -u: {_limit('NPROC')}), of open files (ulimit -n: "
+            f"{_limit('NOFILE')}; 65535 is ample), of memory, or a full disk. Ray's log: "
+            f"{log_folder(folder)}."
+        ) from error
+
+
+@contextmanager
+def _captured_stderr() -> Iterator[Callable[[], str]]:
+    """Keep what Ray's C++ code prints from the terminal; yield a function that returns it."""
+    with tempfile.TemporaryFile() as file:
+
+        def printed() -> str:
+            file.seek(0)
+            return file.read().decode(errors="replace")
+
+        sys.stderr.flush()
+        saved = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield printed
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].rstrip(".")
+
+
+def _limit(name: str) -> str:
+    """Return a limit of this process as the shell shows it."""
+    import resource
+
+    limit, _ = resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))
+    return "unlimited" if limit == resource.RLIM_INFINITY else str(limit)
+
+
+@contextmanager
+def _interrupt_afterwards() -> Iterator[None]:
+    """Let a first Ctrl-C wait until the block has ended; a second one interrupts at once.
+
+    Interrupted half-way, Ray forgets processes that it has started.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+    interrupted = False
+
+    def remember(*_: object) -> None:
+        nonlocal interrupted
+        interrupted = True
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, remember)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if interrupted:
+        raise KeyboardInterrupt
 
 
 def limit_spinning() -> None:
@@ -99,7 +198,7 @@ def limit_spinning() -> None:
 
 
 def _quieten() -> None:
-    """Keep Ray's chatter in its log files; raydrgn says itself what users need to know."""
+    """Keep Ray's messages in its log files; raydrgn reports what users need to know."""
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
@@ -109,7 +208,7 @@ def _quieten() -> None:
 
 
 def allocate(resources: Resources, *, available: Mapping[str, float]) -> Allocation:
-    """Settle what each worker gets.
+    """Allocate CPUs and GPUs to workers.
 
     On a Ray started by a command, ``available`` counts the spare CPUs too; workers are not given
     those, nor what a job keeps for its command.
@@ -144,7 +243,7 @@ def allocate(resources: Resources, *, available: Mapping[str, float]) -> Allocat
 
 
 def reserve(resources: Resources) -> Allocation:
-    """Settle what each worker gets on the connected cluster, and say if it has to wait for it.
+    """Allocate CPUs and GPUs of the connected cluster; log a message if they are not free yet.
 
     Raises:
         ClusterError: If there are too few CPUs or GPUs.

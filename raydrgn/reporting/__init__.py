@@ -1,7 +1,7 @@
-"""The look of everything shown, and where it is written.
+"""Reports and figures, and the folders that they are written to.
 
 result_folder     a folder of results that records what it was made from
-analysis_results  what `analyze` has written, for other commands
+analysis_results  what `analyze` has written, read by other commands
 report            one HTML file
 figures           slices, curves, scatter plots
 latent_figures    particles in two dimensions

@@ -1,15 +1,17 @@
 """What ``raydrgn analyze`` has written of an epoch, as other commands read it.
 
-Results of another epoch, or of weights that have since been trained anew, are never returned.
+Results of another epoch, or of weights or latents that have been replaced, are never returned.
 """
 
-from collections.abc import Sequence
+import json
+import shlex
 
 import numpy as np
 
 from raydrgn.errors import InputError, RunDirectoryError
-from raydrgn.io import cryodrgn
-from raydrgn.reporting.result_folder import ResultFolder
+from raydrgn.io import cryodrgn, storage
+from raydrgn.io.storage import Uri
+from raydrgn.reporting.result_folder import SETTINGS, ResultFolder
 from raydrgn.run.reader import RunReader
 from raydrgn.shapes import Float, Int
 
@@ -39,6 +41,31 @@ class AnalysisResults:
             return None
         return read_umap(self.folder, num_particles)
 
+    def require_umap(self, num_particles: int) -> Float[np.ndarray, "n 2"]:
+        """Return the UMAP embedding.
+
+        Raises:
+            RunDirectoryError: If `analyze` has not made one of this epoch.
+        """
+        found = self.umap(num_particles)
+        if found is None:
+            raise RunDirectoryError(
+                f"{self.folder.uri} has no UMAP of this epoch. {self._remedy()}"
+            )
+        return found
+
+    def ksample(self) -> int:
+        """Return the number of clusters of the latest k-means.
+
+        Raises:
+            RunDirectoryError: If `analyze` has not been run on this epoch.
+        """
+        if not self.is_current:
+            raise RunDirectoryError(
+                f"{self.folder.uri} has no k-means clusters of this epoch. {self._remedy()}"
+            )
+        return int(json.loads(storage.read_bytes(self.folder.at(SETTINGS)))["ksample"])
+
     def labels(self, ksample: int, num_particles: int) -> Int[np.ndarray, " n"]:
         """Return the k-means cluster of each particle.
 
@@ -46,23 +73,40 @@ class AnalysisResults:
             RunDirectoryError: If `analyze` has not been run on this epoch with this many clusters.
             InputError: If the file has another number of particles.
         """
-        name = f"{kmeans_folder(ksample)}/labels.pkl"
-        if not self.is_current or not self.folder.has(name):
-            raise RunDirectoryError(
-                f"{self.folder.uri} has no k-means clusters of this epoch with K = {ksample}. "
-                f"{self._remedy(['--ksample', str(ksample)])}"
-            )
-        labels = cryodrgn.read_labels(self.folder.at(name))
+        uri = self._require(ksample, "labels.pkl")
+        labels = cryodrgn.read_labels(uri)
         if len(labels) != num_particles:
             raise InputError(
-                f"{self.folder.at(name)} has {len(labels)} labels, but the run has "
-                f"{num_particles} particles."
+                f"{uri} has {len(labels)} labels, but the run has {num_particles} particles."
             )
         return labels
 
-    def _remedy(self, words: Sequence[str]) -> str:
+    def centres(self, ksample: int) -> Int[np.ndarray, " k"]:
+        """Return the row of the particle nearest to the centre of each k-means cluster.
+
+        Raises:
+            RunDirectoryError: If `analyze` has not been run on this epoch with this many clusters.
+        """
+        return cryodrgn.read_indices(self._require(ksample, "centers_ind.txt"))
+
+    def _require(self, ksample: int, name: str) -> Uri:
+        """Return the path of a file of the k-means with ``ksample`` clusters."""
+        part = f"{kmeans_folder(ksample)}/{name}"
+        if not self.is_current or not self.folder.has(part):
+            raise RunDirectoryError(
+                f"{self.folder.uri} has no k-means clusters of this epoch with K = {ksample}. "
+                f"{self._remedy('--ksample', str(ksample))}"
+            )
+        return self.folder.at(part)
+
+    def _remedy(self, *options: str) -> str:
+        """Return the command that makes what is missing; results of other origin are replaced."""
         epoch = [] if self._epoch is None else [str(self._epoch)]
-        return f"Run: {' '.join(['raydrgn analyze', self._run.files.root, *epoch, *words])}"
+        is_outdated = self.folder.has(SETTINGS) and not self.is_current
+        replace = ["--overwrite"] if is_outdated else []
+        words = ["raydrgn", "analyze", self._run.files.root, *epoch, *options, *replace]
+        reason = "Its results are of other weights or latents. " if is_outdated else ""
+        return f"{reason}Run: {shlex.join(words)}"
 
 
 def read_umap(folder: ResultFolder, num_particles: int) -> Float[np.ndarray, "n 2"] | None:

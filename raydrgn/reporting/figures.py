@@ -1,6 +1,6 @@
 """Figures of a run: latent spaces, learning curves, sheets of slices.
 
-Each function returns a figure that belongs to nobody; pyplot's global state is not used.
+Each function returns a figure that pyplot does not manage, so that none has to be closed.
 """
 
 import io
@@ -26,34 +26,34 @@ MANY = len(PALETTE)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tile:
-    """One picture on a sheet."""
+    """An image on a sheet."""
 
     image: Float[np.ndarray, "h w"]
     title: str = ""
 
 
 def scatter_by_state(
-    places: Sequence[tuple[str, Float[np.ndarray, "n 2"]]],
+    embeddings: Sequence[tuple[str, Float[np.ndarray, "n 2"]]],
     labels: Int[np.ndarray, " n"],
     names: Sequence[str],
 ) -> Figure:
     """Draw particles in several embeddings side by side, coloured by state.
 
     Args:
-        places: Axis name (such as ``UMAP``) and coordinates of each embedding.
+        embeddings: Axis name (such as ``UMAP``) and coordinates of each embedding.
         labels: State of each particle.
         names: Name of each state.
     """
-    figure = Figure(figsize=(5.2 * len(places) + 1.6, 4.8), layout="constrained")
-    axes = figure.subplots(1, len(places), squeeze=False)[0]
+    figure = Figure(figsize=(5.2 * len(embeddings) + 1.6, 4.8), layout="constrained")
+    axes = figure.subplots(1, len(embeddings), squeeze=False)[0]
     states, sizes = np.unique(labels, return_counts=True)
     if len(states) > MANY:
-        for axis, (name, xy) in zip(axes, places, strict=True):
+        for axis, (name, xy) in zip(axes, embeddings, strict=True):
             points = axis.scatter(xy[:, 0], xy[:, 1], c=labels, cmap="viridis", s=4, linewidths=0)
             _name_axes(axis, name)
         figure.colorbar(points, ax=axes[-1], label="state")
         return figure
-    for axis, (name, xy) in zip(axes, places, strict=True):
+    for axis, (name, xy) in zip(axes, embeddings, strict=True):
         for order in np.argsort(-sizes):  # rare states on top
             rows = labels == states[order]
             axis.scatter(
@@ -72,7 +72,7 @@ def scatter_by_state(
 def scatter_by_value(
     name: str, xy: Float[np.ndarray, "n 2"], values: Float[np.ndarray, " n"], *, label: str
 ) -> Figure:
-    """Draw particles coloured by a number; those without one in grey."""
+    """Draw particles coloured by a value; those whose value is not finite in grey."""
     figure = Figure(figsize=(6.2, 4.8), layout="constrained")
     axis = figure.subplots()
     known = np.isfinite(values)
@@ -154,8 +154,8 @@ def slice_rows(
 
 
 def sheet(rows: Sequence[tuple[str, Sequence[Tile]]], *, tile_inches: float = 1.25) -> Figure:
-    """Draw pictures in named rows, each on its own grey scale from its darkest to its brightest."""
-    columns = max(len(tiles) for _, tiles in rows)
+    """Draw images in named rows, each scaled from its lowest intensity to its highest."""
+    columns = max([1, *(len(tiles) for _, tiles in rows)])
     figure = Figure(
         figsize=(tile_inches * columns + 1.2, (tile_inches + 0.18) * len(rows)),
         layout="constrained",

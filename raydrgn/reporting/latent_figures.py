@@ -14,26 +14,26 @@ from raydrgn.reporting.figures import PALETTE
 from raydrgn.shapes import Float, Int
 
 DRAWN = 200_000
-"""Dots drawn at most; a seeded sample stands for more. Densities and tables count all."""
+"""Most dots in a figure; a random sample if there are more. Densities and tables count all."""
 
 HALO = (patheffects.withStroke(linewidth=2.2, foreground="white"),)
 GREY = "#9aa3ad"
 GREYS = mpl.colors.LinearSegmentedColormap.from_list(
     "greys", mpl.colormaps["Greys"](np.linspace(0.2, 1, 256))
 )
-"""Densities under a path: a single particle is seen too."""
+"""Colours of densities under a path, in which a single particle is visible."""
 
 XY = Float[np.ndarray, "n 2"]
 
 
 def series_colours(count: int) -> list[str]:
-    """Return colours of numbered clusters; those near in number are near in colour."""
-    places = np.linspace(0.03, 0.95, count) if count > 1 else np.array([0.2])
-    return [mpl.colors.to_hex(c) for c in mpl.colormaps["turbo"](places)]
+    """Return colours of numbered clusters; adjacent numbers have similar colours."""
+    values = np.linspace(0.03, 0.95, count) if count > 1 else np.array([0.2])
+    return [mpl.colors.to_hex(c) for c in mpl.colormaps["turbo"](values)]
 
 
 def path_colours(count: int) -> list[str]:
-    """Return colours of the points of a path, from its beginning to its end."""
+    """Return colours of the points of a path, from first to last."""
     return [mpl.colors.to_hex(c) for c in mpl.colormaps["plasma"](np.linspace(0, 0.92, count))]
 
 
@@ -45,7 +45,7 @@ def scatter(names: Sequence[str], xy: XY) -> Figure:
 
 
 def density(names: Sequence[str], xy: XY) -> Figure:
-    """Draw how many particles there are, logarithmically."""
+    """Draw the number of particles, on a logarithmic scale."""
     figure, axis = _single(names, xy)
     drawn = _hexagons(axis, xy)
     figure.colorbar(drawn, ax=axis, label="particles", shrink=0.8)
@@ -68,12 +68,12 @@ def path(
     names: Sequence[str],
     xy: XY,
     points: Float[np.ndarray, "m 2"],
-    supported: Int[np.ndarray, " m"],
+    support: Int[np.ndarray, " m"],
     *,
     typical: int,
 ) -> Figure:
-    """Draw a path over the density of particles, and how many particles support each point."""
-    figure, axis = _beside_support(supported, typical)
+    """Draw a path over the density of particles, and the particles around each point."""
+    figure, axis = _beside_support(support, typical)
     _name(axis, names, xy, points)
     _hexagons(axis, xy, cmap=GREYS)
     axis.plot(points[:, 0], points[:, 1], color="black", linewidth=1)
@@ -88,12 +88,12 @@ def path(
 def path_in_line(
     z: Float[np.ndarray, "n 1"],
     points: Float[np.ndarray, "m 1"],
-    supported: Int[np.ndarray, " m"],
+    support: Int[np.ndarray, " m"],
     *,
     typical: int,
 ) -> Figure:
     """Draw a path through a latent space of one dimension, over the histogram of particles."""
-    figure, axis = _beside_support(supported, typical)
+    figure, axis = _beside_support(support, typical)
     counts, _, _ = axis.hist(z[:, 0], bins=80, color="0.75")
     colours = path_colours(len(points))
     height = 1.08 * float(np.max(counts))
@@ -105,16 +105,16 @@ def path_in_line(
     return figure
 
 
-def _beside_support(supported: Int[np.ndarray, " m"], typical: int) -> tuple[Figure, Axes]:
-    """Return an empty axis for a path, beside bars of how many particles support its points."""
+def _beside_support(support: Int[np.ndarray, " m"], typical: int) -> tuple[Figure, Axes]:
+    """Return an empty axis for a path, beside bars of the particles around its points."""
     figure = Figure(figsize=(9.2, 4.6), layout="constrained")
     axis, bars = figure.subplots(1, 2, width_ratios=[1.35, 1])
-    bars.bar(np.arange(len(supported)), supported, color=path_colours(len(supported)))
+    bars.bar(np.arange(len(support)), support, color=path_colours(len(support)))
     bars.axhline(typical, color="0.4", linewidth=0.9, linestyle="--")
     bars.text(0.99, typical, "typical", ha="right", va="bottom", fontsize=8, color="0.3",
               transform=bars.get_yaxis_transform())  # fmt: skip
     bars.set(xlabel="point of the path", ylabel="particles around it", yscale="symlog")
-    bars.set_ylim(0, max(3 * typical, 1.5 * int(supported.max())))
+    bars.set_ylim(0, max(3 * typical, 1.5 * int(support.max())))
     bars.xaxis.get_major_locator().set_params(integer=True)
     bars.spines[["top", "right"]].set_visible(False)
     return figure, axis
@@ -155,7 +155,7 @@ def latent_histograms(z: Float[np.ndarray, "n zdim"]) -> Figure:
     return figure
 
 
-def two_sides(names: Sequence[str], xy: XY, kept: np.ndarray) -> Figure:
+def kept_and_dropped(names: Sequence[str], xy: XY, kept: np.ndarray) -> Figure:
     """Draw kept and dropped particles."""
     figure, axis = _single(names, xy)
     for rows, colour, name in ((kept, PALETTE[0], "kept"), (~kept, PALETTE[1], "dropped")):
@@ -175,19 +175,19 @@ def _single(names: Sequence[str], xy: XY) -> tuple[Figure, Axes]:
 def _name(
     axis: Axes, names: Sequence[str], xy: XY, marks: Float[np.ndarray, "m 2"] | None = None
 ) -> None:
-    """Name the axes, and show all but a few stray particles; marks are all in view."""
+    """Name the axes, and set their limits to all marks and all but a few outlying particles."""
     axis.set(xlabel=names[0], ylabel=names[1])
     axis.spines[["top", "right"]].set_visible(False)
-    for place, side in enumerate("xy"):
-        low, high = np.percentile(xy[:, place], [0.05, 99.95]).tolist()
+    for column, axis_name in enumerate("xy"):
+        low, high = np.percentile(xy[:, column], [0.05, 99.95]).tolist()
         if marks is not None:
-            low, high = min(low, marks[:, place].min()), max(high, marks[:, place].max())
+            low, high = min(low, marks[:, column].min()), max(high, marks[:, column].max())
         margin = 0.06 * max(high - low, 1e-6)
-        getattr(axis, f"set_{side}lim")(low - margin, high + margin)
+        getattr(axis, f"set_{axis_name}lim")(low - margin, high + margin)
 
 
 def _dots(axis: Axes, xy: XY, colours: str | Float[np.ndarray, "n 4"]) -> None:
-    """Draw dots in random order, so that no cluster lies over all others."""
+    """Draw dots in random order, so that no cluster covers the others."""
     rows = np.random.default_rng(0).permutation(len(xy))[:DRAWN]
     size = float(np.clip(4e4 / max(len(rows), 1), 0.3, 6))
     chosen = colours if isinstance(colours, str) else colours[rows]
@@ -206,7 +206,7 @@ def _hexagons(axis: Axes, xy: XY, *, cmap: str | Colormap = "viridis") -> PolyCo
 
 
 def _labelled(count: int) -> list[int]:
-    """Return the points of a path that get a number: twelve at most."""
+    """Return the points of a path that are numbered: twelve at most."""
     return sorted(set(np.linspace(0, count - 1, min(count, 12)).round().astype(int).tolist()))
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
 from raydrgn.errors import RunDirectoryError
@@ -121,6 +123,14 @@ class ResultFolder:
         """Write a table as CSV."""
         lines = [",".join(head), *(",".join(map(_cell, row)) for row in rows)]
         storage.write_bytes(self.at(name), ("\n".join(lines) + "\n").encode())
+
+    def write_parquet(self, name: str, columns: Mapping[str, Any]) -> pa.Table:
+        """Write a table of named columns as Parquet, and return it."""
+        table = pa.table(dict(columns))
+        stream = io.BytesIO()
+        pq.write_table(table, stream)
+        storage.write_bytes(self.at(name), stream.getvalue())
+        return table
 
     def write_numbers(self, name: str, values: np.ndarray, *, fmt: str) -> None:
         """Write an array as text, as NumPy does."""

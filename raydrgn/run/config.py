@@ -64,8 +64,9 @@ class RunConfig:
             place = ".".join(map(str, first["loc"]))
             if first["type"] == "missing":
                 raise ConfigError(f"{where}: {place} is missing; it has no default.") from error
+            expected = first["msg"].removeprefix("Input should be ")
             raise ConfigError(
-                f"{where}: {place} is {first['input']!r}, which will not do: {first['msg']}."
+                f"{where}: {place} is {first['input']!r}; expected {expected}."
             ) from error
 
     def to_dict(self) -> dict[str, Any]:
@@ -97,8 +98,8 @@ class RunConfig:
             if not key or not isinstance(raw.get(section), dict):
                 known = ", ".join(k for k, v in raw.items() if isinstance(v, dict))
                 raise ConfigError(
-                    f"{name!r} does not name a setting; it takes the form section.field, with a "
-                    f"section of {known}."
+                    f"{name!r} does not name a setting; write section.field, with a section of "
+                    f"{known}."
                 )
             raw[section] = {**raw[section], key: value}
         return RunConfig.from_dict(raw, where="--set")
@@ -116,7 +117,7 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     try:
         return name.strip(), yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise ConfigError(f"--set {name}: {value!r} is no value: {error}.") from error
+        raise ConfigError(f"--set {name}: {value!r} is not a YAML value: {error}.") from error
 
 
 def read_yaml(uri: Uri) -> dict[str, Any]:
@@ -130,7 +131,7 @@ def read_yaml(uri: Uri) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{uri} is not YAML: {error}.") from error
     if not isinstance(raw, dict):
-        raise ConfigError(f"{uri} should contain keys and values, found {type(raw).__name__}.")
+        raise ConfigError(f"{uri} must contain keys and values; found {type(raw).__name__}.")
     return raw
 
 

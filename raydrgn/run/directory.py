@@ -57,8 +57,8 @@ class RunDirectory:
         """Latent means, then log-variances, after an epoch, or the last ones."""
         return storage.join(self.root, _numbered("z", epoch))
 
-    def state(self, position: Position) -> Uri:
-        """A resumable state."""
+    def checkpoint(self, position: Position) -> Uri:
+        """The checkpoint of a position."""
         return storage.join(self.root, "state", f"{position.epoch}.{position.step}.pt")
 
     def latent_part(self, epoch: int, start: int) -> Uri:

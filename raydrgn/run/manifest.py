@@ -1,4 +1,4 @@
-"""What of a run is finished: states and epochs, each file with its size and checksum."""
+"""What of a run is finished: checkpoints and epochs, each file with its size and checksum."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -30,9 +30,9 @@ class FileRecord:
 
 @dataclass(slots=True)
 class Manifest:
-    """States by their position and published epochs by their number."""
+    """Checkpoints by their position and published epochs by their number."""
 
-    states: dict[Position, FileRecord] = field(default_factory=dict)
+    checkpoints: dict[Position, FileRecord] = field(default_factory=dict)
     epochs: dict[int, dict[str, FileRecord]] = field(default_factory=dict)
     """``weights`` and ``latents`` of each epoch; finished when it has both."""
 
@@ -52,7 +52,7 @@ class Manifest:
                     f"{uri} has format {raw['format']}; this version reads {FORMAT_VERSION}."
                 )
             return cls(
-                states={
+                checkpoints={
                     Position(*map(int, key.split("."))): FileRecord(**record)
                     for key, record in raw["states"].items()
                 },
@@ -71,7 +71,9 @@ class Manifest:
         """Write the manifest, whole or not at all."""
         raw = {
             "format": FORMAT_VERSION,
-            "states": {f"{p.epoch}.{p.step}": asdict(r) for p, r in sorted(self.states.items())},
+            "states": {
+                f"{p.epoch}.{p.step}": asdict(r) for p, r in sorted(self.checkpoints.items())
+            },
             "epochs": {
                 str(epoch): {name: asdict(record) for name, record in sorted(files.items())}
                 for epoch, files in sorted(self.epochs.items())

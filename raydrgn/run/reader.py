@@ -18,6 +18,7 @@ from raydrgn.model.config import ModelConfig
 from raydrgn.run.config import RunConfig, read_yaml
 from raydrgn.run.directory import RunDirectory
 from raydrgn.run.identity import Identity
+from raydrgn.run.manifest import Manifest
 from raydrgn.run.weights import DecoderState, read_decoder_tensors
 from raydrgn.shapes import Float, Int
 
@@ -64,6 +65,24 @@ class RunReader:
                 f"{self.files.root} has no epoch {wanted}; those that are finished: {listed}."
             )
         return wanted
+
+    def is_finished(self) -> bool:
+        """Tell whether training has ended: all epochs of the configuration are done.
+
+        Read anew at each call, since a run may go on with more epochs. cryoDRGN keeps no record of
+        it, but writes ``weights.pkl`` when training ends; an older file than that of the last epoch
+        is of an earlier end.
+        """
+        if not self.is_foreign:
+            finished = Manifest.read(self.files.manifest).finished_epochs()
+            wanted = RunConfig.read(self.files.config).train.epochs
+            return bool(finished) and finished[-1] >= wanted
+        last, epochs = self.files.weights(None), self.files.epochs()
+        if not storage.exists(last):
+            return False
+        return not epochs or storage.modified(last) >= storage.modified(
+            self.files.weights(epochs[-1])
+        )
 
     def latents(self, epoch: int | None) -> Float[np.ndarray, "n zdim"]:
         """Return the latent mean of every particle after an epoch."""
@@ -145,15 +164,23 @@ class RunReader:
             RunDirectoryError: If the selection has another number of particles.
         """
         if not self.is_foreign:
-            return self.particles().column("index").astype(np.int64)
+            numbers = self.particles().column("index").astype(np.int64)
+            if len(numbers) != num_particles:
+                raise RunDirectoryError(
+                    f"{self.files.particles} has {len(numbers)} particles, but there are latents "
+                    f"of {num_particles}."
+                )
+            return numbers
+        remedy = "give the selection that it was trained on with --ind"
         if ind is None and self.ind is not None:
+            remedy = "the file must contain the selection that it was trained on"
             places = (storage.absolute(self.ind), storage.absolute(self.ind, base=self.files.root))
             ind = next((place for place in places if storage.exists(place)), places[0])
         numbers = np.arange(num_particles) if ind is None else read_indices(ind)
         if len(numbers) != num_particles:
             raise RunDirectoryError(
-                f"{ind} selects {len(numbers)} particles, but the run has {num_particles}; give "
-                "the selection that it was trained on with --ind."
+                f"{ind} selects {len(numbers)} particles, but the run has "
+                f"{num_particles}; {remedy}."
             )
         return numbers
 

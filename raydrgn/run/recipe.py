@@ -31,6 +31,12 @@ class TrainConfig:
     warmup_steps: int = 300
     """Steps over which the learning rate rises from zero."""
 
+    restarted_after: int = 0
+    """Epoch after which the learning rate rises and falls once more; 0 for none.
+
+    Set when a run that has ended goes on.
+    """
+
     points_fraction: float = 0.25
     """Share of the Fourier points, drawn anew in each step, at which slices are compared."""
 
@@ -44,7 +50,10 @@ class TrainConfig:
     """Seed of everything random in the run."""
 
     checkpoint_minutes: float = 10.0
-    """Longest time between resumable states, within an epoch too."""
+    """Longest time between checkpoints, within an epoch too."""
+
+    load: str | None = None
+    """Weights file that training starts from; None starts from random weights."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
@@ -61,7 +70,11 @@ class TrainConfig:
                 f"train.points_fraction must be above 0 and at most 1, got {self.points_fraction}."
             )
         if self.schedule not in ("constant", "cosine"):
-            raise ConfigError(f"train.schedule is {self.schedule!r}; constant or cosine is meant.")
+            raise ConfigError(f"train.schedule must be constant or cosine, got {self.schedule!r}.")
+        if self.restarted_after < 0:
+            raise ConfigError(
+                f"train.restarted_after must not be negative, got {self.restarted_after}."
+            )
         if self.warmup_steps < 0:
             raise ConfigError(f"train.warmup_steps must not be negative, got {self.warmup_steps}.")
         if self.beta is not None and self.beta < 0:
@@ -89,3 +102,17 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
 }
 """Values by which each recipe differs from the defaults; ``protocol`` is that of the paper."""
+
+DEFAULT_RECIPE = "fast"
+
+
+def recipe_config(name: str | None) -> TrainConfig:
+    """Return the settings of a recipe; of the default one for None.
+
+    Raises:
+        ConfigError: If there is no such recipe.
+    """
+    chosen = name or DEFAULT_RECIPE
+    if chosen not in RECIPES:
+        raise ConfigError(f"--recipe is {chosen!r}; known recipes: {', '.join(RECIPES)}.")
+    return TrainConfig(**RECIPES[chosen])

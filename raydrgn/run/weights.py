@@ -27,10 +27,10 @@ class DecoderState:
     pixel_size_angstrom: float
 
     scale: float
-    """Deviation the images were divided by; volumes are multiplied by it."""
+    """SD that the images were divided by; volumes are multiplied by it."""
 
     offset: float
-    """Mean that was subtracted from the Hartley values; 0 unless cryoDRGN was told otherwise."""
+    """Mean that was subtracted from the Hartley values; 0 except in some runs of cryoDRGN."""
 
     corners: bool
     """Whether volumes include the cube's corners, as cryoDRGN's Hartley decoders do."""
@@ -60,7 +60,7 @@ class DecoderState:
         *,
         small_box: int | None = None,
     ) -> Float[torch.Tensor, "b d d d"]:
-        """Return the volumes of latents in the grey values of the images."""
+        """Return the volumes of latents, on the intensity scale of the images."""
         device = next(decoder.parameters()).device
         latents = torch.from_numpy(np.ascontiguousarray(z, dtype=np.float32)).to(device)
         volumes = decode_volumes(
@@ -76,17 +76,28 @@ def read_decoder_tensors(uri: Uri) -> dict[str, torch.Tensor]:
     """Read the decoder's tensors from a ``weights.N.pkl``; nothing in the file can run.
 
     Raises:
-        RunDirectoryError: If the file is not such an archive.
+        RunDirectoryError: If the file is no archive of weights.
+    """
+    tensors = read_network_tensors(uri)
+    return {k.removeprefix(PREFIX): v for k, v in tensors.items() if k.startswith(PREFIX)}
+
+
+def read_network_tensors(uri: Uri) -> dict[str, torch.Tensor]:
+    """Read all tensors from a ``weights.N.pkl``; nothing in the file can run.
+
+    Raises:
+        RunDirectoryError: If the file is no archive of weights.
     """
     content = storage.read_bytes(uri)
     try:
         raw: Any = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        tensors = raw["model_state_dict"]
-        found = {k.removeprefix(PREFIX): v for k, v in tensors.items() if k.startswith(PREFIX)}
+        found: dict[str, torch.Tensor] = dict(raw["model_state_dict"])
     except Exception as error:  # torch raises many kinds for a broken or foreign archive
         raise RunDirectoryError(
             f"{uri} does not contain weights of a run ({type(error).__name__}: "
-            f"{str(error).splitlines()[0] if str(error) else ''}); it is damaged or another kind."
+            f"{str(error).splitlines()[0] if str(error) else ''}); the file is damaged, or of "
+            "another kind."
         ) from error
     # cryoDRGN's plain perceptron without encoding is the decoder itself
-    return {f"decoder.{k}" if k.startswith("main.") else k: v for k, v in found.items()}
+    plain = f"{PREFIX}main."
+    return {f"{PREFIX}{k}" if k.startswith(plain) else k: v for k, v in found.items()}

@@ -1,14 +1,17 @@
 """RunWriter: the only writer of a run directory.
 
-A plain class; training makes one Ray actor of it. Every call returns when what it wrote is durable,
-and may be repeated: a caller whose call was cut off sends the same again.
+A plain class; training makes one Ray actor of it. What the manifest records is on the disk before
+it is recorded, and every call may be repeated: a caller whose call was cut off sends the same
+again. Lines of the log and of the metrics are not recorded; a few may be lost with the writer.
 """
 
 import io
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,89 +20,121 @@ from raydrgn.errors import StorageError
 from raydrgn.io import storage
 from raydrgn.io.cryodrgn import write_latents
 from raydrgn.io.storage import Uri
+from raydrgn.run.checkpoint import BATCH_ORDER, Checkpoint
 from raydrgn.run.directory import Position, RunDirectory
+from raydrgn.run.lines import LineFile
 from raydrgn.run.manifest import FileRecord, Manifest
 from raydrgn.run.metrics import read_metrics
-from raydrgn.run.state import TrainingState
 from raydrgn.shapes import Float
 
-KEPT_STATES = 2
+KEPT_CHECKPOINTS = 2
+
+CHECKPOINT_NAME = re.compile(r"(\d+)\.(\d+)\.pt")
+LATENT_PART_NAME = re.compile(r"z\.(\d+)\.\d+\.npy")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ResumePoint:
+class LatestCheckpoint:
     """Where a run goes on."""
 
-    state: bytes | None
-    """The newest whole state; None at the start of a run."""
+    content: bytes | None
+    """The newest whole checkpoint; None at the start of a run."""
 
     problems: list[str]
-    """What is wrong with newer states."""
+    """Why newer checkpoints are not used."""
 
     lacks_latents: bool
-    """Whether the latents of the epoch before are still to be made, from the state's weights."""
+    """Whether the latents of the epoch before are still to be made, from these weights."""
 
 
 class RunWriter:
-    """Writes states, published epochs, metrics and the log of one run."""
+    """Writes checkpoints, published epochs, metrics and the log of one run."""
 
     def __init__(self, root: Uri, *, num_particles: int) -> None:
         self._run = RunDirectory(root)
         self._num_particles = num_particles
-        self._manifest = Manifest.read(self._run.manifest)
-        storage.make_folder(self._run.root)
-        self._remove_leftovers()
+        self._log = LineFile(self._run.log)
+        self._metrics = LineFile(self._run.metrics)
 
-    def write_file(self, uri: Uri, content: bytes) -> None:
-        """Write one of the run's small files: its configuration, its particles."""
-        storage.write_bytes(uri, content)
+    @cached_property
+    def _manifest(self) -> Manifest:
+        """What was finished when the writer began, and then by it.
 
-    def say(self, message: str) -> None:
-        """Add a line to the run's log."""
-        stamp = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
-        _append(self._run.log, f"{stamp}  {message}\n")
-
-    def add_metrics(self, row: Mapping[str, Any]) -> None:
-        """Add a row to the run's metrics."""
-        _append(self._run.metrics, json.dumps(row) + "\n")
-
-    def resume_point(self) -> ResumePoint:
-        """Return the newest whole state, and forget what comes after it.
-
-        States, parts of latents and metrics beyond it will be made again.
+        Read by the first call that needs it, before that call writes, and not by the constructor,
+        whose errors Ray reports as the death of an actor.
         """
-        content, problems = self._newest_whole_state()
-        position = TrainingState.from_bytes(content).position if content else Position(1, 0)
+        storage.make_folder(self._run.root)
+        manifest = Manifest.read(self._run.manifest)
+        self._remove_leftovers(manifest)
+        return manifest
+
+    def begin(self, config: bytes, particles: bytes | None) -> None:
+        """Write configuration and particles, and take back the end of a run that is to go on.
+
+        Args:
+            config: Text of config.yaml. It is written last: a directory that has it can go on.
+            particles: The particle table as Parquet; None keeps the one that is there.
+        """
+        if particles is not None:
+            storage.write_bytes(self._run.particles, particles)
+        for name in (self._run.weights, self._run.latents):
+            storage.remove(name(None))
+        storage.write_bytes(self._run.config, config)
+
+    def log(self, message: str) -> None:
+        """Add a line to the run's log."""
+        self._add_log_line(message)
+        self._log.flush()
+
+    def add_metrics(self, row: Mapping[str, Any], line: str | None = None) -> None:
+        """Add a row to the run's metrics, and a line about it to the log."""
+        self._metrics.add(json.dumps(row))
+        if line is not None:
+            self._add_log_line(line)
+        if row.get("done"):
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the lines of log and metrics that were held back."""
+        self._log.flush()
+        self._metrics.flush()
+
+    def latest_checkpoint(self) -> LatestCheckpoint:
+        """Return the newest whole checkpoint, and forget what comes after it.
+
+        Checkpoints, parts of latents and metrics beyond it will be made again.
+        """
+        content, problems = self._newest_whole_checkpoint()
+        position = Checkpoint.from_bytes(content).position if content else Position(1, 0)
         self._forget_after(position)
-        return ResumePoint(
-            state=content,
+        return LatestCheckpoint(
+            content=content,
             problems=problems,
             lacks_latents=position.epoch - 1 not in [0, *self._manifest.finished_epochs()],
         )
 
-    def state_at(self, position: Position) -> bytes:
-        """Return the state of a position that ``resume_point`` has named."""
-        return storage.read_bytes(self._run.state(position))
+    def checkpoint_at(self, position: Position) -> bytes:
+        """Return the checkpoint of a position that ``latest_checkpoint`` has named."""
+        return storage.read_bytes(self._run.checkpoint(position))
 
-    def put_state(self, content: bytes, position: Position) -> None:
-        """Keep a state; at the end of an epoch publish its weights too.
+    def save_checkpoint(self, content: bytes, position: Position) -> None:
+        """Keep a checkpoint; at the end of an epoch publish its weights too.
 
-        Within an epoch a state is kept only once the epoch before it is published, so that going on
-        from any state never leaves an epoch without latents.
+        Within an epoch a checkpoint is kept only once the epoch before it is published, so that
+        going on from any checkpoint never leaves an epoch without latents.
         """
-        before = position.epoch - 1
-        if position.step and before not in [0, *self._manifest.finished_epochs()]:
+        manifest, before = self._manifest, position.epoch - 1
+        if position.step and before not in [0, *manifest.finished_epochs()]:
             return
-        storage.write_bytes(self._run.state(position), content)
-        self._manifest.states[position] = FileRecord.of(content)
-        if position.step == 0:
-            weights = TrainingState.from_bytes(content).weights_bytes()
+        storage.write_bytes(self._run.checkpoint(position), content)
+        manifest.checkpoints[position] = FileRecord.of(content)
+        if position.step == 0 and before > 0:
+            weights = Checkpoint.from_bytes(content).weights_bytes()
             storage.write_bytes(self._run.weights(before), weights)
             self._record(before, "weights", FileRecord.of(weights))
-        self._keep_newest_states()
-        self._manifest.write(self._run.manifest)
+        self._drop_checkpoints(sorted(manifest.checkpoints)[:-KEPT_CHECKPOINTS])
 
-    def put_latents(
+    def save_latents(
         self,
         epoch: int,
         start: int,
@@ -116,7 +151,7 @@ class RunWriter:
         uri = self._run.latents(epoch)
         write_latents(uri, *np.concatenate(parts, axis=1))
         self._record(epoch, "latents", FileRecord.of(storage.read_bytes(uri)))
-        self._manifest.write(self._run.manifest)
+        self._write_manifest()
         self._remove_parts(lambda number: number <= epoch)
 
     def finish(self, epoch: int) -> None:
@@ -124,44 +159,83 @@ class RunWriter:
         for name in (self._run.weights, self._run.latents):
             storage.write_bytes(name(None), storage.read_bytes(name(epoch)))
 
+    def _add_log_line(self, message: str) -> None:
+        stamp = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
+        self._log.add(f"{stamp}  {message}")
+
     def _record(self, epoch: int, name: str, record: FileRecord) -> None:
         self._manifest.epochs.setdefault(epoch, {})[name] = record
 
-    def _newest_whole_state(self) -> tuple[bytes | None, list[str]]:
+    def _newest_whole_checkpoint(self) -> tuple[bytes | None, list[str]]:
         problems = []
-        for position in sorted(self._manifest.states, reverse=True):
-            uri = self._run.state(position)
+        for position in sorted(self._manifest.checkpoints, reverse=True):
+            uri = self._run.checkpoint(position)
             try:
                 content = storage.read_bytes(uri)
             except StorageError as error:
                 problems.append(str(error))
                 continue
-            if self._manifest.states[position].matches(content):
-                return content, problems
-            problems.append(
-                f"{uri} is not what was written: its size or checksum differs. The state before "
-                "it is used."
-            )
+            if not self._manifest.checkpoints[position].matches(content):
+                problems.append(
+                    f"{uri} is not what was written: its size or checksum differs. The checkpoint "
+                    "before it is used."
+                )
+                continue
+            if position.step and Checkpoint.from_bytes(content).batch_order != BATCH_ORDER:
+                problems.append(
+                    f"{uri} is of an older version of raydrgn, which took the particles in another "
+                    f"order; epoch {position.epoch} is trained again from its beginning."
+                )
+                if position.epoch == 1:
+                    return None, problems
+                if self._restore_end_of_epoch(position.epoch - 1):
+                    return self.checkpoint_at(Position(position.epoch, 0)), problems
+                continue
+            return content, problems
         return None, problems
 
+    def _restore_end_of_epoch(self, epoch: int) -> bool:
+        """Make the checkpoint at the end of an epoch from its published weights, if they hold."""
+        record = self._manifest.epochs.get(epoch, {}).get("weights")
+        uri = self._run.weights(epoch)
+        weights = storage.read_bytes(uri) if record and storage.exists(uri) else b""
+        if record is None or not record.matches(weights):
+            return False
+        checkpoint = Checkpoint.after_epoch(epoch, weights)
+        content = checkpoint.to_bytes()
+        storage.write_bytes(self._run.checkpoint(checkpoint.position), content)
+        self._manifest.checkpoints[checkpoint.position] = FileRecord.of(content)
+        return True
+
     def _forget_after(self, position: Position) -> None:
-        for later in [known for known in self._manifest.states if known > position]:
-            self._drop_state(later)
+        self._drop_checkpoints([p for p in self._manifest.checkpoints if p > position])
         self._remove_parts(lambda epoch: epoch >= position.epoch)
+        self.flush()
         rows = read_metrics(self._run.metrics)
         kept = [row for row in rows if (row["epoch"], row["step"]) <= position]
         if len(kept) < len(rows):
             text = "".join(json.dumps(row) + "\n" for row in kept)
             storage.write_bytes(self._run.metrics, text.encode())
+
+    def _drop_checkpoints(self, positions: list[Position]) -> None:
+        """Write the manifest without some checkpoints, and then delete their files."""
+        for position in positions:
+            del self._manifest.checkpoints[position]
+        self._write_manifest()
+        for position in positions:
+            storage.remove(self._run.checkpoint(position))
+
+    def _write_manifest(self) -> None:
+        """Write the manifest, once all that it records is on the disk under its name."""
+        for folder in (self._state_folder, self._run.root):
+            if storage.exists(folder):
+                storage.sync_folder(folder)
         self._manifest.write(self._run.manifest)
+        storage.sync_folder(self._run.root)
 
-    def _keep_newest_states(self) -> None:
-        for position in sorted(self._manifest.states)[:-KEPT_STATES]:
-            self._drop_state(position)
-
-    def _drop_state(self, position: Position) -> None:
-        del self._manifest.states[position]
-        storage.remove(self._run.state(position))
+    @property
+    def _state_folder(self) -> Uri:
+        return storage.parent(self._run.latent_part(0, 0))
 
     def _latent_parts(self, epoch: int) -> list[Float[np.ndarray, "2 n zdim"]] | None:
         """Return the parts of an epoch in the order of rows, or None if rows are missing."""
@@ -176,24 +250,19 @@ class RunWriter:
         return parts
 
     def _remove_parts(self, chosen: Callable[[int], bool]) -> None:
-        folder = storage.parent(self._run.latent_part(0, 0))
+        folder = self._state_folder
         for name in storage.list_names(folder):
-            pieces = name.split(".")
-            if len(pieces) == 4 and pieces[0] == "z" and chosen(int(pieces[1])):
+            match = LATENT_PART_NAME.fullmatch(name)
+            if match and chosen(int(match[1])):
                 storage.remove(storage.join(folder, name))
 
-    def _remove_leftovers(self) -> None:
-        """Delete what a writer that was killed had begun."""
-        for folder in (self._run.root, storage.parent(self._run.latent_part(0, 0))):
+    def _remove_leftovers(self, manifest: Manifest) -> None:
+        """Delete what a writer that was killed had begun, or had not deleted yet."""
+        for folder in (self._run.root, self._state_folder):
             for name in storage.list_names(folder):
-                if name.endswith(storage.PART_SUFFIX):
+                match = CHECKPOINT_NAME.fullmatch(name)
+                is_unknown = match and Position(*map(int, match.groups())) not in (
+                    manifest.checkpoints
+                )
+                if is_unknown or name.endswith(storage.PART_SUFFIX):
                     storage.remove(storage.join(folder, name))
-
-
-def _append(uri: Uri, line: str) -> None:
-    if storage.is_local(uri):
-        with storage.explained(uri, action="written"), storage.local_path(uri).open("a") as stream:
-            stream.write(line)
-    else:  # objects in a store cannot grow
-        old = storage.read_bytes(uri) if storage.exists(uri) else b""
-        storage.write_bytes(uri, old + line.encode())

@@ -1,11 +1,16 @@
 """Ray Train: fitting the network.
 
-config       objective, optimiser, recipes
-schedule     learning rate over steps
-plan         which particles, noise and points each step takes; a pure function of the seed
-step         losses of a batch, and one step of the optimiser
-loop         epochs from a state to the end, on one process of any number
-checkpoints  the actor that alone writes the run directory
-worker       what Ray Train runs on each worker
-trainer      the driver: resources, retries, progress
+prepare_run      from what a user asks for to a checked run, before Ray starts
+initial_weights  weights to start from, of an epoch of another run
+plan             which particles, noise and points each step takes; a pure function of the seed
+schedule         learning rate over steps
+step             losses of a batch, and one step of the optimiser
+loop             epochs from a checkpoint to the end, on one process of any number
+reduction        losses of all workers, added up about once a second
+progress_log     how far training is, as numbers and as a line of run.log
+sinks            where a loop sends its results: a writer in this process, or actors
+failures         lost peers, too little memory, defects
+worker           what Ray Train runs on each worker
+trainer          the driver: resources, retries, progress
+result           how a command's part of a run ended
 """

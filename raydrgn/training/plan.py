@@ -1,8 +1,8 @@
 """Which particles, noise and Fourier points each step takes.
 
 Everything random in training is drawn here, from the seed and the place in the run alone. So a run
-can go on from any step, states hold no random generators, and noise belongs to a particle and not
-to a worker: the gradient of a global batch does not depend on how many workers share it.
+can go on from any step, checkpoints hold no random generators, and batches, noise and points are
+the same for every number of workers.
 """
 
 from dataclasses import dataclass
@@ -23,9 +23,13 @@ _ORDER, _NOISE, _POINTS = 1, 2, 3  # one stream of random numbers for each purpo
 class BatchPlan:
     """The steps of one worker of ``world``; all workers take the same number of steps.
 
-    Worker r holds consecutive rows of the table, the numbers of rows differing by one at most. The
-    particles of all workers' permutations, dealt in turn, make one sequence, of which each step
-    takes ``batch_size``: the last step takes what is left, and no particle is left out or doubled.
+    The table is divided into strata of consecutive rows, as many as the global batch has particles.
+    Step s takes particle s of each stratum, in the stratum's own random order of the epoch, so that
+    an epoch takes every particle once. The sizes of strata differ by one at most: where they do,
+    the last step is a smaller batch, of the particles that the larger strata have left.
+
+    A worker owns consecutive whole strata, and so consecutive rows. What a batch consists of does
+    not depend on the number of workers, which can be as large as the number of strata.
     """
 
     num_particles: int
@@ -37,33 +41,48 @@ class BatchPlan:
     world: int = 1
 
     @property
+    def num_strata(self) -> int:
+        """Particles of a whole batch: the batch size, or all particles if there are fewer."""
+        return min(self.batch_size, self.num_particles)
+
+    @property
+    def strata(self) -> range:
+        """Strata that this worker owns."""
+        first, stop = (r * self.num_strata // self.world for r in (self.rank, self.rank + 1))
+        return range(first, stop)
+
+    @property
     def rows(self) -> tuple[int, int]:
         """First row of this worker's part of the table, and the one after its last."""
-        each, extra = divmod(self.num_particles, self.world)
-        start = self.rank * each + min(self.rank, extra)
-        return start, start + each + (self.rank < extra)
+        return self._bound(self.strata.start), self._bound(self.strata.stop)
 
     @property
     def num_steps(self) -> int:
         """Steps of an epoch."""
-        return -(-self.num_particles // self.batch_size)
+        return -(-self.num_particles // self.num_strata)
 
     def batch_count(self, step: int) -> int:
         """Return the number of particles of a step over all workers."""
-        return min(self.batch_size, self.num_particles - step * self.batch_size)
+        return min(self.num_strata, self.num_particles - step * self.num_strata)
 
-    def order(self, epoch: int) -> Int[Tensor, " rows"]:
-        """Return this worker's particles in the order of an epoch, numbered within its part."""
-        start, stop = self.rows
-        generator = np.random.default_rng((self.seed, _ORDER, epoch, self.rank))
-        return torch.from_numpy(generator.permutation(stop - start))
+    def batches(self, epoch: int) -> list[Int[Tensor, " _"]]:
+        """Return this worker's particles of each step of an epoch, numbered within its part."""
+        orders = [self._stratum_order(epoch, stratum) for stratum in self.strata]
+        num_whole = self.num_particles // self.num_strata  # steps in which every stratum has one
+        whole = np.stack([order[:num_whole] for order in orders], axis=1)  # (steps strata)
+        steps = list(torch.from_numpy(whole).unbind(0))
+        if num_whole < self.num_steps:
+            steps.append(torch.from_numpy(np.concatenate([order[num_whole:] for order in orders])))
+        return steps
 
-    def share(self, step: int) -> tuple[int, int]:
-        """Return the ends of this worker's share of a step, as positions in its order."""
-        first = step * self.batch_size
-        last = first + self.batch_count(step)
-        start, stop = (max(-(-(end - self.rank) // self.world), 0) for end in (first, last))
-        return start, stop
+    def _bound(self, stratum: int) -> int:
+        """Return the first row of a stratum; larger strata are evenly spread over the table."""
+        return stratum * self.num_particles // self.num_strata
+
+    def _stratum_order(self, epoch: int, stratum: int) -> Int[np.ndarray, " _"]:
+        start, stop = self._bound(stratum), self._bound(stratum + 1)
+        generator = np.random.default_rng((self.seed, _ORDER, epoch, stratum))
+        return start - self.rows[0] + generator.permutation(stop - start)
 
     def noise(self, epoch: int, zdim: int) -> Float[Tensor, "rows zdim"]:
         """Return this worker's standard normal draws for the latents of an epoch."""
@@ -75,14 +94,12 @@ class BatchPlan:
             )
             for block in range(first, -(-stop // NOISE_BLOCK))
         ]
-        if not blocks:
-            return torch.empty(0, zdim)
         offset = first * NOISE_BLOCK
         return torch.from_numpy(np.concatenate(blocks)[start - offset : stop - offset])
 
     @cached_property
     def num_chosen(self) -> int:
-        """Points at which each step compares slices."""
+        """Fourier points at which each step compares slices."""
         return max(round(self.points_fraction * self.num_points), 1)
 
     def points(self, epoch: int, step: int) -> Int[Tensor, " m"] | None:

@@ -5,15 +5,40 @@ import math
 from raydrgn.run.recipe import TrainConfig
 
 
-def learning_rate(config: TrainConfig, *, peak: float, step: int, num_steps: int) -> float:
+def learning_rate(config: TrainConfig, *, peak: float, step: int, steps_per_epoch: int) -> float:
     """Return the learning rate of a step, counted from 0 over the whole run.
 
-    It rises linearly to ``peak`` over the warm-up, then stays, or falls to zero at
-    ``num_steps`` as half a period of a cosine.
+    It rises linearly to ``peak`` over the warm-up, then stays, or falls to zero at the last step as
+    half a period of a cosine. In a run that has gone on after its end (``restarted_after``), it
+    rises and falls once more.
     """
-    if step < config.warmup_steps:
-        return peak * (step + 1) / config.warmup_steps
+    first, last = 0, config.epochs * steps_per_epoch
+    restart = config.restarted_after * steps_per_epoch
+    first, last = (restart, last) if step >= restart else (first, restart)
+    since = step - first
+    if since < config.warmup_steps:
+        return peak * (since + 1) / config.warmup_steps
     if config.schedule == "constant":
         return peak
-    done = (step - config.warmup_steps) / max(num_steps - config.warmup_steps, 1)
+    done = (since - config.warmup_steps) / max(last - first - config.warmup_steps, 1)
     return peak * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def change_note(before: TrainConfig, after: TrainConfig, *, epochs_done: int) -> str | None:
+    """Return how the learning rate goes on, if a run is resumed with another schedule."""
+    names = ("epochs", "schedule", "learning_rate")
+    if all(getattr(before, name) == getattr(after, name) for name in names):
+        return None
+    first, last, peak = epochs_done + 1, after.epochs, after.learning_rate or 0.0
+    if after.schedule == "constant":
+        return f"the learning rate is {peak:.2e} from epoch {first} to epoch {last}"
+    if after.restarted_after == epochs_done > 0:
+        return (
+            f"the run had ended with epoch {epochs_done}; the learning rate rises again to "
+            f"{peak:.2e} and falls to zero at the end of epoch {last} (a warm restart). For a low "
+            "constant rate instead, add --set train.schedule=constant --lr RATE"
+        )
+    return (
+        f"from epoch {first} the learning rate follows the cosine of a run of {last} epochs: its "
+        f"highest value is {peak:.2e}, and it falls to zero at the end of epoch {last}"
+    )

@@ -46,7 +46,7 @@ class SliceLattice:
         return len(self.plane)
 
 
-def transfer(batch: ParticleBatch, lattice: SliceLattice) -> Float[Tensor, "b n"]:
+def ctf_values(batch: ParticleBatch, lattice: SliceLattice) -> Float[Tensor, "b n"]:
     """Return the contrast transfer function of each particle; 1 where optics are not known."""
     if batch.ctf is None:
         return torch.ones(batch.coefficients.shape[:2], device=batch.coefficients.device)
@@ -54,9 +54,9 @@ def transfer(batch: ParticleBatch, lattice: SliceLattice) -> Float[Tensor, "b n"
     return contrast_transfer(freqs, batch.ctf)
 
 
-def encoder_input(batch: ParticleBatch, contrast: Float[Tensor, "b n"]) -> Float[Tensor, "b m"]:
+def encoder_input(batch: ParticleBatch, ctf: Float[Tensor, "b n"]) -> Float[Tensor, "b m"]:
     """Return the whole disc's Hartley values of phase-flipped images; where the CTF is 0, 0."""
-    return hartley_from_disc(batch.coefficients * torch.sign(contrast)[..., None])
+    return hartley_from_disc(batch.coefficients * torch.sign(ctf)[..., None])
 
 
 def evaluate_losses(
@@ -74,32 +74,32 @@ def evaluate_losses(
     The error is compared at ``points`` of the half disc, or at all. Terms are sums over particles
     of means over points, so that workers' unequal shares of a batch add up.
     """
-    contrast = transfer(batch, lattice)
-    hartley = encoder_input(batch, contrast)
+    ctf = ctf_values(batch, lattice)
+    hartley = encoder_input(batch, ctf)
     observed, plane = batch.coefficients, lattice.plane
     if points is not None:
-        observed, contrast, plane = observed[:, points], contrast[:, points], plane[points]
+        observed, ctf, plane = observed[:, points], ctf[:, points], plane[points]
     with torch.autocast(plane.device.type, dtype=torch.bfloat16, enabled=amp):
         out = model(hartley, plane @ batch.rotations, noise)
 
-    predicted = contrast[..., None] * out.predicted
+    predicted = ctf[..., None] * out.predicted
     reconstruction = reconstruction_error(predicted, observed).sum()
     kl = kl_divergence(out.mean, out.logvar).sum()
     return Losses(reconstruction + beta * kl / (2 * lattice.num_points), reconstruction, kl)
 
 
 CACHE_ROWS = 4096
-"""Points × particles of one piece on a CPU: activations of a few MB, which stay in the cache."""
+"""Points × particles of a micro-batch on a CPU: activations of a few MB, which fit the cache."""
 
 
-class Stepper:
-    """Takes optimiser steps on one worker's shares of the global batches.
+class TrainStep:
+    """Takes optimiser steps on one worker's parts of the global batches.
 
     The gradient is that of the mean over the global batch: this worker's sum is multiplied by
     workers / particles, since DistributedDataParallel averages over workers.
 
-    On a CPU a batch goes forward and backward in pieces whose activations fit the cache, which
-    nearly doubles the rate; workers exchange gradients after the last piece.
+    On a CPU a batch goes forward and backward in micro-batches whose activations fit the cache,
+    which nearly doubles the rate; workers add up their gradients after the last micro-batch.
     """
 
     def __init__(
@@ -131,17 +131,17 @@ class Stepper:
     ) -> Float[Tensor, "3"]:
         """Take a step; return this worker's sums of total, reconstruction and KL, on the device."""
         self._optimiser.zero_grad(set_to_none=True)
-        size = self._piece_size(len(batch), points)
-        pieces = list(zip(batch.pieces(size), noise.split(size), strict=True))
-        with self._without_exchange():
-            sums = [self._backward(*piece, points, batch_count) for piece in pieces[:-1]]
-        sums.append(self._backward(*pieces[-1], points, batch_count))
+        size = self._micro_batch_size(len(batch), points)
+        *others, last = zip(batch.micro_batches(size), noise.split(size), strict=True)
+        with self._no_sync():
+            sums = [self._backward(*micro_batch, points, batch_count) for micro_batch in others]
+        sums.append(self._backward(*last, points, batch_count))
         for group in self._optimiser.param_groups:
             group["lr"] = learning_rate
         self._optimiser.step()
         return torch.stack(sums).sum(0)
 
-    def _piece_size(self, count: int, points: Int[Tensor, " m"] | None) -> int:
+    def _micro_batch_size(self, count: int, points: Int[Tensor, " m"] | None) -> int:
         if not self._on_cpu:
             return max(count, 1)
         per_particle = self._lattice.num_points if points is None else len(points)
@@ -166,7 +166,7 @@ class Stepper:
         (losses.total * (self._world / batch_count)).backward()
         return torch.stack([term.detach() for term in losses])
 
-    def _without_exchange(self) -> AbstractContextManager[None]:
+    def _no_sync(self) -> AbstractContextManager[None]:
         if isinstance(self._model, DistributedDataParallel):
             return self._model.no_sync()
         return nullcontext()

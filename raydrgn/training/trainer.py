@@ -4,7 +4,8 @@ import logging
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -18,11 +19,14 @@ from raydrgn.errors import ClusterError, RaydrgnError
 from raydrgn.io import storage
 from raydrgn.io.particles import ParticleTable
 from raydrgn.io.storage import Uri
-from raydrgn.remote.progress import ProgressBoard
+from raydrgn.remote.progress import Progress, ProgressBoard, silent
 from raydrgn.remote.session import QUIET_THREADS, Allocation, reserve
 from raydrgn.run.config import RunConfig
 from raydrgn.run.directory import RunDirectory
 from raydrgn.run.writer import RunWriter
+from raydrgn.training.failures import out_of_memory_message, raised_by_actor
+from raydrgn.training.prepare_run import PreparedRun
+from raydrgn.training.result import TrainResult
 from raydrgn.training.worker import TrainingJob, train_worker
 
 log = logging.getLogger(__name__)
@@ -31,22 +35,12 @@ MAX_WORKER_FAILURES = 3
 MAX_CONTROLLER_FAILURES = 2
 POLL_SECONDS = 0.3
 ABANDON_SECONDS = 20  # for workers to end by themselves, once they cannot go on
+LAST_WORDS_SECONDS = 20  # for the writer to add the last line of the log
 COLLECTIVE_TIMEOUT_S = 600  # a rank that hangs, or prepares much more slowly than the others
-
-Display = Callable[[Mapping[str, Any]], None]
-"""Shown what is known of the run, several times a second."""
 
 
 class TrainingDefect(Exception):
     """A defect of ours in a worker; carries the worker's traceback."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How a command's part of a run ended."""
-
-    finished: bool
-    """False if it was stopped before its last epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,49 +49,84 @@ class _Actors:
     board: Any
 
 
-def train(
-    config: RunConfig, table: ParticleTable, root: Uri, *, display: Display | None = None
-) -> Ending:
-    """Train a run to its last epoch, going on from its newest state, on the connected cluster.
+def train(run: PreparedRun, *, progress: Progress = silent) -> TrainResult:
+    """Train a run to its last epoch, going on from its latest checkpoint, on the connected cluster.
 
-    The run directory's particles and configuration are written if they are not there or differ.
-    Ctrl-C asks the workers to keep their state and end; a second one ends at once.
+    The configuration is written, and the particles of a new run.
+    Ctrl-C asks the workers to keep a checkpoint and end; a second Ctrl-C ends at once.
 
     Raises:
         ClusterError: If there are too few CPUs or GPUs, or workers keep dying.
         RaydrgnError: If the particles or the run directory do not allow it.
         TrainingDefect: If our own code failed on a worker.
     """
+    config, num_particles = run.config, len(run.table)
     allocation = reserve(config.resources)
-    use_ray_data = _uses_ray_data(config, table, allocation)
-    actors = _start_actors(root, len(table))
-    run = RunDirectory(root)
-    if not storage.exists(run.particles):
-        ray.get(actors.writer.write_file.remote(run.particles, table.to_bytes()))
-    # After the particles: a directory with a configuration is a run that can go on.
-    ray.get(actors.writer.write_file.remote(run.config, config.to_yaml().encode()))
-    ray.get(
-        actors.writer.say.remote(
-            f"training on {len(table)} particles of {config.data.box} px with "
-            f"{allocation.num_workers} workers of {allocation.cpus} CPUs and {allocation.gpus:g} GPUs"
+    use_ray_data = _uses_ray_data(config, run.table, allocation)
+    with _started_actors(run.root, num_particles) as actors:
+        _begin(run, allocation, actors)
+        job = TrainingJob(
+            config=config.to_dict(),
+            table=ray.put(run.table.table),
+            cpus=allocation.cpus,
+            use_ray_data=use_ray_data,
+            writer=actors.writer,
+            board=actors.board,
         )
-    )
-    job = TrainingJob(
-        config=config.to_dict(),
-        table=ray.put(table.table),
-        cpus=allocation.cpus,
-        use_ray_data=use_ray_data,
-        writer=actors.writer,
-        board=actors.board,
-    )
-    attempt = _Attempt(job, allocation, actors)
-    attempt.start()
+        attempt = _Attempt(job, allocation, actors)
+        attempt.start()
+        try:
+            _watch(attempt, actors, run, progress)
+        finally:
+            attempt.is_abandoned = True
+        ending = (
+            f"training finished: {config.train.epochs} epochs of {num_particles:,} particles"
+            if attempt.finished
+            else "training stopped on request; the checkpoint is kept, and --resume goes on"
+        )
+        _log_last(actors, ending)
+    return TrainResult.of(run, finished=attempt.finished)
+
+
+def _begin(run: PreparedRun, allocation: Allocation, actors: _Actors) -> None:
+    """Write what the run directory needs before training."""
+    config, writer = run.config, actors.writer
+    is_new = not storage.exists(RunDirectory(run.root).config)
+    with raised_by_actor():
+        if run.initial is not None:
+            ray.get(writer.save_checkpoint.remote(run.initial.to_bytes(), run.initial.position))
+        particles = run.table.to_bytes() if is_new else None
+        ray.get(writer.begin.remote(config.to_yaml().encode(), particles))
+        message = (
+            f"training on {len(run.table):,} particles of {config.data.box} px to epoch "
+            f"{config.train.epochs}; {allocation.num_workers} workers with {allocation.cpus} CPUs "
+            f"and {allocation.gpus:g} GPUs each"
+        )
+        ray.get(writer.log.remote(message))
+        if run.note:
+            log.info("%s", run.note)
+            ray.get(writer.log.remote(run.note))
+
+
+@contextmanager
+def _started_actors(root: Uri, num_particles: int) -> Iterator[_Actors]:
+    """Start writer and board, and end them; what ends training early is the log's last line."""
+    actors = _start_actors(root, num_particles)
     try:
-        _watch(attempt, actors, display)
+        yield actors
+    except BaseException as error:
+        _log_last(actors, f"training ended early: {str(error) or type(error).__name__}")
+        raise
     finally:
         for actor in (actors.writer, actors.board):
             ray.kill(actor)
-    return Ending(finished=attempt.finished)
+
+
+def _log_last(actors: _Actors, message: str) -> None:
+    """Add the last line to the log; where that fails, the error before it matters more."""
+    with suppress(ray.exceptions.RayError):
+        ray.get(actors.writer.log.remote(message), timeout=LAST_WORDS_SECONDS)
+        ray.get(actors.writer.flush.remote(), timeout=LAST_WORDS_SECONDS)
 
 
 def _uses_ray_data(config: RunConfig, table: ParticleTable, allocation: Allocation) -> bool:
@@ -132,19 +161,25 @@ def _start_actors(root: Uri, num_particles: int) -> _Actors:
     return _Actors(writer, board)
 
 
-class _TellRestarts(UserCallback):
-    """Says in the log and to the user that workers died."""
+class _ReportFailures(UserCallback):
+    """Reports workers that died; ends the run where they would die again."""
 
     def __init__(self, actors: _Actors) -> None:
         self._actors = actors
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-        """Name the ranks that failed."""
+        """Name the ranks that failed, unless the board has the reason already."""
+        for error in worker_exceptions.values():
+            message = out_of_memory_message(error)  # of a worker that Ray's monitor has killed
+            if message is not None:
+                ray.get(self._actors.board.fail.remote(message))
+        if ray.get(self._actors.board.failure.remote()) is not None:
+            return
         ranks = ", ".join(map(str, sorted(worker_exceptions)))
         first = next(iter(worker_exceptions.values()))
         reason = (str(first).strip().splitlines() or [type(first).__name__])[-1]
         message = f"worker {ranks} failed ({reason}); starting the workers again"
-        self._actors.writer.say.remote(message)
+        self._actors.writer.log.remote(message)
         self._actors.board.note.remote(message)
 
 
@@ -154,10 +189,12 @@ class _Attempt(threading.Thread):
     def __init__(self, job: TrainingJob, allocation: Allocation, actors: _Actors) -> None:
         super().__init__(daemon=True)
         self._job = job
-        self._allotment = allocation
+        self._allocation = allocation
         self._actors = actors
         self.error: BaseException | None = None
         self.finished = False
+        self.is_abandoned = False
+        """Whether nobody waits for it any more: then nothing is started again."""
 
     def run(self) -> None:
         """Fit; a controller that dies is started again, since Ray does not."""
@@ -169,14 +206,14 @@ class _Attempt(threading.Thread):
                         self.finished = bool((result.return_value or {}).get("finished"))
                         return
                     except ray.exceptions.RayActorError:
-                        if failures == MAX_CONTROLLER_FAILURES:
+                        if failures == MAX_CONTROLLER_FAILURES or self.is_abandoned:
                             raise
                         self._actors.board.note.remote("Ray Train's controller died; trying again")
         except BaseException as error:  # raised again in the main thread
             self.error = error
 
     def _trainer(self, folder: str, number: int) -> TorchTrainer:
-        share = self._allotment
+        share = self._allocation
         return TorchTrainer(
             train_worker,
             train_loop_config={
@@ -193,31 +230,32 @@ class _Attempt(threading.Thread):
             torch_config=TorchConfig(timeout_s=COLLECTIVE_TIMEOUT_S),
             run_config=ray.train.RunConfig(
                 name=f"attempt-{number}",
-                storage_path=folder,  # never used: states go through the run's writer
+                storage_path=folder,  # never used: checkpoints go through the run's writer
                 failure_config=FailureConfig(
                     max_failures=MAX_WORKER_FAILURES, controller_failure_limit=3
                 ),
-                callbacks=[_TellRestarts(self._actors)],
+                callbacks=[_ReportFailures(self._actors)],
                 logging_config=LoggingConfig(log_level="ERROR"),
                 worker_runtime_env={"env_vars": QUIET_THREADS},
             ),
         )
 
 
-def _watch(attempt: _Attempt, actors: _Actors, display: Display | None) -> None:
-    """Show progress until the attempt ends; turn its end into an error that says what to do."""
-    stopping = False
+def _watch(attempt: _Attempt, actors: _Actors, run: PreparedRun, progress: Progress) -> None:
+    """Show progress until the attempt ends; turn its end into an error with the remedy."""
+    stopping, shown = False, dict[str, Any]()
     while True:
         try:
             latest, notes = ray.get(actors.board.read.remote())
             for note in notes:
                 log.warning("%s", note)
-            if latest and display:
-                display(latest)
+            if latest != shown:
+                _show(latest, run, progress)
+                shown = latest
             failure: tuple[str, bool] | None = ray.get(actors.board.failure.remote())
             if failure is not None:
                 attempt.join(timeout=ABANDON_SECONDS)
-                _raise_failure(*failure, actors)
+                _raise_failure(*failure)
             if not attempt.is_alive():
                 break
             time.sleep(POLL_SECONDS)
@@ -225,16 +263,31 @@ def _watch(attempt: _Attempt, actors: _Actors, display: Display | None) -> None:
             if stopping:
                 raise
             stopping = True
-            log.warning("stopping: the state is being kept; press Ctrl-C again to end at once")
+            log.warning("stopping: a checkpoint is being kept; press Ctrl-C again to end at once")
             actors.board.ask_to_stop.remote()
     if attempt.error is not None:
         reason = str(attempt.error).strip().splitlines()[-1:] or [type(attempt.error).__name__]
         raise ClusterError(
-            f"Training ended early: {reason[0]} The last state is kept; the same command with "
-            "--resume goes on. Ray's logs say more: /tmp/ray/session_latest/logs/train."
+            f"Training ended early: {reason[0]} The last checkpoint is kept; the same command with "
+            "--resume goes on. More is in Ray's logs: /tmp/ray/session_latest/logs/train."
         ) from attempt.error
 
 
-def _raise_failure(message: str, is_defect: bool, actors: _Actors) -> NoReturn:
-    ray.get(actors.writer.say.remote(message))
+def _show(latest: Mapping[str, Any], run: PreparedRun, progress: Progress) -> None:
+    """Report what the board knows: particles read, or particles trained on in all epochs."""
+    if latest.get("phase") == "reading":
+        progress("reading particles", latest["done"], latest["of"], unit="particles")
+        return
+    num_particles, epochs = len(run.table), run.config.train.epochs
+    progress(
+        "training",
+        (latest["epoch"] - 1) * num_particles + latest["particles"],
+        epochs * num_particles,
+        unit="particles",
+        rate=latest["rate"],
+        extra=f"epoch {latest['epoch']}/{epochs} loss {latest['total']:.4f} KL {latest['kl']:.2f}",
+    )
+
+
+def _raise_failure(message: str, is_defect: bool) -> NoReturn:
     raise TrainingDefect(message) if is_defect else RaydrgnError(message)

@@ -1,11 +1,10 @@
-"""What Ray Train runs on each worker: set-up, loop, done.
+"""What Ray Train runs on each worker: preparation, loop, end.
 
 Everything that decides the result comes in through the job; nothing is read from the driver's
-globals. Weights, latents and states leave through the run's writer only.
+globals. Weights, latents and checkpoints leave through the run's writer only.
 """
 
 import logging
-import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -26,15 +25,16 @@ from raydrgn.data.ingest import (
 from raydrgn.data.pipeline import stream_prepared
 from raydrgn.data.shard import ResidentShard
 from raydrgn.data.store import make_store
-from raydrgn.errors import RaydrgnError
+from raydrgn.errors import RunDirectoryError
 from raydrgn.io.particles import ParticleTable
 from raydrgn.model.vae import HeterogeneousVAE
+from raydrgn.run.checkpoint import Checkpoint
 from raydrgn.run.config import RunConfig
 from raydrgn.run.directory import Position
-from raydrgn.run.state import TrainingState
-from raydrgn.training.links import ActorLink
+from raydrgn.training.failures import final_failure, raised_by_actor
 from raydrgn.training.loop import TrainingLoop
 from raydrgn.training.plan import BatchPlan
+from raydrgn.training.sinks import ActorSink
 from raydrgn.training.step import SliceLattice
 
 log = logging.getLogger(__name__)
@@ -64,13 +64,13 @@ class TrainingJob:
 
 
 class _Abandoned(Exception):
-    """All workers know that the run cannot go on, and the board knows why."""
+    """The run cannot go on, and the board has the reason."""
 
 
 def train_worker(job: dict[str, Any]) -> dict[str, Any]:
     """Fit the model on this worker's share of the particles.
 
-    An error that trying again would not mend is told to the board, and then raised: Ray Train
+    A failure that another try would not mend is reported to the board, and then raised: Ray Train
     starts the group again, whose workers find it on the board and return.
 
     Returns:
@@ -81,16 +81,14 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
         return {"finished": False}
     torch.set_num_threads(parts.cpus)
     try:
-        return {"finished": _train(parts)}
+        with raised_by_actor():
+            return {"finished": _train(parts)}
     except _Abandoned:
         return {"finished": False}
-    except RaydrgnError as error:
-        ray.get(parts.board.fail.remote(str(error)))
-        raise
-    except (RuntimeError, ray.exceptions.RayError):  # lost peers look like this: worth a retry
-        raise
-    except Exception:
-        ray.get(parts.board.fail.remote(traceback.format_exc(), is_defect=True))
+    except Exception as error:
+        failure = final_failure(error)
+        if failure is not None:
+            ray.get(parts.board.fail.remote(failure.message, is_defect=failure.is_defect))
         raise
 
 
@@ -122,7 +120,7 @@ def _train(job: TrainingJob) -> bool:
         move_to_device=False,
         parallel_strategy_kwargs={"broadcast_buffers": False, "gradient_as_bucket_view": True},
     )
-    link = ActorLink(job.writer, job.board)
+    sink = ActorSink(job.writer, job.board)
     loop = TrainingLoop(
         config.train,
         plan=plan,
@@ -132,15 +130,15 @@ def _train(job: TrainingJob) -> bool:
         optimiser=optimiser,
         lattice=lattice,
         network=config.model,
-        link=link,
+        sink=sink,
     )
     if world > 1:
-        _settle_buckets(model, shard, lattice, config.model.zdim)
-    start, lacks_latents = _resume(job, loop, rank)
+        _fix_bucket_order(model, shard, lattice, config.model.zdim)
+    start, lacks_latents = _resume(job, config, loop, rank)
     if lacks_latents:
         loop.encode(start.epoch - 1)
     finished = loop.run(start)
-    link.flush()
+    sink.flush()
     if world > 1:
         distributed.barrier()  # all latents are on disk
     if finished and rank == 0:
@@ -182,7 +180,7 @@ def _fill_shard(
     return ResidentShard(table, store, device=device)
 
 
-def _settle_buckets(
+def _fix_bucket_order(
     model: nn.Module, shard: ResidentShard, lattice: SliceLattice, zdim: int
 ) -> None:
     """Let DistributedDataParallel lay out its buckets before the first step.
@@ -200,26 +198,37 @@ def _settle_buckets(
         model.zero_grad(set_to_none=True)
 
 
-def _resume(job: TrainingJob, loop: TrainingLoop, rank: int) -> tuple[Position, bool]:
-    """Put the loop where the newest whole state left it, the same on all workers."""
+def _resume(
+    job: TrainingJob, config: RunConfig, loop: TrainingLoop, rank: int
+) -> tuple[Position, bool]:
+    """Put the loop where the newest whole checkpoint left it, the same on all workers."""
     found: list[Any] = [None]
     content = None
     if rank == 0:
-        point = ray.get(job.writer.resume_point.remote())
-        for problem in point.problems:
-            job.board.note.remote(problem)
-            job.writer.say.remote(problem)
-        content = point.state
-        position = TrainingState.from_bytes(content).position if content else Position(1, 0)
-        found = [(position, content is not None, point.lacks_latents)]
+        latest = ray.get(job.writer.latest_checkpoint.remote())
+        for problem in latest.problems:
+            _report(job, problem)
+        content = latest.content
+        position = Checkpoint.from_bytes(content).position if content else Position(1, 0)
+        found = [(position, content is not None, latest.lacks_latents)]
     if distributed.is_initialized():
         distributed.broadcast_object_list(found, src=0)
-    position, has_state, lacks_latents = found[0]
-    if not has_state:
+    position, has_checkpoint, lacks_latents = found[0]
+    if not has_checkpoint:
+        if config.train.load:
+            raise RunDirectoryError(
+                f"No whole checkpoint is left of this run, which began with {config.train.load}. "
+                "Start it again in another -o with the same --load."
+            )
         return position, lacks_latents
     if content is None:
-        content = ray.get(job.writer.state_at.remote(position))
-    if rank == 0:
-        job.board.note.remote(f"going on from {position}")
-        job.writer.say.remote(f"going on from {position}")
-    return loop.load(TrainingState.from_bytes(content)), lacks_latents
+        content = ray.get(job.writer.checkpoint_at.remote(position))
+    if rank == 0 and position != (1, 0):
+        _report(job, f"going on from {position}")
+    return loop.load(Checkpoint.from_bytes(content)), lacks_latents
+
+
+def _report(job: TrainingJob, message: str) -> None:
+    """Show a message to the user, and write it into the log."""
+    job.board.note.remote(message)
+    job.writer.log.remote(message)

@@ -3,7 +3,30 @@
 Settings modules load nothing heavy; ``run`` imports what it needs. Command line, explorer,
 notebooks, jobs and sweeps call these, and nothing else composes a study.
 
-epoch      settings that workflows on one epoch share
-landscape  states and components in the space of volumes
-volumes    maps at chosen latents
+analyze            components, UMAP, clusters and volumes of an epoch
+convergence        whether training has converged
+epoch              settings that workflows on one epoch share
+evaluate           a run on simulated particles against the truth
+filter             a selection of particles
+landscape          states and components in the space of volumes
+occupancy_classes  volume classes and structural blocks of a table of occupancies
+occupancy_masks    masks and reference densities of subunits
+occupancy_pca      components of volumes within one mask
+occupancy_score    occupancies of subunits in volumes
+train              the autoencoder
+traverse           volumes along a path
+volumes            maps at chosen latents
 """
+
+from importlib import import_module
+from types import ModuleType
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Load a workflow when it is first named, as in ``raydrgn.workflows.volumes.run``."""
+    try:
+        return import_module(f"{__name__}.{name}")
+    except ModuleNotFoundError as error:
+        if error.name != f"{__name__}.{name}":
+            raise
+        raise AttributeError(f"there is no workflow {name!r}") from error

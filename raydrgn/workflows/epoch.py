@@ -1,15 +1,24 @@
 """What workflows on one epoch of a run share: which epoch, and where its results go."""
 
-from collections.abc import Collection
+import logging
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 from raydrgn.decoding.options import VolumeOptions
+from raydrgn.errors import RaydrgnError
 from raydrgn.settings import Setting, check_bounds
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from raydrgn.reporting.result_folder import ResultFolder
     from raydrgn.run.reader import RunReader
+
+log = logging.getLogger(__name__)
+
+CHECKSUM_LENGTH = 16
+"""Characters of a checksum among recorded settings, which messages show."""
 
 NOT_RECORDED = frozenset({"run", "epoch", "out", "overwrite"})
 """Settings that do not change results; what they are made from is recorded by its checksums."""
@@ -40,8 +49,17 @@ class EpochSettings:
         check_bounds(self)
 
     def recorded(self) -> dict[str, Any]:
-        """Return the settings that change the results, for the folder's ``settings.json``."""
-        return {name: value for name, value in asdict(self).items() if name not in NOT_RECORDED}
+        """Return the settings that change the results, for the folder's ``settings.json``.
+
+        Fields of records inside the settings stand beside the others, as the options do.
+        """
+        found: dict[str, Any] = {}
+        for name, value in asdict(self).items():
+            if isinstance(value, dict):
+                found |= value
+            elif name not in NOT_RECORDED:
+                found[name] = value
+        return found
 
     def begin(
         self,
@@ -50,28 +68,34 @@ class EpochSettings:
         command: str,
         *,
         independent: Collection[str] = (),
+        found: Mapping[str, Any] | None = None,
+        folder: str | None = None,
     ) -> "ResultFolder":
         """Return the folder of results, begun or continued.
 
         Args:
             run: The run, opened.
             epoch: Its epoch.
-            command: Name of the folder in the run, if ``out`` is None: ``RUN/COMMAND.EPOCH``.
+            command: Recorded with the settings, so that a folder has results of one command; name
+                of the folder in the run, if ``out`` is None: ``RUN/COMMAND.EPOCH``.
             independent: Settings whose results lie side by side under names of their own.
+            found: What the settings selected (such as the points of a path), where they name files
+                whose content can change.
+            folder: Folder in place of ``RUN/COMMAND.EPOCH``.
 
         Raises:
             RunDirectoryError: If the folder has results of another epoch, run or setting.
         """
         from raydrgn.reporting.result_folder import ResultFolder
 
-        folder = ResultFolder(self.out or run.files.results(command, epoch))
-        folder.begin(
-            self.recorded(),
+        results = ResultFolder(self.out or folder or run.files.results(command, epoch))
+        results.begin(
+            {"command": command, **self.recorded(), **(found or {})},
             made_from=run.identity(epoch),
             overwrite=self.overwrite,
             independent=independent,
         )
-        return folder
+        return results
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,3 +112,17 @@ class DecodingSettings(EpochSettings):
             above=0,
         ),
     ] = None
+
+
+def original_numbers(run: "RunReader", num_particles: int) -> "np.ndarray | None":
+    """Return the particles' numbers in the set before any selection, for tables.
+
+    None, with a warning, if cryoDRGN trained on a selection whose file is gone.
+    """
+    try:
+        return run.original_numbers(num_particles)
+    except RaydrgnError as error:
+        if not run.is_foreign:
+            raise
+        log.warning("Tables have no numbers of the original set: %s", error)
+        return None

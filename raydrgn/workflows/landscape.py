@@ -1,17 +1,22 @@
-"""``landscape``: states and components in the space of volumes, and where every particle lies."""
+"""``landscape``: states and components in the space of volumes, and every particle along them."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from raydrgn.errors import ConfigError
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.settings import Setting
-from raydrgn.workflows.epoch import DecodingSettings
+from raydrgn.workflows.epoch import CHECKSUM_LENGTH, DecodingSettings
 
 if TYPE_CHECKING:
-    from raydrgn.landscape.sketch import Places, Sketch
+    import numpy as np
+
+    from raydrgn.decoding.options import VolumeOptions
+    from raydrgn.landscape.particles import ParticleCoordinates
+    from raydrgn.landscape.sketch import Sketch
     from raydrgn.reporting.result_folder import ResultFolder
+    from raydrgn.run.reader import RunReader
 
 DEFAULT_BOX = 64
 
@@ -36,30 +41,56 @@ class LandscapeSettings(DecodingSettings):
         ),
     ] = None
 
+    mask: Annotated[
+        str | None,
+        Setting(
+            "Map on the grid of the volumes (.mrc), instead of --threshold: voxels above half of "
+            "its maximum are compared."
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.mask is not None and self.threshold is not None:
+            raise ConfigError("--mask and --threshold exclude each other; give one of them.")
+        if self.states > self.ksample:
+            raise ConfigError(
+                f"--states {self.states} must not be larger than --ksample {self.ksample}."
+            )
+
     def check(self, num_particles: int) -> None:
         """Check the settings against the number of particles.
 
         Raises:
             ConfigError: Naming the option.
         """
-        if self.states > self.ksample:
-            raise ConfigError(
-                f"--states {self.states} must not be larger than --ksample {self.ksample}."
-            )
         if self.ksample > num_particles:
             raise ConfigError(
                 f"--ksample {self.ksample} is larger than the number of particles, "
                 f"{num_particles}. Use --ksample {max(2, num_particles // 10)}, for example."
             )
 
+    def recorded(self) -> dict[str, Any]:
+        """Return the settings that change the results; a mask by its content too."""
+        from raydrgn.io import storage
+
+        if self.mask is None:
+            return super().recorded()
+        checksum = storage.checksum(storage.read_bytes(self.mask))
+        return {
+            **super().recorded(),
+            "mask": storage.absolute(self.mask),
+            "mask_checksum": checksum[:CHECKSUM_LENGTH],
+        }
+
 
 @dataclass(frozen=True, kw_only=True)
 class LandscapeResult:
-    """What ``landscape`` found; the folder has it as files, with a report."""
+    """States, components and particles; the folder has them as files, with a report."""
 
     folder: "ResultFolder"
     sketch: "Sketch"
-    particles: "Places"
+    particles: "ParticleCoordinates"
     failures: list[str]
     """Volumes that could not be decoded, and why."""
 
@@ -70,15 +101,18 @@ def run(
     executor: Executor = IN_PROCESS,
     progress: Progress = silent,
 ) -> LandscapeResult:
-    """Find states in the space of volumes, place every particle, and write the result folder.
+    """Find states in the space of volumes, the coordinates of all particles; write the folder.
 
     Raises:
         RaydrgnError: If the run, the settings or the folder do not allow it.
     """
     from dataclasses import replace
 
+    from raydrgn.clustering.clusters import SEED, k_means
     from raydrgn.decoding.pool import DecoderPool
-    from raydrgn.landscape import sketch as stages
+    from raydrgn.landscape import results
+    from raydrgn.landscape import sketch as sketches
+    from raydrgn.landscape.particles import particle_coordinates
     from raydrgn.landscape.report import Landscape, write_landscape
     from raydrgn.run.reader import open_run
 
@@ -88,21 +122,53 @@ def run(
     options.check(opened.box)
     z = opened.finite_latents(epoch)
     settings.check(len(z))
-    numbers = opened.original_numbers(len(z))
+    original = opened.original_numbers(len(z))
+    mask = _read_mask(settings, opened, options)
     state = opened.decoder(epoch, pixel_size_angstrom=settings.pixel_size_angstrom)
+    pixel_size = options.pixel_size(state.pixel_size_angstrom, state.box)
+    box = options.box or opened.box
     folder = settings.begin(opened, epoch, "landscape")
-    how = stages.Sketching(
-        ksample=settings.ksample,
-        states=settings.states,
-        threshold=settings.threshold,
-        box=options.box or opened.box,
-        pixel_size_angstrom=options.pixel_size(state.pixel_size_angstrom, state.box),
-    )
+    progress("k-means", 0, 1)
+    clusters = k_means(z, settings.ksample, seed=SEED)
+    progress("k-means", 1, 1)
     with DecoderPool(state, options, executor) as pool:
-        sketch = stages.make_sketch(pool, z, how, folder, progress=progress)
-        particles, failures = stages.place_particles(
+        sketch = sketches.load_sketch(clusters, box, folder)
+        if sketch is None:
+            how = sketches.SketchSettings(
+                states=settings.states,
+                threshold=settings.threshold,
+                mask=mask,
+                box=box,
+                pixel_size_angstrom=pixel_size,
+            )
+            sketch, maps = sketches.make_sketch(pool, z, clusters, how, progress=progress)
+            results.write_sketch_maps(sketch, maps, folder, pixel_size_angstrom=pixel_size)
+            sketches.save_sketch(sketch, folder)
+        particles, failures = particle_coordinates(
             pool, z, sketch, folder, sample=settings.sample, progress=progress
         )
-    stages.write_lists(sketch, particles, numbers, folder)
+    results.write_sketch_table(sketch, original, folder)
+    results.write_particles(sketch, particles, original, folder)
     write_landscape(Landscape(opened, epoch, z, sketch, particles), folder)
     return LandscapeResult(folder=folder, sketch=sketch, particles=particles, failures=failures)
+
+
+def _read_mask(
+    settings: LandscapeSettings, opened: "RunReader", options: "VolumeOptions"
+) -> "np.ndarray | None":
+    """Return the voxels of a mask in a file, if it is on the grid of the volumes."""
+    from raydrgn.io.masks import read_region
+
+    if settings.mask is None:
+        return None
+    region = read_region(settings.mask)
+    box = options.box or opened.box
+    known = settings.pixel_size_angstrom or opened.pixel_size_angstrom
+    fits = region.box != box and region.box <= opened.box
+    region.check_grid(
+        box,
+        options.pixel_size(known, opened.box),
+        what="The landscape",
+        remedy=f"Use --box {region.box}, the box of the mask. " if fits else "",
+    )
+    return region.inside

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from finished_run import make_run
 from latents import finished_run
 from raydrgn.cli.main import app
 from raydrgn.errors import ConfigError, InputError, RunDirectoryError
 from raydrgn.io import cryodrgn
 from raydrgn.io.mrc import read_volume
+from raydrgn.reporting.result_folder import ResultFolder
 
 CRYODRGN = Path(__file__).parent.parent / "assets" / "cryodrgn"
 
@@ -113,13 +115,13 @@ def test_numbers_are_those_of_the_original_set(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ([], ConfigError, "Say how to choose"),
+        ([], ConfigError, "Choose a method"),
         (["--zscore", "1000"], ConfigError, "would keep all 203"),
-        (["--drop-clusters", "4", "--ksample", "4"], ConfigError, "names 4, but there are 0 to 3"),
-        (["--drop-clusters", "x"], ConfigError, "takes numbers as 0,3,5"),
-        (["--drop-clusters", "1"], RunDirectoryError, "raydrgn analyze --ksample 20"),
+        (["--drop-clusters", "4", "--ksample", "4"], ConfigError, "contains 4, but there are 0"),
+        (["--drop-clusters", "x"], ConfigError, "takes whole numbers as 0,3,5"),
+        (["--drop-clusters", "1"], RunDirectoryError, r"raydrgn analyze \S+ 2 --ksample 20"),
         (["--drop-clusters", "1", "--keep-clusters", "2"], ConfigError, "not both"),
-        (["--gmm", "3", "--drop", "3"], ConfigError, "--drop names 3"),
+        (["--gmm", "3", "--drop", "3"], ConfigError, "--drop contains 3"),
         (["--umap-polygon", "{line}"], InputError, "three corners"),
         (["--umap-polygon", "{words}"], InputError, "does not contain corners"),
         (["--drop-clusters", "1", "--labels", "{line}"], InputError, "list of cluster numbers"),
@@ -156,3 +158,12 @@ def test_images_of_a_run_of_cryodrgn_are_read_where_it_says(tmp_path):
     assert said.exit_code == 0, said.output
     assert "Images could not be read" in said.output
     assert not (run / "filter" / "images.png").exists()
+
+
+def test_a_folder_named_like_markup_is_printed_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(ResultFolder, "write_figure", lambda *_: None)
+    z = np.random.default_rng(0).normal(size=(60, 2))
+    run = make_run(tmp_path / "[run7]" / "[", z).files.root
+    said = choose(run, "--zscore", "1", "--skip-volumes", "-o", f"{tmp_path}/[bold]/[")
+    assert said.exit_code == 0, said.output
+    assert f"{tmp_path}/[bold]/[/kept.ind.pkl" in said.output

@@ -61,10 +61,10 @@ def last_state(root: Path) -> Path:
 
 def test_stopped_then_killed_then_damaged_it_ends_as_if_undisturbed(tmp_path):
     calm, root = tmp_path / "calm", tmp_path / "run"
-    config, table = small_run(tmp_path, calm, **{"train.epochs": EPOCHS})
+    run = small_run(tmp_path, calm, **{"train.epochs": EPOCHS})
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as the worker has
-    fit(config, table, calm)
+    fit(run)
     torch.set_num_threads(threads)
 
     stopped = start(tmp_path, root)

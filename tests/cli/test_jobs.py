@@ -56,8 +56,8 @@ def test_the_next_commands_name_the_cluster(submit):
 
 
 @pytest.mark.parametrize("command", ["submit", "jobs", "status", "logs", "stop"])
-def test_commands_that_work_from_here_are_refused(submit, command):
-    with pytest.raises(ConfigError, match=f"raydrgn {command} works from here"):
+def test_commands_that_run_on_this_machine_only_are_refused(submit, command):
+    with pytest.raises(ConfigError, match=f"raydrgn {command} runs on this machine only"):
         submit(command, "simulate", "out")
     assert FakeServer.sent is None
 

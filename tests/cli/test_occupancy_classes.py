@@ -33,9 +33,16 @@ def scored(tmp_path_factory):
     z = run.latents(1)
     rows = np.arange(CLUSTERS) * EACH
     out = folder / "out"
-    write_table(table, out, particles=ORIGINAL[rows], latents=z[rows], clusters=np.arange(CLUSTERS))
+    write_table(
+        table,
+        out,
+        particles=rows,
+        original=ORIGINAL[rows],
+        latents=z[rows],
+        clusters=np.arange(CLUSTERS),
+    )
     cryodrgn.write_pickles(str(out / "labels.pkl"), labels)
-    settings = {"run": run.files.root, "epoch": 1, "normalize": "reference", "options": {}}
+    settings = {"made_from": run.identity(1).to_dict(), "normalize": "reference"}
     (out / "settings.json").write_text(json.dumps(settings))
     return out, z, labels, classes
 
@@ -64,7 +71,7 @@ def test_particles_and_centroid_of_each_class(scored):
     [found] = cryodrgn.read_pickles(str(folder / "labels.pkl"))
     assert same_sets(found, classes[labels])
     centroids = np.loadtxt(
-        folder / "centroids" / "centroids.csv", delimiter=",", skiprows=1, usecols=2, dtype=int
+        folder / "centroids" / "centroids.csv", delimiter=",", skiprows=1, usecols=3, dtype=int
     )
     for number in range(1, 7):
         rows = np.flatnonzero(found == number)
@@ -90,7 +97,7 @@ def test_particles_and_centroid_of_each_class(scored):
     assert said.exit_code == 0, said.output
     kept = cryodrgn.read_indices(str(out.parent / "run" / "filter" / "kept.ind.pkl"))
     np.testing.assert_array_equal(kept, ORIGINAL[found == 2])
-    with pytest.raises(RunDirectoryError, match="made with classes = None, not 3"):
+    with pytest.raises(RunDirectoryError, match="results with classes = None, not 3"):
         raise classes_of(out, "--classes", "3").exception
     assert classes_of(out, "--classes", "3", "--skip-volumes", "--overwrite").exit_code == 0
     assert not (folder / "C4").exists()
@@ -100,7 +107,7 @@ def test_where_every_particle_was_scored_each_has_its_own_class(scored, tmp_path
     out, z, *_ = scored
     table, classes, _ = planted_table(len(z), noise=0.1, seed=1)
     shuffled = np.random.default_rng(1).permutation(len(z))
-    write_table(table, tmp_path, particles=ORIGINAL[shuffled], latents=z[shuffled])
+    write_table(table, tmp_path, original=ORIGINAL[shuffled], latents=z[shuffled])
     (tmp_path / "settings.json").write_text((out / "settings.json").read_text())
     assert classes_of(tmp_path, "--skip-volumes").exit_code == 0
     [found] = cryodrgn.read_pickles(str(tmp_path / "classes" / "labels.pkl"))
@@ -137,7 +144,7 @@ def damaged(scored, tmp_path, **changes):
     """Return a copy of the table with other latents, particles or settings."""
     out = scored[0]
     table = OccupancyTable.read(str(out))
-    columns = {"particles": table.particles, "latents": table.latents, "clusters": table.clusters}
+    columns = {"original": table.original, "latents": table.latents, "clusters": table.clusters}
     write_table(table, tmp_path, **{**columns, **changes})
     for name in ("settings.json", "labels.pkl"):
         (tmp_path / name).write_bytes((out / name).read_bytes())
@@ -149,7 +156,9 @@ def test_a_table_of_another_run_is_refused(scored, tmp_path):
     other = z[np.arange(CLUSTERS) * EACH] + 0.5
     with pytest.raises(RunDirectoryError, match=r"was not scored from .*run, epoch 1"):
         raise classes_of(damaged(scored, tmp_path / "a", latents=other)).exception
-    with pytest.raises(RunDirectoryError, match="latents of 3 numbers, the run of 2"):
+    with pytest.raises(
+        RunDirectoryError, match="latents of the table have dimension 3, those of the run 2"
+    ):
         raise classes_of(
             damaged(scored, tmp_path / "b", latents=np.pad(other, ((0, 0), (0, 1))))
         ).exception
@@ -173,3 +182,14 @@ def test_mistakes_leave_earlier_results_alone(scored):
         with pytest.raises(error, match=message):
             raise classes_of(out, *arguments, "--overwrite").exception
     assert (out / "classes" / "report.html").stat().st_size > 100_000
+
+
+@pytest.mark.parametrize("name", ["[run7]", "[bold]x[/x]"])
+def test_names_with_brackets_are_printed_as_they_are(tmp_path, monkeypatch, name):
+    monkeypatch.setattr("raydrgn.occupancy.class_report.write_class_report", lambda *_: None)
+    table, *_ = planted_table(24, noise=0.02)
+    out = tmp_path / name
+    write_table(table, out)
+    said = classes_of(out)
+    assert said.exit_code == 0, said.output
+    assert str(out / "classes" / "report.html") in said.output

@@ -1,5 +1,7 @@
 """``raydrgn occupancy pca``: a subunit that comes and goes is the first component in its mask."""
 
+import shutil
+
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -8,9 +10,13 @@ from finished_run import make_run
 from latents import blobs
 from phantoms import table_of
 from raydrgn.cli.main import app
-from raydrgn.errors import ConfigError, InputError
+from raydrgn.errors import ConfigError, InputError, RunDirectoryError
+from raydrgn.io.masks import Mask
 from raydrgn.io.mrc import read_volume, write_volume
-from raydrgn.landscape.masked_components import along, voxel_components
+from raydrgn.landscape.components import rows_at_percentiles
+from raydrgn.landscape.masked_volumes import components_within
+from raydrgn.workflows import occupancy_pca as workflow
+from raydrgn.workflows.occupancy_pca import PcaSettings
 
 BOX, COUNT = 16, 40
 
@@ -83,7 +89,10 @@ def test_a_run_is_decoded_in_the_box_of_the_mask(tmp_path):
 
     folder = tmp_path / "run" / "occupancy_pca.1"
     table = pq.read_table(folder / "particles.parquet")
-    np.testing.assert_array_equal(table["particle"].to_numpy(), numbers)
+    np.testing.assert_array_equal(table["particle"].to_numpy(), np.arange(60))
+    np.testing.assert_array_equal(table["original"].to_numpy(), numbers)
+    volumes = np.genfromtxt(folder / "coordinates.csv", delimiter=",", names=True)
+    np.testing.assert_array_equal(volumes["original"], 2 * volumes["particle"])
     pc1 = table["pc1"].to_numpy()
     assert [len(np.unique(pc1[labels == k])) for k in range(3)] == [1, 1, 1]
     assert len(np.unique(pc1)) == 3
@@ -92,13 +101,14 @@ def test_a_run_is_decoded_in_the_box_of_the_mask(tmp_path):
 
 def test_components_are_those_of_a_singular_value_decomposition():
     rows = np.random.default_rng(2).normal(size=(30, 200)).astype(np.float32)
-    found = voxel_components(rows, 5)
+    inside = np.arange(216).reshape(6, 6, 6) < 200
+    found = components_within(rows, Mask("mask.mrc", inside, 1.0, (0.0, 0.0, 0.0)), 5)
     u, s, axes = np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)
     np.testing.assert_allclose(np.abs(found.coordinates), np.abs(u * s)[:, :5], atol=1e-3)
     np.testing.assert_allclose(np.abs(found.axes), np.abs(axes[:5]), atol=1e-4)
     np.testing.assert_allclose(found.explained, (s**2 / (s**2).sum())[:5], rtol=1e-5)
     assert (found.axes.sum(axis=1) > 0).all()
-    assert along(np.arange(11.0), [0, 4, 50, 100]).tolist() == [0, 5, 10]
+    assert rows_at_percentiles(np.arange(11.0), [0, 4, 50, 100]).tolist() == [0, 5, 10]
 
 
 def test_mistakes_are_one_message(maps, tmp_path):
@@ -112,9 +122,13 @@ def test_mistakes_are_one_message(maps, tmp_path):
         write_volume(str(tmp_path / f"{name}.mrc"), content, pixel_size_angstrom=pixel_size)
     good, maps_of = folder / "mask.mrc", ["--volumes", folder / "maps"]
     for arguments, error, message in (
-        (["--mask", tmp_path / "empty.mrc", *maps_of], InputError, "empty, or no mask"),
+        (["--mask", tmp_path / "empty.mrc", *maps_of], InputError, "empty, or not a mask"),
         (["--mask", tmp_path / "map.mrc", *maps_of], InputError, "between 0 and 1"),
-        (["--mask", tmp_path / "coarse.mrc", *maps_of], InputError, "but the masks have"),
+        (
+            ["--mask", tmp_path / "coarse.mrc", *maps_of],
+            InputError,
+            "box of 16 px with pixels of 3 Å, but the mask .* box of 16 px with pixels of 4 Å",
+        ),
         (["--mask", good], ConfigError, "Say which volumes"),
         (["--mask", good, *maps_of, "--ksample", "3"], ConfigError, "Say which volumes"),
     ):
@@ -123,3 +137,54 @@ def test_mistakes_are_one_message(maps, tmp_path):
     assert not (tmp_path / "out").exists()
     with pytest.raises(ConfigError, match="maps"):
         raise pca("--mask", good, *maps_of, "-o", folder / "maps", "--overwrite").exception
+
+
+# What results are made from --------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_report(monkeypatch):
+    """Figures take seconds."""
+    monkeypatch.setattr(
+        "raydrgn.landscape.masked_report.write_masked_report", lambda *_, **__: None
+    )
+
+
+def mask_of(path, edge):
+    mask = np.zeros((6, 6, 6), dtype=np.float32)
+    mask[1:edge, 1:5, 1:5] = 1
+    write_volume(str(path), mask, pixel_size_angstrom=0)
+    return str(path)
+
+
+def test_results_of_another_epoch_run_or_mask_never_come_together(tmp_path, no_report):
+    z, _ = blobs([(0, 0), (5, 5), (-5, 5)], size=20)
+    run = make_run(tmp_path / "run", z)
+    for name in ("weights", "z"):
+        shutil.copy(tmp_path / "run" / f"{name}.1.pkl", tmp_path / "run" / f"{name}.2.pkl")
+    given = {"run": run.files.root, "mask": mask_of(tmp_path / "mask.mrc", 5), "ksample": 3}
+    out = str(tmp_path / "out")
+    workflow.run(PcaSettings(**given, epoch=1, out=out))
+    with pytest.raises(RunDirectoryError, match="results of epoch 1, not 2"):
+        workflow.run(PcaSettings(**given, epoch=2, out=out))
+    other = make_run(tmp_path / "other", z[::-1].copy())  # trained anew, under the old name
+    shutil.copy(other.files.latents(1), run.files.latents(1))
+    with pytest.raises(RunDirectoryError, match="results of other latents"):
+        workflow.run(PcaSettings(**given, epoch=1, out=out))
+    found = workflow.run(PcaSettings(**given, epoch=1, out=out, overwrite=True))
+    alone = workflow.run(PcaSettings(**{**given, "run": other.files.root}))
+    np.testing.assert_array_equal(found.particles, alone.particles)
+    mask_of(tmp_path / "mask.mrc", 4)  # another mask under the same name
+    with pytest.raises(RunDirectoryError, match="results with mask_checksum"):
+        workflow.run(PcaSettings(**given, epoch=1, out=out))
+
+
+def test_results_of_maps_that_were_replaced_are_refused(maps, tmp_path, no_report):
+    folder, *_ = maps
+    own = shutil.copytree(folder / "maps", tmp_path / "maps")
+    given = {"volumes": str(own), "mask": str(folder / "mask.mrc"), "out": str(tmp_path / "out")}
+    workflow.run(PcaSettings(**given))
+    workflow.run(PcaSettings(**given))  # the same again
+    shutil.copy(own / "vol_000.mrc", own / "vol_001.mrc")
+    with pytest.raises(RunDirectoryError, match="results with volumes_checksum"):
+        workflow.run(PcaSettings(**given))

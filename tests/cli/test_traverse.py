@@ -37,7 +37,7 @@ def test_a_graph_path_is_written_with_its_particles(root, z):
     assert len(list(folder.glob("vol_*.mrc"))) == len(rows)
     assert read_volume(str(folder / "vol_000.mrc"))[0].shape == (16, 16, 16)
     lines = (folder / "points.csv").read_text().splitlines()
-    assert lines[0] == "point,particle,particles_around"
+    assert lines[0] == "point,particle,original,particles_around"
     assert len(lines) == len(rows) + 1
     for name in ("path.png", "slices.png", "open.cxc"):
         assert (folder / name).stat().st_size > 200
@@ -76,11 +76,11 @@ def test_along_a_component(root, z):
     ("kind", "arguments", "message"),
     [
         ("graph", ["--anchors", "3,999"], "no particle 999; the run has 0 to 202"),
-        ("graph", ["--anchors", "3"], "two anchors"),
+        ("graph", ["--anchors", "3"], "at least two anchors"),
         ("graph", [], "one of --anchors and --centres"),
         ("direct", ["--anchors", "1,2", "--centres", "1,2"], "one of --anchors and --centres"),
         ("direct", ["--centres", "a"], "--centres takes clusters"),
-        ("pc", ["--pc", "3"], "Component 3"),
+        ("pc", ["--pc", "3"], "--pc 3 is more than the number of components, 2"),
     ],
 )
 def test_mistakes_are_one_message(root, kind, arguments, message):

@@ -6,7 +6,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from latents import blobs
 from raydrgn.clustering import embedding
-from raydrgn.clustering.embedding import place_among, principal_components
+from raydrgn.clustering.embedding import interpolate_embedding, principal_components
 
 CENTRES = np.random.default_rng(3).normal(size=(4, 6)) * 3
 
@@ -19,7 +19,7 @@ def test_components_are_the_axes_of_the_variance():
     np.testing.assert_allclose(found.project(z), found.coordinates, atol=1e-4)
 
 
-def test_beyond_the_limit_every_particle_has_a_place_among_its_own(monkeypatch):
+def test_beyond_the_limit_particles_are_embedded_beside_those_of_their_cluster(monkeypatch):
     # UMAP itself takes half a minute to compile; any map of the sample will do
     fitted = []
 
@@ -40,10 +40,10 @@ def test_beyond_the_limit_every_particle_has_a_place_among_its_own(monkeypatch):
     assert fitted[-1] == 1000
 
 
-def test_a_latent_among_others_lies_where_it_lies():
+def test_an_embedded_latent_keeps_its_coordinates():
     z, _ = blobs(CENTRES, size=30)
     places = np.random.default_rng(0).normal(size=(len(z), 2)).astype(np.float32)
-    np.testing.assert_allclose(place_among(z[5:9], z, places), places[5:9], atol=1e-4)
-    between = place_among((z[:1] + z[:1]) / 2, z, places)
+    np.testing.assert_allclose(interpolate_embedding(z[5:9], z, places), places[5:9], atol=1e-4)
+    between = interpolate_embedding((z[:1] + z[:1]) / 2, z, places)
     assert between.shape == (1, 2)
-    assert place_among(z[:1], z[:2], places[:2])[0] == pytest.approx(places[0], abs=1e-4)
+    assert interpolate_embedding(z[:1], z[:2], places[:2])[0] == pytest.approx(places[0], abs=1e-4)

@@ -62,11 +62,16 @@ def test_a_volume_agrees_with_itself_at_any_scale_and_not_with_noise(ball):
 def test_noise_shows_at_high_frequencies_and_outside_the_mask(ball):
     grain = np.random.default_rng(0).normal(size=ball.shape).astype(np.float32)
     mask = convergence.volume_mask(ball)
-    clean, dirty = convergence.noise(ball, mask), convergence.noise(ball + 0.05 * grain, mask)
+    clean, dirty = (
+        convergence.overfitting_measures(ball, mask),
+        convergence.overfitting_measures(ball + 0.05 * grain, mask),
+    )
     assert dirty.high_share > 10 * clean.high_share
     assert dirty.outside > 10 * clean.outside
     # white noise alone has its share of voxels there: a ball less its inner three quarters
-    assert convergence.noise(grain, mask).high_share == pytest.approx(1 - 0.73**3, abs=0.06)
+    assert convergence.overfitting_measures(grain, mask).high_share == pytest.approx(
+        1 - 0.73**3, abs=0.06
+    )
 
 
 def test_a_curve_that_flattens_has_settled_and_a_falling_one_has_not():
@@ -77,15 +82,15 @@ def test_a_curve_that_flattens_has_settled_and_a_falling_one_has_not():
     assert convergence.settled_curve("loss", epochs, -1.0 * np.array(epochs)).settled_from is None
     short = convergence.settled_curve("loss", [1, 2, 3], np.array([3.0, 1.0, 1.0]))
     assert short.settled_from is None
-    assert "too few" in short.said
+    assert "too few" in short.text
 
 
-def test_a_loss_that_has_settled_says_how_much_it_still_falls():
+def test_a_loss_that_has_settled_reports_how_much_it_still_falls():
     # 1 at first, then 0.05 falling by 0.001 an epoch: 10 epochs of 41 are 1 % of the range
     values = np.array([1.0, 1.0, 1.0, *(0.05 - 0.001 * np.arange(38))])
     found = convergence.settled_loss(range(1, 42), values)
     assert found.settled_from == 4
-    assert "quarter of the run it fell by 1.0 % of its range" in found.said
+    assert "quarter of the run it fell by 1.0 % of its range" in found.text
 
 
 def test_pairs_settle_on_a_plateau_or_where_nothing_is_left_to_change():
@@ -99,13 +104,13 @@ def test_pairs_settle_on_a_plateau_or_where_nothing_is_left_to_change():
     assert judged(0.4, 0.7, 0.86, 0.88, 0.87).settled_from == 15  # steps of SGD at one rate
     assert judged(0.4, 0.7, 0.9, 0.96, 0.985).settled_from == 20  # a rate that falls
     assert judged(0.4, 0.7, 0.8, 0.9, 0.94).settled_from is None
-    assert "too few" in judged(0.96, 0.97).said
+    assert "too few" in judged(0.96, 0.97).text
 
 
-def test_rising_noise_is_a_caution():
-    signs = np.array([[0.1, 0.2], [0.11, 0.19], [0.2, 0.2], [0.3, 0.2]])
-    [said] = convergence.overtraining([5, 10, 15, 20], signs)
-    assert "high frequencies rises from epoch 10 to 20" in said
-    assert convergence.overtraining([5, 10, 15], signs[::-1][:3]) == []
+def test_rising_noise_is_an_overfitting_warning():
+    measures = np.array([[0.1, 0.2], [0.11, 0.19], [0.2, 0.2], [0.3, 0.2]])
+    [warning] = convergence.overfitting_warnings([5, 10, 15, 20], measures)
+    assert "high frequencies rises from epoch 10 to 20" in warning
+    assert convergence.overfitting_warnings([5, 10, 15], measures[::-1][:3]) == []
     back = np.array([[0.3, 0.2], [0.1, 0.2], [0.2, 0.2], [0.3, 0.2]])  # to where it was before
-    assert convergence.overtraining([5, 10, 15, 20], back) == []
+    assert convergence.overfitting_warnings([5, 10, 15, 20], back) == []

@@ -1,4 +1,4 @@
-"""Batches: rows of a shard with their poses and optics, whole and in pieces."""
+"""Batches: rows of a shard with their poses and optics, whole and in micro-batches."""
 
 from dataclasses import fields
 
@@ -72,20 +72,20 @@ def test_an_error_while_reading_ahead_is_not_lost(table):
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 10])
-def test_pieces_are_the_batch(table, size):
+def test_micro_batches_are_the_batch(table, size):
     shard, _ = shard_of(table)
     batch = shard.batch(torch.arange(7))
-    pieces = list(batch.pieces(size))
-    assert [len(piece) for piece in pieces] == [min(size, 7 - s) for s in range(0, 7, size)]
+    parts = list(batch.micro_batches(size))
+    assert [len(part) for part in parts] == [min(size, 7 - s) for s in range(0, 7, size)]
     for name in ("coefficients", "rotations", "pixel_size_angstrom"):
-        joined = torch.cat([getattr(piece, name) for piece in pieces])
+        joined = torch.cat([getattr(part, name) for part in parts])
         assert torch.equal(joined, getattr(batch, name))
     for field in fields(batch.ctf):
-        joined = torch.cat([getattr(piece.ctf, field.name) for piece in pieces])
+        joined = torch.cat([getattr(part.ctf, field.name) for part in parts])
         assert torch.equal(joined, getattr(batch.ctf, field.name))
 
 
-def test_an_empty_batch_is_one_empty_piece():
+def test_an_empty_batch_is_one_empty_micro_batch():
     shard, _ = shard_of(table_of(3, voltage_kv=None))
     empty = shard.batch(torch.tensor([], dtype=torch.int64))
-    assert [len(piece) for piece in empty.pieces(4)] == [0]
+    assert [len(part) for part in empty.micro_batches(4)] == [0]

@@ -115,7 +115,7 @@ def test_progress_counts_particles(tmp_path, images, monkeypatch):
 
 def test_bad_images_are_named_by_number_with_the_way_out():
     message = bad_images_message(np.array([3, 17]))
-    assert message.startswith("2 images have pixels that are not finite, or one grey value")
+    assert message.startswith("2 images have pixels that are not finite, or are constant")
     assert "particles 3, 17 (numbers from 0). Leave them out with --drop-bad." in message
     many = bad_images_message(np.arange(50))
     assert "50 images" in many

@@ -59,8 +59,8 @@ def test_not_one_way_is_refused(run, given):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"particles": "6"}, "--particles asks for 6, but the run has particles 0 to 5"),
-        ({"particles": "0,-1"}, "--particles asks for -1"),
+        ({"particles": "6"}, "--particles contains 6, but the run has particles 0 to 5"),
+        ({"particles": "0,-1"}, "--particles contains -1"),
         ({"particles": "1.5"}, r"--particles takes numbers .* got '1\.5'"),
         ({"z": "1,nan"}, "-z takes finite numbers, got '1,nan'"),
         ({"z": "a,b"}, "-z takes numbers with commas between them, got 'a,b'"),
@@ -72,10 +72,10 @@ def test_numbers_that_are_none_are_refused(run, given, message):
 
 
 def test_latents_of_another_dimension_are_refused(run, tmp_path):
-    with pytest.raises(InputError, match="-z has latents of 3 numbers, but the run's zdim is 2"):
+    with pytest.raises(InputError, match="-z has latents of 3 dimensions, but the run's zdim is 2"):
         choose_latents(run, 1, z="1,2,3")
     np.save(tmp_path / "z.npy", np.zeros((2, 5)))
-    with pytest.raises(InputError, match=r"z\.npy has latents of 5 numbers"):
+    with pytest.raises(InputError, match=r"z\.npy has latents of 5 dimensions"):
         choose_latents(run, 1, z_file=str(tmp_path / "z.npy"))
 
 

@@ -1,6 +1,7 @@
 """Agreement with a known truth: figures with known answers, and truths that do not fit."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -14,9 +15,12 @@ from raydrgn.decoding.options import VolumeOptions
 from raydrgn.decoding.pool import VolumeDecoder
 from raydrgn.errors import InputError
 from raydrgn.evaluation import evaluation
+from raydrgn.evaluation import report as truth_report
 from raydrgn.evaluation.evaluation import evaluate, fsc_curves, mean_fsc, nearest_to_median
 from raydrgn.evaluation.separation import separate
 from raydrgn.evaluation.truth import Truth, read_truth
+from raydrgn.workflows import evaluate as workflow
+from raydrgn.workflows.evaluate import EvaluateSettings
 
 BOX, COUNT = 8, 60
 CENTRES = np.array([[0, 0], [6, 0], [0, 6]])
@@ -83,23 +87,25 @@ def test_a_run_that_knows_the_truth_reaches_it(run, truth_folder, monkeypatch):
 def test_the_mean_of_the_truth_is_weighed_by_particles(tmp_path):
     volumes = np.stack([np.full((2, 2, 2), v, dtype=np.float32) for v in (1.0, 5.0, 100.0)])
     truth = Truth(volumes=volumes, pixel_size_angstrom=1.0, state_names=list("abc"),
-                  labels=np.array([0, 0, 0, 1]), shown=np.array([0, 0, 0, 1]))  # fmt: skip
+                  labels=np.array([0, 0, 0, 1]), shown=np.array([0, 0, 0, 1]),
+                  original=np.arange(4))  # fmt: skip
     assert (truth.mean_volume() == 2).all()
     assert truth.states() == [0, 1]
 
 
 def test_figures_and_curves_are_written(run, truth_folder):
-    found = evaluate(run, str(truth_folder))
-    folder = truth_folder.parent / "run" / "evaluate.1"
+    result = workflow.run(EvaluateSettings(run=run.files.root, truth=str(truth_folder)))
+    found, folder = result.evaluation, truth_folder.parent / "run" / "evaluate.1"
+    assert result.folder.is_made_from(run.identity(1))
     written = json.loads((folder / "evaluation.json").read_text())
     assert written["fsc"] == found.fsc
     assert written["separation"]["rand_index"] == found.separation.rand_index
     table = np.loadtxt(folder / "per_image_fsc.csv", delimiter=",", skiprows=1)
-    assert table.shape == (10, 1 + BOX // 2)
+    assert table.shape == (10, 2 + BOX // 2)
     assert table[:, 0].tolist() == list(range(0, COUNT, 6))
-    assert table[:, 2:].mean() == pytest.approx(found.fsc, abs=1e-5)
+    assert table[:, 3:].mean() == pytest.approx(found.fsc, abs=1e-5)
     head = (folder / "per_image_fsc.csv").read_text().splitlines()[0]
-    assert head == "particle,0.000000,0.125000,0.250000,0.375000"
+    assert head == "particle,original,0.000000,0.125000,0.250000,0.375000"
 
 
 def test_images_are_taken_evenly(run, truth_folder, monkeypatch):
@@ -124,6 +130,7 @@ def truth_of(labels, motion=None):
         state_names=[f"state {i}" for i in range(count)],
         labels=labels,
         shown=labels,
+        original=np.arange(len(labels)),
         motion_deg=motion,
     )
 
@@ -183,6 +190,7 @@ def test_a_truth_is_that_of_the_run_s_own_particles(tmp_path, truth_folder, late
     part = make_run(tmp_path / "part", latents[rows], table=table_of(60).select(rows))
     truth = read_truth(str(truth_folder), part, num_particles=3)
     assert truth.labels.tolist() == [2, 0, 1]
+    assert truth.original.tolist() == [59, 0, 21]
     assert truth.state_names == ["core", "head", "state 2"]
     assert truth.pixel_size_angstrom == 2.0
     assert truth.motion_deg is None
@@ -214,7 +222,7 @@ def test_volumes_of_another_box_are_refused(run, truth_folder):
 
 def test_an_array_that_is_none_is_refused_and_nothing_of_it_runs(run, truth_folder):
     (truth_folder / "labels.npy").write_bytes(b"\x80\x04no array")
-    refuse(run, truth_folder, r"labels\.npy is not an array that NumPy wrote")
+    refuse(run, truth_folder, r"labels\.npy is not an array in NumPy's format")
 
 
 def test_junk_counts_among_the_states_and_not_among_the_volumes(run, truth_folder):
@@ -231,3 +239,32 @@ def test_junk_counts_among_the_states_and_not_among_the_volumes(run, truth_folde
     np.save(truth_folder / "labels.npy", np.full(COUNT, 2))
     with pytest.raises(InputError, match="none of the run's images"):
         evaluate(run, str(truth_folder))
+
+
+def test_names_are_printed_as_they_are(run, truth_folder):
+    (truth_folder / "states.json").write_text(json.dumps(["[red]core", "[/x]", "[run7]"]))
+    root = run.files.root + "[run7]"
+    shutil.copytree(run.files.root, root)
+    found = CliRunner().invoke(app, ["evaluate", root, "--truth", str(truth_folder)])
+    assert found.exit_code == 0, found.output
+    for text in ("[red]core", "[/x]", "run[run7]"):
+        assert text in found.output.replace("\n", "")
+
+
+def test_the_report_shows_states_and_motion(run, truth_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(truth_report, "umap_embedding", lambda z: z[:, :2])  # seconds to compile
+    angles = np.where(np.repeat([0, 1, 2], 20) == 1, np.linspace(0, 90, COUNT), np.nan)
+    np.save(truth_folder / "motion_deg.npy", angles)
+    with (tmp_path / "run" / "metrics.jsonl").open("w") as stream:
+        for epoch in (1, 2):
+            stream.write(json.dumps({"epoch": epoch, "done": True, "total": 1.0,
+                                     "reconstruction": 0.9, "kl": 0.1}) + "\n")  # fmt: skip
+    seen = []
+    truth_report.write_truth_report(
+        str(tmp_path / "report.html"), run, str(truth_folder), evaluate(run, str(truth_folder)),
+        title="a run", commands="raydrgn volumes", progress=lambda *done: seen.append(done),
+    )  # fmt: skip
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("data:image/png") == 6
+    assert seen == [(k, 5) for k in range(1, 6)]
+    assert "raydrgn volumes" in page

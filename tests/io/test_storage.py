@@ -7,9 +7,12 @@ import stat
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import ClassVar
 from uuid import uuid4
 
+import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from phantoms import fill_disk
 from raydrgn.errors import InputError, RaydrgnError, StorageError
@@ -262,3 +265,47 @@ def test_outputs_in_pieces_follow_links_and_are_files(tmp_path):
     for name, kind in (("pipe", "pipe"), ("", "folder")):
         with pytest.raises(StorageError, match=kind):
             storage.plain_output(str(tmp_path / name))
+
+
+class ListingCache(MemoryFileSystem):
+    """Remembers what a folder held, as file systems of object stores do."""
+
+    protocol = "cachedmemory"
+    store: ClassVar[dict] = {}
+    pseudo_dirs: ClassVar[list] = [""]
+    seen: ClassVar[dict] = {}
+
+    def ls(self, path, detail=True, **options):
+        if path not in self.seen:
+            self.seen[path] = super().ls(path, detail=True)
+        entries = self.seen[path]
+        return entries if detail else [entry["name"] for entry in entries]
+
+    def invalidate_cache(self, path=None):
+        self.seen.clear()
+
+
+def test_a_cached_listing_does_not_hide_new_files():
+    fsspec.register_implementation("cachedmemory", ListingCache, clobber=True)
+    folder = f"cachedmemory://{uuid4().hex}"
+    storage.write_bytes(storage.join(folder, "z.1.pkl"), b"")
+    assert storage.list_names(folder) == ["z.1.pkl"]
+    with fsspec.open(storage.join(folder, "z.2.pkl"), "wb") as stream:  # by another process
+        stream.write(b"")
+    assert storage.list_names(folder) == ["z.1.pkl", "z.2.pkl"]
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
+    storage.require_writable(str(tmp_path / "new" / "folder"))
+    assert list((tmp_path / "new" / "folder").iterdir()) == []
+    (tmp_path / "afile").write_text("")
+    with pytest.raises(StorageError, match=r"afile is a file, not a folder"):
+        storage.require_writable(str(tmp_path / "afile"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not bind root")
+def test_a_folder_without_permission_is_refused(tmp_path):
+    tmp_path.chmod(0o555)
+    with pytest.raises(StorageError, match="may not be written; check its permissions"):
+        storage.require_writable(str(tmp_path / "run"))
+    tmp_path.chmod(0o755)

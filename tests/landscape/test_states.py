@@ -10,8 +10,12 @@ from sklearn.metrics import adjusted_rand_score
 
 from raydrgn.errors import InputError
 from raydrgn.fourier.masks import soft_mask
+from raydrgn.landscape import regression as regressions
 from raydrgn.landscape import states as landscape
 from raydrgn.landscape import volume_store
+from raydrgn.landscape.components import MaskedVoxels, gram_matrix, volume_components
+from raydrgn.landscape.free_energy import free_energy
+from raydrgn.landscape.volume_store import masked_slabs
 
 BOX = 8
 
@@ -50,6 +54,13 @@ def groups(rng):
     return kinds[labels] + 0.05 * amount * motion, labels
 
 
+def components(store, mask, count):
+    """Return the products of the stored volumes within a mask, and their components."""
+    slabs = masked_slabs(store, mask)
+    gram = gram_matrix(slabs, num_volumes=store.num_volumes, num_voxels=int(mask.sum()))
+    return gram, volume_components(gram, slabs, mask, count)
+
+
 def test_a_store_gives_back_what_was_put_in(stored, rng, small_slabs):
     volumes = rng.normal(size=(50, BOX, BOX, BOX)).astype(np.float32)
     parts = list(stored(volumes).slabs())
@@ -62,24 +73,24 @@ def test_components_are_those_of_all_voxels_at_once(stored, groups, small_slabs)
     volumes, _ = groups
     mask = np.zeros((BOX, BOX, BOX), dtype=bool)
     mask[1:7, 2:6, 1:] = True
-    found = landscape.volume_components(stored(volumes), mask, 6)
+    gram, found = components(stored(volumes), mask, 6)
     rows = np.maximum(volumes[:, mask], 0)
     pca = PCA(6, svd_solver="full").fit(rows)
     np.testing.assert_allclose(found.explained, pca.explained_variance_ratio_, rtol=1e-4)
     np.testing.assert_allclose(abs((found.axes * pca.components_).sum(axis=1)), 1, atol=1e-4)
-    np.testing.assert_allclose(found.distances, cdist(rows, rows), atol=2e-3)
+    np.testing.assert_allclose(gram.distances(), cdist(rows, rows), atol=2e-3)
     # other volumes are treated as those of the sketch were; enough components give them back
-    np.testing.assert_allclose(found.project(volumes), found.scores, atol=2e-3)
-    back = found.volume(found.scores[4])
+    voxels = MaskedVoxels.of(mask, is_clipped=True)
+    np.testing.assert_allclose(found.project(voxels(volumes)), found.coordinates, atol=2e-3)
+    back = found.volume(found.coordinates[4])
     assert not back[~mask].any()
     assert np.abs(back[mask] - rows[4]).mean() < 0.1 * rows[4].std()
 
 
 def test_states_are_the_planted_ones_and_neighbours_in_number_are_alike(stored, groups):
     volumes, labels = groups
-    store = stored(volumes)
-    found = landscape.volume_components(store, np.ones((BOX,) * 3, dtype=bool), 5)
-    states = landscape.states(found.distances, 3)
+    gram, _ = components(stored(volumes), np.ones((BOX,) * 3, dtype=bool), 5)
+    states = landscape.states(gram.distances(), 3)
     assert adjusted_rand_score(labels, states) == 1
     line = np.array([0.0, 0.1, 5.0, 5.1, 9.0, 9.1])[[4, 0, 2, 1, 5, 3]]
     numbers = landscape.states(abs(line[:, None] - line), 3)
@@ -91,13 +102,13 @@ def test_states_are_the_planted_ones_and_neighbours_in_number_are_alike(stored, 
 def test_state_maps_weigh_volumes_by_their_particles(stored, groups, rng, small_slabs):
     volumes, labels = groups
     particles = rng.integers(1, 100, 50)
-    mean, deviation = landscape.state_maps(stored(volumes), labels, particles, box=BOX)
+    mean, sd = landscape.state_maps(stored(volumes), labels, particles, box=BOX)
     for state in range(3):
         own, weight = volumes[labels == state], particles[labels == state]
         expected = np.average(own, axis=0, weights=weight)
         np.testing.assert_allclose(mean[state], expected, atol=1e-5)
         spread = np.sqrt(np.average((own - expected) ** 2, axis=0, weights=weight))
-        np.testing.assert_allclose(deviation[state], spread, atol=1e-5)
+        np.testing.assert_allclose(sd[state], spread, atol=1e-5)
 
 
 def test_the_mask_is_the_union_of_the_masks_of_all_volumes(stored, rng):
@@ -115,26 +126,26 @@ def test_the_mask_is_the_union_of_the_masks_of_all_volumes(stored, rng):
 def test_equal_volumes_have_no_components(stored):
     same = np.ones((5, BOX, BOX, BOX), dtype=np.float32)
     with pytest.raises(InputError, match="equal within the mask"):
-        landscape.volume_components(stored(same), same[0] > 0, 3)
+        components(stored(same), same[0] > 0, 3)
 
 
-@pytest.mark.parametrize("components", [1, 3])
-def test_the_regression_learns_a_smooth_map_and_says_how_well(rng, monkeypatch, components):
-    monkeypatch.setattr(landscape, "HIDDEN", (64, 64))
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_regression_learns_a_smooth_map_and_reports_how_well(rng, monkeypatch, count):
+    monkeypatch.setattr(regressions, "HIDDEN", (64, 64))
     z = rng.normal(size=(1200, 2)).astype(np.float32)
     scores = np.stack([np.sin(z[:, 0]) * 40, z[:, 1] ** 2, rng.normal(size=1200)], axis=1)
-    scores = scores[:, :components].astype(np.float32)
-    found = landscape.fit_regression(z[:1000], scores[:1000], seed=0)
+    scores = scores[:, :count].astype(np.float32)
+    found = regressions.fit_regression(z[:1000], scores[:1000], seed=0)
     assert len(found.held_out) == 250
     assert found.r_squared[0] > 0.95
-    said = found.predict(z[1000:])
-    assert np.corrcoef(said[:, 0], scores[1000:, 0])[0, 1] > 0.97
-    if components == 3:
-        assert found.r_squared[2] < 0.2  # nothing can be learnt of noise, and it is said
+    predicted = found.predict(z[1000:])
+    assert np.corrcoef(predicted[:, 0], scores[1000:, 0])[0, 1] > 0.97
+    if count == 3:
+        assert found.r_squared[2] < 0.2  # nothing can be learnt of noise, and R² shows it
 
 
 def test_the_energy_of_a_gaussian_is_half_the_squared_distance(rng):
-    found = landscape.free_energy(rng.normal(size=(400_000, 2)))
+    found = free_energy(rng.normal(size=(400_000, 2)))
     x, y = ((edges[:-1] + edges[1:]) / 2 for edges in found.edges)
     squared = x[:, None] ** 2 + y[None] ** 2
     near = squared < 4

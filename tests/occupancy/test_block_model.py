@@ -6,8 +6,9 @@ import pytest
 from planted import planted_table
 from raydrgn.errors import InputError
 from raydrgn.occupancy.atomic_models import read_model
-from raydrgn.occupancy.block_model import atom_specs, colour_models
-from raydrgn.occupancy.classes import ClassSettings, find_classes
+from raydrgn.occupancy.block_model import atom_specs, block_models
+from raydrgn.occupancy.classes import find_classes
+from raydrgn.occupancy.options import ClassOptions
 from raydrgn.occupancy.table import OccupancyTable
 
 ATOM = (
@@ -35,7 +36,7 @@ def blocks_of(names):
     table = OccupancyTable(
         volumes=table.volumes, subunits=tuple(names), values=table.values[:, [6, 7, 20, 21]]
     )
-    return find_classes(table, ClassSettings(blocks=2))
+    return find_classes(table, ClassOptions(blocks=2))
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,7 @@ def blocks_of(names):
 def test_subunits_are_chains_of_the_model(tmp_path, names):
     chains = {"a": range(1, 4), "b": range(1, 3), "C": range(1, 3), "D": range(1, 2), "E": [1]}
     found = blocks_of(names)
-    [one], missing = colour_models(found, [model_file(tmp_path / "ribo.pdb", chains)])
+    [one], missing = block_models(found, [model_file(tmp_path / "ribo.pdb", chains)])
     assert missing == []
     first, second = found.blocks.labels[0], found.blocks.labels[2]
     assert first != second
@@ -60,13 +61,13 @@ def test_subunits_are_chains_of_the_model(tmp_path, names):
 def test_case_counts_where_chains_differ_by_it(tmp_path):
     found = blocks_of(["m_chaina", "m_chainb", "m_chainA", "m_chainB"])
     chains = {"a": [1], "b": [1], "A": [1], "B": [1]}
-    [one], _ = colour_models(found, [model_file(tmp_path / "m.pdb", chains)])
+    [one], _ = block_models(found, [model_file(tmp_path / "m.pdb", chains)])
     assert one.blocks.tolist() == found.blocks.labels.tolist()
 
 
 def test_a_model_of_something_else_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"m\.pdb: no chain or file is called like .*'uL1'"):
-        colour_models(
+    with pytest.raises(InputError, match=r"m\.pdb: no chain or file has the name of .*'uL1'"):
+        block_models(
             blocks_of(["uL1", "uL2", "bL9", "bL20"]), [model_file(tmp_path / "m.pdb", {"A": [1]})]
         )
 

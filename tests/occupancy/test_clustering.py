@@ -8,14 +8,15 @@ from sklearn.metrics import adjusted_rand_score
 from planted import planted_table
 from raydrgn.errors import ConfigError, InputError
 from raydrgn.occupancy import clustering
-from raydrgn.occupancy.classes import ClassSettings, find_classes
+from raydrgn.occupancy.classes import find_classes
 from raydrgn.occupancy.clustering import scaling, ward_tree, weighted_ward
+from raydrgn.occupancy.options import ClassOptions
 from raydrgn.occupancy.table import OccupancyTable
 
 EXPECTED_GROUPS = [{"18", "115", "498"}, {"194", "442", "457"}, {"288", "293"}, {"383", "386"}]
 
 
-@pytest.mark.parametrize("settings", [ClassSettings(), ClassSettings(classes=4, scale="column")])
+@pytest.mark.parametrize("settings", [ClassOptions(), ClassOptions(classes=4, scale="column")])
 def test_ten_ribosome_maps_fall_into_their_four_groups(real_maps, settings):
     table = OccupancyTable.read(str(real_maps[0].parent / "occupancies_expected.csv"))
     found = find_classes(table, settings)
@@ -35,25 +36,25 @@ def test_the_tree_of_groups_is_that_of_all_their_points():
 
 def test_planted_classes_and_blocks_come_back():
     table, classes, blocks = planted_table(600, noise=0.15)
-    found = find_classes(table, ClassSettings(classes=6, blocks=5))
+    found = find_classes(table, ClassOptions(classes=6, blocks=5))
     assert adjusted_rand_score(classes, found.classes.labels) > 0.98
     assert adjusted_rand_score(blocks, found.blocks.labels) > 0.98
 
 
 def test_a_state_of_two_per_cent_is_a_class_of_its_own():
     table, classes, _ = planted_table(500, noise=0.15, rare=0.02)
-    labels = find_classes(table, ClassSettings()).classes.labels
+    labels = find_classes(table, ClassOptions()).classes.labels
     [own] = np.unique(labels[classes == 5])
     np.testing.assert_array_equal(labels == own, classes == 5)
 
 
 def test_more_volumes_than_a_tree_can_hold_are_grouped_first(monkeypatch):
     table, classes, _ = planted_table(3000, noise=0.15, rare=0.01)
-    exact = find_classes(table, ClassSettings(classes=6, blocks=5))
+    exact = find_classes(table, ClassOptions(classes=6, blocks=5))
     monkeypatch.setattr(clustering, "EXACT_LIMIT", 500)
     monkeypatch.setattr(clustering, "GROUPS", 150)
-    assert find_classes(table, ClassSettings()).classes.count == 6
-    found = find_classes(table, ClassSettings(classes=6, blocks=5))
+    assert find_classes(table, ClassOptions()).classes.count == 6
+    found = find_classes(table, ClassOptions(classes=6, blocks=5))
     assert len(found.classes.tree.sizes) == 150
     assert found.classes.tree.sizes.sum() == 3000
     assert adjusted_rand_score(classes, found.classes.labels) > 0.98
@@ -65,7 +66,7 @@ def test_more_volumes_than_a_tree_can_hold_are_grouped_first(monkeypatch):
 
 def test_fuller_volumes_come_first_and_thresholds_count_as_scipy_counts():
     table, *_ = planted_table(200, noise=0.1)
-    found = find_classes(table, ClassSettings(row_threshold=3.0))
+    found = find_classes(table, ClassOptions(row_threshold=3.0))
     tree = found.classes.tree
     assert found.classes.count == 1 + (linkage(found.clipped, "ward")[:, 2] > 3.0).sum()
     in_order = found.clipped[tree.point_order].mean(axis=1)
@@ -93,7 +94,7 @@ def test_without_structure_a_few_classes_are_enough():
         subunits=tuple(f"S{i}" for i in range(60)),
         values=values,
     )
-    found = find_classes(table, ClassSettings())
+    found = find_classes(table, ClassOptions())
     assert found.classes.count <= 10
     assert found.blocks.count <= 10
     assert not found.pairs.called.any()
@@ -106,21 +107,21 @@ def test_one_volume_is_a_tree_too():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"classes": 31}, "--classes 31 asks for more than there are volumes"),
-        ({"blocks": 30}, "--blocks 30 asks for more than there are subunits"),
+        ({"classes": 31}, "--classes 31 is larger than the number of volumes"),
+        ({"blocks": 30}, "--blocks 30 is larger than the number of subunits"),
         ({"classes": 3, "row_threshold": 1.0}, "--row-threshold or --classes, not both"),
         ({"row_threshold": 1e-6, "percentiles": (0, 100)}, "gives 41 clusters|more than 40"),
-        ({"column_threshold": -1.0}, "--column-threshold must be positive"),
+        ({"column_threshold": -1.0}, "--column-threshold must be greater than 0"),
         ({"percentiles": (90, 10)}, "must ascend"),
-        ({"omit": ("zz",)}, "--omit names 'zz'"),
-        ({"where": "S0 > 99"}, "no volume is within"),
+        ({"omit": ("zz",)}, "--omit zz: the table has no subunit"),
+        ({"where": "S0 > 99"}, "no volume fulfils"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings, message):
     count = 60 if "percentiles" in settings else 30
     table, *_ = planted_table(count, noise=0.1)
     with pytest.raises(ConfigError, match=message):
-        find_classes(table, ClassSettings(**settings))
+        find_classes(table, ClassOptions(**settings))
 
 
 def test_values_that_cannot_be_clustered_are_named():
@@ -131,11 +132,11 @@ def test_values_that_cannot_be_clustered_are_named():
         values[:, column] = value
         return OccupancyTable(volumes=table.volumes, subunits=table.subunits, values=values)
 
-    with pytest.raises(InputError, match=r"S4 in volume 0 is nan \(30 such"):
-        find_classes(with_values(4, np.nan), ClassSettings())
+    with pytest.raises(InputError, match=r"S4 in volume 0 is nan, one of 30 values"):
+        find_classes(with_values(4, np.nan), ClassOptions())
     with pytest.raises(InputError, match=r"S4 has the occupancy 0\.5 in all .*--omit S4"):
-        find_classes(with_values(4, 0.5), ClassSettings())
-    found = find_classes(with_values(4, 0.5), ClassSettings(omit=("S4",)))
+        find_classes(with_values(4, 0.5), ClassOptions())
+    found = find_classes(with_values(4, 0.5), ClassOptions(omit=("S4",)))
     assert "S4" not in found.table.labels
-    with pytest.raises(InputError, match="two volumes and two subunits at least"):
-        find_classes(table.select(np.array([0])), ClassSettings())
+    with pytest.raises(InputError, match="at least two volumes and two subunits"):
+        find_classes(table.select(np.array([0])), ClassOptions())

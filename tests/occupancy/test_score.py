@@ -92,13 +92,33 @@ def test_a_decoded_volume_scores_as_its_file_does(trained, tmp_path):
     run(opened.files.root, "--all", "--masks", masks)
     found = OccupancyTable.read(opened.files.results("occupancy", 1))
     np.testing.assert_array_equal(found.latents, latents)
-    np.testing.assert_array_equal(found.particles, np.arange(30))
+    np.testing.assert_array_equal(found.original, np.arange(30))
     decoder = VolumeDecoder(opened.decoder(1), VolumeOptions(box=BOX))
     for number, volume in enumerate(decoder.decode(latents[:5])):
         write_mrc(tmp_path / f"v{number}.mrc", volume, pixel_size=2.0, volume=True)
     run("--volumes", tmp_path, "--masks", masks, "-o", tmp_path / "out")
     files = OccupancyTable.read(str(tmp_path / "out"))
     np.testing.assert_allclose(files.values, found.values[:5], rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.ray
+def test_workers_decode_and_score_as_one_process_does(ray_session, trained, tmp_path):
+    opened, _, masks = trained
+    for workers in (1, 2):
+        out = tmp_path / f"out{workers}"
+        run(opened.files.root, "--all", "--masks", masks, "-o", out, "--workers", workers)
+    one, two = (OccupancyTable.read(str(tmp_path / f"out{workers}")) for workers in (1, 2))
+    np.testing.assert_allclose(one.values, two.values, rtol=1e-5)
+
+
+def test_a_run_is_decoded_in_this_process_by_default(trained, monkeypatch):
+    opened, _, masks = trained
+
+    def refuse(*_):
+        raise AssertionError("Ray was started")
+
+    monkeypatch.setattr("raydrgn.remote.executor.connected", refuse)
+    run(opened.files.root, "--ksample", 4, "--masks", masks)
 
 
 def test_clusters_are_scored_at_particles(trained):
@@ -178,9 +198,10 @@ def test_masks_without_references_give_mean_densities_and_compare_no_model(tmp_p
     for name in BALLS:
         (tmp_path / f"{name}.mrc").rename(masks / f"{name}.mrc")
     maps = write_maps(tmp_path / "maps", AMOUNTS)
-    said = run("--volumes", maps, "--masks", masks, "-o", tmp_path / "out").output
+    caplog.set_level("INFO")
+    run("--volumes", maps, "--masks", masks, "-o", tmp_path / "out")
     assert "mean density within each mask" in caplog.text
-    assert "model" not in said
+    assert "correlation" not in caplog.text
     found = OccupancyTable.read(str(tmp_path / "out"))
     np.testing.assert_allclose(found.values, 3 * np.array(AMOUNTS), rtol=1e-6)
     write_mrc(masks / "d.mrc", -3 * BALLS["a"], pixel_size=2.0, volume=True)
@@ -207,7 +228,7 @@ def test_masks_that_cannot_be_scored_are_named(tmp_path):
     with pytest.raises(InputError, match=r"chaind.mrc is empty"):
         read_subunits(str(empty))
     twins = write_subunits(tmp_path / "twins", balls=BALLS | {"d": ball((8, 3, 6), 2.6)})
-    with pytest.raises(InputError, match=r"chainb.mrc and .*chaind.mrc overlap almost wholly"):
+    with pytest.raises(InputError, match=r"chainb.mrc and .*chaind.mrc are almost the same"):
         read_subunits(str(twins))
     other = write_subunits(tmp_path / "other")
     write_mrc(other / "Mask_m_chainb.mrc", BALLS["b"], pixel_size=2.2, volume=True)
@@ -220,7 +241,7 @@ def test_masks_that_cannot_be_scored_are_named(tmp_path):
     alone = write_subunits(tmp_path / "alone", references=False)
     with pytest.raises(InputError, match=r"no reference density m_chaina.mrc"):
         read_subunits(str(alone))
-    assert read_subunits(str(alone), normalize="none").full is None
+    assert read_subunits(str(alone), normalize="none").reference_sums is None
 
 
 def test_volumes_on_another_grid_are_refused(trained, tmp_path):
@@ -233,26 +254,64 @@ def test_volumes_on_another_grid_are_refused(trained, tmp_path):
         run(opened.files.root, "--all", "--masks", other)
 
 
-def test_a_map_of_the_other_hand_or_elsewhere_is_told_before_scoring(tmp_path):
+def test_a_map_of_the_opposite_hand_or_elsewhere_is_reported_before_scoring(tmp_path, caplog):
     masks = write_subunits(tmp_path)
     maps = write_maps(tmp_path / "maps", AMOUNTS[2:3])
     out = ("--overwrite", "-o", tmp_path / "out")
-    assert "warning" not in run("--volumes", maps, "--masks", masks, *out).output
+
+    def warnings():
+        caplog.clear()
+        run("--volumes", maps, "--masks", masks, *out)
+        return caplog.text
+
+    assert not warnings()
     whole = 3 * sum(BALLS.values())
     mirrored = np.roll(whole[::-1], 1, axis=0)
     write_mrc(maps / "vol_000.mrc", mirrored, pixel_size=2.0, volume=True)
-    assert "--flip" in run("--volumes", maps, "--masks", masks, *out).output
+    assert "--flip" in warnings()
     write_mrc(maps / "vol_000.mrc", np.roll(whole, 5, axis=2), pixel_size=2.0, volume=True)
-    assert "moved by (10, 0, 0) Å" in run("--volumes", maps, "--masks", masks, *out).output
+    assert "moved by (10, 0, 0) Å" in warnings()
     write_mrc(maps / "vol_000.mrc", -whole, pixel_size=2.0, volume=True)
-    assert "of the other sign" in run("--volumes", maps, "--masks", masks, *out).output
+    assert "with the opposite sign" in warnings()
+
+
+def test_inputs_of_a_run_are_never_deleted(trained, tmp_path):
+    opened, latents, masks = trained
+    base = (opened.files.root, "--masks", masks, "--overwrite")
+    for out in (tmp_path, tmp_path / "run", tmp_path / "masks"):
+        with pytest.raises(ConfigError, match="Choose another folder"):
+            run(*base, "--all", "-o", out)
+    out = tmp_path / "out"
+    run(*base, "--all", "-o", out)
+    np.savetxt(out / "z.txt", latents)
+    with pytest.raises(ConfigError, match=r"contains .*z\.txt, which is an input"):
+        run(*base, "--z-file", out / "z.txt", "-o", out)
+    assert (out / "z.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run"], "Give the volumes to score"),
+        (["run", "--all", "--ksample", "5"], "Give the volumes to score"),
+        (["--ksample", "5"], "Give the volumes to score"),
+        (["run", "--volumes", "maps", "-o", "out"], "Give the volumes to score"),
+        (["--volumes", "maps", "--all", "-o", "out"], "Give the volumes to score"),
+        (["--volumes", "maps", "--flip", "-o", "out"], "change volumes of a run only"),
+        (["--volumes", "maps"], "Give the folder for the tables with -o"),
+        (["run", "--all", "--pixel-size", "0"], "--pixel-size must be greater than 0"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused_before_anything_is_read(words, message):
+    with pytest.raises(ConfigError, match=message):
+        run("--masks", "masks", *words)
 
 
 def test_inputs_are_never_deleted(tmp_path):
     masks = write_subunits(tmp_path / "subunits")
     maps = write_maps(tmp_path / "maps", AMOUNTS)
     for out in (maps, masks, tmp_path):
-        with pytest.raises(ConfigError, match="choose another folder"):
+        with pytest.raises(ConfigError, match="Choose another folder"):
             run("--volumes", maps, "--masks", masks, "--overwrite", "-o", out)
     assert len(list(maps.iterdir())) == 4
 
@@ -261,7 +320,9 @@ def test_masks_larger_than_the_box_of_a_run_are_refused(trained, tmp_path):
     opened, _, _ = trained
     balls = {"a": ball((3, 3, 3), box=20)}
     large = write_subunits(tmp_path / "large", pixel_size=1.2, balls=balls)
-    with pytest.raises(ConfigError, match=r"masks have a box of 20 px, but .* one of 16 px"):
+    with pytest.raises(
+        ConfigError, match=r"masks have a box of 20 px, but the volumes .* one of 16 px"
+    ):
         run(opened.files.root, "--all", "--masks", large)
 
 

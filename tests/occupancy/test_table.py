@@ -20,12 +20,14 @@ def table(**changes):
 
 def test_everything_comes_back_from_parquet(tmp_path):
     latents = np.float32([[1, 2], [3, 4], [5, 6]])
-    made = table(particles=np.array([7, 5, 3]), latents=latents, clusters=np.array([2, 0, 1]))
+    columns = {"particles": [2, 1, 0], "original": [7, 5, 3], "clusters": [2, 0, 1]}
+    made = table(latents=latents, **{name: np.array(values) for name, values in columns.items()})
     made.write(str(tmp_path))
     found = OccupancyTable.read(str(tmp_path))
     assert (found.volumes, found.subunits) == (made.volumes, made.subunits)
     np.testing.assert_array_equal(found.values, VALUES)
-    np.testing.assert_array_equal(found.particles, [7, 5, 3])
+    np.testing.assert_array_equal(found.particles, [2, 1, 0])
+    np.testing.assert_array_equal(found.original, [7, 5, 3])
     np.testing.assert_array_equal(found.latents, latents)
     np.testing.assert_array_equal(found.clusters, [2, 0, 1])
 

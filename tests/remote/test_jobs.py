@@ -34,7 +34,7 @@ def test_a_value_stays_one_word_whatever_it_contains(tmp_path):
         "runtime_env: {env_vars: {A: '${OUT}', B: '$${PATH}'}}\nmetadata: {run: '${OUT}'}\n",
     )
     spec = JobSpec.read(path)
-    assert spec.places == {"IN", "OUT"}
+    assert spec.placeholders == {"IN", "OUT"}
     filled = spec.filled({"IN": "my $(data) ${OUT}.star", "OUT": "a; b"}, where="spec.yaml")
     assert filled.words == ["train", "my $(data) ${OUT}.star", "-o", "a; b"]
     assert filled.runtime_env["env_vars"] == {"A": "a; b", "B": "${PATH}"}
@@ -86,9 +86,9 @@ def test_a_spec_that_is_not_there(tmp_path):
 
 def test_every_place_has_a_value_and_every_value_a_place():
     spec = JobSpec.from_dict({"entrypoint": "raydrgn train ${A} -o ${B}"}, where="s.yaml")
-    with pytest.raises(ConfigError, match=r"s\.yaml has a place for \$\{A\}; add --set A=… --set"):
+    with pytest.raises(ConfigError, match=r"s\.yaml has the placeholder \$\{A\}; add --set A=…"):
         spec.filled({}, where="s.yaml")
-    with pytest.raises(ConfigError, match=r"s\.yaml has no \$\{C\} to set; it takes A, B"):
+    with pytest.raises(ConfigError, match=r"no placeholder \$\{C\}; its placeholders: A, B\."):
         spec.filled({"A": "1", "B": "2", "C": "3"}, where="s.yaml")
 
 
@@ -109,7 +109,7 @@ def test_what_ray_is_asked_for(tmp_path):
         },
         where="s.yaml",
     )
-    request = spec.request(folder="/home/me/my project", package=tmp_path / "p.zip")
+    request = spec.submit_arguments(folder="/home/me/my project", package=tmp_path / "p.zip")
     assert request["entrypoint"] == "exec sh raydrgn/remote/job.sh simulate 'a b'"
     assert request["entrypoint_num_cpus"] == 2
     assert "entrypoint_num_gpus" not in request
@@ -126,7 +126,9 @@ def test_what_ray_is_asked_for(tmp_path):
 
 def test_the_token_of_the_user_is_not_sent(tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_TOKEN", "secret")
-    request = JobSpec.from_command(["demo"]).request(folder="/", package=tmp_path / "p.zip")
+    request = JobSpec.from_command(["demo"]).submit_arguments(
+        folder="/", package=tmp_path / "p.zip"
+    )
     assert "secret" not in repr(request)
     assert "TOKEN" not in repr(request)
 

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from raydrgn.errors import ClusterError
-from raydrgn.remote import jobserver
+from raydrgn.remote import job_client, jobserver
 from raydrgn.remote.jobserver import Job, JobServer, _Skip, server_url
 
 
@@ -87,7 +87,7 @@ def test_nobody_there_is_one_message():
 
 
 def test_another_server_and_a_silent_one_are_recognised(monkeypatch):
-    monkeypatch.setattr(jobserver, "VERSION_SECONDS", 0.3)
+    monkeypatch.setattr(job_client, "VERSION_SECONDS", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"127.0.0.1:{server.getsockname()[1]}"
         with pytest.raises(ClusterError, match="No Ray job server answers"):  # says nothing

@@ -1,10 +1,22 @@
 """What workers are given of a cluster."""
 
+import os
+import signal
+
 import pytest
 
 from raydrgn.errors import ClusterError
+from raydrgn.remote.address import RayAddress
 from raydrgn.remote.resources import Resources
-from raydrgn.remote.session import HELD_CPUS, HELD_GPUS, SPARE_RESOURCE, allocate, reserve
+from raydrgn.remote.session import (
+    HELD_CPUS,
+    HELD_GPUS,
+    SPARE_RESOURCE,
+    _interrupt_afterwards,
+    _join,
+    allocate,
+    reserve,
+)
 
 
 def test_workers_share_all_cpus_but_the_spare_ones():
@@ -35,3 +47,42 @@ def test_who_has_to_wait_for_others_is_told_so(ray_session, monkeypatch, caplog)
     finally:
         ray.util.remove_placement_group(others)
     assert "2 CPUs are wanted and 0 are free; waiting" in caplog.text
+
+
+@pytest.mark.parametrize(("interrupts", "steps"), [(0, ["started"]), (1, ["started"]), (2, [])])
+def test_an_interrupt_waits_until_ray_has_started_and_a_second_one_does_not(interrupts, steps):
+    done = []
+
+    def start():
+        with _interrupt_afterwards():
+            for _ in range(interrupts):
+                os.kill(os.getpid(), signal.SIGINT)
+            done.append("started")
+
+    if interrupts:
+        with pytest.raises(KeyboardInterrupt):
+            start()
+    else:
+        start()
+    assert done == steps
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize(
+    ("printed", "message"),
+    [
+        ("RPC error: InvalidAuthToken: missing", "wants a token, and this process has none"),
+        ("other", r"No Ray at a:6379: no answer\. The address comes from RAY_ADDRESS\. Unset"),
+    ],
+)
+def test_what_ray_prints_is_kept_from_the_terminal(monkeypatch, capfd, printed, message):
+    import ray
+
+    def fail(**_):
+        os.write(2, printed.encode())  # as its C++ code does
+        raise ConnectionError("no answer.\nmore")
+
+    monkeypatch.setattr(ray, "init", fail)
+    with pytest.raises(ClusterError, match=message):
+        _join(RayAddress("a:6379", "RAY_ADDRESS"))
+    assert capfd.readouterr().err == ""

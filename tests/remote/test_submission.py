@@ -179,6 +179,9 @@ def test_a_job_is_stopped_as_by_ctrl_c(cluster, tmp_path):
 def test_a_token_that_the_user_has_is_shown_to_a_head_that_wants_one(cluster, tmp_path):
     code, text = cluster.raydrgn("jobs", folder=tmp_path, RAY_AUTH_MODE="")
     assert (code, "wants a token" in text) == (0, False)
+    proxy = "http://127.0.0.1:9"  # nobody is there, and this machine needs none
+    code, text = cluster.raydrgn("jobs", folder=tmp_path, RAY_AUTH_MODE="", http_proxy=proxy)
+    assert code == 0, text
     nobody = {"RAY_AUTH_MODE": "", "RAY_AUTH_TOKEN_PATH": "", "HOME": str(tmp_path)}
     code, text = cluster.raydrgn("jobs", folder=tmp_path, **nobody)
     assert code == 2

@@ -22,13 +22,13 @@ def test_files_are_named_as_the_design_says(root):
     assert run.latents(None) == f"{base}/z.pkl"
     assert run.results("analyze", 3) == f"{base}/analyze.3"
     assert run.results("filter") == f"{base}/filter"
-    assert run.state(Position(2, 17)).startswith(f"{base}/state/")
+    assert run.checkpoint(Position(2, 17)).startswith(f"{base}/state/")
 
 
 def test_no_two_states_or_parts_share_a_name():
     run = RunDirectory("/r")
     positions = [Position(e, s) for e in (1, 11, 111) for s in (0, 1, 11, 111)]
-    assert len({run.state(p) for p in positions}) == len(positions)
+    assert len({run.checkpoint(p) for p in positions}) == len(positions)
     assert len({run.latent_part(e, s) for e, s in positions}) == len(positions)
 
 

@@ -13,7 +13,7 @@ from raydrgn.run.manifest import FileRecord, Manifest
 @pytest.fixture
 def manifest():
     return Manifest(
-        states={Position(2, 0): FileRecord.of(b"a"), Position(1, 30): FileRecord.of(b"b")},
+        checkpoints={Position(2, 0): FileRecord.of(b"a"), Position(1, 30): FileRecord.of(b"b")},
         epochs={
             1: {"weights": FileRecord.of(b"c"), "latents": FileRecord.of(b"d")},
             2: {"weights": FileRecord.of(b"e")},

@@ -1,5 +1,8 @@
 """Our own runs opened for reading; cryoDRGN's are in test_cryodrgn_run."""
 
+import os
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,12 +10,14 @@ import torch
 from phantoms import table_of
 from raydrgn.data.config import ImageConfig
 from raydrgn.errors import ConfigError, RunDirectoryError
+from raydrgn.io import storage
 from raydrgn.io.cryodrgn import write_latents
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.model.config import ModelConfig
 from raydrgn.model.vae import HeterogeneousVAE
 from raydrgn.run.config import RunConfig
 from raydrgn.run.directory import RunDirectory
+from raydrgn.run.manifest import FileRecord, Manifest
 from raydrgn.run.reader import open_run
 
 MODEL = ModelConfig(zdim=2, encoder_width=8, decoder_width=8)
@@ -100,3 +105,37 @@ def test_a_configuration_of_another_version_is_refused_with_the_key(root, tmp_pa
     path.write_text(path.read_text() + "novelty: 1\n")
     with pytest.raises(ConfigError, match="Unknown key 'novelty'"):
         open_run(root)
+
+
+# The end of training -----------------------------------------------------------------------------
+
+
+def test_a_run_is_finished_when_all_epochs_of_its_configuration_are(root):
+    run, record = open_run(root), FileRecord(1, "0")
+    config = RunConfig.read(run.files.config)
+    files = {"weights": record, "latents": record}
+    storage.write_bytes(run.files.weights(None), b"weights of an earlier end")
+
+    def with_epochs(wanted):
+        text = config.with_values({"train.epochs": wanted}).to_yaml()
+        storage.write_bytes(run.files.config, text.encode())
+
+    with_epochs(2)
+    assert not run.is_finished()  # nothing is recorded
+    Manifest(epochs={1: files, 2: {"weights": record}}).write(run.files.manifest)
+    assert not run.is_finished()
+    Manifest(epochs={1: files, 2: files}).write(run.files.manifest)
+    assert run.is_finished()
+    with_epochs(40)  # it goes on
+    assert not run.is_finished()
+
+
+def test_a_run_of_cryodrgn_is_finished_when_its_last_weights_are_newest(root):
+    run = replace(open_run(root), is_foreign=True)
+    assert not run.is_finished()
+    storage.write_bytes(run.files.weights(None), b"")
+    os.utime(run.files.weights(2), (1000, 1000))
+    os.utime(run.files.weights(None), (1000, 1000))
+    assert run.is_finished()
+    os.utime(run.files.weights(2), (2000, 2000))  # an epoch after the earlier end
+    assert not run.is_finished()

@@ -6,22 +6,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn.parallel import DistributedDataParallel
 
 from raydrgn.data.ingest import fill_store, prepared_blocks
 from raydrgn.data.shard import ResidentShard
 from raydrgn.data.store import make_store
 from raydrgn.io.cryodrgn import read_latents
 from raydrgn.io.particle_source import ParticleSource
-from raydrgn.io.particles import ParticleTable
 from raydrgn.model.vae import HeterogeneousVAE
-from raydrgn.run.config import RunConfig
+from raydrgn.run.checkpoint import Checkpoint
 from raydrgn.run.directory import Position
 from raydrgn.run.writer import RunWriter
 from raydrgn.simulation.dataset import Simulation, simulate
-from raydrgn.training.links import DirectLink
 from raydrgn.training.loop import TrainingLoop
 from raydrgn.training.plan import BatchPlan
-from raydrgn.training.setup import RunRequest, begin
+from raydrgn.training.prepare_run import PreparedRun, RunRequest, begin
+from raydrgn.training.sinks import DirectSink
 from raydrgn.training.step import SliceLattice
 
 CPU = torch.device("cpu")
@@ -37,8 +37,8 @@ SMALL = {
 """A network that takes an epoch of 200 images of 16 px in a fraction of a second."""
 
 
-def small_run(folder: Path, root: Path, *, num_particles: int = 203, **values):
-    """Simulate 16-px images, and return configuration and table of a small run on them."""
+def small_run(folder: Path, root: Path, *, num_particles: int = 203, **values) -> PreparedRun:
+    """Simulate 16-px images, and prepare a small run on them."""
     star = folder / "particles.star"
     if not star.exists():
         simulation = Simulation(num_particles=num_particles, box=16, snr=1.0, seed=5)
@@ -63,55 +63,58 @@ class PlainFit:
 
 
 def assemble(
-    config: RunConfig,
-    table: ParticleTable,
-    root: Path,
+    run: PreparedRun,
     *,
     on_progress: Callable | None = None,
+    sink_class: type[DirectSink] = DirectSink,
+    shard_class: type[ResidentShard] = ResidentShard,
+    rank: int = 0,
+    world: int = 1,
 ) -> PlainFit:
-    """Put the parts of a run together, in this process."""
-    lattice = SliceLattice.of_box(config.data.box, device=CPU)
+    """Put the parts of a run together in this process, alone or as a worker of a group."""
+    config, lattice = run.config, SliceLattice.of_box(run.config.data.box, device=CPU)
+    plan = BatchPlan(
+        num_particles=len(run.table),
+        batch_size=config.train.batch_size,
+        num_points=lattice.num_points,
+        points_fraction=config.train.points_fraction,
+        seed=config.train.seed,
+        rank=rank,
+        world=world,
+    )
+    table = run.table.slice_rows(*plan.rows)
     shape = (len(table), lattice.num_points, 2)
     store = make_store(
         config.resources.shard_store, shape, precision=config.data.precision, device=CPU
     )
     fill_store(store, prepared_blocks(table, config.data))
-    shard = ResidentShard(table, store, device=CPU)
+    shard = shard_class(table, store, device=CPU)
     torch.manual_seed(config.train.seed)
     vae = HeterogeneousVAE(config.model, box=config.data.box, num_pixels=2 * lattice.num_points)
-    plan = BatchPlan(
-        num_particles=len(table),
-        batch_size=config.train.batch_size,
-        num_points=lattice.num_points,
-        points_fraction=config.train.points_fraction,
-        seed=config.train.seed,
-    )
-    writer = RunWriter(str(root), num_particles=len(table))
+    writer = RunWriter(run.root, num_particles=len(run.table))
     loop = TrainingLoop(
         config.train,
         plan=plan,
         shard=shard,
         vae=vae,
-        model=vae,
+        model=vae if world == 1 else DistributedDataParallel(vae),
         optimiser=torch.optim.Adam(vae.parameters(), fused=True),
         lattice=lattice,
         network=config.model,
-        link=DirectLink(writer, on_progress=on_progress),
+        sink=sink_class(writer, on_progress=on_progress),
     )
     return PlainFit(loop, vae, writer, plan, shard, lattice)
 
 
-def fit(config: RunConfig, table: ParticleTable, root: Path) -> HeterogeneousVAE:
-    """Train to the end, from the beginning or from the newest state of ``root``."""
-    parts = assemble(config, table, root)
-    content = parts.writer.resume_point().state
-    start = Position(1, 0)
-    if content is not None:
-        from raydrgn.run.state import TrainingState
-
-        start = parts.loop.load(TrainingState.from_bytes(content))
+def fit(run: PreparedRun) -> HeterogeneousVAE:
+    """Train to the end, from the beginning or from the latest checkpoint of the run."""
+    parts = assemble(run)
+    if run.initial is not None:
+        parts.writer.save_checkpoint(run.initial.to_bytes(), run.initial.position)
+    content = parts.writer.latest_checkpoint().content
+    start = Position(1, 0) if content is None else parts.loop.load(Checkpoint.from_bytes(content))
     assert parts.loop.run(start)
-    parts.writer.finish(config.train.epochs)
+    parts.writer.finish(run.config.train.epochs)
     return parts.vae
 
 

@@ -14,8 +14,8 @@ from raydrgn.run.directory import Position
 from raydrgn.run.metrics import epoch_rows
 from raydrgn.run.reader import open_run
 from raydrgn.simulation.dataset import Simulation, simulate
-from raydrgn.training import loop
-from raydrgn.training.setup import RunRequest, begin
+from raydrgn.training import loop, reduction
+from raydrgn.training.prepare_run import RunRequest, begin
 
 EPOCHS = 3
 
@@ -28,65 +28,64 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def undisturbed(data):
     root = data / "undisturbed"
-    config, table = small_run(data, root, **{"train.epochs": EPOCHS})
-    fit(config, table, root)
+    run = small_run(data, root, **{"train.epochs": EPOCHS})
+    fit(run)
     return root
 
 
 def test_the_same_seed_gives_the_same_weights_and_latents(data, undisturbed, tmp_path):
-    config, table = small_run(data, tmp_path, **{"train.epochs": EPOCHS})
-    fit(config, table, tmp_path)
+    run = small_run(data, tmp_path, **{"train.epochs": EPOCHS})
+    fit(run)
     assert_same_run(undisturbed, tmp_path, EPOCHS)
 
 
 def test_another_seed_gives_others(data, undisturbed, tmp_path):
-    config, table = small_run(data, tmp_path, **{"train.epochs": 1, "train.seed": 1})
-    fit(config, table, tmp_path)
+    run = small_run(data, tmp_path, **{"train.epochs": 1, "train.seed": 1})
+    fit(run)
     assert not np.array_equal(latents(tmp_path, 1), latents(undisturbed, 1))
 
 
 @pytest.mark.parametrize("store", ["host", "disk", "device"])
 def test_all_stores_train_alike(data, undisturbed, tmp_path, store):
     values = {"train.epochs": EPOCHS, "resources.shard_store": store}
-    config, table = small_run(data, tmp_path, **values)
-    fit(config, table, tmp_path)
+    run = small_run(data, tmp_path, **values)
+    fit(run)
     assert_same_run(undisturbed, tmp_path, EPOCHS)
 
 
 def test_a_run_stopped_within_an_epoch_goes_on_bit_by_bit(data, undisturbed, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "PULSE_SECONDS", 0.0)  # a pulse after every step
-    config, table = small_run(data, tmp_path, **{"train.epochs": EPOCHS})
-    parts = assemble(config, table, tmp_path, on_progress=lambda progress: progress.epoch == 2)
+    monkeypatch.setattr(reduction, "REDUCE_SECONDS", 0.0)  # a reduction after every step
+    run = small_run(data, tmp_path, **{"train.epochs": EPOCHS})
+    parts = assemble(run, on_progress=lambda progress: progress.epoch == 2)
     assert not parts.loop.run(Position(1, 0))
     states = sorted(path.name for path in (tmp_path / "state").glob("*.pt"))
     assert any(name.startswith("2.") and name != "2.0.pt" for name in states)
-    fit(config, table, tmp_path)
+    fit(run)
     assert_same_run(undisturbed, tmp_path, EPOCHS)
     assert [row["epoch"] for row in epoch_rows(str(tmp_path / "metrics.jsonl"))] == [1, 2, 3]
 
 
 def test_a_damaged_state_is_noticed_and_the_one_before_used(data, undisturbed, tmp_path):
-    config, table = small_run(data, tmp_path, **{"train.epochs": 2})
-    fit(config, table, tmp_path)
+    run = small_run(data, tmp_path, **{"train.epochs": 2})
+    fit(run)
     newest = tmp_path / "state" / "3.0.pt"
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1
     newest.write_bytes(content)
-    parts = assemble(config, table, tmp_path)
-    point = parts.writer.resume_point()
-    assert point.state is not None
-    assert "3.0.pt" in point.problems[0]
+    parts = assemble(run)
+    latest = parts.writer.latest_checkpoint()
+    assert latest.content is not None
+    assert "3.0.pt" in latest.problems[0]
     # the schedule depends on the number of epochs: compare with a run of the same number
     again = tmp_path / "again"
-    short, table = small_run(data, again, **{"train.epochs": 2})
-    fit(short, table, again)
-    fit(config, table, tmp_path)
+    fit(small_run(data, again, **{"train.epochs": 2}))
+    fit(run)
     assert_same_run(again, tmp_path, 2)
 
 
 def test_a_loss_that_is_not_finite_names_the_rows_and_keeps_the_last_state(data, tmp_path):
-    config, table = small_run(data, tmp_path, **{"train.epochs": EPOCHS})
-    parts = assemble(config, table, tmp_path)
+    run = small_run(data, tmp_path, **{"train.epochs": EPOCHS})
+    parts = assemble(run)
     assert parts.loop._run_epoch(1, 0)
     coefficients = parts.shard.store._values
     coefficients[17] = float("nan")
@@ -124,12 +123,26 @@ def test_it_tells_two_states_apart_and_makes_their_volumes(tmp_path):
         "model.decoder_layers": 2,
         "train.epochs": 25,
     }
-    config, table = begin(RunRequest(root=str(root), source=source, values=values))
-    storage.write_bytes(str(root / "config.yaml"), config.to_yaml().encode())
-    table.write(str(root / "particles.parquet"))
-    fit(config, table, root)
+    run = begin(RunRequest(root=str(root), source=source, values=values))
+    storage.write_bytes(str(root / "config.yaml"), run.config.to_yaml().encode())
+    run.table.write(str(root / "particles.parquet"))
+    fit(run)
     result = evaluate(open_run(str(root)), str(data / "truth"))
     assert result.separation.rand_index > 0.95
     assert result.separation.neighbour_accuracy > 0.98
     assert result.fsc > result.fsc_of_mean + 0.03
     assert min(state.fsc for state in result.states) > 0.85
+
+
+def test_the_log_has_a_line_per_interval_and_per_epoch(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(reduction, "REDUCE_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "LOG_SECONDS", 0.0)
+    run = small_run(data, tmp_path, **{"train.epochs": 2})
+    fit(run)
+    lines = (tmp_path / "run.log").read_text().splitlines()
+    steps = [line for line in lines if "epoch 2/2: 80/203 particles: loss " in line]
+    assert len(steps) == 1  # after 10 steps of 8 particles
+    [end] = [line for line in lines if "epoch 2/2: finished, mean over the epoch: loss " in line]
+    row = epoch_rows(str(tmp_path / "metrics.jsonl"))[1]
+    assert f"loss {row['total']:.6f}" in end
+    assert f"learning rate {row['learning_rate']:.2e}" in end

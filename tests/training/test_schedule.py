@@ -5,12 +5,19 @@ import math
 import pytest
 
 from raydrgn.run.recipe import RECIPES, TrainConfig
-from raydrgn.training.schedule import learning_rate
+from raydrgn.training.schedule import change_note, learning_rate
+
+
+def rates_of(config, *, steps_per_epoch=11, peak=2.0):
+    steps = range(config.epochs * steps_per_epoch)
+    return [
+        learning_rate(config, peak=peak, step=step, steps_per_epoch=steps_per_epoch)
+        for step in steps
+    ]
 
 
 def test_cosine_rises_over_the_warm_up_and_ends_at_zero():
-    config = TrainConfig(schedule="cosine", warmup_steps=10)
-    rates = [learning_rate(config, peak=2.0, step=s, num_steps=110) for s in range(110)]
+    rates = rates_of(TrainConfig(schedule="cosine", warmup_steps=10, epochs=10))
     assert max(rates) <= 2.0
     assert rates[:10] == sorted(rates[:10])
     assert rates[10:] == sorted(rates[10:], reverse=True)
@@ -22,8 +29,33 @@ def test_protocol_is_constant_1e_4():
     config = TrainConfig(**RECIPES["protocol"])
     assert config.batch_size == 8
     assert config.points_fraction == 1
-    rates = {
-        learning_rate(config, peak=config.peak_rate(1024), step=s, num_steps=99)
-        for s in (0, 50, 98)
-    }
-    assert rates == {1e-4}
+    assert set(rates_of(config, peak=config.peak_rate(1024))) == {1e-4}
+
+
+def test_a_run_that_goes_on_after_its_end_has_two_cosines():
+    short = TrainConfig(schedule="cosine", warmup_steps=10, epochs=10)
+    longer = TrainConfig(schedule="cosine", warmup_steps=10, epochs=16, restarted_after=10)
+    rates = rates_of(longer)
+    assert rates[:110] == rates_of(short)
+    assert rates[109] < 0.01
+    again = TrainConfig(schedule="cosine", warmup_steps=10, epochs=6)
+    assert rates[110:] == rates_of(again)
+    assert max(rates[110:]) == 2.0
+    assert rates[-1] < 0.01
+
+
+def test_a_changed_schedule_is_reported():
+    before = TrainConfig(epochs=12, learning_rate=1e-3)
+    assert change_note(before, before, epochs_done=5) is None
+    after = TrainConfig(epochs=16, learning_rate=1e-3, restarted_after=12)
+    note = change_note(before, after, epochs_done=12)
+    assert "ended with epoch 12; the learning rate rises again to 1.00e-03" in note
+    assert "zero at the end of epoch 16 (a warm restart)" in note
+    after = TrainConfig(epochs=16, learning_rate=1e-3)
+    assert "from epoch 6 the learning rate follows the cosine of a run of 16 epochs" in change_note(
+        before, after, epochs_done=5
+    )
+    after = TrainConfig(epochs=16, learning_rate=1e-5, schedule="constant")
+    assert change_note(before, after, epochs_done=12) == (
+        "the learning rate is 1.00e-05 from epoch 13 to epoch 16"
+    )

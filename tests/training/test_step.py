@@ -8,14 +8,14 @@ import torch
 from plain import assemble, small_run
 from raydrgn.training import step as step_module
 from raydrgn.training.plan import BatchPlan
-from raydrgn.training.step import Stepper
+from raydrgn.training.step import TrainStep
 
 
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
-    config, table = small_run(folder, folder / "run", num_particles=53)
-    return assemble(config, table, folder / "run")
+    run = small_run(folder, folder / "run", num_particles=53)
+    return assemble(run)
 
 
 class Record(torch.optim.Optimizer):
@@ -41,12 +41,12 @@ def gradients(parts, *, rank: int = 0, world: int = 1, step: int = 2) -> list[to
         world=world,
     )
     optimiser = Record(parts.vae.parameters())
-    stepper = Stepper(parts.vae, optimiser, parts.lattice, beta=0.3, amp=True, world=world)
+    train_step = TrainStep(parts.vae, optimiser, parts.lattice, beta=0.3, amp=True, world=world)
     # The same global batch for every world: rows by position, not by each world's permutation.
     everyone = torch.arange(plan.batch_count(step)) * 5
     rows = everyone[rank::world]
     noise = torch.randn(53, 2, generator=torch.Generator().manual_seed(4))
-    stepper(
+    train_step(
         parts.shard.batch(rows),
         noise=noise[rows],
         points=plan.points(1, step),
@@ -66,7 +66,7 @@ def test_gradients_do_not_depend_on_the_number_of_workers(parts, world):
         assert (mean - one).abs().max().item() / scale < 1e-5
 
 
-def test_gradients_do_not_depend_on_pieces(parts, monkeypatch):
+def test_gradients_do_not_depend_on_micro_batches(parts, monkeypatch):
     whole = gradients(parts)
     monkeypatch.setattr(step_module, "CACHE_ROWS", 1)
     for one, other in zip(whole, gradients(parts), strict=True):
@@ -78,9 +78,9 @@ def test_a_step_moves_weights_by_the_learning_rate(parts):
     vae = copy.deepcopy(parts.vae)
     optimiser = torch.optim.Adam(vae.parameters())
     before = [p.detach().clone() for p in vae.parameters()]
-    stepper = Stepper(vae, optimiser, parts.lattice, beta=0.3, amp=False)
+    train_step = TrainStep(vae, optimiser, parts.lattice, beta=0.3, amp=False)
     rows = torch.arange(10)
-    stepper(
+    train_step(
         parts.shard.batch(rows),
         noise=torch.zeros(10, 2),
         points=None,

@@ -1,6 +1,8 @@
 """Ray Train gives what one process gives, and survives what kills its parts."""
 
+import dataclasses
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -10,6 +12,8 @@ import torch
 
 from plain import assert_same_run, fit, latents, small_run, weights
 from raydrgn.errors import RaydrgnError
+from raydrgn.run.checkpoint import Checkpoint
+from raydrgn.run.directory import Position
 from raydrgn.run.metrics import epoch_rows
 
 pytestmark = pytest.mark.ray
@@ -17,10 +21,10 @@ pytestmark = pytest.mark.ray
 EPOCHS = 40
 
 
-def train(config, table, root: Path, display=None) -> bool:
+def train(run, **options) -> bool:
     from raydrgn.training import trainer
 
-    return trainer.train(config, table, str(root), display=display).finished
+    return trainer.train(run, **options).finished
 
 
 def kill(name: bytes) -> int:
@@ -54,25 +58,25 @@ def data(tmp_path_factory):
 def pair(data, ray_session):
     """A run of two workers that nothing disturbs."""
     root = data / "pair"
-    config, table = small_run(data, root, **{"train.epochs": EPOCHS, "resources.num_workers": 2})
-    assert train(config, table, root)
+    run = small_run(data, root, **{"train.epochs": EPOCHS, "resources.num_workers": 2})
+    assert train(run)
     return root
 
 
 def test_one_worker_gives_what_the_plain_loop_gives(data, ray_session, tmp_path):
     """Ray Data fills the store, and the store is a disk's: the bits are the same."""
-    config, table = small_run(data, tmp_path / "plain", **{"train.epochs": 3})
+    run = small_run(data, tmp_path / "plain", **{"train.epochs": 3})
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as the worker has; threads decide the order of sums
-    fit(config, table, tmp_path / "plain")
+    fit(run)
     torch.set_num_threads(threads)
     values = {
         "train.epochs": 3,
         "resources.local_ingest_mb": 0,
         "resources.shard_store": "disk",
     }
-    config, table = small_run(data, tmp_path / "ray", **values)
-    assert train(config, table, tmp_path / "ray")
+    run = small_run(data, tmp_path / "ray", **values)
+    assert train(run)
     assert_same_run(tmp_path / "plain", tmp_path / "ray", 3)
 
 
@@ -80,11 +84,11 @@ def test_one_worker_gives_what_the_plain_loop_gives(data, ray_session, tmp_path)
 def test_workers_share_the_batch_and_lose_no_particle(data, pair, ray_session, tmp_path, workers):
     """203 particles are not divisible: after one epoch each has its latent, in order."""
     values = {"train.epochs": 1, "train.batch_size": 203, "train.warmup_steps": 0}
-    config, table = small_run(data, tmp_path / "one", **values)
-    fit(config, table, tmp_path / "one")
+    run = small_run(data, tmp_path / "one", **values)
+    fit(run)
     values["resources.num_workers"] = workers
-    config, table = small_run(data, tmp_path / "some", **values)
-    assert train(config, table, tmp_path / "some")
+    run = small_run(data, tmp_path / "some", **values)
+    assert train(run)
     # One step on all particles: the order in which workers hold them does not matter.
     alone, shared = latents(tmp_path / "one", 1), latents(tmp_path / "some", 1)
     assert shared.shape == (203, 2)
@@ -93,18 +97,19 @@ def test_workers_share_the_batch_and_lose_no_particle(data, pair, ray_session, t
 
 def test_a_killed_worker_and_a_killed_writer_change_nothing(data, pair, ray_session, tmp_path):
     values = {"train.epochs": EPOCHS, "resources.num_workers": 2}
-    config, table = small_run(data, tmp_path, **values)
+    run = small_run(data, tmp_path, **values)
     done = []
 
-    def disturb(latest):
-        if latest.get("epoch", 0) >= 3 and not done:
+    def disturb(what, particles, total, **_):
+        epoch = particles // 203 if what == "training" else 0
+        if epoch >= 2 and not done:
             done.append("writer")
             assert kill(b"RunWriter") == 1
-        elif latest.get("epoch", 0) >= 6 and len(done) == 1:
+        elif epoch >= 5 and len(done) == 1:
             done.append("worker")
             assert kill(b"RayTrainWorker") or kill(b"_RayTrainWorker")
 
-    assert train(config, table, tmp_path, display=disturb)
+    assert train(run, progress=disturb)
     assert done == ["writer", "worker"]
     assert "starting the workers again" in (tmp_path / "run.log").read_text()
     assert_same_run(pair, tmp_path, EPOCHS)
@@ -124,7 +129,7 @@ def test_every_epoch_is_there_and_the_last_is_named(pair):
 
 def test_an_error_that_trying_again_will_not_mend_ends_the_run(data, ray_session, tmp_path):
     """The images change after they were looked at: the worker says which are of no use."""
-    config, table = small_run(data, tmp_path, **{"train.epochs": 1})
+    run = small_run(data, tmp_path, **{"train.epochs": 1})
     stack = data / "particles.mrcs"
     whole = stack.read_bytes()
     broken = bytearray(whole)
@@ -132,6 +137,55 @@ def test_an_error_that_trying_again_will_not_mend_ends_the_run(data, ray_session
     stack.write_bytes(broken)
     try:
         with pytest.raises(RaydrgnError, match=r"particles 7 .*--drop-bad"):
-            train(config, table, tmp_path)
+            train(run)
     finally:
         stack.write_bytes(whole)
+
+
+def test_a_defect_ends_training_at_once_with_its_traceback(data, ray_session, tmp_path):
+    """Weights of another shape are a defect of a worker: nothing is gained by another try."""
+    from raydrgn.training.trainer import TrainingDefect
+
+    run = small_run(data, tmp_path, **{"train.epochs": 1})
+    wrong = Checkpoint(
+        position=Position(1, 0),
+        model={"decoder.decoder.main.0.weight": torch.zeros(1, 1)},
+        optimiser={},
+        sums=[0.0, 0.0, 0.0],
+    )
+    with pytest.raises(TrainingDefect, match=r"(?s)Traceback.*Missing key"):
+        train(dataclasses.replace(run, initial=wrong))
+    log = (tmp_path / "run.log").read_text()
+    assert "training ended early" in log
+    assert "starting the workers again" not in log
+
+
+def test_too_little_memory_ends_training_at_once_in_words(data, ray_session, tmp_path):
+    run = small_run(data, tmp_path, **{"train.epochs": 1, "model.decoder_width": 2_000_000})
+    with pytest.raises(RaydrgnError, match=r"ran out of memory.*--batch-size"):
+        train(run)
+    log = (tmp_path / "run.log").read_text()
+    assert "training ended early: A worker ran out of memory" in log
+    assert "starting the workers again" not in log
+
+
+def test_an_error_of_the_writer_ends_training_in_its_words(data, ray_session, tmp_path):
+    run = small_run(data, tmp_path, **{"train.epochs": EPOCHS})
+
+    def break_folder(what, particles, total, **_):
+        if what == "training" and particles > 203 and (tmp_path / "state").is_dir():
+            shutil.rmtree(tmp_path / "state")
+            (tmp_path / "state").write_text("")
+
+    with pytest.raises(RaydrgnError) as caught:
+        train(run, progress=break_folder)
+    assert "state is a file, not a folder" in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+    assert "starting the workers again" not in (tmp_path / "run.log").read_text()
+
+
+def test_the_log_says_how_a_run_began_and_ended(pair):
+    lines = (pair / "run.log").read_text().splitlines()
+    assert "training on 203 particles of 16 px to epoch 40; 2 workers with 1 CPUs" in lines[0]
+    assert f"epoch {EPOCHS}/{EPOCHS}: finished, mean over the epoch" in lines[-2]
+    assert f"training finished: {EPOCHS} epochs of 203 particles" in lines[-1]

@@ -1,4 +1,4 @@
-"""A resumable state: everything comes back to the bit, and nothing can run."""
+"""A checkpoint: everything comes back to the bit, and nothing can run."""
 
 import io
 
@@ -8,20 +8,20 @@ import torch
 
 from phantoms import hostile_archive
 from raydrgn.errors import RunDirectoryError
+from raydrgn.run.checkpoint import Checkpoint
 from raydrgn.run.directory import Position
-from raydrgn.run.state import TrainingState
 
 
 @pytest.fixture
-def state(generator):
-    """The state of a small fit after a few steps of Adam."""
+def checkpoint(generator):
+    """The checkpoint of a small fit after a few steps of Adam."""
     model = torch.nn.Linear(4, 3)
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
     for _ in range(3):
         optimiser.zero_grad()
         model(torch.randn(5, 4, generator=generator)).square().sum().backward()
         optimiser.step()
-    return TrainingState(
+    return Checkpoint(
         position=Position(2, 7),
         model=model.state_dict(),
         optimiser=optimiser.state_dict(),
@@ -40,49 +40,51 @@ def same(first, second):
     return first == second
 
 
-def test_everything_comes_back_to_the_bit(state):
-    again = TrainingState.from_bytes(state.to_bytes())
-    assert again.position == state.position
-    assert again.sums == state.sums
-    assert same(again.model, state.model)
-    assert same(again.optimiser, state.optimiser)
+def test_everything_comes_back_to_the_bit(checkpoint):
+    again = Checkpoint.from_bytes(checkpoint.to_bytes())
+    assert again.position == checkpoint.position
+    assert again.sums == checkpoint.sums
+    assert same(again.model, checkpoint.model)
+    assert same(again.optimiser, checkpoint.optimiser)
 
 
-def test_a_fit_goes_on_as_if_it_had_not_stopped(state, generator):
+def test_a_fit_goes_on_as_if_it_had_not_stopped(checkpoint, generator):
     batch = torch.randn(5, 4, generator=generator)
 
-    def one_more_step(from_state):
+    def one_more_step(start):
         model = torch.nn.Linear(4, 3)
-        model.load_state_dict(from_state.model)
+        model.load_state_dict(start.model)
         optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
-        optimiser.load_state_dict(from_state.optimiser)
+        optimiser.load_state_dict(start.optimiser)
         model(batch).square().sum().backward()
         optimiser.step()
         return model.weight
 
-    again = TrainingState.from_bytes(state.to_bytes())
-    assert torch.equal(one_more_step(state), one_more_step(again))
+    again = Checkpoint.from_bytes(checkpoint.to_bytes())
+    assert torch.equal(one_more_step(checkpoint), one_more_step(again))
 
 
-def test_weights_are_laid_out_as_cryodrgn_s(state):
-    raw = torch.load(io.BytesIO(state.weights_bytes()), weights_only=True)
+def test_weights_are_laid_out_as_cryodrgn_s(checkpoint):
+    raw = torch.load(io.BytesIO(checkpoint.weights_bytes()), weights_only=True)
     assert set(raw) == {"epoch", "model_state_dict", "optimizer_state_dict"}
     assert raw["epoch"] == 1  # the epoch that is finished, of which the file has its number
-    assert same(raw["model_state_dict"], state.model)
+    assert same(raw["model_state_dict"], checkpoint.model)
     assert set(raw["optimizer_state_dict"]["state"][0]) == {"step", "exp_avg", "exp_avg_sq"}
 
 
-def test_a_later_format_is_refused(state):
-    raw = torch.load(io.BytesIO(state.to_bytes()), weights_only=True)
+def test_a_later_format_is_refused(checkpoint):
+    raw = torch.load(io.BytesIO(checkpoint.to_bytes()), weights_only=True)
     stream = io.BytesIO()
     torch.save(raw | {"format": 99}, stream)
-    with pytest.raises(RunDirectoryError, match="has format 99; this version reads 1"):
-        TrainingState.from_bytes(stream.getvalue())
+    with pytest.raises(
+        RunDirectoryError, match="has format 99; this version of raydrgn reads 1 and 2"
+    ):
+        Checkpoint.from_bytes(stream.getvalue())
 
 
-def test_nothing_of_a_malicious_state_runs(tmp_path):
+def test_nothing_of_a_malicious_checkpoint_runs(tmp_path):
     uri, mark = hostile_archive(tmp_path, "1.0.pt")
     content = np.fromfile(uri, dtype=np.uint8).tobytes()
     with pytest.raises(Exception, match=r"(?s)Weights only load failed.*posix\.system"):
-        TrainingState.from_bytes(content)
+        Checkpoint.from_bytes(content)
     assert not mark.exists()

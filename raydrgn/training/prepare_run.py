@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,24 +18,44 @@ from raydrgn.geometry.lattice import half_disc
 from raydrgn.io import storage
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import ParticleTable
+from raydrgn.io.pixel_sizes import single_pixel_size
 from raydrgn.io.sources import open_particles
 from raydrgn.io.storage import Uri
 from raydrgn.model.config import ModelConfig
 from raydrgn.model.vae import HeterogeneousVAE
 from raydrgn.remote.resources import cores_here
 from raydrgn.remote.session import allocate
+from raydrgn.run.checkpoint import Checkpoint
 from raydrgn.run.config import RunConfig
 from raydrgn.run.directory import RunDirectory
-from raydrgn.run.manifest import Manifest
-from raydrgn.run.recipe import RECIPES, TrainConfig
+from raydrgn.run.recipe import RECIPES, recipe_config
+from raydrgn.run.status import RunStatus
+from raydrgn.training.initial_weights import find_weights, initial_checkpoint
+from raydrgn.training.schedule import change_note
 
 log = logging.getLogger(__name__)
 
 SCAN_BYTES = 2_000_000_000
-"""Images, as float32, up to which every one is looked at before Ray starts."""
+"""Images, as float32, up to which all are checked before Ray starts."""
 
-MAY_CHANGE = ("train.epochs", "train.learning_rate", "train.checkpoint_minutes", "train.amp")
+MAY_CHANGE = (
+    "train.epochs",
+    "train.learning_rate",
+    "train.schedule",
+    "train.checkpoint_minutes",
+    "train.amp",
+)
 """Settings, beside those of ``resources``, that may differ when a run goes on."""
+
+SOURCE_OPTIONS = {
+    "particles": "the PARTICLES argument",
+    "poses": "--poses",
+    "ctf": "--ctf",
+    "ind": "--ind",
+    "datadir": "--datadir",
+    "half_size_shifts": "--half-size-shifts",
+}
+"""How the command line names the fields of the section ``source``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,93 +72,81 @@ class RunRequest:
     """Named set of training values; None means ``fast``."""
 
     values: Mapping[str, Any] = field(default_factory=dict)
-    """Values given one by one, by ``section.field``; they win over the recipe."""
+    """Values of single settings, by ``section.field``; they win over the recipe.
+
+    ``train.load`` may also be ``RUN`` or ``RUN:EPOCH``.
+    """
 
     drop_bad: bool = False
     """Whether images that cannot be used are left out rather than refused."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunStatus:
-    """How far the run in a directory is."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PreparedRun:
+    """A run that is checked and can be trained."""
 
+    root: Uri
     config: RunConfig
-    epochs_done: int
+    table: ParticleTable
+    initial: Checkpoint | None = None
+    """Weights to start from; None for random weights, and for a run that goes on."""
 
-    @property
-    def is_finished(self) -> bool:
-        """Whether its last epoch is done."""
-        return self.epochs_done >= self.config.train.epochs
-
-
-def find_run(root: Uri) -> RunStatus | None:
-    """Return the run in a directory, or None if there is nothing.
-
-    Raises:
-        RunDirectoryError: If the directory holds a run of another program.
-    """
-    run = RunDirectory(root)
-    names = storage.list_names(root)
-    if "manifest.json" not in names:
-        foreign = [n for n in names if n.startswith(("weights.", "config.")) and n != "config.yaml"]
-        if foreign or ("config.yaml" in names and _is_foreign(run.config)):
-            raise RunDirectoryError(
-                f"{root} holds a run of another program ({(foreign or ['config.yaml'])[0]}); "
-                "choose another -o."
-            )
-        if "config.yaml" not in names:
-            return None
-    if "config.yaml" not in names:
-        raise RunDirectoryError(f"{root} has a manifest, but no config.yaml; choose another -o.")
-    finished = Manifest.read(run.manifest).finished_epochs()
-    return RunStatus(RunConfig.read(run.config), finished[-1] if finished else 0)
+    note: str | None = None
+    """What the user should know about the training that follows."""
 
 
-def _is_foreign(uri: Uri) -> bool:
-    return b"raydrgn_version" not in storage.read_bytes(uri)
-
-
-def begin(request: RunRequest) -> tuple[RunConfig, ParticleTable]:
+def begin(request: RunRequest) -> PreparedRun:
     """Make configuration and particles of a new run.
 
     Raises:
         InputError: If the particles do not allow training.
         ConfigError: If a value makes no sense.
+        RunDirectoryError: If the weights to start from are those of another network.
+        StorageError: If the run directory cannot be written.
     """
     if request.source is None:
-        raise ConfigError("A new run needs particles.")
-    recipe = request.recipe or "fast"
-    if recipe not in RECIPES:
-        raise ConfigError(f"--recipe is {recipe!r}; known: {', '.join(RECIPES)}.")
+        raise ConfigError(
+            f"{request.root} holds no run to go on with; name the particles to start one."
+        )
+    _refuse_source_values(request.values)
+    train = recipe_config(request.recipe)
+    values, model = _with_loaded_network(request.values)
     table = open_particles(request.source)
     box = _check_trainable(table)
-    pixel_sizes = table.column("pixel_size_angstrom")
-    train = TrainConfig(**RECIPES[recipe])
     config = RunConfig(
         source=request.source.absolute(),
         data=ImageConfig(box=box),
+        model=model,
         train=train,
-        pixel_size_angstrom=round(float(pixel_sizes[0]), 6),
-    ).with_values(request.values)
+        pixel_size_angstrom=round(single_pixel_size(table), 6),
+    ).with_values(values)
     if config.data.box != box:
         raise ConfigError(f"data.box follows from the images, which have {box} px; do not set it.")
-    _check_batch(config, len(table))
+    _check_batch_size(config)
+    load = config.train.load
+    initial = initial_checkpoint(load, config) if load else None
+    storage.require_writable(request.root)
     table = _without_bad(table, box, drop=request.drop_bad)
-    if "data.scale" not in request.values:
+    _check_count(config, len(table))
+    if "data.scale" not in values:
         scale = measure_scale(table, config.data)
         config = config.with_values({"data.scale": scale})
     rate = config.train.peak_rate(config.model.decoder_width)
     config = config.with_values({"train.learning_rate": rate})
     _warn_of_room(config, request.root)
-    return config, table
+    note = f"starting from the weights {load}" if load else None
+    return PreparedRun(root=request.root, config=config, table=table, initial=initial, note=note)
 
 
-def resume(request: RunRequest, status: RunStatus) -> tuple[RunConfig, ParticleTable]:
-    """Return configuration and particles of a run that goes on, with the changes that are allowed.
+def resume(request: RunRequest, status: RunStatus) -> PreparedRun:
+    """Return the run that goes on, with the changes that are allowed.
 
     Raises:
         RunDirectoryError: If what is asked for is another run than the one in the directory.
+        ConfigError: If the run has more epochs already, or a value makes no sense.
+        StorageError: If the run directory cannot be written.
     """
+    _refuse_source_values(request.values)
     config = status.config
     if request.source is not None and request.source.absolute() != config.source:
         theirs = dataclasses.asdict(config.source)
@@ -149,15 +156,7 @@ def resume(request: RunRequest, status: RunStatus) -> tuple[RunConfig, ParticleT
             f"{request.root} holds another run: its {name} is {theirs[name]}, not {mine[name]}. "
             "Choose another -o, or leave the particles out to go on with it."
         )
-    values = dict(request.values)
-    if request.recipe:
-        recipe = dataclasses.asdict(TrainConfig(**RECIPES.get(request.recipe, {})))
-        recipe["learning_rate"] = TrainConfig(**RECIPES.get(request.recipe, {})).peak_rate(
-            config.model.decoder_width
-        )
-        names = {key for values in RECIPES.values() for key in values} | {"learning_rate"}
-        values = {f"train.{key}": recipe[key] for key in names} | values
-    changed = config.with_values(values)
+    changed = config.with_values(_resumed_values(request, config))
     before, after = config.to_dict(), changed.to_dict()
     for section in ("data", "model", "train"):
         for key, old in before[section].items():
@@ -167,17 +166,60 @@ def resume(request: RunRequest, status: RunStatus) -> tuple[RunConfig, ParticleT
                     f"{request.root} holds another run: its {name} is {old}, not {new}. Choose "
                     "another -o."
                 )
-    return changed, ParticleTable.read(RunDirectory(request.root).particles)
+    done = status.epochs_done
+    if changed.train.epochs < done:
+        raise ConfigError(
+            f"{request.root} has {done} finished epochs, more than --epochs "
+            f"{changed.train.epochs}. To train further, give a number above {done}."
+        )
+    if status.is_finished and changed.train.epochs > done and changed.train.schedule == "cosine":
+        changed = changed.with_values({"train.restarted_after": done})
+    table = ParticleTable.read(RunDirectory(request.root).particles)
+    _check_batch_size(changed)
+    _check_count(changed, len(table))
+    storage.require_writable(request.root)
+    note = change_note(config.train, changed.train, epochs_done=done)
+    return PreparedRun(root=request.root, config=changed, table=table, note=note)
 
 
-def check_resources(config: RunConfig, address: Uri | None) -> None:
+def _refuse_source_values(values: Mapping[str, Any]) -> None:
+    """Refuse to change the source by single values, which are applied after it has been read."""
+    for name in values:
+        section, _, key = name.partition(".")
+        if section == "source":
+            option = SOURCE_OPTIONS.get(key) or f"one of {', '.join(SOURCE_OPTIONS.values())}"
+            raise ConfigError(f"--set cannot change {name}; use {option} instead.")
+
+
+def _with_loaded_network(values: Mapping[str, Any]) -> tuple[dict[str, Any], ModelConfig]:
+    """Return the values with the file that ``train.load`` names, and the network to begin with."""
+    load = values.get("train.load")
+    if not load:
+        return dict(values), ModelConfig()
+    run, uri = find_weights(str(load))
+    return {**values, "train.load": uri}, run.model
+
+
+def _resumed_values(request: RunRequest, config: RunConfig) -> dict[str, Any]:
+    """Return the values that a run is asked to go on with, those of a recipe included."""
+    values = dict(request.values)
+    if values.get("train.load"):
+        values["train.load"] = find_weights(str(values["train.load"]))[1]
+    if not request.recipe:
+        return values
+    chosen = recipe_config(request.recipe)
+    recipe = dataclasses.asdict(chosen)
+    recipe["learning_rate"] = chosen.peak_rate(config.model.decoder_width)
+    names = {key for changes in RECIPES.values() for key in changes} | {"learning_rate"}
+    return {f"train.{key}": recipe[key] for key in names} | values
+
+
+def check_resources(config: RunConfig) -> None:
     """Refuse what this machine cannot give, before Ray is started on it.
 
     Raises:
         ClusterError: If there are too few CPUs or GPUs.
     """
-    if address or os.environ.get("RAY_ADDRESS"):
-        return  # the cluster says what it has once it is joined
     devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
     allocate(config.resources, available={"CPU": cores_here(), "GPU": devices})
 
@@ -197,19 +239,32 @@ def _check_trainable(table: ParticleTable) -> int:
     return box
 
 
-def _check_batch(config: RunConfig, num_particles: int) -> None:
+def _check_batch_size(config: RunConfig) -> None:
     workers = config.resources.num_workers
     if config.train.batch_size < workers:
         raise ConfigError(
-            f"train.batch_size ({config.train.batch_size}) is the global batch; it must be at "
-            f"least the number of workers ({workers})."
+            f"train.batch_size ({config.train.batch_size}) is the global batch, of which every "
+            f"worker takes a part; it must be at least the number of workers ({workers})."
         )
+
+
+def _check_count(config: RunConfig, num_particles: int) -> None:
+    workers = config.resources.num_workers
     if num_particles < workers:
-        raise InputError(f"{num_particles} particles cannot be shared by {workers} workers.")
+        raise InputError(
+            f"{num_particles} particles cannot be divided among {workers} workers; use fewer "
+            "--workers."
+        )
+    if num_particles < config.train.batch_size:
+        log.warning(
+            "the batch size is %d, but there are %d particles: every step takes all of them",
+            config.train.batch_size,
+            num_particles,
+        )
 
 
 def _without_bad(table: ParticleTable, box: int, *, drop: bool) -> ParticleTable:
-    """Look at all images, if they are few enough, and refuse or leave out those of no use."""
+    """Check all images, if they are few enough, and refuse or leave out those without use."""
     if not drop and 4 * box * box * len(table) > SCAN_BYTES:
         return table
     bad = find_bad_images(table, box=box)
@@ -221,12 +276,12 @@ def _without_bad(table: ParticleTable, box: int, *, drop: bool) -> ParticleTable
     log.warning("%d bad images are left out, the first is particle %d", len(bad), indices[0])
     kept = np.setdiff1d(np.arange(len(table)), bad)
     if not len(kept):
-        raise InputError("No image is left after leaving out those of no use.")
+        raise InputError("No image is left after leaving out the bad images.")
     return table.select(kept)
 
 
 def _warn_of_room(config: RunConfig, root: Uri) -> None:
-    """Say so if the weights of all epochs will not fit where the run is to be."""
+    """Warn if the weights of all epochs do not fit on the disk of the run."""
     if not storage.is_local(root):
         return
     folder = storage.local_path(storage.absolute(root))

@@ -1,0 +1,89 @@
+"""Which criteria have settled, and what follows for the training."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from raydrgn.convergence import criteria
+from raydrgn.convergence.criteria import Finding, LatentShifts
+from raydrgn.convergence.epochs import Convergence, latent_shifts, losses
+from raydrgn.convergence.schedule import CRITERION as SCHEDULE
+from raydrgn.convergence.schedule import unfinished_schedule
+from raydrgn.run.reader import RunReader
+
+
+def judge_latents(run: RunReader, epochs: Sequence[int]) -> list[Finding]:
+    """Return the verdicts of the criteria that need no volumes."""
+    last = epochs[-1]
+    shifts = latent_shifts(run, epochs)
+    return _judge_latents(run, last, losses(run, last), shifts)
+
+
+def judge(run: RunReader, found: Convergence) -> Convergence:
+    """Return the convergence with the verdict of every criterion, and overfitting warnings."""
+    findings = _judge_latents(run, found.epoch, found.losses, found.shifts)
+    if not found.has_volumes:
+        return replace(found, findings=findings)
+    correlation, fsc = found.stacked("correlation").T, found.stacked("fsc")[..., -1].T
+    for name, values, same in (
+        ("correlation of volumes", correlation, criteria.SAME_CORRELATION),
+        ("FSC of volumes at Nyquist", fsc, criteria.SAME_FSC),
+    ):
+        findings.append(criteria.settled_pairs(name, found.examined[1:], values, same=same))
+    measures = np.median(found.stacked("overfitting"), axis=0)
+    warnings = criteria.overfitting_warnings(found.examined, measures)
+    return replace(found, findings=findings, warnings=warnings)
+
+
+def _judge_latents(
+    run: RunReader, epoch: int, of_epochs: Sequence[dict[str, float]], shifts: LatentShifts
+) -> list[Finding]:
+    findings = []
+    schedule = unfinished_schedule(run, epoch)
+    if schedule is not None:
+        findings.append(schedule.finding())
+    if of_epochs:
+        at = [int(row["epoch"]) for row in of_epochs]
+        total = np.array([row["total"] for row in of_epochs])
+        findings.append(criteria.settled_loss(at, total))
+    else:
+        text = "the run has no record of its losses"
+        findings.append(Finding("total loss", None, text, is_judged=False))
+    steps = shifts.epochs.tolist()
+    findings += [
+        criteria.settled_curve("magnitude of latent shifts", steps, shifts.magnitude),
+        criteria.settled_curve("dot product of latent shifts", steps, shifts.dot),
+    ]
+    name = "cosine distance of latent shifts"
+    if run.model.zdim == 1:
+        text = "not defined in one dimension, where a step goes on or back"
+        findings.append(Finding(name, None, text, is_judged=False))
+    else:
+        findings.append(criteria.settled_curve(name, steps, shifts.cosine_distance))
+    return findings
+
+
+def verdict(found: Convergence) -> str:
+    """Return in one sentence whether training has converged."""
+    epoch = found.epoch
+    open_ = [finding for finding in found.findings if finding.is_open]
+    if not open_:
+        last = max(finding.settled_from or 0 for finding in found.findings if finding.is_judged)
+        return f"Converged at epoch {epoch}: every criterion has settled, from epoch {last} on."
+    if [finding.criterion for finding in open_] == [SCHEDULE]:
+        return (
+            f"Not converged at epoch {epoch}: the criteria have settled, but the learning-rate "
+            "schedule has not ended."
+        )
+    return f"Not converged at epoch {epoch}."
+
+
+def open_criteria(findings: Sequence[Finding]) -> str:
+    """Return in one phrase which criteria have not settled."""
+    moving = [
+        found.criterion for found in findings if found.is_open and found.criterion != SCHEDULE
+    ]
+    text = "still changing: " + ", ".join(moving) if moving else "losses and latents have settled"
+    schedules = [found.text for found in findings if found.criterion == SCHEDULE]
+    return "; ".join([text, *schedules])

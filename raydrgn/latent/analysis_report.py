@@ -1,0 +1,208 @@
+"""Volumes, figures and report of the analysis of one epoch."""
+
+from collections.abc import Callable
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from raydrgn.decoding.volume_sets import MadeSets, VolumeSet, central_slices
+from raydrgn.latent.analysis import LatentSpace
+from raydrgn.latent.paths import TYPICAL_SUPPORT
+from raydrgn.remote.progress import Progress, silent
+from raydrgn.reporting import latent_figures
+from raydrgn.reporting.analysis_results import kmeans_folder
+from raydrgn.reporting.figures import learning_curve, sheet, slice_rows
+from raydrgn.reporting.latent_figures import path_colours, series_colours
+from raydrgn.reporting.report import ReportTable, Section, write_report
+from raydrgn.reporting.result_folder import ResultFolder
+from raydrgn.run.metrics import read_losses
+from raydrgn.run.reader import RunReader
+from raydrgn.shapes import Int
+
+Shown = list[tuple[Figure, str]]
+
+TYPICAL = (
+    "Particles around a point are counted within the distance at which the median particle has its "
+    f"{TYPICAL_SUPPORT}th neighbour, so that {TYPICAL_SUPPORT} is typical. A volume at a point "
+    "without particles around it is an extrapolation."
+)
+
+
+def volume_sets(space: LatentSpace, folder: ResultFolder) -> list[VolumeSet]:
+    """Return the volumes of an analysis: at cluster centres, and along components."""
+    clusters, count = space.clusters, len(space.clusters.rows)
+    centres = VolumeSet(
+        name=f"k-means, {count} clusters",
+        folder=folder.at(kmeans_folder(count)),
+        z=space.z[clusters.rows],
+        colours=series_colours(count),
+        titles=[f"{k}: {100 * n / len(space.z):.1f} %" for k, n in enumerate(clusters.sizes())],
+    )
+    along = [
+        VolumeSet(
+            name=f"component {component}",
+            folder=folder.at(path.name),
+            z=path.z,
+            colours=path_colours(len(path.z)),
+            titles=[f"{k}" for k in range(len(path.z))],
+        )
+        for component, path in enumerate(space.paths, start=1)
+    ]
+    return [centres, *along]
+
+
+def write_analysis(
+    run: RunReader,
+    epoch: int | None,
+    space: LatentSpace,
+    folder: ResultFolder,
+    *,
+    numbers: Int[np.ndarray, " n"] | None,
+    made: MadeSets | None,
+    progress: Progress = silent,
+) -> None:
+    """Draw the figures into the folder, and ``report.html`` with all of them.
+
+    Args:
+        run: The run.
+        epoch: The analysed epoch.
+        space: Its latents, analysed.
+        folder: Where the report goes.
+        numbers: Of the particles in the original set; None if they are not known.
+        made: The decoded ``volume_sets``; None if they were skipped.
+        progress: Called after each section.
+    """
+    parts: list[Callable[[], Section]] = [
+        lambda: _overview(space, folder),
+        lambda: _cluster_section(space, numbers, folder),
+        lambda: _path_section(space, folder),
+        lambda: _volume_section(space, made, folder),
+        lambda: _training_section(run, folder),
+    ]
+    sections = []
+    for number, part in enumerate(parts, start=1):
+        sections.append(part())
+        progress("figures", number, len(parts), unit="sections")
+    write_report(
+        folder.at("report.html"),
+        title=f"{run.files.root}, epoch {epoch}",
+        summary=_summary(space, made),
+        sections=[section for section in sections if section.figures or section.tables],
+    )
+
+
+def _summary(space: LatentSpace, made: MadeSets | None) -> str:
+    sizes = space.clusters.sizes()
+    share = 100 * space.components.explained
+    sentences = [
+        f"{len(space.z):,} particles in {space.z.shape[1]} dimensions. The first two components "
+        f"explain {share[:2].sum():.0f} % of the variance. {len(sizes)} clusters of "
+        f"{sizes.min():,} to {sizes.max():,} particles."
+    ]
+    if made and made.failures:
+        sentences.append(
+            f"{len(made.failures)} volumes could not be decoded; the command listed them."
+        )
+    return " ".join(sentences)
+
+
+def _overview(space: LatentSpace, folder: ResultFolder) -> Section:
+    shown: Shown = []
+    for name, axes, xy in space.embeddings():
+        for suffix, draw, caption in (
+            ("", latent_figures.scatter, "Each dot is a particle."),
+            ("_hexbin", latent_figures.density, "Number of particles, logarithmic."),
+            ("_marginals", latent_figures.marginals, "Density, and histograms of either axis."),
+        ):
+            figure = draw(axes, xy)
+            folder.write_figure(f"{name}{suffix}.png", figure)
+            if suffix != "_marginals":
+                shown.append((figure, caption))
+    histograms = latent_figures.latent_histograms(space.z)
+    folder.write_figure("z_histograms.png", histograms)
+    shown.append((histograms, "Distribution of each latent dimension."))
+    rows = [
+        (f"{k}", f"{100 * share:.1f} %", f"{100 * total:.1f} %")
+        for k, (share, total) in enumerate(
+            zip(space.components.explained, space.components.explained.cumsum(), strict=True),
+            start=1,
+        )
+    ]
+    table = ReportTable(head=("component", "of the variance", "up to here"), rows=rows)
+    return Section(title="Latent space", figures=shown, tables=[table])
+
+
+def _cluster_section(
+    space: LatentSpace, numbers: Int[np.ndarray, " n"] | None, folder: ResultFolder
+) -> Section:
+    shown: Shown = []
+    clusters, count = space.clusters, len(space.clusters.rows)
+    for name, axes, xy in space.embeddings():
+        figure = latent_figures.clusters(axes, xy, clusters.labels, xy[clusters.rows])
+        folder.write_figure(f"{kmeans_folder(count)}/{name}.png", figure)
+        shown.append((figure, "Coloured by cluster; numbers mark the on-data centres."))
+    originals = ["unknown"] * count if numbers is None else numbers[clusters.rows]
+    rows = [
+        (f"{k}", f"{size:,}", f"{100 * size / len(space.z):.2f} %", f"{row}", f"{original}")
+        for k, (size, row, original) in enumerate(
+            zip(clusters.sizes(), clusters.rows, originals, strict=True)
+        )
+    ]
+    head = ("cluster", "particles", "share", "particle at its centre", "its original number")
+    return Section(
+        title=f"k-means, {count} clusters",
+        text="Numbered along the dendrogram of the centres, so that clusters with adjacent numbers "
+        "are close in latent space.",
+        figures=shown,
+        tables=[ReportTable(head=head, rows=rows)],
+    )
+
+
+def _path_section(space: LatentSpace, folder: ResultFolder) -> Section:
+    shown: Shown = []
+    for component, path in enumerate(space.paths, start=1):
+        for name, axes, xy in space.embeddings():
+            points = space.embed(name, path.z)
+            if name == "z_pca" and component > 2:
+                axes, xy, points = space.beside_first(component, path.z)
+            figure = latent_figures.path(axes, xy, points, path.support, typical=TYPICAL_SUPPORT)
+            short = "pca" if name == "z_pca" else name
+            folder.write_figure(f"{path.name}/{short}_traversal.png", figure)
+            shown.append((figure, f"Points along component {component}."))
+        if space.z.shape[1] == 1:
+            figure = latent_figures.path_in_line(
+                space.z, path.z, path.support, typical=TYPICAL_SUPPORT
+            )
+            folder.write_figure(f"{path.name}/z_traversal.png", figure)
+            shown.append((figure, "Points along the only dimension."))
+    return Section(title="Along the components", text=TYPICAL, figures=shown)
+
+
+def _volume_section(space: LatentSpace, made: MadeSets | None, folder: ResultFolder) -> Section:
+    if made is None:
+        return Section(title="Volumes")
+    shown: Shown = []
+    for volumes, previews in zip(volume_sets(space, folder), made.previews, strict=True):
+        figure = sheet(slice_rows(volumes.titles, central_slices(previews)))
+        folder.write_figure(f"{volumes.folder.rsplit('/', 1)[-1]}/slices.png", figure)
+        shown.append((figure, f"Central slices, {volumes.name}; open.cxc shows them in ChimeraX."))
+    return Section(
+        title="Volumes",
+        text="Slices through the centre normal to each axis, each scaled to its own range.",
+        figures=shown,
+    )
+
+
+def _training_section(run: RunReader, folder: ResultFolder) -> Section:
+    losses = read_losses(run.files)
+    if not losses:
+        return Section(title="Learning curve")
+    figure = learning_curve(losses)
+    folder.write_figure("learning_curve.png", figure)
+    head = ("epoch", "total", "reconstruction", "kl")
+    folder.write_table("learning_curve.csv", head, [[row[k] for k in head] for row in losses])
+    caption = (
+        "Mean over the particles of each epoch: squared error of the noisy images' Fourier "
+        "coefficients, and KL divergence."
+    )
+    return Section(title="Learning curve", figures=[(figure, caption)])

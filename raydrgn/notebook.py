@@ -1,0 +1,205 @@
+"""A run and its particles as notebooks use them: arrays in memory, in this process.
+
+``raydrgn.open_run`` and ``raydrgn.open_particles`` are these.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from raydrgn.decoding.options import VolumeOptions
+from raydrgn.errors import ConfigError, RunDirectoryError
+from raydrgn.io.particle_source import ParticleSource
+from raydrgn.io.particles import ParticleTable
+from raydrgn.io.sources import open_particles as read_particles
+from raydrgn.io.storage import Uri
+from raydrgn.remote.executor import IN_PROCESS, Executor
+from raydrgn.reporting.analysis_results import AnalysisResults
+from raydrgn.run.metrics import read_losses
+from raydrgn.run.reader import RunReader
+from raydrgn.run.reader import open_run as read_run
+from raydrgn.shapes import Float, Int
+
+
+class Run:
+    """A run of raydrgn or cryoDRGN, opened for reading.
+
+    Epochs are given by their number; without one, the last finished epoch is meant. Rows of all
+    arrays are the particles of the run, in the order of ``particles()``.
+    """
+
+    def __init__(self, reader: RunReader) -> None:
+        self.reader = reader
+        """The same run as the workflows read it."""
+
+    def __repr__(self) -> str:
+        epochs = self.epochs()
+        last = f"{len(epochs)} epochs, the last is {epochs[-1]}" if epochs else "no finished epoch"
+        return f"Run({self.path!r}: zdim {self.zdim}, box {self.box} px, {last})"
+
+    @property
+    def path(self) -> Uri:
+        """The run directory."""
+        return self.reader.files.root
+
+    @property
+    def zdim(self) -> int:
+        """Dimension of the latents."""
+        return self.reader.model.zdim
+
+    @property
+    def box(self) -> int:
+        """Box of images and volumes, pixels."""
+        return self.reader.box
+
+    @property
+    def pixel_size_angstrom(self) -> float:
+        """Pixel size at that box; 0 if the run does not have it."""
+        return self.reader.pixel_size_angstrom
+
+    def epochs(self) -> list[int]:
+        """Return the finished epochs."""
+        return self.reader.files.epochs()
+
+    def latents(self, epoch: int | None = None) -> Float[np.ndarray, "n zdim"]:
+        """Return the latent of every particle."""
+        return self.reader.latents(self.reader.epoch(epoch))
+
+    def weights(self, epoch: int | None = None) -> dict[str, np.ndarray]:
+        """Return the decoder's weights by name."""
+        tensors = self.reader.decoder(
+            self.reader.epoch(epoch), pixel_size_angstrom=self.pixel_size_angstrom or 1.0
+        ).tensors
+        return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+    def losses(self) -> dict[str, np.ndarray]:
+        """Return ``epoch``, ``total``, ``reconstruction`` and ``kl``, one value per epoch."""
+        rows = read_losses(self.reader.files)
+        names = rows[0] if rows else ("epoch", "total", "reconstruction", "kl")
+        return {name: np.array([row[name] for row in rows]) for name in names}
+
+    def particles(self) -> ParticleTable:
+        """Return the particles; ``.column(name)`` gives an array, ``.table`` the Arrow table."""
+        return self.reader.particles()
+
+    def original_numbers(self) -> Int[np.ndarray, " n"]:
+        """Return the number of every particle in the set before any selection, from 0."""
+        return self.reader.original_numbers(len(self.latents()))
+
+    def images(self, rows: Int[np.ndarray, " k"]) -> Float[np.ndarray, "k h w"]:
+        """Return images of particles as they are on disk."""
+        from raydrgn.data.particle_images import read_images
+
+        return read_images(self.particles(), np.asarray(rows, dtype=np.int64)).astype(np.float32)
+
+    def decode(
+        self,
+        z: Float[np.ndarray, "..."],
+        epoch: int | None = None,
+        *,
+        options: VolumeOptions | None = None,
+        executor: Executor = IN_PROCESS,
+    ) -> Float[np.ndarray, "..."]:
+        """Return the volumes of latents: (d, d, d) of one latent, (n, d, d, d) of several.
+
+        Args:
+            z: One latent, or one per row.
+            epoch: Epoch of the weights.
+            options: Smaller box, handedness, sign, low-pass filter.
+            executor: Several workers, for many volumes.
+
+        Raises:
+            ConfigError: If ``z`` has not the run's dimension.
+        """
+        from raydrgn.decoding.pool import DecoderPool
+
+        latents = np.atleast_2d(np.asarray(z, dtype=np.float32))
+        if latents.ndim != 2 or latents.shape[1] != self.zdim:
+            raise ConfigError(
+                f"z should have {self.zdim} numbers per latent, the run's zdim; its shape is "
+                f"{np.shape(z)}."
+            )
+        state = self.reader.decoder(self.reader.epoch(epoch))
+        with DecoderPool(state, options or VolumeOptions(), executor) as pool:
+            volumes = pool.volumes(latents)
+        return volumes[0] if np.ndim(z) == 1 else volumes
+
+    def umap(self, epoch: int | None = None) -> Float[np.ndarray, "n 2"]:
+        """Return the UMAP embedding that ``analyze`` has made of an epoch.
+
+        Raises:
+            RunDirectoryError: If it has not.
+        """
+        number = self.reader.epoch(epoch)
+        found = AnalysisResults(self.reader, number).umap(len(self.latents(number)))
+        if found is None:
+            raise RunDirectoryError(
+                f"{self.path} has no UMAP embedding of epoch {number}. Make it: "
+                f"raydrgn analyze {self.path}{'' if number is None else f' {number}'}"
+            )
+        return found
+
+    def clusters(self, ksample: int, epoch: int | None = None) -> Int[np.ndarray, " n"]:
+        """Return the cluster of every particle in the k-means of ``analyze``, from 0.
+
+        Raises:
+            RunDirectoryError: If ``analyze`` has not made this many clusters of the epoch.
+        """
+        number = self.reader.epoch(epoch)
+        return AnalysisResults(self.reader, number).labels(ksample, len(self.latents(number)))
+
+    def write_selection(self, chosen: np.ndarray, path: Uri) -> int:
+        """Write chosen particles as an ``ind.pkl`` for --ind; return how many there are.
+
+        The file has their numbers in the original set, so that it selects the same particles from
+        the particle file that the run was trained on.
+
+        Args:
+            chosen: True for every particle of the run to take.
+            path: File to write.
+
+        Raises:
+            ConfigError: If ``chosen`` is not one boolean per particle, or selects none.
+        """
+        from raydrgn.io.cryodrgn import write_indices
+
+        numbers = self.original_numbers()
+        mask = np.asarray(chosen)
+        if mask.dtype != np.bool_ or mask.shape != numbers.shape:
+            raise ConfigError(
+                f"A selection is one boolean for each of the {len(numbers)} particles; got "
+                f"{mask.dtype} of shape {mask.shape}."
+            )
+        if not mask.any():
+            raise ConfigError("The selection has no particle.")
+        write_indices(path, numbers[mask])
+        return int(mask.sum())
+
+
+def open_run(path: Uri) -> Run:
+    """Open a run directory of raydrgn, or of cryoDRGN from 0.3 to 4.
+
+    Raises:
+        RaydrgnError: If there is no run, or its configuration cannot be read.
+    """
+    return Run(read_run(path))
+
+
+def open_particles(
+    particles: Uri | ParticleSource, *, need_images: bool = True, **source: Any
+) -> ParticleTable:
+    """Read particles of any format into one table.
+
+    Args:
+        particles: A .star, .cs, .mrcs, .txt or .parquet, or a whole ``ParticleSource``.
+        need_images: Whether the stacks must be there.
+        source: Fields of ``ParticleSource``, such as ``poses``, ``ctf``, ``ind``, ``datadir``.
+
+    Raises:
+        RaydrgnError: If a file is missing, or does not fit the others.
+    """
+    if not isinstance(particles, ParticleSource):
+        particles = ParticleSource(particles=particles, **source)
+    elif source:
+        raise ConfigError(f"{', '.join(source)}: set this in the ParticleSource.")
+    return read_particles(particles, need_images=need_images)

@@ -1,0 +1,98 @@
+"""Centroid volumes of classes: decoded at a particle, or the map nearest to the class's median."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+import numpy as np
+
+from raydrgn.decoding.pool import DecoderPool
+from raydrgn.decoding.volume_sets import MadeSets, VolumeSet, copy_maps, make_sets
+from raydrgn.errors import InputError
+from raydrgn.io.storage import Uri
+from raydrgn.occupancy.classes import OccupancyClasses
+from raydrgn.occupancy.colours import class_colours
+from raydrgn.occupancy.membership import ClassParticles
+from raydrgn.remote.progress import Progress, silent
+from raydrgn.reporting.result_folder import ResultFolder
+
+CENTROIDS = "centroids"
+TABLE = f"{CENTROIDS}/centroids.csv"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Centroids:
+    """Centroid volumes, in the folder ``centroids``, with previews of them."""
+
+    volumes: VolumeSet
+    made: MadeSets
+    classes: Sequence[int]
+    """Class of each volume."""
+
+
+def decode_centroids(
+    pool: DecoderPool,
+    particles: ClassParticles,
+    titles: Sequence[str],
+    folder: ResultFolder,
+    *,
+    progress: Progress = silent,
+) -> Centroids:
+    """Decode the centroid volume of each class that has particles.
+
+    ``centroids.csv`` has the particle of each.
+    """
+    rows = [(c, row) for c, row in enumerate(particles.centroids, start=1) if row is not None]
+    members = particles.members
+    folder.write_table(
+        TABLE,
+        ("volume", "class", "particle", "original"),
+        [(_file_name(i), f"C{c}", row, members.numbers[row]) for i, (c, row) in enumerate(rows)],
+    )
+    colours = class_colours(len(particles.centroids))
+    volumes = VolumeSet(
+        name="class centroids",
+        folder=folder.at(CENTROIDS),
+        z=members.z[[row for _, row in rows]],
+        colours=[colours[c - 1] for c, _ in rows],
+        titles=[titles[c - 1] for c, _ in rows],
+    )
+    made = make_sets(pool, [volumes], progress=progress)
+    return Centroids(volumes=volumes, made=made, classes=[c for c, _ in rows])
+
+
+def copy_centroids(
+    found: OccupancyClasses, maps: dict[str, Uri], titles: Sequence[str], folder: ResultFolder
+) -> Centroids:
+    """Copy, for each class, the map whose occupancies are nearest to the class's median.
+
+    Raises:
+        InputError: If a map is gone.
+    """
+    names = [found.table.volumes[row] for row in found.nearest_to_median()]
+    for name in names:
+        if name not in maps:
+            raise InputError(
+                f"The map of volume {name} is gone. Restore it, or use --skip-volumes."
+            )
+    folder.write_table(
+        TABLE,
+        ("volume", "class", "map"),
+        [
+            (_file_name(i), f"C{i + 1}", PurePosixPath(maps[name]).name)
+            for i, name in enumerate(names)
+        ],
+    )
+    volumes = VolumeSet(
+        name="class centroids",
+        folder=folder.at(CENTROIDS),
+        z=np.empty((len(names), 0), dtype=np.float32),
+        colours=class_colours(len(names)),
+        titles=titles,
+    )
+    made = copy_maps(volumes, [maps[name] for name in names])
+    return Centroids(volumes=volumes, made=made, classes=range(1, len(names) + 1))
+
+
+def _file_name(number: int) -> str:
+    return f"vol_{number:03d}.mrc"

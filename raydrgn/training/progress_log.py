@@ -1,0 +1,40 @@
+"""How far training is: as a row of numbers, and as a line of run.log."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainProgress:
+    """How far a run is; losses are means over the particles since the last row, or the epoch."""
+
+    epoch: int
+    step: int
+    particles: int
+    """Particles done in this epoch, over all workers."""
+
+    total: float
+    reconstruction: float
+    kl: float
+    learning_rate: float
+    rate: float
+    """Particles per second over all workers, since the last row."""
+
+    seconds: float
+    """Since the loop began."""
+
+    done: bool = False
+    """Whether the epoch is finished, and the losses are means over it."""
+
+
+def log_line(progress: TrainProgress, *, epochs: int, num_particles: int) -> str:
+    """Return the line of run.log: epoch, particles done, losses, learning rate and speed."""
+    done = (
+        "finished, mean over the epoch"
+        if progress.done
+        else f"{progress.particles:,}/{num_particles:,} particles"
+    )
+    return (
+        f"epoch {progress.epoch}/{epochs}: {done}: loss {progress.total:.6f}, reconstruction "
+        f"{progress.reconstruction:.6f}, KL {progress.kl:.4f}, learning rate "
+        f"{progress.learning_rate:.2e}, {progress.rate:,.0f} particles/s"
+    )

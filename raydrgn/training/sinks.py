@@ -1,0 +1,123 @@
+"""Where a training loop sends its results: to a writer in this process, or to actors."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import ray
+
+from raydrgn.errors import RaydrgnError
+from raydrgn.run.checkpoint import Checkpoint
+from raydrgn.run.directory import Position
+from raydrgn.run.writer import RunWriter
+from raydrgn.shapes import Float
+from raydrgn.training.failures import raised_by_actor
+from raydrgn.training.progress_log import TrainProgress
+
+
+class DirectSink:
+    """To a writer in the same process; every call returns when the writer is done."""
+
+    def __init__(
+        self, writer: RunWriter, *, on_progress: Callable[[TrainProgress], bool] | None = None
+    ) -> None:
+        self._writer = writer
+        self._on_progress = on_progress
+
+    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Keep a checkpoint."""
+        self._writer.save_checkpoint(checkpoint.to_bytes(), checkpoint.position)
+
+    def save_latents(
+        self,
+        epoch: int,
+        start: int,
+        mean: Float[np.ndarray, "n zdim"],
+        logvar: Float[np.ndarray, "n zdim"],
+    ) -> None:
+        """Keep this worker's latents of an epoch."""
+        self._writer.save_latents(epoch, start, mean, logvar)
+
+    def report(self, progress: TrainProgress, line: str | None) -> bool:
+        """Add to metrics and log; ask whether to stop."""
+        self._writer.add_metrics(asdict(progress), line)
+        return bool(self._on_progress and self._on_progress(progress))
+
+    def diverged(self, position: Position, rows: list[int]) -> None:
+        """Stop with an error that names the rows."""
+        raise RaydrgnError(divergence_message(position, rows))
+
+
+class ActorSink:
+    """To the run's writer and progress board, each an actor somewhere in the cluster.
+
+    A checkpoint or latents are held here until the writer has them on disk: a call that a killed
+    writer was busy with is sent again by Ray to the restarted writer. Training waits for a call
+    only when the next call of its kind is due, so that at most one checkpoint is under way.
+    """
+
+    def __init__(self, writer: Any, board: Any) -> None:
+        self._writer = writer
+        self._board = board
+        self._pending: dict[str, ray.ObjectRef[Any]] = {}
+        self._answer: ray.ObjectRef[Any] | None = None
+
+    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Keep a checkpoint; wait for the checkpoint before."""
+        content = checkpoint.to_bytes()
+        self._send(
+            "checkpoint", lambda: self._writer.save_checkpoint.remote(content, checkpoint.position)
+        )
+
+    def save_latents(
+        self,
+        epoch: int,
+        start: int,
+        mean: Float[np.ndarray, "n zdim"],
+        logvar: Float[np.ndarray, "n zdim"],
+    ) -> None:
+        """Keep this worker's latents of an epoch; wait for those of the epoch before."""
+        self._send("latents", lambda: self._writer.save_latents.remote(epoch, start, mean, logvar))
+
+    def report(self, progress: TrainProgress, line: str | None) -> bool:
+        """Show the progress, and add it to metrics and log; return the board's latest answer."""
+        row = asdict(progress)
+        self._send("metrics", lambda: self._writer.add_metrics.remote(row, line))
+        stop = False
+        if self._answer is not None:
+            ready, _ = ray.wait([self._answer], timeout=0)
+            if not ready:
+                return False
+            stop = bool(ray.get(self._answer))
+        self._answer = self._board.update.remote(row)
+        return stop
+
+    def diverged(self, position: Position, rows: list[int]) -> None:
+        """End the run; nothing is gained by trying again."""
+        if rows:
+            ray.get(self._board.fail.remote(divergence_message(position, rows)))
+
+    def flush(self) -> None:
+        """Wait until everything sent is on disk."""
+        for kind in list(self._pending):
+            self._wait_for(kind)
+
+    def _send(self, kind: str, call: Callable[[], "ray.ObjectRef[Any]"]) -> None:
+        self._wait_for(kind)
+        self._pending[kind] = call()
+
+    def _wait_for(self, kind: str) -> None:
+        if kind in self._pending:
+            with raised_by_actor():
+                ray.get(self._pending.pop(kind))
+
+
+def divergence_message(position: Position, rows: list[int]) -> str:
+    """Return the message that the loss is not finite, with the particles and what may help."""
+    named = ", ".join(map(str, rows[:20])) + (", …" if len(rows) > 20 else "")
+    return (
+        f"The loss is not finite before {position}: the batch of table rows {named}. The last good "
+        "checkpoint is kept. Look at these images (rows of particles.parquet), or go on with a "
+        "lower learning rate: --resume --lr 1e-4."
+    )

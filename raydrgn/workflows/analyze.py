@@ -1,0 +1,159 @@
+"""``analyze``: components, UMAP, clusters and volumes of the latents of one epoch."""
+
+import logging
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+from raydrgn.errors import ConfigError, InputError
+from raydrgn.remote.executor import IN_PROCESS, Executor
+from raydrgn.remote.progress import Progress, silent
+from raydrgn.settings import Setting
+from raydrgn.workflows.epoch import DecodingSettings, original_numbers
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+    from raydrgn.decoding.volume_sets import MadeSets
+    from raydrgn.latent.analysis import LatentSpace
+    from raydrgn.reporting.result_folder import ResultFolder
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnalyzeSettings(DecodingSettings):
+    """Settings of ``analyze``."""
+
+    ksample: Annotated[int, Setting("Clusters of k-means.", min=1)] = 20
+
+    pc: Annotated[
+        int | None,
+        Setting("Components along which to make volumes; 2, or 1 if zdim is 1.", min=0),
+    ] = None
+
+    pc_points: Annotated[int, Setting("Volumes along each component.", min=2)] = 10
+
+    pc_range: Annotated[
+        tuple[float, float], Setting("Percentiles of the particles at the two ends.")
+    ] = (1.0, 99.0)
+
+    skip_volumes: Annotated[bool, Setting("Decode no volumes.")] = False
+
+    skip_umap: Annotated[bool, Setting("Make no UMAP.")] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        low, high = self.pc_range
+        if not 0 <= low < high <= 100:
+            raise ConfigError(
+                f"--pc-range takes two percentiles, low then high; got {low:g} and {high:g}."
+            )
+
+    def recorded(self) -> dict[str, Any]:
+        """Return all settings but whether some of the results are made."""
+        omitted = ("skip_volumes", "skip_umap")
+        return {name: value for name, value in super().recorded().items() if name not in omitted}
+
+    def for_run(self, zdim: int, num_particles: int) -> "AnalyzeSettings":
+        """Return the settings with their defaults for a run.
+
+        Raises:
+            ConfigError: If there are not as many components or particles.
+        """
+        if self.pc is not None and self.pc > zdim:
+            raise ConfigError(f"--pc {self.pc} is more than the run's zdim, {zdim}.")
+        if self.ksample > num_particles:
+            raise ConfigError(
+                f"--ksample {self.ksample} is more than the number of particles ({num_particles})."
+            )
+        return replace(self, pc=min(2, zdim) if self.pc is None else self.pc)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnalyzeResult:
+    """What ``analyze`` found; the folder has it as files, with a report."""
+
+    folder: "ResultFolder"
+    epoch: int | None
+    space: "LatentSpace"
+    """Latents, components, clusters, paths and UMAP, as arrays."""
+
+    particles: "pa.Table"
+    """Row, original number, embedding and cluster of every particle."""
+
+    volumes: "MadeSets | None"
+    """Previews of the volumes; None if they were skipped."""
+
+    @property
+    def failures(self) -> list[str]:
+        """Volumes that could not be decoded, and why."""
+        return self.volumes.failures if self.volumes else []
+
+
+def run(
+    settings: AnalyzeSettings,
+    *,
+    executor: Executor = IN_PROCESS,
+    progress: Progress = silent,
+) -> AnalyzeResult:
+    """Embed and cluster the latents of an epoch, decode volumes, and write the result folder.
+
+    Raises:
+        RaydrgnError: If the run, the settings or the folder do not allow it.
+    """
+    from raydrgn.latent.analysis import analyze_latents
+    from raydrgn.latent.analysis_report import volume_sets, write_analysis
+    from raydrgn.latent.analysis_tables import write_tables
+    from raydrgn.run.reader import open_run
+
+    opened = open_run(settings.run)
+    settings.volumes.check(opened.box)
+    epoch = opened.epoch(settings.epoch)
+    z = opened.finite_latents(epoch)
+    settings = settings.for_run(opened.model.zdim, len(z))
+    numbers = original_numbers(opened, len(z))
+    space = analyze_latents(
+        z,
+        ksample=settings.ksample,
+        pc=settings.pc or 0,
+        pc_points=settings.pc_points,
+        pc_range=settings.pc_range,
+        progress=progress,
+    )
+    folder = settings.begin(opened, epoch, "analyze", independent=("ksample",))
+    if not settings.skip_umap and z.shape[1] > 1:
+        space = replace(space, umap=_umap(z, folder, progress))
+    particles = write_tables(space, numbers, folder)
+    made = None
+    if not settings.skip_volumes:
+        from raydrgn.decoding.pool import DecoderPool
+        from raydrgn.decoding.volume_sets import make_sets
+
+        state = opened.decoder(epoch, pixel_size_angstrom=settings.pixel_size_angstrom)
+        with DecoderPool(state, settings.volumes, executor) as pool:
+            made = make_sets(pool, volume_sets(space, folder), progress=progress)
+    write_analysis(opened, epoch, space, folder, numbers=numbers, made=made, progress=progress)
+    return AnalyzeResult(folder=folder, epoch=epoch, space=space, particles=particles, volumes=made)
+
+
+def _umap(z: "np.ndarray", folder: "ResultFolder", progress: Progress) -> "np.ndarray":
+    """Return the UMAP of latents: the one in the folder, or a new one that is written there."""
+    import numpy as np
+
+    from raydrgn.clustering.clusters import SEED
+    from raydrgn.clustering.embedding import umap_embedding
+    from raydrgn.io import cryodrgn
+    from raydrgn.reporting.analysis_results import UMAP, read_umap
+
+    try:
+        found = read_umap(folder, len(z))
+    except InputError as error:
+        log.warning("The UMAP is made again: %s", error)
+        found = None
+    if found is None:
+        report = partial(progress, "UMAP", unit="particles")
+        found = umap_embedding(z, seed=SEED, progress=report)
+        cryodrgn.write_pickles(folder.at(UMAP), found.astype(np.float32))
+    return found

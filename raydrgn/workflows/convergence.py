@@ -1,0 +1,156 @@
+"""``convergence``: whether training has converged, of a finished run or of one in training."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from time import sleep
+from typing import TYPE_CHECKING, Annotated
+
+from raydrgn.errors import ConfigError
+from raydrgn.remote.executor import IN_PROCESS, Executor
+from raydrgn.remote.progress import Progress, silent
+from raydrgn.settings import Setting
+from raydrgn.workflows.epoch import DecodingSettings
+
+if TYPE_CHECKING:
+    from raydrgn.convergence.epochs import Convergence
+    from raydrgn.reporting.result_folder import ResultFolder
+
+POLL_SECONDS = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvergenceSettings(DecodingSettings):
+    """Settings of ``convergence``."""
+
+    every: Annotated[int, Setting("Epochs between two that are embedded and decoded.", min=1)] = 5
+
+    keep_volumes: Annotated[
+        bool, Setting("Write the volumes into vols.N.", flags=("--keep-volumes",))
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvergenceResult:
+    """Whether a run has converged; the folder has it as files, with a report."""
+
+    folder: "ResultFolder"
+    convergence: "Convergence"
+    verdict: str
+    failures: list[str]
+    """Points whose volumes could not be decoded, and why."""
+
+    def lines(self) -> list[str]:
+        """Return the findings, the verdict and the warnings, for a person to read."""
+        found = self.convergence
+        return [
+            *(f"{finding.criterion}: {finding.text}" for finding in found.findings),
+            self.verdict,
+            *(f"warning: {warning}" for warning in found.warnings),
+            f"→ {self.folder.at('report.html')}",
+        ]
+
+
+def run(
+    settings: ConvergenceSettings,
+    *,
+    executor: Executor = IN_PROCESS,
+    progress: Progress = silent,
+) -> ConvergenceResult:
+    """Compare latents, losses and volumes through the epochs of a run; write the result folder.
+
+    Raises:
+        RaydrgnError: If the run, the settings or the folder do not allow it.
+    """
+    from raydrgn.convergence import epochs as stages
+    from raydrgn.convergence.report import write_convergence
+    from raydrgn.convergence.verdict import judge, verdict
+    from raydrgn.convergence.volumes import compare_volumes
+    from raydrgn.run.reader import open_run
+
+    opened = open_run(settings.run)
+    settings.volumes.check(opened.box)
+    epochs, examined = stages.choose_epochs(opened, settings.epoch, settings.every)
+    folder = settings.begin(opened, epochs[-1], "convergence")
+    stages.check_epochs(opened, examined, folder)
+    found = stages.compare_epochs(
+        opened, epochs, examined, folder, executor=executor, progress=progress
+    )
+    comparisons, failures = compare_volumes(
+        opened,
+        found,
+        folder,
+        options=settings.volumes,
+        pixel_size_angstrom=settings.pixel_size_angstrom,
+        keep_volumes=settings.keep_volumes,
+        executor=executor,
+        progress=progress,
+    )
+    found = judge(opened, replace(found, comparisons=comparisons))
+    pixel_size = settings.pixel_size_angstrom or opened.pixel_size_angstrom or 1.0
+    write_convergence(
+        opened,
+        found,
+        folder,
+        pixel_size_angstrom=settings.volumes.pixel_size(pixel_size, opened.box),
+    )
+    return ConvergenceResult(
+        folder=folder, convergence=found, verdict=verdict(found), failures=failures
+    )
+
+
+def watch(
+    settings: ConvergenceSettings,
+    *,
+    executor: Executor = IN_PROCESS,
+    progress: Progress = silent,
+    report: Callable[[str], None],
+) -> ConvergenceResult:
+    """Follow a run in training until it has converged or ended, and return the last comparison.
+
+    Losses and latents are judged at every new epoch. Once they have settled, and the learning rate
+    has come to the end of its schedule, volumes are compared too, at most every ``settings.every``
+    epochs.
+
+    Args:
+        settings: Without an epoch or a folder: results go into ``RUN/convergence.N``.
+        executor: Where work is done.
+        progress: Called with how much is done.
+        report: Called with lines for a person to read.
+
+    Raises:
+        RaydrgnError: If the run, the settings or the folder do not allow it.
+    """
+    from raydrgn.convergence.epochs import MIN_EPOCHS
+    from raydrgn.convergence.verdict import judge_latents, open_criteria
+    from raydrgn.run.reader import open_run
+
+    if settings.epoch is not None or settings.out:
+        raise ConfigError(
+            "--watch follows the newest epoch into RUN/convergence.N; leave out EPOCH and --out."
+        )
+    opened = open_run(settings.run)
+    settings.volumes.check(opened.box)
+    seen = compared = 0
+    if len(opened.files.epochs()) < MIN_EPOCHS:
+        report(f"waiting for {MIN_EPOCHS} epochs; Ctrl-C ends")
+    while True:
+        is_finished = opened.is_finished()  # before epochs are listed, so that none is missed
+        epochs = opened.files.epochs()
+        if len(epochs) >= MIN_EPOCHS and epochs[-1] > seen:
+            seen = epochs[-1]
+            findings = judge_latents(opened, epochs)
+            report(f"epoch {seen}: {open_criteria(findings)}")
+            is_due = not any(found.is_open for found in findings)
+            if is_due and not is_finished and seen >= compared + settings.every:
+                compared = seen
+                of_epoch = replace(settings, epoch=seen)
+                result = run(of_epoch, executor=executor, progress=progress)
+                if result.convergence.is_converged:
+                    report(f"Training can stop: by these criteria epoch {seen} is enough.")
+                    return result
+                for line in result.lines():
+                    report(line)
+                continue  # epochs may have been finished meanwhile
+        if is_finished:
+            return run(settings, executor=executor, progress=progress)
+        sleep(POLL_SECONDS)

@@ -1,0 +1,213 @@
+"""``filter``: a selection of particles, by one or several methods together."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from raydrgn.errors import ConfigError, InputError
+from raydrgn.remote.executor import IN_PROCESS, Executor
+from raydrgn.remote.progress import Progress, silent
+from raydrgn.settings import Setting, whole_numbers
+from raydrgn.workflows.epoch import DecodingSettings
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from raydrgn.latent.filters import Method
+    from raydrgn.reporting.analysis_results import AnalysisResults
+    from raydrgn.reporting.result_folder import ResultFolder
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilterSettings(DecodingSettings):
+    """Settings of ``filter``: the methods, of which at least one is given."""
+
+    keep_clusters: Annotated[
+        str | None, Setting("Clusters of analyze, or of --labels, to keep, as 0,3,5.")
+    ] = None
+
+    drop_clusters: Annotated[
+        str | None, Setting("Clusters of analyze, or of --labels, to drop, as 0,3,5.")
+    ] = None
+
+    ksample: Annotated[int, Setting("K of the k-means of analyze to use.", min=1)] = 20
+
+    labels: Annotated[
+        str | None,
+        Setting("File of the cluster of each particle (−1: none), instead of k-means."),
+    ] = None
+
+    gmm: Annotated[int | None, Setting("Components of a Gaussian mixture; see --drop.", min=1)] = (
+        None
+    )
+
+    drop: Annotated[
+        str | None,
+        Setting("Components of the mixture to drop, as 0,3; without, they are listed."),
+    ] = None
+
+    zscore: Annotated[
+        float | None,
+        Setting("Drop particles with |z| more than this number of SD above the mean."),
+    ] = None
+
+    umap_polygon: Annotated[
+        str | None,
+        Setting("File of the corners of a polygon in the UMAP, x y per line; inside is kept."),
+    ] = None
+
+    ind: Annotated[str | None, Setting("Earlier selection; only its particles are kept.")] = None
+
+    skip_volumes: Annotated[bool, Setting("Make no mean volumes.")] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        keep = whole_numbers(self.keep_clusters, "--keep-clusters")
+        drop = whole_numbers(self.drop_clusters, "--drop-clusters")
+        components = whole_numbers(self.drop, "--drop")
+        if keep and drop:
+            raise ConfigError("Give --keep-clusters or --drop-clusters, not both.")
+        if self.labels is not None and not (keep or drop):
+            raise ConfigError("--labels needs --keep-clusters or --drop-clusters.")
+        if components and self.gmm is None:
+            raise ConfigError("--drop takes components of a mixture: give their number with --gmm.")
+        others = (self.gmm, self.zscore, self.umap_polygon, self.ind)
+        if not keep and not drop and all(value is None for value in others):
+            raise ConfigError(
+                "Choose a method: --keep-clusters or --drop-clusters (of analyze, or of --labels), "
+                "--gmm with --drop, --zscore, --umap-polygon or --ind; several can be combined."
+            )
+
+    def recorded(self) -> dict[str, Any]:
+        """Return all settings but whether the mean volumes are made."""
+        found = super().recorded()
+        del found["skip_volumes"]
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilterResult:
+    """A selection of particles; the folder has it as files."""
+
+    folder: "ResultFolder"
+    epoch: int | None
+    numbers: "np.ndarray"
+    """Number of each particle in the original set."""
+
+    kept: "np.ndarray"
+    """Whether each particle is kept by all methods."""
+
+    methods: "list[Method]"
+    """Each method, and the particles that it keeps."""
+
+    images_error: str
+    """Why there are no images of particles; empty if there are."""
+
+    failures: list[str]
+    """Volumes that could not be decoded, and why."""
+
+
+def run(
+    settings: FilterSettings,
+    *,
+    executor: Executor = IN_PROCESS,
+    progress: Progress = silent,
+) -> FilterResult:
+    """Select particles, and write what is kept and dropped into the result folder.
+
+    Raises:
+        RaydrgnError: If the run, the settings or the folder do not allow it.
+    """
+    from raydrgn.io.storage import checksum
+    from raydrgn.latent import filter_report
+    from raydrgn.latent.filters import kept_by_all
+    from raydrgn.reporting.analysis_results import AnalysisResults
+    from raydrgn.run.reader import open_run
+
+    opened = open_run(settings.run)
+    settings.volumes.check(opened.box)
+    epoch = opened.epoch(settings.epoch)
+    z = opened.finite_latents(epoch)
+    numbers = opened.original_numbers(len(z))
+    analysis = AnalysisResults(opened, epoch)
+    methods = _apply_methods(settings, z, numbers, analysis)
+    kept = kept_by_all(methods)
+    selection = f"{kept.sum()} of {len(kept)} particles ({checksum(kept.tobytes())[:12]})"
+    folder = settings.begin(
+        opened,
+        epoch,
+        "filter",
+        found={"selection": selection},
+        folder=opened.files.results("filter"),
+    )
+    filter_report.write_selection(kept, numbers, folder)
+    filter_report.write_overlaps(methods, kept, z, folder)
+    filter_report.write_embedding_figure(kept, z, analysis.umap(len(z)), folder)
+    images_error = filter_report.write_images(opened, kept, numbers, folder)
+    failures: list[str] = []
+    if not settings.skip_volumes:
+        from raydrgn.decoding.pool import DecoderPool
+        from raydrgn.latent.mean_volumes import mean_volume
+
+        state = opened.decoder(epoch, pixel_size_angstrom=settings.pixel_size_angstrom)
+        means = {}
+        with DecoderPool(state, settings.volumes, executor) as pool:
+            for name, members in (("kept", kept), ("dropped", ~kept)):
+                mean, errors = mean_volume(pool, z[members], name=name, progress=progress)
+                failures += errors
+                if mean is not None:
+                    means[name] = mean
+        pixel_size = settings.volumes.pixel_size(state.pixel_size_angstrom, state.box)
+        filter_report.write_mean_volumes(means, folder, pixel_size_angstrom=pixel_size)
+    return FilterResult(
+        folder=folder,
+        epoch=epoch,
+        numbers=numbers,
+        kept=kept,
+        methods=methods,
+        images_error=images_error,
+        failures=failures,
+    )
+
+
+def _apply_methods(
+    settings: FilterSettings, z: "np.ndarray", numbers: "np.ndarray", analysis: "AnalysisResults"
+) -> "list[Method]":
+    """Return each of the methods asked for, with the particles that it keeps."""
+    from raydrgn.clustering.clusters import mixture
+    from raydrgn.io import cryodrgn
+    from raydrgn.latent import filters
+
+    found = []
+    keep = whole_numbers(settings.keep_clusters, "--keep-clusters")
+    drop = whole_numbers(settings.drop_clusters, "--drop-clusters")
+    if keep or drop:
+        labels = _labels(settings, len(z), analysis)
+        found.append(filters.by_clusters(labels, keep=keep, drop=drop))
+    if settings.gmm is not None:
+        components = whole_numbers(settings.drop, "--drop")
+        found.append(filters.by_mixture(mixture(z, settings.gmm), components, z))
+    if settings.zscore is not None:
+        found.append(filters.by_magnitude(z, settings.zscore))
+    if settings.umap_polygon is not None:
+        corners = filters.read_polygon(settings.umap_polygon)
+        found.append(filters.by_region(analysis.require_umap(len(z)), corners))
+    if settings.ind is not None:
+        found.append(filters.by_selection(numbers, cryodrgn.read_indices(settings.ind)))
+    return found
+
+
+def _labels(
+    settings: FilterSettings, num_particles: int, analysis: "AnalysisResults"
+) -> "np.ndarray":
+    """Return the cluster of each particle: of k-means, or of the file given."""
+    from raydrgn.io import cryodrgn
+
+    if settings.labels is None:
+        return analysis.labels(settings.ksample, num_particles)
+    labels = cryodrgn.read_labels(settings.labels)
+    if len(labels) != num_particles:
+        raise InputError(
+            f"{settings.labels} has {len(labels)} labels, but the run has {num_particles} "
+            "particles."
+        )
+    return labels

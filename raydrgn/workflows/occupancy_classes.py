@@ -1,0 +1,235 @@
+"""``occupancy classes``: volume classes and structural blocks of a table of occupancies."""
+
+import logging
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+from raydrgn.occupancy.options import ClassOptions
+from raydrgn.remote.executor import IN_PROCESS, Executor
+from raydrgn.remote.progress import Progress, silent
+from raydrgn.settings import Setting, check_bounds
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from raydrgn.occupancy.block_model import BlockModel
+    from raydrgn.occupancy.centroids import Centroids
+    from raydrgn.occupancy.classes import OccupancyClasses
+    from raydrgn.occupancy.membership import ClassParticles
+    from raydrgn.occupancy.table import OccupancyTable
+    from raydrgn.occupancy.table_origin import TableOrigin
+    from raydrgn.reporting.result_folder import ResultFolder
+    from raydrgn.run.reader import RunReader
+    from raydrgn.shapes import Int
+
+log = logging.getLogger(__name__)
+
+LISTED_SUBUNITS = 10
+"""Subunits that a message names at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OccupancyClassesSettings:
+    """Settings of ``occupancy classes``."""
+
+    table: Annotated[
+        str,
+        Setting(
+            "Folder of `occupancy score`; or occupancies.csv of MAVEn.",
+            is_argument=True,
+            metavar="OUT",
+        ),
+    ]
+
+    clustering: ClassOptions = field(default_factory=ClassOptions)
+
+    models: Annotated[
+        tuple[str, ...],
+        Setting(
+            "Atomic model (PDB or mmCIF) to colour by block; that of the masks by default. May be "
+            "repeated.",
+            flags=("--model",),
+        ),
+    ] = ()
+
+    by: Annotated[
+        str | None,
+        Setting("YAML file of selections, where the subunits are not chains or files."),
+    ] = None
+
+    skip_volumes: Annotated[bool, Setting("Make no centroid volumes.")] = False
+
+    out: Annotated[
+        str | None,
+        Setting("Folder for the results; OUT/classes by default.", flags=("-o", "--out")),
+    ] = None
+
+    overwrite: Annotated[bool, Setting("Replace earlier results in the folder.")] = False
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OccupancyClassesResult:
+    """What ``occupancy classes`` found; the folder has it as files, with a report."""
+
+    folder: "ResultFolder"
+    clustered: "OccupancyClasses"
+    """The table with its classes, blocks and correlations."""
+
+    particles: "ClassParticles | None"
+    """Class of each particle of the run; None for a table of maps."""
+
+    selected: "Int[np.ndarray, ' q'] | None"
+    """Original numbers of the particles of the volumes that ``where`` selects."""
+
+    centroids: "Centroids | None"
+
+    @property
+    def titles(self) -> list[str]:
+        """Name and share of each class."""
+        from raydrgn.occupancy.class_tables import class_titles
+
+        return class_titles(self.clustered, self.particles)
+
+    @property
+    def failures(self) -> list[str]:
+        """Centroid volumes that could not be made, and why."""
+        return self.centroids.made.failures if self.centroids else []
+
+
+def run(
+    settings: OccupancyClassesSettings,
+    *,
+    executor: Executor = IN_PROCESS,
+    progress: Progress = silent,
+) -> OccupancyClassesResult:
+    """Find classes and blocks, and write tables, particles, centroid volumes and a report.
+
+    Raises:
+        RaydrgnError: If the table, its run, the settings or the folder do not allow it.
+    """
+    from raydrgn.io import storage
+    from raydrgn.occupancy import class_tables
+    from raydrgn.occupancy.block_model import write_script
+    from raydrgn.occupancy.class_report import ReportContent, write_class_report
+    from raydrgn.occupancy.classes import find_classes
+    from raydrgn.occupancy.membership import class_particles, membership
+    from raydrgn.occupancy.subunits import refuse_inputs
+    from raydrgn.occupancy.table import OccupancyTable
+    from raydrgn.occupancy.table_origin import TableOrigin
+    from raydrgn.reporting.result_folder import ResultFolder
+
+    origin, table = TableOrigin.of(settings.table), OccupancyTable.read(settings.table)
+    options = replace(settings.clustering, scale=settings.clustering.scale or origin.scale)
+    found = find_classes(table, options)
+    opened, particles = origin.open_run(), None
+    if opened is not None:
+        members = membership(found.table, opened, origin.epoch, labels=origin.labels())
+        particles = class_particles(found.classes.labels, members)
+    uris, by = (list(settings.models), settings.by) if settings.models else origin.models()
+    models = _models(found, uris, by)
+    folder = ResultFolder(settings.out or storage.join(origin.folder, "classes"))
+    inputs = [storage.absolute(settings.table), *origin.inputs(), *uris, *([by] if by else [])]
+    refuse_inputs(folder.uri, inputs)
+    folder.begin(
+        _record(table, options, uris, by) | {"volumes": not settings.skip_volumes},
+        made_from=opened.identity(origin.epoch) if opened else None,
+        overwrite=settings.overwrite,
+    )
+    class_tables.write_tables(found, particles, folder)
+    selected = class_tables.selected_particles(found, particles)
+    if particles is not None:
+        class_tables.write_particles(particles, selected, folder)
+    if models:
+        write_script(models, found.blocks.count, folder)
+    centroids = None
+    if not settings.skip_volumes:
+        centroids = _centroids(found, origin, opened, particles, folder, executor, progress)
+    content = ReportContent(
+        title=f"{opened.files.root}, epoch {origin.epoch}" if opened else origin.folder,
+        found=found,
+        particles=particles,
+        embedding=_embedding(opened, origin.epoch, particles),
+        centroids=centroids,
+        models=models,
+        num_selected=None if selected is None else len(selected),
+    )
+    write_class_report(content, folder)
+    return OccupancyClassesResult(
+        folder=folder, clustered=found, particles=particles, selected=selected, centroids=centroids
+    )
+
+
+def _record(
+    table: "OccupancyTable", options: ClassOptions, models: list[str], by: str | None
+) -> dict[str, Any]:
+    """Return what the results are made from, and the settings that change them."""
+    from raydrgn.io import storage
+
+    return {
+        "table_checksum": table.checksum(),
+        **asdict(options),
+        "models": [storage.absolute(model) for model in models],
+        "by": storage.absolute(by) if by else None,
+    }
+
+
+def _models(found: "OccupancyClasses", uris: list[str], by: str | None) -> "list[BlockModel]":
+    """Read the atomic models, and report subunits that have no atoms in them."""
+    from raydrgn.occupancy.block_model import block_models
+
+    if not uris:
+        return []
+    models, missing = block_models(found, uris, selection=by)
+    if missing:
+        listed = ", ".join(missing[:LISTED_SUBUNITS])
+        log.warning("%d subunits have no atoms in the model: %s", len(missing), listed)
+    return models
+
+
+def _centroids(
+    found: "OccupancyClasses",
+    origin: "TableOrigin",
+    opened: "RunReader | None",
+    particles: "ClassParticles | None",
+    folder: "ResultFolder",
+    executor: Executor,
+    progress: Progress,
+) -> "Centroids | None":
+    """Make the centroid volume of each class; None if the volumes of the table are not known."""
+    from raydrgn.decoding.pool import DecoderPool
+    from raydrgn.occupancy.centroids import copy_centroids, decode_centroids
+    from raydrgn.occupancy.class_tables import class_titles
+
+    titles = class_titles(found, particles)
+    if opened is not None and particles is not None:
+        state, options = origin.decoder(opened)
+        with DecoderPool(state, options, executor) as pool:
+            return decode_centroids(pool, particles, titles, folder, progress=progress)
+    maps = origin.maps(found.table.source)
+    if maps:
+        return copy_centroids(found, maps, titles, folder)
+    log.info(
+        "%s does not record which volumes were scored, so that there are no centroid volumes and "
+        "no particles of classes",
+        origin.folder,
+    )
+    return None
+
+
+def _embedding(
+    opened: "RunReader | None", epoch: int | None, particles: "ClassParticles | None"
+) -> "tuple[tuple[str, str], np.ndarray] | None":
+    """Return two dimensions to show particles in: the UMAP of ``analyze``, else two components."""
+    from raydrgn.clustering.embedding import principal_components
+    from raydrgn.reporting.analysis_results import AnalysisResults
+
+    if opened is None or particles is None or particles.members.z.shape[1] < 2:
+        return None
+    z = particles.members.z
+    umap = AnalysisResults(opened, epoch).umap(len(z))
+    if umap is not None:
+        return ("UMAP 1", "UMAP 2"), umap
+    return ("PC 1", "PC 2"), principal_components(z).coordinates[:, :2]

@@ -1,0 +1,186 @@
+"""``occupancy masks``: mask and reference density of each subunit of an atomic model."""
+
+import logging
+import math
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Annotated
+
+from raydrgn.errors import ConfigError
+from raydrgn.occupancy.options import MaskOptions
+from raydrgn.remote.progress import Progress, silent
+from raydrgn.settings import Setting, check_bounds
+
+if TYPE_CHECKING:
+    from raydrgn.occupancy.alignment import Alignment
+    from raydrgn.occupancy.masking import MapGrid, MaskSummary
+    from raydrgn.occupancy.selection import Subunit
+    from raydrgn.reporting.result_folder import ResultFolder
+
+log = logging.getLogger(__name__)
+
+YAML_SUFFIXES = (".yaml", ".yml")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OccupancyMasksSettings:
+    """Settings of ``occupancy masks``."""
+
+    models: Annotated[
+        tuple[str, ...],
+        Setting(
+            "Atomic models (PDB, mmCIF), or maps (.mrc) of one subunit each.",
+            is_argument=True,
+            metavar="MODEL…",
+        ),
+    ]
+
+    map: Annotated[str, Setting("A map on the grid of those to score; the model is fitted to it.")]
+
+    out: Annotated[str, Setting("Folder for masks and references.", flags=("-o", "--out"))]
+
+    by: Annotated[
+        str,
+        Setting(
+            "What a subunit is: a chain, a file, or a selection that a YAML file names.",
+            metavar="chain|file|FILE.yaml",
+        ),
+    ] = "chain"
+
+    masks: MaskOptions = field(default_factory=MaskOptions)
+
+    origin: Annotated[
+        str | None,
+        Setting(
+            "Position of the map's first voxel, Å, instead of the one in its header.",
+            metavar="X,Y,Z",
+        ),
+    ] = None
+
+    pixel_size_angstrom: Annotated[
+        float | None,
+        Setting(
+            "Pixel size of the map, Å, instead of the one in its header.",
+            flags=("--pixel-size",),
+            above=0,
+        ),
+    ] = None
+
+    overwrite: Annotated[bool, Setting("Replace earlier results in the folder.")] = False
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        if self.by not in ("chain", "file") and not self.selects:
+            raise ConfigError(
+                f"--by is chain, file or the name of a .yaml file, but it was {self.by!r}."
+            )
+        _ = self.origin_angstrom
+
+    @property
+    def selects(self) -> bool:
+        """Whether subunits are the selections of a YAML file."""
+        return self.by.endswith(YAML_SUFFIXES)
+
+    @property
+    def origin_angstrom(self) -> tuple[float, float, float] | None:
+        """Position of the map's first voxel as x, y, z, if it is given."""
+        if self.origin is None:
+            return None
+        try:
+            x, y, z = map(float, self.origin.replace(",", " ").split())
+        except ValueError as error:
+            raise ConfigError(
+                f"--origin takes three numbers, as 0,0,0, but it was {self.origin!r}."
+            ) from error
+        if not all(math.isfinite(value) for value in (x, y, z)):
+            raise ConfigError(f"--origin takes finite numbers, but it was {self.origin!r}.")
+        return x, y, z
+
+
+@dataclass(frozen=True, kw_only=True)
+class OccupancyMasksResult:
+    """What ``occupancy masks`` made; the masks themselves are in the folder."""
+
+    folder: "ResultFolder"
+    masks: "list[MaskSummary]"
+    alignment: "Alignment"
+    """How well the map and the model fit."""
+
+
+def run(settings: OccupancyMasksSettings, *, progress: Progress = silent) -> OccupancyMasksResult:
+    """Make masks and reference densities, and write them with a figure of their outlines.
+
+    Raises:
+        RaydrgnError: If models, map or settings do not allow it.
+    """
+    from raydrgn.io import storage
+    from raydrgn.occupancy import masking
+    from raydrgn.occupancy.selection import subunits_of_models
+    from raydrgn.occupancy.subunits import refuse_inputs
+    from raydrgn.occupancy.table import check_subunit_names
+    from raydrgn.reporting.result_folder import ResultFolder
+
+    uris = [storage.absolute(uri) for uri in settings.models]
+    grid = masking.read_grid(
+        storage.absolute(settings.map),
+        origin_angstrom=settings.origin_angstrom,
+        pixel_size_angstrom=settings.pixel_size_angstrom,
+    )
+    refuse_inputs(settings.out, [*uris, grid.uri])
+    subunits = subunits_of_models(uris, settings.by)
+    if subunits:
+        warning = masking.check_placement(subunits, grid)
+        if warning:
+            log.warning(warning)
+    names = [subunit.name for subunit in subunits] or [masking.name_of_map(uri) for uri in uris]
+    check_subunit_names(names)
+    folder = ResultFolder(settings.out)
+    folder.begin(_record(settings, uris, grid), made_from=None, overwrite=settings.overwrite)
+    return _write(settings, subunits, uris, grid, folder, progress)
+
+
+def _record(
+    settings: OccupancyMasksSettings, uris: list[str], grid: "MapGrid"
+) -> dict[str, object]:
+    """Return the settings that change the masks, with checksums of the files read."""
+    from raydrgn.io import storage
+
+    selection = [storage.absolute(settings.by)] if settings.selects else []
+    inputs = [*uris, grid.uri, *selection]
+    return {
+        "models": uris,
+        "map": grid.uri,
+        "by": selection[0] if selection else settings.by,
+        "checksums": [storage.checksum(storage.read_bytes(uri)) for uri in inputs],
+        "origin": grid.origin_angstrom,
+        "pixel_size": grid.pixel_size_angstrom,
+        **asdict(settings.masks),
+    }
+
+
+def _write(
+    settings: OccupancyMasksSettings,
+    subunits: "list[Subunit]",
+    uris: list[str],
+    grid: "MapGrid",
+    folder: "ResultFolder",
+    progress: Progress,
+) -> OccupancyMasksResult:
+    """Make masks one by one and write them, with their listing and figure."""
+    import numpy as np
+
+    from raydrgn.occupancy import masking
+    from raydrgn.occupancy.alignment import alignment
+    from raydrgn.occupancy.mask_figure import mask_figure
+
+    density, masks = np.zeros_like(grid.volume), []
+    for subunit in masking.make_masks(subunits, uris, grid, settings.masks):
+        masks.append(masking.write_subunit(folder, subunit, grid))
+        density += subunit.density
+        progress("masks", len(masks), len(subunits) or len(uris), unit="subunits")
+    masking.write_listing(folder, subunits, masks, grid)
+    size = grid.pixel_size_angstrom
+    folder.write_figure("subunits.png", mask_figure(grid.volume, masks, pixel_size_angstrom=size))
+    found = alignment(grid.volume[None], density, pixel_size_angstrom=size)
+    if found.warning:
+        log.warning(found.warning)
+    return OccupancyMasksResult(folder=folder, masks=masks, alignment=found)

@@ -1,0 +1,234 @@
+"""``occupancy pca``: components of volumes within one mask, of a run or of a folder of maps."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from raydrgn.errors import ConfigError
+from raydrgn.remote.executor import IN_PROCESS, Executor
+from raydrgn.remote.progress import Progress, silent
+from raydrgn.settings import Setting, check_bounds
+from raydrgn.workflows.epoch import CHECKSUM_LENGTH
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from raydrgn.io.masks import Mask
+    from raydrgn.landscape.components import VolumeComponents
+    from raydrgn.reporting.result_folder import ResultFolder
+    from raydrgn.run.reader import RunReader
+
+
+@dataclass(frozen=True, kw_only=True)
+class PcaSettings:
+    """Settings of ``occupancy pca``; the volumes are given in one of three ways."""
+
+    mask: Annotated[str, Setting("Mask (.mrc), in the box of the volumes.")]
+
+    run: Annotated[
+        str | None, Setting("Run directory, of raydrgn or cryoDRGN.", is_argument=True)
+    ] = None
+
+    volumes: Annotated[str | None, Setting("Folder of maps, instead of a run.")] = None
+
+    ksample: Annotated[
+        int | None, Setting("Volumes: those at the centres of this many k-means clusters.", min=2)
+    ] = None
+
+    z_file: Annotated[str | None, Setting("Latents, one per line; also .npy or z.N.pkl.")] = None
+
+    epoch: Annotated[int | None, Setting("Epoch; the last finished one by default.")] = None
+
+    components: Annotated[int, Setting("Principal components.", min=1)] = 10
+
+    out: Annotated[
+        str | None,
+        Setting("Folder for the results; RUN/occupancy_pca.N by default.", flags=("-o", "--out")),
+    ] = None
+
+    flip: Annotated[bool, Setting("Change the handedness of volumes.")] = False
+
+    invert: Annotated[bool, Setting("Change the sign of volumes.")] = False
+
+    pixel_size_angstrom: Annotated[
+        float | None,
+        Setting(
+            "Pixel size at the run's box, Å, if the run does not contain it.",
+            flags=("--pixel-size",),
+            above=0,
+        ),
+    ] = None
+
+    overwrite: Annotated[
+        bool,
+        Setting("Replace earlier results in the folder; else finished files are kept."),
+    ] = False
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        given = [value is not None for value in (self.ksample, self.z_file, self.volumes)]
+        if sum(given) != 1 or (self.run is None) != (self.volumes is not None):
+            raise ConfigError(
+                "Say which volumes: RUN with one of --ksample and --z-file, or --volumes."
+            )
+        if self.volumes is not None and self.out is None:
+            raise ConfigError("--volumes needs -o, the folder for the results.")
+
+    def recorded(self, mask: "Mask", content: str) -> dict[str, Any]:
+        """Return what changes the results.
+
+        Args:
+            mask: Voxels that are compared.
+            content: Checksum of what the volumes are made from.
+        """
+        from raydrgn.io import storage
+
+        names = ("ksample", "components", "flip", "invert", "pixel_size_angstrom")
+        return {
+            **{name: getattr(self, name) for name in names},
+            "mask": storage.absolute(self.mask),
+            "mask_checksum": storage.checksum(mask.inside.tobytes())[:CHECKSUM_LENGTH],
+            "volumes": None if self.volumes is None else storage.absolute(self.volumes),
+            "volumes_checksum": content[:CHECKSUM_LENGTH],
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class PcaResult:
+    """Components of the volumes; the folder has them as files, with a report."""
+
+    folder: "ResultFolder"
+    mask: "Mask"
+    names: tuple[str, ...]
+    """Names of the volumes, in the order of the coordinates."""
+
+    components: "VolumeComponents"
+    particles: "np.ndarray | None"
+    """Coordinates of every particle of the run; None for a folder of maps."""
+
+    failures: list[str]
+    """Volumes that could not be decoded, and why."""
+
+
+def run(
+    settings: PcaSettings,
+    *,
+    executor: Executor = IN_PROCESS,
+    progress: Progress = silent,
+) -> PcaResult:
+    """Find the components of volumes within a mask, and write the result folder.
+
+    Raises:
+        RaydrgnError: If the run, the maps, the mask or the folder do not allow it.
+    """
+    from raydrgn.io.masks import read_mask
+    from raydrgn.occupancy.subunits import refuse_inputs
+
+    mask = read_mask(settings.mask)
+    if settings.out is not None:
+        inputs = (settings.run, settings.volumes, settings.mask, settings.z_file)
+        refuse_inputs(settings.out, [uri for uri in inputs if uri is not None])
+    if settings.volumes is not None:
+        return _of_maps(settings, settings.volumes, mask, progress)
+    return _of_run(settings, mask, executor, progress)
+
+
+def _of_maps(settings: PcaSettings, source: str, mask: "Mask", progress: Progress) -> PcaResult:
+    from raydrgn.decoding.volume_sets import copy_maps
+    from raydrgn.io import storage
+    from raydrgn.landscape import masked_report, masked_results
+    from raydrgn.landscape import masked_volumes as masked
+    from raydrgn.occupancy.scored_volumes import named_maps
+    from raydrgn.reporting.result_folder import ResultFolder
+
+    volumes = masked.volumes_of_maps(named_maps(source), mask)
+    masked.check_memory(volumes, mask)
+    rows = masked.read_voxels(volumes, mask, progress=progress)
+    found = masked.components_within(rows, mask, settings.components)
+    versions = "\n".join(f"{uri} {storage.stamp(uri)}" for uri in volumes.uris)
+    recorded = settings.recorded(mask, storage.checksum(versions.encode()))
+    folder = ResultFolder(settings.out or "")
+    folder.begin(recorded, made_from=None, overwrite=settings.overwrite)
+    masked_results.write_components(found, volumes, mask, folder)
+    series = masked_results.component_series(found, volumes, rows, folder)
+    for along in series:
+        copy_maps(along.volumes, [volumes.uris[row] for row in along.chosen])
+    masked_report.write_masked_report(found, mask, folder, title=source, series=series)
+    return PcaResult(
+        folder=folder,
+        mask=mask,
+        names=volumes.names,
+        components=found,
+        particles=None,
+        failures=[],
+    )
+
+
+def _of_run(
+    settings: PcaSettings, mask: "Mask", executor: Executor, progress: Progress
+) -> PcaResult:
+    from raydrgn.decoding import latent_input
+    from raydrgn.decoding.options import VolumeOptions
+    from raydrgn.decoding.pool import DecoderPool
+    from raydrgn.decoding.volume_sets import make_sets
+    from raydrgn.io import storage
+    from raydrgn.landscape import masked_report, masked_results
+    from raydrgn.landscape import masked_volumes as masked
+    from raydrgn.landscape.latent_plane import latent_plane
+    from raydrgn.reporting.result_folder import ResultFolder
+    from raydrgn.run.reader import open_run
+
+    opened = open_run(settings.run or "")
+    _check_box(opened, mask, settings.pixel_size_angstrom)
+    epoch = opened.epoch(settings.epoch)
+    z = opened.finite_latents(epoch)
+    original = opened.original_numbers(len(z))
+    if settings.ksample is not None:
+        volumes = masked.volumes_of_clusters(z, settings.ksample)
+    else:
+        chosen = latent_input.choose_latents(opened, epoch, z_file=settings.z_file)
+        volumes = masked.volumes_of_latents(chosen)
+    assert volumes.z is not None, "volumes of a run have latents"
+    masked.check_memory(volumes, mask)
+    folder = ResultFolder(settings.out or opened.files.results("occupancy_pca", epoch))
+    recorded = settings.recorded(mask, storage.checksum(volumes.z.tobytes()))
+    folder.begin(recorded, made_from=opened.identity(epoch), overwrite=settings.overwrite)
+    options = VolumeOptions(box=mask.box, flip=settings.flip, invert=settings.invert)
+    state = opened.decoder(epoch, pixel_size_angstrom=settings.pixel_size_angstrom)
+    with DecoderPool(state, options, executor) as pool:
+        rows = masked.decode_voxels(volumes, mask, pool, progress=progress)
+        found = masked.components_within(rows, mask, settings.components)
+        masked_results.write_components(found, volumes, mask, folder, original=original)
+        series = masked_results.component_series(found, volumes, rows, folder)
+        made = make_sets(pool, [along.volumes for along in series], progress=progress)
+    coordinates = masked.coordinates_of_particles(volumes, found, z)
+    masked_results.write_particles(original, coordinates, folder)
+    particles = None
+    plane = latent_plane(opened, epoch, z)
+    if plane is not None:
+        names, xy = plane
+        particles = masked_report.EmbeddedParticles(names=names, xy=xy, coordinates=coordinates)
+    title = f"{opened.files.root}, epoch {epoch}"
+    masked_report.write_masked_report(
+        found, mask, folder, title=title, series=series, particles=particles
+    )
+    return PcaResult(
+        folder=folder,
+        mask=mask,
+        names=volumes.names,
+        components=found,
+        particles=coordinates,
+        failures=made.failures,
+    )
+
+
+def _check_box(opened: "RunReader", mask: "Mask", pixel_size_angstrom: float | None) -> None:
+    """Refuse a mask in a box in which volumes of the run cannot be decoded."""
+    if mask.box > opened.box:
+        raise ConfigError(
+            f"The mask has a box of {mask.box} px, but {opened.files.root} has one of "
+            f"{opened.box} px; make a mask on a map of that box or a smaller one."
+        )
+    known = pixel_size_angstrom or opened.pixel_size_angstrom
+    mask.check_grid(
+        mask.box, known * opened.box / mask.box, what=f"{opened.files.root}, in that box,"
+    )

@@ -1,0 +1,269 @@
+"""``occupancy score``: the occupancy of each subunit in each volume of a run, or of a folder."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from raydrgn.errors import ConfigError
+from raydrgn.occupancy.options import Normalisation
+from raydrgn.remote.executor import IN_PROCESS, Executor
+from raydrgn.remote.progress import Progress, silent
+from raydrgn.settings import Setting, check_bounds
+
+if TYPE_CHECKING:
+    from raydrgn.occupancy.alignment import Alignment
+    from raydrgn.occupancy.scored_volumes import ScoredVolumes
+    from raydrgn.occupancy.subunits import SubunitSet
+    from raydrgn.occupancy.table import OccupancyTable
+    from raydrgn.reporting.result_folder import ResultFolder
+    from raydrgn.run.reader import RunReader
+
+
+@dataclass(frozen=True, kw_only=True)
+class OccupancyScoreSettings:
+    """Settings of ``occupancy score``; volumes are those of a run, or the maps of a folder."""
+
+    masks: Annotated[
+        str, Setting("Folder of masks: from `occupancy masks`, or any .mrc files with masks.")
+    ]
+
+    run: Annotated[
+        str | None, Setting("Run directory, of raydrgn or cryoDRGN.", is_argument=True)
+    ] = None
+
+    volumes: Annotated[str | None, Setting("Folder of maps, instead of a run.")] = None
+
+    ksample: Annotated[
+        int | None, Setting("Volumes at the on-data centres of this many k-means clusters.", min=1)
+    ] = None
+
+    all_particles: Annotated[
+        bool, Setting("A volume for every particle of the run.", flags=("--all",))
+    ] = False
+
+    z_file: Annotated[str | None, Setting("Latents, one per line; also .npy or z.N.pkl.")] = None
+
+    epoch: Annotated[int | None, Setting("Epoch; the last finished one by default.")] = None
+
+    references: Annotated[
+        str | None, Setting("Folder of reference densities, if it is not beside the masks.")
+    ] = None
+
+    normalize: Annotated[
+        Normalisation,
+        Setting("Divide by the sum of the reference density, or give masked sums."),
+    ] = "reference"
+
+    binarize: Annotated[
+        str | None,
+        Setting(
+            "Count voxels from this density on, instead of adding up density; or a CSV file with "
+            "vol_id and denormalized_predictions.",
+            metavar="T|FILE",
+        ),
+    ] = None
+
+    out: Annotated[
+        str | None,
+        Setting("Folder for the tables; RUN/occupancy.N by default.", flags=("-o", "--out")),
+    ] = None
+
+    flip: Annotated[bool, Setting("Change the handedness of volumes.")] = False
+
+    invert: Annotated[bool, Setting("Change the sign of volumes.")] = False
+
+    pixel_size_angstrom: Annotated[
+        float | None,
+        Setting(
+            "Pixel size at the run's box, Å, if the run does not say it.",
+            flags=("--pixel-size",),
+            above=0,
+        ),
+    ] = None
+
+    overwrite: Annotated[
+        bool,
+        Setting("Replace earlier results in the folder; else finished scores are kept."),
+    ] = False
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        given = (self.ksample is not None, self.all_particles, self.z_file is not None)
+        if (self.run is None) == (self.volumes is None) or sum(given) != (self.run is not None):
+            raise ConfigError(
+                "Give the volumes to score: RUN with one of --ksample, --all and --z-file, or "
+                "--volumes."
+            )
+        if self.volumes is None:
+            return
+        if self.flip or self.invert:
+            raise ConfigError("--flip and --invert change volumes of a run only, not --volumes.")
+        if self.out is None:
+            raise ConfigError("Give the folder for the tables with -o.")
+
+    @property
+    def inputs(self) -> list[str]:
+        """Files and folders that are read, which results must not replace."""
+        from raydrgn.io import storage
+
+        given = [self.run, self.volumes, self.masks, self.references, self.z_file]
+        if self.binarize is not None and storage.exists(self.binarize):
+            given.append(self.binarize)
+        return [uri for uri in given if uri is not None]
+
+    def recorded(self, subunits: "SubunitSet", volumes: "ScoredVolumes") -> dict[str, Any]:
+        """Return the settings that change the occupancies, for the folder's ``settings.json``."""
+        from raydrgn.io import storage
+
+        thresholds = self.binarize
+        if thresholds is not None and storage.exists(thresholds):
+            thresholds = storage.checksum(storage.read_bytes(thresholds))
+        record = {
+            "masks": storage.absolute(self.masks),
+            **subunits.checksums(),
+            "normalize": self.normalize,
+            "binarize": thresholds,
+        }
+        if self.volumes is not None:
+            return record | {
+                "volumes": storage.absolute(self.volumes),
+                "count": len(volumes.names),
+            }
+        return record | {
+            "ksample": self.ksample,
+            "all": self.all_particles,
+            "latents_checksum": storage.checksum(volumes.latents().tobytes()),
+            "flip": self.flip,
+            "invert": self.invert,
+            "pixel_size": self.pixel_size_angstrom,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class OccupancyScoreResult:
+    """What ``occupancy score`` found."""
+
+    folder: "ResultFolder"
+    table: "OccupancyTable"
+    alignment: "Alignment | None"
+    """How well volumes and model fit; None if there are no reference densities."""
+
+    failures: list[str]
+    """Volumes that could not be scored, and why."""
+
+
+def run(
+    settings: OccupancyScoreSettings,
+    *,
+    executor: Executor = IN_PROCESS,
+    progress: Progress = silent,
+) -> OccupancyScoreResult:
+    """Score volumes, and write the table of occupancies.
+
+    Raises:
+        RaydrgnError: If masks, volumes, settings or the folder do not allow it.
+    """
+    from raydrgn.io import storage
+    from raydrgn.occupancy.subunits import read_subunits
+
+    subunits = read_subunits(
+        storage.absolute(settings.masks),
+        references=settings.references,
+        normalize=settings.normalize,
+    )
+    if settings.volumes is not None:
+        return _score_maps(settings, subunits, executor, progress)
+    return _score_run(settings, subunits, executor, progress)
+
+
+def _score_maps(
+    settings: OccupancyScoreSettings,
+    subunits: "SubunitSet",
+    executor: Executor,
+    progress: Progress,
+) -> OccupancyScoreResult:
+    from raydrgn.occupancy.alignment import check_alignment
+    from raydrgn.occupancy.masked_sums import ScoreFiles
+    from raydrgn.occupancy.scored_volumes import read_samples, read_thresholds, volumes_of_folder
+    from raydrgn.occupancy.scoring import score_volumes, scored_files
+    from raydrgn.occupancy.subunits import refuse_inputs
+    from raydrgn.reporting.result_folder import ResultFolder
+
+    assert settings.volumes is not None
+    assert settings.out is not None
+    refuse_inputs(settings.out, settings.inputs)
+    volumes = volumes_of_folder(settings.volumes, subunits)
+    thresholds = read_thresholds(settings.binarize, volumes.names)
+    work = ScoreFiles(subunits, volumes.uris, thresholds)
+    folder = ResultFolder(settings.out)
+    folder.begin(settings.recorded(subunits, volumes), made_from=None, overwrite=settings.overwrite)
+    fit = check_alignment(
+        read_samples(volumes), subunits.density, pixel_size_angstrom=subunits.pixel_size_angstrom
+    )
+    table, failures = score_volumes(
+        volumes, subunits, scored_files(work, executor), folder, progress=progress
+    )
+    return OccupancyScoreResult(folder=folder, table=table, alignment=fit, failures=failures)
+
+
+def _score_run(
+    settings: OccupancyScoreSettings,
+    subunits: "SubunitSet",
+    executor: Executor,
+    progress: Progress,
+) -> OccupancyScoreResult:
+    from raydrgn.decoding.options import VolumeOptions
+    from raydrgn.decoding.pool import DecoderPool
+    from raydrgn.occupancy.alignment import check_alignment
+    from raydrgn.occupancy.masked_sums import ScoreLatents
+    from raydrgn.occupancy.scored_volumes import read_thresholds, sample_rows, volumes_of_run
+    from raydrgn.occupancy.scoring import score_volumes, scored_latents
+    from raydrgn.occupancy.subunits import refuse_inputs
+    from raydrgn.reporting.result_folder import ResultFolder
+    from raydrgn.run.reader import open_run
+
+    opened = open_run(settings.run or "")
+    epoch = opened.epoch(settings.epoch)
+    folder = ResultFolder(settings.out or opened.files.results("occupancy", epoch))
+    refuse_inputs(folder.uri, settings.inputs)
+    options = VolumeOptions(box=subunits.box, flip=settings.flip, invert=settings.invert)
+    _check_grid(opened, subunits, settings.pixel_size_angstrom)
+    state = opened.decoder(epoch, pixel_size_angstrom=settings.pixel_size_angstrom)
+    volumes = volumes_of_run(
+        opened,
+        epoch,
+        all_particles=settings.all_particles,
+        ksample=settings.ksample,
+        z_file=settings.z_file,
+    )
+    z = volumes.latents()
+    work = ScoreLatents(subunits, z, read_thresholds(settings.binarize, volumes.names))
+    folder.begin(
+        settings.recorded(subunits, volumes),
+        made_from=opened.identity(epoch),
+        overwrite=settings.overwrite,
+    )
+    with DecoderPool(state, options, executor) as pool:
+        fit = check_alignment(
+            pool.volumes(z[sample_rows(len(z))]),
+            subunits.density,
+            pixel_size_angstrom=subunits.pixel_size_angstrom,
+        )
+        table, failures = score_volumes(
+            volumes, subunits, scored_latents(work, pool), folder, progress=progress
+        )
+    return OccupancyScoreResult(folder=folder, table=table, alignment=fit, failures=failures)
+
+
+def _check_grid(
+    opened: "RunReader", subunits: "SubunitSet", pixel_size_angstrom: float | None
+) -> None:
+    """Refuse masks that the volumes of a run cannot be decoded for."""
+    if subunits.box > opened.box:
+        raise ConfigError(
+            f"The masks have a box of {subunits.box} px, but the volumes of {opened.files.root} "
+            f"have one of {opened.box} px. Make masks on a map of that box or a smaller one."
+        )
+    size = pixel_size_angstrom or opened.pixel_size_angstrom
+    subunits.check_grid(
+        subunits.box, size * opened.box / subunits.box, what=f"{opened.files.root} in that box"
+    )

@@ -1,0 +1,238 @@
+"""``train``: the variational autoencoder on particles with known poses."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from raydrgn.errors import RunDirectoryError
+from raydrgn.remote.executor import IN_PROCESS, Executor
+from raydrgn.remote.progress import Progress, silent
+from raydrgn.settings import Setting, check_bounds
+
+if TYPE_CHECKING:
+    from raydrgn.training.prepare_run import RunRequest
+    from raydrgn.training.result import TrainResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """Settings of ``train``; None means the value of the recipe, or of the run that goes on."""
+
+    out: Annotated[str, Setting("Run directory; a path or URL.", flags=("-o", "--out"))]
+
+    particles: Annotated[
+        str | None,
+        Setting(
+            "Particles: .mrcs, .txt, .star, .cs or .parquet; not needed with --resume.",
+            is_argument=True,
+        ),
+    ] = None
+
+    zdim: Annotated[int | None, Setting("Dimension of the latent (default: 8).", min=1)] = None
+
+    epochs: Annotated[
+        int | None,
+        Setting("Passes over all particles (default: 20).", flags=("-n", "--epochs"), min=1),
+    ] = None
+
+    poses: Annotated[
+        str | None,
+        Setting("cryoDRGN's poses.pkl; its poses replace those of the particle file."),
+    ] = None
+
+    ctf: Annotated[
+        str | None,
+        Setting("cryoDRGN's ctf.pkl; its CTF parameters replace those of the particle file."),
+    ] = None
+
+    ind: Annotated[
+        str | None,
+        Setting(
+            "Particles to use, in this order: .pkl, .npy or text of row numbers, counted from 0."
+        ),
+    ] = None
+
+    datadir: Annotated[
+        str | None, Setting("Folder of the stacks that a .star or .cs file names.")
+    ] = None
+
+    half_size_shifts: Annotated[
+        bool,
+        Setting(
+            "The .cs file is of a heterogeneous refinement and does not say so: its shifts are in "
+            "pixels twice as large as those of the images."
+        ),
+    ] = False
+
+    recipe: Annotated[
+        str | None,
+        Setting(
+            "fast (default), or protocol: the published learning rate, batch size and all points."
+        ),
+    ] = None
+
+    batch_size: Annotated[
+        int | None,
+        Setting(
+            "Particles per step over all workers (default: 16; 8 by --recipe protocol).",
+            flags=("-b", "--batch-size"),
+            min=1,
+        ),
+    ] = None
+
+    lr: Annotated[
+        float | None,
+        Setting(
+            "Highest learning rate (default: 0.003·√(128 / decoder width), which is 0.00212 for "
+            "the default network; 0.0001 by --recipe protocol).",
+            above=0,
+        ),
+    ] = None
+
+    beta: Annotated[
+        float | None, Setting("Weight of the KL divergence (default: 1 / zdim).", min=0)
+    ] = None
+
+    load: Annotated[
+        str | None,
+        Setting(
+            "Start from the weights of another run, of raydrgn or cryoDRGN, with the same box and "
+            "network (default: random weights).",
+            metavar="RUN[:EPOCH]",
+        ),
+    ] = None
+
+    enc_layers: Annotated[
+        int | None, Setting("Residual layers of the encoder (default: 3).", min=1)
+    ] = None
+    enc_dim: Annotated[
+        int | None, Setting("Units of each encoder layer (default: 256).", min=1)
+    ] = None
+    dec_layers: Annotated[
+        int | None, Setting("Residual layers of the decoder (default: 3).", min=1)
+    ] = None
+    dec_dim: Annotated[
+        int | None, Setting("Units of each decoder layer (default: 256).", min=1)
+    ] = None
+
+    uninvert_data: Annotated[
+        bool,
+        Setting("Particles are dark on a bright background (default: bright on a dark one)."),
+    ] = False
+
+    drop_bad: Annotated[
+        bool,
+        Setting("Leave out images that are constant or not finite (default: refuse them)."),
+    ] = False
+
+    workers: Annotated[int | None, Setting("Training processes (default: 1).", min=1)] = None
+
+    seed: Annotated[int | None, Setting("Seed of everything random (default: 0).")] = None
+
+    amp: Annotated[
+        bool | None,
+        Setting(
+            "Matrix products in bfloat16, on GPUs that have it (default: --amp).",
+            flags=("--amp/--no-amp",),
+        ),
+    ] = None
+
+    set: Annotated[
+        tuple[str, ...],
+        Setting(
+            "Any other setting of config.yaml, such as train.points_fraction=0.5; repeatable.",
+            metavar="SECTION.FIELD=VALUE",
+        ),
+    ] = ()
+
+    resume: Annotated[bool, Setting("Go on with the run in the run directory.")] = False
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+
+    def values(self) -> dict[str, Any]:
+        """Return what is given, by the names that it has in config.yaml.
+
+        Raises:
+            ConfigError: If an assignment cannot be read.
+        """
+        from raydrgn.run.config import parse_assignment
+
+        given = {
+            "model.zdim": self.zdim,
+            "model.encoder_layers": self.enc_layers,
+            "model.encoder_width": self.enc_dim,
+            "model.decoder_layers": self.dec_layers,
+            "model.decoder_width": self.dec_dim,
+            "train.epochs": self.epochs,
+            "train.batch_size": self.batch_size,
+            "train.learning_rate": self.lr,
+            "train.beta": self.beta,
+            "train.load": self.load,
+            "train.seed": self.seed,
+            "train.amp": self.amp,
+            "resources.num_workers": self.workers,
+            "data.invert": False if self.uninvert_data else None,
+        }
+        values = {name: value for name, value in given.items() if value is not None}
+        return values | dict(map(parse_assignment, self.set))
+
+    def request(self) -> "RunRequest":
+        """Return what ``raydrgn.training.prepare_run`` makes a run of."""
+        from raydrgn.io import storage
+        from raydrgn.io.particle_source import ParticleSource
+        from raydrgn.training.prepare_run import RunRequest
+
+        source = self.particles and ParticleSource(
+            particles=self.particles,
+            poses=self.poses,
+            ctf=self.ctf,
+            ind=self.ind,
+            datadir=self.datadir,
+            half_size_shifts=self.half_size_shifts,
+        )
+        return RunRequest(
+            root=storage.absolute(self.out),
+            source=source or None,
+            recipe=self.recipe,
+            values=self.values(),
+            drop_bad=self.drop_bad,
+        )
+
+
+def run(
+    settings: TrainSettings,
+    *,
+    executor: Executor = IN_PROCESS,
+    progress: Progress = silent,
+) -> "TrainResult":
+    """Train to the last epoch; a run that was stopped goes on from its latest checkpoint.
+
+    Training runs on Ray, which the executor joins, or starts on this machine.
+
+    Raises:
+        RaydrgnError: If the particles, the settings, the run directory or the cluster do not allow
+            it; nothing is started then.
+    """
+    from raydrgn.run.status import find_run
+    from raydrgn.training import prepare_run
+    from raydrgn.training.result import TrainResult
+
+    request = settings.request()
+    status = find_run(request.root)
+    if status is None:
+        prepared = prepare_run.begin(request)
+    else:
+        if not (settings.resume or status.is_finished):
+            raise RunDirectoryError(
+                f"{request.root} holds this run already, with {status.count}. Add --resume to go "
+                "on with it, or choose another -o."
+            )
+        prepared = prepare_run.resume(request, status)
+        if status.is_finished and prepared.config.train.epochs == status.epochs_done:
+            return TrainResult.of(prepared, finished=True, trained=False)
+    if not executor.has_cluster:
+        prepare_run.check_resources(prepared.config)
+    with executor.connected():
+        from raydrgn.training import trainer  # Ray's settings are in place by now
+
+        return trainer.train(prepared, progress=progress)

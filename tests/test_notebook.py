@@ -1,0 +1,75 @@
+"""Runs as notebooks use them: mistakes are one message."""
+
+import numpy as np
+import pytest
+
+import raydrgn
+from finished_run import make_run
+from latents import blobs
+from phantoms import table_of
+from raydrgn.errors import ConfigError, RunDirectoryError
+from raydrgn.io.cryodrgn import read_indices
+
+
+@pytest.fixture
+def run(tmp_path):
+    z = blobs([(0, 0), (3, 3)], size=5)[0]
+    index = np.arange(10) * 3 + 7  # trained on a selection
+    make_run(tmp_path / "run", z, table=table_of(10, pixel_size=2.0, index=index))
+    return raydrgn.open_run(str(tmp_path / "run"))
+
+
+def test_what_a_run_is(run):
+    assert (run.zdim, run.box, run.pixel_size_angstrom, run.epochs()) == (2, 8, 2.0, [1])
+    assert repr(run) == f"Run({run.path!r}: zdim 2, box 8 px, 1 epochs, the last is 1)"
+    assert run.latents().shape == (10, 2)
+    np.testing.assert_array_equal(run.latents(), run.latents(1))
+    assert all(isinstance(array, np.ndarray) for array in run.weights().values())
+    assert {name: len(values) for name, values in run.losses().items()} == {
+        "epoch": 0, "total": 0, "reconstruction": 0, "kl": 0,
+    }  # fmt: skip
+
+
+def test_one_latent_is_one_volume(run):
+    z = run.latents()
+    several = run.decode(z[:2])
+    assert several.shape == (2, 8, 8, 8)
+    np.testing.assert_allclose(run.decode(z[0]), several[0], atol=1e-6)
+    small = run.decode(z[:2], options=raydrgn.VolumeOptions(box=4))
+    assert small.shape == (2, 4, 4, 4)
+    for wrong in (np.zeros(3), np.zeros((2, 3)), np.zeros((1, 2, 2))):
+        with pytest.raises(ConfigError, match="z should have 2 numbers per latent"):
+            run.decode(wrong)
+
+
+def test_a_selection_has_the_numbers_of_the_original_set(run, tmp_path):
+    chosen = run.latents()[:, 0] > 1.5
+    assert run.write_selection(chosen, str(tmp_path / "ind.pkl")) == 5
+    np.testing.assert_array_equal(read_indices(str(tmp_path / "ind.pkl")), [22, 25, 28, 31, 34])
+    for wrong, message in [
+        (np.flatnonzero(chosen), "one boolean for each of the 10 particles; got int64"),
+        (chosen[:4], "shape \\(4,\\)"),
+        (np.zeros(10, dtype=bool), "has no particle"),
+    ]:
+        with pytest.raises(ConfigError, match=message):
+            run.write_selection(wrong, str(tmp_path / "wrong.pkl"))
+    assert not (tmp_path / "wrong.pkl").exists()
+
+
+def test_what_analyze_has_not_made_is_said_with_the_command(run):
+    with pytest.raises(RunDirectoryError, match=r"no UMAP embedding of epoch 1\. Make it: raydrgn"):
+        run.umap()
+    with pytest.raises(RunDirectoryError, match="raydrgn analyze"):
+        run.clusters(4)
+    with pytest.raises(RunDirectoryError, match="has no epoch 9"):
+        run.latents(9)
+
+
+def test_particles_are_opened_by_path_or_source(tmp_path):
+    path = str(tmp_path / "p.parquet")
+    table_of(4).write(path)
+    assert len(raydrgn.open_particles(path, need_images=False)) == 4
+    source = raydrgn.ParticleSource(particles=path)
+    assert len(raydrgn.open_particles(source, need_images=False)) == 4
+    with pytest.raises(ConfigError, match="ind: set this in the ParticleSource"):
+        raydrgn.open_particles(source, ind="i.pkl")

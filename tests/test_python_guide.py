@@ -1,0 +1,68 @@
+"""The blocks of docs/python.md run, in their order, on a small run."""
+
+import importlib.util
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+PAGE = Path(__file__).parent.parent / "docs" / "python.md"
+BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.M | re.S)
+
+
+@pytest.fixture(scope="module")
+def notebook(tmp_path_factory):
+    """A folder with a run, its particles, and the same run as one of cryoDRGN; and its names."""
+    import matplotlib as mpl
+
+    from latents import finished_run
+    from raydrgn.run.cryodrgn_export import export_run
+
+    folder = tmp_path_factory.mktemp("notebook")
+    finished_run(folder)
+    export_run(str(folder / "run"), str(folder / "cryodrgn_run"))
+    before, backend = os.getcwd(), mpl.get_backend()
+    os.chdir(folder)
+    mpl.use("agg")
+    yield {}
+    mpl.pyplot.close("all")
+    mpl.use(backend)
+    os.chdir(before)
+
+
+def missing_workflow(block):
+    names = re.findall(r"raydrgn\.workflows\.(\w+)", block)
+    return next(
+        (name for name in names if not importlib.util.find_spec(f"raydrgn.workflows.{name}")), None
+    )
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_session")
+@pytest.mark.parametrize("number", range(len(BLOCKS)))
+def test_a_block_of_the_page_runs(notebook, number):
+    block = BLOCKS[number]
+    if name := missing_workflow(block):
+        pytest.skip(f"there is no workflow {name} yet")
+    exec(compile(block, f"{PAGE.name}, block {number}", "exec"), notebook)
+
+
+@pytest.mark.ray
+def test_what_the_blocks_made_is_right(notebook):
+    """Runs after them: values from other ways of getting the same."""
+    import numpy as np
+
+    from raydrgn.io.cryodrgn import read_indices, read_latents
+    from raydrgn.io.mrc import read_volume
+
+    z = read_latents("run/z.2.pkl")[0]
+    np.testing.assert_array_equal(notebook["z"], z)
+    np.testing.assert_array_equal(notebook["foreign"].latents(), z)
+    assert list(notebook["losses"]["epoch"]) == [1, 2]
+    np.testing.assert_array_equal(read_indices("ind.pkl"), np.flatnonzero(notebook["chosen"]))
+    assert notebook["small"].shape == (3, 8, 8, 8)
+    np.testing.assert_array_equal(notebook["centre"], read_volume("centre.mrc")[0])
+    for path, volume in zip(notebook["made"].paths, notebook["volumes"], strict=True):
+        np.testing.assert_allclose(read_volume(path)[0], volume, atol=1e-5)
+    assert all(Path(name).is_file() for name in ("latents_by_defocus.png", "trajectory.png"))

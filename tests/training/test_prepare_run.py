@@ -1,0 +1,195 @@
+"""What is refused before Ray starts, and what may change when a run goes on."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from plain import SMALL, fit, small_run
+from raydrgn.errors import (
+    ClusterError,
+    ConfigError,
+    InputError,
+    RunDirectoryError,
+    StorageError,
+)
+from raydrgn.io.particle_source import ParticleSource
+from raydrgn.io.particles import ParticleTable
+from raydrgn.run.status import find_run
+from raydrgn.training.prepare_run import RunRequest, begin, check_resources, resume
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    small_run(folder, folder / "unused")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def begun(data):
+    root = data / "begun"
+    run = small_run(data, root, **{"train.epochs": 1})
+    fit(run)
+    (root / "config.yaml").write_text(run.config.to_yaml())
+    run.table.write(str(root / "particles.parquet"))
+    return root
+
+
+def request(data, root, **values) -> RunRequest:
+    source = ParticleSource(particles=str(data / "particles.star"))
+    return RunRequest(root=str(root), source=source, values={**SMALL, **values})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"train.batch_size": 1, "resources.num_workers": 2}, "global batch.*at least"),
+        ({"train.learning_rate": -1.0}, "learning_rate must be positive"),
+        ({"train.nonsense": 1}, "Unknown key 'nonsense'.*Known keys"),
+        ({"model.zdim": "many"}, "model.zdim is 'many'"),
+        ({"data.box": 32}, "data.box follows from the images"),
+        ({"train.points_fraction": 0.0}, "points_fraction"),
+    ],
+)
+def test_values_that_make_no_sense(data, tmp_path, values, message):
+    with pytest.raises(ConfigError, match=message):
+        begin(request(data, tmp_path, **values))
+
+
+def test_too_many_cpus_and_gpus(data, tmp_path):
+    config = begin(request(data, tmp_path, **{"resources.cpus": 9999})).config
+    with pytest.raises(ClusterError, match=r"9999 CPUs each.*there are"):
+        check_resources(config)
+    config = begin(request(data, tmp_path, **{"resources.gpus": 99})).config
+    with pytest.raises(ClusterError, match=r"99 GPUs each.*resources\.gpus=0"):
+        check_resources(config)
+
+
+def test_bad_images_are_named_or_left_out(data, tmp_path):
+    content = bytearray((data / "particles.mrcs").read_bytes())
+    size = 16 * 16 * 4
+    content[1024 + 3 * size : 1024 + 3 * size + 4] = np.float32(np.nan).tobytes()
+    content[1024 + 5 * size : 1024 + 6 * size] = np.full(256, 2.5, np.float32).tobytes()
+    (tmp_path / "particles.mrcs").write_bytes(content)
+    (tmp_path / "particles.star").write_bytes((data / "particles.star").read_bytes())
+    source = ParticleSource(particles=str(tmp_path / "particles.star"), datadir=str(tmp_path))
+    asked = RunRequest(root=str(tmp_path / "run"), source=source, values=SMALL)
+    with pytest.raises(InputError, match=r"2 images .* particles 3, 5 .*--drop-bad"):
+        begin(asked)
+    run = begin(RunRequest(root=str(tmp_path / "run"), source=source, values=SMALL, drop_bad=True))
+    kept = run.table.column("index").tolist()
+    assert kept == [i for i in range(203) if i not in (3, 5)]
+
+
+def test_a_run_of_another_program_is_left_alone(tmp_path):
+    (tmp_path / "weights.3.pkl").write_bytes(b"x")
+    with pytest.raises(RunDirectoryError, match="another program"):
+        find_run(str(tmp_path))
+
+
+def test_an_empty_folder_holds_no_run(tmp_path):
+    assert find_run(str(tmp_path)) is None
+
+
+def test_going_on_keeps_what_decides_the_result(data, begun):
+    status = find_run(str(begun))
+    assert status is not None
+    assert status.epochs_done == 1
+    run = resume(request(data, begun, **{"train.epochs": 5}), status)
+    assert run.config.train.epochs == 5
+    assert len(run.table) == 203
+    with pytest.raises(RunDirectoryError, match=r"model\.zdim is 2, not 4"):
+        resume(request(data, begun, **{"model.zdim": 4}), status)
+
+
+def test_going_on_with_other_particles_is_refused(data, begun, tmp_path):
+    small_run(tmp_path, tmp_path / "x", num_particles=10)
+    status = find_run(str(begun))
+    assert status is not None
+    with pytest.raises(RunDirectoryError, match="another run: its particles is"):
+        resume(request(tmp_path, begun), status)
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        ("source.half_size_shifts", "--half-size-shifts"),
+        ("source.ind", "--ind"),
+        ("source.particles", "the PARTICLES argument"),
+        ("source.nonsense", "one of the PARTICLES argument, --poses"),
+    ],
+)
+def test_the_source_is_not_changed_by_single_values(data, begun, tmp_path, name, option):
+    """They are applied after the particles have been read, and were recorded without effect."""
+    message = f"--set cannot change {name}; use {option}"
+    with pytest.raises(ConfigError, match=message):
+        begin(request(data, tmp_path, **{name: True}))
+    with pytest.raises(ConfigError, match=message):
+        resume(request(data, begun, **{name: True}), find_run(str(begun)))
+
+
+def test_an_unknown_recipe_is_refused_at_the_start_and_when_a_run_goes_on(data, begun, tmp_path):
+    for ask in (
+        lambda: begin(dataclasses.replace(request(data, tmp_path), recipe="fats")),
+        lambda: resume(
+            dataclasses.replace(request(data, begun), recipe="fats"), find_run(str(begun))
+        ),
+    ):
+        with pytest.raises(ConfigError, match=r"'fats'; known recipes: fast, protocol"):
+            ask()
+
+
+def test_several_pixel_sizes_are_refused(data, tmp_path):
+    table = ParticleTable.read(str(data / "begun" / "particles.parquet"))
+    sizes = table.column("pixel_size_angstrom").copy()
+    sizes[:50] *= 1.13
+    table.with_columns({"pixel_size_angstrom": sizes}).write(str(tmp_path / "mixed.parquet"))
+    source = ParticleSource(particles=str(tmp_path / "mixed.parquet"))
+    with pytest.raises(InputError, match=r"pixel sizes from .*50 particles.*downsample"):
+        begin(RunRequest(root=str(tmp_path / "run"), source=source, values=SMALL))
+
+
+def test_a_run_directory_that_cannot_be_written_is_refused(data, tmp_path):
+    (tmp_path / "afile").write_text("")
+    with pytest.raises(StorageError, match=r"afile is a file, not a folder"):
+        begin(request(data, tmp_path / "afile"))
+
+
+def test_more_workers_than_a_batch_has_particles_are_refused_when_a_run_goes_on(data, begun):
+    values = {"resources.num_workers": 9, "train.epochs": 5}
+    with pytest.raises(ConfigError, match=r"batch_size \(8\).*number of workers \(9\)"):
+        resume(request(data, begun, **values), find_run(str(begun)))
+
+
+def test_a_run_that_has_ended_goes_on_with_a_warm_restart(data, begun):
+    status = find_run(str(begun))
+    longer = resume(request(data, begun, **{"train.epochs": 5}), status)
+    assert longer.config.train.restarted_after == 1
+    assert "the run had ended with epoch 1; the learning rate rises again" in longer.note
+    values = {"train.epochs": 5, "train.schedule": "constant", "train.learning_rate": 1e-5}
+    constant = resume(request(data, begun, **values), status)
+    assert constant.config.train.restarted_after == 0
+    assert constant.note == "the learning rate is 1.00e-05 from epoch 2 to epoch 5"
+
+
+def test_fewer_epochs_than_are_finished_are_refused(data, begun):
+    status = find_run(str(begun))
+    status = dataclasses.replace(status, epochs_done=16)
+    with pytest.raises(ConfigError, match=r"16 finished epochs, more than --epochs 12.*above 16"):
+        resume(request(data, begun, **{"train.epochs": 12}), status)
+
+
+def test_fewer_particles_than_workers_are_refused(data, tmp_path):
+    np.savetxt(tmp_path / "ind.txt", [3, 5], fmt="%d")
+    source = ParticleSource(particles=str(data / "particles.star"), ind=str(tmp_path / "ind.txt"))
+    values = {**SMALL, "resources.num_workers": 3}
+    with pytest.raises(InputError, match=r"2 particles cannot be divided among 3 workers"):
+        begin(RunRequest(root=str(tmp_path / "run"), source=source, values=values))
+
+
+def test_fewer_particles_than_a_batch_are_a_warning(data, tmp_path, caplog):
+    np.savetxt(tmp_path / "ind.txt", [3, 5], fmt="%d")
+    source = ParticleSource(particles=str(data / "particles.star"), ind=str(tmp_path / "ind.txt"))
+    begin(RunRequest(root=str(tmp_path / "run"), source=source, values=SMALL))
+    assert "batch size is 8, but there are 2 particles: every step takes all" in caplog.text

@@ -1,0 +1,21 @@
+"""Lines of run.log about the progress of training."""
+
+from raydrgn.training.progress_log import TrainProgress, log_line
+
+
+def test_a_line_has_what_people_watch():
+    progress = TrainProgress(
+        epoch=3,
+        step=750,
+        particles=12_000,
+        total=0.98121,
+        reconstruction=0.98,
+        kl=12.31234,
+        learning_rate=0.00291,
+        rate=1234.5,
+        seconds=99.0,
+    )
+    assert log_line(progress, epochs=20, num_particles=60_000) == (
+        "epoch 3/20: 12,000/60,000 particles: loss 0.981210, reconstruction 0.980000, KL 12.3123, "
+        "learning rate 2.91e-03, 1,234 particles/s"
+    )
