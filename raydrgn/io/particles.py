@@ -339,7 +339,8 @@ def _to_arrow(values: Any, kind: pa.DataType) -> pa.Array:
     if isinstance(values, pa.Array):
         return values.cast(kind)
     if pa.types.is_fixed_size_list(kind):
-        flat = np.asarray(values, dtype=np.float32).reshape(-1)
+        with np.errstate(over="ignore"):  # infinite values are refused by their row
+            flat = np.asarray(values).astype(np.float32).reshape(-1)
         return pa.FixedSizeListArray.from_arrays(pa.array(flat), kind.list_size)
     if pa.types.is_dictionary(kind):
         return pa.array(values, type=pa.string()).dictionary_encode()
