@@ -9,11 +9,12 @@ import pytest
 from raydrgn.errors import ConfigError, InputError
 from raydrgn.geometry.rotations import from_axis_angle, random_rotations, to_axis_angle
 from raydrgn.io import cryodrgn, selection, starrows
-from raydrgn.io.cryosparc import read_cryosparc, read_rows
+from raydrgn.io.cryosparc import read_cryosparc
 from raydrgn.io.imaging import Imaging
 from raydrgn.io.mrc import StackWriter
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import CTF_COLUMNS, NoParticlesError, ParticleTable
+from raydrgn.io.passthrough import read_rows
 from raydrgn.io.sources import open_particles, to_ctf, to_poses
 from raydrgn.io.starrows import read_text_star
 
