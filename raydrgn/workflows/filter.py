@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from raydrgn.latent.filters import Method
     from raydrgn.reporting.analysis_results import AnalysisResults
-    from raydrgn.reporting.latent_plane import latent_plane
     from raydrgn.reporting.result_folder import ResultFolder
 
 
@@ -122,6 +121,7 @@ def run(
     from raydrgn.latent import filter_report
     from raydrgn.latent.filters import kept_by_all
     from raydrgn.reporting.analysis_results import AnalysisResults
+    from raydrgn.reporting.latent_plane import latent_plane
     from raydrgn.run.reader import open_run
 
     opened = open_run(settings.run)
