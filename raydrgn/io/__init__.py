@@ -1,12 +1,34 @@
 """Files to arrays and tables, and back. No torch, no Ray.
 
-storage     paths and URLs; whole files or none; errors in words
-mrc         MRC headers, ranges of a stack, volumes
-masks       masks in files, and their grids
-star        STAR syntax
-relion      RELION particle files to a ParticleTable
-cryosparc   cryoSPARC .cs files to a ParticleTable
-cryodrgn    cryoDRGN's pickles: poses, CTF, indices, latents
-particles   ParticleTable, the one record of a data set
-sources     any of these to one checked ParticleTable
+storage          paths and URLs; whole files or none; errors in words
+filetypes        what a file is, from its first bytes; the text of text files
+arrays           NumPy's .npy
+pickles          pickles of arrays, and of nothing else
+tables           text, CSV and Parquet of other programs
+indices          numbers of particles, masks, labels
+latents          latents from files of every kind
+mrc              MRC headers, ranges of a stack, volumes
+masks            masks in files, and their grids
+
+particle_source  where a data set is
+particles        ParticleTable, the one record of a data set
+sources          any of the particle files to one checked ParticleTable
+stacks           which stacks a particle file means; the order of its rows
+imaging          what a particle file lacks, given by the user
+pixel_sizes      one pixel size for all particles
+unmodelled       properties of images that are not modelled
+
+star             STAR syntax
+starrows         STAR files as their lines
+relion           RELION particle files to a ParticleTable
+relionwriter     a ParticleTable to a RELION particle file
+relionrows       RELION particle files given back: rows of one, smaller images
+cryosparc        cryoSPARC's .cs files to a ParticleTable, and their rows back
+passthrough      cryoSPARC's two files of one job, joined
+metadata         whichever of RELION's and cryoSPARC's files it is
+cryodrgn         cryoDRGN's pickles: poses, CTF, latents
+
+selection        selections given back to RELION and cryoSPARC
+matching         rows of an original that another program's selection holds
+verification     exports read again before they are put in place
 """

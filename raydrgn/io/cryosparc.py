@@ -3,9 +3,9 @@
 A .cs file is a NumPy structured array, one row per particle.
 """
 
-import io
+import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
@@ -15,9 +15,11 @@ from raydrgn.errors import InputError
 from raydrgn.geometry.rotations import from_axis_angle, to_axis_angle
 from raydrgn.io import storage
 from raydrgn.io.imaging import Imaging, compare_boxes, ctf_columns, fill
-from raydrgn.io.particles import ParticleTable
+from raydrgn.io.particles import TILT_COLUMNS, NoParticlesError, ParticleTable, RowError
+from raydrgn.io.passthrough import read_joined
 from raydrgn.io.stacks import check_slices, find_stacks, read_headers
 from raydrgn.io.storage import Uri
+from raydrgn.io.unmodelled import of_cryosparc, to_metadata
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +32,7 @@ CTF_FIELDS = {
     "amplitude_contrast": "ctf/amp_contrast",
     "phase_shift_deg": "ctf/phase_shift_rad",
 }
+ANGSTROM_PER_MM = 1e7
 SAME_SIZE = 1e-3  # of two pixel sizes, relative
 POSE_FIELDS = ("alignments3D/pose", "alignments3D/shift")
 
@@ -40,6 +43,7 @@ def read_cryosparc(
     datadir: Uri | None = None,
     imaging: Imaging | None = None,
     need_images: bool = True,
+    passthrough: Sequence[Uri] = (),
 ) -> ParticleTable:
     """Read a .cs file; poses and CTF are in the table where the file has them.
 
@@ -47,41 +51,48 @@ def read_cryosparc(
         uri: The .cs file.
         datadir: Folder of the stacks, usually the cryoSPARC project; see ``raydrgn.io.stacks``.
         imaging: Values that replace the file's.
-        need_images: Whether stacks must be there; they must too if nothing else says the box.
+        need_images: Whether stacks must be there; they must too if the box is not known.
+        passthrough: Passthrough files of the same job; see ``raydrgn.io.passthrough``.
 
     Raises:
+        NoParticlesError: If the file has no rows.
         InputError: If a field that is needed is missing, or a stack is missing or does not fit.
     """
     imaging = imaging or Imaging()
-    rows = read_rows(uri)
+    rows, used = read_joined(uri, passthrough)
     names = rows.dtype.names or ()
     count = len(rows)
-    if "blob/path" not in names or "blob/idx" not in names:
-        raise InputError(
-            f"{uri} has no blob/path and blob/idx; it does not list particle images. Take the "
-            "particles file of an extraction or refinement job, not a passthrough alone."
-        )
-    paths = np.char.lstrip(rows["blob/path"].astype(str), ">")  # cryoSPARC marks some with >
-    stacks, codes = np.unique(paths, return_inverse=True)
-    slices = rows["blob/idx"].astype(np.int64)  # uint32, which overflows in products
-    box_said = rows["blob/shape"][:, 0] if "blob/shape" in names else None
-    if need_images or (imaging.box is None and box_said is None):
-        places = find_stacks(stacks.tolist(), source=uri, datadir=datadir)
+    if not count:
+        raise NoParticlesError(uri)
+    has_images = "blob/path" in names and "blob/idx" in names
+    if not has_images and (need_images or imaging.box is None):
+        raise _no_images(uri)
+    stacks, codes = _stack_names(rows, uri) if has_images else ([""], np.zeros(count, dtype=int))
+    slices = (  # uint32 in the file, which overflows in products
+        _field(rows, "blob/idx", uri, kinds="iu").astype(np.int64)
+        if has_images
+        else np.arange(count)
+    )
+    expected = _field(rows, "blob/shape", uri, width=2)[:, 0] if "blob/shape" in names else None
+    need_images = need_images or (imaging.box is None and expected is None)
+    places = stacks
+    if has_images:
+        places = find_stacks(stacks, source=uri, datadir=datadir, required=need_images)
+    if need_images:
         boxes = check_slices(read_headers(places), codes, slices, source=uri)
-        compare_boxes(boxes, box_said, imaging=imaging, source=uri, field="blob/shape")
+        compare_boxes(boxes, expected, imaging=imaging, source=uri, field="blob/shape")
     else:
-        places = stacks.tolist()
-        boxes = fill("box", box_said, imaging=imaging, count=count, source=uri, field="blob/shape")
+        boxes = fill("box", expected, imaging=imaging, count=count, source=uri, field="blob/shape")
 
     pixel_size = fill(
         "pixel_size_angstrom",
-        rows["blob/psize_A"] if "blob/psize_A" in names else None,
+        _field(rows, "blob/psize_A", uri) if "blob/psize_A" in names else None,
         imaging=imaging,
         count=count,
         source=uri,
         field="blob/psize_A",
     )
-    found = {name: rows[field] for name, field in CTF_FIELDS.items() if field in names}
+    found = {name: _field(rows, field, uri) for name, field in CTF_FIELDS.items() if field in names}
     for name in ("defocus_angle_deg", "phase_shift_deg"):
         if name in found:
             found[name] = np.rad2deg(found[name].astype(np.float64))
@@ -89,33 +100,86 @@ def read_cryosparc(
         "index": np.arange(count),
         "stack": np.array(places, dtype=object)[codes],
         "slice": slices,
-        "box": boxes.astype(np.int32),
+        "box": boxes,
         "pixel_size_angstrom": pixel_size,
         **_poses(rows, pixel_size, half_size=imaging.half_size_shifts, source=uri),
         **ctf_columns(found, imaging=imaging, count=count, source=uri, fields=CTF_FIELDS),
     }
+    columns |= _beam_tilt(rows, uri)
     if "uid" in names:
-        columns["uid"] = rows["uid"]
+        columns["uid"] = _field(rows, "uid", uri, kinds="iu")
     if "ctf/exp_group_id" in names:
-        columns["optics_group"] = rows["ctf/exp_group_id"].astype(str)
-    return ParticleTable.from_columns(columns, metadata={"source": uri})
+        columns["optics_group"] = _field(rows, "ctf/exp_group_id", uri).astype(str)
+    metadata = {"source": uri, **to_metadata(of_cryosparc(rows))}
+    if used:
+        metadata["passthrough"] = json.dumps(used)
+    return ParticleTable.from_columns(columns, metadata=metadata)
 
 
-def read_rows(uri: Uri) -> np.ndarray:
-    """Read a .cs file as it is: one row of named fields per particle.
+def _beam_tilt(rows: np.ndarray, uri: Uri) -> dict[str, np.ndarray]:
+    """Return the tilt of the beam where there is any.
+
+    cryoSPARC has Cs times the sine of the tilt, in Å.
+    """
+    if not {"ctf/tilt_A", "ctf/cs_mm"} <= set(rows.dtype.names or ()):
+        return {}
+    tilt = _field(rows, "ctf/tilt_A", uri, width=2).astype(np.float64)
+    if not tilt.any():
+        return {}
+    with np.errstate(divide="ignore", invalid="ignore"):
+        sine = tilt / (_field(rows, "ctf/cs_mm", uri)[:, None] * ANGSTROM_PER_MM)
+        angles = 1e3 * np.arcsin(sine)
+    return {name: angles[:, i] for i, name in enumerate(TILT_COLUMNS)}
+
+
+def _no_images(uri: Uri) -> InputError:
+    return InputError(
+        f"{uri} has no blob/path and blob/idx: it holds what its job has computed, and not where "
+        "the images are. Give the passthrough file of the same job (J…_passthrough_particles.cs) "
+        "with --passthrough; or export the particles in cryoSPARC (Export in the job's Outputs "
+        "tab, or Restack Particles), which writes one file with both."
+    )
+
+
+def _stack_names(rows: np.ndarray, uri: Uri) -> tuple[list[str], np.ndarray]:
+    """Return the distinct stacks, and which of them each row names."""
+    paths = _field(rows, "blob/path", uri, kinds="SU")
+    distinct, codes = np.unique(paths, return_inverse=True)
+    names = []
+    for code, path in enumerate(distinct.tolist()):
+        try:
+            text = path.decode() if isinstance(path, bytes) else path
+        except UnicodeDecodeError as error:
+            row = int(np.flatnonzero(codes == code)[0])
+            raise RowError(
+                row,
+                f"blob/path is {path!r}, which is not UTF-8. Rename the stack, and import it again "
+                "into cryoSPARC.",
+                source=uri,
+            ) from error
+        if not text.strip(">"):
+            row = int(np.flatnonzero(codes == code)[0])
+            raise RowError(row, "blob/path is empty.", source=uri)
+        names.append(text.lstrip(">"))  # cryoSPARC marks some with >
+    return names, codes
+
+
+def _field(
+    rows: np.ndarray, name: str, uri: Uri, *, width: int | None = None, kinds: str = "iuf"
+) -> np.ndarray:
+    """Return a field of the type and shape that cryoSPARC gives it.
 
     Raises:
-        InputError: If it is no such file.
+        InputError: If it is of another one.
     """
-    try:
-        rows = np.load(
-            io.BytesIO(storage.read_bytes(uri)), allow_pickle=False, max_header_size=1_000_000
-        )  # many fields: long headers exist
-    except (ValueError, EOFError, OSError) as error:
-        raise InputError(f"{uri} is not a .cs file: {error}.") from error
-    if rows.ndim != 1 or not rows.dtype.names:
-        raise InputError(f"{uri} is not a .cs file: it holds no table of named fields.")
-    return rows
+    values = rows[name]
+    shape = (len(rows),) if width is None else (len(rows), width)
+    if values.dtype.kind not in kinds or values.shape != shape:
+        raise InputError(
+            f"{uri}: field {name} holds {values.dtype} in shape {values.shape[1:]} per row, which "
+            "no cryoSPARC writes; the file is damaged, or another program has changed it."
+        )
+    return values
 
 
 def _poses(
@@ -124,10 +188,11 @@ def _poses(
     names = rows.dtype.names or ()
     if not all(field in names for field in POSE_FIELDS):
         return {}
-    rotations = from_axis_angle(rows["alignments3D/pose"])
+    rotations = from_axis_angle(_field(rows, "alignments3D/pose", source, width=3))
     # The shift is in pixels of the images that were aligned, which may be larger or smaller.
     aligned = aligned_pixel_size(rows, pixel_size, half_size=half_size, source=source)
-    shifts = rows["alignments3D/shift"].astype(np.float64) * aligned[:, None]
+    shifts = _field(rows, "alignments3D/shift", source, width=2).astype(np.float64)
+    shifts = shifts * aligned[:, None]
     return {"rotation": rotations.reshape(-1, 9), "shift_angstrom": shifts}
 
 
@@ -136,31 +201,35 @@ def aligned_pixel_size(
 ) -> np.ndarray:
     """Return the pixel size, in Å, of the images whose pixels the shifts count.
 
-    The file says it in alignments3D/psize_A. Heterogeneous refinement aligns smaller images; where
-    its file does not say so, ``half_size`` does, and nothing is guessed.
+    This is the field alignments3D/psize_A. Heterogeneous refinement aligns smaller images; where
+    its file lacks the field, ``half_size`` decides, and nothing is guessed.
     """
     field = "alignments3D/psize_A"
-    found = rows[field] if field in (rows.dtype.names or ()) else np.zeros(len(rows))
-    said = found > 0
-    factor = np.where(said, found / pixel_size, 2.0 if half_size else 1.0)
-    if half_size and said.any():
-        log.warning("%s says the pixel size of its shifts; --half-size-shifts is not used", source)
+    found = np.zeros(len(rows))
+    if field in (rows.dtype.names or ()):
+        found = _field(rows, field, source)
+    known = found > 0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        factor = np.where(known, found / pixel_size, 2.0 if half_size else 1.0)
+    if half_size and known.any():
+        log.warning("%s has the pixel size of its shifts; --half-size-shifts is not used", source)
     if len(factor) and np.abs(factor - 1).max() > SAME_SIZE:
         log.warning(
             "%s: shifts are in pixels %.4g times those of the images (%s)",
             source,
             factor[np.abs(factor - 1).argmax()],
-            field if said.any() else "--half-size-shifts",
+            field if known.any() else "--half-size-shifts",
         )
     return pixel_size * factor
 
 
-def write_rows(uri: Uri, rows: np.ndarray) -> None:
+def write_rows(uri: Uri, rows: np.ndarray, *, check: Callable[[Uri], None] | None = None) -> None:
     """Write rows as a .cs file, and beside it the .csg file with which cryoSPARC takes it in.
 
-    The group lists the fields by their prefix, as the jobs' own groups do.
+    The group lists the fields by their prefix, as the jobs' own groups do. ``check`` is as in
+    ``storage.atomic_write``.
     """
-    with storage.atomic_write(uri) as stream:
+    with storage.atomic_write(uri, check=check) as stream:
         np.save(stream, rows, allow_pickle=False)
     name = PurePosixPath(uri).name
     kinds = dict.fromkeys(n.split("/")[0] for n in rows.dtype.names or () if "/" in n)

@@ -1,7 +1,7 @@
-"""What a metadata file lacks or says wrong about the imaging, given by the user instead.
+"""Optics, box and pixel size that a particle file lacks or has wrong, given by the user instead.
 
 One rule for every format: the user's value, else the file's, else, for the phase shift only, zero,
-which is said. Anything else that is missing is an error that names the option.
+which is logged. Anything else that is missing is an error that names the command to give it with.
 """
 
 import logging
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from raydrgn.errors import InputError
-from raydrgn.io.particles import CTF_COLUMNS
+from raydrgn.io.particles import CTF_COLUMNS, RowError
 from raydrgn.io.storage import Uri
 from raydrgn.shapes import Int
 
@@ -25,7 +25,7 @@ OPTIONS = {
     "amplitude_contrast": "--amplitude-contrast",
     "phase_shift_deg": "--phase-shift",
 }
-"""Command-line option of each field."""
+"""Option of `raydrgn parse` for each field."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +51,7 @@ class Imaging:
     """Phase shift of a phase plate."""
 
     half_size_shifts: bool = False
-    """Whether cryoSPARC shifts that do not say their pixel size are those of a half-size box."""
+    """Whether cryoSPARC shifts without a pixel size of their own are those of a half-size box."""
 
 
 def fill(
@@ -75,18 +75,29 @@ def fill(
         return np.full(count, given)
     if found is None and name == "phase_shift_deg":
         log.warning(
-            "%s has no %s; the phase shift is taken as 0 (see --phase-shift)", source, field
+            "%s has no %s; the phase shift is taken as 0 (`raydrgn parse --phase-shift` sets it)",
+            *(source, field),
         )
         return np.zeros(count)
     if found is None:
-        raise InputError(f"{source} has no {field}; give it with {OPTIONS[name]}.")
+        raise InputError(f"{source} has no {field}; {give(name, source)}.")
     bad = np.flatnonzero(~np.isfinite(found))
     if bad.size:
-        raise InputError(
-            f"{source} has a {field} that is not a number at particle {bad[0]} ({bad.size} in "
-            f"all); repair it, or give one value for all with {OPTIONS[name]}."
+        raise RowError(
+            int(bad[0]),
+            f"{field} is not a number ({bad.size} such rows). Repair it, or give one value for "
+            f"all rows: {give(name, source)}.",
+            source=source,
         )
     return found
+
+
+def give(name: str, source: Uri) -> str:
+    """Return how a value that a file lacks is given: by ``raydrgn parse``, for every command."""
+    return (
+        f"give it with `raydrgn parse {source} {OPTIONS[name]} VALUE --table particles.parquet`, "
+        "and go on with particles.parquet"
+    )
 
 
 def ctf_columns(
@@ -124,24 +135,26 @@ def ctf_columns(
 
 def compare_boxes(
     boxes: Int[np.ndarray, " n"],
-    said: np.ndarray | None,
+    expected_boxes: np.ndarray | None,
     *,
     imaging: Imaging,
     source: Uri,
     field: str,
 ) -> None:
-    """Check that images are as large as the user or the file says.
+    """Check that images have the box that the user or the file gives.
 
     Raises:
         InputError: If they are not, naming the first particle.
     """
-    expected = said if imaging.box is None else np.full(len(boxes), imaging.box)
+    expected = expected_boxes if imaging.box is None else np.full(len(boxes), imaging.box)
     if expected is None:
         return
     differs = np.flatnonzero(boxes != expected)
     if differs.size:
         row = differs[0]
-        raise InputError(
-            f"{source}: {field if imaging.box is None else OPTIONS['box']} is {expected[row]:g}, "
-            f"but particle {row} has an image of {boxes[row]} px ({differs.size} such particles)."
+        raise RowError(
+            int(row),
+            f"{field if imaging.box is None else OPTIONS['box']} is {expected[row]:g}, but the "
+            f"image has {boxes[row]} px ({differs.size} such particles).",
+            source=source,
         )

@@ -1,7 +1,7 @@
 """MRC files: headers, ranges of a stack without reading all of it, volumes.
 
 The layout is MRC2014. Pixels are read as they are stored (modes 0, 1, 2, 6, 12; either byte order)
-and given out as float32 or in their own type. A machine stamp that says nothing, as some programs
+and given out as float32 or in their own type. A machine stamp without meaning, as some programs
 write it, is replaced by the byte order in which the header makes sense.
 
 References:
@@ -20,6 +20,7 @@ from mrcfile.dtypes import HEADER_DTYPE
 
 from raydrgn.errors import InputError
 from raydrgn.io import storage
+from raydrgn.io.filetypes import check_type
 from raydrgn.io.storage import Uri
 from raydrgn.shapes import Float
 
@@ -54,7 +55,7 @@ class MrcHeader:
     """First byte of the pixels."""
 
     pixel_size_angstrom: float
-    """0 where the header does not say."""
+    """0 where the header has none."""
 
     origin_angstrom: tuple[float, float, float]
     """Position (x, y, z) of the first voxel: the origin, or the start where that is zero."""
@@ -63,7 +64,7 @@ class MrcHeader:
     """Whether the file calls itself a volume rather than a stack."""
 
     axes: tuple[int, int, int]
-    """Which of x, y and z (1, 2, 3) columns, rows and slices are; 0 where it does not say."""
+    """Which of x, y and z (1, 2, 3) columns, rows and slices are; 0 where it has none."""
 
     @property
     def slice_bytes(self) -> int:
@@ -76,11 +77,12 @@ def read_header(uri: Uri) -> MrcHeader:
 
     Raises:
         InputError: If it is no MRC file, has a mode that is no density, or is shorter than its
-            header says.
+            header promises.
         StorageError: If it cannot be read.
     """
     raw = storage.read_bytes(uri, 0, HEADER_BYTES)
     if len(raw) < HEADER_BYTES:
+        check_type(raw, uri, wanted="an MRC file")
         raise InputError(f"{uri} has {len(raw)} bytes; an MRC header alone has {HEADER_BYTES}.")
     header = _header_in_byte_order(uri, raw)
     mode = int(header["mode"])
@@ -114,13 +116,14 @@ def _header_in_byte_order(uri: Uri, raw: bytes) -> np.void:
         known = int(header["mode"]) in MODES or int(header["mode"]) in OTHER_MODES
         if known and all(0 < size < 2**24 for size in sizes):
             return header
+    check_type(raw, uri, wanted="an MRC file")
     raise InputError(
         f"{uri} is not an MRC file: its first words are not a size and a mode in either byte order."
     )
 
 
 def _has_unsigned_bytes(header: np.void) -> bool:
-    """Tell whether IMOD wrote mode 0 as unsigned bytes, against the standard, and says so."""
+    """Tell whether IMOD wrote mode 0 as unsigned bytes, against the standard, and flags it."""
     extra = header["extra2"].tobytes()
     order = header.dtype["mode"].byteorder
     stamp, flags = np.frombuffer(extra, dtype=f"{order}i4", count=2, offset=152 - 112)
@@ -234,7 +237,7 @@ def header_bytes(
         shape: Slices, rows, columns.
         pixel_size_angstrom: Edge of a voxel.
         is_volume: Whether the slices are planes of a volume or images of a stack.
-        statistics: Minimum, maximum, mean and deviation; unknown if not given.
+        statistics: Minimum, maximum, mean and SD; unknown if not given.
         mode: MRC mode of the pixels.
         origin_angstrom: Position (x, y, z) of the first voxel.
     """
@@ -249,9 +252,9 @@ def header_bytes(
         header["cellb"][("alpha", "beta", "gamma")[i]] = 90
         header["origin"][axis] = position
     header["ispg"] = 1 if is_volume else 0
-    # max < min and mean < both mean "unknown"; so does a negative deviation
-    low, high, mean, deviation = statistics or (0.0, -1.0, -2.0, -1.0)
-    header["dmin"], header["dmax"], header["dmean"], header["rms"] = low, high, mean, deviation
+    # max < min and mean < both mean "unknown"; so does a negative SD
+    low, high, mean, sd = statistics or (0.0, -1.0, -2.0, -1.0)
+    header["dmin"], header["dmax"], header["dmean"], header["rms"] = low, high, mean, sd
     header["map"] = b"MAP "
     header["machst"] = [0x44, 0x44, 0, 0]
     header["nversion"] = 20140

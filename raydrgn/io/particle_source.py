@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from raydrgn.settings import Setting
 
@@ -35,24 +35,34 @@ class ParticleSource:
     ] = None
 
     datadir: Annotated[
-        Uri | None, Setting("Folder of the stacks that a .star or .cs file names.")
+        Uri | None, Setting("Folder of the stacks that a .star, .cs or .parquet file names.")
     ] = None
 
     half_size_shifts: Annotated[
         bool,
         Setting(
-            "The .cs file is of a heterogeneous refinement and does not say so: its shifts are in "
-            "pixels twice as large as those of the images."
+            "The .cs file is of a heterogeneous refinement and has no alignments3D/psize_A: its "
+            "shifts are in pixels twice as large as those of the images."
         ),
     ] = False
+
+    passthrough: Annotated[
+        tuple[Uri, ...],
+        Setting(
+            "Passthrough file of the same cryoSPARC job, joined to a .cs file by uid; may be given "
+            "several times. Found beside the .cs file by its name where it is not given.",
+            metavar="FILE",
+        ),
+    ] = ()
 
     def absolute(self) -> "ParticleSource":
         """Return the source with every path meaning the same from anywhere."""
         from raydrgn.io import storage
 
-        paths = {
+        paths: dict[str, Any] = {
             name: path and storage.absolute(path)
             for name in ("particles", "poses", "ctf", "ind", "datadir")
             if (path := getattr(self, name)) is not None
         }
-        return dataclasses.replace(self, **paths)
+        passthrough = tuple(storage.absolute(uri) for uri in self.passthrough)
+        return dataclasses.replace(self, **paths, passthrough=passthrough)

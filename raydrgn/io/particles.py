@@ -6,7 +6,8 @@ selection keeps its link to the original rows, optics groups and ids.
 Columns: ``index`` (row in the original, unfiltered set), ``stack`` (absolute path or URL),
 ``slice`` (from 0), ``box`` (pixels); and, where known, ``rotation`` (9, row-major),
 ``shift_angstrom`` (x, y), ``pixel_size_angstrom`` (of the stored images), the seven columns of
-``CTF_COLUMNS``, ``optics_group`` and cryoSPARC's ``uid``.
+``CTF_COLUMNS``, ``optics_group`` and cryoSPARC's ``uid``; and, where it is not as in a raw image,
+``phase_flipped``, ``ctf_premultiplied``, ``beam_tilt_x_mrad`` and ``beam_tilt_y_mrad``.
 """
 
 import io
@@ -24,6 +25,7 @@ from raydrgn.errors import InputError
 from raydrgn.geometry.rotations import orthogonality_error
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
+from raydrgn.io.tables import read_parquet
 from raydrgn.shapes import Bool, Float, Int
 
 FORMAT_VERSION = 1
@@ -37,6 +39,8 @@ CTF_COLUMNS = (
     "amplitude_contrast",
     "phase_shift_deg",
 )
+
+TILT_COLUMNS = ("beam_tilt_x_mrad", "beam_tilt_y_mrad")
 
 _TYPES: dict[str, pa.DataType] = {
     "index": pa.int64(),
@@ -66,6 +70,25 @@ POSSIBLE = {
 ORTHOGONALITY_TOLERANCE = 1e-3
 
 
+class RowError(InputError):
+    """An error of one row; the reader of a file knows where that row stands in it."""
+
+    def __init__(self, row: int, problem: str, *, source: str | None = None) -> None:
+        place = f"row {row} (from 0)"
+        super().__init__(f"{source}, {place}: {problem}" if source else f"{place}: {problem}")
+        self.row = row
+        self.problem = problem
+
+
+class NoParticlesError(InputError):
+    """A particle file lists no particles."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__(
+            f"{source} lists no particles; the selection that it was made by may have been empty."
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class ParticleTable:
     """One row per particle image, checked once here and trusted everywhere above."""
@@ -78,13 +101,44 @@ class ParticleTable:
             if name not in self.table.column_names:
                 raise InputError(f"A particle table needs the column {name!r}.")
         for name in self.table.column_names:
-            _check_finite(name, self.table)
+            self._check_finite(name)
         for name in POSSIBLE:
             self._check_possible(name)
         if "rotation" in self.table.column_names:
-            _check_rotations(self.rotations)
+            self._check_rotations()
         if {"shift_angstrom", "pixel_size_angstrom"} <= set(self.table.column_names):
             self._check_shifts()
+
+    def _check_finite(self, name: str) -> None:
+        column = self.table.column(name)
+        if column.null_count:
+            row = int(np.flatnonzero(column.is_null().to_numpy())[0])
+            raise self._row_error(row, f"column {name} is empty ({column.null_count} such rows).")
+        flat = column.combine_chunks()
+        width = 1
+        if pa.types.is_fixed_size_list(flat.type):
+            width, flat = flat.type.list_size, flat.flatten()
+        if pa.types.is_floating(flat.type):
+            bad = np.flatnonzero(~np.isfinite(flat.to_numpy(zero_copy_only=False))) // width
+            if bad.size:
+                rows = np.unique(bad)
+                raise self._row_error(
+                    rows[0],
+                    f"column {name} is not finite ({len(rows)} such rows of {len(column)}). Drop "
+                    "these rows, or repair the file.",
+                )
+
+    def _check_rotations(self) -> None:
+        for start in range(0, len(self), 1 << 18):
+            error = orthogonality_error(self.rotations[start : start + (1 << 18)])
+            bad = np.flatnonzero(~(error <= ORTHOGONALITY_TOLERANCE))
+            if bad.size:
+                raise self._row_error(
+                    start + bad[0],
+                    "the rotation is not a rotation: its rows are not orthonormal or it mirrors "
+                    f"({bad.size} such rows, or more). Matrices must be those of a refinement, in "
+                    "cryoDRGN's layout (N, 3, 3).",
+                )
 
     def _check_possible(self, name: str) -> None:
         if name not in self.table.column_names:
@@ -92,10 +146,11 @@ class ParticleTable:
         values, (low, high) = self.column(name), POSSIBLE[name]
         bad = np.flatnonzero((values < low) | (values > high))
         if bad.size:
-            raise InputError(
-                f"Column {name} is {values[bad[0]]:g} at row {bad[0]} ({bad.size} such rows of "
-                f"{len(self)}); it should lie between {low:g} and {high:g}. Repair the file it "
-                "comes from, or give the value of all when parsing it."
+            raise self._row_error(
+                bad[0],
+                f"column {name} is {values[bad[0]]:g} ({bad.size} such rows of {len(self)}); it "
+                f"should lie between {low:g} and {high:g}. Repair the file, or give one value for "
+                "all particles to `raydrgn parse`.",
             )
 
     def _check_shifts(self) -> None:
@@ -103,11 +158,15 @@ class ParticleTable:
         far = np.flatnonzero(np.abs(self.column("shift_angstrom")).max(axis=1, initial=0) > field)
         if far.size:
             row = far[0]
-            raise InputError(
-                f"Shifts are larger than the box for {far.size} particles, first at row {row}: "
-                f"{self.column('shift_angstrom')[row].tolist()} Å in a box of {field[row]:.1f} Å. "
-                "Check the pixel size of the shifts and of the images."
+            raise self._row_error(
+                row,
+                f"the shift of {self.column('shift_angstrom')[row].tolist()} Å is larger than the "
+                f"box of {field[row]:.1f} Å ({far.size} such particles). Check the pixel size of "
+                "the shifts and of the images.",
             )
+
+    def _row_error(self, row: Any, problem: str) -> RowError:
+        return RowError(int(row), problem, source=self.metadata.get("source"))
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -122,6 +181,8 @@ class ParticleTable:
             InputError: If a column has another number of rows than the rest, is unknown or
                 contains what it must not.
         """
+        if "index" not in columns:
+            raise InputError("A particle table needs the column 'index'.")
         count = len(columns["index"])
         arrays: dict[str, pa.Array] = {}
         for name, values in columns.items():
@@ -131,7 +192,12 @@ class ParticleTable:
                 raise InputError(
                     f"Column {name} has {len(values)} rows, but there are {count} particles."
                 )
-            arrays[name] = _to_arrow(values, _TYPES[name])
+            try:
+                arrays[name] = _to_arrow(values, _TYPES[name])
+            except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+                raise InputError(
+                    f"Column {name} does not hold {_TYPES[name]}: {str(error).rstrip('.')}."
+                ) from error
         table = pa.table(arrays)
         return cls(table.replace_schema_metadata(dict(metadata) if metadata else None))
 
@@ -232,7 +298,9 @@ class ParticleTable:
         """Return the table as a Parquet file, with the version of the layout."""
         metadata = {**self.metadata, "raydrgn.particles": str(FORMAT_VERSION)}
         stream = io.BytesIO()
-        pq.write_table(self.table.replace_schema_metadata(metadata), stream)
+        pq.write_table(
+            self.table.replace_schema_metadata(metadata), stream, write_page_checksum=True
+        )
         return stream.getvalue()
 
     def write(self, uri: Uri) -> None:
@@ -246,11 +314,9 @@ class ParticleTable:
         Raises:
             InputError: If the file is no particle table, or of a later version.
         """
-        try:
-            table = pq.read_table(io.BytesIO(storage.read_bytes(uri)))
-        except pa.ArrowInvalid as error:
-            raise InputError(f"{uri} is not a Parquet file: {error}.") from error
-        metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
+        table = read_parquet(storage.read_bytes(uri), uri)
+        raw = table.schema.metadata or {}
+        metadata = {k.decode(errors="replace"): v.decode(errors="replace") for k, v in raw.items()}
         version = metadata.pop("raydrgn.particles", None)
         if version != str(FORMAT_VERSION):
             raise InputError(
@@ -259,7 +325,12 @@ class ParticleTable:
             )
         columns = {name: table.column(name) for name in table.column_names if name in _TYPES}
         kept = {k: v for k, v in metadata.items() if not k.startswith("pandas")}
-        return cls.from_columns(columns, metadata=kept)
+        try:
+            return cls.from_columns(columns, metadata=kept)
+        except RowError as error:
+            raise RowError(error.row, error.problem, source=uri) from error
+        except InputError as error:
+            raise InputError(f"{uri}: {error}") from error
 
 
 def _to_arrow(values: Any, kind: pa.DataType) -> pa.Array:
@@ -268,39 +339,9 @@ def _to_arrow(values: Any, kind: pa.DataType) -> pa.Array:
     if isinstance(values, pa.Array):
         return values.cast(kind)
     if pa.types.is_fixed_size_list(kind):
-        flat = np.asarray(values, dtype=np.float32).reshape(-1)
+        with np.errstate(over="ignore"):  # infinite values are refused by their row
+            flat = np.asarray(values).astype(np.float32).reshape(-1)
         return pa.FixedSizeListArray.from_arrays(pa.array(flat), kind.list_size)
     if pa.types.is_dictionary(kind):
         return pa.array(values, type=pa.string()).dictionary_encode()
     return pa.array(np.asarray(values) if kind != pa.string() else list(values)).cast(kind)
-
-
-def _check_finite(name: str, table: pa.Table) -> None:
-    column = table.column(name)
-    if column.null_count:
-        raise InputError(f"Column {name} has {column.null_count} empty values of {len(column)}.")
-    flat = column.combine_chunks()
-    width = 1
-    if pa.types.is_fixed_size_list(flat.type):
-        width, flat = flat.type.list_size, flat.flatten()
-    if pa.types.is_floating(flat.type):
-        bad = np.flatnonzero(~np.isfinite(flat.to_numpy(zero_copy_only=False))) // width
-        if bad.size:
-            rows = np.unique(bad)
-            raise InputError(
-                f"Column {name} is not finite for {len(rows)} of {len(column)} particles, first "
-                f"at row {rows[0]}. Drop these rows or repair the file they come from."
-            )
-
-
-def _check_rotations(rotations: Float[np.ndarray, "n 3 3"]) -> None:
-    for start in range(0, len(rotations), 1 << 18):
-        error = orthogonality_error(rotations[start : start + (1 << 18)])
-        bad = np.flatnonzero(error > ORTHOGONALITY_TOLERANCE)
-        if bad.size:
-            row = start + int(bad[0])
-            raise InputError(
-                f"The rotation of row {row} is not a rotation: its rows are not orthonormal or it "
-                f"mirrors ({bad.size} such rows, or more). Matrices must be those of a refinement, "
-                "in cryoDRGN's layout (N, 3, 3)."
-            )

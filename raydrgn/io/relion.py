@@ -5,33 +5,26 @@ from the optics group, as RELION does.
 """
 
 import logging
-import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from raydrgn.errors import InputError
-from raydrgn.geometry.rotations import from_euler, to_euler
-from raydrgn.io import storage
-from raydrgn.io.imaging import OPTIONS, Imaging, compare_boxes, ctf_columns, fill
-from raydrgn.io.particles import ParticleTable
-from raydrgn.io.stacks import check_slices, find_stacks, read_headers
-from raydrgn.io.star import StarBlock, read_star, write_star
+from raydrgn.geometry.rotations import from_euler
+from raydrgn.io.imaging import Imaging, compare_boxes, ctf_columns, fill, give
+from raydrgn.io.particles import TILT_COLUMNS, NoParticlesError, ParticleTable, RowError
+from raydrgn.io.relionwriter import ANGLE_FIELDS, CTF_FIELDS, IMAGE_FIELDS
+from raydrgn.io.stacks import check_slices, find_stacks, read_headers, without_format
+from raydrgn.io.star import StarBlock, read_star
 from raydrgn.io.storage import Uri
+from raydrgn.io.unmodelled import Unmodelled, of_relion, to_metadata
 from raydrgn.shapes import Float, Int
 
 log = logging.getLogger(__name__)
 
-CTF_FIELDS = {
-    "defocus_u_angstrom": "rlnDefocusU",
-    "defocus_v_angstrom": "rlnDefocusV",
-    "defocus_angle_deg": "rlnDefocusAngle",
-    "voltage_kv": "rlnVoltage",
-    "spherical_aberration_mm": "rlnSphericalAberration",
-    "amplitude_contrast": "rlnAmplitudeContrast",
-    "phase_shift_deg": "rlnPhaseShift",
-}
-ANGLE_FIELDS = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
+MAX_DIGITS = 12
+"""Of the number of an image in its stack."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +34,7 @@ class _Fields:
     particles: StarBlock
     optics: StarBlock | None
     group_row: Int[np.ndarray, " n"] | None
+    unmodelled: list[Unmodelled]
 
     def numbers(self, name: str) -> Float[np.ndarray, " n"] | None:
         """Return one number per particle, or None if neither table has the field."""
@@ -62,24 +56,34 @@ def read_relion(
         uri: STAR file.
         datadir: Folder of the stacks; see ``raydrgn.io.stacks``.
         imaging: Values that replace the file's.
-        need_images: Whether stacks must be there; they must too if nothing else says the box.
+        need_images: Whether stacks must be there; they must too if the box is not known.
 
     Raises:
+        NoParticlesError: If the file has no rows.
         InputError: If a column that is needed is missing, or a stack is missing or does not fit.
     """
-    imaging = imaging or Imaging()
     fields = _find_fields(uri)
+    try:
+        return _read_table(uri, fields, datadir, imaging or Imaging(), need_images)
+    except RowError as error:
+        place = fields.particles.place(error.row)
+        raise InputError(f"{uri}, {place}: {error.problem}") from error
+
+
+def _read_table(
+    uri: Uri, fields: _Fields, datadir: Uri | None, imaging: Imaging, need_images: bool
+) -> ParticleTable:
     count = len(fields.particles)
-    stacks, codes, slices = _image_names(fields.particles)
-    box_said = fields.numbers("rlnImageSize")
-    if need_images or (imaging.box is None and box_said is None):
-        places = find_stacks(stacks, source=uri, datadir=datadir)
+    stacks, codes, slices = image_names(fields.particles)
+    expected_box = fields.numbers("rlnImageSize")
+    need_images = need_images or (imaging.box is None and expected_box is None)
+    places = find_stacks(stacks, source=uri, datadir=datadir, required=need_images)
+    if need_images:
         boxes = check_slices(read_headers(places), codes, slices, source=uri)
-        compare_boxes(boxes, box_said, imaging=imaging, source=uri, field="rlnImageSize")
+        compare_boxes(boxes, expected_box, imaging=imaging, source=uri, field="rlnImageSize")
     else:
-        places = stacks
         boxes = fill(
-            "box", box_said, imaging=imaging, count=count, source=uri, field="rlnImageSize"
+            "box", expected_box, imaging=imaging, count=count, source=uri, field="rlnImageSize"
         )
 
     pixel_size = _pixel_size(fields, imaging, uri)
@@ -87,88 +91,168 @@ def read_relion(
         "index": np.arange(count),
         "stack": np.array(places, dtype=object)[codes],
         "slice": slices,
-        "box": boxes.astype(np.int32),
+        "box": boxes,
         **_poses(fields, pixel_size, uri),
     }
     found = {name: fields.numbers(field) for name, field in CTF_FIELDS.items()}
     known = {name: values for name, values in found.items() if values is not None}
     columns |= ctf_columns(known, imaging=imaging, count=count, source=uri, fields=CTF_FIELDS)
+    columns |= _image_state(fields, uri)
     if pixel_size is not None:
         columns["pixel_size_angstrom"] = pixel_size
     elif "defocus_u_angstrom" in columns:
         raise InputError(
             f"{uri} has neither rlnImagePixelSize nor rlnDetectorPixelSize and rlnMagnification to "
-            f"derive it from; give the pixel size with {OPTIONS['pixel_size_angstrom']}."
+            f"derive it from; {give('pixel_size_angstrom', uri)}."
         )
     if "rlnOpticsGroup" in fields.particles:
-        columns["optics_group"] = fields.particles.text("rlnOpticsGroup")
-    return ParticleTable.from_columns(columns, metadata={"source": uri})
+        columns["optics_group"] = group_labels(fields.particles.text("rlnOpticsGroup"))
+    metadata = {"source": uri, **to_metadata(fields.unmodelled)}
+    return ParticleTable.from_columns(columns, metadata=metadata)
+
+
+def _image_state(fields: _Fields, uri: Uri) -> dict[str, np.ndarray]:
+    """Return what has been done to the images, and the tilt of the beam, where there is any."""
+    columns: dict[str, np.ndarray] = {}
+    for name, field in IMAGE_FIELDS.items():
+        values = fields.numbers(field)
+        if values is None or not values.any():
+            continue
+        bad = np.flatnonzero(~np.isfinite(values))
+        if bad.size:
+            raise RowError(int(bad[0]), f"{field} is not a number.", source=uri)
+        columns[name] = values if name in TILT_COLUMNS else values != 0
+    if columns.keys() & set(TILT_COLUMNS):
+        zero = np.zeros(len(fields.particles))
+        columns |= {name: columns.get(name, zero) for name in TILT_COLUMNS}
+    return columns
 
 
 def _find_fields(uri: Uri) -> _Fields:
     blocks = read_star(uri)
     tables = [block for block in blocks if "rlnImageName" in block]
     if not tables:
-        names = ", ".join(f"data_{block.name}" for block in blocks) or "nothing"
-        raise InputError(
-            f"{uri} has no column rlnImageName in any block ({names}); it is not a particle file. "
-            "Take the particles STAR file of an extraction or refinement job."
-        )
+        raise _no_particle_file(uri, blocks)
     particles = max(tables, key=len)
+    if not len(particles):
+        raise NoParticlesError(uri)
     if "rlnTomoName" in particles and "rlnTomoVisibleFrames" in particles:
         raise InputError(
             f"{uri} lists particles of tilt series; single-particle images are needed."
         )
     optics = next((block for block in blocks if block.name == "optics"), None)
-    if optics is None:
-        return _Fields(particles, None, None)
+    if optics is None or not len(optics):
+        return _Fields(particles, None, None, of_relion(particles, None, []))
     if "rlnOpticsGroup" not in particles or "rlnOpticsGroup" not in optics:
         raise InputError(f"{uri} has optics groups, but its particles have no rlnOpticsGroup.")
-    rows = {group: row for row, group in enumerate(optics.text("rlnOpticsGroup"))}
-    groups = particles.text("rlnOpticsGroup")
-    unknown = sorted(set(groups) - set(rows))
+    labels = group_labels(optics.text("rlnOpticsGroup"))
+    rows = {group: row for row, group in enumerate(labels)}
+    if len(rows) < len(labels):
+        twice = next(group for group in labels if labels.count(group) > 1)
+        raise InputError(f"{uri} has two rows for optics group {twice} in block data_optics.")
+    groups = group_labels(particles.text("rlnOpticsGroup"))
+    check_groups(groups, labels, uri)
+    group_row = np.array([rows[group] for group in groups])
+    return _Fields(particles, optics, group_row, of_relion(particles, optics, labels))
+
+
+def _no_particle_file(uri: Uri, blocks: Sequence[StarBlock]) -> InputError:
+    columns = {column for block in blocks for column in block.columns}
+    if any(column.startswith("cisTEM") for column in columns):
+        return InputError(
+            f"{uri} is a STAR file of cisTEM, with columns of its own. Export the refinement "
+            "package from cisTEM for RELION, and take the STAR file of that."
+        )
+    names = ", ".join(f"data_{block.name}" for block in blocks) or "nothing"
+    return InputError(
+        f"{uri} has no column rlnImageName in any block ({names}); it is not a particle file. "
+        "Take the particles STAR file of an extraction or refinement job."
+    )
+
+
+def group_labels(groups: Sequence[str]) -> list[str]:
+    """Return optics groups as RELION counts them: ``1``, ``01`` and ``1.000000`` are one group."""
+    known: dict[str, str] = {}
+    for group in groups:
+        if group not in known:
+            known[group] = _group_label(group)
+    return [known[group] for group in groups]
+
+
+def _group_label(group: str) -> str:
+    try:
+        number = float(group)
+    except ValueError:
+        return group
+    return str(int(number)) if number.is_integer() else group
+
+
+def check_groups(groups: Sequence[str], listed: Sequence[str], uri: Uri) -> None:
+    """Refuse particles of a group that is in no row of the optics table.
+
+    Raises:
+        InputError: Naming the group.
+    """
+    unknown = sorted(set(groups) - set(listed))
     if unknown:
         raise InputError(
             f"{uri} has particles of optics group {unknown[0]}, which block data_optics does not "
-            f"list (it has {', '.join(rows)})."
+            f"list (it has {', '.join(listed)})."
         )
-    return _Fields(particles, optics, np.array([rows[group] for group in groups]))
 
 
-def _image_names(
+def image_names(
     particles: StarBlock,
 ) -> tuple[list[str], Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
     """Return the distinct stacks, and the stack and slice (from 0) of each particle."""
     numbers: dict[str, int] = {}
     codes, slices = [], []
     for row, name in enumerate(particles.text("rlnImageName")):
-        number, at, path = name.partition("@")
-        if not at or not number.strip().isdigit() or not path:
-            raise InputError(
-                f"{particles.uri}, particle {row}: rlnImageName is {name!r}; expected the form "
-                "000001@folder/stack.mrcs."
+        found = split_image_name(name)
+        if found is None:
+            raise RowError(
+                row,
+                f"rlnImageName is {name!r}; expected the form 000001@folder/stack.mrcs.",
+                source=particles.uri,
             )
+        number, path = found
         codes.append(numbers.setdefault(path, len(numbers)))
-        slices.append(int(number) - 1)
+        slices.append(number)
     return list(numbers), np.array(codes, dtype=np.int64), np.array(slices, dtype=np.int64)
+
+
+def split_image_name(name: str) -> tuple[int, str] | None:
+    """Return slice (from 0) and stack of ``000001@folder/stack.mrcs``; None of anything else."""
+    number, at, path = name.partition("@")
+    path = without_format(path.strip())
+    if not at or not number.strip().isdecimal() or len(number) > MAX_DIGITS or not path:
+        return None
+    return int(number) - 1, path
 
 
 def _pixel_size(fields: _Fields, imaging: Imaging, uri: Uri) -> Float[np.ndarray, " n"] | None:
     found = fields.numbers("rlnImagePixelSize")
+    field = "rlnImagePixelSize"
     if found is None and imaging.pixel_size_angstrom is None:
         detector = fields.numbers("rlnDetectorPixelSize")
         magnification = fields.numbers("rlnMagnification")
-        if detector is None or magnification is None:
+        if detector is not None and magnification is not None:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                found = detector * 1e4 / magnification  # µm -> Å
+            field = "rlnDetectorPixelSize over rlnMagnification"
+        else:
+            found = fields.numbers("rlnPixelSize")
+            field = "rlnPixelSize"
+        if found is None:
             return None
-        found = detector * 1e4 / magnification  # µm -> Å
-        log.info("%s: pixel size %.4f Å, from detector pixel size and magnification", uri, found[0])
+        log.info("%s: pixel size %.4f Å, from %s", uri, found[0], field)
     return fill(
         "pixel_size_angstrom",
         found,
         imaging=imaging,
         count=len(fields.particles),
         source=uri,
-        field="rlnImagePixelSize",
+        field=field,
     )
 
 
@@ -177,7 +261,7 @@ def _poses(
 ) -> dict[str, np.ndarray]:
     angles = [fields.numbers(name) for name in ANGLE_FIELDS]
     missing = [name for name, a in zip(ANGLE_FIELDS, angles, strict=True) if a is None]
-    if len(missing) == len(ANGLE_FIELDS):
+    if set(ANGLE_FIELDS[:2]) <= set(missing):  # psi alone is of a 2D classification
         return {}
     if missing:
         raise InputError(f"{uri} has no {missing[0]}, but the other angles; it is damaged.")
@@ -200,94 +284,6 @@ def _shifts(
         return np.zeros((len(fields.particles), 2))
     if pixel_size is None:
         raise InputError(
-            f"{uri} has shifts in pixels, but no pixel size; give it with "
-            f"{OPTIONS['pixel_size_angstrom']}."
+            f"{uri} has shifts in pixels, but no pixel size; {give('pixel_size_angstrom', uri)}."
         )
     return np.stack([p for p in in_pixels if p is not None], axis=-1) * pixel_size[:, None]
-
-
-def write_relion(uri: Uri, table: ParticleTable) -> None:
-    """Write a RELION 3.1 particle file with its optics groups; stacks relative to its folder.
-
-    Particles that share an optics group must share what RELION keeps per group; groups are split
-    where they do not, and keep their numbers otherwise.
-    """
-    count = len(table)
-    names = table.table.column_names
-    group_columns = {
-        "rlnImageSize": [str(box) for box in table.column("box")],
-        "rlnImagePixelSize": _formatted(table, "pixel_size_angstrom"),
-        "rlnVoltage": _formatted(table, "voltage_kv"),
-        "rlnSphericalAberration": _formatted(table, "spherical_aberration_mm"),
-        "rlnAmplitudeContrast": _formatted(table, "amplitude_contrast"),
-    }
-    group_columns = {name: values for name, values in group_columns.items() if values}
-    said = (
-        table.table.column("optics_group").to_pylist() if "optics_group" in names else ["1"] * count
-    )
-    numbers: dict[tuple[str, ...], int] = {}
-    groups = [
-        numbers.setdefault(key, len(numbers) + 1)
-        for key in zip(said, *group_columns.values(), strict=True)
-    ]
-    first = [groups.index(number) for number in numbers.values()]
-    labels = [key[0] for key in numbers]
-    if len(set(labels)) < len(labels) or not all(label.isdigit() for label in labels):
-        labels = [str(number) for number in numbers.values()]
-    optics = {
-        "rlnOpticsGroup": labels,
-        "rlnOpticsGroupName": [f"opticsGroup{label}" for label in labels],
-        **{name: [values[row] for row in first] for name, values in group_columns.items()},
-        "rlnImageDimensionality": ["2"] * len(first),
-    }
-    particles = {"rlnImageName": names_for(uri, table), **defocus_cells(table)}
-    if table.has_poses:
-        particles |= pose_cells(table)
-    particles["rlnOpticsGroup"] = [labels[group - 1] for group in groups]
-    write_star(uri, {"optics": optics, "particles": particles})
-
-
-def defocus_cells(table: ParticleTable) -> dict[str, list[str]]:
-    """Return what RELION keeps of the CTF for each particle, as text by RELION's column."""
-    names = ("defocus_u_angstrom", "defocus_v_angstrom", "defocus_angle_deg", "phase_shift_deg")
-    found = {CTF_FIELDS[name]: _formatted(table, name) for name in names}
-    return {field: cells for field, cells in found.items() if cells}
-
-
-def pose_cells(table: ParticleTable) -> dict[str, list[str]]:
-    """Return Euler angles and shifts in Å, as text by RELION's column."""
-    euler = to_euler(table.rotations)
-    shifts = table.column("shift_angstrom").astype(np.float32)
-    angles = {field: decimals(euler[:, i]) for i, field in enumerate(ANGLE_FIELDS)}
-    return angles | {
-        f"rlnOrigin{axis}Angst": _shortest(shifts[:, i]) for i, axis in enumerate("XY")
-    }
-
-
-def decimals(values: Float[np.ndarray, " n"]) -> list[str]:
-    """Return numbers as text with six decimals, as RELION writes them."""
-    return [f"{value:.6f}" for value in values.tolist()]
-
-
-def _shortest(values: Float[np.ndarray, " n"]) -> list[str]:
-    """Return single-precision numbers as the shortest text that reads as the same number."""
-    return values.astype(np.float32).astype(str).tolist()
-
-
-def _formatted(table: ParticleTable, name: str) -> list[str]:
-    return _shortest(table.column(name)) if name in table.table.column_names else []
-
-
-def names_for(uri: Uri, table: ParticleTable) -> list[str]:
-    """Return each particle's ``NNNNNN@stack``; local stacks relative to the folder of ``uri``."""
-    folder = storage.parent(storage.absolute(uri))
-    stacks = [
-        os.path.relpath(stack, folder)
-        if storage.is_local(stack) and storage.is_local(uri)
-        else stack
-        for stack in table.stacks
-    ]
-    return [
-        f"{number + 1:06d}@{stacks[code]}"
-        for number, code in zip(table.column("slice"), table.stack_codes, strict=True)
-    ]

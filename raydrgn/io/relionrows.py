@@ -10,7 +10,8 @@ import numpy as np
 
 from raydrgn.errors import InputError
 from raydrgn.io.particles import ParticleTable
-from raydrgn.io.relion import CTF_FIELDS, decimals, defocus_cells, pose_cells
+from raydrgn.io.relion import check_groups, group_labels
+from raydrgn.io.relionwriter import CTF_FIELDS, decimals, defocus_cells, pose_cells
 from raydrgn.io.starrows import TextBlock, TextStar
 from raydrgn.shapes import Int
 
@@ -39,8 +40,13 @@ def select_rows(star: TextStar, rows: Int[np.ndarray, " k"]) -> TextStar:
     optics = star.block("optics")
     if optics is not None and "rlnOpticsGroup" in particles.columns:
         optics = optics.as_loop()
-        used = set(particles.cells("rlnOpticsGroup"))
-        kept = [i for i, group in enumerate(optics.cells("rlnOpticsGroup")) if group in used]
+        if "rlnOpticsGroup" not in optics.columns:
+            raise InputError(f"{star.uri}: block data_optics has no rlnOpticsGroup.")
+        groups = group_labels(particles.cells("rlnOpticsGroup"))
+        listed = group_labels(optics.cells("rlnOpticsGroup"))
+        check_groups(groups, listed, star.uri)
+        used = set(groups)
+        kept = [i for i, group in enumerate(listed) if group in used]
         changed.append(optics.take(np.array(kept, dtype=np.int64)))
     return star.with_blocks(*changed)
 
@@ -72,12 +78,13 @@ def with_ctf(star: TextStar, table: ParticleTable) -> TextStar:
         if optics is None or field not in optics.as_loop().columns:
             cells[field] = values.astype(np.float32).astype(str).tolist()
             continue
-        said = _per_particle(star, field)
-        differs = np.flatnonzero(np.abs(said - values) > SAME_OPTICS * np.abs(said).clip(min=1e-3))
+        known = _per_particle(star, field)
+        limit = SAME_OPTICS * np.abs(known).clip(min=1e-3)
+        differs = np.flatnonzero(np.abs(known - values) > limit)
         if differs.size:
             row = differs[0]
             raise InputError(
-                f"{star.uri} has {field} {said[row]:g} in the optics group of particle {row} of "
+                f"{star.uri} has {field} {known[row]:g} in the optics group of particle {row} of "
                 f"the selection, but the CTF given has {values[row]:g}; groups hold one value."
             )
     return star.with_blocks(particles.with_columns(cells))
@@ -87,8 +94,9 @@ def _per_particle(star: TextStar, field: str) -> np.ndarray:
     optics, particles = star.block("optics"), star.particles()
     assert optics is not None
     loop = optics.as_loop()
-    values = dict(zip(loop.cells("rlnOpticsGroup"), map(float, loop.cells(field)), strict=True))
-    return np.array([values[group] for group in particles.cells("rlnOpticsGroup")])
+    listed = group_labels(loop.cells("rlnOpticsGroup"))
+    values = dict(zip(listed, map(float, loop.cells(field)), strict=True))
+    return np.array([values[g] for g in group_labels(particles.cells("rlnOpticsGroup"))])
 
 
 def with_smaller_images(
@@ -141,9 +149,10 @@ def _group_pixel_sizes(
     """Return the pixel size of each optics group where the table knows it."""
     if "pixel_size_angstrom" not in table.table.column_names:
         return None
-    groups, sizes = particles.cells("rlnOpticsGroup"), table.column("pixel_size_angstrom").tolist()
+    groups = group_labels(particles.cells("rlnOpticsGroup"))
+    sizes = table.column("pixel_size_angstrom").tolist()
     by_group = dict(zip(groups, sizes, strict=True))
-    return [by_group.get(group, sizes[0]) for group in optics.cells("rlnOpticsGroup")]
+    return [by_group.get(g, sizes[0]) for g in group_labels(optics.cells("rlnOpticsGroup"))]
 
 
 def _number(value: float) -> str:

@@ -6,35 +6,33 @@ in the order of the numbers asked for, and one that is asked for twice comes twi
 the exception, since cryoSPARC's uids must be unique: there each comes once, at its first place.
 """
 
+import json
 import logging
+import os
+from collections.abc import Sequence
+from functools import partial
 from pathlib import PurePosixPath
 
 import numpy as np
 
-from raydrgn.errors import ConfigError, InputError
+from raydrgn.errors import ConfigError, InputError, StorageError
 from raydrgn.io import cryodrgn, storage
-from raydrgn.io.cryosparc import (
-    read_cryosparc,
-    read_rows,
-    with_ctf_rows,
-    with_pose_rows,
-    write_rows,
-)
+from raydrgn.io.cryosparc import with_ctf_rows, with_pose_rows, write_rows
 from raydrgn.io.imaging import Imaging
+from raydrgn.io.metadata import read_metadata
 from raydrgn.io.particle_source import ParticleSource
-from raydrgn.io.particles import CTF_COLUMNS, ParticleTable
-from raydrgn.io.relion import read_relion, write_relion
+from raydrgn.io.particles import NoParticlesError, ParticleTable
+from raydrgn.io.passthrough import read_joined
 from raydrgn.io.relionrows import select_rows, with_ctf, with_poses
+from raydrgn.io.relionwriter import write_relion
 from raydrgn.io.sources import open_particles
-from raydrgn.io.starrows import read_text_star
+from raydrgn.io.stacks import find_stacks, leads_there, without_format
+from raydrgn.io.starrows import TextStar, read_text_star
 from raydrgn.io.storage import Uri
+from raydrgn.io.verification import check_cs, check_star, quiet, same_ctf, same_poses
 from raydrgn.shapes import Int
 
 log = logging.getLogger(__name__)
-
-SAME_ROTATION = 1e-5
-SAME_SHIFT_ANGSTROM = 1e-3
-SAME_CTF = 1e-5  # relative
 
 
 def original_of(table: ParticleTable, suffix: str) -> Uri | None:
@@ -45,33 +43,18 @@ def original_of(table: ParticleTable, suffix: str) -> Uri | None:
 
 
 def original_rows(table: ParticleTable, uri: Uri) -> ParticleTable:
-    """Read what the original file says of the particles of a table; its images are not needed."""
-    reader = read_relion if uri.endswith(".star") else read_cryosparc
+    """Read the rows of a table's particles from the original file; images are not needed."""
     imaging = Imaging(box=table.single_box())
-    return reader(uri, imaging=imaging, need_images=False).select(table.column("index"))
+    with quiet():
+        found = read_metadata(
+            uri, imaging=imaging, need_images=False, passthrough=passthrough_of(table)
+        )
+    return found.select(table.column("index"))
 
 
-def same_poses(table: ParticleTable, other: ParticleTable) -> bool:
-    """Tell whether two tables of the same particles agree in their poses, or the first has none."""
-    if not table.has_poses:
-        return True
-    if not other.has_poses:
-        return False
-    turned = np.abs(table.rotations - other.rotations).max(initial=0)
-    moved = np.abs(table.column("shift_angstrom") - other.column("shift_angstrom")).max(initial=0)
-    return bool(turned < SAME_ROTATION and moved < SAME_SHIFT_ANGSTROM)
-
-
-def same_ctf(table: ParticleTable, other: ParticleTable) -> bool:
-    """Tell whether two tables of the same particles agree in their CTF, or the first has none."""
-    if not table.has_ctf:
-        return True
-    if not other.has_ctf:
-        return False
-    return all(
-        np.allclose(table.column(name), other.column(name), rtol=SAME_CTF, atol=SAME_CTF)
-        for name in CTF_COLUMNS
-    )
+def passthrough_of(table: ParticleTable) -> tuple[Uri, ...]:
+    """Return the passthrough files with which a table was read from a .cs file."""
+    return tuple(json.loads(table.metadata.get("passthrough", "[]")))
 
 
 def select_indices(table: ParticleTable, indices: Int[np.ndarray, " k"]) -> ParticleTable:
@@ -96,7 +79,10 @@ def select_indices(table: ParticleTable, indices: Int[np.ndarray, " k"]) -> Part
 
 
 def export_star(source: ParticleSource, out: Uri, *, table: ParticleTable | None = None) -> int:
-    """Write particles as a RELION file; return how many.
+    """Write particles as a RELION file, read it again, and return how many they are.
+
+    Image names stay as they are where they lead to the same stacks from the new file, and are
+    made absolute where they do not.
 
     Args:
         source: Particles, what replaces their poses and CTF, and which to take.
@@ -104,19 +90,23 @@ def export_star(source: ParticleSource, out: Uri, *, table: ParticleTable | None
         table: The particles, if they are known already; ``source`` is not read then.
     """
     _check_out(out, ".star", source)
+    source = source.absolute()
     if table is None and source.particles.endswith(".star") and not (source.poses or source.ctf):
-        star = read_text_star(storage.absolute(source.particles))
+        star = read_text_star(source.particles)
         count = len(star.particles().rows)
+        if not count:
+            raise NoParticlesError(source.particles)
         rows = np.arange(count) if not source.ind else _indices(source.ind, count, source.particles)
-        star = select_rows(star, rows)
-        star.write(out)
-        _say_where_images_are(out, star.uri)
+        expected = _rows_of_table(source, rows)
+        star = _with_names(select_rows(star, rows), out, source.datadir)
+        star.write(out, check=partial(check_star, star=star, table=expected))
         return len(rows)
     if table is None:
         table = open_particles(source, need_images=False)
     original = original_of(table, ".star")
     if original is None:
-        write_relion(out, table)
+        warn_of_names(table)
+        write_relion(out, table, check=partial(check_star, table=table))
         return len(table)
     before = original_rows(table, original)
     keep_poses, keep_ctf = same_poses(table, before), same_ctf(table, before)
@@ -126,30 +116,100 @@ def export_star(source: ParticleSource, out: Uri, *, table: ParticleTable | None
         star = with_poses(star, table)
     if not keep_ctf:
         star = with_ctf(star, table)
-    star.write(out)
-    _say_where_images_are(out, original)
+    star = _with_names(star, out, source.datadir)
+    star.write(out, check=partial(check_star, star=star, table=table))
     return len(table)
 
 
-def _say_where_images_are(out: Uri, original: Uri) -> None:
-    """Say that image names, kept as they are, may not be found from another folder."""
-    folder = storage.parent(original)
-    if storage.parent(storage.absolute(out)) != folder:
-        log.info("image names are those of %s; elsewhere than there use --datadir", folder)
+def _rows_of_table(source: ParticleSource, rows: Int[np.ndarray, " k"]) -> ParticleTable | None:
+    """Return the rows of a STAR file as a table, to compare with; None if it does not read as one.
+
+    A file may lack what training needs, such as a pixel size, and be given back all the same.
+    """
+    try:
+        with quiet():
+            table = read_metadata(source.particles, datadir=source.datadir, need_images=False)
+    except (InputError, StorageError):
+        return None
+    return table.select(rows)
+
+
+def _with_names(star: TextStar, out: Uri, datadir: Uri | None) -> TextStar:
+    """Return a file with image names that lead to its stacks from where it is written."""
+    particles = star.particles()
+    images = [name.partition("@") for name in particles.cells("rlnImageName")]
+    names = list(dict.fromkeys(without_format(path) for _, _, path in images))
+    places = find_stacks(names, source=star.uri, datadir=datadir, required=False)
+    missing = [
+        name
+        for name, place in zip(names, places, strict=True)
+        if name == place and storage.is_local(name) and not os.path.isfile(name)
+    ]
+    if missing:
+        log.warning(
+            "%d stacks are not found, the first is %s; image names stay those of %s, relative to "
+            "the project folder of that file. Give --datadir to have them led there.",
+            *(len(missing), missing[0], star.uri),
+        )
+    new_source = storage.absolute(out)
+    changed = {
+        name: place
+        for name, place in zip(names, places, strict=True)
+        if name not in missing and not leads_there(name, place, source=new_source)
+    }
+    warn_of_suffixes([path for _, _, path in images])
+    if not changed:
+        return star
+    log.info("image names are made absolute: from %s they would not lead to the stacks", out)
+    cells = []
+    for number, at, path in images:
+        name = without_format(path)
+        cells.append(number + at + changed.get(name, name) + path[len(name) :])
+    return star.with_blocks(particles.with_columns({"rlnImageName": cells}))
+
+
+def warn_of_names(table: ParticleTable) -> None:
+    """Warn of stacks whose place is not known, and of names that RELION does not read as stacks."""
+    unknown = [
+        stack for stack in table.stacks if storage.is_local(stack) and not stack.startswith("/")
+    ]
+    if unknown:
+        log.warning(
+            "%d stacks are not found, the first is %s; image names are relative to the project "
+            "folder of %s. Give --datadir to have them led there.",
+            *(len(unknown), unknown[0], table.metadata.get("source", "the original")),
+        )
+    warn_of_suffixes(table.stacks)
+
+
+def warn_of_suffixes(names: Sequence[str]) -> None:
+    """Warn of stacks that RELION would open as single images."""
+    others = [name for name in dict.fromkeys(names) if not name.endswith("mrcs")]
+    if others:
+        log.warning(
+            "%s: RELION reads a stack only if its name ends in .mrcs. Rename or link the stacks, "
+            "or write %s:mrcs, which raydrgn reads too.",
+            *(others[0], others[0]),
+        )
 
 
 def export_cs(source: ParticleSource, out: Uri, *, table: ParticleTable | None = None) -> int:
     """Write particles as a cryoSPARC file and its group file (.csg); return how many.
 
+    The file is read again before it is put in place.
+
     Raises:
         ConfigError: If the particles do not come from a .cs file: uids cannot be made up.
     """
     _check_out(out, ".cs", source)
+    source = source.absolute()
     if table is None and source.particles.endswith(".cs") and not (source.poses or source.ctf):
-        rows = read_rows(storage.absolute(source.particles))
+        rows, _ = read_joined(source.particles, source.passthrough)
+        if not len(rows):
+            raise NoParticlesError(source.particles)
         if source.ind:
             rows = rows[_once(_indices(source.ind, len(rows), source.particles))]
-        write_rows(out, rows)
+        write_rows(out, rows, check=partial(check_cs, rows=rows))
         return len(rows)
     if table is None:
         table = open_particles(source, need_images=False)
@@ -162,12 +222,12 @@ def export_cs(source: ParticleSource, out: Uri, *, table: ParticleTable | None =
     kept = _once(table.column("index"))
     table = select_indices(table, kept)
     before = original_rows(table, original)
-    rows = read_rows(original)[kept]
+    rows = read_joined(original, passthrough_of(table))[0][kept]
     if not same_poses(table, before):
         rows = with_pose_rows(rows, table, source=original)
     if not same_ctf(table, before):
         rows = with_ctf_rows(rows, table, source=original)
-    write_rows(out, rows)
+    write_rows(out, rows, check=partial(check_cs, rows=rows))
     return len(rows)
 
 
@@ -182,12 +242,7 @@ def _once(indices: Int[np.ndarray, " k"]) -> Int[np.ndarray, " m"]:
 
 
 def _indices(uri: Uri, count: int, particles: Uri) -> Int[np.ndarray, " k"]:
-    indices = cryodrgn.read_indices(storage.absolute(uri))
-    if indices.size and indices.max() >= count:
-        raise InputError(
-            f"{uri} asks for particle {indices.max()}, but {particles} has {count} (numbers count "
-            "from 0). The indices belong to another data set."
-        )
+    indices = cryodrgn.read_indices(storage.absolute(uri), count=count, particles=particles)
     if not indices.size:
         raise InputError(f"{uri} selects no particle.")
     return indices
@@ -196,36 +251,7 @@ def _indices(uri: Uri, count: int, particles: Uri) -> Int[np.ndarray, " k"]:
 def _check_out(out: Uri, suffix: str, source: ParticleSource) -> None:
     if PurePosixPath(out).suffix != suffix:
         raise ConfigError(f"-o {out} should end in {suffix}.")
-    if storage.absolute(out) == storage.absolute(source.particles):
+    if os.path.realpath(storage.absolute(out)) == os.path.realpath(
+        storage.absolute(source.particles)
+    ):
         raise ConfigError(f"-o {out} would replace {source.particles}, which is read; rename it.")
-
-
-def find_numbers(particles: Uri, original: Uri) -> Int[np.ndarray, " k"]:
-    """Return the rows of the original file that another program's selection of it holds.
-
-    STAR files are matched by image name, .cs files by uid.
-
-    Raises:
-        InputError: If the two are of different kinds, or a particle is not in the original.
-    """
-    kinds = {PurePosixPath(uri).suffix.lower() for uri in (particles, original)}
-    if kinds == {".star"}:
-        selected, every = (
-            np.array(read_text_star(storage.absolute(uri)).particles().cells("rlnImageName"))
-            for uri in (particles, original)
-        )
-    elif kinds == {".cs"}:
-        selected, every = (read_rows(storage.absolute(uri))["uid"] for uri in (particles, original))
-    else:
-        raise InputError(
-            f"{particles} and {original} must both be .star, or both .cs files, to be compared."
-        )
-    order = np.argsort(every, kind="stable")
-    rows = order[np.searchsorted(every[order], selected).clip(max=len(every) - 1)]
-    missing = np.flatnonzero(every[rows] != selected)
-    if missing.size:
-        raise InputError(
-            f"{particles}, particle {missing[0]}: {selected[missing[0]]} is not in {original} "
-            f"({missing.size} such particles)."
-        )
-    return rows

@@ -11,12 +11,13 @@ import numpy as np
 
 from raydrgn.errors import ConfigError, InputError
 from raydrgn.io import cryodrgn, storage
-from raydrgn.io.cryosparc import read_cryosparc
+from raydrgn.io.filetypes import decode
 from raydrgn.io.imaging import Imaging
+from raydrgn.io.metadata import read_for_parsing as read_for_parsing
+from raydrgn.io.metadata import read_metadata as read_metadata
 from raydrgn.io.particle_source import ParticleSource
-from raydrgn.io.particles import CTF_COLUMNS, ParticleTable
-from raydrgn.io.relion import read_relion
-from raydrgn.io.stacks import check_slices, read_headers
+from raydrgn.io.particles import CTF_COLUMNS, NoParticlesError, ParticleTable
+from raydrgn.io.stacks import check_slices, find_stacks, read_headers
 from raydrgn.io.storage import Uri
 from raydrgn.shapes import Float
 
@@ -24,6 +25,21 @@ log = logging.getLogger(__name__)
 
 STACK_SUFFIXES = (".mrcs", ".mrc", ".st")
 PIXEL_SIZE_TOLERANCE = 0.01
+SAME_VALUE = 1e-4
+OTHER_PROGRAMS = {
+    ".csg": "This is the group file of a .cs file; give the .cs file that it names.",
+    ".hdf": "Convert EMAN2's particles to a RELION STAR file with e2refinetorelion3.py.",
+    ".lst": "Convert EMAN2's particles to a RELION STAR file with e2refinetorelion3.py.",
+    ".par": "Export the refinement package from cisTEM for RELION, and take its STAR file.",
+    ".sqlite": "Export the particles from Scipion as a RELION STAR file.",
+    ".xmd": "Export the particles from Xmipp or Scipion as a RELION STAR file.",
+    ".img": "Convert IMAGIC stacks to .mrcs, for instance with EMAN2's e2proc2d.py.",
+    ".hed": "Convert IMAGIC stacks to .mrcs, for instance with EMAN2's e2proc2d.py.",
+    ".spi": "Convert SPIDER stacks to .mrcs, for instance with EMAN2's e2proc2d.py.",
+}
+"""What to do with the particle files of programs that are not read."""
+
+DEFOCUS = ("defocus_u_angstrom", "defocus_v_angstrom")
 
 
 def open_particles(source: ParticleSource, *, need_images: bool = True) -> ParticleTable:
@@ -37,16 +53,20 @@ def open_particles(source: ParticleSource, *, need_images: bool = True) -> Parti
         need_images: Whether the stacks that a .star, .cs or .parquet file names must be there.
 
     Raises:
+        NoParticlesError: If the particle file has no rows.
         InputError: If counts disagree, a stack is missing or broken, or values make no sense.
     """
     source = source.absolute()
     table = _read_images(source, need_images=need_images)
-    rows = _read_rows(source, len(table))
     full = len(table)
-    if rows is not None:
+    if not full:
+        raise NoParticlesError(source.particles)
+    rows = None
+    if source.ind:
+        rows = cryodrgn.read_indices(source.ind, count=full, particles=source.particles)
         table = table.select(rows)
     if not len(table):
-        raise InputError(f"{source.ind or source.particles} selects no particle.")
+        raise InputError(f"{source.ind} selects no particle of {source.particles}.")
     if source.ctf:
         table = _with_ctf(table, source.ctf, rows, full)
     if source.poses:
@@ -54,69 +74,78 @@ def open_particles(source: ParticleSource, *, need_images: bool = True) -> Parti
     return table
 
 
-def read_metadata(
-    uri: Uri,
-    *,
-    datadir: Uri | None = None,
-    imaging: Imaging | None = None,
-    need_images: bool = True,
-) -> ParticleTable:
-    """Read a RELION or cryoSPARC particle file.
-
-    Raises:
-        ConfigError: If the file is neither.
-        InputError: If it lacks what is needed.
-    """
-    readers = {".star": read_relion, ".cs": read_cryosparc}
-    suffix = PurePosixPath(uri).suffix.lower()
-    if suffix not in readers:
-        raise ConfigError(f"{uri} is neither a RELION .star nor a cryoSPARC .cs file.")
-    return readers[suffix](
-        storage.absolute(uri),
-        datadir=datadir and storage.absolute(datadir),
-        imaging=imaging,
-        need_images=need_images,
-    )
-
-
 def _read_images(source: ParticleSource, *, need_images: bool) -> ParticleTable:
     uri = source.particles
     suffix = PurePosixPath(uri).suffix.lower()
     if suffix in (".star", ".cs"):
-        imaging = Imaging(half_size_shifts=source.half_size_shifts)
-        return read_metadata(uri, datadir=source.datadir, imaging=imaging, need_images=need_images)
+        return read_metadata(
+            uri,
+            datadir=source.datadir,
+            imaging=Imaging(half_size_shifts=source.half_size_shifts),
+            need_images=need_images,
+            passthrough=source.passthrough,
+        )
+    if source.passthrough:
+        raise ConfigError(f"--passthrough belongs to cryoSPARC's .cs files; {uri} is none.")
     if suffix == ".parquet":
         table = ParticleTable.read(uri)
+        table = with_found_stacks(
+            table, source=uri, datadir=source.datadir, need_images=need_images
+        )
         if not need_images:
             return table
         boxes = check_slices(
             read_headers(table.stacks), table.stack_codes, table.column("slice"), source=uri
         )
         if not np.array_equal(boxes, table.column("box")):
-            raise InputError(f"{uri} says other boxes than its stacks have; parse it again.")
+            raise InputError(
+                f"{uri} has other boxes than its stacks; make it again with `raydrgn parse`."
+            )
         return table
     if suffix in STACK_SUFFIXES:
         return _table_of_stacks([uri], uri)
     if suffix == ".txt":
         return _table_of_stacks(_listed_stacks(uri), uri)
+    hint = f" {OTHER_PROGRAMS[suffix]}" if suffix in OTHER_PROGRAMS else ""
     raise ConfigError(
         f"{uri} is no particle source: expected .mrcs, .txt, .star, .cs or .parquet, "
-        f"found {suffix or 'no suffix'!r}."
+        f"found {suffix or 'no suffix'!r}.{hint}"
     )
+
+
+def with_found_stacks(
+    table: ParticleTable, *, source: Uri, datadir: Uri | None, need_images: bool = True
+) -> ParticleTable:
+    """Return a table with its stacks where they are now, for data that have moved.
+
+    Args:
+        table: Particles of a table that was written earlier, or of a run.
+        source: The file of the table, for messages and relative names.
+        datadir: Folder of the stacks now, if the user gave one.
+        need_images: Whether each stack must be there.
+
+    Raises:
+        InputError: If a stack is not found, or another one is by a part of its name.
+    """
+    places = find_stacks(table.stacks, source=source, datadir=datadir, required=need_images)
+    if places == table.stacks:
+        return table
+    return table.with_columns({"stack": np.array(places, dtype=object)[table.stack_codes]})
 
 
 def _listed_stacks(uri: Uri) -> list[Uri]:
     stacks = []
-    try:
-        text = storage.read_bytes(uri).decode()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{uri} is not text; a .txt source lists one stack per line.") from error
-    for number, line in enumerate(text.splitlines(), start=1):
+    text = decode(storage.read_bytes(uri), uri, wanted="a list of stacks, one per line")
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         stack = storage.absolute(line.strip(), base=storage.parent(uri))
         if not storage.exists(stack):
             raise InputError(f"{uri}, line {number}: {stack} does not exist.")
+        if stack in stacks:
+            log.warning(
+                "%s, line %d: %s is listed again; its images count twice", uri, number, stack
+            )
         stacks.append(stack)
     if not stacks:
         raise InputError(f"{uri} lists no stacks.")
@@ -140,18 +169,6 @@ def _table_of_stacks(stacks: list[Uri], source: Uri) -> ParticleTable:
     return ParticleTable.from_columns(columns)
 
 
-def _read_rows(source: ParticleSource, count: int) -> np.ndarray | None:
-    if not source.ind:
-        return None
-    rows = cryodrgn.read_indices(source.ind)
-    if rows.size and rows.max() >= count:
-        raise InputError(
-            f"{source.ind} asks for particle {rows.max()}, but {source.particles} has {count} "
-            "(numbers count from 0). The indices belong to another data set."
-        )
-    return rows
-
-
 def _fit_rows(
     values: np.ndarray, rows: np.ndarray | None, full: int, uri: Uri, source_count: int
 ) -> np.ndarray:
@@ -172,19 +189,22 @@ def _with_ctf(table: ParticleTable, uri: Uri, rows: np.ndarray | None, full: int
     if not (pixel_size > 0).all():
         row = np.flatnonzero(~(pixel_size > 0))[0]
         raise InputError(
-            f"{uri} says a box of {values[row, 0]:g} px of {values[row, 1]:g} Å for particle "
-            f"{row}; both must be positive. Parse the CTF again, with --box and --pixel-size."
+            f"{uri}, row {row} (from 0): the box is {values[row, 0]:g} px and the pixel size "
+            f"{values[row, 1]:g} Å; both must be positive. Make the CTF again with `raydrgn parse "
+            "--box … --pixel-size … --ctf …`."
         )
     if "pixel_size_angstrom" in table.table.column_names:
-        said = table.column("pixel_size_angstrom")
-        if np.abs(said / pixel_size - 1).max() > PIXEL_SIZE_TOLERANCE:
+        known = table.column("pixel_size_angstrom")
+        if np.abs(known / pixel_size - 1).max() > PIXEL_SIZE_TOLERANCE:
             log.warning(
-                "the images say a pixel size of %.4f Å, %s says %.4f Å; the latter is used",
-                said[0],
-                uri,
-                pixel_size[0],
+                "the images have a pixel size of %.4f Å, %s has %.4f Å; the latter is used",
+                *(known[0], uri, pixel_size[0]),
             )
     columns = {name: values[:, 2 + i] for i, name in enumerate(CTF_COLUMNS)}
+    if set(DEFOCUS) <= set(table.table.column_names):
+        own = np.stack([table.column(name) for name in DEFOCUS], axis=-1)
+        given = np.stack([columns[name] for name in DEFOCUS], axis=-1)
+        _refuse_other_order(own, given, table, uri, what="defocus values")
     return table.with_columns({**columns, "pixel_size_angstrom": pixel_size})
 
 
@@ -194,6 +214,9 @@ def _with_poses(
     poses = cryodrgn.read_poses(uri)
     rotations = _fit_rows(poses.rotations, rows, full, uri, len(table))
     shifts = _fit_rows(poses.shifts_fraction, rows, full, uri, len(table))
+    if "rotation" in table.table.column_names:
+        own = table.column("rotation")
+        _refuse_other_order(own, rotations.reshape(-1, 9), table, uri, what="rotations")
     if "pixel_size_angstrom" not in table.table.column_names:
         log.warning("the pixel size is not known; 1 Å is taken")
         table = table.with_columns({"pixel_size_angstrom": np.ones(len(table))})
@@ -203,6 +226,32 @@ def _with_poses(
             "rotation": rotations.reshape(-1, 9),
             "shift_angstrom": shifts * field_angstrom[:, None],
         }
+    )
+
+
+def _refuse_other_order(
+    own: Float[np.ndarray, "n k"],
+    given: Float[np.ndarray, "n k"],
+    table: ParticleTable,
+    uri: Uri,
+    *,
+    what: str,
+) -> None:
+    """Refuse values that are those of the particle file, but of other particles.
+
+    Raises:
+        InputError: If each column has the same values in another order.
+    """
+    same = np.isclose(own, given, rtol=SAME_VALUE, atol=SAME_VALUE).all(axis=1)
+    if same.all() or not np.allclose(
+        np.sort(own, axis=0), np.sort(given, axis=0), rtol=SAME_VALUE, atol=SAME_VALUE
+    ):
+        return
+    raise InputError(
+        f"{uri} has the {what} of {table.metadata.get('source', 'the particle file')}, but in "
+        f"another order (row {int(np.flatnonzero(~same)[0])} is the first that differs). It was "
+        "made for other images, or from another file; leave it out, or make it again with "
+        "`raydrgn parse`."
     )
 
 
@@ -220,18 +269,23 @@ def require_poses(table: ParticleTable) -> None:
     """Refuse particles without poses.
 
     Raises:
-        InputError: If there are none; says which files have them.
+        InputError: If there are none, naming the files that have them.
     """
     if table.has_poses:
         return
     where = table.metadata.get("source", "The particle source")
     if where.endswith(".cs"):
+        half = (
+            " By its name it is the passthrough file of a job: take the job's own particles file, "
+            "and give this one with --passthrough."
+            if "passthrough" in PurePosixPath(where).name
+            else ""
+        )
         raise InputError(
-            f"{where} has no alignments3D/pose and alignments3D/shift. The particles of these "
-            "cryoSPARC jobs have them: Homogeneous, Non-uniform, Local and Heterogeneous "
+            f"{where} has no alignments3D/pose and alignments3D/shift.{half} The particles of "
+            "these cryoSPARC jobs have them: Homogeneous, Non-uniform, Local and Heterogeneous "
             "Refinement, and Homogeneous Reconstruction; those of Extraction and 2D "
-            "Classification do not. Take the .cs file of a refinement, with its passthrough "
-            "fields, or give --poses."
+            "Classification do not. Take the .cs file of a refinement, or give --poses."
         )
     raise InputError(
         f"{where} has no poses (RELION: rlnAngleRot, rlnAngleTilt, rlnAnglePsi; cryoSPARC: "

@@ -1,11 +1,13 @@
 """STAR files: blocks of loops and of single values, every value kept as the text it is.
 
 The syntax is that of CIF, so gemmi reads it: quotes, any white space, comments, and errors with
-their line. Tables of millions of rows take seconds.
+their line. One rule is stricter than CIF's: a row is one line. Tables of millions of rows take
+seconds.
 """
 
+import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from gemmi import cif
 
 from raydrgn.errors import InputError
 from raydrgn.io import storage
+from raydrgn.io.filetypes import decode
 from raydrgn.io.storage import Uri
 from raydrgn.shapes import Float
 
@@ -23,11 +26,17 @@ NEEDS_QUOTES = re.compile(r"""\s|^[_#$'";\[\]]|^(?:data|save)_|^(?:loop|global|s
 """Spaces, and beginnings that mean something in a STAR file."""
 
 
+TOKEN = re.compile(r"""'[^\n]*?'(?=\s|$)|"[^\n]*?"(?=\s|$)|\S+""")
+BLANK_OR_COMMENT = ("", "#")
+WANTED = "a STAR file"
+
+
 class StarBlock:
     """One ``data_`` block; columns by name, with or without the leading underscore."""
 
-    def __init__(self, block: cif.Block, uri: Uri) -> None:
+    def __init__(self, block: cif.Block, uri: Uri, row_lines: Sequence[int] = ()) -> None:
         self._block = block
+        self._row_lines = row_lines
         self.uri = uri
         self.name = block.name.strip()
 
@@ -51,6 +60,12 @@ class StarBlock:
     def __contains__(self, name: str) -> bool:
         return name in self.columns
 
+    def place(self, row: int) -> str:
+        """Return where a row stands in the file, as an editor shows it: ``line 68``."""
+        if row < len(self._row_lines):
+            return f"line {self._row_lines[row]}"
+        return f"block data_{self.name}"
+
     def text(self, name: str) -> list[str]:
         """Return a column as text, quotes removed."""
         raw = list(self._block.find_values(f"_{name}"))
@@ -60,7 +75,7 @@ class StarBlock:
         """Return a column as numbers.
 
         Raises:
-            InputError: If a value is not a number, naming its row.
+            InputError: If a value is not a number, naming its line.
         """
         values = self.text(name)
         try:
@@ -68,8 +83,7 @@ class StarBlock:
         except ValueError:
             row, value = next((i, v) for i, v in enumerate(values) if not _is_number(v))
             raise InputError(
-                f"{self.uri}, block data_{self.name}, row {row}: _{name} is {value!r}, not a "
-                "number."
+                f"{self.uri}, {self.place(row)}: _{name} is {value!r}, not a number."
             ) from None
 
 
@@ -77,19 +91,89 @@ def read_star(uri: Uri) -> list[StarBlock]:
     """Read all blocks of a STAR file.
 
     Raises:
-        InputError: If the syntax is broken: a row short of values, a column twice; with the line.
+        InputError: If the syntax is broken: a line with a value too few or too many, a column
+            twice; with the line.
     """
-    content = storage.read_bytes(uri)
+    text = decode(storage.read_bytes(uri), uri, wanted=WANTED)
+    lines = text.split("\n")
+    row_lines = check_rows(lines, uri)
+    if not text.isascii():
+        text = "\n".join(line if line.isascii() else _with_quotes(line) for line in lines)
     try:
-        document = cif.read_string(content)
+        document = cif.read_string(text)
     except (ValueError, RuntimeError) as error:
-        said = PLACE.sub(r"line \1: ", str(error))
-        raise InputError(f"{uri} is not a STAR file: {said}.") from error
-    return [StarBlock(block, uri) for block in document]
+        reason = PLACE.sub(r"line \1: ", str(error)).rstrip(".")
+        raise InputError(f"{uri} is not {WANTED}: {reason}.") from error
+    return [StarBlock(block, uri, row_lines.get(block.name.strip(), ())) for block in document]
 
 
-def write_star(uri: Uri, blocks: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
-    """Write blocks of loops: block name to columns, column name to values as text."""
+def check_rows(lines: Sequence[str], uri: Uri) -> dict[str, list[int]]:
+    """Check that each row of each loop is one line; return the lines of the rows by block.
+
+    The syntax alone would let a row go over several lines, and so join the rest of a damaged row
+    with the beginning of the next. No program of the field writes such rows.
+
+    Raises:
+        InputError: If a line has another number of values than its loop has columns.
+    """
+    found: dict[str, list[int]] = {}
+    block, width, rows = "", 0, None
+    for number, line in enumerate(lines, start=1):
+        start = line.lstrip()
+        if start[:1] in BLANK_OR_COMMENT:
+            continue
+        if start[:5].lower() == "data_":
+            block, width, rows = start.split()[0][5:], 0, None
+        elif start.split()[0].lower() == "loop_":
+            width, rows = 0, found.setdefault(block, [])
+        elif start[0] == "_":
+            if rows is not None and len(rows) and width:
+                width, rows = 0, None  # a single value after the loop
+            width += 1
+        elif rows is not None:
+            values = len(tokens(line))
+            if values != width:
+                raise InputError(
+                    f"{uri}, line {number}: {values} {'value' if values == 1 else 'values'}, but "
+                    f"a row of block data_{block} has {width}. Each row is one line; the file is "
+                    "damaged there."
+                )
+            rows.append(number)
+    return found
+
+
+def _with_quotes(line: str) -> str:
+    """Return a line with quotes around the values that CIF would refuse, such as ``grille_é.mrc``.
+
+    CIF wants quotes around letters beyond ASCII; the programs of the field write none.
+    """
+    if line.lstrip()[:1] in ("_", *BLANK_OR_COMMENT):
+        return line
+    return " ".join(
+        value if value.isascii() or value[0] in "'\"" else f'"{value}"' for value in tokens(line)
+    )
+
+
+def tokens(row: str) -> list[str]:
+    """Return the values of a line, quotes kept, comments left out."""
+    if "'" not in row and '"' not in row and "#" not in row:
+        return row.split()
+    return list(itertools.takewhile(lambda cell: not cell.startswith("#"), TOKEN.findall(row)))
+
+
+def write_star(
+    uri: Uri,
+    blocks: Mapping[str, Mapping[str, Sequence[str]]],
+    *,
+    check: Callable[[Uri], None] | None = None,
+) -> None:
+    """Write blocks of loops: block name to columns, column name to values as text.
+
+    Args:
+        uri: File to write.
+        blocks: What to write.
+        check: As in ``storage.atomic_write``.
+    """
     lines = []
     for name, columns in blocks.items():
         lines += [f"data_{name}", "", "loop_"]
@@ -97,7 +181,7 @@ def write_star(uri: Uri, blocks: Mapping[str, Mapping[str, Sequence[str]]]) -> N
         values = [[quoted(value) for value in column] for column in columns.values()]
         lines += map(" ".join, zip(*values, strict=True))
         lines += ["", ""]
-    storage.write_bytes(uri, ("# version 30001\n\n" + "\n".join(lines)).encode())
+    storage.write_bytes(uri, ("# version 30001\n\n" + "\n".join(lines)).encode(), check=check)
 
 
 def quoted(value: str) -> str:
@@ -109,8 +193,15 @@ def quoted(value: str) -> str:
 
 def line_of(uri: Uri, needle: str) -> int | None:
     """Return the number of the first line of a text file that contains ``needle``, from 1."""
-    lines: Iterable[bytes] = storage.read_bytes(uri).splitlines()
-    return next((i for i, line in enumerate(lines, start=1) if needle.encode() in line), None)
+    lines = decode(storage.read_bytes(uri), uri, wanted=WANTED).split("\n")
+    return next((i for i, line in enumerate(lines, start=1) if needle in line), None)
+
+
+def row_place(uri: Uri, block: str, row: int) -> str:
+    """Return where a row of a block stands in its file, as ``StarBlock.place`` does."""
+    lines = decode(storage.read_bytes(uri), uri, wanted=WANTED).split("\n")
+    rows = check_rows(lines, uri).get(block, [])
+    return f"line {rows[row]}" if row < len(rows) else f"row {row} (from 0)"
 
 
 def _is_number(value: str) -> bool:

@@ -4,22 +4,19 @@
 only cells that are set are written anew. Comments, other blocks and the order of columns stay.
 """
 
-import itertools
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from raydrgn.errors import InputError
 from raydrgn.io import storage
-from raydrgn.io.star import quoted
+from raydrgn.io.filetypes import decode
+from raydrgn.io.star import BLANK_OR_COMMENT, WANTED, check_rows, quoted, tokens
 from raydrgn.io.storage import Uri
 from raydrgn.shapes import Int
 
-TOKEN = re.compile(r"""'[^\n]*?'(?=\s|$)|"[^\n]*?"(?=\s|$)|\S+""")
 WRITE_ROWS = 100_000
-BLANK_OR_COMMENT = ("", "#")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +36,11 @@ class TextBlock:
     def cells(self, column: str) -> list[str]:
         """Return a column as text, quotes removed."""
         at = self.columns.index(column)
-        return [_unquoted(_tokens(row)[at]) for row in self.rows]
+        return [_unquoted(tokens(row)[at]) for row in self.rows]
+
+    def row_cells(self, row: int) -> list[str]:
+        """Return one row as text, quotes removed."""
+        return [_unquoted(token) for token in tokens(self.rows[row])]
 
     def take(self, rows: Int[np.ndarray, " k"]) -> "TextBlock":
         """Return the block with some rows, in the order given."""
@@ -55,7 +56,7 @@ class TextBlock:
         blank = [""] * (len(columns) - width)
         rows = []
         for old, new in zip(self.rows, zip(*values.values(), strict=True), strict=True):
-            cells = _tokens(old) + blank
+            cells = tokens(old) + blank
             for place, value in zip(places, new, strict=True):
                 cells[place] = quoted(value)
             rows.append(" ".join(cells))
@@ -65,7 +66,7 @@ class TextBlock:
         """Return the block with single values made a loop of one row."""
         if self.columns:
             return self
-        pairs = [_tokens(line) for line in self.head if line.lstrip().startswith("_")]
+        pairs = [tokens(line) for line in self.head if line.lstrip().startswith("_")]
         pairs = [pair for pair in pairs if len(pair) > 1]
         head = [line for line in self.head if not line.lstrip().startswith("_")]
         names, values = [pair[0][1:] for pair in pairs], [pair[1] for pair in pairs]
@@ -107,9 +108,9 @@ class TextStar:
         by_name = {block.name: block for block in changed}
         return replace(self, blocks=[by_name.get(block.name, block) for block in self.blocks])
 
-    def write(self, uri: Uri) -> None:
-        """Write the file."""
-        with storage.atomic_write(uri) as stream:
+    def write(self, uri: Uri, *, check: Callable[[Uri], None] | None = None) -> None:
+        """Write the file; ``check`` is as in ``storage.atomic_write``."""
+        with storage.atomic_write(uri, check=check) as stream:
             pending = list(self.preamble)
             for block in self.blocks:
                 for line in block.lines():
@@ -124,23 +125,21 @@ def read_text_star(uri: Uri) -> TextStar:
     """Read a STAR file as lines.
 
     Raises:
-        InputError: If it is no text, or a loop's values do not fill its rows.
+        InputError: If it is no text, or a line has another number of values than its loop.
     """
-    try:
-        lines = storage.read_bytes(uri).decode().replace("\r\n", "\n").split("\n")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{uri} is not a STAR file: it is not text.") from error
+    lines = decode(storage.read_bytes(uri), uri, wanted=WANTED).split("\n")
     if lines[-1] == "":
         lines.pop()
+    check_rows(lines, uri)
     starts = [i for i, line in enumerate(lines) if line.lstrip()[:5].lower() == "data_"]
     preamble = lines[: starts[0]] if starts else lines
-    ends = [*starts[1:], len(lines)]
-    blocks = [_parse(lines[a:b], uri) for a, b in zip(starts, ends, strict=True)]
+    ends = [*starts[1:], len(lines)] if starts else []
+    blocks = [_parse(lines[a:b]) for a, b in zip(starts, ends, strict=True)]
     return TextStar(uri, preamble, blocks)
 
 
-def _parse(lines: list[str], uri: Uri) -> TextBlock:
-    name = lines[0].strip()[len("data_") :]
+def _parse(lines: list[str]) -> TextBlock:
+    name = lines[0].split()[0][len("data_") :]
     loop = next((i for i, line in enumerate(lines) if line.strip().lower() == "loop_"), None)
     if loop is None:
         return TextBlock(name, lines)
@@ -149,32 +148,15 @@ def _parse(lines: list[str], uri: Uri) -> TextBlock:
         if lines[at].lstrip().startswith("_"):
             columns.append(lines[at].split()[0][1:])
         at += 1
-    end = len(lines)
-    while end > at and lines[end - 1].lstrip()[:1] in BLANK_OR_COMMENT:
-        end -= 1
+    end = at
+    for i in range(at, len(lines)):
+        start = lines[i].lstrip()
+        if start[:1] == "_" or start[:5].lower() == "loop_":
+            break
+        if start[:1] not in BLANK_OR_COMMENT:
+            end = i + 1
     rows = [line for line in lines[at:end] if line.lstrip()[:1] not in BLANK_OR_COMMENT]
-    return TextBlock(
-        name, lines[: loop + 1], columns, _whole_rows(rows, len(columns), uri, name), lines[end:]
-    )
-
-
-def _whole_rows(rows: list[str], width: int, uri: Uri, name: str) -> list[str]:
-    """Return one line per row; lines that are not are joined and split anew."""
-    if all(len(_tokens(row)) == width for row in rows):
-        return rows
-    cells = [token for row in rows for token in _tokens(row)]
-    if not width or len(cells) % width:
-        raise InputError(
-            f"{uri}, block data_{name}: {len(cells)} values do not fill rows of {width} columns; "
-            "the file is damaged or cut short."
-        )
-    return [" ".join(cells[i : i + width]) for i in range(0, len(cells), width)]
-
-
-def _tokens(row: str) -> list[str]:
-    if "'" not in row and '"' not in row and "#" not in row:
-        return row.split()
-    return list(itertools.takewhile(lambda cell: not cell.startswith("#"), TOKEN.findall(row)))
+    return TextBlock(name, lines[: loop + 1], columns, rows, lines[end:])
 
 
 def _unquoted(token: str) -> str:

@@ -8,8 +8,9 @@ import errno
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -81,11 +82,11 @@ def _current(uri: Uri) -> tuple[Any, str]:
 
 @contextmanager
 def explained(uri: Uri, *, action: str) -> Iterator[None]:
-    """Turn the operating system's errors about ``uri`` into one that says what to do."""
+    """Turn the operating system's errors about ``uri`` into one with a remedy."""
     try:
         yield
     except FileNotFoundError as error:
-        raise StorageError(f"{uri} does not exist; check the path.") from error
+        raise StorageError(f"{uri} {_absence(uri)}") from error
     except PermissionError as error:
         raise StorageError(f"{uri} may not be {action}; check its permissions.") from error
     except (FileExistsError, NotADirectoryError) as error:
@@ -100,6 +101,15 @@ def explained(uri: Uri, *, action: str) -> Iterator[None]:
                 "space and run the same command again."
             ) from error
         raise StorageError(f"{uri} cannot be {action}: {error}.") from error
+
+
+def _absence(uri: Uri) -> str:
+    """Describe a file that is not there: a link to nowhere is another matter than a wrong path."""
+    if is_local(uri) and os.path.islink(local_path(uri)):
+        target = os.readlink(local_path(uri))
+        annex = "; get the file with `git annex get`" if "annex/objects" in target else ""
+        return f"is a link to {target}, which does not exist{annex}."
+    return "does not exist; check the path."
 
 
 def exists(uri: Uri) -> bool:
@@ -165,35 +175,71 @@ def make_folder(uri: Uri) -> None:
 
 
 def remove(uri: Uri) -> None:
-    """Delete a file; nothing happens if it is not there."""
+    """Delete a file; nothing happens if it is not there. Of a link, the link is deleted.
+
+    Raises:
+        StorageError: If it is a folder, a device, a pipe or a socket.
+    """
     fs, path = filesystem(uri)
     with explained(uri, action="deleted"):
-        if fs.exists(path):
+        if is_local(uri):
+            place = local_path(uri)
+            if _is_special(place) and not place.is_symlink():
+                raise StorageError(f"{uri} is a device, pipe or socket, and is not deleted.")
+            place.unlink(missing_ok=True)
+        elif fs.exists(path):
             fs.rm(path)
 
 
+def plain_output(uri: Uri) -> Uri:
+    """Return the path of the file that an output leads to: links are followed, and stay.
+
+    For files that are written in pieces, and so cannot go through ``atomic_write``.
+
+    Raises:
+        StorageError: If it is a folder, a device, a pipe or a socket.
+    """
+    if not is_local(uri):
+        return uri
+    path = local_path(uri)
+    if path.is_dir() or _is_special(path):
+        kind = "a folder" if path.is_dir() else "a device, pipe or socket"
+        raise StorageError(f"{uri} is {kind}; give the name of a file.")
+    return os.path.realpath(path)
+
+
 @contextmanager
-def atomic_write(uri: Uri) -> Iterator[IO[bytes]]:
+def atomic_write(uri: Uri, *, check: Callable[[Uri], None] | None = None) -> Iterator[IO[bytes]]:
     """Open ``uri`` so that readers see the old file or the whole new one, never a part.
 
     A local file is written beside its destination and renamed on success; its content is on the
-    disk when the block ends, its name after ``sync_folder``. Elsewhere it is written to a temporary
-    file and uploaded on success, since closing a remote stream commits whatever it has, even after
-    an error.
+    disk when the block ends, its name after ``sync_folder``. A link is followed, and stays.
+    Elsewhere the file is written to a temporary one and uploaded on success, since closing a remote
+    stream commits whatever it has, even after an error. A device, pipe or socket is never renamed
+    over: it receives the content as it is.
+
+    Args:
+        uri: File to write.
+        check: Called with the place of the whole new file; if it raises, a local file is not put
+            in the place of the old one.
 
     Raises:
         StorageError: If the file cannot be written; the old one, if any, is left as it was.
     """
     with explained(uri, action="written"):
-        if is_local(uri):
-            final = local_path(uri)
+        if is_local(uri) and not _is_special(local_path(uri)):
+            final = Path(os.path.realpath(local_path(uri)))
             final.parent.mkdir(parents=True, exist_ok=True)
+            if final.is_dir():
+                raise IsADirectoryError(errno.EISDIR, "it is a folder")
             part = final.with_name(f"{final.name}.{uuid4().hex}{PART_SUFFIX}")
             try:
-                with part.open("wb") as stream:
+                with part.open("xb") as stream:
                     yield stream
                     stream.flush()
                     os.fsync(stream.fileno())
+                if check is not None:
+                    check(str(part))
                 part.replace(final)
             finally:
                 part.unlink(missing_ok=True)
@@ -201,8 +247,30 @@ def atomic_write(uri: Uri) -> Iterator[IO[bytes]]:
             with tempfile.TemporaryFile() as stream:
                 yield stream
                 stream.seek(0)
-                with fsspec.open(uri, "wb") as remote:
+                with _open_in_place(uri) as remote:
                     shutil.copyfileobj(stream, remote)
+            if check is not None and not is_local(uri):
+                check(uri)
+
+
+def _is_special(path: Path) -> bool:
+    """Tell whether a path is a device, pipe or socket, or one of the system's names of these.
+
+    ``/dev/stdout`` leads to whatever the shell has opened, which must be written to and not
+    replaced, even where it is a plain file.
+    """
+    place = os.path.abspath(path)
+    if place.startswith(("/dev/", "/proc/")) and not place.startswith("/dev/shm/"):
+        return True
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # absent, or a link to what is absent
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def _open_in_place(uri: Uri) -> Any:
+    return local_path(uri).open("wb") if is_local(uri) else fsspec.open(uri, "wb")
 
 
 def require_room(folder: Uri, needed: int, *, remedy: str, released: int = 0) -> None:
@@ -265,9 +333,9 @@ def require_writable(folder: Uri) -> None:
     remove(probe)
 
 
-def write_bytes(uri: Uri, content: bytes) -> None:
-    """Write a whole file, or nothing."""
-    with atomic_write(uri) as stream:
+def write_bytes(uri: Uri, content: bytes, *, check: Callable[[Uri], None] | None = None) -> None:
+    """Write a whole file, or nothing; ``check`` is as in ``atomic_write``."""
+    with atomic_write(uri, check=check) as stream:
         stream.write(content)
 
 

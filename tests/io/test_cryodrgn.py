@@ -9,20 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phantoms import Hostile, fill_disk, hostile_pickle, random_matrices
-from raydrgn.errors import ConfigError, InputError, RaydrgnError, StorageError
+from raydrgn.errors import InputError, RaydrgnError, StorageError
 from raydrgn.io import storage
 from raydrgn.io.cryodrgn import (
     Poses,
     read_ctf,
-    read_indices,
     read_latents,
     read_pickles,
     read_poses,
     write_ctf,
-    write_indices,
     write_latents,
     write_poses,
 )
+from raydrgn.io.indices import read_indices
 
 READERS = {"poses": read_poses, "ctf": read_ctf, "ind": read_indices, "z": read_latents}
 
@@ -196,60 +195,6 @@ def test_the_nan_phase_shift_that_cryodrgn_writes_is_refused_with_the_way_out(tm
     table[2:, 8] = np.nan
     with pytest.raises(InputError, match=r"2 of 4 rows, first at row 2, column 8.*raydrgn parse"):
         read_ctf(dumped(tmp_path, table))
-
-
-# Indices -------------------------------------------------------------------------------------
-
-ORDERED = [5, 3, 3, 0]
-
-
-@pytest.mark.parametrize(
-    "content",
-    [np.array(ORDERED), ORDERED, np.array(ORDERED, dtype=np.uint32), np.array(ORDERED, float)],
-    ids=["int64", "list", "uint32", "whole floats"],
-)
-def test_indices_keep_their_order_whatever_they_are(tmp_path, content):
-    found = read_indices(dumped(tmp_path, content))
-    assert found.dtype == np.int64
-    assert found.tolist() == ORDERED
-
-
-@pytest.mark.parametrize("suffix", [".pkl", ".npy", ".txt"])
-def test_indices_are_read_as_they_were_written(tmp_path, suffix):
-    uri = str(tmp_path / f"ind{suffix}")
-    write_indices(uri, np.array(ORDERED))
-    assert read_indices(uri).tolist() == ORDERED
-
-
-def test_indices_of_another_suffix_are_not_written(tmp_path):
-    with pytest.raises(ConfigError, match=r"should end in \.pkl, \.npy or \.txt"):
-        write_indices(str(tmp_path / "ind.csv"), np.array(ORDERED))
-
-
-def test_a_mask_is_the_rows_it_marks(tmp_path):
-    assert read_indices(dumped(tmp_path, np.array([True, False, True]))).tolist() == [0, 2]
-
-
-@pytest.mark.parametrize(
-    "content", [[-1, 2], [0.5], [[1, 2]], ["a"], {"a": 1}, [np.nan], None, [2.0**70]]
-)
-def test_indices_that_are_none_are_refused(tmp_path, content):
-    with pytest.raises(InputError, match=r"ind\.pkl (should|does not) contain"):
-        read_indices(dumped(tmp_path, content, name="ind.pkl"))
-
-
-@pytest.mark.parametrize("name", ["ind.txt", "ind.npy"])
-def test_indices_of_other_files_are_refused(tmp_path, name):
-    (tmp_path / name).write_bytes(b"\xff\x00particle one\n")
-    with pytest.raises(InputError, match=f"{name} does not contain particle numbers"):
-        read_indices(str(tmp_path / name))
-
-
-def test_nothing_of_an_array_file_with_objects_runs(tmp_path):
-    np.save(tmp_path / "ind.npy", np.array([Hostile(tmp_path / "ran")], dtype=object))
-    with pytest.raises(InputError, match="does not contain particle numbers"):
-        read_indices(str(tmp_path / "ind.npy"))
-    assert not (tmp_path / "ran").exists()
 
 
 # Latents -------------------------------------------------------------------------------------

@@ -30,14 +30,17 @@ def test_what_nobody_says_is_an_error_that_names_the_option(name, option, caplog
         assert "f.star has no rlnX; the phase shift is taken as 0" in caplog.text
         assert option in caplog.text
     else:
-        with pytest.raises(InputError, match=rf"f\.star has no rlnX; give it with {option}"):
+        with pytest.raises(
+            InputError,
+            match=rf"f\.star has no rlnX; give it with `raydrgn parse f\.star {option} VALUE",
+        ):
             fill_one(name, None)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_values_that_are_no_numbers_are_named_with_their_row(bad):
     found = np.array([1.0, bad, bad])
-    with pytest.raises(InputError, match=r"not a number at particle 1 \(2 in all\).*--kv"):
+    with pytest.raises(InputError, match=r"row 1 \(from 0\): rlnX is not a number \(2 such.*--kv"):
         fill_one("voltage_kv", found)
     assert fill_one("voltage_kv", found, voltage_kv=300).tolist() == [300] * 3
 
@@ -72,9 +75,9 @@ def test_half_a_defocus_is_refused():
 @pytest.mark.parametrize(
     ("said", "box", "message"),
     [
-        (np.array([8, 6]), None, "rlnSize is 6, but particle 1 has an image of 8 px"),
-        (None, 6, "--box is 6, but particle 0 has an image of 8 px"),
-        (np.array([8, 8]), 6, "--box is 6, but particle 0"),
+        (np.array([8, 6]), None, "row 1 .*: rlnSize is 6, but the image has 8 px"),
+        (None, 6, "row 0 .*: --box is 6, but the image has 8 px"),
+        (np.array([8, 8]), 6, "--box is 6, but the image has"),
     ],
 )
 def test_other_boxes_than_said_are_refused(said, box, message):

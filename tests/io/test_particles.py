@@ -96,18 +96,18 @@ def in_row(bad, row, count=3):
         ({"slice": None}, "needs the column 'slice'"),
         ({"colour": [1, 2, 3]}, "Unknown particle column 'colour'; known: index, stack"),
         ({"slice": [0, 1]}, "Column slice has 2 rows, but there are 3 particles"),
-        ({"optics_group": ["1", None, None]}, "optics_group has 2 empty values of 3"),
-        ({"voltage_kv": [300, np.nan, 300]}, "voltage_kv is not finite for 1 of 3.* at row 1"),
-        ({"voltage_kv": [300, 0, -1]}, "voltage_kv is 0 at row 1 .2 such rows of 3"),
-        ({"voltage_kv": [3e5] * 3}, "voltage_kv is 300000 at row 0 .* between 10 and 10000"),
-        ({"amplitude_contrast": [0.1, 0.1, 10]}, "amplitude_contrast is 10 at row 2"),
-        ({"pixel_size_angstrom": [0.0, 1, 1]}, "pixel_size_angstrom is 0 at row 0"),
-        ({"rotation": in_row(np.nan, 2)}, "rotation is not finite for 1 of 3 .* at row 2"),
-        ({"rotation": in_row(MIRROR, 1)}, "rotation of row 1 is not a rotation.*mirrors"),
-        ({"rotation": in_row(STRETCHED, 2)}, "rotation of row 2 is not a rotation"),
-        ({"rotation": in_row(0, 0)}, "rotation of row 0 is not a rotation"),
-        ({"shift_angstrom": [[0, 0], [0, 0], [0, -12.1]]}, r"larger than the box.* at row 2: "),
-        ({"shift_angstrom": [[0, np.inf], [0, 0], [0, 0]]}, "not finite for 1 of 3.* at row 0"),
+        ({"optics_group": ["1", None, None]}, "row 1 .*optics_group is empty .2 such rows"),
+        ({"voltage_kv": [300, np.nan, 300]}, "row 1 .*voltage_kv is not finite .1 such rows of 3"),
+        ({"voltage_kv": [300, 0, -1]}, "row 1 .*voltage_kv is 0 .2 such rows of 3"),
+        ({"voltage_kv": [3e5] * 3}, "row 0 .*voltage_kv is 300000 .* between 10 and 10000"),
+        ({"amplitude_contrast": [0.1, 0.1, 10]}, "row 2 .*amplitude_contrast is 10"),
+        ({"pixel_size_angstrom": [0.0, 1, 1]}, "row 0 .*pixel_size_angstrom is 0"),
+        ({"rotation": in_row(np.nan, 2)}, "row 2 .*rotation is not finite"),
+        ({"rotation": in_row(MIRROR, 1)}, "row 1 .*the rotation is not a rotation.*mirrors"),
+        ({"rotation": in_row(STRETCHED, 2)}, "row 2 .*the rotation is not a rotation"),
+        ({"rotation": in_row(0, 0)}, "row 0 .*the rotation is not a rotation"),
+        ({"shift_angstrom": [[0, 0], [0, 0], [0, -12.1]]}, r"row 2 .*larger than the box"),
+        ({"shift_angstrom": [[0, np.inf], [0, 0], [0, 0]]}, "row 0 .*not finite .1 such rows of 3"),
     ],
     ids=[
         "no stack", "no slice", "unknown", "rows", "empty", "nan", "no voltage", "volts",
@@ -151,7 +151,7 @@ def test_an_absent_column_is_named():
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"no parquet at all, " * 100])
 def test_other_files_are_refused(tmp_path, content):
     (tmp_path / "p.parquet").write_bytes(content)
-    with pytest.raises(InputError, match=r"p\.parquet is not a Parquet file"):
+    with pytest.raises(InputError, match=r"p\.parquet is (empty|not a whole Parquet file)"):
         ParticleTable.read(str(tmp_path / "p.parquet"))
 
 
@@ -159,7 +159,7 @@ def test_other_files_are_refused(tmp_path, content):
 def test_a_truncated_table_is_refused(tmp_path, cut):
     content = table_of(3).to_bytes()
     (tmp_path / "p.parquet").write_bytes(content[:cut])
-    with pytest.raises(InputError, match=r"p\.parquet is not a Parquet file"):
+    with pytest.raises(InputError, match=r"p\.parquet is (empty|not a whole Parquet file)"):
         ParticleTable.read(str(tmp_path / "p.parquet"))
 
 
@@ -180,7 +180,7 @@ def test_a_table_changed_by_hand_is_checked_again(tmp_path):
     at = table.column_names.index("voltage_kv")
     broken = table.set_column(at, "voltage_kv", pa.array([1.0, np.nan, 1.0], pa.float32()))
     pq.write_table(broken.replace_schema_metadata({"raydrgn.particles": "1"}), path)
-    with pytest.raises(InputError, match=r"voltage_kv is not finite .* row 1"):
+    with pytest.raises(InputError, match=r"row 1 .*voltage_kv is not finite"):
         ParticleTable.read(str(path))
 
 

@@ -10,6 +10,7 @@ from phantoms import (
     cs_rows,
     hostile_pickle,
     images_of,
+    optics_columns,
     random_matrices,
     star_31,
     table_of,
@@ -19,9 +20,17 @@ from phantoms import (
 from raydrgn.errors import ConfigError, InputError, RaydrgnError
 from raydrgn.io import storage
 from raydrgn.io.cryodrgn import Poses, read_ctf, read_poses, write_ctf, write_poses
+from raydrgn.io.imaging import Imaging
 from raydrgn.io.particle_source import ParticleSource
-from raydrgn.io.particles import CTF_COLUMNS, ParticleTable
-from raydrgn.io.sources import open_particles, read_metadata, require_poses, to_ctf, to_poses
+from raydrgn.io.particles import CTF_COLUMNS, NoParticlesError, ParticleTable
+from raydrgn.io.sources import (
+    open_particles,
+    read_for_parsing,
+    read_metadata,
+    require_poses,
+    to_ctf,
+    to_poses,
+)
 
 COUNT = 6
 CTF_ROW = [8.0, 1.5, *OPTICS.values()]
@@ -164,14 +173,14 @@ def test_a_ctf_without_a_size_is_refused(folder, column):
     table = np.tile(CTF_ROW, (COUNT, 1))
     table[2, column] = 0
     write_ctf(str(folder / "ctf.pkl"), table)
-    refuse(folder, r"ctf\.pkl says a box of .* particle 2; both must be positive.*--pixel-size")
+    refuse(folder, r"ctf\.pkl, row 2 \(from 0\): the box is .*; both must be positive")
 
 
 def test_bad_poses_are_refused(folder):
     rotations = np.tile(np.eye(3), (COUNT, 1, 1))
     rotations[3] = np.diag([1, -1, 1])
     write_poses(str(folder / "poses.pkl"), Poses(rotations, np.zeros((COUNT, 2))))
-    refuse(folder, "rotation of row 3 is not a rotation")
+    refuse(folder, r"row 3 \(from 0\): the rotation is not a rotation")
     shifts = np.zeros((COUNT, 2))
     shifts[2] = 0, 3
     write_poses(str(folder / "poses.pkl"), Poses(np.tile(np.eye(3), (COUNT, 1, 1)), shifts))
@@ -218,10 +227,10 @@ def test_a_table_whose_stack_has_changed_is_refused(folder):
     stack = str(folder / "p.mrcs")
     table_of(COUNT, stacks=(stack,)).write(str(folder / "p.parquet"))
     write_mrc(folder / "p.mrcs", images_of(COUNT, box=10))
-    refuse(folder, "says other boxes than its stacks have", particles="p.parquet", poses=None,
+    refuse(folder, "has other boxes than its stacks", particles="p.parquet", poses=None,
            ctf=None)  # fmt: skip
     write_mrc(folder / "p.mrcs", images_of(COUNT - 2))
-    refuse(folder, r"particle 4: slice 5 of", particles="p.parquet", poses=None, ctf=None)
+    refuse(folder, r"row 4 \(from 0\): slice 5 of", particles="p.parquet", poses=None, ctf=None)
 
 
 @pytest.mark.parametrize(
@@ -252,3 +261,76 @@ def test_the_field_s_files_give_the_same_images(empiar):
     assert stacks[0].shape == (7, 320, 320)
     for other in stacks[1:]:
         np.testing.assert_array_equal(other, stacks[0])
+
+
+# Files of the field that are elsewhere, in another order or empty -----------------------------
+
+
+def test_the_ctf_or_poses_of_the_file_in_another_order_are_refused(tmp_path):
+    defocus = {"rlnDefocusU": [10_000 + 100 * i for i in range(4)]}
+    angles = {"rlnAngleRot": [10 * i for i in range(4)]}
+    star, _ = star_31(tmp_path, particles=defocus | angles)
+    table = open_particles(ParticleSource(particles=star))
+    ctf, poses = str(tmp_path / "ctf.pkl"), str(tmp_path / "poses.pkl")
+    order = np.array([2, 0, 1, 3])
+    for rows, refused in ((np.arange(4), False), (order, True)):
+        write_ctf(ctf, to_ctf(table)[rows])
+        write_poses(poses, Poses(*(part[rows] for part in to_poses(table))))
+        for given, what in (({"ctf": ctf}, "defocus values"), ({"poses": poses}, "rotations")):
+            source = ParticleSource(particles=star, **given)
+            if not refused:
+                assert len(open_particles(source)) == 4
+                continue
+            with pytest.raises(InputError, match=rf"the {what} of .*in another order \(row 0"):
+                open_particles(source)
+
+
+def test_a_table_follows_its_stacks_to_where_they_are_now(tmp_path):
+    (tmp_path / "old").mkdir()
+    star, _ = star_31(tmp_path / "old")
+    open_particles(ParticleSource(particles=star)).write(str(tmp_path / "p.parquet"))
+    (tmp_path / "new").mkdir()
+    (tmp_path / "old" / "stack.mrcs").rename(tmp_path / "new" / "stack.mrcs")
+    parquet = str(tmp_path / "p.parquet")
+    with pytest.raises(InputError, match=r"old/stack\.mrcs, which is at none of.*--datadir"):
+        open_particles(ParticleSource(particles=parquet))
+    moved = open_particles(ParticleSource(particles=parquet, datadir=str(tmp_path / "new")))
+    assert moved.stacks == [str(tmp_path / "new" / "stack.mrcs")]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_metadata_are_enough_where_box_and_pixel_size_are_known(tmp_path, caplog, known):
+    optics = None if known else optics_columns(rlnImageSize=None)
+    star, _ = star_31(tmp_path, stack="elsewhere/p.mrcs", optics=optics)
+    if not known:
+        with pytest.raises(InputError, match="at none of"):
+            read_for_parsing(star, need_images=True)
+    imaging = None if known else Imaging(box=8)
+    table = read_for_parsing(star, need_images=True, imaging=imaging)
+    assert "images were not looked at" in caplog.text
+    assert table.stacks == ["elsewhere/p.mrcs"]
+    assert table.single_box() == 8
+    assert table.has_poses
+    table.write(str(tmp_path / "p.parquet"))
+    (tmp_path / "far" / "elsewhere").mkdir(parents=True)
+    write_mrc(tmp_path / "far" / "elsewhere" / "p.mrcs", images_of(4))
+    source = ParticleSource(particles=str(tmp_path / "p.parquet"), datadir=str(tmp_path / "far"))
+    assert open_particles(source).stacks == [str(tmp_path / "far" / "elsewhere" / "p.mrcs")]
+
+
+@pytest.mark.parametrize("need_images", [True, False])
+def test_a_file_without_particles_is_refused_by_every_reader(tmp_path, need_images):
+    star, _ = star_31(tmp_path)
+    text = (tmp_path / "particles.star").read_text()
+    rows = [line for line in text.splitlines() if "@" not in line]
+    (tmp_path / "none.star").write_text("\n".join(rows) + "\n")
+    places = [str(tmp_path / "none.star"), write_cs(tmp_path, cs_rows(0), "none.cs")]
+    open_particles(ParticleSource(particles=star)).select(np.arange(0)).write(
+        str(tmp_path / "none.parquet")
+    )
+    for place in [*places, str(tmp_path / "none.parquet")]:
+        with pytest.raises(NoParticlesError, match=rf"{place} lists no particles"):
+            open_particles(ParticleSource(particles=place), need_images=need_images)
+    for place in places:
+        with pytest.raises(NoParticlesError):
+            read_metadata(place, need_images=need_images)

@@ -1,14 +1,18 @@
 """Where stacks are looked for, and what is refused about them."""
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 
-from phantoms import images_of, write_mrc
+from phantoms import images_of, table_of, write_mrc
 from raydrgn.errors import InputError
 from raydrgn.io import storage
-from raydrgn.io.stacks import check_slices, find_stacks, read_headers
+from raydrgn.io.stacks import (
+    check_slices,
+    find_stacks,
+    first_out_of_order,
+    order_warning,
+    read_headers,
+)
 
 
 @pytest.fixture
@@ -51,11 +55,141 @@ def test_stacks_are_found_below_datadir(project, where):
 def test_places_are_tried_in_the_order_that_is_said(project, monkeypatch):
     root, source = project
     monkeypatch.chdir(root)
-    tried = [NAME, f"data/{NAME}", "data/a.mrcs"]
+    tried = [
+        f"data/{NAME}",
+        f"Refine3D/job012/{NAME}",
+        f"Refine3D/{NAME}",
+        f"data/{NAME.removeprefix('Extract/')}",
+        "data/mics/a.mrcs",
+        "data/a.mrcs",
+    ]
     made = [place_of(root, where) for where in tried]
-    for expected, _ in pairwise([*made, None]):
+    for expected in made:
         assert find_stacks([NAME], source=str(source), datadir=str(root / "data")) == [expected]
         (root / expected).unlink()
+    place_of(root, "Refine3D/job012/a.mrcs")  # its base name counts where there is no --datadir
+    with pytest.raises(InputError, match="is at none of"):
+        find_stacks([NAME], source=str(source), datadir=str(root / "data"))
+
+
+# Which of several is meant -------------------------------------------------------------------
+
+
+@pytest.fixture
+def grids(tmp_path):
+    """Stacks of one base name in two folders, and a STAR file that lists both in full."""
+    for name in ("gridA", "gridB"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        (tmp_path / "data" / name / "p.mrcs").write_bytes(name.encode())
+    (tmp_path / "p.star").write_text(
+        "data_\nloop_\n_rlnImageName\n1@gridA/p.mrcs\n1@gridB/p.mrcs\n"
+    )
+    return tmp_path
+
+
+GRIDS = ["gridA/p.mrcs", "gridB/p.mrcs"]
+
+
+def test_full_names_below_datadir_are_kept_apart(grids):
+    data = str(grids / "data")
+    found = find_stacks(GRIDS, source=str(grids / "p.star"), datadir=data)
+    assert found == [f"{data}/gridA/p.mrcs", f"{data}/gridB/p.mrcs"]
+
+
+@pytest.mark.parametrize("names", [GRIDS, GRIDS[::-1]])
+def test_two_names_for_one_stack_by_base_name_are_refused_with_the_folder_that_helps(grids, names):
+    message = rf"two stacks, {names[0]} and {names[1]}, but .*/p\.mrcs .*--datadir {grids}/data,"
+    with pytest.raises(InputError, match=message):
+        find_stacks(names, source=str(grids / "p.star"), datadir=str(grids / "data" / "gridA"))
+
+
+def test_one_name_in_full_and_another_by_base_name_are_not_one_stack(grids):
+    (grids / "data" / "gridA" / "gridA").mkdir()
+    (grids / "data" / "gridA" / "gridA" / "p.mrcs").hardlink_to(grids / "data" / "gridA" / "p.mrcs")
+    with pytest.raises(InputError, match="names two stacks"):
+        find_stacks(GRIDS, source=str(grids / "p.star"), datadir=str(grids / "data" / "gridA"))
+
+
+def test_a_full_name_above_is_better_than_a_base_name_beside_the_file(grids):
+    source = grids / "data" / "gridA" / "p.star"
+    source.write_text("data_\n")
+    found = find_stacks(GRIDS, source=str(source), datadir=None)
+    assert found == [str(grids / "data" / name) for name in GRIDS]
+
+
+def test_one_stack_may_still_be_found_by_its_base_name(grids):
+    source = str(grids / "data" / "gridB" / "p.star")
+    [found] = find_stacks(["elsewhere/p.mrcs"], source=source, datadir=None)
+    assert found == str(grids / "data" / "gridB" / "p.mrcs")
+
+
+@pytest.mark.parametrize(
+    "names", [["gridA/p.mrcs", "./gridA/p.mrcs"], ["gridA/p.mrcs", "gridC/p.mrcs"]]
+)
+def test_spellings_and_links_of_one_stack_are_one(grids, names):
+    data = grids / "data"
+    (data / "gridC").symlink_to("gridA")
+    found = find_stacks(names, source=str(grids / "p.star"), datadir=str(data))
+    assert found == [str(data / "gridA" / "p.mrcs")] * 2
+
+
+def test_what_the_user_says_is_better_than_where_he_stands(project, monkeypatch):
+    root, source = project
+    (root / "here").mkdir()
+    monkeypatch.chdir(root / "here")
+    place_of(root, f"here/{NAME}")
+    expected = place_of(root, f"data/{NAME}")
+    assert find_stacks([NAME], source=str(source), datadir=str(root / "data")) == [expected]
+
+
+def test_a_name_beside_the_file_is_better_than_where_he_stands(project, monkeypatch):
+    root, source = project
+    (root / "here").mkdir()
+    monkeypatch.chdir(root / "here")
+    place_of(root, "here/a.mrcs")
+    expected = place_of(root, "Refine3D/job012/a.mrcs")
+    assert find_stacks(["a.mrcs"], source=str(source), datadir=None) == [expected]
+
+
+def test_one_name_for_two_stacks_is_refused_with_both(project, monkeypatch):
+    root, source = project
+    (root / "here").mkdir()
+    monkeypatch.chdir(root / "here")
+    places = [place_of(root, NAME), place_of(root, f"here/{NAME}")]
+    with pytest.raises(InputError) as caught:
+        find_stacks([NAME], source=str(source), datadir=None)
+    message = str(caught.value)
+    assert all(place in message for place in places)
+    assert f"--datadir {root} or --datadir {root}/here" in message
+    for folder, place in zip((root, root / "here"), places, strict=True):
+        assert find_stacks([NAME], source=str(source), datadir=str(folder)) == [place]
+
+
+def test_a_part_of_the_name_below_datadir_gives_way_to_the_full_name_and_this_is_logged(
+    project, caplog
+):
+    root, source = project
+    full, part = place_of(root, NAME), place_of(root, "data/a.mrcs")
+    assert find_stacks([NAME], source=str(source), datadir=str(root / "data")) == [full]
+    assert f"is read from {full}; {part} has only a part of its name" in caplog.text
+
+
+def test_moved_data_are_found_by_the_rest_of_an_absolute_name(project):
+    root, source = project
+    old, new = place_of(root, f"old/{NAME}"), place_of(root, f"new/{NAME}")
+    for datadir, expected in ((None, old), (str(root / "new"), new)):
+        assert find_stacks([old], source=str(source), datadir=datadir) == [expected]
+
+
+def test_two_absolute_names_for_one_stack_below_datadir_are_refused(grids):
+    names = ["/x/gridA/p.mrcs", "/y/gridA/p.mrcs"]
+    with pytest.raises(InputError, match="names two stacks"):
+        find_stacks(names, source=str(grids / "p.star"), datadir=str(grids / "data"))
+
+
+def test_a_missing_stack_that_need_not_be_there_keeps_its_name(project):
+    found = find_stacks([NAME, "x.mrcs"], source=str(project[1]), datadir=None, required=False)
+    assert found == [NAME, "x.mrcs"]
 
 
 def test_urls_are_taken_as_they_are(project):
@@ -103,7 +237,7 @@ def test_every_particle_gets_the_box_of_its_stack(headers):
 @pytest.mark.parametrize("slice_number", [3, -1])
 def test_a_slice_that_is_not_in_its_stack_is_refused(headers, slice_number):
     codes, slices = np.array([0, 0]), np.array([0, slice_number])
-    message = rf"run\.star, particle 1: slice {slice_number + 1} of .*a\.mrcs.* 3 slices \(1 such"
+    message = rf"run\.star, row 1 .*: slice {slice_number + 1} of .*a\.mrcs.* 3 slices \(1 such"
     with pytest.raises(InputError, match=message):
         check_slices(headers, codes, slices, source="run.star")
 
@@ -112,3 +246,33 @@ def test_images_that_are_not_square_are_refused(tmp_path):
     uri = write_mrc(tmp_path / "c.mrcs", np.zeros((2, 6, 8), dtype=np.float32))
     with pytest.raises(InputError, match=r"c\.mrcs has images of 6×8 px"):
         check_slices(read_headers([uri]), np.array([0]), np.array([0]), source="s")
+
+
+# The order of rows ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("codes", "slices", "row"),
+    [
+        ([0, 0, 0], [0, 1, 2], None),
+        ([0, 0, 0, 0], [0, 1, 0, 1], 2),
+        ([0, 0, 1, 1], [0, 1, 0, 1], None),
+        ([1, 1, 0, 0], [0, 1, 0, 1], None),
+        ([0, 0, 0], [1, 4, 7], None),  # a part of the images, in order
+        ([0, 0, 0], [2, 0, 5], 1),
+        ([0, 0, 0], [0, 0, 1], 1),  # symmetry copies
+        ([0, 1, 0, 1], [0, 0, 1, 1], 2),
+        ([], [], None),
+    ],
+    ids=["whole", "twice", "two stacks", "stacks in any order", "part", "shuffled", "copies",
+         "interleaved", "none"],
+)  # fmt: skip
+def test_rows_in_the_order_of_the_stacks(codes, slices, row):
+    names = np.array(["/a.mrcs", "/b.mrcs"], dtype=object)
+    table = table_of(
+        len(codes), stack=names[np.array(codes, dtype=int)], slice=np.array(slices, dtype=int)
+    )
+    assert first_out_of_order(table) == row
+    warning = order_warning(table)
+    assert (warning is None) == (row is None)
+    assert row is None or f"first at row {row}" in warning

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from raydrgn.errors import InputError
 from raydrgn.io import storage
 from raydrgn.io.star import line_of, read_star, write_star
+from raydrgn.io.starrows import read_text_star
 
 
 def star_of(tmp_path, text):
@@ -39,10 +40,9 @@ def test_blocks_of_loops_and_of_single_values(tmp_path):
         "1\ta\tb.mrcs\n2\tc\td.mrcs\n",
         " 1 \t a   b.mrcs  \n\t2\tc  d.mrcs\t\n",
         "\n\n1 a b.mrcs # comment\n\n2 c d.mrcs\n# the end\n\n\n",
-        "1 a\nb.mrcs\n2\nc d.mrcs\n",
         '1 \'a\' "b.mrcs"\r\n2 "c" d.mrcs\r\n',
     ],
-    ids=["spaces", "tabs", "mixed", "comments", "broken lines", "quotes and CRLF"],
+    ids=["spaces", "tabs", "mixed", "comments", "quotes and CRLF"],
 )
 def test_any_white_space_and_quotes_mean_the_same(tmp_path, rows):
     uri = star_of(tmp_path, f"data_\nloop_\n_rlnN #1\n_rlnA #2\n_rlnB #3\n{rows}")
@@ -80,19 +80,17 @@ def test_what_is_written_is_read_as_the_same_text(rows):
 def test_a_word_that_is_no_number_is_named_with_its_row(tmp_path):
     uri = star_of(tmp_path, "data_p\nloop_\n_rlnX #1\n1.0\nnone\n2\n")
     [block] = read_star(uri)
-    with pytest.raises(InputError, match=r"a\.star, block data_p, row 1: _rlnX is 'none'"):
+    with pytest.raises(InputError, match=r"a\.star, line 5: _rlnX is 'none'"):
         block.numbers("rlnX")
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "data_p\nloop_\n_rlnX #1\n_rlnY #2\n1 2\n3\n",
         "data_p\nloop_\n_rlnX #1\n_rlnX #2\n1 2\n",
         "loop_\n_rlnX\n1\n",
-        "\x89PNG\r\n\x1a\n",
     ],
-    ids=["row short of a value", "column twice", "no block", "an image"],
+    ids=["column twice", "no block"],
 )
 def test_broken_syntax_is_refused_with_the_file(tmp_path, text):
     with pytest.raises(InputError, match=r"a\.star is not a STAR file: line \d"):
@@ -101,8 +99,73 @@ def test_broken_syntax_is_refused_with_the_file(tmp_path, text):
 
 def test_bytes_that_are_no_text_are_refused(tmp_path):
     (tmp_path / "a.star").write_bytes(b"data_p\nloop_\n_rlnX\n\xff\xfe\x00\n")
-    with pytest.raises(InputError, match=r"a\.star is not a STAR file"):
+    with pytest.raises(InputError, match=r"a\.star is not text; expected a STAR file"):
         read_star(str(tmp_path / "a.star"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_encodings_and_line_ends_of_other_systems(tmp_path, encoding, end):
+    text = "data_p\nloop_\n_rlnX #1\n_rlnName #2\n1 grille_é.mrc\n2 b.mrc\n".replace("\n", end)
+    (tmp_path / "a.star").write_bytes(text.encode(encoding))
+    [block] = read_star(str(tmp_path / "a.star"))
+    assert block.text("rlnName") == ["grille_é.mrc", "b.mrc"]
+    assert read_text_star(str(tmp_path / "a.star")).blocks[0].cells("rlnX") == ["1", "2"]
+
+
+def test_an_older_encoding_is_named_with_its_line_and_how_to_convert_it(tmp_path):
+    (tmp_path / "a.star").write_bytes("data_p\nloop_\n_rlnName #1\nb\ngrille_é\n".encode("latin1"))
+    with pytest.raises(InputError, match=r"a\.star, line 5: .*'grille_' is not UTF-8.*iconv"):
+        read_star(str(tmp_path / "a.star"))
+
+
+# A row is a line --------------------------------------------------------------------------------
+
+ROWS = [f"{i} name_{i} {i}.5" for i in range(1, 11)]
+HEAD = "# made by hand\n\ndata_p\n\nloop_\n_rlnN #1\n_rlnName #2\n_rlnX #3\n"
+"""Eight lines, so that row 1 is line 9."""
+
+
+@pytest.mark.parametrize(
+    ("changes", "line", "values"),
+    [
+        ({4: "4 name_4 4.5\n9"}, 13, "1 value,"),
+        ({4: "4 name_4"}, 12, "2 values"),
+        ({4: "9\n4 name_4 4.5", 7: "7 name_7"}, 12, "1 value,"),
+        ({10: "10"}, 18, "1 value,"),
+        ({1: "1 'two words' 1.5 2"}, 9, "4 values"),
+        ({1: '1 "name" 1.5 # a comment', 2: "2 name_2 2.5 2"}, 10, "4 values"),
+    ],
+    ids=["stray", "lost", "shifted", "cut short", "quotes", "comment"],
+)
+@pytest.mark.parametrize("reader", [read_star, read_text_star])
+def test_a_value_too_many_or_too_few_is_named_with_its_line(
+    tmp_path, reader, changes, line, values
+):
+    rows = [changes.get(i, row) for i, row in enumerate(ROWS, start=1)]
+    uri = star_of(tmp_path, HEAD + "\n".join(rows) + "\n\ndata_q\n_rlnA 1\n")
+    with pytest.raises(
+        InputError, match=rf"a\.star, line {line}: {values}.* a row of block data_p has 3"
+    ):
+        reader(uri)
+
+
+def test_what_follows_a_loop_in_its_block_is_no_row(tmp_path):
+    uri = star_of(tmp_path, HEAD + "\n".join(ROWS) + "\n_rlnA 1\nloop_\n_rlnB\n5\n6\n")
+    [block], text = read_star(uri), read_text_star(uri)
+    assert block.numbers("rlnN").tolist() == list(range(1, 11))
+    assert block.numbers("rlnA").tolist() == [1]
+    assert block.numbers("rlnB").tolist() == [5, 6]
+    assert text.blocks[0].rows == ROWS
+    text.write(str(tmp_path / "b.star"))
+    assert (tmp_path / "b.star").read_text() == (tmp_path / "a.star").read_text()
+
+
+@pytest.mark.parametrize("text", ["\n", "# nothing\n", "   "])
+def test_text_without_a_block_has_no_particles(tmp_path, text):
+    uri = star_of(tmp_path, text)
+    with pytest.raises(InputError, match="no column rlnImageName; it is no particle file"):
+        read_text_star(uri).particles()
 
 
 def test_lines_count_from_1():

@@ -2,7 +2,11 @@
 
 import errno
 import os
+import socket
+import stat
 from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import ClassVar
 from uuid import uuid4
 
@@ -11,7 +15,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from phantoms import fill_disk
-from raydrgn.errors import RaydrgnError, StorageError
+from raydrgn.errors import InputError, RaydrgnError, StorageError
 from raydrgn.io import storage
 
 
@@ -149,6 +153,118 @@ def test_checksum_is_that_of_the_standard():
     # FIPS 180-4, example of the one-block message "abc"
     expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert storage.checksum(b"abc") == expected
+
+
+# Outputs that are not plain files ---------------------------------------------------------------
+
+
+def test_a_link_stays_and_the_file_it_leads_to_is_replaced(tmp_path):
+    (tmp_path / "big").mkdir()
+    (tmp_path / "link").symlink_to("big/out.pkl")
+    for content in (b"first", b"second"):  # a link to nothing yet, and to a file
+        storage.write_bytes(str(tmp_path / "link"), content)
+        assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "big" / "out.pkl").read_bytes() == content
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["big", "link"]
+    assert [p.name for p in (tmp_path / "big").iterdir()] == ["out.pkl"]
+
+
+def test_the_reader_of_a_pipe_gets_the_content(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        received = pool.submit(pipe.read_bytes)
+        storage.write_bytes(str(pipe), b"poses" * 1000)
+        assert received.result(timeout=30) == b"poses" * 1000
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert list(tmp_path.iterdir()) == [pipe]
+
+
+def test_a_device_is_written_to_and_stays(tmp_path):
+    terminal, shown = os.openpty()  # a character device that needs no privilege
+    name = os.ttyname(shown)
+    (tmp_path / "link").symlink_to(name)
+    with ThreadPoolExecutor(1) as pool:
+        received = pool.submit(os.read, terminal, 100)
+        storage.write_bytes(str(tmp_path / "link"), b"poses")
+        assert received.result(timeout=30) == b"poses"
+    assert stat.S_ISCHR(os.stat(name).st_mode)
+    assert (tmp_path / "link").is_symlink()
+    os.close(terminal)
+    os.close(shown)
+
+
+def test_what_the_shell_has_opened_is_not_replaced(tmp_path):
+    place = tmp_path / "shell.out"
+    with place.open("wb") as stream:
+        storage.write_bytes(f"/dev/fd/{stream.fileno()}", b"content")
+        assert os.path.samestat(place.stat(), os.fstat(stream.fileno()))
+    assert place.read_bytes() == b"content"
+
+
+def test_a_socket_is_refused_and_stays(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # names of sockets must be short
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("s")
+        with pytest.raises(StorageError, match="s cannot be written"):
+            storage.write_bytes("s", b"content")
+        assert stat.S_ISSOCK((tmp_path / "s").stat().st_mode)
+
+
+def test_a_folder_is_not_replaced_by_a_file(tmp_path):
+    with pytest.raises(StorageError, match="cannot be written: it is a folder"):
+        storage.write_bytes(str(tmp_path), b"content")
+    assert not list(tmp_path.iterdir())
+    assert not list(tmp_path.parent.glob("*.part"))
+
+
+def test_a_file_that_fails_its_check_does_not_replace_the_old_one(tmp_path):
+    place = tmp_path / "out.star"
+    place.write_bytes(b"old")
+
+    def refuse(uri):
+        assert Path(uri).read_bytes() == b"new"
+        raise InputError("it does not read as what was written")
+
+    with (
+        pytest.raises(InputError),
+        storage.atomic_write(str(place), check=refuse) as stream,
+    ):
+        stream.write(b"new")
+    assert place.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [place]
+
+
+def test_a_link_to_nothing_is_named_with_what_it_leads_to(tmp_path):
+    (tmp_path / "a.mrcs").symlink_to("../.git/annex/objects/x/a.mrcs")
+    with pytest.raises(StorageError, match=r"is a link to .*a\.mrcs.*git annex get"):
+        storage.read_bytes(str(tmp_path / "a.mrcs"))
+
+
+def test_only_files_and_links_are_deleted(tmp_path):
+    (tmp_path / "file").write_bytes(b"x")
+    (tmp_path / "link").symlink_to("file")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    storage.remove(str(tmp_path / "link"))
+    assert (tmp_path / "file").exists()
+    for name in ("pipe", "folder"):
+        with pytest.raises(StorageError):
+            storage.remove(str(tmp_path / name))
+        assert (tmp_path / name).exists()
+    storage.remove(str(tmp_path / "file"))
+    storage.remove(str(tmp_path / "file"))  # not there any more
+    assert not (tmp_path / "file").exists()
+
+
+def test_outputs_in_pieces_follow_links_and_are_files(tmp_path):
+    (tmp_path / "link").symlink_to("big.mrcs")
+    os.mkfifo(tmp_path / "pipe")
+    assert storage.plain_output(str(tmp_path / "link")) == str(tmp_path / "big.mrcs")
+    assert storage.plain_output("s3://bucket/a.mrcs") == "s3://bucket/a.mrcs"
+    for name, kind in (("pipe", "pipe"), ("", "folder")):
+        with pytest.raises(StorageError, match=kind):
+            storage.plain_output(str(tmp_path / name))
 
 
 class ListingCache(MemoryFileSystem):

@@ -1,0 +1,152 @@
+"""Plain tables of other programs: text, CSV and Parquet, as named columns.
+
+What notebooks, spreadsheets and pandas write: commas, semicolons, tabs or spaces, with or without
+names in the first line, with or without pandas' own column of row numbers.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raydrgn.errors import InputError
+from raydrgn.io import storage
+from raydrgn.io.filetypes import PARQUET, check_type, decode
+from raydrgn.io.storage import Uri
+
+TEXT_SUFFIXES = (".txt", ".csv", ".tsv", ".dat")
+TRUTH = {"true": True, "false": False}
+ROW_NUMBERS = re.compile(r"^(Unnamed: 0|__index_level_\d+__|)$")
+"""Names under which pandas writes the numbers of its rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlainTable:
+    """Columns of one length: numbers, truth values or text."""
+
+    names: tuple[str, ...] | None
+    """Names of the columns, or None where the file has none."""
+
+    columns: list[np.ndarray]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return (len(self.columns[0]) if self.columns else 0, len(self.columns))
+
+    def without_row_numbers(self) -> "PlainTable":
+        """Return the table without the column that pandas adds."""
+        if self.names is None or len(self.names) < 2:
+            return self
+        kept = [i for i, name in enumerate(self.names) if not ROW_NUMBERS.match(name)]
+        return PlainTable(tuple(self.names[i] for i in kept), [self.columns[i] for i in kept])
+
+
+def read_table(uri: Uri, *, wanted: str) -> PlainTable:
+    """Read a text, CSV or Parquet file.
+
+    Args:
+        uri: The file; its suffix decides which of these it is.
+        wanted: What is expected, with its article, for messages.
+
+    Raises:
+        InputError: If it is none, or its rows differ in length.
+    """
+    content = storage.read_bytes(uri)
+    if PurePosixPath(uri).suffix.lower() == ".parquet":
+        found = read_parquet(content, uri)
+        if not found.column_names:
+            raise InputError(f"{uri} has no columns; expected {wanted}.")
+        return _of_arrow(found)
+    return _of_text(decode(content, uri, wanted=wanted), uri)
+
+
+def read_parquet(content: bytes, uri: Uri) -> pa.Table:
+    """Read a Parquet file that is in memory.
+
+    Raises:
+        InputError: If it is no Parquet file, or a damaged one.
+    """
+    check_type(content, uri, wanted="a Parquet table", accepted=PARQUET)
+    try:
+        # One thread: after an error, others would go on with memory that is not theirs any more.
+        source = pq.ParquetFile(
+            pa.BufferReader(content), pre_buffer=False, page_checksum_verification=True
+        )
+        table = source.read(use_threads=False)
+        table.validate(full=True)  # damaged lists and dictionaries would be followed anywhere
+        return table
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+        reason = str(error).split("\n")[0].rstrip(".")
+        raise InputError(
+            f"{uri} is not a whole Parquet file ({reason}); copy or write it again."
+        ) from error
+
+
+def _of_arrow(table: pa.Table) -> PlainTable:
+    columns: list[np.ndarray] = []
+    for name in table.column_names:
+        column = table.column(name)
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        columns.append(np.asarray(column.to_numpy()))
+    return PlainTable(tuple(table.column_names), columns)
+
+
+def _of_text(text: str, uri: Uri) -> PlainTable:
+    lines = [(i, line.split("#")[0].strip()) for i, line in enumerate(text.split("\n"), start=1)]
+    lines = [(i, line) for i, line in lines if line]
+    if not lines:
+        return PlainTable(None, [np.empty(0)])
+    delimiter = next((mark for mark in ("\t", ";", ",") if mark in lines[0][1]), None)
+    rows = [_cells(line, delimiter) for _, line in lines]
+    names = None
+    if _is_header(rows[0]):
+        names = tuple(rows.pop(0))
+        lines = lines[1:]
+        if not rows:
+            raise InputError(f"{uri} has no rows below its first line, {'; '.join(names)!r}.")
+    width = len(names) if names else len(rows[0])
+    for (number, _), row in zip(lines, rows, strict=True):
+        if len(row) != width:
+            raise InputError(
+                f"{uri}, line {number}: {len(row)} values, where the lines above have {width}."
+            )
+    return PlainTable(names, [_values(column) for column in zip(*rows, strict=True)])
+
+
+def _cells(line: str, delimiter: str | None) -> list[str]:
+    """Split a line; lists as Python prints them lose their brackets."""
+    line = line.strip("[]()")
+    if delimiter is None:
+        return line.split()
+    cells = [cell.strip().strip("'\"") for cell in line.split(delimiter)]
+    return cells[:-1] if len(cells) > 1 and not cells[-1] else cells
+
+
+def _is_header(cells: list[str]) -> bool:
+    return (len(cells) > 1 and not cells[0]) or any(not _is_value(cell) for cell in cells)
+
+
+def _is_value(cell: str) -> bool:
+    if cell.lower() in TRUTH:
+        return True
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _values(cells: tuple[str, ...]) -> np.ndarray:
+    """Return cells as truth values or numbers where all are, and else as text."""
+    lowered = [cell.lower() for cell in cells]
+    if cells and all(cell in TRUTH for cell in lowered):
+        return np.array([TRUTH[cell] for cell in lowered])
+    try:
+        return np.fromiter(map(float, cells), dtype=np.float64, count=len(cells))
+    except ValueError:
+        return np.array(cells)
