@@ -30,6 +30,7 @@ from raydrgn.run.config import RunConfig
 from raydrgn.run.directory import RunDirectory
 from raydrgn.run.recipe import RECIPES, recipe_config
 from raydrgn.run.status import RunStatus
+from raydrgn.settings import setting_fields
 from raydrgn.training.initial_weights import find_weights, initial_checkpoint
 from raydrgn.training.schedule import change_note
 
@@ -48,12 +49,10 @@ MAY_CHANGE = (
 """Settings, beside those of ``resources``, that may differ when a run goes on."""
 
 SOURCE_OPTIONS = {
-    "particles": "the PARTICLES argument",
-    "poses": "--poses",
-    "ctf": "--ctf",
-    "ind": "--ind",
-    "datadir": "--datadir",
-    "half_size_shifts": "--half-size-shifts",
+    field.name: "the PARTICLES argument"
+    if field.setting.is_argument
+    else field.setting.option(field.name)
+    for field in setting_fields(ParticleSource)
 }
 """How the command line names the fields of the section ``source``."""
 

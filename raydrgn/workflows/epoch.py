@@ -25,6 +25,23 @@ NOT_RECORDED = frozenset({"run", "epoch", "out", "overwrite"})
 
 
 @dataclass(frozen=True, kw_only=True)
+class PixelSizeSettings:
+    """Settings of workflows that decode volumes of a run."""
+
+    pixel_size_angstrom: Annotated[
+        float | None,
+        Setting(
+            "Pixel size at the run's box, Å, if the run does not contain it.",
+            flags=("--pixel-size",),
+            above=0,
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+
+
+@dataclass(frozen=True, kw_only=True)
 class EpochSettings:
     """Settings of every workflow that makes results from one epoch."""
 
@@ -99,19 +116,10 @@ class EpochSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecodingSettings(EpochSettings):
+class DecodingSettings(EpochSettings, PixelSizeSettings):
     """Settings of workflows that also decode volumes."""
 
     volumes: VolumeOptions = field(default_factory=VolumeOptions)
-
-    pixel_size_angstrom: Annotated[
-        float | None,
-        Setting(
-            "Pixel size at the run's box, Å, if the run does not say it.",
-            flags=("--pixel-size",),
-            above=0,
-        ),
-    ] = None
 
 
 def original_numbers(run: "RunReader", num_particles: int) -> "np.ndarray | None":

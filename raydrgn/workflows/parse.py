@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from raydrgn.errors import ConfigError
+from raydrgn.io.particle_source import StackSettings
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.settings import Setting, check_bounds
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ParseSettings:
+class ParseSettings(StackSettings):
     """Settings of ``parse``; a value given here is used instead of the file's."""
 
     particles: Annotated[str, Setting("RELION .star or cryoSPARC .cs file.", is_argument=True)]
@@ -45,18 +46,6 @@ class ParseSettings:
     phase_shift_deg: Annotated[
         float | None, Setting("Phase shift, degrees.", flags=("--phase-shift",))
     ] = None
-
-    datadir: Annotated[
-        str | None, Setting("Folder of the stacks that a .star or .cs file names.")
-    ] = None
-
-    half_size_shifts: Annotated[
-        bool,
-        Setting(
-            "The .cs file is of a heterogeneous refinement and does not say so: its shifts are in "
-            "pixels twice as large as those of the images."
-        ),
-    ] = False
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -104,6 +93,7 @@ def run(
     table = sources.read_metadata(
         settings.particles,
         datadir=settings.datadir,
+        passthrough=settings.passthrough,
         imaging=imaging,
         need_images=settings.table is not None,
     )
