@@ -70,7 +70,7 @@ class ResultFolder:
         storage.write_bytes(self.at(SETTINGS), json.dumps(record, indent=1).encode())
 
     def is_made_from(self, identity: Identity) -> bool:
-        """Tell whether the folder has results, and these are of the given epoch."""
+        """Return whether the folder has results, and these are of the given epoch."""
         if not self.has(SETTINGS):
             return False
         found = json.loads(storage.read_bytes(self.at(SETTINGS))).get(MADE_FROM)
@@ -116,7 +116,7 @@ class ResultFolder:
         return storage.join(self.uri, *names)
 
     def has(self, *names: str) -> bool:
-        """Tell whether a file is there; files appear whole."""
+        """Return whether a file is there; files appear whole."""
         return storage.exists(self.at(*names))
 
     def write_table(self, name: str, head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from raydrgn.errors import InputError, RunDirectoryError
+from raydrgn.errors import InputError, RaydrgnError, RunDirectoryError
 from raydrgn.io import storage
 from raydrgn.io.cryodrgn import read_ctf, read_indices, read_latents, read_pickles
 from raydrgn.io.particle_source import ParticleSource
@@ -41,7 +41,7 @@ class RunReader:
     """The selection that cryoDRGN trained on, where it was given one."""
 
     source: ParticleSource | None = None
-    """The particles that cryoDRGN trained on, where its configuration says them."""
+    """The particles that cryoDRGN trained on, where its configuration names them."""
 
     inverts: bool = True
     """Whether images were multiplied by −1 for training: particles are bright on disk."""
@@ -67,7 +67,7 @@ class RunReader:
         return wanted
 
     def is_finished(self) -> bool:
-        """Tell whether training has ended: all epochs of the configuration are done.
+        """Return whether training has ended: all epochs of the configuration are done.
 
         Read anew at each call, since a run may go on with more epochs. cryoDRGN keeps no record of
         it, but writes ``weights.pkl`` when training ends; an older file than that of the last epoch
@@ -127,7 +127,8 @@ class RunReader:
         pixel_size = pixel_size_angstrom or self.pixel_size_angstrom
         if not pixel_size:
             log.warning(
-                "%s does not say its pixel size; 1 Å is taken (see --pixel-size)", self.files.root
+                "the pixel size of %s is not known; 1 Å is taken (see --pixel-size)",
+                self.files.root,
             )
         return DecoderState(
             model=self.model,
@@ -147,7 +148,9 @@ class RunReader:
         """
         if self.is_foreign:
             if self.source is None:
-                raise RunDirectoryError(f"{self.files.root} does not say where its particles are.")
+                raise RunDirectoryError(
+                    f"{self.files.root} does not record where its particles are."
+                )
             return open_particles(self.source)
         return ParticleTable.read(self.files.particles)
 
@@ -158,7 +161,7 @@ class RunReader:
 
         Args:
             num_particles: Of the run.
-            ind: The selection that cryoDRGN trained on, if its configuration does not say it.
+            ind: The selection that cryoDRGN trained on, if its configuration does not name it.
 
         Raises:
             RunDirectoryError: If the selection has another number of particles.
@@ -183,6 +186,19 @@ class RunReader:
                 f"{num_particles}; {remedy}."
             )
         return numbers
+
+    def known_numbers(self, num_particles: int) -> Int[np.ndarray, " n"] | None:
+        """Return ``original_numbers`` for tables; None, with a warning, if they are not known.
+
+        They are not if cryoDRGN trained on a selection whose file is gone.
+        """
+        try:
+            return self.original_numbers(num_particles)
+        except RaydrgnError as error:
+            if not self.is_foreign:
+                raise
+            log.warning("Tables have no numbers of the original set: %s", error)
+            return None
 
 
 def open_run(root: Uri) -> RunReader:
@@ -219,11 +235,11 @@ def _own(files: RunDirectory, config: RunConfig) -> RunReader:
 
 
 def _cryodrgn(files: RunDirectory, raw: Mapping[str, Any]) -> RunReader:
-    """Read cryoDRGN's configuration; lattice size is box + 1, ``norm`` is mean and deviation."""
+    """Read cryoDRGN's configuration; lattice size is box + 1, ``norm`` is mean and SD."""
     try:
         model, data = raw["model_args"], raw["dataset_args"]
         box = int(raw["lattice_args"]["D"]) - 1
-        mean, deviation = data["norm"]
+        mean, sd = data["norm"]
         domain = str(model["domain"])
         config = ModelConfig(
             zdim=int(model["zdim"]),
@@ -247,7 +263,7 @@ def _cryodrgn(files: RunDirectory, raw: Mapping[str, Any]) -> RunReader:
         model=config,
         box=box,
         pixel_size_angstrom=_cryodrgn_pixel_size(data, files.root, box),
-        scale=float(deviation),
+        scale=float(sd),
         offset=float(mean),
         corners=domain == "hartley",
         is_foreign=True,
@@ -266,7 +282,7 @@ def _cryodrgn_source(data: Mapping[str, Any]) -> ParticleSource | None:
 
 
 def _cryodrgn_pixel_size(data: Mapping[str, Any], root: Uri, box: int) -> float:
-    """Return the pixel size that the run's ctf.pkl says, at the run's box; 0 if it is gone."""
+    """Return the pixel size in the run's ctf.pkl, at the run's box; 0 if it is gone."""
     ctf = data.get("ctf")
     if not ctf:
         return 0.0

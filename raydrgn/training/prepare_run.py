@@ -1,4 +1,4 @@
-"""From what a user asks to a checked configuration and particle table, before Ray starts."""
+"""From settings to a checked configuration and particle table, before Ray starts."""
 
 import dataclasses
 import logging
@@ -141,7 +141,7 @@ def resume(request: RunRequest, status: RunStatus) -> PreparedRun:
     """Return the run that goes on, with the changes that are allowed.
 
     Raises:
-        RunDirectoryError: If what is asked for is another run than the one in the directory.
+        RunDirectoryError: If the settings are of another run than the one in the directory.
         ConfigError: If the run has more epochs already, or a value makes no sense.
         StorageError: If the run directory cannot be written.
     """

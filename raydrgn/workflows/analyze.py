@@ -9,7 +9,7 @@ from raydrgn.errors import ConfigError, InputError
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.settings import Setting
-from raydrgn.workflows.epoch import DecodingSettings, original_numbers
+from raydrgn.workflows.epoch import DecodingSettings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -113,7 +113,7 @@ def run(
     epoch = opened.epoch(settings.epoch)
     z = opened.finite_latents(epoch)
     settings = settings.for_run(opened.model.zdim, len(z))
-    numbers = original_numbers(opened, len(z))
+    numbers = opened.known_numbers(len(z))
     space = analyze_latents(
         z,
         ksample=settings.ksample,

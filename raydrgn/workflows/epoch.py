@@ -1,21 +1,15 @@
 """What workflows on one epoch of a run share: which epoch, and where its results go."""
 
-import logging
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 from raydrgn.decoding.options import VolumeOptions
-from raydrgn.errors import RaydrgnError
 from raydrgn.settings import Setting, check_bounds
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from raydrgn.reporting.result_folder import ResultFolder
     from raydrgn.run.reader import RunReader
-
-log = logging.getLogger(__name__)
 
 CHECKSUM_LENGTH = 16
 """Characters of a checksum among recorded settings, which messages show."""
@@ -120,17 +114,3 @@ class DecodingSettings(EpochSettings, PixelSizeSettings):
     """Settings of workflows that also decode volumes."""
 
     volumes: VolumeOptions = field(default_factory=VolumeOptions)
-
-
-def original_numbers(run: "RunReader", num_particles: int) -> "np.ndarray | None":
-    """Return the particles' numbers in the set before any selection, for tables.
-
-    None, with a warning, if cryoDRGN trained on a selection whose file is gone.
-    """
-    try:
-        return run.original_numbers(num_particles)
-    except RaydrgnError as error:
-        if not run.is_foreign:
-            raise
-        log.warning("Tables have no numbers of the original set: %s", error)
-        return None

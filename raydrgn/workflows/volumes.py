@@ -37,7 +37,7 @@ class VolumesResult:
     """What ``volumes`` wrote."""
 
     paths: list[str]
-    """Volumes asked for, in order."""
+    """All volumes, in order; also those that failed."""
 
     failures: list[str]
     """Volumes that could not be decoded, and why."""
