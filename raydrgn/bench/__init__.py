@@ -1,5 +1,11 @@
-"""Throughput of this machine against its own limit.
+"""Throughput of this machine beside its own limits.
 
-step    the bare training step; needs torch, NumPy, Typer and Rich only
-train   the whole path: simulation, Ray Train, run directory
+settings   settings of all benchmarks
+step       the bare training step; needs torch, NumPy, Typer and Rich only
+train      the whole path: simulation, Ray Train, run directory
+prepare    downsampling and back-projection
+volumes    decoding, and several workers beside one
+occupancy  scoring of occupancies
+workers    workers of one core each, that compare whatever their number
+tables     what was measured, as rows of a table
 """

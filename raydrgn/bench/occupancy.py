@@ -14,24 +14,23 @@ import numpy as np
 from scipy import sparse
 
 from raydrgn.bench.prepare import peak_megabytes
+from raydrgn.bench.settings import OccupancyBenchSettings
+from raydrgn.bench.workers import OneCoreWorkers
 from raydrgn.decoding.options import VolumeOptions
 from raydrgn.decoding.pool import DecoderPool, VolumeDecoder
-from raydrgn.occupancy.masked_sums import Scored, ScoreLatents
-from raydrgn.occupancy.scored_volumes import WantedVolumes
-from raydrgn.occupancy.scoring import score
+from raydrgn.occupancy.masked_sums import MaskedSums, ScoreLatents
+from raydrgn.occupancy.scored_volumes import ScoredVolumes
+from raydrgn.occupancy.scoring import score_volumes
 from raydrgn.occupancy.subunits import SubunitSet
 from raydrgn.remote.fanout import Outcome
-from raydrgn.remote.resources import Resources
-from raydrgn.remote.session import Allocation, allocated
+from raydrgn.remote.progress import Progress, silent
 from raydrgn.reporting.result_folder import ResultFolder
-from raydrgn.run.reader import RunReader
+from raydrgn.run.reader import open_run
 from raydrgn.shapes import Float, Int
 
 ROUNDS = 5
 VOLUMES_PER_ROUND = 64  # of each worker
 MASK_RADIUS = 0.09  # of the box: a protein of a ribosome
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,7 +64,7 @@ class OccupancyRates:
 
 @dataclass(frozen=True, slots=True)
 class _Decode:
-    """Decodes, and forgets."""
+    """Decodes, and keeps nothing."""
 
     z: Float[np.ndarray, "n zdim"]
 
@@ -75,54 +74,40 @@ class _Decode:
 
 @dataclass(frozen=True, slots=True)
 class _Watched:
-    """Scores, and says how much memory the process has had at most, in MB."""
+    """Scores, and returns the largest memory that the process has had too, in MB."""
 
     work: ScoreLatents
 
-    def __call__(self, decoder: VolumeDecoder, rows: Sequence[int]) -> tuple[Scored, float]:
+    def __call__(self, decoder: VolumeDecoder, rows: Sequence[int]) -> tuple[MaskedSums, float]:
         return self.work(decoder, rows), peak_megabytes()
 
 
-def measure(
-    run: RunReader,
-    *,
-    num_volumes: int,
-    num_masks: int,
-    box: int,
-    workers: int,
-    address: str | None,
-    progress: Progress,
-) -> OccupancyRates:
-    """Time a run's decoder with and without masks, with one worker and with all.
+def run(settings: OccupancyBenchSettings, *, progress: Progress = silent) -> OccupancyRates:
+    """Time the decoder of a run's last epoch with and without masks, alone and by all workers.
 
-    Args:
-        run: Whose last epoch is decoded.
-        num_volumes: Of the run with all workers.
-        num_masks: Balls at random places.
-        box: To decode at.
-        workers: At most.
-        address: Cluster to join, or None to start Ray here.
-        progress: Told how many of the volumes are scored.
+    Raises:
+        RaydrgnError: If the run or the box does not allow it.
     """
-    epoch = run.epoch(None)
-    state, latents = run.decoder(epoch), run.latents(epoch)
-    z = latents[np.random.default_rng(0).integers(len(latents), size=num_volumes)]
-    work = ScoreLatents(made_up_masks(num_masks, box), z)
-    options = VolumeOptions(box=box)
-    resources = Resources(num_workers=workers, cpus=1)
-    with allocated(resources, address) as allocation:
-        assert allocation is not None
-        one = Allocation(1, allocation.cpus, allocation.gpus)
-        with (
-            DecoderPool(state, options, one) as alone,
-            DecoderPool(state, options, allocation) as together,
-        ):
-            decode, scored, many = [], [], []
-            for _ in range(ROUNDS + 1):  # the first warms up
-                decode.append(_rate(alone, _Decode(z), VOLUMES_PER_ROUND))
-                scored.append(_rate(alone, work, VOLUMES_PER_ROUND))
-                many.append(_rate(together, work, VOLUMES_PER_ROUND * workers))
-            whole, growth, own = _whole(together, work, progress)
+    opened, workers = open_run(settings.run), settings.workers
+    options = VolumeOptions(box=settings.box)
+    options.check(opened.box)
+    epoch = opened.epoch(None)
+    state, latents = opened.decoder(epoch), opened.latents(epoch)
+    rows = np.random.default_rng(0).integers(len(latents), size=settings.num_volumes)
+    z = latents[rows]
+    work = ScoreLatents(made_up_masks(settings.num_masks, settings.box), z)
+    decode, scored, many = [], [], []
+    with (
+        OneCoreWorkers(workers=workers, address=settings.address) as several,
+        OneCoreWorkers(workers=1, address=settings.address) as one,
+        DecoderPool(state, options, one) as alone,
+        DecoderPool(state, options, several) as together,
+    ):
+        for _ in range(ROUNDS + 1):  # the first warms up
+            decode.append(_rate(alone, _Decode(z), VOLUMES_PER_ROUND))
+            scored.append(_rate(alone, work, VOLUMES_PER_ROUND))
+            many.append(_rate(together, work, VOLUMES_PER_ROUND * workers))
+        whole, growth, own = _whole(together, work, progress)
     pairs = list(zip(decode, scored, many, strict=True))[1:]
     return OccupancyRates(
         decode=median(d for d, _, _ in pairs),
@@ -165,7 +150,7 @@ def _rate(pool: DecoderPool, work: Callable[..., object], count: int) -> float:
 def _whole(pool: DecoderPool, work: ScoreLatents, progress: Progress) -> tuple[float, float, float]:
     """Score everything; return the rate, and how memory grew in a worker and here."""
     count = len(work.z)
-    wanted = WantedVolumes(names=tuple(map(str, range(count))), z=work.z)
+    wanted = ScoredVolumes(names=tuple(map(str, range(count))), z=work.z)
     peaks = np.zeros((2, 2))  # after a tenth and at the end; of workers and of this process
 
     def scoring(rows: Int[np.ndarray, " m"]) -> Iterator[Outcome[Sequence[int]]]:
@@ -181,7 +166,7 @@ def _whole(pool: DecoderPool, work: ScoreLatents, progress: Progress) -> tuple[f
 
     with tempfile.TemporaryDirectory(prefix="raydrgn-bench-") as place:
         began = time.perf_counter()
-        score(wanted, work.subunits, scoring, ResultFolder(place), progress=progress)
+        score_volumes(wanted, work.subunits, scoring, ResultFolder(place), progress=progress)
         seconds = time.perf_counter() - began
     worker, own = peaks[1] - peaks[0]
     return count / seconds, float(worker), float(own)

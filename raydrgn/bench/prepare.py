@@ -17,20 +17,22 @@ from statistics import median
 import numpy as np
 import torch
 
+from raydrgn.bench.settings import PreparationSettings
 from raydrgn.data.source import block_ends
 from raydrgn.geometry.rotations import random_rotations
-from raydrgn.inputs.backprojection import LaneMaker, LaneRange
-from raydrgn.inputs.downsampling import Downsampling, downsample
-from raydrgn.inputs.insertion import InsertionOptions, sum_lane
+from raydrgn.inputs.downsampling import downsample
+from raydrgn.inputs.insertion import Partition, insert_partition
+from raydrgn.inputs.options import DownsamplingOptions
 from raydrgn.io import storage
 from raydrgn.io.mrc import StackWriter, read_header, read_slices, reserve_stack, write_slices
 from raydrgn.io.particles import CTF_COLUMNS, ParticleTable
+from raydrgn.remote.resources import cores_here
 
 ROUNDS = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Rates:
+class PreparationRates:
     """Images per second of the work and of its limits; medians over rounds."""
 
     threads: int
@@ -52,18 +54,12 @@ class Rates:
     """Largest memory of the process, libraries included."""
 
 
-def measure(*, box: int, small: int, num_particles: int, folder: str | None, threads: int) -> Rates:
-    """Make up a stack, and time downsampling and back-projection of it.
-
-    Args:
-        box: Box of the stack.
-        small: Box to bring it to, and to back-project.
-        num_particles: Images of the stack.
-        folder: Where to write; a temporary folder if not given.
-        threads: Cores to use.
-    """
+def run(settings: PreparationSettings) -> PreparationRates:
+    """Write a stack of noise, and time downsampling and back-projection of it."""
+    box, small, num_particles = settings.box, settings.small, settings.num_particles
+    threads = settings.threads or cores_here()
     torch.set_num_threads(threads)
-    with tempfile.TemporaryDirectory(prefix="raydrgn-bench-", dir=folder) as where:
+    with tempfile.TemporaryDirectory(prefix="raydrgn-bench-", dir=settings.folder) as where:
         table = _made_up(Path(where) / "large.mrcs", box, num_particles)
         quarter = table.slice_rows(0, max(num_particles // 4, 1))
         _downsampled(quarter, where, small)
@@ -76,11 +72,13 @@ def measure(*, box: int, small: int, num_particles: int, folder: str | None, thr
             transforms.append(_transform_rate(box, small))
             work.append(num_particles / _timed(lambda: _downsampled(table, where, small)))
         tiny = _downsampled(table, where, small)
-        lane = LaneMaker(tiny, float(tiny.column("pixel_size_angstrom")[0]))(
-            LaneRange(0, 0, len(tiny))
+        partition = Partition.of(
+            tiny,
+            np.arange(0, len(tiny), 2),
+            map_pixel_size_angstrom=float(tiny.column("pixel_size_angstrom")[0]),
         )
-        seconds = _timed(lambda: sum_lane(lane, InsertionOptions()))
-    return Rates(
+        seconds = _timed(lambda: insert_partition(partition, invert=True))
+    return PreparationRates(
         threads=threads,
         old_megabytes=4e-6 * box**2,
         small_megabytes=4e-6 * small**2,
@@ -88,7 +86,7 @@ def measure(*, box: int, small: int, num_particles: int, folder: str | None, thr
         disk=median(disk),
         transforms=median(transforms),
         share=median(w / min(d, t) for w, d, t in zip(work, disk, transforms, strict=True)),
-        backproject=len(lane.rows) / seconds,
+        backproject=len(partition.rows) / seconds,
         growth_megabytes=growth,
         memory_megabytes=peak_megabytes(),
     )
@@ -117,7 +115,7 @@ def _made_up(path: Path, box: int, count: int) -> ParticleTable:
 def _downsampled(table: ParticleTable, folder: str, small: int) -> ParticleTable:
     for old in Path(folder).glob("small.mrcs*"):
         old.unlink()
-    return downsample(table, Downsampling(out=f"{folder}/small.mrcs", box=small))
+    return downsample(table, DownsamplingOptions(out=f"{folder}/small.mrcs", box=small))
 
 
 def _copy(table: ParticleTable, folder: str, small: int) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from raydrgn.bench.settings import StepSettings
 from raydrgn.ctf import CTFParameters
 from raydrgn.data.batch import ParticleBatch
 from raydrgn.errors import ConfigError
@@ -46,6 +47,25 @@ class StepRate:
 
     share: float
     """Median of the rounds' ratios."""
+
+
+def run(settings: StepSettings) -> StepRate:
+    """Time the bare step of the benchmark's network.
+
+    Raises:
+        ConfigError: If an assignment does not name a setting of ``model`` or ``train``.
+    """
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    device = settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    model, train = configs(
+        settings.assignments,
+        width=settings.width,
+        layers=settings.layers,
+        batch_size=settings.batch_size,
+        amp=settings.amp,
+    )
+    return measure(model, train, box=settings.box, device=torch.device(device))
 
 
 def configs(

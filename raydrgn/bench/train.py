@@ -1,7 +1,6 @@
 """The whole training path against the bare step: simulation, Ray Train, run directory."""
 
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -10,13 +9,15 @@ from typing import Any
 import torch
 
 from raydrgn.bench import step
+from raydrgn.bench.settings import TrainingSettings
 from raydrgn.io.particle_source import ParticleSource
-from raydrgn.remote.executor import Executor
 from raydrgn.remote.progress import Progress, silent
-from raydrgn.run.config import RunConfig
+from raydrgn.remote.session import connected
+from raydrgn.run.config import RunConfig, parse_assignment
 from raydrgn.run.directory import RunDirectory
 from raydrgn.run.metrics import epoch_rows
-from raydrgn.simulation.dataset import Simulation, simulate
+from raydrgn.simulation.dataset import simulate
+from raydrgn.simulation.options import Simulation
 from raydrgn.training import prepare_run
 
 EPOCHS = 3
@@ -33,33 +34,32 @@ class PathRate:
     share_of_step: float
 
 
-def measure(
-    values: Mapping[str, Any],
-    *,
-    box: int,
-    num_particles: int,
-    executor: Executor,
-    progress: Progress = silent,
-) -> PathRate:
+def run(settings: TrainingSettings, *, progress: Progress = silent) -> PathRate:
     """Train on a simulated stack through Ray, and time the bare step before and after.
 
-    Args:
-        values: Settings by ``section.field``.
-        box: Edge of the images in pixels.
-        num_particles: Particles per epoch.
-        executor: Joins Ray, or starts it here.
-        progress: Called with the progress of training.
+    Raises:
+        RaydrgnError: If a setting of the network or of the training is not possible.
     """
+    values: dict[str, Any] = {
+        "model.encoder_width": settings.width,
+        "model.decoder_width": settings.width,
+        "model.encoder_layers": settings.layers,
+        "model.decoder_layers": settings.layers,
+        "train.batch_size": settings.batch_size,
+        "resources.num_workers": settings.workers,
+        **dict(map(parse_assignment, settings.assignments)),
+        "train.epochs": EPOCHS,
+    }
     with tempfile.TemporaryDirectory(prefix="raydrgn-bench-") as folder:
-        simulate(folder, Simulation(num_particles=num_particles, box=box, snr=0.1))
+        simulate(
+            folder, Simulation(num_particles=settings.num_particles, box=settings.box, snr=0.1)
+        )
         root = str(Path(folder) / "run")
         source = ParticleSource(particles=str(Path(folder) / "particles.star"))
-        request = prepare_run.RunRequest(
-            root=root, source=source, recipe="protocol", values={**values, "train.epochs": EPOCHS}
-        )
+        request = prepare_run.RunRequest(root=root, source=source, recipe="protocol", values=values)
         run = prepare_run.begin(request)
         before = _bare_step(run.config)
-        with executor.connected():
+        with connected(settings.address):
             from raydrgn.training import trainer
 
             trainer.train(run, progress=progress)

@@ -4,7 +4,7 @@ Rounds alternate, so that ratios hold on a machine whose speed drifts.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -15,6 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from raydrgn.bench import step
 from raydrgn.bench.prepare import peak_megabytes
+from raydrgn.bench.settings import DecodingBenchSettings
+from raydrgn.bench.workers import OneCoreWorkers
 from raydrgn.decoding.options import VolumeOptions
 from raydrgn.decoding.pool import LATENTS_PER_BATCH, DecoderPool, VolumeDecoder
 from raydrgn.fourier.transforms import fft_centred
@@ -22,14 +24,11 @@ from raydrgn.geometry.lattice import half_ball
 from raydrgn.model.config import ModelConfig
 from raydrgn.model.decoder import Decoder, build_decoder
 from raydrgn.model.volume import ROWS_PER_PASS, decode_volumes
-from raydrgn.remote.resources import Resources
-from raydrgn.remote.session import Allocation, allocated
+from raydrgn.remote.progress import Progress, silent
 from raydrgn.run.weights import DecoderState
 from raydrgn.shapes import Float
 
 ROUNDS = 5
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +49,7 @@ class DecodingRates:
     """Time of half of the ball over time of the whole."""
 
     difference: float
-    """Largest difference between the two volumes, over their standard deviation."""
+    """Largest difference between the two volumes, over their SD."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,6 +67,17 @@ class PoolRates:
 
     growth_megabytes: float
     """Growth of a worker's largest memory after the first tenth of the volumes."""
+
+
+def run(
+    settings: DecodingBenchSettings, *, progress: Progress = silent
+) -> tuple[DecodingRates, PoolRates | None]:
+    """Time decoding in this process, and by several workers if volumes are asked for."""
+    state = decoder_state(settings.box, width=settings.width, layers=settings.layers)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    rates = measure(state, device=device)
+    pools = measure_pools(state, settings, progress=progress) if settings.num_volumes else None
+    return rates, pools
 
 
 def decoder_state(box: int, *, width: int, layers: int) -> DecoderState:
@@ -156,23 +166,11 @@ def decode_whole_ball(
 
 
 def measure_pools(
-    state: DecoderState,
-    *,
-    num_volumes: int,
-    workers: int,
-    address: str | None,
-    progress: Progress,
+    state: DecoderState, settings: DecodingBenchSettings, *, progress: Progress = silent
 ) -> PoolRates:
-    """Time one worker beside all of them, in turn, and watch the memory of a worker.
-
-    Args:
-        state: Decoder.
-        num_volumes: Of all rounds and pools.
-        workers: Of the larger pool, of one core (or a GPU) each.
-        address: Cluster to join, or None to start Ray here.
-        progress: Told how many volumes are done.
-    """
-    share = max(LATENTS_PER_BATCH, num_volumes // ((ROUNDS + 1) * (1 + workers)))
+    """Time one worker beside all of them, in turn, and watch the memory of a worker."""
+    workers = settings.workers
+    share = max(LATENTS_PER_BATCH, settings.num_volumes // ((ROUNDS + 1) * (1 + workers)))
     z = latents(share * workers, state.model.zdim)
     total, done = (ROUNDS + 1) * share * (1 + workers), 0
     peaks = np.zeros(2)  # after a tenth, and at the end
@@ -185,19 +183,16 @@ def measure_pools(
                 raise outcome.error
             done += len(outcome.item)
             peaks[0 if done <= total / 10 else 1 :] = max(peaks[1], outcome.value)
-            progress(done, total)
+            progress("decoding", done, total, unit="volumes")
         return count / (time.perf_counter() - began)
 
-    with allocated(Resources(num_workers=workers, cpus=1), address) as allocation:
-        assert allocation is not None
-        one = Allocation(1, allocation.cpus, allocation.gpus)
-        with (
-            DecoderPool(state, VolumeOptions(), one) as alone,
-            DecoderPool(state, VolumeOptions(), allocation) as together,
-        ):
-            rounds = [
-                (rate(alone, share), rate(together, share * workers)) for _ in range(ROUNDS + 1)
-            ]
+    with (
+        OneCoreWorkers(workers=workers, address=settings.address) as several,
+        OneCoreWorkers(workers=1, address=settings.address) as one,
+        DecoderPool(state, VolumeOptions(), one) as alone,
+        DecoderPool(state, VolumeOptions(), several) as together,
+    ):
+        rounds = [(rate(alone, share), rate(together, share * workers)) for _ in range(ROUNDS + 1)]
     rounds = rounds[1:]  # the first warms up
     return PoolRates(
         one=median(a for a, _ in rounds),
@@ -209,7 +204,7 @@ def measure_pools(
 
 @dataclass(frozen=True, slots=True)
 class DecodeOnly:
-    """Decodes and forgets; says how much memory the process has had at most, in MB."""
+    """Decodes, and returns the largest memory that the process has had, in MB."""
 
     z: Float[np.ndarray, "n zdim"]
 

@@ -177,9 +177,6 @@ def progress_display() -> Iterator[ProgressDisplay]:
         yield display
 
 
-metering = show_training = None  # replaced by progress_display
-
-
 def ask(question: str) -> bool:
     """Ask a person a yes-or-no question; without a terminal the answer is no."""
     if not (sys.stdin.isatty() and messages.is_terminal):

@@ -29,7 +29,7 @@ class PreparedBlock(NamedTuple):
     """Coefficients; zero for bad images."""
 
     bad: Bool[np.ndarray, " k"]
-    """Images with a pixel that is not finite, or with one intensity throughout."""
+    """Images that are constant or have a pixel that is not finite."""
 
 
 def shifts_px(table: ParticleTable) -> Float[np.ndarray, "n 2"]:

@@ -17,7 +17,7 @@ CACHE_BYTES = 2 << 20
 def resample(values: Float[Tensor, "*axes"], *, box: int, ndim: int) -> Float[Tensor, "*out"]:
     """Return images (``ndim`` 2) or volumes (3) in another even box, keeping the sum of pixels.
 
-    Frequencies that both boxes contain are kept as they are; the mean grey value is therefore
+    Frequencies that both boxes contain are kept as they are; the mean intensity is therefore
     multiplied by (old box / new box) ** ndim. A smaller box is cut from the Hartley transform,
     as in cryoDRGN's downsampling: of the new Nyquist row, k is kept and -k is not.
 

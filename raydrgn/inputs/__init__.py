@@ -1,12 +1,19 @@
 """From a consensus refinement to inputs that are known to be right.
 
-downsample      stacks and maps in a smaller box
-stacks          what a downsampling has written, and what it still has to
-insertion       slices of images summed in Fourier space
-reconstruction  sums to maps
-backproject     maps, half maps and their verdict from particles
-resolution      correlation of half maps, with a mask and its effect taken out
-verdict         what a map says about its inputs, in words
-figures         pictures of maps and curves
-inspection      what a file or a run contains, and what looks wrong
+options              what downsampling and back-projection are to make
+downsampling         stacks and maps in a smaller box
+stacks               what a downsampling has written, and what it still has to
+fourier_accumulator  coefficients of slices, summed in the space of the volume
+insertion            from particle images to slices in an accumulator
+reconstruction       from accumulators to maps
+backprojection       maps, half maps and their verdict from particles
+resolution           correlation of half maps, with a mask and its effect taken out
+comparison           how a map relates to a reference
+diagnosis            why it agrees with the reference less far than its half maps do
+verdict              what a map shows about its inputs, in words
+figures              figures of maps and curves
+report               the files of a back-projection
+inspection           facts about a file or a run, and what looks wrong
+stack_inspection, particle_inspection, array_inspection, run_inspection
+                     the same of each type of file
 """

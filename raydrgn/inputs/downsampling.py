@@ -1,15 +1,14 @@
 """Particle stacks and maps in a smaller box, by Fourier cropping.
 
 Each range of rows is read, cropped and written by one task; a task holds one block of images,
-whatever the number of particles. The sum of pixels is kept, so grey values grow by
+whatever the number of particles. The sum of pixels is kept, so intensities grow by
 (old box / new box)².
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
@@ -22,93 +21,57 @@ from raydrgn.data.preprocess import find_bad
 from raydrgn.data.source import block_ends
 from raydrgn.errors import ConfigError, InputError, StorageError
 from raydrgn.fourier.resample import resample
-from raydrgn.geometry.lattice import check_box
+from raydrgn.inputs.options import DownsamplingOptions
 from raydrgn.inputs.stacks import StackPart, StackPlan, StackSet
 from raydrgn.io import storage
 from raydrgn.io.mrc import StackWriter, read_volume, write_slices, write_volume
 from raydrgn.io.particles import ParticleTable
 from raydrgn.io.relion import names_for, write_relion
-from raydrgn.io.relionrows import select_rows, with_poses, with_smaller_images
-from raydrgn.io.selection import original_of, original_rows, same_poses
+from raydrgn.io.relionrows import select_rows, with_ctf, with_poses, with_smaller_images
+from raydrgn.io.selection import original_of, original_rows, same_ctf, same_poses
 from raydrgn.io.starrows import read_text_star
 from raydrgn.io.storage import Uri
-from raydrgn.remote.fanout import Outcome, fan_out
-from raydrgn.remote.session import Allocation
+from raydrgn.remote.executor import IN_PROCESS, Executor
+from raydrgn.remote.progress import Progress, silent
 from raydrgn.shapes import Float, Int
 
 log = logging.getLogger(__name__)
 
-LISTINGS = (".txt", ".star", ".parquet")
 
+def plan_stacks(table: ParticleTable, options: DownsamplingOptions) -> list[StackPlan]:
+    """Return the stacks to write.
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Downsampling:
-    """What to make."""
-
-    out: Uri
-    """``.mrcs``, or a ``.txt``, ``.star`` or ``.parquet`` with its stacks beside it."""
-
-    box: int
-    """Edge of the new images in pixels."""
-
-    chunk: int = 0
-    """Images per stack; 0 writes one stack."""
-
-    float16: bool = False
-    """Half precision, MRC mode 12: half the size."""
-
-    overwrite: bool = False
-    """Replace stacks that something else wrote."""
-
-    def __post_init__(self) -> None:
-        check_box(self.box)
-        suffix = PurePosixPath(self.out).suffix
-        if suffix not in (".mrcs", *LISTINGS):
-            raise ConfigError(
-                f"-o {self.out} should end in .mrcs, .txt, .star or .parquet, found "
-                f"{suffix or 'no suffix'!r}; maps need --is-volume."
-            )
-        if self.chunk < 0:
-            raise ConfigError(f"--chunk must be positive, got {self.chunk}.")
-
-    @property
-    def base(self) -> Uri:
-        """The output without its suffix."""
-        return storage.absolute(self.out).removesuffix(PurePosixPath(self.out).suffix)
-
-    def stacks(self, table: ParticleTable) -> list[StackPlan]:
-        """Return the stacks to write.
-
-        Raises:
-            ConfigError: If the box would grow, or a stack is one of those that are read.
-        """
-        old_box, count = table.single_box(), len(table)
-        if self.box > old_box:
-            raise ConfigError(f"-D {self.box} is larger than the images, which have {old_box} px.")
-        chunk = self.chunk or count
-        starts = range(0, count, chunk)
-        names = [
-            f"{self.base}.{i}.mrcs" if self.chunk else f"{self.base}.mrcs"
-            for i in range(len(starts))
-        ]
-        taken = sorted(
-            {*names, storage.absolute(self.out)} & {*table.stacks, table.metadata.get("source", "")}
+    Raises:
+        ConfigError: If the box would grow, or a stack is one of those that are read.
+    """
+    old_box, count = table.single_box(), len(table)
+    if options.box > old_box:
+        raise ConfigError(f"-D {options.box} is larger than the images, which have {old_box} px.")
+    base, chunk = _without_suffix(options.out), options.chunk or count
+    starts = range(0, count, chunk)
+    names = [f"{base}.{i}.mrcs" if options.chunk else f"{base}.mrcs" for i in range(len(starts))]
+    taken = sorted(
+        {*names, storage.absolute(options.out)} & {*table.stacks, table.metadata.get("source", "")}
+    )
+    if taken:
+        raise ConfigError(f"-o {options.out} would replace {taken[0]}, which is read; rename it.")
+    sizes = new_pixel_size(table, box=options.box)
+    return [
+        StackPlan(
+            number=i,
+            uri=name,
+            start=start,
+            stop=min(start + chunk, count),
+            box=options.box,
+            pixel_size_angstrom=0.0 if sizes is None else float(sizes[start]),
+            precision="float16" if options.float16 else "float32",
         )
-        if taken:
-            raise ConfigError(f"-o {self.out} would replace {taken[0]}, which is read; rename it.")
-        sizes = new_pixel_size(table, box=self.box)
-        return [
-            StackPlan(
-                number=i,
-                uri=name,
-                start=start,
-                stop=min(start + chunk, count),
-                box=self.box,
-                pixel_size_angstrom=0.0 if sizes is None else float(sizes[start]),
-                precision="float16" if self.float16 else "float32",
-            )
-            for i, (name, start) in enumerate(zip(names, starts, strict=True))
-        ]
+        for i, (name, start) in enumerate(zip(names, starts, strict=True))
+    ]
+
+
+def _without_suffix(out: Uri) -> Uri:
+    return storage.absolute(out).removesuffix(PurePosixPath(out).suffix)
 
 
 def new_pixel_size(table: ParticleTable, *, box: int) -> Float[np.ndarray, " n"] | None:
@@ -143,11 +106,11 @@ def without_bad(table: ParticleTable) -> tuple[ParticleTable, int]:
     """
     bad = find_bad_images(table, box=table.single_box())
     if len(bad) == len(table):
-        raise InputError("None of the images is usable: all are of one grey value or not finite.")
+        raise InputError("None of the images is usable: each is constant or not finite.")
     return table.select(np.delete(np.arange(len(table)), bad)), len(bad)
 
 
-def write_part(part: StackPart, *, threads: int | None = None) -> Int[np.ndarray, " bad"]:
+def write_part(part: StackPart) -> Int[np.ndarray, " bad"]:
     """Read, crop and write one range of rows; return the rows whose images cannot be used.
 
     Raises:
@@ -156,7 +119,7 @@ def write_part(part: StackPart, *, threads: int | None = None) -> Int[np.ndarray
     stack, bad = part.stack, [np.empty(0, dtype=np.int64)]
     if storage.is_local(stack.uri):
         # Reading and writing wait, so blocks overlap; each is transformed by one core.
-        with ThreadPoolExecutor(threads or torch.get_num_threads()) as pool, _single_threaded():
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool, _single_threaded():
             bad += pool.map(partial(_write_block, part), _blocks(part))
         storage.sync(str(stack.unfinished))
         return np.concatenate(bad)
@@ -206,7 +169,7 @@ def _small_block(
         largest = np.abs(small[~bad]).max(initial=0)
         if largest > np.finfo(np.float16).max:
             raise InputError(
-                f"Grey values up to {largest:.3g} do not fit into half precision (65504 at most), "
+                f"Intensities up to {largest:.3g} do not fit into half precision (65504 at most), "
                 f"particles {start} to {stop - 1}; leave out --float16."
             )
         with np.errstate(invalid="ignore", over="ignore"):
@@ -216,15 +179,14 @@ def _small_block(
 
 def downsample(
     table: ParticleTable,
-    request: Downsampling,
+    options: DownsamplingOptions,
     *,
-    allocation: Allocation | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    executor: Executor = IN_PROCESS,
+    progress: Progress = silent,
 ) -> ParticleTable:
     """Write the particles of a table in a smaller box, and a file that lists them.
 
-    By the tasks of ``allocation`` on the connected cluster, or by this process if it is None.
-    What an interrupted run of the same request has finished is kept.
+    What an interrupted run with the same options has finished is kept.
 
     Returns:
         The new particles; ``index`` still counts the rows of the original set.
@@ -233,14 +195,15 @@ def downsample(
         InputError: If images are not usable, named by their number, or an output is in the way.
         StorageError: If there is no room, or a part could not be written.
     """
-    stacks = request.stacks(table)
-    work = StackSet(table, stacks, f"{storage.absolute(request.out)}.downsample.json")
-    work.begin(overwrite=request.overwrite)
+    stacks = plan_stacks(table, options)
+    work = StackSet(table, stacks, f"{storage.absolute(options.out)}.downsample.json")
+    work.begin(overwrite=options.overwrite)
     done = work.rows_done
     if done:
-        log.info("%d of %d particles are there already", done, len(table))
+        log.info("%d of %d particles are finished already", done, len(table))
     bad, failures = [np.empty(0, dtype=np.int64)], []
-    for outcome in _run(work.parts_to_do(), allocation):
+    size = 4 * len(table) * table.single_box() ** 2
+    for outcome in executor.map(write_part, work.parts_to_do(), input_bytes=size):
         if outcome.error:
             failures.append(outcome.error)
         elif len(outcome.value):
@@ -248,27 +211,12 @@ def downsample(
         else:
             work.finish(outcome.item)
         done += outcome.item.stop - outcome.item.start
-        if progress:
-            progress(done, len(table))
+        progress("downsampling", done, len(table), unit="particles")
     _refuse(table, np.sort(np.concatenate(bad)), failures)
     work.finish_stacks()
     small = _new_table(table, stacks)
-    _write_listing(small, table, request, stacks)
+    _write_listing(small, table, options, stacks)
     return small
-
-
-def _run(parts: Iterator[StackPart], allocation: Allocation | None) -> Iterator[Outcome[StackPart]]:
-    if allocation is None:
-        yield from (Outcome(part, value=write_part(part)) for part in parts)
-        return
-    import ray
-
-    task: Any = ray.remote(write_part).options(num_cpus=allocation.cpus)
-    yield from fan_out(
-        lambda part: task.remote(part, threads=allocation.cpus),
-        parts,
-        max_in_flight=allocation.num_workers,
-    )
 
 
 def _refuse(table: ParticleTable, bad: Int[np.ndarray, " bad"], failures: list[Exception]) -> None:
@@ -296,16 +244,19 @@ def _new_table(table: ParticleTable, stacks: list[StackPlan]) -> ParticleTable:
 
 
 def _write_listing(
-    small: ParticleTable, table: ParticleTable, request: Downsampling, stacks: list[StackPlan]
+    small: ParticleTable,
+    table: ParticleTable,
+    options: DownsamplingOptions,
+    stacks: list[StackPlan],
 ) -> None:
-    suffix = PurePosixPath(request.out).suffix
+    suffix = PurePosixPath(options.out).suffix
     if suffix == ".star":
-        _write_star(small, table, storage.absolute(request.out))
+        _write_star(small, table, storage.absolute(options.out))
     elif suffix == ".parquet":
-        small.write(request.out)
-    elif suffix == ".txt" or request.chunk:
+        small.write(options.out)
+    elif suffix == ".txt" or options.chunk:
         listed = "".join(f"{PurePosixPath(stack.uri).name}\n" for stack in stacks)
-        storage.write_bytes(f"{request.base}.txt", listed.encode())
+        storage.write_bytes(f"{_without_suffix(options.out)}.txt", listed.encode())
 
 
 def _write_star(small: ParticleTable, table: ParticleTable, out: Uri) -> None:
@@ -318,6 +269,8 @@ def _write_star(small: ParticleTable, table: ParticleTable, out: Uri) -> None:
     star = select_rows(read_text_star(original), table.column("index"))
     if not same_poses(table, before):
         star = with_poses(star, before.with_columns(_poses_of(table)))
+    if not same_ctf(table, before):
+        star = with_ctf(star, table)
     star = with_smaller_images(
         star,
         names=names_for(out, small),

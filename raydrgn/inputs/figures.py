@@ -1,4 +1,4 @@
-"""Pictures of maps and of their correlation, which a person can judge at a glance."""
+"""Figures of maps and of the correlation of half maps."""
 
 import io
 from textwrap import fill

@@ -1,4 +1,4 @@
-"""From sums of slices to maps.
+"""From Fourier accumulators to maps.
 
 The sums over their weights are the volume's transform, averaged over the neighbourhood of each
 point of the fine grid; in real space this multiplies the volume by the transform of the trilinear
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from raydrgn.fourier.shells import shell_correlation
-from raydrgn.inputs.insertion import PADDING, SliceSums
+from raydrgn.inputs.fourier_accumulator import PADDING, FourierAccumulator
 from raydrgn.shapes import Float, Int
 
 FIRST_TERM = 0.1
@@ -25,7 +25,7 @@ LARGEST_CORRELATION = 0.9999
 SMALLEST_CORRELATION = 0.02  # below, half maps have nothing in common, and are damped 49 times
 
 
-def radii(sums: SliceSums) -> Int[Tensor, "g g x"]:
+def radii(sums: FourierAccumulator) -> Int[Tensor, "g g x"]:
     """Return the Fourier radius of each point of the fine grid, to the nearest shell."""
     reach = sums.weights.shape[2] - 1
     full = torch.arange(-reach, reach + 1)
@@ -34,14 +34,16 @@ def radii(sums: SliceSums) -> Int[Tensor, "g g x"]:
     return (squared.float().sqrt() / PADDING).round().long()
 
 
-def mean_weights(sums: SliceSums) -> Float[Tensor, " shells"]:
+def mean_weights(sums: FourierAccumulator) -> Float[Tensor, " shells"]:
     """Return the mean weight of the points of each shell, of a completed sum."""
     index = radii(sums).flatten()
     totals = torch.bincount(index, sums.weights.flatten().double())
     return (totals / torch.bincount(index).clamp(min=1)).float()
 
 
-def reconstruct(sums: SliceSums, *, terms: Float[Tensor, " shells"]) -> Float[np.ndarray, "d d d"]:
+def reconstruct(
+    sums: FourierAccumulator, *, terms: Float[Tensor, " shells"]
+) -> Float[np.ndarray, "d d d"]:
     """Return the map of completed sums.
 
     Args:
@@ -63,7 +65,7 @@ def reconstruct(sums: SliceSums, *, terms: Float[Tensor, " shells"]) -> Float[np
     inner = slice(margin, margin + box)
     volume = volume[inner, inner, inner] / _kernel_transform(box)
     # Between the origin and the first ring of samples there are none to average over, so the sum
-    # of the voxels is set to what the images say of it: their own sums.
+    # of the voxels is set to the mean of the sums of the images.
     total = spectrum[0, 0, 0].real
     return (volume + (total - volume.sum()) / box**3).numpy()
 
@@ -91,7 +93,7 @@ def wiener_terms(
 
 
 def half_maps(
-    even: SliceSums, odd: SliceSums
+    even: FourierAccumulator, odd: FourierAccumulator
 ) -> tuple[Float[np.ndarray, "d d d"], Float[np.ndarray, "d d d"], Float[Tensor, " shells"]]:
     """Return the maps of two halves of the particles, and the correlation they were damped by.
 
@@ -107,7 +109,7 @@ def half_maps(
 
 
 def full_map(
-    even: SliceSums, odd: SliceSums, *, correlation: Float[Tensor, " shells"]
+    even: FourierAccumulator, odd: FourierAccumulator, *, correlation: Float[Tensor, " shells"]
 ) -> Float[np.ndarray, "d d d"]:
     """Return the map of all particles, damped by the correlation of its halves.
 

@@ -38,7 +38,7 @@ SMOOTHED_ANGSTROM = 15.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resolution:
-    """Correlation curves of two half maps, an entry per shell, and what they say."""
+    """Correlation curves of two half maps, an entry per shell, and the resolution they give."""
 
     pixel_size_angstrom: float
     unmasked: Float[Tensor, " shells"]

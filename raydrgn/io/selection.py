@@ -30,7 +30,8 @@ from raydrgn.io.sources import open_particles
 from raydrgn.io.stacks import find_stacks, leads_there, without_format
 from raydrgn.io.starrows import TextStar, read_text_star
 from raydrgn.io.storage import Uri
-from raydrgn.io.verification import check_cs, check_star, quiet, same_ctf
+from raydrgn.io.verification import check_cs, check_star, quiet
+from raydrgn.io.verification import same_ctf as same_ctf
 from raydrgn.io.verification import same_poses as same_poses
 from raydrgn.shapes import Int
 

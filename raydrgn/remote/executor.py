@@ -210,10 +210,13 @@ class WorkerPool(Generic[T]):
             num_cpus=allocation.cpus, num_gpus=allocation.gpus, max_restarts=2, max_task_retries=2
         )(_Holder)
         title = f"{_name_of(self._make)}-{uuid4().hex[:6]}"  # names are unique on a cluster
-        self._actors = [
-            holder.options(name=f"{title}-{number}").remote(allocation.cpus)
-            for number in range(allocation.num_workers)
-        ]
+        try:
+            for number in range(allocation.num_workers):
+                named = holder.options(name=f"{title}-{number}")
+                self._actors.append(named.remote(allocation.cpus))
+        except BaseException:  # interrupted: the block, and with it __exit__, is not reached
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -15,6 +15,7 @@ from raydrgn.io.sources import STACK_SUFFIXES, to_ctf, to_poses
 from raydrgn.io.storage import Uri
 from raydrgn.run.config import RunConfig
 from raydrgn.run.directory import RunDirectory
+from raydrgn.run.export_record import ExportRecord
 from raydrgn.run.metrics import epoch_rows
 from raydrgn.run.reader import open_run
 
@@ -22,6 +23,9 @@ log = logging.getLogger(__name__)
 
 CRYODRGN_VERSION = "4.3.0"
 """Version whose layout is written."""
+
+WRITTEN = ("config.yaml", "ctf.pkl", "ind.pkl", "particles.star", "poses.pkl", "run.log")
+"""Files of an export beside weights and latents."""
 
 WHOLE_SOURCES = (*STACK_SUFFIXES, ".txt", ".star", ".cs")
 """Sources that cryoDRGN reads itself."""
@@ -35,7 +39,8 @@ def export_run(root: Uri, out: Uri) -> list[int]:
 
     Raises:
         RunDirectoryError: If the run is cryoDRGN's own, or has no finished epoch.
-        ConfigError: If ``out`` is the run itself, or not on this machine.
+        ConfigError: If ``out`` is not on this machine, or holds anything but an earlier export of
+            the same run.
     """
     opened = open_run(root)
     if opened.is_foreign:
@@ -46,11 +51,16 @@ def export_run(root: Uri, out: Uri) -> list[int]:
     if not storage.is_local(out):
         raise ConfigError(f"-o {out} is not on this machine; cryoDRGN reads local folders only.")
     target = RunDirectory(storage.absolute(out))
-    if target.root == opened.files.root:
-        raise ConfigError(f"-o {out} is the run itself; choose another folder.")
-    storage.make_folder(target.root)
     table = opened.particles()
     config = RunConfig.read(opened.files.config)
+    linked = [
+        (place(opened.files, epoch), place(target, epoch))
+        for epoch in [*epochs, None]
+        for place in (RunDirectory.weights, RunDirectory.latents)
+        if storage.exists(place(opened.files, epoch))
+    ]
+    names = [uri.rsplit("/", 1)[-1] for _, uri in linked]
+    record = ExportRecord.begin(target.root, opened, [*WRITTEN, *names])
     poses, ctf, ind = (storage.join(target.root, f"{n}.pkl") for n in ("poses", "ctf", "ind"))
     cryodrgn.write_poses(poses, to_poses(table))
     cryodrgn.write_indices(ind, table.column("index"))
@@ -62,10 +72,9 @@ def export_run(root: Uri, out: Uri) -> list[int]:
     )
     storage.write_bytes(target.config, yaml.safe_dump(raw).encode())
     storage.write_bytes(target.log, _losses(opened.files).encode())
-    for epoch in [*epochs, None]:
-        for place in (RunDirectory.weights, RunDirectory.latents):
-            if storage.exists(place(opened.files, epoch)):
-                _link(place(opened.files, epoch), place(target, epoch))
+    for source, link in linked:
+        _link(source, link)
+    record.finish(target.root)
     return epochs
 
 

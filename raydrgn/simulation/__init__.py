@@ -4,5 +4,7 @@ phantom    an assembling complex and a hinge, as subunits of Gaussian atoms
 model      the phantom as an atomic model, for programs that want one
 ensemble   the volumes that particles are drawn from, and how often: of a phantom or of maps
 images     the forward model: poses, projections, contrast transfer, noise
+junk       images without a particle
+options    what a simulation makes
 dataset    a whole simulated data set on disk
 """

@@ -2,11 +2,9 @@
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
-from raydrgn.errors import ConfigError
 from raydrgn.io import cryodrgn, storage
 from raydrgn.io.mrc import StackWriter, write_volume
 from raydrgn.io.particles import CTF_COLUMNS, ParticleTable
@@ -17,43 +15,11 @@ from raydrgn.shapes import Float
 from raydrgn.simulation.ensemble import Ensemble, of_maps, of_phantom, with_junk
 from raydrgn.simulation.images import ForwardModel, draw_acquisition
 from raydrgn.simulation.model import model_files
+from raydrgn.simulation.options import Simulation
 from raydrgn.simulation.phantom import PHANTOMS
 
-MAX_JUNK = 0.9
-
 Progress = Callable[[int, int], None]
-"""Told how many of how many particles are done."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Simulation:
-    """What to simulate."""
-
-    num_particles: int
-    box: int
-    snr: float
-    seed: int = 0
-    phantom: str = "assembly"
-    """Which built-in phantom; not used where ``maps`` are given."""
-
-    maps: str | None = None
-    """Pattern of map files to draw particles from."""
-
-    chunk: int = 0
-    """Images per stack; 0 writes one stack."""
-
-    junk: float = 0.0
-    """Share of images without a particle: ice, and edges of the carbon film."""
-
-    def __post_init__(self) -> None:
-        if self.num_particles < 1:
-            raise ConfigError(f"--particles must be at least 1, got {self.num_particles}.")
-        if not self.snr > 0:
-            raise ConfigError(f"--snr must be positive, got {self.snr}.")
-        if not 0 <= self.junk <= MAX_JUNK:
-            raise ConfigError(f"--junk is a share from 0 to {MAX_JUNK}, got {self.junk}.")
-        if self.phantom not in PHANTOMS:
-            raise ConfigError(f"--phantom is {self.phantom!r}; known: {', '.join(PHANTOMS)}.")
+"""Called with the number of particles done and of all."""
 
 
 def simulate(
@@ -82,7 +48,7 @@ def simulate(
         ensemble = with_junk(ensemble, simulation.junk, generator=generator)
     acquisition = draw_acquisition(count, generator=generator)
     model = ForwardModel(ensemble, acquisition)
-    noisy = model.noisy(noise_deviation=model.noise_deviation(simulation.snr), generator=generator)
+    noisy = model.noisy(noise_sd=model.noise_sd(simulation.snr), generator=generator)
 
     _write_truth(storage.join(out, "truth"), ensemble)
     if not simulation.maps:

@@ -152,7 +152,7 @@ def of_maps(
             )
     pixel_size = first.pixel_size_angstrom
     if not pixel_size:
-        log.warning("%s does not say its pixel size; 1 Å is taken", paths[0])
+        log.warning("%s has no pixel size in its header; 1 Å is taken", paths[0])
         pixel_size = 1.0
     stacked = torch.from_numpy(np.stack([volume for volume, _ in maps]))
     labels = _draw_labels([1 / len(paths)] * len(paths), num_particles, generator)

@@ -121,16 +121,16 @@ class ForwardModel:
         count = min(len(self._ensemble.labels), NOISE_SAMPLE)
         return float(self._filtered(0, count)[0][~self._is_junk[:count]].var())
 
-    def noise_deviation(self, snr: float) -> float:
-        """Return the deviation of the noise that gives a signal-to-noise ratio."""
+    def noise_sd(self, snr: float) -> float:
+        """Return the SD of the noise that gives a signal-to-noise ratio."""
         return float(np.sqrt(self._variance / snr))
 
     def noisy(
-        self, *, noise_deviation: float, generator: np.random.Generator
+        self, *, noise_sd: float, generator: np.random.Generator
     ) -> Iterator[Float[np.ndarray, "b h w"]]:
         """Yield all images with noise, in blocks."""
         total = len(self._ensemble.labels)
         for start in range(0, total, BLOCK):
             images = self.clean(start, min(start + BLOCK, total))
             noise = generator.standard_normal(images.shape, dtype=np.float32)
-            yield images + noise_deviation * noise
+            yield images + noise_sd * noise

@@ -12,7 +12,7 @@ KINDS = ("junk: ice", "junk: edge")
 """Names of the states of junk."""
 
 STRENGTH = (2.0, 5.0)
-"""Range of the deviation of junk, as a multiple of that of the particles' images."""
+"""Range of the SD of junk, as a multiple of that of the particles' images."""
 
 
 def draw_junk(

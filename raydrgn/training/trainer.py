@@ -99,8 +99,8 @@ def _begin(run: PreparedRun, allocation: Allocation, actors: _Actors) -> None:
         ray.get(writer.begin.remote(config.to_yaml().encode(), particles))
         message = (
             f"training on {len(run.table):,} particles of {config.data.box} px to epoch "
-            f"{config.train.epochs}; {allocation.num_workers} workers with {allocation.cpus} CPUs "
-            f"and {allocation.gpus:g} GPUs each"
+            f"{config.train.epochs}; workers: {allocation.num_workers}, CPUs of each: "
+            f"{allocation.cpus}, GPUs of each: {allocation.gpus:g}"
         )
         ray.get(writer.log.remote(message))
         if run.note:

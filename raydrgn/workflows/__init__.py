@@ -4,15 +4,22 @@ Settings modules load nothing heavy; ``run`` imports what it needs. Command line
 notebooks, jobs and sweeps call these, and nothing else composes a study.
 
 analyze            components, UMAP, clusters and volumes of an epoch
+backproject        a map of particles with poses, to check them
 convergence        whether training has converged
+demo               simulation, training and evaluation in one
+downsample         particle images, or a map, in a smaller box
 epoch              settings that workflows on one epoch share
 evaluate           a run on simulated particles against the truth
+export             selections and runs in the files of other programs
 filter             a selection of particles
+info               what a file or a run contains
 landscape          states and components in the space of volumes
 occupancy_classes  volume classes and structural blocks of a table of occupancies
 occupancy_masks    masks and reference densities of subunits
 occupancy_pca      components of volumes within one mask
 occupancy_score    occupancies of subunits in volumes
+parse              poses and CTF of a refinement
+simulate           particles with known truth
 train              the autoencoder
 traverse           volumes along a path
 volumes            maps at chosen latents

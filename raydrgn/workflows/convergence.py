@@ -24,9 +24,7 @@ class ConvergenceSettings(DecodingSettings):
 
     every: Annotated[int, Setting("Epochs between two that are embedded and decoded.", min=1)] = 5
 
-    keep_volumes: Annotated[
-        bool, Setting("Write the volumes into vols.N.", flags=("--keep-volumes",))
-    ] = False
+    keep_volumes: Annotated[bool, Setting("Write the volumes into vols.N.")] = False
 
 
 @dataclass(frozen=True, kw_only=True)

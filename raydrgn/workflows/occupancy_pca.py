@@ -137,10 +137,10 @@ def _of_maps(settings: PcaSettings, source: str, mask: "Mask", progress: Progres
     from raydrgn.io import storage
     from raydrgn.landscape import masked_report, masked_results
     from raydrgn.landscape import masked_volumes as masked
-    from raydrgn.occupancy.scored_volumes import named_maps
+    from raydrgn.occupancy.scored_volumes import maps_of_folder
     from raydrgn.reporting.result_folder import ResultFolder
 
-    volumes = masked.volumes_of_maps(named_maps(source), mask)
+    volumes = masked.volumes_of_maps(maps_of_folder(source), mask)
     masked.check_memory(volumes, mask)
     rows = masked.read_voxels(volumes, mask, progress=progress)
     found = masked.components_within(rows, mask, settings.components)

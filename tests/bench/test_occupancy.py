@@ -7,6 +7,7 @@ import pytest
 
 from finished_run import make_run
 from raydrgn.bench import occupancy
+from raydrgn.bench.settings import OccupancyBenchSettings
 
 
 def test_made_up_masks_are_balls_that_differ():
@@ -21,16 +22,13 @@ def test_made_up_masks_are_balls_that_differ():
 def test_all_rates_are_measured(ray_session, tmp_path, monkeypatch):
     monkeypatch.setattr(occupancy, "ROUNDS", 2)
     monkeypatch.setattr(occupancy, "VOLUMES_PER_ROUND", 16)
-    opened = make_run(tmp_path / "run", np.random.default_rng(0).normal(size=(30, 2)))
+    make_run(tmp_path / "run", np.random.default_rng(0).normal(size=(30, 2)))
     seen = []
-    rates = occupancy.measure(
-        opened,
-        num_volumes=100,
-        num_masks=5,
-        box=8,
-        workers=2,
-        address=None,
-        progress=lambda done, total: seen.append((done, total)),
+    settings = OccupancyBenchSettings(
+        run=str(tmp_path / "run"), num_volumes=100, num_masks=5, box=8, workers=2
+    )
+    rates = occupancy.run(
+        settings, progress=lambda what, done, total, **_: seen.append((done, total))
     )
     assert seen[-1] == (100, 100)
     assert all(np.isfinite(value) for value in dataclasses.astuple(rates))

@@ -2,15 +2,19 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from phantoms import cs_rows, optics_columns, star_31, write_cs
 from raydrgn.cli.main import app
 from raydrgn.errors import ConfigError, InputError
-from raydrgn.io.cryodrgn import read_indices
+from raydrgn.io.cryodrgn import read_indices, write_ctf
 from raydrgn.io.mrc import read_header
+from raydrgn.io.relion import read_relion
+from raydrgn.io.sources import to_ctf
 from raydrgn.simulation.dataset import Simulation, simulate
 
 COUNT, BOX = 60, 16
@@ -82,6 +86,96 @@ def test_wrong_inputs_are_one_message(data, tmp_path):
         run("backproject", data / "particles.mrcs", "-o", tmp_path / "bp")
     with pytest.raises(ConfigError, match="larger than the images"):
         run("downsample", data / "particles.star", "-D", 32, "-o", tmp_path / "s.mrcs")
+
+
+def two_groups(folder, other):
+    """Write a STAR file of two optics groups, of 3 Å and of another pixel size."""
+    optics = optics_columns(
+        rlnOpticsGroup=[1, 2],
+        rlnOpticsGroupName=["a", "b"],
+        rlnImageSize=[8, 8],
+        rlnImagePixelSize=[3.0, other],
+        rlnVoltage=[300, 300],
+        rlnSphericalAberration=[2.7, 2.7],
+        rlnAmplitudeContrast=[0.1, 0.1],
+    )
+    return star_31(folder, 6, optics=optics, particles={"rlnOpticsGroup": [1, 2, 1, 2, 1, 1]})[0]
+
+
+def test_particles_of_two_pixel_sizes_are_not_back_projected(tmp_path, caplog):
+    with pytest.raises(InputError, match=r"group 1 has 3 Å \(4 particles\).*group 2 has 3.4 Å"):
+        run("backproject", two_groups(tmp_path, 3.4), "-o", tmp_path / "bp")
+    assert not (tmp_path / "bp").exists()
+    run("backproject", two_groups(tmp_path, 3.01), "-o", tmp_path / "bp")
+    assert "pixel sizes from 3 to 3.01" in caplog.text
+
+
+def test_a_file_without_particles_is_one_message(tmp_path):
+    none = str(tmp_path / "none.star")
+    text = Path(star_31(tmp_path, 1)[0]).read_text()
+    Path(none).write_text("".join(s for s in text.splitlines(True) if "@stack.mrcs" not in s))
+    write_cs(tmp_path, cs_rows(0), name="none.cs")
+    for words in (
+        ["downsample", none, "-D", "4", "-o", tmp_path / "s.mrcs"],
+        ["backproject", none, "-o", tmp_path / "bp"],
+        ["parse", none, "--poses", tmp_path / "p.pkl"],
+        ["parse", tmp_path / "none.cs", "--poses", tmp_path / "p.pkl"],
+        ["export", "star", none, "-o", tmp_path / "o.star"],
+        ["export", "cs", tmp_path / "none.cs", "-o", tmp_path / "o.cs"],
+        ["export", "indices", none, "-o", tmp_path / "n.pkl"],
+    ):
+        with pytest.raises(InputError, match="lists no particles"):
+            run(*words)
+    made = {p.name for p in tmp_path.iterdir()}
+    assert made == {"none.star", "none.cs", "stack.mrcs", "particles.star"}
+
+
+def test_a_small_input_starts_no_ray(data, tmp_path):
+    code = (
+        "import sys; from raydrgn.cli.main import app; app(sys.argv[1:], standalone_mode=False); "
+        "assert 'ray' not in sys.modules"
+    )
+    star = str(data / "particles.star")
+    for words in (
+        ["downsample", star, "-D", "8", "-o", str(tmp_path / "s.mrcs")],
+        ["backproject", star, "-o", str(tmp_path / "bp")],
+        ["info", star],
+    ):
+        subprocess.run([sys.executable, "-c", code, *words], check=True, capture_output=True)
+
+
+def test_ctf_given_for_a_star_file_is_in_the_smaller_one(data, tmp_path):
+    table = read_relion(str(data / "particles.star"))
+    ctf = to_ctf(table)
+    ctf[:, 2] += 1000
+    write_ctf(str(tmp_path / "ctf.pkl"), ctf)
+    out = tmp_path / "small.star"
+    run("downsample", data / "particles.star", "--ctf", tmp_path / "ctf.pkl", "-D", 8, "-o", out)
+    found = read_relion(str(out)).column("defocus_u_angstrom")
+    np.testing.assert_allclose(found, table.column("defocus_u_angstrom") + 1000, rtol=1e-6)
+
+
+def test_names_with_brackets_are_printed_as_they_are(data, tmp_path):
+    folder = tmp_path / "[run7]"
+    assert "[run7]/s.mrcs" in run(
+        "downsample", data / "particles.star", "-D", 8, "-o", folder / "s.mrcs"
+    ).replace("\n", "")
+    assert "[run7]/s.mrcs" in run("info", folder / "s.mrcs").replace("\n", "")
+    stray = tmp_path / "[" / "x]"
+    stray.mkdir(parents=True)
+    (stray / "p.npy").write_bytes((data / "truth" / "labels.npy").read_bytes())
+    assert "[/x]" in run("info", stray / "p.npy").replace("\n", "")
+
+
+def test_a_command_offers_the_options_that_its_help_lists(data):
+    for command, options in {
+        "parse": ("--pixel-size", "--kv", "--cs", "--amplitude-contrast", "--phase-shift"),
+        "downsample": ("--half-size-shifts", "--drop-bad", "--is-volume", "--float16", "--ind"),
+        "backproject": ("--half-size-shifts", "--uninvert-data", "--flip", "--first", "--poses"),
+        "simulate": ("--particles", "--snr", "--phantom", "--junk", "--maps"),
+    }.items():
+        said = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).output
+        assert all(option in said for option in options), command
 
 
 def test_help_imports_neither_torch_nor_ray():

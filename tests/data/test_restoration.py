@@ -66,7 +66,7 @@ def table_with(tmp_path, images, **columns):
 
 @pytest.fixture
 def recorded():
-    """White noise without Nyquist, which is its own mate: an astigmatic CTF has two values there."""
+    """White noise without Nyquist, where an astigmatic CTF has two values."""
     x, y = frequencies()
     inside = np.maximum(abs(x), abs(y)) < 0.499 / PIXEL_SIZE
     return images_with(spectra(images_of(COUNT, box=BOX).astype(np.float64)) * inside)

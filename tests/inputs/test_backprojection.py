@@ -16,20 +16,17 @@ from raydrgn.fourier.transforms import fft_centred, images_from_disc
 from raydrgn.geometry.lattice import half_disc, plane_coordinates
 from raydrgn.geometry.rotations import random_rotations, to_euler
 from raydrgn.inputs import reconstruction
-from raydrgn.inputs.backprojection import (
-    Request,
-    back_project,
-    check_folder,
-    split_lanes,
-    write_result,
-)
-from raydrgn.inputs.downsampling import Downsampling, downsample
-from raydrgn.inputs.insertion import PADDING, SliceSums
+from raydrgn.inputs.backprojection import back_project, split_rows
+from raydrgn.inputs.diagnosis import find_pixel_size_factor, find_shift_factor
+from raydrgn.inputs.downsampling import downsample
+from raydrgn.inputs.fourier_accumulator import PADDING, FourierAccumulator
+from raydrgn.inputs.options import BackprojectionOptions, DownsamplingOptions
+from raydrgn.inputs.report import check_folder, write_backprojection
 from raydrgn.io.mrc import StackWriter, read_header, read_volume, write_volume
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import CTF_COLUMNS, ParticleTable
 from raydrgn.io.sources import open_particles
-from raydrgn.remote.session import Allocation
+from raydrgn.remote.executor import Executor
 from raydrgn.simulation.ensemble import Ensemble
 from raydrgn.simulation.images import ForwardModel, draw_acquisition
 
@@ -103,7 +100,7 @@ def known(tmp_path_factory):
 @pytest.fixture(scope="module")
 def consensus(known):
     """The map of the known particles."""
-    return back_project(known[1], Request(out=""))
+    return back_project(known[1], BackprojectionOptions(out=""))
 
 
 def shell_power(volume):
@@ -113,7 +110,7 @@ def shell_power(volume):
 
 
 def test_a_point_of_the_grid_gets_all_and_its_neighbours_nothing():
-    sums = SliceSums.empty(8)
+    sums = FourierAccumulator.empty(8)
     places = torch.tensor([[[2.0, -1.0, 3.0]]])
     sums.insert(places, torch.tensor([[4 + 2j]]), torch.tensor([[0.5]]))
     centre = sums.values.shape[2] - 1
@@ -124,7 +121,7 @@ def test_a_point_of_the_grid_gets_all_and_its_neighbours_nothing():
 
 
 def test_a_point_between_is_shared_out_whole():
-    sums = SliceSums.empty(8)
+    sums = FourierAccumulator.empty(8)
     sums.insert(
         torch.tensor([[[1.1, 0.37, -0.2]]]), torch.tensor([[1 + 0j]]), torch.tensor([[1.0]])
     )
@@ -140,7 +137,7 @@ def test_a_point_and_its_mate_say_the_same(generator):
     places[0, :5, 0] = 0.0  # on the plane that holds both
     values = torch.randn(1, 50, generator=generator, dtype=torch.complex64)
     transfer = torch.randn(1, 50, generator=generator)
-    own, mates = SliceSums.empty(8), SliceSums.empty(8)
+    own, mates = FourierAccumulator.empty(8), FourierAccumulator.empty(8)
     own.insert(places, values, transfer)
     mates.insert(-places, values.conj(), transfer)
     torch.testing.assert_close(own.completed().values, mates.completed().values)
@@ -163,7 +160,7 @@ def test_slices_of_one_direction_give_the_exact_projection(generator):
     points = torch.cat([half_disc(box), torch.zeros(1, 2, dtype=torch.int64)])
     spectrum = fft_centred(image, ndim=2)
     values = spectrum[points[:, 1] + box // 2, points[:, 0] + box // 2]
-    sums = SliceSums.empty(box)
+    sums = FourierAccumulator.empty(box)
     sums.insert(
         torch.nn.functional.pad(points.float(), (0, 1))[None],
         values[None],
@@ -190,8 +187,8 @@ def test_with_noise_and_ctf_it_is_at_least_the_plain_weighted_average(tmp_path):
     )
     acquisition = draw_acquisition(count, generator=generator)
     model = ForwardModel(ensemble, acquisition)
-    noise = model.noise_deviation(0.1)
-    images = np.concatenate(list(model.noisy(noise_deviation=noise, generator=generator)))
+    noise = model.noise_sd(0.1)
+    images = np.concatenate(list(model.noisy(noise_sd=noise, generator=generator)))
     table = particle_table(
         tmp_path / "p.mrcs",
         images,
@@ -212,7 +209,7 @@ def test_with_noise_and_ctf_it_is_at_least_the_plain_weighted_average(tmp_path):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("raydrgn.inputs.backprojection.full_map", keep)
-        found = back_project(table, Request(out=""))
+        found = back_project(table, BackprojectionOptions(out=""))
     centred = volume - volume.mean()  # these images have no sum
 
     def error(candidate):
@@ -242,7 +239,7 @@ def test_half_maps_are_of_even_and_odd_particles(known):
             "slice": np.where(odd, 0, table.column("slice")),
         }
     )
-    first, second = back_project(mixed, Request(out="")).halves
+    first, second = back_project(mixed, BackprojectionOptions(out="")).halves
     assert np.square(second).sum() < 1e-6 * np.square(first).sum()
 
 
@@ -251,17 +248,17 @@ def _beside(table, name):
 
 
 @pytest.mark.parametrize(("count", "workers"), [(2, 1), (3, 2), (10, 3), (101, 4), (200_001, 1)])
-def test_every_particle_is_in_one_lane_of_its_half(count, workers):
-    lanes = split_lanes(count, workers=workers)
-    rows = np.concatenate([lane.rows for lane in lanes])
+def test_every_particle_is_in_one_partition_of_its_half(count, workers):
+    partitions = split_rows(count, tasks=workers)
+    rows = np.concatenate([partition.rows for partition in partitions])
     np.testing.assert_array_equal(np.sort(rows), np.arange(count))
-    assert all((lane.rows % 2 == lane.half).all() for lane in lanes)
+    assert all((part.rows % 2 == part.half).all() for part in partitions)
 
 
 def test_everything_is_written_with_the_right_pixel_size(consensus, tmp_path):
-    request = Request(out=str(tmp_path / "out"))
-    check_folder(request, box=BOX)
-    write_result(consensus, request)
+    out = str(tmp_path / "out")
+    check_folder(out, box=BOX)
+    write_backprojection(consensus, out)
     names = {"map.mrc", "half_map_a.mrc", "half_map_b.mrc", "mask.mrc", "fsc.csv", "fsc.png"}
     assert {p.name for p in (tmp_path / "out").iterdir()} == names | {
         "verdict.txt",
@@ -282,7 +279,7 @@ def test_everything_is_written_with_the_right_pixel_size(consensus, tmp_path):
 def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "out").write_text("")
     with pytest.raises(ConfigError, match="is a file"):
-        check_folder(Request(out=str(tmp_path / "out")), box=BOX)
+        check_folder(str(tmp_path / "out"), box=BOX)
 
 
 def verdict_with(known, tmp_path, reference=None, pixel_size=PIXEL_SIZE, table=None, **options):
@@ -290,7 +287,7 @@ def verdict_with(known, tmp_path, reference=None, pixel_size=PIXEL_SIZE, table=N
         place = str(tmp_path / "reference.mrc")
         write_volume(place, reference, pixel_size_angstrom=pixel_size)
         options["reference"] = place
-    return back_project(table or known[1], Request(out="", **options)).verdict
+    return back_project(table or known[1], BackprojectionOptions(out="", **options)).verdict
 
 
 def test_right_inputs_have_no_problems(known, tmp_path):
@@ -303,7 +300,7 @@ def test_right_inputs_have_no_problems(known, tmp_path):
 
 
 def test_inverted_contrast_is_said_with_its_flag(known, tmp_path):
-    verdict = verdict_with(known, tmp_path, invert=False)
+    verdict = verdict_with(known, tmp_path, uninvert_data=True)
     [problem] = verdict.problems
     assert "inverted" in problem
     assert "leave out --uninvert-data" in problem
@@ -355,6 +352,55 @@ def test_a_reference_of_something_else_does_not_match(known, tmp_path):
     assert "--half-size-shifts" in problem
 
 
+def test_a_reference_of_other_composition_is_no_fault_of_the_pixel_size(known, tmp_path):
+    # Two thirds of the density are the particles'; the rest only the reference has.
+    more = 1.3 * blobs(BOX, generator=np.random.default_rng(7))
+    verdict = verdict_with(known, tmp_path, known[0] + more)
+    assert verdict.problems == []
+    assert verdict.comparison.resolution_angstrom > 6 * PIXEL_SIZE
+    assert "composition or conformation" in verdict.text()
+    assert "check the pixel size" not in verdict.text()
+
+
+@pytest.mark.parametrize("stated", [5.4, 6.6, 12.0])
+def test_a_reference_with_a_wrong_pixel_size_is_measured(stated, known, consensus):
+    factor = find_pixel_size_factor(
+        consensus.full, known[0], consensus.resolution, reference_pixel_size_angstrom=stated
+    )
+    assert factor == pytest.approx(PIXEL_SIZE / stated, abs=0.015)
+
+
+def test_the_right_pixel_size_has_no_better_one(known, consensus):
+    factor = find_pixel_size_factor(
+        consensus.full, known[0], consensus.resolution, reference_pixel_size_angstrom=PIXEL_SIZE
+    )
+    assert factor is None
+
+
+@pytest.mark.parametrize(("given", "expected"), [(0.5, 2), (2, 0.5), (-1, -1), (1, None)])
+def test_shifts_of_another_unit_or_sign_are_measured(given, expected, known):
+    volume, table = known
+    wrong = table.with_columns({"shift_angstrom": given * table.column("shift_angstrom")})
+    assert find_shift_factor(wrong, torch.from_numpy(volume), invert=True) == expected
+
+
+def test_shifts_of_images_that_are_centred_already_are_measured(known, tmp_path):
+    volume, table = known
+    few = table.slice_rows(0, 200)
+    still = np.zeros((200, 2), dtype=np.float32)
+    centred = particle_table(
+        tmp_path / "c.mrcs", project(volume, few.rotations.astype(np.float32), still),
+        few.rotations, few.column("shift_angstrom") / PIXEL_SIZE,
+    )  # fmt: skip
+    assert find_shift_factor(centred, torch.from_numpy(volume), invert=True) == 0
+
+
+def test_shifts_of_half_the_unit_have_their_remedy(known, tmp_path):
+    wrong = known[1].with_columns({"shift_angstrom": known[1].column("shift_angstrom") / 2})
+    problems = verdict_with(known, tmp_path, known[0], table=wrong).problems
+    assert any("twice as large" in p and "--half-size-shifts" in p for p in problems)
+
+
 def test_a_negative_reference_is_named(known, tmp_path):
     problems = verdict_with(known, tmp_path, -known[0]).problems
     assert any("negative" in problem for problem in problems)
@@ -375,7 +421,7 @@ def test_poses_of_other_particles_give_no_structure(known, tmp_path):
 
 
 def test_a_reference_without_pixel_size_is_refused(known, tmp_path):
-    with pytest.raises(InputError, match="does not say its pixel size"):
+    with pytest.raises(InputError, match="no pixel size in its header"):
         verdict_with(known, tmp_path, known[0], pixel_size=0.0)
 
 
@@ -383,12 +429,12 @@ def test_particles_without_poses_are_refused(tmp_path):
     images = np.random.default_rng(0).normal(size=(4, BOX, BOX)).astype(np.float32)
     table = open_particles(ParticleSource(particles=write_images(tmp_path / "p.mrcs", images)))
     with pytest.raises(InputError, match="has no poses"):
-        back_project(table, Request(out=""))
+        back_project(table, BackprojectionOptions(out=""))
 
 
 def test_one_particle_makes_no_halves(known):
     with pytest.raises(InputError, match="two particles"):
-        back_project(known[1].select(np.array([0])), Request(out=""))
+        back_project(known[1].select(np.array([0])), BackprojectionOptions(out=""))
 
 
 def test_bad_images_are_named(known, tmp_path):
@@ -397,18 +443,19 @@ def test_bad_images_are_named(known, tmp_path):
     eye = np.tile(np.eye(3, dtype=np.float32), (6, 1, 1))
     table = particle_table(tmp_path / "bad.mrcs", images, eye, np.zeros((6, 2), np.float32))
     with pytest.raises(InputError, match=r"particles 3 .*--drop-bad"):
-        back_project(table, Request(out=""))
+        back_project(table, BackprojectionOptions(out=""))
 
 
 @pytest.mark.ray
 def test_tasks_give_what_the_function_gives(ray_session, known, consensus):
     seen = []
-    found = back_project(
-        known[1],
-        Request(out=""),
-        allocation=Allocation(num_workers=2, cpus=1, gpus=0.0),
-        progress=lambda done, total: seen.append((done, total)),
-    )
+    with Executor(workers=2) as executor:
+        found = back_project(
+            known[1],
+            BackprojectionOptions(out=""),
+            executor=executor,
+            progress=lambda what, done, total, **_: seen.append((done, total)),
+        )
     # Sums of other parts in another order: single precision differs in the last digits.
     np.testing.assert_allclose(found.full, consensus.full, atol=1e-4 * consensus.full.max())
     assert seen[-1][1] == len(known[1])
@@ -442,7 +489,9 @@ def _write_star(path, stack, rotations, shifts_px, groups, group_sizes, box, *, 
 
 
 def _place_angstrom(star):
-    result = back_project(open_particles(ParticleSource(particles=str(star))), Request(out=""))
+    result = back_project(
+        open_particles(ParticleSource(particles=str(star))), BackprojectionOptions(out="")
+    )
     box, size = result.full.shape[-1], result.resolution.pixel_size_angstrom
     # A blob at r has the phase −2πk·r / field: what is left of it at low frequencies, after that of
     # the point it should be at, is fitted by the offset.
@@ -494,8 +543,8 @@ def test_a_map_stays_where_it_is_through_parsing_and_downsampling(
     place, size = _place_angstrom(star)
     assert np.abs(place - POINT_ANGSTROM).max() < 0.1 * size
     table = open_particles(ParticleSource(particles=str(star)))
-    request = Downsampling(out=str(folder / "small.star"), box=small, overwrite=True)
-    downsample(table, request)
+    options = DownsamplingOptions(out=str(folder / "small.star"), box=small, overwrite=True)
+    downsample(table, options)
     moved, new_size = _place_angstrom(folder / "small.star")
     assert new_size == pytest.approx(size * box / small, rel=1e-5)
     assert np.abs(moved - place).max() < 0.1 * size

@@ -12,7 +12,8 @@ from raydrgn.errors import ConfigError, InputError, StorageError
 from raydrgn.fourier.resample import resample
 from raydrgn.inputs import downsampling as work
 from raydrgn.inputs import stacks as stacks_module
-from raydrgn.inputs.downsampling import Downsampling, downsample
+from raydrgn.inputs.downsampling import downsample
+from raydrgn.inputs.options import DownsamplingOptions
 from raydrgn.io import storage
 from raydrgn.io.mrc import header_bytes, read_header, read_slices, read_volume, write_volume
 from raydrgn.io.particle_source import ParticleSource
@@ -20,7 +21,7 @@ from raydrgn.io.particles import CTF_COLUMNS, ParticleTable
 from raydrgn.io.relion import write_relion
 from raydrgn.io.sources import open_particles
 from raydrgn.io.starrows import read_text_star
-from raydrgn.remote.session import Allocation
+from raydrgn.remote.executor import Executor
 
 BOX, SMALL = 16, 8
 PIXEL_SIZE = 1.5
@@ -121,7 +122,7 @@ def test_a_wave_keeps_its_place(rng):
 @pytest.mark.parametrize("out", ["small.mrcs", "small.txt", "small.star", "small.parquet"])
 def test_order_and_metadata_are_kept(out, data, tmp_path):
     table, images = data
-    made = downsample(table, Downsampling(out=str(tmp_path / out), box=SMALL))
+    made = downsample(table, DownsamplingOptions(out=str(tmp_path / out), box=SMALL))
     expected = resample(images, box=SMALL, ndim=2).numpy()
     assert_same(pixels(str(tmp_path / "small.mrcs")), expected)
     header = read_header(str(tmp_path / "small.mrcs"))
@@ -137,7 +138,7 @@ def test_order_and_metadata_are_kept(out, data, tmp_path):
 
 def test_chunks_are_listed_in_order(data, tmp_path):
     table, images = data
-    downsample(table, Downsampling(out=str(tmp_path / "s.mrcs"), box=SMALL, chunk=12))
+    downsample(table, DownsamplingOptions(out=str(tmp_path / "s.mrcs"), box=SMALL, chunk=12))
     assert (tmp_path / "s.txt").read_text().split() == ["s.0.mrcs", "s.1.mrcs", "s.2.mrcs"]
     parts = [pixels(str(tmp_path / f"s.{i}.mrcs")) for i in range(3)]
     assert [len(part) for part in parts] == [12, 12, 6]
@@ -152,7 +153,7 @@ def test_every_mode_and_byte_order_comes_in(mode, order, tmp_path, rng):
     uri = write_stack(tmp_path / "in.mrcs", images, mode=mode, order=order)
     downsample(
         open_particles(ParticleSource(particles=uri)),
-        Downsampling(out=str(tmp_path / "out.mrcs"), box=SMALL),
+        DownsamplingOptions(out=str(tmp_path / "out.mrcs"), box=SMALL),
     )
     assert_same(
         pixels(str(tmp_path / "out.mrcs")),
@@ -162,7 +163,7 @@ def test_every_mode_and_byte_order_comes_in(mode, order, tmp_path, rng):
 
 def test_half_precision_is_mode_12(data, tmp_path):
     table, images = data
-    downsample(table, Downsampling(out=str(tmp_path / "h.mrcs"), box=SMALL, float16=True))
+    downsample(table, DownsamplingOptions(out=str(tmp_path / "h.mrcs"), box=SMALL, float16=True))
     raw = (tmp_path / "h.mrcs").read_bytes()
     assert int.from_bytes(raw[12:16], "little") == 12
     assert len(raw) == 1024 + 30 * SMALL**2 * 2
@@ -174,7 +175,9 @@ def test_values_too_large_for_half_precision_are_refused(tmp_path, rng):
     images = 1e5 * rng.normal(size=(4, BOX, BOX)).astype(np.float32)
     table = open_particles(ParticleSource(particles=write_stack(tmp_path / "in.mrcs", images)))
     with pytest.raises(InputError, match=r"65504.*--float16"):
-        downsample(table, Downsampling(out=str(tmp_path / "h.mrcs"), box=SMALL, float16=True))
+        downsample(
+            table, DownsamplingOptions(out=str(tmp_path / "h.mrcs"), box=SMALL, float16=True)
+        )
 
 
 def test_a_map_keeps_field_and_origin(tmp_path, rng):
@@ -246,7 +249,7 @@ def test_a_star_file_is_rewritten_where_it_must_be_and_nowhere_else(tmp_path, rn
     write_stack(tmp_path / "a.mrcs", rng.normal(size=(3, BOX, BOX)).astype(np.float32))
     (tmp_path / "in.star").write_text(RELION_31)
     table = open_particles(ParticleSource(particles=str(tmp_path / "in.star")))
-    downsample(table, Downsampling(out=str(tmp_path / "out.star"), box=SMALL))
+    downsample(table, DownsamplingOptions(out=str(tmp_path / "out.star"), box=SMALL))
     before, after = (read_text_star(str(tmp_path / f"{name}.star")) for name in ("in", "out"))
     old, new = before.particles(), after.particles()
     assert new.columns == old.columns
@@ -268,7 +271,7 @@ def test_pixel_size_of_relion_3_0_follows(tmp_path, rng):
     write_stack(tmp_path / "a.mrcs", rng.normal(size=(2, BOX, BOX)).astype(np.float32))
     (tmp_path / "in.star").write_text(RELION_30)
     table = open_particles(ParticleSource(particles=str(tmp_path / "in.star")))
-    downsample(table, Downsampling(out=str(tmp_path / "out.star"), box=SMALL))
+    downsample(table, DownsamplingOptions(out=str(tmp_path / "out.star"), box=SMALL))
     again = open_particles(ParticleSource(particles=str(tmp_path / "out.star")))
     np.testing.assert_allclose(again.column("pixel_size_angstrom"), 2.5)  # 5e4 / 4e4 · 2
     np.testing.assert_allclose(again.column("shift_angstrom"), table.column("shift_angstrom"))
@@ -283,7 +286,7 @@ def test_an_interrupted_run_goes_on_and_writes_nothing_twice(chunk, data, tmp_pa
     table, images = data
     monkeypatch.setattr(stacks_module, "block_ends", lambda a, b, box: _pairs(a, b, 3))
     monkeypatch.setattr(stacks_module, "BLOCKS_PER_PART", 1)
-    request = Downsampling(out=str(tmp_path / "s.mrcs"), box=SMALL, chunk=chunk)
+    options = DownsamplingOptions(out=str(tmp_path / "s.mrcs"), box=SMALL, chunk=chunk)
     written = []
 
     def write(part):
@@ -295,11 +298,11 @@ def test_an_interrupted_run_goes_on_and_writes_nothing_twice(chunk, data, tmp_pa
     original = work.write_part
     monkeypatch.setattr(work, "write_part", write)
     with pytest.raises(_PowerFails):
-        downsample(table, request)
+        downsample(table, options)
     assert not (tmp_path / "s.mrcs").exists()
     first = set(written)
     written[:] = [None] * 100  # never 5 again
-    downsample(table, request)
+    downsample(table, options)
     second = set(written[100:])
     assert not first & second
     assert sum(b - a for a, b in first | second) == len(table)
@@ -309,7 +312,7 @@ def test_an_interrupted_run_goes_on_and_writes_nothing_twice(chunk, data, tmp_pa
     assert not list(tmp_path.glob("*.part"))
     written.clear()
     written.append(None)
-    downsample(table, request)
+    downsample(table, options)
     assert written == [None]  # a third time there is nothing to do
 
 
@@ -319,12 +322,12 @@ def _pairs(start, stop, size):
 
 def test_another_input_is_not_taken_for_the_same(data, tmp_path):
     table, _ = data
-    request = Downsampling(out=str(tmp_path / "s.mrcs"), box=SMALL)
-    downsample(table, request)
+    options = DownsamplingOptions(out=str(tmp_path / "s.mrcs"), box=SMALL)
+    downsample(table, options)
     other = table.select(np.arange(29, -1, -1))
     with pytest.raises(InputError, match=r"s.mrcs exists.*--overwrite"):
-        downsample(other, request)
-    downsample(other, Downsampling(out=request.out, box=SMALL, overwrite=True))
+        downsample(other, options)
+    downsample(other, DownsamplingOptions(out=options.out, box=SMALL, overwrite=True))
 
 
 def test_a_full_disk_is_noticed_before_the_start(data, tmp_path, monkeypatch):
@@ -332,7 +335,7 @@ def test_a_full_disk_is_noticed_before_the_start(data, tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")(10**4, 10**4 - 5000, 5000)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
     with pytest.raises(StorageError, match=r"0.0 GB of room.*--float16"):
-        downsample(table, Downsampling(out=str(tmp_path / "s.mrcs"), box=SMALL))
+        downsample(table, DownsamplingOptions(out=str(tmp_path / "s.mrcs"), box=SMALL))
     assert {p.name for p in tmp_path.iterdir()} == {"a.mrcs", "b.mrcs"}
 
 
@@ -342,7 +345,7 @@ def test_several_boxes_are_listed_by_optics_group(data):
         {"box": np.repeat([BOX, 20], 15), "optics_group": ["1"] * 15 + ["2"] * 15}
     )
     with pytest.raises(InputError, match="group 1: 15 of 16 px, optics group 2: 15 of 20 px"):
-        downsample(mixed, Downsampling(out="s.mrcs", box=SMALL))
+        downsample(mixed, DownsamplingOptions(out="s.mrcs", box=SMALL))
 
 
 @pytest.mark.parametrize(
@@ -350,15 +353,15 @@ def test_several_boxes_are_listed_by_optics_group(data):
     [
         ({"box": 32}, "-D 32 is larger than the images, which have 16"),
         ({"out": "s.mrc"}, r"should end in .mrcs, .txt, .star or .parquet.*--is-volume"),
-        ({"box": 7}, "even number"),
+        ({"box": 7}, "--box must be even"),
         ({"out": "a.mrcs"}, "would replace .*a.mrcs, which is read"),
-        ({"chunk": -1}, "--chunk must be positive"),
+        ({"chunk": -1}, "--chunk must be at least 0"),
     ],
 )
 def test_what_makes_no_sense_is_refused(changes, message, data, tmp_path):
     values = {"out": "s.mrcs", "box": SMALL} | changes
     with pytest.raises(ConfigError, match=message):
-        downsample(data[0], Downsampling(**values | {"out": str(tmp_path / values["out"])}))
+        downsample(data[0], DownsamplingOptions(**values | {"out": str(tmp_path / values["out"])}))
 
 
 def test_a_map_does_not_grow(tmp_path):
@@ -372,20 +375,20 @@ def test_bad_images_are_named_and_can_be_left_out(tmp_path, rng):
     images[2, 3, 3] = np.nan
     images[4] = 5
     table = open_particles(ParticleSource(particles=write_stack(tmp_path / "in.mrcs", images)))
-    request = Downsampling(out=str(tmp_path / "s.mrcs"), box=SMALL)
+    options = DownsamplingOptions(out=str(tmp_path / "s.mrcs"), box=SMALL)
     with pytest.raises(InputError, match=r"particles 2, 4 .*--drop-bad"):
-        downsample(table, request)
+        downsample(table, options)
     assert not (tmp_path / "s.mrcs").exists()
     kept, dropped = work.without_bad(table)
     assert dropped == 2
-    assert downsample(kept, request).column("index").tolist() == [0, 1, 3, 5]
+    assert downsample(kept, options).column("index").tolist() == [0, 1, 3, 5]
     with pytest.raises(InputError, match="None of the images"):
         work.without_bad(table.select(np.array([2, 4])))
 
 
 def test_a_url_takes_whole_stacks(data):
     table, images = data
-    downsample(table, Downsampling(out="memory://prep/s.txt", box=SMALL, chunk=20))
+    downsample(table, DownsamplingOptions(out="memory://prep/s.txt", box=SMALL, chunk=20))
     assert storage.list_names("memory://prep") == [
         "s.0.mrcs", "s.1.mrcs", "s.txt", "s.txt.downsample.json",
     ]  # fmt: skip
@@ -398,14 +401,15 @@ def test_tasks_write_what_the_function_writes(ray_session, data, tmp_path, monke
     table, images = data
     monkeypatch.setattr(stacks_module, "block_ends", lambda a, b, box: _pairs(a, b, 4))
     monkeypatch.setattr(stacks_module, "BLOCKS_PER_PART", 1)
-    request = Downsampling(out=str(tmp_path / "s.mrcs"), box=SMALL, chunk=18)
+    options = DownsamplingOptions(out=str(tmp_path / "s.mrcs"), box=SMALL, chunk=18)
     seen = []
-    downsample(
-        table,
-        request,
-        allocation=Allocation(num_workers=2, cpus=1, gpus=0.0),
-        progress=lambda done, total: seen.append((done, total)),
-    )
+    with Executor(workers=2) as executor:
+        downsample(
+            table,
+            options,
+            executor=executor,
+            progress=lambda what, done, total, **_: seen.append((done, total)),
+        )
     made = np.concatenate([pixels(str(tmp_path / f"s.{i}.mrcs")) for i in range(2)])
     assert_same(made, resample(images, box=SMALL, ndim=2))
     assert seen[-1] == (30, 30)
@@ -415,10 +419,10 @@ def test_a_table_without_a_star_file_is_written_anew(data, tmp_path):
     table, _ = data
     write_relion(str(tmp_path / "first.star"), table)
     first = open_particles(ParticleSource(particles=str(tmp_path / "first.star")))
-    downsample(first, Downsampling(out=str(tmp_path / "half.parquet"), box=12))
+    downsample(first, DownsamplingOptions(out=str(tmp_path / "half.parquet"), box=12))
     half = open_particles(ParticleSource(particles=str(tmp_path / "half.parquet")))
     # From the parquet on: rows of the first STAR file, whose pixels are not those of the parquet.
-    downsample(half, Downsampling(out=str(tmp_path / "quarter.star"), box=SMALL))
+    downsample(half, DownsamplingOptions(out=str(tmp_path / "quarter.star"), box=SMALL))
     again = open_particles(ParticleSource(particles=str(tmp_path / "quarter.star")))
     np.testing.assert_allclose(again.column("pixel_size_angstrom"), 3.0)
     np.testing.assert_array_equal(again.column("shift_angstrom"), table.column("shift_angstrom"))

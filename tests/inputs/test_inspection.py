@@ -1,12 +1,18 @@
 """What ``raydrgn info`` finds, and what it thinks looks wrong."""
 
+import fsspec
 import numpy as np
 import pytest
+import torch
 
+from finished_run import make_run
+from phantoms import cs_rows, write_cs
 from raydrgn.errors import InputError, StorageError
-from raydrgn.inputs.inspection import inspect
 from raydrgn.io import cryodrgn
 from raydrgn.io.mrc import StackWriter, write_volume
+from raydrgn.io.particle_source import ParticleSource
+from raydrgn.io.sources import open_particles
+from raydrgn.workflows import info
 
 COUNT, BOX = 10, 8
 
@@ -26,7 +32,7 @@ def write_stack(path, images, pixel_size=2.0):
 
 
 def facts(uri, **options):
-    found = inspect(str(uri), **options)
+    found = info.run(info.InfoSettings(path=str(uri), **options))
     return dict(found.facts), " ".join(found.concerns)
 
 
@@ -43,7 +49,7 @@ def test_a_stack_with_bad_images_and_no_pixel_size_looks_wrong(tmp_path):
     images = np.random.default_rng(0).normal(size=(COUNT, BOX, BOX)).astype(np.float32)
     images[3], images[5, 0, 0] = 1, np.nan
     _, concerns = facts(write_stack(tmp_path / "p.mrcs", images, pixel_size=0.0))
-    assert "does not say the pixel size" in concerns
+    assert "header has no pixel size" in concerns
     assert "2 of 10 images" in concerns
     assert "1 values are not finite" in concerns
 
@@ -134,13 +140,71 @@ def test_matrices_that_are_no_rotations_and_shifts_in_pixels_look_wrong(tmp_path
     shifts = np.full((COUNT, 2), 3.0)
     cryodrgn.write_poses(str(tmp_path / "poses.pkl"), cryodrgn.Poses(matrices, shifts))
     _, concerns = facts(tmp_path / "poses.pkl")
-    assert "10 matrices are no rotations" in concerns
+    assert "10 matrices are not rotations" in concerns
     assert "are they in pixels?" in concerns
 
 
 def test_what_is_not_there_or_unknown_is_refused(tmp_path):
     with pytest.raises(StorageError, match="does not exist"):
-        inspect(str(tmp_path / "none.star"))
+        facts(tmp_path / "none.star")
     (tmp_path / "a.doc").write_text("")
-    with pytest.raises(InputError, match="no known kind"):
-        inspect(str(tmp_path / "a.doc"))
+    with pytest.raises(InputError, match="unknown type"):
+        facts(tmp_path / "a.doc")
+
+
+def test_every_kind_of_file_is_read_from_where_it_is(stack, tmp_path):
+    """A URL is opened as a URL: here by fsspec's file system in memory."""
+    write_star(tmp_path / "p.star")
+    table = open_particles(ParticleSource(particles=str(tmp_path / "p.star")))
+    table.write(str(tmp_path / "p.parquet"))
+    (tmp_path / "list.txt").write_text("p.mrcs\n")
+    np.save(tmp_path / "numbers.npy", np.array([3, 1]))
+    cryodrgn.write_indices(str(tmp_path / "ind.pkl"), np.array([3, 1]))
+    torch.save({"epoch": 1}, tmp_path / "weights.pkl")
+    write_volume(str(tmp_path / "m.mrc"), np.eye(8)[None].repeat(8, 0), pixel_size_angstrom=2.0)
+    write_cs(tmp_path, cs_rows(4, path=b"p.mrcs"))
+    make_run(tmp_path / "run", np.random.default_rng(0).normal(size=(30, 2)))
+    memory = fsspec.filesystem("memory")
+    memory.put(str(tmp_path), "memory://info", recursive=True)
+    names = ["p.star", "p.parquet", "list.txt", "numbers.npy", "ind.pkl", "weights.pkl", "m.mrc"]
+    for name in [*names, "p.mrcs", "particles.cs", "run"]:
+        near, near_concerns = facts(tmp_path / name)
+        far, far_concerns = facts(f"memory://info/{name}")
+        assert far == near, name
+        assert len(far_concerns) == len(near_concerns) or "stacks are missing" in far_concerns
+
+
+def test_an_array_that_is_none_is_one_message(tmp_path):
+    (tmp_path / "a.npy").write_text("no array")
+    with pytest.raises(InputError, match="not a NumPy array"):
+        facts(tmp_path / "a.npy")
+
+
+def test_a_file_without_particles_is_shown(tmp_path):
+    (tmp_path / "none.star").write_text(STAR)
+    found, concerns = facts(tmp_path / "none.star")
+    assert found == {"particles": "0"}
+    assert "lists no particles" in concerns
+    write_cs(tmp_path, cs_rows(0), name="none.cs")
+    found, concerns = facts(tmp_path / "none.cs")
+    assert found == {"particles": "0"}
+    assert "lists no particles" in concerns
+
+
+def test_two_pixel_sizes_look_wrong(stack, tmp_path):
+    star = write_star(tmp_path / "p.star")
+    star.write_text(star.read_text().replace("\n2 2.0 8", "\n2 2.2 8"))
+    found, concerns = facts(star)
+    assert found["pixel size (Å)"] == "2 … 2.2"
+    assert "optics group 1 has 2 Å (5 particles)" in concerns
+    assert "optics group 2 has 2.2 Å (5 particles)" in concerns
+
+
+def test_a_hot_pixel_and_an_offset_look_wrong(tmp_path):
+    images = np.random.default_rng(0).normal(size=(COUNT, BOX, BOX)).astype(np.float32)
+    hot = images.copy()
+    hot[7, 2, 3] = 1e6
+    _, concerns = facts(write_stack(tmp_path / "hot.mrcs", hot))
+    assert "1 of 10 images examined have pixels more than 50 SD" in concerns
+    _, concerns = facts(write_stack(tmp_path / "raw.mrcs", images + 1000))
+    assert "not normalised" in concerns

@@ -214,7 +214,16 @@ def test_tasks_get_no_gpu_and_the_name_of_their_work(ray_session):
 # --- nothing is left ------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def _interrupts():
+    """Ctrl-C as in a terminal: a shell that starts tests in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.ray
+@pytest.mark.usefixtures("_interrupts")
 def test_an_interrupt_leaves_no_task_and_no_actor_on_a_ray_that_goes_on(ray_session):
     import ray
 
@@ -256,6 +265,8 @@ LEAVING = """
     import os, signal, sys
     import ray
     from raydrgn.remote.executor import Executor
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def work(value):
         return value

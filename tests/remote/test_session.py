@@ -49,6 +49,15 @@ def test_who_has_to_wait_for_others_is_told_so(ray_session, monkeypatch, caplog)
     assert "2 CPUs are wanted and 0 are free; waiting" in caplog.text
 
 
+@pytest.fixture
+def _interrupts():
+    """Ctrl-C as in a terminal: a shell that starts tests in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interrupts")
 @pytest.mark.parametrize(("interrupts", "steps"), [(0, ["started"]), (1, ["started"]), (2, [])])
 def test_an_interrupt_waits_until_ray_has_started_and_a_second_one_does_not(interrupts, steps):
     done = []

@@ -1,6 +1,7 @@
 """A run as cryoDRGN opens one."""
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,123 @@ def test_weights_and_latents_are_the_same_files(run, tmp_path):
     export_run(root, str(tmp_path / "out"))  # again, over itself
     for name in ("weights.1.pkl", "z.1.pkl"):
         assert os.path.samefile(Path(root) / name, tmp_path / "out" / name)
+
+
+def content(folder):
+    """Return what every file of a folder holds, links followed."""
+    return {p.name: p.read_bytes() for p in Path(folder).iterdir() if p.is_file()}
+
+
+def refused(root, out, match):
+    """Check that an export is refused, and that nothing in its folder has changed."""
+    before = content(out)
+    with pytest.raises(ConfigError, match=match):
+        export_run(root, str(out))
+    assert content(out) == before
+
+
+def test_a_folder_with_a_run_is_not_touched(run, tmp_path):
+    root, _ = run()
+    other = tmp_path / "other"
+    shutil.copytree(root, other)
+    refused(root, other, "not of an export")
+
+
+def test_a_folder_with_a_run_of_cryodrgn_is_not_touched(run, tmp_path):
+    root, _ = run()
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "weights.1.pkl").write_bytes(b"their weights")
+    (theirs / "config.yaml").write_text("cmd: [cryodrgn, train_vae]\n")
+    refused(root, theirs, "not of an export")
+
+
+def test_a_folder_with_other_files_is_not_touched(run, tmp_path):
+    root, _ = run()
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "notes.txt").write_text("mine")
+    refused(root, out, "notes.txt")
+    (out / "notes.txt").unlink()
+    export_run(root, str(out))
+    (out / "notes.txt").write_text("mine")
+    refused(root, out, "notes.txt")
+
+
+def test_an_export_goes_on_with_the_epochs_that_were_added(run, tmp_path):
+    root, _ = run()
+    export_run(root, str(tmp_path / "out"))
+    for name in ("weights", "z"):
+        shutil.copy(Path(root) / f"{name}.1.pkl", Path(root) / f"{name}.2.pkl")
+        (Path(root) / f"{name}.pkl").write_bytes((Path(root) / f"{name}.2.pkl").read_bytes())
+    assert export_run(root, str(tmp_path / "out")) == [1, 2]
+    assert os.path.samefile(Path(root) / "weights.2.pkl", tmp_path / "out" / "weights.2.pkl")
+    renamed = Path(root).rename(tmp_path / "renamed")
+    assert export_run(str(renamed), str(tmp_path / "out")) == [1, 2]
+
+
+def test_an_export_of_another_run_is_not_replaced(run, tmp_path):
+    root, _ = run()
+    export_run(root, str(tmp_path / "out"))
+    weights = Path(root) / "weights.1.pkl"
+    weights.unlink()  # trained again under the same name
+    torch.save({"epoch": 1, "model_state_dict": {"w": torch.ones(1)}}, weights)
+    refused(root, tmp_path / "out", "export of another run")
+
+
+def test_a_training_that_cryodrgn_went_on_with_in_the_folder_is_kept(run, tmp_path):
+    root, _ = run()
+    out = tmp_path / "out"
+    export_run(root, str(out))
+    (out / "weights.1.pkl").unlink()
+    (out / "weights.1.pkl").write_bytes(b"their weights")
+    refused(root, out, "weights.1.pkl, which the export did not write or which has changed")
+
+
+def test_links_are_not_followed_to_other_files(run, tmp_path):
+    root, _ = run()
+    valuable = tmp_path / "valuable.pkl"
+    valuable.write_bytes(b"weights of another run")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "weights.1.pkl").symlink_to(valuable)
+    refused(root, out, "not of an export")
+    (out / "weights.1.pkl").unlink()
+    export_run(root, str(out))
+    (out / "weights.1.pkl").unlink()
+    (out / "weights.1.pkl").symlink_to(valuable)
+    refused(root, out, "weights.1.pkl")
+    assert valuable.read_bytes() == b"weights of another run"
+
+
+def test_symbolic_links_to_the_run_itself_are_an_export_too(run, tmp_path, monkeypatch):
+    def no_hard_links(*_):
+        raise OSError("not on this disk")
+
+    root, _ = run()
+    monkeypatch.setattr(os, "link", no_hard_links)
+    export_run(root, str(tmp_path / "out"))
+    assert (tmp_path / "out" / "weights.1.pkl").is_symlink()
+    assert export_run(root, str(tmp_path / "out")) == [1]
+
+
+def test_the_run_under_another_name_is_the_run_itself(run, tmp_path):
+    root, _ = run()
+    (tmp_path / "link").symlink_to(root)
+    refused(root, tmp_path / "link", "the run itself")
+
+
+def test_an_export_that_was_interrupted_goes_on(run, tmp_path, monkeypatch):
+    root, _ = run()
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("raydrgn.run.cryodrgn_export._link", stop)
+        with pytest.raises(KeyboardInterrupt):
+            export_run(root, str(tmp_path / "out"))
+    assert export_run(root, str(tmp_path / "out")) == [1]
 
 
 def test_a_run_of_a_selection_lists_just_its_particles(run, tmp_path):

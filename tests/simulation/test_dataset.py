@@ -15,6 +15,8 @@ from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import CTF_COLUMNS
 from raydrgn.io.sources import open_particles
 from raydrgn.simulation.dataset import Simulation, simulate
+from raydrgn.simulation.options import PHANTOM_NAMES
+from raydrgn.simulation.phantom import PHANTOMS
 
 
 def small(**changes):
@@ -129,9 +131,9 @@ def test_progress_reaches_the_end(tmp_path):
     ("changes", "message"),
     [
         ({"num_particles": 0}, "--particles must be at least 1, got 0"),
-        ({"snr": 0.0}, "--snr must be positive, got 0.0"),
-        ({"phantom": "ribosome"}, "--phantom is 'ribosome'; known: assembly, hinge"),
-        ({"junk": 1.0}, "--junk is a share from 0 to 0.9, got 1.0"),
+        ({"snr": 0.0}, "--snr must be greater than 0, got 0"),
+        ({"phantom": "ribosome"}, "--phantom 'ribosome' is unknown; known are assembly, hinge"),
+        ({"junk": 1.0}, "--junk must be at most 0.9, got 1"),
     ],
 )
 def test_what_cannot_be_simulated_is_refused(changes, message):
@@ -140,7 +142,7 @@ def test_what_cannot_be_simulated_is_refused(changes, message):
 
 
 def test_odd_boxes_are_refused(tmp_path):
-    with pytest.raises(ConfigError, match="even number of pixels"):
+    with pytest.raises(ConfigError, match="--box must be even"):
         simulate(str(tmp_path), small(box=9))
 
 
@@ -151,3 +153,7 @@ def test_a_full_disk_leaves_whole_files_only(tmp_path, monkeypatch):
     for path in (tmp_path / "truth").iterdir():
         read_volume(str(path))
     assert not list(tmp_path.rglob("*.part"))
+
+
+def test_every_phantom_has_its_name_among_the_settings():
+    assert tuple(PHANTOMS) == PHANTOM_NAMES

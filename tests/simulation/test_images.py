@@ -125,11 +125,11 @@ def test_noise_is_white_and_has_the_power_asked_for(volume):
     rotations = np.tile(np.eye(3), (200, 1, 1))
     model = model_of(volume, rotations)
     clean = model.clean(0, 200)
-    deviation = model.noise_deviation(0.1)
+    deviation = model.noise_sd(0.1)
     # SNR: variance of the signal over that of the noise, over all pixels
     assert clean.var() / deviation**2 == pytest.approx(0.1, rel=1e-5)
     generator = np.random.default_rng(0)
-    noisy = np.concatenate(list(model.noisy(noise_deviation=deviation, generator=generator)))
+    noisy = np.concatenate(list(model.noisy(noise_sd=deviation, generator=generator)))
     noise = noisy - clean
     # 51,200 samples: 0.3 % of the deviation
     assert noise.std() == pytest.approx(deviation, rel=0.015)
@@ -141,7 +141,7 @@ def test_noise_is_white_and_has_the_power_asked_for(volume):
 def test_blocks_make_no_difference(volume, monkeypatch):
     monkeypatch.setattr("raydrgn.simulation.images.BLOCK", 3)
     model = model_of(volume, np.tile(np.eye(3), (7, 1, 1)))
-    blocks = list(model.noisy(noise_deviation=0.0, generator=np.random.default_rng(0)))
+    blocks = list(model.noisy(noise_sd=0.0, generator=np.random.default_rng(0)))
     assert [len(block) for block in blocks] == [3, 3, 1]
     np.testing.assert_allclose(np.concatenate(blocks), model.clean(0, 7), atol=1e-6)
 

@@ -186,6 +186,6 @@ def test_an_error_of_the_writer_ends_training_in_its_words(data, ray_session, tm
 
 def test_the_log_says_how_a_run_began_and_ended(pair):
     lines = (pair / "run.log").read_text().splitlines()
-    assert "training on 203 particles of 16 px to epoch 40; 2 workers with 1 CPUs" in lines[0]
+    assert "training on 203 particles of 16 px to epoch 40; workers: 2, CPUs of each: 1" in lines[0]
     assert f"epoch {EPOCHS}/{EPOCHS}: finished, mean over the epoch" in lines[-2]
     assert f"training finished: {EPOCHS} epochs of 203 particles" in lines[-1]

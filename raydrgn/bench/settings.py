@@ -1,0 +1,123 @@
+"""Settings of the benchmarks. Loads nothing heavy."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from raydrgn.settings import Setting, check_bounds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """What the settings of all benchmarks do: check their bounds."""
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings(Benchmark):
+    """Size of the network and of its images."""
+
+    box: Annotated[int, Setting("Edge of the images, pixels.", min=4)] = 64
+
+    width: Annotated[int, Setting("Width of encoder and decoder.", flags=("--dim",), min=1)] = 256
+
+    layers: Annotated[int, Setting("Residual layers of each.", min=1)] = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepSettings(NetworkSettings):
+    """Settings of ``bench step``."""
+
+    batch_size: Annotated[int, Setting("Particles per step.", min=1)] = 32
+
+    amp: Annotated[bool, Setting("bfloat16 products on a GPU.", flags=("--amp/--no-amp",))] = True
+
+    device: Annotated[str | None, Setting("cpu or cuda; a GPU by default where there is one.")] = (
+        None
+    )
+
+    threads: Annotated[int | None, Setting("CPU threads; all cores by default.", min=1)] = None
+
+    assignments: Annotated[
+        tuple[str, ...],
+        Setting("A setting of model or train.", flags=("--set",), metavar="SECTION.FIELD=VALUE"),
+    ] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings(NetworkSettings):
+    """Settings of ``bench train``."""
+
+    batch_size: Annotated[int, Setting("Particles per step.", min=1)] = 32
+
+    num_particles: Annotated[
+        int, Setting("Particles per epoch.", flags=("--particles",), min=1)
+    ] = 1500
+
+    workers: Annotated[int, Setting("Training processes.", min=1)] = 1
+
+    address: Annotated[
+        str | None, Setting("Ray cluster to join, or RAY_ADDRESS; this machine if unset.")
+    ] = None
+
+    assignments: Annotated[
+        tuple[str, ...],
+        Setting("A setting of model or train.", flags=("--set",), metavar="SECTION.FIELD=VALUE"),
+    ] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparationSettings(Benchmark):
+    """Settings of ``bench prepare``."""
+
+    box: Annotated[int, Setting("Edge of the images, pixels.", min=4)] = 320
+
+    small: Annotated[
+        int, Setting("Edge after downsampling, pixels.", flags=("-D", "--small"), min=4)
+    ] = 128
+
+    num_particles: Annotated[
+        int, Setting("Images of the stack.", flags=("--particles",), min=8)
+    ] = 4000
+
+    folder: Annotated[str | None, Setting("Where to write; the disk it is on is timed.")] = None
+
+    threads: Annotated[int | None, Setting("CPU threads; all cores by default.", min=1)] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodingBenchSettings(NetworkSettings):
+    """Settings of ``bench volumes``."""
+
+    num_volumes: Annotated[
+        int,
+        Setting("Volumes of the comparison of workers; 0: none.", flags=("--volumes",), min=0),
+    ] = 1000
+
+    workers: Annotated[int, Setting("Workers, of one core each.", min=1)] = 2
+
+    address: Annotated[
+        str | None, Setting("Ray cluster to join, or RAY_ADDRESS; this machine if unset.")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OccupancyBenchSettings(Benchmark):
+    """Settings of ``bench occupancy``."""
+
+    run: Annotated[str, Setting("Trained run, of raydrgn or cryoDRGN.", is_argument=True)]
+
+    num_volumes: Annotated[int, Setting("Volumes to score.", flags=("--volumes",), min=100)] = (
+        10_000
+    )
+
+    num_masks: Annotated[int, Setting("Made-up masks.", flags=("--masks",), min=1)] = 100
+
+    box: Annotated[int, Setting("Edge of the volumes, pixels.", min=4)] = 64
+
+    workers: Annotated[int, Setting("Workers, of one core each.", min=1)] = 2
+
+    address: Annotated[
+        str | None, Setting("Ray cluster to join, or RAY_ADDRESS; this machine if unset.")
+    ] = None

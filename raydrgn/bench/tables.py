@@ -1,0 +1,91 @@
+"""What was measured, as names and values of a table."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from raydrgn.bench.occupancy import OccupancyRates
+    from raydrgn.bench.prepare import PreparationRates
+    from raydrgn.bench.step import StepRate
+    from raydrgn.bench.train import PathRate
+    from raydrgn.bench.volumes import DecodingRates, PoolRates
+
+Rows = list[tuple[str, str]]
+
+
+def step_rows(rate: "StepRate") -> Rows:
+    """Return the rows of a training step."""
+    return [
+        ("device", f"{rate.device}, {rate.precision}"),
+        ("bare step", f"{rate.particles_per_s:,.1f} particles/s"),
+        ("arithmetic", f"{rate.flop_per_particle / 1e9:,.3f} GFLOP/particle"),
+        ("", f"{rate.flop_per_s / 1e9:,.0f} GFLOP/s"),
+        ("limit (one large product)", f"{rate.limit_flop_per_s / 1e9:,.0f} GFLOP/s"),
+        ("share of the limit", f"{100 * rate.share:.0f} %"),
+    ]
+
+
+def training_rows(rate: "PathRate") -> Rows:
+    """Return the rows of the whole training path."""
+    return [
+        ("whole path", f"{rate.particles_per_s:,.0f} particles/s"),
+        ("… of the bare step", f"{100 * rate.share_of_step:.0f} %"),
+        *step_rows(rate.step),
+    ]
+
+
+def preparation_rows(rates: "PreparationRates") -> Rows:
+    """Return the rows of downsampling and back-projection."""
+    moved = rates.old_megabytes + rates.small_megabytes
+    measured = (
+        ("downsample", rates.downsample, moved),
+        ("limit of the disk: read and write", rates.disk, moved),
+        ("limit of the transforms: there and back", rates.transforms, moved),
+        ("backproject, one process", rates.backproject, rates.small_megabytes),
+    )
+    return [
+        *(
+            (name, f"{rate:,.0f} particles/s, {rate * size:,.0f} MB/s")
+            for name, rate, size in measured
+        ),
+        ("downsample, of the slower limit", f"{100 * rates.share:.0f} %"),
+        ("largest memory of the process", f"{rates.memory_megabytes:,.0f} MB"),
+        ("… growth with four times the images", f"{rates.growth_megabytes:,.0f} MB"),
+    ]
+
+
+def decoding_rows(rate: "DecodingRates") -> Rows:
+    """Return the rows of decoding in one process."""
+    return [
+        ("device", f"{rate.device}, float32"),
+        ("one process", f"{rate.volumes_per_s:,.1f} volumes/s"),
+        ("arithmetic", f"{rate.flop_per_volume / 1e9:,.1f} GFLOP/volume"),
+        ("", f"{rate.flop_per_s / 1e9:,.0f} GFLOP/s"),
+        ("limit (one large product)", f"{rate.limit_flop_per_s / 1e9:,.0f} GFLOP/s"),
+        ("share of the limit", f"{100 * rate.share:.0f} %"),
+        ("half of the ball, of the time of the whole", f"{100 * rate.half_of_full:.0f} %"),
+        ("… largest difference, SD", f"{rate.difference:.1e}"),
+    ]
+
+
+def pool_rows(rates: "PoolRates", *, workers: int) -> Rows:
+    """Return the rows of decoding by several workers."""
+    return [
+        ("1 worker", f"{rates.one:,.1f} volumes/s"),
+        (f"{workers} workers", f"{rates.workers:,.1f} volumes/s"),
+        ("… of one worker", f"× {rates.speed_up:.2f}"),
+        ("growth of a worker's memory after a tenth", f"{rates.growth_megabytes:,.0f} MB"),
+    ]
+
+
+def occupancy_rows(rates: "OccupancyRates", *, num_volumes: int, workers: int) -> Rows:
+    """Return the rows of scoring occupancies."""
+    return [
+        ("decoding alone, 1 worker", f"{rates.decode:,.1f} volumes/s"),
+        ("decoding and scoring, 1 worker", f"{rates.score:,.1f} volumes/s"),
+        ("… of decoding alone", f"{100 * rates.share:.0f} %"),
+        (f"decoding and scoring, {workers} workers", f"{rates.workers:,.1f} volumes/s"),
+        ("… of one worker", f"× {rates.speed_up:.2f}"),
+        (f"all {num_volumes:,} volumes, with tables", f"{rates.whole:,.1f} volumes/s"),
+        ("growth of memory after a tenth: worker", f"{rates.worker_growth_megabytes:,.0f} MB"),
+        ("… process with the table", f"{rates.own_growth_megabytes:,.0f} MB"),
+    ]

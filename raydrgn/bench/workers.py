@@ -1,0 +1,17 @@
+"""Workers that compare: each of one core, or of one GPU, whatever their number."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from raydrgn.remote.executor import Executor, WorkerPool
+from raydrgn.remote.resources import Resources
+
+T = TypeVar("T")
+
+
+class OneCoreWorkers(Executor):
+    """An executor whose pools are always on Ray, with one core (or GPU) for each worker."""
+
+    def pool(self, make: Callable[[int | None], T]) -> WorkerPool[T]:
+        """Return a pool of workers of one core each."""
+        return WorkerPool(make, self._reserve(Resources(num_workers=self.num_workers, cpus=1)))

@@ -1,0 +1,171 @@
+"""How a map relates to a reference: its handedness, its sign, its offset."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from raydrgn.fourier.masks import soft_sphere
+from raydrgn.fourier.resample import resample
+from raydrgn.fourier.shells import resolution_at, shell_correlation, shell_index
+from raydrgn.fourier.slices import SliceSampler
+from raydrgn.fourier.transforms import fft_centred, ifft_centred
+from raydrgn.inputs.resolution import Resolution
+from raydrgn.shapes import Float
+
+LARGEST_BOX = 96
+"""Maps are compared at this box or smaller: it is enough to tell handedness."""
+
+MATCH = 0.5
+"""Weighted mean correlation with the reference from which a map matches it."""
+
+ORIENTATIONS: dict[str, tuple[int, ...]] = {
+    "as is": (),
+    "its mirror image": (-3,),
+    "its mirror image, turned by 180° about x": (-2,),
+    "its mirror image, turned by 180° about y": (-1,),
+    "its mirror image, turned by 180° about the diagonal of all axes": (-3, -2, -1),
+}
+"""Axes (z, y, x) that are reversed; ``--flip`` reverses z."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """How a map relates to a reference."""
+
+    name: str
+    """One of ``ORIENTATIONS``."""
+
+    score: float
+    """Mean Fourier shell correlation up to the map's resolution, weighted by its half maps'."""
+
+    offset_px: tuple[float, float, float]
+    """Where the map lies from the reference, (x, y, z), in pixels of the map."""
+
+    is_negative: bool
+    """Whether the match is with the reference's negative."""
+
+    resolution_angstrom: float
+    """Where the correlation with the reference, as it matches, falls below 0.5."""
+
+    matched: Float[Tensor, "d d d"]
+    """The reference on the lattice of the map or a coarser one, brought to match it if it does."""
+
+
+def compare(
+    volume: Float[np.ndarray, "d d d"],
+    reference: Float[np.ndarray, "r r r"],
+    resolution: Resolution,
+    *,
+    reference_pixel_size_angstrom: float,
+) -> Comparison:
+    """Find out whether a map is its reference, or a mirror image of it.
+
+    Both are brought to one lattice. A small offset between them is found and reported, a rotation
+    is not searched for.
+
+    Args:
+        volume: Map.
+        reference: Map from elsewhere; its box and pixel size may be others.
+        resolution: Of the map.
+        reference_pixel_size_angstrom: Pixel size of the reference.
+    """
+    box, pixel_size = volume.shape[-1], resolution.pixel_size_angstrom
+    small = min(box, LARGEST_BOX)
+    sphere = torch.from_numpy(soft_sphere(small))
+    own = resample(torch.from_numpy(volume), box=small, ndim=3) * sphere
+    density = torch.from_numpy(reference)
+    scale = box * pixel_size / (reference.shape[-1] * reference_pixel_size_angstrom)
+    given = on_lattice(density, scale=scale, box=small)
+    name, score, offset = best_orientation(own, given, sphere, shell_weights(resolution, small))
+    axes = ORIENTATIONS[name]
+    matched = given.flip(axes) if axes else given
+    moved = torch.roll(matched, tuple(offset.tolist()), (0, 1, 2)) * (1.0 if score > 0 else -1.0)
+    curve = shell_correlation(own, moved * sphere)
+    curve[:2] = 1
+    return Comparison(
+        name=name,
+        score=abs(score),
+        offset_px=tuple(float(v) * box / small for v in reversed(offset.tolist())),
+        is_negative=score < 0,
+        resolution_angstrom=resolution_at(
+            curve, threshold=0.5, pixel_size_angstrom=pixel_size * box / small
+        ),
+        matched=moved if abs(score) >= MATCH else given,
+    )
+
+
+def best_orientation(
+    own: Float[Tensor, "d d d"],
+    given: Float[Tensor, "d d d"],
+    sphere: Float[Tensor, "d d d"],
+    weights: Float[Tensor, " shells"],
+) -> tuple[str, float, Tensor]:
+    """Return the name of the orientation that matches best, its correlation and its offset."""
+    found = {
+        name: _correlate(own, (given.flip(axes) if axes else given) * sphere, weights)
+        for name, axes in ORIENTATIONS.items()
+    }
+    name = max(found, key=lambda name: abs(found[name][0]))
+    if abs(found["as is"][0]) > 0.95 * abs(found[name][0]):
+        name = "as is"  # a map that is its own mirror image needs no flip
+    return name, *found[name]
+
+
+def on_lattice(volume: Float[Tensor, "r r r"], *, scale: float, box: int) -> Float[Tensor, "d d d"]:
+    """Return a volume on a lattice of another box whose field is ``scale`` times as wide.
+
+    Its transform is evaluated where the new lattice has its points; about the same centre.
+    """
+    old = volume.shape[-1]
+    if abs(scale - 1) * old < 0.05:  # of a pixel, over the whole field
+        return resample(volume, box=box, ndim=3)
+    return sample_lattice(SliceSampler(volume), scale=scale, box=box)
+
+
+def sample_lattice(sampler: SliceSampler, *, scale: float, box: int) -> Float[Tensor, "d d d"]:
+    """Return ``on_lattice`` of the sampler's volume, whatever the scale."""
+    ticks = torch.arange(-(box // 2), box // 2).float() / scale
+    z, y, x = torch.meshgrid(ticks, ticks, ticks, indexing="ij")
+    points = torch.stack([x, y, z], dim=-1).reshape(-1, 3)
+    values = torch.view_as_complex(sampler.at(points)).reshape(box, box, box)
+    return ifft_centred(values, ndim=3)
+
+
+def shell_weights(resolution: Resolution, box: int) -> Float[Tensor, " shells"]:
+    """Return the weight of each shell: what its half maps share, to where they part."""
+    full = 2 * len(resolution.masked)
+    field = full * resolution.pixel_size_angstrom
+    weights = resolution.masked[: box // 2].clamp(min=0)
+    limit = int(field / resolution.at(0.143)) + 1
+    weights = torch.where(torch.arange(len(weights)) <= limit, weights, 0.0)
+    weights[:2] = 0  # the zero frequency depends neither on position nor on handedness
+    return weights
+
+
+def _correlate(
+    first: Float[Tensor, "d d d"],
+    second: Float[Tensor, "d d d"],
+    weights: Float[Tensor, " shells"],
+) -> tuple[float, Tensor]:
+    """Return the largest weighted correlation over all offsets, with its sign and offset (z, y, x).
+
+    Each shell counts by its weight and its number of points, whatever its power.
+    """
+    box = first.shape[-1]
+    index = shell_index(box)
+    a, b = fft_centred(first, ndim=3), fft_centred(second, ndim=3)
+    counts = torch.bincount(index.flatten(), minlength=box // 2).double()
+
+    def power(values: Tensor) -> Tensor:
+        sums = torch.bincount(index.flatten(), values.abs().square().flatten().double())
+        return (sums / counts).clamp(min=1e-30)
+
+    factor = weights.double() / (power(a) * power(b)).sqrt()
+    cross = a * b.conj() * factor[index]
+    total = float((weights.double() * counts).sum())
+    surface = ifft_centred(cross, ndim=3) * (box**3 / max(total, 1e-30))
+    best = surface.abs().argmax()
+    offset = torch.stack(torch.unravel_index(best, surface.shape)) - box // 2
+    return float(surface.flatten()[best]), offset

@@ -1,0 +1,51 @@
+"""What a run contains: network, epochs, latents and particles."""
+
+import numpy as np
+
+from raydrgn.inputs.inspection import Inspection
+from raydrgn.inputs.particle_inspection import describe_table
+from raydrgn.io import storage
+from raydrgn.io.storage import Uri
+from raydrgn.run.reader import open_run
+from raydrgn.shapes import Float
+
+
+def inspect_run(uri: Uri) -> Inspection:
+    """Describe a run of raydrgn or cryoDRGN."""
+    run = open_run(uri)
+    found = Inspection(uri, f"run of {'cryoDRGN' if run.is_foreign else 'raydrgn'}")
+    model = run.model
+    found.add("box (px)", run.box)
+    found.add(
+        "pixel size (Å)", f"{run.pixel_size_angstrom:.6g}" if run.pixel_size_angstrom else "–"
+    )
+    found.add("latent dimension", model.zdim)
+    found.add("encoder", f"{model.encoder_width} × {model.encoder_layers}")
+    found.add("decoder", f"{model.decoder_width} × {model.decoder_layers}, {model.encoding}")
+    epochs = run.files.epochs()
+    found.add("epochs finished", f"{len(epochs)}, the last {epochs[-1]}" if epochs else "none")
+    if not run.pixel_size_angstrom:
+        found.concerns.append("The pixel size is not known; volumes need --pixel-size.")
+    if not epochs:
+        found.concerns.append("No epoch is finished.")
+    else:
+        _describe_latents(run.latents(epochs[-1]), found)
+    if not run.is_foreign and storage.exists(run.files.particles):
+        table = run.particles()
+        describe_table(table, found)
+        missing = [stack for stack in table.stacks if not storage.exists(stack)]
+        if missing:
+            found.concerns.append(f"{len(missing)} stacks are missing, the first is {missing[0]}.")
+    return found
+
+
+def _describe_latents(latents: Float[np.ndarray, "n zdim"], found: Inspection) -> None:
+    finite = np.isfinite(latents).all(axis=1)
+    found.add("latents", f"{len(latents):,}")
+    if not finite.all():
+        found.concerns.append(f"{int((~finite).sum())} latents are not finite.")
+    if finite.any():
+        norms = np.linalg.norm(latents[finite], axis=1)
+        found.add("‖z‖", f"{norms.mean():.3g} ± {norms.std():.3g}, at most {norms.max():.3g}")
+        if norms.std() < 1e-3:
+            found.concerns.append("All latents are the same: the run has learned no heterogeneity.")

@@ -1,0 +1,133 @@
+"""What stacks of images and maps contain, and what looks wrong in a sample of the images."""
+
+from collections import Counter
+
+import numpy as np
+
+from raydrgn.data.preprocess import find_bad
+from raydrgn.data.source import ImageSource
+from raydrgn.inputs.inspection import Inspection
+from raydrgn.io.mrc import MODES, MrcHeader, read_header, read_slices
+from raydrgn.io.particles import ParticleTable
+from raydrgn.io.stacks import read_headers
+from raydrgn.io.storage import Uri
+from raydrgn.shapes import Float, Int
+
+SAMPLE = 64
+"""Images of a stack that are examined."""
+
+PIXEL_SIZE_TOLERANCE = 0.01
+
+FAR_SD = 50
+"""Standard deviations from the mean of its image from which a pixel is out of range."""
+
+LARGE_OFFSET_SD = 10
+"""Mean over standard deviation from which images are not normalised."""
+
+
+def describe_stacks(table: ParticleTable, found: Inspection) -> None:
+    """Describe the stacks of particles, and a sample of the images."""
+    headers = read_headers(table.stacks)
+    modes = Counter(_pixel_type(header) for header in headers)
+    found.add("pixels", ", ".join(f"{kind}: {n}" for kind, n in modes.items()))
+    size = sum(header.slice_bytes * header.shape[0] for header in headers)
+    found.add("stacks' size", f"{size / 1e9:.2f} GB")
+    unused = sum(header.shape[0] for header in headers) - len(table)
+    if unused > 0:
+        found.add("images not listed", f"{unused:,}")
+    in_headers = {round(h.pixel_size_angstrom, 4) for h in headers if h.pixel_size_angstrom}
+    if in_headers and "pixel_size_angstrom" in table.table.column_names:
+        known = table.column("pixel_size_angstrom")
+        if min(np.abs(known / size - 1).min() for size in in_headers) > PIXEL_SIZE_TOLERANCE:
+            found.concerns.append(
+                f"The pixel size is {', '.join(map(str, sorted(in_headers)))} Å in the headers of "
+                f"the stacks, and {known[0]:.4f} Å in the particle file."
+            )
+    source = ImageSource(headers, table.stack_codes, table.column("slice"))
+    _describe_images(source.read(_evenly(len(table))), found)
+
+
+def _pixel_type(header: MrcHeader) -> str:
+    order = ", big-endian" if header.dtype.byteorder == ">" else ""
+    modes = {kind: mode for mode, kind in MODES.items()} | {"u1": 0}
+    mode = modes[f"{header.dtype.kind}{header.dtype.itemsize}"]
+    return f"{header.dtype.newbyteorder('=').name} (mode {mode}{order})"
+
+
+def inspect_stack(uri: Uri) -> Inspection:
+    """Describe a stack of images, or a map."""
+    header = read_header(uri)
+    depth, height, width = header.shape
+    is_map = header.is_volume and depth == height == width
+    found = Inspection(uri, "map" if is_map else "stack of images")
+    found.add("slices", f"{depth:,}")
+    found.add("box (px)", f"{width}" if height == width else f"{width} × {height}")
+    found.add("pixels", _pixel_type(header))
+    if header.pixel_size_angstrom:
+        found.add("pixel size (Å)", f"{header.pixel_size_angstrom:.6g}")
+    else:
+        found.concerns.append("The header has no pixel size.")
+    if is_map:
+        found.add("origin (Å)", ", ".join(f"{value:g}" for value in header.origin_angstrom))
+    elif header.is_volume:
+        found.concerns.append(
+            "The header calls it a map, but it is not a cube: it is read as images."
+        )
+    if height != width:
+        found.concerns.append("The images are not square.")
+    if width % 2:
+        found.concerns.append("The box is odd; an even one is needed.")
+    if is_map:
+        _describe_map(header, found)
+    else:
+        rows = _evenly(depth)
+        images = np.concatenate([read_slices(header, int(row), 1) for row in rows])
+        _describe_images(images.astype(np.float32), found)
+    return found
+
+
+def _describe_map(header: MrcHeader, found: Inspection) -> None:
+    _describe_intensities(read_slices(header, 0, header.shape[0]).astype(np.float32), found)
+
+
+def _describe_images(images: Float[np.ndarray, "n h w"], found: Inspection) -> None:
+    """Describe images of a sample, and name how many of them cannot be used."""
+    bad = find_bad(images)
+    if bad.any():
+        found.concerns.append(
+            f"{int(bad.sum())} of {len(images)} images examined are constant or have pixels that "
+            "are not finite."
+        )
+    _describe_intensities(images, found)
+    usable = images[~bad].astype(np.float64)
+    if not len(usable):
+        return
+    means = usable.mean(axis=(1, 2), keepdims=True)
+    sd = float(np.median(usable.std(axis=(1, 2))))
+    far = int((np.abs(usable - means).max(axis=(1, 2)) > FAR_SD * sd).sum())
+    if far:
+        found.concerns.append(
+            f"{far} of {len(images)} images examined have pixels more than {FAR_SD} SD from the "
+            "mean of their image: defects of the detector or cosmic rays."
+        )
+    offset = float(np.median(np.abs(means)))
+    if offset > LARGE_OFFSET_SD * sd:
+        found.concerns.append(
+            f"The mean of an image ({offset:.4g}) is much larger than its SD ({sd:.4g}): the "
+            "images are not normalised. Extract the particles again with normalisation."
+        )
+
+
+def _describe_intensities(values: np.ndarray, found: Inspection) -> None:
+    finite = values[np.isfinite(values)]
+    if len(finite) < values.size:
+        found.concerns.append(f"{values.size - len(finite)} values are not finite.")
+    if len(finite):
+        found.add_range("intensities", finite)
+        mean, sd = finite.mean(dtype=np.float64), finite.std(dtype=np.float64)
+        found.add("mean, SD", f"{mean:.4g}, {sd:.4g}")
+
+
+def _evenly(count: int) -> Int[np.ndarray, " k"]:
+    """Return the rows of a sample."""
+    return np.unique(np.linspace(0, count - 1, min(SAMPLE, count)).astype(np.int64))

@@ -1,0 +1,52 @@
+"""What a simulation makes. Loads nothing heavy."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from raydrgn.errors import ConfigError
+from raydrgn.settings import Setting, check_bounds
+
+PHANTOM_NAMES = ("assembly", "hinge")
+"""Built-in phantoms: one of several states, one that moves."""
+
+MAX_JUNK = 0.9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Simulation:
+    """What to simulate."""
+
+    num_particles: Annotated[int, Setting("Number of images.", flags=("--particles",), min=1)] = (
+        6000
+    )
+
+    box: Annotated[int, Setting("Edge of the images, pixels; even.", min=4)] = 32
+
+    snr: Annotated[float, Setting("Variance of the signal over that of the noise.", above=0)] = 0.1
+
+    seed: Annotated[int, Setting("Seed of poses, defocus, states and noise.", min=0)] = 0
+
+    maps: Annotated[
+        str | None, Setting("Pattern of .mrc maps to take as states; put it in quotation marks.")
+    ] = None
+
+    phantom: Annotated[
+        str,
+        Setting("Built-in phantom: assembly (states) or hinge (motion); not used with --maps."),
+    ] = "assembly"
+
+    junk: Annotated[
+        float,
+        Setting("Share of images without a particle: ice, and carbon edges.", min=0, max=MAX_JUNK),
+    ] = 0.0
+
+    chunk: Annotated[int, Setting("Images per stack; 0 writes a single one.", min=0)] = 0
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        if self.box % 2:
+            raise ConfigError(f"--box must be even to have a centre pixel, got {self.box}.")
+        if self.phantom not in PHANTOM_NAMES:
+            raise ConfigError(
+                f"--phantom {self.phantom!r} is unknown; known are {', '.join(PHANTOM_NAMES)}."
+            )

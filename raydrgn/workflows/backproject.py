@@ -1,0 +1,78 @@
+"""``backproject``: a map of particles with poses, to see that images, poses and CTF fit."""
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from raydrgn.inputs.options import BackprojectionOptions
+from raydrgn.io.particle_source import ParticleSource
+from raydrgn.remote.executor import IN_PROCESS, Executor
+from raydrgn.remote.progress import Progress, silent
+from raydrgn.settings import Setting, check_bounds
+
+if TYPE_CHECKING:
+    from raydrgn.inputs.backprojection import Backprojection
+    from raydrgn.io.particles import ParticleTable
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackprojectSettings(BackprojectionOptions):
+    """Settings of ``backproject``."""
+
+    source: ParticleSource
+
+    first: Annotated[
+        int | None,
+        Setting("Use the first particles only, this many; 10000 are enough for a check.", min=2),
+    ] = None
+
+    drop_bad: Annotated[
+        bool, Setting("Leave out images that are constant or have pixels that are not finite.")
+    ] = False
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackprojectResult:
+    """Maps and what they show; the folder has them as files."""
+
+    out: str
+    particles: "ParticleTable"
+    maps: "Backprojection"
+
+
+def run(
+    settings: BackprojectSettings,
+    *,
+    executor: Executor = IN_PROCESS,
+    progress: Progress = silent,
+) -> BackprojectResult:
+    """Back-project particles, judge the maps, and write both.
+
+    Raises:
+        RaydrgnError: If the particles or the folder do not allow it; particles of several pixel
+            sizes are refused.
+    """
+    from raydrgn.inputs import report
+    from raydrgn.inputs.backprojection import back_project
+    from raydrgn.inputs.downsampling import without_bad
+    from raydrgn.io import storage
+    from raydrgn.io.pixel_sizes import single_pixel_size
+    from raydrgn.io.sources import open_particles, require_poses
+
+    out = storage.absolute(settings.out)
+    table = open_particles(settings.source)
+    table = table.slice_rows(0, min(settings.first or len(table), len(table)))
+    require_poses(table)
+    single_pixel_size(table)
+    report.check_folder(out, box=table.single_box())
+    if settings.drop_bad:
+        table, num_dropped = without_bad(table)
+        log.info("left out %d images that cannot be used", num_dropped)
+    maps = back_project(table, settings, executor=executor, progress=progress)
+    report.write_backprojection(maps, out)
+    return BackprojectResult(out=settings.out, particles=table, maps=maps)

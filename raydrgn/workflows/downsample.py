@@ -1,0 +1,77 @@
+"""``downsample``: particle images, or a map, in a smaller box."""
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from raydrgn.inputs.options import DownsamplingOptions
+from raydrgn.io.particle_source import ParticleSource
+from raydrgn.remote.executor import IN_PROCESS, Executor
+from raydrgn.remote.progress import Progress, silent
+from raydrgn.settings import Setting
+
+if TYPE_CHECKING:
+    from raydrgn.io.particles import ParticleTable
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DownsampleSettings(DownsamplingOptions):
+    """Settings of ``downsample``."""
+
+    source: ParticleSource
+
+    drop_bad: Annotated[
+        bool, Setting("Leave out images that are constant or have pixels that are not finite.")
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DownsampleResult:
+    """What ``downsample`` wrote."""
+
+    out: str
+    box: int
+    particles: "ParticleTable | None"
+    """Particles with their new images; None for a map."""
+
+    pixel_size_angstrom: float | None
+    """Of the first particle, or of the map; None if it is not known."""
+
+
+def run(
+    settings: DownsampleSettings,
+    *,
+    executor: Executor = IN_PROCESS,
+    progress: Progress = silent,
+) -> DownsampleResult:
+    """Write particles, or a map, in a smaller box by Fourier cropping.
+
+    What an earlier run of the same settings has finished is kept.
+
+    Raises:
+        RaydrgnError: If the input or the output does not allow it.
+    """
+    from raydrgn.inputs.downsampling import downsample, downsample_volume, without_bad
+    from raydrgn.io.sources import open_particles
+
+    if settings.is_volume:
+        pixel_size = downsample_volume(settings.source.particles, settings.out, box=settings.box)
+        return DownsampleResult(
+            out=settings.out, box=settings.box, particles=None, pixel_size_angstrom=pixel_size
+        )
+    table = open_particles(settings.source)
+    if settings.drop_bad:
+        table, num_dropped = without_bad(table)
+        log.info("left out %d images that cannot be used", num_dropped)
+    small = downsample(table, settings, executor=executor, progress=progress)
+    has_pixel_size = "pixel_size_angstrom" in small.table.column_names
+    return DownsampleResult(
+        out=settings.out,
+        box=settings.box,
+        particles=small,
+        pixel_size_angstrom=(
+            float(small.column("pixel_size_angstrom")[0]) if has_pixel_size else None
+        ),
+    )

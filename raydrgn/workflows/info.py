@@ -1,0 +1,74 @@
+"""``info``: what a file or a run contains, and what about it looks wrong."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Annotated
+
+from raydrgn.errors import InputError
+from raydrgn.remote.executor import IN_PROCESS, Executor
+from raydrgn.remote.progress import Progress, silent
+from raydrgn.settings import Setting
+
+if TYPE_CHECKING:
+    from raydrgn.inputs.inspection import Inspection
+
+
+@dataclass(frozen=True, kw_only=True)
+class InfoSettings:
+    """Settings of ``info``."""
+
+    path: Annotated[
+        str,
+        Setting(
+            "Stack, map, .star, .cs, .txt, .parquet, .pkl, .npy or run.",
+            is_argument=True,
+            metavar="FILE|RUN",
+        ),
+    ]
+
+    datadir: Annotated[
+        str | None, Setting("Folder of the stacks that a .star or .cs file names.")
+    ] = None
+
+
+def run(
+    settings: InfoSettings,
+    *,
+    executor: Executor = IN_PROCESS,
+    progress: Progress = silent,
+) -> "Inspection":
+    """Describe a stack, map, particle file, pickle, array or run.
+
+    Raises:
+        StorageError: If there is no such file.
+        InputError: If it is of no known type.
+    """
+    from functools import partial
+
+    from raydrgn.inputs.array_inspection import inspect_array, inspect_pickle
+    from raydrgn.inputs.particle_inspection import inspect_particles
+    from raydrgn.inputs.stack_inspection import inspect_stack
+    from raydrgn.io import storage
+    from raydrgn.io.sources import STACK_SUFFIXES
+
+    uri = settings.path
+    if storage.is_folder(uri):
+        from raydrgn.inputs.run_inspection import inspect_run
+
+        return inspect_run(uri)
+    storage.file_size(uri)  # raises where there is nothing
+    particles = partial(inspect_particles, datadir=settings.datadir)
+    inspectors: dict[str, Callable[[str], Inspection]] = {
+        ".pkl": inspect_pickle,
+        ".npy": inspect_array,
+        **dict.fromkeys(STACK_SUFFIXES, inspect_stack),
+        **dict.fromkeys((".star", ".cs", ".parquet", ".txt"), particles),
+    }
+    suffix = PurePosixPath(uri).suffix.lower()
+    if suffix not in inspectors:
+        raise InputError(
+            f"{uri} is of an unknown type; known are {', '.join(sorted(inspectors))} and run "
+            "directories."
+        )
+    return inspectors[suffix](uri)

@@ -1,0 +1,119 @@
+"""``parse``: poses and CTF of a refinement, for training here or with cryoDRGN."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from raydrgn.errors import ConfigError
+from raydrgn.remote.executor import IN_PROCESS, Executor
+from raydrgn.remote.progress import Progress, silent
+from raydrgn.settings import Setting, check_bounds
+
+if TYPE_CHECKING:
+    from raydrgn.io.particles import ParticleTable
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParseSettings:
+    """Settings of ``parse``; a value given here is used instead of the file's."""
+
+    particles: Annotated[str, Setting("RELION .star or cryoSPARC .cs file.", is_argument=True)]
+
+    poses: Annotated[str | None, Setting("Write cryoDRGN's poses.pkl here.")] = None
+
+    ctf: Annotated[str | None, Setting("Write cryoDRGN's ctf.pkl here.")] = None
+
+    table: Annotated[str | None, Setting("Write particles.parquet here.")] = None
+
+    box: Annotated[int | None, Setting("Edge of the images, pixels.")] = None
+
+    pixel_size_angstrom: Annotated[
+        float | None, Setting("Pixel size of the images, Å.", flags=("--pixel-size",), above=0)
+    ] = None
+
+    voltage_kv: Annotated[
+        float | None, Setting("Acceleration voltage, kV.", flags=("--kv",), above=0)
+    ] = None
+
+    spherical_aberration_mm: Annotated[
+        float | None, Setting("Spherical aberration, mm.", flags=("--cs",))
+    ] = None
+
+    amplitude_contrast: Annotated[
+        float | None, Setting("Amplitude contrast, a fraction.", min=0, max=1)
+    ] = None
+
+    phase_shift_deg: Annotated[
+        float | None, Setting("Phase shift, degrees.", flags=("--phase-shift",))
+    ] = None
+
+    datadir: Annotated[
+        str | None, Setting("Folder of the stacks that a .star or .cs file names.")
+    ] = None
+
+    half_size_shifts: Annotated[
+        bool,
+        Setting(
+            "The .cs file is of a heterogeneous refinement and does not say so: its shifts are in "
+            "pixels twice as large as those of the images."
+        ),
+    ] = False
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        if not self.outputs:
+            raise ConfigError("Choose what to write: --poses, --ctf, --table, or several of them.")
+
+    @property
+    def outputs(self) -> list[str]:
+        """Files to write."""
+        return [uri for uri in (self.poses, self.ctf, self.table) if uri]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParseResult:
+    """What ``parse`` read and wrote."""
+
+    particles: "ParticleTable"
+    paths: list[str]
+    """Files that were written."""
+
+
+def run(
+    settings: ParseSettings,
+    *,
+    executor: Executor = IN_PROCESS,
+    progress: Progress = silent,
+) -> ParseResult:
+    """Read poses and CTF of a refinement, and write them.
+
+    Raises:
+        RaydrgnError: If the file lacks what is to be written.
+    """
+    from raydrgn.io import cryodrgn, sources
+    from raydrgn.io.imaging import Imaging
+
+    imaging = Imaging(
+        box=settings.box,
+        pixel_size_angstrom=settings.pixel_size_angstrom,
+        voltage_kv=settings.voltage_kv,
+        spherical_aberration_mm=settings.spherical_aberration_mm,
+        amplitude_contrast=settings.amplitude_contrast,
+        phase_shift_deg=settings.phase_shift_deg,
+        half_size_shifts=settings.half_size_shifts,
+    )
+    table = sources.read_metadata(
+        settings.particles,
+        datadir=settings.datadir,
+        imaging=imaging,
+        need_images=settings.table is not None,
+    )
+    # Everything is made before anything is written.
+    poses = sources.to_poses(table) if settings.poses else None
+    ctf = sources.to_ctf(table) if settings.ctf else None
+    if settings.poses and poses is not None:
+        cryodrgn.write_poses(settings.poses, poses)
+    if settings.ctf and ctf is not None:
+        cryodrgn.write_ctf(settings.ctf, ctf)
+    if settings.table:
+        table.write(settings.table)
+    return ParseResult(particles=table, paths=settings.outputs)
