@@ -144,7 +144,10 @@ def run_indices(
     if settings.of:
         numbers = selection.find_numbers(settings.particles, settings.of)
         if settings.ind:
-            numbers = numbers[cryodrgn.read_indices(settings.ind)]
+            chosen = cryodrgn.read_indices(
+                settings.ind, count=len(numbers), particles=settings.particles
+            )
+            numbers = numbers[chosen]
     else:
         source = ParticleSource(particles=settings.particles, ind=settings.ind)
         table = _open(source)
