@@ -101,7 +101,7 @@ def run(
     Raises:
         RaydrgnError: If the file lacks what is to be written.
     """
-    from raydrgn.io import cryodrgn, sources
+    from raydrgn.io import cryodrgn, sources, storage
     from raydrgn.io.imaging import Imaging
     from raydrgn.io.metadata import read_for_parsing
     from raydrgn.io.stacks import order_warning
@@ -126,6 +126,8 @@ def run(
     warn_of_unmodelled(table)
     if (settings.poses or settings.ctf) and (warning := order_warning(table)):
         log.warning("%s", warning)
+    for out in settings.outputs:
+        storage.refuse_to_replace(out, [settings.particles, *settings.passthrough, *table.stacks])
     # Everything is made before anything is written.
     poses = sources.to_poses(table) if settings.poses else None
     ctf = sources.to_ctf(table) if settings.ctf else None

@@ -1,17 +1,22 @@
 """``parse``, ``info`` and ``export`` on the files of the field: what they warn of, and take."""
 
 import json
+import os
+from dataclasses import replace
 
 import numpy as np
 import numpy.lib.recfunctions as rfn
 import pytest
 
 from phantoms import cs_rows, images_of, optics_columns, star_31, table_of, write_cs, write_mrc
-from raydrgn.errors import InputError
+from raydrgn.errors import ConfigError, InputError, StorageError
 from raydrgn.inputs.particle_inspection import inspect_particles
 from raydrgn.io.indices import write_indices
+from raydrgn.io.mrc import read_header
+from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import ParticleTable
-from raydrgn.workflows import export, info, parse
+from raydrgn.workflows import downsample, export, info, parse
+from raydrgn.workflows.downsample import DownsampleSettings
 from raydrgn.workflows.export import ExportIndicesSettings
 from raydrgn.workflows.info import InfoSettings
 from raydrgn.workflows.parse import ParseSettings
@@ -112,3 +117,31 @@ def test_info_of_a_table_whose_stacks_have_moved(tmp_path):
     write_mrc(tmp_path / "Extract" / "a.mrcs", images_of(4))
     settings = InfoSettings(path=str(tmp_path / "p.parquet"), datadir=str(tmp_path))
     assert not any("at none of" in concern for concern in info.run(settings).concerns)
+
+
+def test_nothing_that_is_read_is_replaced_through_a_link(tmp_path):
+    star, _ = star_31(tmp_path)
+    before = (tmp_path / "stack.mrcs").read_bytes()
+    for read in ("particles.star", "stack.mrcs"):
+        (tmp_path / f"link_{read}").symlink_to(read)
+        with pytest.raises(ConfigError, match="would replace"):
+            parsed(star, tmp_path, poses=str(tmp_path / f"link_{read}"))
+    assert (tmp_path / "stack.mrcs").read_bytes() == before
+
+
+def test_a_smaller_stack_goes_where_a_link_leads(tmp_path):
+    star, _ = star_31(tmp_path)
+    (tmp_path / "big").mkdir()
+    (tmp_path / "small.mrcs").symlink_to("big/small.mrcs")
+    settings = DownsampleSettings(
+        source=ParticleSource(particles=star), out=str(tmp_path / "small.mrcs"), box=6
+    )
+    downsample.run(settings)
+    assert (tmp_path / "small.mrcs").is_symlink()
+    assert read_header(str(tmp_path / "big" / "small.mrcs")).shape == (4, 6, 6)
+    os.mkfifo(tmp_path / "pipe.mrcs")
+    with pytest.raises(StorageError, match="a device, pipe or socket"):
+        downsample.run(replace(settings, out=str(tmp_path / "pipe.mrcs")))
+    (tmp_path / "own.mrcs").symlink_to("stack.mrcs")
+    with pytest.raises(ConfigError, match="would replace"):
+        downsample.run(replace(settings, out=str(tmp_path / "own.mrcs")))
