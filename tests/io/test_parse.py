@@ -33,7 +33,10 @@ def test_pickles_of_a_shuffled_file_come_with_a_warning(tmp_path, caplog):
     names = {"rlnImageName": [f"{i + 1}@stack.mrcs" for i in ORDER]}
     star, _ = star_31(tmp_path, particles=names)
     parsed(star, tmp_path)
-    assert "does not list its images in the order of its stacks (first at row 1" in caplog.text
+    assert (
+        "does not list its images in the order of its stacks, first at line 30: poses"
+        in caplog.text
+    )
     caplog.clear()
     parsed(star, tmp_path, poses=None, ctf=None, table=str(tmp_path / "p.parquet"))
     assert "order of its stacks" not in caplog.text
