@@ -26,11 +26,12 @@ from raydrgn.inputs.stacks import StackPart, StackPlan, StackSet
 from raydrgn.io import storage
 from raydrgn.io.mrc import StackWriter, read_volume, write_slices, write_volume
 from raydrgn.io.particles import ParticleTable
-from raydrgn.io.relion import names_for, write_relion
 from raydrgn.io.relionrows import select_rows, with_ctf, with_poses, with_smaller_images
-from raydrgn.io.selection import original_of, original_rows, same_ctf, same_poses
+from raydrgn.io.relionwriter import names_for, write_relion
+from raydrgn.io.selection import original_of, original_rows
 from raydrgn.io.starrows import read_text_star
 from raydrgn.io.storage import Uri
+from raydrgn.io.verification import same_ctf, same_poses
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.shapes import Float, Int

@@ -17,7 +17,6 @@ from raydrgn.io import storage
 from raydrgn.io.imaging import Imaging, compare_boxes, ctf_columns, fill
 from raydrgn.io.particles import TILT_COLUMNS, NoParticlesError, ParticleTable, RowError
 from raydrgn.io.passthrough import read_joined
-from raydrgn.io.passthrough import read_rows as read_rows
 from raydrgn.io.stacks import check_slices, find_stacks, read_headers
 from raydrgn.io.storage import Uri
 from raydrgn.io.unmodelled import of_cryosparc, to_metadata

@@ -15,8 +15,6 @@ from raydrgn.geometry.rotations import from_euler
 from raydrgn.io.imaging import Imaging, compare_boxes, ctf_columns, fill, give
 from raydrgn.io.particles import TILT_COLUMNS, NoParticlesError, ParticleTable, RowError
 from raydrgn.io.relionwriter import ANGLE_FIELDS, CTF_FIELDS, IMAGE_FIELDS
-from raydrgn.io.relionwriter import names_for as names_for
-from raydrgn.io.relionwriter import write_relion as write_relion
 from raydrgn.io.stacks import check_slices, find_stacks, read_headers, without_format
 from raydrgn.io.star import StarBlock, read_star
 from raydrgn.io.storage import Uri

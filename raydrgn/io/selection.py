@@ -19,7 +19,6 @@ from raydrgn.errors import ConfigError, InputError, StorageError
 from raydrgn.io import cryodrgn, storage
 from raydrgn.io.cryosparc import with_ctf_rows, with_pose_rows, write_rows
 from raydrgn.io.imaging import Imaging
-from raydrgn.io.matching import find_numbers as find_numbers
 from raydrgn.io.metadata import read_metadata
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import NoParticlesError, ParticleTable
@@ -30,9 +29,7 @@ from raydrgn.io.sources import open_particles
 from raydrgn.io.stacks import find_stacks, leads_there, without_format
 from raydrgn.io.starrows import TextStar, read_text_star
 from raydrgn.io.storage import Uri
-from raydrgn.io.verification import check_cs, check_star, quiet
-from raydrgn.io.verification import same_ctf as same_ctf
-from raydrgn.io.verification import same_poses as same_poses
+from raydrgn.io.verification import check_cs, check_star, quiet, same_ctf, same_poses
 from raydrgn.shapes import Int
 
 log = logging.getLogger(__name__)

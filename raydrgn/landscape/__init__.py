@@ -6,7 +6,6 @@ states         mask, states and their maps
 sketch         on-data volumes with their components and states
 regression     from latents to coordinates of volumes
 particles      coordinates of all particles
-latent_plane   two dimensions of the latent space to draw particles in
 free_energy    density of particles over two components
 masked_volumes volumes of which the voxels within one mask are compared
 results        maps and tables of a landscape

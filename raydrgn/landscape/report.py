@@ -9,13 +9,13 @@ from matplotlib.ticker import MaxNLocator
 from raydrgn.decoding.volume_sets import central_slices, previews_of
 from raydrgn.io.mrc import read_volume
 from raydrgn.landscape.free_energy import FreeEnergy, free_energy
-from raydrgn.landscape.latent_plane import latent_plane
 from raydrgn.landscape.particles import ParticleCoordinates
 from raydrgn.landscape.regression import Regression
 from raydrgn.landscape.results import SHOWN_COMPONENTS, component_set, sd_map, state_set
 from raydrgn.landscape.sketch import Sketch
 from raydrgn.reporting import latent_figures
 from raydrgn.reporting.figures import PALETTE, Tile, sheet, slice_rows
+from raydrgn.reporting.latent_plane import latent_plane
 from raydrgn.reporting.report import ReportTable, Section, write_report
 from raydrgn.reporting.result_folder import ResultFolder
 from raydrgn.run.reader import RunReader

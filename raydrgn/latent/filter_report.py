@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from raydrgn.clustering.embedding import principal_components
 from raydrgn.data.particle_images import clear_images, read_images
 from raydrgn.errors import RaydrgnError
 from raydrgn.io import cryodrgn
@@ -12,6 +11,7 @@ from raydrgn.io.mrc import write_volume
 from raydrgn.latent.filters import REFERENCE_SD, Method, by_magnitude, overlaps
 from raydrgn.reporting import latent_figures
 from raydrgn.reporting.figures import Tile, sheet
+from raydrgn.reporting.latent_plane import Plane
 from raydrgn.reporting.result_folder import ResultFolder
 from raydrgn.run.reader import RunReader
 from raydrgn.shapes import Bool, Float, Int
@@ -52,19 +52,11 @@ def write_overlaps(
 
 
 def write_embedding_figure(
-    kept: Bool[np.ndarray, " n"],
-    z: Float[np.ndarray, "n zdim"],
-    umap: Float[np.ndarray, "n 2"] | None,
-    folder: ResultFolder,
+    kept: Bool[np.ndarray, " n"], plane: Plane | None, folder: ResultFolder
 ) -> None:
-    """Draw kept and dropped particles in the UMAP, or without one in principal components."""
-    if umap is not None:
-        names, xy = ("UMAP 1", "UMAP 2"), umap
-    elif z.shape[1] > 1:
-        names, xy = ("PC 1", "PC 2"), principal_components(z).coordinates[:, :2]
-    else:
-        return
-    folder.write_figure("selection.png", latent_figures.kept_and_dropped(names, xy, kept))
+    """Draw kept and dropped particles in two dimensions of the latent space."""
+    if plane is not None:
+        folder.write_figure("selection.png", latent_figures.kept_and_dropped(*plane, kept))
 
 
 def write_images(

@@ -2,6 +2,7 @@
 
 result_folder     a folder of results that records what it was made from
 analysis_results  what `analyze` has written, read by other commands
+latent_plane      two dimensions of the latent space to draw particles in
 report            one HTML file
 figures           slices, curves, scatter plots
 latent_figures    particles in two dimensions

@@ -17,6 +17,9 @@ from raydrgn.shapes import Float, Int
 
 UMAP = "umap.pkl"
 
+CRYODRGN_KSAMPLE = 20
+"""Number of clusters that cryoDRGN makes by default."""
+
 
 def kmeans_folder(ksample: int) -> str:
     """Return the name of the folder of k-means with ``ksample`` clusters."""
@@ -32,8 +35,24 @@ class AnalysisResults:
 
     @property
     def is_current(self) -> bool:
-        """Whether there are results, and these are of this epoch as it is now."""
+        """Whether there are results, and these are of this epoch as it is now.
+
+        cryoDRGN records nothing of what it analysed; in its own run, results of its own are of the
+        epoch in their name if they are not older than the latents.
+        """
+        if self._run.is_foreign and not self.folder.has(SETTINGS):
+            return self._is_of_cryodrgn
         return self.folder.is_made_from(self._run.identity(self._epoch))
+
+    @property
+    def _is_of_cryodrgn(self) -> bool:
+        written = (UMAP, f"{kmeans_folder(CRYODRGN_KSAMPLE)}/labels.pkl")
+        trained = self._run.files.latents(self._epoch)
+        return any(
+            storage.modified(self.folder.at(name)) >= storage.modified(trained)
+            for name in written
+            if self.folder.has(name)
+        )
 
     def umap(self, num_particles: int) -> Float[np.ndarray, "n 2"] | None:
         """Return the UMAP embedding, or None if there is none of these particles."""
@@ -64,6 +83,8 @@ class AnalysisResults:
             raise RunDirectoryError(
                 f"{self.folder.uri} has no k-means clusters of this epoch. {self._remedy()}"
             )
+        if not self.folder.has(SETTINGS):
+            return CRYODRGN_KSAMPLE
         return int(json.loads(storage.read_bytes(self.folder.at(SETTINGS)))["ksample"])
 
     def labels(self, ksample: int, num_particles: int) -> Int[np.ndarray, " n"]:

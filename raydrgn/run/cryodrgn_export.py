@@ -10,7 +10,7 @@ import yaml
 from raydrgn.errors import ConfigError, RunDirectoryError
 from raydrgn.io import cryodrgn, storage
 from raydrgn.io.particles import ParticleTable
-from raydrgn.io.relion import write_relion
+from raydrgn.io.relionwriter import write_relion
 from raydrgn.io.sources import STACK_SUFFIXES, to_ctf, to_poses
 from raydrgn.io.storage import Uri
 from raydrgn.run.config import RunConfig

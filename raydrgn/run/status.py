@@ -51,16 +51,5 @@ def find_run(root: Uri) -> RunStatus | None:
     return RunStatus(RunConfig.read(run.config), finished[-1] if finished else 0)
 
 
-def is_finished(run: RunDirectory) -> bool:
-    """Tell whether training has ended: all epochs of the configuration are done.
-
-    cryoDRGN keeps no record of that; it writes ``weights.pkl`` when training ends.
-    """
-    if storage.exists(run.config) and _is_own(run.config):
-        finished = Manifest.read(run.manifest).finished_epochs()
-        return bool(finished) and finished[-1] >= RunConfig.read(run.config).train.epochs
-    return storage.exists(run.weights(None))
-
-
 def _is_own(config: Uri) -> bool:
     return b"raydrgn_version" in storage.read_bytes(config)

@@ -8,7 +8,7 @@ import numpy as np
 from raydrgn.io import cryodrgn, storage
 from raydrgn.io.mrc import StackWriter, write_volume
 from raydrgn.io.particles import CTF_COLUMNS, ParticleTable
-from raydrgn.io.relion import write_relion
+from raydrgn.io.relionwriter import write_relion
 from raydrgn.io.sources import to_ctf
 from raydrgn.io.storage import Uri
 from raydrgn.shapes import Float

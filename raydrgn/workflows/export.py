@@ -138,16 +138,17 @@ def run_indices(
     Raises:
         RaydrgnError: If particles are not in the original, or the output is of another type.
     """
-    from raydrgn.io import cryodrgn, selection
+    from raydrgn.io import cryodrgn
+    from raydrgn.io.matching import find_numbers
     from raydrgn.io.sources import open_particles
 
     if settings.of:
-        numbers = selection.find_numbers(settings.particles, settings.of)
+        numbers = find_numbers(settings.particles, settings.of)
         if settings.ind:
-            chosen = cryodrgn.read_indices(
+            rows = cryodrgn.read_indices(
                 settings.ind, count=len(numbers), particles=settings.particles
             )
-            numbers = numbers[chosen]
+            numbers = numbers[rows]
     else:
         source = ParticleSource(particles=settings.particles, ind=settings.ind)
         table = _open(source)

@@ -121,6 +121,7 @@ def run(
     from raydrgn.latent import filter_report
     from raydrgn.latent.filters import kept_by_all
     from raydrgn.reporting.analysis_results import AnalysisResults
+    from raydrgn.reporting.latent_plane import latent_plane
     from raydrgn.run.reader import open_run
 
     opened = open_run(settings.run)
@@ -141,7 +142,7 @@ def run(
     )
     filter_report.write_selection(kept, numbers, folder)
     filter_report.write_overlaps(methods, kept, z, folder)
-    filter_report.write_embedding_figure(kept, z, analysis.umap(len(z)), folder)
+    filter_report.write_embedding_figure(kept, latent_plane(opened, epoch, z), folder)
     images_error = filter_report.write_images(opened, kept, numbers, folder)
     failures: list[str] = []
     if not settings.skip_volumes:

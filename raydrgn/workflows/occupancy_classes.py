@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from raydrgn.occupancy.membership import ClassParticles
     from raydrgn.occupancy.table import OccupancyTable
     from raydrgn.occupancy.table_origin import TableOrigin
+    from raydrgn.reporting.latent_plane import Plane
     from raydrgn.reporting.result_folder import ResultFolder
     from raydrgn.run.reader import RunReader
     from raydrgn.shapes import Int
@@ -221,15 +222,10 @@ def _centroids(
 
 def _embedding(
     opened: "RunReader | None", epoch: int | None, particles: "ClassParticles | None"
-) -> "tuple[tuple[str, str], np.ndarray] | None":
-    """Return two dimensions to show particles in: the UMAP of ``analyze``, else two components."""
-    from raydrgn.clustering.embedding import principal_components
-    from raydrgn.reporting.analysis_results import AnalysisResults
+) -> "Plane | None":
+    """Return two dimensions to show the particles in, if the run is known."""
+    from raydrgn.reporting.latent_plane import latent_plane
 
-    if opened is None or particles is None or particles.members.z.shape[1] < 2:
+    if opened is None or particles is None:
         return None
-    z = particles.members.z
-    umap = AnalysisResults(opened, epoch).umap(len(z))
-    if umap is not None:
-        return ("UMAP 1", "UMAP 2"), umap
-    return ("PC 1", "PC 2"), principal_components(z).coordinates[:, :2]
+    return latent_plane(opened, epoch, particles.members.z)

@@ -173,7 +173,7 @@ def _of_run(
     from raydrgn.io import storage
     from raydrgn.landscape import masked_report, masked_results
     from raydrgn.landscape import masked_volumes as masked
-    from raydrgn.landscape.latent_plane import latent_plane
+    from raydrgn.reporting.latent_plane import latent_plane
     from raydrgn.reporting.result_folder import ResultFolder
     from raydrgn.run.reader import open_run
 

@@ -18,7 +18,7 @@ from raydrgn.io import storage
 from raydrgn.io.mrc import header_bytes, read_header, read_slices, read_volume, write_volume
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import CTF_COLUMNS, ParticleTable
-from raydrgn.io.relion import write_relion
+from raydrgn.io.relionwriter import write_relion
 from raydrgn.io.sources import open_particles
 from raydrgn.io.starrows import read_text_star
 from raydrgn.remote.executor import Executor

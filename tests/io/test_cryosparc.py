@@ -10,8 +10,9 @@ from scipy.spatial.transform import Rotation
 
 from phantoms import Hostile, cs_rows, images_of, write_cs, write_mrc
 from raydrgn.errors import InputError
-from raydrgn.io.cryosparc import read_cryosparc, read_rows, with_pose_rows, write_rows
+from raydrgn.io.cryosparc import read_cryosparc, with_pose_rows, write_rows
 from raydrgn.io.imaging import Imaging
+from raydrgn.io.passthrough import read_rows
 from raydrgn.io.relion import read_relion
 
 

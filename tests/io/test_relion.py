@@ -23,7 +23,8 @@ from raydrgn.errors import InputError
 from raydrgn.io import storage
 from raydrgn.io.imaging import Imaging
 from raydrgn.io.particles import CTF_COLUMNS
-from raydrgn.io.relion import read_relion, write_relion
+from raydrgn.io.relion import read_relion
+from raydrgn.io.relionwriter import write_relion
 from raydrgn.io.star import read_star
 
 

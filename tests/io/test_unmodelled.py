@@ -9,7 +9,8 @@ from phantoms import cs_rows, images_of, optics_columns, star_31, write_cs, writ
 from raydrgn.errors import InputError
 from raydrgn.io.metadata import read_metadata
 from raydrgn.io.particles import ParticleTable
-from raydrgn.io.relion import read_relion, write_relion
+from raydrgn.io.relion import read_relion
+from raydrgn.io.relionwriter import write_relion
 from raydrgn.io.unmodelled import refuse_unmodelled, unmodelled, warn_of_unmodelled
 
 

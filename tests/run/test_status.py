@@ -5,14 +5,14 @@ import pytest
 import torch
 
 from raydrgn.data.config import ImageConfig
-from raydrgn.errors import RunDirectoryError
 from raydrgn.io import storage
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.run.checkpoint import Checkpoint
 from raydrgn.run.config import RunConfig
 from raydrgn.run.directory import Position, RunDirectory
+from raydrgn.run.reader import open_run
 from raydrgn.run.recipe import TrainConfig
-from raydrgn.run.status import find_run, is_finished
+from raydrgn.run.status import find_run
 from raydrgn.run.writer import RunWriter
 
 
@@ -43,7 +43,7 @@ def root(tmp_path):
     writer = RunWriter(str(tmp_path), num_particles=5)
     writer.begin(config_of(2), b"particles")
     for epoch in (1, 2):
-        assert not is_finished(RunDirectory(str(tmp_path)))
+        assert not open_run(str(tmp_path)).is_finished()
         finish_epoch(writer, epoch)
     writer.finish(2)
     return str(tmp_path)
@@ -53,7 +53,7 @@ def test_a_run_is_finished_when_its_last_epoch_is(root):
     status = find_run(root)
     assert status.is_finished
     assert status.count == "2 of 2 epochs done"
-    assert is_finished(RunDirectory(root))
+    assert open_run(root).is_finished()
 
 
 def test_a_run_that_goes_on_is_not_finished_whatever_lies_there(root):
@@ -61,25 +61,14 @@ def test_a_run_that_goes_on_is_not_finished_whatever_lies_there(root):
     run, writer = RunDirectory(root), RunWriter(root, num_particles=5)
     assert storage.exists(run.weights(None))
     writer.begin(config_of(4), None)
-    assert not is_finished(run)
+    assert not open_run(root).is_finished()
     assert not storage.exists(run.weights(None))
     assert not storage.exists(run.latents(None))
     assert storage.read_bytes(run.particles) == b"particles"
     assert run.epochs() == [1, 2]
     finish_epoch(writer, 3)
-    assert not is_finished(run)
+    assert not open_run(root).is_finished()
     finish_epoch(writer, 4)
     writer.finish(4)
-    assert is_finished(run)
+    assert open_run(root).is_finished()
     assert storage.read_bytes(run.weights(None)) == storage.read_bytes(run.weights(4))
-
-
-def test_a_run_of_cryodrgn_is_finished_when_its_weights_have_no_number(tmp_path):
-    run = RunDirectory(str(tmp_path))
-    (tmp_path / "config.yaml").write_text("dataset_args: {}\n")
-    (tmp_path / "weights.0.pkl").write_bytes(b"x")
-    assert not is_finished(run)
-    (tmp_path / "weights.pkl").write_bytes(b"x")
-    assert is_finished(run)
-    with pytest.raises(RunDirectoryError, match="another program"):
-        find_run(str(tmp_path))

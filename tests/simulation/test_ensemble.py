@@ -86,7 +86,7 @@ def test_maps_that_do_not_say_their_pixel_size_are_taken_as_1_angstrom(tmp_path,
     write_mrc(tmp_path / "m.mrc", volume, pixel_size=0.0, volume=True)
     found = of_maps(str(tmp_path / "*.mrc"), num_particles=2, box=8, generator=rng())
     assert found.pixel_size_angstrom == 1
-    assert "does not say its pixel size; 1 Å is taken" in caplog.text
+    assert "has no pixel size in its header; 1 Å is taken" in caplog.text
 
 
 def test_maps_of_other_grids_are_refused(maps, tmp_path):
