@@ -223,7 +223,7 @@ def _resume(
     if content is None:
         content = ray.get(job.writer.checkpoint_at.remote(position))
     if rank == 0 and position != (1, 0):
-        _report(job, f"going on from {position}")
+        job.writer.log.remote(f"continues from {position}")
     return loop.load(Checkpoint.from_bytes(content)), lacks_latents
 
 
