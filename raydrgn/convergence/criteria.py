@@ -52,6 +52,9 @@ OVERFITTING_RULE = (
     "shells) or the SD outside the mask (relative to that inside) rises twice in a row, to more "
     "than 10 % above all earlier values."
 )
+OVERFITTING_EPOCHS = 3
+"""Epochs that show two rises in a row."""
+
 MEANING = (
     "These are the protocol's heuristics with a rule for each. A falling learning rate makes all "
     "of them level off: this shows that the run has come to its end, not that a longer run would "
@@ -274,8 +277,8 @@ def overfitting_warnings(epochs: Sequence[int], measures: Float[np.ndarray, "e 2
     for name, values in zip(
         ("power at high frequencies", "noise outside the mask"), measures.T, strict=True
     ):
-        last = values[-3:]
-        if len(last) < 3:
+        last = values[-OVERFITTING_EPOCHS:]
+        if len(last) < OVERFITTING_EPOCHS:
             continue
         if (np.diff(last) > 0).all() and last[-1] > RISE * values[:-2].max():
             warnings.append(

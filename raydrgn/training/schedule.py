@@ -9,8 +9,8 @@ def learning_rate(config: TrainConfig, *, peak: float, step: int, steps_per_epoc
     """Return the learning rate of a step, counted from 0 over the whole run.
 
     It rises linearly to ``peak`` over the warm-up, which is at most half of all steps, then stays,
-    or falls to zero at the last step as half a period of a cosine. In a run that has gone on after its end (``restarted_after``), it
-    rises and falls once more.
+    or falls to zero at the last step as half a period of a cosine. In a run that has gone on after
+    its end (``restarted_after``), it rises and falls once more.
     """
     first, last = 0, config.epochs * steps_per_epoch
     restart = config.restarted_after * steps_per_epoch
