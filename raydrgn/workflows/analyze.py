@@ -135,6 +135,7 @@ def run(
         with DecoderPool(state, settings.volumes, executor) as pool:
             made = make_sets(pool, volume_sets(space, folder), progress=progress)
     write_analysis(opened, epoch, space, folder, numbers=numbers, made=made, progress=progress)
+    folder.finish()
     return AnalyzeResult(folder=folder, epoch=epoch, space=space, particles=particles, volumes=made)
 
 
