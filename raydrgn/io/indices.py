@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 MAX_INDEX = 2**53  # whole numbers up to here are exact as floats too
 PARTICLE_NUMBERS = "particle numbers from 0"
-CLUSTER_NUMBERS = "cluster numbers (−1: of none)"
+CLUSTER_NUMBERS = "cluster numbers (−1: no cluster)"
 NUMBER_COLUMNS = ("index", "number", "particle", "ind")
 """Names of the column that is taken from a table of several."""
 

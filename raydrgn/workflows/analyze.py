@@ -9,13 +9,12 @@ from raydrgn.errors import ConfigError, InputError
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.settings import Setting
-from raydrgn.workflows.epoch import DecodingSettings
+from raydrgn.workflows.epoch import DecodingSettings, VolumesOfEpoch
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-    from raydrgn.decoding.volume_sets import MadeSets
     from raydrgn.latent.analysis import LatentSpace
     from raydrgn.reporting.result_folder import ResultFolder
 
@@ -72,24 +71,14 @@ class AnalyzeSettings(DecodingSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnalyzeResult:
+class AnalyzeResult(VolumesOfEpoch):
     """What ``analyze`` found; the folder has it as files, with a report."""
 
-    folder: "ResultFolder"
-    epoch: int | None
     space: "LatentSpace"
     """Latents, components, clusters, paths and UMAP, as arrays."""
 
     particles: "pa.Table"
     """Row, original number, embedding and cluster of every particle."""
-
-    volumes: "MadeSets | None"
-    """Previews of the volumes; None if they were skipped."""
-
-    @property
-    def failures(self) -> list[str]:
-        """Volumes that could not be decoded, and why."""
-        return self.volumes.failures if self.volumes else []
 
 
 def run(
@@ -106,12 +95,8 @@ def run(
     from raydrgn.latent.analysis import analyze_latents
     from raydrgn.latent.analysis_report import volume_sets, write_analysis
     from raydrgn.latent.analysis_tables import write_tables
-    from raydrgn.run.reader import open_run
 
-    opened = open_run(settings.run)
-    settings.volumes.check(opened.box)
-    epoch = opened.epoch(settings.epoch)
-    z = opened.finite_latents(epoch)
+    opened, epoch, z = settings.open_latents()
     settings = settings.for_run(opened.model.zdim, len(z))
     numbers = opened.known_numbers(len(z))
     space = analyze_latents(

@@ -8,6 +8,9 @@ from raydrgn.decoding.options import VolumeOptions
 from raydrgn.settings import Setting, check_bounds
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from raydrgn.decoding.volume_sets import MadeSets
     from raydrgn.reporting.result_folder import ResultFolder
     from raydrgn.run.reader import RunReader
 
@@ -114,3 +117,32 @@ class DecodingSettings(EpochSettings, PixelSizeSettings):
     """Settings of workflows that also decode volumes."""
 
     volumes: VolumeOptions = field(default_factory=VolumeOptions)
+
+    def open_latents(self) -> "tuple[RunReader, int | None, np.ndarray]":
+        """Return the run, opened, the epoch and its latents.
+
+        Raises:
+            RaydrgnError: If there is no such epoch, its latents are not finite, or the run cannot
+                be decoded with these options.
+        """
+        from raydrgn.run.reader import open_run
+
+        opened = open_run(self.run)
+        self.volumes.check(opened.box)
+        epoch = opened.epoch(self.epoch)
+        return opened, epoch, opened.finite_latents(epoch)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VolumesOfEpoch:
+    """Volumes of one epoch, and the folder that has them as files."""
+
+    folder: "ResultFolder"
+    epoch: int | None
+    volumes: "MadeSets | None"
+    """Previews of the volumes; None if they were skipped."""
+
+    @property
+    def failures(self) -> list[str]:
+        """Volumes that could not be decoded, and why."""
+        return self.volumes.failures if self.volumes else []

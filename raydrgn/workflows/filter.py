@@ -122,12 +122,8 @@ def run(
     from raydrgn.latent.filters import kept_by_all
     from raydrgn.reporting.analysis_results import AnalysisResults
     from raydrgn.reporting.latent_plane import latent_plane
-    from raydrgn.run.reader import open_run
 
-    opened = open_run(settings.run)
-    settings.volumes.check(opened.box)
-    epoch = opened.epoch(settings.epoch)
-    z = opened.finite_latents(epoch)
+    opened, epoch, z = settings.open_latents()
     numbers = opened.original_numbers(len(z))
     analysis = AnalysisResults(opened, epoch)
     methods = _apply_methods(settings, z, numbers, analysis)

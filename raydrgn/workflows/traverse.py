@@ -7,15 +7,13 @@ from raydrgn.errors import ConfigError
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.settings import Setting
-from raydrgn.workflows.epoch import DecodingSettings
+from raydrgn.workflows.epoch import DecodingSettings, VolumesOfEpoch
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from raydrgn.decoding.volume_sets import MadeSets
     from raydrgn.latent.paths import LatentPath
     from raydrgn.reporting.analysis_results import AnalysisResults
-    from raydrgn.reporting.result_folder import ResultFolder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,11 +154,9 @@ class TraverseGraphSettings(AnchoredPathSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TraverseResult:
+class TraverseResult(VolumesOfEpoch):
     """A path and its volumes; the folder has them as files."""
 
-    folder: "ResultFolder"
-    epoch: int | None
     path: "LatentPath"
     """Latents of the points, the particles around each, and the particles that they are."""
 
@@ -172,14 +168,6 @@ class TraverseResult:
 
     distance: float
     """Sum of the straight distances between successive anchors, or between the two ends."""
-
-    volumes: "MadeSets | None"
-    """Previews of the volumes; None if they were skipped."""
-
-    @property
-    def failures(self) -> list[str]:
-        """Volumes that could not be decoded, and why."""
-        return self.volumes.failures if self.volumes else []
 
 
 def run(
@@ -196,12 +184,8 @@ def run(
     from raydrgn.io import storage
     from raydrgn.latent.path_report import path_volumes, write_path, write_slices
     from raydrgn.reporting.analysis_results import AnalysisResults
-    from raydrgn.run.reader import open_run
 
-    opened = open_run(settings.run)
-    settings.volumes.check(opened.box)
-    epoch = opened.epoch(settings.epoch)
-    z = opened.finite_latents(epoch)
+    opened, epoch, z = settings.open_latents()
     analysis = AnalysisResults(opened, epoch)
     path, anchors = settings.find_path(z, analysis)
     numbers = None if path.rows is None else opened.known_numbers(len(z))
