@@ -7,6 +7,7 @@ from raydrgn.inputs.particle_inspection import describe_table
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
 from raydrgn.run.reader import open_run
+from raydrgn.run.relocation import relocation_command
 from raydrgn.shapes import Float
 
 
@@ -35,7 +36,10 @@ def inspect_run(uri: Uri) -> Inspection:
         describe_table(table, found)
         missing = [stack for stack in table.stacks if not storage.exists(stack)]
         if missing:
-            found.concerns.append(f"{len(missing)} stacks are missing, the first is {missing[0]}.")
+            found.concerns.append(
+                f"{len(missing)} stacks are missing, the first is {missing[0]}. If they have "
+                f"moved, run: {relocation_command(run.files.root)} FOLDER"
+            )
     return found
 
 

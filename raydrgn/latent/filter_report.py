@@ -72,7 +72,7 @@ def write_images(
     """
     rows: list[tuple[str, list[Tile]]] = []
     try:
-        table = run.particles()
+        table = run.particles(need_images=True)
         if len(table) != len(numbers):
             return f"Images are of {len(table)} particles, but the run has {len(numbers)}."
         for name, members in (("kept", np.flatnonzero(kept)), ("dropped", np.flatnonzero(~kept))):

@@ -7,18 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from raydrgn.errors import InputError, RunDirectoryError
+from raydrgn.errors import InputError, RunDirectoryError, StorageError
 from raydrgn.io import storage
 from raydrgn.io.cryodrgn import read_ctf, read_indices, read_latents, read_pickles
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import ParticleTable
 from raydrgn.io.sources import open_particles
+from raydrgn.io.stacks import StackNotFoundError
 from raydrgn.io.storage import Uri
 from raydrgn.model.config import ModelConfig
 from raydrgn.run.config import RunConfig, read_yaml
 from raydrgn.run.directory import RunDirectory
 from raydrgn.run.identity import Identity
 from raydrgn.run.manifest import Manifest
+from raydrgn.run.relocation import require_stacks
 from raydrgn.run.weights import DecoderState, read_decoder_tensors
 from raydrgn.shapes import Float, Int
 
@@ -139,17 +141,31 @@ class RunReader:
             tensors=read_decoder_tensors(self.files.weights(epoch)),
         )
 
-    def particles(self) -> ParticleTable:
+    def particles(self, *, need_images: bool = False) -> ParticleTable:
         """Return the particles trained on.
 
+        Args:
+            need_images: Whether their stacks must be there.
+
         Raises:
-            RaydrgnError: If those of a run of cryoDRGN's are not where its configuration says.
+            RaydrgnError: If those of a run of cryoDRGN's are not where its configuration says, or
+                images that are needed are gone.
         """
-        if self.is_foreign:
-            if self.source is None:
-                raise RunDirectoryError(f"{self.files.root} does not say where its particles are.")
-            return open_particles(self.source)
-        return ParticleTable.read(self.files.particles)
+        if not self.is_foreign:
+            table = ParticleTable.read(self.files.particles)
+            if need_images:
+                require_stacks(table, self.files.root)
+            return table
+        if self.source is None:
+            raise RunDirectoryError(f"{self.files.root} does not say where its particles are.")
+        try:
+            return open_particles(self.source, need_images=need_images)
+        except (StackNotFoundError, StorageError) as error:
+            raise RunDirectoryError(
+                f"{self.files.root} is a run of cryoDRGN's, and its particles are not where its "
+                f"configuration has them ({self.source.particles}). Make a link there to where "
+                "they are now."
+            ) from error
 
     def original_numbers(
         self, num_particles: int, *, ind: Uri | None = None
