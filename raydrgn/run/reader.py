@@ -20,6 +20,7 @@ from raydrgn.run.config import RunConfig, read_yaml
 from raydrgn.run.directory import RunDirectory
 from raydrgn.run.identity import Identity
 from raydrgn.run.manifest import Manifest
+from raydrgn.run.metrics import read_losses
 from raydrgn.run.relocation import require_stacks
 from raydrgn.run.weights import DecoderState, read_decoder_tensors
 from raydrgn.shapes import Float, Int
@@ -47,6 +48,11 @@ class RunReader:
 
     inverts: bool = True
     """Whether images were multiplied by −1 for training: particles are bright on disk."""
+
+    @property
+    def root(self) -> Uri:
+        """The run directory."""
+        return self.files.root
 
     def epoch(self, wanted: int | None) -> int | None:
         """Return the epoch to take: the one wanted, or the last whole one.
@@ -85,6 +91,22 @@ class RunReader:
         return not epochs or storage.modified(last) >= storage.modified(
             self.files.weights(epochs[-1])
         )
+
+    def title(self, epoch: int | None) -> str:
+        """Return what reports of an epoch are called."""
+        return f"{self.root}, epoch {epoch}"
+
+    def results(self, command: str, epoch: int | None = None) -> Uri:
+        """Return the folder of results of a command on one epoch, or on the run as a whole."""
+        return self.files.results(command, epoch)
+
+    def losses(self) -> list[dict[str, float]]:
+        """Return the losses of each finished epoch; none where they are not known."""
+        return read_losses(self.files)
+
+    def latents_uri(self, epoch: int | None) -> Uri:
+        """Return the file of the latents of an epoch."""
+        return self.files.latents(epoch)
 
     def latents(self, epoch: int | None) -> Float[np.ndarray, "n zdim"]:
         """Return the latent mean of every particle after an epoch."""
@@ -166,6 +188,13 @@ class RunReader:
                 f"configuration has them ({self.source.particles}). Make a link there to where "
                 "they are now."
             ) from error
+
+    def uids(self) -> np.ndarray | None:
+        """Return cryoSPARC's ids of the particles, where the run has them."""
+        if self.is_foreign:
+            return None
+        table = self.particles()
+        return table.column("uid") if "uid" in table.table.column_names else None
 
     def original_numbers(
         self, num_particles: int, *, ind: Uri | None = None

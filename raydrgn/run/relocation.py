@@ -85,11 +85,12 @@ def relocate(root: Uri, *, datadir: Uri | None, particles: Uri | None = None) ->
     datadir = datadir and storage.absolute(datadir)
     if datadir and storage.is_local(datadir) and not storage.is_folder(datadir):
         raise InputError(f"{datadir} is not a folder; --datadir takes the folder of the stacks.")
-    changes = {"datadir": datadir} if datadir else {}
+    source = config.source
+    if datadir:
+        source = dataclasses.replace(source, datadir=datadir)
     if particles:
-        particles = storage.absolute(particles)
-        changes["particles"] = particles
-        moved = _with_stacks_of(table, dataclasses.replace(config.source, **changes))
+        source = dataclasses.replace(source, particles=storage.absolute(particles))
+        moved = _with_stacks_of(table, source)
     else:
         moved = with_found_stacks(table, source=files.particles, datadir=datadir)
     _check_boxes(moved, files.particles)
@@ -103,7 +104,7 @@ def relocate(root: Uri, *, datadir: Uri | None, particles: Uri | None = None) ->
         )
     pairs = set(zip(_names_of_rows(table), _names_of_rows(moved), strict=True))
     num_moved = sum(before != after for before, after in pairs)
-    config = dataclasses.replace(config, source=dataclasses.replace(config.source, **changes))
+    config = dataclasses.replace(config, source=source)
     RunWriter(root, num_particles=len(table)).replace_source(
         config.to_yaml().encode(),
         moved.to_bytes(),
