@@ -26,7 +26,9 @@ def inspect_run(uri: Uri) -> Inspection:
     epochs = run.files.epochs()
     found.add("epochs finished", f"{len(epochs)}, the last {epochs[-1]}" if epochs else "none")
     if not run.pixel_size_angstrom:
-        found.concerns.append("The pixel size is not known; volumes need --pixel-size.")
+        found.concerns.append(
+            "The pixel size is not known; give it to `raydrgn volumes` with --pixel-size."
+        )
     if not epochs:
         found.concerns.append("No epoch is finished.")
     else:

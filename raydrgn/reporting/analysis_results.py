@@ -116,16 +116,17 @@ class AnalysisResults:
         if not self.is_current or not self.folder.has(part):
             raise RunDirectoryError(
                 f"{self.folder.uri} has no k-means clusters of this epoch with K = {ksample}. "
-                f"{self._remedy('--ksample', str(ksample))}"
+                f"{self._remedy(ksample)}"
             )
         return self.folder.at(part)
 
-    def _remedy(self, *options: str) -> str:
+    def _remedy(self, ksample: int | None = None) -> str:
         """Return the command that makes what is missing; results of other origin are replaced."""
         epoch = [] if self._epoch is None else [str(self._epoch)]
+        clusters = [] if ksample is None else ["--ksample", str(ksample)]
         is_outdated = self.folder.has(SETTINGS) and not self.is_current
         replace = ["--overwrite"] if is_outdated else []
-        words = ["raydrgn", "analyze", self._run.root, *epoch, *options, *replace]
+        words = ["raydrgn", "analyze", self._run.root, *epoch, *clusters, *replace]
         reason = "Its results are of other weights or latents. " if is_outdated else ""
         return f"{reason}Run: {shlex.join(words)}"
 

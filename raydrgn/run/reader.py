@@ -1,13 +1,14 @@
 """A run opened for reading, whether raydrgn or cryoDRGN trained it."""
 
 import logging
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from raydrgn.errors import InputError, RunDirectoryError, StorageError
+from raydrgn.errors import InputError, RaydrgnError, RunDirectoryError, StorageError
 from raydrgn.io import storage
 from raydrgn.io.cryodrgn import read_ctf, read_indices, read_latents, read_pickles
 from raydrgn.io.particle_source import ParticleSource
@@ -130,13 +131,14 @@ class RunReader:
         if bad.size:
             raise RunDirectoryError(
                 f"{where}: the latents of {bad.size} of {len(z)} particles are not finite, the "
-                f"first in row {bad[0]}. Training has diverged: use an earlier epoch, or train "
-                "again with a lower learning rate (--lr)."
+                f"first in row {bad[0]} (from 0). Training has diverged: use an earlier epoch, or "
+                "train again with a lower learning rate (`raydrgn train --lr`)."
             )
         if len(z) > 1 and np.ptp(z, axis=0).max() == 0:
             raise RunDirectoryError(
                 f"{where}: all {len(z)} particles have the same latent, so the encoder ignores the "
-                "images. Train for more epochs, or with a smaller --beta."
+                "images. Train for more epochs, or with a weaker KL divergence (`raydrgn train "
+                "--beta`)."
             )
         return z
 
@@ -151,7 +153,8 @@ class RunReader:
         pixel_size = pixel_size_angstrom or self.pixel_size_angstrom
         if not pixel_size:
             log.warning(
-                "%s does not say its pixel size; 1 Å is taken (see --pixel-size)", self.files.root
+                "%s does not say its pixel size, and the command was given none; 1 Å is taken",
+                self.files.root,
             )
         return DecoderState(
             model=self.model,
@@ -182,11 +185,16 @@ class RunReader:
             raise RunDirectoryError(f"{self.files.root} does not say where its particles are.")
         try:
             return open_particles(self.source, need_images=need_images)
-        except (StackNotFoundError, StorageError) as error:
+        except RaydrgnError as error:
+            is_absent = isinstance(error, StackNotFoundError | StorageError)
+            remedy = (
+                "Make a link there to where they are now."
+                if is_absent
+                else f"What is wrong: raydrgn info {shlex.quote(self.source.particles)}"
+            )
             raise RunDirectoryError(
-                f"{self.files.root} is a run of cryoDRGN's, and its particles are not where its "
-                f"configuration has them ({self.source.particles}). Make a link there to where "
-                "they are now."
+                f"{self.files.root} is a run of cryoDRGN's, and its particles cannot be read where "
+                f"its configuration has them ({self.source.particles}). {remedy}"
             ) from error
 
     def uids(self) -> np.ndarray | None:
@@ -196,14 +204,8 @@ class RunReader:
         table = self.particles()
         return table.column("uid") if "uid" in table.table.column_names else None
 
-    def original_numbers(
-        self, num_particles: int, *, ind: Uri | None = None
-    ) -> Int[np.ndarray, " n"]:
+    def original_numbers(self, num_particles: int) -> Int[np.ndarray, " n"]:
         """Return the number of each particle in the set before any selection.
-
-        Args:
-            num_particles: Of the run.
-            ind: The selection that cryoDRGN trained on, if its configuration does not say it.
 
         Raises:
             RunDirectoryError: If the selection has another number of particles.
@@ -216,16 +218,15 @@ class RunReader:
                     f"of {num_particles}."
                 )
             return numbers
-        remedy = "give the selection that it was trained on with --ind"
-        if ind is None and self.ind is not None:
-            remedy = "the file must contain the selection that it was trained on"
+        ind = None
+        if self.ind is not None:
             places = (storage.absolute(self.ind), storage.absolute(self.ind, base=self.files.root))
             ind = next((place for place in places if storage.exists(place)), places[0])
         numbers = np.arange(num_particles) if ind is None else read_indices(ind)
         if len(numbers) != num_particles:
             raise RunDirectoryError(
                 f"{ind} selects {len(numbers)} particles, but the run has "
-                f"{num_particles}; {remedy}."
+                f"{num_particles}; the file must contain the selection that it was trained on."
             )
         return numbers
 

@@ -6,6 +6,7 @@ with its particles, so that images at another place are known to be the same one
 
 import dataclasses
 import shlex
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -66,13 +67,20 @@ def relocation_command(root: Uri) -> str:
     return f"raydrgn relocate {shlex.quote(root)} --datadir"
 
 
-def relocate(root: Uri, *, datadir: Uri | None, particles: Uri | None = None) -> Relocation:
+def relocate(
+    root: Uri,
+    *,
+    datadir: Uri | None,
+    particles: Uri | None = None,
+    passthrough: Sequence[Uri] = (),
+) -> Relocation:
     """Record where the stacks of a run are now; nothing is changed if they are other images.
 
     Args:
         root: Run directory.
         datadir: Folder of the stacks, searched by the rule of ``raydrgn.io.stacks``.
         particles: Particle file that names the stacks at their new place.
+        passthrough: Passthrough files that belong to it, if it is a .cs file.
 
     Raises:
         RunDirectoryError: If there is no run of raydrgn's, or the images are not those of the run.
@@ -89,7 +97,11 @@ def relocate(root: Uri, *, datadir: Uri | None, particles: Uri | None = None) ->
     if datadir:
         source = dataclasses.replace(source, datadir=datadir)
     if particles:
-        source = dataclasses.replace(source, particles=storage.absolute(particles))
+        source = dataclasses.replace(
+            source,
+            particles=storage.absolute(particles),
+            passthrough=tuple(map(storage.absolute, passthrough)),
+        )
         moved = _with_stacks_of(table, source)
     else:
         moved = with_found_stacks(table, source=files.particles, datadir=datadir)
@@ -139,7 +151,6 @@ def _with_stacks_of(table: ParticleTable, source: ParticleSource) -> ParticleTab
         ParticleSource(
             particles=uri,
             datadir=source.datadir,
-            half_size_shifts=source.half_size_shifts,
             passthrough=source.passthrough,
         )
     )

@@ -23,6 +23,13 @@ class RelocateSettings:
         Setting("The same particle file, where it is now, if it names the stacks anew."),
     ] = None
 
+    passthrough: Annotated[
+        tuple[str, ...],
+        Setting(
+            "Passthrough file of a .cs file given with --particles; repeatable.", metavar="FILE"
+        ),
+    ] = ()
+
     def __post_init__(self) -> None:
         check_bounds(self)
         if self.datadir is None and self.particles is None:
@@ -39,4 +46,9 @@ def run(settings: RelocateSettings) -> "Relocation":
     """
     from raydrgn.run.relocation import relocate
 
-    return relocate(settings.run, datadir=settings.datadir, particles=settings.particles)
+    return relocate(
+        settings.run,
+        datadir=settings.datadir,
+        particles=settings.particles,
+        passthrough=settings.passthrough,
+    )
