@@ -135,6 +135,26 @@ def list_names(folder: Uri) -> list[str]:
         return sorted(entry.rstrip("/").rsplit("/", 1)[-1] for entry in fs.ls(path, detail=False))
 
 
+def list_files(folder: Uri) -> list[str]:
+    """Return the files in a folder and those below it, by their paths from it, sorted."""
+    fs, path = _current(folder)
+    with explained(folder, action="read"):
+        if not fs.isdir(path):
+            return []
+        root = path.rstrip("/") + "/"
+        return sorted(found.removeprefix(root) for found in fs.find(path))
+
+
+def remove_empty_folders(folder: Uri) -> None:
+    """Delete what is empty among the folders below a local one; object stores have no folders."""
+    if not is_local(folder):
+        return
+    with explained(folder, action="deleted"):
+        for place, _, _ in os.walk(local_path(folder), topdown=False):
+            if Path(place) != local_path(folder) and not any(Path(place).iterdir()):
+                Path(place).rmdir()
+
+
 def file_size(uri: Uri) -> int:
     """Return the size of a file in bytes."""
     fs, path = filesystem(uri)

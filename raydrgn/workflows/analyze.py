@@ -142,6 +142,7 @@ def run(
         losses=opened.losses(),
         progress=progress,
     )
+    folder.finish()
     return AnalyzeResult(folder=folder, epoch=epoch, space=space, particles=particles, volumes=made)
 
 

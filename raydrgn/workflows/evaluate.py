@@ -66,4 +66,5 @@ def run(
         overwrite=True,
     )
     write_evaluation(found, folder, box=opened.box)
+    folder.finish()
     return EvaluateResult(folder=folder, evaluation=found)

@@ -151,6 +151,7 @@ def run(
                     means[name] = mean
         pixel_size = settings.volumes.pixel_size(state.pixel_size_angstrom, state.box)
         filter_report.write_mean_volumes(means, folder, pixel_size_angstrom=pixel_size)
+    folder.finish()
     return FilterResult(
         folder=folder,
         epoch=epoch,

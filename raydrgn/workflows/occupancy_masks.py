@@ -183,4 +183,5 @@ def _write(
     found = alignment(grid.volume[None], density, pixel_size_angstrom=size)
     if found.warning:
         log.warning(found.warning)
+    folder.finish()
     return OccupancyMasksResult(folder=folder, masks=masks, alignment=found)

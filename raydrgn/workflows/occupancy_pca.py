@@ -153,6 +153,7 @@ def _of_maps(settings: PcaSettings, source: str, mask: "Mask", progress: Progres
     for along in series:
         copy_maps(along.volumes, [volumes.uris[row] for row in along.chosen])
     masked_report.write_masked_report(found, mask, folder, title=source, series=series)
+    folder.finish()
     return PcaResult(
         folder=folder,
         mask=mask,
@@ -211,6 +212,7 @@ def _of_run(
     masked_report.write_masked_report(
         found, mask, folder, title=title, series=series, particles=particles
     )
+    folder.finish()
     return PcaResult(
         folder=folder,
         mask=mask,

@@ -202,6 +202,7 @@ def _score_maps(
     table, failures = score_volumes(
         volumes, subunits, scored_files(work, executor), folder, progress=progress
     )
+    folder.finish()
     return OccupancyScoreResult(folder=folder, table=table, alignment=fit, failures=failures)
 
 
@@ -251,6 +252,7 @@ def _score_run(
         table, failures = score_volumes(
             volumes, subunits, scored_latents(work, pool), folder, progress=progress
         )
+    folder.finish()
     return OccupancyScoreResult(folder=folder, table=table, alignment=fit, failures=failures)
 
 

@@ -215,6 +215,7 @@ def run(
         with DecoderPool(state, settings.volumes, executor) as pool:
             made = make_sets(pool, [path_volumes(path, folder)], progress=progress)
         write_slices(path, made, folder)
+    folder.finish()
     return TraverseResult(
         folder=folder,
         epoch=epoch,
