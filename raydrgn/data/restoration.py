@@ -54,7 +54,8 @@ class Restoration:
             raise InputError(
                 "The particles are said to be phase-flipped, multiplied by the CTF or recorded "
                 "with a tilted beam, but their CTF parameters are not known, so that it cannot be "
-                "undone. Use a particle file with CTF parameters, or give them with --ctf."
+                "undone. Use a particle file with CTF parameters, or give them to `raydrgn train` "
+                "with --ctf."
             )
         flags = [columns.get(name, np.zeros(len(table))) != 0 for name in FLAGS]
         both = np.flatnonzero(np.all(flags, axis=0))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from raydrgn.reporting.result_folder import ResultFolder
-    from raydrgn.run.reader import RunReader
+    from raydrgn.run.latents_file import LatentSource
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class EpochSettings:
 
     def begin(
         self,
-        run: "RunReader",
+        run: "LatentSource",
         epoch: int | None,
         command: str,
         *,
@@ -74,7 +74,7 @@ class EpochSettings:
         """Return the folder of results, begun or continued.
 
         Args:
-            run: The run, opened.
+            run: The run or file of latents, opened.
             epoch: Its epoch.
             command: Recorded with the settings, so that a folder has results of one command; name
                 of the folder in the run, if ``out`` is None: ``RUN/COMMAND.EPOCH``.
@@ -88,7 +88,7 @@ class EpochSettings:
         """
         from raydrgn.reporting.result_folder import ResultFolder
 
-        results = ResultFolder(self.out or folder or run.files.results(command, epoch))
+        results = ResultFolder(self.out or folder or run.results(command, epoch))
         results.begin(
             {"command": command, **self.recorded(), **(found or {})},
             made_from=run.identity(epoch),
@@ -114,7 +114,44 @@ class DecodingSettings(EpochSettings):
     ] = None
 
 
-def original_numbers(run: "RunReader", num_particles: int) -> "np.ndarray | None":
+@dataclass(frozen=True, kw_only=True)
+class LatentSettings(DecodingSettings):
+    """Settings of workflows that need latents only, and decode volumes where there are weights."""
+
+    run: Annotated[
+        str,
+        Setting(
+            "Run directory, of raydrgn or cryoDRGN; or a file of latents: .pkl, .npy, .csv, .txt, "
+            ".parquet, or cryoSPARC's .cs of 3D Variability or 3D Flex.",
+            is_argument=True,
+        ),
+    ]
+
+    skip_volumes: Annotated[bool, Setting("Decode no volumes.")] = False
+
+    def recorded(self) -> dict[str, Any]:
+        """Return all settings but whether volumes are made."""
+        found = super().recorded()
+        del found["skip_volumes"]
+        return found
+
+    def makes_volumes(self, opened: "LatentSource") -> bool:
+        """Tell whether volumes are made: wanted, and of a run, since a file has no weights.
+
+        Raises:
+            ConfigError: If the volumes asked for do not fit the run.
+        """
+        from raydrgn.run.reader import RunReader
+
+        if isinstance(opened, RunReader):
+            self.volumes.check(opened.box)
+            return not self.skip_volumes
+        if not self.skip_volumes:
+            log.warning("%s has latents and no weights: no volumes are made", opened.root)
+        return False
+
+
+def original_numbers(run: "LatentSource", num_particles: int) -> "np.ndarray | None":
     """Return the particles' numbers in the set before any selection, for tables.
 
     None, with a warning, if cryoDRGN trained on a selection whose file is gone.
