@@ -91,7 +91,8 @@ class Run:
         """Return images of particles as they are on disk."""
         from raydrgn.data.particle_images import read_images
 
-        return read_images(self.particles(), np.asarray(rows, dtype=np.int64)).astype(np.float32)
+        table = self.reader.particles(need_images=True)
+        return read_images(table, np.asarray(rows, dtype=np.int64)).astype(np.float32)
 
     def decode(
         self,

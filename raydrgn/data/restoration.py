@@ -54,7 +54,8 @@ class Restoration:
             raise InputError(
                 "The particle file marks particles as phase-flipped, multiplied by the CTF or "
                 "recorded with a tilted beam, but has no CTF parameters, so that this cannot be "
-                "undone. Use a particle file with CTF parameters, or give them with --ctf."
+                "undone. Use a particle file with CTF parameters, or give them to `raydrgn train` "
+                "with --ctf."
             )
         flags = [columns.get(name, np.zeros(len(table))) != 0 for name in FLAGS]
         both = np.flatnonzero(np.all(flags, axis=0))

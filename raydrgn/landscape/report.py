@@ -113,7 +113,7 @@ def _states(found: Landscape, folder: ResultFolder) -> Section:
         text="Agglomerative clusters (average linkage, Euclidean distance of masked density) of "
         "the volumes of the sketch, numbered along their dendrogram. Particles follow the volume "
         "of their k-means cluster; states/state_NNN.ind.pkl lists them in the numbers of the "
-        "original set, for `train --ind` and `export`.",
+        "original set, for `raydrgn train --ind` and `raydrgn export`.",
         figures=shown,
         tables=[
             ReportTable(

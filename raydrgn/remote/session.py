@@ -236,8 +236,8 @@ def allocate(resources: Resources, *, available: Mapping[str, float]) -> Allocat
     if gpus * workers > devices:
         raise ClusterError(
             f"{workers} workers of {gpus:g} GPUs each need more than the {devices:g} GPUs there "
-            f"are. Use --workers {max(int(devices // gpus), 1)}, let workers share a GPU with "
-            "--set resources.gpus=0.5, or train on CPUs with --set resources.gpus=0."
+            f"are. Use --workers {max(int(devices // gpus), 1)}; training can also share GPUs "
+            "(`raydrgn train --set resources.gpus=0.5`) or do without (--set resources.gpus=0)."
         )
     return Allocation(workers, cpus, gpus)
 

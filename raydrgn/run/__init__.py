@@ -10,7 +10,9 @@ writer           the only writer of a run directory
 metrics          losses over the steps
 lines            text files to which lines are appended
 weights          a decoder without its run; the tensors of a weights file
+relocation       where the particle images of a run are, when they have moved
 reader           a run of raydrgn or cryoDRGN, opened for reading
+latents_file     a file of latents in the place of a run
 identity         what results are made from
 cryodrgn_export  a run in the layout of cryoDRGN
 export_record    what an export has written, so that it replaces nothing else

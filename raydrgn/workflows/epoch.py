@@ -1,5 +1,6 @@
 """What workflows on one epoch of a run share: which epoch, and where its results go."""
 
+import logging
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,11 +9,10 @@ from raydrgn.decoding.options import VolumeOptions
 from raydrgn.settings import Setting, check_bounds
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from raydrgn.decoding.volume_sets import MadeSets
     from raydrgn.reporting.result_folder import ResultFolder
-    from raydrgn.run.reader import RunReader
+    from raydrgn.run.latents_file import LatentSource
+
+log = logging.getLogger(__name__)
 
 CHECKSUM_LENGTH = 16
 """Characters of a checksum among recorded settings, which messages show."""
@@ -77,7 +77,7 @@ class EpochSettings:
 
     def begin(
         self,
-        run: "RunReader",
+        run: "LatentSource",
         epoch: int | None,
         command: str,
         *,
@@ -88,7 +88,7 @@ class EpochSettings:
         """Return the folder of results, begun or continued.
 
         Args:
-            run: The run, opened.
+            run: The run or file of latents, opened.
             epoch: Its epoch.
             command: Recorded with the settings, so that a folder has results of one command; name
                 of the folder in the run, if ``out`` is None: ``RUN/COMMAND.EPOCH``.
@@ -102,7 +102,7 @@ class EpochSettings:
         """
         from raydrgn.reporting.result_folder import ResultFolder
 
-        results = ResultFolder(self.out or folder or run.files.results(command, epoch))
+        results = ResultFolder(self.out or folder or run.results(command, epoch))
         results.begin(
             {"command": command, **self.recorded(), **(found or {})},
             made_from=run.identity(epoch),
@@ -118,31 +118,39 @@ class DecodingSettings(EpochSettings, PixelSizeSettings):
 
     volumes: VolumeOptions = field(default_factory=VolumeOptions)
 
-    def open_latents(self) -> "tuple[RunReader, int | None, np.ndarray]":
-        """Return the run, opened, the epoch and its latents.
-
-        Raises:
-            RaydrgnError: If there is no such epoch, its latents are not finite, or the run cannot
-                be decoded with these options.
-        """
-        from raydrgn.run.reader import open_run
-
-        opened = open_run(self.run)
-        self.volumes.check(opened.box)
-        epoch = opened.epoch(self.epoch)
-        return opened, epoch, opened.finite_latents(epoch)
-
 
 @dataclass(frozen=True, kw_only=True)
-class VolumesOfEpoch:
-    """Volumes of one epoch, and the folder that has them as files."""
+class LatentSettings(DecodingSettings):
+    """Settings of workflows that need latents only, and decode volumes where there are weights."""
 
-    folder: "ResultFolder"
-    epoch: int | None
-    volumes: "MadeSets | None"
-    """Previews of the volumes; None if they were skipped."""
+    run: Annotated[
+        str,
+        Setting(
+            "Run directory, of raydrgn or cryoDRGN; or a file of latents: .pkl, .npy, .csv, .txt, "
+            ".parquet, or cryoSPARC's .cs of 3D Variability or 3D Flex.",
+            is_argument=True,
+        ),
+    ]
 
-    @property
-    def failures(self) -> list[str]:
-        """Volumes that could not be decoded, and why."""
-        return self.volumes.failures if self.volumes else []
+    skip_volumes: Annotated[bool, Setting("Decode no volumes.")] = False
+
+    def recorded(self) -> dict[str, Any]:
+        """Return all settings but whether volumes are made."""
+        found = super().recorded()
+        del found["skip_volumes"]
+        return found
+
+    def makes_volumes(self, opened: "LatentSource") -> bool:
+        """Tell whether volumes are made: wanted, and of a run, since a file has no weights.
+
+        Raises:
+            ConfigError: If the volumes asked for do not fit the run.
+        """
+        from raydrgn.run.reader import RunReader
+
+        if isinstance(opened, RunReader):
+            self.volumes.check(opened.box)
+            return not self.skip_volumes
+        if not self.skip_volumes:
+            log.warning("%s has latents and no weights: no volumes are made", opened.root)
+        return False

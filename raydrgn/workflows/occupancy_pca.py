@@ -145,7 +145,7 @@ def _of_run(
     if settings.ksample is not None:
         volumes = masked.volumes_of_clusters(z, settings.ksample)
     else:
-        chosen = latent_input.choose_latents(opened, epoch, z_file=settings.z_file)
+        chosen = latent_input.latents_of_file(opened, settings.z_file or "")
         volumes = masked.volumes_of_latents(chosen)
     assert volumes.z is not None, "volumes of a run have latents"
     masked.check_memory(volumes, mask)

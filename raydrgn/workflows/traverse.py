@@ -1,34 +1,28 @@
 """``traverse``: volumes along a path through the latent space of one epoch."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from raydrgn.errors import ConfigError
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.settings import Setting
-from raydrgn.workflows.epoch import DecodingSettings, VolumesOfEpoch
+from raydrgn.workflows.epoch import LatentSettings
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from raydrgn.decoding.volume_sets import MadeSets
     from raydrgn.latent.paths import LatentPath
     from raydrgn.reporting.analysis_results import AnalysisResults
+    from raydrgn.reporting.result_folder import ResultFolder
 
 
 @dataclass(frozen=True, kw_only=True)
-class TraverseSettings(DecodingSettings):
+class TraverseSettings(LatentSettings):
     """Settings of every path."""
 
     epoch: Annotated[int | None, Setting("Epoch; the last finished one by default.")] = None
-
-    skip_volumes: Annotated[bool, Setting("Decode no volumes.")] = False
-
-    def recorded(self) -> dict[str, Any]:
-        """Return all settings but whether the volumes are made."""
-        found = super().recorded()
-        del found["skip_volumes"]
-        return found
 
     def find_path(
         self, z: "np.ndarray", analysis: "AnalysisResults"
@@ -154,9 +148,11 @@ class TraverseGraphSettings(AnchoredPathSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TraverseResult(VolumesOfEpoch):
+class TraverseResult:
     """A path and its volumes; the folder has them as files."""
 
+    folder: "ResultFolder"
+    epoch: int | None
     path: "LatentPath"
     """Latents of the points, the particles around each, and the particles that they are."""
 
@@ -168,6 +164,14 @@ class TraverseResult(VolumesOfEpoch):
 
     distance: float
     """Sum of the straight distances between successive anchors, or between the two ends."""
+
+    volumes: "MadeSets | None"
+    """Previews of the volumes; None if they were skipped."""
+
+    @property
+    def failures(self) -> list[str]:
+        """Volumes that could not be decoded, and why."""
+        return self.volumes.failures if self.volumes else []
 
 
 def run(
@@ -184,8 +188,12 @@ def run(
     from raydrgn.io import storage
     from raydrgn.latent.path_report import path_volumes, write_path, write_slices
     from raydrgn.reporting.analysis_results import AnalysisResults
+    from raydrgn.run.latents_file import open_latents
 
-    opened, epoch, z = settings.open_latents()
+    opened = open_latents(settings.run)
+    makes_volumes = settings.makes_volumes(opened)
+    epoch = opened.epoch(settings.epoch)
+    z = opened.finite_latents(epoch)
     analysis = AnalysisResults(opened, epoch)
     path, anchors = settings.find_path(z, analysis)
     numbers = None if path.rows is None else opened.known_numbers(len(z))
@@ -195,11 +203,11 @@ def run(
         epoch,
         f"traverse {path.name}",
         found={"path": _in_words(path.z)},
-        folder=storage.join(opened.files.results("traverse", epoch), path.name),
+        folder=storage.join(opened.results("traverse", epoch), path.name),
     )
     write_path(path, originals, z, analysis.umap(len(z)), folder)
     made = None
-    if not settings.skip_volumes:
+    if makes_volumes:
         from raydrgn.decoding.pool import DecoderPool
         from raydrgn.decoding.volume_sets import make_sets
 
