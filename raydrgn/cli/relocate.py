@@ -17,4 +17,4 @@ def relocate(settings: RelocateSettings) -> None:
     found = workflow.run(settings)
     if not found.is_compared:
         message("This run has no checksum of its images: number and box are the same.")
-    result(f"{found.num_moved} of {found.num_stacks} stacks are at another place → {found.root}")
+    result(f"{found.num_moved} of {found.num_stacks} stacks are in another folder → {found.root}")

@@ -145,7 +145,7 @@ class TrainSettings(ParticleSettings):
                     )
 
     def is_moved(self, source: "ParticleSource") -> bool:
-        """Tell whether the stacks of a run that goes on are said to be in another folder."""
+        """Return whether a run goes on with its stacks in another folder."""
         if self.datadir is None:
             return False
         given = self.request().source
