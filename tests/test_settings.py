@@ -251,7 +251,7 @@ def test_settings_are_frozen_records_that_check_themselves(settings):
     assert settings.__dataclass_params__.frozen
     assert all(item.kw_only for item in dataclasses.fields(settings))
     required = {
-        item.name: ("x",) if get_origin(item.type) is tuple else "x"
+        item.name: ("x",) if get_origin(item.type) is tuple else 8 if item.type is int else "x"
         for item in setting_fields(settings)
         if item.default is dataclasses.MISSING
     }
