@@ -3,6 +3,7 @@
 ``raydrgn.open_run`` and ``raydrgn.open_particles`` are these.
 """
 
+import shlex
 from typing import Any
 
 import numpy as np
@@ -136,7 +137,7 @@ class Run:
         if found is None:
             raise RunDirectoryError(
                 f"{self.path} has no UMAP embedding of epoch {number}. Make it: "
-                f"raydrgn analyze {self.path}{'' if number is None else f' {number}'}"
+                f"raydrgn analyze {shlex.quote(self.path)}{'' if number is None else f' {number}'}"
             )
         return found
 

@@ -52,7 +52,7 @@ for job_command in (jobs, status, logs, stop):
 
 
 def main() -> None:
-    """Run the command line; what the user can mend is one message and exit code 2."""
+    """Run the command line; a mistake that the user can correct is one message and exit code 2."""
     limit_spinning()
     set_up_streams()
     set_up_logging()

@@ -1,10 +1,14 @@
 """Particle images to the batches that training takes.
 
-config      box, sign, window, normalisation
-source      images of any rows of a ParticleTable, read in runs of consecutive slices
-preprocess  images to prepared particles: windowed, normalised, centred Fourier coefficients
-statistics  the normalisation, measured once
-pipeline    Ray Data: prepared particles from tasks all over the cluster
-store       where a worker keeps its prepared particles: device, host memory or local disk
-shard       a worker's resident particles, and batches of them
+config           box, sign, window, normalisation
+source           images of any rows of a ParticleTable, read in ranges of consecutive slices
+restoration      images as the microscope recorded them, from images that another program changed
+preprocess       images to prepared particles: windowed, normalised, centred Fourier coefficients
+particle_images  phase-flipped, low-pass filtered images, for people
+statistics       the normalisation, measured once
+pipeline         Ray Data: prepared particles from tasks all over the cluster
+ingest           every particle read and prepared once, into a shard
+store            where a worker keeps its prepared particles: device, host memory or local disk
+shard            a worker's resident particles, and batches of them
+batch            what one training step takes of some particles
 """

@@ -13,7 +13,7 @@ from raydrgn.reporting import latent_figures
 from raydrgn.reporting.analysis_results import kmeans_folder
 from raydrgn.reporting.figures import learning_curve, sheet, slice_rows
 from raydrgn.reporting.latent_figures import path_colours, series_colours
-from raydrgn.reporting.report import ReportTable, Section, write_report
+from raydrgn.reporting.report import ReportTable, Section, explained_table, write_report
 from raydrgn.reporting.result_folder import ResultFolder
 from raydrgn.shapes import Int
 
@@ -119,14 +119,7 @@ def _overview(space: LatentSpace, folder: ResultFolder) -> Section:
     histograms = latent_figures.latent_histograms(space.z)
     folder.write_figure("z_histograms.png", histograms)
     shown.append((histograms, "Distribution of each latent dimension."))
-    rows = [
-        (f"{k}", f"{100 * share:.1f} %", f"{100 * total:.1f} %")
-        for k, (share, total) in enumerate(
-            zip(space.components.explained, space.components.explained.cumsum(), strict=True),
-            start=1,
-        )
-    ]
-    table = ReportTable(head=("component", "of the variance", "up to here"), rows=rows)
+    table = explained_table(space.components.explained)
     return Section(title="Latent space", figures=shown, tables=[table])
 
 

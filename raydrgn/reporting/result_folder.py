@@ -83,7 +83,7 @@ class ResultFolder:
         self._write_record(record | {FILES: own})
 
     def is_made_from(self, identity: Identity) -> bool:
-        """Tell whether the folder has results, and these are of the given epoch."""
+        """Return whether the folder has results, and these are of the given epoch."""
         if not self.has(SETTINGS):
             return False
         found = self._record().get(MADE_FROM)
@@ -161,7 +161,7 @@ class ResultFolder:
         return storage.join(self.uri, *names)
 
     def has(self, *names: str) -> bool:
-        """Tell whether a file is there; files appear whole."""
+        """Return whether a file is there; files appear whole."""
         return storage.exists(self.at(*names))
 
     def write_table(self, name: str, head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -72,6 +72,10 @@ class LatentsFile:
         """Return the number of each particle."""
         return self.numbers
 
+    def known_numbers(self, num_particles: int) -> Int[np.ndarray, " n"]:
+        """Return the same: a file of latents always has them."""
+        return self.original_numbers(num_particles)
+
     def uids(self) -> np.ndarray | None:
         """Return cryoSPARC's ids, where the file has them."""
         return self.ids

@@ -45,7 +45,7 @@ class RunReader:
     """The selection that cryoDRGN trained on, where it was given one."""
 
     source: ParticleSource | None = None
-    """The particles that cryoDRGN trained on, where its configuration says them."""
+    """The particles that cryoDRGN trained on, where its configuration names them."""
 
     inverts: bool = True
     """Whether images were multiplied by −1 for training: particles are bright on disk."""
@@ -76,7 +76,7 @@ class RunReader:
         return wanted
 
     def is_finished(self) -> bool:
-        """Tell whether training has ended: all epochs of the configuration are done.
+        """Return whether training has ended: all epochs of the configuration are done.
 
         Read anew at each call, since a run may go on with more epochs. cryoDRGN keeps no record of
         it, but writes ``weights.pkl`` when training ends; an older file than that of the last epoch
@@ -153,7 +153,7 @@ class RunReader:
         pixel_size = pixel_size_angstrom or self.pixel_size_angstrom
         if not pixel_size:
             log.warning(
-                "%s does not say its pixel size, and the command was given none; 1 Å is taken",
+                "the pixel size of %s is not known, and the command was given none; 1 Å is taken",
                 self.files.root,
             )
         return DecoderState(
@@ -230,6 +230,19 @@ class RunReader:
             )
         return numbers
 
+    def known_numbers(self, num_particles: int) -> Int[np.ndarray, " n"] | None:
+        """Return ``original_numbers`` for tables; None, with a warning, if they are not known.
+
+        They are not if cryoDRGN trained on a selection whose file is gone.
+        """
+        try:
+            return self.original_numbers(num_particles)
+        except RaydrgnError as error:
+            if not self.is_foreign:
+                raise
+            log.warning("Tables have no numbers of the original set: %s", error)
+            return None
+
 
 def open_run(root: Uri) -> RunReader:
     """Open a run directory of raydrgn, or of cryoDRGN from 0.3 to 4.
@@ -265,11 +278,11 @@ def _own(files: RunDirectory, config: RunConfig) -> RunReader:
 
 
 def _cryodrgn(files: RunDirectory, raw: Mapping[str, Any]) -> RunReader:
-    """Read cryoDRGN's configuration; lattice size is box + 1, ``norm`` is mean and deviation."""
+    """Read cryoDRGN's configuration; lattice size is box + 1, ``norm`` is mean and SD."""
     try:
         model, data = raw["model_args"], raw["dataset_args"]
         box = int(raw["lattice_args"]["D"]) - 1
-        mean, deviation = data["norm"]
+        mean, sd = data["norm"]
         domain = str(model["domain"])
         config = ModelConfig(
             zdim=int(model["zdim"]),
@@ -293,7 +306,7 @@ def _cryodrgn(files: RunDirectory, raw: Mapping[str, Any]) -> RunReader:
         model=config,
         box=box,
         pixel_size_angstrom=_cryodrgn_pixel_size(data, files.root, box),
-        scale=float(deviation),
+        scale=float(sd),
         offset=float(mean),
         corners=domain == "hartley",
         is_foreign=True,
@@ -312,7 +325,7 @@ def _cryodrgn_source(data: Mapping[str, Any]) -> ParticleSource | None:
 
 
 def _cryodrgn_pixel_size(data: Mapping[str, Any], root: Uri, box: int) -> float:
-    """Return the pixel size that the run's ctf.pkl says, at the run's box; 0 if it is gone."""
+    """Return the pixel size in the run's ctf.pkl, at the run's box; 0 if it is gone."""
     ctf = data.get("ctf")
     if not ctf:
         return 0.0

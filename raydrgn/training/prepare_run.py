@@ -1,4 +1,4 @@
-"""From what a user asks to a checked configuration and particle table, before Ray starts."""
+"""From settings to a checked configuration and particle table, before Ray starts."""
 
 import dataclasses
 import logging
@@ -32,6 +32,7 @@ from raydrgn.run.directory import RunDirectory
 from raydrgn.run.recipe import RECIPES, recipe_config
 from raydrgn.run.relocation import relocation_command, require_stacks, with_sample
 from raydrgn.run.status import RunStatus
+from raydrgn.settings import setting_fields
 from raydrgn.training.initial_weights import find_weights, initial_checkpoint
 from raydrgn.training.schedule import change_note
 
@@ -50,13 +51,10 @@ MAY_CHANGE = (
 """Settings, beside those of ``resources``, that may differ when a run goes on."""
 
 SOURCE_OPTIONS = {
-    "particles": "the PARTICLES argument",
-    "poses": "--poses",
-    "ctf": "--ctf",
-    "ind": "--ind",
-    "datadir": "--datadir",
-    "half_size_shifts": "--half-size-shifts",
-    "passthrough": "--passthrough",
+    field.name: "the PARTICLES argument"
+    if field.setting.is_argument
+    else field.setting.option(field.name)
+    for field in setting_fields(ParticleSource)
 }
 """How the command line names the fields of the section ``source``."""
 
@@ -148,7 +146,7 @@ def resume(request: RunRequest, status: RunStatus) -> PreparedRun:
     """Return the run that goes on, with the changes that are allowed.
 
     Raises:
-        RunDirectoryError: If what is asked for is another run than the one in the directory.
+        RunDirectoryError: If the settings are of another run than the one in the directory.
         ConfigError: If the run has more epochs already, or a value makes no sense.
         StorageError: If the run directory cannot be written.
     """

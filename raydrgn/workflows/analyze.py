@@ -9,7 +9,7 @@ from raydrgn.errors import ConfigError, InputError
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.settings import Setting
-from raydrgn.workflows.epoch import LatentSettings, original_numbers
+from raydrgn.workflows.epoch import LatentSettings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -112,7 +112,7 @@ def run(
     epoch = opened.epoch(settings.epoch)
     z = opened.finite_latents(epoch)
     settings = settings.for_size(z.shape[1], len(z))
-    numbers = original_numbers(opened, len(z))
+    numbers = opened.known_numbers(len(z))
     space = analyze_latents(
         z,
         ksample=settings.ksample,

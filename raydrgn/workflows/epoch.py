@@ -6,12 +6,9 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 from raydrgn.decoding.options import VolumeOptions
-from raydrgn.errors import RaydrgnError
 from raydrgn.settings import Setting, check_bounds
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from raydrgn.reporting.result_folder import ResultFolder
     from raydrgn.run.latents_file import LatentSource
 
@@ -22,6 +19,23 @@ CHECKSUM_LENGTH = 16
 
 NOT_RECORDED = frozenset({"run", "epoch", "out", "overwrite"})
 """Settings that do not change results; what they are made from is recorded by its checksums."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelSizeSettings:
+    """Settings of workflows that decode volumes of a run."""
+
+    pixel_size_angstrom: Annotated[
+        float | None,
+        Setting(
+            "Pixel size at the run's box, Å, if the run does not contain it.",
+            flags=("--pixel-size",),
+            above=0,
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,19 +113,10 @@ class EpochSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecodingSettings(EpochSettings):
+class DecodingSettings(EpochSettings, PixelSizeSettings):
     """Settings of workflows that also decode volumes."""
 
     volumes: VolumeOptions = field(default_factory=VolumeOptions)
-
-    pixel_size_angstrom: Annotated[
-        float | None,
-        Setting(
-            "Pixel size at the run's box, Å, if the run does not say it.",
-            flags=("--pixel-size",),
-            above=0,
-        ),
-    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,17 +154,3 @@ class LatentSettings(DecodingSettings):
         if not self.skip_volumes:
             log.warning("%s has latents and no weights: no volumes are made", opened.root)
         return False
-
-
-def original_numbers(run: "LatentSource", num_particles: int) -> "np.ndarray | None":
-    """Return the particles' numbers in the set before any selection, for tables.
-
-    None, with a warning, if cryoDRGN trained on a selection whose file is gone.
-    """
-    try:
-        return run.original_numbers(num_particles)
-    except RaydrgnError as error:
-        if not run.is_foreign:
-            raise
-        log.warning("Tables have no numbers of the original set: %s", error)
-        return None

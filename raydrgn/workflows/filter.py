@@ -166,7 +166,7 @@ def run(
 def _apply_methods(
     settings: FilterSettings, z: "np.ndarray", numbers: "np.ndarray", analysis: "AnalysisResults"
 ) -> "list[Method]":
-    """Return each of the methods asked for, with the particles that it keeps."""
+    """Return each of the chosen methods, with the particles that it keeps."""
     from raydrgn.clustering.clusters import mixture
     from raydrgn.io import cryodrgn
     from raydrgn.latent import filters

@@ -1,9 +1,10 @@
 """``train``: the variational autoencoder on particles with known poses."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from raydrgn.errors import ConfigError, RunDirectoryError
+from raydrgn.io.particle_source import ParticleSettings, ParticleSource
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.settings import Setting, check_bounds
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSettings:
+class TrainSettings(ParticleSettings):
     """Settings of ``train``; None means the value of the recipe, or of the run that goes on."""
 
     out: Annotated[str, Setting("Run directory; a path or URL.", flags=("-o", "--out"))]
@@ -35,23 +36,6 @@ class TrainSettings:
         Setting("Passes over all particles (default: 20).", flags=("-n", "--epochs"), min=1),
     ] = None
 
-    poses: Annotated[
-        str | None,
-        Setting("cryoDRGN's poses.pkl; its poses replace those of the particle file."),
-    ] = None
-
-    ctf: Annotated[
-        str | None,
-        Setting("cryoDRGN's ctf.pkl; its CTF parameters replace those of the particle file."),
-    ] = None
-
-    ind: Annotated[
-        str | None,
-        Setting(
-            "Particles to use, in this order: .pkl, .npy or text of row numbers, counted from 0."
-        ),
-    ] = None
-
     datadir: Annotated[
         str | None,
         Setting(
@@ -59,23 +43,6 @@ class TrainSettings:
             "the run are now."
         ),
     ] = None
-
-    half_size_shifts: Annotated[
-        bool,
-        Setting(
-            "The .cs file is of a heterogeneous refinement and does not say so: its shifts are in "
-            "pixels twice as large as those of the images."
-        ),
-    ] = False
-
-    passthrough: Annotated[
-        tuple[str, ...],
-        Setting(
-            "Passthrough file of the same cryoSPARC job, joined to a .cs file by uid; repeatable. "
-            "Found beside the .cs file by its name where it is not given.",
-            metavar="FILE",
-        ),
-    ] = ()
 
     recipe: Annotated[
         str | None,
@@ -219,21 +186,15 @@ class TrainSettings:
     def request(self) -> "RunRequest":
         """Return what ``raydrgn.training.prepare_run`` makes a run of."""
         from raydrgn.io import storage
-        from raydrgn.io.particle_source import ParticleSource
         from raydrgn.training.prepare_run import RunRequest
 
-        source = self.particles and ParticleSource(
-            particles=self.particles,
-            poses=self.poses,
-            ctf=self.ctf,
-            ind=self.ind,
-            datadir=self.datadir,
-            half_size_shifts=self.half_size_shifts,
-            passthrough=self.passthrough,
-        )
+        source = None
+        if self.particles is not None:
+            beside = {field.name: getattr(self, field.name) for field in fields(ParticleSettings)}
+            source = ParticleSource(particles=self.particles, **beside)
         return RunRequest(
             root=storage.absolute(self.out),
-            source=source or None,
+            source=source,
             recipe=self.recipe,
             values=self.values(),
             drop_bad=self.drop_bad,

@@ -7,7 +7,7 @@ from raydrgn.errors import ConfigError
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.settings import Setting
-from raydrgn.workflows.epoch import LatentSettings, original_numbers
+from raydrgn.workflows.epoch import LatentSettings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -196,7 +196,7 @@ def run(
     z = opened.finite_latents(epoch)
     analysis = AnalysisResults(opened, epoch)
     path, anchors = settings.find_path(z, analysis)
-    numbers = None if path.rows is None else original_numbers(opened, len(z))
+    numbers = None if path.rows is None else opened.known_numbers(len(z))
     originals = None if numbers is None else numbers[path.rows]
     folder = settings.begin(
         opened,
