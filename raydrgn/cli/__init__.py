@@ -27,6 +27,7 @@ occupancy_masks
 occupancy_pca
 occupancy_score
 parse
+relocate
 simulate
 train
 traverse

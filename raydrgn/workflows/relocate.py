@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from raydrgn.errors import ConfigError
+from raydrgn.remote.executor import IN_PROCESS, Executor
+from raydrgn.remote.progress import Progress, silent
 from raydrgn.settings import Setting, check_bounds
 
 if TYPE_CHECKING:
@@ -38,7 +40,12 @@ class RelocateSettings:
             )
 
 
-def run(settings: RelocateSettings) -> "Relocation":
+def run(
+    settings: RelocateSettings,
+    *,
+    executor: Executor = IN_PROCESS,
+    progress: Progress = silent,
+) -> "Relocation":
     """Record where the stacks of a run are now, if they hold the same images.
 
     Raises:
