@@ -35,6 +35,8 @@ EXEMPT = {
     "raydrgn.run.cryodrgn_export:_configuration",  # of cryoDRGN
 }
 
+EXECUTOR = "raydrgn.remote.executor:Executor."
+
 NOT_TAKEN = {
     # Any error of these is replaced by one that has no option of theirs.
     ("raydrgn.run.reader:RunReader.particles", "raydrgn.io.sources:open_particles"),
@@ -165,16 +167,23 @@ def _exists(place: str) -> bool:
     return home in MODULES and home != "raydrgn.cli.command" and name in MODULES[home].nodes
 
 
-def reached(entry: str) -> dict[str, str]:
-    """Return everything that a command can reach, and from where."""
+def reached(command: str) -> dict[str, str]:
+    """Return everything that a command can reach, and from where.
+
+    A command without ``--address`` has the executor of this process, which starts no Ray.
+    """
+    options, entry = COMMANDS[command]
     settings = _settings(entry)
     found, pending = {entry: ""}, [entry]
     while pending:
         place = pending.pop()
         for other in references(place):
             owner = other.partition(":")[2].partition(".")[0]
-            is_other_command = owner.endswith("Settings") and owner not in settings
-            if other not in found and not is_other_command and (place, other) not in NOT_TAKEN:
+            if owner.endswith("Settings") and owner not in settings:  # of another command
+                continue
+            if "--address" not in options and other.startswith(EXECUTOR):
+                continue
+            if other not in found and (place, other) not in NOT_TAKEN:
                 found[other] = place
                 pending.append(other)
     return found
@@ -255,10 +264,10 @@ def wrong_options(place: str, options: set[str]) -> list[str]:
 
 
 def test_what_a_command_reaches_is_found():
-    found = reached(COMMANDS["train"][1])
+    found = reached("train")
     assert "raydrgn.io.stacks:find_stacks" in found
     assert "raydrgn.training.prepare_run:_check_trainable" in found
-    found = reached(COMMANDS["analyze"][1])
+    found = reached("analyze")
     assert "raydrgn.run.reader:RunReader.finite_latents" in found
     assert "raydrgn.reporting.result_folder:_REMEDY" in found
     assert "raydrgn.training.trainer:train" not in found
@@ -277,7 +286,6 @@ def test_a_wrong_option_is_found_and_one_of_a_named_command_is_not():
 
 @pytest.mark.parametrize("command", sorted(c for c in COMMANDS if not c.startswith(COMPOSED)))
 def test_every_option_in_a_message_is_one_of_the_command(command):
-    options, entry = COMMANDS[command]
-    places = sorted(reached(entry).keys() - EXEMPT)
-    wrong = [text for place in places for text in wrong_options(place, options)]
+    places = sorted(reached(command).keys() - EXEMPT)
+    wrong = [text for place in places for text in wrong_options(place, COMMANDS[command][0])]
     assert not wrong, f"raydrgn {command} has no such option:\n" + "\n".join(wrong)

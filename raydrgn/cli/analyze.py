@@ -12,11 +12,12 @@ from raydrgn.workflows.analyze import AnalyzeSettings
 def analyze(settings: AnalyzeSettings, executor: Executor, progress: Progress) -> None:
     """Analyse the latents of an epoch: components, UMAP, clusters, volumes, figures, a report.
 
-    Writes RUN/analyze.N. UMAP is seeded; with more than 100,000 particles it is fitted on a sample
-    of 100,000, and the coordinates of the others are interpolated from their five nearest
-    neighbours in it (a million particles in 8 dimensions: about 3 minutes and 2 GB on two cores).
-    A run in training can be analysed: its last finished epoch is taken. With another --ksample,
-    its clusters are added beside the first; report and tables of particles are of the latest.
+    Writes RUN/analyze.N; of a file of latents, NAME.analyze beside it, without volumes. UMAP is
+    seeded; with more than 100,000 particles it is fitted on a sample of 100,000, and the
+    coordinates of the others are interpolated from their five nearest neighbours in it (a million
+    particles in 8 dimensions: about 3 minutes and 2 GB on two cores). A run in training can be
+    analysed: its last finished epoch is taken. With another --ksample, its clusters are added
+    beside the first; report and tables of particles are of the latest.
     """
     found = workflow.run(settings, executor=executor, progress=progress)
     num_volumes = sum(map(len, found.volumes.previews)) if found.volumes else 0

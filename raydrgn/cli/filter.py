@@ -15,7 +15,8 @@ def filter_(settings: FilterSettings, executor: Executor, progress: Progress) ->
     Writes into RUN/filter the numbers of kept and of dropped particles in the original, unfiltered
     set, kept.ind.pkl and dropped.ind.pkl, for train --ind and export; a figure of both in the
     latent space, twenty images of each, the mean of a hundred volumes of each, and how far the
-    methods agree.
+    methods agree. Of a file of latents it writes into NAME.filter beside it, without images and
+    volumes; particles are numbered as in the file.
     """
     found = workflow.run(settings, executor=executor, progress=progress)
     if found.images_error:

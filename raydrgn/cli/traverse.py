@@ -14,7 +14,10 @@ from raydrgn.workflows.traverse import (
     TraverseResult,
 )
 
-traverse = typer.Typer(help="Volumes along a path through the latent space.", no_args_is_help=True)
+traverse = typer.Typer(
+    help="Volumes along a path through the latent space of a run; of a file of latents, the path.",
+    no_args_is_help=True,
+)
 
 
 @traverse.command("pc")

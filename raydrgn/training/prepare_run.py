@@ -180,7 +180,8 @@ def resume(request: RunRequest, status: RunStatus) -> PreparedRun:
     if status.is_finished and changed.train.epochs > done and changed.train.schedule == "cosine":
         changed = changed.with_values({"train.restarted_after": done})
     table = ParticleTable.read(RunDirectory(request.root).particles)
-    require_stacks(table, request.root)
+    if changed.train.epochs > done:
+        require_stacks(table, request.root)
     _check_batch_size(changed)
     _check_count(changed, len(table))
     storage.require_writable(request.root)

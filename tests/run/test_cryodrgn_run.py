@@ -183,6 +183,17 @@ def test_a_run_with_its_last_weights_only(copy):
     assert run.decoder(None).box == 16
 
 
+def test_particles_that_have_moved_or_do_not_fit_are_said_with_a_way_on(copy, tmp_path):
+    with pytest.raises(RunDirectoryError, match=r"cryoDRGN's, .* Make a link there"):
+        open_run(str(copy)).particles(need_images=True)
+    raw = configuration(copy)
+    raw["dataset_args"] |= {"particles": str(tmp_path / "p.mrcs"), "poses": None, "ctf": None}
+    (tmp_path / "p.mrcs").write_text("none")
+    (copy / "config.yaml").write_text(yaml.safe_dump(raw))
+    with pytest.raises(RunDirectoryError, match=r"What is wrong: raydrgn info .*p\.mrcs"):
+        open_run(str(copy)).particles(need_images=True)
+
+
 def test_nothing_of_a_malicious_configuration_runs(copy):
     (copy / "config.yaml").unlink()
     (copy / "config.pkl").write_bytes(pickle.dumps(Hostile(copy / "ran")))

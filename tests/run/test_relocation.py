@@ -102,6 +102,14 @@ def test_a_run_directory_that_was_renamed_goes_on_by_itself(data, tmp_path):
     assert_same_run(tmp_path / "undisturbed", root, 2)
 
 
+def test_a_finished_run_is_finished_without_its_images(data, tmp_path):
+    fit(start(data, tmp_path / "run", epochs=1))
+    move(data, tmp_path / "moved")
+    result = train_workflow.run(TrainSettings(out=str(tmp_path / "run"), resume=True))
+    assert result.finished
+    assert not result.trained
+
+
 @pytest.mark.parametrize("with_particles", [False, True])
 def test_train_takes_the_folder_too(data, tmp_path, with_particles, monkeypatch):
     """``train --resume --datadir``, alone or added to the first command, does the same."""
