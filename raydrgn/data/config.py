@@ -25,6 +25,14 @@ class ImageConfig:
     window_radius: float = 0.85
     """Where the fading starts, as a fraction of half the box; it ends at 0.99."""
 
+    subtract_mean: bool = False
+    """Subtract its mean from each image; set where images are not normalised.
+
+    An offset c is c·W after the window, whose transform W(k) reaches to low frequencies other than
+    zero. There it would be hundreds of times as strong as a particle, alike in all images whatever
+    their poses, so that no volume explains it.
+    """
+
     scale: float = 1.0
     """SD of the Hartley values, which images are divided by; measured before training."""
 

@@ -1,7 +1,8 @@
 """Images to prepared particles: all that training needs of an image, made once per run.
 
 A prepared particle is the image windowed, given the right sign, transformed, divided by the data
-set's SD, and centred by its shift: complex coefficients at the half disc's points.
+set's SD, and centred by its shift: complex coefficients at the half disc's points. Where images are
+not normalised, the mean of each is subtracted before.
 """
 
 import math
@@ -33,6 +34,12 @@ def find_bad(images: Float[np.ndarray, "b h w"]) -> Bool[np.ndarray, " b"]:
     return ~(np.isfinite(low) & np.isfinite(high)) | (low == high)
 
 
+def without_mean(images: Float[np.ndarray, "b h w"]) -> Float[np.ndarray, "b h w"]:
+    """Return images with the mean of each subtracted."""
+    means = images.mean(axis=(1, 2), dtype=np.float64, keepdims=True)
+    return images - means.astype(np.float32)
+
+
 class Preparation:
     """Prepares images of one box; holds the window and the lattice."""
 
@@ -40,6 +47,7 @@ class Preparation:
         """Prepare for the half disc's points, or for others with ky <= 0."""
         self.points = half_disc(config.box) if points is None else points
         self._box = config.box
+        self._subtract_mean = config.subtract_mean
         sign = -1.0 if config.invert else 1.0
         window = soft_window(config.box, radius=config.window_radius)
         self._factor = (window if config.window else torch.ones_like(window)) * (
@@ -54,6 +62,8 @@ class Preparation:
         The shift multiplies F(k) by exp(−2πi k·t / box). The window is applied before it, about the
         centre of the box and not of the particle, as in cryoDRGN.
         """
+        if self._subtract_mean:
+            images = without_mean(images)
         spectrum = disc_coefficients(torch.from_numpy(images) * self._factor, self.points)
         shifts = torch.from_numpy(np.ascontiguousarray(shifts_px, dtype=np.float32))
         x, y = (self.points.float() / self._box).unbind(1)

@@ -106,6 +106,7 @@ def find_shift_factor(
     reference: Float[Tensor, "d d d"],
     *,
     invert: bool,
+    subtract_mean: bool = False,
 ) -> float | None:
     """Return the factor of the shifts with which images agree better with the reference, if any.
 
@@ -115,6 +116,7 @@ def find_shift_factor(
         table: Particles with poses.
         reference: Map on a lattice as wide as the images, of the handedness of the poses.
         invert: Whether to multiply images by −1.
+        subtract_mean: Whether to subtract its mean from each image.
     """
     count = len(table)
     rows = np.unique(np.linspace(0, count - 1, min(SHIFT_IMAGES, count)).astype(int))
@@ -122,7 +124,8 @@ def find_shift_factor(
     source, shifts = ImageSource.of(part), shifts_px(part).astype(np.float32)
     box = table.single_box()
     points = half_disc(min(reference.shape[-1], box))
-    prepare = Preparation(ImageConfig(box=box, invert=invert), points=points)
+    config = ImageConfig(box=box, invert=invert, subtract_mean=subtract_mean)
+    prepare = Preparation(config, points=points)
     sampler = SliceSampler(reference)
     scores: dict[float, list[float]] = {factor: [] for factor in (1.0, *SHIFT_FACTORS)}
     for start in range(0, len(part), IMAGES_AT_A_TIME):

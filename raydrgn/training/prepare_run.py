@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 
 from raydrgn.data.config import ImageConfig
-from raydrgn.data.ingest import bad_images_message, find_bad_images
-from raydrgn.data.statistics import measure_scale
+from raydrgn.data.image_statistics import ImageStatistics, leave_out_bad, measure_images
+from raydrgn.data.ingest import bad_images_message
+from raydrgn.data.statistics import measure_scale, sampled_rows
 from raydrgn.errors import ConfigError, InputError, RunDirectoryError
 from raydrgn.geometry.lattice import half_disc
 from raydrgn.io import storage
@@ -126,8 +126,11 @@ def begin(request: RunRequest) -> PreparedRun:
     load = config.train.load
     initial = initial_checkpoint(load, config) if load else None
     storage.require_writable(request.root)
-    table = _without_bad(table, box, drop=request.drop_bad)
+    table, statistics = _check_images(table, box, drop=request.drop_bad)
     _check_count(config, len(table))
+    if "data.subtract_mean" not in values and not statistics.is_normalised:
+        log.warning("the mean of each image is subtracted before training")
+        config = config.with_values({"data.subtract_mean": True})
     if "data.scale" not in values:
         scale = measure_scale(table, config.data)
         config = config.with_values({"data.scale": scale})
@@ -263,21 +266,29 @@ def _check_count(config: RunConfig, num_particles: int) -> None:
         )
 
 
-def _without_bad(table: ParticleTable, box: int, *, drop: bool) -> ParticleTable:
-    """Check all images, if they are few enough, and refuse or leave out those without use."""
-    if not drop and 4 * box * box * len(table) > SCAN_BYTES:
-        return table
-    bad = find_bad_images(table, box=box)
-    if not len(bad):
-        return table
-    indices = table.column("index")[bad]
-    if not drop:
-        raise InputError(bad_images_message(indices))
-    log.warning("%d bad images are left out, the first is particle %d", len(bad), indices[0])
-    kept = np.setdiff1d(np.arange(len(table)), bad)
-    if not len(kept):
-        raise InputError("No image is left after leaving out the bad images.")
-    return table.select(kept)
+def _check_images(
+    table: ParticleTable, box: int, *, drop: bool
+) -> tuple[ParticleTable, ImageStatistics]:
+    """Refuse or leave out images without use; leave out outliers, or warn of them.
+
+    All images are read if they are to be left out, or are few enough, else a sample: an outlier
+    beyond it is seen by its loss only, but does not carry the scale of the others.
+    """
+    if drop:
+        return leave_out_bad(table)
+    every = 4 * box * box * len(table) <= SCAN_BYTES
+    examined = table if every else table.select(sampled_rows(len(table)))
+    statistics, numbers = measure_images(examined, box=box), examined.column("index")
+    if statistics.bad.any():
+        raise InputError(bad_images_message(numbers[statistics.bad]))
+    for warning in statistics.warnings(numbers):
+        log.warning("%s", warning)
+    if statistics.outliers.any():
+        log.warning(
+            "outliers do not count for the scale of the images, but their loss is larger than that "
+            "of others; leave them out with --drop-bad"
+        )
+    return table, statistics
 
 
 def _warn_of_room(config: RunConfig, root: Uri) -> None:

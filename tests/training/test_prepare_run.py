@@ -82,6 +82,50 @@ def test_bad_images_are_named_or_left_out(data, tmp_path):
     assert kept == [i for i in range(203) if i not in (3, 5)]
 
 
+def changed(data, folder, change):
+    """Return the particles of ``data`` with changed images."""
+    content = (data / "particles.mrcs").read_bytes()
+    images = np.frombuffer(content, np.float32, offset=1024).reshape(-1, 16, 16).copy()
+    change(images)
+    (folder / "particles.mrcs").write_bytes(content[:1024] + images.tobytes())
+    (folder / "particles.star").write_bytes((data / "particles.star").read_bytes())
+    return ParticleSource(particles=str(folder / "particles.star"), datadir=str(folder))
+
+
+def test_a_hot_pixel_is_named_and_does_not_carry_the_scale(data, tmp_path, caplog):
+    def heat(images):
+        images[17, 4, 5] = 1e6
+
+    asked = RunRequest(
+        root=str(tmp_path / "run"), source=changed(data, tmp_path, heat), values=SMALL
+    )
+    scale = begin(request(data, tmp_path / "clean")).config.data.scale
+    assert "outliers" not in caplog.text
+    run = begin(asked)
+    assert run.config.data.scale == pytest.approx(scale, rel=0.01)
+    assert len(run.table) == 203
+    assert "particles 17 (a pixel of 1e+06)" in caplog.text
+    assert "leave them out with --drop-bad" in caplog.text
+    run = begin(dataclasses.replace(asked, drop_bad=True))
+    assert run.config.data.scale == pytest.approx(scale, rel=0.01)
+    assert run.table.column("index").tolist() == [i for i in range(203) if i != 17]
+
+
+def test_images_that_are_not_normalised_are_trained_on_without_their_means(data, tmp_path, caplog):
+    def raw(images):
+        images += 1000 * images.std()
+
+    source = changed(data, tmp_path, raw)
+    expected = begin(request(data, tmp_path / "clean")).config.data
+    assert not expected.subtract_mean
+    asked = RunRequest(root=str(tmp_path / "run"), source=source, values=SMALL)
+    found = begin(asked).config.data
+    assert found.subtract_mean
+    assert found.scale == pytest.approx(expected.scale, rel=0.02)
+    assert "images are not normalised. Extract" in caplog.text
+    assert "mean of each image is subtracted" in caplog.text
+
+
 def test_a_run_of_another_program_is_left_alone(tmp_path):
     (tmp_path / "weights.3.pkl").write_bytes(b"x")
     with pytest.raises(RunDirectoryError, match="another program"):
