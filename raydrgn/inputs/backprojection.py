@@ -26,6 +26,7 @@ from raydrgn.inputs.resolution import Resolution, measure_resolution
 from raydrgn.inputs.verdict import Verdict, is_doubtful, judge
 from raydrgn.io.mrc import read_volume
 from raydrgn.io.particles import ParticleTable
+from raydrgn.io.pixel_sizes import log_pixel_sizes, reference_pixel_size
 from raydrgn.io.sources import require_poses
 from raydrgn.io.storage import Uri
 from raydrgn.remote.executor import IN_PROCESS, Executor
@@ -72,7 +73,8 @@ def back_project(
     reference = _read_reference(options.reference) if options.reference else None
     if not table.has_ctf:
         log.warning("the particles have no CTF; the maps are not corrected for it")
-    pixel_size = float(np.median(table.column("pixel_size_angstrom")))
+    pixel_size = reference_pixel_size(table)
+    log_pixel_sizes(table)
     invert = not options.uninvert_data
     subtract_mean = not _is_normalised(table)
     work = _Insert(invert=invert, subtract_mean=subtract_mean)
@@ -96,7 +98,11 @@ def back_project(
         matched = comparison.matched.flip(-3) if options.flip else comparison.matched
         diagnosis = Diagnosis(
             shift_factor=find_shift_factor(
-                table, matched, invert=invert, subtract_mean=subtract_mean
+                table,
+                matched,
+                pixel_size_angstrom=pixel_size,
+                invert=invert,
+                subtract_mean=subtract_mean,
             )
         )
         if is_doubtful(comparison, resolution):

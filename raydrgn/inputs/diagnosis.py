@@ -24,6 +24,7 @@ from raydrgn.geometry.lattice import half_disc, plane_coordinates
 from raydrgn.inputs.comparison import MATCH, best_orientation, sample_lattice, shell_weights
 from raydrgn.inputs.resolution import Resolution
 from raydrgn.io.particles import CTF_COLUMNS, ParticleTable
+from raydrgn.io.pixel_sizes import pixel_size_factors
 from raydrgn.shapes import Complex, Float, Int
 
 SCALE_STEPS = (0.02, 0.01)
@@ -105,6 +106,7 @@ def find_shift_factor(
     table: ParticleTable,
     reference: Float[Tensor, "d d d"],
     *,
+    pixel_size_angstrom: float,
     invert: bool,
     subtract_mean: bool = False,
 ) -> float | None:
@@ -115,6 +117,7 @@ def find_shift_factor(
     Args:
         table: Particles with poses.
         reference: Map on a lattice as wide as the images, of the handedness of the poses.
+        pixel_size_angstrom: Of that lattice; that of an image may differ.
         invert: Whether to multiply images by −1.
         subtract_mean: Whether to subtract its mean from each image.
     """
@@ -132,7 +135,7 @@ def find_shift_factor(
         stop = min(start + IMAGES_AT_A_TIME, len(part))
         images = source.part(start, stop).read()
         usable = np.flatnonzero(~find_bad(images))
-        model = _project(sampler, part.select(start + usable), points, box)
+        model = _project(sampler, part.select(start + usable), points, box, pixel_size_angstrom)
         for factor, found in scores.items():
             moved = prepare(images[usable], factor * shifts[start + usable])
             found += (torch.view_as_complex(moved) * model.conj()).real.sum(-1).tolist()
@@ -140,11 +143,16 @@ def find_shift_factor(
 
 
 def _project(
-    sampler: SliceSampler, part: ParticleTable, points: Int[Tensor, "n 2"], box: int
+    sampler: SliceSampler,
+    part: ParticleTable,
+    points: Int[Tensor, "n 2"],
+    box: int,
+    pixel_size_angstrom: float,
 ) -> Complex[Tensor, "b n"]:
     """Return projections of a volume at the poses of particles, CTF applied."""
     plane = plane_coordinates(points, box)
-    rotations = torch.from_numpy(part.rotations.astype(np.float32))
+    factors = pixel_size_factors(part, pixel_size_angstrom)
+    rotations = torch.from_numpy(part.rotations.astype(np.float32) * factors[:, None, None])
     model = torch.view_as_complex(sampler.at(plane @ rotations * box))
     if not part.has_ctf:
         return -model

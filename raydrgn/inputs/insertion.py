@@ -15,10 +15,13 @@ from raydrgn.data.source import ImageSource, block_ends
 from raydrgn.geometry.lattice import half_disc, plane_coordinates
 from raydrgn.inputs.fourier_accumulator import FourierAccumulator
 from raydrgn.io.particles import CTF_COLUMNS, ParticleTable
+from raydrgn.io.pixel_sizes import pixel_size_factors
 from raydrgn.shapes import Complex, Float, Int
 
 INSERT_POINTS = 1 << 19
 """Points inserted at a time: tens of MB of indices and weights."""
+
+ROUNDING = 1e-5  # of squared radii, which keeps points at the Nyquist frequency
 
 WINDOW_RADIUS = 0.95
 """Where images begin to fade, as a fraction of half the box; what lies beyond is no particle."""
@@ -32,7 +35,9 @@ class Partition:
     rotations: Float[np.ndarray, "n 3 3"]
     shifts_px: Float[np.ndarray, "n 2"]
     pixel_size_angstrom: Float[np.ndarray, " n"]
-    map_pixel_size_angstrom: float
+    pixel_size_factors: Float[np.ndarray, " n"]
+    """Pixel size of the map over that of each image, by which its points are multiplied."""
+
     ctf: Float[np.ndarray, "n 7"] | None
     """Parameters of the CTF; without them nothing is corrected for it."""
 
@@ -55,7 +60,7 @@ class Partition:
             rotations=part.rotations.astype(np.float32),
             shifts_px=shifts_px(part).astype(np.float32),
             pixel_size_angstrom=part.column("pixel_size_angstrom").astype(np.float32),
-            map_pixel_size_angstrom=map_pixel_size_angstrom,
+            pixel_size_factors=pixel_size_factors(part, map_pixel_size_angstrom),
             ctf=None if columns is None else np.stack(columns, axis=-1).astype(np.float32),
             rows=np.asarray(rows),
         )
@@ -127,20 +132,20 @@ class Slicer:
             freqs = self._plane[:, :2] / pixel_size[:, None, None]
             params = CTFParameters.from_columns(torch.from_numpy(partition.ctf[rows]))
             ctf = contrast_transfer(freqs, params)
-        scale = partition.map_pixel_size_angstrom / partition.pixel_size_angstrom[rows]
-        return self._on_the_map(points, coefficients, ctf, torch.from_numpy(scale))
+        factors = torch.from_numpy(partition.pixel_size_factors[rows])
+        return self._on_the_map(points, coefficients, ctf, factors)
 
     def _on_the_map(
         self,
         points: Float[Tensor, "b n 3"],
         coefficients: Complex[Tensor, "b n"],
         ctf: Float[Tensor, "b n"],
-        scale: Float[Tensor, " b"],
+        factors: Float[Tensor, " b"],
     ) -> tuple[Float[Tensor, "b n 3"], Complex[Tensor, "b n"], Float[Tensor, "b n"]]:
         """Move points to where they lie in a map of another pixel size; drop those beyond it."""
-        if (scale == 1).all():
+        if (factors == 1).all():
             return points, coefficients, ctf
-        points = points * scale[:, None, None].float()
-        outside = points.square().sum(-1) > (self._box / 2) ** 2
+        points = points * factors[:, None, None]
+        outside = points.square().sum(-1) > (self._box / 2) ** 2 * (1 + ROUNDING)
         points = points.masked_fill(outside[..., None], 0.0)
         return points, coefficients, ctf.masked_fill(outside, 0.0)

@@ -18,7 +18,7 @@ from raydrgn.geometry.lattice import half_disc
 from raydrgn.io import storage
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import ParticleTable
-from raydrgn.io.pixel_sizes import single_pixel_size
+from raydrgn.io.pixel_sizes import log_pixel_sizes, reference_pixel_size
 from raydrgn.io.sources import open_particles
 from raydrgn.io.storage import Uri
 from raydrgn.model.config import ModelConfig
@@ -118,7 +118,7 @@ def begin(request: RunRequest) -> PreparedRun:
         data=ImageConfig(box=box),
         model=model,
         train=train,
-        pixel_size_angstrom=round(single_pixel_size(table), 6),
+        pixel_size_angstrom=round(reference_pixel_size(table), 6),
     ).with_values(values)
     if config.data.box != box:
         raise ConfigError(f"data.box follows from the images, which have {box} px; do not set it.")
@@ -126,6 +126,7 @@ def begin(request: RunRequest) -> PreparedRun:
     load = config.train.load
     initial = initial_checkpoint(load, config) if load else None
     storage.require_writable(request.root)
+    log_pixel_sizes(table)
     table, statistics = _check_images(table, box, drop=request.drop_bad)
     _check_count(config, len(table))
     if "data.subtract_mean" not in values and not statistics.is_normalised:

@@ -55,21 +55,21 @@ def run(
     """Back-project particles, judge the maps, and write both.
 
     Raises:
-        RaydrgnError: If the particles or the folder do not allow it; particles of several pixel
-            sizes are refused.
+        RaydrgnError: If the particles or the folder do not allow it; pixel sizes that differ by
+            more than 20 % are refused.
     """
     from raydrgn.data.image_statistics import leave_out_bad
     from raydrgn.inputs import report
     from raydrgn.inputs.backprojection import back_project
     from raydrgn.io import storage
-    from raydrgn.io.pixel_sizes import single_pixel_size
+    from raydrgn.io.pixel_sizes import reference_pixel_size
     from raydrgn.io.sources import open_particles, require_poses
 
     out = storage.absolute(settings.out)
     table = open_particles(settings.source)
     table = table.slice_rows(0, min(settings.first or len(table), len(table)))
     require_poses(table)
-    single_pixel_size(table)
+    reference_pixel_size(table)  # refuses what is too different before the folder is made
     report.check_folder(out, box=table.single_box())
     if settings.drop_bad:
         table, _ = leave_out_bad(table)

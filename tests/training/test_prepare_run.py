@@ -184,14 +184,21 @@ def test_an_unknown_recipe_is_refused_at_the_start_and_when_a_run_goes_on(data, 
             ask()
 
 
-def test_several_pixel_sizes_are_refused(data, tmp_path):
+def test_several_pixel_sizes_are_logged_or_refused(data, tmp_path, caplog):
     table = ParticleTable.read(str(data / "begun" / "particles.parquet"))
+    source = ParticleSource(particles=str(tmp_path / "mixed.parquet"))
+    asked = RunRequest(root=str(tmp_path / "run"), source=source, values=SMALL)
     sizes = table.column("pixel_size_angstrom").copy()
+    common = float(sizes[0])
     sizes[:50] *= 1.13
     table.with_columns({"pixel_size_angstrom": sizes}).write(str(tmp_path / "mixed.parquet"))
-    source = ParticleSource(particles=str(tmp_path / "mixed.parquet"))
+    with caplog.at_level("INFO"):
+        assert begin(asked).config.pixel_size_angstrom == pytest.approx(common)
+    assert "(50 particles)" in caplog.text
+    sizes[:50] *= 1.13
+    table.with_columns({"pixel_size_angstrom": sizes}).write(str(tmp_path / "mixed.parquet"))
     with pytest.raises(InputError, match=r"pixel sizes from .*50 particles.*downsample"):
-        begin(RunRequest(root=str(tmp_path / "run"), source=source, values=SMALL))
+        begin(asked)
 
 
 def test_a_run_directory_that_cannot_be_written_is_refused(data, tmp_path):
