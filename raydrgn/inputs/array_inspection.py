@@ -1,14 +1,12 @@
 """What pickles and NumPy arrays contain: poses, CTF, latents, numbers of particles, or weights."""
 
-import io
-
 import numpy as np
 
-from raydrgn.errors import InputError
 from raydrgn.geometry.rotations import orthogonality_error
 from raydrgn.inputs.inspection import Inspection
 from raydrgn.inputs.particle_inspection import check_shifts, describe_ctf_column, describe_poses
 from raydrgn.io import cryodrgn, storage
+from raydrgn.io.arrays import read_array
 from raydrgn.io.particles import CTF_COLUMNS, ORTHOGONALITY_TOLERANCE
 from raydrgn.io.storage import Uri
 
@@ -34,11 +32,7 @@ def inspect_array(uri: Uri) -> Inspection:
     Raises:
         InputError: If the file is not a NumPy array of numbers.
     """
-    try:
-        values = np.load(io.BytesIO(storage.read_bytes(uri)), allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise InputError(f"{uri} is not a NumPy array of numbers: {error}.") from error
-    return _inspect_values(uri, [values])
+    return _inspect_values(uri, [read_array(uri)])
 
 
 def _inspect_poses(uri: Uri, rotations: np.ndarray, shifts: np.ndarray) -> Inspection:

@@ -51,11 +51,9 @@ def plan_stacks(table: ParticleTable, options: DownsamplingOptions) -> list[Stac
     base, chunk = _without_suffix(options.out), options.chunk or count
     starts = range(0, count, chunk)
     names = [f"{base}.{i}.mrcs" if options.chunk else f"{base}.mrcs" for i in range(len(starts))]
-    taken = sorted(
-        {*names, storage.absolute(options.out)} & {*table.stacks, table.metadata.get("source", "")}
-    )
-    if taken:
-        raise ConfigError(f"-o {options.out} would replace {taken[0]}, which is read; rename it.")
+    names = [storage.plain_output(name) for name in names]
+    for name in (*names, storage.absolute(options.out)):
+        storage.refuse_to_replace(name, [*table.stacks, table.metadata.get("source", "")])
     sizes = new_pixel_size(table, box=options.box)
     return [
         StackPlan(

@@ -13,6 +13,7 @@ from raydrgn.io.particles import CTF_COLUMNS, NoParticlesError, ParticleTable
 from raydrgn.io.pixel_sizes import several_pixel_sizes
 from raydrgn.io.sources import open_particles
 from raydrgn.io.storage import Uri
+from raydrgn.io.unmodelled import unusual_images
 from raydrgn.shapes import Float
 
 USUAL: dict[str, tuple[float, float]] = {
@@ -37,11 +38,13 @@ LABELS = {
 FAR_SHIFT = 0.25  # of the box
 
 
-def inspect_particles(uri: Uri, datadir: Uri | None = None) -> Inspection:
+def inspect_particles(
+    uri: Uri, datadir: Uri | None = None, *, passthrough: tuple[Uri, ...] = ()
+) -> Inspection:
     """Describe a particle file or a list of stacks."""
     names = {".star": "RELION particles", ".cs": "cryoSPARC particles", ".txt": "list of stacks"}
     found = Inspection(uri, names.get(PurePosixPath(uri).suffix.lower(), "particle table"))
-    source = ParticleSource(particles=uri, datadir=datadir)
+    source = ParticleSource(particles=uri, datadir=datadir, passthrough=passthrough)
     try:
         table = open_particles(source)
     except NoParticlesError as error:
@@ -94,6 +97,7 @@ def describe_table(table: ParticleTable, found: Inspection) -> None:
     if "optics_group" in names:
         groups = Counter(table.table.column("optics_group").to_pylist())
         found.add("optics groups", ", ".join(f"{g}: {n:,}" for g, n in sorted(groups.items())))
+    found.concerns += [f"{item}." for item in unusual_images(table)]
     images = np.stack([table.stack_codes, table.column("slice")], axis=-1)
     repeated = len(table) - len(np.unique(images, axis=0))
     if repeated:

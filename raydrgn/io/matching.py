@@ -10,7 +10,6 @@ from raydrgn.io import storage
 from raydrgn.io.passthrough import read_rows
 from raydrgn.io.relion import split_image_name
 from raydrgn.io.stacks import find_stacks
-from raydrgn.io.star import row_place
 from raydrgn.io.starrows import TextBlock, TextStar, read_text_star
 from raydrgn.io.storage import Uri
 from raydrgn.shapes import Float, Int
@@ -115,7 +114,7 @@ class _StarMatch:
             )
 
     def _place(self, row: int) -> str:
-        return f"{self._selected.uri}, {row_place(self._selected.uri, self._block.name, row)}"
+        return f"{self._selected.uri}, {self._selected.particle_place(row)}"
 
     def _poses(self, block: TextBlock) -> Float[np.ndarray, "n k"]:
         cells = [[_number(cell) for cell in block.cells(name)] for name in self._columns]

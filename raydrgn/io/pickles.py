@@ -6,6 +6,7 @@ lists, tuples, sets and dictionaries, and refuses whatever else it names.
 
 import io
 import pickle
+import pickletools
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ ARRAY_PARTS = frozenset(
         ("_codecs", "encode"),  # bytes, in pickles of protocol 2
     }
 )
+MEMO_OPCODES = frozenset({"PUT", "BINPUT", "LONG_BINPUT"})
 CONTAINERS = {"set": set, "frozenset": frozenset, "range": range, "xrange": range}
 
 
@@ -63,6 +65,9 @@ def read_pickles(uri: Uri, *, count: int = 1) -> list[Any]:
     objects: list[Any] = []
     try:
         while len(objects) < count and stream.tell() < len(content):
+            start = stream.tell()
+            _check_sizes(stream)
+            stream.seek(start)
             objects.append(_ArrayUnpickler(stream).load())
     except InputError as error:
         raise InputError(f"{uri} is refused: {error}.") from error
@@ -71,6 +76,17 @@ def read_pickles(uri: Uri, *, count: int = 1) -> list[Any]:
             f"{uri} is not a whole pickle ({_reason(error)}); copy or write it again."
         ) from error
     return objects
+
+
+def _check_sizes(stream: io.BytesIO) -> None:
+    """Walk through a pickle without building anything, so that no length asks for memory.
+
+    Raises:
+        ValueError: If a value is longer than the file, or remembered at a place out of turn.
+    """
+    for seen, (opcode, argument, _) in enumerate(pickletools.genops(stream), start=1):
+        if opcode.name in MEMO_OPCODES and int(argument or 0) > seen:
+            raise ValueError(f"{opcode.name} of {argument} is out of turn")
 
 
 def _reason(error: Exception) -> str:

@@ -251,7 +251,6 @@ def _indices(uri: Uri, count: int, particles: Uri) -> Int[np.ndarray, " k"]:
 def _check_out(out: Uri, suffix: str, source: ParticleSource) -> None:
     if PurePosixPath(out).suffix != suffix:
         raise ConfigError(f"-o {out} should end in {suffix}.")
-    if os.path.realpath(storage.absolute(out)) == os.path.realpath(
-        storage.absolute(source.particles)
-    ):
-        raise ConfigError(f"-o {out} would replace {source.particles}, which is read; rename it.")
+    storage.refuse_to_replace(
+        storage.absolute(out), [storage.absolute(source.particles), *source.passthrough]
+    )

@@ -33,6 +33,7 @@ from raydrgn.io import storage
 from raydrgn.io.mrc import MrcHeader, read_header
 from raydrgn.io.particles import ParticleTable, RowError
 from raydrgn.io.star import line_of
+from raydrgn.io.starrows import read_text_star
 from raydrgn.io.storage import Uri
 from raydrgn.shapes import Int
 
@@ -318,8 +319,11 @@ def order_warning(table: ParticleTable) -> str | None:
     if row is None:
         return None
     source = table.metadata.get("source", "The particle table")
+    place = f"row {row} (from 0)"
+    if source.endswith(".star") and storage.exists(source):
+        place = read_text_star(source).particle_place(int(table.column("index")[row]))
     return (
-        f"{source} does not list its images in the order of its stacks (first at row {row}, from "
-        f"0): poses and CTF written from it fit {source}, and the table that `raydrgn parse "
+        f"{source} does not list its images in the order of its stacks, first at {place}: "
+        f"poses and CTF written from it fit {source}, and the table that `raydrgn parse "
         "--table` makes of it, but not the stacks by themselves."
     )

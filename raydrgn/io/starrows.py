@@ -12,7 +12,7 @@ import numpy as np
 from raydrgn.errors import InputError
 from raydrgn.io import storage
 from raydrgn.io.filetypes import decode
-from raydrgn.io.star import BLANK_OR_COMMENT, WANTED, check_rows, quoted, tokens
+from raydrgn.io.star import BLANK_OR_COMMENT, WANTED, check_rows, quoted, row_place, tokens
 from raydrgn.io.storage import Uri
 from raydrgn.shapes import Int
 
@@ -102,6 +102,10 @@ class TextStar:
         if not found:
             raise InputError(f"{self.uri} has no column rlnImageName; it is no particle file.")
         return max(found, key=lambda block: len(block.rows))
+
+    def particle_place(self, row: int) -> str:
+        """Return where a particle stands in the file, as an editor shows it: ``line 68``."""
+        return row_place(self.uri, self.particles().name, row)
 
     def with_blocks(self, *changed: TextBlock) -> "TextStar":
         """Return the file with blocks replaced by those of the same name."""

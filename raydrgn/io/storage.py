@@ -10,7 +10,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from uuid import uuid4
 
 import fsspec
 
-from raydrgn.errors import StorageError
+from raydrgn.errors import ConfigError, StorageError
 
 Uri = str
 """A local path or any URL fsspec opens, such as ``s3://bucket/run-07/z.npz``."""
@@ -206,6 +206,22 @@ def plain_output(uri: Uri) -> Uri:
         kind = "a folder" if path.is_dir() else "a device, pipe or socket"
         raise StorageError(f"{uri} is {kind}; give the name of a file.")
     return os.path.realpath(path)
+
+
+def refuse_to_replace(out: Uri, inputs: Iterable[Uri]) -> None:
+    """Refuse an output that is one of the files that are read, by its name or through links.
+
+    Raises:
+        ConfigError: Naming both.
+    """
+    place = _real(out)
+    for uri in inputs:
+        if uri and _real(uri) == place:
+            raise ConfigError(f"{out} would replace {uri}, which is read; choose another name.")
+
+
+def _real(uri: Uri) -> Uri:
+    return os.path.realpath(local_path(uri)) if is_local(uri) else uri
 
 
 @contextmanager

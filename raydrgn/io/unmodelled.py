@@ -204,11 +204,18 @@ def to_metadata(found: Sequence[Unmodelled]) -> dict[str, str]:
 
 def unmodelled(table: ParticleTable) -> list[Unmodelled]:
     """Return what the image model lacks of a table, for the optics groups that it still has."""
-    return [item for item in _findings(table) if not item.is_modelled]
+    return [item for item in unusual_images(table) if not item.is_modelled]
 
 
-def _findings(table: ParticleTable) -> list[Unmodelled]:
-    found = [Unmodelled(**item) for item in json.loads(table.metadata.get(METADATA, "[]"))]
+def unusual_images(table: ParticleTable) -> list[Unmodelled]:
+    """Return what is not as in raw images, modelled or not, for the optics groups of a table."""
+    try:
+        found = [Unmodelled(**item) for item in json.loads(table.metadata.get(METADATA, "[]"))]
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"The particle table's own record of {METADATA!r} columns is damaged; make it again "
+            "with `raydrgn parse`."
+        ) from error
     has_groups = "optics_group" in table.table.column_names
     groups = set(table.table.column("optics_group").to_pylist()) if has_groups else set()
     return [item for item in found if not item.group or item.group in groups]
@@ -237,7 +244,7 @@ def warn_of_unmodelled(table: ParticleTable) -> None:
     For what reads metadata only.
     """
     source = table.metadata.get("source", "The particle table")
-    found = _findings(table)
+    found = unusual_images(table)
     for item in found:
         if item.refused:
             log.warning("%s: %s. %s.", source, item, item.remedy)

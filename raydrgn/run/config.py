@@ -128,10 +128,13 @@ def read_yaml(uri: Uri) -> dict[str, Any]:
     """
     try:
         raw = yaml.safe_load(storage.read_bytes(uri))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that is none, depth
         raise ConfigError(f"{uri} is not YAML: {error}.") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{uri} must contain keys and values; found {type(raw).__name__}.")
+    for key in raw:
+        if not isinstance(key, str):
+            raise ConfigError(f"{uri} must contain names of settings; found the key {key!r}.")
     return raw
 
 

@@ -21,6 +21,7 @@ from raydrgn.io.particles import ParticleTable
 from raydrgn.io.pixel_sizes import log_pixel_sizes, reference_pixel_size
 from raydrgn.io.sources import open_particles
 from raydrgn.io.storage import Uri
+from raydrgn.io.unmodelled import refuse_unmodelled
 from raydrgn.model.config import ModelConfig
 from raydrgn.model.vae import HeterogeneousVAE
 from raydrgn.remote.resources import cores_here
@@ -112,6 +113,7 @@ def begin(request: RunRequest) -> PreparedRun:
     train = recipe_config(request.recipe)
     values, model = _with_loaded_network(request.values)
     table = open_particles(request.source)
+    refuse_unmodelled(table)
     box = _check_trainable(table)
     config = RunConfig(
         source=request.source.absolute(),

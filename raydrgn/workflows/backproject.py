@@ -64,12 +64,14 @@ def run(
     from raydrgn.io import storage
     from raydrgn.io.pixel_sizes import reference_pixel_size
     from raydrgn.io.sources import open_particles, require_poses
+    from raydrgn.io.unmodelled import refuse_unmodelled
 
     out = storage.absolute(settings.out)
     table = open_particles(settings.source)
     table = table.slice_rows(0, min(settings.first or len(table), len(table)))
     require_poses(table)
     reference_pixel_size(table)  # refuses what is too different before the folder is made
+    refuse_unmodelled(table)
     report.check_folder(out, box=table.single_box())
     if settings.drop_bad:
         table, _ = leave_out_bad(table)

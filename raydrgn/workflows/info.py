@@ -28,8 +28,13 @@ class InfoSettings:
     ]
 
     datadir: Annotated[
-        str | None, Setting("Folder of the stacks that a .star or .cs file names.")
+        str | None, Setting("Folder of the stacks that a .star, .cs or .parquet file names.")
     ] = None
+
+    passthrough: Annotated[
+        tuple[str, ...],
+        Setting("Passthrough file of the same cryoSPARC job as a .cs file.", metavar="FILE"),
+    ] = ()
 
 
 def run(
@@ -58,7 +63,9 @@ def run(
 
         return inspect_run(uri)
     storage.file_size(uri)  # raises where there is nothing
-    particles = partial(inspect_particles, datadir=settings.datadir)
+    particles = partial(
+        inspect_particles, datadir=settings.datadir, passthrough=settings.passthrough
+    )
     inspectors: dict[str, Callable[[str], Inspection]] = {
         ".pkl": inspect_pickle,
         ".npy": inspect_array,

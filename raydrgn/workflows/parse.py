@@ -1,5 +1,6 @@
 """``parse``: poses and CTF of a refinement, for training here or with cryoDRGN."""
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,8 @@ from raydrgn.settings import Setting, check_bounds
 
 if TYPE_CHECKING:
     from raydrgn.io.particles import ParticleTable
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +53,15 @@ class ParseSettings:
         str | None, Setting("Folder of the stacks that a .star or .cs file names.")
     ] = None
 
+    passthrough: Annotated[
+        tuple[str, ...],
+        Setting(
+            "Passthrough file of the same cryoSPARC job, joined to the .cs file by uid; may be "
+            "given several times. Found beside the .cs file by its name where it is not given.",
+            metavar="FILE",
+        ),
+    ] = ()
+
     half_size_shifts: Annotated[
         bool,
         Setting(
@@ -89,8 +101,11 @@ def run(
     Raises:
         RaydrgnError: If the file lacks what is to be written.
     """
-    from raydrgn.io import cryodrgn, sources
+    from raydrgn.io import cryodrgn, sources, storage
     from raydrgn.io.imaging import Imaging
+    from raydrgn.io.metadata import read_for_parsing
+    from raydrgn.io.stacks import order_warning
+    from raydrgn.io.unmodelled import warn_of_unmodelled
 
     imaging = Imaging(
         box=settings.box,
@@ -101,12 +116,18 @@ def run(
         phase_shift_deg=settings.phase_shift_deg,
         half_size_shifts=settings.half_size_shifts,
     )
-    table = sources.read_metadata(
+    table = read_for_parsing(
         settings.particles,
         datadir=settings.datadir,
         imaging=imaging,
+        passthrough=settings.passthrough,
         need_images=settings.table is not None,
     )
+    warn_of_unmodelled(table)
+    if (settings.poses or settings.ctf) and (warning := order_warning(table)):
+        log.warning("%s", warning)
+    for out in settings.outputs:
+        storage.refuse_to_replace(out, [settings.particles, *settings.passthrough, *table.stacks])
     # Everything is made before anything is written.
     poses = sources.to_poses(table) if settings.poses else None
     ctf = sources.to_ctf(table) if settings.ctf else None

@@ -1,6 +1,7 @@
 """cryoDRGN's pickles: read through a sieve, written as it writes them."""
 
 import pickle
+import tracemalloc
 from contextlib import suppress
 
 import numpy as np
@@ -107,6 +108,25 @@ def test_half_a_pickle_is_refused(tmp_path, keep):
     (tmp_path / "a.pkl").write_bytes(content[:keep])
     with pytest.raises(InputError, match=r"a\.pkl is (empty|not a whole pickle)"):
         read_pickles(str(tmp_path / "a.pkl"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x04\x8e\xff\xff\xff\xff\x03\x00\x00\x00x.",  # bytes of 16 GB
+        b"\x80\x04]r\xff\xff\xff\x7f.",  # a memo of 2³¹ places
+        b"\x80\x02]q\x05]q\xff.",
+    ],
+    ids=["bytes", "memo", "small memo"],
+)
+def test_a_pickle_asks_for_no_memory_that_it_does_not_fill(tmp_path, content):
+    (tmp_path / "a.pkl").write_bytes(content)
+    tracemalloc.start()
+    with pytest.raises(InputError, match=r"a\.pkl is not a whole pickle"):
+        read_pickles(str(tmp_path / "a.pkl"))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**20
 
 
 # Poses ---------------------------------------------------------------------------------------

@@ -11,12 +11,14 @@ from raydrgn.geometry.rotations import from_axis_angle, random_rotations, to_axi
 from raydrgn.io import cryodrgn, selection, starrows
 from raydrgn.io.cryosparc import read_cryosparc
 from raydrgn.io.imaging import Imaging
+from raydrgn.io.matching import find_numbers
 from raydrgn.io.mrc import StackWriter
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import CTF_COLUMNS, NoParticlesError, ParticleTable
 from raydrgn.io.passthrough import read_rows
 from raydrgn.io.sources import open_particles, to_ctf, to_poses
 from raydrgn.io.starrows import read_text_star
+from raydrgn.io.verification import same_ctf, same_poses
 
 COUNT, BOX = 12, 8
 STAR = """# version 50001
@@ -308,12 +310,12 @@ def test_numbers_of_another_program_s_selection_are_found(folder, cs_rows):
     for name, export in (("in.star", selection.export_star), ("in.cs", selection.export_cs)):
         out = str(folder / f"out{name[2:]}")
         export(source(folder, name, ind=ind), out)
-        found = selection.find_numbers(out, str(folder / name))
+        found = find_numbers(out, str(folder / name))
         np.testing.assert_array_equal(found, [7, 2, 11])
     with pytest.raises(InputError, match=r"000001@stack.mrcs is not in"):
-        selection.find_numbers(str(folder / "in.star"), str(folder / "out.star"))
+        find_numbers(str(folder / "in.star"), str(folder / "out.star"))
     with pytest.raises(InputError, match=r"both be .star, or both .cs"):
-        selection.find_numbers(str(folder / "in.star"), str(folder / "in.cs"))
+        find_numbers(str(folder / "in.star"), str(folder / "in.cs"))
 
 
 def test_numbers_of_a_run_are_those_of_the_original_file(folder):
@@ -348,8 +350,8 @@ def test_indices_have_three_formats(tmp_path):
 
 def test_a_table_agrees_with_the_file_it_was_read_from(folder):
     table = open_particles(source(folder))
-    assert selection.same_poses(table, selection.original_rows(table, str(folder / "in.star")))
-    assert selection.same_ctf(table, selection.original_rows(table, str(folder / "in.star")))
+    assert same_poses(table, selection.original_rows(table, str(folder / "in.star")))
+    assert same_ctf(table, selection.original_rows(table, str(folder / "in.star")))
 
 
 # Where exports lead, and whether they hold what was selected -----------------------------------

@@ -275,4 +275,4 @@ def test_rows_in_the_order_of_the_stacks(codes, slices, row):
     assert first_out_of_order(table) == row
     warning = order_warning(table)
     assert (warning is None) == (row is None)
-    assert row is None or f"first at row {row}" in warning
+    assert row is None or f"first at row {row} (from 0): poses" in warning

@@ -15,7 +15,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from phantoms import fill_disk
-from raydrgn.errors import InputError, RaydrgnError, StorageError
+from raydrgn.errors import ConfigError, InputError, RaydrgnError, StorageError
 from raydrgn.io import storage
 
 
@@ -309,3 +309,14 @@ def test_a_folder_without_permission_is_refused(tmp_path):
     with pytest.raises(StorageError, match="may not be written; check its permissions"):
         storage.require_writable(str(tmp_path / "run"))
     tmp_path.chmod(0o755)
+
+
+def test_what_is_read_is_not_replaced_by_any_name(tmp_path):
+    (tmp_path / "in.star").write_bytes(b"data_")
+    (tmp_path / "link").symlink_to("in.star")
+    (tmp_path / "folder").symlink_to(".")
+    read = str(tmp_path / "in.star")
+    for name in ("in.star", "link", "./in.star", "folder/in.star"):
+        with pytest.raises(ConfigError, match=r"would replace .*in\.star, which is read"):
+            storage.refuse_to_replace(f"{tmp_path}/{name}", ["", read])
+    storage.refuse_to_replace(str(tmp_path / "out.star"), [read, "s3://bucket/in.star"])

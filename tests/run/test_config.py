@@ -187,3 +187,12 @@ def test_rates_and_weights_that_are_given_are_used():
 def test_values_out_of_range_are_refused_by_name(kind, values, message):
     with pytest.raises(ConfigError, match=message):
         unchecked(kind, **values)
+
+
+@pytest.mark.parametrize(
+    "text", ["{0: 1}", "1: x", "a: 2020-13-45", "[" * 2000], ids=["number", "list", "date", "depth"]
+)
+def test_yaml_that_holds_no_settings_is_refused(tmp_path, text):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"config\.yaml (must contain|is not YAML)"):
+        read_yaml(str(tmp_path / "config.yaml"))
