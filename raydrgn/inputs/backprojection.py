@@ -14,6 +14,7 @@ import torch
 
 from raydrgn.data.image_statistics import measure_images
 from raydrgn.data.ingest import bad_images_message
+from raydrgn.data.restoration import log_restoration
 from raydrgn.data.statistics import sampled_rows
 from raydrgn.errors import InputError
 from raydrgn.inputs.comparison import compare
@@ -75,6 +76,7 @@ def back_project(
         log.warning("the particles have no CTF; the maps are not corrected for it")
     pixel_size = reference_pixel_size(table)
     log_pixel_sizes(table)
+    log_restoration(table)
     invert = not options.uninvert_data
     subtract_mean = not _is_normalised(table)
     work = _Insert(invert=invert, subtract_mean=subtract_mean)

@@ -12,6 +12,7 @@ import torch
 from raydrgn.data.config import ImageConfig
 from raydrgn.data.image_statistics import ImageStatistics, leave_out_bad, measure_images
 from raydrgn.data.ingest import bad_images_message
+from raydrgn.data.restoration import log_restoration
 from raydrgn.data.statistics import measure_scale, sampled_rows
 from raydrgn.errors import ConfigError, InputError, RunDirectoryError
 from raydrgn.geometry.lattice import half_disc
@@ -129,6 +130,7 @@ def begin(request: RunRequest) -> PreparedRun:
     initial = initial_checkpoint(load, config) if load else None
     storage.require_writable(request.root)
     log_pixel_sizes(table)
+    log_restoration(table)
     table, statistics = _check_images(table, box, drop=request.drop_bad)
     _check_count(config, len(table))
     if "data.subtract_mean" not in values and not statistics.is_normalised:
