@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from raydrgn.data.preprocess import find_bad
+from raydrgn.data.preprocess import ImageCorrection, find_bad
 from raydrgn.data.source import ImageSource, block_ends
 from raydrgn.errors import InputError
 from raydrgn.io.particles import ParticleTable
@@ -102,6 +102,14 @@ class ImageStatistics:
         return self.typical_offset <= LARGE_OFFSET_SD * self.typical_sd
 
     @property
+    def correction(self) -> ImageCorrection:
+        """What is corrected in images of this data set before they are used."""
+        limit = FAR_SD * self.typical_sd
+        return ImageCorrection(
+            subtract_background=not self.is_normalised, outlier_limit=limit or None
+        )
+
+    @property
     def far(self) -> Bool[np.ndarray, " n"]:
         """Usable images with a pixel more than ``FAR_SD`` SDs of the data set from their mean."""
         return ~self.bad & (np.abs(self.extreme - self.mean) > FAR_SD * self.typical_sd)
@@ -111,7 +119,7 @@ class ImageStatistics:
         """Usable images much stronger than the median.
 
         The strength is √(mean² + SD²), to which an image's Hartley values are proportional; of
-        images that are not normalised, and will have their means subtracted, it is the SD.
+        images that are not normalised, and have their background subtracted, it is the SD.
         """
         usable = ~self.bad
         if not usable.any():

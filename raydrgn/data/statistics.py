@@ -5,7 +5,7 @@ import torch
 
 from raydrgn.data.config import ImageConfig
 from raydrgn.data.image_statistics import ImageStatistics
-from raydrgn.data.preprocess import find_bad, without_mean
+from raydrgn.data.preprocess import ImageCorrection, find_bad
 from raydrgn.data.source import ImageSource, block_ends
 from raydrgn.errors import InputError
 from raydrgn.fourier.transforms import fft_centred
@@ -30,14 +30,14 @@ def measure_scale(table: ParticleTable, config: ImageConfig) -> float:
         scale = √(Σ h² / M − (Σ h / M)²).
 
     Bad images and outliers (``ImageStatistics.outliers``) are left out, so that no single image or
-    pixel carries the scale; where there are none it is cryoDRGN's. If the mean of each image is
-    subtracted before training, it is subtracted here too.
+    pixel carries the scale; where there are none it is cryoDRGN's. Images are corrected as they are
+    before training (``ImageCorrection``).
 
     Raises:
         InputError: If none of the sampled images is usable.
     """
     rows = sampled_rows(len(table))
-    source = ImageSource.of(table)
+    source, correct = ImageSource.of(table), ImageCorrection.of(config)
     statistics, totals, squares = [], [], []
     for start, stop in block_ends(0, len(rows), box=config.box):
         images = source.read(rows[start:stop])
@@ -45,9 +45,7 @@ def measure_scale(table: ParticleTable, config: ImageConfig) -> float:
         if not len(images):
             continue
         statistics.append(ImageStatistics.of(images))
-        if config.subtract_mean:
-            images = without_mean(images)
-        spectrum = fft_centred(torch.from_numpy(images), ndim=2)
+        spectrum = fft_centred(torch.from_numpy(correct(images)), ndim=2)
         hartley = torch.nn.functional.pad(
             (spectrum.real - spectrum.imag)[:, None], (0, 1, 0, 1), mode="circular"
         ).double()

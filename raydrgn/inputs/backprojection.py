@@ -14,6 +14,7 @@ import torch
 
 from raydrgn.data.image_statistics import measure_images
 from raydrgn.data.ingest import bad_images_message
+from raydrgn.data.preprocess import ImageCorrection
 from raydrgn.data.restoration import log_restoration
 from raydrgn.data.statistics import sampled_rows
 from raydrgn.errors import InputError
@@ -78,8 +79,8 @@ def back_project(
     log_pixel_sizes(table)
     log_restoration(table)
     invert = not options.uninvert_data
-    subtract_mean = not _is_normalised(table)
-    work = _Insert(invert=invert, subtract_mean=subtract_mean)
+    correction = _measure_correction(table)
+    work = _Insert(invert=invert, correction=correction)
     sums = _accumulate(table, pixel_size, work, executor, progress)
     first, second, correlation = half_maps(*sums)
     full = full_map(*sums, correlation=correlation)
@@ -104,7 +105,7 @@ def back_project(
                 matched,
                 pixel_size_angstrom=pixel_size,
                 invert=invert,
-                subtract_mean=subtract_mean,
+                correction=correction,
             )
         )
         if is_doubtful(comparison, resolution):
@@ -130,13 +131,13 @@ def back_project(
     )
 
 
-def _is_normalised(table: ParticleTable) -> bool:
-    """Tell from about a thousand images whether their means are small; warn of outliers."""
+def _measure_correction(table: ParticleTable) -> ImageCorrection:
+    """Return what about a thousand images show to need correction; warn of outliers."""
     examined = table.select(sampled_rows(len(table)))
     statistics = measure_images(examined, box=table.single_box())
     for warning in statistics.warnings(examined.column("index")):
         log.warning("%s", warning)
-    return statistics.is_normalised
+    return statistics.correction
 
 
 def image_bytes(table: ParticleTable) -> int:
@@ -174,13 +175,13 @@ class _Insert:
     """The work of a task."""
 
     invert: bool
-    subtract_mean: bool
+    correction: ImageCorrection
 
     def __call__(
         self, partition: Partition, progress: Callable[[int], None]
     ) -> tuple[np.ndarray, FourierAccumulator]:
         return insert_partition(
-            partition, invert=self.invert, subtract_mean=self.subtract_mean, progress=progress
+            partition, invert=self.invert, correction=self.correction, progress=progress
         )
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from raydrgn.ctf import CTFParameters, contrast_transfer
 from raydrgn.data.config import ImageConfig
 from raydrgn.data.ingest import shifts_px
-from raydrgn.data.preprocess import Preparation, find_bad
+from raydrgn.data.preprocess import ImageCorrection, Preparation, find_bad
 from raydrgn.data.source import ImageSource
 from raydrgn.fourier.masks import soft_sphere
 from raydrgn.fourier.resample import resample
@@ -108,7 +108,7 @@ def find_shift_factor(
     *,
     pixel_size_angstrom: float,
     invert: bool,
-    subtract_mean: bool = False,
+    correction: ImageCorrection,
 ) -> float | None:
     """Return the factor of the shifts with which images agree better with the reference, if any.
 
@@ -119,7 +119,7 @@ def find_shift_factor(
         reference: Map on a lattice as wide as the images, of the handedness of the poses.
         pixel_size_angstrom: Of that lattice; that of an image may differ.
         invert: Whether to multiply images by −1.
-        subtract_mean: Whether to subtract its mean from each image.
+        correction: Of images, before their window.
     """
     count = len(table)
     rows = np.unique(np.linspace(0, count - 1, min(SHIFT_IMAGES, count)).astype(int))
@@ -127,13 +127,12 @@ def find_shift_factor(
     source, shifts = ImageSource.of(part), shifts_px(part).astype(np.float32)
     box = table.single_box()
     points = half_disc(min(reference.shape[-1], box))
-    config = ImageConfig(box=box, invert=invert, subtract_mean=subtract_mean)
-    prepare = Preparation(config, points=points)
+    prepare = Preparation(ImageConfig(box=box, invert=invert), points=points)
     sampler = SliceSampler(reference)
     scores: dict[float, list[float]] = {factor: [] for factor in (1.0, *SHIFT_FACTORS)}
     for start in range(0, len(part), IMAGES_AT_A_TIME):
         stop = min(start + IMAGES_AT_A_TIME, len(part))
-        images = source.part(start, stop).read()
+        images = correction(source.part(start, stop).read())
         usable = np.flatnonzero(~find_bad(images))
         model = _project(sampler, part.select(start + usable), points, box, pixel_size_angstrom)
         for factor, found in scores.items():

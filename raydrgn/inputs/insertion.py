@@ -10,7 +10,7 @@ from torch import Tensor
 from raydrgn.ctf import CTFParameters, contrast_transfer
 from raydrgn.data.config import ImageConfig
 from raydrgn.data.ingest import shifts_px
-from raydrgn.data.preprocess import Preparation, find_bad, without_mean
+from raydrgn.data.preprocess import ImageCorrection, Preparation, find_bad
 from raydrgn.data.source import ImageSource, block_ends
 from raydrgn.geometry.lattice import half_disc, plane_coordinates
 from raydrgn.inputs.fourier_accumulator import FourierAccumulator
@@ -25,6 +25,8 @@ ROUNDING = 1e-5  # of squared radii, which keeps points at the Nyquist frequency
 
 WINDOW_RADIUS = 0.95
 """Where images begin to fade, as a fraction of half the box; what lies beyond is no particle."""
+
+NO_CORRECTION = ImageCorrection()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ def insert_partition(
     partition: Partition,
     *,
     invert: bool,
-    subtract_mean: bool = False,
+    correction: ImageCorrection = NO_CORRECTION,
     progress: Callable[[int], None] | None = None,
 ) -> tuple[Int[np.ndarray, " bad"], FourierAccumulator]:
     """Insert the images of a partition; return the rows of unusable images, and the sums.
@@ -80,13 +82,12 @@ def insert_partition(
     Args:
         partition: Particles.
         invert: Whether to multiply images by −1; right for stacks with bright particles.
-        subtract_mean: Whether to subtract its mean from each image; right where images are not
-            normalised (``ImageConfig.subtract_mean``).
+        correction: Of hot pixels, and of images that are not normalised.
         progress: Called with the number of particles done since the last call.
     """
     box = partition.source.headers[0].shape[2]
     sums = FourierAccumulator.empty(box)
-    slicer = Slicer(box, invert=invert, subtract_mean=subtract_mean)
+    slicer = Slicer(box, invert=invert, correction=correction)
     bad = [np.empty(0, dtype=np.int64)]
     step = max(INSERT_POINTS // len(slicer.points), 1)
     for start, stop in block_ends(0, len(partition.rows), box=box):
@@ -105,7 +106,9 @@ def insert_partition(
 class Slicer:
     """Turns images into slices: points, coefficients, and the CTF there."""
 
-    def __init__(self, box: int, *, invert: bool, subtract_mean: bool = False) -> None:
+    def __init__(
+        self, box: int, *, invert: bool, correction: ImageCorrection = NO_CORRECTION
+    ) -> None:
         origin = torch.zeros(1, 2, dtype=torch.int64)
         self.points = torch.cat([half_disc(box), origin])  # the origin is its own Friedel mate
         config = ImageConfig(box=box, invert=invert, window_radius=WINDOW_RADIUS)
@@ -113,14 +116,13 @@ class Slicer:
         self._plane = plane_coordinates(self.points, box)
         self._box = box
         self._sign = -1.0 if invert else 1.0
-        self._subtract_mean = subtract_mean
+        self._correct = correction
 
     def __call__(
         self, images: Float[np.ndarray, "b h w"], partition: Partition, rows: Int[np.ndarray, " b"]
     ) -> tuple[Float[Tensor, "b n 3"], Complex[Tensor, "b n"], Float[Tensor, "b n"]]:
         """Return the arguments of ``FourierAccumulator.insert`` for images of a partition."""
-        if self._subtract_mean:
-            images = without_mean(images)
+        images = self._correct(images)
         coefficients = torch.view_as_complex(self._prepare(images, partition.shifts_px[rows]))
         # The window would change the sum of pixels, by much where background nearly cancels it.
         coefficients[:, -1] = torch.from_numpy(images.sum((1, 2), dtype=np.float64)) * self._sign

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from raydrgn.data.config import ImageConfig
-from raydrgn.data.image_statistics import ImageStatistics, leave_out_bad, measure_images
+from raydrgn.data.image_statistics import FAR_SD, ImageStatistics, leave_out_bad, measure_images
 from raydrgn.data.ingest import bad_images_message
 from raydrgn.data.restoration import log_restoration
 from raydrgn.data.statistics import measure_scale, sampled_rows
@@ -133,9 +133,11 @@ def begin(request: RunRequest) -> PreparedRun:
     log_restoration(table)
     table, statistics = _check_images(table, box, drop=request.drop_bad)
     _check_count(config, len(table))
-    if "data.subtract_mean" not in values and not statistics.is_normalised:
-        log.warning("the mean of each image is subtracted before training")
-        config = config.with_values({"data.subtract_mean": True})
+    measured = dataclasses.asdict(statistics.correction)
+    given = {f"data.{name}": value for name, value in measured.items()}
+    config = config.with_values({name: given[name] for name in given if name not in values})
+    if config.data.subtract_background:
+        log.warning("the background of each image is subtracted before training")
     if "data.scale" not in values:
         scale = measure_scale(table, config.data)
         config = config.with_values({"data.scale": scale})
@@ -277,7 +279,7 @@ def _check_images(
     """Refuse or leave out images without use; leave out outliers, or warn of them.
 
     All images are read if they are to be left out, or are few enough, else a sample: an outlier
-    beyond it is seen by its loss only, but does not carry the scale of the others.
+    beyond it has its far pixels replaced without being named.
     """
     if drop:
         return leave_out_bad(table)
@@ -290,8 +292,9 @@ def _check_images(
         log.warning("%s", warning)
     if statistics.outliers.any():
         log.warning(
-            "outliers do not count for the scale of the images, but their loss is larger than that "
-            "of others; leave them out with --drop-bad"
+            "outliers do not count for the scale of the images, and pixels beyond %d SD are "
+            "replaced by the median of their image; leave the images out with --drop-bad",
+            FAR_SD,
         )
     return table, statistics
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from raydrgn.ctf import CTFParameters, contrast_transfer
+from raydrgn.data.preprocess import ImageCorrection
 from raydrgn.errors import ConfigError, InputError
 from raydrgn.fourier.shells import shell_correlation, shell_index
 from raydrgn.fourier.slices import SliceSampler
@@ -23,7 +24,7 @@ from raydrgn.inputs.downsampling import downsample
 from raydrgn.inputs.fourier_accumulator import PADDING, FourierAccumulator
 from raydrgn.inputs.options import BackprojectionOptions, DownsamplingOptions
 from raydrgn.inputs.report import check_folder, write_backprojection
-from raydrgn.io.mrc import StackWriter, read_header, read_volume, write_volume
+from raydrgn.io.mrc import StackWriter, read_header, read_slices, read_volume, write_volume
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import CTF_COLUMNS, ParticleTable
 from raydrgn.io.sources import open_particles
@@ -106,7 +107,11 @@ def consensus(known):
 
 def shift_factor(table, volume):
     return find_shift_factor(
-        table, torch.from_numpy(volume), pixel_size_angstrom=PIXEL_SIZE, invert=True
+        table,
+        torch.from_numpy(volume),
+        pixel_size_angstrom=PIXEL_SIZE,
+        invert=True,
+        correction=ImageCorrection(),
     )
 
 
@@ -513,6 +518,20 @@ def _place_angstrom(star):
         k * weights[:, None], -np.angle(values) / (2 * np.pi) * weights, rcond=None
     )
     return POINT_ANGSTROM + offset * field, size
+
+
+@pytest.mark.parametrize("offset", [0, 1000])
+def test_hot_pixels_and_offsets_do_not_reach_the_map(known, consensus, tmp_path, offset, caplog):
+    images = read_slices(read_header(known[1].stacks[0]), 0, len(known[1]))
+    spread = images.std()
+    images[[7, 900], 3, 4] = 1e6 * spread
+    images = images + np.float32(offset * spread)
+    stack = write_images(tmp_path / "hot.mrcs", images)
+    table = known[1].with_columns({"stack": [stack] * len(images)})
+    made = back_project(table, BackprojectionOptions(out=""))
+    assert "7 (a pixel of" in caplog.text
+    assert ("not normalised" in caplog.text) == (offset > 0)
+    assert np.corrcoef(made.full.ravel(), consensus.full.ravel())[0, 1] > 0.99
 
 
 FINE, COARSE = 3.0, 3.4  # Å
