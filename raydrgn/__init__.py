@@ -37,6 +37,7 @@ _MODULES = {
     "ParseSettings": "raydrgn.workflows.parse",
     "ParticleSource": "raydrgn.io.particle_source",
     "PcaSettings": "raydrgn.workflows.occupancy_pca",
+    "RelocateSettings": "raydrgn.workflows.relocate",
     "Run": "raydrgn.notebook",
     "SimulateSettings": "raydrgn.workflows.simulate",
     "TrainSettings": "raydrgn.workflows.train",

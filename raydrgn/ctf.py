@@ -1,7 +1,7 @@
 """Contrast transfer function of a bright-field electron microscope.
 
 Units are those of RELION's STAR columns: defocus in Å, angles in degrees, voltage in kV, spherical
-aberration in mm. Positive defocus is underfocus. The transfer at zero frequency is minus the
+aberration in mm. Positive defocus is underfocus. The CTF at zero frequency is minus the
 amplitude contrast; RELION's own function has the opposite sign, and wants particles of inverted
 contrast.
 """
@@ -65,7 +65,7 @@ def contrast_transfer(
 ) -> Float[Tensor, "*b n"]:
     """Evaluate the contrast transfer function at in-plane spatial frequencies.
 
-    With γ(s) = 2π(−½·λ·Δf(θ)·s² + ¼·Cs·λ³·s⁴) − φ, the transfer is √(1−w²)·sin γ − w·cos γ, which
+    With γ(s) = 2π(−½·λ·Δf(θ)·s² + ¼·Cs·λ³·s⁴) − φ, the CTF is √(1−w²)·sin γ − w·cos γ, which
     is sin(γ − arcsin w). No envelope is applied. The phase passes 300 rad at 2 Å and 2 µm defocus
     (300 kV), where neighbouring bfloat16 numbers are 2 rad apart: single precision at least.
 
@@ -74,7 +74,7 @@ def contrast_transfer(
         params: Optics of each particle of the batch.
 
     Returns:
-        Transfer in [−1, 1].
+        CTF, in [−1, 1].
 
     References:
         Mindell & Grigorieff (2003), J. Struct. Biol. 142:334, where χ = −γ.

@@ -1,13 +1,13 @@
 """What can go wrong because of an input, a configuration or a cluster.
 
-Everything a user can mend derives from ``RaydrgnError``; the command line prints these as one
-message without a traceback and exits with code 2. Anything else is a defect of ours and keeps its
-traceback.
+Every mistake that a user can correct derives from ``RaydrgnError``; the command line prints these
+as one message without a traceback and exits with code 2. Anything else is a defect of raydrgn and
+keeps its traceback.
 """
 
 
 class RaydrgnError(Exception):
-    """Base of the errors that a user can mend."""
+    """Base of the errors that a user can correct."""
 
 
 class InputError(RaydrgnError, ValueError):
@@ -23,7 +23,7 @@ class RunDirectoryError(RaydrgnError):
 
 
 class ClusterError(RaydrgnError):
-    """Ray cannot be reached, or cannot give the resources that were asked for."""
+    """Ray cannot be reached, or cannot give the resources needed."""
 
 
 class StorageError(RaydrgnError):

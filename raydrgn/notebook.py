@@ -3,6 +3,7 @@
 ``raydrgn.open_run`` and ``raydrgn.open_particles`` are these.
 """
 
+import shlex
 from typing import Any
 
 import numpy as np
@@ -90,7 +91,8 @@ class Run:
         """Return images of particles as they are on disk."""
         from raydrgn.data.particle_images import read_images
 
-        return read_images(self.particles(), np.asarray(rows, dtype=np.int64)).astype(np.float32)
+        table = self.reader.particles(need_images=True)
+        return read_images(table, np.asarray(rows, dtype=np.int64)).astype(np.float32)
 
     def decode(
         self,
@@ -135,7 +137,7 @@ class Run:
         if found is None:
             raise RunDirectoryError(
                 f"{self.path} has no UMAP embedding of epoch {number}. Make it: "
-                f"raydrgn analyze {self.path}{'' if number is None else f' {number}'}"
+                f"raydrgn analyze {shlex.quote(self.path)}{'' if number is None else f' {number}'}"
             )
         return found
 

@@ -26,7 +26,7 @@ class Setting:
     """Option names on the command line; made of the field's name if empty."""
 
     is_argument: bool = False
-    """Whether it is given by its place on the command line, without a name."""
+    """Whether it is given by its position on the command line, without a name."""
 
     min: float | None = None
     max: float | None = None

@@ -15,7 +15,13 @@ import raydrgn
 import raydrgn.workflows
 
 HEAVY = {"numpy", "torch", "ray", "pyarrow", "scipy", "matplotlib", "fsspec", "typer"}
-SHARED = {"EpochSettings", "DecodingSettings"}
+SHARED = {
+    "EpochSettings",
+    "DecodingSettings",
+    "LatentSettings",
+    "PixelSizeSettings",
+    "RunOrMapsSettings",
+}
 
 
 def test_importing_loads_nothing_heavy():

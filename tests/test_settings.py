@@ -245,13 +245,20 @@ def test_every_settings_class_makes_a_command(settings):
     assert len(flags) == len(set(flags)), "two settings have the same option"
 
 
+def a_value(item):
+    """Return a value of the field's type, within its bounds."""
+    if item.type is int:
+        return item.setting.min
+    return ("x",) if get_origin(item.type) is tuple else "x"
+
+
 @pytest.mark.parametrize("settings", list(settings_classes()), ids=lambda item: item.__name__)
 def test_settings_are_frozen_records_that_check_themselves(settings):
     assert dataclasses.is_dataclass(settings)
     assert settings.__dataclass_params__.frozen
     assert all(item.kw_only for item in dataclasses.fields(settings))
     required = {
-        item.name: ("x",) if get_origin(item.type) is tuple else "x"
+        item.name: a_value(item)
         for item in setting_fields(settings)
         if item.default is dataclasses.MISSING
     }

@@ -122,7 +122,7 @@ def run(settings: OccupancyBenchSettings, *, progress: Progress = silent) -> Occ
 
 
 def made_up_masks(count: int, box: int) -> SubunitSet:
-    """Return balls at random places within the middle half of a box."""
+    """Return balls at random positions within the middle half of a box."""
     generator = np.random.default_rng(0)
     ticks = np.arange(box) - box / 2
     grid = np.stack(np.meshgrid(ticks, ticks, ticks, indexing="ij"), axis=-1)

@@ -87,8 +87,8 @@ def configs(
         known = {f.name for f in fields(sections[section])} if section in sections else set()
         if key not in known:
             raise ConfigError(
-                f"--set {text}: this benchmark knows settings of model and train only, such as "
-                "train.points_fraction=0.25."
+                f"--set {text}: this benchmark takes fields of the sections model and train only, "
+                "as train.points_fraction=0.25."
             )
         sections[section] = replace(sections[section], **{key: _value(text, value)})
     return sections["model"], sections["train"]

@@ -72,7 +72,7 @@ class PoolRates:
 def run(
     settings: DecodingBenchSettings, *, progress: Progress = silent
 ) -> tuple[DecodingRates, PoolRates | None]:
-    """Time decoding in this process, and by several workers if volumes are asked for."""
+    """Time decoding in this process, and by several workers if a number of volumes is given."""
     state = decoder_state(settings.box, width=settings.width, layers=settings.layers)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rates = measure(state, device=device)
@@ -145,7 +145,7 @@ def decode_whole_ball(
     """Return the volumes of latents with every point of the ball evaluated, as a comparison.
 
     A decoder has the symmetry v(−k) = conj v(k) but in the plane kz = 0, where only one of each
-    pair is what it says; there the mate is evaluated at the same point.
+    pair is already right; there the mate is evaluated at the same point.
     """
     half = half_ball(box).to(z.device)
     in_plane = half[:, 2] == 0

@@ -1,1 +1,34 @@
-"""The command line: reads arguments, calls, prints. Heavy imports stand inside the commands."""
+"""The command line: from words to settings, and from results to lines.
+
+main         the program, with its commands
+application  the program before its commands
+command      settings of a workflow to the options of a command
+console      results, messages and progress, on a terminal or in a log
+tables       tables on the terminal
+submission   from the words after `submit` to a job
+
+Each of the others has the command of its name; jobs has submit, jobs, status, logs and stop.
+
+analyze
+backproject
+bench
+convergence
+demo
+downsample
+evaluate
+export
+filter
+info
+jobs
+landscape
+occupancy
+occupancy_classes
+occupancy_masks
+occupancy_pca
+occupancy_score
+parse
+simulate
+train
+traverse
+volumes
+"""

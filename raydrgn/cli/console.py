@@ -42,7 +42,7 @@ def set_up_streams() -> None:
 
 
 def _substitute(error: UnicodeError) -> tuple[str, int]:
-    """Replace what cannot be encoded: known signs by similar ones, others by their number."""
+    """Replace what cannot be encoded: known characters by similar ones, others by their number."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     text = error.object[error.start : error.end]
@@ -159,7 +159,7 @@ class ProgressDisplay:
         elapsed = now - began
         speed = rate or ((done - first) / elapsed if elapsed > 0 else 0.0)
         shown = f"{speed:,.0f}" if speed >= 10 else f"{speed:.2f}"
-        shown = f"{shown} {unit}/s" if speed > 0 else ""
+        shown = f"{shown} {unit}/s" if speed > 0 and unit else ""
         self._progress.update(task, completed=done, total=total, rate=shown, extra=extra)
         due = now - self._last_line >= LINE_SECONDS or done >= total
         if not self._is_terminal and due and self._last_line != float("inf"):

@@ -26,6 +26,7 @@ from raydrgn.cli.jobs import jobs, logs, status, stop, submit
 from raydrgn.cli.landscape import landscape
 from raydrgn.cli.occupancy import occupancy
 from raydrgn.cli.parse import parse
+from raydrgn.cli.relocate import relocate
 from raydrgn.cli.simulate import simulate
 from raydrgn.cli.train import train
 from raydrgn.cli.traverse import traverse
@@ -36,6 +37,7 @@ from raydrgn.remote.session import limit_spinning
 for command in (demo, simulate, parse, downsample, backproject, info, train, volumes, evaluate):
     app.command()(command)
 app.command()(analyze)
+app.command()(relocate)
 app.command()(convergence)
 app.command("filter")(filter_)
 app.command()(landscape)
@@ -50,7 +52,7 @@ for job_command in (jobs, status, logs, stop):
 
 
 def main() -> None:
-    """Run the command line; what the user can mend is one message and exit code 2."""
+    """Run the command line; a mistake that the user can correct is one message and exit code 2."""
     limit_spinning()
     set_up_streams()
     set_up_logging()

@@ -11,9 +11,9 @@ from raydrgn.workflows.simulate import SimulateSettings
 def simulate(settings: SimulateSettings, progress: Progress) -> None:
     """Simulate a particle stack with known truth.
 
-    Writes particles.mrcs (or chunks and particles.txt), particles.star, poses.pkl, ctf.pkl and
-    truth/ with the volume of each state and the state of each particle; of a phantom also its
-    subunits as the chains of model.pdb, with their names in subunits.yaml.
+    Writes particles.mrcs (or chunks and particles.txt), particles.star, poses.pkl, ctf.pkl, and
+    truth/ with the volume of each state and the state of each particle. Of a phantom it also
+    writes the atomic model, truth/model.pdb, and its subunits, truth/subunits.yaml.
     """
     made = workflow.run(settings, progress=progress)
     result(f"{len(made.particles):,} particles of {settings.simulation.box} px → {made.out}")

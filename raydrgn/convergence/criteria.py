@@ -1,7 +1,7 @@
 """Has training converged? The heuristics of the protocol's Box 1, and a rule for each.
 
-Latents settle when the steps that particles make from epoch to epoch no longer change; volumes,
-when those decoded at corresponding points of successive epochs agree as well as they ever will.
+Latents have converged when the steps that particles make from epoch to epoch no longer change;
+volumes, when those of corresponding points in successive epochs agree as well as they ever will.
 
 References:
     Kinman, Powell, Zhong, Berger and Davis (2023), Nature Protocols 18, 319.
@@ -52,13 +52,16 @@ OVERFITTING_RULE = (
     "shells) or the SD outside the mask (relative to that inside) rises twice in a row, to more "
     "than 10 % above all earlier values."
 )
+OVERFITTING_EPOCHS = 3
+"""Epochs that show two rises in a row."""
+
 MEANING = (
     "These are the protocol's heuristics with a rule for each. A falling learning rate makes all "
-    "of them settle: this shows that the run has come to its end, not that a longer run would find "
-    "nothing more. At a constant rate the loss may keep falling slowly after all criteria have "
-    "settled: in a trial (3,000 images, seven states) all had settled at epoch 34; by epoch 90 the "
-    "loss had fallen by another 6 % of its range, and 91 % of the particles were among neighbours "
-    "of their own state, not 82 %."
+    "of them level off: this shows that the run has come to its end, not that a longer run would "
+    "find nothing more. At a constant rate the loss may keep falling slowly after all criteria "
+    "have settled: in a trial (3,000 images, seven states) all had settled at epoch 34; by epoch "
+    "90 the loss had fallen by another 6 % of its range, and 91 % of the particles were among "
+    "neighbours of their own state, not 82 %."
 )
 
 
@@ -274,8 +277,8 @@ def overfitting_warnings(epochs: Sequence[int], measures: Float[np.ndarray, "e 2
     for name, values in zip(
         ("power at high frequencies", "noise outside the mask"), measures.T, strict=True
     ):
-        last = values[-3:]
-        if len(last) < 3:
+        last = values[-OVERFITTING_EPOCHS:]
+        if len(last) < OVERFITTING_EPOCHS:
             continue
         if (np.diff(last) > 0).all() and last[-1] > RISE * values[:-2].max():
             warnings.append(

@@ -1,7 +1,6 @@
 """Latents and losses through the epochs of a run; epochs are embedded by independent tasks."""
 
 import json
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -12,7 +11,7 @@ from raydrgn.clustering.embedding import umap_embedding
 from raydrgn.convergence import criteria
 from raydrgn.convergence.criteria import Finding, LatentShifts
 from raydrgn.convergence.point_comparison import PointComparison
-from raydrgn.errors import RaydrgnError, RunDirectoryError
+from raydrgn.errors import RunDirectoryError
 from raydrgn.io import cryodrgn, storage
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
@@ -20,8 +19,6 @@ from raydrgn.reporting.result_folder import ResultFolder
 from raydrgn.run.metrics import read_losses
 from raydrgn.run.reader import RunReader
 from raydrgn.shapes import Float, Int
-
-log = logging.getLogger(__name__)
 
 SEED = 42
 MAX_EMBEDDED = 50_000
@@ -175,7 +172,7 @@ def compare_epochs(
         of_epoch = run.latents(epoch)
         rows.append(criteria.representatives(of_epoch, members))
         latents.append(of_epoch[rows[-1]])
-    numbers = _original_numbers(run, len(z))
+    numbers = run.known_numbers(len(z))
     return Convergence(
         epoch=last,
         epochs=list(epochs),
@@ -214,15 +211,6 @@ def _checked_latents(run: RunReader, epoch: int, count: int) -> Float[np.ndarray
     if not np.isfinite(z).all():
         raise RunDirectoryError(f"{where} has latents that are not finite: training has diverged.")
     return z
-
-
-def _original_numbers(run: RunReader, num_particles: int) -> Int[np.ndarray, " p"] | None:
-    """Return the number of each particle before any selection, if the selection is known."""
-    try:
-        return run.original_numbers(num_particles)
-    except RaydrgnError as error:
-        log.warning("Tables have no numbers of the original set: %s", error)
-        return None
 
 
 def _embeddings(

@@ -11,7 +11,7 @@ from raydrgn.convergence import criteria
 from raydrgn.convergence.epochs import Convergence
 from raydrgn.convergence.verdict import verdict
 from raydrgn.fourier.shells import frequencies
-from raydrgn.reporting.figures import PALETTE, Tile, sheet
+from raydrgn.reporting.figures import PALETTE, Tile, label_epochs, sheet
 from raydrgn.reporting.latent_figures import GREYS, HALO, path_colours, series_colours
 from raydrgn.reporting.report import ReportTable, Section, write_report
 from raydrgn.reporting.result_folder import ResultFolder
@@ -158,7 +158,8 @@ def _curves(
         figure.subplots(1, len(curves), squeeze=False)[0], curves, strict=True
     ):
         axis.plot(epochs, values, color=PALETTE[0], marker=".", markersize=4, linewidth=1)
-        axis.set(xlabel="epoch", ylabel=name)
+        axis.set_ylabel(name)
+        label_epochs(axis)
         axis.spines[["top", "right"]].set_visible(False)
         since = settled.get(name)
         if since is not None:
@@ -279,7 +280,8 @@ def _point_curves(
     for name, curve, colour in zip(names, values, series_colours(len(names)), strict=True):
         axis.plot(epochs, curve, color=colour, marker=".", linewidth=0.9, label=name)
     axis.plot(epochs, np.median(values, axis=0), color="black", linewidth=2)
-    axis.set(xlabel="epoch", ylabel=what)
+    axis.set_ylabel(what)
+    label_epochs(axis)
     axis.spines[["top", "right"]].set_visible(False)
     figure.legend(*axis.get_legend_handles_labels(), loc="outside right center", fontsize=8)
     return figure
@@ -314,4 +316,6 @@ def _overfitting(found: Convergence, folder: ResultFolder) -> Section:
         folder.write_figure(f"plots/{number:02d}_overfitting.png", figure)
         figures.append((figure, "Black: median over the points."))
     text = " ".join(found.warnings) or "Neither measure rises in late epochs."
+    if len(found.examined) < criteria.OVERFITTING_EPOCHS:
+        text = f"Too few epochs to judge ({len(found.examined)})."
     return Section(title="Overfitting", text=text, figures=figures)

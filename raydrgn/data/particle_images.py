@@ -11,7 +11,7 @@ from raydrgn.shapes import Float, Int
 
 RESOLUTION_ANGSTROM = 20.0
 LEAST_PIXELS = 4.0
-"""Never finer than so many pixels, which at coarse boxes would be no filter at all."""
+"""Finest resolution in pixels: at coarse boxes a finer one would not filter at all."""
 
 
 def read_images(table: ParticleTable, rows: Int[np.ndarray, " k"]) -> Float[np.ndarray, "k h w"]:

@@ -58,16 +58,17 @@ class Restoration:
             return None
         if not table.has_ctf:
             raise InputError(
-                "The particles are said to be phase-flipped, multiplied by the CTF or recorded "
-                "with a tilted beam, but their CTF parameters are not known, so that it cannot be "
-                "undone. Use a particle file with CTF parameters, or give them with --ctf."
+                "The particle file marks particles as phase-flipped, multiplied by the CTF or "
+                "recorded with a tilted beam, but has no CTF parameters, so that this cannot be "
+                "undone. Use a particle file with CTF parameters, or give them to `raydrgn train` "
+                "with --ctf."
             )
         flags = [columns.get(name, np.zeros(len(table))) != 0 for name in FLAGS]
         both = np.flatnonzero(np.all(flags, axis=0))
         if both.size:
             raise InputError(
-                f"Particle {both[0]} is said to be both phase-flipped and multiplied by the CTF, "
-                "which leaves its sign open. Correct the optics table of the particle file."
+                f"Particle {both[0]} is marked as both phase-flipped and multiplied by the CTF, "
+                "so that its sign is not known. Correct the optics table of the particle file."
             )
         optics = {name: table.column(name) for name in (*CTF_COLUMNS, "pixel_size_angstrom")}
         return cls(columns | optics)

@@ -2,6 +2,6 @@
 
 options       what is done to volumes
 pool          decoders, in this process or on workers
-latent_input  latents that a user asks volumes of
+latent_input  latents given by a user
 volume_sets   sets of volumes on disk
 """

@@ -31,15 +31,27 @@ def choose_latents(
         raise ConfigError("Choose the latents with one of --z-file, --particles and -z.")
     if particles is not None:
         return _of_particles(run, epoch, particles)
-    latents = (
-        read_latent_table(z_file)
-        if z_file is not None
-        else np.array([_numbers(z or "", float, "-z")])
-    )
+    if z_file is not None:
+        return latents_of_file(run, z_file)
+    latents = np.array([_numbers(z or "", float, "-z")])
     if not np.isfinite(latents).all():
         raise ConfigError(f"-z takes finite numbers, got {z!r}.")
+    return _of_run(run, latents, where="-z")
+
+
+def latents_of_file(run: RunReader, uri: Uri) -> Float[np.ndarray, "k zdim"]:
+    """Return the latents of a file, which are of a run's dimension.
+
+    Raises:
+        InputError: If the file does not contain such latents.
+    """
+    return _of_run(run, read_latent_table(uri), where=uri)
+
+
+def _of_run(
+    run: RunReader, latents: Float[np.ndarray, "k zdim"], *, where: str
+) -> Float[np.ndarray, "k zdim"]:
     if latents.shape[1] != run.model.zdim:
-        where = z_file if z_file is not None else "-z"
         raise InputError(
             f"{where} has latents of {latents.shape[1]} dimensions, but the run's zdim is "
             f"{run.model.zdim}."

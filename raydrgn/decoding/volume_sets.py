@@ -74,7 +74,7 @@ def write_and_preview(decoder: VolumeDecoder, requests: Sequence[VolumeRequest])
 
 
 def _is_complete(uri: Uri) -> bool:
-    """Tell whether a volume is there, and as long as its header requires."""
+    """Return whether a volume is there, and as long as its header requires."""
     if not storage.exists(uri):
         return False
     try:

@@ -73,9 +73,7 @@ def read_truth(folder: Uri, run: RunReader, *, num_particles: int) -> Truth:
     names = storage.list_names(folder)
     paths = [storage.join(folder, n) for n in names if n.startswith("vol_") and n.endswith(".mrc")]
     if "labels.npy" not in names or not paths:
-        raise InputError(
-            f"{folder} has no labels.npy with vol_000.mrc …; --truth takes such a folder."
-        )
+        raise InputError(f"{folder} has no labels.npy and vol_000.mrc …, which --truth needs.")
     original = run.original_numbers(num_particles)
     arrays = {name: _read_array(folder, name) for name in ARRAYS if f"{name}.npy" in names}
     for name, values in arrays.items():
@@ -107,7 +105,7 @@ def read_truth(folder: Uri, run: RunReader, *, num_particles: int) -> Truth:
         motion_deg=arrays["motion_deg"][original] if "motion_deg" in arrays else None,
     )
     if truth.is_junk.all():
-        raise InputError(f"By {folder}, none of the run's images shows a particle.")
+        raise InputError(f"According to {folder}, none of the run's images shows a particle.")
     return truth
 
 

@@ -1,6 +1,6 @@
 """Integer lattices of Fourier points: the half disc of an image and the half ball of a volume.
 
-A real image has F(-k) = conj F(k), so one of each pair (k, -k) says everything. Which one, and in
+A real image has F(-k) = conj F(k), so one of each pair (k, -k) is enough. Which one, and in
 which order, is fixed in ``raydrgn.conventions``.
 """
 

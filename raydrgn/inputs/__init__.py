@@ -14,6 +14,8 @@ verdict              what a map shows about its inputs, in words
 figures              figures of maps and curves
 report               the files of a back-projection
 inspection           facts about a file or a run, and what looks wrong
-stack_inspection, particle_inspection, array_inspection, run_inspection
-                     the same of each type of file
+stack_inspection     … of stacks and maps
+particle_inspection  … of particle files
+array_inspection     … of pickles and NumPy arrays
+run_inspection       … of runs
 """

@@ -219,5 +219,8 @@ def _read_reference(uri: Uri) -> tuple[Float[np.ndarray, "r r r"], float]:
     """Return the density of a reference and its pixel size."""
     density, header = read_volume(uri)
     if not header.pixel_size_angstrom:
-        raise InputError(f"{uri} has no pixel size in its header; write it again with one.")
+        raise InputError(
+            f"{uri} has no pixel size in its header. Set it, in ChimeraX for instance: volume #1 "
+            "voxelSize 1.5, and save the map."
+        )
     return density, header.pixel_size_angstrom

@@ -7,6 +7,7 @@ from raydrgn.inputs.particle_inspection import describe_table
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
 from raydrgn.run.reader import open_run
+from raydrgn.run.relocation import relocation_command
 from raydrgn.shapes import Float
 
 
@@ -25,7 +26,9 @@ def inspect_run(uri: Uri) -> Inspection:
     epochs = run.files.epochs()
     found.add("epochs finished", f"{len(epochs)}, the last {epochs[-1]}" if epochs else "none")
     if not run.pixel_size_angstrom:
-        found.concerns.append("The pixel size is not known; volumes need --pixel-size.")
+        found.concerns.append(
+            "The pixel size is not known; give it to `raydrgn volumes` with --pixel-size."
+        )
     if not epochs:
         found.concerns.append("No epoch is finished.")
     else:
@@ -35,7 +38,10 @@ def inspect_run(uri: Uri) -> Inspection:
         describe_table(table, found)
         missing = [stack for stack in table.stacks if not storage.exists(stack)]
         if missing:
-            found.concerns.append(f"{len(missing)} stacks are missing, the first is {missing[0]}.")
+            found.concerns.append(
+                f"{len(missing)} stacks are missing, the first is {missing[0]}. If they have "
+                f"moved, run: {relocation_command(run.files.root)} FOLDER"
+            )
     return found
 
 

@@ -25,7 +25,7 @@ def describe_stacks(table: ParticleTable, found: Inspection) -> None:
     modes = Counter(_pixel_type(header) for header in headers)
     found.add("pixels", ", ".join(f"{kind}: {n}" for kind, n in modes.items()))
     size = sum(header.slice_bytes * header.shape[0] for header in headers)
-    found.add("stacks' size", f"{size / 1e9:.2f} GB")
+    found.add("stacks' size", f"{size / 1e9:.2f} GB" if size >= 1e8 else f"{size / 1e6:.2f} MB")
     unused = sum(header.shape[0] for header in headers) - len(table)
     if unused > 0:
         found.add("images not listed", f"{unused:,}")

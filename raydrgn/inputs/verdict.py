@@ -104,7 +104,7 @@ def judge(
 
 
 def is_doubtful(comparison: Comparison, resolution: Resolution) -> bool:
-    """Tell whether a map agrees with its reference less than its half maps let expect."""
+    """Return whether a map agrees with its reference less than its half maps let expect."""
     reached, pixel_size = resolution.at(0.143), resolution.pixel_size_angstrom
     follows = comparison.resolution_angstrom <= max(2 * reached, 6 * pixel_size)
     return comparison.score < MATCH or not follows

@@ -1,4 +1,4 @@
-"""NumPy's own files: ``.npy`` arrays and structured arrays, checked before memory is asked for."""
+"""NumPy's own files: ``.npy`` arrays and structured arrays, checked before memory is allocated."""
 
 import ast
 import io

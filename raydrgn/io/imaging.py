@@ -5,6 +5,7 @@ which is logged. Anything else that is missing is an error that names the comman
 """
 
 import logging
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -94,10 +95,8 @@ def fill(
 
 def give(name: str, source: Uri) -> str:
     """Return how a value that a file lacks is given: by ``raydrgn parse``, for every command."""
-    return (
-        f"give it with `raydrgn parse {source} {OPTIONS[name]} VALUE --table particles.parquet`, "
-        "and go on with particles.parquet"
-    )
+    command = f"raydrgn parse {shlex.quote(source)} {OPTIONS[name]} VALUE --table particles.parquet"
+    return f"give it with `{command}`, and go on with particles.parquet"
 
 
 def ctf_columns(

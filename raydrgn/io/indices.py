@@ -38,8 +38,8 @@ def read_indices(
 ) -> Int[np.ndarray, " k"]:
     """Read numbers of particles from 0: a pickle, ``.npy``, text, CSV or Parquet.
 
-    The order is kept, repeated numbers too; a set is read ascending. Of a mask, the places of the
-    true values. Zeros and ones count as a mask where there is one for each particle.
+    The order is kept, repeated numbers too; a set is read ascending. Of a mask, the positions of
+    the true values. Zeros and ones count as a mask where there is one for each particle.
 
     Args:
         uri: The file.
@@ -57,19 +57,19 @@ def read_indices(
         where = particles or "the data set"
         if numbers.min() > 0 and numbers.max() == count:
             raise InputError(
-                f"{uri} asks for particle {count}, but {where} has {count} particles, with numbers "
+                f"{uri} contains particle {count}, but {where} has {count} particles, with numbers "
                 f"from 0 to {count - 1}. There is no 0 in the list: if it counts from 1, subtract "
                 "1 from each number."
             )
         raise InputError(
-            f"{uri} asks for particle {numbers.max()}, but {where} has {count} (numbers count "
+            f"{uri} contains particle {numbers.max()}, but {where} has {count} (numbers count "
             "from 0). The indices belong to another data set."
         )
     return numbers
 
 
 def _looks_like_mask(found: np.ndarray) -> bool:
-    """Tell whether there are zeros and ones only, more than a list of different numbers has."""
+    """Return whether there are zeros and ones only, more than a list of different numbers has."""
     return bool(found.dtype.kind in "iuf" and found.size > 2 and np.isin(found, (0, 1)).all())
 
 

@@ -4,6 +4,7 @@ For commands that need latents only, and no run. One row per particle, one colum
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
@@ -20,6 +21,9 @@ from raydrgn.shapes import Float, Int
 COMPONENT = re.compile(r"^components_mode_(\d+)/value$")
 """cryoSPARC's fields of 3D Variability Analysis and 3D Flex, numbered from 0."""
 
+NUMBER_COLUMNS = ("original", "index")
+"""Names of the column of numbers in the original set, the better one first."""
+
 LATENT_COLUMN = re.compile(r"^(z|latent|pc|component|umap)[_ ]?\d+$", re.I)
 """Names of the columns that are taken from a table that has others as well."""
 
@@ -33,6 +37,9 @@ class Latents(NamedTuple):
     names: tuple[str, ...]
     uids: Int[np.ndarray, " n"] | None = None
     """cryoSPARC's ids, where the file has them."""
+
+    numbers: Int[np.ndarray, " n"] | None = None
+    """Numbers in the original set, where a table has a column of them."""
 
 
 def read_latents_file(uri: Uri) -> Latents:
@@ -80,7 +87,7 @@ def _of_table(uri: Uri) -> Latents:
     columns, names = table.columns, table.names or _numbered(len(table.columns))
     chosen = [i for i, name in enumerate(names) if LATENT_COLUMN.match(name)]
     if table.names is None or not chosen:
-        chosen = list(range(len(columns)))
+        chosen = [i for i, name in enumerate(names) if name.lower() not in NUMBER_COLUMNS]
     if not chosen:
         raise InputError(f"{uri} has no columns of latents.")
     for i in chosen:
@@ -90,7 +97,27 @@ def _of_table(uri: Uri) -> Latents:
                 "or name them z0, z1, …."
             )
     values = np.stack([to_float32(columns[i]) for i in chosen], axis=-1)
-    return Latents(values, tuple(names[i] for i in chosen))
+    numbers = _numbers(dict(zip(map(str.lower, names), columns, strict=True)), uri)
+    return Latents(values, tuple(names[i] for i in chosen), numbers=numbers)
+
+
+def _numbers(columns: Mapping[str, np.ndarray], uri: Uri) -> Int[np.ndarray, " n"] | None:
+    """Return the column of numbers in the original set, if a table has one.
+
+    Raises:
+        InputError: If it holds anything else than a whole number for each particle.
+    """
+    name = next((name for name in NUMBER_COLUMNS if name in columns), None)
+    if name is None:
+        return None
+    values = columns[name]
+    is_number = values.dtype.kind in "iuf" and bool(((values >= 0) & (values % 1 == 0)).all())
+    if not is_number or len(np.unique(values)) < len(values):
+        raise InputError(
+            f"{uri}: column {name} should hold the number of each particle in the original set, "
+            "each once. Rename the column if it holds something else."
+        )
+    return values.astype(np.int64)
 
 
 def _of_cryosparc(uri: Uri) -> Latents:

@@ -74,7 +74,7 @@ def read_for_parsing(
         if "pixel_size_angstrom" not in table.table.column_names:
             raise
         log.warning(
-            "images were not looked at: %s Box and pixel size are those given; the table names "
+            "images were not read: %s Box and pixel size are those given; the table names "
             "the stacks as %s does, so that commands need --datadir.",
             *(error, uri),
         )

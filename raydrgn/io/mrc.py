@@ -29,7 +29,7 @@ IMOD_STAMP = 1146047817
 IMOD_SIGNED_BYTES = 1
 
 ABSURD_ANGSTROM = 1e6
-"""Origins farther away than this are what was in the file's memory, not places."""
+"""Origins farther away than this are what was in the file's memory, not positions."""
 
 MODES: dict[int, str] = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 """Pixel types by MRC mode, without byte order."""
@@ -123,7 +123,7 @@ def _header_in_byte_order(uri: Uri, raw: bytes) -> np.void:
 
 
 def _has_unsigned_bytes(header: np.void) -> bool:
-    """Tell whether IMOD wrote mode 0 as unsigned bytes, against the standard, and flags it."""
+    """Return whether IMOD wrote mode 0 as unsigned bytes, against the standard, and flags it."""
     extra = header["extra2"].tobytes()
     order = header.dtype["mode"].byteorder
     stamp, flags = np.frombuffer(extra, dtype=f"{order}i4", count=2, offset=152 - 112)

@@ -9,30 +9,9 @@ from raydrgn.settings import Setting
 Uri = str  # as in raydrgn.io.storage, which loads fsspec
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ParticleSource:
-    """Where a data set is: images, and what is known about them."""
-
-    particles: Annotated[
-        Uri, Setting("Particles: .mrcs, .txt, .star, .cs or .parquet.", is_argument=True)
-    ]
-
-    poses: Annotated[
-        Uri | None,
-        Setting("cryoDRGN's poses.pkl; its poses replace those of the particle file."),
-    ] = None
-
-    ctf: Annotated[
-        Uri | None,
-        Setting("cryoDRGN's ctf.pkl; its CTF parameters replace those of the particle file."),
-    ] = None
-
-    ind: Annotated[
-        Uri | None,
-        Setting(
-            "Particles to use, in this order: .pkl, .npy or text of row numbers, counted from 0."
-        ),
-    ] = None
+@dataclass(frozen=True, kw_only=True)
+class StackSettings:
+    """What a .star or .cs file does not contain itself."""
 
     datadir: Annotated[
         Uri | None, Setting("Folder of the stacks that a .star, .cs or .parquet file names.")
@@ -54,6 +33,37 @@ class ParticleSource:
             metavar="FILE",
         ),
     ] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParticleSettings(StackSettings):
+    """What goes with a particle file."""
+
+    poses: Annotated[
+        Uri | None,
+        Setting("cryoDRGN's poses.pkl; its poses replace those of the particle file."),
+    ] = None
+
+    ctf: Annotated[
+        Uri | None,
+        Setting("cryoDRGN's ctf.pkl; its CTF parameters replace those of the particle file."),
+    ] = None
+
+    ind: Annotated[
+        Uri | None,
+        Setting(
+            "Particles to use, in this order: .pkl, .npy or text of row numbers, counted from 0."
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParticleSource(ParticleSettings):
+    """Where a data set is: images, and what is known about them."""
+
+    particles: Annotated[
+        Uri, Setting("Particles: .mrcs, .txt, .star, .cs or .parquet.", is_argument=True)
+    ]
 
     def absolute(self) -> "ParticleSource":
         """Return the source with every path meaning the same from anywhere."""

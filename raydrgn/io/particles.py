@@ -269,7 +269,7 @@ class ParticleTable:
         return int(boxes[0])
 
     def _listed_boxes(self) -> str:
-        """Say how many particles have which box, by optics group where these are known."""
+        """Return how many particles have which box, by optics group where these are known."""
         has_groups = "optics_group" in self.table.column_names
         boxes = self.column("box").tolist()
         groups = self.table.column("optics_group").to_pylist() if has_groups else [""] * len(self)

@@ -32,7 +32,7 @@ def select_rows(star: TextStar, rows: Int[np.ndarray, " k"]) -> TextStar:
     if outside.size:
         raise InputError(
             f"{star.uri} has {len(particles.rows)} particles, but particle {outside[0]} (from 0) "
-            "is asked for; the selection belongs to another file."
+            "was selected; the selection belongs to another file."
         )
     if rows.size and not np.array_equal(rows, np.arange(len(particles.rows))):
         particles = particles.take(rows)

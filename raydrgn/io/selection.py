@@ -72,7 +72,7 @@ def select_indices(table: ParticleTable, indices: Int[np.ndarray, " k"]) -> Part
     missing = np.flatnonzero(own[rows] != indices)
     if missing.size:
         raise InputError(
-            f"Particle {indices[missing[0]]} is asked for, but is none of the {len(own)} particles "
+            f"Particle {indices[missing[0]]} was selected, but is none of the {len(own)} particles "
             f"({missing.size} such numbers). Numbers count from 0 in the original file."
         )
     return table.select(rows)
@@ -235,7 +235,7 @@ def _once(indices: Int[np.ndarray, " k"]) -> Int[np.ndarray, " m"]:
     _, first = np.unique(indices, return_index=True)
     if len(first) < len(indices):
         log.warning(
-            "%d particles are asked for more than once; a .cs file has each once",
+            "%d particles are selected more than once; a .cs file has each once",
             len(indices) - len(first),
         )
     return indices[np.sort(first)]

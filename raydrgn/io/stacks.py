@@ -89,14 +89,14 @@ def find_stacks(
             tried = "; ".join(search.candidates(name))
             raise StackNotFoundError(
                 f"{_where(source, name)} names the stack {name}, which is at none of: {tried}. "
-                "Say where the stacks are with --datadir."
+                "Give their folder with --datadir."
             )
         places.append(name if place is None else first.setdefault(place.identity, place.uri))
     return places
 
 
 def leads_there(name: str, place: Uri, *, source: Uri) -> bool:
-    """Tell whether a name in a file ``source`` leads to a stack, wherever the command runs.
+    """Return whether a name in a file ``source`` leads to a stack, wherever the command runs.
 
     The file need not exist yet.
     """
@@ -171,12 +171,12 @@ class _Search:
             (one, place), (other, second), *_ = found.values()
             raise InputError(
                 f"{_where(self.source, name)} names the stack {name}, which is both {place.uri} "
-                f"and {second.uri}. Say which is meant with --datadir {one} or --datadir {other}."
+                f"and {second.uri}. Choose one of them with --datadir {one} or --datadir {other}."
             )
         return next((place for _, place in found.values()), None)
 
     def _has(self, folder: str, name: str) -> bool:
-        """Tell whether a folder has an entry; the first folders of all names are few."""
+        """Return whether a folder has an entry; the first folders of all names are few."""
         place = storage.join(folder, name)
         if place not in self._folders:
             self._folders[place] = os.path.lexists(place)

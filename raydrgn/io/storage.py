@@ -1,6 +1,6 @@
 """Paths and URLs: one way to read and write on a local disk or anything fsspec opens.
 
-Every failure that a user can mend (missing, forbidden, unreachable, full) becomes a
+Every failure that a user can correct (missing, forbidden, unreachable, full) becomes a
 ``StorageError`` that names the place and the remedy.
 """
 
@@ -28,7 +28,7 @@ PART_SUFFIX = ".part"
 
 
 def is_local(uri: Uri) -> bool:
-    """Tell whether the path is on a disk of this machine."""
+    """Return whether the path is on a disk of this machine."""
     protocol, _ = fsspec.core.split_protocol(uri)
     return protocol in (None, "file", "local")
 
@@ -113,14 +113,14 @@ def _absence(uri: Uri) -> str:
 
 
 def exists(uri: Uri) -> bool:
-    """Tell whether a file or folder is there now."""
+    """Return whether a file or folder is there now."""
     fs, path = _current(uri)
     with explained(uri, action="read"):
         return bool(fs.exists(path))
 
 
 def is_folder(uri: Uri) -> bool:
-    """Tell whether the URI is a folder."""
+    """Return whether the URI is a folder."""
     fs, path = filesystem(uri)
     with explained(uri, action="read"):
         return bool(fs.isdir(path))
@@ -133,6 +133,26 @@ def list_names(folder: Uri) -> list[str]:
         if not fs.isdir(path):
             return []
         return sorted(entry.rstrip("/").rsplit("/", 1)[-1] for entry in fs.ls(path, detail=False))
+
+
+def list_files(folder: Uri) -> list[str]:
+    """Return the files in a folder and those below it, by their paths from it, sorted."""
+    fs, path = _current(folder)
+    with explained(folder, action="read"):
+        if not fs.isdir(path):
+            return []
+        root = path.rstrip("/") + "/"
+        return sorted(found.removeprefix(root) for found in fs.find(path))
+
+
+def remove_empty_folders(folder: Uri) -> None:
+    """Delete what is empty among the folders below a local one; object stores have no folders."""
+    if not is_local(folder):
+        return
+    with explained(folder, action="deleted"):
+        for place, _, _ in os.walk(local_path(folder), topdown=False):
+            if Path(place) != local_path(folder) and not any(Path(place).iterdir()):
+                Path(place).rmdir()
 
 
 def file_size(uri: Uri) -> int:
@@ -270,7 +290,7 @@ def atomic_write(uri: Uri, *, check: Callable[[Uri], None] | None = None) -> Ite
 
 
 def _is_special(path: Path) -> bool:
-    """Tell whether a path is a device, pipe or socket, or one of the system's names of these.
+    """Return whether a path is a device, pipe or socket, or one of the system's names of these.
 
     ``/dev/stdout`` leads to whatever the shell has opened, which must be written to and not
     replaced, even where it is a plain file.

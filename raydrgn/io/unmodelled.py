@@ -169,7 +169,7 @@ def of_cryosparc(rows: np.ndarray) -> list[Unmodelled]:
 
 
 def _is_neutral_row(values: Float[np.ndarray, "n k"], rule: _Rule) -> Bool[np.ndarray, " n"]:
-    """Tell which rows have a neutral value, or neutral values in a row, to rounding."""
+    """Return which rows have a neutral value, or neutral values in a row, to rounding."""
     fitting = [value for value in rule.neutral if np.shape(value) in ((), values.shape[1:])]
     return np.any([np.abs(values - value).max(axis=1) < TOLERANCE for value in fitting], axis=0)
 
@@ -185,7 +185,7 @@ def _finding(column: str, group: str, rule: _Rule) -> Unmodelled:
 
 
 def _is_neutral(cells: Iterable[str], rule: _Rule) -> bool:
-    """Tell whether cells, numbers or lists of numbers, are all neutral."""
+    """Return whether cells, numbers or lists of numbers, are all neutral."""
     for cell in set(cells):
         numbers = cell.strip("[]").replace(",", " ").split()
         try:

@@ -26,7 +26,7 @@ SAME_CTF = 1e-5  # relative
 
 
 def same_poses(table: ParticleTable, other: ParticleTable) -> bool:
-    """Tell whether two tables of the same particles agree in their poses, or the first has none."""
+    """Return whether two tables agree in their poses, or the first has none."""
     if not table.has_poses:
         return True
     if not other.has_poses:
@@ -37,7 +37,7 @@ def same_poses(table: ParticleTable, other: ParticleTable) -> bool:
 
 
 def same_ctf(table: ParticleTable, other: ParticleTable) -> bool:
-    """Tell whether two tables of the same particles agree in their CTF, or the first has none."""
+    """Return whether two tables agree in their CTF, or the first has none."""
     if not table.has_ctf:
         return True
     if not other.has_ctf:
@@ -105,7 +105,7 @@ def _has_one_box(table: ParticleTable) -> bool:
 
 
 def _same_stacks(table: ParticleTable, other: ParticleTable) -> bool:
-    """Tell whether rows are of the same stacks, as files where these are there."""
+    """Return whether rows are of the same stacks, as files where these are there."""
     pairs = np.unique(np.stack([table.stack_codes, other.stack_codes]), axis=1).T.tolist()
     one_to_one = all(len(set(codes)) == len(pairs) for codes in zip(*pairs, strict=True))
     places = [(table.stacks[code], other.stacks[second]) for code, second in pairs]

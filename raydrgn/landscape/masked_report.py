@@ -6,13 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from raydrgn.io.masks import Mask
 from raydrgn.landscape.components import VolumeComponents
 from raydrgn.landscape.masked_results import SHOWN_COMPONENTS, ComponentSeries
-from raydrgn.reporting.figures import PALETTE, scatter_by_value
-from raydrgn.reporting.report import ReportTable, Section, write_report
+from raydrgn.reporting.figures import PALETTE, explained_variance, scatter_by_value
+from raydrgn.reporting.report import Section, explained_table, write_report
 from raydrgn.reporting.result_folder import ResultFolder
 from raydrgn.shapes import Float
 
@@ -55,7 +54,11 @@ def write_masked_report(
 def _components_section(found: VolumeComponents, mask: Mask, folder: ResultFolder) -> Section:
     shown = []
     for name, figure, caption in (
-        ("explained.png", _explained(found), "Share of the variance within the mask."),
+        (
+            "explained.png",
+            explained_variance(found.explained, what="component"),
+            "Share of the variance within the mask.",
+        ),
         ("coordinates.png", _coordinates(found), "Each dot is a volume."),
         (
             "components.png",
@@ -66,29 +69,12 @@ def _components_section(found: VolumeComponents, mask: Mask, folder: ResultFolde
     ):
         folder.write_figure(name, figure)
         shown.append((figure, caption))
-    rows = [
-        (f"{k}", f"{100 * share:.1f} %", f"{100 * total:.1f} %")
-        for k, (share, total) in enumerate(
-            zip(found.explained, found.explained.cumsum(), strict=True), start=1
-        )
-    ]
-    table = ReportTable(head=("component", "of the variance", "up to here"), rows=rows)
     return Section(
         title="Components",
         text="The sign of a component is such that density grows along it.",
         figures=shown,
-        tables=[table],
+        tables=[explained_table(found.explained)],
     )
-
-
-def _explained(found: VolumeComponents) -> Figure:
-    figure = Figure(figsize=(5.2, 3.0), layout="constrained")
-    axis = figure.subplots()
-    axis.bar(np.arange(1, len(found.explained) + 1), 100 * found.explained, color=PALETTE[0])
-    axis.set(xlabel="component", ylabel="of the variance, %")
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.spines[["top", "right"]].set_visible(False)
-    return figure
 
 
 def _coordinates(found: VolumeComponents) -> Figure:

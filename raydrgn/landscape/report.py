@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from raydrgn.decoding.volume_sets import central_slices, previews_of
 from raydrgn.io.mrc import read_volume
@@ -14,7 +13,7 @@ from raydrgn.landscape.regression import Regression
 from raydrgn.landscape.results import SHOWN_COMPONENTS, component_set, sd_map, state_set
 from raydrgn.landscape.sketch import Sketch
 from raydrgn.reporting import latent_figures
-from raydrgn.reporting.figures import PALETTE, Tile, sheet, slice_rows
+from raydrgn.reporting.figures import PALETTE, Tile, explained_variance, sheet, slice_rows
 from raydrgn.reporting.latent_plane import latent_plane
 from raydrgn.reporting.report import ReportTable, Section, write_report
 from raydrgn.reporting.result_folder import ResultFolder
@@ -114,7 +113,7 @@ def _states(found: Landscape, folder: ResultFolder) -> Section:
         text="Agglomerative clusters (average linkage, Euclidean distance of masked density) of "
         "the volumes of the sketch, numbered along their dendrogram. Particles follow the volume "
         "of their k-means cluster; states/state_NNN.ind.pkl lists them in the numbers of the "
-        "original set, for `train --ind` and `export`.",
+        "original set, for `raydrgn train --ind` and `raydrgn export`.",
         figures=shown,
         tables=[
             ReportTable(
@@ -148,15 +147,7 @@ def _components(found: Landscape, folder: ResultFolder) -> Section:
         ("component", "explained_variance_share"),
         [(k, float(value)) for k, value in enumerate(share, start=1)],
     )
-    figure = Figure(figsize=(6.4, 3.0), layout="constrained")
-    axis = figure.subplots()
-    numbers = np.arange(1, len(share) + 1)
-    axis.bar(numbers, 100 * share, color=PALETTE[0])
-    axis.plot(numbers, 100 * share.cumsum(), color=PALETTE[1], marker=".", label="up to here")
-    axis.set(xlabel="volume component", ylabel="of the variance, %", ylim=(0, 102))
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.legend(frameon=False)
-    axis.spines[["top", "right"]].set_visible(False)
+    figure = explained_variance(share, what="volume component")
     folder.write_figure("components.png", figure)
     shown: Shown = [(figure, "Variance within the mask that each component explains.")]
     for component in range(min(SHOWN_COMPONENTS, len(share))):

@@ -13,10 +13,8 @@ from raydrgn.reporting import latent_figures
 from raydrgn.reporting.analysis_results import kmeans_folder
 from raydrgn.reporting.figures import learning_curve, sheet, slice_rows
 from raydrgn.reporting.latent_figures import path_colours, series_colours
-from raydrgn.reporting.report import ReportTable, Section, write_report
+from raydrgn.reporting.report import ReportTable, Section, explained_table, write_report
 from raydrgn.reporting.result_folder import ResultFolder
-from raydrgn.run.metrics import read_losses
-from raydrgn.run.reader import RunReader
 from raydrgn.shapes import Int
 
 Shown = list[tuple[Figure, str]]
@@ -52,24 +50,24 @@ def volume_sets(space: LatentSpace, folder: ResultFolder) -> list[VolumeSet]:
 
 
 def write_analysis(
-    run: RunReader,
-    epoch: int | None,
     space: LatentSpace,
     folder: ResultFolder,
     *,
     numbers: Int[np.ndarray, " n"] | None,
     made: MadeSets | None,
+    title: str,
+    losses: list[dict[str, float]],
     progress: Progress = silent,
 ) -> None:
     """Draw the figures into the folder, and ``report.html`` with all of them.
 
     Args:
-        run: The run.
-        epoch: The analysed epoch.
-        space: Its latents, analysed.
+        space: The latents, analysed.
         folder: Where the report goes.
         numbers: Of the particles in the original set; None if they are not known.
         made: The decoded ``volume_sets``; None if they were skipped.
+        title: Of the report.
+        losses: Of each epoch of training; none where they are not known.
         progress: Called after each section.
     """
     parts: list[Callable[[], Section]] = [
@@ -77,7 +75,7 @@ def write_analysis(
         lambda: _cluster_section(space, numbers, folder),
         lambda: _path_section(space, folder),
         lambda: _volume_section(space, made, folder),
-        lambda: _training_section(run, folder),
+        lambda: _training_section(losses, folder),
     ]
     sections = []
     for number, part in enumerate(parts, start=1):
@@ -85,7 +83,7 @@ def write_analysis(
         progress("figures", number, len(parts), unit="sections")
     write_report(
         folder.at("report.html"),
-        title=f"{run.files.root}, epoch {epoch}",
+        title=title,
         summary=_summary(space, made),
         sections=[section for section in sections if section.figures or section.tables],
     )
@@ -121,14 +119,7 @@ def _overview(space: LatentSpace, folder: ResultFolder) -> Section:
     histograms = latent_figures.latent_histograms(space.z)
     folder.write_figure("z_histograms.png", histograms)
     shown.append((histograms, "Distribution of each latent dimension."))
-    rows = [
-        (f"{k}", f"{100 * share:.1f} %", f"{100 * total:.1f} %")
-        for k, (share, total) in enumerate(
-            zip(space.components.explained, space.components.explained.cumsum(), strict=True),
-            start=1,
-        )
-    ]
-    table = ReportTable(head=("component", "of the variance", "up to here"), rows=rows)
+    table = explained_table(space.components.explained)
     return Section(title="Latent space", figures=shown, tables=[table])
 
 
@@ -193,8 +184,7 @@ def _volume_section(space: LatentSpace, made: MadeSets | None, folder: ResultFol
     )
 
 
-def _training_section(run: RunReader, folder: ResultFolder) -> Section:
-    losses = read_losses(run.files)
+def _training_section(losses: list[dict[str, float]], folder: ResultFolder) -> Section:
     if not losses:
         return Section(title="Learning curve")
     figure = learning_curve(losses)

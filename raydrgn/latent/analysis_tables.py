@@ -1,7 +1,7 @@
 """Tables of an analysis; names of files follow cryoDRGN's ``analyze``.
 
 Every table of particles has their row in the latents (``particle``) and their number in the set
-before any selection (``original``).
+before any selection (``original``), and cryoSPARC's ``uid`` where it is known.
 """
 
 from typing import Any
@@ -17,7 +17,11 @@ from raydrgn.shapes import Int
 
 
 def write_tables(
-    space: LatentSpace, numbers: Int[np.ndarray, " n"] | None, folder: ResultFolder
+    space: LatentSpace,
+    numbers: Int[np.ndarray, " n"] | None,
+    folder: ResultFolder,
+    *,
+    uids: np.ndarray | None = None,
 ) -> pa.Table:
     """Write clusters, components, paths and particles; return the table of particles.
 
@@ -25,6 +29,7 @@ def write_tables(
         space: The analysed latents.
         numbers: Of the particles in the original set; None if they are not known.
         folder: Where the tables go.
+        uids: cryoSPARC's ids of the particles, where they are known.
     """
     _write_clusters(space, numbers, folder)
     folder.write_table(
@@ -42,7 +47,7 @@ def write_tables(
                 for k, (score, around) in enumerate(zip(scores, path.support, strict=True))
             ],
         )
-    return _write_particles(space, numbers, folder)
+    return _write_particles(space, numbers, folder, uids)
 
 
 def _write_clusters(
@@ -71,10 +76,13 @@ def _write_clusters(
 
 
 def _write_particles(
-    space: LatentSpace, numbers: Int[np.ndarray, " n"] | None, folder: ResultFolder
+    space: LatentSpace,
+    numbers: Int[np.ndarray, " n"] | None,
+    folder: ResultFolder,
+    uids: np.ndarray | None,
 ) -> pa.Table:
     """Write a row per particle: everything that the figures show of it."""
-    columns = particle_columns(len(space.z), numbers)
+    columns = particle_columns(len(space.z), numbers, uids=uids)
     for k in range(min(2, space.z.shape[1])):
         columns[f"pc{k + 1}"] = space.components.coordinates[:, k]
     if space.umap is not None:
@@ -83,10 +91,16 @@ def _write_particles(
     return folder.write_parquet("embedding.parquet", columns)
 
 
-def particle_columns(num_particles: int, numbers: Int[np.ndarray, " n"] | None) -> dict[str, Any]:
+def particle_columns(
+    num_particles: int,
+    numbers: Int[np.ndarray, " n"] | None,
+    *,
+    uids: np.ndarray | None = None,
+) -> dict[str, Any]:
     """Return the columns that every table of particles begins with."""
     unknown = pa.nulls(num_particles, pa.int64())
     return {
         "particle": np.arange(num_particles),
         "original": unknown if numbers is None else numbers,
+        **({} if uids is None else {"uid": uids}),
     }

@@ -31,9 +31,7 @@ def read_anchors(
     rows = _particles(anchors) if anchors is not None else _centres(analysis, centres or "")
     outside = rows[(rows < 0) | (rows >= num_particles)]
     if outside.size:
-        raise ConfigError(
-            f"There is no particle {outside[0]}; the run has 0 to {num_particles - 1}."
-        )
+        raise ConfigError(f"There is no particle {outside[0]}; there are 0 to {num_particles - 1}.")
     if len(rows) < 2:
         raise ConfigError("A path needs at least two anchors.")
     return rows

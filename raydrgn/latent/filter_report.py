@@ -8,12 +8,13 @@ from raydrgn.data.particle_images import clear_images, read_images
 from raydrgn.errors import RaydrgnError
 from raydrgn.io import cryodrgn
 from raydrgn.io.mrc import write_volume
+from raydrgn.latent.analysis_tables import particle_columns
 from raydrgn.latent.filters import REFERENCE_SD, Method, by_magnitude, overlaps
 from raydrgn.reporting import latent_figures
 from raydrgn.reporting.figures import Tile, sheet
 from raydrgn.reporting.latent_plane import Plane
 from raydrgn.reporting.result_folder import ResultFolder
-from raydrgn.run.reader import RunReader
+from raydrgn.run.latents_file import LatentSource
 from raydrgn.shapes import Bool, Float, Int
 
 SHOWN = 20
@@ -23,14 +24,18 @@ IMAGES_PER_ROW = 10
 
 
 def write_selection(
-    kept: Bool[np.ndarray, " n"], numbers: Int[np.ndarray, " n"], folder: ResultFolder
+    kept: Bool[np.ndarray, " n"],
+    numbers: Int[np.ndarray, " n"],
+    folder: ResultFolder,
+    *,
+    uids: np.ndarray | None = None,
 ) -> None:
     """Write kept and dropped particles by their numbers in the original set, and as a table."""
     cryodrgn.write_indices(folder.at("kept.ind.pkl"), numbers[kept])
     cryodrgn.write_indices(folder.at("dropped.ind.pkl"), numbers[~kept])
     folder.write_parquet(
         "selection.parquet",
-        {"particle": np.arange(len(kept)), "original": numbers, "kept": kept},
+        {**particle_columns(len(kept), numbers, uids=uids), "kept": kept},
     )
 
 
@@ -60,7 +65,7 @@ def write_embedding_figure(
 
 
 def write_images(
-    run: RunReader,
+    run: LatentSource,
     kept: Bool[np.ndarray, " n"],
     numbers: Int[np.ndarray, " n"],
     folder: ResultFolder,
@@ -72,7 +77,7 @@ def write_images(
     """
     rows: list[tuple[str, list[Tile]]] = []
     try:
-        table = run.particles()
+        table = run.particles(need_images=True)
         if len(table) != len(numbers):
             return f"Images are of {len(table)} particles, but the run has {len(numbers)}."
         for name, members in (("kept", np.flatnonzero(kept)), ("dropped", np.flatnonzero(~kept))):

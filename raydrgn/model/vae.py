@@ -24,6 +24,7 @@ class HeterogeneousVAE(nn.Module):
 
     def __init__(self, config: ModelConfig, *, box: int, num_pixels: int) -> None:
         super().__init__()
+        self.config = config
         self.encoder = Encoder(config, num_pixels=num_pixels)
         self.decoder = build_decoder(config, box)
 

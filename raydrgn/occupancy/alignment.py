@@ -31,9 +31,11 @@ NEARLY = 0.75
 """Share of the best placement's correlation from which the opposite handedness is reported instead:
 it is the most common reason."""
 
-OPPOSITE_HAND = "mirrored in z (--flip mirrors the volumes of a run)"
+OPPOSITE_HAND = "mirrored in z (`raydrgn occupancy score --flip` mirrors the volumes of a run)"
 
-OPPOSITE_SIGN = "with the opposite sign (--invert changes the sign of a run's volumes)"
+OPPOSITE_SIGN = (
+    "with the opposite sign (`raydrgn occupancy score --invert` changes that of a run's volumes)"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

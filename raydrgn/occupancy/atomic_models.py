@@ -55,7 +55,7 @@ class AtomicModel:
 
 
 def is_model(uri: Uri) -> bool:
-    """Tell whether a file has the name of an atomic model."""
+    """Return whether a file has the name of an atomic model."""
     return PurePosixPath(_without_gz(uri)).suffix.lower() in MODEL_SUFFIXES
 
 

@@ -1,5 +1,6 @@
 """Figures and report of volume classes and structural blocks."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -110,12 +111,12 @@ def _scale(found: OccupancyClasses) -> str:
     low, high = found.options.percentiles
     if found.options.scale == "column":
         return (
-            f"0 (white) is the percentile {low:g} of each subunit, and 1 (blue) its percentile "
+            f"0 (white) is percentile {low:g} of each subunit, and 1 (blue) is percentile "
             f"{high:g}; blocks.csv lists these occupancies"
         )
     return (
-        f"0 (white) is {found.scaling.low[0]:.4g}, the percentile {low:g} of all occupancies, and "
-        f"1 (blue) is {found.scaling.high[0]:.4g}, the percentile {high:g}"
+        f"0 (white) is {found.scaling.low[0]:.4g}, percentile {low:g} of all occupancies, and "
+        f"1 (blue) is {found.scaling.high[0]:.4g}, percentile {high:g}"
     )
 
 
@@ -162,10 +163,11 @@ def _particle_section(content: ReportContent, folder: ResultFolder) -> Section |
         "Circles: the particle of each class that is nearest to the median of its latents. Its "
         "volume is the centroid volume."
     )
+    numbers = shlex.quote(folder.at("C1", "ind.pkl"))
     commands = "\n".join(
         (
-            f"raydrgn export star PARTICLES.star --ind {folder.at('C1', 'ind.pkl')} -o C1.star",
-            f"raydrgn train PARTICLES.star --ind {folder.at('C1', 'ind.pkl')} -o RUN_C1",
+            f"raydrgn export star PARTICLES.star --ind {numbers} -o C1.star",
+            f"raydrgn train PARTICLES.star --ind {numbers} -o RUN_C1",
         )
     )
     return Section(

@@ -78,7 +78,7 @@ def _cell(name: str) -> str:
 def selected_particles(
     found: OccupancyClasses, particles: ClassParticles | None
 ) -> Int[np.ndarray, " q"] | None:
-    """Return the original numbers of the particles of the selected volumes, if there are such."""
+    """Return the original numbers of the particles of the selected volumes, if any are selected."""
     if particles is None or found.selected is None:
         return None
     members = particles.members

@@ -34,14 +34,14 @@ def mask_figure(
     names = short_names(tuple(mask.name for mask in masks))
     in_masks = np.concatenate(voxels, axis=1)
     figure = Figure(figsize=(2.6 * SLICES + 2.2, 2.75 * 3 + 0.3), layout="constrained")
-    grey = np.percentile(volume, (1, 99.8))
+    limits = np.percentile(volume, (1, 99.8))
     for axis, line in enumerate(figure.subplots(3, SLICES)):
         others = [a for a in range(3) if a != axis]
         first, last = in_masks[axis].min(), in_masks[axis].max()
         for panel, number in zip(line, _slices(int(first), int(last)), strict=True):
             panel.imshow(
-                volume.take(number, axis), cmap="gray_r", origin="lower", vmin=grey[0],
-                vmax=grey[1], interpolation="nearest",
+                volume.take(number, axis), cmap="gray_r", origin="lower", vmin=limits[0],
+                vmax=limits[1], interpolation="nearest",
             )  # fmt: skip
             for of_mask, colour, name in zip(voxels, colours, names, strict=True):
                 inside = of_mask[:, of_mask[axis] == number]

@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from raydrgn.clustering.clusters import SEED, k_means
-from raydrgn.decoding.latent_input import choose_latents, read_latent_table
+from raydrgn.decoding.latent_input import latents_of_file, read_latent_table
 from raydrgn.errors import ConfigError, InputError
 from raydrgn.io import storage
 from raydrgn.io.mrc import read_header, read_volume
@@ -76,7 +76,7 @@ def maps_of_folder(folder: Uri) -> dict[str, Uri]:
         InputError: If there is no map.
     """
     if not storage.is_folder(folder):
-        raise InputError(f"--volumes {folder} is not a folder.")
+        raise InputError(f"{folder} is not a folder of volumes.")
     folder = storage.absolute(folder)
     files = [
         name
@@ -84,7 +84,7 @@ def maps_of_folder(folder: Uri) -> dict[str, Uri]:
         if PurePosixPath(name).suffix in MAP_SUFFIXES and not name.startswith(MASK_PREFIX)
     ]
     if not files:
-        raise InputError(f"--volumes {folder} contains no map (.mrc or .map).")
+        raise InputError(f"{folder} contains no map (.mrc or .map).")
     names = _numbers([PurePosixPath(name).stem for name in files])
     width = max(map(len, names))
     order = sorted(
@@ -149,7 +149,9 @@ def volumes_of_run(
         return _volumes_of_particles(run, epoch)
     if ksample is not None:
         return _volumes_of_clusters(run, epoch, ksample)
-    z = choose_latents(run, epoch, z_file=z_file)
+    if z_file is None:
+        raise ConfigError("Choose the volumes with one of --all, --ksample and --z-file.")
+    z = latents_of_file(run, z_file)
     return ScoredVolumes(names=_counted(len(z)), z=z)
 
 

@@ -118,7 +118,7 @@ def _report_job_server(url: str) -> None:
 
 
 def is_this_machine(host: str) -> bool:
-    """Tell whether a host is this machine by its own addresses and names, without asking DNS."""
+    """Return whether a host is this machine by its own addresses and names, without asking DNS."""
     name = host.strip("[]").rstrip(".").lower()
     if name == "localhost" or name.endswith(".localhost") or name == socket.gethostname().lower():
         return True
@@ -138,7 +138,7 @@ def is_this_machine(host: str) -> bool:
 
 
 def _speaks_grpc(connection: socket.socket) -> bool:
-    """Tell whether the server of a new connection begins HTTP/2, as every gRPC server does."""
+    """Return whether the server of a new connection begins HTTP/2, as every gRPC server does."""
     try:
         connection.sendall(HTTP2_PREFACE)
         head = connection.recv(9, socket.MSG_WAITALL)

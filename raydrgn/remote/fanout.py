@@ -69,6 +69,6 @@ def fan_out(
 
 
 def _reason(error: Exception) -> Exception:
-    """Return what a user can mend as it was raised, without Ray's wrapping and its traceback."""
+    """Return a user's mistake as it was raised, without Ray's wrapping and its traceback."""
     cause = getattr(error, "cause", None)
     return cause if isinstance(cause, RaydrgnError) else error

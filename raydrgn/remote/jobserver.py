@@ -56,7 +56,7 @@ class Job:
 
     @property
     def is_over(self) -> bool:
-        """Tell whether the job has ended, in whatever way."""
+        """Return whether the job has ended, in whatever way."""
         return self.status in ("STOPPED", "SUCCEEDED", "FAILED")
 
     @property

@@ -78,12 +78,12 @@ class ProgressBoard:
         self._notes.append(message)
 
     def fail(self, message: str, *, is_defect: bool = False) -> None:
-        """End the work for a reason that trying again will not mend; the first reason stays."""
+        """End the work for a reason that another try does not remove; the first reason stays."""
         if self._failure is None:
             self._failure, self._is_defect = message, is_defect
 
     def failure(self) -> tuple[str, bool] | None:
-        """Return why the work cannot go on, and whether that is a defect of ours."""
+        """Return why the work cannot go on, and whether that is a defect of raydrgn."""
         return None if self._failure is None else (self._failure, self._is_defect)
 
     def ask_to_stop(self) -> None:
@@ -91,6 +91,6 @@ class ProgressBoard:
         self._stop = True
 
     def read(self) -> tuple[dict[str, Any], list[str]]:
-        """Return what is known of the work, and the messages that have come since the last call."""
+        """Return what is known of the work, and the messages since the last call."""
         notes, self._notes = self._notes, []
         return self._latest, notes

@@ -214,7 +214,7 @@ def allocate(resources: Resources, *, available: Mapping[str, float]) -> Allocat
     those, nor what a job keeps for its command.
 
     Args:
-        resources: What is asked for.
+        resources: What the workers need.
         available: Totals of the cluster, or of this machine, by resource.
 
     Raises:
@@ -227,7 +227,7 @@ def allocate(resources: Resources, *, available: Mapping[str, float]) -> Allocat
     cpus = resources.cpus or max(cores // workers, 1)
     if cpus * workers > cores:
         raise ClusterError(
-            f"{workers} workers of {cpus} CPUs each were asked for, but there are {cores} CPUs. "
+            f"{workers} workers of {cpus} CPUs each need more than the {cores} CPUs there are. "
             f"Use --workers {max(cores // cpus, 1)} or fewer, or a larger cluster."
         )
     gpus = resources.gpus
@@ -235,9 +235,9 @@ def allocate(resources: Resources, *, available: Mapping[str, float]) -> Allocat
         gpus = 1.0 if devices else 0.0
     if gpus * workers > devices:
         raise ClusterError(
-            f"{workers} workers of {gpus:g} GPUs each were asked for, but there are {devices:g} "
-            f"GPUs. Use --workers {max(int(devices // gpus), 1)}, let workers share a GPU with "
-            "--set resources.gpus=0.5, or train on CPUs with --set resources.gpus=0."
+            f"{workers} workers of {gpus:g} GPUs each need more than the {devices:g} GPUs there "
+            f"are. Use --workers {max(int(devices // gpus), 1)}; training can also share GPUs "
+            "(`raydrgn train --set resources.gpus=0.5`) or do without (--set resources.gpus=0)."
         )
     return Allocation(workers, cpus, gpus)
 

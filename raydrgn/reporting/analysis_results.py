@@ -12,7 +12,7 @@ from raydrgn.errors import InputError, RunDirectoryError
 from raydrgn.io import cryodrgn, storage
 from raydrgn.io.storage import Uri
 from raydrgn.reporting.result_folder import SETTINGS, ResultFolder
-from raydrgn.run.reader import RunReader
+from raydrgn.run.latents_file import LatentSource
 from raydrgn.shapes import Float, Int
 
 UMAP = "umap.pkl"
@@ -27,11 +27,11 @@ def kmeans_folder(ksample: int) -> str:
 
 
 class AnalysisResults:
-    """Embedding and clusters of one epoch of a run, if they have been made."""
+    """Embedding and clusters of a run's epoch, or of a file of latents, if they have been made."""
 
-    def __init__(self, run: RunReader, epoch: int | None) -> None:
+    def __init__(self, run: LatentSource, epoch: int | None) -> None:
         self._run, self._epoch = run, epoch
-        self.folder = ResultFolder(run.files.results("analyze", epoch))
+        self.folder = ResultFolder(run.results("analyze", epoch))
 
     @property
     def is_current(self) -> bool:
@@ -47,7 +47,7 @@ class AnalysisResults:
     @property
     def _is_of_cryodrgn(self) -> bool:
         written = (UMAP, f"{kmeans_folder(CRYODRGN_KSAMPLE)}/labels.pkl")
-        trained = self._run.files.latents(self._epoch)
+        trained = self._run.latents_uri(self._epoch)
         return any(
             storage.modified(self.folder.at(name)) >= storage.modified(trained)
             for name in written
@@ -98,7 +98,7 @@ class AnalysisResults:
         labels = cryodrgn.read_labels(uri)
         if len(labels) != num_particles:
             raise InputError(
-                f"{uri} has {len(labels)} labels, but the run has {num_particles} particles."
+                f"{uri} has {len(labels)} labels, but there are {num_particles} particles."
             )
         return labels
 
@@ -116,16 +116,17 @@ class AnalysisResults:
         if not self.is_current or not self.folder.has(part):
             raise RunDirectoryError(
                 f"{self.folder.uri} has no k-means clusters of this epoch with K = {ksample}. "
-                f"{self._remedy('--ksample', str(ksample))}"
+                f"{self._remedy(ksample)}"
             )
         return self.folder.at(part)
 
-    def _remedy(self, *options: str) -> str:
+    def _remedy(self, ksample: int | None = None) -> str:
         """Return the command that makes what is missing; results of other origin are replaced."""
         epoch = [] if self._epoch is None else [str(self._epoch)]
+        clusters = [] if ksample is None else ["--ksample", str(ksample)]
         is_outdated = self.folder.has(SETTINGS) and not self.is_current
         replace = ["--overwrite"] if is_outdated else []
-        words = ["raydrgn", "analyze", self._run.files.root, *epoch, *options, *replace]
+        words = ["raydrgn", "analyze", self._run.root, *epoch, *clusters, *replace]
         reason = "Its results are of other weights or latents. " if is_outdated else ""
         return f"{reason}Run: {shlex.join(words)}"
 

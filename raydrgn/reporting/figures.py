@@ -11,6 +11,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from raydrgn.shapes import Float, Int
 
@@ -104,7 +105,27 @@ def learning_curve(rows: Sequence[dict[str, float]]) -> Figure:
         axis.plot(epochs, [row[key] for row in rows], color=colour, marker=".")
         axis.set_ylabel(name, color=colour)
         axis.spines["top"].set_visible(False)
-    left.set_xlabel("epoch")
+    label_epochs(left)
+    return figure
+
+
+def label_epochs(axis: Axes) -> None:
+    """Label the horizontal axis as one of epochs: whole numbers."""
+    axis.set_xlabel("epoch")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
+def explained_variance(share: Float[np.ndarray, " k"], *, what: str) -> Figure:
+    """Draw the share of the variance that each component explains, and the cumulative share."""
+    figure = Figure(figsize=(6.4, 3.0), layout="constrained")
+    axis = figure.subplots()
+    numbers = np.arange(1, len(share) + 1)
+    axis.bar(numbers, 100 * share, color=PALETTE[0])
+    axis.plot(numbers, 100 * share.cumsum(), color=PALETTE[1], marker=".", label="cumulative")
+    axis.set(xlabel=what, ylabel="variance explained, %", ylim=(0, 102))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axis.legend(frameon=False)
+    axis.spines[["top", "right"]].set_visible(False)
     return figure
 
 

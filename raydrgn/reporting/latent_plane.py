@@ -4,14 +4,16 @@ import numpy as np
 
 from raydrgn.clustering.embedding import principal_components
 from raydrgn.reporting.analysis_results import AnalysisResults
-from raydrgn.run.reader import RunReader
+from raydrgn.run.latents_file import LatentSource
 from raydrgn.shapes import Float
 
 Plane = tuple[tuple[str, str], Float[np.ndarray, "p 2"]]
 """Names of two axes, and the particles along them."""
 
 
-def latent_plane(run: RunReader, epoch: int | None, z: Float[np.ndarray, "p zdim"]) -> Plane | None:
+def latent_plane(
+    run: LatentSource, epoch: int | None, z: Float[np.ndarray, "p zdim"]
+) -> Plane | None:
     """Return the UMAP of ``analyze`` if it is of this epoch, else two principal components.
 
     None where the latent space has one dimension.

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
@@ -12,6 +13,7 @@ from raydrgn import __version__
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
 from raydrgn.reporting.figures import to_png
+from raydrgn.shapes import Float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,6 +22,15 @@ class ReportTable:
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
+
+
+def explained_table(share: Float[np.ndarray, " k"]) -> ReportTable:
+    """Return the share of the variance that each component explains, and the cumulative share."""
+    rows = [
+        (f"{k}", f"{100 * own:.1f} %", f"{100 * total:.1f} %")
+        for k, (own, total) in enumerate(zip(share, share.cumsum(), strict=True), start=1)
+    ]
+    return ReportTable(head=("component", "variance explained", "cumulative"), rows=rows)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

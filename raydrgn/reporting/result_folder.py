@@ -6,6 +6,7 @@ another epoch, run or setting never come beside them.
 
 import io
 import json
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -20,8 +21,13 @@ from raydrgn.io import storage
 from raydrgn.io.storage import Uri
 from raydrgn.run.identity import Identity
 
+log = logging.getLogger(__name__)
+
 SETTINGS = "settings.json"
 MADE_FROM = "made_from"
+FILES, OTHER_FILES = "files", "other_files"
+"""Files of the results, listed when they are finished, and files that somebody else put there."""
+
 RUN_CONFIG = "config.yaml"
 """What a run directory holds, and results never do."""
 
@@ -49,7 +55,7 @@ class ResultFolder:
         Args:
             settings: All settings that change the results; kept in ``settings.json``.
             made_from: Epoch of the run that the results are made from; None if from no run.
-            overwrite: Delete earlier results in the folder.
+            overwrite: Delete earlier results in the folder; files of others stay.
             independent: Settings whose results lie side by side under names of their own.
 
         Raises:
@@ -57,24 +63,61 @@ class ResultFolder:
                 ``overwrite`` is not given, or files that are not results: those are never deleted.
         """
         record: dict[str, Any] = json.loads(json.dumps(settings, default=str))
+        others: list[str] = []
         if set(storage.list_names(self.uri)) - {SETTINGS}:
             self._check_own()
+            own, others = self._own_and_other_files()
             if overwrite:
-                fs, path = storage.filesystem(self.uri)
-                with storage.explained(self.uri, action="deleted"):
-                    fs.rm(path, recursive=True)
+                self._delete(own, others)
             else:
                 self._check(record, made_from, independent)
         if made_from is not None:
             record[MADE_FROM] = made_from.to_dict()
-        storage.write_bytes(self.at(SETTINGS), json.dumps(record, indent=1).encode())
+        self._write_record(record | {OTHER_FILES: others})
+
+    def finish(self) -> None:
+        """List the files of the results, so that others' are known from them and never deleted."""
+        record = self._record()
+        others = set(record.get(OTHER_FILES, ()))
+        own = [name for name in storage.list_files(self.uri) if name not in others]
+        self._write_record(record | {FILES: own})
 
     def is_made_from(self, identity: Identity) -> bool:
-        """Tell whether the folder has results, and these are of the given epoch."""
+        """Return whether the folder has results, and these are of the given epoch."""
         if not self.has(SETTINGS):
             return False
-        found = json.loads(storage.read_bytes(self.at(SETTINGS))).get(MADE_FROM)
+        found = self._record().get(MADE_FROM)
         return found is not None and identity.difference(found) is None
+
+    def _record(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(storage.read_bytes(self.at(SETTINGS)))
+        return found
+
+    def _write_record(self, record: Mapping[str, Any]) -> None:
+        storage.write_bytes(self.at(SETTINGS), json.dumps(record, indent=1).encode())
+
+    def _own_and_other_files(self) -> tuple[list[str], list[str]]:
+        """Return the files of earlier results, and those that somebody else put in the folder.
+
+        Results that were never finished have no list: then everything is theirs that was not there
+        when they were begun.
+        """
+        record, present = self._record(), storage.list_files(self.uri)
+        listed, others = record.get(FILES), set(record.get(OTHER_FILES, ()))
+        own = [n for n in present if (n in listed if listed is not None else n not in others)]
+        return own, sorted(set(present) - {*own, SETTINGS})
+
+    def _delete(self, own: Sequence[str], others: Sequence[str]) -> None:
+        for name in own:
+            storage.remove(self.at(name))
+        storage.remove_empty_folders(self.uri)
+        if others:
+            log.info(
+                "%s: %d files that no raydrgn command wrote are kept, such as %s",
+                self.uri,
+                len(others),
+                others[0],
+            )
 
     def _check_own(self) -> None:
         if not self.has(SETTINGS) or self.has(RUN_CONFIG):
@@ -93,8 +136,10 @@ class ResultFolder:
         made_from: Identity | None,
         independent: Collection[str],
     ) -> None:
-        found = json.loads(storage.read_bytes(self.at(SETTINGS)))
+        found = self._record()
         origin = found.pop(MADE_FROM, None)
+        for name in (FILES, OTHER_FILES):
+            found.pop(name, None)
         if made_from is not None:
             if origin is None:
                 raise RunDirectoryError(
@@ -116,7 +161,7 @@ class ResultFolder:
         return storage.join(self.uri, *names)
 
     def has(self, *names: str) -> bool:
-        """Tell whether a file is there; files appear whole."""
+        """Return whether a file is there; files appear whole."""
         return storage.exists(self.at(*names))
 
     def write_table(self, name: str, head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

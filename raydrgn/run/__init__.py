@@ -1,16 +1,19 @@
 """One run, on disk.
 
-directory   every file name of a run
-config      everything that decides the result, as config.yaml
-recipe      objective, optimiser, and named sets of values for them
-status      how far a run is
-manifest    what is finished, with sizes and checksums
-checkpoint  what it takes to go on, as bytes
-writer      the only writer of a run directory
-metrics     losses over the steps
-lines       text files that grow by lines
-weights     a decoder apart from its run; the tensors of a weights file
-reader      a run of raydrgn or cryoDRGN, opened for reading
-identity    what results are made from
-cryodrgn_export  a run as cryoDRGN keeps one
+directory        every file name of a run
+config           everything that decides the result, as config.yaml
+recipe           objective, optimiser, and named sets of values for them
+status           how far a run is
+manifest         what is finished, with sizes and checksums
+checkpoint       what is needed to resume, as bytes
+writer           the only writer of a run directory
+metrics          losses over the steps
+lines            text files to which lines are appended
+weights          a decoder without its run; the tensors of a weights file
+relocation       where the particle images of a run are, when they have moved
+reader           a run of raydrgn or cryoDRGN, opened for reading
+latents_file     a file of latents in the place of a run
+identity         what results are made from
+cryodrgn_export  a run in the layout of cryoDRGN
+export_record    what an export has written, so that it replaces nothing else
 """

@@ -99,7 +99,7 @@ def _check(folder: Uri, run: RunReader) -> Mapping[str, str | None]:
 
 
 def _is_unchanged(name: str, folder: Uri, record: ExportRecord, run: RunReader) -> bool:
-    """Tell whether a file is one that the export wrote, or was about to write."""
+    """Return whether a file is one that the export wrote, or was about to write."""
     if name not in record.files:
         return False
     uri = storage.join(folder, name)

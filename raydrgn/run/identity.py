@@ -39,6 +39,11 @@ class Identity:
             latents=_file_checksum(files.latents(epoch)),
         )
 
+    @classmethod
+    def of_latents(cls, uri: Uri) -> "Identity":
+        """Read the identity of a file of latents, which belongs to no epoch and no weights."""
+        return cls(run=uri, epoch=None, weights="", latents=_file_checksum(uri))
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
         return asdict(self)

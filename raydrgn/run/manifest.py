@@ -24,7 +24,7 @@ class FileRecord:
         return cls(len(content), storage.checksum(content))
 
     def matches(self, content: bytes) -> bool:
-        """Tell whether content is what was recorded."""
+        """Return whether content is what was recorded."""
         return len(content) == self.size and storage.checksum(content) == self.sha256
 
 

@@ -1,24 +1,28 @@
 """A run opened for reading, whether raydrgn or cryoDRGN trained it."""
 
 import logging
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from raydrgn.errors import InputError, RunDirectoryError
+from raydrgn.errors import InputError, RaydrgnError, RunDirectoryError, StorageError
 from raydrgn.io import storage
 from raydrgn.io.cryodrgn import read_ctf, read_indices, read_latents, read_pickles
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import ParticleTable
 from raydrgn.io.sources import open_particles
+from raydrgn.io.stacks import StackNotFoundError
 from raydrgn.io.storage import Uri
 from raydrgn.model.config import ModelConfig
 from raydrgn.run.config import RunConfig, read_yaml
 from raydrgn.run.directory import RunDirectory
 from raydrgn.run.identity import Identity
 from raydrgn.run.manifest import Manifest
+from raydrgn.run.metrics import read_losses
+from raydrgn.run.relocation import require_stacks
 from raydrgn.run.weights import DecoderState, read_decoder_tensors
 from raydrgn.shapes import Float, Int
 
@@ -41,10 +45,15 @@ class RunReader:
     """The selection that cryoDRGN trained on, where it was given one."""
 
     source: ParticleSource | None = None
-    """The particles that cryoDRGN trained on, where its configuration says them."""
+    """The particles that cryoDRGN trained on, where its configuration names them."""
 
     inverts: bool = True
     """Whether images were multiplied by −1 for training: particles are bright on disk."""
+
+    @property
+    def root(self) -> Uri:
+        """The run directory."""
+        return self.files.root
 
     def epoch(self, wanted: int | None) -> int | None:
         """Return the epoch to take: the one wanted, or the last whole one.
@@ -67,7 +76,7 @@ class RunReader:
         return wanted
 
     def is_finished(self) -> bool:
-        """Tell whether training has ended: all epochs of the configuration are done.
+        """Return whether training has ended: all epochs of the configuration are done.
 
         Read anew at each call, since a run may go on with more epochs. cryoDRGN keeps no record of
         it, but writes ``weights.pkl`` when training ends; an older file than that of the last epoch
@@ -83,6 +92,22 @@ class RunReader:
         return not epochs or storage.modified(last) >= storage.modified(
             self.files.weights(epochs[-1])
         )
+
+    def title(self, epoch: int | None) -> str:
+        """Return what reports of an epoch are called."""
+        return f"{self.root}, epoch {epoch}"
+
+    def results(self, command: str, epoch: int | None = None) -> Uri:
+        """Return the folder of results of a command on one epoch, or on the run as a whole."""
+        return self.files.results(command, epoch)
+
+    def losses(self) -> list[dict[str, float]]:
+        """Return the losses of each finished epoch; none where they are not known."""
+        return read_losses(self.files)
+
+    def latents_uri(self, epoch: int | None) -> Uri:
+        """Return the file of the latents of an epoch."""
+        return self.files.latents(epoch)
 
     def latents(self, epoch: int | None) -> Float[np.ndarray, "n zdim"]:
         """Return the latent mean of every particle after an epoch."""
@@ -106,13 +131,14 @@ class RunReader:
         if bad.size:
             raise RunDirectoryError(
                 f"{where}: the latents of {bad.size} of {len(z)} particles are not finite, the "
-                f"first in row {bad[0]}. Training has diverged: use an earlier epoch, or train "
-                "again with a lower learning rate (--lr)."
+                f"first in row {bad[0]} (from 0). Training has diverged: use an earlier epoch, or "
+                "train again with a lower learning rate (`raydrgn train --lr`)."
             )
         if len(z) > 1 and np.ptp(z, axis=0).max() == 0:
             raise RunDirectoryError(
                 f"{where}: all {len(z)} particles have the same latent, so the encoder ignores the "
-                "images. Train for more epochs, or with a smaller --beta."
+                "images. Train for more epochs, or with a weaker KL divergence (`raydrgn train "
+                "--beta`)."
             )
         return z
 
@@ -127,7 +153,8 @@ class RunReader:
         pixel_size = pixel_size_angstrom or self.pixel_size_angstrom
         if not pixel_size:
             log.warning(
-                "%s does not say its pixel size; 1 Å is taken (see --pixel-size)", self.files.root
+                "the pixel size of %s is not known, and the command was given none; 1 Å is taken",
+                self.files.root,
             )
         return DecoderState(
             model=self.model,
@@ -139,26 +166,46 @@ class RunReader:
             tensors=read_decoder_tensors(self.files.weights(epoch)),
         )
 
-    def particles(self) -> ParticleTable:
+    def particles(self, *, need_images: bool = False) -> ParticleTable:
         """Return the particles trained on.
 
-        Raises:
-            RaydrgnError: If those of a run of cryoDRGN's are not where its configuration says.
-        """
-        if self.is_foreign:
-            if self.source is None:
-                raise RunDirectoryError(f"{self.files.root} does not say where its particles are.")
-            return open_particles(self.source)
-        return ParticleTable.read(self.files.particles)
-
-    def original_numbers(
-        self, num_particles: int, *, ind: Uri | None = None
-    ) -> Int[np.ndarray, " n"]:
-        """Return the number of each particle in the set before any selection.
-
         Args:
-            num_particles: Of the run.
-            ind: The selection that cryoDRGN trained on, if its configuration does not say it.
+            need_images: Whether their stacks must be there.
+
+        Raises:
+            RaydrgnError: If those of a run of cryoDRGN's are not where its configuration says, or
+                images that are needed are gone.
+        """
+        if not self.is_foreign:
+            table = ParticleTable.read(self.files.particles)
+            if need_images:
+                require_stacks(table, self.files.root)
+            return table
+        if self.source is None:
+            raise RunDirectoryError(f"{self.files.root} does not say where its particles are.")
+        try:
+            return open_particles(self.source, need_images=need_images)
+        except RaydrgnError as error:
+            is_absent = isinstance(error, StackNotFoundError | StorageError)
+            remedy = (
+                "Make a link there to where they are now."
+                if is_absent
+                else f"What is wrong: raydrgn info {shlex.quote(self.source.particles)}"
+            )
+            raise RunDirectoryError(
+                f"{self.files.root} is a run of cryoDRGN's, and its particles cannot be read where "
+                f"its configuration has them ({self.source.particles}). {remedy}"
+            ) from error
+
+    def uids(self) -> np.ndarray | None:
+        """Return cryoSPARC's ids of the particles, where the run has them."""
+        if self.is_foreign:
+            return None
+        table = self.particles()
+        return table.column("uid") if "uid" in table.table.column_names else None
+
+    def original_numbers(self, num_particles: int) -> Int[np.ndarray, " n"]:
+        """Return the number of each particle in the set before any selection.
 
         Raises:
             RunDirectoryError: If the selection has another number of particles.
@@ -171,18 +218,30 @@ class RunReader:
                     f"of {num_particles}."
                 )
             return numbers
-        remedy = "give the selection that it was trained on with --ind"
-        if ind is None and self.ind is not None:
-            remedy = "the file must contain the selection that it was trained on"
+        ind = None
+        if self.ind is not None:
             places = (storage.absolute(self.ind), storage.absolute(self.ind, base=self.files.root))
             ind = next((place for place in places if storage.exists(place)), places[0])
         numbers = np.arange(num_particles) if ind is None else read_indices(ind)
         if len(numbers) != num_particles:
             raise RunDirectoryError(
                 f"{ind} selects {len(numbers)} particles, but the run has "
-                f"{num_particles}; {remedy}."
+                f"{num_particles}; the file must contain the selection that it was trained on."
             )
         return numbers
+
+    def known_numbers(self, num_particles: int) -> Int[np.ndarray, " n"] | None:
+        """Return ``original_numbers`` for tables; None, with a warning, if they are not known.
+
+        They are not if cryoDRGN trained on a selection whose file is gone.
+        """
+        try:
+            return self.original_numbers(num_particles)
+        except RaydrgnError as error:
+            if not self.is_foreign:
+                raise
+            log.warning("Tables have no numbers of the original set: %s", error)
+            return None
 
 
 def open_run(root: Uri) -> RunReader:
@@ -219,11 +278,11 @@ def _own(files: RunDirectory, config: RunConfig) -> RunReader:
 
 
 def _cryodrgn(files: RunDirectory, raw: Mapping[str, Any]) -> RunReader:
-    """Read cryoDRGN's configuration; lattice size is box + 1, ``norm`` is mean and deviation."""
+    """Read cryoDRGN's configuration; lattice size is box + 1, ``norm`` is mean and SD."""
     try:
         model, data = raw["model_args"], raw["dataset_args"]
         box = int(raw["lattice_args"]["D"]) - 1
-        mean, deviation = data["norm"]
+        mean, sd = data["norm"]
         domain = str(model["domain"])
         config = ModelConfig(
             zdim=int(model["zdim"]),
@@ -247,7 +306,7 @@ def _cryodrgn(files: RunDirectory, raw: Mapping[str, Any]) -> RunReader:
         model=config,
         box=box,
         pixel_size_angstrom=_cryodrgn_pixel_size(data, files.root, box),
-        scale=float(deviation),
+        scale=float(sd),
         offset=float(mean),
         corners=domain == "hartley",
         is_foreign=True,
@@ -266,7 +325,7 @@ def _cryodrgn_source(data: Mapping[str, Any]) -> ParticleSource | None:
 
 
 def _cryodrgn_pixel_size(data: Mapping[str, Any], root: Uri, box: int) -> float:
-    """Return the pixel size that the run's ctf.pkl says, at the run's box; 0 if it is gone."""
+    """Return the pixel size in the run's ctf.pkl, at the run's box; 0 if it is gone."""
     ctf = data.get("ctf")
     if not ctf:
         return 0.0

@@ -81,6 +81,12 @@ class RunWriter:
             storage.remove(name(None))
         storage.write_bytes(self._run.config, config)
 
+    def replace_source(self, config: bytes, particles: bytes, message: str) -> None:
+        """Write the run's particles and configuration anew, and a line about it to the log."""
+        storage.write_bytes(self._run.particles, particles)
+        storage.write_bytes(self._run.config, config)
+        self.log(message)
+
     def log(self, message: str) -> None:
         """Add a line to the run's log."""
         self._add_log_line(message)

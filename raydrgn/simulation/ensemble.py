@@ -47,7 +47,7 @@ class Ensemble:
     junk_seed: int = 0
 
     def is_junk(self) -> Bool[np.ndarray, " n"]:
-        """Tell which images show no particle."""
+        """Return which images show no particle."""
         if self.junk_from is None:
             return np.zeros(len(self.labels), dtype=bool)
         return self.labels >= self.junk_from

@@ -81,7 +81,7 @@ class Phantom:
         return turn.apply(positions - pivot) + pivot
 
     def moving(self, state: State) -> bool:
-        """Tell whether a state contains a subunit that moves."""
+        """Return whether a state contains a subunit that moves."""
         return any(s.moves and s.name in state.subunits for s in self.subunits)
 
 

@@ -1,6 +1,6 @@
 """Ray Train: fitting the network.
 
-prepare_run      from what a user asks for to a checked run, before Ray starts
+prepare_run      from settings to a checked run, before Ray starts
 initial_weights  weights to start from, of an epoch of another run
 plan             which particles, noise and points each step takes; a pure function of the seed
 schedule         learning rate over steps

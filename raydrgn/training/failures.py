@@ -53,7 +53,7 @@ def final_failure(error: BaseException) -> Failure | None:
 
 
 def is_lost_peer(error: BaseException) -> bool:
-    """Tell whether a worker failed because another worker, or an actor, was lost."""
+    """Return whether a worker failed because another worker, or an actor, was lost."""
     if isinstance(error, ray.exceptions.RayError):
         return not isinstance(error, ray.exceptions.RayTaskError)
     if isinstance(error, distributed.DistError):
@@ -73,7 +73,7 @@ def out_of_memory_message(error: BaseException) -> str | None:
 
 @contextmanager
 def raised_by_actor() -> Iterator[None]:
-    """Raise what a user can mend as an actor raised it, without Ray's wrapping and traceback."""
+    """Raise a user's mistake as an actor raised it, without Ray's wrapping and traceback."""
     try:
         yield
     except ray.exceptions.RayTaskError as error:

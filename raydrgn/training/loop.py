@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from raydrgn.data.shard import ResidentShard
-from raydrgn.model.config import ModelConfig
 from raydrgn.model.vae import HeterogeneousVAE
 from raydrgn.run.checkpoint import Checkpoint
 from raydrgn.run.directory import Position
@@ -70,7 +69,6 @@ class TrainingLoop:
         model: nn.Module,
         optimiser: torch.optim.Optimizer,
         lattice: SliceLattice,
-        network: ModelConfig,
         sink: Sink,
     ) -> None:
         """Connect the parts; ``model`` is ``vae``, wrapped for several workers if there are."""
@@ -81,14 +79,14 @@ class TrainingLoop:
         self._optimiser = optimiser
         self._lattice = lattice
         self._device = lattice.plane.device
-        self._zdim = network.zdim
-        self._peak_rate = config.peak_rate(network.decoder_width)
+        self._zdim = vae.config.zdim
+        self._peak_rate = config.peak_rate(vae.config.decoder_width)
         self._sink = sink
         self._step = TrainStep(
             model,
             optimiser,
             lattice,
-            beta=config.kl_weight(network.zdim),
+            beta=config.kl_weight(self._zdim),
             amp=config.amp,
             world=plan.world,
         )

@@ -1,4 +1,4 @@
-"""From what a user asks to a checked configuration and particle table, before Ray starts."""
+"""From settings to a checked configuration and particle table, before Ray starts."""
 
 import dataclasses
 import logging
@@ -31,7 +31,9 @@ from raydrgn.run.checkpoint import Checkpoint
 from raydrgn.run.config import RunConfig
 from raydrgn.run.directory import RunDirectory
 from raydrgn.run.recipe import RECIPES, recipe_config
+from raydrgn.run.relocation import relocation_command, require_stacks, with_sample
 from raydrgn.run.status import RunStatus
+from raydrgn.settings import setting_fields
 from raydrgn.training.initial_weights import find_weights, initial_checkpoint
 from raydrgn.training.schedule import change_note
 
@@ -50,12 +52,10 @@ MAY_CHANGE = (
 """Settings, beside those of ``resources``, that may differ when a run goes on."""
 
 SOURCE_OPTIONS = {
-    "particles": "the PARTICLES argument",
-    "poses": "--poses",
-    "ctf": "--ctf",
-    "ind": "--ind",
-    "datadir": "--datadir",
-    "half_size_shifts": "--half-size-shifts",
+    field.name: "the PARTICLES argument"
+    if field.setting.is_argument
+    else field.setting.option(field.name)
+    for field in setting_fields(ParticleSource)
 }
 """How the command line names the fields of the section ``source``."""
 
@@ -145,14 +145,16 @@ def begin(request: RunRequest) -> PreparedRun:
     config = config.with_values({"train.learning_rate": rate})
     _warn_of_room(config, request.root)
     note = f"starting from the weights {load}" if load else None
-    return PreparedRun(root=request.root, config=config, table=table, initial=initial, note=note)
+    return PreparedRun(
+        root=request.root, config=config, table=with_sample(table), initial=initial, note=note
+    )
 
 
 def resume(request: RunRequest, status: RunStatus) -> PreparedRun:
     """Return the run that goes on, with the changes that are allowed.
 
     Raises:
-        RunDirectoryError: If what is asked for is another run than the one in the directory.
+        RunDirectoryError: If the settings are of another run than the one in the directory.
         ConfigError: If the run has more epochs already, or a value makes no sense.
         StorageError: If the run directory cannot be written.
     """
@@ -164,7 +166,8 @@ def resume(request: RunRequest, status: RunStatus) -> PreparedRun:
         name = next(key for key in theirs if theirs[key] != mine[key])
         raise RunDirectoryError(
             f"{request.root} holds another run: its {name} is {theirs[name]}, not {mine[name]}. "
-            "Choose another -o, or leave the particles out to go on with it."
+            "Choose another -o, or leave the particles out to go on with it. If they have moved, "
+            f"say first where they are: {relocation_command(request.root)} FOLDER"
         )
     changed = config.with_values(_resumed_values(request, config))
     before, after = config.to_dict(), changed.to_dict()
@@ -185,6 +188,7 @@ def resume(request: RunRequest, status: RunStatus) -> PreparedRun:
     if status.is_finished and changed.train.epochs > done and changed.train.schedule == "cosine":
         changed = changed.with_values({"train.restarted_after": done})
     table = ParticleTable.read(RunDirectory(request.root).particles)
+    require_stacks(table, request.root)
     _check_batch_size(changed)
     _check_count(changed, len(table))
     storage.require_writable(request.root)

@@ -8,19 +8,20 @@ from raydrgn.run.recipe import TrainConfig
 def learning_rate(config: TrainConfig, *, peak: float, step: int, steps_per_epoch: int) -> float:
     """Return the learning rate of a step, counted from 0 over the whole run.
 
-    It rises linearly to ``peak`` over the warm-up, then stays, or falls to zero at the last step as
-    half a period of a cosine. In a run that has gone on after its end (``restarted_after``), it
-    rises and falls once more.
+    It rises linearly to ``peak`` over the warm-up, which is at most half of all steps, then stays,
+    or falls to zero at the last step as half a period of a cosine. In a run that has gone on after
+    its end (``restarted_after``), it rises and falls once more.
     """
     first, last = 0, config.epochs * steps_per_epoch
     restart = config.restarted_after * steps_per_epoch
     first, last = (restart, last) if step >= restart else (first, restart)
     since = step - first
-    if since < config.warmup_steps:
-        return peak * (since + 1) / config.warmup_steps
+    warmup = min(config.warmup_steps, (last - first) // 2)
+    if since < warmup:
+        return peak * (since + 1) / warmup
     if config.schedule == "constant":
         return peak
-    done = (since - config.warmup_steps) / max(last - first - config.warmup_steps, 1)
+    done = (since - warmup) / max(last - first - warmup, 1)
     return peak * 0.5 * (1 + math.cos(math.pi * done))
 
 

@@ -118,6 +118,6 @@ def divergence_message(position: Position, rows: list[int]) -> str:
     named = ", ".join(map(str, rows[:20])) + (", …" if len(rows) > 20 else "")
     return (
         f"The loss is not finite before {position}: the batch of table rows {named}. The last good "
-        "checkpoint is kept. Look at these images (rows of particles.parquet), or go on with a "
-        "lower learning rate: --resume --lr 1e-4."
+        "checkpoint is kept. Check these images (rows of particles.parquet, from 0), or go on "
+        "with a lower learning rate: --resume --lr 1e-4."
     )

@@ -130,7 +130,7 @@ def _log_last(actors: _Actors, message: str) -> None:
 
 
 def _uses_ray_data(config: RunConfig, table: ParticleTable, allocation: Allocation) -> bool:
-    """Tell whether tasks over the cluster are worth their start, and there are CPUs for them."""
+    """Return whether tasks over the cluster are worth their start, and there are CPUs for them."""
     megabytes = 4e-6 * config.data.box**2 * len(table) / allocation.num_workers
     if megabytes < config.resources.local_ingest_mb:
         return False
@@ -263,13 +263,16 @@ def _watch(attempt: _Attempt, actors: _Actors, run: PreparedRun, progress: Progr
             if stopping:
                 raise
             stopping = True
-            log.warning("stopping: a checkpoint is being kept; press Ctrl-C again to end at once")
+            log.warning(
+                "stopping: a checkpoint is being written; press Ctrl-C again to end at once"
+            )
             actors.board.ask_to_stop.remote()
     if attempt.error is not None:
         reason = str(attempt.error).strip().splitlines()[-1:] or [type(attempt.error).__name__]
         raise ClusterError(
-            f"Training ended early: {reason[0]} The last checkpoint is kept; the same command with "
-            "--resume goes on. More is in Ray's logs: /tmp/ray/session_latest/logs/train."
+            f"Training ended early: {reason[0].rstrip('.')}. The last checkpoint is kept; the same "
+            "command with --resume goes on. More is in Ray's logs: "
+            "/tmp/ray/session_latest/logs/train."
         ) from attempt.error
 
 

@@ -70,7 +70,7 @@ class _Abandoned(Exception):
 def train_worker(job: dict[str, Any]) -> dict[str, Any]:
     """Fit the model on this worker's share of the particles.
 
-    A failure that another try would not mend is reported to the board, and then raised: Ray Train
+    A failure that would come again is reported to the board, and then raised: Ray Train
     starts the group again, whose workers find it on the board and return.
 
     Returns:
@@ -129,7 +129,6 @@ def _train(job: TrainingJob) -> bool:
         model=model,
         optimiser=optimiser,
         lattice=lattice,
-        network=config.model,
         sink=sink,
     )
     if world > 1:
@@ -226,7 +225,7 @@ def _resume(
     if content is None:
         content = ray.get(job.writer.checkpoint_at.remote(position))
     if rank == 0 and position != (1, 0):
-        _report(job, f"going on from {position}")
+        job.writer.log.remote(f"continues from {position}")
     return loop.load(Checkpoint.from_bytes(content)), lacks_latents
 
 

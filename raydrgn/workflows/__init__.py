@@ -19,6 +19,8 @@ occupancy_masks    masks and reference densities of subunits
 occupancy_pca      components of volumes within one mask
 occupancy_score    occupancies of subunits in volumes
 parse              poses and CTF of a refinement
+relocate           where the particle images of a run are now
+run_or_maps        settings that workflows on volumes of a run, or on a folder of maps, share
 simulate           particles with known truth
 train              the autoencoder
 traverse           volumes along a path

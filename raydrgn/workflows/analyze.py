@@ -9,7 +9,7 @@ from raydrgn.errors import ConfigError, InputError
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.settings import Setting
-from raydrgn.workflows.epoch import DecodingSettings, original_numbers
+from raydrgn.workflows.epoch import LatentSettings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnalyzeSettings(DecodingSettings):
+class AnalyzeSettings(LatentSettings):
     """Settings of ``analyze``."""
 
     ksample: Annotated[int, Setting("Clusters of k-means.", min=1)] = 20
@@ -39,8 +39,6 @@ class AnalyzeSettings(DecodingSettings):
         tuple[float, float], Setting("Percentiles of the particles at the two ends.")
     ] = (1.0, 99.0)
 
-    skip_volumes: Annotated[bool, Setting("Decode no volumes.")] = False
-
     skip_umap: Annotated[bool, Setting("Make no UMAP.")] = False
 
     def __post_init__(self) -> None:
@@ -53,17 +51,18 @@ class AnalyzeSettings(DecodingSettings):
 
     def recorded(self) -> dict[str, Any]:
         """Return all settings but whether some of the results are made."""
-        omitted = ("skip_volumes", "skip_umap")
-        return {name: value for name, value in super().recorded().items() if name not in omitted}
+        found = super().recorded()
+        del found["skip_umap"]
+        return found
 
-    def for_run(self, zdim: int, num_particles: int) -> "AnalyzeSettings":
-        """Return the settings with their defaults for a run.
+    def for_size(self, zdim: int, num_particles: int) -> "AnalyzeSettings":
+        """Return the settings with their defaults for some latents.
 
         Raises:
             ConfigError: If there are not as many components or particles.
         """
         if self.pc is not None and self.pc > zdim:
-            raise ConfigError(f"--pc {self.pc} is more than the run's zdim, {zdim}.")
+            raise ConfigError(f"--pc {self.pc} is more than the {zdim} dimensions of the latents.")
         if self.ksample > num_particles:
             raise ConfigError(
                 f"--ksample {self.ksample} is more than the number of particles ({num_particles})."
@@ -106,14 +105,14 @@ def run(
     from raydrgn.latent.analysis import analyze_latents
     from raydrgn.latent.analysis_report import volume_sets, write_analysis
     from raydrgn.latent.analysis_tables import write_tables
-    from raydrgn.run.reader import open_run
+    from raydrgn.run.latents_file import open_latents
 
-    opened = open_run(settings.run)
-    settings.volumes.check(opened.box)
+    opened = open_latents(settings.run)
+    makes_volumes = settings.makes_volumes(opened)
     epoch = opened.epoch(settings.epoch)
     z = opened.finite_latents(epoch)
-    settings = settings.for_run(opened.model.zdim, len(z))
-    numbers = original_numbers(opened, len(z))
+    settings = settings.for_size(z.shape[1], len(z))
+    numbers = opened.known_numbers(len(z))
     space = analyze_latents(
         z,
         ksample=settings.ksample,
@@ -125,16 +124,25 @@ def run(
     folder = settings.begin(opened, epoch, "analyze", independent=("ksample",))
     if not settings.skip_umap and z.shape[1] > 1:
         space = replace(space, umap=_umap(z, folder, progress))
-    particles = write_tables(space, numbers, folder)
+    particles = write_tables(space, numbers, folder, uids=opened.uids())
     made = None
-    if not settings.skip_volumes:
+    if makes_volumes:
         from raydrgn.decoding.pool import DecoderPool
         from raydrgn.decoding.volume_sets import make_sets
 
         state = opened.decoder(epoch, pixel_size_angstrom=settings.pixel_size_angstrom)
         with DecoderPool(state, settings.volumes, executor) as pool:
             made = make_sets(pool, volume_sets(space, folder), progress=progress)
-    write_analysis(opened, epoch, space, folder, numbers=numbers, made=made, progress=progress)
+    write_analysis(
+        space,
+        folder,
+        numbers=numbers,
+        made=made,
+        title=opened.title(epoch),
+        losses=opened.losses(),
+        progress=progress,
+    )
+    folder.finish()
     return AnalyzeResult(folder=folder, epoch=epoch, space=space, particles=particles, volumes=made)
 
 

@@ -91,6 +91,7 @@ def run(
         folder,
         pixel_size_angstrom=settings.volumes.pixel_size(pixel_size, opened.box),
     )
+    folder.finish()
     return ConvergenceResult(
         folder=folder, convergence=found, verdict=verdict(found), failures=failures
     )

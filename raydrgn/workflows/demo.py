@@ -1,6 +1,7 @@
 """``demo``: simulate an assembling complex, train on it, and compare with its truth."""
 
 import logging
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -84,7 +85,7 @@ def run(
         truth,
         found,
         title="raydrgn demo: an assembling complex",
-        commands=NEXT_COMMANDS.format(out=settings.out),
+        commands=NEXT_COMMANDS.format(out=shlex.quote(settings.out)),
         progress=lambda done, total: progress("report", done, total, unit="sections"),
     )
     return DemoResult(run=root, report=report, evaluation=found)

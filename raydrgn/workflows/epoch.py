@@ -6,14 +6,11 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 from raydrgn.decoding.options import VolumeOptions
-from raydrgn.errors import RaydrgnError
 from raydrgn.settings import Setting, check_bounds
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from raydrgn.reporting.result_folder import ResultFolder
-    from raydrgn.run.reader import RunReader
+    from raydrgn.run.latents_file import LatentSource
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +19,23 @@ CHECKSUM_LENGTH = 16
 
 NOT_RECORDED = frozenset({"run", "epoch", "out", "overwrite"})
 """Settings that do not change results; what they are made from is recorded by its checksums."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelSizeSettings:
+    """Settings of workflows that decode volumes of a run."""
+
+    pixel_size_angstrom: Annotated[
+        float | None,
+        Setting(
+            "Pixel size at the run's box, Å, if the run does not contain it.",
+            flags=("--pixel-size",),
+            above=0,
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +77,7 @@ class EpochSettings:
 
     def begin(
         self,
-        run: "RunReader",
+        run: "LatentSource",
         epoch: int | None,
         command: str,
         *,
@@ -74,7 +88,7 @@ class EpochSettings:
         """Return the folder of results, begun or continued.
 
         Args:
-            run: The run, opened.
+            run: The run or file of latents, opened.
             epoch: Its epoch.
             command: Recorded with the settings, so that a folder has results of one command; name
                 of the folder in the run, if ``out`` is None: ``RUN/COMMAND.EPOCH``.
@@ -88,7 +102,7 @@ class EpochSettings:
         """
         from raydrgn.reporting.result_folder import ResultFolder
 
-        results = ResultFolder(self.out or folder or run.files.results(command, epoch))
+        results = ResultFolder(self.out or folder or run.results(command, epoch))
         results.begin(
             {"command": command, **self.recorded(), **(found or {})},
             made_from=run.identity(epoch),
@@ -99,30 +113,44 @@ class EpochSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecodingSettings(EpochSettings):
+class DecodingSettings(EpochSettings, PixelSizeSettings):
     """Settings of workflows that also decode volumes."""
 
     volumes: VolumeOptions = field(default_factory=VolumeOptions)
 
-    pixel_size_angstrom: Annotated[
-        float | None,
+
+@dataclass(frozen=True, kw_only=True)
+class LatentSettings(DecodingSettings):
+    """Settings of workflows that need latents only, and decode volumes where there are weights."""
+
+    run: Annotated[
+        str,
         Setting(
-            "Pixel size at the run's box, Å, if the run does not say it.",
-            flags=("--pixel-size",),
-            above=0,
+            "Run directory, of raydrgn or cryoDRGN; or a file of latents: .pkl, .npy, .csv, .txt, "
+            ".parquet, or cryoSPARC's .cs of 3D Variability or 3D Flex.",
+            is_argument=True,
         ),
-    ] = None
+    ]
 
+    skip_volumes: Annotated[bool, Setting("Decode no volumes.")] = False
 
-def original_numbers(run: "RunReader", num_particles: int) -> "np.ndarray | None":
-    """Return the particles' numbers in the set before any selection, for tables.
+    def recorded(self) -> dict[str, Any]:
+        """Return all settings but whether volumes are made."""
+        found = super().recorded()
+        del found["skip_volumes"]
+        return found
 
-    None, with a warning, if cryoDRGN trained on a selection whose file is gone.
-    """
-    try:
-        return run.original_numbers(num_particles)
-    except RaydrgnError as error:
-        if not run.is_foreign:
-            raise
-        log.warning("Tables have no numbers of the original set: %s", error)
-        return None
+    def makes_volumes(self, opened: "LatentSource") -> bool:
+        """Tell whether volumes are made: wanted, and of a run, since a file has no weights.
+
+        Raises:
+            ConfigError: If the volumes asked for do not fit the run.
+        """
+        from raydrgn.run.reader import RunReader
+
+        if isinstance(opened, RunReader):
+            self.volumes.check(opened.box)
+            return not self.skip_volumes
+        if not self.skip_volumes:
+            log.warning("%s has latents and no weights: no volumes are made", opened.root)
+        return False

@@ -22,6 +22,11 @@ class EvaluateSettings:
 
     epoch: Annotated[int | None, Setting("Epoch; the last finished one by default.")] = None
 
+    out: Annotated[
+        str | None,
+        Setting("Folder for the results, instead of the one in RUN.", flags=("-o", "--out")),
+    ] = None
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateResult:
@@ -37,7 +42,7 @@ def run(
     executor: Executor = IN_PROCESS,
     progress: Progress = silent,
 ) -> EvaluateResult:
-    """Compare a run with the truth, and write measures and curves into ``RUN/evaluate.N``.
+    """Compare a run with the truth, and write measures and curves into the result folder.
 
     Earlier results there are replaced: all of them are made anew by each call.
 
@@ -54,11 +59,12 @@ def run(
     progress("evaluating", 0, 1)
     found = evaluate(opened, settings.truth, epoch=settings.epoch, executor=executor)
     progress("evaluating", 1, 1)
-    folder = ResultFolder(opened.files.results("evaluate", found.epoch))
+    folder = ResultFolder(settings.out or opened.results("evaluate", found.epoch))
     folder.begin(
         {"truth": storage.absolute(settings.truth)},
         made_from=opened.identity(found.epoch),
         overwrite=True,
     )
     write_evaluation(found, folder, box=opened.box)
+    folder.finish()
     return EvaluateResult(folder=folder, evaluation=found)

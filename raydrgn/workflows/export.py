@@ -62,6 +62,19 @@ class ExportIndicesSettings:
         ),
     ] = None
 
+    datadir: Annotated[
+        str | None,
+        Setting("Folder of the stacks that a .star, .cs or .parquet file names, where it matters."),
+    ] = None
+
+    passthrough: Annotated[
+        tuple[str, ...],
+        Setting(
+            "Passthrough file of the same cryoSPARC job, joined to a .cs file by uid; repeatable.",
+            metavar="FILE",
+        ),
+    ] = ()
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExportCryodrgnSettings:
@@ -150,7 +163,12 @@ def run_indices(
             )
             numbers = numbers[rows]
     else:
-        source = ParticleSource(particles=settings.particles, ind=settings.ind)
+        source = ParticleSource(
+            particles=settings.particles,
+            ind=settings.ind,
+            datadir=settings.datadir,
+            passthrough=settings.passthrough,
+        )
         table = _open(source)
         if table is None:
             table = open_particles(source, need_images=False)

@@ -1,13 +1,13 @@
 """``filter``: a selection of particles, by one or several methods together."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from raydrgn.errors import ConfigError, InputError
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.settings import Setting, whole_numbers
-from raydrgn.workflows.epoch import DecodingSettings
+from raydrgn.workflows.epoch import LatentSettings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FilterSettings(DecodingSettings):
+class FilterSettings(LatentSettings):
     """Settings of ``filter``: the methods, of which at least one is given."""
 
     keep_clusters: Annotated[
@@ -57,8 +57,6 @@ class FilterSettings(DecodingSettings):
 
     ind: Annotated[str | None, Setting("Earlier selection; only its particles are kept.")] = None
 
-    skip_volumes: Annotated[bool, Setting("Make no mean volumes.")] = False
-
     def __post_init__(self) -> None:
         super().__post_init__()
         keep = whole_numbers(self.keep_clusters, "--keep-clusters")
@@ -76,12 +74,6 @@ class FilterSettings(DecodingSettings):
                 "Choose a method: --keep-clusters or --drop-clusters (of analyze, or of --labels), "
                 "--gmm with --drop, --zscore, --umap-polygon or --ind; several can be combined."
             )
-
-    def recorded(self) -> dict[str, Any]:
-        """Return all settings but whether the mean volumes are made."""
-        found = super().recorded()
-        del found["skip_volumes"]
-        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,10 +114,10 @@ def run(
     from raydrgn.latent.filters import kept_by_all
     from raydrgn.reporting.analysis_results import AnalysisResults
     from raydrgn.reporting.latent_plane import latent_plane
-    from raydrgn.run.reader import open_run
+    from raydrgn.run.latents_file import open_latents
 
-    opened = open_run(settings.run)
-    settings.volumes.check(opened.box)
+    opened = open_latents(settings.run)
+    makes_volumes = settings.makes_volumes(opened)
     epoch = opened.epoch(settings.epoch)
     z = opened.finite_latents(epoch)
     numbers = opened.original_numbers(len(z))
@@ -138,14 +130,14 @@ def run(
         epoch,
         "filter",
         found={"selection": selection},
-        folder=opened.files.results("filter"),
+        folder=opened.results("filter"),
     )
-    filter_report.write_selection(kept, numbers, folder)
+    filter_report.write_selection(kept, numbers, folder, uids=opened.uids())
     filter_report.write_overlaps(methods, kept, z, folder)
     filter_report.write_embedding_figure(kept, latent_plane(opened, epoch, z), folder)
     images_error = filter_report.write_images(opened, kept, numbers, folder)
     failures: list[str] = []
-    if not settings.skip_volumes:
+    if makes_volumes:
         from raydrgn.decoding.pool import DecoderPool
         from raydrgn.latent.mean_volumes import mean_volume
 
@@ -159,6 +151,7 @@ def run(
                     means[name] = mean
         pixel_size = settings.volumes.pixel_size(state.pixel_size_angstrom, state.box)
         filter_report.write_mean_volumes(means, folder, pixel_size_angstrom=pixel_size)
+    folder.finish()
     return FilterResult(
         folder=folder,
         epoch=epoch,
@@ -173,7 +166,7 @@ def run(
 def _apply_methods(
     settings: FilterSettings, z: "np.ndarray", numbers: "np.ndarray", analysis: "AnalysisResults"
 ) -> "list[Method]":
-    """Return each of the methods asked for, with the particles that it keeps."""
+    """Return each of the chosen methods, with the particles that it keeps."""
     from raydrgn.clustering.clusters import mixture
     from raydrgn.io import cryodrgn
     from raydrgn.latent import filters
@@ -208,7 +201,6 @@ def _labels(
     labels = cryodrgn.read_labels(settings.labels)
     if len(labels) != num_particles:
         raise InputError(
-            f"{settings.labels} has {len(labels)} labels, but the run has {num_particles} "
-            "particles."
+            f"{settings.labels} has {len(labels)} labels, but there are {num_particles} particles."
         )
     return labels

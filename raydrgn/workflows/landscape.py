@@ -150,6 +150,7 @@ def run(
     results.write_sketch_table(sketch, original, folder)
     results.write_particles(sketch, particles, original, folder)
     write_landscape(Landscape(opened, epoch, z, sketch, particles), folder)
+    folder.finish()
     return LandscapeResult(folder=folder, sketch=sketch, particles=particles, failures=failures)
 
 

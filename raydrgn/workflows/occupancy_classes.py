@@ -158,6 +158,7 @@ def run(
         num_selected=None if selected is None else len(selected),
     )
     write_class_report(content, folder)
+    folder.finish()
     return OccupancyClassesResult(
         folder=folder, clustered=found, particles=particles, selected=selected, centroids=centroids
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from raydrgn.errors import ConfigError
 from raydrgn.occupancy.options import MaskOptions
+from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.settings import Setting, check_bounds
 
@@ -106,7 +107,12 @@ class OccupancyMasksResult:
     """How well the map and the model fit."""
 
 
-def run(settings: OccupancyMasksSettings, *, progress: Progress = silent) -> OccupancyMasksResult:
+def run(
+    settings: OccupancyMasksSettings,
+    *,
+    executor: Executor = IN_PROCESS,
+    progress: Progress = silent,
+) -> OccupancyMasksResult:
     """Make masks and reference densities, and write them with a figure of their outlines.
 
     Raises:
@@ -183,4 +189,5 @@ def _write(
     found = alignment(grid.volume[None], density, pixel_size_angstrom=size)
     if found.warning:
         log.warning(found.warning)
+    folder.finish()
     return OccupancyMasksResult(folder=folder, masks=masks, alignment=found)

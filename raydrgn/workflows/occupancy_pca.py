@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from raydrgn.errors import ConfigError
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
-from raydrgn.settings import Setting, check_bounds
+from raydrgn.settings import Setting
 from raydrgn.workflows.epoch import CHECKSUM_LENGTH
+from raydrgn.workflows.run_or_maps import RunOrMapsSettings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,59 +20,17 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PcaSettings:
+class PcaSettings(RunOrMapsSettings):
     """Settings of ``occupancy pca``; the volumes are given in one of three ways."""
 
     mask: Annotated[str, Setting("Mask (.mrc), in the box of the volumes.")]
 
-    run: Annotated[
-        str | None, Setting("Run directory, of raydrgn or cryoDRGN.", is_argument=True)
-    ] = None
-
-    volumes: Annotated[str | None, Setting("Folder of maps, instead of a run.")] = None
-
-    ksample: Annotated[
-        int | None, Setting("Volumes: those at the centres of this many k-means clusters.", min=2)
-    ] = None
-
-    z_file: Annotated[str | None, Setting("Latents, one per line; also .npy or z.N.pkl.")] = None
-
-    epoch: Annotated[int | None, Setting("Epoch; the last finished one by default.")] = None
-
     components: Annotated[int, Setting("Principal components.", min=1)] = 10
 
-    out: Annotated[
-        str | None,
-        Setting("Folder for the results; RUN/occupancy_pca.N by default.", flags=("-o", "--out")),
-    ] = None
-
-    flip: Annotated[bool, Setting("Change the handedness of volumes.")] = False
-
-    invert: Annotated[bool, Setting("Change the sign of volumes.")] = False
-
-    pixel_size_angstrom: Annotated[
-        float | None,
-        Setting(
-            "Pixel size at the run's box, Å, if the run does not contain it.",
-            flags=("--pixel-size",),
-            above=0,
-        ),
-    ] = None
-
-    overwrite: Annotated[
-        bool,
-        Setting("Replace earlier results in the folder; else finished files are kept."),
-    ] = False
-
     def __post_init__(self) -> None:
-        check_bounds(self)
-        given = [value is not None for value in (self.ksample, self.z_file, self.volumes)]
-        if sum(given) != 1 or (self.run is None) != (self.volumes is not None):
-            raise ConfigError(
-                "Say which volumes: RUN with one of --ksample and --z-file, or --volumes."
-            )
-        if self.volumes is not None and self.out is None:
-            raise ConfigError("--volumes needs -o, the folder for the results.")
+        super().__post_init__()
+        if self.ksample == 1:
+            raise ConfigError("--ksample must be at least 2: components need several volumes.")
 
     def recorded(self, mask: "Mask", content: str) -> dict[str, Any]:
         """Return what changes the results.
@@ -153,6 +112,7 @@ def _of_maps(settings: PcaSettings, source: str, mask: "Mask", progress: Progres
     for along in series:
         copy_maps(along.volumes, [volumes.uris[row] for row in along.chosen])
     masked_report.write_masked_report(found, mask, folder, title=source, series=series)
+    folder.finish()
     return PcaResult(
         folder=folder,
         mask=mask,
@@ -185,7 +145,7 @@ def _of_run(
     if settings.ksample is not None:
         volumes = masked.volumes_of_clusters(z, settings.ksample)
     else:
-        chosen = latent_input.choose_latents(opened, epoch, z_file=settings.z_file)
+        chosen = latent_input.latents_of_file(opened, settings.z_file or "")
         volumes = masked.volumes_of_latents(chosen)
     assert volumes.z is not None, "volumes of a run have latents"
     masked.check_memory(volumes, mask)
@@ -211,6 +171,7 @@ def _of_run(
     masked_report.write_masked_report(
         found, mask, folder, title=title, series=series, particles=particles
     )
+    folder.finish()
     return PcaResult(
         folder=folder,
         mask=mask,

@@ -7,7 +7,8 @@ from raydrgn.errors import ConfigError
 from raydrgn.occupancy.options import Normalisation
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
-from raydrgn.settings import Setting, check_bounds
+from raydrgn.settings import Setting
+from raydrgn.workflows.run_or_maps import RunOrMapsSettings
 
 if TYPE_CHECKING:
     from raydrgn.occupancy.alignment import Alignment
@@ -19,30 +20,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OccupancyScoreSettings:
+class OccupancyScoreSettings(RunOrMapsSettings):
     """Settings of ``occupancy score``; volumes are those of a run, or the maps of a folder."""
 
     masks: Annotated[
         str, Setting("Folder of masks: from `occupancy masks`, or any .mrc files with masks.")
     ]
 
-    run: Annotated[
-        str | None, Setting("Run directory, of raydrgn or cryoDRGN.", is_argument=True)
-    ] = None
-
-    volumes: Annotated[str | None, Setting("Folder of maps, instead of a run.")] = None
-
-    ksample: Annotated[
-        int | None, Setting("Volumes at the on-data centres of this many k-means clusters.", min=1)
-    ] = None
-
     all_particles: Annotated[
         bool, Setting("A volume for every particle of the run.", flags=("--all",))
     ] = False
-
-    z_file: Annotated[str | None, Setting("Latents, one per line; also .npy or z.N.pkl.")] = None
-
-    epoch: Annotated[int | None, Setting("Epoch; the last finished one by default.")] = None
 
     references: Annotated[
         str | None, Setting("Folder of reference densities, if it is not beside the masks.")
@@ -62,43 +49,8 @@ class OccupancyScoreSettings:
         ),
     ] = None
 
-    out: Annotated[
-        str | None,
-        Setting("Folder for the tables; RUN/occupancy.N by default.", flags=("-o", "--out")),
-    ] = None
-
-    flip: Annotated[bool, Setting("Change the handedness of volumes.")] = False
-
-    invert: Annotated[bool, Setting("Change the sign of volumes.")] = False
-
-    pixel_size_angstrom: Annotated[
-        float | None,
-        Setting(
-            "Pixel size at the run's box, Å, if the run does not say it.",
-            flags=("--pixel-size",),
-            above=0,
-        ),
-    ] = None
-
-    overwrite: Annotated[
-        bool,
-        Setting("Replace earlier results in the folder; else finished scores are kept."),
-    ] = False
-
-    def __post_init__(self) -> None:
-        check_bounds(self)
-        given = (self.ksample is not None, self.all_particles, self.z_file is not None)
-        if (self.run is None) == (self.volumes is None) or sum(given) != (self.run is not None):
-            raise ConfigError(
-                "Give the volumes to score: RUN with one of --ksample, --all and --z-file, or "
-                "--volumes."
-            )
-        if self.volumes is None:
-            return
-        if self.flip or self.invert:
-            raise ConfigError("--flip and --invert change volumes of a run only, not --volumes.")
-        if self.out is None:
-            raise ConfigError("Give the folder for the tables with -o.")
+    def _ways_to_choose(self) -> dict[str, bool]:
+        return super()._ways_to_choose() | {"--all": self.all_particles}
 
     @property
     def inputs(self) -> list[str]:
@@ -202,6 +154,7 @@ def _score_maps(
     table, failures = score_volumes(
         volumes, subunits, scored_files(work, executor), folder, progress=progress
     )
+    folder.finish()
     return OccupancyScoreResult(folder=folder, table=table, alignment=fit, failures=failures)
 
 
@@ -251,6 +204,7 @@ def _score_run(
         table, failures = score_volumes(
             volumes, subunits, scored_latents(work, pool), folder, progress=progress
         )
+    folder.finish()
     return OccupancyScoreResult(folder=folder, table=table, alignment=fit, failures=failures)
 
 

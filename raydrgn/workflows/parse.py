@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from raydrgn.errors import ConfigError
+from raydrgn.io.particle_source import StackSettings
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.settings import Setting, check_bounds
@@ -16,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ParseSettings:
+class ParseSettings(StackSettings):
     """Settings of ``parse``; a value given here is used instead of the file's."""
 
     particles: Annotated[str, Setting("RELION .star or cryoSPARC .cs file.", is_argument=True)]
@@ -48,27 +49,6 @@ class ParseSettings:
     phase_shift_deg: Annotated[
         float | None, Setting("Phase shift, degrees.", flags=("--phase-shift",))
     ] = None
-
-    datadir: Annotated[
-        str | None, Setting("Folder of the stacks that a .star or .cs file names.")
-    ] = None
-
-    passthrough: Annotated[
-        tuple[str, ...],
-        Setting(
-            "Passthrough file of the same cryoSPARC job, joined to the .cs file by uid; may be "
-            "given several times. Found beside the .cs file by its name where it is not given.",
-            metavar="FILE",
-        ),
-    ] = ()
-
-    half_size_shifts: Annotated[
-        bool,
-        Setting(
-            "The .cs file is of a heterogeneous refinement and does not say so: its shifts are in "
-            "pixels twice as large as those of the images."
-        ),
-    ] = False
 
     def __post_init__(self) -> None:
         check_bounds(self)

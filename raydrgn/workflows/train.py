@@ -1,20 +1,22 @@
 """``train``: the variational autoencoder on particles with known poses."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
-from raydrgn.errors import RunDirectoryError
+from raydrgn.errors import ConfigError, RunDirectoryError
+from raydrgn.io.particle_source import ParticleSettings, ParticleSource
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.settings import Setting, check_bounds
 
 if TYPE_CHECKING:
+    from raydrgn.io.particle_source import ParticleSource
     from raydrgn.training.prepare_run import RunRequest
     from raydrgn.training.result import TrainResult
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSettings:
+class TrainSettings(ParticleSettings):
     """Settings of ``train``; None means the value of the recipe, or of the run that goes on."""
 
     out: Annotated[str, Setting("Run directory; a path or URL.", flags=("-o", "--out"))]
@@ -34,34 +36,13 @@ class TrainSettings:
         Setting("Passes over all particles (default: 20).", flags=("-n", "--epochs"), min=1),
     ] = None
 
-    poses: Annotated[
-        str | None,
-        Setting("cryoDRGN's poses.pkl; its poses replace those of the particle file."),
-    ] = None
-
-    ctf: Annotated[
-        str | None,
-        Setting("cryoDRGN's ctf.pkl; its CTF parameters replace those of the particle file."),
-    ] = None
-
-    ind: Annotated[
-        str | None,
-        Setting(
-            "Particles to use, in this order: .pkl, .npy or text of row numbers, counted from 0."
-        ),
-    ] = None
-
     datadir: Annotated[
-        str | None, Setting("Folder of the stacks that a .star or .cs file names.")
-    ] = None
-
-    half_size_shifts: Annotated[
-        bool,
+        str | None,
         Setting(
-            "The .cs file is of a heterogeneous refinement and does not say so: its shifts are in "
-            "pixels twice as large as those of the images."
+            "Folder of the stacks that a .star or .cs file names; with --resume, where those of "
+            "the run are now."
         ),
-    ] = False
+    ] = None
 
     recipe: Annotated[
         str | None,
@@ -152,6 +133,32 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         check_bounds(self)
+        if self.particles is None:
+            needs = {
+                "--poses": self.poses,
+                "--ctf": self.ctf,
+                "--ind": self.ind,
+                "--half-size-shifts": self.half_size_shifts,
+                "--passthrough": self.passthrough,
+            }
+            for option, value in needs.items():
+                if value:
+                    raise ConfigError(
+                        f"{option} belongs to PARTICLES, which are not given; a run that goes on "
+                        "has its own."
+                    )
+
+    def is_moved(self, source: "ParticleSource") -> bool:
+        """Tell whether the stacks of a run that goes on are said to be in another folder."""
+        if self.datadir is None:
+            return False
+        given = self.request().source
+        from raydrgn.io import storage
+
+        here = storage.absolute(self.datadir)
+        return here != source.datadir and (
+            given is None or given.absolute() == replace(source, datadir=here)
+        )
 
     def values(self) -> dict[str, Any]:
         """Return what is given, by the names that it has in config.yaml.
@@ -183,20 +190,15 @@ class TrainSettings:
     def request(self) -> "RunRequest":
         """Return what ``raydrgn.training.prepare_run`` makes a run of."""
         from raydrgn.io import storage
-        from raydrgn.io.particle_source import ParticleSource
         from raydrgn.training.prepare_run import RunRequest
 
-        source = self.particles and ParticleSource(
-            particles=self.particles,
-            poses=self.poses,
-            ctf=self.ctf,
-            ind=self.ind,
-            datadir=self.datadir,
-            half_size_shifts=self.half_size_shifts,
-        )
+        source = None
+        if self.particles is not None:
+            beside = {field.name: getattr(self, field.name) for field in fields(ParticleSettings)}
+            source = ParticleSource(particles=self.particles, **beside)
         return RunRequest(
             root=storage.absolute(self.out),
-            source=source or None,
+            source=source,
             recipe=self.recipe,
             values=self.values(),
             drop_bad=self.drop_bad,
@@ -217,6 +219,7 @@ def run(
         RaydrgnError: If the particles, the settings, the run directory or the cluster do not allow
             it; nothing is started then.
     """
+    from raydrgn.run.relocation import relocate
     from raydrgn.run.status import find_run
     from raydrgn.training import prepare_run
     from raydrgn.training.result import TrainResult
@@ -231,6 +234,9 @@ def run(
                 f"{request.root} holds this run already, with {status.count}. Add --resume to go "
                 "on with it, or choose another -o."
             )
+        if settings.datadir and settings.is_moved(status.config.source):
+            relocate(request.root, datadir=settings.datadir)
+            status = find_run(request.root) or status
         prepared = prepare_run.resume(request, status)
         if status.is_finished and prepared.config.train.epochs == status.epochs_done:
             return TrainResult.of(prepared, finished=True, trained=False)

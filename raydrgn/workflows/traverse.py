@@ -1,13 +1,13 @@
 """``traverse``: volumes along a path through the latent space of one epoch."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from raydrgn.errors import ConfigError
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.settings import Setting
-from raydrgn.workflows.epoch import DecodingSettings, original_numbers
+from raydrgn.workflows.epoch import LatentSettings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,18 +19,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TraverseSettings(DecodingSettings):
+class TraverseSettings(LatentSettings):
     """Settings of every path."""
 
     epoch: Annotated[int | None, Setting("Epoch; the last finished one by default.")] = None
-
-    skip_volumes: Annotated[bool, Setting("Decode no volumes.")] = False
-
-    def recorded(self) -> dict[str, Any]:
-        """Return all settings but whether the volumes are made."""
-        found = super().recorded()
-        del found["skip_volumes"]
-        return found
 
     def find_path(
         self, z: "np.ndarray", analysis: "AnalysisResults"
@@ -196,26 +188,26 @@ def run(
     from raydrgn.io import storage
     from raydrgn.latent.path_report import path_volumes, write_path, write_slices
     from raydrgn.reporting.analysis_results import AnalysisResults
-    from raydrgn.run.reader import open_run
+    from raydrgn.run.latents_file import open_latents
 
-    opened = open_run(settings.run)
-    settings.volumes.check(opened.box)
+    opened = open_latents(settings.run)
+    makes_volumes = settings.makes_volumes(opened)
     epoch = opened.epoch(settings.epoch)
     z = opened.finite_latents(epoch)
     analysis = AnalysisResults(opened, epoch)
     path, anchors = settings.find_path(z, analysis)
-    numbers = None if path.rows is None else original_numbers(opened, len(z))
+    numbers = None if path.rows is None else opened.known_numbers(len(z))
     originals = None if numbers is None else numbers[path.rows]
     folder = settings.begin(
         opened,
         epoch,
         f"traverse {path.name}",
         found={"path": _in_words(path.z)},
-        folder=storage.join(opened.files.results("traverse", epoch), path.name),
+        folder=storage.join(opened.results("traverse", epoch), path.name),
     )
     write_path(path, originals, z, analysis.umap(len(z)), folder)
     made = None
-    if not settings.skip_volumes:
+    if makes_volumes:
         from raydrgn.decoding.pool import DecoderPool
         from raydrgn.decoding.volume_sets import make_sets
 
@@ -223,6 +215,7 @@ def run(
         with DecoderPool(state, settings.volumes, executor) as pool:
             made = make_sets(pool, [path_volumes(path, folder)], progress=progress)
         write_slices(path, made, folder)
+    folder.finish()
     return TraverseResult(
         folder=folder,
         epoch=epoch,

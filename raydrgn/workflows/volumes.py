@@ -6,11 +6,12 @@ from typing import Annotated
 from raydrgn.decoding.options import VolumeOptions
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
-from raydrgn.settings import Setting, check_bounds
+from raydrgn.settings import Setting
+from raydrgn.workflows.epoch import PixelSizeSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class VolumesSettings:
+class VolumesSettings(PixelSizeSettings):
     """Settings of ``volumes``; the latents are given in one of three ways."""
 
     run: Annotated[str, Setting("Run directory, of raydrgn or cryoDRGN.", is_argument=True)]
@@ -30,25 +31,13 @@ class VolumesSettings:
 
     volumes: VolumeOptions = field(default_factory=VolumeOptions)
 
-    pixel_size_angstrom: Annotated[
-        float | None,
-        Setting(
-            "Pixel size at the run's box, Å, if the run does not say it.",
-            flags=("--pixel-size",),
-            above=0,
-        ),
-    ] = None
-
-    def __post_init__(self) -> None:
-        check_bounds(self)
-
 
 @dataclass(frozen=True, kw_only=True)
 class VolumesResult:
     """What ``volumes`` wrote."""
 
     paths: list[str]
-    """Volumes asked for, in order."""
+    """All volumes, in order; also those that failed."""
 
     failures: list[str]
     """Volumes that could not be decoded, and why."""

@@ -124,7 +124,11 @@ def test_numbers_are_those_of_the_original_set(tmp_path):
         (["--gmm", "3", "--drop", "3"], ConfigError, "--drop contains 3"),
         (["--umap-polygon", "{line}"], InputError, "three corners"),
         (["--umap-polygon", "{words}"], InputError, "does not contain corners"),
-        (["--drop-clusters", "1", "--labels", "{line}"], InputError, "list of cluster numbers"),
+        (
+            ["--drop-clusters", "1", "--labels", "{line}"],
+            InputError,
+            "does not contain cluster numbers",
+        ),
     ],
 )
 def test_mistakes_are_one_message(root, tmp_path, arguments, error, message):

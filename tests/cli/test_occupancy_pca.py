@@ -129,8 +129,12 @@ def test_mistakes_are_one_message(maps, tmp_path):
             InputError,
             "box of 16 px with pixels of 3 Å, but the mask .* box of 16 px with pixels of 4 Å",
         ),
-        (["--mask", good], ConfigError, "Say which volumes"),
-        (["--mask", good, *maps_of, "--ksample", "3"], ConfigError, "Say which volumes"),
+        (["--mask", good], ConfigError, "Give the volumes: RUN with one of --ksample and --z-file"),
+        (
+            ["--mask", good, *maps_of, "--ksample", "3"],
+            ConfigError,
+            "Give the volumes: RUN with one of --ksample and --z-file",
+        ),
     ):
         with pytest.raises(error, match=message):
             raise pca(*arguments, "-o", tmp_path / "out").exception

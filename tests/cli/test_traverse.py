@@ -75,7 +75,7 @@ def test_along_a_component(root, z):
 @pytest.mark.parametrize(
     ("kind", "arguments", "message"),
     [
-        ("graph", ["--anchors", "3,999"], "no particle 999; the run has 0 to 202"),
+        ("graph", ["--anchors", "3,999"], "no particle 999; there are 0 to 202"),
         ("graph", ["--anchors", "3"], "at least two anchors"),
         ("graph", [], "one of --anchors and --centres"),
         ("direct", ["--anchors", "1,2", "--centres", "1,2"], "one of --anchors and --centres"),

@@ -130,5 +130,5 @@ def test_what_cannot_be_undone_is_refused(tmp_path, recorded):
         ImageSource.of(both)
     table = table_with(tmp_path, recorded, phase_flipped=every)
     without = type(table)(table.table.drop_columns(["defocus_u_angstrom"]))
-    with pytest.raises(InputError, match="their CTF parameters are not known"):
+    with pytest.raises(InputError, match="but has no CTF parameters"):
         ImageSource.of(without)

@@ -163,7 +163,7 @@ def test_a_list_that_counts_from_1_is_refused_with_the_remedy(tmp_path):
     uri = dumped(tmp_path, np.arange(1, COUNT + 1))
     with pytest.raises(InputError, match=r"from 0 to 11\. There is no 0 .* subtract 1"):
         read_indices(uri, count=COUNT, particles="p.star")
-    with pytest.raises(InputError, match=r"asks for particle 15, but p\.star has 12"):
+    with pytest.raises(InputError, match=r"contains particle 15, but p\.star has 12"):
         read_indices(dumped(tmp_path, [0, 15]), count=COUNT, particles="p.star")
 
 

@@ -61,7 +61,7 @@ def test_the_metadata_of_stacks_that_are_elsewhere_are_parsed(tmp_path, caplog):
     star, _ = star_31(tmp_path, stack="elsewhere/p.mrcs")
     place = str(tmp_path / "p.parquet")
     parsed(star, tmp_path, table=place)
-    assert "images were not looked at" in caplog.text
+    assert "images were not read" in caplog.text
     assert ParticleTable.read(place).stacks == ["elsewhere/p.mrcs"]
 
 

@@ -248,7 +248,7 @@ def test_cs_rows_keep_every_field_and_uid(folder, cs_rows):
 def test_uids_stay_unique(folder, cs_rows, caplog):
     ind = write_ind(folder, [7, 2, 7, 2])
     assert selection.export_cs(source(folder, "in.cs", ind=ind), str(folder / "out.cs")) == 2
-    assert "2 particles are asked for more than once" in caplog.text
+    assert "2 particles are selected more than once" in caplog.text
     np.testing.assert_array_equal(read_rows(str(folder / "out.cs"))["uid"], cs_rows["uid"][[7, 2]])
 
 
@@ -322,7 +322,7 @@ def test_numbers_of_a_run_are_those_of_the_original_file(folder):
     table = open_particles(source(folder)).select(np.array([3, 5, 8]))
     chosen = selection.select_indices(table, np.array([8, 3]))
     np.testing.assert_array_equal(chosen.column("index"), [8, 3])
-    with pytest.raises(InputError, match="Particle 4 is asked for, but is none of the 3"):
+    with pytest.raises(InputError, match="Particle 4 was selected, but is none of the 3"):
         selection.select_indices(table, np.array([4]))
     with pytest.raises(InputError, match="no particle"):
         selection.select_indices(table.select(np.array([], dtype=int)), np.array([4]))
@@ -333,7 +333,7 @@ def test_numbers_of_a_run_are_those_of_the_original_file(folder):
     [
         ("out.txt", None, ConfigError, r"should end in .star"),
         ("in.star", None, ConfigError, "would replace"),
-        ("out.star", [3, 12], InputError, "asks for particle 12, but .* has 12"),
+        ("out.star", [3, 12], InputError, "contains particle 12, but .* has 12"),
         ("out.star", [], InputError, "selects no particle"),
     ],
 )

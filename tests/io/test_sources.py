@@ -147,7 +147,7 @@ def refuse(folder, message, error=InputError, **changes):
 
 def test_indices_beyond_the_particles_are_refused(folder):
     put_ind(folder, [0, 6])
-    refuse(folder, r"ind\.pkl asks for particle 6, but .*p\.mrcs has 6", ind="ind.pkl")
+    refuse(folder, r"ind\.pkl contains particle 6, but .*p\.mrcs has 6", ind="ind.pkl")
 
 
 def test_no_particle_at_all_is_refused(folder):
@@ -307,7 +307,7 @@ def test_metadata_are_enough_where_box_and_pixel_size_are_known(tmp_path, caplog
             read_for_parsing(star, need_images=True)
     imaging = None if known else Imaging(box=8)
     table = read_for_parsing(star, need_images=True, imaging=imaging)
-    assert "images were not looked at" in caplog.text
+    assert "images were not read" in caplog.text
     assert table.stacks == ["elsewhere/p.mrcs"]
     assert table.single_box() == 8
     assert table.has_poses

@@ -292,13 +292,22 @@ def test_inputs_of_a_run_are_never_deleted(trained, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["run"], "Give the volumes to score"),
-        (["run", "--all", "--ksample", "5"], "Give the volumes to score"),
-        (["--ksample", "5"], "Give the volumes to score"),
-        (["run", "--volumes", "maps", "-o", "out"], "Give the volumes to score"),
-        (["--volumes", "maps", "--all", "-o", "out"], "Give the volumes to score"),
+        (["run"], "Give the volumes: RUN with one of --ksample, --z-file and --all"),
+        (
+            ["run", "--all", "--ksample", "5"],
+            "Give the volumes: RUN with one of --ksample, --z-file and --all",
+        ),
+        (["--ksample", "5"], "Give the volumes: RUN with one of --ksample, --z-file and --all"),
+        (
+            ["run", "--volumes", "maps", "-o", "out"],
+            "Give the volumes: RUN with one of --ksample, --z-file and --all",
+        ),
+        (
+            ["--volumes", "maps", "--all", "-o", "out"],
+            "Give the volumes: RUN with one of --ksample, --z-file and --all",
+        ),
         (["--volumes", "maps", "--flip", "-o", "out"], "change volumes of a run only"),
-        (["--volumes", "maps"], "Give the folder for the tables with -o"),
+        (["--volumes", "maps"], "Give the folder for the results with -o"),
         (["run", "--all", "--pixel-size", "0"], "--pixel-size must be greater than 0"),
     ],
 )

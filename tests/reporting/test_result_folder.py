@@ -51,3 +51,33 @@ def test_free_settings_may_differ(tmp_path):
         folder.begin(
             {"ksample": 10, "pc": 3}, made_from=None, overwrite=False, independent=("ksample",)
         )
+
+
+def test_overwrite_deletes_what_commands_wrote_and_nothing_else(tmp_path, caplog):
+    folder = ResultFolder(str(tmp_path / "analyze.3"))
+    folder.begin({"ksample": 20}, made_from=None, overwrite=False)
+    folder.write_table("kmeans20/a.csv", ("x",), [(1,)])
+    folder.write_table("b.csv", ("x",), [(1,)])
+    folder.finish()
+    (tmp_path / "analyze.3" / "notes.txt").write_text("mine")
+    (tmp_path / "analyze.3" / "kmeans20" / "session.cxs").write_text("mine")
+
+    folder.begin({"ksample": 20}, made_from=None, overwrite=False)  # goes on, and is interrupted
+    folder.write_table("c.csv", ("x",), [(1,)])
+    with caplog.at_level("INFO", logger="raydrgn"):
+        folder.begin({"ksample": 5}, made_from=None, overwrite=True)
+    assert "2 files that no raydrgn command wrote are kept" in caplog.text
+    kept = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
+    assert kept == {
+        "analyze.3/settings.json",
+        "analyze.3/notes.txt",
+        "analyze.3/kmeans20/session.cxs",
+    }
+
+
+def test_results_that_were_never_finished_are_deleted_too(tmp_path):
+    folder = ResultFolder(str(tmp_path / "landscape.1"))
+    folder.begin({"states": 3}, made_from=None, overwrite=False)
+    folder.write_table("deep/er/a.csv", ("x",), [(1,)])
+    folder.begin({"states": 4}, made_from=None, overwrite=True)
+    assert [p.name for p in (tmp_path / "landscape.1").iterdir()] == ["settings.json"]

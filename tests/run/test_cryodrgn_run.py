@@ -146,7 +146,7 @@ def test_a_pixel_size_that_is_lost_is_said_where_it_is_needed(copy, caplog):
     run = open_run(str(copy))
     assert run.pixel_size_angstrom == 0
     assert run.decoder(2).pixel_size_angstrom == 1
-    assert "does not say its pixel size; 1 Å is taken (see --pixel-size)" in caplog.text
+    assert "is not known, and the command was given none; 1 Å is taken" in caplog.text
     assert run.decoder(2, pixel_size_angstrom=2.5).pixel_size_angstrom == 2.5
 
 

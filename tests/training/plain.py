@@ -100,7 +100,6 @@ def assemble(
         model=vae if world == 1 else DistributedDataParallel(vae),
         optimiser=torch.optim.Adam(vae.parameters(), fused=True),
         lattice=lattice,
-        network=config.model,
         sink=sink_class(writer, on_progress=on_progress),
     )
     return PlainFit(loop, vae, writer, plan, shard, lattice)

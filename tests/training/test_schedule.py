@@ -25,6 +25,14 @@ def test_cosine_rises_over_the_warm_up_and_ends_at_zero():
     assert rates[-1] < 0.01
 
 
+def test_a_run_shorter_than_the_warm_up_rises_in_one_half_and_falls_in_the_other():
+    config = TrainConfig(schedule="cosine", warmup_steps=300, epochs=4)
+    rates = rates_of(config)
+    assert max(rates) == rates[21] == 2.0
+    assert rates[22:] == sorted(rates[22:], reverse=True)
+    assert rates[-1] < 0.02
+
+
 def test_protocol_is_constant_1e_4():
     config = TrainConfig(**RECIPES["protocol"])
     assert config.batch_size == 8

@@ -88,6 +88,7 @@ def test_every_field_of_the_particle_source_is_handed_on():
         "ind": "/ind.pkl",
         "datadir": "/data",
         "half_size_shifts": True,
+        "passthrough": ("/passthrough.cs",),
     }
     source = TrainSettings(out="run", **given).request().source
     assert {name: getattr(source, name) for name in given} == given
