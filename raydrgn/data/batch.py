@@ -17,7 +17,10 @@ class ParticleBatch:
     """Centred and normalised (Re, Im) at the half disc, single precision."""
 
     rotations: Float[Tensor, "b 3 3"]
-    """Volume frame to image frame."""
+    """Volume frame to image frame, times the pixel size of the volume over that of the image.
+
+    ``plane @ rotations`` are the points of the slice, in cycles per pixel of the volume.
+    """
 
     pixel_size_angstrom: Float[Tensor, " b"]
     """Of the images as they are trained on."""

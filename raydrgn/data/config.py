@@ -25,6 +25,23 @@ class ImageConfig:
     window_radius: float = 0.85
     """Where the fading starts, as a fraction of half the box; it ends at 0.99."""
 
+    subtract_background: bool = False
+    """Subtract from each image the mean beyond 0.85 of half the box; set where images are not
+    normalised.
+
+    An offset c is c·W after the window, whose transform W(k) reaches to low frequencies other than
+    zero. There it would be hundreds of times as strong as a particle, alike in all images whatever
+    their poses, so that no volume explains it.
+    """
+
+    outlier_limit: float | None = None
+    """Pixels farther than this from the median of their image are replaced by it.
+
+    50 SD of the data set, measured before training; None leaves all pixels. A pixel at 10⁶ SD would
+    be a plane of noise in Fourier space, whose loss ends training. The median is subtracted from
+    an image where it is beyond the limit itself.
+    """
+
     scale: float = 1.0
     """SD of the Hartley values, which images are divided by; measured before training."""
 
@@ -37,6 +54,8 @@ class ImageConfig:
             raise ConfigError(
                 f"data.window_radius must be between 0 and 0.99, got {self.window_radius}."
             )
+        if self.outlier_limit is not None and not self.outlier_limit > 0:
+            raise ConfigError(f"data.outlier_limit must be positive, got {self.outlier_limit}.")
         if not self.scale > 0:
             raise ConfigError(f"data.scale must be positive, got {self.scale}.")
         if self.precision not in ("float32", "float16"):

@@ -80,15 +80,6 @@ def fill_store(
     return np.sort(np.concatenate(bad))
 
 
-def find_bad_images(table: ParticleTable, *, box: int) -> Int[np.ndarray, " bad"]:
-    """Read all images, and return the rows of those that are not usable."""
-    source = ImageSource.of(table)
-    bad = [np.empty(0, dtype=np.int64)]
-    for start, stop in block_ends(0, len(table), box=box):
-        bad.append(start + np.flatnonzero(find_bad(source.part(start, stop).read())))
-    return np.concatenate(bad)
-
-
 def bad_images_message(indices: Int[np.ndarray, " bad"]) -> str:
     """Return the message that names images without use, with the remedy."""
     named = ", ".join(map(str, indices[:BAD_NAMED])) + (", …" if len(indices) > BAD_NAMED else "")

@@ -1,10 +1,12 @@
 """Images to prepared particles: all that training needs of an image, made once per run.
 
 A prepared particle is the image windowed, given the right sign, transformed, divided by the data
-set's SD, and centred by its shift: complex coefficients at the half disc's points.
+set's SD, and centred by its shift: complex coefficients at the half disc's points. Before that, hot
+pixels are replaced, and where images are not normalised the background of each is subtracted.
 """
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,6 +18,9 @@ from raydrgn.geometry.lattice import half_disc
 from raydrgn.shapes import Bool, Float, Int
 
 WINDOW_END = 0.99
+
+BACKGROUND_RADIUS = 0.85
+"""As a fraction of half the box; there is no particle beyond."""
 
 
 def soft_window(box: int, *, radius: float) -> Float[Tensor, "h w"]:
@@ -33,6 +38,61 @@ def find_bad(images: Float[np.ndarray, "b h w"]) -> Bool[np.ndarray, " b"]:
     return ~(np.isfinite(low) & np.isfinite(high)) | (low == high)
 
 
+def without_background(images: Float[np.ndarray, "b h w"]) -> Float[np.ndarray, "b h w"]:
+    """Return images less the mean of each beyond ``BACKGROUND_RADIUS``, where the window fades it.
+
+    The mean of the whole image would leave an offset there, of minus that of the particle.
+    """
+    box = images.shape[-1]
+    outside = soft_window(box, radius=BACKGROUND_RADIUS).numpy() < 1
+    levels = images[:, outside].mean(axis=1, dtype=np.float64)
+    return images - levels.astype(np.float32)[:, None, None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageCorrection:
+    """What is corrected in images before their window; of usual images nothing."""
+
+    subtract_background: bool = False
+    """As ``ImageConfig.subtract_background``."""
+
+    outlier_limit: float | None = None
+    """As ``ImageConfig.outlier_limit``."""
+
+    @classmethod
+    def of(cls, config: ImageConfig) -> "ImageCorrection":
+        """Return what a configuration asks for."""
+        return cls(
+            subtract_background=config.subtract_background, outlier_limit=config.outlier_limit
+        )
+
+    def __call__(self, images: Float[np.ndarray, "b h w"]) -> Float[np.ndarray, "b h w"]:
+        """Return the images corrected; those that need no correction are not changed by a bit."""
+        if self.outlier_limit is not None:
+            images = self._without_outliers(images, self.outlier_limit)
+        return without_background(images) if self.subtract_background else images
+
+    def _without_outliers(
+        self, images: Float[np.ndarray, "b h w"], limit: float
+    ) -> Float[np.ndarray, "b h w"]:
+        flat = images.reshape(len(images), -1)
+        low, high = flat.min(axis=1).astype(np.float64), flat.max(axis=1).astype(np.float64)
+        concerned = high - low > limit
+        if not self.subtract_background:
+            concerned |= (low > limit) | (high < -limit)
+        rows = np.flatnonzero(concerned)
+        if not rows.size:
+            return images
+        corrected = images.copy()
+        part = flat[rows].astype(np.float64)
+        middle = np.median(part, axis=1, keepdims=True)
+        part -= middle
+        part[np.abs(part) > limit] = 0
+        part += np.where(np.abs(middle) > limit, 0, middle)
+        corrected[rows] = part.reshape(-1, *images.shape[1:])
+        return corrected
+
+
 class Preparation:
     """Prepares images of one box; holds the window and the lattice."""
 
@@ -40,6 +100,7 @@ class Preparation:
         """Prepare for the half disc's points, or for others with ky <= 0."""
         self.points = half_disc(config.box) if points is None else points
         self._box = config.box
+        self._correct = ImageCorrection.of(config)
         sign = -1.0 if config.invert else 1.0
         window = soft_window(config.box, radius=config.window_radius)
         self._factor = (window if config.window else torch.ones_like(window)) * (
@@ -54,7 +115,9 @@ class Preparation:
         The shift multiplies F(k) by exp(−2πi k·t / box). The window is applied before it, about the
         centre of the box and not of the particle, as in cryoDRGN.
         """
-        spectrum = disc_coefficients(torch.from_numpy(images) * self._factor, self.points)
+        spectrum = disc_coefficients(
+            torch.from_numpy(self._correct(images)) * self._factor, self.points
+        )
         shifts = torch.from_numpy(np.ascontiguousarray(shifts_px, dtype=np.float32))
         x, y = (self.points.float() / self._box).unbind(1)
         # Not a matrix product: its last bit may depend on where in memory the shifts lie.

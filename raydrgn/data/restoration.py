@@ -8,6 +8,7 @@ A phase-flipped image is |c|·V, a premultiplied one c²·V plus noise of power 
 projection V: times sign c, and over c, both are c·V again, with the noise as it was recorded.
 """
 
+import logging
 import math
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ from raydrgn.fourier.transforms import fft_centred, ifft_centred
 from raydrgn.io.particles import CTF_COLUMNS, ParticleTable
 from raydrgn.shapes import Float, Int
 
+log = logging.getLogger(__name__)
+
 SMALLEST_CTF = 0.05
 """Where |CTF| is below, a premultiplied image has nothing to divide out, and is set to zero.
 
@@ -28,7 +31,10 @@ Such frequencies have less than 0.25 % of the weight of others, and rounding and
 program that multiplied would be amplified more than twentyfold.
 """
 
-FLAGS = ("phase_flipped", "ctf_premultiplied")
+FLAGS = {
+    "phase_flipped": "have flipped phases",
+    "ctf_premultiplied": "are multiplied by their CTF",
+}
 TILT = ("beam_tilt_x_mrad", "beam_tilt_y_mrad")
 
 
@@ -105,6 +111,22 @@ class Restoration:
             tilt = [_tensor(self.columns[name]) for name in TILT]
             phase = beam_tilt_phase(freqs, params, *tilt)
         return torch.polar(factor.abs(), phase + math.pi * (factor < 0)).reshape(-1, box, box)
+
+
+def log_restoration(table: ParticleTable) -> None:
+    """Log in one line what is undone in the images of a table; nothing if they are as recorded."""
+    restoration = Restoration.of(table)
+    if restoration is None:
+        return
+    columns = restoration.columns
+    found = {what: columns[name] != 0 for name, what in FLAGS.items() if name in columns}
+    if TILT[0] in columns:
+        tilted = np.any([columns[name] != 0 for name in TILT], axis=0)
+        found["were recorded with a tilted beam"] = tilted
+    log.info(
+        "%s; this is undone when images are read",
+        ", ".join(f"{mask.sum():,} images {what}" for what, mask in found.items() if mask.any()),
+    )
 
 
 def beam_tilt_phase(

@@ -15,17 +15,34 @@ from raydrgn.ctf import CTFParameters
 from raydrgn.data.batch import ParticleBatch
 from raydrgn.data.store import MemoryStore, ParticleStore
 from raydrgn.io.particles import CTF_COLUMNS, ParticleTable
+from raydrgn.io.pixel_sizes import pixel_size_factors
 from raydrgn.shapes import Int
 
 
 class ResidentShard:
     """Consecutive rows of the particle table, prepared, with their poses and optics."""
 
-    def __init__(self, table: ParticleTable, store: ParticleStore, *, device: torch.device) -> None:
+    def __init__(
+        self,
+        table: ParticleTable,
+        store: ParticleStore,
+        *,
+        pixel_size_angstrom: float,
+        device: torch.device,
+    ) -> None:
+        """Take over a filled store.
+
+        Args:
+            table: Rows of the shard.
+            store: Their coefficients.
+            pixel_size_angstrom: Of the volumes, which a particle's own may differ from.
+            device: Where the worker computes.
+        """
         self.store = store
         self._count = len(table)
         self._device = device
-        self._rotations = torch.from_numpy(table.rotations.copy()).to(device)
+        factors = pixel_size_factors(table, pixel_size_angstrom)
+        self._rotations = torch.from_numpy(table.rotations * factors[:, None, None]).to(device)
         columns = {
             name: table.column(name)
             for name in ("pixel_size_angstrom", *CTF_COLUMNS)

@@ -12,9 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from raydrgn.data.image_statistics import measure_images
 from raydrgn.data.ingest import bad_images_message
+from raydrgn.data.preprocess import ImageCorrection
+from raydrgn.data.restoration import log_restoration
+from raydrgn.data.statistics import sampled_rows
 from raydrgn.errors import InputError
-from raydrgn.inputs.comparison import Comparison, compare
+from raydrgn.inputs.comparison import compare
 from raydrgn.inputs.diagnosis import Diagnosis, find_pixel_size_factor, find_shift_factor
 from raydrgn.inputs.fourier_accumulator import FourierAccumulator
 from raydrgn.inputs.insertion import Partition, insert_partition
@@ -24,6 +28,7 @@ from raydrgn.inputs.resolution import Resolution, measure_resolution
 from raydrgn.inputs.verdict import Verdict, is_doubtful, judge
 from raydrgn.io.mrc import read_volume
 from raydrgn.io.particles import ParticleTable
+from raydrgn.io.pixel_sizes import log_pixel_sizes, reference_pixel_size
 from raydrgn.io.sources import require_poses
 from raydrgn.io.storage import Uri
 from raydrgn.remote.executor import IN_PROCESS, Executor
@@ -70,9 +75,13 @@ def back_project(
     reference = _read_reference(options.reference) if options.reference else None
     if not table.has_ctf:
         log.warning("the particles have no CTF; the maps are not corrected for it")
-    pixel_size = float(np.median(table.column("pixel_size_angstrom")))
+    pixel_size = reference_pixel_size(table)
+    log_pixel_sizes(table)
+    log_restoration(table)
     invert = not options.uninvert_data
-    sums = _accumulate(table, pixel_size, invert, executor, progress)
+    correction = _measure_correction(table)
+    work = _Insert(invert=invert, correction=correction)
+    sums = _accumulate(table, pixel_size, work, executor, progress)
     first, second, correlation = half_maps(*sums)
     full = full_map(*sums, correlation=correlation)
     del sums
@@ -89,7 +98,16 @@ def back_project(
     if reference is not None:
         density, size = reference
         comparison = compare(full, density, resolution, reference_pixel_size_angstrom=size)
-        diagnosis = Diagnosis(shift_factor=_shift_factor(table, comparison, options))
+        matched = comparison.matched.flip(-3) if options.flip else comparison.matched
+        diagnosis = Diagnosis(
+            shift_factor=find_shift_factor(
+                table,
+                matched,
+                pixel_size_angstrom=pixel_size,
+                invert=invert,
+                correction=correction,
+            )
+        )
         if is_doubtful(comparison, resolution):
             factor = find_pixel_size_factor(
                 full, density, resolution, reference_pixel_size_angstrom=size
@@ -113,11 +131,13 @@ def back_project(
     )
 
 
-def _shift_factor(
-    table: ParticleTable, comparison: Comparison, options: BackprojectionOptions
-) -> float | None:
-    matched = comparison.matched.flip(-3) if options.flip else comparison.matched
-    return find_shift_factor(table, matched, invert=not options.uninvert_data)
+def _measure_correction(table: ParticleTable) -> ImageCorrection:
+    """Return what about a thousand images show to need correction; warn of outliers."""
+    examined = table.select(sampled_rows(len(table)))
+    statistics = measure_images(examined, box=table.single_box())
+    for warning in statistics.warnings(examined.column("index")):
+        log.warning("%s", warning)
+    return statistics.correction
 
 
 def image_bytes(table: ParticleTable) -> int:
@@ -150,29 +170,32 @@ def split_rows(count: int, *, tasks: int) -> list[RowRange]:
     ]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class _Insert:
     """The work of a task."""
 
     invert: bool
+    correction: ImageCorrection
 
     def __call__(
         self, partition: Partition, progress: Callable[[int], None]
     ) -> tuple[np.ndarray, FourierAccumulator]:
-        return insert_partition(partition, invert=self.invert, progress=progress)
+        return insert_partition(
+            partition, invert=self.invert, correction=self.correction, progress=progress
+        )
 
 
 def _accumulate(
     table: ParticleTable,
     pixel_size_angstrom: float,
-    invert: bool,
+    work: _Insert,
     executor: Executor,
     progress: Progress,
 ) -> tuple[FourierAccumulator, FourierAccumulator]:
     """Return the sums of the even particles and of the odd ones."""
     size = image_bytes(table)
     bad, sums = executor.sum_by(
-        _Insert(invert),
+        work,
         split_rows(len(table), tasks=executor.tasks_at_a_time(size)),
         key=lambda part: part.half,
         load=lambda part: Partition.of(

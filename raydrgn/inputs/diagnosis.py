@@ -15,7 +15,7 @@ from torch import Tensor
 from raydrgn.ctf import CTFParameters, contrast_transfer
 from raydrgn.data.config import ImageConfig
 from raydrgn.data.ingest import shifts_px
-from raydrgn.data.preprocess import Preparation, find_bad
+from raydrgn.data.preprocess import ImageCorrection, Preparation, find_bad
 from raydrgn.data.source import ImageSource
 from raydrgn.fourier.masks import soft_sphere
 from raydrgn.fourier.resample import resample
@@ -24,6 +24,7 @@ from raydrgn.geometry.lattice import half_disc, plane_coordinates
 from raydrgn.inputs.comparison import MATCH, best_orientation, sample_lattice, shell_weights
 from raydrgn.inputs.resolution import Resolution
 from raydrgn.io.particles import CTF_COLUMNS, ParticleTable
+from raydrgn.io.pixel_sizes import pixel_size_factors
 from raydrgn.shapes import Complex, Float, Int
 
 SCALE_STEPS = (0.02, 0.01)
@@ -105,7 +106,9 @@ def find_shift_factor(
     table: ParticleTable,
     reference: Float[Tensor, "d d d"],
     *,
+    pixel_size_angstrom: float,
     invert: bool,
+    correction: ImageCorrection,
 ) -> float | None:
     """Return the factor of the shifts with which images agree better with the reference, if any.
 
@@ -114,7 +117,9 @@ def find_shift_factor(
     Args:
         table: Particles with poses.
         reference: Map on a lattice as wide as the images, of the handedness of the poses.
+        pixel_size_angstrom: Of that lattice; that of an image may differ.
         invert: Whether to multiply images by −1.
+        correction: Of images, before their window.
     """
     count = len(table)
     rows = np.unique(np.linspace(0, count - 1, min(SHIFT_IMAGES, count)).astype(int))
@@ -127,9 +132,9 @@ def find_shift_factor(
     scores: dict[float, list[float]] = {factor: [] for factor in (1.0, *SHIFT_FACTORS)}
     for start in range(0, len(part), IMAGES_AT_A_TIME):
         stop = min(start + IMAGES_AT_A_TIME, len(part))
-        images = source.part(start, stop).read()
+        images = correction(source.part(start, stop).read())
         usable = np.flatnonzero(~find_bad(images))
-        model = _project(sampler, part.select(start + usable), points, box)
+        model = _project(sampler, part.select(start + usable), points, box, pixel_size_angstrom)
         for factor, found in scores.items():
             moved = prepare(images[usable], factor * shifts[start + usable])
             found += (torch.view_as_complex(moved) * model.conj()).real.sum(-1).tolist()
@@ -137,11 +142,16 @@ def find_shift_factor(
 
 
 def _project(
-    sampler: SliceSampler, part: ParticleTable, points: Int[Tensor, "n 2"], box: int
+    sampler: SliceSampler,
+    part: ParticleTable,
+    points: Int[Tensor, "n 2"],
+    box: int,
+    pixel_size_angstrom: float,
 ) -> Complex[Tensor, "b n"]:
     """Return projections of a volume at the poses of particles, CTF applied."""
     plane = plane_coordinates(points, box)
-    rotations = torch.from_numpy(part.rotations.astype(np.float32))
+    factors = pixel_size_factors(part, pixel_size_angstrom)
+    rotations = torch.from_numpy(part.rotations.astype(np.float32) * factors[:, None, None])
     model = torch.view_as_complex(sampler.at(plane @ rotations * box))
     if not part.has_ctf:
         return -model

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from raydrgn.data.ingest import bad_images_message, find_bad_images
+from raydrgn.data.ingest import bad_images_message
 from raydrgn.data.preprocess import find_bad
 from raydrgn.data.source import block_ends
 from raydrgn.errors import ConfigError, InputError, StorageError
@@ -95,18 +95,6 @@ def downsample_volume(uri: Uri, out: Uri, *, box: int) -> float:
     small = resample(torch.from_numpy(volume), box=box, ndim=3).numpy()
     write_volume(out, small, pixel_size_angstrom=pixel_size, origin_angstrom=header.origin_angstrom)
     return pixel_size
-
-
-def without_bad(table: ParticleTable) -> tuple[ParticleTable, int]:
-    """Read all images; return the particles whose images are usable, and how many are not.
-
-    Raises:
-        InputError: If none is.
-    """
-    bad = find_bad_images(table, box=table.single_box())
-    if len(bad) == len(table):
-        raise InputError("None of the images is usable: each is constant or not finite.")
-    return table.select(np.delete(np.arange(len(table)), bad)), len(bad)
 
 
 def write_part(part: StackPart) -> Int[np.ndarray, " bad"]:

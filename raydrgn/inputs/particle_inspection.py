@@ -10,7 +10,7 @@ from raydrgn.inputs.inspection import Inspection
 from raydrgn.inputs.stack_inspection import describe_stacks
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import CTF_COLUMNS, NoParticlesError, ParticleTable
-from raydrgn.io.pixel_sizes import single_pixel_size
+from raydrgn.io.pixel_sizes import several_pixel_sizes
 from raydrgn.io.sources import open_particles
 from raydrgn.io.storage import Uri
 from raydrgn.io.unmodelled import unusual_images
@@ -87,9 +87,11 @@ def describe_table(table: ParticleTable, found: Inspection) -> None:
     if "pixel_size_angstrom" in names:
         found.add_range("pixel size (Å)", table.column("pixel_size_angstrom"))
         try:
-            single_pixel_size(table)
+            several = several_pixel_sizes(table)
         except InputError as error:
-            found.concerns.append(str(error))
+            several = str(error)
+        if several:
+            found.concerns.append(several)
     else:
         found.concerns.append("The pixel size is not known.")
     if "optics_group" in names:

@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 
-from raydrgn.data.preprocess import find_bad
+from raydrgn.data.image_statistics import ImageStatistics
 from raydrgn.data.source import ImageSource
 from raydrgn.inputs.inspection import Inspection
 from raydrgn.io.mrc import MODES, MrcHeader, read_header, read_slices
@@ -17,12 +17,6 @@ SAMPLE = 64
 """Images of a stack that are examined."""
 
 PIXEL_SIZE_TOLERANCE = 0.01
-
-FAR_SD = 50
-"""Standard deviations from the mean of its image from which a pixel is out of range."""
-
-LARGE_OFFSET_SD = 10
-"""Mean over standard deviation from which images are not normalised."""
 
 
 def describe_stacks(table: ParticleTable, found: Inspection) -> None:
@@ -44,7 +38,8 @@ def describe_stacks(table: ParticleTable, found: Inspection) -> None:
                 f"the stacks, and {known[0]:.4f} Å in the particle file."
             )
     source = ImageSource(headers, table.stack_codes, table.column("slice"))
-    _describe_images(source.read(_evenly(len(table))), found)
+    rows = _evenly(len(table))
+    _describe_images(source.read(rows), table.column("index")[rows], found)
 
 
 def _pixel_type(header: MrcHeader) -> str:
@@ -82,7 +77,7 @@ def inspect_stack(uri: Uri) -> Inspection:
     else:
         rows = _evenly(depth)
         images = np.concatenate([read_slices(header, int(row), 1) for row in rows])
-        _describe_images(images.astype(np.float32), found)
+        _describe_images(images.astype(np.float32), rows, found)
     return found
 
 
@@ -90,32 +85,18 @@ def _describe_map(header: MrcHeader, found: Inspection) -> None:
     _describe_intensities(read_slices(header, 0, header.shape[0]).astype(np.float32), found)
 
 
-def _describe_images(images: Float[np.ndarray, "n h w"], found: Inspection) -> None:
-    """Describe images of a sample, and name how many of them cannot be used."""
-    bad = find_bad(images)
-    if bad.any():
+def _describe_images(
+    images: Float[np.ndarray, "n h w"], numbers: Int[np.ndarray, " n"], found: Inspection
+) -> None:
+    """Describe images of a sample, and name those that cannot be used or are outliers."""
+    statistics = ImageStatistics.of(images)
+    if statistics.bad.any():
         found.concerns.append(
-            f"{int(bad.sum())} of {len(images)} images examined are constant or have pixels that "
-            "are not finite."
+            f"{int(statistics.bad.sum())} of {len(images)} images examined are constant or have "
+            "pixels that are not finite."
         )
     _describe_intensities(images, found)
-    usable = images[~bad].astype(np.float64)
-    if not len(usable):
-        return
-    means = usable.mean(axis=(1, 2), keepdims=True)
-    sd = float(np.median(usable.std(axis=(1, 2))))
-    far = int((np.abs(usable - means).max(axis=(1, 2)) > FAR_SD * sd).sum())
-    if far:
-        found.concerns.append(
-            f"{far} of {len(images)} images examined have pixels more than {FAR_SD} SD from the "
-            "mean of their image: defects of the detector or cosmic rays."
-        )
-    offset = float(np.median(np.abs(means)))
-    if offset > LARGE_OFFSET_SD * sd:
-        found.concerns.append(
-            f"The mean of an image ({offset:.4g}) is much larger than its SD ({sd:.4g}): the "
-            "images are not normalised. Extract the particles again with normalisation."
-        )
+    found.concerns += statistics.warnings(numbers)
 
 
 def _describe_intensities(values: np.ndarray, found: Inspection) -> None:

@@ -15,7 +15,7 @@ particles        ParticleTable, the one record of a data set
 sources          any of the particle files to one checked ParticleTable
 stacks           which stacks a particle file means; the order of its rows
 imaging          what a particle file lacks, given by the user
-pixel_sizes      one pixel size for all particles
+pixel_sizes      particles of several pixel sizes in one frame
 unmodelled       properties of images that are not modelled
 
 star             STAR syntax

@@ -1,4 +1,20 @@
-"""One pixel size for all particles: one map and one latent space cannot have two."""
+"""Particles of several pixel sizes in one frame: one map and one latent space have one pixel size.
+
+A point at s (1/Å) lies at k = s·p cycles per pixel in an image of pixel size p, and at s·p₀ in a
+volume of pixel size p₀, the reference. So a point k of image i, at pose R, lies in the volume at
+
+    (p₀ / pᵢ) · k @ R.
+
+The reference is the pixel size of most particles. Of particles with smaller pixels, points reach
+beyond the volume's Nyquist frequency, at most by as much as pixel sizes may differ:
+back-projection leaves these out, and training fits them to the decoder, which is a continuous
+function of k, beyond the ball that volumes are made of. Shifts are in Å, and the CTF takes each
+particle's own pixel size.
+
+The intensities of the groups are taken as they are. RELION and cryoSPARC normalise images to noise
+of one SD, so that of an equal dose per area the particles in images of pixel size p have a
+strength in proportion to 1/p in Fourier space; differences of dose and detector are as large.
+"""
 
 import logging
 
@@ -6,38 +22,67 @@ import numpy as np
 
 from raydrgn.errors import InputError
 from raydrgn.io.particles import ParticleTable
+from raydrgn.shapes import Float
 
 log = logging.getLogger(__name__)
 
-TOLERANCE = 0.01
-"""Relative difference up to which pixel sizes are taken for one."""
+LARGEST_DIFFERENCE = 0.2
+"""Relative difference up to which pixel sizes are brought to one frame."""
 
+SAME = 1e-4
+"""Relative difference up to which pixel sizes are the same, and rounded differently."""
+
+DECIMALS = 4  # of pixel sizes in Å that are counted as one
 GROUPS_NAMED = 12
 
 
-def single_pixel_size(table: ParticleTable) -> float:
-    """Return the pixel size of all images in Å; the median where they differ a little.
+def reference_pixel_size(table: ParticleTable) -> float:
+    """Return the pixel size of most particles in Å; of two as frequent, the smaller.
 
     Raises:
-        InputError: If pixel sizes differ by more than 1 %; lists the optics groups.
+        InputError: If pixel sizes differ by more than 20 %; lists the optics groups.
     """
     sizes = table.column("pixel_size_angstrom")
-    low, high, middle = float(sizes.min()), float(sizes.max()), float(np.median(sizes))
-    if high > low * (1 + TOLERANCE):
+    low, high = float(sizes.min()), float(sizes.max())
+    if high > low * (1 + LARGEST_DIFFERENCE):
         raise InputError(
-            f"The particles have pixel sizes from {low:.4g} to {high:.4g} Å, but one map has one "
-            f"pixel size: {_listed_groups(table)}. Extract the particles again with one pixel "
-            "size, or with boxes for which box × pixel size agrees and `raydrgn downsample` each "
-            "group to one box; or train on one group at a time."
+            f"The particles have pixel sizes from {low:.4g} to {high:.4g} Å, too different for one "
+            f"map: {_listed_groups(table)}. Extract the particles again with one pixel size, or "
+            "with boxes for which box × pixel size agrees and `raydrgn downsample` each group to "
+            "one box; or train on one group at a time."
         )
-    if high > low:
-        log.warning(
-            "the particles have pixel sizes from %.5g to %.5g Å; all are taken as %.5g Å",
-            low,
-            high,
-            middle,
-        )
-    return middle
+    rounded = sizes.round(DECIMALS)
+    values, counts = np.unique(rounded, return_counts=True)
+    return float(np.median(sizes[rounded == values[counts.argmax()]]))
+
+
+def pixel_size_factors(table: ParticleTable, reference_angstrom: float) -> Float[np.ndarray, " n"]:
+    """Return the factor p₀ / pᵢ of each particle's points; exactly 1 for the same pixel size.
+
+    Args:
+        table: Particles.
+        reference_angstrom: Pixel size p₀ of the volumes.
+    """
+    factors = reference_angstrom / table.column("pixel_size_angstrom").astype(np.float64)
+    return np.where(np.abs(factors - 1) < SAME, 1.0, factors).astype(np.float32)
+
+
+def several_pixel_sizes(table: ParticleTable) -> str | None:
+    """Return a sentence on particles of several pixel sizes; None if they have one."""
+    reference = reference_pixel_size(table)
+    if (pixel_size_factors(table, reference) == 1).all():
+        return None
+    return (
+        f"The particles have several pixel sizes: {_listed_groups(table)}. All are brought to the "
+        f"frame of a map of {reference:.4g} Å."
+    )
+
+
+def log_pixel_sizes(table: ParticleTable) -> None:
+    """Log it once if particles have several pixel sizes."""
+    sentence = several_pixel_sizes(table)
+    if sentence:
+        log.info("%s", sentence)
 
 
 def _listed_groups(table: ParticleTable) -> str:

@@ -31,7 +31,7 @@ class RunConfig:
     """How images are prepared."""
 
     pixel_size_angstrom: float
-    """Pixel size of the images, and so of the volumes."""
+    """Pixel size of the volumes, and of most images."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     """Shape of the network."""

@@ -10,6 +10,7 @@ import yaml
 from raydrgn.errors import ConfigError, RunDirectoryError
 from raydrgn.io import cryodrgn, storage
 from raydrgn.io.particles import ParticleTable
+from raydrgn.io.pixel_sizes import pixel_size_factors
 from raydrgn.io.relionwriter import write_relion
 from raydrgn.io.sources import STACK_SUFFIXES, to_ctf, to_poses
 from raydrgn.io.storage import Uri
@@ -53,6 +54,7 @@ def export_run(root: Uri, out: Uri) -> list[int]:
     target = RunDirectory(storage.absolute(out))
     table = opened.particles()
     config = RunConfig.read(opened.files.config)
+    _warn_of_corrections(table, config)
     linked = [
         (place(opened.files, epoch), place(target, epoch))
         for epoch in [*epochs, None]
@@ -76,6 +78,21 @@ def export_run(root: Uri, out: Uri) -> list[int]:
         _link(source, link)
     record.finish(target.root)
     return epochs
+
+
+def _warn_of_corrections(table: ParticleTable, config: RunConfig) -> None:
+    """Warn of what cryoDRGN will not do when it reads the images again; the weights are right."""
+    missing = []
+    if (pixel_size_factors(table, config.pixel_size_angstrom) != 1).any():
+        missing.append("take account of several pixel sizes")
+    if config.data.subtract_background:
+        missing.append("subtract the background of images that are not normalised")
+    if missing:
+        log.warning(
+            "cryoDRGN does not %s: use the exported run for its latents and volumes, and encode "
+            "no images with it",
+            " or ".join(missing),
+        )
 
 
 def _particles(table: ParticleTable, config: RunConfig, target: RunDirectory) -> Uri:

@@ -7,18 +7,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 
 from raydrgn.data.config import ImageConfig
-from raydrgn.data.ingest import bad_images_message, find_bad_images
-from raydrgn.data.statistics import measure_scale
+from raydrgn.data.image_statistics import FAR_SD, ImageStatistics, leave_out_bad, measure_images
+from raydrgn.data.ingest import bad_images_message
+from raydrgn.data.restoration import log_restoration
+from raydrgn.data.statistics import measure_scale, sampled_rows
 from raydrgn.errors import ConfigError, InputError, RunDirectoryError
 from raydrgn.geometry.lattice import half_disc
 from raydrgn.io import storage
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import ParticleTable
-from raydrgn.io.pixel_sizes import single_pixel_size
+from raydrgn.io.pixel_sizes import log_pixel_sizes, reference_pixel_size
 from raydrgn.io.sources import open_particles
 from raydrgn.io.storage import Uri
 from raydrgn.io.unmodelled import refuse_unmodelled
@@ -120,7 +121,7 @@ def begin(request: RunRequest) -> PreparedRun:
         data=ImageConfig(box=box),
         model=model,
         train=train,
-        pixel_size_angstrom=round(single_pixel_size(table), 6),
+        pixel_size_angstrom=round(reference_pixel_size(table), 6),
     ).with_values(values)
     if config.data.box != box:
         raise ConfigError(f"data.box follows from the images, which have {box} px; do not set it.")
@@ -128,8 +129,15 @@ def begin(request: RunRequest) -> PreparedRun:
     load = config.train.load
     initial = initial_checkpoint(load, config) if load else None
     storage.require_writable(request.root)
-    table = _without_bad(table, box, drop=request.drop_bad)
+    log_pixel_sizes(table)
+    log_restoration(table)
+    table, statistics = _check_images(table, box, drop=request.drop_bad)
     _check_count(config, len(table))
+    measured = dataclasses.asdict(statistics.correction)
+    given = {f"data.{name}": value for name, value in measured.items()}
+    config = config.with_values({name: given[name] for name in given if name not in values})
+    if config.data.subtract_background:
+        log.warning("the background of each image is subtracted before training")
     if "data.scale" not in values:
         scale = measure_scale(table, config.data)
         config = config.with_values({"data.scale": scale})
@@ -270,21 +278,30 @@ def _check_count(config: RunConfig, num_particles: int) -> None:
         )
 
 
-def _without_bad(table: ParticleTable, box: int, *, drop: bool) -> ParticleTable:
-    """Check all images, if they are few enough, and refuse or leave out those without use."""
-    if not drop and 4 * box * box * len(table) > SCAN_BYTES:
-        return table
-    bad = find_bad_images(table, box=box)
-    if not len(bad):
-        return table
-    indices = table.column("index")[bad]
-    if not drop:
-        raise InputError(bad_images_message(indices))
-    log.warning("%d bad images are left out, the first is particle %d", len(bad), indices[0])
-    kept = np.setdiff1d(np.arange(len(table)), bad)
-    if not len(kept):
-        raise InputError("No image is left after leaving out the bad images.")
-    return table.select(kept)
+def _check_images(
+    table: ParticleTable, box: int, *, drop: bool
+) -> tuple[ParticleTable, ImageStatistics]:
+    """Refuse or leave out images without use; leave out outliers, or warn of them.
+
+    All images are read if they are to be left out, or are few enough, else a sample: an outlier
+    beyond it has its far pixels replaced without being named.
+    """
+    if drop:
+        return leave_out_bad(table)
+    every = 4 * box * box * len(table) <= SCAN_BYTES
+    examined = table if every else table.select(sampled_rows(len(table)))
+    statistics, numbers = measure_images(examined, box=box), examined.column("index")
+    if statistics.bad.any():
+        raise InputError(bad_images_message(numbers[statistics.bad]))
+    for warning in statistics.warnings(numbers):
+        log.warning("%s", warning)
+    if statistics.outliers.any():
+        log.warning(
+            "outliers do not count for the scale of the images, and pixels beyond %d SD are "
+            "replaced by the median of their image; leave the images out with --drop-bad",
+            FAR_SD,
+        )
+    return table, statistics
 
 
 def _warn_of_room(config: RunConfig, root: Uri) -> None:

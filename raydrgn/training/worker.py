@@ -176,7 +176,9 @@ def _fill_shard(
         if plan.rank == 0:
             ray.get(job.board.fail.remote(bad_images_message(found)))
         raise _Abandoned
-    return ResidentShard(table, store, device=device)
+    return ResidentShard(
+        table, store, pixel_size_angstrom=config.pixel_size_angstrom, device=device
+    )
 
 
 def _fix_bucket_order(

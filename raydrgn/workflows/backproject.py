@@ -1,6 +1,5 @@
 """``backproject``: a map of particles with poses, to see that images, poses and CTF fit."""
 
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,8 +12,6 @@ from raydrgn.settings import Setting, check_bounds
 if TYPE_CHECKING:
     from raydrgn.inputs.backprojection import Backprojection
     from raydrgn.io.particles import ParticleTable
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +26,11 @@ class BackprojectSettings(BackprojectionOptions):
     ] = None
 
     drop_bad: Annotated[
-        bool, Setting("Leave out images that are constant or have pixels that are not finite.")
+        bool,
+        Setting(
+            "Leave out images that are constant or not finite, and outliers: images with pixels "
+            "more than 50 SD from their mean, or three times as strong as others."
+        ),
     ] = False
 
     def __post_init__(self) -> None:
@@ -54,14 +55,14 @@ def run(
     """Back-project particles, judge the maps, and write both.
 
     Raises:
-        RaydrgnError: If the particles or the folder do not allow it; particles of several pixel
-            sizes are refused.
+        RaydrgnError: If the particles or the folder do not allow it; pixel sizes that differ by
+            more than 20 % are refused.
     """
+    from raydrgn.data.image_statistics import leave_out_bad
     from raydrgn.inputs import report
     from raydrgn.inputs.backprojection import back_project
-    from raydrgn.inputs.downsampling import without_bad
     from raydrgn.io import storage
-    from raydrgn.io.pixel_sizes import single_pixel_size
+    from raydrgn.io.pixel_sizes import reference_pixel_size
     from raydrgn.io.sources import open_particles, require_poses
     from raydrgn.io.unmodelled import refuse_unmodelled
 
@@ -69,12 +70,11 @@ def run(
     table = open_particles(settings.source)
     table = table.slice_rows(0, min(settings.first or len(table), len(table)))
     require_poses(table)
-    single_pixel_size(table)
+    reference_pixel_size(table)  # refuses what is too different before the folder is made
     refuse_unmodelled(table)
     report.check_folder(out, box=table.single_box())
     if settings.drop_bad:
-        table, num_dropped = without_bad(table)
-        log.info("left out %d images that cannot be used", num_dropped)
+        table, _ = leave_out_bad(table)
     maps = back_project(table, settings, executor=executor, progress=progress)
     report.write_backprojection(maps, out)
     return BackprojectResult(out=settings.out, particles=table, maps=maps)

@@ -1,6 +1,5 @@
 """``downsample``: particle images, or a map, in a smaller box."""
 
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,8 +12,6 @@ from raydrgn.settings import Setting
 if TYPE_CHECKING:
     from raydrgn.io.particles import ParticleTable
 
-log = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True, kw_only=True)
 class DownsampleSettings(DownsamplingOptions):
@@ -23,7 +20,11 @@ class DownsampleSettings(DownsamplingOptions):
     source: ParticleSource
 
     drop_bad: Annotated[
-        bool, Setting("Leave out images that are constant or have pixels that are not finite.")
+        bool,
+        Setting(
+            "Leave out images that are constant or not finite, and outliers: images with pixels "
+            "more than 50 SD from their mean, or three times as strong as others."
+        ),
     ] = False
 
 
@@ -53,7 +54,8 @@ def run(
     Raises:
         RaydrgnError: If the input or the output does not allow it.
     """
-    from raydrgn.inputs.downsampling import downsample, downsample_volume, without_bad
+    from raydrgn.data.image_statistics import leave_out_bad
+    from raydrgn.inputs.downsampling import downsample, downsample_volume
     from raydrgn.io.sources import open_particles
 
     if settings.is_volume:
@@ -63,8 +65,7 @@ def run(
         )
     table = open_particles(settings.source)
     if settings.drop_bad:
-        table, num_dropped = without_bad(table)
-        log.info("left out %d images that cannot be used", num_dropped)
+        table, _ = leave_out_bad(table)
     small = downsample(table, settings, executor=executor, progress=progress)
     has_pixel_size = "pixel_size_angstrom" in small.table.column_names
     return DownsampleResult(

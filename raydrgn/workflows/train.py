@@ -102,7 +102,11 @@ class TrainSettings(ParticleSettings):
 
     drop_bad: Annotated[
         bool,
-        Setting("Leave out images that are constant or not finite (default: refuse them)."),
+        Setting(
+            "Leave out images that are constant or not finite (default: refuse them), and "
+            "outliers: images with pixels more than 50 SD from their mean, or three times as "
+            "strong as others (default: name them in a warning)."
+        ),
     ] = False
 
     workers: Annotated[int | None, Setting("Training processes (default: 1).", min=1)] = None

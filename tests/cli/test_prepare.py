@@ -102,12 +102,15 @@ def two_groups(folder, other):
     return star_31(folder, 6, optics=optics, particles={"rlnOpticsGroup": [1, 2, 1, 2, 1, 1]})[0]
 
 
-def test_particles_of_two_pixel_sizes_are_not_back_projected(tmp_path, caplog):
-    with pytest.raises(InputError, match=r"group 1 has 3 Å \(4 particles\).*group 2 has 3.4 Å"):
-        run("backproject", two_groups(tmp_path, 3.4), "-o", tmp_path / "bp")
+def test_particles_of_two_pixel_sizes_are_back_projected_in_one_frame(tmp_path, caplog):
+    with pytest.raises(InputError, match=r"group 1 has 3 Å \(4 particles\).*group 2 has 3.7 Å"):
+        run("backproject", two_groups(tmp_path, 3.7), "-o", tmp_path / "bp")
     assert not (tmp_path / "bp").exists()
-    run("backproject", two_groups(tmp_path, 3.01), "-o", tmp_path / "bp")
-    assert "pixel sizes from 3 to 3.01" in caplog.text
+    with caplog.at_level("INFO"):
+        run("backproject", two_groups(tmp_path, 3.4), "-o", tmp_path / "bp")
+    assert "group 1 has 3 Å (4 particles); optics group 2 has 3.4 Å" in caplog.text
+    made = read_header(str(next((tmp_path / "bp").glob("*.mrc"))))
+    assert made.pixel_size_angstrom == pytest.approx(3.0)
 
 
 def test_a_file_without_particles_is_one_message(tmp_path):

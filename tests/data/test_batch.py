@@ -18,13 +18,19 @@ def shard_of(table, kind="host"):
     values = np.random.default_rng(0).normal(size=(len(table), 5, 2)).astype(np.float32)
     store = make_store(kind, values.shape, precision="float32", device=CPU)
     store.write(np.arange(len(table)), values)
-    return ResidentShard(table, store, device=CPU), values
+    return ResidentShard(table, store, pixel_size_angstrom=1.5, device=CPU), values
 
 
 @pytest.fixture
 def table():
     defocus = np.linspace(1e4, 2e4, 7)
     return table_of(7, defocus_u_angstrom=defocus, pixel_size_angstrom=np.linspace(1, 2, 7))
+
+
+def scaled_rotations(table, rows):
+    """Rotations times the volume's pixel size over the image's."""
+    factors = np.float32(1.5) / table.column("pixel_size_angstrom")[rows]
+    return table.rotations[rows] * factors[:, None, None]
 
 
 def test_a_batch_is_its_rows_of_everything(table):
@@ -34,7 +40,8 @@ def test_a_batch_is_its_rows_of_everything(table):
     assert len(shard) == 7
     assert len(batch) == 4
     np.testing.assert_array_equal(batch.coefficients, values[rows])
-    np.testing.assert_array_equal(batch.rotations, table.rotations[rows])
+    np.testing.assert_allclose(batch.rotations, scaled_rotations(table, rows), rtol=1e-6)
+    np.testing.assert_array_equal(batch.rotations[3], table.rotations[3])  # 1.5 Å
     np.testing.assert_array_equal(
         batch.pixel_size_angstrom, table.column("pixel_size_angstrom")[rows]
     )
@@ -55,7 +62,7 @@ def test_batches_come_one_per_selection_in_their_order(table, kind):
     assert len(batches) == 4
     for batch, rows in zip(batches, selections, strict=True):
         np.testing.assert_array_equal(batch.coefficients, values[rows])
-        np.testing.assert_array_equal(batch.rotations, table.rotations[rows])
+        np.testing.assert_allclose(batch.rotations, scaled_rotations(table, rows), rtol=1e-6)
     assert list(shard.batches(iter(()))) == []
 
 

@@ -9,7 +9,6 @@ from raydrgn.data.config import ImageConfig
 from raydrgn.data.ingest import (
     bad_images_message,
     fill_store,
-    find_bad_images,
     prepared_blocks,
     shifts_px,
 )
@@ -99,7 +98,6 @@ def test_bad_images_are_zero_named_and_harm_no_other(tmp_path, images):
     rows = np.flatnonzero(~np.isfinite(in_order).all((1, 2)) | (np.ptp(in_order, (1, 2)) == 0))
     assert len(rows) == 2
     np.testing.assert_array_equal(bad, rows)
-    np.testing.assert_array_equal(find_bad_images(table, box=BOX), rows)
     assert not found[rows].any()
     good = np.delete(np.arange(10), rows)
     assert torch.equal(found[good], expected[good])

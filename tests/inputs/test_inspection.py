@@ -205,6 +205,7 @@ def test_a_hot_pixel_and_an_offset_look_wrong(tmp_path):
     hot = images.copy()
     hot[7, 2, 3] = 1e6
     _, concerns = facts(write_stack(tmp_path / "hot.mrcs", hot))
-    assert "1 of 10 images examined have pixels more than 50 SD" in concerns
+    assert "1 of 10 images examined are outliers" in concerns
+    assert "particles 7 (a pixel of 1e+06)" in concerns
     _, concerns = facts(write_stack(tmp_path / "raw.mrcs", images + 1000))
     assert "not normalised" in concerns

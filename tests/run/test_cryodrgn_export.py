@@ -68,6 +68,17 @@ def test_it_opens_as_a_run_of_cryodrgn_with_the_same_network(run, tmp_path):
     assert "total loss = 0.500000" in (tmp_path / "out" / "run.log").read_text()
 
 
+def test_images_that_cryodrgn_would_read_otherwise_are_a_warning(run, tmp_path, caplog):
+    root, table = run()
+    export_run(root, str(tmp_path / "usual"))
+    assert "encode no images" not in caplog.text
+    sizes = table.column("pixel_size_angstrom").copy()
+    sizes[1] *= 1.1
+    table.with_columns({"pixel_size_angstrom": sizes}).write(f"{root}/particles.parquet")
+    export_run(root, str(tmp_path / "mixed"))
+    assert "cryoDRGN does not take account of several pixel sizes" in caplog.text
+
+
 def test_weights_and_latents_are_the_same_files(run, tmp_path):
     root, _ = run()
     export_run(root, str(tmp_path / "out"))

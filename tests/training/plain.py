@@ -88,7 +88,7 @@ def assemble(
         config.resources.shard_store, shape, precision=config.data.precision, device=CPU
     )
     fill_store(store, prepared_blocks(table, config.data))
-    shard = shard_class(table, store, device=CPU)
+    shard = shard_class(table, store, pixel_size_angstrom=config.pixel_size_angstrom, device=CPU)
     torch.manual_seed(config.train.seed)
     vae = HeterogeneousVAE(config.model, box=config.data.box, num_pixels=2 * lattice.num_points)
     writer = RunWriter(run.root, num_particles=len(run.table))

@@ -82,6 +82,51 @@ def test_bad_images_are_named_or_left_out(data, tmp_path):
     assert kept == [i for i in range(203) if i not in (3, 5)]
 
 
+def changed(data, folder, change):
+    """Return the particles of ``data`` with changed images."""
+    content = (data / "particles.mrcs").read_bytes()
+    images = np.frombuffer(content, np.float32, offset=1024).reshape(-1, 16, 16).copy()
+    change(images)
+    (folder / "particles.mrcs").write_bytes(content[:1024] + images.tobytes())
+    (folder / "particles.star").write_bytes((data / "particles.star").read_bytes())
+    return ParticleSource(particles=str(folder / "particles.star"), datadir=str(folder))
+
+
+def test_a_hot_pixel_is_named_and_does_not_carry_the_scale(data, tmp_path, caplog):
+    def heat(images):
+        images[17, 4, 5] = 1e6
+
+    asked = RunRequest(
+        root=str(tmp_path / "run"), source=changed(data, tmp_path, heat), values=SMALL
+    )
+    scale = begin(request(data, tmp_path / "clean")).config.data.scale
+    assert "outliers" not in caplog.text
+    run = begin(asked)
+    assert run.config.data.scale == pytest.approx(scale, rel=0.01)
+    assert len(run.table) == 203
+    assert "particles 17 (a pixel of 1e+06)" in caplog.text
+    assert run.config.data.outlier_limit is not None
+    assert "leave the images out with --drop-bad" in caplog.text
+    run = begin(dataclasses.replace(asked, drop_bad=True))
+    assert run.config.data.scale == pytest.approx(scale, rel=0.01)
+    assert run.table.column("index").tolist() == [i for i in range(203) if i != 17]
+
+
+def test_images_that_are_not_normalised_are_trained_on_without_background(data, tmp_path, caplog):
+    def raw(images):
+        images += 1000 * images.std()
+
+    source = changed(data, tmp_path, raw)
+    expected = begin(request(data, tmp_path / "clean")).config.data
+    assert not expected.subtract_background
+    asked = RunRequest(root=str(tmp_path / "run"), source=source, values=SMALL)
+    found = begin(asked).config.data
+    assert found.subtract_background
+    assert found.scale == pytest.approx(expected.scale, rel=0.05)
+    assert "images are not normalised. Extract" in caplog.text
+    assert "background of each image is subtracted" in caplog.text
+
+
 def test_a_run_of_another_program_is_left_alone(tmp_path):
     (tmp_path / "weights.3.pkl").write_bytes(b"x")
     with pytest.raises(RunDirectoryError, match="another program"):
@@ -140,14 +185,21 @@ def test_an_unknown_recipe_is_refused_at_the_start_and_when_a_run_goes_on(data, 
             ask()
 
 
-def test_several_pixel_sizes_are_refused(data, tmp_path):
+def test_several_pixel_sizes_are_logged_or_refused(data, tmp_path, caplog):
     table = ParticleTable.read(str(data / "begun" / "particles.parquet"))
+    source = ParticleSource(particles=str(tmp_path / "mixed.parquet"))
+    asked = RunRequest(root=str(tmp_path / "run"), source=source, values=SMALL)
     sizes = table.column("pixel_size_angstrom").copy()
+    common = float(sizes[0])
     sizes[:50] *= 1.13
     table.with_columns({"pixel_size_angstrom": sizes}).write(str(tmp_path / "mixed.parquet"))
-    source = ParticleSource(particles=str(tmp_path / "mixed.parquet"))
+    with caplog.at_level("INFO"):
+        assert begin(asked).config.pixel_size_angstrom == pytest.approx(common)
+    assert "(50 particles)" in caplog.text
+    sizes[:50] *= 1.13
+    table.with_columns({"pixel_size_angstrom": sizes}).write(str(tmp_path / "mixed.parquet"))
     with pytest.raises(InputError, match=r"pixel sizes from .*50 particles.*downsample"):
-        begin(RunRequest(root=str(tmp_path / "run"), source=source, values=SMALL))
+        begin(asked)
 
 
 def test_a_run_directory_that_cannot_be_written_is_refused(data, tmp_path):

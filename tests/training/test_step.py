@@ -2,13 +2,21 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 
+from phantoms import table_of
 from plain import assemble, small_run
+from raydrgn.ctf import CTFParameters, contrast_transfer
+from raydrgn.data.shard import ResidentShard
+from raydrgn.data.store import make_store
+from raydrgn.geometry.rotations import random_rotations
+from raydrgn.io.particles import CTF_COLUMNS
+from raydrgn.model.vae import Reconstruction
 from raydrgn.training import step as step_module
 from raydrgn.training.plan import BatchPlan
-from raydrgn.training.step import TrainStep
+from raydrgn.training.step import SliceLattice, TrainStep, evaluate_losses
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +99,60 @@ def test_a_step_moves_weights_by_the_learning_rate(parts):
         [(p.detach() - b).flatten() for p, b in zip(vae.parameters(), before, strict=True)]
     )
     assert moves.abs().max().item() == pytest.approx(1e-3, rel=1e-3)
+
+
+BLOBS_ANGSTROM = np.random.default_rng(1).normal(scale=12.0, size=(20, 3))
+
+
+def structure(freqs):
+    """Return (Re, Im) of the transform of Gaussian blobs of SD 2 Å, by its formula; at 1/Å."""
+    phase = -2 * np.pi * (freqs @ torch.from_numpy(BLOBS_ANGSTROM).T)
+    values = torch.polar(torch.ones_like(phase), phase).sum(-1)
+    return torch.view_as_real(values * torch.exp(-8 * np.pi**2 * freqs.square().sum(-1)))
+
+
+class KnownVolume(torch.nn.Module):
+    """The structure on pixels of some size, in place of the network."""
+
+    def __init__(self, pixel_size_angstrom):
+        super().__init__()
+        self._pixel_size = pixel_size_angstrom
+
+    def forward(self, hartley, points, noise):
+        values = structure(points.double() / self._pixel_size).float()
+        return Reconstruction(values, torch.zeros_like(noise), torch.zeros_like(noise))
+
+
+def test_images_of_two_pixel_sizes_fit_one_volume(monkeypatch):
+    """The error of the right volume is zero for both groups; it is not if they are taken alike."""
+    count, box, cpu = 12, 16, torch.device("cpu")
+    sizes = np.repeat([3.0, 3.4], count // 2)
+    rotations = random_rotations(count, generator=np.random.default_rng(0)).astype(np.float32)
+    table = table_of(count, pixel_size_angstrom=sizes, rotation=rotations.reshape(-1, 9))
+    lattice = SliceLattice.of_box(box, device=cpu)
+    plane = lattice.plane.double() / torch.from_numpy(sizes)[:, None, None]
+    optics = np.stack([table.column(name) for name in CTF_COLUMNS], axis=-1).astype(np.float32)
+    ctf = contrast_transfer(
+        plane[..., :2].float(), CTFParameters.from_columns(torch.from_numpy(optics))
+    )
+    observed = structure(plane @ torch.from_numpy(rotations).double()) * ctf[..., None]
+    store = make_store("host", observed.shape, precision="float32", device=cpu)
+    store.write(np.arange(count), observed.float().numpy())
+    noise = torch.zeros(count, 1)
+
+    def error(volume, shard, rows):
+        return evaluate_losses(
+            volume, shard.batch(rows), lattice, noise=noise[rows], beta=0.0, points=None, amp=False
+        ).reconstruction.item()
+
+    power = observed.square().sum(-1).mean(1).sum().item()
+    for reference in (3.0, 3.4):
+        shard = ResidentShard(table, store, pixel_size_angstrom=reference, device=cpu)
+        assert error(KnownVolume(reference), shard, torch.arange(count)) < 1e-6 * power
+    monkeypatch.setattr(
+        "raydrgn.data.shard.pixel_size_factors", lambda table, _: np.ones(len(table), np.float32)
+    )
+    shard = ResidentShard(table, store, pixel_size_angstrom=3.0, device=cpu)
+    fine, coarse = torch.arange(count).split(count // 2)
+    assert error(KnownVolume(3.0), shard, fine) < 1e-6 * power
+    assert error(KnownVolume(3.0), shard, coarse) > 0.1 * power

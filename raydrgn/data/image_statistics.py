@@ -1,0 +1,224 @@
+"""Statistics of single images: which cannot be used, and which are outliers of their data set.
+
+An image is an outlier if a pixel is farther from the image's mean than ``FAR_SD`` standard
+deviations of the data set (a hot pixel, a cosmic ray), or if the whole image is more than
+``STRONG_RATIO`` times as strong as others. The SD of the data set is the median of those of its
+images, which outliers cannot carry.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from raydrgn.data.preprocess import ImageCorrection, find_bad
+from raydrgn.data.source import ImageSource, block_ends
+from raydrgn.errors import InputError
+from raydrgn.io.particles import ParticleTable
+from raydrgn.shapes import Bool, Float, Int
+
+log = logging.getLogger(__name__)
+
+FAR_SD = 50
+"""SDs of the data set from the mean of its image from which a pixel is out of range."""
+
+LARGE_OFFSET_SD = 10
+"""Mean over SD of a typical image from which images are not normalised."""
+
+STRONG_RATIO = 3.0
+"""Times the median from which the strength of an image is that of an outlier, if it also is …"""
+
+STRONG_SPREADS = 10.0
+"""… this many robust SDs of the logarithms of the strengths above it."""
+
+MOST_FAR = 0.5
+"""Share of images with far pixels beyond which they are no exceptions, but the data set."""
+
+MOST_STRONG = 0.1
+"""The same for strong images; at least one may always be strong."""
+
+MAD_TO_SD = 1.4826  # of a normal distribution
+
+NAMED = 20
+"""Images named in a message."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageStatistics:
+    """What is measured of each image of a data set or of a sample."""
+
+    mean: Float[np.ndarray, " n"]
+    sd: Float[np.ndarray, " n"]
+
+    extreme: Float[np.ndarray, " n"]
+    """Value of the pixel that is farthest from the mean of its image."""
+
+    bad: Bool[np.ndarray, " n"]
+    """Images that are constant or have a pixel that is not finite."""
+
+    @classmethod
+    def of(cls, images: Float[np.ndarray, "n h w"]) -> "ImageStatistics":
+        """Measure images."""
+        bad = find_bad(images)
+        flat = np.where(bad[:, None, None], np.float32(0), images) if bad.any() else images
+        flat = flat.reshape(len(images), -1)
+        mean = flat.mean(axis=1, dtype=np.float64)
+        power = np.einsum("ni,ni->n", flat, flat, dtype=np.float64) / flat.shape[1]
+        low, high = flat.min(axis=1).astype(np.float64), flat.max(axis=1).astype(np.float64)
+        return cls(
+            mean=mean,
+            sd=np.sqrt(np.maximum(power - mean**2, 0.0)),
+            extreme=np.where(high - mean > mean - low, high, low),
+            bad=bad,
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence["ImageStatistics"]) -> "ImageStatistics":
+        """Return the statistics of all images of the parts."""
+        columns = [f.name for f in fields(cls)]
+        return cls(
+            **{name: np.concatenate([getattr(part, name) for part in parts]) for name in columns}
+        )
+
+    def __len__(self) -> int:
+        return len(self.bad)
+
+    @property
+    def typical_sd(self) -> float:
+        """Median of the SDs of usable images; 0 if there are none."""
+        usable = self.sd[~self.bad]
+        return float(np.median(usable)) if len(usable) else 0.0
+
+    @property
+    def typical_offset(self) -> float:
+        """Median of the absolute means of usable images; 0 if there are none."""
+        usable = np.abs(self.mean[~self.bad])
+        return float(np.median(usable)) if len(usable) else 0.0
+
+    @property
+    def is_normalised(self) -> bool:
+        """Whether the means of images are no more than a few SDs from zero."""
+        return self.typical_offset <= LARGE_OFFSET_SD * self.typical_sd
+
+    @property
+    def correction(self) -> ImageCorrection:
+        """What is corrected in images of this data set before they are used."""
+        limit = FAR_SD * self.typical_sd
+        return ImageCorrection(
+            subtract_background=not self.is_normalised, outlier_limit=limit or None
+        )
+
+    @property
+    def far(self) -> Bool[np.ndarray, " n"]:
+        """Usable images with a pixel more than ``FAR_SD`` SDs of the data set from their mean."""
+        return ~self.bad & (np.abs(self.extreme - self.mean) > FAR_SD * self.typical_sd)
+
+    @property
+    def strong(self) -> Bool[np.ndarray, " n"]:
+        """Usable images much stronger than the median.
+
+        The strength is √(mean² + SD²), to which an image's Hartley values are proportional; of
+        images that are not normalised, and have their background subtracted, it is the SD.
+        """
+        usable = ~self.bad
+        if not usable.any():
+            return usable
+        offset = self.mean if self.is_normalised else 0.0
+        strength = np.hypot(offset, self.sd)
+        levels = np.log(np.where(usable, strength, 1.0))
+        middle = np.median(levels[usable])
+        spread = MAD_TO_SD * np.median(np.abs(levels[usable] - middle))
+        limit = middle + max(np.log(STRONG_RATIO), STRONG_SPREADS * spread)
+        return usable & (levels > limit)
+
+    @property
+    def outliers(self) -> Bool[np.ndarray, " n"]:
+        """Images that are exceptions of the data set: far pixels, or strong as a whole."""
+        usable = int((~self.bad).sum())
+        found = np.zeros(len(self), dtype=bool)
+        for mask, most in ((self.far, MOST_FAR * usable), (self.strong, MOST_STRONG * usable)):
+            if mask.sum() <= max(most, 1):
+                found |= mask
+        return found
+
+    def rows(self, kept: Bool[np.ndarray, " n"]) -> "ImageStatistics":
+        """Return the statistics of some images, by a mask."""
+        return ImageStatistics(**{f.name: getattr(self, f.name)[kept] for f in fields(self)})
+
+    def warnings(self, numbers: Int[np.ndarray, " n"]) -> list[str]:
+        """Return sentences on outliers and normalisation.
+
+        Args:
+            numbers: Of the images in the original set, to name them by.
+        """
+        sd, found = self.typical_sd, []
+        rows, far = np.flatnonzero(self.outliers).tolist(), self.far
+        if rows:
+            named = ", ".join(
+                f"{numbers[row]} (a pixel of {self.extreme[row]:.4g})"
+                if far[row]
+                else f"{numbers[row]} (mean {self.mean[row]:.4g}, SD {self.sd[row]:.4g})"
+                for row in rows[:NAMED]
+            )
+            found.append(
+                f"{len(rows)} of {len(self)} images examined are outliers, with values farther "
+                f"from the mean of their image than {FAR_SD} SD of the data set ({sd:.4g}), or "
+                f"more than {STRONG_RATIO:g} times as strong as others: particles {named}"
+                f"{', …' if len(rows) > NAMED else ''} (numbers from 0)."
+            )
+        uneven = int(((self.far | self.strong) & ~self.outliers).sum())
+        if uneven:
+            found.append(
+                f"{uneven} of {len(self)} images examined are much stronger than others, too many "
+                "to be exceptions: the images are not normalised alike. Extract the particles "
+                "again with normalisation."
+            )
+        if not self.is_normalised:
+            found.append(
+                f"The mean of an image ({self.typical_offset:.4g}) is much larger than its SD "
+                f"({sd:.4g}): the images are not normalised. Extract the particles again with "
+                "normalisation."
+            )
+        return found
+
+
+def measure_images(table: ParticleTable, *, box: int) -> ImageStatistics:
+    """Read all images of a table, and measure each."""
+    source = ImageSource.of(table)
+    return ImageStatistics.joined(
+        [
+            ImageStatistics.of(source.part(start, stop).read())
+            for start, stop in block_ends(0, len(table), box=box)
+        ]
+    )
+
+
+def leave_out_bad(table: ParticleTable) -> tuple[ParticleTable, ImageStatistics]:
+    """Read all images; return the particles without bad images and outliers, and their statistics.
+
+    What is left out is logged by number.
+
+    Raises:
+        InputError: If none is left.
+    """
+    statistics = measure_images(table, box=table.single_box())
+    kept = ~(statistics.bad | statistics.outliers)
+    if not kept.any():
+        raise InputError("None of the images is usable: each is constant or not finite.")
+    numbers = table.column("index")
+    bad = numbers[statistics.bad]
+    if len(bad):
+        log.warning(
+            "%d images have pixels that are not finite, or are constant: particles %s%s (numbers "
+            "from 0)",
+            len(bad),
+            ", ".join(map(str, bad[:NAMED])),
+            ", …" if len(bad) > NAMED else "",
+        )
+    for warning in statistics.warnings(numbers):
+        log.warning("%s", warning)
+    if kept.all():
+        return table, statistics
+    log.warning("left out %d of %d images by --drop-bad", int((~kept).sum()), len(table))
+    return table.select(np.flatnonzero(kept)), statistics.rows(kept)
