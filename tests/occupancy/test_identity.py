@@ -149,7 +149,7 @@ def test_an_embedding_of_other_weights_is_not_shown(run, reports):
     assert names == ("UMAP 1", "UMAP 2")
     np.testing.assert_array_equal(xy, umap)
     train(run, 1, seed=1)
-    classes(score(run, overwrite=True).folder.uri)
+    classes(score(run, overwrite=True).folder.uri, overwrite=True)
     assert reports[1].embedding[0] == ("PC 1", "PC 2")
 
 

@@ -29,9 +29,9 @@ def test_workers_are_not_given_what_a_job_keeps_for_its_command(monkeypatch):
     monkeypatch.setenv(HELD_GPUS, "1.0")
     available = {"CPU": 4, "GPU": 2}
     assert allocate(Resources(), available=available).cpus == 3
-    with pytest.raises(ClusterError, match=r"2 workers of 2 CPUs each .* there are 3 CPUs"):
+    with pytest.raises(ClusterError, match=r"2 workers of 2 CPUs each .* the 3 CPUs there"):
         allocate(Resources(num_workers=2, cpus=2), available=available)
-    with pytest.raises(ClusterError, match=r"2 workers of 1 GPUs each .* there are 1 GPUs"):
+    with pytest.raises(ClusterError, match=r"2 workers of 1 GPUs each .* the 1 GPUs there"):
         allocate(Resources(num_workers=2, gpus=1), available=available)
 
 
