@@ -59,6 +59,16 @@ def last_state(root: Path) -> Path:
     return newest
 
 
+def wait_until_quiet(root):
+    """Return the newest checkpoint once the workers of a killed command have ended too."""
+    newest, since = last_state(root), time.monotonic()
+    while time.monotonic() - since < 3:
+        time.sleep(0.1)
+        if last_state(root) != newest:
+            newest, since = last_state(root), time.monotonic()
+    return newest
+
+
 def test_stopped_then_killed_then_damaged_it_ends_as_if_undisturbed(tmp_path):
     calm, root = tmp_path / "calm", tmp_path / "run"
     run = small_run(tmp_path, calm, **{"train.epochs": EPOCHS})
@@ -86,7 +96,7 @@ def test_stopped_then_killed_then_damaged_it_ends_as_if_undisturbed(tmp_path):
     killed.wait(timeout=30)
     killed.stdout.close()
 
-    newest = last_state(root)
+    newest = wait_until_quiet(root)
     newest.write_bytes(newest.read_bytes()[:-100])
     resumed = start(tmp_path, root, "--resume")
     said, _ = resumed.communicate(timeout=280)

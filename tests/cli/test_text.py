@@ -33,8 +33,8 @@ def run(*words, folder, encoding="utf-8", **environment):
 def printed(monkeypatch):
     """What both consoles print."""
     stream = io.StringIO()
-    monkeypatch.setattr(shown.console, "file", stream)
-    monkeypatch.setattr(shown.messages, "file", stream)
+    for console in (shown.console, shown.messages):
+        monkeypatch.setattr(console, "_file", stream)  # undone, it prints to sys.stdout again
     return stream
 
 
@@ -57,11 +57,15 @@ def test_tables_are_text(printed, text):
 
 @pytest.mark.parametrize("text", AWKWARD)
 def test_the_log_is_text(printed, text):
+    root, own = logging.getLogger(), logging.getLogger("raydrgn")
+    handlers, levels = root.handlers[:], (root.level, own.level)
     shown.set_up_logging()
     try:
         logging.getLogger("raydrgn.test").warning("%s is empty", text)
     finally:
-        logging.getLogger().handlers.clear()
+        root.handlers[:] = handlers
+        root.setLevel(levels[0])
+        own.setLevel(levels[1])
     assert f"{text} is empty" in printed.getvalue()
 
 

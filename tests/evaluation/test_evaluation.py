@@ -204,7 +204,7 @@ def refuse(run, folder, message):
 def test_a_folder_without_truth_is_refused(run, truth_folder, tmp_path):
     refuse(run, tmp_path / "nowhere", r"nowhere has no labels\.npy .* which --truth needs")
     (truth_folder / "labels.npy").unlink()
-    refuse(run, truth_folder, r"has no labels\.npy with vol_000\.mrc")
+    refuse(run, truth_folder, r"has no labels\.npy and vol_000\.mrc")
 
 
 def test_the_truth_of_other_particles_is_refused(run, truth_folder):

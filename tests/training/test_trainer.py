@@ -1,8 +1,8 @@
 """Ray Train gives what one process gives, and survives what kills its parts."""
 
+import contextlib
 import dataclasses
 import os
-import shutil
 import signal
 from pathlib import Path
 
@@ -173,9 +173,11 @@ def test_an_error_of_the_writer_ends_training_in_its_words(data, ray_session, tm
     run = small_run(data, tmp_path, **{"train.epochs": EPOCHS})
 
     def break_folder(what, particles, total, **_):
-        if what == "training" and particles > 203 and (tmp_path / "state").is_dir():
-            shutil.rmtree(tmp_path / "state")
-            (tmp_path / "state").write_text("")
+        folder = tmp_path / "state"
+        if what == "training" and particles > 203 and folder.is_dir():
+            folder.rename(tmp_path / f"state-{particles}")  # at once: the writer is at work in it
+            with contextlib.suppress(IsADirectoryError):  # made anew meanwhile; try the next time
+                folder.write_text("")
 
     with pytest.raises(RaydrgnError) as caught:
         train(run, progress=break_folder)
