@@ -135,7 +135,8 @@ class ProgressDisplay:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        if self._is_terminal:  # else it prints an empty line
+            self._progress.stop()
 
     def __call__(
         self,
