@@ -40,6 +40,16 @@ def ray_session():
     ray.shutdown()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _coarse_figures():
+    """Draw figures of results coarser than for print, which takes a tenth of the time."""
+    from raydrgn.reporting import result_folder
+
+    before, result_folder.PRINT_DPI = result_folder.PRINT_DPI, 100
+    yield
+    result_folder.PRINT_DPI = before
+
+
 @pytest.fixture
 def generator():
     """Randomness that is the same in every run."""
