@@ -271,8 +271,8 @@ def _watch(attempt: _Attempt, actors: _Actors, run: PreparedRun, progress: Progr
         reason = str(attempt.error).strip().splitlines()[-1:] or [type(attempt.error).__name__]
         raise ClusterError(
             f"Training ended early: {reason[0].rstrip('.')}. The last checkpoint is kept; the same "
-            "command with --resume goes on. More is in Ray's logs: "
-            "/tmp/ray/session_latest/logs/train."
+            "command with --resume goes on. More is in session_latest/logs/train of Ray's folder, "
+            "which is `ray` in RAY_TMPDIR, TMPDIR or /tmp."
         ) from attempt.error
 
 
