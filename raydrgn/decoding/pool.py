@@ -108,6 +108,11 @@ class DecoderPool:
         self._state, self._options = state, options
         self._workers = executor.pool(partial(_make_decoder, state, options))
 
+    @property
+    def pixel_size_angstrom(self) -> float:
+        """Pixel size of the volumes."""
+        return self._options.pixel_size(self._state.pixel_size_angstrom, self._state.box)
+
     def __enter__(self) -> "DecoderPool":
         self._workers.__enter__()
         return self

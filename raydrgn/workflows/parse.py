@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-from raydrgn.errors import ConfigError
+from raydrgn.errors import ConfigError, InputError
 from raydrgn.io.particle_source import StackSettings
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
@@ -106,6 +106,8 @@ def run(
     warn_of_unmodelled(table)
     if (settings.poses or settings.ctf) and (warning := order_warning(table)):
         log.warning("%s", warning)
+    if settings.ctf:
+        _warn_of_pixel_sizes(table)
     for out in settings.outputs:
         storage.refuse_to_replace(out, [settings.particles, *settings.passthrough, *table.stacks])
     # Everything is made before anything is written.
@@ -118,3 +120,17 @@ def run(
     if settings.table:
         table.write(settings.table)
     return ParseResult(particles=table, paths=settings.outputs)
+
+
+def _warn_of_pixel_sizes(table: "ParticleTable") -> None:
+    """Log it if there are several pixel sizes, of which cryoDRGN takes the first from ctf.pkl."""
+    from raydrgn.io.pixel_sizes import several_pixel_sizes
+
+    if "pixel_size_angstrom" not in table.table.column_names:
+        return
+    try:
+        several = several_pixel_sizes(table)
+    except InputError as error:  # more than training models; one group at a time is possible
+        several = str(error)
+    if several:
+        log.warning("%s cryoDRGN takes the first particle's for all.", several)
