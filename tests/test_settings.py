@@ -219,7 +219,8 @@ def settings_classes():
     for module in pkgutil.iter_modules(raydrgn.workflows.__path__):
         home = importlib.import_module(f"raydrgn.workflows.{module.name}")
         for name, item in inspect.getmembers(home, inspect.isclass):
-            if name.endswith("Settings") and item.__module__ == home.__name__:
+            is_own = name.endswith("Settings") and item.__module__ == home.__name__
+            if is_own and not inspect.isabstract(item):
                 yield item
 
 
