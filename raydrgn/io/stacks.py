@@ -132,6 +132,7 @@ class _Search:
         """Return where a stack is, or None."""
         if not storage.is_local(name):
             return _Place(name, name, True)
+        name = _without_protocol(name)
         is_absolute = name.startswith("/")
         shortened = _shortened(name) if self.datadir else []
         if self.datadir:
@@ -147,6 +148,7 @@ class _Search:
 
     def candidates(self, name: str) -> list[Uri]:
         """Return every place that ``find`` looks at, in order."""
+        name = _without_protocol(name)
         base = PurePosixPath(name).name
         full = [name] if name.startswith("/") else self._full_names(name)
         if self.datadir is None:
@@ -219,6 +221,11 @@ class _Search:
             if all((folder / name.lstrip("/")).exists() for name in names):
                 return str(folder)
         return None
+
+
+def _without_protocol(name: str) -> str:
+    """Return the path of a ``file://`` URL; other names as they are."""
+    return str(storage.local_path(name)) if "://" in name and storage.is_local(name) else name
 
 
 def _shortened(name: str) -> list[str]:
