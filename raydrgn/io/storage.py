@@ -10,7 +10,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -25,6 +25,8 @@ Uri = str
 """A local path or any URL fsspec opens, such as ``s3://bucket/run-07/z.npz``."""
 
 PART_SUFFIX = ".part"
+LONGEST_NAME = 255
+"""Bytes of a name on the file systems of Linux and macOS."""
 
 
 def is_local(uri: Uri) -> bool:
@@ -86,7 +88,7 @@ def explained(uri: Uri, *, action: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise StorageError(f"{uri} {_absence(uri)}") from error
+        raise StorageError(f"{uri} {absence(uri)}") from error
     except PermissionError as error:
         raise StorageError(f"{uri} may not be {action}; check its permissions.") from error
     except (FileExistsError, NotADirectoryError) as error:
@@ -100,10 +102,10 @@ def explained(uri: Uri, *, action: str) -> Iterator[None]:
                 f"No room is left to write {uri}. What was finished before stays valid; free "
                 "space and run the same command again."
             ) from error
-        raise StorageError(f"{uri} cannot be {action}: {error}.") from error
+        raise StorageError(f"{uri} cannot be {action}: {error.strerror or error}.") from error
 
 
-def _absence(uri: Uri) -> str:
+def absence(uri: Uri) -> str:
     """Describe a file that is not there: a link to nowhere is another matter than a wrong path."""
     if is_local(uri) and os.path.islink(local_path(uri)):
         target = os.readlink(local_path(uri))
@@ -240,6 +242,14 @@ def refuse_to_replace(out: Uri, inputs: Iterable[Uri]) -> None:
             raise ConfigError(f"{out} would replace {uri}, which is read; choose another name.")
 
 
+def refuse_same_output(outputs: Sequence[Uri]) -> None:
+    """Refuse two outputs of one command that are one file, through links too; but for devices."""
+    for i, out in enumerate(outputs):
+        same = [uri for uri in outputs[:i] if _real(uri) == _real(out)]
+        if same and not (is_local(out) and _is_special(local_path(out))):
+            raise ConfigError(f"{out} is given for two outputs; give each a name of its own.")
+
+
 def _real(uri: Uri) -> Uri:
     return os.path.realpath(local_path(uri)) if is_local(uri) else uri
 
@@ -268,7 +278,7 @@ def atomic_write(uri: Uri, *, check: Callable[[Uri], None] | None = None) -> Ite
             final.parent.mkdir(parents=True, exist_ok=True)
             if final.is_dir():
                 raise IsADirectoryError(errno.EISDIR, "it is a folder")
-            part = final.with_name(f"{final.name}.{uuid4().hex}{PART_SUFFIX}")
+            part = final.with_name(_part_name(final.name))
             try:
                 with part.open("xb") as stream:
                     yield stream
@@ -287,6 +297,13 @@ def atomic_write(uri: Uri, *, check: Callable[[Uri], None] | None = None) -> Ite
                     shutil.copyfileobj(stream, remote)
             if check is not None and not is_local(uri):
                 check(uri)
+
+
+def _part_name(name: str) -> str:
+    """Return a name of its own for an unfinished file, which no file system finds too long."""
+    ending = f".{uuid4().hex}{PART_SUFFIX}"
+    short = name.encode(errors="surrogateescape")[: LONGEST_NAME - len(ending)]
+    return short.decode(errors="ignore") + ending
 
 
 def _is_special(path: Path) -> bool:

@@ -28,7 +28,7 @@ class ParseSettings(StackSettings):
 
     table: Annotated[str | None, Setting("Write particles.parquet here.")] = None
 
-    box: Annotated[int | None, Setting("Edge of the images, pixels.")] = None
+    box: Annotated[int | None, Setting("Edge of the images, pixels.", min=2)] = None
 
     pixel_size_angstrom: Annotated[
         float | None, Setting("Pixel size of the images, Å.", flags=("--pixel-size",), above=0)
@@ -84,6 +84,7 @@ def run(
     from raydrgn.io import cryodrgn, sources, storage
     from raydrgn.io.imaging import Imaging
     from raydrgn.io.metadata import read_for_parsing
+    from raydrgn.io.passthrough import passthrough_of
     from raydrgn.io.stacks import order_warning
     from raydrgn.io.unmodelled import warn_of_unmodelled
 
@@ -108,8 +109,10 @@ def run(
         log.warning("%s", warning)
     if settings.ctf:
         _warn_of_pixel_sizes(table)
+    read = [settings.particles, *settings.passthrough, *passthrough_of(table), *table.stacks]
+    storage.refuse_same_output(settings.outputs)
     for out in settings.outputs:
-        storage.refuse_to_replace(out, [settings.particles, *settings.passthrough, *table.stacks])
+        storage.refuse_to_replace(out, read)
     # Everything is made before anything is written.
     poses = sources.to_poses(table) if settings.poses else None
     ctf = sources.to_ctf(table) if settings.ctf else None

@@ -320,3 +320,11 @@ def test_what_is_read_is_not_replaced_by_any_name(tmp_path):
         with pytest.raises(ConfigError, match=r"would replace .*in\.star, which is read"):
             storage.refuse_to_replace(f"{tmp_path}/{name}", ["", read])
     storage.refuse_to_replace(str(tmp_path / "out.star"), [read, "s3://bucket/in.star"])
+
+
+@pytest.mark.parametrize("name", ["a" * 251, "é" * 125])
+def test_the_longest_names_that_a_file_may_have_can_be_written(tmp_path, name):
+    uri = str(tmp_path / f"{name}.pkl")
+    storage.write_bytes(uri, b"whole")
+    assert storage.read_bytes(uri) == b"whole"
+    assert len(list(tmp_path.iterdir())) == 1
