@@ -44,6 +44,9 @@ def original_of(table: ParticleTable, suffix: str) -> Uri | None:
 def original_rows(table: ParticleTable, uri: Uri) -> ParticleTable:
     """Read the rows of a table's particles from the original file; images are not needed.
 
+    Images that have been written anew, as by ``downsample``, are in other stacks; of the others the
+    file must list the same.
+
     Raises:
         InputError: If the file has changed since: rows are gone, or of other images.
     """
@@ -56,7 +59,15 @@ def original_rows(table: ParticleTable, uri: Uri) -> ParticleTable:
     same = bool(rows.max(initial=-1) < len(found))
     if same:
         found = found.select(rows)
-        same = np.array_equal(found.column("slice"), table.column("slice"))
+        names: dict[str, int] = {}
+        first, second = (
+            np.array([names.setdefault(PurePosixPath(uri).name, len(names)) for uri in one.stacks])
+            for one in (found, table)
+        )
+        is_original = first[found.stack_codes] == second[table.stack_codes]
+        same = np.array_equal(
+            found.column("slice")[is_original], table.column("slice")[is_original]
+        )
     if not same:
         raise InputError(
             f"{uri} lists other images than when the particle table was made of it. Make the table "
