@@ -9,8 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +83,8 @@ def running_server(folder: Path) -> Iterator[S3Server]:
                 *(program, "server", "-s3", f"-dir={folder}", "-ip=127.0.0.1"),
                 *("-ip.bind=127.0.0.1", f"-master.port={master}", f"-volume.port={volume}"),
                 *(f"-filer.port={filer}", f"-s3.port={s3}", f"-s3.config={settings}"),
+                *("-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.localSocket={folder}/s3.sock"),
+                *(f"-filer.localSocket={folder}/filer.sock", "-s3.iam=false"),
                 *("-volume.max=20", "-master.volumeSizeLimitMB=64", "-master.telemetry=false"),
             ],
             stdout=stream,
@@ -93,9 +93,8 @@ def running_server(folder: Path) -> Iterator[S3Server]:
             env={**os.environ, "HOME": str(folder)},
         )
         try:
-            _wait_for(s3, process, log)
             server = S3Server(s3)
-            _make_bucket(server)
+            _make_bucket(server, process, log)
             yield server
         finally:
             process.terminate()
@@ -106,33 +105,31 @@ def running_server(folder: Path) -> Iterator[S3Server]:
                 process.wait()
 
 
-def _wait_for(port: int, process: subprocess.Popen, log: Path) -> None:
-    """Wait until the server answers: it refuses a request without a signature."""
+def _make_bucket(server: S3Server, process: subprocess.Popen, log: Path) -> None:
+    """Make the bucket, as soon as all parts of the server are there."""
+    import botocore.exceptions
+    import s3fs
+
     end = time.monotonic() + START_SECONDS
-    while time.monotonic() < end:
-        assert process.poll() is None, log.read_text(errors="replace")[-3000:]
+    while True:
+        owner = s3fs.S3FileSystem(
+            key=ADMIN_KEY, secret=SECRET, endpoint_url=server.url, skip_instance_cache=True
+        )
+        owner.retries = 1
         try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5)
+            owner.mkdir(BUCKET)
             return
-        except urllib.error.HTTPError as error:
-            if error.code == 403:
-                return
-        except OSError:
-            pass
-        time.sleep(0.1)
-    raise AssertionError(log.read_text(errors="replace")[-3000:])
+        except FileExistsError:  # made by a request whose answer was late
+            return
+        except (OSError, botocore.exceptions.BotoCoreError):
+            if process.poll() is not None or time.monotonic() > end:
+                raise AssertionError(log.read_text(errors="replace")[-3000:]) from None
+        time.sleep(0.2)
 
 
 def _identity(name: str, key: str, actions: list[str]) -> dict:
     credentials = [{"accessKey": key, "secretKey": SECRET}]
     return {"name": name, "credentials": credentials, "actions": actions}
-
-
-def _make_bucket(server: S3Server) -> None:
-    import s3fs
-
-    owner = s3fs.S3FileSystem(key=ADMIN_KEY, secret=SECRET, endpoint_url=server.url)
-    owner.mkdir(BUCKET)
 
 
 class BreakingProxy(threading.Thread):
