@@ -97,12 +97,8 @@ def running_server(folder: Path) -> Iterator[S3Server]:
             _make_bucket(server, process, log)
             yield server
         finally:
-            process.terminate()
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            process.kill()  # nothing of it is kept, and an orderly end takes half a minute
+            process.wait()
 
 
 def _make_bucket(server: S3Server, process: subprocess.Popen, log: Path) -> None:

@@ -15,6 +15,7 @@ from raydrgn.data.source import ImageSource, block_ends
 from raydrgn.errors import ConfigError
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
+from raydrgn.io.uri import protocol_of
 
 CHUNK_BYTES = 1 << 20
 URL_SECONDS = 3600  # for which the address of the plain request is valid
@@ -43,15 +44,15 @@ def run(settings: PreparationSettings, folder: Uri) -> ReadingRates:
     Raises:
         ConfigError: If the store gives no address for a plain request.
     """
-    fs, _ = storage.filesystem(folder)
-    if not hasattr(fs, "sign"):
+    if protocol_of(folder) not in ("s3", "s3a"):
         raise ConfigError(f"--folder {folder} is not on S3; give a local folder or an s3:// URL.")
     uri = storage.join(folder, f"raydrgn-bench-{uuid4().hex}.mrcs")
     try:
         table = made_up_stack(uri, settings.box, settings.num_particles)
         size = storage.file_size(uri)
         source = ImageSource.as_stored(table)
-        address = fs.sign(storage.filesystem(uri)[1], expiration=URL_SECONDS)
+        fs, path = storage.filesystem(uri)
+        address = fs.sign(path, expiration=URL_SECONDS)
         reader, plain = [], []
         for _ in range(ROUNDS):
             plain.append(1e-6 * size / timed(lambda: _get(address)))

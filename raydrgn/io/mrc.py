@@ -9,6 +9,7 @@ References:
 """
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -315,6 +316,9 @@ class StackWriter:
             is_volume=False,
             mode=STACK_MODES[precision],
         )
+        if not storage.is_local(uri):  # it is written here before it is sent
+            size = HEADER_BYTES + count * box * box * np.dtype(precision).itemsize
+            storage.require_room(tempfile.gettempdir(), size, remedy=" with TMPDIR")
         with storage.atomic_write(uri) as stream:
             stream.write(header)
             writer = cls(stream, count, box, uri, precision)

@@ -1,5 +1,6 @@
 """A project on a real S3 server: training that is killed and goes on, and every command on it."""
 
+import contextlib
 import io
 import os
 import signal
@@ -82,13 +83,18 @@ def wait_for(uri: str, process: subprocess.Popen) -> None:
         time.sleep(0.2)
 
 
-def wait_until_quiet(folder: str) -> None:
-    """Wait until the workers of a killed command have ended too."""
-    names, since = storage.list_names(folder), time.monotonic()
-    while time.monotonic() - since < 4:
-        time.sleep(0.2)
-        if (now := storage.list_names(folder)) != names:
-            names, since = now, time.monotonic()
+def kill_with_children(pid: int) -> None:
+    """Kill a command and all of its Ray, as a machine does that loses power."""
+    parents = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has just ended
+            parents[int(entry.parent.name)] = int(entry.read_text().rpartition(")")[2].split()[1])
+    family = [pid]
+    for member in family:
+        family += [child for child, parent in parents.items() if parent == member]
+    for member in family:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(member, signal.SIGKILL)
 
 
 def download(folder: str, target: Path) -> Path:
@@ -102,10 +108,9 @@ def run(project):
     """A run that was killed in its third epoch or later, and went on to its end."""
     killed = start(project)
     wait_for(f"{project}/run/z.2.pkl", killed)
-    killed.send_signal(signal.SIGKILL)
+    kill_with_children(killed.pid)
     killed.wait(timeout=60)
     killed.stdout.close()
-    wait_until_quiet(f"{project}/run/state")
     assert not storage.exists(f"{project}/run/z.{EPOCHS}.pkl")
     resumed = start(project, "--resume")
     printed, _ = resumed.communicate(timeout=280)
