@@ -30,8 +30,11 @@ def local_path(uri: Uri) -> Path:
 def absolute(uri: Uri | Path, *, base: Uri | None = None) -> Uri:
     """Return a URI that means the same from anywhere: ``~`` and relative paths are resolved."""
     text = os.path.expanduser(str(uri))
-    if text == STANDARD_INPUT or not is_local(text):
+    if text == STANDARD_INPUT:
         return text
+    if not is_local(text):
+        protocol, separator, rest = text.partition("://")
+        return f"{protocol}{separator}{rest.rstrip('/')}"
     path = local_path(text)
     if path.is_absolute():
         return str(path)

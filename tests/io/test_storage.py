@@ -124,6 +124,7 @@ def test_an_unknown_protocol_names_the_package_to_install():
     [
         ("/a/b", None, "/a/b"),
         ("s3://bucket/a", "/base", "s3://bucket/a"),
+        ("s3://bucket/a/", None, "s3://bucket/a"),
         ("file:///a/b", None, "/a/b"),
         ("b.mrcs", "/a", "/a/b.mrcs"),
         ("../b.mrcs", "/a/c", "/a/b.mrcs"),

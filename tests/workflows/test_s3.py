@@ -134,7 +134,7 @@ def test_a_killed_training_ends_as_if_undisturbed_and_on_a_disk(project, run, tm
 
 
 @pytest.mark.ray
-def test_results_of_a_run_lie_beside_it(project, run):
+def test_results_of_a_run_lie_beside_it(project, run, tmp_path):
     opened = open_run(run)
     found = analyze.run(
         analyze.AnalyzeSettings(run=run, ksample=4, pc=1, pc_points=3, skip_umap=True, volumes=TINY)
@@ -148,13 +148,18 @@ def test_results_of_a_run_lie_beside_it(project, run):
     filter.run(filter.FilterSettings(run=run, ksample=4, drop_clusters="0", skip_volumes=True))
     kept = read_indices(f"{run}/filter/kept.ind.pkl")
     assert 0 < len(kept) < 96
-    landscape.run(landscape.LandscapeSettings(run=run, ksample=8, states=2, sample=8, volumes=TINY))
+    landscape.run(
+        landscape.LandscapeSettings(run=run, ksample=12, states=3, sample=20, volumes=TINY)
+    )
     content = storage.read_bytes(f"{run}/landscape.{EPOCHS}/landscape.parquet")
     assert pq.read_table(io.BytesIO(content)).num_rows == 96
     traverse.run(traverse.TraversePcSettings(run=run, points=3, volumes=TINY))
     assert len(storage.list_names(f"{run}/traverse.{EPOCHS}/pc1")) > 3
     evaluate.run(evaluate.EvaluateSettings(run=run, truth=f"{project}/data/truth"))
     assert opened.losses()[-1]["epoch"] == EPOCHS
+    export.run_cryodrgn(export.ExportCryodrgnSettings(run=run, out=str(tmp_path / "theirs")))
+    written = (tmp_path / "theirs" / f"weights.{EPOCHS}.pkl").read_bytes()
+    assert written == storage.read_bytes(f"{run}/weights.{EPOCHS}.pkl")
 
 
 @pytest.mark.ray
@@ -169,18 +174,18 @@ def test_convergence_follows_a_run(run):
 @pytest.mark.ray
 def test_occupancies_of_a_run(project, run):
     truth = f"{project}/data/truth"
-    masks = f"{project}/masks"
     occupancy_masks.run(
         occupancy_masks.OccupancyMasksSettings(
-            models=(f"{truth}/model.pdb",), map=f"{truth}/vol_000.mrc", out=masks
+            models=(f"{truth}/model.pdb",), map=f"{truth}/vol_000.mrc", out=f"{project}/subunits"
         )
     )
     scored = occupancy_score.run(
         occupancy_score.OccupancyScoreSettings(
-            masks=masks, run=run, ksample=8, out=f"{project}/occupancy"
+            masks=f"{project}/subunits/masks", run=run, ksample=8, out=f"{project}/occupancy"
         )
     )
-    assert scored is not None
+    assert not scored.failures
+    assert len(scored.table.volumes) == 8
     occupancy_classes.run(
         occupancy_classes.OccupancyClassesSettings(
             table=f"{project}/occupancy", skip_volumes=True, out=f"{project}/classes"
