@@ -184,7 +184,8 @@ def read_slices(
         content = storage.read_bytes(header.uri, first, first + length)
         if len(content) < length:
             raise InputError(f"{header.uri} ends within slice {start + count - 1}.")
-        pixels = np.frombuffer(content, dtype=header.dtype).reshape(count, *header.shape[1:])
+        pixels = np.frombuffer(bytearray(content), dtype=header.dtype)  # which may be written to
+        pixels = pixels.reshape(count, *header.shape[1:])
     return pixels.astype(header.dtype.newbyteorder("="), copy=False)
 
 

@@ -294,3 +294,13 @@ def test_a_stack_for_a_store_needs_room_where_it_is_written_first(monkeypatch):
         StackWriter.open("memory://x/a.mrcs", 1000, box=64, pixel_size_angstrom=1.0),
     ):
         pass
+
+
+def test_images_may_be_changed_wherever_they_were_read(tmp_path):
+    for folder in (str(tmp_path), "memory://writable"):
+        uri = f"{folder}/a.mrcs"
+        with StackWriter.open(uri, 2, box=4, pixel_size_angstrom=1.0) as writer:
+            writer.append(np.ones((2, 4, 4), dtype=np.float32))
+        images = read_slices(read_header(uri), 0, 2)
+        images += 1
+        assert images.sum() == 64

@@ -137,7 +137,7 @@ def test_a_killed_training_ends_as_if_undisturbed_and_on_a_disk(project, run, tm
 def test_results_of_a_run_lie_beside_it(project, run, tmp_path):
     opened = open_run(run)
     found = analyze.run(
-        analyze.AnalyzeSettings(run=run, ksample=4, pc=1, pc_points=3, skip_umap=True, volumes=TINY)
+        analyze.AnalyzeSettings(run=run, ksample=4, pc=1, pc_points=2, skip_umap=True, volumes=TINY)
     )
     assert found.folder.uri == f"{run}/analyze.{EPOCHS}"
     assert {"report.html", "settings.json"} <= set(storage.list_names(found.folder.uri))
@@ -153,8 +153,8 @@ def test_results_of_a_run_lie_beside_it(project, run, tmp_path):
     )
     content = storage.read_bytes(f"{run}/landscape.{EPOCHS}/landscape.parquet")
     assert pq.read_table(io.BytesIO(content)).num_rows == 96
-    traverse.run(traverse.TraversePcSettings(run=run, points=3, volumes=TINY))
-    assert len(storage.list_names(f"{run}/traverse.{EPOCHS}/pc1")) > 3
+    traverse.run(traverse.TraversePcSettings(run=run, points=3, skip_volumes=True))
+    assert "z_values.txt" in storage.list_names(f"{run}/traverse.{EPOCHS}/pc1")
     evaluate.run(evaluate.EvaluateSettings(run=run, truth=f"{project}/data/truth"))
     assert opened.losses()[-1]["epoch"] == EPOCHS
     export.run_cryodrgn(export.ExportCryodrgnSettings(run=run, out=str(tmp_path / "theirs")))
