@@ -24,6 +24,7 @@ from raydrgn.io.cryodrgn import read_indices
 from raydrgn.io.mrc import read_header, read_volume
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.sources import open_particles
+from raydrgn.landscape import regression
 from raydrgn.run.metrics import read_metrics
 from raydrgn.run.reader import open_run
 from raydrgn.simulation.dataset import Simulation, simulate
@@ -47,6 +48,7 @@ from raydrgn.workflows import (
 )
 
 EPOCHS = 8
+VALUES = {**SMALL, "model.zdim": 1, "train.epochs": EPOCHS}  # one dimension needs no UMAP
 TINY = VolumeOptions(box=8)
 
 
@@ -64,10 +66,10 @@ def project(s3_server):
 
 
 def start(project: str, *more: str) -> subprocess.Popen:
-    values = [word for name, value in SMALL.items() for word in ("--set", f"{name}={value}")]
+    values = [word for name, value in VALUES.items() for word in ("--set", f"{name}={value}")]
     words = ("train", f"{project}/data/particles.star", "-o", f"{project}/run")
     return subprocess.Popen(
-        [sys.executable, "-m", "raydrgn", *words, "--epochs", str(EPOCHS), *values, *more],
+        [sys.executable, "-m", "raydrgn", *words, *values, *more],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -121,7 +123,7 @@ def run(project):
 @pytest.mark.ray
 def test_a_killed_training_ends_as_if_undisturbed_and_on_a_disk(project, run, tmp_path):
     download(f"{project}/data", tmp_path / "data")
-    calm = small_run(tmp_path / "data", tmp_path / "calm", **{"train.epochs": EPOCHS})
+    calm = small_run(tmp_path / "data", tmp_path / "calm", **VALUES)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as the worker has
     fit(calm)
@@ -134,7 +136,8 @@ def test_a_killed_training_ends_as_if_undisturbed_and_on_a_disk(project, run, tm
 
 
 @pytest.mark.ray
-def test_results_of_a_run_lie_beside_it(project, run, tmp_path):
+def test_results_of_a_run_lie_beside_it(project, run, tmp_path, monkeypatch):
+    monkeypatch.setattr(regression, "HIDDEN", (16,))
     opened = open_run(run)
     found = analyze.run(
         analyze.AnalyzeSettings(run=run, ksample=4, pc=1, pc_points=2, skip_umap=True, volumes=TINY)
