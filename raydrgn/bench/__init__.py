@@ -4,6 +4,7 @@ settings   settings of all benchmarks
 step       the bare training step; needs torch, NumPy, Typer and Rich only
 train      the whole path: simulation, Ray Train, run directory
 prepare    downsampling and back-projection
+reading    a stack on a store, beside one plain request
 volumes    decoding, and several workers beside one
 occupancy  scoring of occupancies
 workers    workers of one core each, that compare whatever their number

@@ -81,7 +81,10 @@ class PreparationSettings(Benchmark):
         int, Setting("Images of the stack.", flags=("--particles",), min=8)
     ] = 4000
 
-    folder: Annotated[str | None, Setting("Where to write; the disk it is on is timed.")] = None
+    folder: Annotated[
+        str | None,
+        Setting("Where to write: a folder of the disk to time, or an s3:// URL to time reading."),
+    ] = None
 
     threads: Annotated[int | None, Setting("CPU threads; all cores by default.", min=1)] = None
 

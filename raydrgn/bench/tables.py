@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from raydrgn.bench.occupancy import OccupancyRates
     from raydrgn.bench.prepare import PreparationRates
+    from raydrgn.bench.reading import ReadingRates
     from raydrgn.bench.step import StepRate
     from raydrgn.bench.train import PathRate
     from raydrgn.bench.volumes import DecodingRates, PoolRates
@@ -50,6 +51,16 @@ def preparation_rows(rates: "PreparationRates") -> Rows:
         ("downsample, of the slower limit", f"{100 * rates.share:.0f} %"),
         ("largest memory of the process", f"{rates.memory_megabytes:,.0f} MB"),
         ("… growth with four times the images", f"{rates.growth_megabytes:,.0f} MB"),
+    ]
+
+
+def reading_rows(rates: "ReadingRates") -> Rows:
+    """Return the rows of reading from a store."""
+    return [
+        ("stack", f"{rates.megabytes:,.0f} MB"),
+        ("raydrgn, in ranges", f"{rates.reader:,.0f} MB/s"),
+        ("one plain request", f"{rates.plain:,.0f} MB/s"),
+        ("share of the plain request", f"{100 * rates.share:.0f} %"),
     ]
 
 

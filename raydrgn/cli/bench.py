@@ -50,10 +50,17 @@ def bench_train(settings: TrainingSettings, progress: Progress) -> None:
 def bench_prepare(settings: PreparationSettings) -> None:
     """Time downsampling and back-projection beside the disk and the Fourier transforms alone.
 
-    One process, without Ray; the stack is written into a temporary folder and deleted.
+    One process, without Ray; the stack is written into a temporary folder and deleted. With an
+    s3:// URL as --folder, reading the stack from there is timed beside one plain request for it.
     """
-    from raydrgn.bench import prepare
+    from raydrgn.bench import prepare, reading
+    from raydrgn.io import storage
 
+    if settings.folder is not None and not storage.is_local(settings.folder):
+        title = f"reading {settings.num_particles:,} images of {settings.box} px"
+        found = reading.run(settings, settings.folder)
+        show_facts(title, tables.reading_rows(found), numbers=True)
+        return
     rates = prepare.run(settings)
     title = (
         f"preparing {settings.num_particles:,} images, {settings.box} → {settings.small} px, "

@@ -14,6 +14,7 @@ import numpy as np
 from raydrgn.errors import ConfigError, InputError
 from raydrgn.io import storage
 from raydrgn.io.arrays import read_array
+from raydrgn.io.filetypes import suffix_of
 from raydrgn.io.pickles import read_pickles, write_pickles
 from raydrgn.io.storage import Uri
 from raydrgn.io.tables import TEXT_SUFFIXES, PlainTable, read_table
@@ -105,7 +106,7 @@ def read_labels(uri: Uri) -> Int[np.ndarray, " n"]:
 
 def _read(uri: Uri, what: str) -> np.ndarray:
     """Return the values of a file as one row of numbers or truth values."""
-    suffix = PurePosixPath(uri).suffix.lower()
+    suffix = suffix_of(uri)
     if suffix in (".star", ".cs"):
         raise InputError(
             f"{uri} is a particle file, not a list of numbers. Make one with `raydrgn export "

@@ -112,6 +112,11 @@ def _read_images(source: ParticleSource, *, need_images: bool) -> ParticleTable:
         return _table_of_stacks([uri], uri)
     if suffix == ".txt":
         return _table_of_stacks(_listed_stacks(uri), uri)
+    if storage.is_pipe(uri):
+        raise ConfigError(
+            f"{uri} is a pipe. Particles are read from a file: stacks are looked for beside it, "
+            "and runs keep its name. Write what comes through the pipe to a file."
+        )
     hint = f" {OTHER_PROGRAMS[suffix]}" if suffix in OTHER_PROGRAMS else ""
     raise ConfigError(
         f"{uri} is no particle source: expected .mrcs, .txt, .star, .cs or .parquet, "

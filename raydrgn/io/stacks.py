@@ -130,10 +130,10 @@ class _Search:
 
     def find(self, name: str) -> _Place | None:
         """Return where a stack is, or None."""
-        if not storage.is_local(name):
-            return _Place(name, name, True)
         name = _without_protocol(name)
-        is_absolute = name.startswith("/")
+        is_absolute = _is_absolute(name)
+        if not storage.is_local(name) and not self.datadir:
+            return _Place(name, name, True)  # not asked for here: headers are, many at a time
         shortened = _shortened(name) if self.datadir else []
         if self.datadir:
             rests = shortened[:-1] if is_absolute else [name]
@@ -150,7 +150,7 @@ class _Search:
         """Return every place that ``find`` looks at, in order."""
         name = _without_protocol(name)
         base = PurePosixPath(name).name
-        full = [name] if name.startswith("/") else self._full_names(name)
+        full = [name] if _is_absolute(name) else self._full_names(name)
         if self.datadir is None:
             return list(dict.fromkeys([*full, storage.join(self.own, base)]))
         below = [storage.join(self.datadir, rest) for rest in [name.lstrip("/"), *_shortened(name)]]
@@ -226,6 +226,10 @@ class _Search:
 def _without_protocol(name: str) -> str:
     """Return the path of a ``file://`` URL; other names as they are."""
     return str(storage.local_path(name)) if "://" in name and storage.is_local(name) else name
+
+
+def _is_absolute(name: str) -> bool:
+    return name.startswith("/") or not storage.is_local(name)
 
 
 def _shortened(name: str) -> list[str]:

@@ -6,7 +6,6 @@ names in the first line, with or without pandas' own column of row numbers.
 
 import re
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +13,7 @@ import pyarrow.parquet as pq
 
 from raydrgn.errors import InputError
 from raydrgn.io import storage
-from raydrgn.io.filetypes import PARQUET, check_type, decode
+from raydrgn.io.filetypes import PARQUET, check_type, decode, suffix_of
 from raydrgn.io.storage import Uri
 
 TEXT_SUFFIXES = (".txt", ".csv", ".tsv", ".dat")
@@ -49,14 +48,14 @@ def read_table(uri: Uri, *, wanted: str) -> PlainTable:
     """Read a text, CSV or Parquet file.
 
     Args:
-        uri: The file; its suffix decides which of these it is.
+        uri: The file; its suffix decides which of these it is, or the content of a pipe.
         wanted: What is expected, with its article, for messages.
 
     Raises:
         InputError: If it is none, or its rows differ in length.
     """
     content = storage.read_bytes(uri)
-    if PurePosixPath(uri).suffix.lower() == ".parquet":
+    if suffix_of(uri) == ".parquet":
         found = read_parquet(content, uri)
         if not found.column_names:
             raise InputError(f"{uri} has no columns; expected {wanted}.")
