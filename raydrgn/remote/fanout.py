@@ -1,6 +1,7 @@
 """Parallel work with a bound; a failure is an outcome, and what is lost is done again."""
 
 import heapq
+import logging
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -9,6 +10,8 @@ from raydrgn.remote.losses import Loss, Losses, WorkItem, loss_of, own_error
 
 if TYPE_CHECKING:
     from ray import ObjectRef
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -68,8 +71,10 @@ def fan_out(
             work = running.pop(ready[0])
             found = collect(ready[0], work)
             if isinstance(found, Loss):
-                max_in_flight = max(max_in_flight - found.is_memory, 1)
                 error = losses.add(work, found)
+                if found.is_memory and max_in_flight > 1:
+                    max_in_flight -= 1
+                    log.warning("going on with %d tasks at a time", max_in_flight)
                 if error is None:
                     heapq.heappush(to_do, work)
                     continue

@@ -109,11 +109,8 @@ class Losses:
         work.losses += counts
         if loss.reason not in self._reasons:
             self._reasons.add(loss.reason)
-            log.warning(
-                "a worker was lost: %s. Its work is done again by others. %s",
-                loss.reason,
-                loss.remedy,
-            )
+            text = f"a worker was lost: {loss.reason}. Its work is done again by others."
+            log.warning("%s", f"{text} {loss.remedy}".rstrip())
         if work.losses < MOST_LOSSES:
             return None
         return ClusterError(

@@ -168,9 +168,12 @@ class _Crew:
 
         Raises:
             Exception: What the last worker failed of when it made its object.
+            RuntimeError: If the pool has been closed.
         """
         import ray
 
+        if not self.workers and not self._start_times:
+            raise RuntimeError("The pool of workers has been closed.")
         answers = {worker.answer: worker for worker in self.workers if not worker.is_live}
         if len(answers) == len(self.workers):
             self._waiting.log_if_due()

@@ -98,10 +98,9 @@ def volumes(folder: Path) -> list[str]:
     return ["volumes", root, "--z-file", f"{root}/z.4.pkl"]
 
 
-def of_run(*words: str) -> Callable[[Path], list[str]]:
+def of_run(command: str, *options: str) -> Callable[[Path], list[str]]:
     """Return a maker of the words of a command of a run."""
-    command = [word for word in words if not word.startswith("-")]
-    return lambda folder: [*command, run_directory(folder), *words[len(command) :]]
+    return lambda folder: [*command.split(), run_directory(folder), *options]
 
 
 def occupancy(*words: str) -> Callable[[Path], list[str]]:
@@ -194,7 +193,7 @@ CASES = [
     ),
     Case(
         command="traverse pc",
-        prepare=of_run("traverse", "pc", "-n", "200"),
+        prepare=of_run("traverse pc", "-n", "200"),
         out=["-o", "OUT"],
         began=files("vol_*.mrc", 20),
     ),

@@ -11,7 +11,8 @@ os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")  # on a busy machin
 from ray.cluster_utils import Cluster
 
 STORE_BYTES = 150 * 2**20
-IDLE = re.compile(r"ray::(IDLE|_Holder$)")
+IDLE = re.compile(r"ray::(IDLE|\w*Agent|_Holder)$")
+"""What processes of Ray show of themselves while they do no work."""
 
 
 class Machines:
