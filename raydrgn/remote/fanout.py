@@ -39,8 +39,8 @@ def fan_out(
 
     Results exist of at most ``max_in_flight`` items at a time, of twice as many with ``in_order``,
     so memory does not grow with the number of items. A task that raises becomes an outcome with its
-    error; the rest goes on. One that is lost with its worker is submitted again. If Ray's memory
-    monitor has ended it, there is one less at a time from then on.
+    error; the rest goes on. One that is lost with its worker is submitted again; if Ray has ended
+    it for lack of memory, there is one less at a time from then on.
 
     If the caller stops, by an error or an interrupt, tasks that run are ended.
 
@@ -56,7 +56,7 @@ def fan_out(
     to_do = [WorkItem(number, item) for number, item in enumerate(items)]  # a heap: it is sorted
     running: dict[ObjectRef[Any], WorkItem] = {}
     early: dict[int, Outcome[T]] = {}
-    losses, turn = Losses(), 0
+    losses, turn, most = Losses(), 0, max_in_flight
     try:
         while to_do or running:
             window = turn + 2 * max_in_flight if in_order else float("inf")
@@ -72,9 +72,8 @@ def fan_out(
             found = collect(ready[0], work)
             if isinstance(found, Loss):
                 error = losses.add(work, found)
-                if found.is_memory and max_in_flight > 1:
-                    max_in_flight -= 1
-                    log.warning("going on with %d tasks at a time", max_in_flight)
+                if found.is_memory:
+                    max_in_flight = _tasks_after(work, error, max_in_flight, most)
                 if error is None:
                     heapq.heappush(to_do, work)
                     continue
@@ -91,6 +90,19 @@ def fan_out(
         if ray.is_initialized():
             for unfinished in running:
                 ray.cancel(unfinished, force=True)
+
+
+def _tasks_after(work: WorkItem, error: Exception | None, number: int, most: int) -> int:
+    """Return how many tasks to do at a time after one has ended for lack of memory.
+
+    It may have had too many others beside it, unless that comes again and again.
+    """
+    if error is not None:
+        return min(number + 1, most)
+    if work.losses > 1 or number == 1:
+        return number
+    log.warning("going on with %d tasks at a time", number - 1)
+    return number - 1
 
 
 def collect(

@@ -136,6 +136,7 @@ class _Crew:
         self._numbers = itertools.count()
         self._start_times = [0.0] * allocation.num_workers
         self._failed_starts = 0
+        self._left_out = 0
         self._waiting = WaitingLog(allocation)
 
     def start_due(self) -> None:
@@ -194,7 +195,7 @@ class _Crew:
         found = collect(worker.answer, WorkItem(0, worker))
         if isinstance(found, Loss):
             self._failed_starts += 1
-            self.replace(worker, found)
+            self.replace(worker, found, is_crowded=found.is_memory)
         elif found.error:
             self._dismiss(worker)
             none_left = not self.workers and not self._start_times
@@ -205,8 +206,13 @@ class _Crew:
             worker.answer, worker.host = None, found.value
             self._failed_starts = 0
 
-    def replace(self, worker: _Worker, loss: Loss) -> None:
-        """Start another worker in the place of a lost one, unless there is no memory for it.
+    def replace(self, worker: _Worker, loss: Loss, *, is_crowded: bool) -> None:
+        """Start another worker in the place of a lost one.
+
+        Args:
+            worker: The lost one.
+            loss: Why it was lost.
+            is_crowded: Whether to go on with one worker less, if there are others.
 
         Raises:
             ClusterError: If no worker is left, and those started of late have all been lost.
@@ -214,7 +220,8 @@ class _Crew:
         if worker not in self.workers:
             return
         self._dismiss(worker)
-        if loss.is_memory and self.workers:
+        if is_crowded and self.workers:
+            self._left_out += 1
             log.warning("going on with %d workers", len(self.workers) + len(self._start_times))
             return
         if self._failed_starts >= MOST_FAILED_STARTS and not any(w.is_live for w in self.workers):
@@ -224,6 +231,12 @@ class _Crew:
             )
         delay = min(2.0**self._failed_starts, LONGEST_DELAY_SECONDS) if self._failed_starts else 0
         self._start_times.append(time.monotonic() + delay)
+
+    def take_back(self) -> None:
+        """Start a worker that was left out for lack of memory, since others were not the cause."""
+        if self._left_out:
+            self._left_out -= 1
+            self._start_times.append(0.0)
 
     def _dismiss(self, worker: _Worker) -> None:
         self.workers.remove(worker)
@@ -268,7 +281,9 @@ class _Run:
                 if isinstance(found, Loss):
                     yield from self._lose(worker, found)
                 else:
-                    yield self._finish(ref, found)
+                    del self._running[ref]
+                    self._losses.done(work)
+                    yield found
         finally:
             if ray.is_initialized():
                 for unfinished in self._running:
@@ -286,27 +301,32 @@ class _Run:
                     self._running[run.remote([self._shipped], work.item)] = (worker, work)
                     load[worker] += 1
 
-    def _finish(self, ref: Any, outcome: Outcome[Any]) -> Outcome[Any]:
-        _, work = self._running.pop(ref)
-        self._losses.done(work)
-        return outcome
-
     def _lose(self, worker: _Worker, loss: Loss) -> Iterator[Outcome[Any]]:
-        """Replace a worker; yield what it finished, and keep the rest of its batches for others."""
-        self._crew.replace(worker, loss)
-        is_first = True
-        for ref in [ref for ref, (holder, _) in self._running.items() if holder is worker]:
-            _, work = self._running[ref]
-            found = collect(ref, work, host=worker.host, timeout=0)
-            if isinstance(found, Loss):
-                error = self._losses.add(work, loss, counts=is_first)
-                is_first = False
-                if error is None:
-                    del self._running[ref]
-                    heapq.heappush(self._to_do, work)
-                    continue
-                found = Outcome(work.item, error=error)
-            yield self._finish(ref, found)
+        """Replace a worker, and keep its batches for others; yield one that is given up.
+
+        Of what it held only the first was being done. What it has finished is collected later.
+        """
+        held = {ref: work for ref, (holder, work) in self._running.items() if holder is worker}
+        lost = [
+            ref
+            for ref, work in held.items()
+            if isinstance(collect(ref, work, host=worker.host, timeout=0), Loss)
+        ]
+        given_up = []
+        for ref in lost:
+            _, work = self._running.pop(ref)
+            error = self._losses.add(work, loss, counts=ref is lost[0])
+            if error is None:
+                heapq.heappush(self._to_do, work)
+            else:
+                self._losses.done(work)
+                given_up.append(Outcome(work.item, error=error))
+        # Work that ends for lack of memory once may have had too many others beside it.
+        is_crowded = loss.is_memory and any(held[ref].losses == 1 for ref in lost[:1])
+        self._crew.replace(worker, loss, is_crowded=is_crowded)
+        if given_up and loss.is_memory:
+            self._crew.take_back()
+        yield from given_up
 
 
 def name_of(work: Callable[..., Any]) -> str:

@@ -20,7 +20,7 @@ from ray.exceptions import (
 )
 
 from raydrgn.errors import ClusterError, InputError
-from raydrgn.remote import waiting, worker_pool
+from raydrgn.remote import fanout, waiting, worker_pool
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.losses import MOST_LOSSES, Losses, WorkItem, loss_of
 from raydrgn.remote.session import Allocation
@@ -181,6 +181,36 @@ def test_each_minute_it_is_logged_what_is_waited_for(ray_session, monkeypatch):
         list(pool.run(work_of, [1]))
 
 
+def lack_memory(held, batch, *, folder, times):
+    """End as Ray ends a worker whose machine has no memory left, so many times for one batch."""
+    if batch == 0 and mark(folder) <= times:
+        raise OutOfMemoryError("Task was killed due to the node running low on memory.")
+    time.sleep(0.02)
+    return batch, held
+
+
+@pytest.mark.ray
+def test_a_pool_goes_on_with_fewer_workers_where_memory_is_short(ray_session, tmp_path, caplog):
+    with Executor(workers=2) as executor, executor.pool(process) as pool:
+        work = partial(lack_memory, folder=tmp_path, times=1)
+        outcomes = list(pool.run(work, range(60)))
+        assert all(outcome.error is None for outcome in outcomes)
+        assert len({outcome.value[1] for outcome in pool.run(work_of, range(20))}) == 1
+    assert "going on with 1 workers" in caplog.text
+    assert "--workers" in caplog.text
+
+
+@pytest.mark.ray
+def test_a_batch_that_is_too_large_for_any_worker_does_not_limit_the_rest(ray_session, tmp_path):
+    with Executor(workers=2) as executor, executor.pool(process) as pool:
+        work = partial(lack_memory, folder=tmp_path, times=MOST_LOSSES)
+        outcomes = {outcome.item: outcome for outcome in pool.run(work, range(60))}
+        assert "memory of its machine" in str(outcomes.pop(0).error)
+        assert all(outcome.error is None for outcome in outcomes.values())
+        list(pool.run(work_of, range(100)))  # long enough for the second worker to be there
+        assert len({outcome.value[1] for outcome in pool.run(work_of, range(40))}) == 2
+
+
 # --- tasks ----------------------------------------------------------------------------------------
 
 
@@ -199,6 +229,15 @@ def test_a_task_that_no_worker_survives_is_given_up_and_the_rest_is_done(ray_ses
         outcomes = {outcome.item: outcome for outcome in executor.map(work, range(5))}
     assert "given up after 4 workers in a row ended" in str(outcomes.pop(2).error)
     assert {item: outcome.value for item, outcome in outcomes.items()} == {0: 0, 1: 2, 3: 6, 4: 8}
+
+
+@pytest.mark.parametrize(
+    ("losses", "given_up", "number", "then"),
+    [(1, False, 4, 3), (1, False, 1, 1), (2, False, 3, 3), (4, True, 3, 4), (4, True, 4, 4)],
+)
+def test_fewer_tasks_at_a_time_where_memory_is_short(losses, given_up, number, then):
+    error = ClusterError("…") if given_up else None
+    assert fanout._tasks_after(WorkItem(0, "item", losses), error, number, 4) == then
 
 
 def block(value, count, *, folder=None, fatal=None):
