@@ -50,20 +50,22 @@ def run_case(case: Case, disturb: Disturb, folder: Path) -> Result:
         return disturbed(case, disturb, machines, folder)
 
 
-def disturbed(case: Case, disturb: Disturb, machines: Machines, folder: Path) -> Result:
-    """Run a command undisturbed and disturbed on a cluster; compare what it has written."""
+def disturbed(
+    case: Case, disturb: Disturb, machines: Machines, folder: Path, *, here: bool = False
+) -> Result:
+    """Run a command undisturbed, on the cluster or without Ray, and disturbed; compare outputs."""
     inputs, out, reference = folder / "in", folder / "out", folder / "undisturbed"
     inputs.mkdir()
     words = case.prepare(inputs)
     words += [word.replace("OUT", str(out)) for word in case.out]
-    words += ["--workers", str(WORKERS)]
-    with running(words, address=machines.address) as command:
+    address, workers = ("", "1") if here else (machines.address, str(WORKERS))
+    with running([*words, "--workers", workers], address=address) as command:
         assert command.wait() == 0, command.text
     shutil.move(out, reference)
-    with running(words, address=machines.address) as command:
+    with running([*words, "--workers", str(WORKERS)], address=machines.address) as command:
         [victim, *_] = command.wait_until(lambda: case.began(out) and machines.busy())
-        disturb(machines, victim)
         when = time.monotonic()
+        disturb(machines, victim)
         code = command.wait()
         lost = differences(reference, out)
         return Result(
