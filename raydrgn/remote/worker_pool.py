@@ -195,6 +195,7 @@ class _Crew:
         found = collect(worker.answer, WorkItem(0, worker))
         if isinstance(found, Loss):
             self._failed_starts += 1
+            log.warning("a worker was lost before it had begun: %s", found.reason)
             self.replace(worker, found, is_crowded=found.is_memory)
         elif found.error:
             self._dismiss(worker)

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,7 +12,7 @@ os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")  # on a busy machin
 from ray.cluster_utils import Cluster
 
 STORE_BYTES = 150 * 2**20
-IDLE = re.compile(r"ray::(IDLE|\w*Agent|_Holder)$")
+IDLE = re.compile(r"ray::(IDLE|\w*Agent|(.*:)?_Holder(\.(__init__|prepare))?)$")
 """What processes of Ray show of themselves while they do no work."""
 
 
@@ -24,6 +25,9 @@ class Machines:
     def __init__(self, count: int, *, cpus: int) -> None:
         self._cpus = cpus
         self._frozen: list[int] = []
+        self._environment = os.environ.get("RAY_TMPDIR")
+        self._folder = tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True)
+        os.environ["RAY_TMPDIR"] = self._folder.name  # Ray notes its newest cluster there
         self._cluster = Cluster(
             initialize_head=True,
             head_node_args={
@@ -43,6 +47,10 @@ class Machines:
         for pid in self._frozen:
             _signal(pid, signal.SIGKILL)
         self._cluster.shutdown()
+        del os.environ["RAY_TMPDIR"]
+        if self._environment is not None:
+            os.environ["RAY_TMPDIR"] = self._environment
+        self._folder.cleanup()
 
     @property
     def address(self) -> str:

@@ -101,7 +101,8 @@ def test_a_batch_that_no_worker_survives_is_given_up_and_the_rest_is_done(ray_se
     failed = outcomes.pop(7).error
     assert isinstance(failed, ClusterError)
     assert "given up after 4 workers in a row ended while they worked on it" in str(failed)
-    assert len(list(tmp_path.iterdir())) == MOST_LOSSES
+    deaths = len(list(tmp_path.iterdir()))
+    assert MOST_LOSSES <= deaths <= MOST_LOSSES + 2  # a last result before a death may be lost too
     assert all(outcome.error is None for outcome in outcomes.values())
 
 
