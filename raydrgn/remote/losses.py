@@ -22,7 +22,7 @@ MEMORY_SIGN = "running low on memory"
 NODE_SIGN = re.compile(r"its node has died|the actor's node was")
 """How Ray says in the error of an actor that its machine was lost."""
 
-MEMORY_REMEDY = "Fewer workers at a time (--workers) or machines with more memory would help."
+MEMORY_REMEDY = "Fewer workers at a time, or machines with more memory, would help."
 
 
 @dataclass(order=True, slots=True)
