@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from raydrgn.remote.executor import Executor, WorkerPool
+from raydrgn.remote.executor import Executor
 from raydrgn.remote.resources import Resources
+from raydrgn.remote.worker_pool import WorkerPool
 
 T = TypeVar("T")
 

@@ -97,8 +97,8 @@ def _make_decoder(
 class DecoderPool:
     """The decoders of a run's epoch, in this process or on the workers of an executor.
 
-    A context manager. A worker that dies is started again, twice at most, and the batch that it
-    held is done again; a batch that fails for good is an outcome with its error.
+    A context manager. Workers that are lost are replaced, and the batches that they held are done
+    again; a batch that fails for good is an outcome with its error.
     """
 
     def __init__(
