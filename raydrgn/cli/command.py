@@ -43,8 +43,7 @@ CpusPerWorker = Annotated[
     ),
 ]
 CpusPerTask = Annotated[
-    int | None,
-    typer.Option("--cpus-per-worker", min=1, help="CPU cores of each task, 1 by default."),
+    int | None, typer.Option("--cpus-per-worker", min=1, help="CPU cores of a task (default: 1).")
 ]
 GpusPerWorker = Annotated[
     float | None,
@@ -84,8 +83,9 @@ def command(
     """Turn a function of settings into a command whose options are their fields.
 
     The function is called with the settings, and by name with what else it takes: ``executor``,
-    which adds ``--workers``, what each gets, and ``--address``; ``progress``, shown for the length of the call; and
-    options of the command alone, annotated as typer wants them, which are added at the end.
+    which adds ``--workers``, what each gets, ``--wait`` and ``--address``; ``progress``, shown for
+    the length of the call; and options of the command alone, annotated as typer wants them, which
+    are added at the end.
 
     Args:
         settings: Settings class of a workflow.

@@ -184,9 +184,6 @@ class Wanted:
     leaves_cpu: bool = False
     """Whether a CPU is left for tasks beside the workers, where their CPUs are not given."""
 
-    are_tasks: bool = False
-    """Whether they are tasks, as many as there are cores, rather than one worker for a node."""
-
 
 def allocate(wanted: Wanted, cluster: Cluster) -> Allocation:
     """Allocate CPUs and GPUs to workers.
@@ -229,7 +226,7 @@ def _default_workers(wanted: Wanted, cluster: Cluster, gpus: float) -> int:
     cpus = wanted.resources.cpus or 1
 
     def count(space: Space) -> int:
-        if gpus or wanted.are_tasks or wanted.resources.cpus:
+        if gpus or wanted.resources.cpus:
             return space.room_for(Size(cpus, gpus))
         return _one_per_node(space)
 
