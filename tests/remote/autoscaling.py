@@ -14,11 +14,13 @@ import tempfile
 import time
 from pathlib import Path
 
-import ray  # noqa: F401  # brings psutil along
 import psutil
+import ray  # noqa: F401  # brings psutil along
+from ray.autoscaler._private.monitor import BASE_READONLY_CONFIG
 from ray.util import get_node_ip_address
 
 CONFIG = {
+    **BASE_READONLY_CONFIG,  # every field that the autoscaler wants
     "cluster_name": "fake",
     "max_workers": 3,
     "idle_timeout_minutes": 5,

@@ -61,8 +61,7 @@ def running(script):
     try:
         yield process.stdout.readline().strip()
     finally:
-        process.stdin.close()
-        process.wait(60)
+        process.communicate("", timeout=60)
 
 
 @pytest.fixture(scope="module")
@@ -174,9 +173,7 @@ def test_workers_that_ray_starts_again_wait_in_words(ray_session, monkeypatch):
     group = ray.util.placement_group([{"CPU": 4}] * 2)  # of the 6 CPUs of this session
     try:
         assert wait.message() is None  # for a moment every group waits
-        assert wait.message() == (
-            "waiting for room for 2 workers with 4 CPUs each: there is room for 1"
-        )
+        assert wait.message() == "waiting for 2 nodes with 4 CPUs: 1 is there"
         assert wait.is_waiting
         assert wait.message() is None  # for a minute
     finally:
