@@ -1,7 +1,7 @@
-"""A cluster of one machine that scales from nothing, by Ray's fake provider; printed is its address.
+"""A cluster of one machine that scales from nothing, by Ray's fake provider.
 
 ``ray.cluster_utils.AutoscalingCluster`` would end every Ray of the machine, and lacks its file in
-Ray's wheels.
+Ray's wheels. Its address is printed.
 """
 
 import json
@@ -77,7 +77,8 @@ def main() -> None:
     check = [*ray_command, "health-check", "--address", address]
     while head.poll() is None and subprocess.run(check, stderr=subprocess.DEVNULL).returncode:
         time.sleep(0.5)
-    print(address, flush=True)
+    sys.stdout.write(f"{address}\n")
+    sys.stdout.flush()
     sys.stdin.read()
     head.send_signal(signal.SIGTERM)
     head.wait(30)

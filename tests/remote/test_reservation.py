@@ -4,6 +4,7 @@ Each cluster runs once for the module; what uses it are processes of their own, 
 """
 
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -157,6 +158,29 @@ with Executor(address=sys.argv[1], workers=2) as executor:
     with executor.pool(lambda cpus: cpus) as pool:
         found = [outcome.value for outcome in pool.run(work, range(6))]
 print("done", len(found), len(set(found)))
+"""
+
+
+@pytest.mark.ray
+def test_gpus_that_torch_cannot_use_are_refused_in_a_sentence():
+    text = output(start(LOGICAL_GPU)).splitlines()[-1]
+    assert re.fullmatch(
+        r"Ray counts GPUs on \S+, but torch \S+ there (is built without CUDA|finds none it can "
+        r"use)\. "
+        r"Install a torch for these GPUs, or compute on CPUs with --gpus-per-worker 0\.",
+        text,
+    )
+
+
+LOGICAL_GPU = """
+from raydrgn.model.device import gpu_problem
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+ray.init(address="local", num_cpus=2, num_gpus=1, include_dashboard=False)
+with Executor(workers=2) as executor:
+    try:
+        executor.pool(lambda cpus: cpus, gpu_problem=gpu_problem)
+    except ClusterError as error:
+        print(error)
 """
 
 

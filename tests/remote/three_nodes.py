@@ -1,4 +1,4 @@
-"""A cluster of one machine: a head without CPUs and three nodes of two; printed is its address."""
+"""A cluster of one machine: a head without CPUs and three nodes of two. Its address is printed."""
 
 import sys
 
@@ -12,6 +12,7 @@ if __name__ == "__main__":
     for _ in range(3):
         cluster.add_node(num_cpus=2, object_store_memory=STORE_BYTES)
     cluster.wait_for_nodes()
-    print(cluster.address, flush=True)
+    sys.stdout.write(f"{cluster.address}\n")
+    sys.stdout.flush()
     sys.stdin.read()
     cluster.shutdown()
