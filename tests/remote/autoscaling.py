@@ -14,8 +14,6 @@ import tempfile
 import time
 from pathlib import Path
 
-import psutil
-import ray  # noqa: F401  # brings psutil along
 from ray.autoscaler._private.monitor import BASE_READONLY_CONFIG
 from ray.util import get_node_ip_address
 
@@ -82,6 +80,8 @@ def main() -> None:
     sys.stdin.read()
     head.send_signal(signal.SIGTERM)
     head.wait(30)
+    import psutil  # Ray brings it along
+
     for process in psutil.process_iter(["cmdline"]):  # nodes that the provider has started
         if any(folder in word or address in word for word in process.info["cmdline"] or []):
             process.kill()
