@@ -17,6 +17,7 @@ from raydrgn.decoding.options import VolumeOptions
 from raydrgn.fourier.resample import low_pass
 from raydrgn.io.mrc import write_volume
 from raydrgn.io.storage import Uri
+from raydrgn.model.device import default_device, gpu_problem
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.fanout import Outcome
 from raydrgn.run.weights import DecoderState
@@ -51,7 +52,7 @@ class VolumeDecoder:
             torch.set_num_threads(threads)
         self._state = state
         self._options = options
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = default_device()
         self._decoder = state.build(self._device)
 
     @property
@@ -106,7 +107,8 @@ class DecoderPool:
     ) -> None:
         options.check(state.box)
         self._state, self._options = state, options
-        self._workers = executor.pool(partial(_make_decoder, state, options))
+        make = partial(_make_decoder, state, options)
+        self._workers = executor.pool(make, gpu_problem=gpu_problem)
 
     @property
     def pixel_size_angstrom(self) -> float:

@@ -8,6 +8,9 @@ losses            why workers are lost, and what is done again
 waiting           what is logged while no worker can start
 progress          progress of work, here or on workers
 resources         what each worker asks of a cluster
+allocation        what each worker gets, settled against nodes
+autoscaler        what may be added to a cluster
+reservation       room for all workers, waited for and kept
 session           join a cluster, or start Ray on this machine
 address           which cluster is joined, and whether Ray answers there
 temporary_folder  where a Ray on this machine has its sockets and logs

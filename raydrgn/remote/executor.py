@@ -2,7 +2,7 @@
 
 A workflow is given an ``Executor`` and never asks which of the two it is. The choice is made once,
 when the first work is handed over: Ray is used if a cluster is named, if several workers are asked
-for, or if nothing is asked for and the input is so large that starting Ray pays.
+for or what each gets, or if nothing is asked for and the input is so large that starting Ray pays.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -10,13 +10,23 @@ from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, TypeVar
 
+from raydrgn.errors import ClusterError
 from raydrgn.remote.address import ray_address
+from raydrgn.remote.allocation import Allocation, Wanted, allocate
 from raydrgn.remote.fanout import Outcome, fan_out
-from raydrgn.remote.resources import Resources, cores_here
-from raydrgn.remote.session import Allocation, connected, reserve
+from raydrgn.remote.reservation import (
+    GpuProblem,
+    Reservation,
+    await_room,
+    check_room,
+    reserve,
+    this_machine,
+)
+from raydrgn.remote.resources import Resources
+from raydrgn.remote.session import connected
 from raydrgn.remote.summation import add_up, work_here, work_on_ray
 from raydrgn.remote.waiting import WaitingLog
-from raydrgn.remote.worker_pool import WorkerPool, limit_threads, name_of
+from raydrgn.remote.worker_pool import WorkerPool, hide_gpus, limit_threads, name_of
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
@@ -33,16 +43,33 @@ class Executor:
     Ray.
     """
 
-    def __init__(self, *, workers: int | None = 1, address: str | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        workers: int | None = None,
+        address: str | None = None,
+        cpus_per_worker: int | None = None,
+        gpus_per_worker: float | None = None,
+        wait_seconds: float | None = None,
+    ) -> None:
         """Describe the workers; nothing is started yet.
 
         Args:
-            workers: How many work at a time. None means one per core for large inputs, and this
-                process for small ones; of a pool one, which uses all cores by itself.
+            workers: How many work at a time. None means this process; for tasks on large inputs,
+                and on a cluster that is named, one for each core; for a pool on such a cluster one
+                for each GPU, or one for each node without GPUs.
             address: Ray cluster to join. None means ``RAY_ADDRESS``, or this machine.
+            cpus_per_worker: CPU cores of each. None means one for tasks; of a pool, those of the
+                nodes are divided.
+            gpus_per_worker: GPUs of each, for work that uses them. None means one each, or a part
+                of one if there are more workers than GPUs; 0 computes on CPUs.
+            wait_seconds: How long to wait for room on a cluster; None waits without limit.
         """
         self._workers = workers
         self._address = address
+        self._cpus = cpus_per_worker
+        self._gpus = gpus_per_worker
+        self.wait_seconds = wait_seconds
         self._on_ray: bool | None = None
         self._stack = ExitStack()
 
@@ -77,6 +104,7 @@ class Executor:
         load: Callable[[T], Any] | None = None,
         cpus: int = 1,
         input_bytes: int | None = None,
+        gpu_problem: GpuProblem | None = None,
     ) -> Iterator[Outcome[T]]:
         """Do work on items by independent tasks, and yield the outcome of each as it finishes.
 
@@ -86,8 +114,9 @@ class Executor:
             work: Shipped once.
             items: One task for each, as many at a time as there are workers.
             load: Turns an item, here, into what the task is given; the item itself if None.
-            cpus: CPU cores of a task; 0 divides all cores among the workers. Tasks get no GPU.
-            input_bytes: Size of the input, if known; small inputs start no Ray.
+            cpus: CPU cores of a task; 0 divides those of the nodes among the workers.
+            input_bytes: Size of the input, if known; only large inputs start Ray by themselves.
+            gpu_problem: Given by work that uses GPUs; tasks get none without it.
         """
         loaded: Callable[[T], Any] = load or (lambda item: item)
         if not self._uses_ray(input_bytes):
@@ -95,13 +124,16 @@ class Executor:
             return
         import ray
 
-        allocation = self._reserve(Resources(num_workers=self.num_workers, cpus=cpus, gpus=0))
-        task: Any = ray.remote(_with_threads).options(
-            num_cpus=allocation.cpus, max_retries=0, name=name_of(work)
+        allocation = self._room_for_tasks(cpus, gpu_problem)
+        task: Any = ray.remote(_as_task).options(
+            num_cpus=allocation.cpus,
+            num_gpus=allocation.gpus,
+            max_retries=0,
+            name=name_of(work),
         )
         shipped = ray.put(work)
         outcomes = fan_out(
-            lambda item: task.remote(allocation.cpus, shipped, loaded(item)),
+            lambda item: task.remote(allocation, shipped, loaded(item)),
             items,
             max_in_flight=allocation.num_workers,
             while_waiting=WaitingLog(allocation).log_if_impossible,
@@ -142,37 +174,69 @@ class Executor:
         """
         if not self._uses_ray(input_bytes):
             return add_up(work_here(work, items, load, progress), key)
-        allocation = self._reserve(Resources(num_workers=self.num_workers, cpus=1, gpus=0))
-        outcomes = work_on_ray(work, items, load, progress, allocation)
+        outcomes = work_on_ray(work, items, load, progress, self._room_for_tasks(1))
         self._stack.callback(outcomes.close)  # a traceback may hold it when the block has ended
         return add_up(outcomes, key)
 
-    def pool(self, make: Callable[[int | None], T]) -> "WorkerPool[T]":
+    def pool(
+        self, make: Callable[[int | None], T], *, gpu_problem: GpuProblem | None = None
+    ) -> "WorkerPool[T]":
         """Return a pool of workers, each of which holds what ``make`` returns, such as a decoder.
 
         Args:
             make: Called once by each worker with its CPU cores, or None in this process. It is
-                shipped once for all workers. Workers get a GPU each where there are enough.
+                shipped once for all workers.
+            gpu_problem: Given by work that uses GPUs; workers get none without it.
         """
         if not self._uses_ray(0):
             return WorkerPool(make, None)
-        return WorkerPool(make, self._reserve(Resources(num_workers=self._workers or 1)))
+        return WorkerPool(make, self._reserve(self._wanted(0, gpu_problem), gpu_problem))
 
-    @property
-    def num_workers(self) -> int:
-        """Workers at a time."""
-        return self._workers or cores_here()
+    def check_room(self, wanted: Wanted, gpu_problem: GpuProblem | None = None) -> None:
+        """Refuse what the cluster, or this machine, cannot give, before work begins.
+
+        Raises:
+            ClusterError: If there are too few CPUs or GPUs, or GPUs that cannot be used.
+        """
+        if self.has_cluster:
+            self._connect()
+            check_room(wanted, gpu_problem)
+            return
+        gpus = allocate(wanted, this_machine()).gpus
+        problem = gpu_problem() if gpus and gpu_problem else None
+        if problem:
+            raise ClusterError(problem)
 
     def _uses_ray(self, input_bytes: int | None) -> bool:
         if self._on_ray is None:
-            is_small = input_bytes is not None and input_bytes < SMALL_INPUT_BYTES
-            in_process = self._workers == 1 or (self._workers is None and is_small)
-            self._on_ray = self.has_cluster or not in_process
+            is_large = input_bytes is not None and input_bytes >= SMALL_INPUT_BYTES
+            has_workers = self._workers not in (None, 1) or self._cpus or self._gpus is not None
+            by_itself = self._workers is None and is_large
+            self._on_ray = bool(self.has_cluster or has_workers or by_itself)
         return self._on_ray
 
-    def _reserve(self, resources: Resources) -> Allocation:
+    def _connect(self) -> None:
         self._stack.enter_context(connected(self._address))
-        return reserve(resources)
+
+    def _wanted(self, cpus: int, gpu_problem: GpuProblem | None) -> Wanted:
+        gpus = -1.0 if self._gpus is None else self._gpus
+        resources = Resources(
+            num_workers=self._workers or 0,
+            cpus=self._cpus or cpus,
+            gpus=gpus if gpu_problem else 0.0,
+        )
+        return Wanted(resources=resources)
+
+    def _room_for_tasks(self, cpus: int, gpu_problem: GpuProblem | None = None) -> Allocation:
+        self._connect()
+        wanted = self._wanted(cpus, gpu_problem)
+        return await_room(wanted, wait_seconds=self.wait_seconds, gpu_problem=gpu_problem)
+
+    def _reserve(self, wanted: Wanted, gpu_problem: GpuProblem | None) -> Reservation:
+        self._connect()
+        reservation = reserve(wanted, wait_seconds=self.wait_seconds, gpu_problem=gpu_problem)
+        self._stack.callback(reservation.release)
+        return reservation
 
 
 class _InProcess(Executor):
@@ -186,6 +250,7 @@ IN_PROCESS = _InProcess()
 """Everything in this process, whatever ``RAY_ADDRESS`` is; the default of Python callers."""
 
 
-def _with_threads(cpus: int, work: Callable[[Any], Any], given: Any) -> Any:
-    limit_threads(cpus)
+def _as_task(allocation: Allocation, work: Callable[[Any], Any], given: Any) -> Any:
+    limit_threads(allocation.cpus)
+    hide_gpus(allocation)
     return work(given)

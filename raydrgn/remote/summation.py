@@ -7,11 +7,11 @@ safe: when a machine is lost, only what ran on it is done again, not what has be
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
+from raydrgn.remote.allocation import Allocation
 from raydrgn.remote.fanout import Outcome, fan_out
 from raydrgn.remote.progress import TaskCounts
-from raydrgn.remote.session import Allocation
 from raydrgn.remote.waiting import WaitingLog
-from raydrgn.remote.worker_pool import end_actor, limit_threads, name_of
+from raydrgn.remote.worker_pool import end_actor, hide_gpus, limit_threads, name_of
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
@@ -75,7 +75,7 @@ def work_on_ray(
 
     def submit(numbered: tuple[int, T]) -> Any:
         number, item = numbered
-        return task.remote(allocation.cpus, shipped, load(item), number, counts.actor)
+        return task.remote(allocation, shipped, load(item), number, counts.actor)
 
     def while_waiting() -> None:
         counts.report()
@@ -150,7 +150,9 @@ class _Counts:
         self._progress(sum(self._counts.values()))
 
 
-def _counted(cpus: int, work: Work, given: Any, number: int, counter: Any) -> tuple[Any, ...]:
+def _counted(
+    allocation: Allocation, work: Work, given: Any, number: int, counter: Any
+) -> tuple[Any, ...]:
     """Do some work; return what it returns, and its count."""
     done = 0
 
@@ -159,5 +161,6 @@ def _counted(cpus: int, work: Work, given: Any, number: int, counter: Any) -> tu
         done += more
         counter.set.remote(number, done)
 
-    limit_threads(cpus)
+    limit_threads(allocation.cpus)
+    hide_gpus(allocation)
     return (*work(given, count), done)

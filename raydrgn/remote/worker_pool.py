@@ -8,6 +8,7 @@ all tries in seconds.
 import heapq
 import itertools
 import logging
+import os
 import sys
 import time
 from collections import Counter
@@ -17,9 +18,10 @@ from typing import Any, Generic, TypeVar
 from uuid import uuid4
 
 from raydrgn.errors import ClusterError, RaydrgnError
+from raydrgn.remote.allocation import Allocation
 from raydrgn.remote.fanout import WAIT_SECONDS, Outcome, collect
 from raydrgn.remote.losses import Loss, Losses, WorkItem
-from raydrgn.remote.session import Allocation
+from raydrgn.remote.reservation import Reservation
 from raydrgn.remote.waiting import WaitingLog
 
 log = logging.getLogger(__name__)
@@ -40,21 +42,21 @@ class WorkerPool(Generic[T]):
     """Workers that each hold an object and work on batches with it. A context manager.
 
     A batch that fails, or that several workers in a row did not survive, is an outcome with its
-    error. Without an allocation, this process is the only worker.
+    error. Without a reservation, this process is the only worker.
     """
 
-    def __init__(self, make: Callable[[int | None], T], allocation: Allocation | None) -> None:
+    def __init__(self, make: Callable[[int | None], T], reservation: Reservation | None) -> None:
         self._make = make
-        self._allocation = allocation
+        self._reservation = reservation
         self._held: T | None = None
         self._crew: _Crew | None = None
 
     def __enter__(self) -> "WorkerPool[T]":
-        if self._allocation is None:
+        if self._reservation is None:
             self._held = self._make(None)
             return self
         try:
-            self._crew = _Crew(self._make, self._allocation)
+            self._crew = _Crew(self._make, self._reservation)
             self._crew.start_due()
         except BaseException:  # interrupted: the block, and with it __exit__, is not reached
             self.__exit__()
@@ -65,6 +67,8 @@ class WorkerPool(Generic[T]):
         if self._crew is not None:
             self._crew.end()
         self._held = self._crew = None
+        if self._reservation is not None:
+            self._reservation.release()
 
     def run(self, work: Callable[[T, Any], Any], batches: Iterable[Any]) -> Iterator[Outcome[Any]]:
         """Do work on batches where the objects are; yield the outcome of each batch.
@@ -81,9 +85,10 @@ class WorkerPool(Generic[T]):
 class _Holder:
     """An actor with one object, made of what lies in the object store once for all actors."""
 
-    def __init__(self, cpus: int) -> None:
-        self._cpus = cpus
+    def __init__(self, allocation: Allocation) -> None:
+        self._cpus = allocation.cpus
         self._held: Any = None
+        hide_gpus(allocation)
 
     def prepare(self, shipped: list[Any]) -> str:
         """Make the object, unless it is there; return the name of this machine."""
@@ -126,18 +131,18 @@ class _Worker:
 class _Crew:
     """The workers of a pool: starts them, and replaces those that are lost."""
 
-    def __init__(self, make: Callable[[int | None], Any], allocation: Allocation) -> None:
+    def __init__(self, make: Callable[[int | None], Any], reservation: Reservation) -> None:
         import ray
 
         self.workers: list[_Worker] = []
-        self._allocation = allocation
+        self._reservation = reservation
         self._shipped = ray.put(make)
         self._title = f"{name_of(make)}-{uuid4().hex[:6]}"  # names are unique on a cluster
         self._numbers = itertools.count()
-        self._start_times = [0.0] * allocation.num_workers
+        self._start_times = [0.0] * reservation.allocation.num_workers
         self._failed_starts = 0
         self._left_out = 0
-        self._waiting = WaitingLog(allocation)
+        self._waiting = WaitingLog(reservation.allocation)
 
     def start_due(self) -> None:
         """Start the workers whose time has come."""
@@ -149,13 +154,14 @@ class _Crew:
     def _start(self) -> None:
         import ray
 
-        allocation = self._allocation
+        allocation = self._reservation.allocation
         actor: Any = ray.remote(_Holder).options(  # its restarts and retries are none by default
             num_cpus=allocation.cpus,
             num_gpus=allocation.gpus,
             name=f"{self._title}-{next(self._numbers)}",
+            scheduling_strategy=self._reservation.place,
         )
-        worker = _Worker(actor.remote(allocation.cpus))
+        worker = _Worker(actor.remote(allocation))
         self.workers.append(worker)
         worker.ask(self._shipped)
 
@@ -350,3 +356,9 @@ def end_actor(actor: Any) -> None:
 
     if ray.is_initialized():
         ray.kill(actor)
+
+
+def hide_gpus(allocation: Allocation) -> None:
+    """Keep work that has been given no GPU from those of its node, which Ray lets it see."""
+    if not allocation.gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""

@@ -21,9 +21,10 @@ from ray.exceptions import (
 
 from raydrgn.errors import ClusterError, InputError
 from raydrgn.remote import fanout, waiting, worker_pool
+from raydrgn.remote.allocation import Allocation
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.losses import MOST_LOSSES, Losses, WorkItem, loss_of
-from raydrgn.remote.session import Allocation
+from raydrgn.remote.reservation import Reservation
 from raydrgn.remote.worker_pool import WorkerPool
 
 AGAIN = "the work of lost workers has been done again"
@@ -173,11 +174,12 @@ def test_each_minute_it_is_logged_what_is_waited_for(ray_session, monkeypatch):
     def end(text, *values):
         raise Logged(text % values)
 
-    monkeypatch.setattr(waiting, "INTERVAL_SECONDS", 0.5)
+    monkeypatch.setattr(waiting, "LOG_SECONDS", 0.5)
     monkeypatch.setattr(waiting.log, "warning", end)
+    too_large = Reservation(Allocation(1, 99, 0.0), ray.util.placement_group([{"CPU": 99}]))
     with (
-        WorkerPool(process, Allocation(1, 99, 0.0)) as pool,
-        pytest.raises(Logged, match="waiting for a worker: it needs 99 CPUs; 0 of 1 machines"),
+        WorkerPool(process, too_large) as pool,
+        pytest.raises(Logged, match="waiting for 1 node with 99 CPUs: none is there"),
     ):
         list(pool.run(work_of, [1]))
 
