@@ -254,7 +254,7 @@ def _check_gpus(gpu_problem: GpuProblem | None) -> None:
 
     if gpu_problem is None:
         return
-    task: Any = ray.remote(gpu_problem).options(num_cpus=0, max_retries=0)
+    task: Any = ray.remote(num_cpus=0, max_retries=0)(gpu_problem)
     nodes = [n["NodeID"] for n in ray.nodes() if n["Alive"] and n["Resources"].get("GPU")]
     places = [NodeAffinitySchedulingStrategy(node, soft=False) for node in nodes]
     for problem in ray.get([task.options(scheduling_strategy=p).remote() for p in places]):
