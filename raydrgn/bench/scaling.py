@@ -45,6 +45,9 @@ class StepScaling:
     compute_s: float
     """The same without the exchange of gradients, on as many workers at once."""
 
+    cpu_s: float
+    """CPU time of the first worker's process in such a step; other work does not lengthen it."""
+
     sent_bytes: float | None
     """What the first worker sends per step; None where it does not go through sockets."""
 
@@ -141,18 +144,18 @@ class _Timer:
         self._workers = workers
         self._takes_part = rank < workers
         self._device = device
-        self._model: nn.Module | None = None
+        self._parallel: DistributedDataParallel | None = None
         self._steps, self._computes = list[float](), list[float]()
-        self._sent: list[float] = []
+        self._cpu, self._sent = list[float](), list[float]()
         group = distributed.new_group(list(range(workers))) if workers > 1 else None
 
         def wrap(vae: nn.Module) -> nn.Module:
-            self._model = vae
-            if group is not None:
-                self._model = DistributedDataParallel(
-                    vae, process_group=group, broadcast_buffers=False, gradient_as_bucket_view=True
-                )
-            return self._model
+            if group is None:
+                return vae
+            self._parallel = DistributedDataParallel(
+                vae, process_group=group, broadcast_buffers=False, gradient_as_bucket_view=True
+            )
+            return self._parallel
 
         self._step: Callable[[], None] = lambda: None
         if self._takes_part:
@@ -164,14 +167,17 @@ class _Timer:
     def take(self, *, with_exchange: bool) -> None:
         """Time one round, on all workers that take part at once."""
         _wait_for_all()
-        is_wrapped = isinstance(self._model, DistributedDataParallel)
-        before = sent_bytes()
-        with self._model.no_sync() if is_wrapped and not with_exchange else nullcontext():
+        before, cpu = sent_bytes(), time.process_time()
+        with nullcontext() if with_exchange or self._parallel is None else self._parallel.no_sync():
             seconds = self._seconds(self._repeats) / self._repeats
-        after = sent_bytes()
+        after, cpu = sent_bytes(), time.process_time() - cpu
         _wait_for_all()
-        (self._steps if with_exchange else self._computes).append(seconds)
-        if with_exchange and before is not None and after is not None:
+        if not with_exchange:
+            self._computes.append(seconds)
+            return
+        self._steps.append(seconds)
+        self._cpu.append(cpu / self._repeats)
+        if before is not None and after is not None:
             self._sent.append((after - before) / self._repeats)
 
     def found(self) -> StepScaling:
@@ -181,6 +187,7 @@ class _Timer:
             workers=self._workers,
             step_s=median(self._steps),
             compute_s=median(self._computes),
+            cpu_s=median(self._cpu),
             sent_bytes=median(self._sent) if through_sockets else None,
         )
 

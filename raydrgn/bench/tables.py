@@ -57,6 +57,7 @@ def _step_scaling_rows(step: "StepScaling", one: "StepScaling", batch_size: int)
     rows = [
         (f"{workers} workers" if workers > 1 else "1 worker", f"{1e3 * step.step_s:,.1f} ms/step"),
         ("", f"{workers * batch_size / step.step_s:,.0f} particles/s"),
+        ("… CPU time of a worker", f"{1e3 * step.cpu_s:,.1f} ms/step"),
     ]
     if workers > 1:
         exchange = 1e3 * (step.step_s - step.compute_s)

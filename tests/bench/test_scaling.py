@@ -43,5 +43,4 @@ def test_two_workers_send_each_gradient_once(monkeypatch, ray_session):
     assert (one.workers, two.workers) == (1, 2)
     assert one.sent_bytes == pytest.approx(0, abs=1000)
     assert 0.95 < two.sent_bytes / rates.parts.gradient_bytes < 1.2
-    assert two.compute_s > 0
-    assert two.step_s > 0
+    assert min(two.compute_s, two.step_s, two.cpu_s) > 0
