@@ -9,12 +9,13 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from raydrgn.bench.settings import PreparationSettings
@@ -28,6 +29,7 @@ from raydrgn.io.mrc import StackWriter, read_header, read_slices, reserve_stack,
 from raydrgn.io.particles import CTF_COLUMNS, ParticleTable
 from raydrgn.io.storage import Uri
 from raydrgn.remote.resources import cores_here
+from raydrgn.shapes import Int
 
 ROUNDS = 3
 
@@ -94,17 +96,25 @@ def run(settings: PreparationSettings) -> PreparationRates:
 
 
 def made_up_stack(uri: Uri, box: int, count: int) -> ParticleTable:
-    """Write a stack of noise, and return a table of its images with poses and CTF."""
+    """Write a stack of noise; return particles with random poses and optics."""
     generator = np.random.default_rng(0)
     with StackWriter.open(uri, count, box=box, pixel_size_angstrom=1.0) as writer:
         for start, stop in block_ends(0, count, box=box):
             writer.append(generator.standard_normal((stop - start, box, box), dtype=np.float32))
+    return made_up_table([uri] * count, np.arange(count), box=box)
+
+
+def made_up_table(
+    stacks: Sequence[str] | pa.Array, slices: Int[np.ndarray, " n"], *, box: int
+) -> ParticleTable:
+    """Return particles with random poses and optics, given where their images are."""
+    generator, count = np.random.default_rng(0), len(slices)
     ctf = dict(zip(CTF_COLUMNS, (15_000, 14_500, 30, 300, 2.7, 0.1, 0), strict=True))
     return ParticleTable.from_columns(
         {
             "index": np.arange(count),
-            "stack": [uri] * count,
-            "slice": np.arange(count),
+            "stack": stacks,
+            "slice": slices,
             "box": np.full(count, box),
             "rotation": random_rotations(count, generator=generator).reshape(count, 9),
             "shift_angstrom": generator.uniform(-3, 3, (count, 2)),
