@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from raydrgn.cli.console import EXIT_INTERRUPTED, clock, columns, message, result
+from raydrgn.cli.console import EXIT_INTERRUPTED, columns, message, result
 from raydrgn.cli.submission import SubmitOptions, read_submission
+from raydrgn.remote.progress_line import clock
 
 if TYPE_CHECKING:
     from raydrgn.remote.jobserver import Job, JobServer

@@ -61,6 +61,11 @@ def parent(uri: Uri) -> Uri:
     return str(local_path(uri).parent) if is_local(uri) else uri.rsplit("/", 1)[0]
 
 
+def name(uri: Uri) -> str:
+    """Return the last name of a path or URL."""
+    return uri.rstrip("/").rpartition("/")[2]
+
+
 def filesystem(uri: Uri) -> tuple[Any, str]:
     """Return fsspec's file system of a URI, and the path on it."""
     try:

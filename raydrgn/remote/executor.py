@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from raydrgn.remote.address import ray_address
 from raydrgn.remote.fanout import Outcome, fan_out
+from raydrgn.remote.metrics import queue_wait
 from raydrgn.remote.progress import Counter
 from raydrgn.remote.resources import Resources, cores_here
 from raydrgn.remote.session import Allocation, connected, reserve
@@ -170,7 +171,8 @@ class Executor:
 
     def _reserve(self, resources: Resources) -> Allocation:
         self._stack.enter_context(connected(self._address))
-        return reserve(resources)
+        with queue_wait():
+            return reserve(resources)
 
 
 class _InProcess(Executor):

@@ -97,7 +97,9 @@ def _join(cluster: RayAddress) -> None:
 
     with _captured_stderr() as printed:
         try:
-            ray.init(address=cluster.text, **INIT_OPTIONS)
+            context = ray.init(address=cluster.text, **INIT_OPTIONS)
+            if context.dashboard_url:  # its Train tab shows what is tracked
+                os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "1")
         except Exception as error:  # Ray raises plain ones too
             if TOKEN_REFUSED in printed():
                 raise ClusterError(
