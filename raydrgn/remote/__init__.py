@@ -12,5 +12,9 @@ address           which cluster is joined, and whether Ray answers there
 temporary_folder  where a Ray on this machine has its sockets and logs
 jobs              a job: a command, what it needs, and what is sent
 job_client        requests to a job server: proxies and tokens
+job               what a job server knows of a job
+job_attempts      jobs that start another one again, or cancel it
+job_supervisor    starts a job again after a lost node or a crash; runs on the cluster
+cancel_job        cancels a job that has not begun; runs on the cluster
 jobserver         submit jobs to a cluster, list, follow and stop them
 """

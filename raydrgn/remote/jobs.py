@@ -10,7 +10,7 @@ import re
 import shlex
 import sys
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import cache
@@ -22,6 +22,8 @@ from pydantic import TypeAdapter, ValidationError
 
 import raydrgn
 from raydrgn.errors import ConfigError, StorageError
+from raydrgn.remote.metrics import JOB_ID
+from raydrgn.remote.notices import user_name
 from raydrgn.remote.session import HELD_CPUS, HELD_GPUS
 
 PROGRAM = "raydrgn"
@@ -119,7 +121,7 @@ class JobSpec:
         return found
 
     @classmethod
-    def from_command(cls, words: list[str], *, num_cpus: float = 0.0) -> "JobSpec":
+    def from_command(cls, words: Sequence[str], *, num_cpus: float = 0.0) -> "JobSpec":
         """Return the spec of a command line."""
         return cls(entrypoint=shlex.join([PROGRAM, *words]), entrypoint_num_cpus=num_cpus)
 
@@ -198,15 +200,17 @@ class JobSpec:
         }
         return JobSpec.from_dict(raw, where=where)
 
-    def submit_arguments(self, *, folder: str, package: Path) -> dict[str, Any]:
+    def submit_arguments(self, *, job_id: str, folder: str, package: Path) -> dict[str, Any]:
         """Return the arguments of Ray's ``submit_job``.
 
         Args:
+            job_id: Name of the job; its workers label their metrics with it.
             folder: Where the command runs, on the cluster.
             package: Archive that ``write_package`` has written.
         """
         environment = {
             **STOP_ENVIRONMENT,
+            JOB_ID: job_id,
             "RAYDRGN_JOB_FOLDER": folder,
             "RAYDRGN_JOB_PYTHON": sys.executable,
             **(self.runtime_env.get("env_vars") or {}),
@@ -220,8 +224,8 @@ class JobSpec:
             "entrypoint_resources": self.entrypoint_resources,
         }
         return {
-            # `exec`: no shell stays between Ray and the command to take its signals.
-            "entrypoint": f"exec sh raydrgn/remote/job.sh {shlex.join(self.words)}",
+            "submission_id": job_id,
+            "entrypoint": entrypoint(self.words),
             "runtime_env": {
                 **self.runtime_env,
                 "working_dir": str(package),
@@ -232,9 +236,16 @@ class JobSpec:
                 "raydrgn.command": shlex.join([PROGRAM, *self.words]),
                 "raydrgn.folder": folder,
                 "raydrgn.version": raydrgn.__version__,
+                "raydrgn.user": user_name(),
             },
             **{name: value for name, value in wanted.items() if value},
         }
+
+
+def entrypoint(words: Sequence[str]) -> str:
+    """Return what Ray runs for a command, where the package has been unpacked."""
+    # `exec`: no shell stays between Ray and the command to take its signals.
+    return f"exec sh raydrgn/remote/job.sh {shlex.join(words)}"
 
 
 def parse_value(text: str) -> tuple[str, str]:

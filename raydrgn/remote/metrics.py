@@ -6,6 +6,7 @@ The agent that Ray has on each node exports them, as ``ray_raydrgn_NAME``; count
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,9 @@ LABELS = ("job_id", "run", "worker")
 
 JOB_ID = "RAYDRGN_JOB_ID"
 """Variable in which a job finds its own id, and so do its workers."""
+
+REPEAT_SECONDS = 2.0
+"""Time after which gauges are set again: Ray drops those of which it hears nothing for 20 s."""
 
 GAUGES = {
     "epoch": "Epoch in training, from 1.",
@@ -51,9 +55,18 @@ def record(values: Mapping[str, float], *, run: str = "", worker: str | None = N
         worker: Rank of a training worker; by default the name of this actor, or ``command``.
     """
     if _has_ray():
-        labels = _labels(run, worker)
+        labels = tuple(_labels(run, worker).items())
+        _latest.update({(name, labels): value for name, value in values.items()})
         for name, value in values.items():
-            _gauge(name).set(value, labels)
+            _gauge(name).set(value, dict(labels))
+        _start_repeating()
+
+
+def forget(*, run: str) -> None:
+    """Let the gauges of a run vanish that this process has set."""
+    for key in list(_latest):
+        if ("run", run) in key[1]:
+            _latest.pop(key, None)
 
 
 def count(name: str, number: int, *, run: str = "") -> None:
@@ -68,6 +81,29 @@ def queue_wait(*, run: str = "") -> Iterator[None]:
     began = time.monotonic()
     yield
     record({"queue_wait_seconds": time.monotonic() - began}, run=run)
+
+
+_latest: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
+"""Value of each gauge of this process, by its name and labels."""
+
+_repeating: list[threading.Thread] = []
+
+
+def _start_repeating() -> None:
+    if not any(thread.is_alive() for thread in _repeating):
+        _repeating[:] = [threading.Thread(target=_repeat, daemon=True, name="raydrgn-metrics")]
+        _repeating[0].start()
+
+
+def _repeat() -> None:
+    """Set all gauges again at intervals, until Ray is left."""
+    while True:
+        time.sleep(REPEAT_SECONDS)
+        if not _has_ray():
+            _latest.clear()
+            return
+        for (name, labels), value in list(_latest.items()):
+            _gauge(name).set(value, dict(labels))
 
 
 def _has_ray() -> bool:

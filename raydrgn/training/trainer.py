@@ -84,6 +84,7 @@ def train(run: PreparedRun, *, progress: Progress = silent) -> TrainResult:
             _watch(attempt, actors, run, progress)
         finally:
             attempt.is_abandoned = True
+            metrics.forget(run=run.root)
         ending = (
             f"training finished: {config.train.epochs} epochs of {num_particles:,} particles"
             if attempt.finished
