@@ -29,6 +29,7 @@ occupancy_pca
 occupancy_score
 parse
 relocate
+runs
 simulate
 train
 top

@@ -27,6 +27,7 @@ from raydrgn.cli.landscape import landscape
 from raydrgn.cli.occupancy import occupancy
 from raydrgn.cli.parse import parse
 from raydrgn.cli.relocate import relocate
+from raydrgn.cli.runs import runs
 from raydrgn.cli.simulate import simulate
 from raydrgn.cli.top import top
 from raydrgn.cli.train import train
@@ -39,6 +40,7 @@ for command in (demo, simulate, parse, downsample, backproject, info, train, vol
     app.command()(command)
 app.command()(analyze)
 app.command()(relocate)
+app.command()(runs)
 app.command()(convergence)
 app.command("filter")(filter_)
 app.command()(landscape)

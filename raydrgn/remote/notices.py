@@ -36,6 +36,7 @@ class Notices:
         self._subject = f"raydrgn {command}{f' {run}' if run else ''}"
         self._posts: list[threading.Thread] = []
         self._has_failed = False
+        self._ending = ("end", "ended")
         if url is not None and not (
             urlsplit(url).scheme in ("http", "https") and urlsplit(url).hostname
         ):
@@ -61,6 +62,18 @@ class Notices:
         post = threading.Thread(target=self._post, args=(content,), daemon=True)
         post.start()
         self._posts.append(post)
+
+    def ended(self, text: str) -> None:
+        """Say at the end what has been reached."""
+        self._ending = ("end", text)
+
+    def stopped(self, text: str) -> None:
+        """Say at the end that the command was stopped."""
+        self._ending = ("stop", text)
+
+    def send_ending(self) -> None:
+        """Send the notice of an end without an error."""
+        self.send(*self._ending)
 
     def flush(self) -> None:
         """Wait for notices under way, for seconds at most."""
@@ -98,7 +111,7 @@ def notices(url: str | None, *, command: str, run: str = "") -> Iterator[Notices
         sender.send("failure", f"failed: {str(error).strip() or type(error).__name__}")
         raise
     else:
-        sender.send("end", "ended")
+        sender.send_ending()
     finally:
         sender.flush()
 
