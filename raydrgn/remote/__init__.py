@@ -16,5 +16,7 @@ job               what a job server knows of a job
 job_attempts      jobs that start another one again, or cancel it
 job_supervisor    starts a job again after a lost node or a crash; runs on the cluster
 cancel_job        cancels a job that has not begun; runs on the cluster
+job_queue         whose turn it is on a shared cluster
+turn              a command's turn: waited for, kept, given back
 jobserver         submit jobs to a cluster, list, follow and stop them
 """

@@ -9,6 +9,7 @@ import os
 import re
 import shlex
 import sys
+import time
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 
 import raydrgn
 from raydrgn.errors import ConfigError, StorageError
+from raydrgn.remote.job_queue import LIMITS
 from raydrgn.remote.metrics import JOB_ID
 from raydrgn.remote.notices import user_name
 from raydrgn.remote.session import HELD_CPUS, HELD_GPUS
@@ -96,6 +98,8 @@ class JobSpec:
                     f"runtime_env.env_vars.{name} cannot be set: Ray shows a job's environment. "
                     "The job uses the token that its cluster was started with."
                 )
+            if name == LIMITS:
+                raise ConfigError(f"{name} is set on the head of a cluster, not by a job.")
             if not isinstance(value, str):
                 raise ConfigError(
                     f"runtime_env.env_vars.{name} should be text, got {value!r}; put it in quotes."
@@ -237,6 +241,7 @@ class JobSpec:
                 "raydrgn.folder": folder,
                 "raydrgn.version": raydrgn.__version__,
                 "raydrgn.user": user_name(),
+                "raydrgn.submitted": f"{time.time():.3f}",
             },
             **{name: value for name, value in wanted.items() if value},
         }

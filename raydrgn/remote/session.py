@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from raydrgn.errors import ClusterError
+from raydrgn.remote import turn
 from raydrgn.remote.address import RayAddress, ray_address
 from raydrgn.remote.resources import Resources, cores_here
 from raydrgn.remote.temporary_folder import log_folder, ray_folder
@@ -89,6 +90,7 @@ def connected(address: str | None) -> Iterator[None]:
                 _join(cluster)
         yield
     finally:
+        turn.leave()
         ray.shutdown()
 
 
@@ -252,7 +254,14 @@ def reserve(resources: Resources) -> Allocation:
     """
     import ray
 
-    allocation = allocate(resources, available=ray.cluster_resources())
+    there = ray.cluster_resources()
+    allocation = allocate(resources, available=there)
+    if SPARE_RESOURCE not in there:  # else it is a Ray of this command alone
+        turn.wait_for_turn(
+            cpus=allocation.num_workers * allocation.cpus,
+            gpus=allocation.num_workers * allocation.gpus,
+            capacity=(there.get("CPU", 0.0), there.get("GPU", 0.0)),
+        )
     wanted = {
         "CPU": allocation.num_workers * allocation.cpus,
         "GPU": allocation.num_workers * allocation.gpus,

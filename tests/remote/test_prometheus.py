@@ -119,7 +119,7 @@ def test_every_expression_of_the_dashboard_gives_data(prometheus, cluster, tmp_p
     [(labels, size)] = prometheus.query("ray_raydrgn_shard_bytes")
     assert (labels["run"], labels["worker"]) == (run, "0")
     assert size == 200 * 398 * 2 * 4  # particles, Fourier points of a box of 32 px, float32 pairs
-    assert sum(value for _, value in prometheus.query("ray_raydrgn_volumes_total")) == 4000
+    assert sum(value for _, value in prometheus.query("ray_raydrgn_volumes_total")) >= 4000
     scored = prometheus.query("sum by (run) (ray_raydrgn_scored_volumes_total)")
     assert scored == [({"run": str(tmp_path / "done")}, 4000.0)]
     code, text = cluster.raydrgn("stop", training, folder=tmp_path)
