@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from raydrgn.errors import ClusterError
-from raydrgn.remote.address import DASHBOARD_PORT, RAY_PORT
+from raydrgn.remote.address import DASHBOARD_PORT, RAY_PORT, dashboards_here
 from raydrgn.remote.job import Job
 from raydrgn.remote.job_attempts import ATTEMPT_OF, cancellation, new_id, supervised
 from raydrgn.remote.job_client import connect, proxy_hint, token_message
@@ -205,9 +205,9 @@ def server_url(address: str | None) -> str:
         ClusterError: If the address is one of another kind.
     """
     given = [address, *map(os.environ.get, ADDRESS_VARIABLES)]
-    where = next((text.strip() for text in given if text and text.strip()), DEFAULT_URL)
+    where = next((text.strip() for text in given if text and text.strip()), "auto")
     if where == "auto":
-        return DEFAULT_URL
+        return _only_url_here()
     scheme, separator, _ = where.partition("://")
     host = urlsplit(where if separator else f"//{where}").hostname
     if not host or (separator and scheme not in ("http", "https")):
@@ -219,6 +219,17 @@ def server_url(address: str | None) -> str:
         return where.rstrip("/")
     has_port = urlsplit(f"//{where}").netloc.rpartition("]")[2].count(":") > 0
     return f"http://{where}" if has_port else f"http://{where}:{DASHBOARD_PORT}"
+
+
+def _only_url_here() -> str:
+    """Return where the job server of this machine is, if there is no more than one."""
+    number = dashboards_here()
+    if number > 1:
+        raise ClusterError(
+            f"{number} Rays with a dashboard run on this machine. Name one with --address "
+            "or RAY_ADDRESS: the address of its dashboard, as `ray start` has printed it."
+        )
+    return DEFAULT_URL
 
 
 class _Skip:

@@ -7,6 +7,7 @@ ends every Ray process of the machine by its name, is never called.
 import logging
 import math
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -52,6 +53,9 @@ INIT_OPTIONS: dict[str, Any] = {
 
 TOKEN_REFUSED = "InvalidAuthToken"
 """What Ray prints, again and again, if the token of a cluster is missing or wrong."""
+
+
+SEVERAL_INSTANCES = re.compile(r"multiple active Ray instances: \{(.*?)\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +112,11 @@ def _join(cluster: RayAddress) -> None:
                     f"The cluster at {cluster.text} wants a token, and this process has none or "
                     "another. Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH (or RAY_AUTH_TOKEN) "
                     "to the token with which its head was started."
+                ) from error
+            if several := SEVERAL_INSTANCES.search(str(error)):
+                raise ClusterError(
+                    f"Several Rays run on this machine, at {several[1]}: {cluster.text} from "
+                    f"{cluster.source} does not say which is meant. Give its address, HOST:PORT."
                 ) from error
             raise ClusterError(
                 f"No Ray at {cluster.text}: {_first_line(error)}. The address comes from "

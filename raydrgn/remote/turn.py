@@ -100,9 +100,15 @@ def _ask(queue: Any, claim: Claim, *, has_begun: bool = False) -> Turn:
 
 def _keep(held: _Held, ray: Any) -> None:
     """Repeat what this command has, so that the queue knows that it goes on."""
-    while held.is_kept and ray.is_initialized():
-        _ask(held.queue, held.claim, has_begun=True)
-        time.sleep(ASK_SECONDS)
+    try:
+        while held.is_kept and ray.is_initialized():
+            _ask(held.queue, held.claim, has_begun=True)
+            time.sleep(ASK_SECONDS)
+    except ray.exceptions.RayError as error:
+        log.debug("the turn is not kept any more: %s", error)
+    finally:
+        if held in _held:  # Ray was left by another way than `leave`
+            _held.remove(held)
 
 
 def _queue() -> Any:

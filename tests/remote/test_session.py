@@ -49,6 +49,24 @@ def test_who_has_to_wait_for_others_is_told_so(ray_session, monkeypatch, caplog)
     assert "2 CPUs are wanted and 0 are free; waiting" in caplog.text
 
 
+def test_an_address_that_may_be_one_of_several_is_refused_with_those_there_are(monkeypatch):
+    import ray
+
+    def init(**_):
+        raise ConnectionError(
+            "Found multiple active Ray instances: {'10.0.0.1:6379', '10.0.0.1:6390'}. Please "
+            "specify the one to connect to by setting `--address` flag."
+        )
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(ClusterError) as caught:
+        _join(RayAddress("auto", "--address"))
+    assert str(caught.value) == (
+        "Several Rays run on this machine, at '10.0.0.1:6379', '10.0.0.1:6390': auto from "
+        "--address does not say which is meant. Give its address, HOST:PORT."
+    )
+
+
 @pytest.fixture
 def _interrupts():
     """Ctrl-C as in a terminal: a shell that starts tests in the background ignores it."""

@@ -13,6 +13,9 @@ from raydrgn.simulation.dataset import Simulation, simulate
 
 pytestmark = pytest.mark.ray
 
+STANDING = {"JobQueue", "TrainStateActor", "_AutoscalingCoordinatorActor"}
+"""Actors of the cluster itself, without CPUs."""
+
 SMALL = ("--zdim", "2", "--enc-dim", "16", "--dec-dim", "16", "--set", "resources.cpus=1")
 
 
@@ -84,7 +87,7 @@ def test_jobs_wait_by_priority_and_leave_nothing_when_they_are_stopped(cluster, 
     assert "priority 5" in waits
     stop(cluster, second, folder)
     stop(cluster, urgent, folder)
-    wait_until(lambda: set(alive(cluster)) <= {"JobQueue", "TrainStateActor"})
+    wait_until(lambda: set(alive(cluster)) <= STANDING)
 
 
 def attempt_of(run):
