@@ -43,7 +43,7 @@ def main() -> int:
         else:
             sender.send("failure", f"failed with exit code {job.exit_code}: {text}")
     finally:
-        sender.flush()
+        sender.close()
     return job.exit_code or 0
 
 

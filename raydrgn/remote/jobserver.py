@@ -164,7 +164,6 @@ class JobServer:
                 time.sleep(POLL_SECONDS)
             if cancelling.status == "FAILED":
                 raise ClusterError(f"{job_id} could not be cancelled: {cancelling.message}")
-            self._client.delete_job(name)
 
     async def _tail(self, job_id: str, write: Callable[[str], object]) -> None:
         async for text in self._client.tail_job_logs(job_id):

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from queue import SimpleQueue
 from urllib.parse import urlsplit
 
 from raydrgn.errors import ConfigError
@@ -20,7 +21,7 @@ from raydrgn.remote.metrics import JOB_ID
 log = logging.getLogger(__name__)
 
 POST_SECONDS = 5.0
-"""Time-out of one notice; at its end a command waits as long for notices under way."""
+"""Time-out of one notice; at its end a command waits twice as long for those under way."""
 
 
 class Notices:
@@ -34,13 +35,16 @@ class Notices:
         self._url = url
         self._facts = {"command": command, "run": run, "job": os.environ.get(JOB_ID, "")}
         self._subject = f"raydrgn {command}{f' {run}' if run else ''}"
-        self._posts: list[threading.Thread] = []
+        self._waiting: SimpleQueue[dict[str, str] | None] = SimpleQueue()
+        self._sender = threading.Thread(target=self._post_all, daemon=True, name="raydrgn-notices")
         self._has_failed = False
         self._ending = ("end", "ended")
         if url is not None and not (
             urlsplit(url).scheme in ("http", "https") and urlsplit(url).hostname
         ):
             raise ConfigError(f"--notify takes a URL such as https://HOST/PATH, got {url!r}.")
+        if url is not None:
+            self._sender.start()
 
     def send(self, event: str, text: str) -> None:
         """Send a notice, without waiting for it.
@@ -59,9 +63,7 @@ class Notices:
             "host": socket.gethostname(),
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        post = threading.Thread(target=self._post, args=(content,), daemon=True)
-        post.start()
-        self._posts.append(post)
+        self._waiting.put(content)
 
     def ended(self, text: str) -> None:
         """Say at the end what has been reached."""
@@ -75,10 +77,16 @@ class Notices:
         """Send the notice of an end without an error."""
         self.send(*self._ending)
 
-    def flush(self) -> None:
-        """Wait for notices under way, for seconds at most."""
-        for post in self._posts:
-            post.join(2 * POST_SECONDS)
+    def close(self) -> None:
+        """Wait for notices under way, for seconds at most; the last call."""
+        self._waiting.put(None)
+        if self._sender.is_alive():
+            self._sender.join(2 * POST_SECONDS)
+
+    def _post_all(self) -> None:
+        """Send notices one after the other, so that they arrive in their order."""
+        while (content := self._waiting.get()) is not None:
+            self._post(content)
 
     def _post(self, content: dict[str, str]) -> None:
         import requests
@@ -113,7 +121,7 @@ def notices(url: str | None, *, command: str, run: str = "") -> Iterator[Notices
     else:
         sender.send_ending()
     finally:
-        sender.flush()
+        sender.close()
 
 
 def user_name() -> str:

@@ -83,6 +83,7 @@ def connected(address: str | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    _keep_raylet_messages_out()
     cluster = ray_address(address)
     if cluster is not None:
         cluster.check()
@@ -96,6 +97,20 @@ def connected(address: str | None) -> Iterator[None]:
     finally:
         turn.leave()
         ray.shutdown()
+
+
+def _keep_raylet_messages_out() -> None:
+    """Keep what raylets tell all drivers of a cluster out of this one's output.
+
+    No option of Ray does: it prints them, to the drivers of other jobs too where a node is lost.
+    They are in Ray's log files, and raydrgn itself reports what was lost.
+    """
+    from ray._private import worker
+
+    def note(data: dict[str, Any], **_: Any) -> None:
+        log.debug("%s", "\n".join(data["lines"]))
+
+    worker.print_to_stdstream = note
 
 
 def _join(cluster: RayAddress) -> None:

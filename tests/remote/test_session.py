@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -47,6 +49,42 @@ def test_who_has_to_wait_for_others_is_told_so(ray_session, monkeypatch, caplog)
     finally:
         ray.util.remove_placement_group(others)
     assert "2 CPUs are wanted and 0 are free; waiting" in caplog.text
+
+
+LOSES_A_WORKER = """
+import logging, os, time
+import ray
+from raydrgn.remote.session import connected
+
+told = []
+handler = logging.Handler()
+handler.emit = lambda record: told.append(record.getMessage())
+logging.getLogger("raydrgn.remote.session").addHandler(handler)
+logging.getLogger("raydrgn.remote.session").setLevel("DEBUG")
+
+@ray.remote(max_retries=0)
+def die():
+    os.kill(os.getpid(), 9)
+
+with connected(None):
+    try:
+        ray.get(die.remote())
+    except ray.exceptions.WorkerCrashedError:
+        print("a worker has crashed")
+    end = time.monotonic() + 60
+    while time.monotonic() < end and not told:
+        time.sleep(0.1)
+    print("A worker died" in told[0])
+"""
+
+
+@pytest.mark.ray
+def test_what_raylets_tell_all_drivers_is_not_printed():
+    done = subprocess.run(
+        [sys.executable, "-c", LOSES_A_WORKER], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "a worker has crashed\nTrue\n"
+    assert "raylet" not in done.stderr
 
 
 def test_an_address_that_may_be_one_of_several_is_refused_with_those_there_are(monkeypatch):

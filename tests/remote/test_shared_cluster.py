@@ -113,7 +113,7 @@ def test_a_job_that_was_killed_is_started_again_and_goes_on(cluster, folder):
         assert "attempt 1 failed (exit code -9); starting it again, 1 of 1" in text
         assert "80 epochs of 200 particles" in text
         wait_until(lambda: len(server.received) == 3)
-    assert sorted(body["event"] for _, _, body in server.received) == ["end", "restart", "start"]
+    assert [body["event"] for _, _, body in server.received] == ["start", "restart", "end"]
     assert {body["job"] for _, _, body in server.received} == {name}
     log = (folder / "retried" / "run.log").read_text()
     assert "continues from epoch" in log
