@@ -52,7 +52,7 @@ def test_the_exit_code_is_that_of_the_job(cluster, failing, tmp_path):
     assert f"{folder}/none.star does not exist" in again
     code, listed = cluster.raydrgn("jobs", folder=tmp_path)
     assert code == 0
-    assert re.search(rf"^{name} +FAILED +2 +\S+ +raydrgn parse none.star", listed, re.M)
+    assert re.search(rf"^{name} +FAILED +\w+ +2 +\S+ +raydrgn parse none.star", listed, re.M)
 
 
 def test_a_job_is_stopped_as_by_ctrl_c(cluster, tmp_path):
