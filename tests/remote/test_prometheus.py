@@ -90,6 +90,9 @@ def test_every_expression_of_the_dashboard_gives_data(prometheus, cluster, tmp_p
     latents = np.random.default_rng(0).normal(size=(4000, 2))
     make_run(tmp_path / "done", latents, box=BOX)
     masks = write_subunits(tmp_path)
+    score = ("occupancy", "score", "done", "--all", "--masks", str(masks), "-o", "scores")
+    code, text = cluster.raydrgn("submit", "--follow", *score, folder=tmp_path)
+    assert code == 0, text
     code, text = cluster.raydrgn("simulate", "data", "--particles", "200", folder=tmp_path)
     assert code == 0, text
     small = ("--zdim", "2", "--enc-dim", "16", "--dec-dim", "16", "--set", "resources.cpus=1")
@@ -97,9 +100,6 @@ def test_every_expression_of_the_dashboard_gives_data(prometheus, cluster, tmp_p
     code, text = cluster.raydrgn("submit", *words, folder=tmp_path)
     assert code == 0, text
     training = job_id(text)
-    score = ("occupancy", "score", "done", "--all", "--masks", str(masks), "-o", "scores")
-    code, text = cluster.raydrgn("submit", "--follow", *score, folder=tmp_path)
-    assert code == 0, text
     cluster.wait_for_log(training, "training: ")
 
     run = str(tmp_path / "run")
