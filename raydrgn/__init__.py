@@ -39,6 +39,7 @@ _MODULES = {
     "PcaSettings": "raydrgn.workflows.occupancy_pca",
     "RelocateSettings": "raydrgn.workflows.relocate",
     "Run": "raydrgn.notebook",
+    "RunsSettings": "raydrgn.workflows.runs",
     "SimulateSettings": "raydrgn.workflows.simulate",
     "TrainSettings": "raydrgn.workflows.train",
     "TraverseDirectSettings": "raydrgn.workflows.traverse",

@@ -24,6 +24,7 @@ from raydrgn.workflows.occupancy_pca import PcaSettings as PcaSettings
 from raydrgn.workflows.occupancy_score import OccupancyScoreSettings as OccupancyScoreSettings
 from raydrgn.workflows.parse import ParseSettings as ParseSettings
 from raydrgn.workflows.relocate import RelocateSettings as RelocateSettings
+from raydrgn.workflows.runs import RunsSettings as RunsSettings
 from raydrgn.workflows.simulate import SimulateSettings as SimulateSettings
 from raydrgn.workflows.train import TrainSettings as TrainSettings
 from raydrgn.workflows.traverse import AnchoredPathSettings as AnchoredPathSettings

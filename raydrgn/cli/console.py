@@ -18,6 +18,8 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from raydrgn.remote.progress_line import ProgressLine
+
 EXIT_FAILED, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
 
 console = Console(markup=False, emoji=False, highlight=False)
@@ -159,15 +161,11 @@ class ProgressDisplay:
         task, began, first = self._tasks[what]
         elapsed = now - began
         speed = rate or ((done - first) / elapsed if elapsed > 0 else 0.0)
-        shown = f"{speed:,.0f}" if speed >= 10 else f"{speed:.2f}"
-        shown = f"{shown} {unit}/s" if speed > 0 and unit else ""
-        self._progress.update(task, completed=done, total=total, rate=shown, extra=extra)
+        line = ProgressLine(what=what, done=done, total=total, unit=unit, rate=speed, extra=extra)
+        self._progress.update(task, completed=done, total=total, rate=line.rate_text, extra=extra)
         due = now - self._last_line >= LINE_SECONDS or done >= total
         if not self._is_terminal and due and self._last_line != float("inf"):
-            counted = f"{what}: {done:,.0f}/{total:,.0f} {unit}".rstrip()
-            left = f"{clock((total - done) / speed)} left" if speed > 0 and done < total else ""
-            line = ", ".join(part for part in (counted, shown, left) if part)
-            message(f"{line}  {extra}".rstrip())
+            message(line.text())
             self._last_line = float("inf") if done >= total else now
 
 
@@ -184,10 +182,3 @@ def ask(question: str) -> bool:
         return False
     answer = messages.input(f"{question} [Y/n] ", markup=False, emoji=False)
     return answer.strip().lower() in ("", "y", "yes")
-
-
-def clock(seconds: float) -> str:
-    """Return a length of time as minutes and seconds, with hours where there are some."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

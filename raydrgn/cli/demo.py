@@ -5,10 +5,11 @@ import time
 import typer
 
 from raydrgn.cli.command import command
-from raydrgn.cli.console import EXIT_INTERRUPTED, clock, message, result
+from raydrgn.cli.console import EXIT_INTERRUPTED, message, result
 from raydrgn.cli.evaluate import show_evaluation
 from raydrgn.remote.executor import Executor
 from raydrgn.remote.progress import Progress
+from raydrgn.remote.progress_line import clock
 from raydrgn.workflows import demo as workflow
 from raydrgn.workflows.demo import DemoSettings
 

@@ -1,16 +1,19 @@
 """``raydrgn submit``, ``jobs``, ``status``, ``logs`` and ``stop``: work on a cluster."""
 
+import json
 import shlex
 import time
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from raydrgn.cli.console import EXIT_INTERRUPTED, clock, columns, message, result
-from raydrgn.cli.submission import SubmitOptions, read_submission
+from raydrgn.cli.command import command
+from raydrgn.cli.console import EXIT_INTERRUPTED, columns, message, result
+from raydrgn.cli.job_table import HEAD, as_dict, exit_code, row, took
+from raydrgn.cli.submission import SubmitSettings, read_submission
 
 if TYPE_CHECKING:
-    from raydrgn.remote.jobserver import Job, JobServer
+    from raydrgn.remote.jobserver import JobServer
 
 MESSAGE_LINES = 10
 
@@ -24,40 +27,8 @@ ServerAddress = Annotated[
 JobId = Annotated[str, typer.Argument(metavar="ID", help="Job, as `raydrgn jobs` lists it.")]
 
 
-def submit(
-    command: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="COMMAND",
-            help="raydrgn command with its options, or a spec such as jobs/train-8gpu.yaml.",
-        ),
-    ],
-    address: ServerAddress = None,
-    follow: Annotated[
-        bool, typer.Option("--follow", help="Show the job's log, and end with its exit code.")
-    ] = False,
-    cpus: Annotated[
-        float | None,
-        typer.Option(
-            min=0, help="CPUs kept for the command itself, beside those of its workers; 0."
-        ),
-    ] = None,
-    folder: Annotated[
-        str | None, typer.Option(help="Folder of the cluster to run in; the current one.")
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Fill ${NAME} in a spec; repeatable."),
-    ] = None,
-    env: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="Send the value that this variable has here; repeatable. The cluster keeps it "
-            "with the job, and shows it to whoever can see its dashboard.",
-        ),
-    ] = None,
-) -> None:
+@command(SubmitSettings)
+def submit(settings: SubmitSettings) -> None:
     """Run a raydrgn command on a cluster, as a Ray job.
 
     To the cluster goes this raydrgn package (its Python files, under 1 MB), the command and the
@@ -70,12 +41,14 @@ def submit(
     from raydrgn.remote.jobs import folder_here
     from raydrgn.remote.jobserver import JobServer
 
-    given = SubmitOptions(
-        address=address, follow=follow, cpus=cpus, folder=folder, set_=set_ or (), env=env or ()
-    )
-    spec, options = read_submission(command, given)
+    spec, options = read_submission(settings)
     server = JobServer(options.address)
-    job_id = server.submit(spec, folder=options.folder or folder_here())
+    job_id = server.submit(
+        spec,
+        folder=options.folder or folder_here(),
+        retries=options.retries or 0,
+        notify=options.notify,
+    )
     if options.follow:
         message(f"{job_id} → {server.url}")
         _follow(server, job_id, options.address)
@@ -83,32 +56,41 @@ def submit(
     message(*_next_commands(job_id, options.address))
 
 
-def jobs(address: ServerAddress = None) -> None:
-    """List the jobs of a cluster, the newest last."""
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def jobs(address: ServerAddress = None, as_json: Json = False) -> None:
+    """List the jobs of a cluster, the newest last, with their owners and how far they are."""
     from raydrgn.remote.jobserver import JobServer
 
     server = JobServer(address)
-    found = server.jobs()
-    if not found:
+    found = [(job, server.progress(job)) for job in server.jobs()]
+    if as_json:
+        result(json.dumps([as_dict(*entry) for entry in found], indent=1))
+    elif found:
+        result(*columns([HEAD, *(row(*entry) for entry in found)]))
+    else:
         message(f"no jobs at {server.url}")
-        return
-    rows = [(job.id, job.status, _code(job), _length(job), job.command) for job in found]
-    result(*columns([("job", "status", "exit", "took", "command"), *rows]))
 
 
 def status(job_id: JobId, address: ServerAddress = None) -> None:
     """Show the status of a job."""
     from raydrgn.remote.jobserver import JobServer
+    from raydrgn.remote.progress_line import ProgressLine
 
-    job = JobServer(address).job(job_id)
+    server = JobServer(address)
+    job = server.job(job_id)
+    progress = server.progress(job)
     lines = {
         "job": job.id,
         "status": job.status,
+        "owner": job.owner,
         "command": job.command,
         "folder": job.folder,
         "began": _moment(job.began),
-        "took": _length(job),
-        "exit code": _code(job),
+        "took": took(job),
+        "exit code": exit_code(job),
+        "progress": progress.text() if isinstance(progress, ProgressLine) else progress or "",
     }
     result(*columns([(name, value) for name, value in lines.items() if value], least=10))
     text = job.message.splitlines()
@@ -147,11 +129,7 @@ def stop(job_id: JobId, address: ServerAddress = None) -> None:
         result(f"{job_id} has ended already: {before.status}")
         return
     message("stopping; training has two minutes to write a checkpoint")
-    job = server.stop(job_id)
-    if job.is_over:
-        result(f"{job_id}: {job.status}")
-    else:
-        result(f"{job_id} has not begun; it will end as soon as it begins")
+    result(f"{job_id}: {server.stop(job_id).status}")
 
 
 def _follow(server: "JobServer", job_id: str, address: str | None) -> NoReturn:
@@ -177,13 +155,5 @@ def _next_commands(job_id: str, address: str | None) -> list[str]:
     ]
 
 
-def _code(job: "Job") -> str:
-    return "" if job.exit_code is None else str(job.exit_code)
-
-
 def _moment(seconds: float | None) -> str:
     return "" if seconds is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
-
-
-def _length(job: "Job") -> str:
-    return "" if job.seconds is None else clock(job.seconds)

@@ -30,7 +30,9 @@ from raydrgn.cli.landscape import landscape
 from raydrgn.cli.occupancy import occupancy
 from raydrgn.cli.parse import parse
 from raydrgn.cli.relocate import relocate
+from raydrgn.cli.runs import runs
 from raydrgn.cli.simulate import simulate
+from raydrgn.cli.top import top
 from raydrgn.cli.train import train
 from raydrgn.cli.traverse import traverse
 from raydrgn.cli.volumes import volumes
@@ -41,6 +43,7 @@ for command in (demo, simulate, parse, downsample, backproject, info, train, vol
     app.command()(command)
 app.command()(analyze)
 app.command()(relocate)
+app.command()(runs)
 app.command()(convergence)
 app.command("filter")(filter_)
 app.command()(landscape)
@@ -50,7 +53,7 @@ app.add_typer(export, name="export")
 app.add_typer(bench, name="bench")
 # What follows the command to submit belongs to that command.
 app.command(context_settings={"allow_interspersed_args": False})(submit)
-for job_command in (jobs, status, logs, stop):
+for job_command in (jobs, top, status, logs, stop):
     app.command()(job_command)
 
 

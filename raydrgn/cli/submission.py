@@ -1,37 +1,101 @@
 """From the words after ``raydrgn submit`` to a job, checked before anything is sent."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from raydrgn.cli.application import application_context
 from raydrgn.errors import ConfigError
+from raydrgn.settings import Setting, check_bounds
 
 if TYPE_CHECKING:
     from raydrgn.remote.jobs import JobSpec
 
 SPEC_SUFFIXES = (".yaml", ".yml")
-SUBMIT_OPTIONS = {"--follow", "--cpus", "--folder", "--env"}
+SUBMIT_OPTIONS = {"--follow", "--cpus", "--folder", "--priority", "--retries", "--env"}
 PIPES = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
 """Beginnings of the names of pipes, which lead nowhere on another machine; ``-`` is one too."""
 
-NOT_AS_JOB = ("submit", "jobs", "status", "logs", "stop")
+NOT_AS_JOB = ("submit", "jobs", "top", "status", "logs", "stop")
 
 
 @dataclass(frozen=True, kw_only=True)
-class SubmitOptions:
-    """Options of ``raydrgn submit``."""
+class SubmitSettings:
+    """Command and options of ``raydrgn submit``."""
 
-    address: str | None = None
-    follow: bool = False
-    cpus: float | None = None
-    folder: str | None = None
-    set_: Sequence[str] = ()
-    env: Sequence[str] = ()
+    command: Annotated[
+        tuple[str, ...],
+        Setting(
+            "raydrgn command with its options, or a spec such as jobs/train-8gpu.yaml.",
+            is_argument=True,
+            metavar="COMMAND",
+        ),
+    ]
+
+    address: Annotated[
+        str | None,
+        Setting(
+            "Ray dashboard of the cluster, as http://HOST:8265; or RAY_ADDRESS; or this machine.",
+            metavar="URL",
+        ),
+    ] = None
+
+    follow: Annotated[
+        bool,
+        Setting("Show the job's log, and end with its exit code.", flags=("--follow",)),
+    ] = False
+
+    cpus: Annotated[
+        float | None,
+        Setting("CPUs kept for the command itself, beside those of its workers; 0.", min=0),
+    ] = None
+
+    folder: Annotated[str | None, Setting("Folder of the cluster to run in; the current one.")] = (
+        None
+    )
+
+    priority: Annotated[
+        int | None,
+        Setting("Jobs of a higher priority get their workers before others that wait; 0."),
+    ] = None
+
+    retries: Annotated[
+        int | None,
+        Setting(
+            "Start the job again, as often as this, after a lost node or a crash; training goes "
+            "on from its latest checkpoint; 0.",
+            min=0,
+        ),
+    ] = None
+
+    notify: Annotated[
+        str | None,
+        Setting(
+            "POST a JSON notice to this URL when the job starts, ends, fails or is started again.",
+            metavar="URL",
+        ),
+    ] = None
+
+    set_: Annotated[
+        tuple[str, ...],
+        Setting("Fill ${NAME} in a spec; repeatable.", flags=("--set",), metavar="NAME=VALUE"),
+    ] = ()
+
+    env: Annotated[
+        tuple[str, ...],
+        Setting(
+            "Send the value that this variable has here; repeatable. The cluster keeps it with the "
+            "job, and shows it to whoever can see its dashboard.",
+            metavar="NAME",
+        ),
+    ] = ()
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
 
-def read_submission(words: list[str], options: SubmitOptions) -> tuple["JobSpec", SubmitOptions]:
+def read_submission(options: SubmitSettings) -> tuple["JobSpec", SubmitSettings]:
     """Return the job of a command line or a spec, and the options with those that follow a spec.
 
     Raises:
@@ -40,8 +104,9 @@ def read_submission(words: list[str], options: SubmitOptions) -> tuple["JobSpec"
     """
     from raydrgn.remote.jobs import JobSpec, parse_value
 
+    words = options.command
     if words[0].endswith(SPEC_SUFFIXES):
-        options = _with_options_after_spec(words, options)
+        options = _with_options_after_spec(options)
         if options.cpus is not None:
             raise ConfigError("--cpus is not for specs: set entrypoint_num_cpus in the spec.")
         spec = JobSpec.read(words[0])
@@ -52,12 +117,25 @@ def read_submission(words: list[str], options: SubmitOptions) -> tuple["JobSpec"
                 "--set before COMMAND fills a spec; --set of the command itself comes after it."
             )
         spec = JobSpec.from_command(words, num_cpus=options.cpus or 0.0)
-    check_command(spec.words)
+    given = check_command(spec.words)
+    metadata = {**_subject(given), **spec.metadata}
+    if options.priority:
+        metadata["raydrgn.priority"] = str(options.priority)
+    spec = replace(spec, metadata=metadata)
     return (spec.with_variables(options.env) if options.env else spec), options
 
 
-def check_command(words: Sequence[str]) -> None:
-    """Refuse, before anything is sent, what is no command for a cluster.
+def _subject(given: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a command works on, as Ray's dashboard shows it beside the job."""
+    found = {
+        "raydrgn.run": given.get("run") or given.get("out"),
+        "raydrgn.particles": given.get("particles"),
+    }
+    return {name: str(value) for name, value in found.items() if isinstance(value, str)}
+
+
+def check_command(words: Sequence[str]) -> dict[str, Any]:
+    """Refuse, before anything is sent, what is no command for a cluster; return its values.
 
     Args:
         words: The command without the program's name.
@@ -86,29 +164,29 @@ def check_command(words: Sequence[str]) -> None:
                 f"{word} is a pipe of this machine, which a job cannot read. Write what comes "
                 "through it to a file that the cluster sees, and give that."
             )
-    used = command.make_context(name, list(words), parent=application).params
+    used: dict[str, Any] = command.make_context(name, list(words), parent=application).params
     if used.get("address"):
         raise ConfigError(
             "A job uses the cluster it runs on. To choose that, put --address before the command: "
             f"raydrgn submit --address {used['address']} {name} …"
         )
+    return used
 
 
-def _with_options_after_spec(words: list[str], options: SubmitOptions) -> SubmitOptions:
+def _with_options_after_spec(options: SubmitSettings) -> SubmitSettings:
     """Return the options with those that follow the name of a spec."""
-    spec, *rest = words
+    spec, *rest = options.command
     application = application_context()
     submit: Any = application.command.get_command(application, "submit")  # type: ignore[attr-defined]
     after = submit.make_context("submit", [*rest, spec], parent=application).params
-    if after["command"] != [spec]:
+    if list(after["command"]) != [spec]:
         raise ConfigError(
             f"{after['command'][0]!r} follows the spec {spec}, which is a whole command. Give "
             "values for its placeholders as --set NAME=VALUE."
         )
-    given = {name: after[name] for name in ("address", "follow", "cpus", "folder") if after[name]}
-    return replace(
-        options,
-        **given,
-        set_=[*options.set_, *(after["set_"] or [])],
-        env=[*options.env, *(after["env"] or [])],
-    )
+    lists = ("set_", "env")
+    given = {
+        name: value for name, value in after.items() if value and name not in ("command", *lists)
+    }
+    given |= {name: (*getattr(options, name), *(after[name] or ())) for name in lists}
+    return replace(options, **given)

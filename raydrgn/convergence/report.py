@@ -1,6 +1,9 @@
 """Figures, tables and report of a convergence analysis; figures have cryoDRGN's names."""
 
+import csv
+import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,6 +14,8 @@ from raydrgn.convergence import criteria
 from raydrgn.convergence.epochs import Convergence
 from raydrgn.convergence.verdict import verdict
 from raydrgn.fourier.shells import frequencies
+from raydrgn.io import storage
+from raydrgn.io.storage import Uri
 from raydrgn.reporting.figures import PALETTE, Tile, label_epochs, sheet
 from raydrgn.reporting.latent_figures import GREYS, HALO, path_colours, series_colours
 from raydrgn.reporting.report import ReportTable, Section, write_report
@@ -19,6 +24,31 @@ from raydrgn.run.reader import RunReader
 from raydrgn.shapes import Float
 
 COLUMNS = 5
+VERDICT = "verdict.csv"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RecordedVerdict:
+    """Whether training has converged, as a folder of results has it."""
+
+    epoch: int
+    is_converged: bool
+    open_criteria: list[str]
+    """Criteria that have not settled."""
+
+    def short(self) -> str:
+        """Return the verdict in a few words."""
+        return f"{'converged' if self.is_converged else 'not converged'} at {self.epoch}"
+
+
+def read_verdict(folder: Uri, epoch: int) -> RecordedVerdict | None:
+    """Return the verdict on an epoch from a folder of results; None if it is not finished."""
+    uri = storage.join(folder, VERDICT)
+    if not storage.exists(uri):
+        return None
+    rows = list(csv.DictReader(io.StringIO(storage.read_bytes(uri).decode())))
+    open_ = [row["criterion"] for row in rows if row["settled"] == "no"]
+    return RecordedVerdict(epoch=epoch, is_converged=bool(rows) and not open_, open_criteria=open_)
 
 
 def write_convergence(
@@ -27,7 +57,7 @@ def write_convergence(
     """Write the tables, draw the figures, and make one report of them all."""
     head = ("criterion", "settled", "from_epoch", "explanation")
     folder.write_table(
-        "verdict.csv",
+        VERDICT,
         head,
         [
             (f.criterion, _answer(f), f.settled_from or "", f.text.replace(",", ";"))

@@ -91,6 +91,11 @@ class DiskStore:
         return torch.from_numpy(values).float()
 
 
+def store_bytes(shape: Sequence[int], precision: Precision) -> int:
+    """Return how much a store of particles, points, 2 takes."""
+    return int(np.prod(shape)) * np.dtype(precision).itemsize
+
+
 def make_store(
     kind: StoreKind,
     shape: Sequence[int],
@@ -111,7 +116,7 @@ def make_store(
     Raises:
         StorageError: If the local disk has no room for the shard.
     """
-    size = int(np.prod(shape)) * np.dtype(precision).itemsize
+    size = store_bytes(shape, precision)
     chosen = kind if kind != "auto" else _choose(size, device, neighbours)
     log.info("%d particles, %.2f GB, kept in the %s store", shape[0], size / 1e9, chosen)
     if chosen != "disk":

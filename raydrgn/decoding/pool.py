@@ -18,6 +18,7 @@ from raydrgn.fourier.resample import low_pass
 from raydrgn.io.mrc import write_volume
 from raydrgn.io.storage import Uri
 from raydrgn.model.device import default_device, gpu_problem
+from raydrgn.remote import metrics
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.fanout import Outcome
 from raydrgn.run.weights import DecoderState
@@ -74,7 +75,12 @@ class VolumeDecoder:
                 resolution_angstrom=options.low_pass_angstrom,
                 pixel_size_angstrom=self.pixel_size_angstrom,
             )
+        self.count("volumes", len(z))
         return volumes.cpu().numpy()
+
+    def count(self, name: str, number: int) -> None:
+        """Add to a counter of ``raydrgn.remote.metrics``, for the decoder's run."""
+        metrics.count(name, number, run=self._state.run)
 
     def write(self, requests: Sequence[VolumeRequest]) -> list[Uri]:
         """Decode and write volumes; arrays stay here, paths are returned."""

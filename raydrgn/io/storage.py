@@ -29,6 +29,7 @@ from raydrgn.io.uri import absolute as absolute
 from raydrgn.io.uri import is_local as is_local
 from raydrgn.io.uri import join as join
 from raydrgn.io.uri import local_path as local_path
+from raydrgn.io.uri import name as name
 from raydrgn.io.uri import parent as parent
 
 Answer = TypeVar("Answer")

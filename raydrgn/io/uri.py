@@ -51,3 +51,8 @@ def join(root: Uri, *names: str) -> Uri:
 def parent(uri: Uri) -> Uri:
     """Return the folder of a file."""
     return str(local_path(uri).parent) if is_local(uri) else uri.rsplit("/", 1)[0]
+
+
+def name(uri: Uri) -> str:
+    """Return the last name of a path or URL."""
+    return uri.rstrip("/").rpartition("/")[2]

@@ -14,6 +14,7 @@ from raydrgn.errors import RaydrgnError
 from raydrgn.io.mrc import read_volume
 from raydrgn.io.storage import Uri
 from raydrgn.occupancy.subunits import SubunitSet
+from raydrgn.remote import metrics
 from raydrgn.shapes import Float
 
 
@@ -87,6 +88,7 @@ class ScoreFiles:
                 sums[index] = self._sums_of_map(row)
             except RaydrgnError as error:
                 failures[row] = str(error)
+        metrics.count("scored_volumes", len(rows))
         return MaskedSums(sums, failures)
 
     def _sums_of_map(self, row: int) -> Float[np.ndarray, " subunits"]:
@@ -110,5 +112,6 @@ class ScoreLatents:
         if self.thresholds is not None:
             volumes = binarised(volumes, self.thresholds[list(rows)])
         sums = masked_sums_of_many(volumes, self.subunits)
+        decoder.count("scored_volumes", len(rows))
         bad = np.flatnonzero(np.isnan(sums).any(axis=1))
         return MaskedSums(sums, {rows[int(i)]: "voxels are not finite" for i in bad})

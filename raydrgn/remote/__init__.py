@@ -7,6 +7,9 @@ summation         sums over tasks, the same to the bit whatever is lost
 losses            why workers are lost, and what is done again
 waiting           what is logged while no worker can start
 progress          progress of work, here or on workers
+progress_line     progress as a line of a log, and found there again
+metrics           gauges and counters for Prometheus
+notices           a POST at start, end and failure of a command
 resources         what each worker asks of a cluster
 allocation        what each worker gets, settled against nodes
 autoscaler        what may be added to a cluster
@@ -16,5 +19,11 @@ address           which cluster is joined, and whether Ray answers there
 temporary_folder  where a Ray on this machine has its sockets and logs
 jobs              a job: a command, what it needs, and what is sent
 job_client        requests to a job server: proxies and tokens
+job               what a job server knows of a job
+job_attempts      jobs that start another one again, or cancel it
+job_supervisor    starts a job again after a lost node or a crash; runs on the cluster
+cancel_job        cancels a job that has not begun; runs on the cluster
+job_queue         whose turn it is on a shared cluster
+turn              a command's turn: waited for, kept, given back
 jobserver         submit jobs to a cluster, list, follow and stop them
 """

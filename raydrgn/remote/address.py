@@ -6,6 +6,7 @@ import os
 import socket
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from raydrgn.errors import ClusterError
@@ -135,6 +136,19 @@ def is_this_machine(host: str) -> bool:
         except OSError:
             return False
     return True
+
+
+def dashboards_here() -> int:
+    """Return how many Rays with a dashboard run on this machine, whoever started them."""
+    found = 0
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = entry.read_bytes().split(b"\0")
+        except OSError:  # it has ended
+            continue
+        is_dashboard = any(word.endswith(b"ray/dashboard/dashboard.py") for word in words)
+        found += is_dashboard and b"--disable-frontend" not in words
+    return found
 
 
 def _speaks_grpc(connection: socket.socket) -> bool:

@@ -14,6 +14,7 @@ from raydrgn.errors import ClusterError
 from raydrgn.remote.address import ray_address
 from raydrgn.remote.allocation import Allocation, Wanted, allocate
 from raydrgn.remote.fanout import Outcome, fan_out
+from raydrgn.remote.metrics import queue_wait
 from raydrgn.remote.reservation import (
     GpuProblem,
     Reservation,
@@ -230,11 +231,13 @@ class Executor:
     def _room_for_tasks(self, cpus: int, gpu_problem: GpuProblem | None = None) -> Allocation:
         self._connect()
         wanted = self._wanted(cpus, gpu_problem)
-        return await_room(wanted, wait_seconds=self.wait_seconds, gpu_problem=gpu_problem)
+        with queue_wait():
+            return await_room(wanted, wait_seconds=self.wait_seconds, gpu_problem=gpu_problem)
 
     def _reserve(self, wanted: Wanted, gpu_problem: GpuProblem | None) -> Reservation:
         self._connect()
-        reservation = reserve(wanted, wait_seconds=self.wait_seconds, gpu_problem=gpu_problem)
+        with queue_wait():
+            reservation = reserve(wanted, wait_seconds=self.wait_seconds, gpu_problem=gpu_problem)
         self._stack.callback(reservation.release)
         return reservation
 

@@ -9,8 +9,9 @@ import os
 import re
 import shlex
 import sys
+import time
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
@@ -22,6 +23,9 @@ from pydantic import TypeAdapter, ValidationError
 
 import raydrgn
 from raydrgn.errors import ConfigError, StorageError
+from raydrgn.remote.job_queue import LIMITS
+from raydrgn.remote.metrics import JOB_ID
+from raydrgn.remote.notices import user_name
 from raydrgn.remote.session import HELD_CPUS, HELD_GPUS
 
 PROGRAM = "raydrgn"
@@ -94,6 +98,8 @@ class JobSpec:
                     f"runtime_env.env_vars.{name} cannot be set: Ray shows a job's environment. "
                     "The job uses the token that its cluster was started with."
                 )
+            if name == LIMITS:
+                raise ConfigError(f"{name} is set on the head of a cluster, not by a job.")
             if not isinstance(value, str):
                 raise ConfigError(
                     f"runtime_env.env_vars.{name} should be text, got {value!r}; put it in quotes."
@@ -119,7 +125,7 @@ class JobSpec:
         return found
 
     @classmethod
-    def from_command(cls, words: list[str], *, num_cpus: float = 0.0) -> "JobSpec":
+    def from_command(cls, words: Sequence[str], *, num_cpus: float = 0.0) -> "JobSpec":
         """Return the spec of a command line."""
         return cls(entrypoint=shlex.join([PROGRAM, *words]), entrypoint_num_cpus=num_cpus)
 
@@ -217,15 +223,17 @@ class JobSpec:
         variables = {**(self.runtime_env.get("env_vars") or {}), **found}
         return replace(self, runtime_env={**self.runtime_env, "env_vars": variables})
 
-    def submit_arguments(self, *, folder: str, package: Path) -> dict[str, Any]:
+    def submit_arguments(self, *, job_id: str, folder: str, package: Path) -> dict[str, Any]:
         """Return the arguments of Ray's ``submit_job``.
 
         Args:
+            job_id: Name of the job; its workers label their metrics with it.
             folder: Where the command runs, on the cluster.
             package: Archive that ``write_package`` has written.
         """
         environment = {
             **STOP_ENVIRONMENT,
+            JOB_ID: job_id,
             "RAYDRGN_JOB_FOLDER": folder,
             "RAYDRGN_JOB_PYTHON": sys.executable,
             **(self.runtime_env.get("env_vars") or {}),
@@ -239,8 +247,8 @@ class JobSpec:
             "entrypoint_resources": self.entrypoint_resources,
         }
         return {
-            # `exec`: no shell stays between Ray and the command to take its signals.
-            "entrypoint": f"exec sh raydrgn/remote/job.sh {shlex.join(self.words)}",
+            "submission_id": job_id,
+            "entrypoint": entrypoint(self.words),
             "runtime_env": {
                 **self.runtime_env,
                 "working_dir": str(package),
@@ -251,9 +259,17 @@ class JobSpec:
                 "raydrgn.command": shlex.join([PROGRAM, *self.words]),
                 "raydrgn.folder": folder,
                 "raydrgn.version": raydrgn.__version__,
+                "raydrgn.user": user_name(),
+                "raydrgn.submitted": f"{time.time():.3f}",
             },
             **{name: value for name, value in wanted.items() if value},
         }
+
+
+def entrypoint(words: Sequence[str]) -> str:
+    """Return what Ray runs for a command, where the package has been unpacked."""
+    # `exec`: no shell stays between Ray and the command to take its signals.
+    return f"exec sh raydrgn/remote/job.sh {shlex.join(words)}"
 
 
 def parse_value(text: str) -> tuple[str, str]:

@@ -8,75 +8,32 @@ import asyncio
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-from uuid import uuid4
 
 from raydrgn.errors import ClusterError
-from raydrgn.remote.address import DASHBOARD_PORT, RAY_PORT
+from raydrgn.remote.address import DASHBOARD_PORT, RAY_PORT, dashboards_here
+from raydrgn.remote.job import Job
+from raydrgn.remote.job_attempts import ATTEMPT_OF, cancellation, new_id, supervised
 from raydrgn.remote.job_client import connect, proxy_hint, token_message
 from raydrgn.remote.jobs import JobSpec, write_package
+from raydrgn.remote.progress_line import ProgressLine, last_progress
 
 DEFAULT_URL = f"http://127.0.0.1:{DASHBOARD_PORT}"
 ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 
 POLL_SECONDS = 0.3
+TAIL_LINES = 100
+"""Lines of a log in which its last line of progress is looked for."""
+
 MAX_FAILURES = 10
 """Attempts to read the log of a job that is over."""
 
-PENDING_SECONDS = 10.0
-"""Time to wait for a job that is to stop before it has begun."""
-
-EXIT_STOPPED = 130
-EXIT_DEFECT = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What the server knows of a job."""
-
-    id: str
-    status: str
-    """PENDING, RUNNING, STOPPED, SUCCEEDED or FAILED."""
-
-    command: str
-    folder: str
-    """Where the command runs, if raydrgn submitted it."""
-
-    began: float | None
-    """Seconds since 1970."""
-
-    ended: float | None
-    driver_exit_code: int | None
-    message: str
-
-    @property
-    def is_over(self) -> bool:
-        """Return whether the job has ended, in whatever way."""
-        return self.status in ("STOPPED", "SUCCEEDED", "FAILED")
-
-    @property
-    def seconds(self) -> float | None:
-        """How long the job has run so far; None if it has not begun."""
-        if self.began is None:
-            return None
-        return max((self.ended or time.time()) - self.began, 0.0)
-
-    @property
-    def exit_code(self) -> int | None:
-        """The command's own exit code; 130 if it was stopped, None while it is not over."""
-        if not self.is_over:
-            return None
-        if self.status == "STOPPED":
-            return EXIT_STOPPED
-        if self.driver_exit_code is None:
-            return 0 if self.status == "SUCCEEDED" else EXIT_DEFECT
-        # Killed by a signal: as a shell counts it.
-        return self.driver_exit_code if self.driver_exit_code >= 0 else 128 - self.driver_exit_code
+PENDING_SECONDS = 5.0
+"""Time in which a job that is to stop may still begin, before it is cancelled."""
 
 
 class JobServer:
@@ -92,25 +49,62 @@ class JobServer:
         with self._explained():
             self._client = connect(self.url)
 
-    def submit(self, spec: JobSpec, *, folder: str) -> str:
-        """Send a job and this package; return the id of the job, without waiting for it."""
-        name = f"raydrgn-{spec.words[0]}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid4().hex[:4]}"
+    def submit(
+        self, spec: JobSpec, *, folder: str, retries: int = 0, notify: str | None = None
+    ) -> str:
+        """Send a job and this package; return the id of the job, without waiting for it.
+
+        Args:
+            spec: The job.
+            folder: Where its command runs.
+            retries: How often it is started again after a lost node or a crash.
+            notify: URL that is told of its start and its end.
+        """
+        job_id = new_id(spec.words[0])
         with self._explained(), tempfile.TemporaryDirectory() as scratch:
             package = Path(scratch) / "raydrgn.zip"
             write_package(package)
-            arguments = spec.submit_arguments(folder=folder, package=package)
-            return str(self._client.submit_job(submission_id=name, **arguments))
+            arguments = spec.submit_arguments(job_id=job_id, folder=folder, package=package)
+            if retries or notify:
+                arguments = supervised(arguments, retries=retries, notify=notify)
+            self._client.submit_job(**arguments)
+        return job_id
 
-    def jobs(self) -> list[Job]:
-        """Return all jobs that were submitted to the cluster, the newest last."""
+    def start(self, arguments: Mapping[str, Any]) -> None:
+        """Start a job with the arguments of Ray's ``submit_job``."""
         with self._explained():
-            found = [_job(info) for info in self._client.list_jobs() if info.submission_id]
-        return sorted(found, key=lambda job: job.began or 0.0)
+            self._client.submit_job(**arguments)
+
+    def jobs(self, *, with_drivers: bool = False) -> list[Job]:
+        """Return all jobs that were submitted to the cluster, the newest last.
+
+        Attempts of a job that is started again are not listed beside it.
+
+        Args:
+            with_drivers: Return also the commands that joined the cluster by its address.
+        """
+        with self._explained():
+            found = list(map(Job.of, self._client.list_jobs()))
+        listed = [
+            job
+            for job in found
+            if ATTEMPT_OF not in job.metadata and (job.is_submitted or with_drivers)
+        ]
+        return sorted(listed, key=lambda job: job.began or 0.0)
+
+    def progress(self, job: Job) -> ProgressLine | str | None:
+        """Return how far a running job is by its log, or what it waits for; None if not known."""
+        if job.status != "RUNNING" or not job.is_submitted:
+            return None
+        where = {"submission_id": job.id, "node_id": job.node_id, "lines": TAIL_LINES}
+        with self._explained(job.id):
+            answer = self._client._do_request("GET", "/api/v0/logs/file", params=where)
+        return last_progress(answer.text) if answer.ok else None
 
     def job(self, job_id: str) -> Job:
         """Return what is known of a job."""
         with self._explained(job_id):
-            return _job(self._client.get_job_info(job_id))
+            return Job.of(self._client.get_job_info(job_id))
 
     def logs(self, job_id: str) -> str:
         """Return the log of a job so far."""
@@ -143,7 +137,8 @@ class JobServer:
     def stop(self, job_id: str) -> Job:
         """Ask a job to stop, and wait until it has; one that is over stays as it is.
 
-        A job that waits for resources ends only when it gets them: it is returned as PENDING.
+        Ray itself stops a job only once it has begun. One that still waits for resources is
+        cancelled on the cluster, by a job that needs none.
         """
         job = self.job(job_id)
         if job.is_over:
@@ -153,9 +148,22 @@ class JobServer:
             self._client.stop_job(job_id)
         while not (job := self.job(job_id)).is_over:
             if job.status == "PENDING" and time.monotonic() - asked > PENDING_SECONDS:
-                return job
+                self._cancel(job_id)
+                asked = time.monotonic()
             time.sleep(POLL_SECONDS)
         return job
+
+    def _cancel(self, job_id: str) -> None:
+        """Cancel a job that has not begun."""
+        name = new_id("cancel")
+        with self._explained(job_id), tempfile.TemporaryDirectory() as scratch:
+            package = Path(scratch) / "raydrgn.zip"
+            write_package(package)
+            self._client.submit_job(**cancellation(job_id, name=name, package=package))
+            while not (cancelling := self.job(name)).is_over:
+                time.sleep(POLL_SECONDS)
+            if cancelling.status == "FAILED":
+                raise ClusterError(f"{job_id} could not be cancelled: {cancelling.message}")
 
     async def _tail(self, job_id: str, write: Callable[[str], object]) -> None:
         async for text in self._client.tail_job_logs(job_id):
@@ -196,9 +204,9 @@ def server_url(address: str | None) -> str:
         ClusterError: If the address is one of another kind.
     """
     given = [address, *map(os.environ.get, ADDRESS_VARIABLES)]
-    where = next((text.strip() for text in given if text and text.strip()), DEFAULT_URL)
+    where = next((text.strip() for text in given if text and text.strip()), "auto")
     if where == "auto":
-        return DEFAULT_URL
+        return _only_url_here()
     scheme, separator, _ = where.partition("://")
     host = urlsplit(where if separator else f"//{where}").hostname
     if not host or (separator and scheme not in ("http", "https")):
@@ -210,6 +218,17 @@ def server_url(address: str | None) -> str:
         return where.rstrip("/")
     has_port = urlsplit(f"//{where}").netloc.rpartition("]")[2].count(":") > 0
     return f"http://{where}" if has_port else f"http://{where}:{DASHBOARD_PORT}"
+
+
+def _only_url_here() -> str:
+    """Return where the job server of this machine is, if there is no more than one."""
+    number = dashboards_here()
+    if number > 1:
+        raise ClusterError(
+            f"{number} Rays with a dashboard run on this machine. Name one with --address "
+            "or RAY_ADDRESS: the address of its dashboard, as `ray start` has printed it."
+        )
+    return DEFAULT_URL
 
 
 class _Skip:
@@ -225,17 +244,3 @@ class _Skip:
         self.seen += len(text)
         if new:
             self._write(new)
-
-
-def _job(info: Any) -> Job:
-    metadata = info.metadata or {}
-    return Job(
-        id=str(info.submission_id),
-        status=str(getattr(info.status, "value", info.status)),
-        command=metadata.get("raydrgn.command", info.entrypoint),
-        folder=metadata.get("raydrgn.folder", ""),
-        began=info.start_time / 1000 if info.start_time else None,
-        ended=info.end_time / 1000 if info.end_time else None,
-        driver_exit_code=info.driver_exit_code,
-        message=(info.message or "").strip(),
-    )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from raydrgn.errors import ClusterError
+from raydrgn.remote import turn
 from raydrgn.remote.allocation import Allocation, Cluster, Node, Size, Wanted, allocate
 from raydrgn.remote.autoscaler import Autoscaler, find_autoscaler
 from raydrgn.remote.resources import cores_here
@@ -164,6 +165,7 @@ def reserve(
     """
     import ray
 
+    _wait_for_turn(wanted, wait_seconds)
     allocation = _allocate_when_released(wanted)
     bundle = {"CPU": allocation.cpus, "GPU": allocation.gpus}
     bundle = {name: amount for name, amount in bundle.items() if amount}
@@ -197,6 +199,7 @@ def await_room(
     """
     import ray
 
+    _wait_for_turn(wanted, wait_seconds)
     allocation = _allocate_when_released(wanted)
     if allocation.gpus:
         _check_gpus(gpu_problem)
@@ -209,6 +212,21 @@ def await_room(
         finally:
             first.release()
     return allocation
+
+
+def _wait_for_turn(wanted: Wanted, wait_seconds: float | None) -> None:
+    """Wait behind the commands of others that came before, or have a higher priority."""
+    cluster = read_cluster()
+    if cluster.is_this_machine:
+        return
+    allocation, there = allocate(wanted, cluster), cluster.up.sizes
+    can_grow = bool(cluster.types) or cluster.has_unknown_growth
+    turn.wait_for_turn(
+        cpus=allocation.num_workers * allocation.cpus,
+        gpus=allocation.num_workers * allocation.gpus,
+        capacity=None if can_grow else (sum(s.cpus for s in there), sum(s.gpus for s in there)),
+        wait_seconds=wait_seconds,
+    )
 
 
 def _allocate_when_released(wanted: Wanted) -> Allocation:

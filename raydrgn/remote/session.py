@@ -6,6 +6,7 @@ ends every Ray process of the machine by its name, is never called.
 
 import logging
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from raydrgn.errors import ClusterError
+from raydrgn.remote import turn
 from raydrgn.remote.address import RayAddress, ray_address
 from raydrgn.remote.resources import cores_here
 from raydrgn.remote.temporary_folder import log_folder, ray_folder
@@ -50,6 +52,9 @@ TOKEN_REFUSED = "InvalidAuthToken"
 """What Ray prints, again and again, if the token of a cluster is missing or wrong."""
 
 
+SEVERAL_INSTANCES = re.compile(r"multiple active Ray instances: \{(.*?)\}")
+
+
 @contextmanager
 def connected(address: str | None) -> Iterator[None]:
     """Join the cluster at ``address`` or ``RAY_ADDRESS``, or start one here, and leave it after.
@@ -66,6 +71,7 @@ def connected(address: str | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    _keep_raylet_messages_out()
     cluster = ray_address(address)
     if cluster is not None:
         cluster.check()
@@ -77,7 +83,22 @@ def connected(address: str | None) -> Iterator[None]:
                 _join(cluster)
         yield
     finally:
+        turn.leave()
         ray.shutdown()
+
+
+def _keep_raylet_messages_out() -> None:
+    """Keep what raylets tell all drivers of a cluster out of this one's output.
+
+    No option of Ray does: it prints them, to the drivers of other jobs too where a node is lost.
+    They are in Ray's log files, and raydrgn itself reports what was lost.
+    """
+    from ray._private import worker
+
+    def note(data: dict[str, Any], **_: Any) -> None:
+        log.debug("%s", "\n".join(data["lines"]))
+
+    worker.print_to_stdstream = note
 
 
 def _join(cluster: RayAddress) -> None:
@@ -85,13 +106,20 @@ def _join(cluster: RayAddress) -> None:
 
     with _captured_stderr() as printed:
         try:
-            ray.init(address=cluster.text, **INIT_OPTIONS)
+            context = ray.init(address=cluster.text, **INIT_OPTIONS)
+            if context.dashboard_url:  # its Train tab shows what is tracked
+                os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "1")
         except Exception as error:  # Ray raises plain ones too
             if TOKEN_REFUSED in printed():
                 raise ClusterError(
                     f"The cluster at {cluster.text} wants a token, and this process has none or "
                     "another. Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH (or RAY_AUTH_TOKEN) "
                     "to the token with which its head was started."
+                ) from error
+            if several := SEVERAL_INSTANCES.search(str(error)):
+                raise ClusterError(
+                    f"Several Rays run on this machine, at {several[1]}: {cluster.text} from "
+                    f"{cluster.source} does not say which is meant. Give its address, HOST:PORT."
                 ) from error
             raise ClusterError(
                 f"No Ray at {cluster.text}: {_first_line(error)}. The address comes from "

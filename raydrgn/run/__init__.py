@@ -4,6 +4,7 @@ directory        every file name of a run
 config           everything that decides the result, as config.yaml
 recipe           objective, optimiser, and named sets of values for them
 status           how far a run is
+listing          the runs below a folder
 manifest         what is finished, with sizes and checksums
 checkpoint       what is needed to resume, as bytes
 writer           the only writer of a run directory

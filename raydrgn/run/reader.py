@@ -164,6 +164,7 @@ class RunReader:
             offset=self.offset,
             corners=self.corners,
             tensors=read_decoder_tensors(self.files.weights(epoch)),
+            run=self.files.root,
         )
 
     def particles(self, *, need_images: bool = False) -> ParticleTable:

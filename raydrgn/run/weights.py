@@ -37,6 +37,9 @@ class DecoderState:
 
     tensors: dict[str, torch.Tensor]
 
+    run: Uri = ""
+    """Run directory, by which metrics name the work with the decoder."""
+
     def build(self, device: torch.device) -> FourierDecoder | HartleyDecoder:
         """Return the decoder, ready to be evaluated.
 

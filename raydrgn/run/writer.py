@@ -8,6 +8,7 @@ again. Lines of the log and of the metrics are not recorded; a few may be lost w
 import io
 import json
 import re
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from raydrgn.errors import StorageError
 from raydrgn.io import storage
 from raydrgn.io.cryodrgn import write_latents
 from raydrgn.io.storage import Uri
+from raydrgn.remote import metrics
 from raydrgn.run.checkpoint import BATCH_ORDER, Checkpoint
 from raydrgn.run.directory import Position, RunDirectory
 from raydrgn.run.lines import LineFile
@@ -128,6 +130,7 @@ class RunWriter:
         Within an epoch a checkpoint is kept only once the epoch before it is published, so that
         going on from any checkpoint never leaves an epoch without latents.
         """
+        began = time.time()
         manifest, before = self._manifest, position.epoch - 1
         if position.step and before not in [0, *manifest.finished_epochs()]:
             return
@@ -139,6 +142,7 @@ class RunWriter:
             storage.write_bytes(self._run.weights(before), weights)
             self._record(before, "weights", FileRecord.of(weights))
         self._drop_checkpoints(sorted(manifest.checkpoints)[:-KEPT_CHECKPOINTS])
+        metrics.record(_checkpoint_gauges(began, len(content)), run=self._run.root)
 
     def save_latents(
         self,
@@ -277,3 +281,12 @@ def _is_before(line: str, position: Position) -> bool:
         return (row["epoch"], row["step"]) <= position
     except ValueError:
         return False
+
+
+def _checkpoint_gauges(began: float, size: int) -> dict[str, float]:
+    now = time.time()
+    return {
+        "checkpoint_timestamp_seconds": now,
+        "checkpoint_duration_seconds": now - began,
+        "checkpoint_bytes": size,
+    }

@@ -1,6 +1,8 @@
-"""How far training is: as a row of numbers, and as a line of run.log."""
+"""How far training is: as a row of numbers, as gauges, and as a line of run.log."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,3 +40,19 @@ def log_line(progress: TrainProgress, *, epochs: int, num_particles: int) -> str
         f"{progress.reconstruction:.6f}, KL {progress.kl:.4f}, learning rate "
         f"{progress.learning_rate:.2e}, {progress.rate:,.0f} particles/s"
     )
+
+
+def training_gauges(row: Mapping[str, Any], epochs: int, num_particles: int) -> dict[str, float]:
+    """Return a row of ``TrainProgress`` by the names of ``raydrgn.remote.metrics``."""
+    left = (epochs - row["epoch"] + 1) * num_particles - row["particles"]
+    return {
+        "epoch": row["epoch"],
+        "epochs": epochs,
+        "particles": num_particles,
+        "particles_per_second": row["rate"],
+        "loss": row["total"],
+        "reconstruction_loss": row["reconstruction"],
+        "kl_divergence": row["kl"],
+        "learning_rate": row["learning_rate"],
+        "time_left_seconds": left / row["rate"] if row["rate"] else float("nan"),
+    }

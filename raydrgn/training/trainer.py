@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn
+from uuid import uuid4
 
 import ray
 import ray.train
@@ -20,6 +21,7 @@ from raydrgn.io import storage
 from raydrgn.io.particles import ParticleTable
 from raydrgn.io.storage import Uri
 from raydrgn.model.device import gpu_problem
+from raydrgn.remote import metrics
 from raydrgn.remote.allocation import Allocation
 from raydrgn.remote.progress import Progress, ProgressBoard, silent
 from raydrgn.remote.reservation import WorkersWait, reserve
@@ -29,6 +31,7 @@ from raydrgn.run.directory import RunDirectory
 from raydrgn.run.writer import RunWriter
 from raydrgn.training.failures import out_of_memory_message, raised_by_actor
 from raydrgn.training.prepare_run import PreparedRun, image_megabytes, wanted
+from raydrgn.training.progress_log import training_gauges
 from raydrgn.training.result import TrainResult
 from raydrgn.training.worker import TrainingJob, train_worker
 
@@ -71,14 +74,16 @@ def train(
         TrainingDefect: If our own code failed on a worker.
     """
     config, num_particles = run.config, len(run.table)
-    reservation = reserve(
-        wanted(config, num_particles), wait_seconds=wait_seconds, gpu_problem=gpu_problem
-    )
+    with metrics.queue_wait(run=run.root):
+        reservation = reserve(
+            wanted(config, num_particles), wait_seconds=wait_seconds, gpu_problem=gpu_problem
+        )
     allocation = reservation.allocation
     use_ray_data = _uses_ray_data(config, run.table, allocation)
     with _started_actors(run.root, num_particles) as actors:
         _begin(run, allocation, actors)
         job = TrainingJob(
+            root=run.root,
             config=config.to_dict(),
             table=ray.put(run.table.table),
             cpus=allocation.cpus,
@@ -93,6 +98,7 @@ def train(
             _watch(attempt, actors, run, progress)
         finally:
             attempt.is_abandoned = True
+            metrics.forget(run=run.root)
         ending = (
             f"training finished: {config.train.epochs} epochs of {num_particles:,} particles"
             if attempt.finished
@@ -167,19 +173,21 @@ def _start_actors(root: Uri, num_particles: int) -> _Actors:
     writer_class: Any = ray.remote(RunWriter)
     board_class: Any = ray.remote(ProgressBoard)
     writer_place = place if storage.is_local(root) else {}
-    writer = writer_class.options(**options, **writer_place).remote(
+    title = f"{storage.name(root)}-{uuid4().hex[:6]}"  # names are unique on a cluster
+    writer = writer_class.options(name=f"writer-{title}", **options, **writer_place).remote(
         root, num_particles=num_particles
     )
     # Without restarts: a fresh board would not know that the run has failed or is to stop.
-    board = board_class.options(num_cpus=0, **place).remote()
+    board = board_class.options(name=f"progress-{title}", num_cpus=0, **place).remote()
     return _Actors(writer, board)
 
 
 class _ReportFailures(UserCallback):
     """Reports workers that died; ends the run where they would die again."""
 
-    def __init__(self, actors: _Actors) -> None:
+    def __init__(self, actors: _Actors, root: Uri) -> None:
         self._actors = actors
+        self._root = root
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         """Name the ranks that failed, unless the board has the reason already."""
@@ -195,6 +203,7 @@ class _ReportFailures(UserCallback):
         message = f"worker {ranks} failed ({reason}); starting the workers again"
         self._actors.writer.log.remote(message)
         self._actors.board.note.remote(message)
+        metrics.count("restarts", 1, run=self._root)
 
 
 class _Attempt(threading.Thread):
@@ -247,16 +256,22 @@ class _Attempt(threading.Thread):
                 timeout_s=COLLECTIVE_TIMEOUT_S,
             ),
             run_config=ray.train.RunConfig(
-                name=f"attempt-{number}",
+                name=_train_name(self._job.root, number),
                 storage_path=folder,  # never used: checkpoints go through the run's writer
                 failure_config=FailureConfig(
                     max_failures=MAX_WORKER_FAILURES, controller_failure_limit=3
                 ),
-                callbacks=[_ReportFailures(self._actors)],
+                callbacks=[_ReportFailures(self._actors, self._job.root)],
                 logging_config=LoggingConfig(log_level="ERROR"),
                 worker_runtime_env={"env_vars": QUIET_THREADS},
             ),
         )
+
+
+def _train_name(root: Uri, number: int) -> str:
+    """Return the name of an attempt in the Train tab of Ray's dashboard: the run directory's."""
+    name = storage.name(root)
+    return f"{name}-attempt-{number + 1}" if number else name
 
 
 def _watch(attempt: _Attempt, actors: _Actors, run: PreparedRun, progress: Progress) -> None:
@@ -304,6 +319,7 @@ def _show(latest: Mapping[str, Any], run: PreparedRun, progress: Progress) -> No
         progress("reading particles", latest["done"], latest["of"], unit="particles")
         return
     num_particles, epochs = len(run.table), run.config.train.epochs
+    metrics.record(training_gauges(latest, epochs, num_particles), run=run.root)
     progress(
         "training",
         (latest["epoch"] - 1) * num_particles + latest["particles"],

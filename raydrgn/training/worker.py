@@ -24,10 +24,12 @@ from raydrgn.data.ingest import (
 )
 from raydrgn.data.pipeline import stream_prepared
 from raydrgn.data.shard import ResidentShard
-from raydrgn.data.store import make_store
+from raydrgn.data.store import make_store, store_bytes
 from raydrgn.errors import RunDirectoryError
 from raydrgn.io.particles import ParticleTable
+from raydrgn.io.storage import Uri
 from raydrgn.model.vae import HeterogeneousVAE
+from raydrgn.remote import metrics
 from raydrgn.run.checkpoint import Checkpoint
 from raydrgn.run.config import RunConfig
 from raydrgn.run.directory import Position
@@ -43,6 +45,9 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingJob:
     """What every worker of a run is given."""
+
+    root: Uri
+    """Run directory."""
 
     config: dict[str, Any]
     """``RunConfig`` as plain values."""
@@ -149,10 +154,13 @@ def _fill_shard(
     job: TrainingJob, config: RunConfig, table: ParticleTable, plan: BatchPlan, device: torch.device
 ) -> ResidentShard:
     """Read and prepare this worker's particles into its store; refuse bad images in words."""
+    shape, precision = (len(table), plan.num_points, 2), config.data.precision
+    size = {"shard_bytes": store_bytes(shape, precision)}
+    metrics.record(size, run=job.root, worker=str(plan.rank))
     store = make_store(
         config.resources.shard_store,
-        (len(table), plan.num_points, 2),
-        precision=config.data.precision,
+        shape,
+        precision=precision,
         device=device,
         neighbours=ray.train.get_context().get_local_world_size(),
     )

@@ -21,6 +21,7 @@ occupancy_score    occupancies of subunits in volumes
 parse              poses and CTF of a refinement
 relocate           where the particle images of a run are now
 run_or_maps        settings that workflows on volumes of a run, or on a folder of maps, share
+runs               the runs below a folder
 simulate           particles with known truth
 train              the autoencoder
 traverse           volumes along a path

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from raydrgn.errors import ConfigError
 from raydrgn.remote.executor import IN_PROCESS, Executor
+from raydrgn.remote.notices import notices
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.settings import Setting
 from raydrgn.workflows.epoch import DecodingSettings
@@ -25,6 +26,15 @@ class ConvergenceSettings(DecodingSettings):
     every: Annotated[int, Setting("Epochs between two that are embedded and decoded.", min=1)] = 5
 
     keep_volumes: Annotated[bool, Setting("Write the volumes into vols.N.")] = False
+
+    notify: Annotated[
+        str | None,
+        Setting(
+            "POST a JSON notice to this URL at the start, the end, a failure, and when --watch "
+            "finds that the run has converged.",
+            metavar="URL",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +69,15 @@ def run(
     Raises:
         RaydrgnError: If the run, the settings or the folder do not allow it.
     """
+    with notices(settings.notify, command="convergence", run=settings.run) as notice:
+        found = _compare(settings, executor, progress)
+        notice.ended(found.verdict)
+    return found
+
+
+def _compare(
+    settings: ConvergenceSettings, executor: Executor, progress: Progress
+) -> ConvergenceResult:
     from raydrgn.convergence import epochs as stages
     from raydrgn.convergence.report import write_convergence
     from raydrgn.convergence.verdict import judge, verdict
@@ -119,14 +138,28 @@ def watch(
     Raises:
         RaydrgnError: If the run, the settings or the folder do not allow it.
     """
-    from raydrgn.convergence.epochs import MIN_EPOCHS
-    from raydrgn.convergence.verdict import judge_latents, open_criteria
-    from raydrgn.run.reader import open_run
-
     if settings.epoch is not None or settings.out:
         raise ConfigError(
             "--watch follows the newest epoch into RUN/convergence.N; leave out EPOCH and --out."
         )
+    with notices(settings.notify, command="convergence --watch", run=settings.run) as notice:
+        found = _watch(settings, executor, progress, report)
+        if found.convergence.is_converged:
+            notice.send("convergence", found.verdict)
+        notice.ended(found.verdict)
+    return found
+
+
+def _watch(
+    settings: ConvergenceSettings,
+    executor: Executor,
+    progress: Progress,
+    report: Callable[[str], None],
+) -> ConvergenceResult:
+    from raydrgn.convergence.epochs import MIN_EPOCHS
+    from raydrgn.convergence.verdict import judge_latents, open_criteria
+    from raydrgn.run.reader import open_run
+
     opened = open_run(settings.run)
     settings.volumes.check(opened.box)
     seen = compared = 0
@@ -143,7 +176,7 @@ def watch(
             if is_due and not is_finished and seen >= compared + settings.every:
                 compared = seen
                 of_epoch = replace(settings, epoch=seen)
-                result = run(of_epoch, executor=executor, progress=progress)
+                result = _compare(of_epoch, executor, progress)
                 if result.convergence.is_converged:
                     report(f"Training can stop: by these criteria epoch {seen} is enough.")
                     return result
@@ -151,5 +184,5 @@ def watch(
                     report(line)
                 continue  # epochs may have been finished meanwhile
         if is_finished:
-            return run(settings, executor=executor, progress=progress)
+            return _compare(settings, executor, progress)
         sleep(POLL_SECONDS)

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 CHECKSUM_LENGTH = 16
 """Characters of a checksum among recorded settings, which messages show."""
 
-NOT_RECORDED = frozenset({"run", "epoch", "out", "overwrite"})
+NOT_RECORDED = frozenset({"run", "epoch", "out", "overwrite", "notify"})
 """Settings that do not change results; what they are made from is recorded by its checksums."""
 
 

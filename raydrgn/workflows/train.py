@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from raydrgn.errors import ConfigError, RunDirectoryError
 from raydrgn.io.particle_source import ParticleSettings, ParticleSource
 from raydrgn.remote.executor import IN_PROCESS, Executor
+from raydrgn.remote.notices import notices
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.settings import Setting, check_bounds
 
@@ -154,6 +155,11 @@ class TrainSettings(ParticleSettings):
 
     resume: Annotated[bool, Setting("Go on with the run in the run directory.")] = False
 
+    notify: Annotated[
+        str | None,
+        Setting("POST a JSON notice to this URL at start, end and failure.", metavar="URL"),
+    ] = None
+
     def __post_init__(self) -> None:
         check_bounds(self)
         if self.particles is None:
@@ -244,6 +250,19 @@ def run(
         RaydrgnError: If the particles, the settings, the run directory or the cluster do not allow
             it; nothing is started then.
     """
+    from raydrgn.io import storage
+
+    root = storage.absolute(settings.out)
+    with notices(settings.notify, command="train", run=root) as notice:
+        found = _run(settings, executor, progress)
+        if found.finished:
+            notice.ended(f"{found.epochs} epochs of {found.num_particles:,} particles are done")
+        else:
+            notice.stopped("stopped on request; a checkpoint is kept")
+    return found
+
+
+def _run(settings: TrainSettings, executor: Executor, progress: Progress) -> "TrainResult":
     from raydrgn.model.device import gpu_problem
     from raydrgn.run.relocation import relocate
     from raydrgn.run.status import find_run

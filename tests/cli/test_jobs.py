@@ -18,8 +18,9 @@ class FakeServer:
     def __init__(self, address):
         self.url = self.address = address
 
-    def submit(self, spec, *, folder):
+    def submit(self, spec, *, folder, **options):
         FakeServer.sent = (self.address, spec, folder)
+        FakeServer.options = options
         return "job-1"
 
 
@@ -55,7 +56,27 @@ def test_the_next_commands_name_the_cluster(submit):
     assert "raydrgn stop job-1 --address http://a:1" in result.stderr
 
 
-@pytest.mark.parametrize("command", ["submit", "jobs", "status", "logs", "stop"])
+def test_what_a_job_works_on_goes_with_it(submit):
+    submit("train", "in.star", "-o", "run7")
+    assert FakeServer.sent[1].metadata == {
+        "raydrgn.run": "run7",
+        "raydrgn.particles": "in.star",
+    }
+    submit("--priority", "5", "analyze", "run7")
+    assert FakeServer.sent[1].metadata == {"raydrgn.run": "run7", "raydrgn.priority": "5"}
+
+
+def test_retries_and_notices_are_for_the_job(submit, tmp_path):
+    submit("simulate", "out")
+    assert FakeServer.options == {"retries": 0, "notify": None}
+    path = tmp_path / "spec.yaml"
+    path.write_text(SPEC)
+    more = ("--retries", "3", "--notify", "http://a/b", "--set", "OUT=a", "--set", "N=1")
+    assert submit(str(path), *more).exit_code == 0
+    assert FakeServer.options == {"retries": 3, "notify": "http://a/b"}
+
+
+@pytest.mark.parametrize("command", ["submit", "jobs", "top", "status", "logs", "stop"])
 def test_commands_that_run_on_this_machine_only_are_refused(submit, command):
     with pytest.raises(ConfigError, match=f"raydrgn {command} runs on this machine only"):
         submit(command, "simulate", "out")

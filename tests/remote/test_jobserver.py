@@ -14,6 +14,7 @@ from raydrgn.remote.jobserver import Job, JobServer, _Skip, server_url
 def _no_cluster_in_the_environment(monkeypatch):
     for name in jobserver.ADDRESS_VARIABLES:
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(jobserver, "dashboards_here", lambda: 1)
 
 
 def job(status, code=None):
@@ -43,6 +44,14 @@ def test_the_option_wins_over_the_variables(monkeypatch):
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://c:1")
     assert server_url(None) == "http://c:1"
     assert server_url("http://a:1") == "http://a:1"
+
+
+@pytest.mark.parametrize("address", [None, "auto"])
+def test_of_several_clusters_on_a_machine_one_must_be_named(monkeypatch, address):
+    monkeypatch.setattr(jobserver, "dashboards_here", lambda: 2)
+    with pytest.raises(ClusterError, match="2 Rays with a dashboard run on this machine"):
+        server_url(address)
+    assert server_url("http://127.0.0.1:8290") == "http://127.0.0.1:8290"
 
 
 @pytest.mark.parametrize("address", ["ray://head:10001", "s3://head", "http://"])

@@ -2,12 +2,67 @@
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
 from raydrgn.errors import ClusterError
 from raydrgn.remote.address import RayAddress
 from raydrgn.remote.session import _interrupt_afterwards, _join
+
+LOSES_A_WORKER = """
+import logging, os, time
+import ray
+from raydrgn.remote.session import connected
+
+told = []
+handler = logging.Handler()
+handler.emit = lambda record: told.append(record.getMessage())
+logging.getLogger("raydrgn.remote.session").addHandler(handler)
+logging.getLogger("raydrgn.remote.session").setLevel("DEBUG")
+
+@ray.remote(max_retries=0)
+def die():
+    os.kill(os.getpid(), 9)
+
+with connected(None):
+    try:
+        ray.get(die.remote())
+    except ray.exceptions.WorkerCrashedError:
+        print("a worker has crashed")
+    end = time.monotonic() + 60
+    while time.monotonic() < end and not told:
+        time.sleep(0.1)
+    print("A worker died" in told[0])
+"""
+
+
+@pytest.mark.ray
+def test_what_raylets_tell_all_drivers_is_not_printed():
+    done = subprocess.run(
+        [sys.executable, "-c", LOSES_A_WORKER], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "a worker has crashed\nTrue\n"
+    assert "raylet" not in done.stderr
+
+
+def test_an_address_that_may_be_one_of_several_is_refused_with_those_there_are(monkeypatch):
+    import ray
+
+    def init(**_):
+        raise ConnectionError(
+            "Found multiple active Ray instances: {'10.0.0.1:6379', '10.0.0.1:6390'}. Please "
+            "specify the one to connect to by setting `--address` flag."
+        )
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(ClusterError) as caught:
+        _join(RayAddress("auto", "--address"))
+    assert str(caught.value) == (
+        "Several Rays run on this machine, at '10.0.0.1:6379', '10.0.0.1:6390': auto from "
+        "--address does not say which is meant. Give its address, HOST:PORT."
+    )
 
 
 @pytest.fixture

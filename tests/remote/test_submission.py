@@ -1,122 +1,17 @@
 """Jobs on a real cluster that wants a token, as a user drives them from a shell."""
 
-import os
 import re
-import shutil
-import signal
-import socket
-import subprocess
-import sys
-import tempfile
 import time
-import urllib.request
-from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
+from job_cluster import TOKEN, job_id
 from raydrgn.io.mrc import read_header
 from raydrgn.simulation.dataset import Simulation, simulate
 
 pytestmark = pytest.mark.ray
 
-TOKEN = "a-token-that-nobody-may-see-0123456789abcdef"
-START_SECONDS, STOP_SECONDS, BEGIN_SECONDS = 60, 5, 60
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """A head of its own ports, and the environment in which it can be used."""
-
-    url: str
-    environment: dict[str, str]
-
-    def raydrgn(self, *words, folder, **changes):
-        """Run a command as a user does; return its exit code and what it wrote."""
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", "raydrgn", *words],
-            cwd=folder,
-            env={**self.environment, "PWD": str(folder), "COLUMNS": "200", **changes},
-            capture_output=True,
-            text=True,
-            timeout=100,
-            check=False,
-        )
-        return done.returncode, done.stdout + done.stderr
-
-    def get(self, path):
-        """Return what the job server says to a request with the token."""
-        request = urllib.request.Request(
-            f"{self.url}{path}", headers={"Authorization": f"Bearer {TOKEN}"}
-        )
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return answer.read().decode()
-
-
-def free_ports(count):
-    with ExitStack() as stack:
-        sockets = [
-            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
-        ]
-        return [item.getsockname()[1] for item in sockets]
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    """Start a head; end it by its process id, since `ray stop` would end everybody's Ray."""
-    scratch = Path(tempfile.mkdtemp(prefix="rd", dir="/tmp"))  # paths of sockets must be short
-    (scratch / "token").write_text(TOKEN)
-    gcs, dashboard, client, agent = free_ports(4)
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "COV_"))}
-    environment |= {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(scratch / "token"),
-        "OMP_NUM_THREADS": "1",
-    }
-    command = [
-        f"{Path(sys.executable).parent}/ray", "start", "--head", "--num-cpus=2", f"--port={gcs}",
-        f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}",
-        f"--dashboard-agent-listen-port={agent}", f"--temp-dir={scratch}",
-        "--object-store-memory=100000000", "--disable-usage-stats", "--block",
-    ]  # fmt: skip
-    log = scratch / "head.log"
-    with log.open("wb") as stream:
-        head = subprocess.Popen(
-            command, env=environment, stdout=stream, stderr=stream, start_new_session=True
-        )
-    ready = Cluster(
-        f"http://127.0.0.1:{dashboard}",
-        environment | {"RAY_ADDRESS": f"http://127.0.0.1:{dashboard}"},
-    )
-    try:
-        _wait_until_it_answers(ready, head, log)
-        yield ready
-    finally:
-        head.terminate()
-        try:
-            head.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            os.killpg(head.pid, signal.SIGKILL)
-            head.wait()
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _wait_until_it_answers(cluster, head, log):
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            cluster.get("/api/jobs/")
-        except OSError as error:
-            if head.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"Ray did not start: {log.read_text()}") from error
-            time.sleep(0.2)
-        else:
-            return
-
-
-def job_id(text):
-    return re.search(r"raydrgn-\w+-\d{8}-\d{6}-\w{4}", text)[0]
+BEGIN_SECONDS = 60
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +54,7 @@ def test_the_exit_code_is_that_of_the_job(cluster, failing, tmp_path):
     assert f"{folder}/none.star does not exist" in again
     code, listed = cluster.raydrgn("jobs", folder=tmp_path)
     assert code == 0
-    assert re.search(rf"^{name} +FAILED +2 +\S+ +raydrgn parse none.star", listed, re.M)
+    assert re.search(rf"^{name} +FAILED +\w+ +2 +\S+ +raydrgn parse none.star", listed, re.M)
 
 
 def test_a_job_is_stopped_as_by_ctrl_c(cluster, tmp_path):

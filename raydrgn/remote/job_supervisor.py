@@ -1,0 +1,86 @@
+"""Starts a job, shows its log, and starts it again after a lost node or a crash.
+
+A process of its own on the head of the cluster, which ``raydrgn submit --retries`` and ``--notify``
+start in place of the command. Each attempt is a job; stopping the supervisor stops its attempt.
+"""
+
+import json
+import os
+import sys
+
+from ray.job_submission import JobSubmissionClient
+
+from raydrgn.remote.job import EXIT_STOPPED, Job
+from raydrgn.remote.job_attempts import ATTEMPT, NOTIFY, RETRIES, attempt_arguments
+from raydrgn.remote.jobserver import JobServer
+from raydrgn.remote.metrics import JOB_ID
+from raydrgn.remote.notices import Notices
+
+FINAL_EXIT_CODES = (0, 2, EXIT_STOPPED)
+"""Done, a mistake that the user can correct, stopped: another attempt would end the same way."""
+
+RAY_JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Variable in which Ray gives a job its runtime environment."""
+
+
+def main() -> int:
+    """Run attempts until one ends for good; return its exit code."""
+    attempt = json.loads(os.environ[ATTEMPT])
+    metadata = attempt["metadata"]
+    sender = Notices(
+        os.environ[NOTIFY] or None,
+        command=metadata["raydrgn.command"].split()[1],
+        run=metadata.get("raydrgn.run", ""),
+    )
+    sender.send("start", "started")
+    try:
+        job = _run_attempts(attempt, sender)
+        text = job.message.splitlines()[-1] if job.message else ""
+        if job.exit_code == 0:
+            sender.send("end", "ended")
+        elif job.exit_code == EXIT_STOPPED:
+            sender.send("stop", "stopped")
+        else:
+            sender.send("failure", f"failed with exit code {job.exit_code}: {text}")
+    finally:
+        sender.close()
+    return job.exit_code or 0
+
+
+def is_final(job: Job) -> bool:
+    """Return whether another attempt at a job would end as it has."""
+    return job.exit_code in FINAL_EXIT_CODES
+
+
+def _run_attempts(attempt: dict[str, object], sender: Notices) -> Job:
+    job_id, retries = os.environ[JOB_ID], int(os.environ[RETRIES])
+    package = json.loads(os.environ[RAY_JOB_CONFIG])["runtime_env"]["working_dir"]
+    server = JobServer(JobSubmissionClient().get_address())
+    for number in range(1, retries + 2):
+        arguments = attempt_arguments(attempt, job_id=job_id, number=number, package=package)
+        server.start(arguments)
+        job = _follow(server, arguments["submission_id"])
+        if is_final(job) or number > retries:
+            break
+        reason = f"exit code {job.driver_exit_code}" if job.driver_exit_code else "its node is lost"
+        text = f"attempt {number} failed ({reason}); starting it again, {number} of {retries}"
+        _print(f"{job.id}: {text}\n")
+        sender.send("restart", text)
+    return job
+
+
+def _follow(server: JobServer, attempt_id: str) -> Job:
+    """Show an attempt's log until it is over; a request to stop is passed on."""
+    try:
+        return server.follow(attempt_id, _print)
+    except KeyboardInterrupt:
+        return server.stop(attempt_id)
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,156 @@
+"""A command's turn on a shared cluster: waited for before workers are, kept, and given back."""
+
+import json
+import logging
+import os
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from raydrgn.errors import ClusterError
+from raydrgn.remote.job_queue import Amount, Claim, JobQueue, Turn
+from raydrgn.remote.metrics import JOB_ID
+from raydrgn.remote.notices import user_name
+
+log = logging.getLogger(__name__)
+
+QUEUE_NAME = "raydrgn-queue-1"
+"""Of the actor; another number where what is asked of it changes."""
+
+HEAD_RESOURCE = "node:__internal_head__"
+
+ASK_SECONDS, LOG_SECONDS, ANSWER_SECONDS = 2.0, 60.0, 30.0
+"""Time between two questions, and between two messages; time in which the queue answers."""
+
+RAY_JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Variable in which Ray gives a job what was submitted with it."""
+
+
+@dataclass(slots=True)
+class _Held:
+    """The claim of this process, as long as it is connected."""
+
+    claim: Claim
+    queue: Any
+    is_kept: bool = True
+
+
+_held: list[_Held] = []
+
+
+def wait_for_turn(
+    *,
+    cpus: float,
+    gpus: float,
+    capacity: tuple[float, float] | None,
+    wait_seconds: float | None = None,
+) -> None:
+    """Wait until this command may ask the connected cluster for its workers.
+
+    A command has its turn until it leaves the cluster. What is waited for, and behind whom, is
+    logged every minute.
+
+    Args:
+        cpus: Of all workers together.
+        gpus: Of all workers together.
+        capacity: CPUs and GPUs of the cluster; None if it can grow.
+        wait_seconds: How long to wait; None waits without limit.
+
+    Raises:
+        ClusterError: If the limits of the cluster do not allow so much, or the time is up.
+    """
+    import ray
+
+    amount = Amount(cpus, gpus)
+    if _held:  # a command that goes on to its next pool
+        _held[0].claim = _claim(Amount(*map(max, amount, _held[0].claim.amount)), capacity)
+        return
+    claim = _claim(amount, capacity)
+    queue = _queue()
+    began = time.monotonic()
+    due = began + ASK_SECONDS
+    while (turn := _ask(queue, claim)).state != "begin":
+        if turn.state == "never":
+            raise ClusterError(turn.reason)
+        if wait_seconds is not None and time.monotonic() - began >= wait_seconds:
+            raise ClusterError(
+                f"Nothing was begun, after {wait_seconds:.0f} seconds of waiting (--wait): "
+                f"{turn.reason}."
+            )
+        if time.monotonic() > due:
+            log.warning("%s", turn.reason)
+            due = time.monotonic() + LOG_SECONDS
+        time.sleep(ASK_SECONDS)
+    _held[:] = [_Held(claim, queue)]
+    threading.Thread(target=_keep, args=(_held[0], ray), daemon=True, name="raydrgn-turn").start()
+
+
+def leave() -> None:
+    """Give the turn back, before this process leaves the cluster."""
+    import ray
+
+    if not _held:
+        return
+    held = _held.pop()
+    held.is_kept = False
+    try:
+        ray.get(held.queue.leave.remote(held.claim.job_id), timeout=ASK_SECONDS)
+    except ray.exceptions.RayError:
+        log.debug("the queue did not answer; it forgets this command by itself")
+
+
+def _ask(queue: Any, claim: Claim, *, has_begun: bool = False) -> Turn:
+    """Ask the queue; while it does not answer, everybody waits."""
+    import ray
+
+    try:
+        answer: Turn = ray.get(queue.ask.remote(claim, has_begun=has_begun), timeout=ANSWER_SECONDS)
+    except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
+        return Turn("wait", "waiting for the queue of the cluster, which does not answer")
+    return answer
+
+
+def _keep(held: _Held, ray: Any) -> None:
+    """Repeat what this command has, so that the queue knows that it goes on."""
+    try:
+        while held.is_kept and ray.is_initialized():
+            _ask(held.queue, held.claim, has_begun=True)
+            time.sleep(ASK_SECONDS)
+    except ray.exceptions.RayError as error:
+        log.debug("the turn is not kept any more: %s", error)
+    finally:
+        if held in _held:  # Ray was left by another way than `leave`
+            _held.remove(held)
+
+
+def _queue() -> Any:
+    import ray
+
+    queue_class: Any = ray.remote(JobQueue)
+    return queue_class.options(
+        name=QUEUE_NAME,
+        get_if_exists=True,
+        lifetime="detached",
+        num_cpus=0,
+        resources={HEAD_RESOURCE: 0.001},
+        max_restarts=-1,
+    ).remote()
+
+
+def _claim(amount: Amount, capacity: tuple[float, float] | None) -> Claim:
+    import ray
+
+    metadata = json.loads(os.environ.get(RAY_JOB_CONFIG) or "{}").get("metadata", {})
+    return Claim(
+        job_id=os.environ.get(JOB_ID) or f"command {ray.get_runtime_context().get_job_id()}",
+        user=metadata.get("raydrgn.user") or user_name(),
+        priority=int(metadata.get("raydrgn.priority") or 0),
+        submitted=float(metadata.get("raydrgn.submitted") or BEGAN),
+        amount=amount,
+        capacity=None if capacity is None else Amount(*capacity),
+    )
+
+
+BEGAN = time.time()
+"""When this process began; the time of submission of a command that is no job."""
