@@ -109,7 +109,9 @@ def test_what_ray_is_asked_for(tmp_path):
         },
         where="s.yaml",
     )
-    request = spec.submit_arguments(folder="/home/me/my project", package=tmp_path / "p.zip")
+    request = spec.submit_arguments(
+        job_id="raydrgn-1", folder="/home/me/my project", package=tmp_path / "p.zip"
+    )
     assert request["entrypoint"] == "exec sh raydrgn/remote/job.sh simulate 'a b'"
     assert request["entrypoint_num_cpus"] == 2
     assert "entrypoint_num_gpus" not in request
@@ -127,7 +129,7 @@ def test_what_ray_is_asked_for(tmp_path):
 def test_the_token_of_the_user_is_not_sent(tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_TOKEN", "secret")
     request = JobSpec.from_command(["demo"]).submit_arguments(
-        folder="/", package=tmp_path / "p.zip"
+        job_id="raydrgn-1", folder="/", package=tmp_path / "p.zip"
     )
     assert "secret" not in repr(request)
     assert "TOKEN" not in repr(request)
@@ -199,7 +201,7 @@ def test_the_script_goes_where_the_user_stood_and_keeps_the_words(tmp_path):
     folder.mkdir()
     done = run_script(tmp_path, AWKWARD, folder=folder)
     assert done.returncode == 0
-    assert done.stdout.split("\n")[:-1] == [str(folder), *AWKWARD]
+    assert done.stdout.split("\n")[:-1] == [str(folder), "raydrgn", *AWKWARD]
 
 
 def test_the_script_refuses_a_folder_that_is_not_there(tmp_path):
