@@ -1,6 +1,7 @@
 """Files to arrays and tables, and back. No torch, no Ray.
 
 storage          paths and URLs; whole files or none; errors in words
+exclusive        files that only one of several writers can make
 filetypes        what a file is, from its first bytes; the text of text files
 arrays           NumPy's .npy
 pickles          pickles of arrays, and of nothing else

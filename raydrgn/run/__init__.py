@@ -6,6 +6,7 @@ recipe           objective, optimiser, and named sets of values for them
 status           how far a run is
 manifest         what is finished, with sizes and checksums
 checkpoint       what is needed to resume, as bytes
+claim            which command trains a run
 writer           the only writer of a run directory
 metrics          losses over the steps
 lines            text files to which lines are appended
