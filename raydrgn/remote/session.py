@@ -202,9 +202,32 @@ def _quieten() -> None:
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
-    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of calls that nobody waits for
     for name in ("ray.data", "ray.train", "ray.tune"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    from ray._private import worker
+
+    worker.print_to_stdstream = _keep_in_log
+
+
+def _keep_in_log(data: Mapping[str, Any], ignore_prefix: bool) -> None:
+    """Take what raylets report to every driver of a cluster, such as the end of their own logs."""
+    log.debug("%s", "\n".join(map(str, data.get("lines", ()))))
+
+
+def session_log_folder() -> str:
+    """Return the folder of Ray's logs on this machine, of the session that is connected."""
+    import ray
+
+    node = ray._private.worker._global_node
+    return str(node.get_logs_dir_path()) if node else str(log_folder(None))
+
+
+def usable_resources(available: Mapping[str, float]) -> tuple[int, float]:
+    """Return the CPUs and GPUs that workers may have of a cluster, or of this machine."""
+    cores, devices = int(available.get("CPU", 0)), float(available.get("GPU", 0.0))
+    cores -= int(available.get(SPARE_RESOURCE, 0)) + math.ceil(_held(HELD_CPUS))
+    return cores, devices - _held(HELD_GPUS)
 
 
 def allocate(resources: Resources, *, available: Mapping[str, float]) -> Allocation:
@@ -221,9 +244,7 @@ def allocate(resources: Resources, *, available: Mapping[str, float]) -> Allocat
         ClusterError: If there are too few CPUs or GPUs.
     """
     workers = resources.num_workers
-    cores, devices = int(available.get("CPU", 0)), float(available.get("GPU", 0.0))
-    cores -= int(available.get(SPARE_RESOURCE, 0)) + math.ceil(_held(HELD_CPUS))
-    devices -= _held(HELD_GPUS)
+    cores, devices = usable_resources(available)
     cpus = resources.cpus or max(cores // workers, 1)
     if cpus * workers > cores:
         raise ClusterError(

@@ -28,11 +28,12 @@ from raydrgn.model.vae import HeterogeneousVAE
 from raydrgn.remote.resources import cores_here
 from raydrgn.remote.session import allocate
 from raydrgn.run.checkpoint import Checkpoint
+from raydrgn.run.claim import RunClaim
 from raydrgn.run.config import RunConfig
 from raydrgn.run.directory import RunDirectory
 from raydrgn.run.recipe import RECIPES, recipe_config
 from raydrgn.run.relocation import relocation_command, require_stacks, with_sample
-from raydrgn.run.status import RunStatus
+from raydrgn.run.status import RunStatus, find_run
 from raydrgn.settings import setting_fields
 from raydrgn.training.initial_weights import find_weights, initial_checkpoint
 from raydrgn.training.schedule import change_note
@@ -97,14 +98,19 @@ class PreparedRun:
     """What the user should know about the training that follows."""
 
 
-def begin(request: RunRequest) -> PreparedRun:
+def begin(request: RunRequest, *, claim: RunClaim | None = None) -> PreparedRun:
     """Make configuration and particles of a new run.
+
+    Args:
+        request: What is asked for.
+        claim: Taken before the images are read, once it is known that the rest can be used.
 
     Raises:
         InputError: If the particles do not allow training.
         ConfigError: If a value makes no sense.
         RunDirectoryError: If the weights to start from are those of another network.
         StorageError: If the run directory cannot be written.
+        ClaimError: If another command trains in it.
     """
     if request.source is None:
         raise ConfigError(
@@ -129,6 +135,8 @@ def begin(request: RunRequest) -> PreparedRun:
     load = config.train.load
     initial = initial_checkpoint(load, config) if load else None
     storage.require_writable(request.root)
+    if claim is not None:
+        _take(claim, request.root)
     log_pixel_sizes(table)
     log_restoration(table)
     table, statistics = _check_images(table, box, drop=request.drop_bad)
@@ -148,6 +156,17 @@ def begin(request: RunRequest) -> PreparedRun:
     return PreparedRun(
         root=request.root, config=config, table=with_sample(table), initial=initial, note=note
     )
+
+
+def _take(claim: RunClaim, root: Uri) -> None:
+    """Claim a directory for a new run, unless another command has trained there meanwhile."""
+    claim.take()
+    status = find_run(root)
+    if status is not None:
+        raise RunDirectoryError(
+            f"{root} holds a run of another command meanwhile, with {status.count}. Add --resume "
+            "to go on with it, or choose another -o."
+        )
 
 
 def resume(request: RunRequest, status: RunStatus) -> PreparedRun:
@@ -236,7 +255,9 @@ def check_resources(config: RunConfig) -> None:
         ClusterError: If there are too few CPUs or GPUs.
     """
     devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    allocate(config.resources, available={"CPU": cores_here(), "GPU": devices})
+    resources = config.resources
+    fewest = dataclasses.replace(resources, num_workers=resources.fewest, min_workers=0)
+    allocate(fewest, available={"CPU": cores_here(), "GPU": devices})
 
 
 def _check_trainable(table: ParticleTable) -> int:

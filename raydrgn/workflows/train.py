@@ -7,6 +7,7 @@ from raydrgn.errors import ConfigError, RunDirectoryError
 from raydrgn.io.particle_source import ParticleSettings, ParticleSource
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
+from raydrgn.remote.resources import worker_range
 from raydrgn.settings import Setting, check_bounds
 
 if TYPE_CHECKING:
@@ -109,7 +110,14 @@ class TrainSettings(ParticleSettings):
         ),
     ] = False
 
-    workers: Annotated[int | None, Setting("Training processes (default: 1).", min=1)] = None
+    workers: Annotated[
+        int | str | None,
+        Setting(
+            "Training processes (default: 1); a range such as 2-8 goes on with fewer when machines "
+            "are lost, and with more when there is room.",
+            metavar="N[-N]",
+        ),
+    ] = None
 
     seed: Annotated[int | None, Setting("Seed of everything random (default: 0).")] = None
 
@@ -133,6 +141,8 @@ class TrainSettings(ParticleSettings):
 
     def __post_init__(self) -> None:
         check_bounds(self)
+        if self.workers is not None:
+            worker_range(self.workers)
         if self.particles is None:
             needs = {
                 "--poses": self.poses,
@@ -219,6 +229,7 @@ def run(
         RaydrgnError: If the particles, the settings, the run directory or the cluster do not allow
             it; nothing is started then.
     """
+    from raydrgn.run.claim import RunClaim
     from raydrgn.run.relocation import relocate
     from raydrgn.run.status import find_run
     from raydrgn.training import prepare_run
@@ -226,23 +237,27 @@ def run(
 
     request = settings.request()
     status = find_run(request.root)
-    if status is None:
-        prepared = prepare_run.begin(request)
-    else:
-        if not (settings.resume or status.is_finished):
-            raise RunDirectoryError(
-                f"{request.root} holds this run already, with {status.count}. Add --resume to go "
-                "on with it, or choose another -o."
-            )
-        if settings.datadir and settings.is_moved(status.config.source):
-            relocate(request.root, datadir=settings.datadir)
-            status = find_run(request.root) or status
-        prepared = prepare_run.resume(request, status)
-        if status.is_finished and prepared.config.train.epochs == status.epochs_done:
-            return TrainResult.of(prepared, finished=True, trained=False)
-    if not executor.has_cluster:
-        prepare_run.check_resources(prepared.config)
-    with executor.connected():
-        from raydrgn.training import trainer  # Ray's settings are in place by now
+    with RunClaim(request.root) as claim:
+        if status is None:
+            prepared = prepare_run.begin(request, claim=claim)
+        else:
+            if not (settings.resume or status.is_finished):
+                raise RunDirectoryError(
+                    f"{request.root} holds this run already, with {status.count}. Add --resume to "
+                    "go on with it, or choose another -o."
+                )
+            if settings.datadir and settings.is_moved(status.config.source):
+                relocate(request.root, datadir=settings.datadir)
+                status = find_run(request.root) or status
+            prepared = prepare_run.resume(request, status)
+            if status.is_finished and prepared.config.train.epochs == status.epochs_done:
+                return TrainResult.of(prepared, finished=True, trained=False)
+            claim.take()
+            status = find_run(request.root) or status  # as the command before has left it
+            prepared = prepare_run.resume(request, status)
+        if not executor.has_cluster:
+            prepare_run.check_resources(prepared.config)
+        with executor.connected():
+            from raydrgn.training import trainer  # Ray's settings are in place by now
 
-        return trainer.train(prepared, progress=progress)
+            return trainer.train(prepared, claim=claim, progress=progress)

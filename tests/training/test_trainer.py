@@ -144,7 +144,7 @@ def test_an_error_that_trying_again_will_not_mend_ends_the_run(data, ray_session
 
 def test_a_defect_ends_training_at_once_with_its_traceback(data, ray_session, tmp_path):
     """Weights of another shape are a defect of a worker: nothing is gained by another try."""
-    from raydrgn.training.trainer import TrainingDefect
+    from raydrgn.training.failures import TrainingDefect
 
     run = small_run(data, tmp_path, **{"train.epochs": 1})
     wrong = Checkpoint(
@@ -188,6 +188,7 @@ def test_an_error_of_the_writer_ends_training_in_its_words(data, ray_session, tm
 
 def test_the_log_says_how_a_run_began_and_ended(pair):
     lines = (pair / "run.log").read_text().splitlines()
-    assert "training on 203 particles of 16 px to epoch 40; workers: 2, CPUs of each: 1" in lines[0]
+    assert "203 particles of 16 px to epoch 40; workers: 2, each with 1 CPU" in lines[0]
+    assert f"go on with: raydrgn train -o {pair} --resume" in lines[1]
     assert f"epoch {EPOCHS}/{EPOCHS}: finished, mean over the epoch" in lines[-2]
     assert f"training finished: {EPOCHS} epochs of 203 particles" in lines[-1]
