@@ -22,11 +22,13 @@ import numpy as np
 from ray.cluster_utils import Cluster
 
 from plain import fit, latents, small_run
+from raydrgn.errors import RaydrgnError
 from raydrgn.remote.session import connected
 from raydrgn.run.metrics import epoch_rows
+from raydrgn.training import elastic
 from raydrgn.training.prepare_run import PreparedRun
 
-EPOCHS = 60
+EPOCHS = 200
 NOTICE_SECONDS = 30
 TOLERANCE = 1e-4
 END_SECONDS = 900
@@ -297,6 +299,7 @@ def run_trials(names: list[str], *, show: Callable[[str], object], num_nodes: in
     """Run trials of some names, all by default, and show a row of each as it ends."""
     os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "1"
     os.environ["RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S"] = "1"
+    elastic.GROWTH_SECONDS = 3.0
     with tempfile.TemporaryDirectory(prefix="raydrgn-faults-") as place:
         folder = Path(place)
         calm = folder / "calm"
@@ -306,10 +309,16 @@ def run_trials(names: list[str], *, show: Callable[[str], object], num_nodes: in
             with connected(cluster.cluster.address):
                 found = trials(cluster)
                 show(HEAD)
+                failed = []
                 for name in names or list(found):
-                    show(found[name](folder, calm).row())
+                    try:
+                        show(found[name](folder, calm).row())
+                    except (AssertionError, RaydrgnError) as error:
+                        failed.append(f"{name}: {error}")
         finally:
             cluster.close()
+    if failed:
+        raise SystemExit("\n".join(failed))
 
 
 if __name__ == "__main__":

@@ -123,7 +123,8 @@ class RayActorError(ray.exceptions.RayActorError):
         (
             {
                 2: lost(
-                    "Worker exit type: SYSTEM_ERROR Worker exit detail: connection error code 2."
+                    "Worker exit type: SYSTEM_ERROR Worker exit detail: connection error code 2. "
+                    "(1) The process is killed by SIGKILL by OOM killer."
                 )
             },
             "worker 2 was lost: its process was killed",
