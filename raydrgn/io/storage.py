@@ -365,7 +365,15 @@ def require_writable(folder: Uri) -> None:
     """
     make_folder(folder)
     probe = join(folder, f"write-test.{uuid4().hex}{PART_SUFFIX}")
-    write_bytes(probe, b"raydrgn")
+    try:
+        write_bytes(probe, b"raydrgn")
+    except StorageError as error:
+        if getattr(error.__cause__, "errno", None) in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise StorageError(
+                f"{folder} may not be written: it belongs to another user, or is read-only. Choose "
+                "another folder, or have its permissions changed."
+            ) from error
+        raise
     remove(probe)
 
 

@@ -4,6 +4,7 @@ import errno
 import os
 import socket
 import stat
+import tempfile
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -309,6 +310,19 @@ def test_a_folder_without_permission_is_refused(tmp_path):
     with pytest.raises(StorageError, match="may not be written; check its permissions"):
         storage.require_writable(str(tmp_path / "run"))
     tmp_path.chmod(0o755)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_the_folder_of_another_user_is_refused_by_its_own_name():
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        os.chmod(folder, 0o755)
+        os.seteuid(65534)
+        try:
+            with pytest.raises(StorageError) as caught:
+                storage.require_writable(folder)
+        finally:
+            os.seteuid(0)
+    assert str(caught.value).startswith(f"{folder} may not be written: it belongs to another user")
 
 
 def test_what_is_read_is_not_replaced_by_any_name(tmp_path):

@@ -95,7 +95,7 @@ def test_workers_share_the_batch_and_lose_no_particle(data, pair, ray_session, t
     np.testing.assert_allclose(shared, alone, atol=2e-4 * np.abs(alone).max())
 
 
-def test_a_killed_worker_and_a_killed_writer_change_nothing(data, pair, ray_session, tmp_path):
+def test_a_killed_writer_board_and_worker_change_nothing(data, pair, ray_session, tmp_path, caplog):
     values = {"train.epochs": EPOCHS, "resources.num_workers": 2}
     run = small_run(data, tmp_path, **values)
     done = []
@@ -105,13 +105,20 @@ def test_a_killed_worker_and_a_killed_writer_change_nothing(data, pair, ray_sess
         if epoch >= 2 and not done:
             done.append("writer")
             assert kill(b"RunWriter") == 1
-        elif epoch >= 5 and len(done) == 1:
+        elif epoch >= 4 and len(done) == 1:
+            done.append("board")
+            assert kill(b"ProgressBoard") == 1
+        elif epoch >= 6 and len(done) == 2:
             done.append("worker")
             assert kill(b"RayTrainWorker") or kill(b"_RayTrainWorker")
 
     assert train(run, progress=disturb)
-    assert done == ["writer", "worker"]
-    assert "starting the workers again" in (tmp_path / "run.log").read_text()
+    assert done == ["writer", "board", "worker"]
+    assert "was lost: its process was killed; starting the workers again" in (
+        (tmp_path / "run.log").read_text()
+    )
+    assert "the run's writer was killed; it is being started again" in caplog.text
+    assert "the progress board was killed; it is being started again" in caplog.text
     assert_same_run(pair, tmp_path, EPOCHS)
     rows = epoch_rows(str(tmp_path / "metrics.jsonl"))
     assert [row["epoch"] for row in rows] == list(range(1, EPOCHS + 1))
