@@ -27,7 +27,7 @@ from raydrgn.errors import ClusterError
 from raydrgn.remote.session import QUIET_THREADS, Allocation, session_log_folder
 from raydrgn.training.actors import RunActors
 from raydrgn.training.budget import MAX_FAILURES, FailureBudget
-from raydrgn.training.elastic import needs_in_words, wait_for_room
+from raydrgn.training.elastic import needs_in_words, wait_for_room, workers_in_words
 from raydrgn.training.failures import (
     attempt_message,
     final_failure_of_attempt,
@@ -115,11 +115,14 @@ class Attempts(threading.Thread):
         self.num_workers = allocation.num_workers
         if self.number > 1 or self._fewest < self._share.num_workers:
             self._report(
-                f"training with {allocation.num_workers} workers, {needs_in_words(allocation)} each"
+                f"training with {workers_in_words(allocation.num_workers)}, each with "
+                f"{needs_in_words(allocation)}"
             )
         try:
             result = self._trainer(allocation, folder).fit()
             self.finished = bool((result.return_value or {}).get("finished"))
+            if not self.finished and self.stop_through < self.number:
+                self._report("a node of the workers is being taken back; a checkpoint is kept")
         except FAILURES as error:
             self._judge(error)
         finally:

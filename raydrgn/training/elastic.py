@@ -122,6 +122,11 @@ def wait_for_room(
     return None
 
 
+def workers_in_words(number: int) -> str:
+    """Return a number of workers: ``1 worker``."""
+    return f"{number} worker{'s' * (number != 1)}"
+
+
 def needs_in_words(share: Allocation) -> str:
     """Return what each worker gets: ``4 CPUs and 1 GPU``."""
     words = f"{share.cpus} CPU{'s' * (share.cpus != 1)}"
