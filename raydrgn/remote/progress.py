@@ -1,5 +1,6 @@
 """Progress of work: what a workflow reports, and what workers elsewhere report to it."""
 
+import os
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
@@ -79,8 +80,8 @@ class ProgressBoard:
         """Add a message for the user."""
         self._notes.append(message)
 
-    def read(self, *, stop_through: int) -> tuple[dict[str, Any], list[str]]:
-        """Return what is known of the work, and the messages since the last call.
+    def read(self, *, stop_through: int) -> tuple[dict[str, Any], list[str], int]:
+        """Return what is known of the work, the messages since the last call, and the process.
 
         Args:
             stop_through: Last of the attempts that are to stop. The reader repeats it with every
@@ -88,4 +89,4 @@ class ProgressBoard:
         """
         self._stop_through = stop_through
         notes, self._notes = self._notes, []
-        return self._latest, notes
+        return self._latest, notes, os.getpid()

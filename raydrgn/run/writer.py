@@ -8,6 +8,7 @@ again. Lines of the log and of the metrics are not recorded; a few may be lost w
 import io
 import json
 import math
+import os
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -187,8 +188,9 @@ class RunWriter:
         """Return the position of the newest checkpoint; the start of the run without one."""
         return max(self._manifest.checkpoints, default=Position(1, 0))
 
-    def ping(self) -> None:
-        """Answer: what was asked of the writer before is done."""
+    def process(self) -> int:
+        """Return the number of this process; what was asked of the writer before is done."""
+        return os.getpid()
 
     def _require_claim(self, *, within: float = 0.0) -> None:
         """Refuse to write for a command that no longer has the run.

@@ -6,7 +6,7 @@ written; the board is told again by the driver what the workers must know.
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -27,8 +27,6 @@ log = logging.getLogger(__name__)
 LAST_WORDS_SECONDS = 20  # for the writer to add the last line of the log
 SILENCE_SECONDS = 60.0
 """Time without an answer after which it is reported that an actor is waited for."""
-
-PING_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,18 +92,22 @@ def _start(root: Uri, num_particles: int, claim: ClaimTicket | None) -> RunActor
 class ActorGuard:
     """Calls an actor's method now and then, never waits, and reports when the actor is killed.
 
-    The calls are not repeated by Ray: one that was cut off is how the death of the actor is seen.
+    The calls are not repeated by Ray, so that one which is cut off tells why the actor was killed.
+    Between two calls, another process is how it is seen.
     """
 
-    def __init__(self, name: str, method: Any) -> None:
+    def __init__(self, name: str, method: Any, *, process: Callable[[Any], int]) -> None:
         """Describe the actor.
 
         Args:
             name: What it is, in words.
-            method: Method to call, such as ``actor.ping``.
+            method: Method to call.
+            process: Gets the number of the actor's process from an answer.
         """
         self._name = name
         self._method = method.options(max_task_retries=0)
+        self._process_of = process
+        self._process: int | None = None
         self._pending: Any = None
         self._asked = self._reported = 0.0
         self._is_away = False
@@ -124,11 +126,6 @@ class ActorGuard:
         self._asked = self._reported = now
         return answer
 
-    @property
-    def idle_seconds(self) -> float:
-        """Time since the last call."""
-        return time.monotonic() - self._asked
-
     def _answer(self, pending: Any) -> Any:
         try:
             answer = ray.get(pending)
@@ -136,16 +133,18 @@ class ActorGuard:
             raise (error.cause if isinstance(error.cause, RaydrgnError) else error) from None
         except ray.exceptions.RayError as error:
             if not self._is_away:
-                by = (
-                    " by Ray's memory monitor, since memory was full"
-                    if is_monitor_kill(error)
-                    else ""
-                )
-                log.warning("%s was killed%s; it is being started again", self._name, by)
+                by = " by Ray's memory monitor, since memory was full"
+                self._report_kill(by if is_monitor_kill(error) else "")
             self._is_away = True
             return None
-        self._is_away = False
+        process = self._process_of(answer)
+        if self._process not in (None, process) and not self._is_away:
+            self._report_kill("")
+        self._process, self._is_away = process, False
         return answer
+
+    def _report_kill(self, by: str) -> None:
+        log.warning("%s was killed%s; it is started again", self._name, by)
 
     def _report_silence(self, now: float) -> None:
         if now - self._reported >= SILENCE_SECONDS:

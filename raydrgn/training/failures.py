@@ -121,21 +121,25 @@ def _workers_message(failures: Mapping[int, Exception]) -> str:
         if isinstance(getattr(error, "health_check_failure", error), ray.exceptions.RayError)
     }
     if not died:
-        ranks = ", ".join(map(str, sorted(failures)))
-        return f"worker {ranks} lost the connection to another worker"
-    ranks = ", ".join(map(str, sorted(died)))
-    return f"worker {ranks} was lost{_cause(next(iter(died.values())))}"
+        return f"{_named(failures)} lost the connection to another worker"
+    was = "were" if len(died) > 1 else "was"
+    return f"{_named(died)} {was} lost{_cause(next(iter(died.values())))}"
+
+
+def _named(failures: Mapping[int, Exception]) -> str:
+    """Return the workers of some failures: ``worker 2``, ``workers 0, 2``."""
+    return f"worker{'s' * (len(failures) > 1)} {', '.join(map(str, sorted(failures)))}"
 
 
 def _cause(error: Exception) -> str:
     """Return why Ray has lost a process, as far as that can be told."""
     text = str(error)
     if is_monitor_kill(error):
-        return ": Ray's memory monitor killed it, since the memory of its node was full"
+        return " (killed by Ray's memory monitor, since the memory of its node was full)"
     if "node has died" in text or "node was" in text or isinstance(error, NODE_ERRORS):
-        return " with its node"
+        return " (its node is gone)"
     if "connection error code" in text or "SYSTEM_ERROR" in text:
-        return ": its process was killed"
+        return " (process killed)"
     return f" ({_last_line(error)})"
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
+from operator import itemgetter
 from typing import Any
 
 import ray
@@ -163,8 +164,8 @@ class _Watch:
         self._claim = claim
         self._progress = progress
         self._growth = GrowthWatch(share)
-        self._board = ActorGuard("the progress board", actors.board.read)
-        self._writer = ActorGuard("the run's writer", actors.writer.ping)
+        self._board = ActorGuard("the progress board", actors.board.read, process=itemgetter(2))
+        self._writer = ActorGuard("the run's writer", actors.writer.process, process=int)
         self._node = ray.get_runtime_context().get_node_id()
         self._shown: Mapping[str, Any] = {}
         self._heard = self._checked = time.monotonic()
@@ -230,10 +231,10 @@ class _Watch:
         if self._claim is not None and self._claim.lost is not None:
             raise self._claim.lost
 
-    def _read_board(self, found: tuple[Mapping[str, Any], list[str]] | None) -> None:
+    def _read_board(self, found: tuple[Mapping[str, Any], list[str], int] | None) -> None:
         if found is None:
             return
-        latest, notes = found
+        latest, notes, _ = found
         for note in notes:
             log.warning("%s", note)
         if latest and latest != self._shown:

@@ -118,7 +118,7 @@ class RayActorError(ray.exceptions.RayActorError):
     [
         (
             {0: RuntimeError(GLOO + "Connection closed by peer"), 1: lost("its node has died.")},
-            "worker 1 was lost with its node",
+            "worker 1 was lost (its node is gone)",
         ),
         (
             {
@@ -127,11 +127,11 @@ class RayActorError(ray.exceptions.RayActorError):
                     "(1) The process is killed by SIGKILL by OOM killer."
                 )
             },
-            "worker 2 was lost: its process was killed",
+            "worker 2 was lost (process killed)",
         ),
         (
             {0: RuntimeError(GLOO + "x"), 2: RuntimeError(GLOO + "y")},
-            "worker 0, 2 lost the connection to another worker",
+            "workers 0, 2 lost the connection to another worker",
         ),
     ],
 )
