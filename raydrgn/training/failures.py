@@ -138,6 +138,8 @@ def _cause(error: Exception) -> str:
         return " (killed by Ray's memory monitor, since the memory of its node was full)"
     if "node has died" in text or "node was" in text or isinstance(error, NODE_ERRORS):
         return " (its node is gone)"
+    if isinstance(error, ray.exceptions.ActorUnavailableError):
+        return " (it no longer answers)"
     if "connection error code" in text or "SYSTEM_ERROR" in text:
         return " (process killed)"
     return f" ({_last_line(error)})"

@@ -108,6 +108,11 @@ def lost(text):
     )
 
 
+def unavailable():
+    failure = ray.exceptions.ActorUnavailableError("RpcError: recvmsg: Connection reset", None)
+    return WorkerHealthCheckFailedError("A worker health check failed.", failure=failure)
+
+
 class RayActorError(ray.exceptions.RayActorError):
     def __init__(self, text):
         super().__init__(None, text, False, False)
@@ -128,6 +133,10 @@ class RayActorError(ray.exceptions.RayActorError):
                 )
             },
             "worker 2 was lost (process killed)",
+        ),
+        (
+            {0: RuntimeError(GLOO + "x"), 1: unavailable()},
+            "worker 1 was lost (it no longer answers)",
         ),
         (
             {0: RuntimeError(GLOO + "x"), 2: RuntimeError(GLOO + "y")},
