@@ -23,7 +23,7 @@ from types import TracebackType
 from uuid import uuid4
 
 from raydrgn.errors import RaydrgnError, RunDirectoryError, StorageError
-from raydrgn.io import exclusive, storage
+from raydrgn.io import storage
 from raydrgn.io.storage import Uri
 from raydrgn.run.directory import RunDirectory
 
@@ -171,7 +171,7 @@ class RunClaim:
         while True:
             number = max(_numbers(self._run.root), default=0)
             before = self._ended_owner(number) if number else None
-            if exclusive.create(self._run.claim(number + 1), content):
+            if storage.create_exclusively(self._run.claim(number + 1), content):
                 break
         self.predecessor = before
         self._ticket = ClaimTicket(self._run.root, number + 1, owner.token)

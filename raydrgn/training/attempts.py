@@ -24,10 +24,11 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 
 from raydrgn.errors import ClusterError
-from raydrgn.remote.session import QUIET_THREADS, Allocation, session_log_folder
+from raydrgn.remote.allocation import Allocation
+from raydrgn.remote.session import QUIET_THREADS, session_log_folder
 from raydrgn.training.actors import RunActors
 from raydrgn.training.budget import MAX_FAILURES, FailureBudget
-from raydrgn.training.elastic import needs_in_words, wait_for_room, workers_in_words
+from raydrgn.training.elastic import wait_for_room, workers_in_words
 from raydrgn.training.failures import (
     attempt_message,
     final_failure_of_attempt,
@@ -108,7 +109,9 @@ class Attempts(threading.Thread):
             self.error = error
 
     def _run_once(self, folder: str) -> None:
-        allocation = wait_for_room(self._share, fewest=self._fewest, is_stopping=self._is_stopping)
+        allocation = wait_for_room(
+            self._share, fewest=self._fewest, is_stopping=self._is_stopping, report=self._report
+        )
         if allocation is None:
             return
         self.number += 1
@@ -116,7 +119,7 @@ class Attempts(threading.Thread):
         if self.number > 1 or self._fewest < self._share.num_workers:
             self._report(
                 f"training with {workers_in_words(allocation.num_workers)}, each with "
-                f"{needs_in_words(allocation)}"
+                f"{allocation.worker}"
             )
         try:
             result = self._trainer(allocation, folder).fit()
@@ -169,7 +172,11 @@ class Attempts(threading.Thread):
                     **({"GPU": allocation.gpus} if allocation.gpus else {}),
                 },
             ),
-            torch_config=TorchConfig(timeout_s=COLLECTIVE_TIMEOUT_S),
+            torch_config=TorchConfig(
+                # NCCL refuses two processes on one GPU.
+                backend="gloo" if 0 < allocation.gpus < 1 else None,
+                timeout_s=COLLECTIVE_TIMEOUT_S,
+            ),
             run_config=ray.train.RunConfig(
                 name=f"attempt-{self.number}",
                 storage_path=folder,  # never used: checkpoints go through the run's writer

@@ -4,22 +4,21 @@ Ray Train's own elastic policy is not used: it stops the workers without asking 
 checkpoint, counts resources that other work holds, and does not look whether a node still answers.
 """
 
-import logging
-import math
 import socket
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 import ray
 
+from raydrgn.model.device import gpu_problem
+from raydrgn.remote.allocation import Allocation, Cluster, Size, Wanted, allocate
+from raydrgn.remote.reservation import Reservation, ask_for_room, read_cluster, reserve
 from raydrgn.remote.resources import Resources
-from raydrgn.remote.session import SPARE_RESOURCE, Allocation, reserve, usable_resources
-
-log = logging.getLogger(__name__)
+from raydrgn.remote.session import SPARE_RESOURCE
 
 ANSWER_SECONDS = 2.0
 """Time in which a node must accept a connection."""
@@ -27,41 +26,62 @@ ANSWER_SECONDS = 2.0
 SETTLE_SECONDS = 3.0
 """Time for which the room must stay the same: what has ended gives its resources back in parts."""
 
+FIRST_MESSAGE_SECONDS = 10.0
 WAITING_MESSAGE_SECONDS = 60.0
 
 GROWTH_SECONDS = 10.0
 """Time between two looks for more room; it must be there at both of two."""
 
 
-def first_share(resources: Resources) -> Allocation:
-    """Return what each worker gets, and how many there may be at most.
+def first_share(
+    resources: Resources, wanted: Wanted, *, wait_seconds: float | None = None
+) -> Reservation:
+    """Keep room for the smallest number of workers, and return it with the largest number.
 
-    Waits for the smallest number of workers, or refuses it, as other commands do for theirs. The
-    CPUs of a cluster are divided by the largest number, unless they are given.
+    Waits for the room, or refuses it, as other commands do for theirs. CPUs and GPUs are divided by
+    the largest number that the cluster can hold, unless they are given.
+
+    Args:
+        resources: What the run asks for.
+        wanted: What the smallest number of workers asks for.
+        wait_seconds: How long to wait; None waits without limit.
 
     Raises:
-        ClusterError: If the cluster is too small for the smallest number.
+        ClusterError: If the cluster can never hold the smallest number, has not made room in time,
+            or has GPUs that cannot be used.
     """
     if not resources.is_elastic:
-        return reserve(resources)
-    cores, devices = usable_resources(ray.cluster_resources())
-    cpus = resources.cpus or max(cores // resources.num_workers, 1)
-    gpus = resources.gpus if resources.gpus >= 0 else float(devices > 0)
-    fewest = replace(resources, num_workers=resources.fewest, min_workers=0, cpus=cpus, gpus=gpus)
-    return replace(reserve(fewest), num_workers=resources.num_workers)
-
-
-def workers_that_fit(free: Iterable[Mapping[str, float]], share: Allocation) -> int:
-    """Return how many workers fit on nodes, given what is free on each."""
-    needs = {"CPU": float(share.cpus), "GPU": share.gpus}
-    counts = (
-        min(math.floor(node.get(name, 0.0) / need + 1e-6) for name, need in needs.items() if need)
-        for node in free
+        return reserve(wanted, wait_seconds=wait_seconds, gpu_problem=gpu_problem)
+    share = share_of_range(resources, wanted, read_cluster())
+    fewest = replace(wanted.resources, cpus=share.cpus, gpus=share.gpus)
+    reservation = reserve(
+        replace(wanted, resources=fewest), wait_seconds=wait_seconds, gpu_problem=gpu_problem
     )
-    return sum(max(count, 0) for count in counts)
+    return replace(reservation, allocation=share)
 
 
-def free_on_nodes() -> list[Mapping[str, float]]:
+def share_of_range(resources: Resources, wanted: Wanted, cluster: Cluster) -> Allocation:
+    """Return what each worker of a range gets, and how many there may be at most.
+
+    Raises:
+        ClusterError: If the cluster can never hold the smallest number.
+    """
+    places, gpus = cluster.whole, max(resources.gpus, 0.0)
+    if resources.gpus < 0 and any(size.gpus for size in places.all_sizes()):
+        gpus = 1.0
+    room = places.room_for(Size(resources.cpus or 1, gpus))
+    number = min(max(room, resources.fewest), resources.num_workers)
+    together = replace(resources, num_workers=number, min_workers=0)
+    share = allocate(replace(wanted, resources=together), cluster)
+    return replace(share, num_workers=resources.num_workers)
+
+
+def workers_that_fit(free: Iterable[Size], share: Allocation) -> int:
+    """Return how many workers fit on nodes, given what is free on each."""
+    return sum(node.room_for(share.worker) for node in free)
+
+
+def free_on_nodes() -> list[Size]:
     """Return what is free on each node that answers and is not to be taken back.
 
     Ray finds out only after half a minute that a machine is gone.
@@ -88,49 +108,59 @@ def is_draining(node_id: str) -> bool:
 
 
 def wait_for_room(
-    share: Allocation, *, fewest: int, is_stopping: threading.Event
+    share: Allocation,
+    *,
+    fewest: int,
+    is_stopping: threading.Event,
+    report: Callable[[str], None],
 ) -> Allocation | None:
     """Wait until there is room for enough workers, and return as many as there is room for.
+
+    Where there is not enough, Ray is asked for it, so that an autoscaler adds nodes; what it then
+    finds is given back at once, and counted like everything that is free.
 
     Args:
         share: What each worker gets, and how many there may be at most.
         fewest: Workers to wait for.
         is_stopping: Ends the waiting.
+        report: Called each minute with what is waited for.
 
     Returns:
         None if the waiting was ended.
     """
-    began = reported = since = time.monotonic()
-    before = -1
-    while not is_stopping.is_set():
-        room = min(workers_that_fit(free_on_nodes(), share), share.num_workers)
-        now = time.monotonic()
-        if room != before:
-            before, since = room, now
-        if room == share.num_workers or (room >= fewest and now - since >= SETTLE_SECONDS):
-            return replace(share, num_workers=room)
-        if now - reported >= WAITING_MESSAGE_SECONDS:
-            reported = now
-            log.warning(
-                "waiting since %.0f min for room for %d workers with %s: there is room for %d",
-                (now - began) / 60,
-                fewest,
-                needs_in_words(share),
-                room,
-            )
-        is_stopping.wait(0.5)
+    since = time.monotonic()
+    due, before = since + FIRST_MESSAGE_SECONDS, -1
+    asked: Reservation | None = None
+    try:
+        while not is_stopping.is_set():
+            if asked is not None and asked.is_there:
+                asked.release()
+                asked, before = None, -1
+            room = min(workers_that_fit(free_on_nodes(), share), share.num_workers)
+            now = time.monotonic()
+            if room != before:
+                before, since = room, now
+            is_settled = now - since >= SETTLE_SECONDS
+            if room == share.num_workers or (room >= fewest and is_settled):
+                return replace(share, num_workers=room)
+            if room < fewest and is_settled and asked is None:
+                asked = ask_for_room(replace(share, num_workers=fewest))
+            if now >= due:
+                due = now + WAITING_MESSAGE_SECONDS
+                report(
+                    f"waiting for room for {workers_in_words(fewest)} with {share.worker} each: "
+                    f"there is room for {room}"
+                )
+            is_stopping.wait(0.5)
+    finally:
+        if asked is not None:
+            asked.release()
     return None
 
 
 def workers_in_words(number: int) -> str:
     """Return a number of workers: ``1 worker``."""
     return f"{number} worker{'s' * (number != 1)}"
-
-
-def needs_in_words(share: Allocation) -> str:
-    """Return what each worker gets: ``4 CPUs and 1 GPU``."""
-    words = f"{share.cpus} CPU{'s' * (share.cpus != 1)}"
-    return f"{words} and {share.gpus:g} GPU{'s' * (share.gpus > 1)}" if share.gpus else words
 
 
 class GrowthWatch:
@@ -157,9 +187,10 @@ class GrowthWatch:
         return stable if stable > num_workers else 0
 
 
-def _without_spare(free: Mapping[str, float]) -> Mapping[str, float]:
-    """Return what is free for workers of a Ray that a command has started for itself."""
-    return {**free, "CPU": free.get("CPU", 0.0) - free.get(SPARE_RESOURCE, 0.0)}
+def _without_spare(free: Mapping[str, float]) -> Size:
+    """Return what is free for workers, also of a Ray that a command has started for itself."""
+    cpus = free.get("CPU", 0.0) - free.get(SPARE_RESOURCE, 0.0)
+    return Size(cpus, free.get("GPU", 0.0))
 
 
 def _answers(node: Mapping[str, Any]) -> bool:

@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,8 +25,7 @@ from raydrgn.io.storage import Uri
 from raydrgn.io.unmodelled import refuse_unmodelled
 from raydrgn.model.config import ModelConfig
 from raydrgn.model.vae import HeterogeneousVAE
-from raydrgn.remote.resources import cores_here
-from raydrgn.remote.session import allocate
+from raydrgn.remote.allocation import Wanted
 from raydrgn.run.checkpoint import Checkpoint
 from raydrgn.run.claim import RunClaim
 from raydrgn.run.config import RunConfig
@@ -98,12 +97,19 @@ class PreparedRun:
     """What the user should know about the training that follows."""
 
 
-def begin(request: RunRequest, *, claim: RunClaim | None = None) -> PreparedRun:
+def begin(
+    request: RunRequest,
+    *,
+    claim: RunClaim | None = None,
+    before_reading: Callable[[RunConfig, int], None] | None = None,
+) -> PreparedRun:
     """Make configuration and particles of a new run.
 
     Args:
         request: What is asked for.
         claim: Taken before the images are read, once it is known that the rest can be used.
+        before_reading: Called with the configuration and the number of particles before the
+            directory is claimed and images are read, which takes long; it may refuse.
 
     Raises:
         InputError: If the particles do not allow training.
@@ -135,6 +141,8 @@ def begin(request: RunRequest, *, claim: RunClaim | None = None) -> PreparedRun:
     load = config.train.load
     initial = initial_checkpoint(load, config) if load else None
     storage.require_writable(request.root)
+    if before_reading is not None:
+        before_reading(config, len(table))
     if claim is not None:
         _take(claim, request.root)
     log_pixel_sizes(table)
@@ -248,16 +256,24 @@ def _resumed_values(request: RunRequest, config: RunConfig) -> dict[str, Any]:
     return {f"train.{key}": recipe[key] for key in names} | values
 
 
-def check_resources(config: RunConfig) -> None:
-    """Refuse what this machine cannot give, before Ray is started on it.
+def wanted(config: RunConfig, num_particles: int) -> Wanted:
+    """Return what the workers of a run ask for, of a range the smallest number of them.
 
-    Raises:
-        ClusterError: If there are too few CPUs or GPUs.
+    Where each may have more particles to prepare than one process is to, a CPU is left for the
+    tasks that do it.
     """
-    devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    resources = config.resources
-    fewest = dataclasses.replace(resources, num_workers=resources.fewest, min_workers=0)
-    allocate(fewest, available={"CPU": cores_here(), "GPU": devices})
+    resources = config.resources.smallest
+    megabytes = image_megabytes(config, num_particles) / max(resources.num_workers, 1)
+    return Wanted(
+        resources=resources,
+        most_workers=min(config.train.batch_size, num_particles),
+        leaves_cpu=megabytes >= resources.local_ingest_mb,
+    )
+
+
+def image_megabytes(config: RunConfig, num_particles: int) -> float:
+    """Return the size of all images, as float32."""
+    return 4e-6 * config.data.box**2 * num_particles
 
 
 def _check_trainable(table: ParticleTable) -> int:

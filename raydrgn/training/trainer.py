@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from operator import itemgetter
 from typing import Any
@@ -16,16 +16,17 @@ import ray
 from raydrgn.errors import ClusterError, RaydrgnError
 from raydrgn.io import storage
 from raydrgn.io.particles import ParticleTable
+from raydrgn.remote.allocation import Allocation
 from raydrgn.remote.progress import Progress, silent
-from raydrgn.remote.session import Allocation, session_log_folder
+from raydrgn.remote.session import session_log_folder
 from raydrgn.run.claim import RunClaim
 from raydrgn.run.config import RunConfig
 from raydrgn.run.directory import RunDirectory
 from raydrgn.training.actors import ActorGuard, RunActors, started_actors
 from raydrgn.training.attempts import Attempts
-from raydrgn.training.elastic import GrowthWatch, first_share, is_draining, needs_in_words
+from raydrgn.training.elastic import GrowthWatch, first_share, is_draining
 from raydrgn.training.failures import TrainingDefect, raised_by_actor
-from raydrgn.training.prepare_run import PreparedRun
+from raydrgn.training.prepare_run import PreparedRun, image_megabytes, wanted
 from raydrgn.training.result import TrainResult
 from raydrgn.training.worker import TrainingJob
 
@@ -39,7 +40,11 @@ SILENCE_SECONDS = 60.0
 
 
 def train(
-    run: PreparedRun, *, claim: RunClaim | None = None, progress: Progress = silent
+    run: PreparedRun,
+    *,
+    claim: RunClaim | None = None,
+    progress: Progress = silent,
+    wait_seconds: float | None = None,
 ) -> TrainResult:
     """Train a run to its last epoch, going on from its latest checkpoint, on the connected cluster.
 
@@ -51,41 +56,48 @@ def train(
         run: The run.
         claim: This command's claim to the run, where other commands may know of its directory.
         progress: Called with the particles read, and then with those trained on.
+        wait_seconds: How long to wait for room at first; None waits without limit.
 
     Raises:
-        ClusterError: If there are too few CPUs or GPUs, or workers keep dying.
+        ClusterError: If there are too few CPUs or GPUs, not in time either, or workers keep dying.
         RaydrgnError: If the particles or the run directory do not allow it.
         TrainingDefect: If our own code failed on a worker.
     """
     config, num_particles = run.config, len(run.table)
-    share = first_share(config.resources)
+    reservation = first_share(
+        config.resources, wanted(config, num_particles), wait_seconds=wait_seconds
+    )
+    share = reservation.allocation
     uses_ray_data = partial(_uses_ray_data, config, run.table)
-    uses_ray_data(share)  # refused before anything is written
     ticket = claim.ticket if claim else None
-    with started_actors(run.root, num_particles, ticket) as actors:
-        _begin(run, share, actors, claim)
-        job = TrainingJob(
-            config=config.to_dict(),
-            table=ray.put(run.table.table),
-            cpus=share.cpus,
-            use_ray_data=False,
-            writer=actors.writer,
-            board=actors.board,
-        )
-        fewest = config.resources.fewest
-        attempts = Attempts(job, share, actors, fewest=fewest, uses_ray_data=uses_ray_data)
-        attempts.start()
-        try:
-            with _sigterm_as_interrupt():
-                _Watch(run, attempts, actors, share, claim, progress).until_the_end()
-        finally:
-            attempts.stop()
-        ending = (
-            f"training finished: {config.train.epochs} epochs of {num_particles:,} particles"
-            if attempts.finished
-            else "training stopped on request; the checkpoint is kept, and --resume goes on"
-        )
-        actors.log_last(ending)
+    with ExitStack() as reserved:
+        reserved.callback(reservation.release)
+        uses_ray_data(share)  # refused before anything is written
+        with started_actors(run.root, num_particles, ticket) as actors:
+            _begin(run, share, actors, claim)
+            job = TrainingJob(
+                config=config.to_dict(),
+                table=ray.put(run.table.table),
+                cpus=share.cpus,
+                use_ray_data=False,
+                writer=actors.writer,
+                board=actors.board,
+            )
+            fewest = config.resources.fewest or share.num_workers
+            attempts = Attempts(job, share, actors, fewest=fewest, uses_ray_data=uses_ray_data)
+            reserved.close()  # Ray Train reserves for itself, and room is waited for again
+            attempts.start()
+            try:
+                with _sigterm_as_interrupt():
+                    _Watch(run, attempts, actors, share, claim, progress).until_the_end()
+            finally:
+                attempts.stop()
+            ending = (
+                f"training finished: {config.train.epochs} epochs of {num_particles:,} particles"
+                if attempts.finished
+                else "training stopped on request; the checkpoint is kept, and --resume goes on"
+            )
+            actors.log_last(ending)
     return TrainResult.of(run, finished=attempts.finished)
 
 
@@ -97,7 +109,7 @@ def _begin(run: PreparedRun, share: Allocation, actors: RunActors, claim: RunCla
     lines = [
         f"training on {len(run.table):,} particles of {config.data.box} px to epoch "
         f"{config.train.epochs}; workers: {number}{share.num_workers}, each with "
-        f"{needs_in_words(share)}",
+        f"{share.worker}",
     ]
     if claim is not None and claim.predecessor is not None:
         lines.append(f"the command before this one ended without a word: {claim.predecessor.name}")
@@ -117,7 +129,7 @@ def _begin(run: PreparedRun, share: Allocation, actors: RunActors, claim: RunCla
 
 def _uses_ray_data(config: RunConfig, table: ParticleTable, allocation: Allocation) -> bool:
     """Return whether tasks over the cluster are worth their start, and there are CPUs for them."""
-    megabytes = 4e-6 * config.data.box**2 * len(table) / allocation.num_workers
+    megabytes = image_megabytes(config, len(table)) / allocation.num_workers
     if megabytes < config.resources.local_ingest_mb:
         return False
     cores = ray.cluster_resources().get("CPU", 0)
@@ -127,8 +139,8 @@ def _uses_ray_data(config: RunConfig, table: ParticleTable, allocation: Allocati
         return False
     raise ClusterError(
         f"The workers take all {cores:g} CPUs of the cluster, and none is left for the tasks "
-        f"that prepare {megabytes:.0f} MB of images per worker. Give workers fewer with --set "
-        "resources.cpus, or let each prepare its own with --set resources.local_ingest_mb="
+        f"that prepare {megabytes:.0f} MB of images per worker. Give workers fewer with "
+        "--cpus-per-worker, or let each prepare its own with --set resources.local_ingest_mb="
         f"{megabytes + 1:.0f}."
     )
 

@@ -12,7 +12,7 @@ import threading
 import fsspec
 import pytest
 
-from raydrgn.io import exclusive, storage
+from raydrgn.io import storage
 from raydrgn.run import claim as module
 from raydrgn.run.checkpoint import Checkpoint
 from raydrgn.run.claim import ClaimError, Owner, RunClaim
@@ -21,9 +21,8 @@ from raydrgn.run.writer import RunWriter
 
 
 @pytest.fixture(params=["disk", "memory"])
-def root(request, tmp_path, monkeypatch):
+def root(request, tmp_path):
     """A run directory on a disk, and in a store."""
-    monkeypatch.setattr(exclusive, "SETTLE_SECONDS", 0.01)
     if request.param == "disk":
         return str(tmp_path / "run")
     fsspec.filesystem("memory").store.clear()
@@ -178,21 +177,3 @@ def test_a_command_whose_claim_is_gone_finds_out_by_its_heartbeat(root, monkeypa
         storage.remove(RunDirectory(root).claim(1))  # taken over, trained, and given back
         claim._ended.wait(1.0)
         assert "taken it over since, and ended" in str(claim.lost)
-
-
-def test_files_are_made_once_where_there_are_no_hard_links(tmp_path, monkeypatch):
-    def refuse(*_):
-        raise PermissionError(1, "no links")
-
-    monkeypatch.setattr(exclusive.os, "link", refuse)
-    uri = str(tmp_path / "claim")
-    assert exclusive.create(uri, b"first")
-    assert not exclusive.create(uri, b"second")
-    assert storage.read_bytes(uri) == b"first"
-
-
-def test_a_store_that_ignores_conditions_gives_the_file_to_the_last_writer(monkeypatch):
-    uri = "memory://bucket/claim"
-    fsspec.filesystem("memory").store.clear()
-    monkeypatch.setattr(exclusive.time, "sleep", lambda _: storage.write_bytes(uri, b"another's"))
-    assert not exclusive.create(uri, b"mine")

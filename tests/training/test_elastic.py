@@ -1,18 +1,25 @@
 """How many workers there is room for on the nodes of a cluster."""
 
-import logging
 import socket
 import threading
 
 import pytest
 
-from raydrgn.remote.session import SPARE_RESOURCE, Allocation
+from raydrgn.errors import ClusterError
+from raydrgn.remote.allocation import Allocation, Cluster, Node, Size, Wanted
+from raydrgn.remote.resources import Resources
+from raydrgn.remote.session import SPARE_RESOURCE
 from raydrgn.training import elastic
-from raydrgn.training.elastic import GrowthWatch, wait_for_room, workers_that_fit
+from raydrgn.training.elastic import (
+    GrowthWatch,
+    share_of_range,
+    wait_for_room,
+    workers_that_fit,
+)
 
 
 def nodes(*free):
-    return [{"CPU": cpus, "GPU": gpus} for cpus, gpus in free]
+    return [Size(cpus, gpus) for cpus, gpus in free]
 
 
 @pytest.mark.parametrize(
@@ -24,7 +31,7 @@ def nodes(*free):
         (nodes((64, 8), (64, 2)), 8, 1.0, 10),  # as many as there are GPUs
         (nodes((64, 1)), 1, 0.1, 10),  # ten share one
         (nodes((0.5, 0), (-1, 0), (1, 0)), 1, 0.0, 1),  # of the spare CPUs, one is in use
-        ([{"GPU": 1.0}], 1, 1.0, 0),
+        (nodes((0, 1)), 1, 1.0, 0),
         ([], 1, 0.0, 0),
     ],
 )
@@ -32,37 +39,97 @@ def test_workers_are_counted_by_nodes(free, cpus, gpus, expected):
     assert workers_that_fit(free, Allocation(9, cpus, gpus)) == expected
 
 
+class Asked:
+    """Room that Ray is asked for, and has once the node has it."""
+
+    def __init__(self, allocation, free, log):
+        self.allocation, self._free, self._log = allocation, free, log
+        log.append("asked")
+
+    @property
+    def is_there(self):
+        node = Size(self._free["CPU"])
+        return node.room_for(self.allocation.worker) >= self.allocation.num_workers
+
+    def release(self):
+        self._log.append("released")
+
+
 @pytest.fixture
-def room(monkeypatch):
+def asked():
+    """What was asked for, and given back."""
+    return []
+
+
+@pytest.fixture
+def room(monkeypatch, asked):
     """Free CPUs of the only node; a test changes them."""
     free = {"CPU": 0.0}
-    monkeypatch.setattr(elastic, "free_on_nodes", lambda: [free])
+    monkeypatch.setattr(elastic, "free_on_nodes", lambda: [Size(free["CPU"])])
     monkeypatch.setattr(elastic, "SETTLE_SECONDS", 0.6)
+    monkeypatch.setattr(elastic, "ask_for_room", lambda share: Asked(share, free, asked))
     return free
 
 
-def test_training_starts_at_once_with_the_largest_number(room):
+def wait(share, *, fewest=2, stop=None, report=print):
+    return wait_for_room(share, fewest=fewest, is_stopping=stop or threading.Event(), report=report)
+
+
+def test_training_starts_at_once_with_the_largest_number(room, asked):
     room["CPU"] = 4.0
-    found = wait_for_room(Allocation(3, 1, 0.0), fewest=2, is_stopping=threading.Event())
-    assert found == Allocation(3, 1, 0.0)
+    assert wait(Allocation(3, 1, 0.0)) == Allocation(3, 1, 0.0)
+    assert asked == []
 
 
 def test_with_fewer_it_starts_when_their_number_no_longer_changes(room):
     room["CPU"] = 2.0
     later = threading.Timer(0.3, room.update, ({"CPU": 3.0},))
     later.start()
-    found = wait_for_room(Allocation(8, 1, 0.0), fewest=2, is_stopping=threading.Event())
-    assert found == Allocation(3, 1, 0.0)
+    assert wait(Allocation(8, 1, 0.0)) == Allocation(3, 1, 0.0)
 
 
-def test_waiting_says_what_is_missing_and_can_be_ended(room, monkeypatch, caplog):
-    monkeypatch.setattr(elastic, "WAITING_MESSAGE_SECONDS", 0.0)
+def test_room_that_is_missing_is_asked_for_so_that_nodes_are_added(room, asked):
     room["CPU"] = 1.0
-    stop = threading.Event()
-    threading.Timer(0.7, stop.set).start()
-    with caplog.at_level(logging.WARNING):
-        assert wait_for_room(Allocation(4, 2, 1.0), fewest=2, is_stopping=stop) is None
-    assert "room for 2 workers with 2 CPUs and 1 GPU: there is room for 0" in caplog.text
+    threading.Timer(2.0, room.update, ({"CPU": 3.0},)).start()
+    assert wait(Allocation(8, 1, 0.0)) == Allocation(3, 1, 0.0)
+    assert asked == ["asked", "released"]
+
+
+def test_waiting_says_what_is_missing_and_can_be_ended(room, asked, monkeypatch):
+    monkeypatch.setattr(elastic, "FIRST_MESSAGE_SECONDS", 0.0)
+    room["CPU"] = 1.0
+    stop, messages = threading.Event(), []
+    threading.Timer(1.7, stop.set).start()
+    assert wait(Allocation(4, 2, 1.0), stop=stop, report=messages.append) is None
+    assert messages == [
+        "waiting for room for 2 workers with 1 GPU and 2 CPUs each: there is room for 0"
+    ]  # and again after a minute
+    assert asked == ["asked", "released"]
+
+
+@pytest.mark.parametrize(
+    ("given", "sizes", "expected"),
+    [
+        ({}, [Size(2)] * 3, (8, 1, 0.0)),  # six of them fit
+        ({}, [Size(16)] * 2, (8, 4, 0.0)),
+        ({"cpus": 3}, [Size(16)] * 2, (8, 3, 0.0)),
+        ({}, [Size(16, 4)] * 1, (8, 4, 1.0)),  # as many as there are GPUs, one each
+        ({}, [Size(16, 1)] * 1, (8, 8, 0.5)),  # the smallest number shares
+        ({"gpus": 0.0}, [Size(16, 1)] * 1, (8, 2, 0.0)),
+    ],
+)
+def test_what_each_worker_of_a_range_gets(given, sizes, expected):
+    resources = Resources(num_workers=8, min_workers=2, **given)
+    cluster = Cluster(nodes=tuple(Node(size, size) for size in sizes))
+    wanted = Wanted(resources=resources.smallest)
+    assert share_of_range(resources, wanted, cluster) == Allocation(*expected)
+
+
+def test_a_range_is_refused_where_its_smallest_number_never_fits():
+    resources = Resources(num_workers=8, min_workers=4)
+    cluster = Cluster(nodes=(Node(Size(3), Size(3)),))
+    with pytest.raises(ClusterError, match="4 workers with 1 CPU each do not fit"):
+        share_of_range(resources, Wanted(resources=resources.smallest), cluster)
 
 
 def test_room_for_more_is_believed_when_it_is_seen_twice(room, monkeypatch):
