@@ -146,6 +146,8 @@ def _parameter(field: SettingField) -> Parameter:
     if get_args(kind) and get_args(kind)[-1] is Ellipsis:  # typer knows lists of any length
         kind = list[get_args(kind)[0]]  # type: ignore[misc]
         default = default if default is Parameter.empty else list(default)
+    if {int, str} <= set(get_args(kind)):  # a number, or words: words on the command line
+        kind = str | None
     bounds: dict[str, Any] = {}
     if int in (kind, *get_args(kind)):  # fractional numbers are checked by the settings
         bounds = {"min": setting.min, "max": setting.max}

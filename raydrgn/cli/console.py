@@ -130,6 +130,7 @@ class ProgressDisplay:
         )
         self._tasks: dict[str, tuple[TaskID, float, float]] = {}
         self._last_line = 0.0
+        self._current = ""
 
     def __enter__(self) -> "ProgressDisplay":
         if self._is_terminal:
@@ -152,12 +153,15 @@ class ProgressDisplay:
     ) -> None:
         """Show how much of some work is done (``raydrgn.remote.progress.Progress``)."""
         now = time.monotonic()
-        if what not in self._tasks:
-            for task, _, _ in self._tasks.values():
-                self._progress.update(task, visible=False)
-            task = self._progress.add_task(what, total=total, rate="", extra="")
+        if what != self._current:  # work may come back: after a failure, particles are read again
+            self._current, self._last_line = what, 0.0
+            for other, _, _ in self._tasks.values():
+                self._progress.update(other, visible=False)
+            task = self._tasks[what][0] if what in self._tasks else None
+            if task is None:
+                task = self._progress.add_task(what, total=total, rate="", extra="")
+            self._progress.update(task, visible=True)
             self._tasks[what] = (task, now, done)
-            self._last_line = 0.0
         task, began, first = self._tasks[what]
         elapsed = now - began
         speed = rate or ((done - first) / elapsed if elapsed > 0 else 0.0)

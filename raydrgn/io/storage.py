@@ -35,6 +35,9 @@ from raydrgn.io.uri import parent as parent
 Answer = TypeVar("Answer")
 
 PART_SUFFIX = ".part"
+WITHOUT_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+"""Errors of file systems that have no hard links."""
+
 LONGEST_NAME = 255
 """Bytes of a name on the file systems of Linux and macOS."""
 
@@ -278,13 +281,24 @@ def create_exclusively(uri: Uri, content: bytes) -> bool:
         try:
             part.write_bytes(content)
             sync(str(part))
-            os.link(part, final)  # fails if the name is taken, as renaming does not
+            _link(part, final)  # fails if the name is taken, as renaming does not
         except FileExistsError:
             return False
         finally:
             part.unlink(missing_ok=True)
         sync_folder(str(final.parent))
         return True
+
+
+def _link(part: Path, final: Path) -> None:
+    """Give a file a second name that is free; a copy where there are no hard links."""
+    try:
+        os.link(part, final)
+    except OSError as error:
+        if error.errno not in WITHOUT_LINKS:
+            raise
+        with final.open("xb") as stream:
+            stream.write(part.read_bytes())
 
 
 def _is_special(path: Path) -> bool:
@@ -359,7 +373,15 @@ def require_writable(folder: Uri) -> None:
     """
     make_folder(folder)
     probe = join(folder, f"write-test.{uuid4().hex}{PART_SUFFIX}")
-    write_bytes(probe, b"raydrgn")
+    try:
+        write_bytes(probe, b"raydrgn")
+    except StorageError as error:
+        if getattr(error.__cause__, "errno", None) in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise StorageError(
+                f"{folder} may not be written: it belongs to another user, or is read-only. Choose "
+                "another folder, or have its permissions changed."
+            ) from error
+        raise
     remove(probe)
 
 

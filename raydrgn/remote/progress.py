@@ -1,5 +1,6 @@
 """Progress of work: what a workflow reports, and what workers elsewhere report to it."""
 
+import os
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
@@ -63,34 +64,29 @@ class ProgressBoard:
 
     def __init__(self) -> None:
         self._latest: dict[str, Any] = {}
-        self._failure: str | None = None
-        self._is_defect = False
         self._notes: list[str] = []
-        self._stop = False
+        self._stop_through = 0
 
-    def update(self, latest: Mapping[str, Any]) -> bool:
-        """Replace what is known of the work; return whether it is to stop."""
-        self._latest = dict(latest)
-        return self._stop
+    def update(self, latest: Mapping[str, Any], *, attempt: int) -> bool:
+        """Replace what is known of the work; return whether this attempt at it is to stop."""
+        self._latest = {**latest, "attempt": attempt}
+        return self.is_stopping(attempt)
+
+    def is_stopping(self, attempt: int) -> bool:
+        """Return whether an attempt is to end as soon as it can without losing anything."""
+        return attempt <= self._stop_through
 
     def note(self, message: str) -> None:
         """Add a message for the user."""
         self._notes.append(message)
 
-    def fail(self, message: str, *, is_defect: bool = False) -> None:
-        """End the work for a reason that another try does not remove; the first reason stays."""
-        if self._failure is None:
-            self._failure, self._is_defect = message, is_defect
+    def read(self, *, stop_through: int) -> tuple[dict[str, Any], list[str], int]:
+        """Return what is known of the work, the messages since the last call, and the process.
 
-    def failure(self) -> tuple[str, bool] | None:
-        """Return why the work cannot go on, and whether that is a defect of raydrgn."""
-        return None if self._failure is None else (self._failure, self._is_defect)
-
-    def ask_to_stop(self) -> None:
-        """Let the work end as soon as it can without losing anything."""
-        self._stop = True
-
-    def read(self) -> tuple[dict[str, Any], list[str]]:
-        """Return what is known of the work, and the messages since the last call."""
+        Args:
+            stop_through: Last of the attempts that are to stop. The reader repeats it with every
+                call, so that a board that was started again knows it too.
+        """
+        self._stop_through = stop_through
         notes, self._notes = self._notes, []
-        return self._latest, notes
+        return self._latest, notes, os.getpid()

@@ -29,9 +29,6 @@ RELEASE_SECONDS = 3.0
 LOG_SECONDS = 60.0
 """Time between two messages on what is waited for."""
 
-CHECK_SECONDS = 5.0
-"""Time between two questions whether the workers of a training wait."""
-
 HEAD_RESOURCE = "node:__internal_head__"
 
 
@@ -114,7 +111,7 @@ def _autoscaler(head: str, *, is_here: bool) -> Autoscaler | None:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """Room for all workers, kept until it is released."""
+    """Room for all workers, asked for, and kept until it is released."""
 
     allocation: Allocation
     group: Any
@@ -126,6 +123,11 @@ class Reservation:
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
         return PlacementGroupSchedulingStrategy(self.group)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether Ray has the room by now."""
+        return bool(self.group.wait(0))
 
     def release(self) -> None:
         """Give the room back."""
@@ -163,14 +165,9 @@ def reserve(
         ClusterError: If the cluster can never hold the workers, has not made room in time, or has
             GPUs that cannot be used.
     """
-    import ray
-
     _wait_for_turn(wanted, wait_seconds)
     allocation = _allocate_when_released(wanted)
-    bundle = {"CPU": allocation.cpus, "GPU": allocation.gpus}
-    bundle = {name: amount for name, amount in bundle.items() if amount}
-    group = ray.util.placement_group([bundle] * allocation.num_workers)
-    reservation = Reservation(allocation, group)
+    reservation = ask_for_room(allocation)
     try:
         _wait(reservation, wait_seconds)
         if allocation.gpus:
@@ -185,6 +182,15 @@ def reserve(
     return reservation
 
 
+def ask_for_room(allocation: Allocation) -> Reservation:
+    """Ask Ray, and thereby its autoscaler, for room for all workers; do not wait for it."""
+    import ray
+
+    bundle = {"CPU": allocation.cpus, "GPU": allocation.gpus}
+    bundle = {name: amount for name, amount in bundle.items() if amount}
+    return Reservation(allocation, ray.util.placement_group([bundle] * allocation.num_workers))
+
+
 def await_room(
     wanted: Wanted,
     *,
@@ -197,16 +203,13 @@ def await_room(
         ClusterError: If the cluster can never hold the tasks, has not made room in time, or has
             GPUs that cannot be used.
     """
-    import ray
-
     _wait_for_turn(wanted, wait_seconds)
     allocation = _allocate_when_released(wanted)
     if allocation.gpus:
         _check_gpus(gpu_problem)
     one = Allocation(1, allocation.cpus, allocation.gpus)
     if one.missing(read_cluster()) is not None:
-        bundle = {"CPU": one.cpus, **({"GPU": one.gpus} if one.gpus else {})}
-        first = Reservation(one, ray.util.placement_group([bundle]))
+        first = ask_for_room(one)
         try:
             _wait(first, wait_seconds)
         finally:
@@ -278,47 +281,3 @@ def _check_gpus(gpu_problem: GpuProblem | None) -> None:
     for problem in ray.get([task.options(scheduling_strategy=p).remote() for p in places]):
         if problem:
             raise ClusterError(problem)
-
-
-class WorkersWait:
-    """Whether workers that Ray starts again wait for room, logged every minute."""
-
-    def __init__(self, allocation: Allocation) -> None:
-        self._allocation = allocation
-        self._checked = time.monotonic()
-        self._is_placed = True
-        self._due: float | None = None
-
-    @property
-    def is_waiting(self) -> bool:
-        """Return whether they have waited for some seconds, as far as is known."""
-        return self._due is not None
-
-    def message(self) -> str | None:
-        """Ask the cluster, if it is time to; return what to log, if a minute has passed."""
-        now = time.monotonic()
-        if now - self._checked < CHECK_SECONDS:
-            return None
-        self._checked = now
-        was_placed, self._is_placed = self._is_placed, not _has_unplaced_groups()
-        if self._is_placed or was_placed:
-            self._due = None
-            return None
-        if self._due is not None and now < self._due:
-            return None
-        self._due = now + LOG_SECONDS
-        return f"waiting for {_missing(self._allocation)}"
-
-
-def _has_unplaced_groups() -> bool:
-    """Return whether a placement group of this job waits for room."""
-    import ray
-    from ray.core.generated.gcs_pb2 import PlacementGroupTableData as Group
-
-    job = ray.get_runtime_context().get_job_id()
-    accessor = ray._private.state.state._connect_and_get_accessor()
-    groups = map(Group.FromString, accessor.get_placement_group_table())
-    return any(
-        group.creator_job_id.hex() == job and group.state in (Group.PENDING, Group.RESCHEDULING)
-        for group in groups
-    )

@@ -1,7 +1,8 @@
 """What the workers of a command ask of a cluster; data, so that YAML and tests can set it."""
 
 import os
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from raydrgn.errors import ConfigError
@@ -17,7 +18,13 @@ class Resources:
     """What each worker asks of the cluster, and the number of workers."""
 
     num_workers: int = 0
-    """Workers of a command. 0 takes one for each GPU, or one for each node without GPUs."""
+    """Workers of a command; of training the most, where ``min_workers`` is set.
+
+    0 takes one for each GPU, or one for each node without GPUs.
+    """
+
+    min_workers: int = 0
+    """Workers with which training goes on when it loses others; 0 for ``num_workers``."""
 
     cpus: int = 0
     """CPU cores of each. 0 divides those of the nodes among the workers."""
@@ -36,10 +43,49 @@ class Resources:
             raise ConfigError(
                 f"resources.num_workers must not be negative, got {self.num_workers}."
             )
+        if not 0 <= self.min_workers <= self.num_workers:
+            raise ConfigError(
+                f"resources.min_workers must be between 0 and resources.num_workers "
+                f"({self.num_workers}), got {self.min_workers}."
+            )
         if self.cpus < 0:
             raise ConfigError(f"resources.cpus must not be negative, got {self.cpus}.")
         if self.gpus > 1 and not float(self.gpus).is_integer():
             raise ConfigError(f"resources.gpus above 1 must be a whole number, got {self.gpus}.")
+
+    @property
+    def fewest(self) -> int:
+        """Smallest number of workers; 0 where none is given."""
+        return self.min_workers or self.num_workers
+
+    @property
+    def smallest(self) -> "Resources":
+        """The same, of the smallest number of workers."""
+        return replace(self, num_workers=self.fewest, min_workers=0)
+
+    @property
+    def is_elastic(self) -> bool:
+        """Whether the number of workers may change."""
+        return self.fewest < self.num_workers
+
+
+def worker_range(value: object) -> dict[str, int]:
+    """Return the fields of ``Resources`` for a number of workers, or a range such as ``2-8``.
+
+    Raises:
+        ConfigError: If it is neither.
+    """
+    match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", str(value))
+    if match is None or isinstance(value, bool):
+        raise ConfigError(
+            f"The number of workers is {value!r}; expected a number, or a range such as 2-8."
+        )
+    first, last = int(match[1]), int(match[2] or match[1])
+    if not 1 <= first <= last:
+        raise ConfigError(
+            f"The number of workers is {value}; a range goes from 1 or more up to a larger number."
+        )
+    return {"num_workers": last, "min_workers": first if first < last else 0}
 
 
 def cores_here() -> int:

@@ -11,7 +11,7 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -38,9 +38,6 @@ QUIET_THREADS = {"GOMP_SPINCOUNT": "1000"}
 By default they spin for milliseconds, which on a machine with other work makes two threads slower
 than one (measured: a factor of 2.3 beside one busy process, and no loss on an idle machine).
 """
-
-START_SECONDS = 30 * 86400
-"""Time for which Ray Train waits for room, after which it counts a failure; by default a minute."""
 
 INIT_OPTIONS: dict[str, Any] = {
     "namespace": "raydrgn",
@@ -218,7 +215,22 @@ def _quieten() -> None:
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
-    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(START_SECONDS))
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of calls that nobody waits for
     for name in ("ray.data", "ray.train", "ray.tune"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    from ray._private import worker
+
+    worker.print_to_stdstream = _keep_in_log
+
+
+def _keep_in_log(data: Mapping[str, Any], ignore_prefix: bool) -> None:
+    """Take what raylets report to every driver of a cluster, such as the end of their own logs."""
+    log.debug("%s", "\n".join(map(str, data.get("lines", ()))))
+
+
+def session_log_folder() -> str:
+    """Return the folder of Ray's logs on this machine, of the session that is connected."""
+    import ray
+
+    node = ray._private.worker._global_node
+    return str(node.get_logs_dir_path()) if node else str(log_folder(None))

@@ -7,6 +7,7 @@ status           how far a run is
 listing          the runs below a folder
 manifest         what is finished, with sizes and checksums
 checkpoint       what is needed to resume, as bytes
+claim            which command trains a run
 writer           the only writer of a run directory
 metrics          losses over the steps
 lines            text files to which lines are appended

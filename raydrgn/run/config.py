@@ -16,7 +16,7 @@ from raydrgn.io import storage
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.storage import Uri
 from raydrgn.model.config import ModelConfig
-from raydrgn.remote.resources import Resources
+from raydrgn.remote.resources import Resources, worker_range
 from raydrgn.run.recipe import TrainConfig
 
 
@@ -55,7 +55,7 @@ class RunConfig:
         """
         _refuse_unknown(raw, where)
         try:
-            return _adapter().validate_python(dict(raw))
+            return _adapter().validate_python(_with_worker_range(raw))
         except ValidationError as error:
             first = error.errors()[0]
             cause = first.get("ctx", {}).get("error")
@@ -102,6 +102,8 @@ class RunConfig:
                     f"{known}."
                 )
             raw[section] = {**raw[section], key: value}
+            if name == "resources.num_workers":  # a number alone ends an earlier range
+                raw[section] |= worker_range(value)
         return RunConfig.from_dict(raw, where="--set")
 
 
@@ -136,6 +138,14 @@ def read_yaml(uri: Uri) -> dict[str, Any]:
         if not isinstance(key, str):
             raise ConfigError(f"{uri} must contain names of settings; found the key {key!r}.")
     return raw
+
+
+def _with_worker_range(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values with a range of workers, such as ``2-8``, as its two ends."""
+    resources = raw.get("resources")
+    if not isinstance(resources, Mapping) or not isinstance(resources.get("num_workers"), str):
+        return dict(raw)
+    return {**raw, "resources": {**resources, **worker_range(resources["num_workers"])}}
 
 
 @cache

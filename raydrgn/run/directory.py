@@ -50,6 +50,14 @@ class RunDirectory:
         """The particle table trained on."""
         return storage.join(self.root, "particles.parquet")
 
+    def claim(self, number: int) -> Uri:
+        """The claim of a command that trains the run."""
+        return storage.join(self.root, f"claim.{number}.json")
+
+    def heartbeat(self, number: int) -> Uri:
+        """When the command that has a claim was last alive."""
+        return storage.join(self.root, f"claim.{number}.heartbeat")
+
     def weights(self, epoch: int | None) -> Uri:
         """Weights after an epoch, or the last ones."""
         return storage.join(self.root, _numbered("weights", epoch))

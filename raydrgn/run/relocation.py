@@ -19,6 +19,7 @@ from raydrgn.io.particles import ParticleTable
 from raydrgn.io.sources import open_particles, with_found_stacks
 from raydrgn.io.stacks import check_slices, read_headers
 from raydrgn.io.storage import Uri
+from raydrgn.run.claim import RunClaim
 from raydrgn.run.config import RunConfig, read_yaml
 from raydrgn.run.directory import RunDirectory, no_run
 from raydrgn.run.writer import RunWriter
@@ -83,7 +84,8 @@ def relocate(
         passthrough: Passthrough files that belong to it, if it is a .cs file.
 
     Raises:
-        RunDirectoryError: If there is no run of raydrgn's, or the images are not those of the run.
+        RunDirectoryError: If there is no run of raydrgn's, the images are not those of the run, or
+            a command trains it.
         InputError: If a stack is not found, or does not fit.
     """
     root = storage.absolute(root)
@@ -117,12 +119,14 @@ def relocate(
     pairs = set(zip(_names_of_rows(table), _names_of_rows(moved), strict=True))
     num_moved = sum(before != after for before, after in pairs)
     config = dataclasses.replace(config, source=source)
-    RunWriter(root, num_particles=len(table)).replace_source(
-        config.to_yaml().encode(),
-        moved.to_bytes(),
-        f"{num_moved} of {len(pairs)} stacks are at another place now, the first is "
-        f"{moved.stacks[0]}",
-    )
+    with RunClaim(root) as claim:
+        claim.take()
+        RunWriter(root, num_particles=len(table), claim=claim.ticket).replace_source(
+            config.to_yaml().encode(),
+            moved.to_bytes(),
+            f"{num_moved} of {len(pairs)} stacks are at another place now, the first is "
+            f"{moved.stacks[0]}",
+        )
     return Relocation(root, len(pairs), num_moved, bool(expected))
 
 

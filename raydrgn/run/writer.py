@@ -7,6 +7,8 @@ again. Lines of the log and of the metrics are not recorded; a few may be lost w
 
 import io
 import json
+import math
+import os
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -23,6 +25,7 @@ from raydrgn.io.cryodrgn import write_latents
 from raydrgn.io.storage import Uri
 from raydrgn.remote import metrics
 from raydrgn.run.checkpoint import BATCH_ORDER, Checkpoint
+from raydrgn.run.claim import RECHECK_SECONDS, ClaimTicket
 from raydrgn.run.directory import Position, RunDirectory
 from raydrgn.run.lines import LineFile
 from raydrgn.run.manifest import FileRecord, Manifest
@@ -49,11 +52,16 @@ class LatestCheckpoint:
 
 
 class RunWriter:
-    """Writes checkpoints, published epochs, metrics and the log of one run."""
+    """Writes checkpoints, published epochs, metrics and the log of one run.
 
-    def __init__(self, root: Uri, *, num_particles: int) -> None:
+    With a claim, nothing is written or deleted once another command has taken the run over.
+    """
+
+    def __init__(self, root: Uri, *, num_particles: int, claim: ClaimTicket | None = None) -> None:
         self._run = RunDirectory(root)
         self._num_particles = num_particles
+        self._claim = claim
+        self._checked = -math.inf
         self._log = LineFile(self._run.log)
         self._metrics = LineFile(self._run.metrics)
 
@@ -64,6 +72,7 @@ class RunWriter:
         Read by the first call that needs it, before that call writes, and not by the constructor,
         whose errors Ray reports as the death of an actor.
         """
+        self._require_claim()
         storage.make_folder(self._run.root)
         manifest = Manifest.read(self._run.manifest)
         self._remove_leftovers(manifest)
@@ -76,6 +85,7 @@ class RunWriter:
             config: Text of config.yaml. It is written last: a directory that has it can go on.
             particles: The particle table as Parquet; None keeps the one that is there.
         """
+        self._require_claim()
         if particles is not None:
             storage.write_bytes(self._run.particles, particles)
         for name in (self._run.weights, self._run.latents):
@@ -84,17 +94,20 @@ class RunWriter:
 
     def replace_source(self, config: bytes, particles: bytes, message: str) -> None:
         """Write the run's particles and configuration anew, and a line about it to the log."""
+        self._require_claim()
         storage.write_bytes(self._run.particles, particles)
         storage.write_bytes(self._run.config, config)
         self.log(message)
 
     def log(self, message: str) -> None:
         """Add a line to the run's log."""
+        self._require_claim()
         self._add_log_line(message)
         self._log.flush()
 
     def add_metrics(self, row: Mapping[str, Any], line: str | None = None) -> None:
         """Add a row to the run's metrics, and a line about it to the log."""
+        self._require_claim(within=RECHECK_SECONDS)
         self._metrics.add(json.dumps(row))
         if line is not None:
             self._add_log_line(line)
@@ -103,6 +116,7 @@ class RunWriter:
 
     def flush(self) -> None:
         """Write the lines of log and metrics that were held back."""
+        self._require_claim()
         self._log.flush()
         self._metrics.flush()
 
@@ -111,6 +125,7 @@ class RunWriter:
 
         Checkpoints, parts of latents and metrics beyond it will be made again.
         """
+        self._require_claim()
         content, problems = self._newest_whole_checkpoint()
         position = Checkpoint.from_bytes(content).position if content else Position(1, 0)
         self._forget_after(position)
@@ -130,6 +145,7 @@ class RunWriter:
         Within an epoch a checkpoint is kept only once the epoch before it is published, so that
         going on from any checkpoint never leaves an epoch without latents.
         """
+        self._require_claim()
         began = time.time()
         manifest, before = self._manifest, position.epoch - 1
         if position.step and before not in [0, *manifest.finished_epochs()]:
@@ -152,6 +168,7 @@ class RunWriter:
         logvar: Float[np.ndarray, "n zdim"],
     ) -> None:
         """Keep one worker's latents of an epoch; publish them when those of all rows are there."""
+        self._require_claim()
         stream = io.BytesIO()
         np.save(stream, np.stack([mean, logvar]))
         storage.write_bytes(self._run.latent_part(epoch, start), stream.getvalue())
@@ -166,8 +183,28 @@ class RunWriter:
 
     def finish(self, epoch: int) -> None:
         """Make the last epoch's weights and latents those of the run."""
+        self._require_claim()
         for name in (self._run.weights, self._run.latents):
             storage.write_bytes(name(None), storage.read_bytes(name(epoch)))
+
+    def newest_position(self) -> Position:
+        """Return the position of the newest checkpoint; the start of the run without one."""
+        return max(self._manifest.checkpoints, default=Position(1, 0))
+
+    def process(self) -> int:
+        """Return the number of this process; what was asked of the writer before is done."""
+        return os.getpid()
+
+    def _require_claim(self, *, within: float = 0.0) -> None:
+        """Refuse to write for a command that no longer has the run.
+
+        Args:
+            within: Seconds for which the last check still counts.
+        """
+        now = time.monotonic()
+        if self._claim is not None and now - self._checked >= within:
+            self._claim.check()
+            self._checked = now
 
     def _add_log_line(self, message: str) -> None:
         stamp = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
@@ -233,6 +270,7 @@ class RunWriter:
 
     def _write_manifest(self) -> None:
         """Write the manifest, once all that it records is on the disk under its name."""
+        self._require_claim()
         for folder in (self._state_folder, self._run.root):
             if storage.exists(folder):
                 storage.sync_folder(folder)

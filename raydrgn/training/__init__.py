@@ -10,7 +10,11 @@ reduction        losses of all workers, added up about once a second
 progress_log     how far training is, as numbers and as a line of run.log
 sinks            where a loop sends its results: a writer in this process, or actors
 failures         lost peers, too little memory, defects
+budget           how often a run may fail
+elastic          how many workers there is room for
+actors           the run's writer and progress board, and the guard that watches them
+attempts         Ray Train, started again after each loss or change
 worker           what Ray Train runs on each worker
-trainer          the driver: resources, retries, progress
+trainer          the driver: what is written first and last, progress, requests to stop
 result           how a command's part of a run ended
 """

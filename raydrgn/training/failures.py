@@ -6,12 +6,12 @@ their particles again.
 
 import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import ray
 import torch
+from ray.train import ControllerError, PreemptionError, WorkerGroupError
 from torch import distributed
 
 from raydrgn.errors import RaydrgnError
@@ -19,10 +19,13 @@ from raydrgn.errors import RaydrgnError
 LOST_PEER = re.compile(r"gloo/.*(connection|broken pipe|timed out|timeout|peer)", re.I | re.S)
 """Message of gloo's plain RuntimeError when another worker is gone."""
 
-NO_MEMORY = re.compile(
-    r"can't allocate memory|not enough memory|out of memory|node running low on memory"
-)
-"""Messages of torch's plain RuntimeError, and of Ray when its monitor has killed a worker."""
+NO_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory")
+"""Messages of torch's plain RuntimeError."""
+
+MONITOR_KILL = re.compile("running low on memory")
+"""Messages of Ray when its monitor has killed a process."""
+
+KILLED_BY_MONITOR = ", and Ray's memory monitor has killed it: the memory of its node was full"
 
 OUT_OF_MEMORY = (
     "A worker ran out of memory{where}. A smaller --batch-size needs less; the steps become more "
@@ -32,24 +35,20 @@ OUT_OF_MEMORY = (
 )
 
 
-class Failure(NamedTuple):
-    """Why training cannot go on."""
-
-    message: str
-    is_defect: bool
-    """Whether it is a defect of raydrgn; the message is then a traceback."""
+class TrainingDefect(Exception):
+    """A defect of ours in a worker; carries the worker's traceback."""
 
 
-def final_failure(error: BaseException) -> Failure | None:
-    """Return why another try would fail too; None if the workers are worth another try."""
-    if isinstance(error, RaydrgnError):
-        return Failure(str(error), is_defect=False)
+def final_failure(error: BaseException) -> Exception | None:
+    """Return why another try would fail too, as an error; None if the workers are worth it."""
+    if isinstance(error, RaydrgnError | TrainingDefect):
+        return error
     message = out_of_memory_message(error)
     if message is not None:
-        return Failure(message, is_defect=False)
+        return RaydrgnError(message)
     if is_lost_peer(error):
         return None
-    return Failure("".join(traceback.format_exception(error)), is_defect=True)
+    return TrainingDefect("".join(traceback.format_exception(error)))
 
 
 def is_lost_peer(error: BaseException) -> bool:
@@ -65,10 +64,94 @@ def out_of_memory_message(error: BaseException) -> str | None:
     """Return what to do if a worker failed for lack of memory; None for other failures."""
     if isinstance(error, torch.OutOfMemoryError):
         return OUT_OF_MEMORY.format(where=" on its GPU")
-    is_known = isinstance(error, MemoryError | ray.exceptions.OutOfMemoryError)
-    if is_known or NO_MEMORY.search(str(error)):
+    if is_monitor_kill(error):
+        return OUT_OF_MEMORY.format(where=KILLED_BY_MONITOR)
+    if isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
         return OUT_OF_MEMORY.format(where="")
     return None
+
+
+def is_monitor_kill(error: BaseException) -> bool:
+    """Return whether Ray's memory monitor has killed a process."""
+    is_known = isinstance(error, ray.exceptions.OutOfMemoryError)
+    return is_known or bool(MONITOR_KILL.search(str(error)))
+
+
+def final_failure_of_attempt(error: Exception) -> Exception | None:
+    """Return why an attempt at training would fail again; None if it is worth another try."""
+    if not isinstance(error, WorkerGroupError):
+        return None
+    found = [final_failure_of_worker(failure) for failure in error.worker_failures.values()]
+    return next((failure for failure in found if failure is not None), None)
+
+
+def final_failure_of_worker(error: Exception) -> Exception | None:
+    """Return what a worker has found final, or that it was killed for lack of memory."""
+    if isinstance(error, RaydrgnError | TrainingDefect):
+        return error
+    message = out_of_memory_message(error)
+    return None if message is None else RaydrgnError(message)
+
+
+def is_taken_back(error: Exception) -> bool:
+    """Return whether an attempt ended since a node was taken back in good order."""
+    if isinstance(error, PreemptionError):
+        return True
+    failures = error.worker_failures.values() if isinstance(error, WorkerGroupError) else ()
+    causes = (getattr(failure, "health_check_failure", failure) for failure in failures)
+    return any(getattr(cause, "preempted", False) for cause in causes)
+
+
+def attempt_message(error: Exception) -> str:
+    """Return in words why an attempt ended, for failures that are worth another try."""
+    if isinstance(error, PreemptionError):
+        return "a node of the workers was taken back"
+    if isinstance(error, WorkerGroupError):
+        return _workers_message(error.worker_failures)
+    if isinstance(error, ControllerError):
+        return f"the workers could not be started ({_last_line(error.controller_failure)})"
+    return f"Ray Train's controller was lost{_cause(error)}"
+
+
+def _workers_message(failures: Mapping[int, Exception]) -> str:
+    """Name the workers that died; those that lost their peers only where none is known to have."""
+    died = {
+        rank: getattr(error, "health_check_failure", error)
+        for rank, error in failures.items()
+        if isinstance(getattr(error, "health_check_failure", error), ray.exceptions.RayError)
+    }
+    if not died:
+        return f"{_named(failures)} lost the connection to another worker"
+    was = "were" if len(died) > 1 else "was"
+    return f"{_named(died)} {was} lost{_cause(next(iter(died.values())))}"
+
+
+def _named(failures: Mapping[int, Exception]) -> str:
+    """Return the workers of some failures: ``worker 2``, ``workers 0, 2``."""
+    return f"worker{'s' * (len(failures) > 1)} {', '.join(map(str, sorted(failures)))}"
+
+
+def _cause(error: Exception) -> str:
+    """Return why Ray has lost a process, as far as that can be told."""
+    text = str(error)
+    if is_monitor_kill(error):
+        return " (killed by Ray's memory monitor, since the memory of its node was full)"
+    if "node has died" in text or "node was" in text or isinstance(error, NODE_ERRORS):
+        return " (its node is gone)"
+    if isinstance(error, ray.exceptions.ActorUnavailableError):
+        return " (it no longer answers)"
+    if "connection error code" in text or "SYSTEM_ERROR" in text:
+        return " (process killed)"
+    return f" ({_last_line(error)})"
+
+
+NODE_ERRORS = (ray.exceptions.NodeDiedError,)
+
+
+def _last_line(error: Exception) -> str:
+    """Return the last line of Ray's text, without its full stop."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1].rstrip(".") if lines else type(error).__name__
 
 
 @contextmanager

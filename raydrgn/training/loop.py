@@ -51,6 +51,13 @@ class Sink(Protocol):
         """Report how far the run is, with a line for the log; return whether it is to stop."""
         ...
 
+    def is_interrupted(self) -> bool:
+        """Return whether the workers are to stop, since a machine of theirs is taken away.
+
+        Every worker calls this after the same step, and gets the same answer.
+        """
+        ...
+
     def diverged(self, position: Position, rows: list[int]) -> None:
         """Report in which table rows the loss is not finite; every worker calls this."""
         ...
@@ -179,11 +186,11 @@ class TrainingLoop:
             self._reduction.stop = self._report(
                 self._progress(position, done, means, rate, reduced.rate)
             )
-        self._is_stopping = reduced.stop
+        self._is_stopping = reduced.stop or self._sink.is_interrupted()
         overdue = time.monotonic() - self._saved > 60 * self._config.checkpoint_minutes
-        if not last and self._plan.rank == 0 and (overdue or reduced.stop):
+        if not last and self._plan.rank == 0 and (overdue or self._is_stopping):
             self._save_checkpoint(position)
-        return last or not reduced.stop
+        return last or not self._is_stopping
 
     def _end_epoch(self, epoch: int, rate: float) -> bool:
         """Keep the epoch's latents, weights and losses; return False if the run is to end here."""

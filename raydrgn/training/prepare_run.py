@@ -27,11 +27,12 @@ from raydrgn.model.config import ModelConfig
 from raydrgn.model.vae import HeterogeneousVAE
 from raydrgn.remote.allocation import Wanted
 from raydrgn.run.checkpoint import Checkpoint
+from raydrgn.run.claim import RunClaim
 from raydrgn.run.config import RunConfig
 from raydrgn.run.directory import RunDirectory
 from raydrgn.run.recipe import RECIPES, recipe_config
 from raydrgn.run.relocation import relocation_command, require_stacks, with_sample
-from raydrgn.run.status import RunStatus
+from raydrgn.run.status import RunStatus, find_run
 from raydrgn.settings import setting_fields
 from raydrgn.training.initial_weights import find_weights, initial_checkpoint
 from raydrgn.training.schedule import change_note
@@ -97,20 +98,25 @@ class PreparedRun:
 
 
 def begin(
-    request: RunRequest, *, before_reading: Callable[[RunConfig, int], None] | None = None
+    request: RunRequest,
+    *,
+    claim: RunClaim | None = None,
+    before_reading: Callable[[RunConfig, int], None] | None = None,
 ) -> PreparedRun:
     """Make configuration and particles of a new run.
 
     Args:
-        request: What the user asks for.
-        before_reading: Called with the configuration and the number of particles before images are
-            read, which takes long; it may refuse.
+        request: What is asked for.
+        claim: Taken before the images are read, once it is known that the rest can be used.
+        before_reading: Called with the configuration and the number of particles before the
+            directory is claimed and images are read, which takes long; it may refuse.
 
     Raises:
         InputError: If the particles do not allow training.
         ConfigError: If a value makes no sense.
         RunDirectoryError: If the weights to start from are those of another network.
         StorageError: If the run directory cannot be written.
+        ClaimError: If another command trains in it.
     """
     if request.source is None:
         raise ConfigError(
@@ -137,6 +143,8 @@ def begin(
     storage.require_writable(request.root)
     if before_reading is not None:
         before_reading(config, len(table))
+    if claim is not None:
+        _take(claim, request.root)
     log_pixel_sizes(table)
     log_restoration(table)
     table, statistics = _check_images(table, box, drop=request.drop_bad)
@@ -156,6 +164,17 @@ def begin(
     return PreparedRun(
         root=request.root, config=config, table=with_sample(table), initial=initial, note=note
     )
+
+
+def _take(claim: RunClaim, root: Uri) -> None:
+    """Claim a directory for a new run, unless another command has trained there meanwhile."""
+    claim.take()
+    status = find_run(root)
+    if status is not None:
+        raise RunDirectoryError(
+            f"{root} holds a run of another command meanwhile, with {status.count}. Add --resume "
+            "to go on with it, or choose another -o."
+        )
 
 
 def resume(request: RunRequest, status: RunStatus) -> PreparedRun:
@@ -238,12 +257,12 @@ def _resumed_values(request: RunRequest, config: RunConfig) -> dict[str, Any]:
 
 
 def wanted(config: RunConfig, num_particles: int) -> Wanted:
-    """Return what the workers of a run ask for.
+    """Return what the workers of a run ask for, of a range the smallest number of them.
 
     Where each may have more particles to prepare than one process is to, a CPU is left for the
     tasks that do it.
     """
-    resources = config.resources
+    resources = config.resources.smallest
     megabytes = image_megabytes(config, num_particles) / max(resources.num_workers, 1)
     return Wanted(
         resources=resources,

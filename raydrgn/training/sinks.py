@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import ray
+import ray.train
 
 from raydrgn.errors import RaydrgnError
 from raydrgn.run.checkpoint import Checkpoint
@@ -44,6 +45,10 @@ class DirectSink:
         self._writer.add_metrics(asdict(progress), line)
         return bool(self._on_progress and self._on_progress(progress))
 
+    def is_interrupted(self) -> bool:
+        """Return False: nothing takes this process's machine away."""
+        return False
+
     def diverged(self, position: Position, rows: list[int]) -> None:
         """Stop with an error that names the rows."""
         raise RaydrgnError(divergence_message(position, rows))
@@ -57,9 +62,10 @@ class ActorSink:
     only when the next call of its kind is due, so that at most one checkpoint is under way.
     """
 
-    def __init__(self, writer: Any, board: Any) -> None:
+    def __init__(self, writer: Any, board: Any, *, attempt: int) -> None:
         self._writer = writer
         self._board = board
+        self._attempt = attempt
         self._pending: dict[str, ray.ObjectRef[Any]] = {}
         self._answer: ray.ObjectRef[Any] | None = None
 
@@ -90,13 +96,17 @@ class ActorSink:
             if not ready:
                 return False
             stop = bool(ray.get(self._answer))
-        self._answer = self._board.update.remote(row)
+        self._answer = self._board.update.remote(row, attempt=self._attempt)
         return stop
 
+    def is_interrupted(self) -> bool:
+        """Return whether a worker's node is to be taken back, the same on all workers."""
+        return ray.train.get_preemption_info() is not None
+
     def diverged(self, position: Position, rows: list[int]) -> None:
-        """End the run; nothing is gained by trying again."""
+        """Stop with an error that names the rows, on the worker that has them."""
         if rows:
-            ray.get(self._board.fail.remote(divergence_message(position, rows)))
+            raise RaydrgnError(divergence_message(position, rows))
 
     def flush(self) -> None:
         """Wait until everything sent is on disk."""

@@ -1,72 +1,64 @@
-"""The driver of a training run: actors, Ray Train, retries, progress."""
+"""The driver of a training run: what is written first and last, progress, and requests to stop."""
 
 import logging
-import tempfile
+import shlex
+import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from typing import Any, NoReturn
-from uuid import uuid4
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from operator import itemgetter
+from typing import Any
 
 import ray
-import ray.train
-from ray.train import FailureConfig, LoggingConfig, ScalingConfig, UserCallback
-from ray.train.torch import TorchConfig, TorchTrainer
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raydrgn.errors import ClusterError, RaydrgnError
 from raydrgn.io import storage
 from raydrgn.io.particles import ParticleTable
-from raydrgn.io.storage import Uri
-from raydrgn.model.device import gpu_problem
 from raydrgn.remote import metrics
 from raydrgn.remote.allocation import Allocation
-from raydrgn.remote.progress import Progress, ProgressBoard, silent
-from raydrgn.remote.reservation import WorkersWait, reserve
-from raydrgn.remote.session import QUIET_THREADS
+from raydrgn.remote.progress import Progress, silent
+from raydrgn.remote.session import session_log_folder
+from raydrgn.run.claim import RunClaim
 from raydrgn.run.config import RunConfig
 from raydrgn.run.directory import RunDirectory
-from raydrgn.run.writer import RunWriter
-from raydrgn.training.failures import out_of_memory_message, raised_by_actor
+from raydrgn.training.actors import ActorGuard, RunActors, started_actors
+from raydrgn.training.attempts import Attempts
+from raydrgn.training.elastic import GrowthWatch, first_share, is_draining
+from raydrgn.training.failures import TrainingDefect, raised_by_actor
 from raydrgn.training.prepare_run import PreparedRun, image_megabytes, wanted
 from raydrgn.training.progress_log import training_gauges
 from raydrgn.training.result import TrainResult
-from raydrgn.training.worker import TrainingJob, train_worker
+from raydrgn.training.worker import TrainingJob
 
 log = logging.getLogger(__name__)
 
-MAX_WORKER_FAILURES = 3
-MAX_CONTROLLER_FAILURES = 2
 POLL_SECONDS = 0.3
-ABANDON_SECONDS = 20  # for workers to end by themselves, once they cannot go on
-LAST_WORDS_SECONDS = 20  # for the writer to add the last line of the log
-COLLECTIVE_TIMEOUT_S = 600  # a rank that hangs, or prepares much more slowly than the others
-
-
-class TrainingDefect(Exception):
-    """A defect of ours in a worker; carries the worker's traceback."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Actors:
-    writer: Any
-    board: Any
+PING_SECONDS = 2.0
+LAST_READ_SECONDS = 5.0
+SILENCE_SECONDS = 60.0
+"""Time without a report of the workers after which it is said what is waited for."""
 
 
 def train(
-    run: PreparedRun, *, progress: Progress = silent, wait_seconds: float | None = None
+    run: PreparedRun,
+    *,
+    claim: RunClaim | None = None,
+    progress: Progress = silent,
+    wait_seconds: float | None = None,
 ) -> TrainResult:
     """Train a run to its last epoch, going on from its latest checkpoint, on the connected cluster.
 
     The configuration is written, and the particles of a new run.
-    Ctrl-C asks the workers to keep a checkpoint and end; a second Ctrl-C ends at once.
+    Ctrl-C, SIGTERM, and a machine of the workers that is taken back, ask the workers to keep a
+    checkpoint; the first two end training then, and a second one ends it at once.
 
     Args:
         run: The run.
-        progress: Called with how much is done.
-        wait_seconds: How long to wait for room on the cluster; None waits without limit.
+        claim: This command's claim to the run, where other commands may know of its directory.
+        progress: Called with the particles read, and then with those trained on.
+        wait_seconds: How long to wait for room at first; None waits without limit.
 
     Raises:
         ClusterError: If there are too few CPUs or GPUs, not in time either, or workers keep dying.
@@ -75,78 +67,69 @@ def train(
     """
     config, num_particles = run.config, len(run.table)
     with metrics.queue_wait(run=run.root):
-        reservation = reserve(
-            wanted(config, num_particles), wait_seconds=wait_seconds, gpu_problem=gpu_problem
+        reservation = first_share(
+            config.resources, wanted(config, num_particles), wait_seconds=wait_seconds
         )
-    allocation = reservation.allocation
-    use_ray_data = _uses_ray_data(config, run.table, allocation)
-    with _started_actors(run.root, num_particles) as actors:
-        _begin(run, allocation, actors)
-        job = TrainingJob(
-            root=run.root,
-            config=config.to_dict(),
-            table=ray.put(run.table.table),
-            cpus=allocation.cpus,
-            use_ray_data=use_ray_data,
-            writer=actors.writer,
-            board=actors.board,
-        )
-        attempt = _Attempt(job, allocation, actors)
-        reservation.release()  # Ray Train reserves for itself, and waits again if need be
-        attempt.start()
-        try:
-            _watch(attempt, actors, run, progress)
-        finally:
-            attempt.is_abandoned = True
-            metrics.forget(run=run.root)
-        ending = (
-            f"training finished: {config.train.epochs} epochs of {num_particles:,} particles"
-            if attempt.finished
-            else "training stopped on request; the checkpoint is kept, and --resume goes on"
-        )
-        _log_last(actors, ending)
-    return TrainResult.of(run, finished=attempt.finished)
+    share = reservation.allocation
+    uses_ray_data = partial(_uses_ray_data, config, run.table)
+    ticket = claim.ticket if claim else None
+    with ExitStack() as reserved:
+        reserved.callback(reservation.release)
+        uses_ray_data(share)  # refused before anything is written
+        with started_actors(run.root, num_particles, ticket) as actors:
+            _begin(run, share, actors, claim)
+            job = TrainingJob(
+                root=run.root,
+                config=config.to_dict(),
+                table=ray.put(run.table.table),
+                cpus=share.cpus,
+                use_ray_data=False,
+                writer=actors.writer,
+                board=actors.board,
+            )
+            fewest = config.resources.fewest or share.num_workers
+            attempts = Attempts(job, share, actors, fewest=fewest, uses_ray_data=uses_ray_data)
+            reserved.close()  # Ray Train reserves for itself, and room is waited for again
+            attempts.start()
+            try:
+                with _sigterm_as_interrupt():
+                    _Watch(run, attempts, actors, share, claim, progress).until_the_end()
+            finally:
+                attempts.stop()
+                metrics.forget(run=run.root)
+            ending = (
+                f"training finished: {config.train.epochs} epochs of {num_particles:,} particles"
+                if attempts.finished
+                else "training stopped on request; the checkpoint is kept, and --resume goes on"
+            )
+            actors.log_last(ending)
+    return TrainResult.of(run, finished=attempts.finished)
 
 
-def _begin(run: PreparedRun, allocation: Allocation, actors: _Actors) -> None:
+def _begin(run: PreparedRun, share: Allocation, actors: RunActors, claim: RunClaim | None) -> None:
     """Write what the run directory needs before training."""
-    config, writer = run.config, actors.writer
+    config, writer, resources = run.config, actors.writer, run.config.resources
     is_new = not storage.exists(RunDirectory(run.root).config)
+    number = f"{resources.fewest} to " if resources.is_elastic else ""
+    lines = [
+        f"training on {len(run.table):,} particles of {config.data.box} px to epoch "
+        f"{config.train.epochs}; workers: {number}{share.num_workers}, each with "
+        f"{share.worker}",
+    ]
+    if claim is not None and claim.predecessor is not None:
+        lines.append(f"the command before this one ended without a word: {claim.predecessor.name}")
+    if run.note:
+        lines.append(run.note)
+    resume = f"raydrgn train -o {shlex.quote(run.root)} --resume"
     with raised_by_actor():
         if run.initial is not None:
             ray.get(writer.save_checkpoint.remote(run.initial.to_bytes(), run.initial.position))
         particles = run.table.to_bytes() if is_new else None
         ray.get(writer.begin.remote(config.to_yaml().encode(), particles))
-        message = (
-            f"training on {len(run.table):,} particles of {config.data.box} px to epoch "
-            f"{config.train.epochs}; workers: {allocation.num_workers}, CPUs of each: "
-            f"{allocation.cpus}, GPUs of each: {allocation.gpus:g}"
-        )
-        ray.get(writer.log.remote(message))
-        if run.note:
-            log.info("%s", run.note)
-            ray.get(writer.log.remote(run.note))
-
-
-@contextmanager
-def _started_actors(root: Uri, num_particles: int) -> Iterator[_Actors]:
-    """Start writer and board, and end them; what ends training early is the log's last line."""
-    actors = _start_actors(root, num_particles)
-    try:
-        yield actors
-    except BaseException as error:
-        _log_last(actors, f"training ended early: {str(error) or type(error).__name__}")
-        raise
-    finally:
-        for actor in (actors.writer, actors.board):
-            ray.kill(actor)
-
-
-def _log_last(actors: _Actors, message: str) -> None:
-    """Add the last line to the log; where that fails, the error before it matters more."""
-    with suppress(ray.exceptions.RayError):
-        ray.get(actors.writer.log.remote(message), timeout=LAST_WORDS_SECONDS)
-        ray.get(actors.writer.flush.remote(), timeout=LAST_WORDS_SECONDS)
+        for line in lines[1:]:
+            log.info("%s", line)
+        for line in (*lines, f"should this command be cut off, go on with: {resume}"):
+            ray.get(writer.log.remote(line))
 
 
 def _uses_ray_data(config: RunConfig, table: ParticleTable, allocation: Allocation) -> bool:
@@ -155,180 +138,139 @@ def _uses_ray_data(config: RunConfig, table: ParticleTable, allocation: Allocati
     if megabytes < config.resources.local_ingest_mb:
         return False
     cores = ray.cluster_resources().get("CPU", 0)
-    if cores < allocation.num_workers * allocation.cpus + 1:
-        raise ClusterError(
-            f"The workers take all {cores:g} CPUs of the cluster, and none is left for the tasks "
-            f"that prepare {megabytes:.0f} MB of images per worker. Give workers fewer with "
-            "--cpus-per-worker, or let each prepare its own with --set resources.local_ingest_mb="
-            f"{megabytes + 1:.0f}."
-        )
-    return True
-
-
-def _start_actors(root: Uri, num_particles: int) -> _Actors:
-    """Start the writer and the board; the writer on this node if the run is a local path."""
-    options: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    place = {"scheduling_strategy": here}
-    writer_class: Any = ray.remote(RunWriter)
-    board_class: Any = ray.remote(ProgressBoard)
-    writer_place = place if storage.is_local(root) else {}
-    title = f"{storage.name(root)}-{uuid4().hex[:6]}"  # names are unique on a cluster
-    writer = writer_class.options(name=f"writer-{title}", **options, **writer_place).remote(
-        root, num_particles=num_particles
+    if cores >= allocation.num_workers * allocation.cpus + 1:
+        return True
+    if config.resources.is_elastic:  # slower, but nothing that a run must end for
+        return False
+    raise ClusterError(
+        f"The workers take all {cores:g} CPUs of the cluster, and none is left for the tasks "
+        f"that prepare {megabytes:.0f} MB of images per worker. Give workers fewer with "
+        "--cpus-per-worker, or let each prepare its own with --set resources.local_ingest_mb="
+        f"{megabytes + 1:.0f}."
     )
-    # Without restarts: a fresh board would not know that the run has failed or is to stop.
-    board = board_class.options(name=f"progress-{title}", num_cpus=0, **place).remote()
-    return _Actors(writer, board)
 
 
-class _ReportFailures(UserCallback):
-    """Reports workers that died; ends the run where they would die again."""
-
-    def __init__(self, actors: _Actors, root: Uri) -> None:
-        self._actors = actors
-        self._root = root
-
-    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-        """Name the ranks that failed, unless the board has the reason already."""
-        for error in worker_exceptions.values():
-            message = out_of_memory_message(error)  # of a worker that Ray's monitor has killed
-            if message is not None:
-                ray.get(self._actors.board.fail.remote(message))
-        if ray.get(self._actors.board.failure.remote()) is not None:
-            return
-        ranks = ", ".join(map(str, sorted(worker_exceptions)))
-        first = next(iter(worker_exceptions.values()))
-        reason = (str(first).strip().splitlines() or [type(first).__name__])[-1]
-        message = f"worker {ranks} failed ({reason}); starting the workers again"
-        self._actors.writer.log.remote(message)
-        self._actors.board.note.remote(message)
-        metrics.count("restarts", 1, run=self._root)
-
-
-class _Attempt(threading.Thread):
-    """Runs Ray Train, so that the main thread is free for progress and Ctrl-C."""
-
-    def __init__(self, job: TrainingJob, allocation: Allocation, actors: _Actors) -> None:
-        super().__init__(daemon=True)
-        self._job = job
-        self.allocation = allocation
-        self._actors = actors
-        self.error: BaseException | None = None
-        self.finished = False
-        self.is_abandoned = False
-        """Whether nobody waits for it any more: then nothing is started again."""
-
-    def run(self) -> None:
-        """Fit; a controller that dies is started again, since Ray does not."""
-        try:
-            with tempfile.TemporaryDirectory(prefix="raydrgn-train-") as folder:
-                for failures in range(MAX_CONTROLLER_FAILURES + 1):
-                    try:
-                        result = self._trainer(folder, failures).fit()
-                        self.finished = bool((result.return_value or {}).get("finished"))
-                        return
-                    except ray.exceptions.RayActorError:
-                        if failures == MAX_CONTROLLER_FAILURES or self.is_abandoned:
-                            raise
-                        self._actors.board.note.remote("Ray Train's controller died; trying again")
-        except BaseException as error:  # raised again in the main thread
-            self.error = error
-
-    def _trainer(self, folder: str, number: int) -> TorchTrainer:
-        share = self.allocation
-        return TorchTrainer(
-            train_worker,
-            train_loop_config={
-                name: getattr(self._job, name) for name in TrainingJob.__dataclass_fields__
-            },
-            scaling_config=ScalingConfig(
-                num_workers=share.num_workers,
-                use_gpu=share.gpus > 0,
-                resources_per_worker={
-                    "CPU": share.cpus,
-                    **({"GPU": share.gpus} if share.gpus else {}),
-                },
-            ),
-            torch_config=TorchConfig(
-                # NCCL refuses two processes on one GPU.
-                backend="gloo" if 0 < share.gpus < 1 else None,
-                timeout_s=COLLECTIVE_TIMEOUT_S,
-            ),
-            run_config=ray.train.RunConfig(
-                name=_train_name(self._job.root, number),
-                storage_path=folder,  # never used: checkpoints go through the run's writer
-                failure_config=FailureConfig(
-                    max_failures=MAX_WORKER_FAILURES, controller_failure_limit=3
-                ),
-                callbacks=[_ReportFailures(self._actors, self._job.root)],
-                logging_config=LoggingConfig(log_level="ERROR"),
-                worker_runtime_env={"env_vars": QUIET_THREADS},
-            ),
-        )
-
-
-def _train_name(root: Uri, number: int) -> str:
-    """Return the name of an attempt in the Train tab of Ray's dashboard: the run directory's."""
-    name = storage.name(root)
-    return f"{name}-attempt-{number + 1}" if number else name
-
-
-def _watch(attempt: _Attempt, actors: _Actors, run: PreparedRun, progress: Progress) -> None:
-    """Show progress until the attempt ends; turn its end into an error with the remedy."""
-    stopping, shown = False, dict[str, Any]()
-    workers = WorkersWait(attempt.allocation)
-    while True:
-        try:
-            if waiting := workers.message():
-                log.warning("%s", waiting)
-                actors.writer.log.remote(waiting)
-            latest, notes = ray.get(actors.board.read.remote())
-            for note in notes:
-                log.warning("%s", note)
-            if latest != shown:
-                _show(latest, run, progress)
-                shown = latest
-            failure: tuple[str, bool] | None = ray.get(actors.board.failure.remote())
-            if failure is not None:
-                attempt.join(timeout=ABANDON_SECONDS)
-                _raise_failure(*failure)
-            if not attempt.is_alive():
-                break
-            time.sleep(POLL_SECONDS)
-        except KeyboardInterrupt:
-            if stopping or workers.is_waiting:
-                raise
-            stopping = True
-            log.warning(
-                "stopping: a checkpoint is being written; press Ctrl-C again to end at once"
-            )
-            actors.board.ask_to_stop.remote()
-    if attempt.error is not None:
-        reason = str(attempt.error).strip().splitlines()[-1:] or [type(attempt.error).__name__]
-        raise ClusterError(
-            f"Training ended early: {reason[0].rstrip('.')}. The last checkpoint is kept; the same "
-            "command with --resume goes on. More is in session_latest/logs/train of Ray's folder, "
-            "which is `ray` in RAY_TMPDIR, TMPDIR or /tmp."
-        ) from attempt.error
-
-
-def _show(latest: Mapping[str, Any], run: PreparedRun, progress: Progress) -> None:
-    """Report what the board knows: particles read, or particles trained on in all epochs."""
-    if latest.get("phase") == "reading":
-        progress("reading particles", latest["done"], latest["of"], unit="particles")
+@contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """Take SIGTERM, which schedulers send before they end a job, as Ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
         return
-    num_particles, epochs = len(run.table), run.config.train.epochs
-    metrics.record(training_gauges(latest, epochs, num_particles), run=run.root)
-    progress(
-        "training",
-        (latest["epoch"] - 1) * num_particles + latest["particles"],
-        epochs * num_particles,
-        unit="particles",
-        rate=latest["rate"],
-        extra=f"epoch {latest['epoch']}/{epochs} loss {latest['total']:.4f} KL {latest['kl']:.2f}",
-    )
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
-def _raise_failure(message: str, is_defect: bool) -> NoReturn:
-    raise TrainingDefect(message) if is_defect else RaydrgnError(message)
+class _Watch:
+    """Shows progress until the attempts end, and passes on what they must know."""
+
+    def __init__(
+        self,
+        run: PreparedRun,
+        attempts: Attempts,
+        actors: RunActors,
+        share: Allocation,
+        claim: RunClaim | None,
+        progress: Progress,
+    ) -> None:
+        self._run = run
+        self._attempts = attempts
+        self._actors = actors
+        self._claim = claim
+        self._progress = progress
+        self._growth = GrowthWatch(share)
+        self._board = ActorGuard("the progress board", actors.board.read, process=itemgetter(2))
+        self._writer = ActorGuard("the run's writer", actors.writer.process, process=int)
+        self._node = ray.get_runtime_context().get_node_id()
+        self._shown: Mapping[str, Any] = {}
+        self._heard = self._checked = time.monotonic()
+        self._is_stopping = False
+
+    def until_the_end(self) -> None:
+        """Return when training is finished or stopped; raise why it cannot go on."""
+        while self._attempts.is_alive():
+            try:
+                self._poll()
+                self._attempts.join(timeout=POLL_SECONDS)
+            except KeyboardInterrupt:
+                if self._is_stopping:
+                    raise
+                self._stop("stopping: a checkpoint is being written; press Ctrl-C again to end now")
+        self._raise_lost_claim()
+        with suppress(ray.exceptions.RayError):  # what the workers have reported last
+            last = self._actors.board.read.remote(stop_through=self._attempts.stop_through)
+            self._read_board(ray.get(last, timeout=LAST_READ_SECONDS))
+        error = self._attempts.error
+        if isinstance(error, RaydrgnError | TrainingDefect):
+            raise error
+        if error is not None:
+            reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+            raise ClusterError(
+                f"Training ended early: {reason[0].rstrip('.')}. The last checkpoint is kept; the "
+                f"same command with --resume goes on. More is in {session_log_folder()}/train of "
+                "this machine."
+            ) from error
+
+    def _poll(self) -> None:
+        self._raise_lost_claim()
+        self._read_board(self._board.poll(stop_through=self._attempts.stop_through))
+        now = time.monotonic()
+        if now - self._heard >= SILENCE_SECONDS and self._attempts.num_workers:
+            log.warning("the workers have not reported for %.0f s", SILENCE_SECONDS)
+            self._heard = now
+        if now - self._checked < PING_SECONDS:
+            return
+        self._checked = now
+        self._writer.poll()
+        if not self._is_stopping:
+            self._check_nodes()
+
+    def _check_nodes(self) -> None:
+        """Ask for a checkpoint where this node is taken back, or there is room for more workers."""
+        if is_draining(self._node):
+            self._stop("this node is being taken back: a checkpoint is being written")
+            return
+        workers = self._attempts.num_workers
+        has_begun = self._shown.get("attempt") == self._attempts.number
+        room = self._growth.room_for_more(workers) if workers and has_begun else 0
+        if room:
+            log.warning("there is room for %d workers: going on with them after a checkpoint", room)
+            self._attempts.resize()
+
+    def _stop(self, message: str) -> None:
+        self._is_stopping = True
+        log.warning("%s", message)
+        self._attempts.stop()
+
+    def _raise_lost_claim(self) -> None:
+        if self._claim is not None and self._claim.lost is not None:
+            raise self._claim.lost
+
+    def _read_board(self, found: tuple[Mapping[str, Any], list[str], int] | None) -> None:
+        if found is None:
+            return
+        latest, notes, _ = found
+        for note in notes:
+            log.warning("%s", note)
+        if latest and latest != self._shown:
+            self._shown, self._heard = latest, time.monotonic()
+            self._show(latest)
+
+    def _show(self, latest: Mapping[str, Any]) -> None:
+        """Report what the board knows: particles read, or particles trained on in all epochs."""
+        if latest.get("phase") == "reading":
+            self._progress("reading particles", latest["done"], latest["of"], unit="particles")
+            return
+        num_particles, epochs = len(self._run.table), self._run.config.train.epochs
+        metrics.record(training_gauges(latest, epochs, num_particles), run=self._run.root)
+        self._progress(
+            "training",
+            (latest["epoch"] - 1) * num_particles + latest["particles"],
+            epochs * num_particles,
+            unit="particles",
+            rate=latest["rate"],
+            extra=f"epoch {latest['epoch']}/{epochs} loss {latest['total']:.4f} "
+            f"KL {latest['kl']:.2f}",
+        )

@@ -25,7 +25,7 @@ from raydrgn.data.ingest import (
 from raydrgn.data.pipeline import stream_prepared
 from raydrgn.data.shard import ResidentShard
 from raydrgn.data.store import make_store, store_bytes
-from raydrgn.errors import RunDirectoryError
+from raydrgn.errors import InputError, RunDirectoryError
 from raydrgn.io.particles import ParticleTable
 from raydrgn.io.storage import Uri
 from raydrgn.model.vae import HeterogeneousVAE
@@ -67,34 +67,30 @@ class TrainingJob:
     board: Any
     """Actor of the run's ``ProgressBoard``."""
 
-
-class _Abandoned(Exception):
-    """The run cannot go on, and the board has the reason."""
+    attempt: int = 0
+    """Number of the attempt, from 1, at training the run to its end."""
 
 
 def train_worker(job: dict[str, Any]) -> dict[str, Any]:
     """Fit the model on this worker's share of the particles.
 
-    A failure that would come again is reported to the board, and then raised: Ray Train
-    starts the group again, whose workers find it on the board and return.
+    A failure that would come again is raised as an error of our own; anything else is a lost peer.
 
     Returns:
         ``finished``, whether the last epoch is done.
     """
     parts = TrainingJob(**job)
-    if ray.get(parts.board.failure.remote()) is not None:
+    if ray.get(parts.board.is_stopping.remote(parts.attempt)):
         return {"finished": False}
     torch.set_num_threads(parts.cpus)
     try:
         with raised_by_actor():
             return {"finished": _train(parts)}
-    except _Abandoned:
-        return {"finished": False}
     except Exception as error:
-        failure = final_failure(error)
-        if failure is not None:
-            ray.get(parts.board.fail.remote(failure.message, is_defect=failure.is_defect))
-        raise
+        final = final_failure(error)
+        if final is None:
+            raise
+        raise final from None
 
 
 def _train(job: TrainingJob) -> bool:
@@ -125,7 +121,7 @@ def _train(job: TrainingJob) -> bool:
         move_to_device=False,
         parallel_strategy_kwargs={"broadcast_buffers": False, "gradient_as_bucket_view": True},
     )
-    sink = ActorSink(job.writer, job.board)
+    sink = ActorSink(job.writer, job.board, attempt=job.attempt)
     loop = TrainingLoop(
         config.train,
         plan=plan,
@@ -172,7 +168,8 @@ def _fill_shard(
 
     def show(done: int) -> None:
         if plan.rank == 0:
-            job.board.update.remote({"phase": "reading", "done": done, "of": len(table)})
+            row = {"phase": "reading", "done": done, "of": len(table)}
+            job.board.update.remote(row, attempt=job.attempt)
 
     bad = table.column("index")[fill_store(store, blocks, progress=show)]
     everyone = [bad]
@@ -181,9 +178,7 @@ def _fill_shard(
         distributed.all_gather_object(everyone, bad)
     found = np.concatenate(everyone)
     if len(found):
-        if plan.rank == 0:
-            ray.get(job.board.fail.remote(bad_images_message(found)))
-        raise _Abandoned
+        raise InputError(bad_images_message(found))
     return ResidentShard(
         table, store, pixel_size_angstrom=config.pixel_size_angstrom, device=device
     )

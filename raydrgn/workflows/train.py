@@ -8,6 +8,7 @@ from raydrgn.io.particle_source import ParticleSettings, ParticleSource
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.notices import notices
 from raydrgn.remote.progress import Progress, silent
+from raydrgn.remote.resources import worker_range
 from raydrgn.settings import Setting, check_bounds
 
 if TYPE_CHECKING:
@@ -112,10 +113,12 @@ class TrainSettings(ParticleSettings):
     ] = False
 
     workers: Annotated[
-        int | None,
+        int | str | None,
         Setting(
-            "Training processes (default: one for each GPU, or one for each node without GPUs).",
-            min=1,
+            "Training processes (default: one for each GPU, or one for each node without GPUs); a "
+            "range such as 2-8 goes on with fewer when machines are lost, and with more when there "
+            "is room.",
+            metavar="N[-N]",
         ),
     ] = None
 
@@ -162,6 +165,8 @@ class TrainSettings(ParticleSettings):
 
     def __post_init__(self) -> None:
         check_bounds(self)
+        if self.workers is not None:
+            worker_range(self.workers)
         if self.particles is None:
             needs = {
                 "--poses": self.poses,
@@ -264,6 +269,7 @@ def run(
 
 def _run(settings: TrainSettings, executor: Executor, progress: Progress) -> "TrainResult":
     from raydrgn.model.device import gpu_problem
+    from raydrgn.run.claim import RunClaim
     from raydrgn.run.relocation import relocate
     from raydrgn.run.status import find_run
     from raydrgn.training import prepare_run
@@ -274,22 +280,28 @@ def _run(settings: TrainSettings, executor: Executor, progress: Progress) -> "Tr
 
     request = settings.request()
     status = find_run(request.root)
-    if status is None:
-        prepared = prepare_run.begin(request, before_reading=check_room)
-    else:
-        if not (settings.resume or status.is_finished):
-            raise RunDirectoryError(
-                f"{request.root} holds this run already, with {status.count}. Add --resume to go "
-                "on with it, or choose another -o."
-            )
-        if settings.datadir and settings.is_moved(status.config.source):
-            relocate(request.root, datadir=settings.datadir)
-            status = find_run(request.root) or status
-        prepared = prepare_run.resume(request, status)
-        if status.is_finished and prepared.config.train.epochs == status.epochs_done:
-            return TrainResult.of(prepared, finished=True, trained=False)
-        check_room(prepared.config, len(prepared.table))
-    with executor.connected():
-        from raydrgn.training import trainer  # Ray's settings are in place by now
+    with RunClaim(request.root) as claim:
+        if status is None:
+            prepared = prepare_run.begin(request, claim=claim, before_reading=check_room)
+        else:
+            if not (settings.resume or status.is_finished):
+                raise RunDirectoryError(
+                    f"{request.root} holds this run already, with {status.count}. Add --resume to "
+                    "go on with it, or choose another -o."
+                )
+            if settings.datadir and settings.is_moved(status.config.source):
+                relocate(request.root, datadir=settings.datadir)
+                status = find_run(request.root) or status
+            prepared = prepare_run.resume(request, status)
+            if status.is_finished and prepared.config.train.epochs == status.epochs_done:
+                return TrainResult.of(prepared, finished=True, trained=False)
+            check_room(prepared.config, len(prepared.table))
+            claim.take()
+            status = find_run(request.root) or status  # as the command before has left it
+            prepared = prepare_run.resume(request, status)
+        with executor.connected():
+            from raydrgn.training import trainer  # Ray's settings are in place by now
 
-        return trainer.train(prepared, progress=progress, wait_seconds=executor.wait_seconds)
+            return trainer.train(
+                prepared, claim=claim, progress=progress, wait_seconds=executor.wait_seconds
+            )

@@ -83,6 +83,21 @@ def test_progress_is_text(printed, monkeypatch, text, is_terminal):
     assert printed.getvalue().count(text) >= 3
 
 
+def test_work_that_is_begun_again_is_shown_again(printed):
+    """After a failure particles are read again, and training is shown to the end."""
+    with ProgressDisplay() as progress:
+        for what, done in [
+            *(("reading", 10), ("training", 4)),  # and a worker is killed
+            *(("reading", 10), ("training", 2), ("training", 10)),
+        ]:
+            progress(what, done, 10)
+    lines = [line.split(",")[0] for line in printed.getvalue().splitlines()]
+    assert lines == [
+        *("reading: 10/10", "training: 4/10"),
+        *("reading: 10/10", "training: 2/10", "training: 10/10"),
+    ]
+
+
 @pytest.mark.parametrize("text", AWKWARD)
 def test_a_question_is_text(printed, monkeypatch, text):
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))

@@ -16,10 +16,10 @@ sys.path[:0] = [str(TESTS), str(TESTS / "training")]
 os.environ["PYTHONPATH"] = f"{TESTS.parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
 os.environ.update(RAY_AUTH_MODE="disabled", OMP_NUM_THREADS="1")
 
-from faults import commands  # noqa: E402 - the folders above are searched first
+from faults import commands, training  # noqa: E402 - the folders above are searched first
 from faults.trial import Result, table  # noqa: E402
 
-TRIALS = [*commands.TRIALS]
+TRIALS = [*commands.TRIALS, *training.TRIALS]
 
 
 def main() -> int:

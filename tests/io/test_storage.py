@@ -4,6 +4,7 @@ import errno
 import os
 import socket
 import stat
+import tempfile
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -65,6 +66,18 @@ def test_a_name_is_given_once(root):
     assert storage.list_names(storage.parent(uri)) == ["claim.json"]
     storage.remove(uri)
     assert storage.create_exclusively(uri, b"third")
+
+
+def test_a_name_is_given_once_where_there_are_no_hard_links(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(1, "no links")
+
+    monkeypatch.setattr(os, "link", refuse)
+    uri = str(tmp_path / "claim.json")
+    assert storage.create_exclusively(uri, b"first")
+    assert not storage.create_exclusively(uri, b"second")
+    assert storage.read_bytes(uri) == b"first"
+    assert os.listdir(tmp_path) == ["claim.json"]
 
 
 def test_one_of_many_threads_gets_a_local_name(tmp_path):
@@ -329,6 +342,19 @@ def test_a_folder_without_permission_is_refused(tmp_path):
     with pytest.raises(StorageError, match="may not be written; check its permissions"):
         storage.require_writable(str(tmp_path / "run"))
     tmp_path.chmod(0o755)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_the_folder_of_another_user_is_refused_by_its_own_name():
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        os.chmod(folder, 0o755)
+        os.seteuid(65534)
+        try:
+            with pytest.raises(StorageError) as caught:
+                storage.require_writable(folder)
+        finally:
+            os.seteuid(0)
+    assert str(caught.value).startswith(f"{folder} may not be written: it belongs to another user")
 
 
 def test_what_is_read_is_not_replaced_by_any_name(tmp_path):

@@ -186,28 +186,6 @@ with Executor(workers=2) as executor:
 """
 
 
-@pytest.mark.ray
-def test_workers_that_ray_starts_again_wait_in_words(ray_session, monkeypatch):
-    import ray
-
-    from raydrgn.remote import reservation
-    from raydrgn.remote.allocation import Allocation
-
-    monkeypatch.setattr(reservation, "CHECK_SECONDS", 0)
-    wait = reservation.WorkersWait(Allocation(2, 4, 0))
-    assert wait.message() is None
-    group = ray.util.placement_group([{"CPU": 4}] * 2)  # of the 6 CPUs of this session
-    try:
-        assert wait.message() is None  # for a moment every group waits
-        assert wait.message() == "waiting for 2 nodes with 4 CPUs: 1 is there"
-        assert wait.is_waiting
-        assert wait.message() is None  # for a minute
-    finally:
-        ray.util.remove_placement_group(group)
-    wait.message()
-    assert not wait.is_waiting
-
-
 # --- what an autoscaler may add -------------------------------------------------------------------
 
 

@@ -180,6 +180,7 @@ def test_rates_and_weights_that_are_given_are_used():
             "data.precision must be float32 or float16, got 'int8'",
         ),
         (Resources, {"num_workers": -1}, "resources.num_workers must not be negative"),
+        (Resources, {"num_workers": 2, "min_workers": 3}, "resources.min_workers must be between"),
         (Resources, {"cpus": -1}, "resources.cpus must not be negative"),
         (Resources, {"gpus": 1.5}, "resources.gpus above 1 must be a whole number"),
     ],
@@ -196,3 +197,28 @@ def test_yaml_that_holds_no_settings_is_refused(tmp_path, text):
     (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(ConfigError, match=r"config\.yaml (must contain|is not YAML)"):
         read_yaml(str(tmp_path / "config.yaml"))
+
+
+@pytest.mark.parametrize("value", ["2-8", " 2 - 8 "])
+def test_a_range_of_workers_is_written_in_one_way_everywhere(config, value):
+    """As a value of ``--set`` or ``--workers``, and in the YAML."""
+    elastic = config.with_values({"resources.num_workers": value})
+    assert (elastic.resources.fewest, elastic.resources.num_workers) == (2, 8)
+    assert elastic.resources.is_elastic
+    raw = config.to_dict()
+    raw["resources"]["num_workers"] = value
+    assert RunConfig.from_dict(raw) == elastic
+    assert RunConfig.from_dict(elastic.to_dict()) == elastic
+
+
+def test_a_number_of_workers_ends_a_range(config):
+    elastic = config.with_values({"resources.num_workers": "2-8"})
+    for value in (4, "4"):
+        fixed = elastic.with_values({"resources.num_workers": value}).resources
+        assert (fixed.fewest, fixed.num_workers, fixed.is_elastic) == (4, 4, False)
+
+
+@pytest.mark.parametrize("value", ["8-2", "0-4", "2-", "-2", "two", "2-4-6", "1.5", True])
+def test_what_is_no_number_of_workers_is_refused(config, value):
+    with pytest.raises(ConfigError, match="number of workers"):
+        config.with_values({"resources.num_workers": value})

@@ -3,10 +3,21 @@
 import pytest
 import ray
 import torch
+from ray.train import PreemptionError, WorkerGroupError
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
+from ray.train.v2.api.preemption import PreemptionInfo
 from torch import distributed
 
-from raydrgn.errors import StorageError
-from raydrgn.training.failures import final_failure, is_lost_peer, raised_by_actor
+from raydrgn.errors import RaydrgnError, StorageError
+from raydrgn.training.failures import (
+    TrainingDefect,
+    attempt_message,
+    final_failure,
+    final_failure_of_attempt,
+    is_lost_peer,
+    is_taken_back,
+    raised_by_actor,
+)
 
 GLOO = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:544] "
 
@@ -33,9 +44,9 @@ def test_a_wrong_shape_is_a_defect_with_its_traceback():
         torch.zeros(2, 3) @ torch.zeros(2, 3)
     except RuntimeError as error:
         failure = final_failure(error)
-    assert failure.is_defect
-    assert "test_failures.py" in failure.message
-    assert "RuntimeError: mat1 and mat2 shapes cannot be multiplied" in failure.message
+    assert isinstance(failure, TrainingDefect)
+    assert "test_failures.py" in str(failure)
+    assert "RuntimeError: mat1 and mat2 shapes cannot be multiplied" in str(failure)
 
 
 def full_host():
@@ -55,8 +66,6 @@ def full_node():
 
 
 def full_node_as_ray_train_reports_it():
-    from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
-
     failure = ray.exceptions.OutOfMemoryError(
         "Task was killed due to the node running low on memory."
     )
@@ -71,16 +80,18 @@ def test_too_little_memory_is_explained(fill):
     with pytest.raises(BaseException) as caught:  # noqa: PT011 - any kind
         fill()
     failure = final_failure(caught.value)
-    assert not failure.is_defect
-    assert failure.message.startswith("A worker ran out of memory")
+    assert isinstance(failure, RaydrgnError)
+    assert str(failure).startswith("A worker ran out of memory")
     for advice in ("--batch-size", "learning rate should fall", "train.points_fraction"):
-        assert advice in failure.message
-    assert ("on its GPU" in failure.message) == (fill is full_gpu)
+        assert advice in str(failure)
+    assert ("on its GPU" in str(failure)) == (fill is full_gpu)
+    by_monitor = fill in (full_node, full_node_as_ray_train_reports_it)
+    assert ("Ray's memory monitor has killed it" in str(failure)) == by_monitor
 
 
 def test_what_a_user_can_mend_keeps_its_sentence():
-    failure = final_failure(StorageError("No room is left to write z.3.pkl."))
-    assert failure == ("No room is left to write z.3.pkl.", False)
+    mistake = StorageError("No room is left to write z.3.pkl.")
+    assert final_failure(mistake) is mistake
 
 
 def test_an_actor_s_error_loses_ray_s_wrapping():
@@ -89,3 +100,75 @@ def test_an_actor_s_error_loses_ray_s_wrapping():
     with pytest.raises(StorageError) as caught, raised_by_actor():
         raise wrapped.as_instanceof_cause()
     assert str(caught.value) == "No room is left."
+
+
+def lost(text):
+    return WorkerHealthCheckFailedError(
+        "A worker health check failed.", failure=RayActorError(text)
+    )
+
+
+def unavailable():
+    failure = ray.exceptions.ActorUnavailableError("RpcError: recvmsg: Connection reset", None)
+    return WorkerHealthCheckFailedError("A worker health check failed.", failure=failure)
+
+
+class RayActorError(ray.exceptions.RayActorError):
+    def __init__(self, text):
+        super().__init__(None, text, False, False)
+
+
+@pytest.mark.parametrize(
+    ("failures", "expected"),
+    [
+        (
+            {0: RuntimeError(GLOO + "Connection closed by peer"), 1: lost("its node has died.")},
+            "worker 1 was lost (its node is gone)",
+        ),
+        (
+            {
+                2: lost(
+                    "Worker exit type: SYSTEM_ERROR Worker exit detail: connection error code 2. "
+                    "(1) The process is killed by SIGKILL by OOM killer."
+                )
+            },
+            "worker 2 was lost (process killed)",
+        ),
+        (
+            {0: RuntimeError(GLOO + "x"), 1: unavailable()},
+            "worker 1 was lost (it no longer answers)",
+        ),
+        (
+            {0: RuntimeError(GLOO + "x"), 2: RuntimeError(GLOO + "y")},
+            "workers 0, 2 lost the connection to another worker",
+        ),
+    ],
+)
+def test_lost_workers_are_named_without_gloo_s_text(failures, expected):
+    """Those that only lost their peers are not named where it is known who died."""
+    error = WorkerGroupError("", failures)
+    assert final_failure_of_attempt(error) is None
+    assert attempt_message(error) == expected
+    assert not is_taken_back(error)
+
+
+def test_what_a_worker_has_found_final_wins_over_lost_peers():
+    mistake = StorageError("No room is left to write z.3.pkl.")
+    error = WorkerGroupError("", {0: RuntimeError(GLOO + "x"), 1: mistake})
+    assert final_failure_of_attempt(error) is mistake
+
+
+def test_a_worker_killed_by_the_memory_monitor_ends_the_run_with_advice():
+    killed = WorkerHealthCheckFailedError(
+        "", failure=ray.exceptions.OutOfMemoryError("node running low on memory")
+    )
+    final = final_failure_of_attempt(WorkerGroupError("", {3: killed}))
+    assert "memory monitor" in str(final)
+    assert "--batch-size" in str(final)
+
+
+def test_a_node_that_is_taken_back_is_no_failure():
+    info = PreemptionInfo(deadline_ms=None, preempted_node_to_ranks={"node": [1]})
+    assert is_taken_back(PreemptionError(info))
+    reclaimed = ray.exceptions.RayActorError(None, "reclaimed", False, True)
+    assert is_taken_back(WorkerGroupError("", {1: WorkerHealthCheckFailedError("", reclaimed)}))

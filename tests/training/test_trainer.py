@@ -95,7 +95,7 @@ def test_workers_share_the_batch_and_lose_no_particle(data, pair, ray_session, t
     np.testing.assert_allclose(shared, alone, atol=2e-4 * np.abs(alone).max())
 
 
-def test_a_killed_worker_and_a_killed_writer_change_nothing(data, pair, ray_session, tmp_path):
+def test_a_killed_writer_board_and_worker_change_nothing(data, pair, ray_session, tmp_path, caplog):
     values = {"train.epochs": EPOCHS, "resources.num_workers": 2}
     run = small_run(data, tmp_path, **values)
     done = []
@@ -105,13 +105,19 @@ def test_a_killed_worker_and_a_killed_writer_change_nothing(data, pair, ray_sess
         if epoch >= 2 and not done:
             done.append("writer")
             assert kill(b"RunWriter") == 1
-        elif epoch >= 5 and len(done) == 1:
+        elif epoch >= 4 and len(done) == 1:
+            done.append("board")
+            assert kill(b"ProgressBoard") == 1
+        elif epoch >= 6 and len(done) == 2:
             done.append("worker")
             assert kill(b"RayTrainWorker") or kill(b"_RayTrainWorker")
 
     assert train(run, progress=disturb)
-    assert done == ["writer", "worker"]
-    assert "starting the workers again" in (tmp_path / "run.log").read_text()
+    assert done == ["writer", "board", "worker"]
+    text = (tmp_path / "run.log").read_text()
+    assert "lost (process killed); starting the workers again" in text
+    assert "the run's writer was killed; it is started again" in caplog.text
+    assert "the progress board was killed; it is started again" in caplog.text
     assert_same_run(pair, tmp_path, EPOCHS)
     rows = epoch_rows(str(tmp_path / "metrics.jsonl"))
     assert [row["epoch"] for row in rows] == list(range(1, EPOCHS + 1))
@@ -165,7 +171,7 @@ def test_an_error_that_trying_again_will_not_mend_ends_the_run(data, ray_session
 
 def test_a_defect_ends_training_at_once_with_its_traceback(data, ray_session, tmp_path):
     """Weights of another shape are a defect of a worker: nothing is gained by another try."""
-    from raydrgn.training.trainer import TrainingDefect
+    from raydrgn.training.failures import TrainingDefect
 
     run = small_run(data, tmp_path, **{"train.epochs": 1})
     wrong = Checkpoint(
@@ -209,6 +215,7 @@ def test_an_error_of_the_writer_ends_training_in_its_words(data, ray_session, tm
 
 def test_the_log_says_how_a_run_began_and_ended(pair):
     lines = (pair / "run.log").read_text().splitlines()
-    assert "training on 203 particles of 16 px to epoch 40; workers: 2, CPUs of each: 1" in lines[0]
+    assert "203 particles of 16 px to epoch 40; workers: 2, each with 1 CPU" in lines[0]
+    assert f"go on with: raydrgn train -o {pair} --resume" in lines[1]
     assert f"epoch {EPOCHS}/{EPOCHS}: finished, mean over the epoch" in lines[-2]
     assert f"training finished: {EPOCHS} epochs of 203 particles" in lines[-1]
