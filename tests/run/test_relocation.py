@@ -123,7 +123,7 @@ def test_train_takes_the_folder_too(data, tmp_path, with_particles, monkeypatch)
     (root / "config.yaml").write_text(RunConfig.from_dict(raw).to_yaml())
     now = move(data, tmp_path / "moved")
     seen = []
-    monkeypatch.setattr(prepare_run, "check_resources", lambda config: seen.append(config) or 1 / 0)
+    monkeypatch.setattr(prepare_run, "wanted", lambda config, _: seen.append(config) or 1 / 0)
     with pytest.raises(ZeroDivisionError):  # training itself needs Ray
         train_workflow.run(
             TrainSettings(
