@@ -72,6 +72,7 @@ def test_one_worker_gives_what_the_plain_loop_gives(data, ray_session, tmp_path)
     torch.set_num_threads(threads)
     values = {
         "train.epochs": 3,
+        "resources.num_workers": 1,
         "resources.local_ingest_mb": 0,
         "resources.shard_store": "disk",
     }
