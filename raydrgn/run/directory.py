@@ -49,6 +49,11 @@ class RunDirectory:
         """The particle table trained on."""
         return storage.join(self.root, "particles.parquet")
 
+    @property
+    def held_out(self) -> Uri:
+        """The particles kept out of training, where there are any."""
+        return storage.join(self.root, "held_out.parquet")
+
     def weights(self, epoch: int | None) -> Uri:
         """Weights after an epoch, or the last ones."""
         return storage.join(self.root, _numbered("weights", epoch))
