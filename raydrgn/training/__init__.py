@@ -1,5 +1,6 @@
 """Ray Train: fitting the network.
 
+held_out         particles kept out of training
 prepare_run      from settings to a checked run, before Ray starts
 initial_weights  weights to start from, of an epoch of another run
 plan             which particles, noise and points each step takes; a pure function of the seed
@@ -10,6 +11,7 @@ reduction        losses of all workers, added up about once a second
 progress_log     how far training is, as numbers and as a line of run.log
 sinks            where a loop sends its results: a writer in this process, or actors
 failures         lost peers, too little memory, defects
+sharing          prepared particles that several runs on a node share
 worker           what Ray Train runs on each worker
 trainer          the driver: resources, retries, progress
 result           how a command's part of a run ended

@@ -32,8 +32,9 @@ from raydrgn.run.config import RunConfig
 from raydrgn.run.directory import RunDirectory
 from raydrgn.run.recipe import RECIPES, recipe_config
 from raydrgn.run.relocation import relocation_command, require_stacks, with_sample
-from raydrgn.run.status import RunStatus
+from raydrgn.run.status import RunStatus, find_run
 from raydrgn.settings import setting_fields
+from raydrgn.training.held_out import without_held_out
 from raydrgn.training.initial_weights import find_weights, initial_checkpoint
 from raydrgn.training.schedule import change_note
 
@@ -90,6 +91,9 @@ class PreparedRun:
     root: Uri
     config: RunConfig
     table: ParticleTable
+    held_out: ParticleTable | None = None
+    """Particles kept out of training."""
+
     initial: Checkpoint | None = None
     """Weights to start from; None for random weights, and for a run that goes on."""
 
@@ -132,6 +136,7 @@ def begin(request: RunRequest) -> PreparedRun:
     log_pixel_sizes(table)
     log_restoration(table)
     table, statistics = _check_images(table, box, drop=request.drop_bad)
+    table, held_out = without_held_out(table, config.train.held_out_fraction)
     _check_count(config, len(table))
     measured = dataclasses.asdict(statistics.correction)
     given = {f"data.{name}": value for name, value in measured.items()}
@@ -146,8 +151,39 @@ def begin(request: RunRequest) -> PreparedRun:
     _warn_of_room(config, request.root)
     note = f"starting from the weights {load}" if load else None
     return PreparedRun(
-        root=request.root, config=config, table=with_sample(table), initial=initial, note=note
+        root=request.root,
+        config=config,
+        table=with_sample(table),
+        held_out=held_out,
+        initial=initial,
+        note=note,
     )
+
+
+def variant(run: PreparedRun, root: Uri, values: Mapping[str, Any]) -> PreparedRun:
+    """Return a run on the same particles with other settings of the network and its training.
+
+    Nothing is read or measured again. If the directory holds this run already, it goes on.
+
+    Raises:
+        ConfigError: If a value makes no sense.
+        RunDirectoryError: If the directory holds another run.
+    """
+    config = run.config.with_values(values)
+    rate = config.train.peak_rate(config.model.decoder_width)
+    config = config.with_values({"train.learning_rate": rate})
+    _check_batch_size(config)
+    _check_count(config, len(run.table))
+    status = find_run(root)
+    if status is not None:
+        found, wanted = status.config.to_dict(), config.to_dict()
+        for section in ("source", "data", "model", "train"):
+            if found[section] != wanted[section]:
+                raise RunDirectoryError(
+                    f"{root} holds another run: its settings of {section} differ. Choose another "
+                    "-o."
+                )
+    return dataclasses.replace(run, root=root, config=config)
 
 
 def resume(request: RunRequest, status: RunStatus) -> PreparedRun:

@@ -27,6 +27,7 @@ from raydrgn.run.writer import RunWriter
 from raydrgn.training.failures import out_of_memory_message, raised_by_actor
 from raydrgn.training.prepare_run import PreparedRun
 from raydrgn.training.result import TrainResult
+from raydrgn.training.sharing import SharedShards
 from raydrgn.training.worker import TrainingJob, train_worker
 
 log = logging.getLogger(__name__)
@@ -49,11 +50,18 @@ class _Actors:
     board: Any
 
 
-def train(run: PreparedRun, *, progress: Progress = silent) -> TrainResult:
+def train(
+    run: PreparedRun, *, progress: Progress = silent, shards: SharedShards | None = None
+) -> TrainResult:
     """Train a run to its last epoch, going on from its latest checkpoint, on the connected cluster.
 
     The configuration is written, and the particles of a new run.
     Ctrl-C asks the workers to keep a checkpoint and end; a second Ctrl-C ends at once.
+
+    Args:
+        run: The run.
+        progress: Called with what is done.
+        shards: Prepared particles that several runs share; None prepares them for this run alone.
 
     Raises:
         ClusterError: If there are too few CPUs or GPUs, or workers keep dying.
@@ -62,7 +70,7 @@ def train(run: PreparedRun, *, progress: Progress = silent) -> TrainResult:
     """
     config, num_particles = run.config, len(run.table)
     allocation = reserve(config.resources)
-    use_ray_data = _uses_ray_data(config, run.table, allocation)
+    use_ray_data = shards is None and _uses_ray_data(config, run.table, allocation)
     with _started_actors(run.root, num_particles) as actors:
         _begin(run, allocation, actors)
         job = TrainingJob(
@@ -72,6 +80,7 @@ def train(run: PreparedRun, *, progress: Progress = silent) -> TrainResult:
             use_ray_data=use_ray_data,
             writer=actors.writer,
             board=actors.board,
+            shards=shards,
         )
         attempt = _Attempt(job, allocation, actors)
         attempt.start()
@@ -96,7 +105,8 @@ def _begin(run: PreparedRun, allocation: Allocation, actors: _Actors) -> None:
         if run.initial is not None:
             ray.get(writer.save_checkpoint.remote(run.initial.to_bytes(), run.initial.position))
         particles = run.table.to_bytes() if is_new else None
-        ray.get(writer.begin.remote(config.to_yaml().encode(), particles))
+        held_out = run.held_out.to_bytes() if is_new and run.held_out else None
+        ray.get(writer.begin.remote(config.to_yaml().encode(), particles, held_out))
         message = (
             f"training on {len(run.table):,} particles of {config.data.box} px to epoch "
             f"{config.train.epochs}; workers: {allocation.num_workers}, CPUs of each: "

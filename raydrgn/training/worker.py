@@ -24,16 +24,18 @@ from raydrgn.data.ingest import (
 )
 from raydrgn.data.pipeline import stream_prepared
 from raydrgn.data.shard import ResidentShard
-from raydrgn.data.store import make_store
+from raydrgn.data.store import ParticleStore, make_store
 from raydrgn.errors import RunDirectoryError
 from raydrgn.io.particles import ParticleTable
 from raydrgn.model.vae import HeterogeneousVAE
 from raydrgn.run.checkpoint import Checkpoint
 from raydrgn.run.config import RunConfig
 from raydrgn.run.directory import Position
+from raydrgn.shapes import Int
 from raydrgn.training.failures import final_failure, raised_by_actor
 from raydrgn.training.loop import TrainingLoop
 from raydrgn.training.plan import BatchPlan
+from raydrgn.training.sharing import SharedShards
 from raydrgn.training.sinks import ActorSink
 from raydrgn.training.step import SliceLattice
 
@@ -61,6 +63,9 @@ class TrainingJob:
 
     board: Any
     """Actor of the run's ``ProgressBoard``."""
+
+    shards: SharedShards | None = None
+    """Prepared particles that this run shares with others; None if it shares none."""
 
 
 class _Abandoned(Exception):
@@ -95,6 +100,8 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
 def _train(job: TrainingJob) -> bool:
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
+    if job.shards is not None:
+        job.shards.join()
     device = ray.train.torch.get_device()
     config = RunConfig.from_dict(job.config)
     lattice = SliceLattice.of_box(config.data.box, device=device)
@@ -148,7 +155,30 @@ def _train(job: TrainingJob) -> bool:
 def _fill_shard(
     job: TrainingJob, config: RunConfig, table: ParticleTable, plan: BatchPlan, device: torch.device
 ) -> ResidentShard:
-    """Read and prepare this worker's particles into its store; refuse bad images in words."""
+    """Have this worker's particles prepared in its store; refuse bad images in words."""
+    if job.shards is not None:
+        store, bad_rows = job.shards.store(job.table, config, plan, device, board=job.board)
+    else:
+        store, bad_rows = _own_store(job, config, table, plan, device)
+    bad = table.column("index")[bad_rows]
+    everyone = [bad]
+    if plan.world > 1:
+        everyone = [bad] * plan.world
+        distributed.all_gather_object(everyone, bad)
+    found = np.concatenate(everyone)
+    if len(found):
+        if plan.rank == 0:
+            ray.get(job.board.fail.remote(bad_images_message(found)))
+        raise _Abandoned
+    return ResidentShard(
+        table, store, pixel_size_angstrom=config.pixel_size_angstrom, device=device
+    )
+
+
+def _own_store(
+    job: TrainingJob, config: RunConfig, table: ParticleTable, plan: BatchPlan, device: torch.device
+) -> tuple[ParticleStore, Int[np.ndarray, " bad"]]:
+    """Read and prepare this worker's particles; return the numbers of bad images among them."""
     store = make_store(
         config.resources.shard_store,
         (len(table), plan.num_points, 2),
@@ -166,19 +196,7 @@ def _fill_shard(
         if plan.rank == 0:
             job.board.update.remote({"phase": "reading", "done": done, "of": len(table)})
 
-    bad = table.column("index")[fill_store(store, blocks, progress=show)]
-    everyone = [bad]
-    if plan.world > 1:
-        everyone = [bad] * plan.world
-        distributed.all_gather_object(everyone, bad)
-    found = np.concatenate(everyone)
-    if len(found):
-        if plan.rank == 0:
-            ray.get(job.board.fail.remote(bad_images_message(found)))
-        raise _Abandoned
-    return ResidentShard(
-        table, store, pixel_size_angstrom=config.pixel_size_angstrom, device=device
-    )
+    return store, fill_store(store, blocks, progress=show)
 
 
 def _fix_bucket_order(
