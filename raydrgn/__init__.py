@@ -40,6 +40,7 @@ _MODULES = {
     "RelocateSettings": "raydrgn.workflows.relocate",
     "Run": "raydrgn.notebook",
     "SimulateSettings": "raydrgn.workflows.simulate",
+    "SweepSettings": "raydrgn.workflows.sweep",
     "TrainSettings": "raydrgn.workflows.train",
     "TraverseDirectSettings": "raydrgn.workflows.traverse",
     "TraverseGraphSettings": "raydrgn.workflows.traverse",

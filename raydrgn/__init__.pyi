@@ -25,6 +25,7 @@ from raydrgn.workflows.occupancy_score import OccupancyScoreSettings as Occupanc
 from raydrgn.workflows.parse import ParseSettings as ParseSettings
 from raydrgn.workflows.relocate import RelocateSettings as RelocateSettings
 from raydrgn.workflows.simulate import SimulateSettings as SimulateSettings
+from raydrgn.workflows.sweep import SweepSettings as SweepSettings
 from raydrgn.workflows.train import TrainSettings as TrainSettings
 from raydrgn.workflows.traverse import AnchoredPathSettings as AnchoredPathSettings
 from raydrgn.workflows.traverse import TraverseDirectSettings as TraverseDirectSettings

@@ -29,6 +29,7 @@ occupancy_score
 parse
 relocate
 simulate
+sweep
 train
 traverse
 volumes

@@ -28,6 +28,7 @@ from raydrgn.cli.occupancy import occupancy
 from raydrgn.cli.parse import parse
 from raydrgn.cli.relocate import relocate
 from raydrgn.cli.simulate import simulate
+from raydrgn.cli.sweep import sweep
 from raydrgn.cli.train import train
 from raydrgn.cli.traverse import traverse
 from raydrgn.cli.volumes import volumes
@@ -36,6 +37,7 @@ from raydrgn.remote.session import limit_spinning
 
 for command in (demo, simulate, parse, downsample, backproject, info, train, volumes, evaluate):
     app.command()(command)
+app.command()(sweep)
 app.command()(analyze)
 app.command()(relocate)
 app.command()(convergence)
