@@ -139,7 +139,7 @@ def _scorer(
 def _nodes() -> list[Mapping[str, float]]:
     """Return the resources of each node, less what a job keeps for its command."""
     here = ray.get_runtime_context().get_node_id()
-    found = []
+    found: list[Mapping[str, float]] = []
     for node in ray.nodes():
         resources = dict(node["Resources"])
         if node["NodeID"] == here:

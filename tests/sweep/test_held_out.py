@@ -23,7 +23,7 @@ from raydrgn.sweep.scores import HeldOutScorer, Score
 from raydrgn.training.held_out import without_held_out
 from raydrgn.training.prepare_run import RunRequest, begin
 
-PARTICLES, EPOCHS = 1500, 20
+PARTICLES, EPOCHS = 1500, 10
 
 
 @pytest.fixture(scope="module")
