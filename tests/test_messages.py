@@ -33,6 +33,9 @@ EXEMPT = {
     "raydrgn.io.imaging:OPTIONS",  # put into a sentence with `raydrgn parse`
     "raydrgn.io.cryosparc:aligned_pixel_size",  # about an option that has been given
     "raydrgn.run.cryodrgn_export:_configuration",  # of cryoDRGN
+    "raydrgn.remote.autoscaler:OPTION",  # of Ray's monitor
+    "raydrgn.remote.autoscaler:_monitor_command",
+    "raydrgn.remote.allocation:_fewer_gpus",  # only where GPUs are asked for, with that option
 }
 
 EXECUTOR = "raydrgn.remote.executor:Executor."

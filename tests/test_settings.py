@@ -130,7 +130,7 @@ def test_help_has_everything():
     for part in (
         "Do something.", "RUN", "EPOCH", "-o", "--states", "-M", "[default: 10]", "--low-pass",
         "Low-pass filter, Å.", "[default: 0.5]", "[default: 1.0, 99.0]", "--watch", "--workers",
-        "[default: 1]", "--address", "2<=x<=20", "[required]",
+        "--cpus-per-worker", "--gpus-per-worker", "--wait", "--address", "2<=x<=20", "[required]",
     ):  # fmt: skip
         assert part in words, part
 
@@ -177,10 +177,10 @@ def test_a_refusal_of_settings_ends_with_code_2_in_words(tmp_path):
 
 
 def test_commands_for_tasks_have_no_number_of_workers_by_default():
-    result, given = run("RUN", "-o", "out", workers=None)
+    result, given = run("RUN", "-o", "out", are_tasks=True)
     assert result.exit_code == 0
     assert given[1]._workers is None
-    result, given = run("RUN", "-o", "out", "--workers", "3", workers=None)
+    result, given = run("RUN", "-o", "out", "--workers", "3", are_tasks=True)
     assert given[1]._workers == 3
 
 
@@ -219,7 +219,8 @@ def settings_classes():
     for module in pkgutil.iter_modules(raydrgn.workflows.__path__):
         home = importlib.import_module(f"raydrgn.workflows.{module.name}")
         for name, item in inspect.getmembers(home, inspect.isclass):
-            if name.endswith("Settings") and item.__module__ == home.__name__:
+            is_own = name.endswith("Settings") and item.__module__ == home.__name__
+            if is_own and not inspect.isabstract(item):
                 yield item
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import raydrgn.cli.main  # noqa: F401 - adds the commands that are looked for
 from raydrgn.cli.submission import check_command
 from raydrgn.remote.jobs import JobSpec
 

@@ -3,7 +3,11 @@
 settings   settings of all benchmarks
 step       the bare training step; needs torch, NumPy, Typer and Rich only
 train      the whole path: simulation, Ray Train, run directory
+scaling    a step as workers are added
+run_parts  what a run costs beside its steps
 prepare    downsampling and back-projection
+reading    a stack on a store, beside one plain request
+particles  what grows with the number of particles
 volumes    decoding, and several workers beside one
 occupancy  scoring of occupancies
 workers    workers of one core each, that compare whatever their number

@@ -9,12 +9,13 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from raydrgn.bench.settings import PreparationSettings
@@ -26,7 +27,9 @@ from raydrgn.inputs.options import DownsamplingOptions
 from raydrgn.io import storage
 from raydrgn.io.mrc import StackWriter, read_header, read_slices, reserve_stack, write_slices
 from raydrgn.io.particles import CTF_COLUMNS, ParticleTable
+from raydrgn.io.storage import Uri
 from raydrgn.remote.resources import cores_here
+from raydrgn.shapes import Int
 
 ROUNDS = 3
 
@@ -60,7 +63,7 @@ def run(settings: PreparationSettings) -> PreparationRates:
     threads = settings.threads or cores_here()
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory(prefix="raydrgn-bench-", dir=settings.folder) as where:
-        table = _made_up(Path(where) / "large.mrcs", box, num_particles)
+        table = made_up_stack(f"{where}/large.mrcs", box, num_particles)
         quarter = table.slice_rows(0, max(num_particles // 4, 1))
         _downsampled(quarter, where, small)
         before = peak_megabytes()
@@ -68,16 +71,16 @@ def run(settings: PreparationSettings) -> PreparationRates:
         growth = peak_megabytes() - before
         work, disk, transforms = [], [], []
         for _ in range(ROUNDS):
-            disk.append(num_particles / _timed(lambda: _copy(table, where, small)))
+            disk.append(num_particles / timed(lambda: _copy(table, where, small)))
             transforms.append(_transform_rate(box, small))
-            work.append(num_particles / _timed(lambda: _downsampled(table, where, small)))
+            work.append(num_particles / timed(lambda: _downsampled(table, where, small)))
         tiny = _downsampled(table, where, small)
         partition = Partition.of(
             tiny,
             np.arange(0, len(tiny), 2),
             map_pixel_size_angstrom=float(tiny.column("pixel_size_angstrom")[0]),
         )
-        seconds = _timed(lambda: insert_partition(partition, invert=True))
+        seconds = timed(lambda: insert_partition(partition, invert=True))
     return PreparationRates(
         threads=threads,
         old_megabytes=4e-6 * box**2,
@@ -92,17 +95,26 @@ def run(settings: PreparationSettings) -> PreparationRates:
     )
 
 
-def _made_up(path: Path, box: int, count: int) -> ParticleTable:
+def made_up_stack(uri: Uri, box: int, count: int) -> ParticleTable:
+    """Write a stack of noise; return particles with random poses and optics."""
     generator = np.random.default_rng(0)
-    with StackWriter.open(str(path), count, box=box, pixel_size_angstrom=1.0) as writer:
+    with StackWriter.open(uri, count, box=box, pixel_size_angstrom=1.0) as writer:
         for start, stop in block_ends(0, count, box=box):
             writer.append(generator.standard_normal((stop - start, box, box), dtype=np.float32))
+    return made_up_table([uri] * count, np.arange(count), box=box)
+
+
+def made_up_table(
+    stacks: Sequence[str] | pa.Array, slices: Int[np.ndarray, " n"], *, box: int
+) -> ParticleTable:
+    """Return particles with random poses and optics, given where their images are."""
+    generator, count = np.random.default_rng(0), len(slices)
     ctf = dict(zip(CTF_COLUMNS, (15_000, 14_500, 30, 300, 2.7, 0.1, 0), strict=True))
     return ParticleTable.from_columns(
         {
             "index": np.arange(count),
-            "stack": [str(path)] * count,
-            "slice": np.arange(count),
+            "stack": stacks,
+            "slice": slices,
             "box": np.full(count, box),
             "rotation": random_rotations(count, generator=generator).reshape(count, 9),
             "shift_angstrom": generator.uniform(-3, 3, (count, 2)),
@@ -141,10 +153,11 @@ def _transform_rate(box: int, small: int) -> float:
             torch.fft.irfft2(spectrum)
 
     both()
-    return 4 * len(images) / _timed(both)
+    return 4 * len(images) / timed(both)
 
 
-def _timed(work: Callable[[], object]) -> float:
+def timed(work: Callable[[], object]) -> float:
+    """Return the seconds that work takes."""
     began = time.perf_counter()
     work()
     return time.perf_counter() - began

@@ -68,6 +68,28 @@ class TrainingSettings(NetworkSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScalingSettings(NetworkSettings):
+    """Settings of ``bench scaling``."""
+
+    batch_size: Annotated[int, Setting("Particles per step of each worker.", min=1)] = 32
+
+    num_particles: Annotated[
+        int, Setting("Particles to prepare.", flags=("--particles",), min=1)
+    ] = 2000
+
+    workers: Annotated[int, Setting("Most workers, of one core or GPU each.", min=1)] = 2
+
+    address: Annotated[
+        str | None, Setting("Ray cluster to join, or RAY_ADDRESS; this machine if unset.")
+    ] = None
+
+    assignments: Annotated[
+        tuple[str, ...],
+        Setting("A setting of model or train.", flags=("--set",), metavar="SECTION.FIELD=VALUE"),
+    ] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class PreparationSettings(Benchmark):
     """Settings of ``bench prepare``."""
 
@@ -81,9 +103,27 @@ class PreparationSettings(Benchmark):
         int, Setting("Images of the stack.", flags=("--particles",), min=8)
     ] = 4000
 
-    folder: Annotated[str | None, Setting("Where to write; the disk it is on is timed.")] = None
+    folder: Annotated[
+        str | None,
+        Setting("Where to write: a folder of the disk to time, or an s3:// URL to time reading."),
+    ] = None
 
     threads: Annotated[int | None, Setting("CPU threads; all cores by default.", min=1)] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParticlesSettings(Benchmark):
+    """Settings of ``bench particles``."""
+
+    num_particles: Annotated[
+        int, Setting("Particles of table, plan and latents.", flags=("--particles",), min=1000)
+    ] = 1_000_000
+
+    num_images: Annotated[int, Setting("Images to prepare.", flags=("--images",), min=4)] = 100_000
+
+    box: Annotated[int, Setting("Edge of these images, pixels.", min=4)] = 32
+
+    folder: Annotated[str | None, Setting("Where to write; the disk it is on is timed.")] = None
 
 
 @dataclass(frozen=True, kw_only=True)

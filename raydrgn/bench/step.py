@@ -13,6 +13,7 @@ from statistics import median
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from raydrgn.bench.settings import StepSettings
@@ -113,7 +114,7 @@ def measure(model: ModelConfig, train: TrainConfig, *, box: int, device: torch.d
         box: Edge of the images in pixels.
         device: Where to compute.
     """
-    step = _make_step(model, train, box=box, device=device)
+    step = make_step(model, train, box=box, device=device)
     with FlopCounterMode(display=False) as counter:
         step()
     flop_per_particle = counter.get_total_flops() / train.batch_size
@@ -138,14 +139,28 @@ def measure(model: ModelConfig, train: TrainConfig, *, box: int, device: torch.d
     )
 
 
-def _make_step(
-    network: ModelConfig, train: TrainConfig, *, box: int, device: torch.device
+def make_step(
+    network: ModelConfig,
+    train: TrainConfig,
+    *,
+    box: int,
+    device: torch.device,
+    wrap: Callable[[nn.Module], nn.Module] = lambda vae: vae,
 ) -> Callable[[], None]:
+    """Return a function that takes one step on made-up particles.
+
+    Args:
+        network: Network.
+        train: Batch, share of points, precision.
+        box: Edge of the images in pixels.
+        device: Where to compute.
+        wrap: Makes of the network the model that is called, as for several workers.
+    """
     torch.manual_seed(train.seed)
     lattice = SliceLattice.of_box(box, device=device)
     vae = HeterogeneousVAE(network, box=box, num_pixels=2 * lattice.num_points).to(device)
     train_step = TrainStep(
-        vae,
+        wrap(vae),
         torch.optim.Adam(vae.parameters(), fused=True),
         lattice,
         beta=train.kl_weight(network.zdim),

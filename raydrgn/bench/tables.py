@@ -4,7 +4,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from raydrgn.bench.occupancy import OccupancyRates
+    from raydrgn.bench.particles import Part
     from raydrgn.bench.prepare import PreparationRates
+    from raydrgn.bench.reading import ReadingRates
+    from raydrgn.bench.scaling import ScalingRates, StepScaling
     from raydrgn.bench.step import StepRate
     from raydrgn.bench.train import PathRate
     from raydrgn.bench.volumes import DecodingRates, PoolRates
@@ -33,6 +36,42 @@ def training_rows(rate: "PathRate") -> Rows:
     ]
 
 
+def scaling_rows(rates: "ScalingRates", *, batch_size: int) -> Rows:
+    """Return the rows of steps on several workers, and of the parts beside them."""
+    parts, [one, *_] = rates.parts, rates.steps
+    rows = [row for step in rates.steps for row in _step_scaling_rows(step, one, batch_size)]
+    return [
+        *rows,
+        ("gradients", f"{parts.gradient_bytes / 1e6:,.2f} MB"),
+        ("preparing, one core", f"{parts.prepared_per_s:,.0f} particles/s"),
+        ("… a prepared particle", f"{parts.prepared_bytes / 1e3:,.1f} kB"),
+        ("encoding, one core", f"{parts.encoded_per_s:,.0f} particles/s"),
+        ("checkpoint", f"{parts.checkpoint_bytes / 1e6:,.1f} MB"),
+        ("… copying it, steps wait", f"{1e3 * parts.checkpoint_s:,.0f} ms"),
+        ("… writing it, beside the steps", f"{1e3 * parts.write_s:,.0f} ms"),
+        ("writing a million latents", f"{parts.latents_s:,.2f} s"),
+    ]
+
+
+def _step_scaling_rows(step: "StepScaling", one: "StepScaling", batch_size: int) -> Rows:
+    workers = step.workers
+    rows = [
+        (f"{workers} workers" if workers > 1 else "1 worker", f"{1e3 * step.step_s:,.1f} ms/step"),
+        ("", f"{workers * batch_size / step.step_s:,.0f} particles/s"),
+        ("… CPU time of a worker", f"{1e3 * step.cpu_s:,.1f} ms/step"),
+    ]
+    if workers > 1:
+        exchange = 1e3 * (step.step_s - step.compute_s)
+        rows += [
+            ("… without exchange", f"{1e3 * step.compute_s:,.1f} ms/step"),
+            ("… exchange", f"{exchange:,.1f} ms/step"),
+            ("… of one worker's rate, each", f"{100 * one.step_s / step.step_s:.0f} %"),
+        ]
+    if workers > 1 and step.sent_bytes is not None:
+        rows.append(("… sent by a worker", f"{step.sent_bytes / 1e6:,.2f} MB/step"))
+    return rows
+
+
 def preparation_rows(rates: "PreparationRates") -> Rows:
     """Return the rows of downsampling and back-projection."""
     moved = rates.old_megabytes + rates.small_megabytes
@@ -50,6 +89,27 @@ def preparation_rows(rates: "PreparationRates") -> Rows:
         ("downsample, of the slower limit", f"{100 * rates.share:.0f} %"),
         ("largest memory of the process", f"{rates.memory_megabytes:,.0f} MB"),
         ("… growth with four times the images", f"{rates.growth_megabytes:,.0f} MB"),
+    ]
+
+
+def reading_rows(rates: "ReadingRates") -> Rows:
+    """Return the rows of reading from a store."""
+    return [
+        ("stack", f"{rates.megabytes:,.0f} MB"),
+        ("raydrgn, in ranges", f"{rates.reader:,.0f} MB/s"),
+        ("one plain request", f"{rates.plain:,.0f} MB/s"),
+        ("share of the plain request", f"{100 * rates.share:.0f} %"),
+    ]
+
+
+def particle_rows(parts: "list[Part]") -> Rows:
+    """Return the rows of what grows with the number of particles."""
+    return [
+        (
+            f"{part.name}, {part.particles:,}",
+            f"{part.seconds:,.1f} s, largest memory {part.peak_megabytes:,.0f} MB",
+        )
+        for part in parts
     ]
 
 

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from raydrgn.remote.executor import Executor, WorkerPool
-from raydrgn.remote.resources import Resources
+from raydrgn.remote.executor import Executor
+from raydrgn.remote.reservation import GpuProblem
+from raydrgn.remote.worker_pool import WorkerPool
 
 T = TypeVar("T")
 
@@ -12,6 +13,8 @@ T = TypeVar("T")
 class OneCoreWorkers(Executor):
     """An executor whose pools are always on Ray, with one core (or GPU) for each worker."""
 
-    def pool(self, make: Callable[[int | None], T]) -> WorkerPool[T]:
+    def pool(
+        self, make: Callable[[int | None], T], *, gpu_problem: GpuProblem | None = None
+    ) -> WorkerPool[T]:
         """Return a pool of workers of one core each."""
-        return WorkerPool(make, self._reserve(Resources(num_workers=self.num_workers, cpus=1)))
+        return WorkerPool(make, self._reserve(self._wanted(1, gpu_problem), gpu_problem))

@@ -8,7 +8,7 @@ from raydrgn.workflows import backproject as workflow
 from raydrgn.workflows.backproject import BackprojectSettings
 
 
-@command(BackprojectSettings, workers=None)
+@command(BackprojectSettings, are_tasks=True, uses_gpus=False)
 def backproject(settings: BackprojectSettings, executor: Executor, progress: Progress) -> None:
     """Back-project particles with their poses, to see that images, poses and CTF fit.
 

@@ -6,7 +6,9 @@ from raydrgn.bench import tables
 from raydrgn.bench.settings import (
     DecodingBenchSettings,
     OccupancyBenchSettings,
+    ParticlesSettings,
     PreparationSettings,
+    ScalingSettings,
     StepSettings,
     TrainingSettings,
 )
@@ -45,21 +47,57 @@ def bench_train(settings: TrainingSettings, progress: Progress) -> None:
     show_facts(_title("training path", settings), tables.training_rows(rate), numbers=True)
 
 
+@bench.command("scaling")
+@command(ScalingSettings)
+def bench_scaling(settings: ScalingSettings) -> None:
+    """Time a training step on 1, 2, 4, … workers, and what a run costs beside its steps.
+
+    Each worker has one core, or one GPU, and as many particles per step whatever their number. See
+    docs/scaling.md for what follows from the numbers.
+    """
+    from raydrgn.bench import scaling
+
+    rates = scaling.run(settings)
+    rows = tables.scaling_rows(rates, batch_size=settings.batch_size)
+    show_facts(_title("scaling", settings), rows, numbers=True)
+
+
 @bench.command("prepare")
 @command(PreparationSettings)
 def bench_prepare(settings: PreparationSettings) -> None:
     """Time downsampling and back-projection beside the disk and the Fourier transforms alone.
 
-    One process, without Ray; the stack is written into a temporary folder and deleted.
+    One process, without Ray; the stack is written into a temporary folder and deleted. With an
+    s3:// URL as --folder, reading the stack from there is timed beside one plain request for it.
     """
-    from raydrgn.bench import prepare
+    from raydrgn.bench import prepare, reading
+    from raydrgn.io import storage
 
+    if settings.folder is not None and not storage.is_local(settings.folder):
+        title = f"reading {settings.num_particles:,} images of {settings.box} px"
+        found = reading.run(settings, settings.folder)
+        show_facts(title, tables.reading_rows(found), numbers=True)
+        return
     rates = prepare.run(settings)
     title = (
         f"preparing {settings.num_particles:,} images, {settings.box} → {settings.small} px, "
         f"{rates.threads} threads"
     )
     show_facts(title, tables.preparation_rows(rates), numbers=True)
+
+
+@bench.command("particles")
+@command(ParticlesSettings)
+def bench_particles(settings: ParticlesSettings) -> None:
+    """Time what grows with the number of particles: table, plan, latents, preparing images.
+
+    Each part in a process of its own, without Ray; what is written goes into a temporary folder and
+    is deleted.
+    """
+    from raydrgn.bench import particles
+
+    parts = particles.run(settings)
+    show_facts(f"{settings.num_particles:,} particles", tables.particle_rows(parts), numbers=True)
 
 
 @bench.command("volumes")
@@ -93,6 +131,6 @@ def bench_occupancy(settings: OccupancyBenchSettings, progress: Progress) -> Non
     show_facts(f"occupancy, box {settings.box}, {settings.num_masks} masks", rows, numbers=True)
 
 
-def _title(what: str, settings: StepSettings | TrainingSettings) -> str:
+def _title(what: str, settings: StepSettings | TrainingSettings | ScalingSettings) -> str:
     network = f"{settings.width} × {settings.layers}"
     return f"{what}, box {settings.box}, {network}, batch {settings.batch_size}"

@@ -10,14 +10,23 @@ from typing import Annotated, Any, get_args
 import typer
 
 from raydrgn.cli.console import progress_display
+from raydrgn.errors import ConfigError
 from raydrgn.remote.executor import Executor
+from raydrgn.remote.resources import parse_duration
 from raydrgn.settings import SettingField, build, setting_fields
 
 Address = Annotated[
     str | None,
     typer.Option(help="Ray cluster to join, or RAY_ADDRESS; starts Ray on this machine if unset."),
 ]
-Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Worker processes; by default this process, and on a cluster one for each GPU, or one "
+        "for each node without GPUs.",
+    ),
+]
 Tasks = Annotated[
     int | None,
     typer.Option(
@@ -27,21 +36,61 @@ Tasks = Annotated[
     ),
 ]
 
-EXECUTION = {"workers": Workers, "address": Address}
+CpusPerWorker = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="CPU cores of each worker; by default those of the nodes are divided."
+    ),
+]
+CpusPerTask = Annotated[
+    int | None, typer.Option("--cpus-per-worker", min=1, help="CPU cores of a task (default: 1).")
+]
+GpusPerWorker = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        help="GPUs of each worker; a fraction lets several share one, and 0 computes on CPUs. By "
+        "default one, or a fraction where there are fewer GPUs than workers.",
+    ),
+]
+
+
+def read_duration(text: str) -> float:
+    """Return the seconds of an option's value."""
+    try:
+        return parse_duration(text)
+    except ConfigError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+EXECUTOR_NAMES = {"wait": "wait_seconds"}
+"""Arguments of ``Executor`` that are not called as the option is."""
+
+Wait = Annotated[
+    float | None,
+    typer.Option(
+        parser=read_duration,
+        metavar="TIME",
+        help="Wait this long for room on the cluster, as 90s, 30m or 2h, and give up with code 2; "
+        "without limit by default.",
+    ),
+]
 
 
 def command(
-    settings: type, *, workers: int | None = 1
+    settings: type, *, are_tasks: bool = False, uses_gpus: bool = True
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Turn a function of settings into a command whose options are their fields.
 
     The function is called with the settings, and by name with what else it takes: ``executor``,
-    which adds ``--workers`` and ``--address``; ``progress``, shown for the length of the call; and
-    options of the command alone, annotated as typer wants them, which are added at the end.
+    which adds ``--workers``, what each gets, ``--wait`` and ``--address``; ``progress``, shown for
+    the length of the call; and options of the command alone, annotated as typer wants them, which
+    are added at the end.
 
     Args:
         settings: Settings class of a workflow.
-        workers: Default of ``--workers``; None for tasks of one core, as many as there are cores.
+        are_tasks: Whether the work is done by tasks of one core, as many as there are cores.
+        uses_gpus: Whether workers of it can use GPUs.
     """
 
     def decorate(body: Callable[..., None]) -> Callable[..., None]:
@@ -53,14 +102,12 @@ def command(
             for parameter in taken
             if parameter.name not in ("executor", "progress")
         ]
-        if "executor" in names:
-            kind = Workers if workers else Tasks
-            options.append(_keyword("workers", kind, workers))
-            options.append(_keyword("address", Address, None))
+        execution = _execution(are_tasks, uses_gpus) if "executor" in names else {}
+        options += [_keyword(name, kind, None) for name, kind in execution.items()]
 
         def run(**words: Any) -> None:
             given = {name: words.pop(name) for name in names & words.keys()}
-            where = {name: words.pop(name) for name in EXECUTION if "executor" in names}
+            where = {EXECUTOR_NAMES.get(name, name): words.pop(name) for name in execution}
             record = build(settings, {name: _frozen(value) for name, value in words.items()})
             with ExitStack() as stack:
                 if "executor" in names:
@@ -77,6 +124,18 @@ def command(
         return run
 
     return decorate
+
+
+def _execution(are_tasks: bool, uses_gpus: bool) -> dict[str, Any]:
+    """Return the options of a command that spreads work, by their names."""
+    options: dict[str, Any] = {
+        "workers": Tasks if are_tasks else Workers,
+        "cpus_per_worker": CpusPerTask if are_tasks else CpusPerWorker,
+        "gpus_per_worker": GpusPerWorker,
+        "wait": Wait,
+        "address": Address,
+    }
+    return {name: options[name] for name in options if uses_gpus or name != "gpus_per_worker"}
 
 
 def _parameter(field: SettingField) -> Parameter:

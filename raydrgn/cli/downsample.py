@@ -8,7 +8,7 @@ from raydrgn.workflows import downsample as workflow
 from raydrgn.workflows.downsample import DownsampleSettings
 
 
-@command(DownsampleSettings, workers=None)
+@command(DownsampleSettings, are_tasks=True, uses_gpus=False)
 def downsample(settings: DownsampleSettings, executor: Executor, progress: Progress) -> None:
     """Bring particle images, or a map, to a smaller box by Fourier cropping.
 

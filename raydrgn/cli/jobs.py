@@ -49,6 +49,14 @@ def submit(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Fill ${NAME} in a spec; repeatable."),
     ] = None,
+    env: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Send the value that this variable has here; repeatable. The cluster keeps it "
+            "with the job, and shows it to whoever can see its dashboard.",
+        ),
+    ] = None,
 ) -> None:
     """Run a raydrgn command on a cluster, as a Ray job.
 
@@ -62,7 +70,9 @@ def submit(
     from raydrgn.remote.jobs import folder_here
     from raydrgn.remote.jobserver import JobServer
 
-    given = SubmitOptions(address=address, follow=follow, cpus=cpus, folder=folder, set_=set_ or ())
+    given = SubmitOptions(
+        address=address, follow=follow, cpus=cpus, folder=folder, set_=set_ or (), env=env or ()
+    )
     spec, options = read_submission(command, given)
     server = JobServer(options.address)
     job_id = server.submit(spec, folder=options.folder or folder_here())

@@ -1,7 +1,10 @@
 """The command ``raydrgn``."""
 
+import errno
 import os
 import sys
+from contextlib import suppress
+from typing import NoReturn
 
 from raydrgn.cli.analyze import analyze
 from raydrgn.cli.application import app
@@ -32,7 +35,7 @@ from raydrgn.cli.sweep import sweep
 from raydrgn.cli.train import train
 from raydrgn.cli.traverse import traverse
 from raydrgn.cli.volumes import volumes
-from raydrgn.errors import RaydrgnError
+from raydrgn.errors import RaydrgnError, StorageError
 from raydrgn.remote.session import limit_spinning
 
 for command in (demo, simulate, parse, downsample, backproject, info, train, volumes, evaluate):
@@ -53,18 +56,55 @@ for job_command in (jobs, status, logs, stop):
     app.command()(job_command)
 
 
+OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Errors of a file or terminal to which standard output or error leads."""
+
+
 def main() -> None:
     """Run the command line; a mistake that the user can correct is one message and exit code 2."""
     limit_spinning()
     set_up_streams()
     set_up_logging()
     try:
+        _require_current_folder()
         app()
     except RaydrgnError as mistake:
-        error(str(mistake))
-        sys.exit(EXIT_USER)
+        _end_with_error(str(mistake))
+    except MemoryError as problem:
+        _end_with_error(
+            f"There is not enough memory ({str(problem) or 'of unknown size'}). Take a smaller box "
+            "or fewer particles, or a machine with more memory."
+        )
     except KeyboardInterrupt:
         message("interrupted")
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:  # the reader of a pipe went away
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
+    except OSError as problem:
+        if problem.errno not in OUTPUT_ERRORS or problem.filename:
+            raise
+        _discard_output()
+        _end_with_error(
+            f"The output of the command cannot be written: {problem.strerror}. Free space, or send "
+            "it elsewhere."
+        )
+
+
+def _require_current_folder() -> None:
+    try:
+        os.getcwd()
+    except FileNotFoundError as problem:
+        raise StorageError(
+            "The current folder does not exist any more; change to another one (cd)."
+        ) from problem
+
+
+def _discard_output() -> None:
+    """Let the interpreter end without writing what cannot be written."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _end_with_error(text: str) -> NoReturn:
+    with suppress(OSError):  # standard error may be full or closed; the exit code remains
+        error(text)
+    sys.exit(EXIT_USER)

@@ -8,7 +8,7 @@ from raydrgn.workflows import occupancy_score as workflow
 from raydrgn.workflows.occupancy_score import OccupancyScoreSettings
 
 
-@command(OccupancyScoreSettings, workers=None)
+@command(OccupancyScoreSettings, are_tasks=True)
 def score(settings: OccupancyScoreSettings, executor: Executor, progress: Progress) -> None:
     """Score the occupancy of each subunit in each volume of a run, or of a folder.
 

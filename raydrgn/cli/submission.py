@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from raydrgn.remote.jobs import JobSpec
 
 SPEC_SUFFIXES = (".yaml", ".yml")
-SUBMIT_OPTIONS = {"--follow", "--cpus", "--folder"}
+SUBMIT_OPTIONS = {"--follow", "--cpus", "--folder", "--env"}
+PIPES = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
+"""Beginnings of the names of pipes, which lead nowhere on another machine; ``-`` is one too."""
+
 NOT_AS_JOB = ("submit", "jobs", "status", "logs", "stop")
 
 
@@ -25,6 +28,7 @@ class SubmitOptions:
     cpus: float | None = None
     folder: str | None = None
     set_: Sequence[str] = ()
+    env: Sequence[str] = ()
 
 
 def read_submission(words: list[str], options: SubmitOptions) -> tuple["JobSpec", SubmitOptions]:
@@ -49,7 +53,7 @@ def read_submission(words: list[str], options: SubmitOptions) -> tuple["JobSpec"
             )
         spec = JobSpec.from_command(words, num_cpus=options.cpus or 0.0)
     check_command(spec.words)
-    return spec, options
+    return (spec.with_variables(options.env) if options.env else spec), options
 
 
 def check_command(words: Sequence[str]) -> None:
@@ -76,6 +80,12 @@ def check_command(words: Sequence[str]) -> None:
                 f"{word} is an option of submit and comes before the command: raydrgn submit "
                 f"{word} {shlex.join([name])} …"
             )
+    for word in rest:
+        if word == "-" or word.startswith(PIPES):
+            raise ConfigError(
+                f"{word} is a pipe of this machine, which a job cannot read. Write what comes "
+                "through it to a file that the cluster sees, and give that."
+            )
     used = command.make_context(name, list(words), parent=application).params
     if used.get("address"):
         raise ConfigError(
@@ -96,4 +106,9 @@ def _with_options_after_spec(words: list[str], options: SubmitOptions) -> Submit
             "values for its placeholders as --set NAME=VALUE."
         )
     given = {name: after[name] for name in ("address", "follow", "cpus", "folder") if after[name]}
-    return replace(options, **given, set_=[*options.set_, *(after["set_"] or [])])
+    return replace(
+        options,
+        **given,
+        set_=[*options.set_, *(after["set_"] or [])],
+        env=[*options.env, *(after["env"] or [])],
+    )

@@ -2,7 +2,7 @@
 
 import typer
 
-from raydrgn.cli.command import Address, command
+from raydrgn.cli.command import Address, Wait, command
 from raydrgn.cli.console import EXIT_INTERRUPTED, clock, result
 from raydrgn.remote.executor import Executor
 from raydrgn.remote.progress import Progress
@@ -11,13 +11,15 @@ from raydrgn.workflows.sweep import SweepSettings
 
 
 @command(SweepSettings)
-def sweep(settings: SweepSettings, *, progress: Progress, address: Address = None) -> None:
+def sweep(
+    settings: SweepSettings, *, progress: Progress, wait: Wait = None, address: Address = None
+) -> None:
     """Train with many settings, and find those that suit the particles, without a truth.
 
     Each trial is a run directory OUT/trial-NNN. Writes OUT/trials.csv, OUT/report.html, and the
     command that trains the best trial for longer. Stopped, and given again, the command goes on.
     """
-    with Executor(address=address) as executor:
+    with Executor(address=address, wait_seconds=wait) as executor:
         found = workflow.run(settings, executor=executor, progress=progress)
     if found.estimate is not None:
         guess = found.estimate

@@ -5,7 +5,7 @@ import shlex
 
 import typer
 
-from raydrgn.cli.command import Address, command
+from raydrgn.cli.command import Address, Wait, command
 from raydrgn.cli.console import EXIT_INTERRUPTED, ask, result
 from raydrgn.remote.executor import Executor
 from raydrgn.remote.progress import Progress
@@ -14,7 +14,9 @@ from raydrgn.workflows.train import TrainSettings
 
 
 @command(TrainSettings)
-def train(settings: TrainSettings, *, progress: Progress, address: Address = None) -> None:
+def train(
+    settings: TrainSettings, *, progress: Progress, wait: Wait = None, address: Address = None
+) -> None:
     """Train the variational autoencoder on particles with known poses.
 
     Writes the run directory: config.yaml, particles.parquet, run.log, and after every epoch
@@ -22,7 +24,7 @@ def train(settings: TrainSettings, *, progress: Progress, address: Address = Non
     """
     if not settings.resume and _wants_to_go_on(settings.out):
         settings = dataclasses.replace(settings, resume=True)
-    with Executor(address=address) as executor:
+    with Executor(address=address, wait_seconds=wait) as executor:
         found = workflow.run(settings, executor=executor, progress=progress)
     resume = f"raydrgn train -o {shlex.quote(settings.out)} --resume"
     if not found.trained:

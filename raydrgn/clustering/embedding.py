@@ -7,12 +7,13 @@ that UMAP takes then no longer grows with the number of particles.
 
 import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy.spatial import cKDTree
 from sklearn.decomposition import PCA
 
+from raydrgn.remote.resources import cores_here
 from raydrgn.shapes import Float
 
 UMAP_LIMIT = 100_000
@@ -69,10 +70,11 @@ def umap_embedding(
         return embedding
     rows = np.sort(np.random.default_rng(seed).choice(total, limit, replace=False))
     sample = _fit_umap(z[rows], seed)
+    tree = cKDTree(z[rows])
     embedding = np.empty((total, 2), dtype=np.float32)
     for start in range(0, total, BLOCK):
         block = slice(start, start + BLOCK)
-        embedding[block] = interpolate_embedding(z[block], z[rows], sample)
+        embedding[block] = _interpolate(z[block], tree, sample)
         report(min(start + BLOCK, total), total)
     embedding[rows] = sample
     return embedding
@@ -96,8 +98,22 @@ def interpolate_embedding(
     The mean over the five nearest neighbours, weighted by inverse distance; a latent that equals
     one of the embedded gets its coordinates.
     """
-    tree: Any = cKDTree(z)
-    distance, rows = tree.query(points, k=[*range(1, min(INTERPOLATION_NEIGHBOURS, len(z)) + 1)])
+    return _interpolate(points, cKDTree(z), embedding)
+
+
+def _interpolate(
+    points: Float[np.ndarray, "m zdim"], tree: cKDTree, embedding: Float[np.ndarray, "n 2"]
+) -> Float[np.ndarray, "m 2"]:
+    """Return coordinates, given the tree of the embedded latents; all cores search neighbours.
+
+    Points are searched orthant by orthant: those of one meet the same branches of the tree, which
+    are then in the cache, and take half the time.
+    """
+    order = np.lexsort((points > np.median(tree.data, axis=0)).T)
+    neighbours = [*range(1, min(INTERPOLATION_NEIGHBOURS, tree.n) + 1)]
+    distance, rows = tree.query(points[order], k=neighbours, workers=cores_here())
     weight = 1 / np.maximum(distance, 1e-9 * max(float(distance.max()), 1e-30))
     weight /= weight.sum(axis=1, keepdims=True)
-    return np.einsum("mk,mkx->mx", weight, embedding[rows]).astype(np.float32)
+    coordinates = np.empty((len(points), 2), dtype=np.float32)
+    coordinates[order] = np.einsum("mk,mkx->mx", weight, embedding[rows])
+    return coordinates

@@ -9,6 +9,7 @@ from raydrgn.convergence.epochs import NAMES, Convergence
 from raydrgn.convergence.point_comparison import ComparePoint, PointComparison
 from raydrgn.decoding.options import VolumeOptions
 from raydrgn.io import storage
+from raydrgn.model.device import gpu_problem
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.reporting.result_folder import ResultFolder
@@ -50,7 +51,8 @@ def compare_volumes(
     made = {k: stored for k in points if (stored := _read_point(folder, k, found)) is not None}
     missing = [point for point in points if point not in made]
     failures = []
-    for done, outcome in enumerate(executor.map(work, missing, cpus=0), start=1):
+    outcomes = executor.map(work, missing, cpus=0, gpu_problem=gpu_problem)
+    for done, outcome in enumerate(outcomes, start=1):
         if outcome.error:
             failures.append(f"point {NAMES[outcome.item]}: {outcome.error}")
         else:

@@ -1,13 +1,13 @@
 """Latents that a user gives: a file of them, particles, or one in full."""
 
 import io
-from pathlib import PurePosixPath
 
 import numpy as np
 
 from raydrgn.decoding.pool import VolumeRequest
 from raydrgn.errors import ConfigError, InputError
 from raydrgn.io import cryodrgn, storage
+from raydrgn.io.filetypes import suffix_of
 from raydrgn.io.storage import Uri
 from raydrgn.run.reader import RunReader
 from raydrgn.shapes import Float
@@ -85,7 +85,7 @@ def read_latent_table(uri: Uri) -> Float[np.ndarray, "k zdim"]:
     Raises:
         InputError: If there is no table of finite numbers.
     """
-    suffix = PurePosixPath(uri).suffix
+    suffix = suffix_of(uri)
     try:
         if suffix == ".pkl":
             found = cryodrgn.read_latents(uri)[0]

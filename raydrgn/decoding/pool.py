@@ -17,6 +17,7 @@ from raydrgn.decoding.options import VolumeOptions
 from raydrgn.fourier.resample import low_pass
 from raydrgn.io.mrc import write_volume
 from raydrgn.io.storage import Uri
+from raydrgn.model.device import default_device, gpu_problem
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.fanout import Outcome
 from raydrgn.run.weights import DecoderState
@@ -51,7 +52,7 @@ class VolumeDecoder:
             torch.set_num_threads(threads)
         self._state = state
         self._options = options
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = default_device()
         self._decoder = state.build(self._device)
 
     @property
@@ -97,8 +98,8 @@ def _make_decoder(
 class DecoderPool:
     """The decoders of a run's epoch, in this process or on the workers of an executor.
 
-    A context manager. A worker that dies is started again, twice at most, and the batch that it
-    held is done again; a batch that fails for good is an outcome with its error.
+    A context manager. Workers that are lost are replaced, and the batches that they held are done
+    again; a batch that fails for good is an outcome with its error.
     """
 
     def __init__(
@@ -106,7 +107,13 @@ class DecoderPool:
     ) -> None:
         options.check(state.box)
         self._state, self._options = state, options
-        self._workers = executor.pool(partial(_make_decoder, state, options))
+        make = partial(_make_decoder, state, options)
+        self._workers = executor.pool(make, gpu_problem=gpu_problem)
+
+    @property
+    def pixel_size_angstrom(self) -> float:
+        """Pixel size of the volumes."""
+        return self._options.pixel_size(self._state.pixel_size_angstrom, self._state.box)
 
     def __enter__(self) -> "DecoderPool":
         self._workers.__enter__()

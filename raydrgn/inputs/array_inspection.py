@@ -1,7 +1,10 @@
 """What pickles and NumPy arrays contain: poses, CTF, latents, numbers of particles, or weights."""
 
+from typing import Any
+
 import numpy as np
 
+from raydrgn.errors import InputError
 from raydrgn.geometry.rotations import orthogonality_error
 from raydrgn.inputs.inspection import Inspection
 from raydrgn.inputs.particle_inspection import check_shifts, describe_ctf_column, describe_poses
@@ -23,7 +26,29 @@ def inspect_pickle(uri: Uri) -> Inspection:
     first = parts[0]
     if isinstance(first, tuple | list) and len(first) == 2 and np.ndim(first[0]) == 3:
         return _inspect_poses(uri, np.asarray(first[0]), np.asarray(first[1]))
-    return _inspect_values(uri, [np.asarray(part) for part in parts])
+    return _inspect_values(uri, [_as_array(part, uri) for part in parts])
+
+
+def _as_array(part: Any, uri: Uri) -> np.ndarray:
+    """Return a part of a pickle as an array.
+
+    Raises:
+        InputError: If it holds arrays or lists of several shapes.
+    """
+    try:
+        return np.asarray(part)
+    except ValueError as error:
+        kinds = ", ".join(
+            f"{type(item).__name__} of shape {item.shape}"
+            if isinstance(item, np.ndarray)
+            else type(item).__name__
+            for item in list(part)[:5]
+        )
+        raise InputError(
+            f"{uri} holds a {type(part).__name__} of {len(part)} values that are no one array "
+            f"({kinds}). Poses are (rotations (N, 3, 3), shifts (N, 2)); other pickles hold one "
+            "array."
+        ) from error
 
 
 def inspect_array(uri: Uri) -> Inspection:

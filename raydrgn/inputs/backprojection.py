@@ -37,8 +37,11 @@ from raydrgn.shapes import Float
 
 log = logging.getLogger(__name__)
 
-PARTITION_PARTICLES = 25_000
-"""Particles of a partition at most: what is lost with a worker, and done again."""
+MOST_PARTICLES, FEWEST_PARTICLES = 25_000, 1_000
+"""Particles of a partition: what is lost with a worker and done again, and what is worth a sum."""
+
+RANGES = 32
+"""Partitions of each half, if they are not too small or too large by that."""
 
 SEED = 0  # of the random phases
 HALVES = 2
@@ -159,9 +162,10 @@ class RowRange:
         return np.arange(self.start + (self.half - self.start) % HALVES, self.stop, HALVES)
 
 
-def split_rows(count: int, *, tasks: int) -> list[RowRange]:
-    """Split particles into ranges, as many of each half as there are tasks at a time or more."""
-    ranges = min(max(tasks, -(-count // (HALVES * PARTITION_PARTICLES))), max(count // HALVES, 1))
+def split_rows(count: int) -> list[RowRange]:
+    """Split particles into ranges, the same for any number of workers, as the order of sums is."""
+    of_half = count // HALVES
+    ranges = max(min(RANGES, of_half // FEWEST_PARTICLES), -(-of_half // MOST_PARTICLES), 1)
     ends = np.linspace(0, count, ranges + 1).astype(int).tolist()
     return [
         RowRange(half, start, stop)
@@ -196,7 +200,7 @@ def _accumulate(
     size = image_bytes(table)
     bad, sums = executor.sum_by(
         work,
-        split_rows(len(table), tasks=executor.tasks_at_a_time(size)),
+        split_rows(len(table)),
         key=lambda part: part.half,
         load=lambda part: Partition.of(
             table, part.rows, map_pixel_size_angstrom=pixel_size_angstrom

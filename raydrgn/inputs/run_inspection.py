@@ -16,10 +16,11 @@ def inspect_run(uri: Uri) -> Inspection:
     run = open_run(uri)
     found = Inspection(uri, f"run of {'cryoDRGN' if run.is_foreign else 'raydrgn'}")
     model = run.model
-    found.add("box (px)", run.box)
-    found.add(
-        "pixel size (Å)", f"{run.pixel_size_angstrom:.6g}" if run.pixel_size_angstrom else "–"
-    )
+    has_particles = not run.is_foreign and storage.exists(run.files.particles)
+    if not has_particles:  # else among the facts of the particles
+        size = run.pixel_size_angstrom
+        found.add("box (px)", run.box)
+        found.add("pixel size (Å)", f"{size:.6g}" if size else "–")
     found.add("latent dimension", model.zdim)
     found.add("encoder", f"{model.encoder_width} × {model.encoder_layers}")
     found.add("decoder", f"{model.decoder_width} × {model.decoder_layers}, {model.encoding}")
@@ -33,7 +34,7 @@ def inspect_run(uri: Uri) -> Inspection:
         found.concerns.append("No epoch is finished.")
     else:
         _describe_latents(run.latents(epochs[-1]), found)
-    if not run.is_foreign and storage.exists(run.files.particles):
+    if has_particles:
         table = run.particles()
         describe_table(table, found)
         missing = [stack for stack in table.stacks if not storage.exists(stack)]

@@ -1,6 +1,10 @@
 """Files to arrays and tables, and back. No torch, no Ray.
 
+uri              names of files and folders: paths and URLs
 storage          paths and URLs; whole files or none; errors in words
+local_failures   errors of the operating system in words
+object_store     clients of S3 and its like; what is repeated; their errors in words
+pipes            standard input and pipes in the place of files
 filetypes        what a file is, from its first bytes; the text of text files
 arrays           NumPy's .npy
 pickles          pickles of arrays, and of nothing else

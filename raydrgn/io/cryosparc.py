@@ -5,13 +5,14 @@ A .cs file is a NumPy structured array, one row per particle.
 
 import json
 import logging
+import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
 import numpy as np
 
-from raydrgn.errors import InputError
+from raydrgn.errors import ConfigError, InputError
 from raydrgn.geometry.rotations import from_axis_angle, to_axis_angle
 from raydrgn.io import storage
 from raydrgn.io.imaging import Imaging, compare_boxes, ctf_columns, fill
@@ -32,7 +33,19 @@ CTF_FIELDS = {
     "amplitude_contrast": "ctf/amp_contrast",
     "phase_shift_deg": "ctf/phase_shift_rad",
 }
+NOT_PARTICLES = {
+    "map": "volumes",
+    "map_sharp": "volumes",
+    "mask": "masks",
+    "micrograph_blob": "micrographs",
+    "movie_blob": "movies",
+}
+"""What a .cs file lists that has no images of particles, but one of these parts."""
+
 ANGSTROM_PER_MM = 1e7
+SEVERAL_CLASSES = re.compile(r"^alignments(?:3D_multi|_class_\d+)/pose$")
+"""Poses in each of the classes of an ab-initio reconstruction or heterogeneous refinement."""
+
 SAME_SIZE = 1e-3  # of two pixel sizes, relative
 POSE_FIELDS = ("alignments3D/pose", "alignments3D/shift")
 
@@ -66,7 +79,7 @@ def read_cryosparc(
         raise NoParticlesError(uri)
     has_images = "blob/path" in names and "blob/idx" in names
     if not has_images and (need_images or imaging.box is None):
-        raise _no_images(uri)
+        raise _no_images(uri, names)
     stacks, codes = _stack_names(rows, uri) if has_images else ([""], np.zeros(count, dtype=int))
     slices = (  # uint32 in the file, which overflows in products
         _field(rows, "blob/idx", uri, kinds="iu").astype(np.int64)
@@ -111,6 +124,9 @@ def read_cryosparc(
     if "ctf/exp_group_id" in names:
         columns["optics_group"] = _field(rows, "ctf/exp_group_id", uri).astype(str)
     metadata = {"source": uri, **to_metadata(of_cryosparc(rows))}
+    several = [name for name in names if SEVERAL_CLASSES.match(name)]
+    if several and "rotation" not in columns:
+        metadata["several_classes"] = several[0]
     if used:
         metadata["passthrough"] = json.dumps(used)
     return ParticleTable.from_columns(columns, metadata=metadata)
@@ -132,7 +148,14 @@ def _beam_tilt(rows: np.ndarray, uri: Uri) -> dict[str, np.ndarray]:
     return {name: angles[:, i] for i, name in enumerate(TILT_COLUMNS)}
 
 
-def _no_images(uri: Uri) -> InputError:
+def _no_images(uri: Uri, names: Sequence[str]) -> InputError:
+    parts = sorted({name.split("/")[0] for name in names if "/" in name})
+    other = next((what for part, what in NOT_PARTICLES.items() if part in parts), None)
+    if other:
+        return InputError(
+            f"{uri} lists {other}, and no particles (it has {', '.join(parts)}). Take the "
+            "particles file of a refinement: J…_particles.cs."
+        )
     return InputError(
         f"{uri} has no blob/path and blob/idx: it holds what its job has computed, and not where "
         "the images are. Give the passthrough file of the same job (J…_passthrough_particles.cs) "
@@ -229,12 +252,14 @@ def write_rows(uri: Uri, rows: np.ndarray, *, check: Callable[[Uri], None] | Non
     The group lists the fields by their prefix, as the jobs' own groups do. ``check`` is as in
     ``storage.atomic_write``.
     """
+    name = PurePosixPath(uri).name
+    group, listed = uri.removesuffix(".cs") + ".csg", ">" + name.replace("'", "''")
+    _refuse_other_group(group, listed, uri)
     with storage.atomic_write(uri, check=check) as stream:
         np.save(stream, rows, allow_pickle=False)
-    name = PurePosixPath(uri).name
     kinds = dict.fromkeys(n.split("/")[0] for n in rows.dtype.names or () if "/" in n)
     results = "".join(
-        f"  {kind}:\n    metafile: '>{name}'\n    num_items: {len(rows)}\n"
+        f"  {kind}:\n    metafile: '{listed}'\n    num_items: {len(rows)}\n"
         f"    type: particle.{kind}\n"
         for kind in kinds
     )
@@ -243,7 +268,22 @@ def write_rows(uri: Uri, rows: np.ndarray, *, check: Callable[[Uri], None] | Non
         f"created: {written}\ngroup:\n  description: ''\n  name: particles\n"
         f"  title: Particles\n  type: particle\nresults:\n{results}version: v4.0.0\n"
     )
-    storage.write_bytes(uri.removesuffix(".cs") + ".csg", text.encode())
+    storage.write_bytes(group, text.encode())
+
+
+def _refuse_other_group(group: Uri, listed: str, uri: Uri) -> None:
+    """Refuse to replace a group file that is of other particles than those written.
+
+    Raises:
+        ConfigError: Naming the group file.
+    """
+    if not storage.exists(storage.plain_output(group)):
+        return
+    if f"'{listed}'".encode() not in storage.read_bytes(group):
+        raise ConfigError(
+            f"{uri} is written with its group file {group}, but that is there already and of other "
+            "particles. Choose another name."
+        )
 
 
 def with_pose_rows(rows: np.ndarray, table: ParticleTable, *, source: Uri) -> np.ndarray:

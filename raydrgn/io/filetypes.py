@@ -6,8 +6,10 @@ name promises. Every reader asks here, so that the same file gets the same answe
 
 import codecs
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from raydrgn.errors import InputError
+from raydrgn.io import storage
 from raydrgn.io.storage import Uri
 
 HEAD_BYTES = 512
@@ -94,6 +96,18 @@ _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+
+
+def suffix_of(uri: Uri) -> str:
+    """Return the suffix of a file's name, by which readers choose; lower case, with its dot.
+
+    A pipe has no name of its own: of that, the suffix that its content would have.
+    """
+    if not storage.is_pipe(uri):
+        return PurePosixPath(uri).suffix.lower()
+    kinds = {NUMPY: ".npy", PICKLE: ".pkl", PARQUET: ".parquet"}
+    found = find_type(storage.read_bytes(uri, 0, HEAD_BYTES))
+    return kinds.get(found, ".txt") if found else ".txt"
 
 
 def find_type(head: bytes) -> FileType | None:

@@ -18,6 +18,9 @@ from raydrgn.shapes import Int
 
 log = logging.getLogger(__name__)
 
+LEAST_DEFOCUS = 100.0
+"""Å; the largest defocus of a data set in focus is more, and in µm it is less."""
+
 OPTIONS = {
     "box": "--box",
     "pixel_size_angstrom": "--pixel-size",
@@ -129,7 +132,19 @@ def ctf_columns(
             columns[name] = found[name]
         else:
             raise InputError(f"{source} has {fields['defocus_u_angstrom']}, but no {fields[name]}.")
+    warn_of_micrometres(columns["defocus_u_angstrom"], source)
     return columns
+
+
+def warn_of_micrometres(defocus: np.ndarray, source: Uri) -> None:
+    """Warn of defocus values that are small for Å, as those of some programs are, in µm."""
+    largest = float(np.abs(defocus).max(initial=0))
+    if 0 < largest < LEAST_DEFOCUS:
+        log.warning(
+            "%s: the largest defocus is %.3g Å, which is less than any microscopist takes. If it "
+            "is in µm, multiply the defocus by 10,000 in the file.",
+            *(source, largest),
+        )
 
 
 def compare_boxes(

@@ -14,6 +14,7 @@ import numpy as np
 from raydrgn.errors import ConfigError, InputError
 from raydrgn.io import storage
 from raydrgn.io.arrays import read_array
+from raydrgn.io.filetypes import suffix_of
 from raydrgn.io.pickles import read_pickles, write_pickles
 from raydrgn.io.storage import Uri
 from raydrgn.io.tables import TEXT_SUFFIXES, PlainTable, read_table
@@ -105,7 +106,7 @@ def read_labels(uri: Uri) -> Int[np.ndarray, " n"]:
 
 def _read(uri: Uri, what: str) -> np.ndarray:
     """Return the values of a file as one row of numbers or truth values."""
-    suffix = PurePosixPath(uri).suffix.lower()
+    suffix = suffix_of(uri)
     if suffix in (".star", ".cs"):
         raise InputError(
             f"{uri} is a particle file, not a list of numbers. Make one with `raydrgn export "
@@ -128,6 +129,8 @@ def _column(table: PlainTable, uri: Uri, what: str) -> np.ndarray:
     """Return the numbers of a table: its only column, its only row, or the column of numbers."""
     table = table.without_row_numbers()
     rows, width = table.shape
+    if width == 1 and rows > 1 and table.names is None and uri.lower().endswith(".csv"):
+        _check_first(table.columns[0], uri)
     if width == 1:
         return table.columns[0]
     if table.names is None:
@@ -143,8 +146,38 @@ def _column(table: PlainTable, uri: Uri, what: str) -> np.ndarray:
             f"{uri} has the columns {', '.join(table.names)}; which of them holds {what} is not "
             f"known. Keep one, or call it {NUMBER_COLUMNS[0]!r}."
         )
+    masks = [
+        name
+        for name, column in zip(table.names, table.columns, strict=True)
+        if column.dtype == bool
+    ]
+    if masks:
+        raise InputError(
+            f"{uri} has numbers in column {table.names[named[0]]} and truth values in {masks[0]}; "
+            "which of the two selects is not known. Keep one of them."
+        )
     log.info("%s: column %r is read", uri, table.names[named[0]])
     return table.columns[named[0]]
+
+
+def _check_first(values: np.ndarray, uri: Uri) -> None:
+    """Warn of a first line 0, with which pandas names a column without a name.
+
+    Raises:
+        InputError: If 0 is in the list again, and so the first line is such a name.
+    """
+    if values.dtype.kind != "f" or values[0] != 0 or np.isin(values, (0, 1)).all():
+        return
+    advice = "as pandas writes it, write the list with header=False or name the column"
+    if (values[1:] == 0).any():
+        raise InputError(
+            f"{uri} has the number 0 in its first line, and again below. If the first is the name "
+            f"of the column, {advice}."
+        )
+    log.warning(
+        "%s: its first line, 0, is read as particle 0. If it is the name of the column, %s",
+        *(uri, advice),
+    )
 
 
 def _flat(found: Any) -> np.ndarray | None:
@@ -156,6 +189,8 @@ def _flat(found: Any) -> np.ndarray | None:
             return None
         found = sorted(found)
     if isinstance(found, str | bytes | dict) or found is None:
+        return None
+    if isinstance(found, tuple | list) and _holds_arrays(found):  # np.where of a mask of two axes
         return None
     try:
         array = np.asarray(found)
@@ -170,6 +205,10 @@ def _flat(found: Any) -> np.ndarray | None:
     if array.dtype.kind not in "iufb" or sum(size != 1 for size in array.shape) > 1:
         return None
     return array.reshape(-1)
+
+
+def _holds_arrays(found: Sequence[Any]) -> bool:
+    return len(found) > 1 and any(isinstance(item, np.ndarray) and item.ndim for item in found)
 
 
 def _fits(array: np.ndarray) -> bool:
@@ -195,15 +234,26 @@ def _describe(found: Any) -> str:
 
 
 def _whole(found: np.ndarray, uri: Uri, *, least: int, what: str) -> Int[np.ndarray, " k"]:
-    numbers = found.astype(np.int64, copy=False) if found.dtype.kind in "iub" else found
+    limit, values = MAX_INDEX, found
+    if found.dtype.kind == "f":
+        limit = min(limit, 2 ** (np.finfo(found.dtype).nmant + 1))
+        values = found.astype(np.float64)
     with np.errstate(invalid="ignore"):
-        bad = np.flatnonzero(
-            ~((found >= least) & (found < MAX_INDEX)) | (np.floor(numbers) != found)
+        bad = ~((values >= least) & (values < limit))
+        if found.dtype.kind == "f":
+            bad |= np.floor(values) != values
+    rows = np.flatnonzero(bad)
+    if rows.size:
+        value = values[rows[0]]
+        reason = (
+            f"; {found.dtype} holds no whole numbers from {limit} on without rounding, so save "
+            "whole numbers as integers"
+            if limit <= value < MAX_INDEX
+            else ""
         )
-    if bad.size:
         raise InputError(
-            f"{uri} does not contain {what} only: value {bad[0] + 1} of {len(found)} is "
-            f"{found[bad[0]]:g} ({bad.size} such values)."
+            f"{uri} does not contain {what} only: value {rows[0] + 1} of {len(found)} is "
+            f"{value:g} ({rows.size} such values){reason}."
         )
     return found.astype(np.int64)
 

@@ -5,7 +5,6 @@ For commands that need latents only, and no run. One row per particle, one colum
 
 import re
 from collections.abc import Mapping
-from pathlib import PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy as np
 from raydrgn.errors import InputError
 from raydrgn.io.arrays import read_array, to_float32
 from raydrgn.io.cryodrgn import read_latents
+from raydrgn.io.filetypes import suffix_of
 from raydrgn.io.passthrough import read_rows
 from raydrgn.io.storage import Uri
 from raydrgn.io.tables import TEXT_SUFFIXES, read_table
@@ -48,7 +48,7 @@ def read_latents_file(uri: Uri) -> Latents:
     Raises:
         InputError: If the file holds no table of finite numbers, with what was found.
     """
-    suffix = PurePosixPath(uri).suffix.lower()
+    suffix = suffix_of(uri)
     if suffix == ".cs":
         found = _of_cryosparc(uri)
     elif suffix == ".npy":

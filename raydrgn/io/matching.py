@@ -47,13 +47,11 @@ def find_numbers(particles: Uri, original: Uri) -> Int[np.ndarray, " k"]:
 
 
 def _match_uids(particles: Uri, original: Uri) -> Int[np.ndarray, " k"]:
-    uids = []
-    for uri in (particles, original):
-        rows = read_rows(uri)
+    tables = [read_rows(uri) for uri in (particles, original)]
+    for uri, rows in zip((particles, original), tables, strict=True):
         if "uid" not in (rows.dtype.names or ()) or not len(rows):
             raise InputError(f"{uri} has no uids to compare.")
-        uids.append(rows["uid"])
-    selected, every = uids
+    selected, every = (rows["uid"] for rows in tables)
     order = np.argsort(every, kind="stable")
     found = order[np.searchsorted(every[order], selected).clip(max=len(every) - 1)]
     missing = np.flatnonzero(every[found] != selected)
@@ -62,6 +60,17 @@ def _match_uids(particles: Uri, original: Uri) -> Int[np.ndarray, " k"]:
         raise InputError(
             f"{particles}, row {row} (from 0): uid {selected[row]} is not in {original} "
             f"({missing.size} such particles)."
+        )
+    distinct, counts = np.unique(every, return_counts=True)
+    repeated = np.flatnonzero(np.isin(selected, distinct[counts > 1]))
+    if repeated.size:
+        row = repeated[0]
+        rows = np.flatnonzero(every == selected[row])
+        raise InputError(
+            f"{particles}, row {row} (from 0): uid {selected[row]} is in {len(rows)} rows of "
+            f"{original}, first {rows[0]} and {rows[1]}; which of them was selected is not known "
+            f"({repeated.size} such particles). cryoSPARC has each uid once: take the file before "
+            "it was joined with another, or select by numbers."
         )
     return found
 

@@ -9,6 +9,7 @@ References:
 """
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -183,7 +184,8 @@ def read_slices(
         content = storage.read_bytes(header.uri, first, first + length)
         if len(content) < length:
             raise InputError(f"{header.uri} ends within slice {start + count - 1}.")
-        pixels = np.frombuffer(content, dtype=header.dtype).reshape(count, *header.shape[1:])
+        pixels = np.frombuffer(bytearray(content), dtype=header.dtype)  # which may be written to
+        pixels = pixels.reshape(count, *header.shape[1:])
     return pixels.astype(header.dtype.newbyteorder("="), copy=False)
 
 
@@ -315,6 +317,9 @@ class StackWriter:
             is_volume=False,
             mode=STACK_MODES[precision],
         )
+        if not storage.is_local(uri):  # it is written here before it is sent
+            size = HEADER_BYTES + count * box * box * np.dtype(precision).itemsize
+            storage.require_room(tempfile.gettempdir(), size, remedy=" with TMPDIR")
         with storage.atomic_write(uri) as stream:
             stream.write(header)
             writer = cls(stream, count, box, uri, precision)

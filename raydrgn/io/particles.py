@@ -62,6 +62,7 @@ _TYPES: dict[str, pa.DataType] = {
 POSSIBLE = {
     "pixel_size_angstrom": (0.01, 1000.0),
     "voltage_kv": (10.0, 10_000.0),
+    "spherical_aberration_mm": (-10.0, 100.0),
     "amplitude_contrast": (0.0, 1.0),
 }
 """Between which values a column lies in any microscope; 300,000 is in volts."""
@@ -194,12 +195,18 @@ class ParticleTable:
                 )
             try:
                 arrays[name] = _to_arrow(values, _TYPES[name])
+            except UnicodeEncodeError as error:
+                raise _not_utf8(error) from error
             except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
                 raise InputError(
                     f"Column {name} does not hold {_TYPES[name]}: {str(error).rstrip('.')}."
                 ) from error
         table = pa.table(arrays)
-        return cls(table.replace_schema_metadata(dict(metadata) if metadata else None))
+        try:
+            table = table.replace_schema_metadata(dict(metadata) if metadata else None)
+        except UnicodeEncodeError as error:
+            raise _not_utf8(error) from error
+        return cls(table)
 
     @property
     def has_poses(self) -> bool:
@@ -331,6 +338,13 @@ class ParticleTable:
             raise RowError(error.row, error.problem, source=uri) from error
         except InputError as error:
             raise InputError(f"{uri}: {error}") from error
+
+
+def _not_utf8(error: UnicodeEncodeError) -> InputError:
+    return InputError(
+        f"The name {error.object} is not UTF-8, which a particle table needs. Rename the file or "
+        "folder, or make a link to it by another name."
+    )
 
 
 def _to_arrow(values: Any, kind: pa.DataType) -> pa.Array:

@@ -4,6 +4,7 @@ A job writes what it has computed into one .cs file, and what it has taken over 
 such as the places of the images, into a passthrough file, in an order of its own.
 """
 
+import json
 import logging
 import re
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ import numpy as np
 from raydrgn.errors import InputError
 from raydrgn.io import storage
 from raydrgn.io.arrays import read_array
+from raydrgn.io.particles import ParticleTable
 from raydrgn.io.storage import Uri
 
 log = logging.getLogger(__name__)
@@ -69,6 +71,11 @@ def read_joined(uri: Uri, passthrough: Sequence[Uri] = ()) -> tuple[np.ndarray, 
             log.info("%s: what is missing is read from %s, joined by uid", uri, other)
             return joined, (other,)
     return rows, ()
+
+
+def passthrough_of(table: ParticleTable) -> tuple[Uri, ...]:
+    """Return the passthrough files with which a table was read from a .cs file."""
+    return tuple(json.loads(table.metadata.get("passthrough", "[]")))
 
 
 def passthrough_names(uri: Uri) -> list[Uri]:

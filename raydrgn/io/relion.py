@@ -23,6 +23,8 @@ from raydrgn.shapes import Float, Int
 
 log = logging.getLogger(__name__)
 
+ORIGIN_FIELDS = ("rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginX", "rlnOriginY")
+
 MAX_DIGITS = 12
 """Of the number of an image in its stack."""
 
@@ -41,6 +43,12 @@ class _Fields:
         if self.optics is not None and self.group_row is not None and name in self.optics:
             return self.optics.numbers(name)[self.group_row]
         return self.particles.numbers(name) if name in self.particles else None
+
+    def flags(self, name: str) -> Float[np.ndarray, " n"] | None:
+        """Return a number per particle as ``numbers`` does, of truth values too."""
+        if self.optics is not None and self.group_row is not None and name in self.optics:
+            return self.optics.flags(name)[self.group_row]
+        return self.particles.flags(name) if name in self.particles else None
 
 
 def read_relion(
@@ -115,13 +123,14 @@ def _image_state(fields: _Fields, uri: Uri) -> dict[str, np.ndarray]:
     """Return what has been done to the images, and the tilt of the beam, where there is any."""
     columns: dict[str, np.ndarray] = {}
     for name, field in IMAGE_FIELDS.items():
-        values = fields.numbers(field)
+        is_number = name in TILT_COLUMNS
+        values = fields.numbers(field) if is_number else fields.flags(field)
         if values is None or not values.any():
             continue
         bad = np.flatnonzero(~np.isfinite(values))
         if bad.size:
             raise RowError(int(bad[0]), f"{field} is not a number.", source=uri)
-        columns[name] = values if name in TILT_COLUMNS else values != 0
+        columns[name] = values if is_number else values != 0
     if columns.keys() & set(TILT_COLUMNS):
         zero = np.zeros(len(fields.particles))
         columns |= {name: columns.get(name, zero) for name in TILT_COLUMNS}
@@ -136,7 +145,7 @@ def _find_fields(uri: Uri) -> _Fields:
     particles = max(tables, key=len)
     if not len(particles):
         raise NoParticlesError(uri)
-    if "rlnTomoName" in particles and "rlnTomoVisibleFrames" in particles:
+    if "rlnTomoName" in particles and not _lists_images(particles):
         raise InputError(
             f"{uri} lists particles of tilt series; single-particle images are needed."
         )
@@ -154,6 +163,11 @@ def _find_fields(uri: Uri) -> _Fields:
     check_groups(groups, labels, uri)
     group_row = np.array([rows[group] for group in groups])
     return _Fields(particles, optics, group_row, of_relion(particles, optics, labels))
+
+
+def _lists_images(particles: StarBlock) -> bool:
+    """Return whether rows of a file of tilt series are images, and not stacks of their tilts."""
+    return "rlnTomoVisibleFrames" not in particles and "@" in particles.text("rlnImageName")[0]
 
 
 def _no_particle_file(uri: Uri, blocks: Sequence[StarBlock]) -> InputError:
@@ -280,6 +294,11 @@ def _shifts(
         return np.stack([values for values in in_angstrom if values is not None], axis=-1)
     in_pixels = [fields.numbers(f"rlnOrigin{axis}") for axis in "XY"]
     if any(values is None for values in in_pixels):
+        found = [name for name in ORIGIN_FIELDS if fields.numbers(name) is not None]
+        if found:
+            raise InputError(
+                f"{uri} has {found[0]}, but not the shift along the other axis; it is damaged."
+            )
         log.warning("%s has no rlnOrigin columns; shifts are taken as 0", uri)
         return np.zeros((len(fields.particles), 2))
     if pixel_size is None:

@@ -123,18 +123,24 @@ def _formatted(table: ParticleTable, name: str) -> list[str]:
 
 
 def names_for(uri: Uri, table: ParticleTable) -> list[str]:
-    """Return each particle's ``NNNNNN@stack``; local stacks relative to the folder of ``uri``.
+    """Return each particle's ``NNNNNN@stack``; stacks relative to the folder of ``uri``.
+
+    In a store, only those below that folder are.
 
     Links above the folder are followed first, since ``..`` is the folder above what a link leads
     to. Stacks whose place is not known keep the name that they have.
     """
-    folder = os.path.realpath(storage.parent(storage.absolute(uri)))
-    stacks = [
-        os.path.relpath(stack, folder)
-        if storage.is_local(stack) and storage.is_local(uri) and os.path.isabs(stack)
-        else stack
-        for stack in table.stacks
-    ]
+    folder = storage.parent(storage.absolute(uri))
+    if storage.is_local(uri):
+        folder = os.path.realpath(folder)
+        stacks = [
+            os.path.relpath(stack, folder)
+            if storage.is_local(stack) and os.path.isabs(stack)
+            else stack
+            for stack in table.stacks
+        ]
+    else:
+        stacks = [stack.removeprefix(f"{folder}/") for stack in table.stacks]
     return [
         f"{number + 1:06d}@{stacks[code]}"
         for number, code in zip(table.column("slice"), table.stack_codes, strict=True)

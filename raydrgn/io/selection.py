@@ -6,7 +6,6 @@ in the order of the numbers asked for, and one that is asked for twice comes twi
 the exception, since cryoSPARC's uids must be unique: there each comes once, at its first place.
 """
 
-import json
 import logging
 import os
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from raydrgn.io.imaging import Imaging
 from raydrgn.io.metadata import read_metadata
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import NoParticlesError, ParticleTable
-from raydrgn.io.passthrough import read_joined
+from raydrgn.io.passthrough import passthrough_of, read_joined
 from raydrgn.io.relionrows import select_rows, with_ctf, with_poses
 from raydrgn.io.relionwriter import write_relion
 from raydrgn.io.sources import open_particles
@@ -43,18 +42,39 @@ def original_of(table: ParticleTable, suffix: str) -> Uri | None:
 
 
 def original_rows(table: ParticleTable, uri: Uri) -> ParticleTable:
-    """Read the rows of a table's particles from the original file; images are not needed."""
+    """Read the rows of a table's particles from the original file; images are not needed.
+
+    Images that have been written anew, as by ``downsample``, are in other stacks; of the others the
+    file must list the same.
+
+    Raises:
+        InputError: If the file has changed since: rows are gone, or of other images.
+    """
     imaging = Imaging(box=table.single_box())
     with quiet():
         found = read_metadata(
             uri, imaging=imaging, need_images=False, passthrough=passthrough_of(table)
         )
-    return found.select(table.column("index"))
-
-
-def passthrough_of(table: ParticleTable) -> tuple[Uri, ...]:
-    """Return the passthrough files with which a table was read from a .cs file."""
-    return tuple(json.loads(table.metadata.get("passthrough", "[]")))
+    rows = table.column("index")
+    same = bool(rows.max(initial=-1) < len(found))
+    if same:
+        found = found.select(rows)
+        names: dict[str, int] = {}
+        first, second = (
+            np.array([names.setdefault(PurePosixPath(uri).name, len(names)) for uri in one.stacks])
+            for one in (found, table)
+        )
+        is_original = first[found.stack_codes] == second[table.stack_codes]
+        same = np.array_equal(
+            found.column("slice")[is_original], table.column("slice")[is_original]
+        )
+    if not same:
+        raise InputError(
+            f"{uri} lists other images than when the particle table was made of it. Make the table "
+            "again with `raydrgn parse --table`, or put the earlier file back; if it is moved "
+            "away, the table is exported by itself."
+        )
+    return found
 
 
 def select_indices(table: ParticleTable, indices: Int[np.ndarray, " k"]) -> ParticleTable:
@@ -204,7 +224,8 @@ def export_cs(source: ParticleSource, out: Uri, *, table: ParticleTable | None =
     _check_out(out, ".cs", source)
     source = source.absolute()
     if table is None and source.particles.endswith(".cs") and not (source.poses or source.ctf):
-        rows, _ = read_joined(source.particles, source.passthrough)
+        rows, used = read_joined(source.particles, source.passthrough)
+        storage.refuse_to_replace(out, used)
         if not len(rows):
             raise NoParticlesError(source.particles)
         if source.ind:
@@ -219,6 +240,7 @@ def export_cs(source: ParticleSource, out: Uri, *, table: ParticleTable | None =
             f"{source.particles} does not come from a .cs file, whose uids cryoSPARC needs. Export "
             "a .star file instead, and take it in with cryoSPARC's Import Particle Stack."
         )
+    storage.refuse_to_replace(out, [original, *passthrough_of(table)])
     kept = _once(table.column("index"))
     table = select_indices(table, kept)
     before = original_rows(table, original)
@@ -251,6 +273,7 @@ def _indices(uri: Uri, count: int, particles: Uri) -> Int[np.ndarray, " k"]:
 def _check_out(out: Uri, suffix: str, source: ParticleSource) -> None:
     if PurePosixPath(out).suffix != suffix:
         raise ConfigError(f"-o {out} should end in {suffix}.")
+    given = (source.particles, source.poses, source.ctf, source.ind, *source.passthrough)
     storage.refuse_to_replace(
-        storage.absolute(out), [storage.absolute(source.particles), *source.passthrough]
+        storage.absolute(out), [storage.absolute(uri) for uri in given if uri]
     )

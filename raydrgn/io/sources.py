@@ -5,6 +5,8 @@ take theirs from cryoDRGN's pickles.
 """
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -12,11 +14,11 @@ import numpy as np
 from raydrgn.errors import ConfigError, InputError
 from raydrgn.io import cryodrgn, storage
 from raydrgn.io.filetypes import decode
-from raydrgn.io.imaging import Imaging
+from raydrgn.io.imaging import Imaging, warn_of_micrometres
 from raydrgn.io.metadata import read_for_parsing as read_for_parsing
 from raydrgn.io.metadata import read_metadata as read_metadata
 from raydrgn.io.particle_source import ParticleSource
-from raydrgn.io.particles import CTF_COLUMNS, NoParticlesError, ParticleTable
+from raydrgn.io.particles import CTF_COLUMNS, NoParticlesError, ParticleTable, RowError
 from raydrgn.io.stacks import check_slices, find_stacks, read_headers
 from raydrgn.io.storage import Uri
 from raydrgn.shapes import Float
@@ -35,6 +37,10 @@ OTHER_PROGRAMS = {
     ".xmd": "Export the particles from Xmipp or Scipion as a RELION STAR file.",
     ".img": "Convert IMAGIC stacks to .mrcs, for instance with EMAN2's e2proc2d.py.",
     ".hed": "Convert IMAGIC stacks to .mrcs, for instance with EMAN2's e2proc2d.py.",
+    ".gz": "Unpack it with gunzip.",
+    ".bz2": "Unpack it with bunzip2.",
+    ".xz": "Unpack it with unxz.",
+    ".zst": "Unpack it with unzstd.",
     ".spi": "Convert SPIDER stacks to .mrcs, for instance with EMAN2's e2proc2d.py.",
 }
 """What to do with the particle files of programs that are not read."""
@@ -106,6 +112,11 @@ def _read_images(source: ParticleSource, *, need_images: bool) -> ParticleTable:
         return _table_of_stacks([uri], uri)
     if suffix == ".txt":
         return _table_of_stacks(_listed_stacks(uri), uri)
+    if storage.is_pipe(uri):
+        raise ConfigError(
+            f"{uri} is a pipe. Particles are read from a file: stacks are looked for beside it, "
+            "and runs keep its name. Write what comes through the pipe to a file."
+        )
     hint = f" {OTHER_PROGRAMS[suffix]}" if suffix in OTHER_PROGRAMS else ""
     raise ConfigError(
         f"{uri} is no particle source: expected .mrcs, .txt, .star, .cs or .parquet, "
@@ -184,7 +195,8 @@ def _fit_rows(
 
 
 def _with_ctf(table: ParticleTable, uri: Uri, rows: np.ndarray | None, full: int) -> ParticleTable:
-    values = _fit_rows(cryodrgn.read_ctf(uri), rows, full, uri, len(table))
+    every = cryodrgn.read_ctf(uri)
+    values = _fit_rows(every, rows, full, uri, len(table))
     pixel_size = values[:, 1] * values[:, 0] / table.column("box")
     if not (pixel_size > 0).all():
         row = np.flatnonzero(~(pixel_size > 0))[0]
@@ -205,7 +217,9 @@ def _with_ctf(table: ParticleTable, uri: Uri, rows: np.ndarray | None, full: int
         own = np.stack([table.column(name) for name in DEFOCUS], axis=-1)
         given = np.stack([columns[name] for name in DEFOCUS], axis=-1)
         _refuse_other_order(own, given, table, uri, what="defocus values")
-    return table.with_columns({**columns, "pixel_size_angstrom": pixel_size})
+    warn_of_micrometres(columns["defocus_u_angstrom"], uri)
+    with _rows_of(uri, rows if len(every) == full else None):
+        return table.with_columns({**columns, "pixel_size_angstrom": pixel_size})
 
 
 def _with_poses(
@@ -221,12 +235,28 @@ def _with_poses(
         log.warning("the pixel size is not known; 1 Å is taken")
         table = table.with_columns({"pixel_size_angstrom": np.ones(len(table))})
     field_angstrom = table.column("box") * table.column("pixel_size_angstrom")
-    return table.with_columns(
-        {
-            "rotation": rotations.reshape(-1, 9),
-            "shift_angstrom": shifts * field_angstrom[:, None],
-        }
-    )
+    with _rows_of(uri, rows if len(poses.rotations) == full else None):
+        return table.with_columns(
+            {
+                "rotation": rotations.reshape(-1, 9),
+                "shift_angstrom": shifts * field_angstrom[:, None],
+            }
+        )
+
+
+@contextmanager
+def _rows_of(uri: Uri, rows: np.ndarray | None) -> Iterator[None]:
+    """Name the pickle, and the row in it, in errors of rows that it was read for.
+
+    Args:
+        uri: The pickle.
+        rows: Which of its rows are used, or None if all are.
+    """
+    try:
+        yield
+    except RowError as error:
+        row = error.row if rows is None else int(rows[error.row])
+        raise RowError(row, error.problem, source=uri) from error
 
 
 def _refuse_other_order(
@@ -281,6 +311,11 @@ def require_poses(table: ParticleTable) -> None:
             if "passthrough" in PurePosixPath(where).name
             else ""
         )
+        if "several_classes" in table.metadata:
+            half = (
+                " It has poses for each of several classes "
+                f"({table.metadata['several_classes']}): take the particles file of one class."
+            )
         raise InputError(
             f"{where} has no alignments3D/pose and alignments3D/shift.{half} The particles of "
             "these cryoSPARC jobs have them: Homogeneous, Non-uniform, Local and Heterogeneous "

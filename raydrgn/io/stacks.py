@@ -79,6 +79,8 @@ def find_stacks(
         InputError: If one is nowhere, a name could mean two stacks, or two names lead to one by
             a shortened name; names the places, and the ``--datadir`` that helps.
     """
+    if datadir and storage.is_local(datadir) and not storage.is_folder(datadir):
+        raise InputError(f"--datadir {datadir} is no folder; give the folder of the stacks.")
     search = _Search(source, datadir)
     found = [search.find(name) for name in names]
     _refuse_shared(names, found, search)
@@ -89,7 +91,7 @@ def find_stacks(
             tried = "; ".join(search.candidates(name))
             raise StackNotFoundError(
                 f"{_where(source, name)} names the stack {name}, which is at none of: {tried}. "
-                "Give their folder with --datadir."
+                f"{_dangling(search.candidates(name))}Give their folder with --datadir."
             )
         places.append(name if place is None else first.setdefault(place.identity, place.uri))
     return places
@@ -128,9 +130,10 @@ class _Search:
 
     def find(self, name: str) -> _Place | None:
         """Return where a stack is, or None."""
-        if not storage.is_local(name):
-            return _Place(name, name, True)
-        is_absolute = name.startswith("/")
+        name = _without_protocol(name)
+        is_absolute = _is_absolute(name)
+        if not storage.is_local(name) and not self.datadir:
+            return _Place(name, name, True)  # not asked for here: headers are, many at a time
         shortened = _shortened(name) if self.datadir else []
         if self.datadir:
             rests = shortened[:-1] if is_absolute else [name]
@@ -145,8 +148,9 @@ class _Search:
 
     def candidates(self, name: str) -> list[Uri]:
         """Return every place that ``find`` looks at, in order."""
+        name = _without_protocol(name)
         base = PurePosixPath(name).name
-        full = [name] if name.startswith("/") else self._full_names(name)
+        full = [name] if _is_absolute(name) else self._full_names(name)
         if self.datadir is None:
             return list(dict.fromkeys([*full, storage.join(self.own, base)]))
         below = [storage.join(self.datadir, rest) for rest in [name.lstrip("/"), *_shortened(name)]]
@@ -219,6 +223,15 @@ class _Search:
         return None
 
 
+def _without_protocol(name: str) -> str:
+    """Return the path of a ``file://`` URL; other names as they are."""
+    return str(storage.local_path(name)) if "://" in name and storage.is_local(name) else name
+
+
+def _is_absolute(name: str) -> bool:
+    return name.startswith("/") or not storage.is_local(name)
+
+
 def _shortened(name: str) -> list[str]:
     """Return what is left of a name without its first folders, the longest rest first."""
     parts = [part for part in PurePosixPath(name).parts if part not in ("/", "..")]
@@ -247,6 +260,12 @@ def _refuse_shared(names: Sequence[str], found: Sequence[_Place | None], search:
                 else "Give the folder that has both, by these names, with --datadir."
             )
         )
+
+
+def _dangling(places: Sequence[Uri]) -> str:
+    """Return a sentence on the first of some places that is a link to nowhere; else nothing."""
+    link = next((p for p in places if storage.is_local(p) and os.path.islink(p)), None)
+    return f"{link} {storage.absence(link)} " if link else ""
 
 
 def _where(source: Uri, name: str) -> str:

@@ -27,6 +27,7 @@ NEEDS_QUOTES = re.compile(r"""\s|^[_#$'";\[\]]|^(?:data|save)_|^(?:loop|global|s
 
 
 TOKEN = re.compile(r"""'[^\n]*?'(?=\s|$)|"[^\n]*?"(?=\s|$)|\S+""")
+TRUTH = {"true": 1.0, "false": 0.0}
 BLANK_OR_COMMENT = ("", "#")
 WANTED = "a STAR file"
 
@@ -86,6 +87,17 @@ class StarBlock:
                 f"{self.uri}, {self.place(row)}: _{name} is {value!r}, not a number."
             ) from None
 
+    def flags(self, name: str) -> Float[np.ndarray, " n"]:
+        """Return a column of zeros and ones, or of true and false, as data frames write them.
+
+        Raises:
+            InputError: If a value is neither, naming its line.
+        """
+        values = [value.lower() for value in self.text(name)]
+        if set(values) <= TRUTH.keys():
+            return np.array([TRUTH[value] for value in values])
+        return self.numbers(name)
+
 
 def read_star(uri: Uri) -> list[StarBlock]:
     """Read all blocks of a STAR file.
@@ -114,19 +126,25 @@ def check_rows(lines: Sequence[str], uri: Uri) -> dict[str, list[int]]:
     with the beginning of the next. No program of the field writes such rows.
 
     Raises:
-        InputError: If a line has another number of values than its loop has columns.
+        InputError: If a line has another number of values than its loop has columns, or a block,
+            or a column of a block, is there twice.
     """
     found: dict[str, list[int]] = {}
     block, width, rows = "", 0, None
+    blocks: set[str] = set()
+    columns: set[str] = set()
     for number, line in enumerate(lines, start=1):
         start = line.lstrip()
         if start[:1] in BLANK_OR_COMMENT:
             continue
+        word = start.split()[0]
         if start[:5].lower() == "data_":
-            block, width, rows = start.split()[0][5:], 0, None
-        elif start.split()[0].lower() == "loop_":
+            block, width, rows, columns = word[5:], 0, None, set()
+            _refuse_second(word, blocks, f"{uri}, line {number}", "block")
+        elif word.lower() == "loop_":
             width, rows = 0, found.setdefault(block, [])
         elif start[0] == "_":
+            _refuse_second(word, columns, f"{uri}, line {number}", "column")
             if rows is not None and len(rows) and width:
                 width, rows = 0, None  # a single value after the loop
             width += 1
@@ -140,6 +158,16 @@ def check_rows(lines: Sequence[str], uri: Uri) -> dict[str, list[int]]:
                 )
             rows.append(number)
     return found
+
+
+def _refuse_second(name: str, known: set[str], place: str, what: str) -> None:
+    """Refuse a name that is known already, capitals aside; else add it to the known ones."""
+    if name.lower() in known:
+        raise InputError(
+            f"{place}: {what} {name} is there a second time, and which of them is meant is not "
+            "known. Remove or rename one."
+        )
+    known.add(name.lower())
 
 
 def _with_quotes(line: str) -> str:

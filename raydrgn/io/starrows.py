@@ -98,7 +98,8 @@ class TextStar:
         Raises:
             InputError: If there is none.
         """
-        found = [block for block in self.blocks if "rlnImageName" in block.columns]
+        loops = [block.as_loop() for block in self.blocks]
+        found = [block for block in loops if "rlnImageName" in block.columns]
         if not found:
             raise InputError(f"{self.uri} has no column rlnImageName; it is no particle file.")
         return max(found, key=lambda block: len(block.rows))

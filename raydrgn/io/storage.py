@@ -10,139 +10,94 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 from uuid import uuid4
 
-import fsspec
-
 from raydrgn.errors import ConfigError, StorageError
+from raydrgn.io import object_store
+from raydrgn.io.local_failures import absence as absence
+from raydrgn.io.local_failures import failure_message
+from raydrgn.io.object_store import filesystem as filesystem
+from raydrgn.io.object_store import persistently
+from raydrgn.io.pipes import STANDARD_INPUT, read_pipe
+from raydrgn.io.uri import Uri as Uri
+from raydrgn.io.uri import absolute as absolute
+from raydrgn.io.uri import is_local as is_local
+from raydrgn.io.uri import join as join
+from raydrgn.io.uri import local_path as local_path
+from raydrgn.io.uri import parent as parent
 
-Uri = str
-"""A local path or any URL fsspec opens, such as ``s3://bucket/run-07/z.npz``."""
+Answer = TypeVar("Answer")
 
 PART_SUFFIX = ".part"
+LONGEST_NAME = 255
+"""Bytes of a name on the file systems of Linux and macOS."""
 
 
-def is_local(uri: Uri) -> bool:
-    """Return whether the path is on a disk of this machine."""
-    protocol, _ = fsspec.core.split_protocol(uri)
-    return protocol in (None, "file", "local")
-
-
-def local_path(uri: Uri) -> Path:
-    """Return a local URI as a path."""
-    return Path(fsspec.core.strip_protocol(uri) if "://" in uri else uri)
-
-
-def absolute(uri: Uri | Path, *, base: Uri | None = None) -> Uri:
-    """Return a URI that means the same from anywhere: ``~`` and relative paths are resolved."""
-    text = os.path.expanduser(str(uri))
-    if not is_local(text):
-        return text
-    path = local_path(text)
-    if path.is_absolute():
-        return str(path)
-    if base is not None and not is_local(base):
-        return join(base, str(path))
-    return os.path.abspath(path if base is None else Path(base) / path)
-
-
-def join(root: Uri, *names: str) -> Uri:
-    """Append names to a folder."""
-    return "/".join([root.rstrip("/"), *names])
-
-
-def parent(uri: Uri) -> Uri:
-    """Return the folder of a file."""
-    return str(local_path(uri).parent) if is_local(uri) else uri.rsplit("/", 1)[0]
-
-
-def filesystem(uri: Uri) -> tuple[Any, str]:
-    """Return fsspec's file system of a URI, and the path on it."""
-    try:
-        return fsspec.core.url_to_fs(uri)
-    except (ImportError, ValueError) as error:
-        raise StorageError(
-            f"{uri} cannot be opened: {error}. Install the fsspec package of this protocol, "
-            "for instance s3fs for s3://."
-        ) from error
-
-
-def _current(uri: Uri) -> tuple[Any, str]:
-    """Return the file system of a URI and the path on it, without listings from earlier."""
-    fs, path = filesystem(uri)
-    if not is_local(uri):
+def _ask(uri: Uri, question: Callable[[Any, str], Answer], *, action: str = "read") -> Answer:
+    """Return the answer of a file system about a path on it, without listings from earlier."""
+    with explained(uri, action=action):
+        fs, path = filesystem(uri)
+        if is_local(uri):
+            return question(fs, path)
         fs.invalidate_cache(path)
-    return fs, path
+        return persistently(lambda: question(fs, path), uri)
 
 
 @contextmanager
 def explained(uri: Uri, *, action: str) -> Iterator[None]:
-    """Turn the operating system's errors about ``uri`` into one with a remedy."""
+    """Turn errors of the operating system, or of a store, about ``uri`` into one with a remedy."""
     try:
         yield
-    except FileNotFoundError as error:
-        raise StorageError(f"{uri} {_absence(uri)}") from error
-    except PermissionError as error:
-        raise StorageError(f"{uri} may not be {action}; check its permissions.") from error
-    except (FileExistsError, NotADirectoryError) as error:
-        place = error.filename or uri
-        raise StorageError(f"{uri} cannot be {action}: {place} is a file, not a folder.") from error
-    except IsADirectoryError as error:
-        raise StorageError(f"{uri} cannot be {action}: {error.strerror}.") from error
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageError(
-                f"No room is left to write {uri}. What was finished before stays valid; free "
-                "space and run the same command again."
-            ) from error
-        raise StorageError(f"{uri} cannot be {action}: {error}.") from error
-
-
-def _absence(uri: Uri) -> str:
-    """Describe a file that is not there: a link to nowhere is another matter than a wrong path."""
-    if is_local(uri) and os.path.islink(local_path(uri)):
-        target = os.readlink(local_path(uri))
-        annex = "; get the file with `git annex get`" if "annex/objects" in target else ""
-        return f"is a link to {target}, which does not exist{annex}."
-    return "does not exist; check the path."
+    except Exception as error:
+        message = None if is_local(uri) else object_store.failure_message(uri, error, action=action)
+        if message is None and isinstance(error, OSError):
+            message = failure_message(uri, error, action)
+        if message is None:
+            raise
+        raise StorageError(message) from error
 
 
 def exists(uri: Uri) -> bool:
     """Return whether a file or folder is there now."""
-    fs, path = _current(uri)
-    with explained(uri, action="read"):
-        return bool(fs.exists(path))
+    return _ask(uri, lambda fs, path: bool(fs.exists(path)))
+
+
+def is_pipe(uri: Uri) -> bool:
+    """Return whether the URI is standard input, a pipe or a device, which can be read once only."""
+    return uri == STANDARD_INPUT or (is_local(uri) and _is_special(local_path(uri)))
 
 
 def is_folder(uri: Uri) -> bool:
     """Return whether the URI is a folder."""
-    fs, path = filesystem(uri)
-    with explained(uri, action="read"):
-        return bool(fs.isdir(path))
+    return _ask(uri, lambda fs, path: bool(fs.isdir(path)))
 
 
 def list_names(folder: Uri) -> list[str]:
     """Return the names that a folder has now, sorted; none if there is no folder."""
-    fs, path = _current(folder)
-    with explained(folder, action="read"):
+
+    def names(fs: Any, path: str) -> list[str]:
         if not fs.isdir(path):
             return []
-        return sorted(entry.rstrip("/").rsplit("/", 1)[-1] for entry in fs.ls(path, detail=False))
+        found = {entry.rstrip("/") for entry in fs.ls(path, detail=False)} - {path.rstrip("/")}
+        return sorted(entry.rsplit("/", 1)[-1] for entry in found)
+
+    return _ask(folder, names)
 
 
 def list_files(folder: Uri) -> list[str]:
     """Return the files in a folder and those below it, by their paths from it, sorted."""
-    fs, path = _current(folder)
-    with explained(folder, action="read"):
-        if not fs.isdir(path):
-            return []
+
+    def files(fs: Any, path: str) -> list[str]:
         root = path.rstrip("/") + "/"
-        return sorted(found.removeprefix(root) for found in fs.find(path))
+        found = fs.find(path) if fs.isdir(path) else []
+        return sorted(name.removeprefix(root) for name in found if name != root)
+
+    return _ask(folder, files)
 
 
 def remove_empty_folders(folder: Uri) -> None:
@@ -157,41 +112,40 @@ def remove_empty_folders(folder: Uri) -> None:
 
 def file_size(uri: Uri) -> int:
     """Return the size of a file in bytes."""
-    fs, path = filesystem(uri)
-    with explained(uri, action="read"):
-        return int(fs.size(path))
+    return _ask(uri, lambda fs, path: int(fs.size(path)))
 
 
 def modified(uri: Uri) -> datetime:
     """Return the time of the last change of a file."""
-    fs, path = filesystem(uri)
-    with explained(uri, action="read"):
-        return fs.modified(path)
+    return _ask(uri, lambda fs, path: fs.modified(path))
 
 
 def stamp(uri: Uri) -> str:
-    """Return size and time of the last change of a file: another stamp is another content."""
-    fs, path = filesystem(uri)
-    with explained(uri, action="read"):
-        return f"{fs.size(path)} bytes of {fs.modified(path).isoformat()}"
+    """Return what tells versions of a file apart: size and time of its last change.
+
+    Of an object all that its store knows of it, since its time counts in seconds.
+    """
+    if not is_local(uri):
+        return _ask(uri, lambda fs, path: str(fs.ukey(path)))
+    return _ask(uri, lambda fs, path: f"{fs.size(path)} bytes of {fs.modified(path).isoformat()}")
 
 
 def read_bytes(uri: Uri, start: int = 0, end: int | None = None) -> bytes:
     """Return a range of a file; the whole of it by default."""
-    if is_local(uri):
-        with explained(uri, action="read"), local_path(uri).open("rb") as stream:
+    with explained(uri, action="read"):
+        if not is_local(uri):
+            return object_store.read_range(uri, start, end)
+        if is_pipe(uri):
+            return read_pipe(uri)[start:end]
+        with local_path(uri).open("rb") as stream:
             stream.seek(start)
             return stream.read(-1 if end is None else end - start)
-    fs, path = filesystem(uri)
-    with explained(uri, action="read"):
-        return bytes(fs.cat_file(path, start=start, end=end))
 
 
 def make_folder(uri: Uri) -> None:
-    """Create a folder and those above it, if they are not there."""
-    fs, path = filesystem(uri)
-    with explained(uri, action="written"):
-        fs.makedirs(path, exist_ok=True)
+    """Create a folder and those above it, if they are not there; buckets are never created."""
+    if object_store.has_folders(uri):
+        _ask(uri, lambda fs, path: fs.makedirs(path, exist_ok=True), action="written")
 
 
 def remove(uri: Uri) -> None:
@@ -200,15 +154,14 @@ def remove(uri: Uri) -> None:
     Raises:
         StorageError: If it is a folder, a device, a pipe or a socket.
     """
-    fs, path = filesystem(uri)
+    if not is_local(uri):
+        _ask(uri, lambda fs, path: fs.exists(path) and fs.rm_file(path), action="deleted")
+        return
     with explained(uri, action="deleted"):
-        if is_local(uri):
-            place = local_path(uri)
-            if _is_special(place) and not place.is_symlink():
-                raise StorageError(f"{uri} is a device, pipe or socket, and is not deleted.")
-            place.unlink(missing_ok=True)
-        elif fs.exists(path):
-            fs.rm(path)
+        place = local_path(uri)
+        if _is_special(place) and not place.is_symlink():
+            raise StorageError(f"{uri} is a device, pipe or socket, and is not deleted.")
+        place.unlink(missing_ok=True)
 
 
 def plain_output(uri: Uri) -> Uri:
@@ -240,6 +193,14 @@ def refuse_to_replace(out: Uri, inputs: Iterable[Uri]) -> None:
             raise ConfigError(f"{out} would replace {uri}, which is read; choose another name.")
 
 
+def refuse_same_output(outputs: Sequence[Uri]) -> None:
+    """Refuse two outputs of one command that are one file, through links too; but for devices."""
+    for i, out in enumerate(outputs):
+        same = [uri for uri in outputs[:i] if _real(uri) == _real(out)]
+        if same and not (is_local(out) and _is_special(local_path(out))):
+            raise ConfigError(f"{out} is given for two outputs; give each a name of its own.")
+
+
 def _real(uri: Uri) -> Uri:
     return os.path.realpath(local_path(uri)) if is_local(uri) else uri
 
@@ -268,7 +229,7 @@ def atomic_write(uri: Uri, *, check: Callable[[Uri], None] | None = None) -> Ite
             final.parent.mkdir(parents=True, exist_ok=True)
             if final.is_dir():
                 raise IsADirectoryError(errno.EISDIR, "it is a folder")
-            part = final.with_name(f"{final.name}.{uuid4().hex}{PART_SUFFIX}")
+            part = final.with_name(_part_name(final.name))
             try:
                 with part.open("xb") as stream:
                     yield stream
@@ -279,14 +240,50 @@ def atomic_write(uri: Uri, *, check: Callable[[Uri], None] | None = None) -> Ite
                 part.replace(final)
             finally:
                 part.unlink(missing_ok=True)
-        else:
+        elif is_local(uri):
             with tempfile.TemporaryFile() as stream:
                 yield stream
                 stream.seek(0)
-                with _open_in_place(uri) as remote:
-                    shutil.copyfileobj(stream, remote)
-            if check is not None and not is_local(uri):
+                with local_path(uri).open("wb") as place:
+                    shutil.copyfileobj(stream, place)
+        else:
+            with tempfile.NamedTemporaryFile(prefix="raydrgn-upload-") as stream:
+                yield stream
+                stream.flush()
+                object_store.upload(uri, stream.name)
+            if check is not None:
                 check(uri)
+
+
+def _part_name(name: str) -> str:
+    """Return a name of its own for an unfinished file, which no file system finds too long."""
+    ending = f".{uuid4().hex}{PART_SUFFIX}"
+    short = name.encode(errors="surrogateescape")[: LONGEST_NAME - len(ending)]
+    return short.decode(errors="ignore") + ending
+
+
+def create_exclusively(uri: Uri, content: bytes) -> bool:
+    """Create a file with its whole content; return False, and change nothing, if it is there.
+
+    Of several processes that do this at the same moment one gets True. The content must tell them
+    apart: on an object store it is read back.
+    """
+    with explained(uri, action="written"):
+        if not is_local(uri):
+            return object_store.create_exclusively(uri, content)
+        final = local_path(uri)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        part = final.with_name(_part_name(final.name))
+        try:
+            part.write_bytes(content)
+            sync(str(part))
+            os.link(part, final)  # fails if the name is taken, as renaming does not
+        except FileExistsError:
+            return False
+        finally:
+            part.unlink(missing_ok=True)
+        sync_folder(str(final.parent))
+        return True
 
 
 def _is_special(path: Path) -> bool:
@@ -303,10 +300,6 @@ def _is_special(path: Path) -> bool:
     except OSError:  # absent, or a link to what is absent
         return False
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
-
-
-def _open_in_place(uri: Uri) -> Any:
-    return local_path(uri).open("wb") if is_local(uri) else fsspec.open(uri, "wb")
 
 
 def require_room(folder: Uri, needed: int, *, remedy: str, released: int = 0) -> None:

@@ -6,7 +6,6 @@ names in the first line, with or without pandas' own column of row numbers.
 
 import re
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +13,7 @@ import pyarrow.parquet as pq
 
 from raydrgn.errors import InputError
 from raydrgn.io import storage
-from raydrgn.io.filetypes import PARQUET, check_type, decode
+from raydrgn.io.filetypes import PARQUET, check_type, decode, suffix_of
 from raydrgn.io.storage import Uri
 
 TEXT_SUFFIXES = (".txt", ".csv", ".tsv", ".dat")
@@ -49,14 +48,14 @@ def read_table(uri: Uri, *, wanted: str) -> PlainTable:
     """Read a text, CSV or Parquet file.
 
     Args:
-        uri: The file; its suffix decides which of these it is.
+        uri: The file; its suffix decides which of these it is, or the content of a pipe.
         wanted: What is expected, with its article, for messages.
 
     Raises:
         InputError: If it is none, or its rows differ in length.
     """
     content = storage.read_bytes(uri)
-    if PurePosixPath(uri).suffix.lower() == ".parquet":
+    if suffix_of(uri) == ".parquet":
         found = read_parquet(content, uri)
         if not found.column_names:
             raise InputError(f"{uri} has no columns; expected {wanted}.")
@@ -104,7 +103,8 @@ def _of_text(text: str, uri: Uri) -> PlainTable:
     delimiter = next((mark for mark in ("\t", ";", ",") if mark in lines[0][1]), None)
     rows = [_cells(line, delimiter) for _, line in lines]
     names = None
-    if _is_header(rows[0]):
+    if _is_header(rows):
+        _check_name(rows[0], uri, lines[0][0])
         names = tuple(rows.pop(0))
         lines = lines[1:]
         if not rows:
@@ -122,13 +122,30 @@ def _cells(line: str, delimiter: str | None) -> list[str]:
     """Split a line; lists as Python prints them lose their brackets."""
     line = line.strip("[]()")
     if delimiter is None:
-        return line.split()
+        return [cell.strip("'\"") for cell in line.split()]
     cells = [cell.strip().strip("'\"") for cell in line.split(delimiter)]
     return cells[:-1] if len(cells) > 1 and not cells[-1] else cells
 
 
-def _is_header(cells: list[str]) -> bool:
-    return (len(cells) > 1 and not cells[0]) or any(not _is_value(cell) for cell in cells)
+def _is_header(rows: list[list[str]]) -> bool:
+    first, *others = rows
+    if any(not _is_value(cell) for cell in first) or (len(first) > 1 and not first[0]):
+        return True
+    # pandas calls columns without names 0, 1, 2, …
+    is_numbered = first == [str(i) for i in range(len(first))]
+    return is_numbered and any(not cell.isdigit() for row in others for cell in row)
+
+
+def _check_name(cells: list[str], uri: Uri, line: int) -> None:
+    """Refuse a first line that begins as a number does, and so is no name of a column.
+
+    Raises:
+        InputError: Naming the line.
+    """
+    if len(cells) == 1 and cells[0][:1] in "+-.0123456789" and not _is_value(cells[0]):
+        raise InputError(
+            f"{uri}, line {line}: {cells[0]!r} is neither a number nor the name of a column."
+        )
 
 
 def _is_value(cell: str) -> bool:

@@ -1,6 +1,7 @@
 """The variational autoencoder: architecture only; no loss over data, optimiser, device or log.
 
 config       shape of the network
+device       a GPU that torch can use, else CPUs
 layers       residual multilayer perceptrons
 positional   positional encodings of Fourier points
 encoder      image to mean and log-variance of its latent

@@ -1,9 +1,16 @@
 """Ray without cryo-EM.
 
 executor          work in this process or on Ray, decided once
-fanout            bounded parallel work, failures as outcomes
+fanout            bounded parallel tasks, failures as outcomes
+worker_pool       actors that hold an object and take batches
+summation         sums over tasks, the same to the bit whatever is lost
+losses            why workers are lost, and what is done again
+waiting           what is logged while no worker can start
 progress          progress of work, here or on workers
 resources         what each worker asks of a cluster
+allocation        what each worker gets, settled against nodes
+autoscaler        what may be added to a cluster
+reservation       room for all workers, waited for and kept
 session           join a cluster, or start Ray on this machine
 address           which cluster is joined, and whether Ray answers there
 temporary_folder  where a Ray on this machine has its sockets and logs

@@ -10,9 +10,9 @@ import re
 import shlex
 import sys
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -197,6 +197,25 @@ class JobSpec:
             "metadata": _replace(self.metadata, put),
         }
         return JobSpec.from_dict(raw, where=where)
+
+    def with_variables(self, names: Iterable[str]) -> "JobSpec":
+        """Return the spec with the values that variables have in this process.
+
+        Raises:
+            ConfigError: If a variable is not set here, or must not be sent.
+        """
+        found = {}
+        for name in names:
+            if "=" in name:
+                raise ConfigError(
+                    f"--env takes the name of a variable, such as {name.partition('=')[0]}; its "
+                    "value is that in this shell."
+                )
+            if name not in os.environ:
+                raise ConfigError(f"--env {name}: this variable is not set here.")
+            found[name] = os.environ[name]
+        variables = {**(self.runtime_env.get("env_vars") or {}), **found}
+        return replace(self, runtime_env={**self.runtime_env, "env_vars": variables})
 
     def submit_arguments(self, *, folder: str, package: Path) -> dict[str, Any]:
         """Return the arguments of Ray's ``submit_job``.

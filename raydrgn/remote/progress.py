@@ -43,19 +43,19 @@ def silent(
     """Report nothing."""
 
 
-class Counter:
-    """A plain class, made an actor: tasks add what they have done, the driver reads the sum."""
+class TaskCounts:
+    """A plain class, made an actor: tasks count what they have done, the driver reads it."""
 
     def __init__(self) -> None:
-        self._total = 0
+        self._counts: dict[int, int] = {}
 
-    def add(self, count: int) -> None:
-        """Add to the sum."""
-        self._total += count
+    def set(self, number: int, count: int) -> None:
+        """Set the count of a task."""
+        self._counts[number] = count
 
-    def total(self) -> int:
-        """Return the sum."""
-        return self._total
+    def read(self) -> dict[int, int]:
+        """Return the count of each task."""
+        return self._counts
 
 
 class ProgressBoard:

@@ -8,19 +8,22 @@ from raydrgn.errors import ConfigError
 
 ShardStore = Literal["auto", "device", "host", "disk"]
 
+SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+"""Units of a length of time, as options take it."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resources:
     """What each worker asks of the cluster, and the number of workers."""
 
-    num_workers: int = 1
-    """Workers of a command."""
+    num_workers: int = 0
+    """Workers of a command. 0 takes one for each GPU, or one for each node without GPUs."""
 
     cpus: int = 0
-    """CPU cores of each. 0 divides this machine's cores among the workers."""
+    """CPU cores of each. 0 divides those of the nodes among the workers."""
 
     gpus: float = -1.0
-    """GPUs of each; a fraction lets several share one. −1 takes one each if there are enough."""
+    """GPUs of each; a fraction lets several share one. −1 takes one each where there are GPUs."""
 
     shard_store: ShardStore = "auto"
     """Where a worker keeps its particles: on its device, in host memory, or on a local disk."""
@@ -29,8 +32,10 @@ class Resources:
     """Images per worker, in MB, up to which it prepares them itself; more are spread over tasks."""
 
     def __post_init__(self) -> None:
-        if self.num_workers < 1:
-            raise ConfigError(f"resources.num_workers must be at least 1, got {self.num_workers}.")
+        if self.num_workers < 0:
+            raise ConfigError(
+                f"resources.num_workers must not be negative, got {self.num_workers}."
+            )
         if self.cpus < 0:
             raise ConfigError(f"resources.cpus must not be negative, got {self.cpus}.")
         if self.gpus > 1 and not float(self.gpus).is_integer():
@@ -40,3 +45,18 @@ class Resources:
 def cores_here() -> int:
     """Return the CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds of a length of time such as ``90s``, ``30m``, ``2h`` or ``1d``.
+
+    Raises:
+        ConfigError: If it is anything else.
+    """
+    try:
+        seconds = float(text[:-1]) * SECONDS[text[-1:]]
+    except (KeyError, ValueError):
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise ConfigError(f"expected a length of time such as 90s, 30m, 2h or 1d, got {text!r}.")
+    return seconds

@@ -5,21 +5,18 @@ ends every Ray process of the machine by its name, is never called.
 """
 
 import logging
-import math
 import os
 import signal
 import sys
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from raydrgn.errors import ClusterError
 from raydrgn.remote.address import RayAddress, ray_address
-from raydrgn.remote.resources import Resources, cores_here
+from raydrgn.remote.resources import cores_here
 from raydrgn.remote.temporary_folder import log_folder, ray_folder
 
 log = logging.getLogger(__name__)
@@ -40,8 +37,8 @@ By default they spin for milliseconds, which on a machine with other work makes 
 than one (measured: a factor of 2.3 beside one busy process, and no loss on an idle machine).
 """
 
-RELEASE_SECONDS = 3.0
-"""Time in which a cluster takes back what a process that has just ended held."""
+START_SECONDS = 30 * 86400
+"""Time for which Ray Train waits for room, after which it counts a failure; by default a minute."""
 
 INIT_OPTIONS: dict[str, Any] = {
     "namespace": "raydrgn",
@@ -51,15 +48,6 @@ INIT_OPTIONS: dict[str, Any] = {
 
 TOKEN_REFUSED = "InvalidAuthToken"
 """What Ray prints, again and again, if the token of a cluster is missing or wrong."""
-
-
-@dataclass(frozen=True, slots=True)
-class Allocation:
-    """What each worker of a command gets of what there is."""
-
-    num_workers: int
-    cpus: int
-    gpus: float
 
 
 @contextmanager
@@ -203,74 +191,6 @@ def _quieten() -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(START_SECONDS))
     for name in ("ray.data", "ray.train", "ray.tune"):
         logging.getLogger(name).setLevel(logging.ERROR)
-
-
-def allocate(resources: Resources, *, available: Mapping[str, float]) -> Allocation:
-    """Allocate CPUs and GPUs to workers.
-
-    On a Ray started by a command, ``available`` counts the spare CPUs too; workers are not given
-    those, nor what a job keeps for its command.
-
-    Args:
-        resources: What the workers need.
-        available: Totals of the cluster, or of this machine, by resource.
-
-    Raises:
-        ClusterError: If there are too few CPUs or GPUs.
-    """
-    workers = resources.num_workers
-    cores, devices = int(available.get("CPU", 0)), float(available.get("GPU", 0.0))
-    cores -= int(available.get(SPARE_RESOURCE, 0)) + math.ceil(_held(HELD_CPUS))
-    devices -= _held(HELD_GPUS)
-    cpus = resources.cpus or max(cores // workers, 1)
-    if cpus * workers > cores:
-        raise ClusterError(
-            f"{workers} workers of {cpus} CPUs each need more than the {cores} CPUs there are. "
-            f"Use --workers {max(cores // cpus, 1)} or fewer, or a larger cluster."
-        )
-    gpus = resources.gpus
-    if gpus < 0:
-        gpus = 1.0 if devices else 0.0
-    if gpus * workers > devices:
-        raise ClusterError(
-            f"{workers} workers of {gpus:g} GPUs each need more than the {devices:g} GPUs there "
-            f"are. Use --workers {max(int(devices // gpus), 1)}; training can also share GPUs "
-            "(`raydrgn train --set resources.gpus=0.5`) or do without (--set resources.gpus=0)."
-        )
-    return Allocation(workers, cpus, gpus)
-
-
-def reserve(resources: Resources) -> Allocation:
-    """Allocate CPUs and GPUs of the connected cluster; log a message if they are not free yet.
-
-    Raises:
-        ClusterError: If there are too few CPUs or GPUs.
-    """
-    import ray
-
-    allocation = allocate(resources, available=ray.cluster_resources())
-    wanted = {
-        "CPU": allocation.num_workers * allocation.cpus,
-        "GPU": allocation.num_workers * allocation.gpus,
-    }
-    end = time.monotonic() + RELEASE_SECONDS
-    while missing := _missing(wanted, ray.available_resources()):
-        if time.monotonic() > end:
-            log.warning("%s; waiting until other work on the cluster ends", missing)
-            break
-        time.sleep(0.1)
-    return allocation
-
-
-def _missing(wanted: Mapping[str, float], free: Mapping[str, float]) -> str:
-    return ", ".join(
-        f"{number:g} {name}s are wanted and {free.get(name, 0):g} are free"
-        for name, number in wanted.items()
-        if free.get(name, 0) < number
-    )
-
-
-def _held(variable: str) -> float:
-    return float(os.environ.get(variable) or 0)

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from raydrgn.errors import RunDirectoryError
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
 
@@ -90,3 +91,10 @@ class RunDirectory:
 
 def _numbered(kind: str, epoch: int | None) -> str:
     return f"{kind}.pkl" if epoch is None else f"{kind}.{epoch}.pkl"
+
+
+def no_run(root: Uri) -> RunDirectoryError:
+    """Return the error of a place that is no run directory, by what is there instead."""
+    if not storage.exists(root):
+        return RunDirectoryError(f"{root} does not exist; check the path of the run.")
+    return RunDirectoryError(f"{root} is not a run directory: it has no config.yaml.")

@@ -9,6 +9,7 @@ import numpy as np
 
 from raydrgn.errors import ConfigError, InputError, RunDirectoryError
 from raydrgn.io import storage
+from raydrgn.io.filetypes import suffix_of
 from raydrgn.io.latents import SUFFIXES, read_latents_file
 from raydrgn.io.storage import Uri
 from raydrgn.run.identity import Identity
@@ -81,7 +82,13 @@ class LatentsFile:
         return self.ids
 
     def results(self, command: str, epoch: int | None = None) -> Uri:
-        """Return the folder of results of a command: ``NAME.COMMAND`` beside ``NAME.pkl``."""
+        """Return the folder of results of a command: ``NAME.COMMAND`` beside ``NAME.pkl``.
+
+        Raises:
+            ConfigError: If the latents come through a pipe.
+        """
+        if storage.is_pipe(self.root):
+            raise ConfigError(f"{self.root} is a pipe; choose a folder for the results with -o.")
         name = PurePosixPath(self.root).stem
         return storage.join(storage.parent(self.root), f"{name}.{command}")
 
@@ -117,7 +124,7 @@ def open_latents(uri: Uri) -> LatentSource:
         RaydrgnError: If it is neither.
     """
     uri = storage.absolute(uri)
-    if PurePosixPath(uri).suffix.lower() not in SUFFIXES or storage.is_folder(uri):
+    if suffix_of(uri) not in SUFFIXES or storage.is_folder(uri):
         return open_run(uri)
     found = read_latents_file(uri)
     if found.numbers is None and RUN_CONFIGS & set(storage.list_names(storage.parent(uri))):

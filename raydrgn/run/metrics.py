@@ -10,9 +10,9 @@ import json
 import re
 from typing import Any
 
-from raydrgn.io import storage
 from raydrgn.io.storage import Uri
 from raydrgn.run.directory import RunDirectory
+from raydrgn.run.lines import read_lines
 
 LOSSES = ("epoch", "total", "reconstruction", "kl")
 CRYODRGN_EPOCH = re.compile(
@@ -21,11 +21,9 @@ CRYODRGN_EPOCH = re.compile(
 
 
 def read_metrics(uri: Uri) -> list[dict[str, Any]]:
-    """Return all whole rows of a metrics file; none if there is no file."""
-    if not storage.exists(uri):
-        return []
+    """Return all whole rows of a run's metrics; none if there are none yet."""
     rows = []
-    for line in storage.read_bytes(uri).decode().splitlines():
+    for line in read_lines(uri):
         try:
             rows.append(json.loads(line))
         except ValueError:  # a line cut short by a kill
@@ -46,9 +44,7 @@ def read_losses(files: RunDirectory) -> list[dict[str, float]]:
     rows = epoch_rows(files.metrics)
     if rows:
         return [{key: float(row[key]) for key in LOSSES} for row in rows]
-    if not storage.exists(files.log):
-        return []
-    text = storage.read_bytes(files.log).decode(errors="replace")
+    text = "\n".join(read_lines(files.log))
     return [
         dict(zip(("epoch", "reconstruction", "kl", "total"), map(float, found), strict=True))
         for found in CRYODRGN_EPOCH.findall(text)

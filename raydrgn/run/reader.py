@@ -18,7 +18,7 @@ from raydrgn.io.stacks import StackNotFoundError
 from raydrgn.io.storage import Uri
 from raydrgn.model.config import ModelConfig
 from raydrgn.run.config import RunConfig, read_yaml
-from raydrgn.run.directory import RunDirectory
+from raydrgn.run.directory import RunDirectory, no_run
 from raydrgn.run.identity import Identity
 from raydrgn.run.manifest import Manifest
 from raydrgn.run.metrics import read_losses
@@ -263,7 +263,7 @@ def open_run(root: Uri) -> RunReader:
         [raw] = read_pickles(storage.join(root, "config.pkl"))
         if isinstance(raw, dict):
             return _cryodrgn(files, raw)
-    raise RunDirectoryError(f"{root} is not a run directory: it has no config.yaml.")
+    raise no_run(root)
 
 
 def _own(files: RunDirectory, config: RunConfig) -> RunReader:

@@ -20,7 +20,7 @@ from raydrgn.io.sources import open_particles, with_found_stacks
 from raydrgn.io.stacks import check_slices, read_headers
 from raydrgn.io.storage import Uri
 from raydrgn.run.config import RunConfig, read_yaml
-from raydrgn.run.directory import RunDirectory
+from raydrgn.run.directory import RunDirectory, no_run
 from raydrgn.run.writer import RunWriter
 from raydrgn.shapes import Int
 
@@ -137,7 +137,7 @@ def _own_config(files: RunDirectory) -> RunConfig:
             f"{files.root} is a run of cryoDRGN's, whose files are left as they are. Make a link "
             "to the particles where its configuration has them."
         )
-    raise RunDirectoryError(f"{files.root} is not a run directory: it has no config.yaml.")
+    raise no_run(files.root)
 
 
 def _with_stacks_of(table: ParticleTable, source: ParticleSource) -> ParticleTable:

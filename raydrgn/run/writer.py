@@ -24,7 +24,6 @@ from raydrgn.run.checkpoint import BATCH_ORDER, Checkpoint
 from raydrgn.run.directory import Position, RunDirectory
 from raydrgn.run.lines import LineFile
 from raydrgn.run.manifest import FileRecord, Manifest
-from raydrgn.run.metrics import read_metrics
 from raydrgn.shapes import Float
 
 KEPT_CHECKPOINTS = 2
@@ -135,6 +134,7 @@ class RunWriter:
         manifest, before = self._manifest, position.epoch - 1
         if position.step and before not in [0, *manifest.finished_epochs()]:
             return
+        self.flush()
         storage.write_bytes(self._run.checkpoint(position), content)
         manifest.checkpoints[position] = FileRecord.of(content)
         if position.step == 0 and before > 0:
@@ -219,12 +219,8 @@ class RunWriter:
     def _forget_after(self, position: Position) -> None:
         self._drop_checkpoints([p for p in self._manifest.checkpoints if p > position])
         self._remove_parts(lambda epoch: epoch >= position.epoch)
-        self.flush()
-        rows = read_metrics(self._run.metrics)
-        kept = [row for row in rows if (row["epoch"], row["step"]) <= position]
-        if len(kept) < len(rows):
-            text = "".join(json.dumps(row) + "\n" for row in kept)
-            storage.write_bytes(self._run.metrics, text.encode())
+        self._log.flush()
+        self._metrics.keep(lambda line: _is_before(line, position))
 
     def _drop_checkpoints(self, positions: list[Position]) -> None:
         """Write the manifest without some checkpoints, and then delete their files."""
@@ -275,3 +271,12 @@ class RunWriter:
                 )
                 if is_unknown or name.endswith(storage.PART_SUFFIX):
                     storage.remove(storage.join(folder, name))
+
+
+def _is_before(line: str, position: Position) -> bool:
+    """Return whether a line of metrics is whole and not beyond a position."""
+    try:
+        row = json.loads(line)
+        return (row["epoch"], row["step"]) <= position
+    except ValueError:
+        return False

@@ -1,45 +1,36 @@
-"""How many trials a cluster has room for at a time, and what each worker gets."""
+"""How many trials a cluster has room for at a time, and what each of them gets."""
 
-import math
-from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
+from raydrgn.remote.allocation import Allocation, Cluster, Size, Wanted, allocate
 from raydrgn.remote.resources import Resources
-from raydrgn.remote.session import SPARE_RESOURCE
 
 
 class Concurrency(NamedTuple):
-    """Trials at a time, and the CPU cores of each of their workers."""
+    """Trials at a time, and the workers of each."""
 
     trials: int
-    cpus: int
+    allocation: Allocation
 
 
-def concurrent_trials(
-    resources: Resources, nodes: Sequence[Mapping[str, float]], *, count: int
-) -> Concurrency:
+def concurrent_trials(resources: Resources, cluster: Cluster, *, count: int) -> Concurrency:
     """Return how many trials have room at a time; at least one, which may have to wait.
 
+    What other work takes is not left out, as it may end long before the sweep; trials wait for it.
+
     Args:
-        resources: What the workers of a trial need; where no number of CPUs is given, those of a
-            node are divided among the workers that are on it.
-        nodes: Resources of each node.
+        resources: What the workers of a trial need; where no number of CPUs is given, those of the
+            nodes are divided among the workers of all trials.
+        cluster: Its nodes, and those that may be added.
         count: Trials in all.
+
+    Raises:
+        ClusterError: If the cluster can never hold the workers of a trial.
     """
-    workers, least = resources.num_workers, max(resources.cpus, 1)
-    devices = sum(node.get("GPU", 0.0) for node in nodes)
-    gpus = resources.gpus if resources.gpus >= 0 else float(devices > 0)
-    places = []
-    for node in nodes:
-        cores = int(node.get("CPU", 0) - node.get(SPARE_RESOURCE, 0))
-        fits = cores // least
-        if gpus:
-            fits = min(fits, math.floor(node.get("GPU", 0.0) / gpus))
-        if fits > 0:
-            places.append((fits, cores))
-    trials = max(min(sum(fits for fits, _ in places) // workers, count), 1)
-    if resources.cpus or not places:
-        return Concurrency(trials, least)
-    share = trials * workers / sum(fits for fits, _ in places)  # of the places, on every node
-    used = [(max(math.ceil(share * fits), 1), cores) for fits, cores in places]
-    return Concurrency(trials, max(min(cores // number for number, cores in used), 1))
+    alone = allocate(Wanted(resources=resources), cluster)
+    workers, space = alone.num_workers, cluster.whole
+    room = space.room_for(Size(resources.cpus or 1, alone.gpus))
+    trials = max(min(room // workers, count), 1)
+    cpus = resources.cpus or space.most_cpus(trials * workers, alone.gpus)
+    return Concurrency(trials, replace(alone, cpus=cpus or alone.cpus))

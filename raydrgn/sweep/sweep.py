@@ -2,23 +2,23 @@
 
 import logging
 import math
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import ray
-import torch
 
 from raydrgn.errors import ConfigError
 from raydrgn.inputs.resolution import density_mask
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
+from raydrgn.model.device import gpu_problem
+from raydrgn.remote.allocation import Allocation, Cluster, Wanted
 from raydrgn.remote.executor import Executor
 from raydrgn.remote.progress import Progress
+from raydrgn.remote.reservation import read_cluster, reserve, this_machine
 from raydrgn.remote.resources import cores_here
-from raydrgn.remote.session import HELD_CPUS, HELD_GPUS
 from raydrgn.run.status import find_run
 from raydrgn.shapes import Float
 from raydrgn.sweep.concurrency import Concurrency, concurrent_trials
@@ -32,7 +32,7 @@ from raydrgn.sweep.schedule import Estimate, estimate, milestones
 from raydrgn.sweep.scores import HeldOutScorer, Scorer, TruthScorer
 from raydrgn.sweep.space import SearchSpace
 from raydrgn.sweep.trials import HALVES, Trial, TrialPlan
-from raydrgn.training.prepare_run import PreparedRun, check_resources
+from raydrgn.training.prepare_run import PreparedRun
 from raydrgn.training.sharing import ShardKeeper
 
 log = logging.getLogger(__name__)
@@ -75,17 +75,16 @@ def estimate_time(sweep: Sweep, executor: Executor) -> Estimate:
     """Estimate how long the trials take that have not ended."""
     if executor.has_cluster:
         with executor.connected():
-            side_by_side = _concurrency(sweep, _nodes())
+            side_by_side = _concurrency(sweep, read_cluster())
     else:
-        devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        side_by_side = _concurrency(sweep, [{"CPU": cores_here(), "GPU": devices}])
+        side_by_side = _concurrency(sweep, this_machine())
     return estimate(
         sweep.base,
         sweep.record.trials,
         count=sweep.count,
         concurrent=side_by_side.trials,
         halving=sweep.halving,
-        threads=min(side_by_side.cpus, cores_here()),
+        threads=min(side_by_side.allocation.cpus, cores_here()),
     )
 
 
@@ -93,16 +92,16 @@ def run_sweep(sweep: Sweep, executor: Executor, progress: Progress) -> bool:
     """Run the trials that have not ended; return False if they were interrupted.
 
     Raises:
-        RaydrgnError: If there are too few held-out particles to score with, or too few CPUs.
+        ConfigError: If there are too few held-out particles to score with.
+        ClusterError: If the cluster has no room for a trial, not in time either.
     """
     images, volume = None, None
     if sweep.truth is None:
         images = _held_out(sweep.base)
         volume = consensus_map(sweep.base.table, sweep.base.config)
     scorer = _scorer(sweep, images, volume)
-    if not executor.has_cluster:
-        check_resources(sweep.base.config)
     with executor.connected():
+        _await_room(sweep, executor.wait_seconds)
         sweep.record.begin(sweep.shared)
         keeper = ray.remote(ShardKeeper).options(num_cpus=0).remote()
         try:
@@ -136,38 +135,28 @@ def _scorer(
     return HeldOutScorer(images, images.errors_of_map(volume))
 
 
-def _nodes() -> list[Mapping[str, float]]:
-    """Return the resources of each node, less what a job keeps for its command."""
-    here = ray.get_runtime_context().get_node_id()
-    found: list[Mapping[str, float]] = []
-    for node in ray.nodes():
-        resources = dict(node["Resources"])
-        if node["NodeID"] == here:
-            for name, variable in (("CPU", HELD_CPUS), ("GPU", HELD_GPUS)):
-                held = float(os.environ.get(variable) or 0)
-                resources[name] = max(resources.get(name, 0.0) - held, 0.0)
-        if node["Alive"]:
-            found.append(resources)
-    return found
+def _await_room(sweep: Sweep, wait_seconds: float | None) -> None:
+    """Wait until the first trial has room; the others wait by themselves."""
+    wanted = Wanted(resources=sweep.base.config.resources)
+    reserve(wanted, wait_seconds=wait_seconds, gpu_problem=gpu_problem).release()
 
 
-def _concurrency(
-    sweep: Sweep, nodes: Sequence[Mapping[str, float]], count: int | None = None
-) -> Concurrency:
-    return concurrent_trials(sweep.base.config.resources, nodes, count=count or sweep.pending)
+def _concurrency(sweep: Sweep, cluster: Cluster, count: int | None = None) -> Concurrency:
+    return concurrent_trials(sweep.base.config.resources, cluster, count=count or sweep.pending)
 
 
-def _plan(sweep: Sweep, scorer: Scorer | None, keeper: object, cpus: int) -> TrialPlan:
+def _plan(sweep: Sweep, scorer: Scorer | None, keeper: object, allocation: Allocation) -> TrialPlan:
     epochs = sweep.base.config.train.epochs
+    given = {"resources.num_workers": allocation.num_workers, "resources.cpus": allocation.cpus}
     return TrialPlan(
         root=sweep.root,
-        base=replace(sweep.base, config=sweep.base.config.with_values({"resources.cpus": cpus})),
+        base=replace(sweep.base, config=sweep.base.config.with_values(given)),
         particles=sweep.shared["particles"],
         default_rate=sweep.default_rate,
         scorer=scorer,
         milestones=milestones(epochs) if sweep.halving else (),
         keeper=keeper,
-        cpus=cpus,
+        cpus=allocation.cpus,
         seconds={trial.number: trial.seconds for trial in sweep.record.trials},
     )
 
@@ -178,12 +167,12 @@ def _run_all(sweep: Sweep, scorer: Scorer, keeper: object, progress: Progress) -
 
     if not sweep.pending:
         return True
-    side_by_side = _concurrency(sweep, _nodes())
+    side_by_side = _concurrency(sweep, read_cluster())
     log.info(
         "%d trials, %d at a time with %d CPUs for each worker",
         sweep.pending,
         side_by_side.trials,
-        side_by_side.cpus,
+        side_by_side.allocation.cpus,
     )
     proposals = Proposals(
         sweep.space,
@@ -194,7 +183,7 @@ def _run_all(sweep: Sweep, scorer: Scorer, keeper: object, progress: Progress) -
         epochs=sweep.base.config.train.epochs,
     )
     return run_trials(
-        _plan(sweep, scorer, keeper, side_by_side.cpus),
+        _plan(sweep, scorer, keeper, side_by_side.allocation),
         proposals,
         sweep.record,
         count=sweep.pending,
@@ -224,9 +213,9 @@ def _compare_halves(
     if not halves:
         return True
     log.info("training the settings of the best %d on both halves of the particles", len(best))
-    side_by_side = _concurrency(sweep, _nodes(), len(halves))
+    side_by_side = _concurrency(sweep, read_cluster(), len(halves))
     whole = run_trials(
-        _plan(sweep, None, keeper, side_by_side.cpus),
+        _plan(sweep, None, keeper, side_by_side.allocation),
         halves,
         sweep.record,
         count=len(halves),

@@ -190,11 +190,11 @@ class TrainingLoop:
         self.encode(epoch)
         mean, self._sums = self._sums / self._plan.num_particles, np.zeros(3)
         if self._plan.rank == 0:
-            self._save_checkpoint(Position(epoch + 1, 0))
             count, speed = self._plan.num_particles, self._reduction.epoch_rate
             position = Position(epoch, self._plan.num_steps)
             progress = self._progress(position, count, mean, rate, speed)
-            self._report(replace(progress, done=True))
+            self._report(replace(progress, done=True))  # first: a run that is killed has its losses
+            self._save_checkpoint(Position(epoch + 1, 0))
         return not self._is_stopping or epoch == self._config.epochs
 
     def _report(self, progress: TrainProgress) -> bool:

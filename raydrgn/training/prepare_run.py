@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,8 +25,7 @@ from raydrgn.io.storage import Uri
 from raydrgn.io.unmodelled import refuse_unmodelled
 from raydrgn.model.config import ModelConfig
 from raydrgn.model.vae import HeterogeneousVAE
-from raydrgn.remote.resources import cores_here
-from raydrgn.remote.session import allocate
+from raydrgn.remote.allocation import Wanted
 from raydrgn.run.checkpoint import Checkpoint
 from raydrgn.run.config import RunConfig
 from raydrgn.run.directory import RunDirectory
@@ -101,8 +100,15 @@ class PreparedRun:
     """What the user should know about the training that follows."""
 
 
-def begin(request: RunRequest) -> PreparedRun:
+def begin(
+    request: RunRequest, *, before_reading: Callable[[RunConfig, int], None] | None = None
+) -> PreparedRun:
     """Make configuration and particles of a new run.
+
+    Args:
+        request: What the user asks for.
+        before_reading: Called with the configuration and the number of particles before images are
+            read, which takes long; it may refuse.
 
     Raises:
         InputError: If the particles do not allow training.
@@ -133,6 +139,8 @@ def begin(request: RunRequest) -> PreparedRun:
     load = config.train.load
     initial = initial_checkpoint(load, config) if load else None
     storage.require_writable(request.root)
+    if before_reading is not None:
+        before_reading(config, len(table))
     log_pixel_sizes(table)
     log_restoration(table)
     table, statistics = _check_images(table, box, drop=request.drop_bad)
@@ -265,14 +273,24 @@ def _resumed_values(request: RunRequest, config: RunConfig) -> dict[str, Any]:
     return {f"train.{key}": recipe[key] for key in names} | values
 
 
-def check_resources(config: RunConfig) -> None:
-    """Refuse what this machine cannot give, before Ray is started on it.
+def wanted(config: RunConfig, num_particles: int) -> Wanted:
+    """Return what the workers of a run ask for.
 
-    Raises:
-        ClusterError: If there are too few CPUs or GPUs.
+    Where each may have more particles to prepare than one process is to, a CPU is left for the
+    tasks that do it.
     """
-    devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    allocate(config.resources, available={"CPU": cores_here(), "GPU": devices})
+    resources = config.resources
+    megabytes = image_megabytes(config, num_particles) / max(resources.num_workers, 1)
+    return Wanted(
+        resources=resources,
+        most_workers=min(config.train.batch_size, num_particles),
+        leaves_cpu=megabytes >= resources.local_ingest_mb,
+    )
+
+
+def image_megabytes(config: RunConfig, num_particles: int) -> float:
+    """Return the size of all images, as float32."""
+    return 4e-6 * config.data.box**2 * num_particles
 
 
 def _check_trainable(table: ParticleTable) -> int:

@@ -19,13 +19,16 @@ from raydrgn.errors import ClusterError, RaydrgnError
 from raydrgn.io import storage
 from raydrgn.io.particles import ParticleTable
 from raydrgn.io.storage import Uri
+from raydrgn.model.device import gpu_problem
+from raydrgn.remote.allocation import Allocation
 from raydrgn.remote.progress import Progress, ProgressBoard, silent
-from raydrgn.remote.session import QUIET_THREADS, Allocation, reserve
+from raydrgn.remote.reservation import WorkersWait, reserve
+from raydrgn.remote.session import QUIET_THREADS
 from raydrgn.run.config import RunConfig
 from raydrgn.run.directory import RunDirectory
 from raydrgn.run.writer import RunWriter
 from raydrgn.training.failures import out_of_memory_message, raised_by_actor
-from raydrgn.training.prepare_run import PreparedRun
+from raydrgn.training.prepare_run import PreparedRun, image_megabytes, wanted
 from raydrgn.training.result import TrainResult
 from raydrgn.training.sharing import SharedShards
 from raydrgn.training.worker import TrainingJob, train_worker
@@ -51,7 +54,11 @@ class _Actors:
 
 
 def train(
-    run: PreparedRun, *, progress: Progress = silent, shards: SharedShards | None = None
+    run: PreparedRun,
+    *,
+    progress: Progress = silent,
+    wait_seconds: float | None = None,
+    shards: SharedShards | None = None,
 ) -> TrainResult:
     """Train a run to its last epoch, going on from its latest checkpoint, on the connected cluster.
 
@@ -60,16 +67,20 @@ def train(
 
     Args:
         run: The run.
-        progress: Called with what is done.
+        progress: Called with how much is done.
+        wait_seconds: How long to wait for room on the cluster; None waits without limit.
         shards: Prepared particles that several runs share; None prepares them for this run alone.
 
     Raises:
-        ClusterError: If there are too few CPUs or GPUs, or workers keep dying.
+        ClusterError: If there are too few CPUs or GPUs, not in time either, or workers keep dying.
         RaydrgnError: If the particles or the run directory do not allow it.
         TrainingDefect: If our own code failed on a worker.
     """
     config, num_particles = run.config, len(run.table)
-    allocation = reserve(config.resources)
+    reservation = reserve(
+        wanted(config, num_particles), wait_seconds=wait_seconds, gpu_problem=gpu_problem
+    )
+    allocation = reservation.allocation
     use_ray_data = shards is None and _uses_ray_data(config, run.table, allocation)
     with _started_actors(run.root, num_particles) as actors:
         _begin(run, allocation, actors)
@@ -83,6 +94,7 @@ def train(
             shards=shards,
         )
         attempt = _Attempt(job, allocation, actors)
+        reservation.release()  # Ray Train reserves for itself, and waits again if need be
         attempt.start()
         try:
             _watch(attempt, actors, run, progress)
@@ -141,15 +153,15 @@ def _log_last(actors: _Actors, message: str) -> None:
 
 def _uses_ray_data(config: RunConfig, table: ParticleTable, allocation: Allocation) -> bool:
     """Return whether tasks over the cluster are worth their start, and there are CPUs for them."""
-    megabytes = 4e-6 * config.data.box**2 * len(table) / allocation.num_workers
+    megabytes = image_megabytes(config, len(table)) / allocation.num_workers
     if megabytes < config.resources.local_ingest_mb:
         return False
     cores = ray.cluster_resources().get("CPU", 0)
     if cores < allocation.num_workers * allocation.cpus + 1:
         raise ClusterError(
             f"The workers take all {cores:g} CPUs of the cluster, and none is left for the tasks "
-            f"that prepare {megabytes:.0f} MB of images per worker. Give workers fewer with --set "
-            "resources.cpus, or let each prepare its own with --set resources.local_ingest_mb="
+            f"that prepare {megabytes:.0f} MB of images per worker. Give workers fewer with "
+            "--cpus-per-worker, or let each prepare its own with --set resources.local_ingest_mb="
             f"{megabytes + 1:.0f}."
         )
     return True
@@ -199,7 +211,7 @@ class _Attempt(threading.Thread):
     def __init__(self, job: TrainingJob, allocation: Allocation, actors: _Actors) -> None:
         super().__init__(daemon=True)
         self._job = job
-        self._allocation = allocation
+        self.allocation = allocation
         self._actors = actors
         self.error: BaseException | None = None
         self.finished = False
@@ -223,7 +235,7 @@ class _Attempt(threading.Thread):
             self.error = error
 
     def _trainer(self, folder: str, number: int) -> TorchTrainer:
-        share = self._allocation
+        share = self.allocation
         return TorchTrainer(
             train_worker,
             train_loop_config={
@@ -237,7 +249,11 @@ class _Attempt(threading.Thread):
                     **({"GPU": share.gpus} if share.gpus else {}),
                 },
             ),
-            torch_config=TorchConfig(timeout_s=COLLECTIVE_TIMEOUT_S),
+            torch_config=TorchConfig(
+                # NCCL refuses two processes on one GPU.
+                backend="gloo" if 0 < share.gpus < 1 else None,
+                timeout_s=COLLECTIVE_TIMEOUT_S,
+            ),
             run_config=ray.train.RunConfig(
                 name=f"attempt-{number}",
                 storage_path=folder,  # never used: checkpoints go through the run's writer
@@ -254,8 +270,12 @@ class _Attempt(threading.Thread):
 def _watch(attempt: _Attempt, actors: _Actors, run: PreparedRun, progress: Progress) -> None:
     """Show progress until the attempt ends; turn its end into an error with the remedy."""
     stopping, shown = False, dict[str, Any]()
+    workers = WorkersWait(attempt.allocation)
     while True:
         try:
+            if waiting := workers.message():
+                log.warning("%s", waiting)
+                actors.writer.log.remote(waiting)
             latest, notes = ray.get(actors.board.read.remote())
             for note in notes:
                 log.warning("%s", note)
@@ -270,7 +290,7 @@ def _watch(attempt: _Attempt, actors: _Actors, run: PreparedRun, progress: Progr
                 break
             time.sleep(POLL_SECONDS)
         except KeyboardInterrupt:
-            if stopping:
+            if stopping or workers.is_waiting:
                 raise
             stopping = True
             log.warning(

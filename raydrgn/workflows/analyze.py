@@ -105,14 +105,11 @@ def run(
     from raydrgn.latent.analysis import analyze_latents
     from raydrgn.latent.analysis_report import volume_sets, write_analysis
     from raydrgn.latent.analysis_tables import write_tables
-    from raydrgn.run.latents_file import open_latents
 
-    opened = open_latents(settings.run)
-    makes_volumes = settings.makes_volumes(opened)
-    epoch = opened.epoch(settings.epoch)
-    z = opened.finite_latents(epoch)
+    opened = settings.open()
+    source, epoch, z, makes_volumes = opened
     settings = settings.for_size(z.shape[1], len(z))
-    numbers = opened.known_numbers(len(z))
+    numbers = source.known_numbers(len(z))
     space = analyze_latents(
         z,
         ksample=settings.ksample,
@@ -121,25 +118,23 @@ def run(
         pc_range=settings.pc_range,
         progress=progress,
     )
-    folder = settings.begin(opened, epoch, "analyze", independent=("ksample",))
+    folder = settings.begin(source, epoch, "analyze", independent=("ksample",))
     if not settings.skip_umap and z.shape[1] > 1:
         space = replace(space, umap=_umap(z, folder, progress))
-    particles = write_tables(space, numbers, folder, uids=opened.uids())
+    particles = write_tables(space, numbers, folder, uids=source.uids())
     made = None
     if makes_volumes:
-        from raydrgn.decoding.pool import DecoderPool
         from raydrgn.decoding.volume_sets import make_sets
 
-        state = opened.decoder(epoch, pixel_size_angstrom=settings.pixel_size_angstrom)
-        with DecoderPool(state, settings.volumes, executor) as pool:
+        with settings.pool(opened, executor) as pool:
             made = make_sets(pool, volume_sets(space, folder), progress=progress)
     write_analysis(
         space,
         folder,
         numbers=numbers,
         made=made,
-        title=opened.title(epoch),
-        losses=opened.losses(),
+        title=source.title(epoch),
+        losses=source.losses(),
         progress=progress,
     )
     folder.finish()

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 PARTICLES, BOX, SNR = 5000, 32, 1.0
 EPOCHS, DECODER_WIDTH = 30, 128
-MAX_WORKERS = 2
+WORKERS = 2
 
 NEXT_COMMANDS = """raydrgn volumes {out}/run -o volumes --particles 0,17,42
 raydrgn evaluate {out}/run --truth {out}/data/truth
@@ -33,6 +33,10 @@ class DemoSettings:
     out: Annotated[str, Setting("Folder to write.", flags=("-o", "--out"))] = "demo"
 
     seed: Annotated[int, Setting("Seed of simulation and training.", min=0)] = 0
+
+    workers: Annotated[
+        int | None, Setting("Training processes (default: 2; 1 on a single core).", min=1)
+    ] = None
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -70,7 +74,7 @@ def run(
     root = storage.absolute(storage.join(settings.out, "run"))
     report = storage.absolute(storage.join(settings.out, "report.html"))
     truth = storage.join(data, "truth")
-    if not _train(data, root, settings.seed, executor, progress).finished:
+    if not _train(settings, data, root, executor, progress).finished:
         return DemoResult(run=root, report=report, evaluation=None)
     opened = open_run(root)
     log.info("3/5 comparing with the truth")
@@ -103,22 +107,22 @@ def _write_volumes(
 
 
 def _train(
-    data: str, root: str, seed: int, executor: Executor, progress: Progress
+    settings: DemoSettings, data: str, root: str, executor: Executor, progress: Progress
 ) -> "TrainResult":
     """Simulate and train, or go on with what is there."""
     from raydrgn.io import storage
     from raydrgn.remote.resources import cores_here
     from raydrgn.run.status import find_run
 
-    status = find_run(root)
+    status, seed = find_run(root), settings.seed
     if status is None:
         log.info("1/5 simulating %d particles of seven states; one is rare, one moves", PARTICLES)
         simulation = Simulation(num_particles=PARTICLES, box=BOX, snr=SNR, seed=seed)
         simulate.run(simulate.SimulateSettings(out=data, simulation=simulation), progress=progress)
-    workers = min(cores_here(), MAX_WORKERS)
+    workers = settings.workers or min(cores_here(), WORKERS)
     if status is None or not status.is_finished:
         log.info("2/5 training %d epochs with %d workers; starting takes a while", EPOCHS, workers)
-    settings = train.TrainSettings(
+    training = train.TrainSettings(
         out=root,
         particles=storage.join(data, "particles.star"),
         epochs=EPOCHS,
@@ -127,4 +131,4 @@ def _train(
         workers=workers,
         resume=status is not None,
     )
-    return train.run(settings, executor=executor, progress=progress)
+    return train.run(training, executor=executor, progress=progress)

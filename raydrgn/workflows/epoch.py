@@ -3,12 +3,16 @@
 import logging
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from raydrgn.decoding.options import VolumeOptions
 from raydrgn.settings import Setting, check_bounds
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from raydrgn.decoding.pool import DecoderPool
+    from raydrgn.remote.executor import Executor
     from raydrgn.reporting.result_folder import ResultFolder
     from raydrgn.run.latents_file import LatentSource
 
@@ -119,6 +123,22 @@ class DecodingSettings(EpochSettings, PixelSizeSettings):
     volumes: VolumeOptions = field(default_factory=VolumeOptions)
 
 
+class OpenedLatents(NamedTuple):
+    """What a workflow on latents starts from."""
+
+    source: "LatentSource"
+    """The run, or the file of latents."""
+
+    epoch: int | None
+    """None of a file."""
+
+    z: "np.ndarray"
+    """All latents, (n, zdim); none is NaN or infinite."""
+
+    makes_volumes: bool
+    """Whether volumes are wanted, and there are weights to decode them."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class LatentSettings(DecodingSettings):
     """Settings of workflows that need latents only, and decode volumes where there are weights."""
@@ -140,17 +160,32 @@ class LatentSettings(DecodingSettings):
         del found["skip_volumes"]
         return found
 
-    def makes_volumes(self, opened: "LatentSource") -> bool:
-        """Tell whether volumes are made: wanted, and of a run, since a file has no weights.
+    def open(self) -> OpenedLatents:
+        """Open the run or the file, and read the latents of its epoch.
 
         Raises:
-            ConfigError: If the volumes asked for do not fit the run.
+            RaydrgnError: If they cannot be read, or the volumes asked for do not fit the run.
         """
+        from raydrgn.run.latents_file import open_latents
+
+        source = open_latents(self.run)
+        makes_volumes = self._makes_volumes(source)
+        epoch = source.epoch(self.epoch)
+        return OpenedLatents(source, epoch, source.finite_latents(epoch), makes_volumes)
+
+    def pool(self, opened: OpenedLatents, executor: "Executor") -> "DecoderPool":
+        """Return the decoders of the epoch that was opened."""
+        from raydrgn.decoding.pool import DecoderPool
+
+        state = opened.source.decoder(opened.epoch, pixel_size_angstrom=self.pixel_size_angstrom)
+        return DecoderPool(state, self.volumes, executor)
+
+    def _makes_volumes(self, source: "LatentSource") -> bool:
         from raydrgn.run.reader import RunReader
 
-        if isinstance(opened, RunReader):
-            self.volumes.check(opened.box)
+        if isinstance(source, RunReader):
+            self.volumes.check(source.box)
             return not self.skip_volumes
         if not self.skip_volumes:
-            log.warning("%s has latents and no weights: no volumes are made", opened.root)
+            log.warning("%s has latents and no weights: no volumes are made", source.root)
         return False

@@ -151,10 +151,12 @@ def run_indices(
     Raises:
         RaydrgnError: If particles are not in the original, or the output is of another type.
     """
-    from raydrgn.io import cryodrgn
+    from raydrgn.io import cryodrgn, storage
     from raydrgn.io.matching import find_numbers
     from raydrgn.io.sources import open_particles
 
+    read = (settings.particles, settings.ind, settings.of, *settings.passthrough)
+    storage.refuse_to_replace(settings.out, [uri for uri in read if uri])
     if settings.of:
         numbers = find_numbers(settings.particles, settings.of)
         if settings.ind:

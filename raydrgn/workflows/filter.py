@@ -114,43 +114,39 @@ def run(
     from raydrgn.latent.filters import kept_by_all
     from raydrgn.reporting.analysis_results import AnalysisResults
     from raydrgn.reporting.latent_plane import latent_plane
-    from raydrgn.run.latents_file import open_latents
 
-    opened = open_latents(settings.run)
-    makes_volumes = settings.makes_volumes(opened)
-    epoch = opened.epoch(settings.epoch)
-    z = opened.finite_latents(epoch)
-    numbers = opened.original_numbers(len(z))
-    analysis = AnalysisResults(opened, epoch)
+    opened = settings.open()
+    source, epoch, z, makes_volumes = opened
+    numbers = source.original_numbers(len(z))
+    analysis = AnalysisResults(source, epoch)
     methods = _apply_methods(settings, z, numbers, analysis)
     kept = kept_by_all(methods)
     selection = f"{kept.sum()} of {len(kept)} particles ({checksum(kept.tobytes())[:12]})"
     folder = settings.begin(
-        opened,
+        source,
         epoch,
         "filter",
         found={"selection": selection},
-        folder=opened.results("filter"),
+        folder=source.results("filter"),
     )
-    filter_report.write_selection(kept, numbers, folder, uids=opened.uids())
+    filter_report.write_selection(kept, numbers, folder, uids=source.uids())
     filter_report.write_overlaps(methods, kept, z, folder)
-    filter_report.write_embedding_figure(kept, latent_plane(opened, epoch, z), folder)
-    images_error = filter_report.write_images(opened, kept, numbers, folder)
+    filter_report.write_embedding_figure(kept, latent_plane(source, epoch, z), folder)
+    images_error = filter_report.write_images(source, kept, numbers, folder)
     failures: list[str] = []
     if makes_volumes:
-        from raydrgn.decoding.pool import DecoderPool
         from raydrgn.latent.mean_volumes import mean_volume
 
-        state = opened.decoder(epoch, pixel_size_angstrom=settings.pixel_size_angstrom)
         means = {}
-        with DecoderPool(state, settings.volumes, executor) as pool:
+        with settings.pool(opened, executor) as pool:
             for name, members in (("kept", kept), ("dropped", ~kept)):
                 mean, errors = mean_volume(pool, z[members], name=name, progress=progress)
                 failures += errors
                 if mean is not None:
                     means[name] = mean
-        pixel_size = settings.volumes.pixel_size(state.pixel_size_angstrom, state.box)
-        filter_report.write_mean_volumes(means, folder, pixel_size_angstrom=pixel_size)
+        filter_report.write_mean_volumes(
+            means, folder, pixel_size_angstrom=pool.pixel_size_angstrom
+        )
     folder.finish()
     return FilterResult(
         folder=folder,

@@ -55,7 +55,7 @@ def run(
     from raydrgn.inputs.particle_inspection import inspect_particles
     from raydrgn.inputs.stack_inspection import inspect_stack
     from raydrgn.io import storage
-    from raydrgn.io.sources import STACK_SUFFIXES
+    from raydrgn.io.sources import OTHER_PROGRAMS, STACK_SUFFIXES
 
     uri = settings.path
     if storage.is_folder(uri):
@@ -76,6 +76,6 @@ def run(
     if suffix not in inspectors:
         raise InputError(
             f"{uri} is of an unknown type; known are {', '.join(sorted(inspectors))} and run "
-            "directories."
+            "directories." + (f" {OTHER_PROGRAMS[suffix]}" if suffix in OTHER_PROGRAMS else "")
         )
     return inspectors[suffix](uri)

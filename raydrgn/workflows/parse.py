@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-from raydrgn.errors import ConfigError
+from raydrgn.errors import ConfigError, InputError
 from raydrgn.io.particle_source import StackSettings
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
@@ -28,7 +28,7 @@ class ParseSettings(StackSettings):
 
     table: Annotated[str | None, Setting("Write particles.parquet here.")] = None
 
-    box: Annotated[int | None, Setting("Edge of the images, pixels.")] = None
+    box: Annotated[int | None, Setting("Edge of the images, pixels.", min=2)] = None
 
     pixel_size_angstrom: Annotated[
         float | None, Setting("Pixel size of the images, Å.", flags=("--pixel-size",), above=0)
@@ -84,6 +84,7 @@ def run(
     from raydrgn.io import cryodrgn, sources, storage
     from raydrgn.io.imaging import Imaging
     from raydrgn.io.metadata import read_for_parsing
+    from raydrgn.io.passthrough import passthrough_of
     from raydrgn.io.stacks import order_warning
     from raydrgn.io.unmodelled import warn_of_unmodelled
 
@@ -106,8 +107,12 @@ def run(
     warn_of_unmodelled(table)
     if (settings.poses or settings.ctf) and (warning := order_warning(table)):
         log.warning("%s", warning)
+    if settings.ctf:
+        _warn_of_pixel_sizes(table)
+    read = [settings.particles, *settings.passthrough, *passthrough_of(table), *table.stacks]
+    storage.refuse_same_output(settings.outputs)
     for out in settings.outputs:
-        storage.refuse_to_replace(out, [settings.particles, *settings.passthrough, *table.stacks])
+        storage.refuse_to_replace(out, read)
     # Everything is made before anything is written.
     poses = sources.to_poses(table) if settings.poses else None
     ctf = sources.to_ctf(table) if settings.ctf else None
@@ -118,3 +123,17 @@ def run(
     if settings.table:
         table.write(settings.table)
     return ParseResult(particles=table, paths=settings.outputs)
+
+
+def _warn_of_pixel_sizes(table: "ParticleTable") -> None:
+    """Log it if there are several pixel sizes, of which cryoDRGN takes the first from ctf.pkl."""
+    from raydrgn.io.pixel_sizes import several_pixel_sizes
+
+    if "pixel_size_angstrom" not in table.table.column_names:
+        return
+    try:
+        several = several_pixel_sizes(table)
+    except InputError as error:  # more than training models; one group at a time is possible
+        several = str(error)
+    if several:
+        log.warning("%s cryoDRGN takes the first particle's for all.", several)

@@ -12,6 +12,7 @@ from raydrgn.remote.progress import Progress, silent
 from raydrgn.settings import Setting, check_bounds, setting_fields
 
 if TYPE_CHECKING:
+    from raydrgn.run.config import RunConfig
     from raydrgn.sweep.record import TrialRecord
     from raydrgn.sweep.schedule import Estimate
     from raydrgn.sweep.space import SearchSpace
@@ -203,11 +204,15 @@ def run(
             nothing is trained then. Or if every trial failed.
     """
     from raydrgn.io import storage
+    from raydrgn.model.device import gpu_problem
     from raydrgn.sweep import sweep as stages
     from raydrgn.sweep.record import SweepRecord
     from raydrgn.sweep.schedule import count_trials
     from raydrgn.training import prepare_run
     from raydrgn.training.prepare_run import RunRequest
+
+    def check_room(config: "RunConfig", num_particles: int) -> None:
+        executor.check_room(prepare_run.wanted(config, num_particles), gpu_problem)
 
     root, values = storage.absolute(settings.out), settings.values()
     space = _space(settings, values)
@@ -223,7 +228,8 @@ def run(
             recipe=settings.recipe,
             values=values,
             drop_bad=settings.drop_bad,
-        )
+        ),
+        before_reading=check_room,
     )
     shared["particles"] = stages.checksum(base)
     record.require_same(shared)

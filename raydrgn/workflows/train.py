@@ -11,6 +11,7 @@ from raydrgn.settings import Setting, check_bounds
 
 if TYPE_CHECKING:
     from raydrgn.io.particle_source import ParticleSource
+    from raydrgn.run.config import RunConfig
     from raydrgn.training.prepare_run import RunRequest
     from raydrgn.training.result import TrainResult
 
@@ -109,7 +110,29 @@ class TrainSettings(ParticleSettings):
         ),
     ] = False
 
-    workers: Annotated[int | None, Setting("Training processes (default: 1).", min=1)] = None
+    workers: Annotated[
+        int | None,
+        Setting(
+            "Training processes (default: one for each GPU, or one for each node without GPUs).",
+            min=1,
+        ),
+    ] = None
+
+    cpus_per_worker: Annotated[
+        int | None,
+        Setting(
+            "CPU cores of each training process (default: those of the nodes are divided).", min=1
+        ),
+    ] = None
+
+    gpus_per_worker: Annotated[
+        float | None,
+        Setting(
+            "GPUs of each training process; a fraction lets several share one, and 0 computes on "
+            "CPUs (default: one, or a fraction where there are fewer GPUs than processes).",
+            min=0,
+        ),
+    ] = None
 
     seed: Annotated[int | None, Setting("Seed of everything random (default: 0).")] = None
 
@@ -182,6 +205,8 @@ class TrainSettings(ParticleSettings):
             "train.seed": self.seed,
             "train.amp": self.amp,
             "resources.num_workers": self.workers,
+            "resources.cpus": self.cpus_per_worker,
+            "resources.gpus": self.gpus_per_worker,
             "data.invert": False if self.uninvert_data else None,
         }
         values = {name: value for name, value in given.items() if value is not None}
@@ -219,15 +244,19 @@ def run(
         RaydrgnError: If the particles, the settings, the run directory or the cluster do not allow
             it; nothing is started then.
     """
+    from raydrgn.model.device import gpu_problem
     from raydrgn.run.relocation import relocate
     from raydrgn.run.status import find_run
     from raydrgn.training import prepare_run
     from raydrgn.training.result import TrainResult
 
+    def check_room(config: "RunConfig", num_particles: int) -> None:
+        executor.check_room(prepare_run.wanted(config, num_particles), gpu_problem)
+
     request = settings.request()
     status = find_run(request.root)
     if status is None:
-        prepared = prepare_run.begin(request)
+        prepared = prepare_run.begin(request, before_reading=check_room)
     else:
         if not (settings.resume or status.is_finished):
             raise RunDirectoryError(
@@ -240,9 +269,8 @@ def run(
         prepared = prepare_run.resume(request, status)
         if status.is_finished and prepared.config.train.epochs == status.epochs_done:
             return TrainResult.of(prepared, finished=True, trained=False)
-    if not executor.has_cluster:
-        prepare_run.check_resources(prepared.config)
+        check_room(prepared.config, len(prepared.table))
     with executor.connected():
         from raydrgn.training import trainer  # Ray's settings are in place by now
 
-        return trainer.train(prepared, progress=progress)
+        return trainer.train(prepared, progress=progress, wait_seconds=executor.wait_seconds)

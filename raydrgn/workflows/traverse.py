@@ -1,5 +1,6 @@
 """``traverse``: volumes along a path through the latent space of one epoch."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -19,16 +20,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TraverseSettings(LatentSettings):
+class TraverseSettings(LatentSettings, ABC):
     """Settings of every path."""
 
     epoch: Annotated[int | None, Setting("Epoch; the last finished one by default.")] = None
 
+    @abstractmethod
     def find_path(
         self, z: "np.ndarray", analysis: "AnalysisResults"
     ) -> "tuple[LatentPath, np.ndarray]":
         """Return the path through latents, and the latents of its anchors or ends."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,31 +189,26 @@ def run(
     from raydrgn.io import storage
     from raydrgn.latent.path_report import path_volumes, write_path, write_slices
     from raydrgn.reporting.analysis_results import AnalysisResults
-    from raydrgn.run.latents_file import open_latents
 
-    opened = open_latents(settings.run)
-    makes_volumes = settings.makes_volumes(opened)
-    epoch = opened.epoch(settings.epoch)
-    z = opened.finite_latents(epoch)
-    analysis = AnalysisResults(opened, epoch)
+    opened = settings.open()
+    source, epoch, z, makes_volumes = opened
+    analysis = AnalysisResults(source, epoch)
     path, anchors = settings.find_path(z, analysis)
-    numbers = None if path.rows is None else opened.known_numbers(len(z))
+    numbers = None if path.rows is None else source.known_numbers(len(z))
     originals = None if numbers is None else numbers[path.rows]
     folder = settings.begin(
-        opened,
+        source,
         epoch,
         f"traverse {path.name}",
         found={"path": _in_words(path.z)},
-        folder=storage.join(opened.results("traverse", epoch), path.name),
+        folder=storage.join(source.results("traverse", epoch), path.name),
     )
     write_path(path, originals, z, analysis.umap(len(z)), folder)
     made = None
     if makes_volumes:
-        from raydrgn.decoding.pool import DecoderPool
         from raydrgn.decoding.volume_sets import make_sets
 
-        state = opened.decoder(epoch, pixel_size_angstrom=settings.pixel_size_angstrom)
-        with DecoderPool(state, settings.volumes, executor) as pool:
+        with settings.pool(opened, executor) as pool:
             made = make_sets(pool, [path_volumes(path, folder)], progress=progress)
         write_slices(path, made, folder)
     folder.finish()

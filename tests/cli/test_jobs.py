@@ -114,3 +114,43 @@ def test_a_spec_is_a_whole_command(submit, tmp_path):
         submit(str(path), "--cpus", "2", "--set", "OUT=a", "--set", "N=1")
     assert submit(str(path), "--set", "OUT=a", "--set", "N=many").exit_code == 2
     assert FakeServer.sent is None
+
+
+def test_variables_are_sent_when_they_are_named(submit, monkeypatch, tmp_path):
+    monkeypatch.setenv("AWS_PROFILE", "facility")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not to be seen")
+    result = submit("--env", "AWS_PROFILE", "simulate", "out")
+    assert FakeServer.sent[1].runtime_env == {"env_vars": {"AWS_PROFILE": "facility"}}
+    path = tmp_path / "spec.yaml"
+    path.write_text("{entrypoint: raydrgn simulate out, runtime_env: {env_vars: {A: '1'}}}")
+    result = submit("--env", "AWS_PROFILE", str(path), "--env", "AWS_SECRET_ACCESS_KEY")
+    assert FakeServer.sent[1].runtime_env["env_vars"] == {
+        "A": "1",
+        "AWS_PROFILE": "facility",
+        "AWS_SECRET_ACCESS_KEY": "not to be seen",
+    }
+    assert "not to be seen" not in result.output
+    submit("simulate", "out")
+    assert FakeServer.sent[1].runtime_env == {}
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("NOWHERE_SET", r"--env NOWHERE_SET: this variable is not set here"),
+        ("AWS_PROFILE=x", r"--env takes the name of a variable, such as AWS_PROFILE;"),
+        ("RAY_AUTH_TOKEN", r"RAY_AUTH_TOKEN cannot be set"),
+    ],
+)
+def test_variables_that_cannot_be_sent(submit, monkeypatch, word, message):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "secret")
+    with pytest.raises(ConfigError, match=message):
+        submit("--env", word, "simulate", "out")
+    assert FakeServer.sent is None
+
+
+@pytest.mark.parametrize("pipe", ["-", "/dev/stdin", "/dev/fd/63", "/proc/self/fd/12"])
+def test_pipes_of_this_machine_are_refused(submit, pipe):
+    with pytest.raises(ConfigError, match="is a pipe of this machine"):
+        submit("train", "p.star", "-o", "run", "--ind", pipe)
+    assert FakeServer.sent is None

@@ -113,6 +113,15 @@ def test_particles_of_two_pixel_sizes_are_back_projected_in_one_frame(tmp_path, 
     assert made.pixel_size_angstrom == pytest.approx(3.0)
 
 
+@pytest.mark.parametrize("second", [3.4, 3.7])
+def test_pickles_of_several_pixel_sizes_are_written_with_a_warning(tmp_path, caplog, second):
+    run("parse", two_groups(tmp_path, second), "--ctf", tmp_path / "ctf.pkl")
+    (warning,) = (r.getMessage() for r in caplog.records if "pixel sizes" in r.getMessage())
+    assert f"group 2 has {second} Å (2 particles)" in warning
+    assert warning.endswith("cryoDRGN takes the first particle's for all.")
+    assert (tmp_path / "ctf.pkl").exists()
+
+
 def test_a_file_without_particles_is_one_message(tmp_path):
     none = str(tmp_path / "none.star")
     text = Path(star_31(tmp_path, 1)[0]).read_text()

@@ -13,6 +13,7 @@ from rich.table import Table
 
 import raydrgn.cli
 from raydrgn.cli import console as shown
+from raydrgn.cli import main
 from raydrgn.cli.console import ProgressDisplay, columns
 
 AWKWARD = ["data[old]/p.star", "run[7]", "tag[/b]/p.star", "[/x]", "[red]", ":smile:", "[link=x]y"]
@@ -174,3 +175,43 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path):
         ["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.stderr == ""
+
+
+FULL = Path("/dev/full")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="this system has no device that is always full")
+def test_an_output_that_is_full_is_one_message(tmp_path):
+    command = [sys.executable, "-m", "raydrgn", "--help"]
+    with FULL.open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        assert done.returncode == 2
+        assert done.stderr.startswith(
+            "error: The output of the command cannot be written: No space"
+        )
+        assert "Traceback" not in done.stderr
+        done = subprocess.run([*command[:3], "info", "absent.star"], stderr=full, check=False)
+    assert done.returncode == 2
+
+
+def test_a_folder_that_is_gone_is_one_message(tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    command = f"cd {gone} && rmdir {gone} && {sys.executable} -m raydrgn info absent.star"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.strip() == (
+        "error: The current folder does not exist any more; change to another one (cd)."
+    )
+
+
+def test_too_little_memory_is_one_message(monkeypatch, capsys):
+    def fill():
+        raise MemoryError("Unable to allocate 80.0 GiB")
+
+    monkeypatch.setattr(main, "app", fill)
+    monkeypatch.setattr(main, "set_up_logging", lambda: None)
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    assert ended.value.code == 2
+    assert "not enough memory (Unable to allocate 80.0 GiB)" in capsys.readouterr().err

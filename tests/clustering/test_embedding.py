@@ -47,3 +47,15 @@ def test_an_embedded_latent_keeps_its_coordinates():
     between = interpolate_embedding((z[:1] + z[:1]) / 2, z, places)
     assert between.shape == (1, 2)
     assert interpolate_embedding(z[:1], z[:2], places[:2])[0] == pytest.approx(places[0], abs=1e-4)
+
+
+def test_coordinates_depend_neither_on_the_order_of_latents_nor_on_the_cores(monkeypatch):
+    z, _ = blobs(CENTRES, size=100)
+    places = np.random.default_rng(0).normal(size=(len(z), 2)).astype(np.float32)
+    points, _ = blobs(CENTRES, size=200, spread=0.5)
+    order = np.random.default_rng(1).permutation(len(points))
+    together = interpolate_embedding(points, z, places)
+    monkeypatch.setattr(embedding, "cores_here", lambda: 1)
+    np.testing.assert_array_equal(interpolate_embedding(points[order], z, places), together[order])
+    alone = np.concatenate([interpolate_embedding(point[None], z, places) for point in points[:9]])
+    np.testing.assert_array_equal(alone, together[:9])

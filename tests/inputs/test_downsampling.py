@@ -16,31 +16,15 @@ from raydrgn.inputs import stacks as stacks_module
 from raydrgn.inputs.downsampling import downsample
 from raydrgn.inputs.options import DownsamplingOptions
 from raydrgn.io import storage
-from raydrgn.io.mrc import header_bytes, read_header, read_slices, read_volume, write_volume
+from raydrgn.io.mrc import read_header, read_slices, read_volume, write_volume
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import CTF_COLUMNS, ParticleTable
 from raydrgn.io.relionwriter import write_relion
 from raydrgn.io.sources import open_particles
-from raydrgn.io.starrows import read_text_star
 from raydrgn.remote.executor import Executor
+from stack_files import PIXEL_SIZE, write_stack
 
 BOX, SMALL = 16, 8
-PIXEL_SIZE = 1.5
-
-
-def write_stack(path, images, *, mode=2, order="<", pixel_size=PIXEL_SIZE):
-    """Write a stack of any mode and byte order, header included."""
-    kinds = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
-    header = bytearray(
-        header_bytes(images.shape, pixel_size_angstrom=pixel_size, is_volume=False, mode=mode)
-    )
-    if order == ">":
-        words = np.frombuffer(bytes(header), dtype="<u4").byteswap().tobytes()
-        header[: 56 * 4] = words[: 56 * 4]
-        header[52 * 4 : 53 * 4] = b"MAP "
-        header[212:216] = b"\x11\x11\x00\x00"
-    path.write_bytes(bytes(header) + images.astype(f"{order}{kinds[mode]}").tobytes())
-    return str(path)
 
 
 @pytest.fixture
@@ -190,92 +174,6 @@ def test_a_map_keeps_field_and_origin(tmp_path, rng):
     np.testing.assert_allclose(small, hartley_crop(volume.astype(float), SMALL, 3), atol=2e-5)
     assert header.pixel_size_angstrom == pytest.approx(2.0)
     assert header.origin_angstrom == (5.0, 6.0, 7.0)
-
-
-RELION_31 = """# version 30001
-
-data_general
-
-_rlnNote 'kept as it is'
-
-data_optics
-
-loop_
-_rlnOpticsGroup #1
-_rlnOpticsGroupName #2
-_rlnImagePixelSize #3
-_rlnImageSize #4
-_rlnVoltage #5
-_rlnSphericalAberration #6
-_rlnAmplitudeContrast #7
-1 og1 1.500000 16 300 2.7 0.1
-2 "second group" 1.400000 16 200 2.0 0.07
-
-data_particles
-
-loop_
-_rlnImageName #1
-_rlnDefocusU #2
-_rlnDefocusV #3
-_rlnDefocusAngle #4
-_rlnAngleRot #5
-_rlnAngleTilt #6
-_rlnAnglePsi #7
-_rlnOriginXAngst #8
-_rlnOriginYAngst #9
-_rlnOriginX #10
-_rlnMicrographName #11
-_rlnOpticsGroup #12
-000003@a.mrcs 10000 10100 10 20 30 40 1.25 -2.5 0.5 "my micrograph.mrc" 2
-000001@a.mrcs	11000 11100 10 20 30 40 0.5 0.25 -1.0 b.mrc 1
-"""
-
-RELION_30 = """data_
-
-loop_
-_rlnImageName #1
-_rlnMagnification #2
-_rlnDetectorPixelSize #3
-_rlnAngleRot #4
-_rlnAngleTilt #5
-_rlnAnglePsi #6
-_rlnOriginX #7
-_rlnOriginY #8
-1@a.mrcs 40000 5 0 0 0 2 -4
-2@a.mrcs 40000 5 0 0 0 1 3
-"""
-
-
-def test_a_star_file_is_rewritten_where_it_must_be_and_nowhere_else(tmp_path, rng):
-    write_stack(tmp_path / "a.mrcs", rng.normal(size=(3, BOX, BOX)).astype(np.float32))
-    (tmp_path / "in.star").write_text(RELION_31)
-    table = open_particles(ParticleSource(particles=str(tmp_path / "in.star")))
-    downsample(table, DownsamplingOptions(out=str(tmp_path / "out.star"), box=SMALL))
-    before, after = (read_text_star(str(tmp_path / f"{name}.star")) for name in ("in", "out"))
-    old, new = before.particles(), after.particles()
-    assert new.columns == old.columns
-    assert new.cells("rlnImageName") == ["000001@out.mrcs", "000002@out.mrcs"]
-    assert [float(v) for v in new.cells("rlnOriginX")] == [0.25, -0.5]  # pixels are twice as large
-    for column in set(old.columns) - {"rlnImageName", "rlnOriginX"}:
-        assert new.cells(column) == old.cells(column)
-    optics = after.block("optics")
-    assert optics.cells("rlnImageSize") == ["8", "8"]
-    assert [float(v) for v in optics.cells("rlnImagePixelSize")] == [3.0, 2.8]
-    assert optics.cells("rlnOpticsGroupName") == ["og1", "second group"]
-    assert after.block("general").head == before.block("general").head
-    again = open_particles(ParticleSource(particles=str(tmp_path / "out.star")))
-    for name in (*CTF_COLUMNS, "rotation", "shift_angstrom"):
-        np.testing.assert_array_equal(again.column(name), table.column(name))
-
-
-def test_pixel_size_of_relion_3_0_follows(tmp_path, rng):
-    write_stack(tmp_path / "a.mrcs", rng.normal(size=(2, BOX, BOX)).astype(np.float32))
-    (tmp_path / "in.star").write_text(RELION_30)
-    table = open_particles(ParticleSource(particles=str(tmp_path / "in.star")))
-    downsample(table, DownsamplingOptions(out=str(tmp_path / "out.star"), box=SMALL))
-    again = open_particles(ParticleSource(particles=str(tmp_path / "out.star")))
-    np.testing.assert_allclose(again.column("pixel_size_angstrom"), 2.5)  # 5e4 / 4e4 · 2
-    np.testing.assert_allclose(again.column("shift_angstrom"), table.column("shift_angstrom"))
 
 
 class _PowerFails(Exception):

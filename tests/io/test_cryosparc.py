@@ -6,14 +6,16 @@ import pickle
 
 import numpy as np
 import pytest
+import yaml
 from scipy.spatial.transform import Rotation
 
 from phantoms import Hostile, cs_rows, images_of, write_cs, write_mrc
-from raydrgn.errors import InputError
+from raydrgn.errors import ConfigError, InputError
 from raydrgn.io.cryosparc import read_cryosparc, with_pose_rows, write_rows
 from raydrgn.io.imaging import Imaging
 from raydrgn.io.passthrough import read_rows
 from raydrgn.io.relion import read_relion
+from raydrgn.io.sources import require_poses
 
 
 @pytest.fixture
@@ -192,3 +194,42 @@ def test_the_field_s_own_files_agree(empiar):
         np.testing.assert_array_equal(ours.column(name), theirs.column(name))
     for name in ("pixel_size_angstrom", "defocus_angle_deg"):
         np.testing.assert_allclose(ours.column(name), theirs.column(name), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("field", "shape"), [("alignments3D_multi/pose", (2, 3)), ("alignments_class_0/pose", (3,))]
+)
+def test_poses_in_several_classes_are_named_as_such(tmp_path, field, shape):
+    write_mrc(tmp_path / "stack.mrcs", images_of(4))
+    fields = {
+        "alignments3D/pose": None,
+        "alignments3D/shift": None,
+        field: np.zeros((4, *shape), "f4"),
+    }
+    table = read_cryosparc(write_cs(tmp_path, cs_rows(fields=fields)))
+    with pytest.raises(InputError, match=rf"classes \({field}\): take the particles file of one"):
+        require_poses(table)
+
+
+@pytest.mark.parametrize(
+    ("field", "what"), [("map/path", "volumes"), ("micrograph_blob/path", "micrographs")]
+)
+def test_a_file_of_something_else_than_particles_is_named(tmp_path, field, what):
+    rows = np.zeros(2, dtype=[("uid", "u8"), (field, "S9")])
+    with pytest.raises(
+        InputError, match=rf"lists {what}, and no particles \(it has {field[:-5]}\)"
+    ):
+        read_cryosparc(write_cs(tmp_path, rows))
+
+
+def test_a_group_file_of_other_particles_is_not_replaced(tmp_path):
+    out, group = tmp_path / "it's.cs", tmp_path / "it's.csg"
+    group.write_text("results: of a job\n")
+    with pytest.raises(ConfigError, match="there already and of other particles"):
+        write_rows(str(out), cs_rows())
+    assert not out.exists()
+    assert group.read_text() == "results: of a job\n"
+    group.unlink()
+    for _ in range(2):  # its own is
+        write_rows(str(out), cs_rows())
+    assert yaml.safe_load(group.read_text())["results"]["blob"]["metafile"] == ">it's.cs"

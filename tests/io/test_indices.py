@@ -238,3 +238,46 @@ def test_a_pickle_of_pandas_is_refused_with_the_way_to_write_it(tmp_path):
 
 def test_labels_of_two_clusters_are_no_mask(tmp_path):
     assert read_labels(dumped(tmp_path, [0, 1, 1, 0, -1])).tolist() == [0, 1, 1, 0, -1]
+
+
+@pytest.mark.parametrize(
+    "content", [(np.array([1]), np.array([2])), [np.array([3]), np.array([1])]]
+)
+def test_several_arrays_are_not_joined_even_if_each_has_one_number(tmp_path, content):
+    with pytest.raises(InputError, match=r"of 2 arrays of shape \(1,\), \(1,\)"):
+        read_indices(dumped(tmp_path, content), count=COUNT)
+
+
+@pytest.mark.parametrize(("kind", "limit"), [("f2", 2048), ("f4", 2**24)])
+def test_floats_too_short_for_their_numbers_are_refused(tmp_path, kind, limit):
+    exact = np.array([limit - 1], dtype=kind)
+    assert read_indices(dumped(tmp_path, exact)).tolist() == [limit - 1]
+    rounded = np.array([limit + 1], dtype=kind)  # the number before is what is kept of it
+    with pytest.raises(InputError, match=r"without rounding, so save whole numbers as integers"):
+        read_indices(dumped(tmp_path, rounded))
+
+
+def test_quotes_around_the_numbers_of_a_table_are_not_part_of_them(tmp_path):
+    assert read_indices(text(tmp_path, '"index"\n"3"\n"1"\n', "ind.csv")).tolist() == [3, 1]
+    assert read_indices(text(tmp_path, '"3"\n"1"\n', "ind.csv")).tolist() == [3, 1]
+
+
+@pytest.mark.parametrize("first", ["1-5", "0x3", "-", "+3a"])
+def test_a_first_line_that_is_no_name_is_not_left_out_as_one(tmp_path, first):
+    with pytest.raises(InputError, match=r"ind.txt, line 2: .* is neither a number nor the name"):
+        read_indices(text(tmp_path, f"# mine\n{first}\n7\n"))
+
+
+def test_numbers_beside_truth_values_are_refused(tmp_path):
+    with pytest.raises(InputError, match="numbers in column index and truth values in keep"):
+        read_indices(text(tmp_path, "index,keep\n0,True\n1,False\n", "ind.csv"))
+
+
+def test_the_name_that_pandas_gives_a_lone_column_is_warned_of_or_refused(tmp_path, caplog):
+    assert read_indices(text(tmp_path, "0\n3\n10\n", "ind.csv")).tolist() == [0, 3, 10]
+    assert "read as particle 0. If it is the name of the column" in caplog.text
+    with pytest.raises(InputError, match=r"the number 0 in its first line, and again below"):
+        read_indices(text(tmp_path, "0\n3\n0\n", "ind.csv"))
+    caplog.clear()
+    assert read_indices(text(tmp_path, "0\n3\n10\n")).tolist() == [0, 3, 10]
+    assert not caplog.text

@@ -99,3 +99,13 @@ def test_what_is_no_latents_is_refused(tmp_path, name, content, message):
             np.save(stream, content)
     with pytest.raises(InputError, match=message):
         read_latents_file(str(uri))
+
+
+@pytest.mark.parametrize("zdim", [1, 3])
+def test_the_numbers_with_which_pandas_names_columns_are_no_latent(tmp_path, zdim):
+    values = np.random.default_rng(0).normal(size=(5, zdim))
+    names = ",".join(map(str, range(zdim)))
+    rows = "\n".join(",".join(map(str, row)) for row in values)
+    (tmp_path / "z.csv").write_text(f"{names}\n{rows}\n")
+    found = read_latents_file(str(tmp_path / "z.csv"))
+    np.testing.assert_allclose(found.values, values, rtol=1e-6)

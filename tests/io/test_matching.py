@@ -99,3 +99,13 @@ def test_uids_tell_copies_apart_by_themselves(tmp_path):
     other = cs_rows(1, fields={"uid": np.array([5], "u8")})
     with pytest.raises(InputError, match=r"row 0 \(from 0\): uid 5 is not in"):
         find_numbers(write_cs(tmp_path, other, "other.cs"), original)
+
+
+def test_a_uid_in_several_rows_of_the_original_is_refused(tmp_path):
+    rows = cs_rows(4)
+    turned = rows.copy()
+    turned["alignments3D/pose"][:, 0] += 1
+    original = write_cs(tmp_path, np.concatenate([rows, turned]), "joined.cs")
+    particles = write_cs(tmp_path, turned[[2, 1]], "selected.cs")
+    with pytest.raises(InputError, match=r"row 0 .*is in 2 rows of .*joined.cs, first 2 and 6"):
+        find_numbers(particles, original)

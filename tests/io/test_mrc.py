@@ -1,5 +1,7 @@
 """MRC files of every mode and byte order, as others write them; ours as others read them."""
 
+from collections import namedtuple
+
 import mrcfile
 import numpy as np
 import pytest
@@ -282,3 +284,23 @@ def test_axes_in_another_order_are_refused(tmp_path):
     write_mrc(tmp_path / "m.mrc", np.ones((4, 4, 4), np.float32), volume=True)
     patch(tmp_path / "m.mrc", 64, np.array([3, 2, 1], dtype="<i4").tobytes())
     refuse(str(tmp_path / "m.mrc"), r"order \(3, 2, 1\), not x, y, z", read=read_volume)
+
+
+def test_a_stack_for_a_store_needs_room_where_it_is_written_first(monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(storage.shutil, "disk_usage", lambda _: usage(10**9, 0, 10**6))
+    with (
+        pytest.raises(StorageError, match=r"has 0\.0 GB of room.*another folder with TMPDIR"),
+        StackWriter.open("memory://x/a.mrcs", 1000, box=64, pixel_size_angstrom=1.0),
+    ):
+        pass
+
+
+def test_images_may_be_changed_wherever_they_were_read(tmp_path):
+    for folder in (str(tmp_path), "memory://writable"):
+        uri = f"{folder}/a.mrcs"
+        with StackWriter.open(uri, 2, box=4, pixel_size_angstrom=1.0) as writer:
+            writer.append(np.ones((2, 4, 4), dtype=np.float32))
+        images = read_slices(read_header(uri), 0, 2)
+        images += 1
+        assert images.sum() == 64

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -148,3 +149,96 @@ def test_a_smaller_stack_goes_where_a_link_leads(tmp_path):
     (tmp_path / "own.mrcs").symlink_to("stack.mrcs")
     with pytest.raises(ConfigError, match="would replace"):
         downsample.run(replace(settings, out=str(tmp_path / "own.mrcs")))
+
+
+def passthrough_pair(folder):
+    write_mrc(folder / "stack.mrcs", images_of(4))
+    rows = cs_rows()
+    images = [name for name in rows.dtype.names if name.startswith(("uid", "blob"))]
+    others = [name for name in rows.dtype.names if not name.startswith("blob")]
+    found = str(folder / "J2_passthrough_particles.cs")
+    write_cs(folder, rfn.repack_fields(rows[images]), "J2_passthrough_particles.cs")
+    return write_cs(folder, rfn.repack_fields(rows[others]), "J2_particles.cs"), found
+
+
+def test_a_passthrough_file_that_was_found_is_not_replaced(tmp_path):
+    particles, found = passthrough_pair(tmp_path)
+    with pytest.raises(ConfigError, match="which is read"):
+        parse.run(ParseSettings(particles=particles, table=found))
+    with pytest.raises(ConfigError, match="which is read"):
+        export.run_cs(
+            export.ExportCsSettings(source=ParticleSource(particles=particles), out=found)
+        )
+    parse.run(ParseSettings(particles=particles, table=str(tmp_path / "t.parquet")))
+    table = ParticleSource(particles=str(tmp_path / "t.parquet"))
+    for out in (found, particles):
+        with pytest.raises(ConfigError, match="which is read"):
+            export.run_cs(export.ExportCsSettings(source=table, out=out))
+
+
+def test_two_outputs_of_one_name_are_refused(tmp_path):
+    particles, _ = star_31(tmp_path)
+    out = str(tmp_path / "out.pkl")
+    (tmp_path / "link.pkl").symlink_to("out.pkl")
+    for other in (out, str(tmp_path / "link.pkl")):
+        with pytest.raises(ConfigError, match="is given for two outputs"):
+            parse.run(ParseSettings(particles=particles, poses=out, ctf=other))
+    parse.run(ParseSettings(particles=particles, poses=os.devnull, ctf=os.devnull))
+
+
+def test_the_selection_that_is_read_is_not_replaced(tmp_path):
+    particles, _ = star_31(tmp_path)
+    numbers = str(tmp_path / "numbers.txt")
+    write_indices(numbers, np.array([3, 1]))
+    with pytest.raises(ConfigError, match="which is read"):
+        export.run_indices(ExportIndicesSettings(particles=particles, ind=numbers, out=numbers))
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_a_table_is_not_exported_by_an_original_that_has_changed(tmp_path, count):
+    particles, _ = star_31(tmp_path)
+    table = str(tmp_path / "t.parquet")
+    parse.run(ParseSettings(particles=particles, table=table))
+    names = [f"{count - i}@stack.mrcs" for i in range(count)]
+    star_31(tmp_path, count, particles={"rlnImageName": names})
+    write_mrc(tmp_path / "stack.mrcs", images_of(4))
+    out = str(tmp_path / "out.star")
+    settings = export.ExportStarSettings(source=ParticleSource(particles=table), out=out)
+    with pytest.raises(InputError, match="other images than when the particle table was made"):
+        export.run_star(settings)
+    os.remove(particles)
+    assert export.run_star(settings).num_particles == 4
+
+
+def test_a_folder_of_stacks_that_is_not_there_is_named(tmp_path):
+    particles, _ = star_31(tmp_path)
+    with pytest.raises(InputError, match=r"--datadir .*gone is no folder"):
+        parse.run(
+            ParseSettings(
+                particles=particles,
+                datadir=str(tmp_path / "gone"),
+                table=str(tmp_path / "t.parquet"),
+            )
+        )
+
+
+def test_a_link_to_nowhere_is_named_where_a_stack_is_not_found(tmp_path):
+    particles, _ = star_31(tmp_path)
+    (tmp_path / "stack.mrcs").unlink()
+    (tmp_path / "stack.mrcs").symlink_to("gone.mrcs")
+    concerns = info.run(InfoSettings(path=particles)).concerns
+    assert "stack.mrcs is a link to gone.mrcs, which does not exist." in concerns[0]
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_info_refuses_pickles_of_arrays_in_the_wrong_order(tmp_path, count):
+    parts = (np.zeros((4, 2)), np.zeros((4, 3, 3)), np.zeros(4))[:count]
+    (tmp_path / "swapped.pkl").write_bytes(pickle.dumps(parts))
+    with pytest.raises(InputError, match=r"tuple of \d values that are no one array"):
+        info.run(InfoSettings(path=str(tmp_path / "swapped.pkl")))
+
+
+def test_info_says_how_to_unpack_what_is_compressed(tmp_path):
+    (tmp_path / "a.mrcs.gz").write_bytes(b"\x1f\x8b")
+    with pytest.raises(InputError, match="Unpack it with gunzip"):
+        info.run(InfoSettings(path=str(tmp_path / "a.mrcs.gz")))

@@ -197,3 +197,12 @@ def test_every_ctf_column_is_kept():
     given = dict(zip(CTF_COLUMNS, (9000.5, 8000.5, 45.5, 200.5, 2.5, 0.5, 90.5), strict=True))
     table = table_of(2, **{name: np.full(2, value) for name, value in given.items()})
     assert {name: table.column(name)[0] for name in CTF_COLUMNS} == given
+
+
+@pytest.mark.parametrize("where", ["stack", "source"])
+def test_a_name_that_is_not_utf_8_is_refused_in_words(where):
+    name = "caf\udce9.mrcs"
+    columns = {"index": [0], "stack": [name if where == "stack" else "a"], "slice": [0], "box": [8]}
+    metadata = {"source": name} if where == "source" else None
+    with pytest.raises(InputError, match=r"The name caf.*\.mrcs is not UTF-8"):
+        ParticleTable.from_columns(columns, metadata=metadata)

@@ -84,6 +84,12 @@ def heterogeneous(folder):
     )
 
 
+def all_classes(folder):
+    several = {"alignments3D_multi/pose": np.zeros((COUNT, 2, 3), "f4")}
+    none = dict.fromkeys(("alignments3D/pose", "alignments3D/shift"))
+    return cs(folder, "J4_particles_all_classes.cs", fields=several | none)
+
+
 def content(name, written):
     def write(folder):
         (folder / name).write_bytes(written)
@@ -145,6 +151,10 @@ CASES = {
     ("cryoSPARC 3, 4", "`J4_class_00_00050_particles.cs` of a Heterogeneous Refinement"): (
         heterogeneous,
         ALL,
+    ),
+    ("cryoSPARC 2, 3, 4", "`J4_particles_all_classes.cs` of a Heterogeneous Refinement"): (
+        all_classes,
+        NO_POSE,
     ),
     ("cryoSPARC 2, 3, 4", "`J1_extracted_particles.cs`"): (
         lambda f: cs(f, "J1_extracted_particles.cs", ("uid", "blob", "ctf")),

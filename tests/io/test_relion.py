@@ -321,3 +321,36 @@ def test_the_field_s_own_file(empiar):
     assert table.column("defocus_u_angstrom")[4] == np.float32(15366.8)
     check_optics(table.slice_rows(0, 1))
     assert not table.has_poses
+
+
+@pytest.mark.parametrize("column", ["rlnOriginXAngst", "rlnOriginYAngst"])
+def test_a_shift_along_one_axis_only_is_refused_and_not_taken_as_zero(tmp_path, column):
+    place, _ = star_31(tmp_path, particles={column: None})
+    with pytest.raises(InputError, match=r"has rlnOrigin.Angst, but not the shift along the other"):
+        read_relion(place)
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"), [("True", True), ("TRUE", True), ("1", True), ("False", None)]
+)
+def test_truth_values_of_data_frames_are_read_as_relions(tmp_path, written, expected):
+    optics = optics_columns(rlnCtfDataAreCtfPremultiplied=[written])
+    table = read_relion(star_31(tmp_path, optics=optics)[0])
+    if expected:
+        assert table.column("ctf_premultiplied").tolist() == [True] * 4
+    else:
+        assert "ctf_premultiplied" not in table.table.column_names
+
+
+def test_stacks_of_tilts_are_named_as_such_and_not_as_broken_image_names(tmp_path):
+    names = {"rlnTomoName": ["TS_1"] * 4, "rlnImageName": ["job1/TS_1/1_stack2d.mrcs"] * 4}
+    place, _ = star_31(tmp_path, particles=names, version=50001)
+    with pytest.raises(InputError, match="particles of tilt series"):
+        read_relion(place, need_images=False)
+
+
+@pytest.mark.parametrize(("defocus", "is_warned"), [(1.53, True), (15_300.0, False)])
+def test_a_defocus_in_micrometres_is_warned_of(tmp_path, caplog, defocus, is_warned):
+    columns = {"rlnDefocusU": [defocus] * 4, "rlnDefocusV": [defocus] * 4}
+    read_relion(star_31(tmp_path, particles=columns)[0])
+    assert ("multiply the defocus by 10,000" in caplog.text) == is_warned

@@ -334,3 +334,22 @@ def test_a_file_without_particles_is_refused_by_every_reader(tmp_path, need_imag
     for place in places:
         with pytest.raises(NoParticlesError):
             read_metadata(place, need_images=need_images)
+
+
+def test_an_error_of_a_row_names_the_pickle_that_it_comes_from(tmp_path):
+    place = write_mrc(tmp_path / "stack.mrcs", images_of(4))
+    rotations = random_matrices(4, np.random.default_rng(0)).astype(np.float32)
+    rotations[2] = np.nan
+    (tmp_path / "poses.pkl").write_bytes(pickle.dumps((rotations, np.zeros((4, 2), np.float32))))
+    (tmp_path / "ind.txt").write_text("3\n2\n")
+    given = {"particles": place, "poses": str(tmp_path / "poses.pkl")}
+    for source in (
+        ParticleSource(**given),
+        ParticleSource(**given, ind=str(tmp_path / "ind.txt")),
+    ):
+        with pytest.raises(InputError, match=r"poses.pkl, row 2 \(from 0\): column rotation"):
+            open_particles(source)
+    table = np.tile(np.float32([8, 1.5, 15_000, 14_000, 5, 300, 2.7e7, 0.1, 0]), (4, 1))
+    write_ctf(str(tmp_path / "ctf.pkl"), table)
+    with pytest.raises(InputError, match=r"ctf.pkl, row 0 .*spherical_aberration_mm is 2.7e\+07"):
+        open_particles(ParticleSource(particles=place, ctf=str(tmp_path / "ctf.pkl")))

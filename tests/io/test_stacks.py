@@ -276,3 +276,12 @@ def test_rows_in_the_order_of_the_stacks(codes, slices, row):
     warning = order_warning(table)
     assert (warning is None) == (row is None)
     assert row is None or f"first at row {row} (from 0): poses" in warning
+
+
+def test_a_stack_by_a_file_url_is_the_local_file(tmp_path):
+    place = write_mrc(tmp_path / "a.mrcs", images_of(2))
+    source = str(tmp_path / "elsewhere" / "p.star")
+    assert find_stacks([f"file://{place}"], source=source, datadir=None) == [place]
+    missing = f"file://{tmp_path}/gone.mrcs"
+    with pytest.raises(InputError, match=f"is at none of: {tmp_path}/gone.mrcs"):
+        find_stacks([missing], source=str(tmp_path / "particles.cs"), datadir=None)

@@ -93,7 +93,7 @@ def test_a_word_that_is_no_number_is_named_with_its_row(tmp_path):
     ids=["column twice", "no block"],
 )
 def test_broken_syntax_is_refused_with_the_file(tmp_path, text):
-    with pytest.raises(InputError, match=r"a\.star is not a STAR file: line \d"):
+    with pytest.raises(InputError, match=r"a\.star(?: is not a STAR file:|,) line \d"):
         read_star(star_of(tmp_path, text))
 
 
@@ -172,3 +172,26 @@ def test_lines_count_from_1():
     storage.write_bytes("memory://star/lines", b"first\nsecond x.mrcs\nthird x.mrcs\n")
     assert line_of("memory://star/lines", "x.mrcs") == 2
     assert line_of("memory://star/lines", "y.mrcs") is None
+
+
+@pytest.mark.parametrize("read", [read_star, read_text_star])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "data_a\n\nloop_\n_x\n1\n\ndata_b\n\nloop_\n_x\n1\n\ndata_a\n",
+            r"line 13: block data_a is",
+        ),
+        ("data_a\n\nloop_\n_x #1\n_y #2\n_X #3\n1 2 3\n", r"line 6: column _X is there a second"),
+        ("data_a\n\n_x 1\n_x 2\n", r"line 4: column _x is"),
+    ],
+)
+def test_names_that_are_there_twice_are_refused_by_every_reader(tmp_path, read, text, message):
+    with pytest.raises(InputError, match=message):
+        read(star_of(tmp_path, text))
+
+
+def test_a_single_particle_without_a_loop_is_a_table_of_one_row(tmp_path):
+    uri = star_of(tmp_path, "data_\n\n_rlnImageName 1@a.mrcs\n_rlnDefocusU 9000\n")
+    particles = read_text_star(uri).particles()
+    assert particles.cells("rlnImageName") == ["1@a.mrcs"]

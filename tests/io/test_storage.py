@@ -57,6 +57,25 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(root):
     assert storage.list_names(root) == ["kept.bin"]
 
 
+def test_a_name_is_given_once(root):
+    uri = storage.join(root, "run", "claim.json")
+    assert storage.create_exclusively(uri, b"first")
+    assert not storage.create_exclusively(uri, b"second")
+    assert storage.read_bytes(uri) == b"first"
+    assert storage.list_names(storage.parent(uri)) == ["claim.json"]
+    storage.remove(uri)
+    assert storage.create_exclusively(uri, b"third")
+
+
+def test_one_of_many_threads_gets_a_local_name(tmp_path):
+    uri = str(tmp_path / "claim.json")
+    with ThreadPoolExecutor(16) as pool:
+        won = list(pool.map(lambda n: storage.create_exclusively(uri, b"%d" % n), range(64)))
+    assert sum(won) == 1
+    assert storage.read_bytes(uri) == b"%d" % won.index(True)
+    assert os.listdir(tmp_path) == ["claim.json"]
+
+
 def test_a_full_disk_leaves_the_old_file_and_is_said(tmp_path, monkeypatch):
     uri = str(tmp_path / "kept.bin")
     storage.write_bytes(uri, b"old")
@@ -105,6 +124,7 @@ def test_an_unknown_protocol_names_the_package_to_install():
     [
         ("/a/b", None, "/a/b"),
         ("s3://bucket/a", "/base", "s3://bucket/a"),
+        ("s3://bucket/a/", None, "s3://bucket/a"),
         ("file:///a/b", None, "/a/b"),
         ("b.mrcs", "/a", "/a/b.mrcs"),
         ("../b.mrcs", "/a/c", "/a/b.mrcs"),
@@ -320,3 +340,11 @@ def test_what_is_read_is_not_replaced_by_any_name(tmp_path):
         with pytest.raises(ConfigError, match=r"would replace .*in\.star, which is read"):
             storage.refuse_to_replace(f"{tmp_path}/{name}", ["", read])
     storage.refuse_to_replace(str(tmp_path / "out.star"), [read, "s3://bucket/in.star"])
+
+
+@pytest.mark.parametrize("name", ["a" * 251, "é" * 125])
+def test_the_longest_names_that_a_file_may_have_can_be_written(tmp_path, name):
+    uri = str(tmp_path / f"{name}.pkl")
+    storage.write_bytes(uri, b"whole")
+    assert storage.read_bytes(uri) == b"whole"
+    assert len(list(tmp_path.iterdir())) == 1

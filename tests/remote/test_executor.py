@@ -85,11 +85,16 @@ def outcomes(executor, work, items):
         (2, 10, True),
         (None, 10, False),
         (None, SMALL_INPUT_BYTES, True),
-        (None, None, True),
+        (None, None, False),
     ],
 )
 def test_ray_is_used_for_several_workers_and_for_large_inputs(workers, input_bytes, on_ray):
     assert Executor(workers=workers)._uses_ray(input_bytes) is on_ray
+
+
+@pytest.mark.parametrize("asked", [{"cpus_per_worker": 2}, {"gpus_per_worker": 0.0}])
+def test_what_each_worker_gets_is_given_by_ray(asked):
+    assert Executor(**asked)._uses_ray(10)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What workers are given of a cluster."""
+"""Joining a cluster and starting Ray: interrupts, and what Ray prints."""
 
 import os
 import signal
@@ -7,46 +7,7 @@ import pytest
 
 from raydrgn.errors import ClusterError
 from raydrgn.remote.address import RayAddress
-from raydrgn.remote.resources import Resources
-from raydrgn.remote.session import (
-    HELD_CPUS,
-    HELD_GPUS,
-    SPARE_RESOURCE,
-    _interrupt_afterwards,
-    _join,
-    allocate,
-    reserve,
-)
-
-
-def test_workers_share_all_cpus_but_the_spare_ones():
-    allocation = allocate(Resources(num_workers=2), available={"CPU": 10, SPARE_RESOURCE: 2})
-    assert (allocation.cpus, allocation.gpus) == (4, 0)
-
-
-def test_workers_are_not_given_what_a_job_keeps_for_its_command(monkeypatch):
-    monkeypatch.setenv(HELD_CPUS, "0.5")
-    monkeypatch.setenv(HELD_GPUS, "1.0")
-    available = {"CPU": 4, "GPU": 2}
-    assert allocate(Resources(), available=available).cpus == 3
-    with pytest.raises(ClusterError, match=r"2 workers of 2 CPUs each .* the 3 CPUs there"):
-        allocate(Resources(num_workers=2, cpus=2), available=available)
-    with pytest.raises(ClusterError, match=r"2 workers of 1 GPUs each .* the 1 GPUs there"):
-        allocate(Resources(num_workers=2, gpus=1), available=available)
-
-
-@pytest.mark.ray
-def test_who_has_to_wait_for_others_is_told_so(ray_session, monkeypatch, caplog):
-    import ray
-
-    monkeypatch.setattr("raydrgn.remote.session.RELEASE_SECONDS", 0.1)
-    others = ray.util.placement_group([{"CPU": ray.available_resources()["CPU"]}])
-    ray.get(others.ready(), timeout=30)
-    try:
-        assert reserve(Resources(num_workers=2, cpus=1)).num_workers == 2
-    finally:
-        ray.util.remove_placement_group(others)
-    assert "2 CPUs are wanted and 0 are free; waiting" in caplog.text
+from raydrgn.remote.session import _interrupt_afterwards, _join
 
 
 @pytest.fixture

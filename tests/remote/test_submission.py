@@ -16,6 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from raydrgn.io.mrc import read_header
+from raydrgn.simulation.dataset import Simulation, simulate
+
 pytestmark = pytest.mark.ray
 
 TOKEN = "a-token-that-nobody-may-see-0123456789abcdef"
@@ -200,3 +203,21 @@ def test_what_cannot_be_is_one_message(cluster, tmp_path):
     assert code == 2
     assert "wants a token. Set RAY_AUTH_MODE=token" in text
     assert "Traceback" not in text
+
+
+def test_a_job_and_its_workers_have_the_variables_that_were_sent(
+    cluster, tmp_path, s3_server, s3_folder
+):
+    simulate(f"{s3_folder}/data", Simulation(num_particles=40, box=16, snr=1.0, seed=1))
+    words = ("downsample", f"{s3_folder}/data/particles.star", "-D", "8", "--workers", "2")
+    sent = [word for name in s3_server.environment for word in ("--env", name)]
+    code, text = cluster.raydrgn(
+        *("submit", "--follow", *sent, *words, "-o", f"{s3_folder}/small.mrcs"),
+        folder=tmp_path,
+        **s3_server.environment,
+    )
+    assert code == 0, text
+    assert read_header(f"{s3_folder}/small.mrcs").shape == (40, 8, 8)
+    secret = s3_server.environment["AWS_SECRET_ACCESS_KEY"]
+    assert secret not in text
+    assert secret not in cluster.raydrgn("status", job_id(text), folder=tmp_path)[1]

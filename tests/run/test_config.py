@@ -179,7 +179,7 @@ def test_rates_and_weights_that_are_given_are_used():
             {"box": 8, "precision": "int8"},
             "data.precision must be float32 or float16, got 'int8'",
         ),
-        (Resources, {"num_workers": 0}, "resources.num_workers must be at least 1"),
+        (Resources, {"num_workers": -1}, "resources.num_workers must not be negative"),
         (Resources, {"cpus": -1}, "resources.cpus must not be negative"),
         (Resources, {"gpus": 1.5}, "resources.gpus above 1 must be a whole number"),
     ],

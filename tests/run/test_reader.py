@@ -96,7 +96,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path, content):
         (tmp_path / content).write_text("")
     with pytest.raises(RunDirectoryError, match=r"is not a run directory: it has no config\.yaml"):
         open_run(str(tmp_path))
-    with pytest.raises(RunDirectoryError, match="is not a run directory"):
+    with pytest.raises(RunDirectoryError, match="gone does not exist; check the path of the run"):
         open_run(str(tmp_path / "gone"))
 
 

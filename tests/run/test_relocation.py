@@ -207,7 +207,7 @@ def test_runs_of_cryodrgn_are_left_as_they_are(tmp_path):
     (tmp_path / "config.yaml").write_text("model_args: {}\n")
     with pytest.raises(RunDirectoryError, match=r"cryoDRGN's, whose files are left as they are"):
         relocate(str(tmp_path), datadir=str(tmp_path))
-    with pytest.raises(RunDirectoryError, match="is not a run directory"):
+    with pytest.raises(RunDirectoryError, match="absent does not exist; check the path of the run"):
         relocate(str(tmp_path / "absent"), datadir=str(tmp_path))
 
 

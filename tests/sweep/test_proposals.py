@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from ray.tune.search import Searcher
 
-from raydrgn.errors import RunDirectoryError
+from raydrgn.errors import ClusterError, RunDirectoryError
+from raydrgn.remote.allocation import Allocation, Cluster, Node, NodeType, Size
 from raydrgn.remote.resources import Resources
 from raydrgn.sweep.concurrency import Concurrency, concurrent_trials
 from raydrgn.sweep.proposals import Proposals
@@ -193,24 +194,48 @@ def test_the_best_has_finished_and_scores_are_compared_image_by_image():
     assert ranked([first, agreed])[0] is agreed
 
 
+def cluster(*sizes, **more):
+    return Cluster(nodes=tuple(Node(Size(*size), Size(*size)) for size in sizes), **more)
+
+
 @pytest.mark.parametrize(
-    ("resources", "nodes", "count", "expected"),
+    ("resources", "there", "count", "trials", "allocation"),
     [
-        ({}, [{"CPU": 2}], 8, Concurrency(2, 1)),
-        ({}, [{"CPU": 4, "raydrgn_spare_cpus": 2}], 8, Concurrency(2, 1)),
-        ({}, [{"CPU": 64}], 4, Concurrency(4, 16)),
-        ({}, [{"CPU": 16, "GPU": 1}], 8, Concurrency(1, 16)),
-        ({}, [{"CPU": 64, "GPU": 8}], 32, Concurrency(8, 8)),
-        ({"num_workers": 4}, [{"CPU": 64, "GPU": 8}], 32, Concurrency(2, 8)),
-        ({}, [{"CPU": 8}, {"CPU": 32, "GPU": 4}, {"CPU": 32, "GPU": 4}], 32, Concurrency(8, 8)),
-        ({"cpus": 2}, [{"CPU": 3}, {"CPU": 3}, {"CPU": 3}], 9, Concurrency(3, 2)),
-        ({"gpus": 0.5}, [{"CPU": 16, "GPU": 1}], 8, Concurrency(2, 8)),
-        ({"cpus": 8}, [{"CPU": 2}], 8, Concurrency(1, 8)),
-        ({}, [{"CPU": 0}], 8, Concurrency(1, 1)),
+        ({"num_workers": 1}, cluster((2,)), 8, 2, (1, 1, 0)),
+        ({"num_workers": 1}, cluster((64,)), 4, 4, (1, 16, 0)),
+        ({"num_workers": 1}, cluster((16, 1)), 8, 1, (1, 16, 1)),
+        ({"num_workers": 1}, cluster((64, 8)), 32, 8, (1, 8, 1)),
+        ({"num_workers": 4}, cluster((64, 8)), 32, 2, (4, 8, 1)),
+        ({"num_workers": 1}, cluster((8,), (32, 4), (32, 4)), 32, 8, (1, 8, 1)),
+        ({"num_workers": 1, "cpus": 2}, cluster((3,), (3,), (3,)), 9, 3, (1, 2, 0)),
+        ({"num_workers": 1, "gpus": 0.5}, cluster((16, 1)), 8, 2, (1, 8, 0.5)),
+        ({"num_workers": 1, "gpus": 0}, cluster((16, 1)), 8, 8, (1, 2, 0)),
+        ({"num_workers": 2}, cluster((16, 1)), 8, 1, (2, 8, 0.5)),
+        ({}, cluster((16, 2), (16, 2)), 8, 1, (4, 8, 1)),
+        (
+            {"num_workers": 1},
+            cluster((0,), types=(NodeType(Size(8, 1), 4),)),
+            32,
+            4,
+            (1, 8, 1),
+        ),
+        ({"num_workers": 1}, cluster((0,), has_unknown_growth=True), 8, 1, (1, 1, 0)),
     ],
 )
-def test_trials_have_room_on_nodes_and_not_on_totals(resources, nodes, count, expected):
-    assert concurrent_trials(Resources(**resources), nodes, count=count) == expected
+def test_trials_have_room_on_nodes_and_not_on_totals(resources, there, count, trials, allocation):
+    found = concurrent_trials(Resources(**resources), there, count=count)
+    assert found == Concurrency(trials, Allocation(*allocation))
+
+
+def test_trials_are_counted_by_all_that_nodes_have_since_other_work_ends():
+    busy = Cluster(nodes=(Node(Size(8), Size(1)),))
+    found = concurrent_trials(Resources(num_workers=1), busy, count=4)
+    assert found == Concurrency(4, Allocation(1, 2, 0))
+
+
+def test_trials_that_no_node_can_hold_are_refused():
+    with pytest.raises(ClusterError, match="does not fit on any node of the cluster"):
+        concurrent_trials(Resources(num_workers=1, cpus=8), cluster((2,), (6,)), count=8)
 
 
 def test_records_are_plain_json(tmp_path):

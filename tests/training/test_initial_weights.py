@@ -41,7 +41,7 @@ def test_a_run_an_epoch_or_a_file_name_weights(earlier, text, epoch):
 def test_an_epoch_that_is_not_there_is_refused(earlier):
     with pytest.raises(RunDirectoryError, match=r"no epoch 7; .*finished: 1, 2"):
         find_weights(f"{earlier}:7")
-    with pytest.raises(RunDirectoryError, match="not a run directory"):
+    with pytest.raises(RunDirectoryError, match="nowhere does not exist"):
         find_weights(str(earlier / "nowhere"))
 
 

@@ -15,8 +15,9 @@ from raydrgn.errors import (
 )
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import ParticleTable
+from raydrgn.remote.executor import Executor
 from raydrgn.run.status import find_run
-from raydrgn.training.prepare_run import RunRequest, begin, check_resources, resume
+from raydrgn.training.prepare_run import RunRequest, begin, resume, wanted
 
 
 @pytest.fixture(scope="module")
@@ -57,13 +58,26 @@ def test_values_that_make_no_sense(data, tmp_path, values, message):
         begin(request(data, tmp_path, **values))
 
 
-def test_too_many_cpus_and_gpus(data, tmp_path):
-    config = begin(request(data, tmp_path, **{"resources.cpus": 9999})).config
-    with pytest.raises(ClusterError, match=r"9999 CPUs each.*there are"):
-        check_resources(config)
-    config = begin(request(data, tmp_path, **{"resources.gpus": 99})).config
-    with pytest.raises(ClusterError, match=r"99 GPUs each.*resources\.gpus=0"):
-        check_resources(config)
+def test_what_cannot_be_had_is_refused_before_images_are_read(data, tmp_path, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("raydrgn.training.prepare_run._check_images", None)
+
+    def check(config, num_particles):
+        Executor().check_room(wanted(config, num_particles))
+
+    with pytest.raises(ClusterError, match=r"9999 CPUs does not fit on this machine.*--cpus-per"):
+        begin(request(data, tmp_path, **{"resources.cpus": 9999}), before_reading=check)
+    with pytest.raises(ClusterError, match=r"99 GPUs and 1 CPU does not fit.*--gpus-per-worker"):
+        begin(request(data, tmp_path, **{"resources.gpus": 99}), before_reading=check)
+
+
+def test_workers_are_no_more_than_a_batch_has_particles_and_leave_a_cpu_for_tasks(begun):
+    config = find_run(str(begun)).config
+    asked = wanted(config, 203)
+    assert (asked.most_workers, asked.leaves_cpu) == (8, False)
+    assert wanted(config, 5).most_workers == 5
+    many = int(2.1e9 / (4 * config.data.box**2))
+    assert wanted(config, many).leaves_cpu
 
 
 def test_bad_images_are_named_or_left_out(data, tmp_path):

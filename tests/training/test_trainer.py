@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from plain import assert_same_run, fit, latents, small_run, weights
-from raydrgn.errors import RaydrgnError
+from raydrgn.errors import ClusterError, RaydrgnError
 from raydrgn.run.checkpoint import Checkpoint
 from raydrgn.run.directory import Position
 from raydrgn.run.metrics import epoch_rows
@@ -115,6 +115,27 @@ def test_a_killed_worker_and_a_killed_writer_change_nothing(data, pair, ray_sess
     assert_same_run(pair, tmp_path, EPOCHS)
     rows = epoch_rows(str(tmp_path / "metrics.jsonl"))
     assert [row["epoch"] for row in rows] == list(range(1, EPOCHS + 1))
+
+
+def test_training_waits_for_cpus_that_others_hold_and_says_so(
+    data, ray_session, tmp_path, monkeypatch, caplog
+):
+    import threading
+
+    import ray
+
+    monkeypatch.setattr("raydrgn.remote.reservation.RELEASE_SECONDS", 0.1)
+    others = ray.util.placement_group([{"CPU": ray.cluster_resources()["CPU"] - 1}])
+    ray.get(others.ready(), timeout=60)
+    run = small_run(data, tmp_path, **{"train.epochs": 1, "resources.num_workers": 2})
+    try:
+        with pytest.raises(ClusterError, match=r"Nothing was begun: .*1 seconds of waiting"):
+            train(run, wait_seconds=1)
+        threading.Timer(4, ray.util.remove_placement_group, [others]).start()
+        assert train(run)
+    finally:
+        ray.util.remove_placement_group(others)
+    assert "waiting for room for 2 workers with 1 CPU each: there is room for 1" in caplog.text
 
 
 def test_every_epoch_is_there_and_the_last_is_named(pair):

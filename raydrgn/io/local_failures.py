@@ -1,0 +1,41 @@
+"""Errors of the operating system about a file, in a sentence with a remedy."""
+
+import errno
+import os
+import tempfile
+
+from raydrgn.io.uri import Uri, is_local, local_path
+
+
+def failure_message(uri: Uri, error: OSError, action: str) -> str:
+    """Return a sentence with a remedy about an error of the operating system."""
+    if isinstance(error, FileNotFoundError):
+        return f"{uri} {absence(uri)}"
+    if isinstance(error, PermissionError):
+        return f"{uri} may not be {action}; check its permissions."
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        place = error.filename or uri
+        return f"{uri} cannot be {action}: {place} is a file, not a folder."
+    if isinstance(error, IsADirectoryError):
+        return f"{uri} cannot be {action}: {error.strerror}."
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_local(uri):
+            return (
+                f"No room is left to write {uri}. What was finished before stays valid; free space "
+                "and run the same command again."
+            )
+        return (
+            f"No room is left in {tempfile.gettempdir()}, where {uri} is written before it is "
+            "sent. Free space there, or set TMPDIR to another folder, and run the same command "
+            "again."
+        )
+    return f"{uri} cannot be {action}: {error.strerror or error}."
+
+
+def absence(uri: Uri) -> str:
+    """Describe a file that is not there: a link to nowhere is another matter than a wrong path."""
+    if is_local(uri) and os.path.islink(local_path(uri)):
+        target = os.readlink(local_path(uri))
+        annex = "; get the file with `git annex get`" if "annex/objects" in target else ""
+        return f"is a link to {target}, which does not exist{annex}."
+    return "does not exist; check the path."

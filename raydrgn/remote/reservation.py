@@ -1,0 +1,306 @@
+"""Room for the workers of a command on the connected cluster: all of them, or none.
+
+A placement group asks for all workers at once, so that two commands that each want everything never
+hold a half each, and an autoscaler knows what to start. What is waited for is logged every minute.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from raydrgn.errors import ClusterError
+from raydrgn.remote.allocation import Allocation, Cluster, Node, Size, Wanted, allocate
+from raydrgn.remote.autoscaler import Autoscaler, find_autoscaler
+from raydrgn.remote.resources import cores_here
+from raydrgn.remote.session import HELD_CPUS, HELD_GPUS, SPARE_RESOURCE
+
+log = logging.getLogger(__name__)
+
+GpuProblem = Callable[[], str | None]
+"""Returns why this process cannot use the GPUs of its node, for work that wants them."""
+
+RELEASE_SECONDS = 3.0
+"""Time in which a cluster takes back what a process that has just ended held."""
+
+LOG_SECONDS = 60.0
+"""Time between two messages on what is waited for."""
+
+CHECK_SECONDS = 5.0
+"""Time between two questions whether the workers of a training wait."""
+
+HEAD_RESOURCE = "node:__internal_head__"
+
+
+def this_machine() -> Cluster:
+    """Return what a Ray that is started here has for workers."""
+    from ray._private.accelerators import get_accelerator_manager_for_resource
+
+    gpus = get_accelerator_manager_for_resource("GPU").get_current_node_num_accelerators()
+    size = Size(cores_here(), float(gpus))
+    return Cluster(nodes=(Node(size, size),), is_this_machine=True)
+
+
+def read_cluster() -> Cluster:
+    """Return the nodes of the connected cluster, and those that its autoscaler may add.
+
+    Workers are not given the spare CPUs of a Ray that a command has started, nor what a job keeps
+    for its command.
+    """
+    import ray
+    from ray.autoscaler.v2.sdk import get_cluster_resource_state
+    from ray.core.generated.autoscaler_pb2 import NodeStatus
+
+    here = ray.get_runtime_context().get_node_id()
+    state = get_cluster_resource_state(ray._private.worker.global_worker.gcs_client)
+    usable = (NodeStatus.RUNNING, NodeStatus.IDLE)
+    found = [node for node in state.node_states if node.status in usable]
+    nodes = tuple(_node(node, is_here=node.node_id.hex() == here) for node in found)
+    if any(SPARE_RESOURCE in node.total_resources for node in found):
+        return Cluster(nodes=nodes, is_this_machine=True)
+    head = next((n.node_id.hex() for n in found if HEAD_RESOURCE in n.total_resources), here)
+    autoscaler = _autoscaler(head, is_here=head == here)
+    if autoscaler is None:
+        return Cluster(nodes=nodes)
+    types, most = autoscaler.addable(
+        (node.ray_node_type_name, _size(node.total_resources))
+        for node in found
+        if HEAD_RESOURCE not in node.total_resources
+    )
+    return Cluster(
+        nodes=nodes, types=types, most_added=most, has_unknown_growth=not autoscaler.is_known
+    )
+
+
+def _node(state: Any, *, is_here: bool) -> Node:
+    total, free = _size(state.total_resources), _size(state.available_resources)
+    spare = state.total_resources.get(SPARE_RESOURCE, 0.0)
+    cpus, gpus = (_held(HELD_CPUS), _held(HELD_GPUS)) if is_here else (0.0, 0.0)
+    return Node(
+        Size(max(total.cpus - spare - cpus, 0.0), max(total.gpus - gpus, 0.0)),
+        Size(max(free.cpus - spare, 0.0), free.gpus),
+    )
+
+
+def _size(resources: Any) -> Size:
+    return Size(resources.get("CPU", 0.0), resources.get("GPU", 0.0))
+
+
+def _held(variable: str) -> float:
+    return float(os.environ.get(variable) or 0)
+
+
+def _autoscaler(head: str, *, is_here: bool) -> Autoscaler | None:
+    """Return the autoscaler of the connected cluster, as its head knows it."""
+    import ray
+    from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    client = ray._private.worker.global_worker.gcs_client
+    status = GetClusterStatusReply.FromString(client.get_cluster_status())
+    reported = client.internal_kv_get(b"__autoscaling_status", None, timeout=10)
+    has_reported = bool(reported or status.autoscaling_state.autoscaler_state_version)
+    address = ray.get_runtime_context().gcs_address
+    if is_here:
+        return find_autoscaler(address, has_reported)
+    place = NodeAffinitySchedulingStrategy(head, soft=False)
+    task: Any = ray.remote(find_autoscaler).options(num_cpus=0, scheduling_strategy=place)
+    found: Autoscaler | None = ray.get(task.remote(address, has_reported))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """Room for all workers, kept until it is released."""
+
+    allocation: Allocation
+    group: Any
+    """Ray's placement group, with a bundle for each worker."""
+
+    @property
+    def place(self) -> Any:
+        """Where Ray is to put each worker: into a bundle that no other one is in."""
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+        return PlacementGroupSchedulingStrategy(self.group)
+
+    def release(self) -> None:
+        """Give the room back."""
+        import ray
+
+        if ray.is_initialized():
+            ray.util.remove_placement_group(self.group)
+
+
+def check_room(wanted: Wanted, gpu_problem: GpuProblem | None) -> None:
+    """Refuse what the connected cluster cannot give, now or later, before work begins.
+
+    Raises:
+        ClusterError: If there are too few CPUs or GPUs, or GPUs that are up cannot be used.
+    """
+    cluster = read_cluster()
+    if allocate(wanted, cluster).gpus:
+        _check_gpus(gpu_problem)
+
+
+def reserve(
+    wanted: Wanted,
+    *,
+    wait_seconds: float | None = None,
+    gpu_problem: GpuProblem | None = None,
+) -> Reservation:
+    """Wait until the connected cluster has room for all workers, and keep it.
+
+    Args:
+        wanted: What the workers need.
+        wait_seconds: How long to wait; None waits without limit.
+        gpu_problem: Asked on each node with GPUs, if workers get any.
+
+    Raises:
+        ClusterError: If the cluster can never hold the workers, has not made room in time, or has
+            GPUs that cannot be used.
+    """
+    import ray
+
+    allocation = _allocate_when_released(wanted)
+    bundle = {"CPU": allocation.cpus, "GPU": allocation.gpus}
+    bundle = {name: amount for name, amount in bundle.items() if amount}
+    group = ray.util.placement_group([bundle] * allocation.num_workers)
+    reservation = Reservation(allocation, group)
+    try:
+        _wait(reservation, wait_seconds)
+        if allocation.gpus:
+            _check_gpus(gpu_problem)
+    except BaseException:
+        reservation.release()
+        raise
+    if 0 < allocation.gpus < 1 and wanted.resources.gpus < 0:
+        log.info(
+            "%d workers share the GPUs: %g of one for each", allocation.num_workers, allocation.gpus
+        )
+    return reservation
+
+
+def await_room(
+    wanted: Wanted,
+    *,
+    wait_seconds: float | None = None,
+    gpu_problem: GpuProblem | None = None,
+) -> Allocation:
+    """Allocate tasks, and wait until the first of them has room; the others queue in Ray.
+
+    Raises:
+        ClusterError: If the cluster can never hold the tasks, has not made room in time, or has
+            GPUs that cannot be used.
+    """
+    import ray
+
+    allocation = _allocate_when_released(wanted)
+    if allocation.gpus:
+        _check_gpus(gpu_problem)
+    one = Allocation(1, allocation.cpus, allocation.gpus)
+    if one.missing(read_cluster()) is not None:
+        bundle = {"CPU": one.cpus, **({"GPU": one.gpus} if one.gpus else {})}
+        first = Reservation(one, ray.util.placement_group([bundle]))
+        try:
+            _wait(first, wait_seconds)
+        finally:
+            first.release()
+    return allocation
+
+
+def _allocate_when_released(wanted: Wanted) -> Allocation:
+    """Allocate; where less is free than there is, first let what has ended give it back."""
+    end = time.monotonic() + RELEASE_SECONDS
+    is_given = bool(wanted.resources.num_workers and wanted.resources.cpus)
+    while True:
+        cluster = read_cluster()
+        allocation = allocate(wanted, cluster)
+        if is_given or cluster.is_idle or time.monotonic() > end:
+            return allocation
+        time.sleep(0.1)
+
+
+def _wait(reservation: Reservation, wait_seconds: float | None) -> None:
+    """Wait for the placement group, in steps that Ctrl-C can end, and log what is missing."""
+    allocation, began = reservation.allocation, time.monotonic()
+    due = began + RELEASE_SECONDS
+    while not reservation.group.wait(1):
+        now = time.monotonic()
+        if wait_seconds is not None and now - began >= wait_seconds:
+            raise ClusterError(
+                f"Nothing was begun: {_missing(allocation)}, after {wait_seconds:.0f} seconds of "
+                "waiting (--wait)."
+            )
+        if now >= due:
+            log.warning("waiting for %s", _missing(allocation))
+            due = now + LOG_SECONDS
+
+
+def _missing(allocation: Allocation) -> str:
+    return allocation.missing(read_cluster()) or f"Ray to place workers with {allocation.worker}"
+
+
+def _check_gpus(gpu_problem: GpuProblem | None) -> None:
+    """Ask each node with GPUs whether the work can use them.
+
+    Raises:
+        ClusterError: If it cannot.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    if gpu_problem is None:
+        return
+    task: Any = ray.remote(num_cpus=0, max_retries=0)(gpu_problem)
+    nodes = [n["NodeID"] for n in ray.nodes() if n["Alive"] and n["Resources"].get("GPU")]
+    places = [NodeAffinitySchedulingStrategy(node, soft=False) for node in nodes]
+    for problem in ray.get([task.options(scheduling_strategy=p).remote() for p in places]):
+        if problem:
+            raise ClusterError(problem)
+
+
+class WorkersWait:
+    """Whether workers that Ray starts again wait for room, logged every minute."""
+
+    def __init__(self, allocation: Allocation) -> None:
+        self._allocation = allocation
+        self._checked = time.monotonic()
+        self._is_placed = True
+        self._due: float | None = None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Return whether they have waited for some seconds, as far as is known."""
+        return self._due is not None
+
+    def message(self) -> str | None:
+        """Ask the cluster, if it is time to; return what to log, if a minute has passed."""
+        now = time.monotonic()
+        if now - self._checked < CHECK_SECONDS:
+            return None
+        self._checked = now
+        was_placed, self._is_placed = self._is_placed, not _has_unplaced_groups()
+        if self._is_placed or was_placed:
+            self._due = None
+            return None
+        if self._due is not None and now < self._due:
+            return None
+        self._due = now + LOG_SECONDS
+        return f"waiting for {_missing(self._allocation)}"
+
+
+def _has_unplaced_groups() -> bool:
+    """Return whether a placement group of this job waits for room."""
+    import ray
+    from ray.core.generated.gcs_pb2 import PlacementGroupTableData as Group
+
+    job = ray.get_runtime_context().get_job_id()
+    accessor = ray._private.state.state._connect_and_get_accessor()
+    groups = map(Group.FromString, accessor.get_placement_group_table())
+    return any(
+        group.creator_job_id.hex() == job and group.state in (Group.PENDING, Group.RESCHEDULING)
+        for group in groups
+    )
