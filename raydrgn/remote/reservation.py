@@ -293,14 +293,26 @@ class WorkersWait:
 
 
 def _has_unplaced_groups() -> bool:
-    """Return whether a placement group of this job waits for room."""
-    import ray
-    from ray.core.generated.gcs_pb2 import PlacementGroupTableData as Group
+    """Return whether a placement group of this process, or of its actors, waits for room.
 
-    job = ray.get_runtime_context().get_job_id()
+    Trainings of a sweep are of one job: what one of them waits for is no concern of the others.
+    """
+    import ray
+    from ray.core.generated.gcs_pb2 import ActorTableData, PlacementGroupTableData
+
+    context = ray.get_runtime_context()
     accessor = ray._private.state.state._connect_and_get_accessor()
-    groups = map(Group.FromString, accessor.get_placement_group_table())
-    return any(
-        group.creator_job_id.hex() == job and group.state in (Group.PENDING, Group.RESCHEDULING)
+    job, worker = context.get_job_id(), context.get_worker_id()
+    groups = map(PlacementGroupTableData.FromString, accessor.get_placement_group_table())
+    waiting = (PlacementGroupTableData.PENDING, PlacementGroupTableData.RESCHEDULING)
+    makers = {
+        group.creator_actor_id.hex()
         for group in groups
-    )
+        if group.creator_job_id.hex() == job and group.state in waiting
+    }
+    if not makers:
+        return False
+    rows = accessor.get_actor_table(ray.JobID.from_hex(job), None)
+    actors = map(ActorTableData.FromString, rows)
+    mine = {a.actor_id.hex() for a in actors if a.owner_address.worker_id.hex() == worker}
+    return not makers.isdisjoint(mine | {context.get_actor_id() or ray.ActorID.nil().hex()})

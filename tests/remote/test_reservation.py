@@ -208,6 +208,40 @@ def test_workers_that_ray_starts_again_wait_in_words(ray_session, monkeypatch):
     assert not wait.is_waiting
 
 
+@pytest.mark.ray
+def test_what_an_actor_waits_for_concerns_its_owner_alone(ray_session, monkeypatch):
+    import ray
+
+    from raydrgn.remote import reservation
+    from raydrgn.remote.allocation import Allocation
+
+    @ray.remote(num_cpus=0)
+    class Owner:
+        """Has an actor that asks for more than there is, as a training has its controller."""
+
+        def ask(self):
+            self.actor = Asker.remote()
+            ray.get(self.actor.ask.remote())
+
+        def is_waiting(self):
+            reservation.CHECK_SECONDS = 0
+            wait = reservation.WorkersWait(Allocation(2, 4, 0))
+            return [wait.message() for _ in range(2)][-1]
+
+    @ray.remote(num_cpus=0)
+    class Asker:
+        def ask(self):
+            self.group = ray.util.placement_group([{"CPU": 4}] * 2)  # of 6 CPUs
+
+    monkeypatch.setattr(reservation, "CHECK_SECONDS", 0)
+    owner = Owner.remote()
+    ray.get(owner.ask.remote())
+    wait = reservation.WorkersWait(Allocation(2, 4, 0))
+    assert [wait.message(), wait.message()] == [None, None]
+    assert ray.get(owner.is_waiting.remote()) == "waiting for 2 nodes with 4 CPUs: 1 is there"
+    ray.kill(owner)
+
+
 # --- what an autoscaler may add -------------------------------------------------------------------
 
 
