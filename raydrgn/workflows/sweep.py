@@ -63,12 +63,14 @@ class SweepSettings(ParticleSettings):
     ] = "asha"
 
     score: Annotated[
-        str,
+        str | None,
         Setting(
             "heldout: prediction of coefficients of held-out images; halves: that, and for the "
-            "best three the agreement of trainings on half of the particles; truth: per-image FSC."
+            "best three the agreement of trainings on half of the particles; truth: per-image FSC. "
+            "No default but truth with --truth: how well the others rank settings is in "
+            "docs/sweeps.md, as far as it has been measured."
         ),
-    ] = "heldout"
+    ] = None
 
     truth: Annotated[str | None, Setting("Folder truth/ of the simulation, for --score truth.")] = (
         None
@@ -115,17 +117,27 @@ class SweepSettings(ParticleSettings):
 
     def __post_init__(self) -> None:
         check_bounds(self)
+        if not (self.score or self.truth):
+            raise ConfigError(
+                "--score must be given: heldout or halves, or truth with --truth. None is the "
+                "default until it is measured how well they rank settings; see docs/sweeps.md."
+            )
         for option, value, known in (
             ("--scheduler", self.scheduler, SCHEDULERS),
-            ("--score", self.score, SCORES),
+            ("--score", self.score_or_default, SCORES),
         ):
             if value not in known:
                 raise ConfigError(f"{option} is {value!r}; it must be one of {', '.join(known)}.")
-        if (self.score == "truth") != bool(self.truth):
+        if (self.score_or_default == "truth") != bool(self.truth):
             raise ConfigError(
                 "--score truth needs --truth, the folder truth/ of the simulation, and no other "
                 "score takes it."
             )
+
+    @property
+    def score_or_default(self) -> str:
+        """The score; that of a known truth if none is given."""
+        return self.score or "truth"
 
     @property
     def source(self) -> ParticleSource:
@@ -145,7 +157,7 @@ class SweepSettings(ParticleSettings):
             "train.epochs": self.epochs,
             "data.invert": False if self.uninvert_data else None,
             "train.seed": self.seed,
-            "train.held_out_fraction": 0.0 if self.score == "truth" else HELD_OUT,
+            "train.held_out_fraction": 0.0 if self.score_or_default == "truth" else HELD_OUT,
             "resources.num_workers": self.workers,
         }
         values = {name: value for name, value in given.items() if value is not None}
@@ -241,7 +253,7 @@ def run(
         count=count,
         is_grid=is_grid,
         halving=settings.scheduler == "asha",
-        score=settings.score,
+        score=settings.score_or_default,
         truth=settings.truth and storage.absolute(settings.truth),
         default_rate=not _has_rate(settings, values, space),
         record=record,
@@ -285,7 +297,7 @@ def _shared(settings: SweepSettings, values: dict[str, Any]) -> dict[str, Any]:
         **kept,
         "search": list(settings.search),
         "scheduler": settings.scheduler,
-        "score": settings.score,
+        "score": settings.score_or_default,
         "recipe": settings.recipe,
         "drop_bad": settings.drop_bad,
         "seed": settings.seed,
@@ -321,7 +333,7 @@ def _finish(
             f"None of the {len(trials)} trials could be trained to the end; {trials[0].name}: "
             f"{trials[0].failure or 'stopped early'}"
         )
-    title = TITLES["truth" if settings.score == "truth" else "heldout"]
+    title = TITLES["truth" if settings.score_or_default == "truth" else "heldout"]
     fresh = settings.train_command(
         dict(best.values),
         out=storage.join(root, "best"),

@@ -36,7 +36,7 @@ def data(tmp_path_factory):
 
 
 def settings(data, out, **options):
-    given = {"search": ("model.zdim=1,2,4",), "epochs": EPOCHS, "set": SMALL}
+    given = {"search": ("model.zdim=1,2,4",), "epochs": EPOCHS, "set": SMALL, "score": "heldout"}
     return SweepSettings(
         particles=str(data / "particles.star"), out=str(out), **{**given, **options}
     )
@@ -159,6 +159,7 @@ def test_too_few_held_out_particles_are_refused_before_training(data, tmp_path):
         ({"scheduler": "pbt"}, "--scheduler is 'pbt'"),
         ({"score": "truth"}, "--score truth needs --truth"),
         ({"truth": "data/truth"}, "--score truth needs --truth"),
+        ({"score": None}, "--score must be given: heldout or halves, or truth with --truth"),
     ],
 )
 def test_mistakes_are_refused_before_any_work(tmp_path, options, message):
@@ -168,6 +169,14 @@ def test_mistakes_are_refused_before_any_work(tmp_path, options, message):
     with pytest.raises(ConfigError) as caught:
         sweep()
     assert message in str(caught.value)
+
+
+def test_a_truth_is_scored_by_without_being_asked_for(tmp_path):
+    given = settings(tmp_path, tmp_path / "sweep", score=None, truth="data/truth")
+    assert given.score_or_default == "truth"
+    assert given.values()["train.held_out_fraction"] == 0.1  # of --set
+    plain = settings(tmp_path, tmp_path / "sweep", score=None, truth="data/truth", set=())
+    assert plain.values()["train.held_out_fraction"] == 0.0
 
 
 def test_the_command_for_all_particles_has_the_options_of_the_sweep(data, tmp_path):
