@@ -41,6 +41,7 @@ _MODULES = {
     "Run": "raydrgn.notebook",
     "RunsSettings": "raydrgn.workflows.runs",
     "SimulateSettings": "raydrgn.workflows.simulate",
+    "SweepSettings": "raydrgn.workflows.sweep",
     "TrainSettings": "raydrgn.workflows.train",
     "TraverseDirectSettings": "raydrgn.workflows.traverse",
     "TraverseGraphSettings": "raydrgn.workflows.traverse",

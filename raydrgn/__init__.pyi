@@ -26,6 +26,7 @@ from raydrgn.workflows.parse import ParseSettings as ParseSettings
 from raydrgn.workflows.relocate import RelocateSettings as RelocateSettings
 from raydrgn.workflows.runs import RunsSettings as RunsSettings
 from raydrgn.workflows.simulate import SimulateSettings as SimulateSettings
+from raydrgn.workflows.sweep import SweepSettings as SweepSettings
 from raydrgn.workflows.train import TrainSettings as TrainSettings
 from raydrgn.workflows.traverse import AnchoredPathSettings as AnchoredPathSettings
 from raydrgn.workflows.traverse import TraverseDirectSettings as TraverseDirectSettings

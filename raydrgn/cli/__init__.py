@@ -31,6 +31,7 @@ parse
 relocate
 runs
 simulate
+sweep
 train
 top
 traverse

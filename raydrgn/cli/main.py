@@ -32,6 +32,7 @@ from raydrgn.cli.parse import parse
 from raydrgn.cli.relocate import relocate
 from raydrgn.cli.runs import runs
 from raydrgn.cli.simulate import simulate
+from raydrgn.cli.sweep import sweep
 from raydrgn.cli.top import top
 from raydrgn.cli.train import train
 from raydrgn.cli.traverse import traverse
@@ -41,6 +42,7 @@ from raydrgn.remote.session import limit_spinning
 
 for command in (demo, simulate, parse, downsample, backproject, info, train, volumes, evaluate):
     app.command()(command)
+app.command()(sweep)
 app.command()(analyze)
 app.command()(relocate)
 app.command()(runs)

@@ -10,7 +10,7 @@ import tempfile
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import IO, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -61,18 +61,22 @@ class MemoryStore:
         return self._values.index_select(0, rows.to(self._values.device)).float()
 
 
-class DiskStore:
-    """One file without a name on a disk of this node; it goes when the worker does.
+class FileStore:
+    """Particles in an open file.
 
     A particle is one read of some ten to some hundred kB. Reading by position keeps nothing mapped
     and reads nothing ahead, which halves the rate of a random order on a cold disk.
     """
 
-    def __init__(self, shape: Sequence[int], precision: Precision, folder: Path) -> None:
+    def __init__(
+        self, shape: Sequence[int], precision: Precision, file: IO[bytes], *, first_row: int = 0
+    ) -> None:
+        """Use a file, from one of its rows on."""
         self._shape = tuple(shape[1:])
         self._dtype = np.dtype(precision)
         self._row_bytes = int(np.prod(self._shape)) * self._dtype.itemsize
-        self._file = tempfile.TemporaryFile(dir=folder, prefix="raydrgn-shard-")  # noqa: SIM115
+        self._first = first_row
+        self._file = file
         weakref.finalize(self, self._file.close)
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
@@ -81,19 +85,30 @@ class DiskStore:
         """Keep the coefficients of some particles."""
         stored = np.ascontiguousarray(values, dtype=self._dtype)
         for row, value in zip(rows.tolist(), stored, strict=True):
-            os.pwrite(self._file.fileno(), value.tobytes(), row * self._row_bytes)
+            os.pwrite(self._file.fileno(), value.tobytes(), self._place(row))
 
     def read(self, rows: Int[Tensor, " k"]) -> Float[Tensor, "k n 2"]:
         """Return the coefficients of some particles, single precision, in host memory."""
         values = np.empty((len(rows), *self._shape), dtype=self._dtype)
         for row, value in zip(rows.tolist(), values, strict=True):
-            os.preadv(self._file.fileno(), [memoryview(value).cast("B")], row * self._row_bytes)
+            os.preadv(self._file.fileno(), [memoryview(value).cast("B")], self._place(row))
         return torch.from_numpy(values).float()
 
+    def _place(self, row: int) -> int:
+        return (self._first + row) * self._row_bytes
 
-def store_bytes(shape: Sequence[int], precision: Precision) -> int:
-    """Return how much a store of particles, points, 2 takes."""
-    return int(np.prod(shape)) * np.dtype(precision).itemsize
+
+class DiskStore(FileStore):
+    """One file without a name on a disk of this node; it goes when the process does."""
+
+    def __init__(self, shape: Sequence[int], precision: Precision, folder: Path) -> None:
+        file = tempfile.TemporaryFile(dir=folder, prefix="raydrgn-shard-")  # noqa: SIM115
+        super().__init__(shape, precision, file)
+
+    @property
+    def path(self) -> str:
+        """Where other processes of the same user on this node can open the file."""
+        return f"/proc/{os.getpid()}/fd/{self._file.fileno()}"
 
 
 def make_store(
@@ -116,11 +131,21 @@ def make_store(
     Raises:
         StorageError: If the local disk has no room for the shard.
     """
-    size = store_bytes(shape, precision)
-    chosen = kind if kind != "auto" else _choose(size, device, neighbours)
+    size = shard_bytes(shape, precision)
+    chosen = kind if kind != "auto" else choose_store(size, device, neighbours)
     log.info("%d particles, %.2f GB, kept in the %s store", shape[0], size / 1e9, chosen)
     if chosen != "disk":
         return MemoryStore(shape, precision, device if chosen == "device" else torch.device("cpu"))
+    return make_disk_store(shape, precision)
+
+
+def make_disk_store(shape: Sequence[int], precision: Precision) -> DiskStore:
+    """Make a store on the local disk.
+
+    Raises:
+        StorageError: If it has no room for the shard.
+    """
+    size = shard_bytes(shape, precision)
     folder = Path(tempfile.gettempdir())
     free = shutil.disk_usage(folder).free
     if free < size:
@@ -132,7 +157,15 @@ def make_store(
     return DiskStore(shape, precision, folder)
 
 
-def _choose(size: int, device: torch.device, neighbours: int) -> Literal["device", "host", "disk"]:
+def shard_bytes(shape: Sequence[int], precision: Precision) -> int:
+    """Return the size of a shard."""
+    return int(np.prod(shape)) * np.dtype(precision).itemsize
+
+
+def choose_store(
+    size: int, device: torch.device, neighbours: int
+) -> Literal["device", "host", "disk"]:
+    """Return the place that has room for a shard of some bytes."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         if size < DEVICE_SHARE * free:

@@ -50,6 +50,11 @@ class RunDirectory:
         """The particle table trained on."""
         return storage.join(self.root, "particles.parquet")
 
+    @property
+    def held_out(self) -> Uri:
+        """The particles kept out of training, where there are any."""
+        return storage.join(self.root, "held_out.parquet")
+
     def claim(self, number: int) -> Uri:
         """The claim of a command that trains the run."""
         return storage.join(self.root, f"claim.{number}.json")

@@ -11,6 +11,8 @@ Schedule = Literal["constant", "cosine"]
 RATE_AT_128 = 3e-3
 """Best learning rate of the recipe ``fast`` at width 128; see jobs/README.md for the search."""
 
+MOST_HELD_OUT = 0.5
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainConfig:
@@ -55,6 +57,12 @@ class TrainConfig:
     load: str | None = None
     """Weights file that training starts from; None starts from random weights."""
 
+    held_out_fraction: float = 0.0
+    """Share of the particles that is kept out of training, to score the run with.
+
+    They are in held_out.parquet, and have no latents; the same ones for every run on a data set.
+    """
+
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
@@ -79,6 +87,11 @@ class TrainConfig:
             raise ConfigError(f"train.warmup_steps must not be negative, got {self.warmup_steps}.")
         if self.beta is not None and self.beta < 0:
             raise ConfigError(f"train.beta must not be negative, got {self.beta}.")
+        if not 0 <= self.held_out_fraction <= MOST_HELD_OUT:
+            raise ConfigError(
+                f"train.held_out_fraction must be between 0 and {MOST_HELD_OUT}, got "
+                f"{self.held_out_fraction}."
+            )
 
     def peak_rate(self, decoder_width: int) -> float:
         """Return the highest learning rate for a network of some width."""

@@ -78,16 +78,19 @@ class RunWriter:
         self._remove_leftovers(manifest)
         return manifest
 
-    def begin(self, config: bytes, particles: bytes | None) -> None:
+    def begin(self, config: bytes, particles: bytes | None, held_out: bytes | None = None) -> None:
         """Write configuration and particles, and take back the end of a run that is to go on.
 
         Args:
             config: Text of config.yaml. It is written last: a directory that has it can go on.
             particles: The particle table as Parquet; None keeps the one that is there.
+            held_out: The particles kept out of training, likewise.
         """
         self._require_claim()
         if particles is not None:
             storage.write_bytes(self._run.particles, particles)
+        if held_out is not None:
+            storage.write_bytes(self._run.held_out, held_out)
         for name in (self._run.weights, self._run.latents):
             storage.remove(name(None))
         storage.write_bytes(self._run.config, config)

@@ -1,5 +1,6 @@
 """Ray Train: fitting the network.
 
+held_out         particles kept out of training
 prepare_run      from settings to a checked run, before Ray starts
 initial_weights  weights to start from, of an epoch of another run
 plan             which particles, noise and points each step takes; a pure function of the seed
@@ -14,6 +15,8 @@ budget           how often a run may fail
 elastic          how many workers there is room for
 actors           the run's writer and progress board, and the guard that watches them
 attempts         Ray Train, started again after each loss or change
+disk_room        whether the weights of all epochs fit on the disk
+sharing          prepared particles that several runs on a node share
 worker           what Ray Train runs on each worker
 trainer          the driver: what is written first and last, progress, requests to stop
 result           how a command's part of a run ended

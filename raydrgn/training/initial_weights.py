@@ -44,8 +44,8 @@ def initial_checkpoint(uri: Uri, config: RunConfig) -> Checkpoint:
             theirs = _shape(found[name]) if name in found else "absent"
             raise RunDirectoryError(
                 f"{uri} is of another network: {name} is {theirs} there and {_shape(wanted)} here. "
-                "--load needs a run with the same box and the same network (zdim, layers, widths, "
-                "encoding)."
+                "`raydrgn train --load` needs a run with the same box and the same network (zdim, "
+                "layers, widths, encoding)."
             )
     model = {name: found[name].float() for name in vae.state_dict()}
     return Checkpoint(position=Position(1, 0), model=model, optimiser={}, sums=[0.0, 0.0, 0.0])

@@ -2,12 +2,9 @@
 
 import dataclasses
 import logging
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-
-import torch
 
 from raydrgn.data.config import ImageConfig
 from raydrgn.data.image_statistics import FAR_SD, ImageStatistics, leave_out_bad, measure_images
@@ -15,7 +12,6 @@ from raydrgn.data.ingest import bad_images_message
 from raydrgn.data.restoration import log_restoration
 from raydrgn.data.statistics import measure_scale, sampled_rows
 from raydrgn.errors import ConfigError, InputError, RunDirectoryError
-from raydrgn.geometry.lattice import half_disc
 from raydrgn.io import storage
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import ParticleTable
@@ -24,7 +20,6 @@ from raydrgn.io.sources import open_particles
 from raydrgn.io.storage import Uri
 from raydrgn.io.unmodelled import refuse_unmodelled
 from raydrgn.model.config import ModelConfig
-from raydrgn.model.vae import HeterogeneousVAE
 from raydrgn.remote.allocation import Wanted
 from raydrgn.run.checkpoint import Checkpoint
 from raydrgn.run.claim import RunClaim
@@ -34,6 +29,8 @@ from raydrgn.run.recipe import RECIPES, recipe_config
 from raydrgn.run.relocation import relocation_command, require_stacks, with_sample
 from raydrgn.run.status import RunStatus, find_run
 from raydrgn.settings import setting_fields
+from raydrgn.training.disk_room import warn_of_room
+from raydrgn.training.held_out import without_held_out
 from raydrgn.training.initial_weights import find_weights, initial_checkpoint
 from raydrgn.training.schedule import change_note
 
@@ -90,6 +87,9 @@ class PreparedRun:
     root: Uri
     config: RunConfig
     table: ParticleTable
+    held_out: ParticleTable | None = None
+    """Particles kept out of training."""
+
     initial: Checkpoint | None = None
     """Weights to start from; None for random weights, and for a run that goes on."""
 
@@ -148,6 +148,7 @@ def begin(
     log_pixel_sizes(table)
     log_restoration(table)
     table, statistics = _check_images(table, box, drop=request.drop_bad)
+    table, held_out = without_held_out(table, config.train.held_out_fraction)
     _check_count(config, len(table))
     measured = dataclasses.asdict(statistics.correction)
     given = {f"data.{name}": value for name, value in measured.items()}
@@ -157,12 +158,16 @@ def begin(
     if "data.scale" not in values:
         scale = measure_scale(table, config.data)
         config = config.with_values({"data.scale": scale})
-    rate = config.train.peak_rate(config.model.decoder_width)
-    config = config.with_values({"train.learning_rate": rate})
-    _warn_of_room(config, request.root)
+    config = _with_rate(config)
+    warn_of_room(config, request.root)
     note = f"starting from the weights {load}" if load else None
     return PreparedRun(
-        root=request.root, config=config, table=with_sample(table), initial=initial, note=note
+        root=request.root,
+        config=config,
+        table=with_sample(table),
+        held_out=held_out,
+        initial=initial,
+        note=note,
     )
 
 
@@ -175,6 +180,33 @@ def _take(claim: RunClaim, root: Uri) -> None:
             f"{root} holds a run of another command meanwhile, with {status.count}. Add --resume "
             "to go on with it, or choose another -o."
         )
+
+
+def _with_rate(config: RunConfig) -> RunConfig:
+    rate = config.train.peak_rate(config.model.decoder_width)
+    return config.with_values({"train.learning_rate": rate})
+
+
+def variant(run: PreparedRun, root: Uri, values: Mapping[str, Any]) -> PreparedRun:
+    """Return a run on the same particles with other settings of the network and its training.
+
+    Nothing is read or measured again. If the directory holds this run already, it goes on.
+
+    Raises:
+        ConfigError: If a value makes no sense.
+        RunDirectoryError: If the directory holds another run.
+    """
+    config = _with_rate(run.config.with_values(values))
+    _check_batch_size(config)
+    _check_count(config, len(run.table))
+    status = find_run(root)
+    if status is not None:
+        found, wanted = status.config.to_dict(), config.to_dict()
+        for section in ("source", "data", "model", "train"):
+            if found[section] != wanted[section]:
+                reason = f"its settings of {section} differ. Choose another -o."
+                raise RunDirectoryError(f"{root} holds another run: {reason}")
+    return dataclasses.replace(run, root=root, config=config)
 
 
 def resume(request: RunRequest, status: RunStatus) -> PreparedRun:
@@ -339,29 +371,3 @@ def _check_images(
             FAR_SD,
         )
     return table, statistics
-
-
-def _warn_of_room(config: RunConfig, root: Uri) -> None:
-    """Warn if the weights of all epochs do not fit on the disk of the run."""
-    if not storage.is_local(root):
-        return
-    folder = storage.local_path(storage.absolute(root))
-    while not folder.exists():
-        folder = folder.parent
-    needed = config.train.epochs * _weights_bytes(config.model, config.data.box)
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        log.warning(
-            "%s has %.1f GB free, but the weights of %d epochs need %.1f GB",
-            folder,
-            free / 1e9,
-            config.train.epochs,
-            needed / 1e9,
-        )
-
-
-def _weights_bytes(model: ModelConfig, box: int) -> int:
-    """Return the size of one epoch's weights: parameters and Adam's two moments, float32."""
-    with torch.device("meta"):
-        vae = HeterogeneousVAE(model, box=box, num_pixels=2 * len(half_disc(box)))
-    return 3 * 4 * sum(parameter.numel() for parameter in vae.parameters())

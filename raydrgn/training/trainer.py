@@ -30,6 +30,7 @@ from raydrgn.training.failures import TrainingDefect, raised_by_actor
 from raydrgn.training.prepare_run import PreparedRun, image_megabytes, wanted
 from raydrgn.training.progress_log import training_gauges
 from raydrgn.training.result import TrainResult
+from raydrgn.training.sharing import SharedShards
 from raydrgn.training.worker import TrainingJob
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ def train(
     claim: RunClaim | None = None,
     progress: Progress = silent,
     wait_seconds: float | None = None,
+    shards: SharedShards | None = None,
 ) -> TrainResult:
     """Train a run to its last epoch, going on from its latest checkpoint, on the connected cluster.
 
@@ -59,6 +61,7 @@ def train(
         claim: This command's claim to the run, where other commands may know of its directory.
         progress: Called with the particles read, and then with those trained on.
         wait_seconds: How long to wait for room at first; None waits without limit.
+        shards: Prepared particles that several runs share; None prepares them for this run alone.
 
     Raises:
         ClusterError: If there are too few CPUs or GPUs, not in time either, or workers keep dying.
@@ -71,7 +74,7 @@ def train(
             config.resources, wanted(config, num_particles), wait_seconds=wait_seconds
         )
     share = reservation.allocation
-    uses_ray_data = partial(_uses_ray_data, config, run.table)
+    uses_ray_data = partial(_uses_ray_data, config, run.table) if shards is None else _never
     ticket = claim.ticket if claim else None
     with ExitStack() as reserved:
         reserved.callback(reservation.release)
@@ -86,6 +89,7 @@ def train(
                 use_ray_data=False,
                 writer=actors.writer,
                 board=actors.board,
+                shards=shards,
             )
             fewest = config.resources.fewest or share.num_workers
             attempts = Attempts(job, share, actors, fewest=fewest, uses_ray_data=uses_ray_data)
@@ -125,7 +129,8 @@ def _begin(run: PreparedRun, share: Allocation, actors: RunActors, claim: RunCla
         if run.initial is not None:
             ray.get(writer.save_checkpoint.remote(run.initial.to_bytes(), run.initial.position))
         particles = run.table.to_bytes() if is_new else None
-        ray.get(writer.begin.remote(config.to_yaml().encode(), particles))
+        held_out = run.held_out.to_bytes() if is_new and run.held_out else None
+        ray.get(writer.begin.remote(config.to_yaml().encode(), particles, held_out))
         for line in lines[1:]:
             log.info("%s", line)
         for line in (*lines, f"should this command be cut off, go on with: {resume}"):
@@ -148,6 +153,11 @@ def _uses_ray_data(config: RunConfig, table: ParticleTable, allocation: Allocati
         "--cpus-per-worker, or let each prepare its own with --set resources.local_ingest_mb="
         f"{megabytes + 1:.0f}."
     )
+
+
+def _never(allocation: Allocation) -> bool:
+    """Return that no tasks prepare particles: they are shared."""
+    return False
 
 
 @contextmanager

@@ -5,8 +5,9 @@ globals. Weights, latents and checkpoints leave through the run's writer only.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from raydrgn.data.ingest import (
 )
 from raydrgn.data.pipeline import stream_prepared
 from raydrgn.data.shard import ResidentShard
-from raydrgn.data.store import make_store, store_bytes
+from raydrgn.data.store import ParticleStore, make_store, shard_bytes
 from raydrgn.errors import InputError, RunDirectoryError
 from raydrgn.io.particles import ParticleTable
 from raydrgn.io.storage import Uri
@@ -33,9 +34,11 @@ from raydrgn.remote import metrics
 from raydrgn.run.checkpoint import Checkpoint
 from raydrgn.run.config import RunConfig
 from raydrgn.run.directory import Position
+from raydrgn.shapes import Int
 from raydrgn.training.failures import final_failure, raised_by_actor
 from raydrgn.training.loop import TrainingLoop
 from raydrgn.training.plan import BatchPlan
+from raydrgn.training.sharing import SharedShards
 from raydrgn.training.sinks import ActorSink
 from raydrgn.training.step import SliceLattice
 
@@ -70,6 +73,9 @@ class TrainingJob:
     attempt: int = 0
     """Number of the attempt, from 1, at training the run to its end."""
 
+    shards: SharedShards | None = None
+    """Prepared particles that this run shares with others; None if it shares none."""
+
 
 def train_worker(job: dict[str, Any]) -> dict[str, Any]:
     """Fit the model on this worker's share of the particles.
@@ -96,6 +102,8 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
 def _train(job: TrainingJob) -> bool:
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
+    if job.shards is not None:
+        job.shards.join()
     device = ray.train.torch.get_device()
     config = RunConfig.from_dict(job.config)
     lattice = SliceLattice.of_box(config.data.box, device=device)
@@ -149,10 +157,47 @@ def _train(job: TrainingJob) -> bool:
 def _fill_shard(
     job: TrainingJob, config: RunConfig, table: ParticleTable, plan: BatchPlan, device: torch.device
 ) -> ResidentShard:
-    """Read and prepare this worker's particles into its store; refuse bad images in words."""
+    """Have this worker's particles prepared in its store; refuse bad images in words."""
+    report = partial(_report_reading, job.board, job.attempt, len(table)) if not plan.rank else None
+    if job.shards is not None:
+        store, bad_rows = job.shards.store(job.table, config, plan, device, progress=report)
+    else:
+        store, bad_rows = _own_store(job, config, table, plan, device, report or _ignore)
+    bad = table.column("index")[bad_rows]
+    everyone = [bad]
+    if plan.world > 1:
+        everyone = [bad] * plan.world
+        distributed.all_gather_object(everyone, bad)
+    found = np.concatenate(everyone)
+    if len(found):
+        raise InputError(bad_images_message(found))
+    return ResidentShard(
+        table, store, pixel_size_angstrom=config.pixel_size_angstrom, device=device
+    )
+
+
+def _report_reading(board: Any, attempt: int, total: int, done: int) -> None:
+    """Show on the board how many particles of a worker are read."""
+    board.update.remote({"phase": "reading", "done": done, "of": total}, attempt=attempt)
+
+
+def _ignore(done: int) -> None:
+    """Report nothing: the first worker does."""
+
+
+def _own_store(
+    job: TrainingJob,
+    config: RunConfig,
+    table: ParticleTable,
+    plan: BatchPlan,
+    device: torch.device,
+    progress: Callable[[int], None],
+) -> tuple[ParticleStore, Int[np.ndarray, " bad"]]:
+    """Read and prepare this worker's particles; return the numbers of bad images among them."""
     shape, precision = (len(table), plan.num_points, 2), config.data.precision
-    size = {"shard_bytes": store_bytes(shape, precision)}
-    metrics.record(size, run=job.root, worker=str(plan.rank))
+    metrics.record(
+        {"shard_bytes": shard_bytes(shape, precision)}, run=job.root, worker=str(plan.rank)
+    )
     store = make_store(
         config.resources.shard_store,
         shape,
@@ -165,23 +210,7 @@ def _fill_shard(
         if job.use_ray_data
         else prepared_blocks(table, config.data)
     )
-
-    def show(done: int) -> None:
-        if plan.rank == 0:
-            row = {"phase": "reading", "done": done, "of": len(table)}
-            job.board.update.remote(row, attempt=job.attempt)
-
-    bad = table.column("index")[fill_store(store, blocks, progress=show)]
-    everyone = [bad]
-    if plan.world > 1:
-        everyone = [bad] * plan.world
-        distributed.all_gather_object(everyone, bad)
-    found = np.concatenate(everyone)
-    if len(found):
-        raise InputError(bad_images_message(found))
-    return ResidentShard(
-        table, store, pixel_size_angstrom=config.pixel_size_angstrom, device=device
-    )
+    return store, fill_store(store, blocks, progress=progress)
 
 
 def _fix_bucket_order(

@@ -1,0 +1,42 @@
+"""Whether the weights of a run fit on the disk of its directory."""
+
+import logging
+import shutil
+
+import torch
+
+from raydrgn.geometry.lattice import half_disc
+from raydrgn.io import storage
+from raydrgn.io.storage import Uri
+from raydrgn.model.config import ModelConfig
+from raydrgn.model.vae import HeterogeneousVAE
+from raydrgn.run.config import RunConfig
+from raydrgn.training.disk_room import warn_of_room
+
+log = logging.getLogger(__name__)
+
+
+def warn_of_room(config: RunConfig, root: Uri) -> None:
+    """Warn if the weights of all epochs do not fit on the disk of the run."""
+    if not storage.is_local(root):
+        return
+    folder = storage.local_path(storage.absolute(root))
+    while not folder.exists():
+        folder = folder.parent
+    needed = config.train.epochs * _weights_bytes(config.model, config.data.box)
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        log.warning(
+            "%s has %.1f GB free, but the weights of %d epochs need %.1f GB",
+            folder,
+            free / 1e9,
+            config.train.epochs,
+            needed / 1e9,
+        )
+
+
+def _weights_bytes(model: ModelConfig, box: int) -> int:
+    """Return the size of one epoch's weights: parameters and Adam's two moments, float32."""
+    with torch.device("meta"):
+        vae = HeterogeneousVAE(model, box=box, num_pixels=2 * len(half_disc(box)))
+    return 3 * 4 * sum(parameter.numel() for parameter in vae.parameters())

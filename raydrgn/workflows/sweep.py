@@ -1,0 +1,350 @@
+"""``sweep``: many trainings on the same particles, to find the settings that suit them."""
+
+import logging
+import shlex
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Annotated, Any
+
+from raydrgn.errors import ConfigError, RaydrgnError
+from raydrgn.io.particle_source import ParticleSettings, ParticleSource
+from raydrgn.remote.executor import IN_PROCESS, Executor
+from raydrgn.remote.progress import Progress, silent
+from raydrgn.settings import Setting, check_bounds, setting_fields
+
+if TYPE_CHECKING:
+    from raydrgn.run.config import RunConfig
+    from raydrgn.sweep.record import TrialRecord
+    from raydrgn.sweep.schedule import Estimate
+    from raydrgn.sweep.space import SearchSpace
+    from raydrgn.training.prepare_run import PreparedRun
+
+log = logging.getLogger(__name__)
+
+SCHEDULERS, SCORES = ("asha", "none"), ("heldout", "halves", "truth")
+
+HELD_OUT = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepSettings(ParticleSettings):
+    """Settings of ``sweep``."""
+
+    particles: Annotated[
+        str,
+        Setting("Particles: .mrcs, .txt, .star, .cs or .parquet.", is_argument=True),
+    ]
+
+    out: Annotated[str, Setting("Folder of the sweep; a path or URL.", flags=("-o", "--out"))]
+
+    search: Annotated[
+        tuple[str, ...],
+        Setting(
+            "Setting to search, of the sections model and train of config.yaml: model.zdim=2,4,8 "
+            "tries these values, train.learning_rate=log:1e-4..1e-2 a range; repeatable.",
+            metavar="SECTION.FIELD=VALUES",
+        ),
+    ] = ()
+
+    trials: Annotated[
+        int | None,
+        Setting(
+            "Trainings (default: 32, or every combination of the values where there are 12 or "
+            "fewer).",
+            min=1,
+        ),
+    ] = None
+
+    scheduler: Annotated[
+        str,
+        Setting(
+            "asha: of the trials that reach a quarter of the epochs, and of those that reach three "
+            "quarters, a third goes on; none: all are trained to the end."
+        ),
+    ] = "asha"
+
+    score: Annotated[
+        str | None,
+        Setting(
+            "heldout: prediction of coefficients of held-out images; halves: that, and for the "
+            "best three the agreement of trainings on half of the particles; truth: per-image FSC. "
+            "No default but truth with --truth: how well the others rank settings is in "
+            "docs/sweeps.md, as far as it has been measured."
+        ),
+    ] = None
+
+    truth: Annotated[str | None, Setting("Folder truth/ of the simulation, for --score truth.")] = (
+        None
+    )
+
+    epochs: Annotated[
+        int | None,
+        Setting(
+            "Passes of each training over all particles (default: 20).",
+            flags=("-n", "--epochs"),
+            min=1,
+        ),
+    ] = None
+
+    recipe: Annotated[str | None, Setting("As in train: fast (default), or protocol.")] = None
+
+    uninvert_data: Annotated[
+        bool,
+        Setting("Particles are dark on a bright background (default: bright on a dark one)."),
+    ] = False
+
+    drop_bad: Annotated[
+        bool, Setting("Leave out images that cannot be used, and outliers, as train does.")
+    ] = False
+
+    workers: Annotated[
+        int, Setting("Training processes of each trial; trials run side by side.", min=1)
+    ] = 1
+
+    seed: Annotated[int, Setting("Seed of the proposals, and of each training.", min=0)] = 0
+
+    set: Annotated[
+        tuple[str, ...],
+        Setting(
+            "Setting of config.yaml that all trials share, such as train.batch_size=32; "
+            "repeatable.",
+            metavar="SECTION.FIELD=VALUE",
+        ),
+    ] = ()
+
+    dry_run: Annotated[
+        bool, Setting("Print how many trials there are and how long they take; train nothing.")
+    ] = False
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        if not (self.score or self.truth):
+            raise ConfigError(
+                "--score must be given: heldout or halves, or truth with --truth. None is the "
+                "default until it is measured how well they rank settings; see docs/sweeps.md."
+            )
+        for option, value, known in (
+            ("--scheduler", self.scheduler, SCHEDULERS),
+            ("--score", self.score_or_default, SCORES),
+        ):
+            if value not in known:
+                raise ConfigError(f"{option} is {value!r}; it must be one of {', '.join(known)}.")
+        if (self.score_or_default == "truth") != bool(self.truth):
+            raise ConfigError(
+                "--score truth needs --truth, the folder truth/ of the simulation, and no other "
+                "score takes it."
+            )
+
+    @property
+    def score_or_default(self) -> str:
+        """The score; that of a known truth if none is given."""
+        return self.score or "truth"
+
+    @property
+    def source(self) -> ParticleSource:
+        """The particles, with what goes with them."""
+        beside = {field.name: getattr(self, field.name) for field in fields(ParticleSettings)}
+        return ParticleSource(particles=self.particles, **beside)
+
+    def values(self) -> dict[str, Any]:
+        """Return what all trials share, by the names of config.yaml.
+
+        Raises:
+            ConfigError: If an assignment cannot be read.
+        """
+        from raydrgn.run.config import parse_assignment
+
+        given: dict[str, Any] = {
+            "train.epochs": self.epochs,
+            "data.invert": False if self.uninvert_data else None,
+            "train.seed": self.seed,
+            "train.held_out_fraction": 0.0 if self.score_or_default == "truth" else HELD_OUT,
+            "resources.num_workers": self.workers,
+        }
+        values = {name: value for name, value in given.items() if value is not None}
+        return values | dict(map(parse_assignment, self.set))
+
+    def train_command(self, values: dict[str, Any], *, out: str, epochs: int) -> str:
+        """Return the command that trains some settings on all particles."""
+        from raydrgn.sweep.ranking import assignments
+
+        words = ["raydrgn", "train", shlex.quote(self.particles), "-o", shlex.quote(out)]
+        for field in setting_fields(ParticleSettings):
+            value = getattr(self, field.name)
+            option = field.setting.option(field.name)
+            if isinstance(value, tuple):
+                words += [f"{option} {shlex.quote(part)}" for part in value]
+            elif value:
+                words.append(option if value is True else f"{option} {shlex.quote(value)}")
+        words += [f"--epochs {epochs}"]
+        words += [f"--recipe {self.recipe}"] if self.recipe else []
+        words += ["--uninvert-data"] if self.uninvert_data else []
+        words += ["--drop-bad"] if self.drop_bad else []
+        kept = [text for text in self.set if not text.startswith("train.held_out_fraction")]
+        words += [f"--set {shlex.quote(text)}" for text in kept]
+        return " ".join([*words, assignments(values)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepResult:
+    """What a sweep has found."""
+
+    root: str
+    trials: "list[TrialRecord]"
+    finished: bool
+    """False if it was interrupted, or only asked how long it takes."""
+
+    estimate: "Estimate | None" = None
+    """How long it takes, where that was asked."""
+
+    summary: str = ""
+    command: str = ""
+    """Trains the best trial for longer."""
+
+    report: str = ""
+
+
+def run(
+    settings: SweepSettings,
+    *,
+    executor: Executor = IN_PROCESS,
+    progress: Progress = silent,
+) -> SweepResult:
+    """Train all trials, or go on with those of the folder, and write table, report and command.
+
+    Raises:
+        RaydrgnError: If the particles, the settings, the folder or the cluster do not allow it;
+            nothing is trained then. Or if every trial failed.
+    """
+    from raydrgn.io import storage
+    from raydrgn.model.device import gpu_problem
+    from raydrgn.sweep import sweep as stages
+    from raydrgn.sweep.record import SweepRecord
+    from raydrgn.sweep.schedule import count_trials
+    from raydrgn.training import prepare_run
+    from raydrgn.training.prepare_run import RunRequest
+
+    def check_room(config: "RunConfig", num_particles: int) -> None:
+        executor.check_room(prepare_run.wanted(config, num_particles), gpu_problem)
+
+    root, values = storage.absolute(settings.out), settings.values()
+    space = _space(settings, values)
+    count, is_grid = count_trials(space, settings.trials)
+    record = SweepRecord(root)
+    shared = _shared(settings, values)
+    record.require_same(shared)
+    base = prepare_run.begin(
+        RunRequest(
+            # A folder that does not exist is not made to ask how long a sweep would take.
+            root=storage.parent(root) if settings.dry_run else root,
+            source=settings.source,
+            recipe=settings.recipe,
+            values=values,
+            drop_bad=settings.drop_bad,
+        ),
+        before_reading=check_room,
+    )
+    shared["particles"] = stages.checksum(base)
+    record.require_same(shared)
+    sweep = stages.Sweep(
+        root=root,
+        base=base,
+        shared=shared,
+        space=space,
+        count=count,
+        is_grid=is_grid,
+        halving=settings.scheduler == "asha",
+        score=settings.score_or_default,
+        truth=settings.truth and storage.absolute(settings.truth),
+        default_rate=not _has_rate(settings, values, space),
+        record=record,
+    )
+    if settings.dry_run:
+        estimate = stages.estimate_time(sweep, executor)
+        return SweepResult(root=root, trials=record.trials, finished=False, estimate=estimate)
+    if not stages.run_sweep(sweep, executor, progress):
+        return SweepResult(root=root, trials=record.trials, finished=False)
+    return _finish(settings, sweep.space, record.trials, base, root)
+
+
+def _space(settings: SweepSettings, values: dict[str, Any]) -> "SearchSpace":
+    """Read the settings to search, before the particles."""
+    from raydrgn.data.config import ImageConfig
+    from raydrgn.run.config import RunConfig
+    from raydrgn.run.recipe import recipe_config
+    from raydrgn.sweep.space import SearchSpace
+
+    config = RunConfig(
+        source=settings.source,
+        data=ImageConfig(box=32),
+        train=recipe_config(settings.recipe),
+        pixel_size_angstrom=1.0,
+    ).with_values(values)
+    if config.train.load:
+        raise ConfigError("Trials start from random weights: train.load cannot be set in a sweep.")
+    space = SearchSpace.parse(settings.search, config)
+    for name in space.names:
+        if name in values and name not in ("train.seed",):
+            raise ConfigError(f"{name} is given by --set and by --search; leave one of them out.")
+    return space
+
+
+def _shared(settings: SweepSettings, values: dict[str, Any]) -> dict[str, Any]:
+    """Return what makes two sweeps the same, apart from the number of trials and of workers."""
+    source = {f"source.{k}": v for k, v in asdict(settings.source.absolute()).items()}
+    kept = {k: v for k, v in values.items() if not k.startswith("resources.")}
+    return {
+        **source,
+        **kept,
+        "search": list(settings.search),
+        "scheduler": settings.scheduler,
+        "score": settings.score_or_default,
+        "recipe": settings.recipe,
+        "drop_bad": settings.drop_bad,
+        "seed": settings.seed,
+    }
+
+
+def _has_rate(settings: SweepSettings, values: dict[str, Any], space: "SearchSpace") -> bool:
+    """Return whether trials have a learning rate that does not follow from their network."""
+    from raydrgn.run.recipe import recipe_config
+
+    given = "train.learning_rate"
+    return bool(
+        values.get(given) or given in space.names or recipe_config(settings.recipe).learning_rate
+    )
+
+
+def _finish(
+    settings: SweepSettings,
+    space: "SearchSpace",
+    trials: "list[TrialRecord]",
+    base: "PreparedRun",
+    root: str,
+) -> SweepResult:
+    """Write what a reader wants."""
+    from raydrgn.io import storage
+    from raydrgn.sweep import report
+    from raydrgn.sweep.ranking import LONGER, longer_command, ranked
+    from raydrgn.sweep.scores import TITLES
+
+    best = ranked(trials)[0]
+    if best.state != "finished":
+        raise RaydrgnError(
+            f"None of the {len(trials)} trials could be trained to the end; {trials[0].name}: "
+            f"{trials[0].failure or 'stopped early'}"
+        )
+    title = TITLES["truth" if settings.score_or_default == "truth" else "heldout"]
+    fresh = settings.train_command(
+        dict(best.values),
+        out=storage.join(root, "best"),
+        epochs=LONGER * base.config.train.epochs,
+    )
+    report.write_sweep(root, space, trials, title=title, fresh_command=fresh)
+    return SweepResult(
+        root=root,
+        trials=trials,
+        finished=True,
+        summary=report.summary(space, trials, title=title),
+        command=longer_command(root, best),
+        report=storage.join(root, report.REPORT),
+    )
