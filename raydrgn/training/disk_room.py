@@ -11,7 +11,6 @@ from raydrgn.io.storage import Uri
 from raydrgn.model.config import ModelConfig
 from raydrgn.model.vae import HeterogeneousVAE
 from raydrgn.run.config import RunConfig
-from raydrgn.training.disk_room import warn_of_room
 
 log = logging.getLogger(__name__)
 
