@@ -100,6 +100,23 @@ class SweepSettings(ParticleSettings):
         int, Setting("Training processes of each trial; trials run side by side.", min=1)
     ] = 1
 
+    cpus_per_worker: Annotated[
+        int | None,
+        Setting(
+            "CPU cores of each training process (default: those of the nodes are divided).", min=1
+        ),
+    ] = None
+
+    gpus_per_worker: Annotated[
+        float | None,
+        Setting(
+            "GPUs of each training process; a fraction lets several share one, and 0 computes on "
+            "CPUs (default: one, or a fraction where there are fewer GPUs than a trial's "
+            "processes).",
+            min=0,
+        ),
+    ] = None
+
     seed: Annotated[int, Setting("Seed of the proposals, and of each training.", min=0)] = 0
 
     set: Annotated[
@@ -159,6 +176,8 @@ class SweepSettings(ParticleSettings):
             "train.seed": self.seed,
             "train.held_out_fraction": 0.0 if self.score_or_default == "truth" else HELD_OUT,
             "resources.num_workers": self.workers,
+            "resources.cpus": self.cpus_per_worker,
+            "resources.gpus": self.gpus_per_worker,
         }
         values = {name: value for name, value in given.items() if value is not None}
         return values | dict(map(parse_assignment, self.set))
