@@ -177,8 +177,8 @@ def _take(claim: RunClaim, root: Uri) -> None:
     status = find_run(root)
     if status is not None:
         raise RunDirectoryError(
-            f"{root} holds a run of another command meanwhile, with {status.count}. Add --resume "
-            "to go on with it, or choose another -o."
+            f"{root} holds a run of another command meanwhile, with {status.count}. `raydrgn train "
+            "--resume` goes on with it; for a new run choose another -o."
         )
 
 
