@@ -50,7 +50,11 @@ def texts(path):
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)
 def test_every_option_in_a_message_exists(path):
     everywhere = {f.setting.option(f.name) for f in setting_fields(ParticleSource)}
-    commands = {"raydrgn parse": options_of("parse"), "export indices": options_of(*INDICES)}
+    commands = {
+        "raydrgn parse": options_of("parse"),
+        "raydrgn submit": options_of("submit"),
+        "export indices": options_of(*INDICES),
+    }
     for text in texts(path):
         known = everywhere.union(*(opts for name, opts in commands.items() if name in text))
         for option in OPTION.findall(text):
