@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from raydrgn.remote.allocation import NodeType, Size
 
 OPTION = "--autoscaling-config="
@@ -73,6 +71,8 @@ def find_autoscaler(gcs_address: str, has_reported: bool) -> Autoscaler | None:
         gcs_address: Address by which the processes of the cluster know each other.
         has_reported: Whether a process that may be an autoscaler has reported to the cluster.
     """
+    import yaml
+
     words = _monitor_command(gcs_address)
     if words is None:  # KubeRay runs it in a container beside that of the head
         return _kuberay_autoscaler() if has_reported else None
