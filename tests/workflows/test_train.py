@@ -48,7 +48,7 @@ def test_the_help_names_the_defaults():
         "dec_layers": model.decoder_layers,
         "dec_dim": model.decoder_width,
         "seed": train.seed,
-        "workers": 1,
+        "workers": "one for each GPU",
         "recipe": "fast (default)",
         "amp": "--amp",
         "load": "random weights",
