@@ -48,7 +48,8 @@ from raydrgn.workflows import (
 )
 
 EPOCHS = 8
-VALUES = {**SMALL, "model.zdim": 1, "train.epochs": EPOCHS}  # one dimension needs no UMAP
+# One worker gives the bits of one process; one latent dimension needs no UMAP.
+VALUES = {**SMALL, "model.zdim": 1, "train.epochs": EPOCHS, "resources.num_workers": 1}
 TINY = VolumeOptions(box=8)
 
 
