@@ -5,6 +5,15 @@ from typing import Annotated
 
 from raydrgn.settings import Setting, check_bounds
 
+Address = Annotated[
+    str | None, Setting("Ray cluster to join, or RAY_ADDRESS; this machine if unset.")
+]
+
+Assignments = Annotated[
+    tuple[str, ...],
+    Setting("A setting of model or train.", flags=("--set",), metavar="SECTION.FIELD=VALUE"),
+]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
@@ -39,10 +48,7 @@ class StepSettings(NetworkSettings):
 
     threads: Annotated[int | None, Setting("CPU threads; all cores by default.", min=1)] = None
 
-    assignments: Annotated[
-        tuple[str, ...],
-        Setting("A setting of model or train.", flags=("--set",), metavar="SECTION.FIELD=VALUE"),
-    ] = ()
+    assignments: Assignments = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,14 +63,9 @@ class TrainingSettings(NetworkSettings):
 
     workers: Annotated[int, Setting("Training processes.", min=1)] = 1
 
-    address: Annotated[
-        str | None, Setting("Ray cluster to join, or RAY_ADDRESS; this machine if unset.")
-    ] = None
+    address: Address = None
 
-    assignments: Annotated[
-        tuple[str, ...],
-        Setting("A setting of model or train.", flags=("--set",), metavar="SECTION.FIELD=VALUE"),
-    ] = ()
+    assignments: Assignments = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,14 +80,9 @@ class ScalingSettings(NetworkSettings):
 
     workers: Annotated[int, Setting("Most workers, of one core or GPU each.", min=1)] = 2
 
-    address: Annotated[
-        str | None, Setting("Ray cluster to join, or RAY_ADDRESS; this machine if unset.")
-    ] = None
+    address: Address = None
 
-    assignments: Annotated[
-        tuple[str, ...],
-        Setting("A setting of model or train.", flags=("--set",), metavar="SECTION.FIELD=VALUE"),
-    ] = ()
+    assignments: Assignments = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,9 +133,7 @@ class DecodingBenchSettings(NetworkSettings):
 
     workers: Annotated[int, Setting("Workers, of one core each.", min=1)] = 2
 
-    address: Annotated[
-        str | None, Setting("Ray cluster to join, or RAY_ADDRESS; this machine if unset.")
-    ] = None
+    address: Address = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +152,4 @@ class OccupancyBenchSettings(Benchmark):
 
     workers: Annotated[int, Setting("Workers, of one core each.", min=1)] = 2
 
-    address: Annotated[
-        str | None, Setting("Ray cluster to join, or RAY_ADDRESS; this machine if unset.")
-    ] = None
+    address: Address = None
