@@ -29,6 +29,9 @@ RELEASE_SECONDS = 3.0
 LOG_SECONDS = 60.0
 """Time between two messages on what is waited for."""
 
+ANSWER_SECONDS = 60.0
+"""Time that the head of a cluster has for an answer."""
+
 HEAD_RESOURCE = "node:__internal_head__"
 
 
@@ -48,11 +51,18 @@ def read_cluster() -> Cluster:
     for its command.
     """
     import ray
-    from ray.autoscaler.v2.sdk import get_cluster_resource_state
-    from ray.core.generated.autoscaler_pb2 import NodeStatus
+    from ray.core.generated.autoscaler_pb2 import GetClusterResourceStateReply, NodeStatus
 
     here = ray.get_runtime_context().get_node_id()
-    state = get_cluster_resource_state(ray._private.worker.global_worker.gcs_client)
+    client = ray._private.worker.global_worker.gcs_client
+    try:
+        answer = client.get_cluster_resource_state(timeout_s=ANSWER_SECONDS)
+    except ray.exceptions.RpcError as problem:
+        raise ClusterError(
+            f"The head of the Ray cluster has not answered for {ANSWER_SECONDS:.0f} s, or no more: "
+            f"{problem}. Look whether it runs (ray status)."
+        ) from problem
+    state = GetClusterResourceStateReply.FromString(answer).cluster_resource_state
     usable = (NodeStatus.RUNNING, NodeStatus.IDLE)
     found = [node for node in state.node_states if node.status in usable]
     nodes = tuple(_node(node, is_here=node.node_id.hex() == here) for node in found)

@@ -19,11 +19,6 @@ EPOCHS = 100
 STOPPED = 130
 
 
-def listen_to_ctrl_c() -> None:
-    """Undo what a shell does to commands that it starts in the background."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 def start(folder: Path, root: Path, *more: str) -> subprocess.Popen:
     sizes = "--zdim 2 --enc-dim 16 --dec-dim 16 --enc-layers 1 --dec-layers 1 --batch-size 8"
     command = [sys.executable, "-m", "raydrgn", "train", "particles.star", "-o", str(root)]
@@ -36,7 +31,6 @@ def start(folder: Path, root: Path, *more: str) -> subprocess.Popen:
         stderr=subprocess.STDOUT,
         text=True,
         env=environment,
-        preexec_fn=listen_to_ctrl_c,
     )
 
 

@@ -12,6 +12,7 @@ import threading
 import fsspec
 import pytest
 
+from claim_race import race
 from raydrgn.io import storage
 from raydrgn.run import claim as module
 from raydrgn.run.checkpoint import Checkpoint
@@ -116,27 +117,16 @@ def test_a_killed_command_of_this_machine_is_followed_at_once(root):
         assert claim.predecessor.pid == process.pid
 
 
-def _race(folder, barrier, queue):
-    barrier.wait()
-    try:
-        with RunClaim(folder) as claim:
-            claim.take()
-            queue.put(True)
-            barrier.wait()
-    except ClaimError:
-        queue.put(False)
-        barrier.wait()
-
-
 def test_of_many_at_once_one_has_the_run(tmp_path):
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("forkserver")  # a fork of this process may hang its Ray
+    context.set_forkserver_preload(["claim_race"])
     barrier, queue = context.Barrier(6), context.Queue()
     folder = str(tmp_path)
     owner = dataclasses.replace(Owner.here(), pid=2**22 + 1)  # it is taken over from a dead one
     storage.write_bytes(
         RunDirectory(folder).claim(1), json.dumps(dataclasses.asdict(owner)).encode()
     )
-    racers = [context.Process(target=_race, args=(folder, barrier, queue)) for _ in range(6)]
+    racers = [context.Process(target=race, args=(folder, barrier, queue)) for _ in range(6)]
     for racer in racers:
         racer.start()
     won = [queue.get(timeout=60) for _ in racers]
