@@ -1,7 +1,8 @@
 """What can go wrong because of an input, a configuration or a cluster.
 
 Every mistake that a user can correct derives from ``RaydrgnError``; the command line prints these
-as one message without a traceback and exits with code 2. Anything else is a defect of raydrgn and
+as one message without a traceback and exits with code 2, or 1 for ``LostWorkersError``, after
+which ``submit --retries`` starts a job again. Anything else is a defect of raydrgn and
 keeps its traceback.
 """
 
@@ -24,6 +25,10 @@ class RunDirectoryError(RaydrgnError):
 
 class ClusterError(RaydrgnError):
     """Ray cannot be reached, or cannot give the resources needed."""
+
+
+class LostWorkersError(ClusterError):
+    """Workers or nodes were lost too often; nobody's mistake, so another try may succeed."""
 
 
 class StorageError(RaydrgnError):

@@ -11,6 +11,7 @@ from raydrgn.cli.application import app
 from raydrgn.cli.backproject import backproject
 from raydrgn.cli.bench import bench
 from raydrgn.cli.console import (
+    EXIT_FAILED,
     EXIT_INTERRUPTED,
     EXIT_USER,
     error,
@@ -37,7 +38,7 @@ from raydrgn.cli.top import top
 from raydrgn.cli.train import train
 from raydrgn.cli.traverse import traverse
 from raydrgn.cli.volumes import volumes
-from raydrgn.errors import RaydrgnError, StorageError
+from raydrgn.errors import LostWorkersError, RaydrgnError, StorageError
 from raydrgn.remote.session import limit_spinning
 
 for command in (demo, simulate, parse, downsample, backproject, info, train, volumes, evaluate):
@@ -71,6 +72,8 @@ def main() -> None:
     try:
         _require_current_folder()
         app()
+    except LostWorkersError as loss:
+        _end_with_error(str(loss), EXIT_FAILED)
     except RaydrgnError as mistake:
         _end_with_error(str(mistake))
     except MemoryError as problem:
@@ -107,7 +110,7 @@ def _discard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _end_with_error(text: str) -> NoReturn:
+def _end_with_error(text: str, exit_code: int = EXIT_USER) -> NoReturn:
     with suppress(OSError):  # standard error may be full or closed; the exit code remains
         error(text)
-    sys.exit(EXIT_USER)
+    sys.exit(exit_code)

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from raydrgn.errors import ClusterError, RaydrgnError
+from raydrgn.errors import LostWorkersError, RaydrgnError
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ class Losses:
         self._reasons: set[str] = set()
         self._began = 0.0
 
-    def add(self, work: WorkItem, loss: Loss, *, counts: bool = True) -> ClusterError | None:
+    def add(self, work: WorkItem, loss: Loss, *, counts: bool = True) -> LostWorkersError | None:
         """Log a loss; return an error if the work is to be given up.
 
         Args:
@@ -113,7 +113,7 @@ class Losses:
             log.warning("%s", f"{text} {loss.remedy}".rstrip())
         if work.losses < MOST_LOSSES:
             return None
-        return ClusterError(
+        return LostWorkersError(
             f"given up after {work.losses} workers in a row ended while they worked on it; of the "
             f"last one: {loss.reason}. {loss.remedy}".rstrip()
         )

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 from uuid import uuid4
 
-from raydrgn.errors import ClusterError, RaydrgnError
+from raydrgn.errors import LostWorkersError, RaydrgnError
 from raydrgn.remote.allocation import Allocation
 from raydrgn.remote.fanout import WAIT_SECONDS, Outcome, collect
 from raydrgn.remote.losses import Loss, Losses, WorkItem
@@ -222,7 +222,7 @@ class _Crew:
             is_crowded: Whether to go on with one worker less, if there are others.
 
         Raises:
-            ClusterError: If no worker is left, and those started of late have all been lost.
+            LostWorkersError: If no worker is left, and those started of late have all been lost.
         """
         if worker not in self.workers:
             return
@@ -232,7 +232,7 @@ class _Crew:
             log.warning("going on with %d workers", len(self.workers) + len(self._start_times))
             return
         if self._failed_starts >= MOST_FAILED_STARTS and not any(w.is_live for w in self.workers):
-            raise ClusterError(
+            raise LostWorkersError(
                 f"{self._failed_starts} workers in a row were lost before they could begin; of the "
                 f"last one: {loss.reason}. {loss.remedy}".rstrip()
             )

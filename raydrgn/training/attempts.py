@@ -23,7 +23,7 @@ from ray.train import (
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 
-from raydrgn.errors import ClusterError
+from raydrgn.errors import LostWorkersError
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
 from raydrgn.remote import metrics
@@ -92,6 +92,7 @@ class Attempts(threading.Thread):
 
         self.error: BaseException | None = None
         self.finished = False
+        self._has_ended = threading.Event()
 
     def stop(self) -> None:
         """Let training end with a checkpoint."""
@@ -110,6 +111,16 @@ class Attempts(threading.Thread):
                     self._run_once(folder)
         except BaseException as error:  # raised again in the main thread
             self.error = error
+        finally:
+            self._has_ended.set()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for the end of training; return whether it has come.
+
+        Not by ``join``: before Python 3.13, a thread whose ``join`` Ctrl-C interrupts is taken for
+        ended, and training would be torn down before its checkpoint.
+        """
+        return self._has_ended.wait(seconds)
 
     def _run_once(self, folder: str) -> None:
         allocation = wait_for_room(
@@ -151,7 +162,7 @@ class Attempts(threading.Thread):
             with raised_by_actor():
                 position = ray.get(self._actors.writer.newest_position.remote())
             if not self._budget.allows_another_try(position):
-                raise ClusterError(
+                raise LostWorkersError(
                     f"Training ended early: {message}, for the {MAX_FAILURES + 1}th time without a "
                     "new checkpoint. The last checkpoint is kept; the same command with --resume "
                     f"goes on. More is in {session_log_folder()}/train of this machine."

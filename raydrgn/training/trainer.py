@@ -13,7 +13,7 @@ from typing import Any
 
 import ray
 
-from raydrgn.errors import ClusterError, RaydrgnError
+from raydrgn.errors import ClusterError, LostWorkersError, RaydrgnError
 from raydrgn.io import storage
 from raydrgn.io.particles import ParticleTable
 from raydrgn.remote import metrics
@@ -64,7 +64,8 @@ def train(
         shards: Prepared particles that several runs share; None prepares them for this run alone.
 
     Raises:
-        ClusterError: If there are too few CPUs or GPUs, not in time either, or workers keep dying.
+        ClusterError: If there are too few CPUs or GPUs, not in time either.
+        LostWorkersError: If workers keep dying.
         RaydrgnError: If the particles or the run directory do not allow it.
         TrainingDefect: If our own code failed on a worker.
     """
@@ -200,10 +201,11 @@ class _Watch:
 
     def until_the_end(self) -> None:
         """Return when training is finished or stopped; raise why it cannot go on."""
-        while self._attempts.is_alive():
+        has_ended = False
+        while not has_ended:
             try:
                 self._poll()
-                self._attempts.join(timeout=POLL_SECONDS)
+                has_ended = self._attempts.wait(POLL_SECONDS)
             except KeyboardInterrupt:
                 if self._is_stopping:
                     raise
@@ -217,7 +219,7 @@ class _Watch:
             raise error
         if error is not None:
             reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-            raise ClusterError(
+            raise LostWorkersError(
                 f"Training ended early: {reason[0].rstrip('.')}. The last checkpoint is kept; the "
                 f"same command with --resume goes on. More is in {session_log_folder()}/train of "
                 "this machine."

@@ -6,8 +6,8 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from raydrgn.cli.main import app
-from raydrgn.errors import RaydrgnError
+from raydrgn.cli.main import app, main
+from raydrgn.errors import ClusterError, LostWorkersError, RaydrgnError
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess:
@@ -23,6 +23,22 @@ def test_help_imports_nothing_heavy():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert loaded.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    ("problem", "exit_code"),
+    [(ClusterError("no such cluster"), 2), (LostWorkersError("all workers were lost"), 1)],
+)
+def test_a_mistake_ends_with_2_and_lost_workers_with_1(monkeypatch, capsys, problem, exit_code):
+    def fail():
+        raise problem
+
+    monkeypatch.setattr("raydrgn.cli.main.app", fail)
+    monkeypatch.setattr("raydrgn.cli.main.set_up_logging", lambda: None)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == exit_code
+    assert str(problem) in capsys.readouterr().err
 
 
 def test_every_command_has_help():

@@ -19,7 +19,7 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
-from raydrgn.errors import ClusterError, InputError
+from raydrgn.errors import InputError, LostWorkersError
 from raydrgn.remote import fanout, waiting, worker_pool
 from raydrgn.remote.allocation import Allocation
 from raydrgn.remote.executor import IN_PROCESS, Executor
@@ -100,7 +100,7 @@ def test_a_batch_that_no_worker_survives_is_given_up_and_the_rest_is_done(ray_se
         outcomes = {outcome.item: outcome for outcome in pool.run(work, range(40))}
     assert sorted(outcomes) == list(range(40))
     failed = outcomes.pop(7).error
-    assert isinstance(failed, ClusterError)
+    assert isinstance(failed, LostWorkersError)
     assert "given up after 4 workers in a row ended while they worked on it" in str(failed)
     deaths = len(list(tmp_path.iterdir()))
     assert MOST_LOSSES <= deaths <= MOST_LOSSES + 2  # a last result before a death may be lost too
@@ -160,7 +160,7 @@ def test_workers_that_all_end_while_they_begin_end_the_work_in_words(ray_session
     with (
         Executor(workers=2) as executor,
         executor.pool(die) as pool,
-        pytest.raises(ClusterError, match=r"workers in a row were lost before they could begin"),
+        pytest.raises(LostWorkersError, match=r"workers in a row were lost before"),
     ):
         list(pool.run(work_of, range(4)))
 
@@ -239,7 +239,7 @@ def test_a_task_that_no_worker_survives_is_given_up_and_the_rest_is_done(ray_ses
     [(1, False, 4, 3), (1, False, 1, 1), (2, False, 3, 3), (4, True, 3, 4), (4, True, 4, 4)],
 )
 def test_fewer_tasks_at_a_time_where_memory_is_short(losses, given_up, number, then):
-    error = ClusterError("…") if given_up else None
+    error = LostWorkersError("…") if given_up else None
     assert fanout._tasks_after(WorkItem(0, "item", losses), error, number, 4) == then
 
 
