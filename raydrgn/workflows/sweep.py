@@ -10,6 +10,7 @@ from raydrgn.io.particle_source import ParticleSettings, ParticleSource
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.settings import Setting, check_bounds, setting_fields
+from raydrgn.workflows.training_workers import CpusPerTrainingProcess, GpusPerTrainingProcess
 
 if TYPE_CHECKING:
     from raydrgn.run.config import RunConfig
@@ -100,22 +101,9 @@ class SweepSettings(ParticleSettings):
         int, Setting("Training processes of each trial; trials run side by side.", min=1)
     ] = 1
 
-    cpus_per_worker: Annotated[
-        int | None,
-        Setting(
-            "CPU cores of each training process (default: those of the nodes are divided).", min=1
-        ),
-    ] = None
+    cpus_per_worker: CpusPerTrainingProcess = None
 
-    gpus_per_worker: Annotated[
-        float | None,
-        Setting(
-            "GPUs of each training process; a fraction lets several share one, and 0 computes on "
-            "CPUs (default: one, or a fraction where there are fewer GPUs than a trial's "
-            "processes).",
-            min=0,
-        ),
-    ] = None
+    gpus_per_worker: GpusPerTrainingProcess = None
 
     seed: Annotated[int, Setting("Seed of the proposals, and of each training.", min=0)] = 0
 

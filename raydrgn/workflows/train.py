@@ -10,6 +10,7 @@ from raydrgn.remote.notices import notices
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.remote.resources import worker_range
 from raydrgn.settings import Setting, check_bounds
+from raydrgn.workflows.training_workers import CpusPerTrainingProcess, GpusPerTrainingProcess
 
 if TYPE_CHECKING:
     from raydrgn.io.particle_source import ParticleSource
@@ -122,21 +123,9 @@ class TrainSettings(ParticleSettings):
         ),
     ] = None
 
-    cpus_per_worker: Annotated[
-        int | None,
-        Setting(
-            "CPU cores of each training process (default: those of the nodes are divided).", min=1
-        ),
-    ] = None
+    cpus_per_worker: CpusPerTrainingProcess = None
 
-    gpus_per_worker: Annotated[
-        float | None,
-        Setting(
-            "GPUs of each training process; a fraction lets several share one, and 0 computes on "
-            "CPUs (default: one, or a fraction where there are fewer GPUs than processes).",
-            min=0,
-        ),
-    ] = None
+    gpus_per_worker: GpusPerTrainingProcess = None
 
     seed: Annotated[int | None, Setting("Seed of everything random (default: 0).")] = None
 
