@@ -13,8 +13,6 @@ from contextlib import contextmanager
 
 import typer
 from rich.console import Console
-from rich.highlighter import NullHighlighter
-from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
@@ -99,15 +97,22 @@ LINE_SECONDS = 10.0
 """Time between two lines of progress where there is no terminal."""
 
 
+class _MessageHandler(logging.Handler):
+    """Shows a record of the log as one line, which the terminal folds, and no log does."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print the record; above the bar of progress, if one is shown."""
+        try:
+            style = f"logging.level.{record.levelname.lower()}"
+            text = Text.assemble((f"{record.levelname:<8}", style), " ", self.format(record))
+            messages.print(text, soft_wrap=True)
+        except Exception:
+            self.handleError(record)
+
+
 def set_up_logging() -> None:
     """Show raydrgn's log from INFO on, that of other libraries from ERROR on."""
-    handler = RichHandler(
-        console=messages,
-        show_path=False,
-        show_time=False,
-        markup=False,
-        highlighter=NullHighlighter(),
-    )
+    handler = _MessageHandler()
     logging.basicConfig(level="ERROR", handlers=[handler], format="%(message)s", force=True)
     logging.getLogger("raydrgn").setLevel("INFO")
 
