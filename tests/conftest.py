@@ -23,6 +23,17 @@ ROOT = Path(__file__).parent.parent
 DATA = Path(os.environ.get("RAYDRGN_TEST_DATA", ROOT / ".." / "shared" / "data")).resolve()
 
 
+def pytest_collection_modifyitems(items):
+    """Let one process run all tests that start Ray, so that there is one Ray session, and first.
+
+    Other files go to either process as wholes.
+    """
+    for item in items:
+        group = "ray" if item.get_closest_marker("ray") else item.path.name
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+
+
 @pytest.fixture(scope="session")
 def ray_session():
     """One Ray session for all tests that need one; logical CPUs may exceed the real ones."""

@@ -17,7 +17,10 @@ from raydrgn.simulation.options import Simulation
 from slurm_cluster import NODE_DISK, NODES, reason_against, slurm_cluster
 
 REASON = reason_against()
-pytestmark = pytest.mark.skipif(REASON is not None, reason=f"Slurm: {REASON}")
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.skipif(REASON is not None, reason=f"Slurm: {REASON}"),
+]
 
 ROOT = Path(__file__).parent.parent.parent
 SBATCH = ROOT / "cluster" / "slurm" / "raydrgn.sbatch"

@@ -7,6 +7,8 @@ from faults.commands import Case, disturbed
 from faults.machines import Machines
 from faults.trial import Result, Trial, table
 
+pytestmark = pytest.mark.ray
+
 
 @pytest.fixture(scope="module")
 def machines(tmp_path_factory):
