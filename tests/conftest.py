@@ -23,6 +23,7 @@ ROOT = Path(__file__).parent.parent
 DATA = Path(os.environ.get("RAYDRGN_TEST_DATA", ROOT / ".." / "shared" / "data")).resolve()
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
     """Let one process run all tests that start Ray, so that there is one Ray session, and first.
 

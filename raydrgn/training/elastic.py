@@ -164,12 +164,13 @@ def workers_in_words(number: int) -> str:
 
 
 class GrowthWatch:
-    """Sees when there is room for more workers than there are."""
+    """Sees when there is room for more workers than there are, and has an autoscaler make it."""
 
     def __init__(self, share: Allocation) -> None:
         self._share = share
         self._next = 0.0
         self._seen = 0
+        self._asked: list[Reservation] = []
 
     def room_for_more(self, num_workers: int) -> int:
         """Return for how many workers there is room if that is more than now, else 0.
@@ -181,10 +182,34 @@ class GrowthWatch:
         if num_workers >= self._share.num_workers or now < self._next:
             return 0
         self._next = now + GROWTH_SECONDS
+        self._give_back(lambda reservation: reservation.is_there)
         more = workers_that_fit(free_on_nodes(), self._share)
+        self._ask(num_workers + more)
         room = min(num_workers + more, self._share.num_workers) if more else 0
         stable, self._seen = min(room, self._seen), room
         return stable if stable > num_workers else 0
+
+    def close(self) -> None:
+        """Ask for no more room."""
+        self._give_back(lambda reservation: True)
+
+    def _ask(self, num_workers: int) -> None:
+        """Ask Ray for room for further workers, each by itself, if an autoscaler may add nodes.
+
+        On a cluster of fixed size it would take room from commands that wait for their turn.
+        """
+        cluster = read_cluster()
+        if not cluster.types:
+            return
+        most = min(cluster.whole.room_for(self._share.worker), self._share.num_workers)
+        one = replace(self._share, num_workers=1)
+        while num_workers + len(self._asked) < most:
+            self._asked.append(ask_for_room(one))
+
+    def _give_back(self, chosen: Callable[[Reservation], bool]) -> None:
+        for reservation in [one for one in self._asked if chosen(one)]:
+            reservation.release()
+            self._asked.remove(reservation)
 
 
 def _without_spare(free: Mapping[str, float]) -> Size:

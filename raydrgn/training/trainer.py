@@ -95,11 +95,13 @@ def train(
             fewest = config.resources.fewest or share.num_workers
             attempts = Attempts(job, share, actors, fewest=fewest, uses_ray_data=uses_ray_data)
             reserved.close()  # Ray Train reserves for itself, and room is waited for again
+            watch = _Watch(run, attempts, actors, share, claim, progress)
             attempts.start()
             try:
                 with _sigterm_as_interrupt():
-                    _Watch(run, attempts, actors, share, claim, progress).until_the_end()
+                    watch.until_the_end()
             finally:
+                watch.close()
                 attempts.stop()
                 metrics.forget(run=run.root)
             ending = (
@@ -224,6 +226,10 @@ class _Watch:
                 f"same command with --resume goes on. More is in {session_log_folder()}/train of "
                 "this machine."
             ) from error
+
+    def close(self) -> None:
+        """Ask for no more workers."""
+        self._growth.close()
 
     def _poll(self) -> None:
         self._raise_lost_claim()

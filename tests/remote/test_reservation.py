@@ -164,6 +164,26 @@ print("done", len(found), len(set(found)))
 
 
 @pytest.mark.ray
+def test_the_autoscaler_is_asked_for_the_further_workers_of_a_range(autoscaling):
+    assert output(start(GROW, autoscaling)).splitlines()[-1] == "room for 3 of 8"
+
+
+GROW = """
+from raydrgn.remote.allocation import Allocation
+from raydrgn.training import elastic
+elastic.GROWTH_SECONDS = 1.0
+with Executor(address=sys.argv[1]) as executor, executor.connected():
+    training = reservation.ask_for_room(Allocation(2, 2, 0.0))
+    training.group.wait(60)
+    watch = elastic.GrowthWatch(Allocation(8, 2, 0.0))
+    while not (room := watch.room_for_more(2)):
+        time.sleep(0.2)
+    watch.close()
+    print("room for", room, "of 8")
+"""
+
+
+@pytest.mark.ray
 @pytest.mark.skipif(torch.cuda.is_available(), reason="torch can use the GPUs of this machine")
 def test_gpus_that_torch_cannot_use_are_refused_in_a_sentence():
     text = output(start(LOGICAL_GPU)).splitlines()[-1]

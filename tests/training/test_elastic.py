@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from raydrgn.errors import ClusterError
-from raydrgn.remote.allocation import Allocation, Cluster, Node, Size, Wanted
+from raydrgn.remote.allocation import Allocation, Cluster, Node, NodeType, Size, Wanted
 from raydrgn.remote.resources import Resources
 from raydrgn.remote.session import SPARE_RESOURCE
 from raydrgn.training import elastic
@@ -68,6 +68,7 @@ def room(monkeypatch, asked):
     monkeypatch.setattr(elastic, "free_on_nodes", lambda: [Size(free["CPU"])])
     monkeypatch.setattr(elastic, "SETTLE_SECONDS", 0.6)
     monkeypatch.setattr(elastic, "ask_for_room", lambda share: Asked(share, free, asked))
+    monkeypatch.setattr(elastic, "read_cluster", lambda: Cluster(nodes=()))
     return free
 
 
@@ -142,6 +143,21 @@ def test_room_for_more_is_believed_when_it_is_seen_twice(room, monkeypatch):
     assert watch.room_for_more(2) == 3  # the least of both
     assert watch.room_for_more(2) == 4  # and no more than the largest number
     assert watch.room_for_more(4) == 0
+
+
+def test_further_workers_are_asked_for_where_nodes_may_be_added(room, asked, monkeypatch):
+    monkeypatch.setattr(elastic, "GROWTH_SECONDS", 0.0)
+    here = Node(Size(2), Size(0))
+    cluster = Cluster(nodes=(here,), types=(NodeType(Size(1), 3),))
+    monkeypatch.setattr(elastic, "read_cluster", lambda: cluster)
+    watch = GrowthWatch(Allocation(4, 1, 0.0))
+    for _ in range(3):
+        assert watch.room_for_more(2) == 0
+    assert asked == ["asked", "asked"]
+    room["CPU"] = 2.0
+    watch.room_for_more(2)
+    assert watch.room_for_more(2) == 4
+    assert asked == ["asked", "asked", "released", "released"]
 
 
 def test_a_node_that_is_gone_but_not_yet_missed_has_no_room(monkeypatch):
