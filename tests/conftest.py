@@ -23,16 +23,21 @@ ROOT = Path(__file__).parent.parent
 DATA = Path(os.environ.get("RAYDRGN_TEST_DATA", ROOT / ".." / "shared" / "data")).resolve()
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(items):
-    """Let one process run all tests that start Ray, so that there is one Ray session, and first.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give all files with tests that start Ray to one process, so that one Ray runs at a time.
 
-    Other files go to either process as wholes.
+    Other files go to either process. (--dist loadgroup of pytest-xdist 3.8 does not see the groups
+    under pytest 9.2.)
     """
-    for item in items:
-        group = "ray" if item.get_closest_marker("ray") else item.path.name
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+    from xdist.scheduler import LoadScopeScheduling
+
+    class RayInOneProcess(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file = nodeid.partition("::")[0]
+            return "ray" if "pytest.mark.ray" in (ROOT / file).read_text() else file
+
+    return RayInOneProcess(config, log)
 
 
 @pytest.fixture(scope="session")
