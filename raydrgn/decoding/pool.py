@@ -17,6 +17,7 @@ from raydrgn.decoding.options import VolumeOptions
 from raydrgn.fourier.resample import low_pass
 from raydrgn.io.mrc import write_volume
 from raydrgn.io.storage import Uri
+from raydrgn.io.unfinished import remove_unfinished
 from raydrgn.model.device import default_device, gpu_problem
 from raydrgn.remote import metrics
 from raydrgn.remote.executor import IN_PROCESS, Executor
@@ -139,7 +140,9 @@ class DecoderPool:
         self, requests: Sequence[VolumeRequest]
     ) -> Iterator[Outcome[Sequence[VolumeRequest]]]:
         """Decode and write volumes where the decoders are."""
-        return self.run(_write_requested, requests)
+        yield from self.run(_write_requested, requests)
+        if self._workers.has_lost_workers:
+            remove_unfinished(request.uri for request in requests)
 
     def apply(
         self,

@@ -2,6 +2,7 @@
 
 uri              names of files and folders: paths and URLs
 storage          paths and URLs; whole files or none; errors in words
+unfinished       what killed processes have left of files
 local_failures   errors of the operating system in words
 object_store     clients of S3 and its like; what is repeated; their errors in words
 pipes            standard input and pipes in the place of files

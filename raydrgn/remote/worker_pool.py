@@ -70,6 +70,11 @@ class WorkerPool(Generic[T]):
         if self._reservation is not None:
             self._reservation.release()
 
+    @property
+    def has_lost_workers(self) -> bool:
+        """Whether a worker was lost, and may have left a file unfinished."""
+        return self._crew is not None and self._crew.has_lost
+
     def run(self, work: Callable[[T, Any], Any], batches: Iterable[Any]) -> Iterator[Outcome[Any]]:
         """Do work on batches where the objects are; yield the outcome of each batch.
 
@@ -142,6 +147,7 @@ class _Crew:
         self._start_times = [0.0] * reservation.allocation.num_workers
         self._failed_starts = 0
         self._left_out = 0
+        self.has_lost = False
         self._waiting = WaitingLog(reservation.allocation)
 
     def start_due(self) -> None:
@@ -227,6 +233,7 @@ class _Crew:
         if worker not in self.workers:
             return
         self._dismiss(worker)
+        self.has_lost = True
         if is_crowded and self.workers:
             self._left_out += 1
             log.warning("going on with %d workers", len(self.workers) + len(self._start_times))

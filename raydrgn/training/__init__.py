@@ -1,5 +1,6 @@
 """Ray Train: fitting the network.
 
+options          what a training process is given
 held_out         particles kept out of training
 prepare_run      from settings to a checked run, before Ray starts
 initial_weights  weights to start from, of an epoch of another run

@@ -10,7 +10,7 @@ from raydrgn.io.particle_source import ParticleSettings, ParticleSource
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.settings import Setting, check_bounds, setting_fields
-from raydrgn.workflows.training_workers import CpusPerTrainingProcess, GpusPerTrainingProcess
+from raydrgn.training.options import CpusPerTrainingProcess, GpusPerTrainingProcess
 
 if TYPE_CHECKING:
     from raydrgn.run.config import RunConfig

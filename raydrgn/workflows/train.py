@@ -10,7 +10,7 @@ from raydrgn.remote.notices import notices
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.remote.resources import worker_range
 from raydrgn.settings import Setting, check_bounds
-from raydrgn.workflows.training_workers import CpusPerTrainingProcess, GpusPerTrainingProcess
+from raydrgn.training.options import CpusPerTrainingProcess, GpusPerTrainingProcess
 
 if TYPE_CHECKING:
     from raydrgn.io.particle_source import ParticleSource

@@ -43,14 +43,21 @@ def in_bash(command):
 @pytest.fixture
 def piped(tmp_path):
     """Write content into a named pipe; return its name at once."""
+    made = []
 
     def make(name, content):
         pipe = tmp_path / name
         os.mkfifo(pipe)
-        threading.Thread(target=pipe.write_bytes, args=(content,), daemon=True).start()
+        writer = threading.Thread(target=pipe.write_bytes, args=(content,), daemon=True)
+        writer.start()
+        made.append((pipe, writer))
         return str(pipe)
 
-    return make
+    yield make
+    for pipe, writer in made:  # one that nobody has read waits for a reader
+        reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        writer.join(60)
+        os.close(reader)
 
 
 def test_standard_input_and_process_substitution_are_read_like_files(tmp_path):
