@@ -25,7 +25,7 @@ def convergence(
     Writes RUN/convergence.N: the loss, the latent space at intervals, the shifts of latents from
     epoch to epoch, and how volumes at ten representative points agree with those of the epochs
     before, as figures and tables in one report.html. With --watch a line is printed for every new
-    epoch; once losses and latents have settled at the end of the learning-rate schedule, or
+    epoch; once losses and latents have converged at the end of the learning-rate schedule, or
     training has ended, volumes are compared too.
     """
     if watch:

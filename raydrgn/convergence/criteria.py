@@ -28,24 +28,24 @@ MAXIMA_BEFORE_PRUNING = 12
 PRUNE_RADIUS_BINS = 5.0
 DILATE_PX, EDGE_PX = 3.0, 10.0
 
-SETTLED_SHARE = 0.1
-SETTLED_EPOCHS, SETTLED_RUN = 5, 0.15
+CONVERGED_SHARE = 0.1
+CONVERGED_EPOCHS, CONVERGED_RUN = 5, 0.15
 SMOOTH_EPOCHS = 5
 LEAST_RANGE = 0.01
 SAME_CORRELATION, SAME_FSC = 0.99, 0.95
 RISE = 1.1
 
 CURVE_RULE = (
-    "A curve, smoothed by a running median of five epochs, has settled from the epoch on after "
+    "A curve, smoothed by a running median of five epochs, has converged from the epoch on after "
     "which it stays within a tenth of its whole range of its last value, or within twice its "
     "scatter about the smooth curve where that is more; this must hold for five epochs and for 15 "
     "% of the run at least."
 )
 PAIRS_RULE = (
-    "The agreement of successive volumes has settled if its medians over the points, for the last "
-    "three pairs of epochs, lie within a tenth of the whole range of the medians (0.01 at least), "
-    "or if there is nothing left to change: medians of 0.99 (correlation) or 0.95 (FSC at Nyquist) "
-    "and more for the last two pairs."
+    "The agreement of successive volumes has converged if its medians over the points, for the "
+    "last three pairs of epochs, lie within a tenth of the whole range of the medians (0.01 at "
+    "least), or if there is nothing left to change: medians of 0.99 (correlation) or 0.95 (FSC at "
+    "Nyquist) and more for the last two pairs."
 )
 OVERFITTING_RULE = (
     "There is an overfitting warning if the power at high frequencies (the outer quarter of the "
@@ -59,9 +59,9 @@ MEANING = (
     "These are the protocol's heuristics with a rule for each. A falling learning rate makes all "
     "of them level off: this shows that the run has come to its end, not that a longer run would "
     "find nothing more. At a constant rate the loss may keep falling slowly after all criteria "
-    "have settled: in a trial (3,000 images, seven states) all had settled at epoch 34; by epoch "
-    "90 the loss had fallen by another 6 % of its range, and 91 % of the particles were among "
-    "neighbours of their own state, not 82 %."
+    "have converged: in a trial (3,000 images, seven states) all had converged at epoch 34; by "
+    "epoch 90 the loss had fallen by another 6 % of its range, and 91 % of the particles were "
+    "among neighbours of their own state, not 82 %."
 )
 
 
@@ -97,18 +97,18 @@ class OverfittingMeasures(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """Whether a criterion has settled, and from which epoch on."""
+    """Whether a criterion has converged, and from which epoch on."""
 
     criterion: str
-    settled_from: int | None
+    converged_from: int | None
     text: str
     is_judged: bool = True
     """False where the criterion does not apply to the run."""
 
     @property
     def is_open(self) -> bool:
-        """Whether the criterion applies and has not settled."""
-        return self.is_judged and self.settled_from is None
+        """Whether the criterion applies and has not converged."""
+        return self.is_judged and self.converged_from is None
 
 
 def latent_shifts(
@@ -213,32 +213,32 @@ def overfitting_measures(
     return OverfittingMeasures(float(power[outer].sum()) / total if total > 0 else 0.0, ratio)
 
 
-def settled_curve(name: str, epochs: Sequence[int], values: Float[np.ndarray, " e"]) -> Finding:
-    """Find the epoch from which on a curve has settled; see ``CURVE_RULE``."""
+def converged_curve(name: str, epochs: Sequence[int], values: Float[np.ndarray, " e"]) -> Finding:
+    """Find the epoch from which on a curve has converged; see ``CURVE_RULE``."""
     known = np.isfinite(values)
     x, at = values[known], np.asarray(epochs)[known]
-    needed = max(SETTLED_EPOCHS, math.ceil(SETTLED_RUN * len(x)))
+    needed = max(CONVERGED_EPOCHS, math.ceil(CONVERGED_RUN * len(x)))
     if len(x) <= needed:
         return Finding(name, None, f"too few epochs to judge ({len(x)})")
     smooth = ndimage.median_filter(x, SMOOTH_EPOCHS, mode="nearest")
     scatter = 1.4826 * float(np.median(np.abs(x - smooth)[len(x) // 2 :]))
-    allowed = max(SETTLED_SHARE * float(np.ptp(smooth)), 2 * scatter)
+    allowed = max(CONVERGED_SHARE * float(np.ptp(smooth)), 2 * scatter)
     far = np.flatnonzero(np.abs(smooth - smooth[-1]) > allowed)
     start = int(far[-1]) + 1 if far.size else 0
     if len(x) - start < needed:
         return Finding(
             name, None, f"still changing: near its last value for {len(x) - start} epochs only"
         )
-    text = f"settled from epoch {at[start]} on"
+    text = f"converged from epoch {at[start]} on"
     if 2 * scatter > float(np.ptp(smooth)):
         text += f", within its scatter of {scatter:.2g}"
     return Finding(name, int(at[start]), text)
 
 
-def settled_loss(epochs: Sequence[int], values: Float[np.ndarray, " e"]) -> Finding:
-    """Find the epoch from which on the loss has settled, and how much it still falls."""
-    found = settled_curve("total loss", epochs, values)
-    if found.settled_from is None:
+def converged_loss(epochs: Sequence[int], values: Float[np.ndarray, " e"]) -> Finding:
+    """Find the epoch from which on the loss has converged, and how much it still falls."""
+    found = converged_curve("total loss", epochs, values)
+    if found.converged_from is None:
         return found
     smooth = ndimage.median_filter(values, SMOOTH_EPOCHS, mode="nearest")
     fall = float(smooth[-1 - len(values) // 4] - smooth[-1]) / max(float(np.ptp(smooth)), 1e-30)
@@ -248,10 +248,10 @@ def settled_loss(epochs: Sequence[int], values: Float[np.ndarray, " e"]) -> Find
     )
 
 
-def settled_pairs(
+def converged_pairs(
     name: str, epochs: Sequence[int], values: Float[np.ndarray, "pairs points"], *, same: float
 ) -> Finding:
-    """Find whether the agreement of successive volumes has settled; see ``PAIRS_RULE``.
+    """Find whether the agreement of successive volumes has converged; see ``PAIRS_RULE``.
 
     Args:
         name: Of the criterion.
@@ -263,11 +263,11 @@ def settled_pairs(
         return Finding(name, None, f"too few pairs of epochs to judge ({len(values)})")
     medians = np.median(values, axis=1)
     listed = f"{medians[-3]:.3f}, {medians[-2]:.3f}, {medians[-1]:.3f}"
-    allowed = max(SETTLED_SHARE * float(np.ptp(medians)), LEAST_RANGE)
+    allowed = max(CONVERGED_SHARE * float(np.ptp(medians)), LEAST_RANGE)
     if float(np.ptp(medians[-3:])) <= allowed:
-        return Finding(name, int(epochs[-3]), f"settled from epoch {epochs[-3]} on ({listed})")
+        return Finding(name, int(epochs[-3]), f"converged from epoch {epochs[-3]} on ({listed})")
     if medians[-2:].min() >= same:
-        return Finding(name, int(epochs[-2]), f"settled from epoch {epochs[-2]} on ({listed})")
+        return Finding(name, int(epochs[-2]), f"converged from epoch {epochs[-2]} on ({listed})")
     return Finding(name, None, f"still changing ({listed})")
 
 

@@ -32,7 +32,7 @@ EPOCHS = "epochs.json"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Convergence:
-    """Latents, losses and volumes of a run through its epochs, and whether they have settled."""
+    """Latents, losses and volumes of a run through its epochs, and whether they have converged."""
 
     epoch: int
     """The last epoch."""
@@ -75,7 +75,7 @@ class Convergence:
 
     @property
     def is_converged(self) -> bool:
-        """Whether every criterion that applies has settled."""
+        """Whether every criterion that applies has converged."""
         return not any(finding.is_open for finding in self.findings)
 
     @property

@@ -34,7 +34,7 @@ class RecordedVerdict:
     epoch: int
     is_converged: bool
     open_criteria: list[str]
-    """Criteria that have not settled."""
+    """Criteria that have not converged."""
 
     def short(self) -> str:
         """Return the verdict in a few words."""
@@ -47,7 +47,7 @@ def read_verdict(folder: Uri, epoch: int) -> RecordedVerdict | None:
     if not storage.exists(uri):
         return None
     rows = list(csv.DictReader(io.StringIO(storage.read_bytes(uri).decode())))
-    open_ = [row["criterion"] for row in rows if row["settled"] == "no"]
+    open_ = [row["criterion"] for row in rows if row["converged"] == "no"]
     return RecordedVerdict(epoch=epoch, is_converged=bool(rows) and not open_, open_criteria=open_)
 
 
@@ -55,12 +55,12 @@ def write_convergence(
     run: RunReader, found: Convergence, folder: ResultFolder, *, pixel_size_angstrom: float
 ) -> None:
     """Write the tables, draw the figures, and make one report of them all."""
-    head = ("criterion", "settled", "from_epoch", "explanation")
+    head = ("criterion", "converged", "from_epoch", "explanation")
     folder.write_table(
         VERDICT,
         head,
         [
-            (f.criterion, _answer(f), f.settled_from or "", f.text.replace(",", ";"))
+            (f.criterion, _answer(f), f.converged_from or "", f.text.replace(",", ";"))
             for f in found.findings
         ],
     )
@@ -70,7 +70,7 @@ def write_convergence(
         Section(
             title="Verdicts",
             text=" ".join([*rules, criteria.MEANING]),
-            tables=[ReportTable(head=("criterion", "settled", ""), rows=rows)],
+            tables=[ReportTable(head=("criterion", "converged", ""), rows=rows)],
         ),
         _losses(found, folder),
         _embeddings(found, folder),
@@ -181,9 +181,9 @@ def _shifts(found: Convergence, folder: ResultFolder) -> Section:
 def _curves(
     curves: Sequence[tuple[str, Sequence[float], Float[np.ndarray, " e"]]], found: Convergence
 ) -> Figure:
-    """Draw curves over epochs, and the epoch from which on each has settled."""
+    """Draw curves over epochs, and the epoch from which on each has converged."""
     figure = Figure(figsize=(3.6 * len(curves) + 0.6, 3.0), layout="constrained")
-    settled = {finding.criterion: finding.settled_from for finding in found.findings}
+    converged = {finding.criterion: finding.converged_from for finding in found.findings}
     for axis, (name, epochs, values) in zip(
         figure.subplots(1, len(curves), squeeze=False)[0], curves, strict=True
     ):
@@ -191,10 +191,10 @@ def _curves(
         axis.set_ylabel(name)
         label_epochs(axis)
         axis.spines[["top", "right"]].set_visible(False)
-        since = settled.get(name)
+        since = converged.get(name)
         if since is not None:
             axis.axvspan(since, epochs[-1], color=PALETTE[2], alpha=0.12, linewidth=0)
-            axis.set_title(f"settled from epoch {since}", fontsize=8)
+            axis.set_title(f"converged from epoch {since}", fontsize=8)
     return figure
 
 

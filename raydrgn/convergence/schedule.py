@@ -31,7 +31,7 @@ class UnfinishedSchedule:
         return (self.last - self.epoch) / (self.last - self.first)
 
     def finding(self) -> Finding:
-        """Return the schedule as a criterion that has not settled."""
+        """Return the schedule as a criterion that has not converged."""
         now = ""
         if self.rate is not None:
             share = 100 * self.rate / self.peak_rate

@@ -1,4 +1,4 @@
-"""Which criteria have settled, and what follows for the training."""
+"""Which criteria have converged, and what follows for the training."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -30,7 +30,7 @@ def judge(run: RunReader, found: Convergence) -> Convergence:
         ("correlation of volumes", correlation, criteria.SAME_CORRELATION),
         ("FSC of volumes at Nyquist", fsc, criteria.SAME_FSC),
     ):
-        findings.append(criteria.settled_pairs(name, found.examined[1:], values, same=same))
+        findings.append(criteria.converged_pairs(name, found.examined[1:], values, same=same))
     measures = np.median(found.stacked("overfitting"), axis=0)
     warnings = criteria.overfitting_warnings(found.examined, measures)
     return replace(found, findings=findings, warnings=warnings)
@@ -46,21 +46,21 @@ def _judge_latents(
     if of_epochs:
         at = [int(row["epoch"]) for row in of_epochs]
         total = np.array([row["total"] for row in of_epochs])
-        findings.append(criteria.settled_loss(at, total))
+        findings.append(criteria.converged_loss(at, total))
     else:
         text = "the run has no record of its losses"
         findings.append(Finding("total loss", None, text, is_judged=False))
     steps = shifts.epochs.tolist()
     findings += [
-        criteria.settled_curve("magnitude of latent shifts", steps, shifts.magnitude),
-        criteria.settled_curve("dot product of latent shifts", steps, shifts.dot),
+        criteria.converged_curve("magnitude of latent shifts", steps, shifts.magnitude),
+        criteria.converged_curve("dot product of latent shifts", steps, shifts.dot),
     ]
     name = "cosine distance of latent shifts"
     if run.model.zdim == 1:
         text = "not defined in one dimension, where a step goes on or back"
         findings.append(Finding(name, None, text, is_judged=False))
     else:
-        findings.append(criteria.settled_curve(name, steps, shifts.cosine_distance))
+        findings.append(criteria.converged_curve(name, steps, shifts.cosine_distance))
     return findings
 
 
@@ -69,21 +69,21 @@ def verdict(found: Convergence) -> str:
     epoch = found.epoch
     open_ = [finding for finding in found.findings if finding.is_open]
     if not open_:
-        last = max(finding.settled_from or 0 for finding in found.findings if finding.is_judged)
-        return f"Converged at epoch {epoch}: every criterion has settled, from epoch {last} on."
+        last = max(finding.converged_from or 0 for finding in found.findings if finding.is_judged)
+        return f"Converged at epoch {epoch}: every criterion has converged, from epoch {last} on."
     if [finding.criterion for finding in open_] == [SCHEDULE]:
         return (
-            f"Not converged at epoch {epoch}: the criteria have settled, but the learning-rate "
+            f"Not converged at epoch {epoch}: the criteria have converged, but the learning-rate "
             "schedule has not ended."
         )
     return f"Not converged at epoch {epoch}."
 
 
 def open_criteria(findings: Sequence[Finding]) -> str:
-    """Return in one phrase which criteria have not settled."""
+    """Return in one phrase which criteria have not converged."""
     moving = [
         found.criterion for found in findings if found.is_open and found.criterion != SCHEDULE
     ]
-    text = "still changing: " + ", ".join(moving) if moving else "losses and latents have settled"
+    text = "still changing: " + ", ".join(moving) if moving else "losses and latents have converged"
     schedules = [found.text for found in findings if found.criterion == SCHEDULE]
     return "; ".join([text, *schedules])

@@ -11,7 +11,7 @@ progress_line     progress as a line of a log, and found there again
 metrics           gauges and counters for Prometheus
 notices           a POST at start, end and failure of a command
 resources         what each worker asks of a cluster
-allocation        what each worker gets, settled against nodes
+allocation        what each worker gets, by the nodes there are
 autoscaler        what may be added to a cluster
 reservation       room for all workers, waited for and kept
 session           join a cluster, or start Ray on this machine

@@ -1,4 +1,4 @@
-"""What each worker of a command gets, settled against the nodes of a cluster.
+"""What each worker of a command gets, decided by the nodes of a cluster.
 
 Arithmetic on records: no Ray, no clock. A worker runs on one node, so what counts is how many
 workers each node can hold, never the totals of the cluster. A node that an autoscaler may add

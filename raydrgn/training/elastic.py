@@ -23,7 +23,7 @@ from raydrgn.remote.session import SPARE_RESOURCE
 ANSWER_SECONDS = 2.0
 """Time in which a node must accept a connection."""
 
-SETTLE_SECONDS = 3.0
+STABLE_SECONDS = 3.0
 """Time for which the room must stay the same: what has ended gives its resources back in parts."""
 
 FIRST_MESSAGE_SECONDS = 10.0
@@ -140,10 +140,10 @@ def wait_for_room(
             now = time.monotonic()
             if room != before:
                 before, since = room, now
-            is_settled = now - since >= SETTLE_SECONDS
-            if room == share.num_workers or (room >= fewest and is_settled):
+            is_stable = now - since >= STABLE_SECONDS
+            if room == share.num_workers or (room >= fewest and is_stable):
                 return replace(share, num_workers=room)
-            if room < fewest and is_settled and asked is None:
+            if room < fewest and is_stable and asked is None:
                 asked = ask_for_room(replace(share, num_workers=fewest))
             if now >= due:
                 due = now + WAITING_MESSAGE_SECONDS

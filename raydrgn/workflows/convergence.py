@@ -125,9 +125,9 @@ def watch(
 ) -> ConvergenceResult:
     """Follow a run in training until it has converged or ended, and return the last comparison.
 
-    Losses and latents are judged at every new epoch. Once they have settled, and the learning rate
-    has come to the end of its schedule, volumes are compared too, at most every ``settings.every``
-    epochs.
+    Losses and latents are judged at every new epoch. Once they have converged, and the learning
+    rate has come to the end of its schedule, volumes are compared too, at most every
+    ``settings.every`` epochs.
 
     Args:
         settings: Without an epoch or a folder: results go into ``RUN/convergence.N``.

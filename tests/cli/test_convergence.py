@@ -74,7 +74,7 @@ def test_figures_tables_and_verdicts(root, tmp_path):
         of_epoch = z[int(row["epoch"])][int(row["particle"])]
         assert int(row["original"]) == 3 * int(row["particle"]) + 1
         np.testing.assert_allclose([float(row["z1"]), float(row["z2"])], of_epoch, rtol=1e-4)
-    assert {row["settled"] for row in table(out / "verdict.csv")} <= {"yes", "no"}
+    assert {row["converged"] for row in table(out / "verdict.csv")} <= {"yes", "no"}
     assert (out / "report.html").read_text().count("data:image/png") == 10
 
     # begun again, finished points are kept
@@ -224,11 +224,11 @@ def add_epoch(root, epoch):
     manifest.write(str(root / "manifest.json"))
 
 
-def settled(monkeypatch):
-    """Let all criteria settle, as they may at a learning rate that is still high."""
+def converged(monkeypatch):
+    """Let all criteria converge, as they may at a learning rate that is still high."""
 
     def always(name, *_, **__):
-        return criteria.Finding(name, 1, "settled from epoch 1 on")
+        return criteria.Finding(name, 1, "converged from epoch 1 on")
 
     monkeypatch.setattr(criteria, "settled_curve", always)
     monkeypatch.setattr(criteria, "settled_pairs", always)
@@ -250,7 +250,7 @@ def test_watch_follows_a_run_that_was_resumed_after_its_end(copy, no_report, mon
 
 
 def test_watch_does_not_advise_to_stop_before_the_schedule_has_ended(copy, no_report, monkeypatch):
-    settled(monkeypatch)
+    converged(monkeypatch)
     set_config(copy, epochs=5, schedule="cosine")
     monkeypatch.setattr(workflow, "sleep", lambda _: add_epoch(copy, 5))
     lines = []
@@ -263,7 +263,7 @@ def test_watch_does_not_advise_to_stop_before_the_schedule_has_ended(copy, no_re
 
 
 def test_watch_ends_a_run_of_constant_rate_that_has_settled(copy, no_report, monkeypatch):
-    settled(monkeypatch)
+    converged(monkeypatch)
     set_config(copy, epochs=9, schedule="constant")
     lines = []
     found = workflow.watch(settings(copy), report=lines.append)
@@ -272,12 +272,12 @@ def test_watch_ends_a_run_of_constant_rate_that_has_settled(copy, no_report, mon
 
 
 def test_the_verdict_on_a_scheduled_run_reports_what_is_to_come(copy, no_report, monkeypatch):
-    settled(monkeypatch)
+    converged(monkeypatch)
     set_config(copy, epochs=16, schedule="cosine")
     found = workflow.run(settings(copy))
     assert not found.convergence.is_converged
     assert found.verdict == (
-        "Not converged at epoch 4: the criteria have settled, but the learning-rate schedule has "
+        "Not converged at epoch 4: the criteria have converged, but the learning-rate schedule has "
         "not ended."
     )
     [line] = [line for line in found.lines() if line.startswith("learning-rate schedule")]

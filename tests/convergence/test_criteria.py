@@ -1,4 +1,4 @@
-"""Heuristics of convergence on latents and volumes made to settle, or not."""
+"""Heuristics of convergence on latents and volumes made to converge, or not."""
 
 import numpy as np
 import pytest
@@ -74,22 +74,24 @@ def test_noise_shows_at_high_frequencies_and_outside_the_mask(ball):
     )
 
 
-def test_a_curve_that_flattens_has_settled_and_a_falling_one_has_not():
+def test_a_curve_that_flattens_has_converged_and_a_falling_one_has_not():
     epochs = list(range(1, 41))
-    flat = convergence.settled_curve("loss", epochs, np.exp(-np.array(epochs) / 5.0))
+    flat = convergence.converged_curve("loss", epochs, np.exp(-np.array(epochs) / 5.0))
     # exp(−e/5) comes within a tenth of its range, exp(−1/5), at e = 12.5
-    assert flat.settled_from == pytest.approx(13, abs=1)
-    assert convergence.settled_curve("loss", epochs, -1.0 * np.array(epochs)).settled_from is None
-    short = convergence.settled_curve("loss", [1, 2, 3], np.array([3.0, 1.0, 1.0]))
-    assert short.settled_from is None
+    assert flat.converged_from == pytest.approx(13, abs=1)
+    assert (
+        convergence.converged_curve("loss", epochs, -1.0 * np.array(epochs)).converged_from is None
+    )
+    short = convergence.converged_curve("loss", [1, 2, 3], np.array([3.0, 1.0, 1.0]))
+    assert short.converged_from is None
     assert "too few" in short.text
 
 
 def test_a_loss_that_has_settled_reports_how_much_it_still_falls():
     # 1 at first, then 0.05 falling by 0.001 an epoch: 10 epochs of 41 are 1 % of the range
     values = np.array([1.0, 1.0, 1.0, *(0.05 - 0.001 * np.arange(38))])
-    found = convergence.settled_loss(range(1, 42), values)
-    assert found.settled_from == 4
+    found = convergence.converged_loss(range(1, 42), values)
+    assert found.converged_from == 4
     assert "quarter of the run it fell by 1.0 % of its range" in found.text
 
 
@@ -99,11 +101,11 @@ def test_pairs_settle_on_a_plateau_or_where_nothing_is_left_to_change():
     def judged(*medians):
         values = np.array(medians)[:, None] + spread
         epochs = list(range(5, 5 * len(medians) + 1, 5))
-        return convergence.settled_pairs("FSC", epochs, values, same=0.95)
+        return convergence.converged_pairs("FSC", epochs, values, same=0.95)
 
-    assert judged(0.4, 0.7, 0.86, 0.88, 0.87).settled_from == 15  # steps of SGD at one rate
-    assert judged(0.4, 0.7, 0.9, 0.96, 0.985).settled_from == 20  # a rate that falls
-    assert judged(0.4, 0.7, 0.8, 0.9, 0.94).settled_from is None
+    assert judged(0.4, 0.7, 0.86, 0.88, 0.87).converged_from == 15  # steps of SGD at one rate
+    assert judged(0.4, 0.7, 0.9, 0.96, 0.985).converged_from == 20  # a rate that falls
+    assert judged(0.4, 0.7, 0.8, 0.9, 0.94).converged_from is None
     assert "too few" in judged(0.96, 0.97).text
 
 

@@ -66,7 +66,7 @@ def room(monkeypatch, asked):
     """Free CPUs of the only node; a test changes them."""
     free = {"CPU": 0.0}
     monkeypatch.setattr(elastic, "free_on_nodes", lambda: [Size(free["CPU"])])
-    monkeypatch.setattr(elastic, "SETTLE_SECONDS", 0.6)
+    monkeypatch.setattr(elastic, "STABLE_SECONDS", 0.6)
     monkeypatch.setattr(elastic, "ask_for_room", lambda share: Asked(share, free, asked))
     monkeypatch.setattr(elastic, "read_cluster", lambda: Cluster(nodes=()))
     return free

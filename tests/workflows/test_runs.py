@@ -43,11 +43,11 @@ def project(tmp_path):
     finish(tmp_path / "first", 4, **{"train.epochs": 20})
     (tmp_path / "first" / "filter").mkdir()
     (tmp_path / "first" / "filter" / "kept.ind.pkl").write_bytes(b"")
-    for epoch, settled in ((3, "yes"), (4, "no")):
+    for epoch, converged in ((3, "yes"), (4, "no")):
         folder = tmp_path / "first" / f"convergence.{epoch}"
         folder.mkdir()
         (folder / "verdict.csv").write_text(
-            f"criterion,settled,from_epoch,explanation\ntotal loss,{settled},2,it is\n"
+            f"criterion,converged,from_epoch,explanation\ntotal loss,{converged},2,it is\n"
         )
     evaluation = tmp_path / "first" / "evaluate.4"
     evaluation.mkdir()
