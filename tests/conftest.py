@@ -25,19 +25,19 @@ DATA = Path(os.environ.get("RAYDRGN_TEST_DATA", ROOT / ".." / "shared" / "data")
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Give all files with tests that start Ray to one process, so that one Ray runs at a time.
+    """Give all files that use the shared Ray session to one process, so that there is one.
 
     Other files go to either process. (--dist loadgroup of pytest-xdist 3.8 does not see the groups
     under pytest 9.2.)
     """
     from xdist.scheduler import LoadScopeScheduling
 
-    class RayInOneProcess(LoadScopeScheduling):
+    class SharedRayInOneProcess(LoadScopeScheduling):
         def _split_scope(self, nodeid):
             file = nodeid.partition("::")[0]
-            return "ray" if "pytest.mark.ray" in (ROOT / file).read_text() else file
+            return "ray" if "ray_session" in (ROOT / file).read_text() else file
 
-    return RayInOneProcess(config, log)
+    return SharedRayInOneProcess(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -230,9 +230,9 @@ def converged(monkeypatch):
     def always(name, *_, **__):
         return criteria.Finding(name, 1, "converged from epoch 1 on")
 
-    monkeypatch.setattr(criteria, "settled_curve", always)
-    monkeypatch.setattr(criteria, "settled_pairs", always)
-    monkeypatch.setattr(criteria, "settled_loss", lambda *_: always("total loss"))
+    monkeypatch.setattr(criteria, "converged_curve", always)
+    monkeypatch.setattr(criteria, "converged_pairs", always)
+    monkeypatch.setattr(criteria, "converged_loss", lambda *_: always("total loss"))
 
 
 def test_watch_follows_a_run_that_was_resumed_after_its_end(copy, no_report, monkeypatch):
@@ -262,7 +262,7 @@ def test_watch_does_not_advise_to_stop_before_the_schedule_has_ended(copy, no_re
     assert found.verdict.startswith("Converged at epoch 5")
 
 
-def test_watch_ends_a_run_of_constant_rate_that_has_settled(copy, no_report, monkeypatch):
+def test_watch_ends_a_run_of_constant_rate_that_has_converged(copy, no_report, monkeypatch):
     converged(monkeypatch)
     set_config(copy, epochs=9, schedule="constant")
     lines = []

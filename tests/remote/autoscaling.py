@@ -79,12 +79,12 @@ def main() -> None:
     sys.stdout.flush()
     sys.stdin.read()
     head.send_signal(signal.SIGTERM)
-    head.wait(30)
     import psutil  # Ray brings it along
 
     for process in psutil.process_iter(["cmdline"]):  # nodes that the provider has started
         if any(folder in word or address in word for word in process.info["cmdline"] or []):
             process.kill()
+    head.wait(30)
 
 
 if __name__ == "__main__":

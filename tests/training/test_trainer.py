@@ -1,7 +1,6 @@
 """Ray Train gives what one process gives, and survives what kills its parts."""
 
 import contextlib
-import dataclasses
 import os
 import signal
 from pathlib import Path
@@ -12,8 +11,6 @@ import torch
 
 from plain import assert_same_run, fit, latents, small_run, weights
 from raydrgn.errors import ClusterError, RaydrgnError
-from raydrgn.run.checkpoint import Checkpoint
-from raydrgn.run.directory import Position
 from raydrgn.run.metrics import epoch_rows
 
 pytestmark = pytest.mark.ray
@@ -163,21 +160,6 @@ def test_an_error_that_trying_again_will_not_mend_ends_the_run(data, ray_session
             train(run)
     finally:
         stack.write_bytes(whole)
-
-
-def test_a_defect_ends_training_at_once_with_its_traceback(data, ray_session, tmp_path):
-    """Weights of another shape are a defect of a worker: nothing is gained by another try."""
-    from raydrgn.training.failures import TrainingDefect
-
-    run = small_run(data, tmp_path, **{"train.epochs": 1})
-    wrong = Checkpoint(
-        position=Position(1, 0),
-        model={"decoder.decoder.main.0.weight": torch.zeros(1, 1)},
-        optimiser={},
-        sums=[0.0, 0.0, 0.0],
-    )
-    with pytest.raises(TrainingDefect, match=r"(?s)Traceback.*Missing key"):
-        train(dataclasses.replace(run, initial=wrong))
     log = (tmp_path / "run.log").read_text()
     assert "training ended early" in log
     assert "starting the workers again" not in log
