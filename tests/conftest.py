@@ -25,19 +25,19 @@ DATA = Path(os.environ.get("RAYDRGN_TEST_DATA", ROOT / ".." / "shared" / "data")
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Give all files that use the shared Ray session to one process, so that there is one.
+    """Give all files with tests that start Ray to one process, so that one Ray runs at a time.
 
-    Other files go to either process. (--dist loadgroup of pytest-xdist 3.8 does not see the groups
-    under pytest 9.2.)
+    Two at a time on two cores run into each other's time limits. Other files go to either process.
+    (--dist loadgroup of pytest-xdist 3.8 does not see the groups under pytest 9.2.)
     """
     from xdist.scheduler import LoadScopeScheduling
 
-    class SharedRayInOneProcess(LoadScopeScheduling):
+    class RayInOneProcess(LoadScopeScheduling):
         def _split_scope(self, nodeid):
             file = nodeid.partition("::")[0]
-            return "ray" if "ray_session" in (ROOT / file).read_text() else file
+            return "ray" if "pytest.mark.ray" in (ROOT / file).read_text() else file
 
-    return SharedRayInOneProcess(config, log)
+    return RayInOneProcess(config, log)
 
 
 @pytest.fixture(scope="session")
