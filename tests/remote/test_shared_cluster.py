@@ -62,15 +62,6 @@ def alive(cluster):
     return sorted(name for name in names if name != "JobSupervisor")
 
 
-@pytest.fixture(autouse=True)
-def _stopped_jobs(cluster, folder):
-    """Stop what a test that failed has left."""
-    yield
-    for name, job in listed(cluster, folder).items():
-        if job["status"] in ("PENDING", "RUNNING"):
-            cluster.raydrgn("stop", name, folder=folder)
-
-
 def test_jobs_wait_by_priority_and_leave_nothing_when_they_are_stopped(cluster, folder):
     first = submit_training(cluster, folder, "first")
     cluster.wait_for_log(first, "training: ")

@@ -15,11 +15,11 @@ BEGIN_SECONDS = 60
 
 
 @pytest.fixture(scope="module")
-def failing(cluster, tmp_path_factory):
+def failing(head, tmp_path_factory):
     """A folder, and the id of a job that fails in it."""
     folder = tmp_path_factory.mktemp("failing")
     words = ("parse", "none.star", "--table", "t.parquet")
-    code, text = cluster.raydrgn("submit", *words, folder=folder)
+    code, text = head.raydrgn("submit", *words, folder=folder)
     assert code == 0, text
     assert f"raydrgn logs {job_id(text)} --follow" in text
     return folder, job_id(text)
