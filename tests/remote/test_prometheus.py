@@ -116,9 +116,13 @@ def test_every_expression_of_the_dashboard_gives_data(prometheus, cluster, tmp_p
     [(labels, epochs)] = prometheus.query("ray_raydrgn_epochs")
     assert epochs == 100_000
     assert (labels["run"], labels["job_id"], labels["worker"]) == (run, training, "command")
-    [(labels, size)] = prometheus.query("ray_raydrgn_shard_bytes")
-    assert (labels["run"], labels["worker"]) == (run, "0")
-    assert size == 200 * 398 * 2 * 4  # particles, Fourier points of a box of 32 px, float32 pairs
+    shards = prometheus.query("ray_raydrgn_shard_bytes")
+    assert sorted((labels["run"], labels["worker"]) for labels, _ in shards) == [
+        (run, "0"),
+        (run, "1"),
+    ]
+    # particles, Fourier points of a box of 32 px, float32 pairs
+    assert sum(size for _, size in shards) == 200 * 398 * 2 * 4
     assert sum(value for _, value in prometheus.query("ray_raydrgn_volumes_total")) >= 4000
     scored = prometheus.query("sum by (run) (ray_raydrgn_scored_volumes_total)")
     assert scored == [({"run": str(tmp_path / "done")}, 4000.0)]
