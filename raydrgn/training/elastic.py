@@ -4,6 +4,7 @@ Ray Train's own elastic policy is not used: it stops the workers without asking 
 checkpoint, counts resources that other work holds, and does not look whether a node still answers.
 """
 
+import logging
 import socket
 import threading
 import time
@@ -14,11 +15,14 @@ from typing import Any
 
 import ray
 
+from raydrgn.errors import ClusterError
 from raydrgn.model.device import gpu_problem
 from raydrgn.remote.allocation import Allocation, Cluster, Size, Wanted, allocate
 from raydrgn.remote.reservation import Reservation, ask_for_room, read_cluster, reserve
 from raydrgn.remote.resources import Resources
 from raydrgn.remote.session import SPARE_RESOURCE
+
+log = logging.getLogger(__name__)
 
 ANSWER_SECONDS = 2.0
 """Time in which a node must accept a connection."""
@@ -179,7 +183,10 @@ class GrowthWatch:
             num_workers: Workers that there are; they hold what they need.
         """
         now = time.monotonic()
-        if num_workers >= self._share.num_workers or now < self._next:
+        if num_workers >= self._share.num_workers:
+            self.close()
+            return 0
+        if now < self._next:
             return 0
         self._next = now + GROWTH_SECONDS
         self._give_back(lambda reservation: reservation.is_there)
@@ -198,7 +205,11 @@ class GrowthWatch:
 
         On a cluster of fixed size it would take room from commands that wait for their turn.
         """
-        cluster = read_cluster()
+        try:
+            cluster = read_cluster()
+        except (ClusterError, ray.exceptions.RayError) as error:  # training goes on as it is
+            log.debug("no room is asked for: %s", error)
+            return
         if not cluster.types:
             return
         most = min(cluster.whole.room_for(self._share.worker), self._share.num_workers)

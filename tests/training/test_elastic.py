@@ -154,6 +154,10 @@ def test_further_workers_are_asked_for_where_nodes_may_be_added(room, asked, mon
     for _ in range(3):
         assert watch.room_for_more(2) == 0
     assert asked == ["asked", "asked"]
+    assert watch.room_for_more(4) == 0  # all are there: no more is asked for
+    assert asked == ["asked", "asked", "released", "released"]
+    asked.clear()
+    watch.room_for_more(2)
     room["CPU"] = 2.0
     watch.room_for_more(2)
     assert watch.room_for_more(2) == 4
