@@ -51,8 +51,8 @@ def _shrink_images(images: Float[Tensor, "b h w"], *, box: int) -> Float[Tensor,
 
     The origin needs no shifts: moving it to the centre multiplies the coefficient at k by
     (−1)^(kx+ky) in both boxes. Coefficients inside the new Nyquist frequency stay as they are; on
-    its row and column, the real image whose Hartley values are h(k) and h(k′), k′ being the mate of
-    k in the new box, has Re = (h(k) + h(k′)) / 2 and Im = (h(k′) − h(k)) / 2.
+    its row and column, the real image whose Hartley values are h(k) and h(k′), k′ being the Friedel
+    mate of k in the new box, has Re = (h(k) + h(k′)) / 2 and Im = (h(k′) − h(k)) / 2.
     """
     half, old = box // 2, images.shape[-1]
     columns = torch.fft.rfft(images.float(), dim=-1)[..., : half + 1]
@@ -61,8 +61,8 @@ def _shrink_images(images: Float[Tensor, "b h w"], *, box: int) -> Float[Tensor,
     kept = torch.cat([spectrum[..., :half, :], spectrum[..., old - half :, :]], dim=-2)
 
     # Row ky = −box/2: k is (kx, −box/2), and k′ is (−kx, −box/2), the mirror of (kx, box/2).
-    own, mate = kept[..., half, :], below
-    kept[..., half, :] = _from_hartley(own.real - own.imag, mate.real + mate.imag)
+    own, friedel_mate = kept[..., half, :], below
+    kept[..., half, :] = _from_hartley(own.real - own.imag, friedel_mate.real + friedel_mate.imag)
     # Column kx = −box/2: k is (−box/2, ky), the mirror of (box/2, −ky), which is there.
     rows = (-torch.arange(box)) % box
     right = torch.cat([spectrum[..., : half + 1, half], spectrum[..., old - half + 1 :, half]], -1)
@@ -72,9 +72,9 @@ def _shrink_images(images: Float[Tensor, "b h w"], *, box: int) -> Float[Tensor,
 
 
 def _from_hartley(
-    own: Float[Tensor, "*b n"], mate: Float[Tensor, "*b n"]
+    own: Float[Tensor, "*b n"], friedel_mate: Float[Tensor, "*b n"]
 ) -> Complex[Tensor, "*b n"]:
-    return torch.complex((own + mate) / 2, (mate - own) / 2)
+    return torch.complex((own + friedel_mate) / 2, (friedel_mate - own) / 2)
 
 
 def low_pass(

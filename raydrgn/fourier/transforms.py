@@ -69,7 +69,9 @@ def volumes_from_half(
     hartley = coefficients.new_zeros(len(coefficients), *[box + 1] * 3)
     x, y, z = points.unbind(1)
     hartley[:, half - z, half - y, half - x] = real + imag
-    hartley[:, half + z, half + y, half + x] = real - imag  # last: the origin is its own mate
+    hartley[:, half + z, half + y, half + x] = (
+        real - imag
+    )  # last: the origin is its own Friedel mate
     spectrum = fft_centred(hartley[:, :-1, :-1, :-1], ndim=3)
     return (spectrum.real - spectrum.imag) / box**3
 

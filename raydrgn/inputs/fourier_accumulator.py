@@ -4,7 +4,7 @@ A slice's points fall between those of a grid twice as fine as the transform of 
 shared out to the eight around it with trilinear weights, which on a grid point give all to it.
 Half of the space is kept, x >= 0; the coefficient at -k is the conjugate of that at k, so a point
 of the other half is inserted as its Friedel mate, and on the plane x = 0, where a point and its
-mate are both kept, each stands for the other as well.
+Friedel mate are both kept, each stands for the other as well.
 """
 
 import itertools
@@ -60,10 +60,10 @@ class FourierAccumulator:
             ctf: Values of the CTF at these points.
         """
         flat = points.reshape(-1, 3) * PADDING
-        mate = flat[:, 0] < 0
-        flat = torch.where(mate[:, None], -flat, flat)
+        friedel_mate = flat[:, 0] < 0
+        flat = torch.where(friedel_mate[:, None], -flat, flat)
         value = (coefficients * ctf).flatten()
-        value = torch.where(mate, value.conj(), value)
+        value = torch.where(friedel_mate, value.conj(), value)
         self._spread(flat, value, ctf.square().flatten())
 
     def _spread(
@@ -84,7 +84,7 @@ class FourierAccumulator:
             np.add.at(weights, where, (power * weight).numpy())
 
     def completed(self) -> "FourierAccumulator":
-        """Return the sums with each point and its mate on the plane x = 0."""
+        """Return the sums with each point and its Friedel mate on the plane x = 0."""
         values, weights = self.values.clone(), self.weights.clone()
         values[..., 0] += self.values[..., 0].flip(0, 1).conj()
         weights[..., 0] += self.weights[..., 0].flip(0, 1)

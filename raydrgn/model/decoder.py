@@ -71,7 +71,7 @@ class _PerceptronDecoder(nn.Module):
 
 
 class FourierDecoder(_PerceptronDecoder):
-    """A perceptron that gives (Re, Im) where z ≤ 0, and the conjugate of the mate elsewhere."""
+    """A perceptron that gives (Re, Im) where z ≤ 0, else the conjugate of the Friedel mate."""
 
     def __init__(self, config: ModelConfig, box: int) -> None:
         super().__init__(config, box, num_outputs=2)
