@@ -46,7 +46,7 @@ class Run:
     @property
     def zdim(self) -> int:
         """Dimension of the latents."""
-        return self.reader.model.zdim
+        return self.reader.zdim
 
     @property
     def box(self) -> int:

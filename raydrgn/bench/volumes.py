@@ -23,6 +23,7 @@ from raydrgn.fourier.transforms import fft_centred
 from raydrgn.geometry.lattice import half_ball
 from raydrgn.model.config import ModelConfig
 from raydrgn.model.decoder import Decoder, build_decoder
+from raydrgn.model.linear import LinearDecoder
 from raydrgn.model.volume import ROWS_PER_PASS, decode_volumes
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.run.weights import DecoderState
@@ -103,7 +104,8 @@ def latents(count: int, zdim: int) -> Float[np.ndarray, "n zdim"]:
 def measure(state: DecoderState, *, device: torch.device) -> DecodingRates:
     """Time a batch of volumes in this process beside one large product and the whole ball."""
     decoder = state.build(device)
-    z = torch.from_numpy(latents(LATENTS_PER_BATCH, state.model.zdim)).to(device)
+    assert not isinstance(decoder, LinearDecoder)  # that of ``decoder_state``
+    z = torch.from_numpy(latents(LATENTS_PER_BATCH, state.zdim)).to(device)
 
     def half() -> Tensor:
         return decode_volumes(decoder, z, box=state.box)
@@ -171,7 +173,7 @@ def measure_pools(
     """Time one worker beside all of them, in turn, and watch the memory of a worker."""
     workers = settings.workers
     share = max(LATENTS_PER_BATCH, settings.num_volumes // ((ROUNDS + 1) * (1 + workers)))
-    z = latents(share * workers, state.model.zdim)
+    z = latents(share * workers, state.zdim)
     total, done = (ROUNDS + 1) * share * (1 + workers), 0
     peaks = np.zeros(2)  # after a tenth, and at the end
 

@@ -17,7 +17,7 @@ from raydrgn.workflows.train import TrainSettings
 def train(
     settings: TrainSettings, *, progress: Progress, wait: Wait = None, address: Address = None
 ) -> None:
-    """Train the variational autoencoder on particles with known poses.
+    """Train the variational autoencoder, or fit a mixture of factor analysers (--method mfa).
 
     Writes the run directory: config.yaml, particles.parquet, run.log, and after every epoch
     weights.N.pkl and z.N.pkl. Ctrl-C keeps a checkpoint; the same command with --resume goes on.

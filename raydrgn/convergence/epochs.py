@@ -222,7 +222,7 @@ def _embeddings(
     progress: Progress,
 ) -> list[Float[np.ndarray, "s k"]]:
     """Return the UMAP of each epoch; one that is finished in the folder is taken from there."""
-    if run.model.zdim == 1:
+    if run.zdim == 1:
         return [run.latents(epoch)[subset] for epoch in examined]
     found: dict[int, np.ndarray] = {}
     for epoch in examined:

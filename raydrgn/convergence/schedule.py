@@ -56,6 +56,8 @@ def unfinished_schedule(run: RunReader, epoch: int) -> UnfinishedSchedule | None
         return None
     config = RunConfig.read(run.files.config)
     train = config.train
+    if config.mfa is not None:
+        return None
     if train.schedule == "constant":
         return None
     restart = getattr(train, "restarted_after", 0)

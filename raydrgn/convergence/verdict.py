@@ -56,7 +56,7 @@ def _judge_latents(
         criteria.converged_curve("dot product of latent shifts", steps, shifts.dot),
     ]
     name = "cosine distance of latent shifts"
-    if run.model.zdim == 1:
+    if run.zdim == 1:
         text = "not defined in one dimension, where a step goes on or back"
         findings.append(Finding(name, None, text, is_judged=False))
     else:

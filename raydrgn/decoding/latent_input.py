@@ -51,10 +51,10 @@ def latents_of_file(run: RunReader, uri: Uri) -> Float[np.ndarray, "k zdim"]:
 def _of_run(
     run: RunReader, latents: Float[np.ndarray, "k zdim"], *, where: str
 ) -> Float[np.ndarray, "k zdim"]:
-    if latents.shape[1] != run.model.zdim:
+    if latents.shape[1] != run.zdim:
         raise InputError(
             f"{where} has latents of {latents.shape[1]} dimensions, but the run's zdim is "
-            f"{run.model.zdim}."
+            f"{run.zdim}."
         )
     return latents.astype(np.float32)
 

@@ -21,9 +21,12 @@ def inspect_run(uri: Uri) -> Inspection:
         size = run.pixel_size_angstrom
         found.add("box (px)", run.box)
         found.add("pixel size (Å)", f"{size:.6g}" if size else "–")
-    found.add("latent dimension", model.zdim)
-    found.add("encoder", f"{model.encoder_width} × {model.encoder_layers}")
-    found.add("decoder", f"{model.decoder_width} × {model.decoder_layers}, {model.encoding}")
+    found.add("latent dimension", run.zdim)
+    if model is None:
+        found.add("method", "mixture of factor analysers")
+    else:
+        found.add("encoder", f"{model.encoder_width} × {model.encoder_layers}")
+        found.add("decoder", f"{model.decoder_width} × {model.decoder_layers}, {model.encoding}")
     epochs = run.files.epochs()
     found.add("epochs finished", f"{len(epochs)}, the last {epochs[-1]}" if epochs else "none")
     if not run.pixel_size_angstrom:

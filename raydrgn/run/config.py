@@ -15,9 +15,13 @@ from raydrgn.errors import ConfigError
 from raydrgn.io import storage
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.storage import Uri
+from raydrgn.mfa.config import MfaConfig
 from raydrgn.model.config import ModelConfig
 from raydrgn.remote.resources import Resources, worker_range
 from raydrgn.run.recipe import TrainConfig
+
+MFA_TRAIN = ("epochs", "seed", "checkpoint_minutes", "held_out_fraction")
+"""Fields of ``TrainConfig`` that a mixture of factor analysers uses; it has no optimiser."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,7 +38,10 @@ class RunConfig:
     """Pixel size of the volumes, and of most images."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
-    """Shape of the network."""
+    """Shape of the network; not used with ``mfa``."""
+
+    mfa: MfaConfig | None = None
+    """A mixture of factor analysers, fitted instead of a network."""
 
     train: TrainConfig = field(default_factory=TrainConfig)
     """Objective and optimiser."""
@@ -71,7 +78,25 @@ class RunConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that ``from_dict`` takes back unchanged."""
-        return dataclasses.asdict(self)
+        raw = dataclasses.asdict(self)
+        if self.mfa is None:
+            del raw["mfa"]
+            return raw
+        del raw["model"]
+        raw["train"] = {name: raw["train"][name] for name in MFA_TRAIN}
+        return raw
+
+    @property
+    def zdim(self) -> int:
+        """Dimension of the latents."""
+        return self.mfa.components if self.mfa else self.model.zdim
+
+    def largest_batch(self, num_particles: int) -> int:
+        """Return the largest number of parts that the particles can be divided into.
+
+        Of a network the batch size; other methods have no batches.
+        """
+        return num_particles if self.mfa else self.train.batch_size
 
     def to_yaml(self) -> str:
         """Return the text of ``config.yaml``."""
@@ -95,6 +120,8 @@ class RunConfig:
         raw = self.to_dict()
         for name, value in changes.items():
             section, _, key = name.partition(".")
+            if section == "mfa" and self.mfa is None:
+                raise ConfigError(f"{name} is a setting of --method mfa.")
             if not key or not isinstance(raw.get(section), dict):
                 known = ", ".join(k for k, v in raw.items() if isinstance(v, dict))
                 raise ConfigError(
@@ -158,6 +185,7 @@ def _refuse_unknown(raw: Mapping[str, Any], where: str) -> None:
         "source": ParticleSource,
         "data": ImageConfig,
         "model": ModelConfig,
+        "mfa": MfaConfig,
         "train": TrainConfig,
         "resources": Resources,
     }

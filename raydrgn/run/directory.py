@@ -79,6 +79,15 @@ class RunDirectory:
         """Latents of one worker, from table row ``start`` on, until those of all are there."""
         return storage.join(self.root, "state", f"z.{epoch}.{start}.npy")
 
+    def estimates(self, epoch: int) -> Uri:
+        """Contrast, shift and others of each particle after an epoch, where they are estimated."""
+        return storage.join(self.root, f"estimates.{epoch}.parquet")
+
+    def estimate_part(self, position: Position, start: int) -> Uri:
+        """Estimates of one worker's particles at a checkpoint, from table row ``start`` on."""
+        name = f"estimates.{position.epoch}.{position.step}.{start}.npy"
+        return storage.join(self.root, "state", name)
+
     def results(self, command: str, epoch: int | None = None) -> Uri:
         """Folder of the results of a command on one epoch, or on the run as a whole."""
         return storage.join(self.root, command if epoch is None else f"{command}.{epoch}")

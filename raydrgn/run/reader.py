@@ -34,7 +34,12 @@ class RunReader:
     """What analysis needs to know of a run."""
 
     files: RunDirectory
-    model: ModelConfig
+    model: ModelConfig | None
+    """Shape of the network; None if a mixture of factor analysers was fitted."""
+
+    zdim: int
+    """Dimension of the latents."""
+
     box: int
     pixel_size_angstrom: float
     scale: float
@@ -112,10 +117,10 @@ class RunReader:
     def latents(self, epoch: int | None) -> Float[np.ndarray, "n zdim"]:
         """Return the latent mean of every particle after an epoch."""
         mean, _ = read_latents(self.files.latents(epoch))
-        if mean.shape[1] != self.model.zdim:
+        if mean.shape[1] != self.zdim:
             raise RunDirectoryError(
                 f"{self.files.latents(epoch)} has {mean.shape[1]} dimensions, but the run's zdim "
-                f"is {self.model.zdim}."
+                f"is {self.zdim}."
             )
         return mean.astype(np.float32, copy=False)
 
@@ -270,7 +275,8 @@ def open_run(root: Uri) -> RunReader:
 def _own(files: RunDirectory, config: RunConfig) -> RunReader:
     return RunReader(
         files=files,
-        model=config.model,
+        model=None if config.mfa else config.model,
+        zdim=config.zdim,
         box=config.data.box,
         pixel_size_angstrom=config.pixel_size_angstrom,
         scale=config.data.scale,
@@ -305,6 +311,7 @@ def _cryodrgn(files: RunDirectory, raw: Mapping[str, Any]) -> RunReader:
     return RunReader(
         files=files,
         model=config,
+        zdim=config.zdim,
         box=box,
         pixel_size_angstrom=_cryodrgn_pixel_size(data, files.root, box),
         scale=float(sd),

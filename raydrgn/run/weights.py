@@ -12,6 +12,7 @@ from raydrgn.io import storage
 from raydrgn.io.storage import Uri
 from raydrgn.model.config import ModelConfig
 from raydrgn.model.decoder import FourierDecoder, HartleyDecoder, build_decoder
+from raydrgn.model.linear import LinearDecoder
 from raydrgn.model.volume import decode_volumes
 from raydrgn.shapes import Float
 
@@ -22,7 +23,9 @@ PREFIX = "decoder."
 class DecoderState:
     """Weights of a decoder, and the scale of its volumes."""
 
-    model: ModelConfig
+    model: ModelConfig | None
+    """Shape of the network; None for mean and components of a mixture of factor analysers."""
+
     box: int
     pixel_size_angstrom: float
 
@@ -40,12 +43,19 @@ class DecoderState:
     run: Uri = ""
     """Run directory, by which metrics name the work with the decoder."""
 
-    def build(self, device: torch.device) -> FourierDecoder | HartleyDecoder:
+    @property
+    def zdim(self) -> int:
+        """Dimension of the latents."""
+        return self.model.zdim if self.model else len(self.tensors["latent_scale"])
+
+    def build(self, device: torch.device) -> FourierDecoder | HartleyDecoder | LinearDecoder:
         """Return the decoder, ready to be evaluated.
 
         Raises:
             RunDirectoryError: If the weights are not those of the configuration.
         """
+        if self.model is None:
+            return LinearDecoder(self.tensors, box=self.box).to(device)
         decoder = build_decoder(self.model, self.box)
         try:
             decoder.load_state_dict(self.tensors)
@@ -58,14 +68,16 @@ class DecoderState:
 
     def volumes(
         self,
-        decoder: FourierDecoder | HartleyDecoder,
+        decoder: FourierDecoder | HartleyDecoder | LinearDecoder,
         z: Float[np.ndarray, "b zdim"],
         *,
         small_box: int | None = None,
     ) -> Float[torch.Tensor, "b d d d"]:
         """Return the volumes of latents, on the intensity scale of the images."""
-        device = next(decoder.parameters()).device
-        latents = torch.from_numpy(np.ascontiguousarray(z, dtype=np.float32)).to(device)
+        latents = torch.from_numpy(np.ascontiguousarray(z, dtype=np.float32))
+        if isinstance(decoder, LinearDecoder):
+            return self.scale * decoder.volumes(latents.to(decoder.device), small_box=small_box)
+        latents = latents.to(next(decoder.parameters()).device)
         volumes = decode_volumes(
             decoder, latents, box=self.box, small_box=small_box, corners=self.corners
         )

@@ -27,6 +27,7 @@ from raydrgn.remote import metrics
 from raydrgn.run.checkpoint import BATCH_ORDER, Checkpoint
 from raydrgn.run.claim import RECHECK_SECONDS, ClaimTicket
 from raydrgn.run.directory import Position, RunDirectory
+from raydrgn.run.estimates import EstimateFiles
 from raydrgn.run.lines import LineFile
 from raydrgn.run.manifest import FileRecord, Manifest
 from raydrgn.shapes import Float
@@ -64,6 +65,7 @@ class RunWriter:
         self._checked = -math.inf
         self._log = LineFile(self._run.log)
         self._metrics = LineFile(self._run.metrics)
+        self._estimates = EstimateFiles(root, num_particles=num_particles)
 
     @cached_property
     def _manifest(self) -> Manifest:
@@ -184,6 +186,17 @@ class RunWriter:
         self._write_manifest()
         self._remove_parts(lambda number: number <= epoch)
 
+    def save_estimates(
+        self, position: Position, start: int, table: Float[np.ndarray, "n k"]
+    ) -> None:
+        """Keep what is estimated of one worker's particles, before the checkpoint of a position."""
+        self._require_claim()
+        self._estimates.save(position, start, table)
+
+    def estimates_at(self, position: Position) -> Float[np.ndarray, "n k"]:
+        """Return what was estimated of all particles at the checkpoint of a position."""
+        return self._estimates.at(position)
+
     def finish(self, epoch: int) -> None:
         """Make the last epoch's weights and latents those of the run."""
         self._require_claim()
@@ -270,6 +283,7 @@ class RunWriter:
         self._write_manifest()
         for position in positions:
             storage.remove(self._run.checkpoint(position))
+            self._estimates.remove(position)
 
     def _write_manifest(self) -> None:
         """Write the manifest, once all that it records is on the disk under its name."""

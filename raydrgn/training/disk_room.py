@@ -22,7 +22,10 @@ def warn_of_room(config: RunConfig, root: Uri) -> None:
     folder = storage.local_path(storage.absolute(root))
     while not folder.exists():
         folder = folder.parent
-    needed = config.train.epochs * _weights_bytes(config.model, config.data.box)
+    each = _weights_bytes(config.model, config.data.box)
+    if config.mfa is not None:  # mean and components, at the voxels of a mask or a ball
+        each = 4 * (config.mfa.components + 3) * config.data.box**3 // 2
+    needed = config.train.epochs * each
     free = shutil.disk_usage(folder).free
     if needed > free:
         log.warning(

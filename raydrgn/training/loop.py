@@ -51,6 +51,20 @@ class Sink(Protocol):
         """Report how far the run is, with a line for the log; return whether it is to stop."""
         ...
 
+    def show(self, progress: TrainProgress) -> bool:
+        """Report how far the run is, for people alone; return whether it is to stop."""
+        ...
+
+    def save_estimates(
+        self, position: Position, start: int, table: Float[np.ndarray, "n k"]
+    ) -> None:
+        """Keep what is estimated of this worker's particles, before a checkpoint."""
+        ...
+
+    def flush(self) -> None:
+        """Wait until everything is kept."""
+        ...
+
     def is_interrupted(self) -> bool:
         """Return whether the workers are to stop, since a machine of theirs is taken away.
 

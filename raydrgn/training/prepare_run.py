@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from raydrgn.data.config import ImageConfig
 from raydrgn.data.image_statistics import FAR_SD, ImageStatistics, leave_out_bad, measure_images
 from raydrgn.data.ingest import bad_images_message
 from raydrgn.data.restoration import log_restoration
@@ -19,7 +18,6 @@ from raydrgn.io.pixel_sizes import log_pixel_sizes, reference_pixel_size
 from raydrgn.io.sources import open_particles
 from raydrgn.io.storage import Uri
 from raydrgn.io.unmodelled import refuse_unmodelled
-from raydrgn.model.config import ModelConfig
 from raydrgn.remote.allocation import Wanted
 from raydrgn.run.checkpoint import Checkpoint
 from raydrgn.run.claim import RunClaim
@@ -32,12 +30,15 @@ from raydrgn.settings import setting_fields
 from raydrgn.training.disk_room import warn_of_room
 from raydrgn.training.held_out import without_held_out
 from raydrgn.training.initial_weights import find_weights, initial_checkpoint
+from raydrgn.training.new_config import METHODS, new_config
 from raydrgn.training.schedule import change_note
 
 log = logging.getLogger(__name__)
 
 SCAN_BYTES = 2_000_000_000
 """Images, as float32, up to which all are checked before Ray starts."""
+
+MIN_PER_COMPONENT = 10
 
 MAY_CHANGE = (
     "train.epochs",
@@ -66,6 +67,9 @@ class RunRequest:
 
     source: ParticleSource | None
     """Particles; None goes on with those of the run."""
+
+    method: str | None = None
+    """``vae``, or ``mfa`` for a mixture of factor analysers; None means ``vae``."""
 
     recipe: str | None = None
     """Named set of training values; None means ``fast``."""
@@ -123,18 +127,18 @@ def begin(
             f"{request.root} holds no run to go on with; name the particles to start one."
         )
     _refuse_source_values(request.values)
-    train = recipe_config(request.recipe)
-    values, model = _with_loaded_network(request.values)
+    values = request.values
     table = open_particles(request.source)
     refuse_unmodelled(table)
     box = _check_trainable(table)
-    config = RunConfig(
-        source=request.source.absolute(),
-        data=ImageConfig(box=box),
-        model=model,
-        train=train,
+    config = new_config(
+        request.source,
+        values,
+        method=request.method or METHODS[0],
+        recipe=request.recipe,
+        box=box,
         pixel_size_angstrom=round(reference_pixel_size(table), 6),
-    ).with_values(values)
+    )
     if config.data.box != box:
         raise ConfigError(f"data.box follows from the images, which have {box} px; do not set it.")
     _check_batch_size(config)
@@ -183,6 +187,8 @@ def _take(claim: RunClaim, root: Uri) -> None:
 
 
 def _with_rate(config: RunConfig) -> RunConfig:
+    if config.mfa is not None:
+        return config
     rate = config.train.peak_rate(config.model.decoder_width)
     return config.with_values({"train.learning_rate": rate})
 
@@ -203,7 +209,7 @@ def variant(run: PreparedRun, root: Uri, values: Mapping[str, Any]) -> PreparedR
     if status is not None:
         found, wanted = status.config.to_dict(), config.to_dict()
         for section in ("source", "data", "model", "train"):
-            if found[section] != wanted[section]:
+            if found.get(section) != wanted.get(section):
                 reason = f"its settings of {section} differ. Choose another -o."
                 raise RunDirectoryError(f"{root} holds another run: {reason}")
     return dataclasses.replace(run, root=root, config=config)
@@ -228,10 +234,16 @@ def resume(request: RunRequest, status: RunStatus) -> PreparedRun:
             "Choose another -o, or leave the particles out to go on with it. If they have moved, "
             f"say first where they are: {relocation_command(request.root)} FOLDER"
         )
+    if request.method and (request.method == "mfa") != (config.mfa is not None):
+        method = "vae" if config.mfa is None else "mfa"
+        raise RunDirectoryError(
+            f"{request.root} holds another run: its method is {method}, not {request.method}. "
+            "Choose another -o."
+        )
     changed = config.with_values(_resumed_values(request, config))
     before, after = config.to_dict(), changed.to_dict()
-    for section in ("data", "model", "train"):
-        for key, old in before[section].items():
+    for section in ("data", "model", "mfa", "train"):
+        for key, old in before.get(section, {}).items():
             name, new = f"{section}.{key}", after[section][key]
             if new != old and (name not in MAY_CHANGE or name not in request.values):
                 raise RunDirectoryError(
@@ -244,7 +256,8 @@ def resume(request: RunRequest, status: RunStatus) -> PreparedRun:
             f"{request.root} has {done} finished epochs, more than --epochs "
             f"{changed.train.epochs}. To train further, give a number above {done}."
         )
-    if status.is_finished and changed.train.epochs > done and changed.train.schedule == "cosine":
+    is_cosine = config.mfa is None and changed.train.schedule == "cosine"
+    if status.is_finished and changed.train.epochs > done and is_cosine:
         changed = changed.with_values({"train.restarted_after": done})
     table = ParticleTable.read(RunDirectory(request.root).particles)
     if changed.train.epochs > done:
@@ -252,7 +265,9 @@ def resume(request: RunRequest, status: RunStatus) -> PreparedRun:
     _check_batch_size(changed)
     _check_count(changed, len(table))
     storage.require_writable(request.root)
-    note = change_note(config.train, changed.train, epochs_done=done)
+    note = None
+    if config.mfa is None:
+        note = change_note(config.train, changed.train, epochs_done=done)
     return PreparedRun(root=request.root, config=changed, table=table, note=note)
 
 
@@ -263,15 +278,6 @@ def _refuse_source_values(values: Mapping[str, Any]) -> None:
         if section == "source":
             option = SOURCE_OPTIONS.get(key) or f"one of {', '.join(SOURCE_OPTIONS.values())}"
             raise ConfigError(f"--set cannot change {name}; use {option} instead.")
-
-
-def _with_loaded_network(values: Mapping[str, Any]) -> tuple[dict[str, Any], ModelConfig]:
-    """Return the values with the file that ``train.load`` names, and the network to begin with."""
-    load = values.get("train.load")
-    if not load:
-        return dict(values), ModelConfig()
-    run, uri = find_weights(str(load))
-    return {**values, "train.load": uri}, run.model
 
 
 def _resumed_values(request: RunRequest, config: RunConfig) -> dict[str, Any]:
@@ -298,7 +304,7 @@ def wanted(config: RunConfig, num_particles: int) -> Wanted:
     megabytes = image_megabytes(config, num_particles) / max(resources.num_workers, 1)
     return Wanted(
         resources=resources,
-        most_workers=min(config.train.batch_size, num_particles),
+        most_workers=min(config.largest_batch(num_particles), num_particles),
         leaves_cpu=megabytes >= resources.local_ingest_mb,
     )
 
@@ -325,7 +331,7 @@ def _check_trainable(table: ParticleTable) -> int:
 
 def _check_batch_size(config: RunConfig) -> None:
     workers = config.resources.num_workers
-    if config.train.batch_size < workers:
+    if config.mfa is None and config.train.batch_size < workers:
         raise ConfigError(
             f"train.batch_size ({config.train.batch_size}) is the global batch, of which every "
             f"worker takes a part; it must be at least the number of workers ({workers})."
@@ -339,6 +345,13 @@ def _check_count(config: RunConfig, num_particles: int) -> None:
             f"{num_particles} particles cannot be divided among {workers} workers; use fewer "
             "--workers."
         )
+    if config.mfa is not None:
+        if num_particles < MIN_PER_COMPONENT * config.mfa.components:
+            raise InputError(
+                f"{num_particles} particles are too few for {config.mfa.components} components, "
+                f"which need {MIN_PER_COMPONENT} each; use fewer --components."
+            )
+        return
     if num_particles < config.train.batch_size:
         log.warning(
             "the batch size is %d, but there are %d particles: every step takes all of them",

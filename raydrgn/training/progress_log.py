@@ -14,10 +14,14 @@ class TrainProgress:
     particles: int
     """Particles done in this epoch, over all workers."""
 
-    total: float
-    reconstruction: float
-    kl: float
-    learning_rate: float
+    total: float | None
+    reconstruction: float | None
+    kl: float | None
+    """None where they are known at the end of an epoch only."""
+
+    learning_rate: float | None
+    """None where there is no optimiser."""
+
     rate: float
     """Particles per second over all workers, since the last row."""
 
@@ -35,17 +39,24 @@ def log_line(progress: TrainProgress, *, epochs: int, num_particles: int) -> str
         if progress.done
         else f"{progress.particles:,}/{num_particles:,} particles"
     )
-    return (
-        f"epoch {progress.epoch}/{epochs}: {done}: loss {progress.total:.6f}, reconstruction "
-        f"{progress.reconstruction:.6f}, KL {progress.kl:.4f}, learning rate "
-        f"{progress.learning_rate:.2e}, {progress.rate:,.0f} particles/s"
-    )
+    values = [
+        f"{name} {value:{form}}"
+        for name, value, form in (
+            ("loss", progress.total, ".6f"),
+            ("reconstruction", progress.reconstruction, ".6f"),
+            ("KL", progress.kl, ".4f"),
+            ("learning rate", progress.learning_rate, ".2e"),
+        )
+        if value is not None
+    ]
+    speed = f"{progress.rate:,.0f} particles/s"
+    return f"epoch {progress.epoch}/{epochs}: {done}: {', '.join([*values, speed])}"
 
 
 def training_gauges(row: Mapping[str, Any], epochs: int, num_particles: int) -> dict[str, float]:
     """Return a row of ``TrainProgress`` by the names of ``raydrgn.remote.metrics``."""
     left = (epochs - row["epoch"] + 1) * num_particles - row["particles"]
-    return {
+    gauges = {
         "epoch": row["epoch"],
         "epochs": epochs,
         "particles": num_particles,
@@ -56,3 +67,4 @@ def training_gauges(row: Mapping[str, Any], epochs: int, num_particles: int) -> 
         "learning_rate": row["learning_rate"],
         "time_left_seconds": left / row["rate"] if row["rate"] else float("nan"),
     }
+    return {name: value for name, value in gauges.items() if value is not None}

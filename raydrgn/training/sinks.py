@@ -43,7 +43,20 @@ class DirectSink:
     def report(self, progress: TrainProgress, line: str | None) -> bool:
         """Add to metrics and log; ask whether to stop."""
         self._writer.add_metrics(asdict(progress), line)
+        return self.show(progress)
+
+    def show(self, progress: TrainProgress) -> bool:
+        """Ask whether to stop; nothing is written."""
         return bool(self._on_progress and self._on_progress(progress))
+
+    def save_estimates(
+        self, position: Position, start: int, table: Float[np.ndarray, "n k"]
+    ) -> None:
+        """Keep what is estimated of this worker's particles."""
+        self._writer.save_estimates(position, start, table)
+
+    def flush(self) -> None:
+        """Return: everything is on disk."""
 
     def is_interrupted(self) -> bool:
         """Return False: nothing takes this process's machine away."""
@@ -90,14 +103,24 @@ class ActorSink:
         """Show the progress, and add it to metrics and log; return the board's latest answer."""
         row = asdict(progress)
         self._send("metrics", lambda: self._writer.add_metrics.remote(row, line))
+        return self.show(progress)
+
+    def show(self, progress: TrainProgress) -> bool:
+        """Show the progress; return the board's latest answer."""
         stop = False
         if self._answer is not None:
             ready, _ = ray.wait([self._answer], timeout=0)
             if not ready:
                 return False
             stop = bool(ray.get(self._answer))
-        self._answer = self._board.update.remote(row, attempt=self._attempt)
+        self._answer = self._board.update.remote(asdict(progress), attempt=self._attempt)
         return stop
+
+    def save_estimates(
+        self, position: Position, start: int, table: Float[np.ndarray, "n k"]
+    ) -> None:
+        """Keep what is estimated of this worker's particles; wait for the estimates before."""
+        self._send("estimates", lambda: self._writer.save_estimates.remote(position, start, table))
 
     def is_interrupted(self) -> bool:
         """Return whether a worker's node is to be taken back, the same on all workers."""

@@ -282,6 +282,9 @@ class _Watch:
             self._progress("reading particles", latest["done"], latest["of"], unit="particles")
             return
         num_particles, epochs = len(self._run.table), self._run.config.train.epochs
+        losses = []
+        if latest["total"] is not None:
+            losses = [f"loss {latest['total']:.4f} KL {latest['kl']:.2f}"]
         metrics.record(training_gauges(latest, epochs, num_particles), run=self._run.root)
         self._progress(
             "training",
@@ -289,6 +292,5 @@ class _Watch:
             epochs * num_particles,
             unit="particles",
             rate=latest["rate"],
-            extra=f"epoch {latest['epoch']}/{epochs} loss {latest['total']:.4f} "
-            f"KL {latest['kl']:.2f}",
+            extra=" ".join([f"epoch {latest['epoch']}/{epochs}", *losses]),
         )

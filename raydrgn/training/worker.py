@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numba
 import numpy as np
 import ray
 import ray.train
@@ -35,6 +36,7 @@ from raydrgn.run.checkpoint import Checkpoint
 from raydrgn.run.config import RunConfig
 from raydrgn.run.directory import Position
 from raydrgn.shapes import Int
+from raydrgn.training.em_loop import EmLoop
 from raydrgn.training.failures import final_failure, raised_by_actor
 from raydrgn.training.loop import TrainingLoop
 from raydrgn.training.plan import BatchPlan
@@ -110,7 +112,7 @@ def _train(job: TrainingJob) -> bool:
     table = ParticleTable(ray.get(job.table))
     plan = BatchPlan(
         num_particles=len(table),
-        batch_size=config.train.batch_size,
+        batch_size=config.largest_batch(len(table)),
         num_points=lattice.num_points,
         points_fraction=config.train.points_fraction,
         seed=config.train.seed,
@@ -118,30 +120,13 @@ def _train(job: TrainingJob) -> bool:
         world=world,
     )
     shard = _fill_shard(job, config, table.slice_rows(*plan.rows), plan, device)
-
-    torch.manual_seed(config.train.seed)  # the same weights on every worker
-    vae = HeterogeneousVAE(config.model, box=config.data.box, num_pixels=2 * lattice.num_points).to(
-        device
-    )
-    optimiser = torch.optim.Adam(vae.parameters(), fused=True)
-    model = ray.train.torch.prepare_model(
-        vae,
-        move_to_device=False,
-        parallel_strategy_kwargs={"broadcast_buffers": False, "gradient_as_bucket_view": True},
-    )
     sink = ActorSink(job.writer, job.board, attempt=job.attempt)
-    loop = TrainingLoop(
-        config.train,
-        plan=plan,
-        shard=shard,
-        vae=vae,
-        model=model,
-        optimiser=optimiser,
-        lattice=lattice,
-        sink=sink,
-    )
-    if world > 1:
-        _fix_bucket_order(model, shard, lattice, config.model.zdim)
+    loop: TrainingLoop | EmLoop
+    if config.mfa is None:
+        loop = _network_loop(config, lattice, plan, shard, sink)
+    else:
+        numba.set_num_threads(min(job.cpus, numba.get_num_threads()))
+        loop = EmLoop(config, plan=plan, shard=shard, device=device, sink=sink)
     start, lacks_latents = _resume(job, config, loop, rank)
     if lacks_latents:
         loop.encode(start.epoch - 1)
@@ -152,6 +137,40 @@ def _train(job: TrainingJob) -> bool:
     if finished and rank == 0:
         ray.get(job.writer.finish.remote(config.train.epochs))
     return finished
+
+
+def _network_loop(
+    config: RunConfig,
+    lattice: SliceLattice,
+    plan: BatchPlan,
+    shard: ResidentShard,
+    sink: ActorSink,
+) -> TrainingLoop:
+    """Make the autoencoder's network and its loop, the same on every worker."""
+    device = lattice.plane.device
+    torch.manual_seed(config.train.seed)  # the same weights on every worker
+    vae = HeterogeneousVAE(config.model, box=config.data.box, num_pixels=2 * lattice.num_points).to(
+        device
+    )
+    optimiser = torch.optim.Adam(vae.parameters(), fused=True)
+    model = ray.train.torch.prepare_model(
+        vae,
+        move_to_device=False,
+        parallel_strategy_kwargs={"broadcast_buffers": False, "gradient_as_bucket_view": True},
+    )
+    loop = TrainingLoop(
+        config.train,
+        plan=plan,
+        shard=shard,
+        vae=vae,
+        model=model,
+        optimiser=optimiser,
+        lattice=lattice,
+        sink=sink,
+    )
+    if plan.world > 1:
+        _fix_bucket_order(model, shard, lattice, config.model.zdim)
+    return loop
 
 
 def _fill_shard(
@@ -232,7 +251,7 @@ def _fix_bucket_order(
 
 
 def _resume(
-    job: TrainingJob, config: RunConfig, loop: TrainingLoop, rank: int
+    job: TrainingJob, config: RunConfig, loop: TrainingLoop | EmLoop, rank: int
 ) -> tuple[Position, bool]:
     """Put the loop where the newest whole checkpoint left it, the same on all workers."""
     found: list[Any] = [None]
@@ -258,7 +277,11 @@ def _resume(
         content = ray.get(job.writer.checkpoint_at.remote(position))
     if rank == 0 and position != (1, 0):
         job.writer.log.remote(f"continues from {position}")
-    return loop.load(Checkpoint.from_bytes(content)), lacks_latents
+    checkpoint = Checkpoint.from_bytes(content)
+    if isinstance(loop, TrainingLoop):
+        return loop.load(checkpoint), lacks_latents
+    estimates = ray.get(job.writer.estimates_at.remote(position))
+    return loop.load(checkpoint, estimates), lacks_latents
 
 
 def _report(job: TrainingJob, message: str) -> None:

@@ -1,4 +1,4 @@
-"""``train``: the variational autoencoder on particles with known poses."""
+"""``train``: an autoencoder, or a mixture of factor analysers, on particles with known poses."""
 
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Annotated, Any
@@ -33,11 +33,23 @@ class TrainSettings(ParticleSettings):
         ),
     ] = None
 
+    method: Annotated[
+        str | None,
+        Setting(
+            "vae: the variational autoencoder (default). mfa: a mixture of factor analysers, "
+            "fitted by expectation maximisation without a network; see docs/mfa.md."
+        ),
+    ] = None
+
     zdim: Annotated[int | None, Setting("Dimension of the latent (default: 8).", min=1)] = None
 
     epochs: Annotated[
         int | None,
-        Setting("Passes over all particles (default: 20).", flags=("-n", "--epochs"), min=1),
+        Setting(
+            "Passes over all particles (default: 20; 10 by --method mfa).",
+            flags=("-n", "--epochs", "--passes"),
+            min=1,
+        ),
     ] = None
 
     datadir: Annotated[
@@ -97,6 +109,60 @@ class TrainSettings(ParticleSettings):
     ] = None
     dec_dim: Annotated[
         int | None, Setting("Units of each decoder layer (default: 256).", min=1)
+    ] = None
+
+    components: Annotated[
+        int | None,
+        Setting("Dimension of the latent of --method mfa (default: 10).", min=1),
+    ] = None
+
+    states: Annotated[
+        int | None,
+        Setting(
+            "States of the mixture that latents are drawn from, by --method mfa (default: 40).",
+            min=1,
+        ),
+    ] = None
+
+    mask: Annotated[
+        str | None,
+        Setting(
+            "Where there may be density, by --method mfa: auto (default) finds it in the mean, "
+            "none is the ball in the box; or a map with values from 0 to 1.",
+            metavar="auto|none|MAP",
+        ),
+    ] = None
+
+    contrast: Annotated[
+        bool | None,
+        Setting(
+            "Estimate the contrast of each image, by --method mfa (default: --contrast).",
+            flags=("--contrast/--no-contrast",),
+        ),
+    ] = None
+
+    null_class: Annotated[
+        bool | None,
+        Setting(
+            "Estimate whether each image shows nothing, by --method mfa (default: --null-class).",
+            flags=("--null-class/--no-null-class",),
+        ),
+    ] = None
+
+    shifts: Annotated[
+        bool | None,
+        Setting(
+            "Refine the shift of each image, by --method mfa (default: --shifts).",
+            flags=("--shifts/--no-shifts",),
+        ),
+    ] = None
+
+    rotations: Annotated[
+        bool | None,
+        Setting(
+            "Refine the orientation of each image, by --method mfa (default: --rotations).",
+            flags=("--rotations/--no-rotations",),
+        ),
     ] = None
 
     uninvert_data: Annotated[
@@ -207,6 +273,13 @@ class TrainSettings(ParticleSettings):
             "resources.num_workers": self.workers,
             "resources.cpus": self.cpus_per_worker,
             "resources.gpus": self.gpus_per_worker,
+            "mfa.components": self.components,
+            "mfa.states": self.states,
+            "mfa.mask": self.mask,
+            "mfa.contrast": self.contrast,
+            "mfa.null_class": self.null_class,
+            "mfa.shifts": self.shifts,
+            "mfa.rotations": self.rotations,
             "data.invert": False if self.uninvert_data else None,
         }
         values = {name: value for name, value in given.items() if value is not None}
@@ -224,6 +297,7 @@ class TrainSettings(ParticleSettings):
         return RunRequest(
             root=storage.absolute(self.out),
             source=source,
+            method=self.method,
             recipe=self.recipe,
             values=self.values(),
             drop_bad=self.drop_bad,

@@ -1,0 +1,21 @@
+"""A mixture of factor analysers over volumes, fitted by expectation maximisation.
+
+The model is y = a·C·P (V₀ + Σ_k z_k V_k) + noise with a mixture of normal distributions as the
+prior of z; see docs/mfa.md. Knows neither Ray nor files of runs.
+
+config         settings
+kernels        slices of Fourier grids and their adjoint, compiled for CPUs
+interpolation  the same on any device
+grids          volumes and their Fourier grids
+images         images at some Fourier points, in units of the noise
+mixture        the prior of the latents, and its fit
+posterior      latent, contrast and junk of an image
+poses          shifts and rotations of images
+particles      what is estimated of each particle
+expectation    a pass over particles
+sums           what a pass adds up
+update         the maximisation step
+support        the mask
+model          the state of a fit
+fit            which passes there are
+"""

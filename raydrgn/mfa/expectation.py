@@ -1,0 +1,167 @@
+"""One pass over particles: expectations of each, and the sums that an update is made of."""
+
+import torch
+from torch import Tensor
+
+from raydrgn.data.batch import ParticleBatch
+from raydrgn.mfa.grids import VolumeGrids
+from raydrgn.mfa.images import FourierPoints, ImageSet
+from raydrgn.mfa.model import FactorModel
+from raydrgn.mfa.particles import Estimated, ParticleEstimates, rotation_matrices
+from raydrgn.mfa.poses import ShiftGrid, estimate_rotations
+from raydrgn.mfa.posterior import ImagePosterior, ImageProducts, image_posterior
+from raydrgn.mfa.sums import Sums
+from raydrgn.shapes import Float
+
+
+class ParticlePass:
+    """Expectations with one model, at the Fourier points within a radius."""
+
+    def __init__(
+        self,
+        model: FactorModel,
+        grids: VolumeGrids,
+        at: FourierPoints,
+        *,
+        component_variance: Float[Tensor, "k shells"],
+        estimated: Estimated,
+    ) -> None:
+        """Prepare the grid of the model's volumes.
+
+        Args:
+            model: The model.
+            grids: Of its box.
+            at: Points of the images to take.
+            component_variance: Posterior variance of the coefficients of each component.
+            estimated: What is estimated.
+        """
+        self._model = model
+        self._at = at
+        self._grid = grids.for_slices(model.volumes)
+        self._variance = component_variance[:, at.shell]  # (k n)
+        self._estimated = estimated
+        self._shifts = ShiftGrid(at.points, at.box) if estimated.shifts else None
+
+    def empty_sums(self, grids: VolumeGrids) -> Sums:
+        """Return the sums over nothing."""
+        dim = self._model.num_components
+        return Sums.zero(grids.empty_sums(dim + 1), num_components=dim, num_shells=grids.num_shells)
+
+    def expect(
+        self, batch: ParticleBatch, estimates: ParticleEstimates
+    ) -> tuple[ImagePosterior, ImageProducts]:
+        """Return the expectations of a batch; nothing is summed or changed."""
+        images = ImageSet.of(batch, estimates, self._at, self._model.noise)
+        return self._expect(images, images.slices(self._grid), estimates)
+
+    def _expect(
+        self, images: ImageSet, slices: Float[Tensor, "b n2 k1"], estimates: ParticleEstimates
+    ) -> tuple[ImagePosterior, ImageProducts]:
+        flat = images.values.flatten(1)
+        products = ImageProducts(
+            gram=2 * slices.mT @ slices,
+            image=2 * (slices.mT @ flat[..., None])[..., 0],
+            power=2 * flat.square().sum(1),
+            uncertainty=2 * images.factors.square() @ self._variance.T,
+        )
+        found = image_posterior(
+            products,
+            self._model.mixture,
+            self._model.priors,
+            contrast=estimates.contrast if self._estimated.contrast else None,
+            has_null_class=self._estimated.null_class,
+        )
+        return found, products
+
+    def accumulate(
+        self, batch: ParticleBatch, estimates: ParticleEstimates, sums: Sums
+    ) -> ParticleEstimates:
+        """Add a batch to the sums; return what is now estimated of its particles."""
+        images = ImageSet.of(batch, estimates, self._at, self._model.noise)
+        slices = images.slices(self._grid)
+        found, _ = self._expect(images, slices, estimates)
+        predicted = (slices @ found.first[..., None])[..., 0]  # (b 2n)
+        values, changes = images.values, {}
+        if self._shifts is not None:
+            shift = self._shifts.estimate(
+                values, predicted.view_as(values), estimates.shifts_px, self._model.priors
+            )
+            values = shift.image
+            changes["shifts_px"] = estimates.shifts_px + shift.change
+            square = changes["shifts_px"].square().sum(1) + shift.variance
+            sums.add(square_shift=square)
+        flat = values.flatten(1)
+        pose = None
+        if self._estimated.rotations:
+            turn = estimate_rotations(
+                flat - predicted,
+                lambda further: (images.slices(self._grid, further) @ found.first[..., None])[
+                    ..., 0
+                ],
+                estimates.rotations,
+                self._model.priors,
+            )
+            changes["rotations"] = turn.rotations
+            sums.add(square_rotation=turn.rotations.square().sum(1) + turn.variance)
+            pose = rotation_matrices(turn.rotations) @ batch.rotations
+        spread = slices @ found.second
+        images.insert(sums.grid, flat[..., None] * found.first[:, None] - spread, pose)
+        error = flat.square() - 2 * flat * predicted + (spread * slices).sum(-1)
+        sums.residual.index_add_(0, self._at.shell, error.view_as(values).sum((0, 2)).double())
+        kept = (1 - found.null_probability).double()
+        square = found.covariance + found.latent[:, :, None] * found.latent[:, None, :]
+        sums.latent += kept @ found.latent.double()
+        sums.square += (kept[:, None, None] * square.double()).sum(0)
+        sums.add(
+            particles=torch.ones_like(kept),
+            likely=kept,
+            contrast=kept * found.contrast,
+            square_contrast=kept * found.square_contrast,
+            null=found.null_probability,
+        )
+        if self._estimated.contrast:
+            changes["contrast"] = found.contrast
+        return estimates.replaced(null_probability=found.null_probability, **changes)
+
+    def start(
+        self,
+        batch: ParticleBatch,
+        estimates: ParticleEstimates,
+        latents: Float[Tensor, "b k"],
+        sums: Sums,
+    ) -> None:
+        """Add a batch whose latents are given, to break the symmetry of the components."""
+        images = ImageSet.of(batch, estimates, self._at, self._model.noise)
+        slices = images.slices(self._grid)
+        ones = torch.ones_like(latents[:, :1])
+        first = estimates.contrast[:, None] * torch.cat([ones, latents], dim=1)
+        predicted = (slices @ first[..., None])[..., 0]
+        residual = (images.values.flatten(1) - predicted)[..., None]
+        images.insert(sums.grid, residual * first[:, None])
+        sums.add(particles=torch.ones_like(latents[:, 0]))
+
+
+class MeanPass:
+    """Sums for the mean alone, and its products with images."""
+
+    def __init__(self, model: FactorModel, grids: VolumeGrids, at: FourierPoints) -> None:
+        self._model = model
+        self._at = at
+        self._grid = grids.for_slices(model.volumes[:1])
+
+    def accumulate(self, batch: ParticleBatch, estimates: ParticleEstimates, sums: Sums) -> None:
+        """Add a batch to the sums."""
+        images = ImageSet.of(batch, estimates, self._at, self._model.noise)
+        slices = images.slices(self._grid)
+        residual = images.values.flatten(1)[..., None] - slices
+        images.insert(sums.grid, residual)
+        square = residual.square().view_as(images.values).sum((0, 2)).double()
+        sums.residual.index_add_(0, self._at.shell, square)
+        sums.add(particles=torch.ones_like(estimates.contrast))
+
+    def products(self, batch: ParticleBatch, estimates: ParticleEstimates) -> Float[Tensor, "b 2"]:
+        """Return the slice's product with itself, and with the image, of each particle."""
+        images = ImageSet.of(batch, estimates, self._at, self._model.noise)
+        slices = images.slices(self._grid)[..., 0]
+        flat = images.values.flatten(1)
+        return 2 * torch.stack([slices.square().sum(1), (slices * flat).sum(1)], dim=1)

@@ -1,0 +1,142 @@
+"""Volumes and their Fourier grids: padded for slices, unpadded for sums over slices.
+
+Slices are interpolated trilinearly on a grid twice as fine as the transform of the volume, and
+sums are spread trilinearly on the transform's own grid. A trilinear kernel multiplies the volume by
+sinc² along each axis; volumes are divided by it before and after.
+"""
+
+import torch
+from torch import Tensor
+
+from raydrgn.shapes import Complex, Float, Int
+
+PADDING = 2
+"""How much finer the grid of slices is than the transform of the volume."""
+
+LEAST_ENVELOPE = 0.2
+"""Limit to the division by sinc², which is 0.07 in the corners of the box."""
+
+
+class VolumeGrids:
+    """Transforms between volumes of one box and the grids of ``raydrgn.mfa.interpolation``."""
+
+    def __init__(self, box: int, *, device: torch.device) -> None:
+        self.box = box
+        self.device = device
+        ticks = torch.arange(-(box // 2), box // 2, device=device)
+        fine, coarse = (torch.sinc(ticks / (scale * box)).square() for scale in (PADDING, 1))
+        self._fine = _outer(fine)
+        self._coarse = _outer(coarse).clamp(min=LEAST_ENVELOPE)
+        zs = torch.arange(box // 2 + 1, device=device)
+        ys = torch.arange(-(box // 2), box // 2 + 1, device=device)
+        self.radius = (
+            (zs[:, None, None] ** 2 + ys[None, :, None] ** 2 + ys[None, None, :] ** 2)
+            .float()
+            .sqrt()
+        )
+        """Of each point of the unpadded grid."""
+
+        self.shell = self.radius.round().long().clamp(max=box // 2)
+        """Fourier shell of each point of the unpadded grid."""
+
+        self._inside = self.radius < box / 2
+        # Both points of a pair are in the plane z = 0, one of them elsewhere.
+        self._pairs = torch.where(zs == 0, 1.0, 2.0)[:, None, None].expand_as(self.radius)
+        self._counts = self._shell_sums(torch.ones_like(self.radius)[None])[0].clamp(min=1)
+
+    @property
+    def num_shells(self) -> int:
+        """Fourier shells, from 0 to half of the box."""
+        return self.box // 2 + 1
+
+    def for_slices(self, volumes: Float[Tensor, "k d d d"]) -> Float[Tensor, "z y x f"]:
+        """Return the grid of ``gather``; its points are 1/(2·box) cycles per pixel apart."""
+        box, fine = self.box, PADDING * self.box
+        margin = (fine - box) // 2
+        padded = torch.nn.functional.pad(volumes / self._fine, (margin,) * 6)
+        grid = volumes.new_empty(fine // 2 + 1, fine + 1, fine + 1, 2 * len(volumes))
+        for number, volume in enumerate(padded):  # one at a time: the transforms take memory
+            half = _half_transform(volume)
+            for part, values in enumerate((half.real, half.imag)):
+                grid[:, :fine, :fine, number + part * len(volumes)] = values
+        grid[:, fine] = grid[:, 0]
+        grid[:, :, fine] = grid[:, :, 0]
+        return grid
+
+    def empty_sums(self, num_volumes: int) -> Float[Tensor, "z y x f"]:
+        """Return a grid of ``insert`` with nothing in it; its points are 1/box apart."""
+        box = self.box
+        return torch.zeros(box // 2 + 1, box + 1, box + 1, 2 * num_volumes, device=self.device)
+
+    def coefficients(self, sums: Float[Tensor, "z y x f"]) -> Complex[Tensor, "k z y x"]:
+        """Return what was inserted, each point of the plane z = 0 with its Friedel mate's."""
+        real, imaginary = sums.movedim(-1, 0).chunk(2)
+        values = torch.complex(real.contiguous(), imaginary.contiguous())
+        values[:, 0] += values[:, 0].flip((-2, -1)).conj()
+        return values
+
+    def spectrum(self, volumes: Float[Tensor, "k d d d"]) -> Complex[Tensor, "k z y x"]:
+        """Return the transform of volumes on the unpadded grid."""
+        box = self.box
+        out = torch.empty(
+            len(volumes), box // 2 + 1, box + 1, box + 1, dtype=torch.complex64, device=self.device
+        )
+        for number, volume in enumerate(volumes):
+            out[number, :, :box, :box] = _half_transform(volume)
+        out[:, :, box] = out[:, :, 0]
+        out[:, :, :, box] = out[:, :, :, 0]
+        return out
+
+    def volumes(
+        self, spectrum: Complex[Tensor, "k z y x"], *, radius: float | None = None
+    ) -> Float[Tensor, "k d d d"]:
+        """Return the volumes of coefficients on the unpadded grid, divided by sinc²."""
+        box = self.box
+        inside = self._inside if radius is None else self._inside & (self.radius < radius)
+        kept = (spectrum * inside)[:, :, :box, :box]
+        kept = torch.fft.ifftshift(kept, (-2, -1))
+        # dim = -3 is the halved axis: its last frequency, z = box/2, is beyond the ball
+        values = torch.fft.irfftn(kept, s=(box, box, box), dim=(-2, -1, -3))
+        return torch.fft.fftshift(values, (-3, -2, -1)) / self._coarse
+
+    def shell_means(self, values: Float[Tensor, "k z y x"]) -> Float[Tensor, "k shells"]:
+        """Return the mean of values over each Fourier shell inside the ball."""
+        return self._shell_sums(values) / self._counts
+
+    def at_shells(self, values: Float[Tensor, "k shells"]) -> Float[Tensor, "k z y x"]:
+        """Return the value of its shell at each point of the unpadded grid."""
+        return values[:, self.shell]
+
+    def power(self, volumes: Float[Tensor, "k d d d"]) -> Float[Tensor, "k shells"]:
+        """Return the mean |F|² of volumes over each Fourier shell."""
+        parts = [self.spectrum(volume[None]).abs().square() for volume in volumes]
+        return torch.cat([self.shell_means(part) for part in parts])
+
+    def _shell_sums(self, values: Float[Tensor, "k z y x"]) -> Float[Tensor, "k shells"]:
+        weights = (self._pairs * self._inside).flatten().double()
+        shell = self.shell.flatten()
+        return torch.stack(
+            [
+                torch.bincount(shell, part.flatten().double() * weights, minlength=self.num_shells)
+                for part in values
+            ]
+        ).float()
+
+
+def mean_by_shell(
+    values: Float[Tensor, " n"], shell: Int[Tensor, " n"], num_shells: int
+) -> Float[Tensor, " shells"]:
+    """Return the mean of values at points over each shell; 0 where a shell has none."""
+    sums = torch.bincount(shell, values.double(), minlength=num_shells)
+    return (sums / torch.bincount(shell, minlength=num_shells).clamp(min=1)).float()
+
+
+def _half_transform(volume: Float[Tensor, "d d d"]) -> Complex[Tensor, "z d d"]:
+    """Return the centred transform for z >= 0, y and x from the most negative on."""
+    shifted = torch.fft.ifftshift(volume)
+    half = torch.fft.rfftn(shifted, dim=(-2, -1, -3))
+    return torch.fft.fftshift(half, (-2, -1))
+
+
+def _outer(values: Float[Tensor, " d"]) -> Float[Tensor, "d d d"]:
+    return values[:, None, None] * values[None, :, None] * values[None, None, :]

@@ -1,0 +1,137 @@
+"""Slices out of Fourier grids of several volumes, and their adjoint, on any device.
+
+The same sums as ``raydrgn.mfa.kernels``, which has the layout of grids: compiled loops on a CPU,
+gathers and scatters of torch elsewhere.
+"""
+
+import itertools
+from collections.abc import Iterator
+
+import numba
+import torch
+from torch import Tensor
+
+from raydrgn.mfa import kernels
+from raydrgn.shapes import Bool, Float, Int
+
+
+def gather(
+    grid: Float[Tensor, "z y x f"],
+    rotations: Float[Tensor, "b 3 3"],
+    points: Float[Tensor, "n 2"],
+    factors: Float[Tensor, "b n"],
+    *,
+    limit: float,
+) -> Float[Tensor, "b n f"]:
+    """Return the grid at rotated points, times a factor for each point.
+
+    Args:
+        grid: Real parts of all volumes, then the imaginary parts; z from 0.
+        rotations: Volume frame to image frame; may include a scale.
+        points: (kx, ky) in grid points.
+        factors: Such as the contrast transfer function.
+        limit: Radius in grid points from which on slices are 0.
+    """
+    if grid.device.type == "cpu":
+        out = torch.empty(*factors.shape, grid.shape[3])
+        kernels.gather(
+            grid.contiguous().numpy(),
+            rotations.contiguous().numpy(),
+            points.contiguous().numpy(),
+            factors.contiguous().numpy(),
+            limit,
+            out.numpy(),
+        )
+        return out
+    return gather_by_index(grid, rotations, points, factors, limit=limit)
+
+
+def insert(
+    grid: Float[Tensor, "z y x f"],
+    rotations: Float[Tensor, "b 3 3"],
+    points: Float[Tensor, "n 2"],
+    factors: Float[Tensor, "b n"],
+    values: Float[Tensor, "b n f"],
+    *,
+    limit: float,
+) -> None:
+    """Add values at rotated points to the grid, times a factor: the adjoint of ``gather``."""
+    if grid.device.type == "cpu":
+        kernels.insert(
+            grid.numpy(),
+            rotations.contiguous().numpy(),
+            points.contiguous().numpy(),
+            factors.contiguous().numpy(),
+            limit,
+            values.contiguous().numpy(),
+            numba.get_num_threads(),
+        )
+        return
+    insert_by_index(grid, rotations, points, factors, values, limit=limit)
+
+
+def gather_by_index(
+    grid: Float[Tensor, "z y x f"],
+    rotations: Float[Tensor, "b 3 3"],
+    points: Float[Tensor, "n 2"],
+    factors: Float[Tensor, "b n"],
+    *,
+    limit: float,
+) -> Float[Tensor, "b n f"]:
+    """Return what ``gather`` does, by operations of torch alone."""
+    place, is_mate, is_outside = _places(rotations, points, limit)
+    flat = grid.flatten(0, 2)
+    out = flat.new_zeros(*factors.shape, grid.shape[3])
+    for index, weight in _corners(place, grid.shape):
+        out += flat[index] * weight[..., None]
+    out *= torch.where(is_outside, 0.0, factors)[..., None]
+    return torch.where(is_mate[..., None], _conjugate(out), out)
+
+
+def insert_by_index(
+    grid: Float[Tensor, "z y x f"],
+    rotations: Float[Tensor, "b 3 3"],
+    points: Float[Tensor, "n 2"],
+    factors: Float[Tensor, "b n"],
+    values: Float[Tensor, "b n f"],
+    *,
+    limit: float,
+) -> None:
+    """Do what ``insert`` does, by operations of torch alone."""
+    place, is_mate, is_outside = _places(rotations, points, limit)
+    added = torch.where(is_mate[..., None], _conjugate(values), values)
+    added = added * torch.where(is_outside, 0.0, factors)[..., None]
+    flat = grid.view(-1, grid.shape[3])
+    for index, weight in _corners(place, grid.shape):
+        flat.index_add_(0, index.flatten(), (added * weight[..., None]).flatten(0, 1))
+
+
+def _places(
+    rotations: Float[Tensor, "b 3 3"], points: Float[Tensor, "n 2"], limit: float
+) -> tuple[Float[Tensor, "b n 3"], Bool[Tensor, "b n"], Bool[Tensor, "b n"]]:
+    """Return the points in half of the space, which of them are mates, and which are outside."""
+    place = points @ rotations[:, :2]
+    is_outside = place.square().sum(-1) >= limit**2
+    is_mate = place[..., 2] < 0
+    place = torch.where(is_mate[..., None], -place, place)
+    return torch.where(is_outside[..., None], 0.0, place), is_mate, is_outside
+
+
+def _corners(
+    place: Float[Tensor, "b n 3"], shape: torch.Size
+) -> Iterator[tuple[Int[Tensor, "b n"], Float[Tensor, "b n"]]]:
+    """Yield the index of each of the eight grid points around, and its trilinear weight."""
+    middle = shape[2] // 2
+    first = place.floor()
+    fraction = place - first
+    ix, iy, iz = first.long().unbind(-1)
+    for corner in itertools.product((0, 1), repeat=3):
+        dx, dy, dz = corner
+        index = ((iz + dz) * shape[1] + iy + dy + middle) * shape[2] + ix + dx + middle
+        parts = [f if far else 1 - f for f, far in zip(fraction.unbind(-1), corner, strict=True)]
+        yield index, parts[0] * parts[1] * parts[2]
+
+
+def _conjugate(values: Float[Tensor, "b n f"]) -> Float[Tensor, "b n f"]:
+    real, imaginary = values.chunk(2, dim=-1)
+    return torch.cat([real, -imaginary], dim=-1)

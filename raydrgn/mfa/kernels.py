@@ -1,0 +1,140 @@
+"""Slices out of Fourier grids of several volumes, and their adjoint, compiled for CPUs.
+
+A grid is (z, y, x, features) in half of the space: z from 0, y and x about the middle of their
+axes. The features are the real parts of all volumes, then the imaginary parts. The coefficient at
+−k is the conjugate of that at k, so a point with z < 0 is taken at its Friedel mate. Interpolation
+is trilinear. Points at ``limit`` or beyond are outside: slices are 0 there.
+"""
+
+import math
+
+import numba as nb
+import numpy as np
+
+from raydrgn.shapes import Float
+
+ONE = np.float32(1.0)
+
+
+@nb.njit(fastmath=True, cache=True, parallel=True)
+def gather(
+    grid: Float[np.ndarray, "z y x f"],
+    rotations: Float[np.ndarray, "b 3 3"],
+    points: Float[np.ndarray, "n 2"],
+    factors: Float[np.ndarray, "b n"],
+    limit: float,
+    out: Float[np.ndarray, "b n f"],
+) -> None:
+    """Fill ``out`` with the grid at the rotated points, times a factor for each point.
+
+    Args:
+        grid: Of one or more volumes.
+        rotations: Volume frame to image frame; may include a scale.
+        points: (kx, ky) in grid points.
+        factors: Such as the contrast transfer function.
+        limit: Radius in grid points from which on there is nothing.
+        out: Values at each point.
+    """
+    num, count, features = len(rotations), len(points), grid.shape[3]
+    half, middle = features // 2, grid.shape[2] // 2
+    for b in nb.prange(num):
+        r = rotations[b]
+        for j in range(count):
+            row = out[b, j]
+            x = points[j, 0] * r[0, 0] + points[j, 1] * r[1, 0]
+            y = points[j, 0] * r[0, 1] + points[j, 1] * r[1, 1]
+            z = points[j, 0] * r[0, 2] + points[j, 1] * r[1, 2]
+            if x * x + y * y + z * z >= limit * limit:
+                for f in range(features):
+                    row[f] = np.float32(0.0)
+                continue
+            c = factors[b, j]
+            sign = ONE
+            if z < 0:
+                x, y, z, sign = -x, -y, -z, -ONE
+            x += np.float32(middle)
+            y += np.float32(middle)
+            ix, iy, iz = int(x), int(y), int(z)
+            fx, fy, fz = x - np.float32(ix), y - np.float32(iy), z - np.float32(iz)
+            gx, gy, gz = ONE - fx, ONE - fy, ONE - fz
+            w000 = c * gz * gy * gx
+            w001 = c * gz * gy * fx
+            w010 = c * gz * fy * gx
+            w011 = c * gz * fy * fx
+            w100 = c * fz * gy * gx
+            w101 = c * fz * gy * fx
+            w110 = c * fz * fy * gx
+            w111 = c * fz * fy * fx
+            g000, g001 = grid[iz, iy, ix], grid[iz, iy, ix + 1]
+            g010, g011 = grid[iz, iy + 1, ix], grid[iz, iy + 1, ix + 1]
+            g100, g101 = grid[iz + 1, iy, ix], grid[iz + 1, iy, ix + 1]
+            g110, g111 = grid[iz + 1, iy + 1, ix], grid[iz + 1, iy + 1, ix + 1]
+            for f in range(features):
+                row[f] = (
+                    w000 * g000[f]
+                    + w001 * g001[f]
+                    + w010 * g010[f]
+                    + w011 * g011[f]
+                    + w100 * g100[f]
+                    + w101 * g101[f]
+                    + w110 * g110[f]
+                    + w111 * g111[f]
+                )
+            if sign < 0:
+                for f in range(half, features):
+                    row[f] = -row[f]
+
+
+@nb.njit(fastmath=True, cache=True, parallel=True)
+def insert(
+    grid: Float[np.ndarray, "z y x f"],
+    rotations: Float[np.ndarray, "b 3 3"],
+    points: Float[np.ndarray, "n 2"],
+    factors: Float[np.ndarray, "b n"],
+    limit: float,
+    values: Float[np.ndarray, "b n f"],
+    slabs: int,
+) -> None:
+    """Add values at rotated points to the grid, times a factor: the adjoint of ``gather``.
+
+    Each of ``slabs`` threads has some planes of the grid, so that a grid point gets what is added
+    to it in one order whatever their number: the sums are equal to the last bit.
+    """
+    num, count, features = len(rotations), len(points), grid.shape[3]
+    half, middle, planes = features // 2, grid.shape[2] // 2, grid.shape[0]
+    for slab in nb.prange(slabs):
+        # About as many points each: they lie the more densely the nearer to the plane z = 0.
+        first = int(planes * (1.0 - math.sqrt(1.0 - slab / slabs)))
+        stop = int(planes * (1.0 - math.sqrt(1.0 - (slab + 1.0) / slabs)))
+        for b in range(num):
+            r = rotations[b]
+            for j in range(count):
+                x = points[j, 0] * r[0, 0] + points[j, 1] * r[1, 0]
+                y = points[j, 0] * r[0, 1] + points[j, 1] * r[1, 1]
+                z = points[j, 0] * r[0, 2] + points[j, 1] * r[1, 2]
+                if x * x + y * y + z * z >= limit * limit:
+                    continue
+                sign = ONE
+                if z < 0:
+                    x, y, z, sign = -x, -y, -z, -ONE
+                iz = int(z)
+                if iz + 1 < first or iz >= stop:
+                    continue
+                c = factors[b, j]
+                x += np.float32(middle)
+                y += np.float32(middle)
+                ix, iy = int(x), int(y)
+                fx, fy, fz = x - np.float32(ix), y - np.float32(iy), z - np.float32(iz)
+                gx, gy, gz = ONE - fx, ONE - fy, ONE - fz
+                row = values[b, j]
+                for corner in range(8):
+                    dz, dy, dx = corner >> 2, (corner >> 1) & 1, corner & 1
+                    if iz + dz < first or iz + dz >= stop:
+                        continue
+                    w = c * (fz if dz else gz) * (fy if dy else gy) * (fx if dx else gx)
+                    target = grid[iz + dz, iy + dy, ix + dx]
+                    for f in range(half):
+                        target[f] += w * row[f]
+                    v = w * sign
+                    for f in range(half, features):
+                        target[f] += v * row[f]

@@ -1,0 +1,156 @@
+"""What an image says of its particle's latent, contrast, and whether it is a particle at all.
+
+    y = a·C·P (V₀ + Σ_k z_k V_k) + noise,   a ~ N(1, σ_a²),   or y = noise for junk
+
+The image comes in by its products with the slices alone: the Gram matrix G of the mean's and the
+components' slices, and their products h with the image, in units of the noise. The contrast is
+integrated on a grid of a few points about the last estimate.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from raydrgn.mfa.mixture import Mixture, posterior
+from raydrgn.mfa.particles import ParticlePriors
+from raydrgn.shapes import Float
+
+CONTRAST_POINTS = 7
+CONTRAST_STEP = 0.1
+"""Distance of the points; the SD of the contrasts where that is less."""
+
+
+class ImageProducts(NamedTuple):
+    """Products of slices and images, twice the real part, in units of the noise."""
+
+    gram: Float[Tensor, "b k1 k1"]
+    """Of the slices of the mean (first) and of the components."""
+
+    image: Float[Tensor, "b k1"]
+    """Of the slices and the image."""
+
+    power: Float[Tensor, " b"]
+    """Of the image and itself."""
+
+    uncertainty: Float[Tensor, "b k"]
+    """What the uncertainty of each component adds to the Gram matrix's diagonal."""
+
+
+class ImagePosterior(NamedTuple):
+    """Expectations over latent and contrast, given the image."""
+
+    contrast: Float[Tensor, " b"]
+    null_probability: Float[Tensor, " b"]
+
+    first: Float[Tensor, "b k1"]
+    """E[a·(1, z)], 0 for junk."""
+
+    second: Float[Tensor, "b k1 k1"]
+    """E[a²·(1, z)(1, z)ᵀ], 0 for junk."""
+
+    square_contrast: Float[Tensor, " b"]
+    """E[a²] of particles."""
+
+    latent: Float[Tensor, "b k"]
+    covariance: Float[Tensor, "b k k"]
+    precision: Float[Tensor, "b k k"]
+    """A of the latent's likelihood exp(−½ zᵀAz + bᵀz), at the expected contrast."""
+
+    vector: Float[Tensor, "b k"]
+    """b of it."""
+
+    log_evidence: Float[Tensor, " b"]
+    """Logarithm of the image's probability, over that of noise alone."""
+
+
+def image_posterior(
+    products: ImageProducts,
+    mixture: Mixture,
+    priors: ParticlePriors,
+    *,
+    contrast: Float[Tensor, " b"] | None,
+    has_null_class: bool,
+) -> ImagePosterior:
+    """Return the expectations of the images.
+
+    Args:
+        products: Of slices and images.
+        mixture: Prior of the latents.
+        priors: Of contrast and junk.
+        contrast: Last estimates; None takes 1 for all.
+        has_null_class: Whether an image may be junk.
+    """
+    count, num_volumes = products.image.shape
+    dim = num_volumes - 1
+    values, log_prior = _contrasts(contrast, priors, count, device=products.image.device)
+    points = values.shape[1]
+    inner = products.gram[:, 1:, 1:] + torch.diag_embed(products.uncertainty)
+    mean_power, cross = products.gram[:, 0, 0], products.gram[:, 1:, 0]
+    a = values.flatten()  # (b points)
+    square = a.square()
+    each = torch.arange(count, device=a.device).repeat_interleave(points)
+    found = posterior(
+        square[:, None, None] * inner[each],
+        a[:, None] * products.image[each, 1:] - square[:, None] * cross[each],
+        mixture,
+    )
+    logs = (
+        found.log_evidence.view(count, points)
+        + values * products.image[:, :1]
+        - 0.5 * values.square() * mean_power[:, None]
+        + log_prior
+    )
+    of_particle = torch.logsumexp(logs, dim=1)
+    q = torch.softmax(logs, dim=1)
+    null, log_evidence = torch.zeros_like(of_particle), of_particle
+    if has_null_class:
+        share = priors.null_share
+        junk, particle = math.log(share), math.log1p(-share) + of_particle
+        null = torch.sigmoid(junk - particle)
+        log_evidence = torch.logaddexp(torch.full_like(particle, junk), particle)
+
+    z = found.mean.view(count, points, dim)
+    zz = found.covariance.view(count, points, dim, dim) + z[..., :, None] * z[..., None, :]
+    once, twice = q * values, q * values.square()
+    expected, expected_square = once.sum(1), twice.sum(1)
+    first = torch.cat([expected[:, None], (once[..., None] * z).sum(1)], dim=1)
+    second = z.new_empty(count, num_volumes, num_volumes)
+    second[:, 0, 0] = expected_square
+    second[:, 0, 1:] = second[:, 1:, 0] = (twice[..., None] * z).sum(1)
+    second[:, 1:, 1:] = (twice[..., None, None] * zz).sum(1)
+    latent = (q[..., None] * z).sum(1)
+    covariance = (q[..., None, None] * zz).sum(1) - latent[:, :, None] * latent[:, None, :]
+    kept = 1 - null
+    return ImagePosterior(
+        contrast=expected,
+        null_probability=null,
+        first=first * kept[:, None],
+        second=second * kept[:, None, None],
+        square_contrast=expected_square,
+        latent=latent,
+        covariance=covariance,
+        precision=expected_square[:, None, None] * inner,
+        vector=expected[:, None] * products.image[:, 1:] - expected_square[:, None] * cross,
+        log_evidence=log_evidence,
+    )
+
+
+def _contrasts(
+    contrast: Float[Tensor, " b"] | None,
+    priors: ParticlePriors,
+    count: int,
+    *,
+    device: torch.device,
+) -> tuple[Float[Tensor, "b points"], Float[Tensor, "b points"]]:
+    """Return the contrasts to integrate over, and the logarithms of their probabilities."""
+    if contrast is None:
+        return torch.ones(count, 1, device=device), torch.zeros(count, 1, device=device)
+    reach = CONTRAST_POINTS // 2
+    sd = priors.contrast_sd
+    step = min(CONTRAST_STEP, sd)
+    steps = step * (torch.arange(CONTRAST_POINTS, device=device) - reach)
+    values = contrast.clamp(min=step * reach)[:, None] + steps
+    log_step = math.log(step / (sd * math.sqrt(2 * math.pi)))
+    return values, log_step - 0.5 * ((values - 1) / sd).square()

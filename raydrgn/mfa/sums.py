@@ -1,0 +1,74 @@
+"""What a pass over particles adds up: the only thing that workers tell each other."""
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from raydrgn.shapes import Float
+
+
+@dataclass(slots=True)
+class Sums:
+    """Sums over particles; those of several workers are added."""
+
+    grid: Float[Tensor, "z y x f"]
+    """Slices' residuals at the points of the unpadded grid, times each moment of the latent."""
+
+    residual: Float[Tensor, " shells"]
+    """Expected |image − prediction|² by shell, in units of the noise."""
+
+    latent: Float[Tensor, " k"]
+    """Latents of particles, each by how likely it is one."""
+
+    square: Float[Tensor, "k k"]
+    """Their products, likewise."""
+
+    scalars: Float[Tensor, " scalars"]
+    """In the order of ``SCALARS``."""
+
+    @classmethod
+    def zero(
+        cls, grid: Float[Tensor, "z y x f"], *, num_components: int, num_shells: int
+    ) -> "Sums":
+        """Return sums over nothing; the grid is taken as it is."""
+
+        def zeros(*shape: int) -> Tensor:
+            return torch.zeros(*shape, dtype=torch.float64, device=grid.device)
+
+        return cls(
+            grid,
+            zeros(num_shells),
+            zeros(num_components),
+            zeros(num_components, num_components),
+            zeros(len(SCALARS)),
+        )
+
+    def add(self, **scalars: Tensor) -> None:
+        """Add the sums of values over particles to the scalars of their names."""
+        for name, values in scalars.items():
+            self.scalars[SCALARS.index(name)] += values.double().sum()
+
+    def total(self, name: str) -> float:
+        """Return a scalar by its name."""
+        return float(self.scalars[SCALARS.index(name)])
+
+    def tensors(self) -> list[Tensor]:
+        """Return the tensors to add up over workers."""
+        return [getattr(self, field.name) for field in fields(self)]
+
+
+SCALARS = (
+    "particles",
+    "likely",
+    "contrast",
+    "square_contrast",
+    "null",
+    "log_evidence",
+    "divergence",
+    "power",
+    "misfit",
+    "square_shift",
+    "square_rotation",
+)
+"""Numbers of particles, of those that are likely particles, and sums over them."""

@@ -1,0 +1,73 @@
+"""The mask of a fit: where in the box there may be density."""
+
+import logging
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from raydrgn.errors import InputError
+from raydrgn.io.mrc import read_volume
+from raydrgn.io.storage import Uri
+from raydrgn.shapes import Float
+
+log = logging.getLogger(__name__)
+
+LEVEL = 0.05
+"""Density that counts, over the largest of the smoothed mean."""
+
+SMOOTHING, DILATION, EDGE = 0.04, 0.08, 0.06
+"""SD of the smoothing, reach and soft edge of the mask, over the box."""
+
+EDGE_PX = 2.0
+"""Soft edge of the ball."""
+
+
+def ball(box: int, *, device: torch.device) -> Float[Tensor, "d d d"]:
+    """Return the largest ball in the box, with a soft edge."""
+    ticks = torch.arange(-(box // 2), box // 2, device=device).float()
+    square = ticks**2
+    radius = (square[:, None, None] + square[None, :, None] + square[None, None, :]).sqrt()
+    return ((box / 2 - radius) / EDGE_PX).clamp(0, 1)
+
+
+def support_of_mean(mean: Float[Tensor, "d d d"]) -> Float[Tensor, "d d d"]:
+    """Return a mask of the largest connected density of the mean, grown and with a soft edge."""
+    box = mean.shape[-1]
+    volume = ndimage.gaussian_filter(mean.cpu().numpy(), SMOOTHING * box)
+    ticks = np.arange(-(box // 2), box // 2)
+    radius = np.sqrt(
+        ticks[:, None, None] ** 2 + ticks[None, :, None] ** 2 + ticks[None, None, :] ** 2
+    )
+    noise = volume[(radius > 0.4 * box) & (radius < 0.48 * box)].std()
+    inside = (volume > max(LEVEL * volume.max(), 2 * noise)) & (radius < 0.45 * box)
+    labels, count = ndimage.label(inside)
+    if not count:
+        log.warning(
+            "the mean has no density above its noise, so the mask is the whole ball: check the "
+            "poses, and the sign of the images (--uninvert-data)"
+        )
+        return ball(box, device=mean.device)
+    largest = labels == 1 + np.argmax(np.bincount(labels.ravel())[1:])
+    distance = ndimage.distance_transform_edt(~largest)
+    mask = np.clip(1 - (distance - DILATION * box) / (EDGE * box), 0, 1).astype(np.float32)
+    return torch.from_numpy(mask).to(mean.device) * ball(box, device=mean.device)
+
+
+def read_support(uri: Uri, *, box: int, device: torch.device) -> Float[Tensor, "d d d"]:
+    """Return the mask in a map.
+
+    Raises:
+        InputError: If it is of another box, or lets nothing through.
+    """
+    values, _ = read_volume(uri)
+    if values.shape != (box, box, box):
+        raise InputError(
+            f"--mask {uri} has {values.shape[0]} px, but the images have {box} px. Resample it "
+            f"first, with the same pixel size as the images: raydrgn downsample {uri} -D {box}"
+        )
+    if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1 or not values.any():
+        raise InputError(f"--mask {uri} must have values from 0 to 1, and some above 0.")
+    mask = torch.from_numpy(values.astype(np.float32)).to(device)
+    return mask * ball(box, device=device)

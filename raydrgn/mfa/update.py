@@ -1,0 +1,213 @@
+"""The maximisation step: new volumes, noise, spectra and priors from the sums of a pass.
+
+Volumes take one step of the preconditioned normal equations,
+
+    δV_k = (N_k − λ_k V_k) / (w/σ² + λ_k),   N_k = Σ_i Pᵀ C/σ² E[z̃_k (y − prediction)]
+
+with w = Σ C² at each point of the grid and λ the inverse prior variance of the shell. Since the
+latents are made to have covariance 1, the diagonal of the equations is enough.
+"""
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from raydrgn.mfa.grids import VolumeGrids
+from raydrgn.mfa.images import FourierPoints
+from raydrgn.mfa.model import FactorModel
+from raydrgn.mfa.particles import Estimated
+from raydrgn.mfa.sums import Sums
+from raydrgn.shapes import Float
+
+COMPONENT_SHARE = 0.05
+"""Prior variance of components over that of the mean, before it is estimated."""
+
+RELEVANCE_FLOOR = 0.002
+"""Least prior variance of components over that of the mean, when it is estimated."""
+
+LEAST_VARIANCE = 1e-4
+"""Of a latent, when they are made to have covariance 1."""
+
+LEAST_CONTRAST_SD = 0.02
+LEAST_SHIFT_SD_PX = 0.03
+LEAST_ROTATION_SD = math.radians(0.2)
+NULL_SHARES = (1e-4, 0.9)
+
+
+class Updater:
+    """Makes a new model from a model and the sums of a pass with it."""
+
+    def __init__(
+        self, grids: VolumeGrids, weights: Float[Tensor, "z y x"], num_particles: int
+    ) -> None:
+        """Describe the data.
+
+        Args:
+            grids: Of the box.
+            weights: Sum of C² over all particles at each point of the unpadded grid.
+            num_particles: Of which the sums of a pass may be over a part.
+        """
+        self._grids = grids
+        self._weights = weights
+        self._num_particles = num_particles
+        at = FourierPoints.within(grids.box, grids.box, device=grids.device)
+        self._points_per_shell = torch.bincount(at.shell, minlength=grids.num_shells)
+
+    def mean(self, model: FactorModel, sums: Sums, *, estimate_noise: bool) -> FactorModel:
+        """Return the model with a new mean, of sums for it alone."""
+        if estimate_noise:
+            model = self._with_noise(model, sums, radius=None)
+        return self._with_mean_power(self._stepped(model, sums, None))
+
+    def started(self, model: FactorModel, sums: Sums, *, radius: float) -> FactorModel:
+        """Return the model with its first components."""
+        return self._with_mean_power(self._stepped(model, sums, radius), radius)
+
+    def updated(
+        self,
+        model: FactorModel,
+        sums: Sums,
+        *,
+        radius: float | None,
+        estimated: Estimated,
+        is_mixture: bool,
+        is_relevance: bool,
+    ) -> FactorModel:
+        """Return the model after a pass.
+
+        Args:
+            model: The model that the sums were made with.
+            sums: Over the particles of the pass.
+            radius: Of the Fourier points taken, where not all were.
+            estimated: What was estimated of the particles.
+            is_mixture: Whether the prior of the latents is a mixture, which is then carried along.
+            is_relevance: Whether the prior variance of the components is their own.
+        """
+        model = self._whitened(self._stepped(model, sums, radius), sums, is_mixture=is_mixture)
+        model = self._with_noise(model, sums, radius=radius)
+        model = _with_priors(model, sums, estimated)
+        model = self._with_mean_power(model, radius)
+        if not is_relevance:
+            power = COMPONENT_SHARE * model.mean_power
+            model = replace(model, component_power=power.expand_as(model.component_power))
+        return model
+
+    def with_relevance(self, model: FactorModel, *, variance_weight: float) -> FactorModel:
+        """Return the model with each component's own prior variance by shell."""
+        power = self._grids.power(model.volumes[1:])
+        power = power + self.component_variance(model, variance_weight)
+        estimate = power / self._mask_share(model)
+        floor = RELEVANCE_FLOOR * model.mean_power
+        return replace(model, component_power=torch.maximum(estimate, floor))
+
+    def component_variance(
+        self, model: FactorModel, variance_weight: float
+    ) -> Float[Tensor, "k shells"]:
+        """Return the posterior variance of the coefficients of each component by shell."""
+        precision = self._precision(model)
+        inverse_power = self._grids.at_shells(1 / model.component_power)
+        parts = [self._grids.shell_means((1 / (precision + part))[None]) for part in inverse_power]
+        return torch.cat(parts) * self._mask_share(model) * variance_weight
+
+    def _precision(self, model: FactorModel) -> Float[Tensor, "z y x"]:
+        return model.signal * self._weights / model.noise[self._grids.shell]
+
+    @staticmethod
+    def _mask_share(model: FactorModel) -> float:
+        """Return the share of white noise's power that the mask lets through."""
+        return float(model.support.square().mean())
+
+    def _stepped(self, model: FactorModel, sums: Sums, radius: float | None) -> FactorModel:
+        share = self._num_particles / sums.total("particles")
+        precision = self._precision(model)
+        power = torch.cat([model.mean_power[None], model.component_power])
+        gradients = self._grids.coefficients(sums.grid)
+        stepped = model.volumes.clone()
+        for number in range(len(gradients)):  # one at a time: the transforms take memory
+            inverse = (1 / power[number])[self._grids.shell]
+            spectrum = self._grids.spectrum(model.volumes[number][None])[0]
+            change = (share * gradients[number] - inverse * spectrum) / (precision + inverse)
+            [moved] = self._grids.volumes(change[None], radius=radius)
+            stepped[number] = (model.volumes[number] + moved) * model.support
+        return replace(model, volumes=stepped)
+
+    @staticmethod
+    def _whitened(model: FactorModel, sums: Sums, *, is_mixture: bool) -> FactorModel:
+        """Return the model with latents of mean 0 and covariance 1, and orthogonal components."""
+        device, likely = model.volumes.device, sums.total("likely")
+        mean = (sums.latent / likely).float().to(device)
+        second = (sums.square / likely).float().to(device) - torch.outer(mean, mean)
+        components = model.volumes[1:].flatten(1)
+        values, vectors = torch.linalg.eigh(second)
+        root = vectors * values.clamp(min=LEAST_VARIANCE).sqrt()
+        turned = root.T @ components
+        _, order = torch.linalg.eigh(turned @ turned.T)
+        order = order.flip(1)
+        shape = model.volumes[1:].shape
+        volumes = torch.cat(
+            [
+                model.volumes[:1] + (mean @ components).view(1, *shape[1:]),
+                (order.T @ turned).view(shape),
+            ]
+        )
+        mixture = model.mixture
+        if is_mixture:
+            mixture = mixture.transformed(mean, root @ order)
+        return replace(model, volumes=volumes, mixture=mixture)
+
+    def _with_noise(self, model: FactorModel, sums: Sums, *, radius: float | None) -> FactorModel:
+        """Return the model with the noise that the residuals have."""
+        particles = sums.total("particles")
+        counts = self._points_per_shell * particles
+        ratio = (sums.residual / counts.clamp(min=1)).float()
+        shells = torch.arange(len(ratio), device=ratio.device)
+        known = (shells > 0) & (shells < (radius or math.inf) - 0.5)
+        noise = torch.where(known, model.noise * ratio, model.noise)
+        noise[0] = noise[1]
+        return replace(model, noise=noise)
+
+    def _with_mean_power(self, model: FactorModel, radius: float | None = None) -> FactorModel:
+        """Return the model with the prior variance that its mean shows."""
+        share = self._mask_share(model)
+        inverse = (1 / model.mean_power)[self._grids.shell]
+        [variance] = self._grids.shell_means((1 / (self._precision(model) + inverse))[None])
+        [power] = self._grids.power(model.volumes[:1])
+        estimate = (power / share + variance).clamp(min=1e-9)
+        if radius is not None:
+            shells = torch.arange(len(estimate), device=estimate.device)
+            estimate = torch.where(shells < radius - 1, estimate, model.mean_power)
+        return replace(model, mean_power=estimate)
+
+
+def _with_priors(model: FactorModel, sums: Sums, estimated: Estimated) -> FactorModel:
+    """Return the model with the priors of contrast, junk and poses that the particles show."""
+    particles, likely = sums.total("particles"), sums.total("likely")
+    priors, volumes = model.priors, model.volumes
+    changes: dict[str, float] = {}
+    if estimated.null_class:
+        low, high = NULL_SHARES
+        changes["null_share"] = min(max(sums.total("null") / particles, low), high)
+    mean = sums.total("contrast") / likely
+    square = sums.total("square_contrast") / likely
+    if estimated.contrast:
+        changes["contrast_sd"] = max(math.sqrt(max(square / mean**2 - 1, 0)), LEAST_CONTRAST_SD)
+        volumes = volumes * mean
+    if estimated.shifts:
+        variance = sums.total("square_shift") / particles / 2
+        changes["shift_sd_px"] = max(math.sqrt(variance), LEAST_SHIFT_SD_PX)
+    if estimated.rotations:
+        variance = sums.total("square_rotation") / particles / 3
+        changes["rotation_sd"] = max(math.sqrt(variance), LEAST_ROTATION_SD)
+    return replace(
+        model,
+        volumes=volumes,
+        priors=replace(priors, **changes),
+        signal=sums.total("square_contrast") / particles,
+    )
+
+
+def contrast_mean(sums: Sums) -> float:
+    """Return the mean contrast of a pass, by which contrasts are divided after it."""
+    return sums.total("contrast") / sums.total("likely")

@@ -1,0 +1,85 @@
+"""The configuration of a new run: of its method, its recipe, and the run it starts from."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from raydrgn.data.config import ImageConfig
+from raydrgn.errors import ConfigError, RunDirectoryError
+from raydrgn.io import storage
+from raydrgn.io.particle_source import ParticleSource
+from raydrgn.mfa.config import MASKS, MfaConfig
+from raydrgn.model.config import ModelConfig
+from raydrgn.run.config import MFA_TRAIN, RunConfig
+from raydrgn.run.recipe import TrainConfig, recipe_config
+from raydrgn.training.initial_weights import find_weights
+
+METHODS = ("vae", "mfa")
+
+MFA_EPOCHS = 10
+"""Epochs of a mixture of factor analysers, after which the volumes hardly change."""
+
+
+def new_config(
+    source: ParticleSource,
+    values: Mapping[str, Any],
+    *,
+    method: str,
+    recipe: str | None,
+    box: int,
+    pixel_size_angstrom: float,
+) -> RunConfig:
+    """Return the configuration of a new run, with single values set.
+
+    Images of a mixture of factor analysers are not windowed, which would leave their noise neither
+    white nor of as many independent values as it seems.
+
+    Raises:
+        ConfigError: If a value makes no sense, or is one of the other method.
+        RunDirectoryError: If the weights to start from are those of no network.
+    """
+    if method not in METHODS:
+        raise ConfigError(f"--method is {method!r}; known methods: {', '.join(METHODS)}.")
+    is_mfa = method == "mfa"
+    if is_mfa:
+        _refuse_network_values(values, recipe)
+        values = _with_absolute_mask(values)
+    given, model = _with_loaded_network(values)
+    return RunConfig(
+        source=source.absolute(),
+        data=ImageConfig(box=box, window=not is_mfa),
+        model=model,
+        mfa=MfaConfig() if is_mfa else None,
+        train=TrainConfig(epochs=MFA_EPOCHS) if is_mfa else recipe_config(recipe),
+        pixel_size_angstrom=pixel_size_angstrom,
+    ).with_values(given)
+
+
+def _refuse_network_values(values: Mapping[str, Any], recipe: str | None) -> None:
+    """Refuse settings of the autoencoder, which would have no effect."""
+    if recipe is not None:
+        raise ConfigError("--recipe is a choice of --method vae; --method mfa has none.")
+    for name in values:
+        section, _, key = name.partition(".")
+        if section == "model" or (section == "train" and key not in MFA_TRAIN):
+            advice = "; use --components instead" if name == "model.zdim" else ""
+            raise ConfigError(f"{name} is a setting of --method vae, not of --method mfa{advice}.")
+
+
+def _with_absolute_mask(values: Mapping[str, Any]) -> dict[str, Any]:
+    mask = values.get("mfa.mask")
+    if not isinstance(mask, str) or mask in MASKS:
+        return dict(values)
+    return {**values, "mfa.mask": storage.absolute(mask)}
+
+
+def _with_loaded_network(values: Mapping[str, Any]) -> tuple[dict[str, Any], ModelConfig]:
+    """Return the values with the file that ``train.load`` names, and the network to begin with."""
+    load = values.get("train.load")
+    if not load:
+        return dict(values), ModelConfig()
+    run, uri = find_weights(str(load))
+    if run.model is None:
+        raise RunDirectoryError(
+            f"{run.root} is a mixture of factor analysers; --load needs the weights of a network."
+        )
+    return {**values, "train.load": uri}, run.model
