@@ -12,8 +12,9 @@ from raydrgn.io.relionwriter import write_relion
 from raydrgn.io.sources import to_ctf
 from raydrgn.io.storage import Uri
 from raydrgn.shapes import Float
+from raydrgn.simulation.acquisition import draw_acquisition
 from raydrgn.simulation.ensemble import Ensemble, of_maps, of_phantom, with_junk
-from raydrgn.simulation.images import ForwardModel, draw_acquisition
+from raydrgn.simulation.images import ForwardModel
 from raydrgn.simulation.model import model_files
 from raydrgn.simulation.options import Simulation
 from raydrgn.simulation.phantom import PHANTOMS

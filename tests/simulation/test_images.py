@@ -11,14 +11,14 @@ from raydrgn.fourier.transforms import disc_coefficients
 from raydrgn.geometry.lattice import half_disc, plane_coordinates
 from raydrgn.geometry.rotations import orthogonality_error
 from raydrgn.io.particles import CTF_COLUMNS
-from raydrgn.simulation.ensemble import Ensemble, of_phantom, with_junk
-from raydrgn.simulation.images import (
+from raydrgn.simulation.acquisition import (
     ASTIGMATISM_ANGSTROM,
     DEFOCUS_RANGE_ANGSTROM,
     Acquisition,
-    ForwardModel,
     draw_acquisition,
 )
+from raydrgn.simulation.ensemble import Ensemble, of_phantom, with_junk
+from raydrgn.simulation.images import ForwardModel
 from raydrgn.simulation.junk import STRENGTH
 from raydrgn.simulation.phantom import ASSEMBLY
 
