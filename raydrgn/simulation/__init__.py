@@ -1,6 +1,6 @@
 """Particle stacks with known truth.
 
-phantom      an assembling complex and a hinge, as subunits of Gaussian atoms
+phantom      an assembling complex and two that move, as subunits of Gaussian atoms
 model        the phantom as an atomic model, for programs that want one
 ensemble     the volumes that particles are drawn from, and how often: of a phantom or of maps
 acquisition  poses and optics of the particles

@@ -6,8 +6,8 @@ from typing import Annotated
 from raydrgn.errors import ConfigError
 from raydrgn.settings import Setting, check_bounds
 
-PHANTOM_NAMES = ("assembly", "hinge")
-"""Built-in phantoms: one of several states, one that moves."""
+PHANTOM_NAMES = ("assembly", "hinge", "swing")
+"""Built-in phantoms: one of several states, and two that move."""
 
 MAX_JUNK = 0.9
 
@@ -32,7 +32,10 @@ class Simulation:
 
     phantom: Annotated[
         str,
-        Setting("Built-in phantom: assembly (states) or hinge (motion); not used with --maps."),
+        Setting(
+            "Built-in phantom: assembly (states), hinge (motion) or swing (a domain that moves by "
+            "several times its size); not used with --maps."
+        ),
     ] = "assembly"
 
     junk: Annotated[

@@ -132,7 +132,7 @@ def test_progress_reaches_the_end(tmp_path):
     [
         ({"num_particles": 0}, "--particles must be at least 1, got 0"),
         ({"snr": 0.0}, "--snr must be greater than 0, got 0"),
-        ({"phantom": "ribosome"}, "--phantom 'ribosome' is unknown; known are assembly, hinge"),
+        ({"phantom": "ribosome"}, "'ribosome' is unknown; known are assembly, hinge, swing"),
         ({"junk": 1.0}, "--junk must be at most 0.9, got 1"),
     ],
 )
