@@ -1,17 +1,32 @@
-"""Poses and optics of simulated particles."""
+"""Poses and optics of simulated particles.
 
-from dataclasses import dataclass
+What is drawn for an option comes from a random stream of that option's own, so that all else stays
+as it is without the option, and twice the SD makes errors of twice the size.
+"""
+
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from raydrgn.geometry.rotations import random_rotations
 from raydrgn.io.particles import CTF_COLUMNS
 from raydrgn.shapes import Float
+from raydrgn.simulation.options import Simulation
 
 MAX_SHIFT_FRACTION = 0.05
 DEFOCUS_RANGE_ANGSTROM = (10_000.0, 25_000.0)
 ASTIGMATISM_ANGSTROM = 300.0
+MIN_CONTRAST = 0.05
 VOLTAGE_KV, SPHERICAL_ABERRATION_MM, AMPLITUDE_CONTRAST = 300.0, 2.7, 0.1
+
+STREAMS = ("contrast",)
+"""Names of the random streams; new ones go to the end, which leaves the others as they are."""
+
+
+def random_stream(seed: int, name: str) -> np.random.Generator:
+    """Return a stream of random numbers that no other draw of a simulation is taken from."""
+    key = (STREAMS.index(name),)
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,6 +37,12 @@ class Acquisition:
     shifts_fraction: Float[np.ndarray, "n 2"]
     ctf: Float[np.ndarray, "n 7"]
     """Columns of ``CTF_COLUMNS``."""
+
+    contrast: Float[np.ndarray, " n"] | None = None
+    """Factor of each particle's signal; 1 for all without it."""
+
+    b_factor_angstrom2: float = 0.0
+    """Of the envelope exp(−B s²/4) of all images."""
 
 
 def draw_acquisition(num_particles: int, *, generator: np.random.Generator) -> Acquisition:
@@ -45,3 +66,14 @@ def draw_acquisition(num_particles: int, *, generator: np.random.Generator) -> A
         ),
         ctf=np.stack([columns[name] for name in CTF_COLUMNS], axis=-1).astype(np.float32),
     )
+
+
+def with_options(acquisition: Acquisition, simulation: Simulation) -> Acquisition:
+    """Return what the microscope saw: with the contrast and the B-factor that are asked for."""
+    contrast = None
+    if simulation.contrast_sd:
+        normal = random_stream(simulation.seed, "contrast").standard_normal(
+            len(acquisition.rotations)
+        )
+        contrast = np.maximum(1 + simulation.contrast_sd * normal, MIN_CONTRAST).astype(np.float32)
+    return replace(acquisition, contrast=contrast, b_factor_angstrom2=simulation.b_factor_angstrom2)

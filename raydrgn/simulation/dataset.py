@@ -12,7 +12,7 @@ from raydrgn.io.relionwriter import write_relion
 from raydrgn.io.sources import to_ctf
 from raydrgn.io.storage import Uri
 from raydrgn.shapes import Float
-from raydrgn.simulation.acquisition import draw_acquisition
+from raydrgn.simulation.acquisition import draw_acquisition, with_options
 from raydrgn.simulation.ensemble import Ensemble, of_maps, of_phantom, with_junk
 from raydrgn.simulation.images import ForwardModel
 from raydrgn.simulation.model import model_files
@@ -47,7 +47,7 @@ def simulate(
         ensemble = of_phantom(phantom, num_particles=count, box=box, generator=generator)
     if simulation.junk:
         ensemble = with_junk(ensemble, simulation.junk, generator=generator)
-    acquisition = draw_acquisition(count, generator=generator)
+    acquisition = with_options(draw_acquisition(count, generator=generator), simulation)
     model = ForwardModel(ensemble, acquisition)
     noisy = model.noisy(noise_sd=model.noise_sd(simulation.snr), generator=generator)
 

@@ -11,6 +11,9 @@ PHANTOM_NAMES = ("assembly", "hinge", "swing")
 
 MAX_JUNK = 0.9
 
+MAX_B_FACTOR_ANGSTROM2 = 10_000.0
+"""Leaves 37 % of the amplitude at 50 Å."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Simulation:
@@ -41,6 +44,27 @@ class Simulation:
     junk: Annotated[
         float,
         Setting("Share of images without a particle: ice, and carbon edges.", min=0, max=MAX_JUNK),
+    ] = 0.0
+
+    contrast_sd: Annotated[
+        float,
+        Setting(
+            "SD of the particles' contrast: a factor of the signal, normal about 1 and at least "
+            "0.05, which leaves the noise as it is.",
+            min=0,
+            max=1,
+        ),
+    ] = 0.0
+
+    b_factor_angstrom2: Annotated[
+        float,
+        Setting(
+            "B-factor of the images, Å²: an envelope exp(-B s²/4) of the signal. --snr is that of "
+            "the signal under it.",
+            flags=("--b-factor",),
+            min=0,
+            max=MAX_B_FACTOR_ANGSTROM2,
+        ),
     ] = 0.0
 
     chunk: Annotated[int, Setting("Images per stack; 0 writes a single one.", min=0)] = 0
