@@ -12,6 +12,7 @@ from raydrgn.geometry.rotations import random_rotations
 from raydrgn.io.particles import CTF_COLUMNS
 from raydrgn.shapes import Float
 from raydrgn.simulation.options import Simulation
+from raydrgn.simulation.orientations import preferred_rotations
 
 MAX_SHIFT_FRACTION = 0.05
 DEFOCUS_RANGE_ANGSTROM = (10_000.0, 25_000.0)
@@ -19,7 +20,7 @@ ASTIGMATISM_ANGSTROM = 300.0
 MIN_CONTRAST = 0.05
 VOLTAGE_KV, SPHERICAL_ABERRATION_MM, AMPLITUDE_CONTRAST = 300.0, 2.7, 0.1
 
-STREAMS = ("contrast",)
+STREAMS = ("contrast", "orientations")
 """Names of the random streams; new ones go to the end, which leaves the others as they are."""
 
 
@@ -69,11 +70,18 @@ def draw_acquisition(num_particles: int, *, generator: np.random.Generator) -> A
 
 
 def with_options(acquisition: Acquisition, simulation: Simulation) -> Acquisition:
-    """Return what the microscope saw: with the contrast and the B-factor that are asked for."""
-    contrast = None
+    """Return what the microscope sees: with the orientations, contrast and B-factor asked for."""
+    count, seed = len(acquisition.rotations), simulation.seed
+    rotations, contrast = acquisition.rotations, None
+    if simulation.pose_bias == "preferred":
+        drawn = preferred_rotations(count, generator=random_stream(seed, "orientations"))
+        rotations = drawn.astype(np.float32)
     if simulation.contrast_sd:
-        normal = random_stream(simulation.seed, "contrast").standard_normal(
-            len(acquisition.rotations)
-        )
+        normal = random_stream(seed, "contrast").standard_normal(count)
         contrast = np.maximum(1 + simulation.contrast_sd * normal, MIN_CONTRAST).astype(np.float32)
-    return replace(acquisition, contrast=contrast, b_factor_angstrom2=simulation.b_factor_angstrom2)
+    return replace(
+        acquisition,
+        rotations=rotations,
+        contrast=contrast,
+        b_factor_angstrom2=simulation.b_factor_angstrom2,
+    )

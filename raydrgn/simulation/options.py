@@ -9,6 +9,9 @@ from raydrgn.settings import Setting, check_bounds
 PHANTOM_NAMES = ("assembly", "hinge", "swing")
 """Built-in phantoms: one of several states, and two that move."""
 
+POSE_BIASES = ("uniform", "preferred")
+"""Distributions of orientations."""
+
 MAX_JUNK = 0.9
 
 MAX_B_FACTOR_ANGSTROM2 = 10_000.0
@@ -46,6 +49,14 @@ class Simulation:
         Setting("Share of images without a particle: ice, and carbon edges.", min=0, max=MAX_JUNK),
     ] = 0.0
 
+    pose_bias: Annotated[
+        str,
+        Setting(
+            "Distribution of orientations: uniform, or preferred: 80 % of the particles are seen "
+            "from about three directions, with an SD of 10 degrees on either axis."
+        ),
+    ] = "uniform"
+
     contrast_sd: Annotated[
         float,
         Setting(
@@ -76,4 +87,8 @@ class Simulation:
         if self.phantom not in PHANTOM_NAMES:
             raise ConfigError(
                 f"--phantom {self.phantom!r} is unknown; known are {', '.join(PHANTOM_NAMES)}."
+            )
+        if self.pose_bias not in POSE_BIASES:
+            raise ConfigError(
+                f"--pose-bias {self.pose_bias!r} is unknown; known are {', '.join(POSE_BIASES)}."
             )

@@ -134,6 +134,7 @@ def test_progress_reaches_the_end(tmp_path):
         ({"snr": 0.0}, "--snr must be greater than 0, got 0"),
         ({"phantom": "ribosome"}, "'ribosome' is unknown; known are assembly, hinge, swing"),
         ({"junk": 1.0}, "--junk must be at most 0.9, got 1"),
+        ({"pose_bias": "tilted"}, "--pose-bias 'tilted' is unknown; known are uniform, preferred"),
         ({"contrast_sd": -0.1}, "--contrast-sd must be at least 0, got -0.1"),
         ({"b_factor_angstrom2": np.nan}, "--b-factor must be a finite number, got nan"),
     ],
