@@ -1,4 +1,4 @@
-"""Poses and optics of simulated particles.
+"""Poses and optics of simulated particles: the true ones, and those that are written.
 
 What is drawn for an option comes from a random stream of that option's own, so that all else stays
 as it is without the option, and twice the SD makes errors of twice the size.
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from raydrgn.geometry.rotations import random_rotations
+from raydrgn.geometry.rotations import from_axis_angle, random_rotations
 from raydrgn.io.particles import CTF_COLUMNS
 from raydrgn.shapes import Float
 from raydrgn.simulation.options import Simulation
@@ -17,10 +17,11 @@ from raydrgn.simulation.orientations import preferred_rotations
 MAX_SHIFT_FRACTION = 0.05
 DEFOCUS_RANGE_ANGSTROM = (10_000.0, 25_000.0)
 ASTIGMATISM_ANGSTROM = 300.0
+DEFOCUS_COLUMNS = ("defocus_u_angstrom", "defocus_v_angstrom")
 MIN_CONTRAST = 0.05
 VOLTAGE_KV, SPHERICAL_ABERRATION_MM, AMPLITUDE_CONTRAST = 300.0, 2.7, 0.1
 
-STREAMS = ("contrast", "orientations")
+STREAMS = ("contrast", "orientations", "angle error", "shift error", "defocus error")
 """Names of the random streams; new ones go to the end, which leaves the others as they are."""
 
 
@@ -85,3 +86,30 @@ def with_options(acquisition: Acquisition, simulation: Simulation) -> Acquisitio
         contrast=contrast,
         b_factor_angstrom2=simulation.b_factor_angstrom2,
     )
+
+
+def with_errors(acquisition: Acquisition, simulation: Simulation) -> Acquisition:
+    """Return what a refinement would have found: the true poses and defocus with errors.
+
+    A written rotation is E·R, where R is the true one and E a rotation in the frame of the image by
+    an angle of mean square ``angle_error_deg``²; written shifts and defocus are the true ones plus
+    the error. What has no error is passed on as it is.
+    """
+    rotations, shifts, ctf = acquisition.rotations, acquisition.shifts_fraction, acquisition.ctf
+    count = len(rotations)
+
+    def normal(name: str, *shape: int) -> np.ndarray:
+        return random_stream(simulation.seed, name).standard_normal((count, *shape))
+
+    if simulation.angle_error_deg:
+        component_sd = np.deg2rad(simulation.angle_error_deg) / np.sqrt(3)
+        turns = from_axis_angle(component_sd * normal("angle error", 3))
+        rotations = (turns @ rotations).astype(np.float32)
+    if simulation.shift_error_px:
+        error = simulation.shift_error_px / simulation.box * normal("shift error", 2)
+        shifts = (shifts + error).astype(np.float32)
+    if simulation.defocus_error_angstrom:
+        is_defocus = np.array([name in DEFOCUS_COLUMNS for name in CTF_COLUMNS])
+        error = simulation.defocus_error_angstrom * normal("defocus error", 1)
+        ctf = (ctf + error * is_defocus).astype(np.float32)
+    return replace(acquisition, rotations=rotations, shifts_fraction=shifts, ctf=ctf)
