@@ -66,8 +66,9 @@ def contrast_transfer(
     """Evaluate the contrast transfer function at in-plane spatial frequencies.
 
     With γ(s) = 2π(−½·λ·Δf(θ)·s² + ¼·Cs·λ³·s⁴) − φ, the CTF is √(1−w²)·sin γ − w·cos γ, which
-    is sin(γ − arcsin w). No envelope is applied. The phase passes 300 rad at 2 Å and 2 µm defocus
-    (300 kV), where neighbouring bfloat16 numbers are 2 rad apart: single precision at least.
+    is sin(γ − arcsin w). No envelope is applied; see ``b_factor_envelope``. The phase passes 300
+    rad at 2 Å and 2 µm defocus (300 kV), where neighbouring bfloat16 numbers are 2 rad apart:
+    single precision at least.
 
     Args:
         freqs: Spatial frequencies (x, y) in 1/Å, not in cycles per pixel.
@@ -98,3 +99,16 @@ def contrast_transfer(
     gamma = 2 * math.pi * (fourth - (0.5 * wavelength)[..., None] * s2_defocus)
     offset = torch.deg2rad(params.phase_shift_deg) + torch.asin(params.amplitude_contrast)
     return torch.sin(gamma - offset[..., None])
+
+
+def b_factor_envelope(
+    freqs: Float[Tensor, "*b n 2"], b_factor_angstrom2: float
+) -> Float[Tensor, "*b n"]:
+    """Return exp(−B s²/4), the envelope of a B-factor, at spatial frequencies in 1/Å.
+
+    It multiplies amplitudes; power falls off by exp(−B s²/2).
+
+    References:
+        Rosenthal & Henderson (2003), J. Mol. Biol. 333:721.
+    """
+    return torch.exp(-b_factor_angstrom2 / 4 * freqs.square().sum(-1))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phantoms import OPTICS
-from raydrgn.ctf import CTFParameters, contrast_transfer, electron_wavelength
+from raydrgn.ctf import CTFParameters, b_factor_envelope, contrast_transfer, electron_wavelength
 from raydrgn.io.particles import CTF_COLUMNS
 
 FREQUENCIES = [(0, 0), (0.05, 0), (0, 0.1), (0.1, 0.1), (-0.1, 0.1)]
@@ -146,3 +146,13 @@ def test_a_batch_is_its_particles_one_by_one(generator):
 def test_columns_are_those_of_the_particle_table():
     found = CTFParameters.from_columns(torch.arange(7.0)[None])
     assert [getattr(found, name).item() for name in CTF_COLUMNS] == list(range(7))
+
+
+def test_the_envelope_of_a_b_factor_is_that_of_gaussian_motion():
+    # B = 8π²⟨u²⟩: motion of SD u along a line blurs with a Gaussian, exp(−2π²u²s²) in Fourier space
+    spread = 1.3
+    freqs = torch.tensor(FREQUENCIES, dtype=torch.float64)
+    expected = torch.exp(-2 * math.pi**2 * spread**2 * freqs.square().sum(-1))
+    found = b_factor_envelope(freqs, 8 * math.pi**2 * spread**2)
+    torch.testing.assert_close(found, expected)
+    assert (b_factor_envelope(freqs, 0.0) == 1).all()

@@ -14,6 +14,9 @@ def simulate(settings: SimulateSettings, progress: Progress) -> None:
     Writes particles.mrcs (or chunks and particles.txt), particles.star, poses.pkl, ctf.pkl, and
     truth/ with the volume of each state and the state of each particle. Of a phantom it also
     writes the atomic model, truth/model.pdb, and its subunits, truth/subunits.yaml.
+
+    With --contrast-sd, --angle-error, --shift-error or --defocus-error it also writes the true
+    values: poses and defocus in truth/particles.parquet, contrast in truth/contrast.npy.
     """
     made = workflow.run(settings, progress=progress)
     result(f"{len(made.particles):,} particles of {settings.simulation.box} px → {made.out}")

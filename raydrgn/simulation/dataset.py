@@ -12,14 +12,18 @@ from raydrgn.io.relionwriter import write_relion
 from raydrgn.io.sources import to_ctf
 from raydrgn.io.storage import Uri
 from raydrgn.shapes import Float
+from raydrgn.simulation.acquisition import Acquisition, draw_acquisition, with_errors, with_options
 from raydrgn.simulation.ensemble import Ensemble, of_maps, of_phantom, with_junk
-from raydrgn.simulation.images import ForwardModel, draw_acquisition
+from raydrgn.simulation.images import ForwardModel
 from raydrgn.simulation.model import model_files
 from raydrgn.simulation.options import Simulation
 from raydrgn.simulation.phantom import PHANTOMS
 
 Progress = Callable[[int, int], None]
 """Called with the number of particles done and of all."""
+
+TRUE_VALUES = ("particles.parquet", "contrast.npy")
+"""Files of the truth that are there only where it is not what is written."""
 
 
 def simulate(
@@ -30,9 +34,14 @@ def simulate(
     ``truth/labels.npy`` is the state of each particle and ``truth/vol_NNN.mrc`` the volume of state
     N; where states move, ``truth/shown.npy`` is the number of the very volume that each image
     shows, and ``truth/motion_deg.npy`` its angle. ``truth/states.json`` names the states; junk is
-    in states of its own, whose volumes are empty, and has poses and optics like particles. Of a
-    phantom, ``truth/model.pdb`` has its subunits as chains, ``truth/subunits.yaml`` names them for
-    ``occupancy masks --by``, and ``truth/composition.csv`` says which state has which.
+    in states of its own, whose volumes are empty, and has poses and optics like particles.
+
+    Where poses or defocus are written with errors, or contrast varies, ``truth/particles.parquet``
+    is the particle table of the true ones, and ``truth/contrast.npy`` the factor of each particle's
+    signal, NaN for junk.
+
+    Of a phantom, ``truth/model.pdb`` has its subunits as chains, ``truth/subunits.yaml`` names them
+    for ``occupancy masks --by``, and ``truth/composition.csv`` says which state has which.
 
     Returns:
         The particles, as `parse` would read them.
@@ -46,7 +55,7 @@ def simulate(
         ensemble = of_phantom(phantom, num_particles=count, box=box, generator=generator)
     if simulation.junk:
         ensemble = with_junk(ensemble, simulation.junk, generator=generator)
-    acquisition = draw_acquisition(count, generator=generator)
+    acquisition = with_options(draw_acquisition(count, generator=generator), simulation)
     model = ForwardModel(ensemble, acquisition)
     noisy = model.noisy(noise_sd=model.noise_sd(simulation.snr), generator=generator)
 
@@ -55,30 +64,50 @@ def simulate(
         for name, text in model_files(PHANTOMS[simulation.phantom], box=box).items():
             storage.write_bytes(storage.join(out, "truth", name), text.encode())
     stacks = _write_stacks(out, _counted(noisy, count, progress), simulation, ensemble)
+    written = with_errors(acquisition, simulation)
+    table = _particle_table(written, simulation, ensemble, stacks)
+    cryodrgn.write_poses(
+        storage.join(out, "poses.pkl"), cryodrgn.Poses(written.rotations, written.shifts_fraction)
+    )
+    cryodrgn.write_ctf(storage.join(out, "ctf.pkl"), to_ctf(table))
+    write_relion(storage.join(out, "particles.star"), table)
+    true, contrast = (storage.join(out, "truth", name) for name in TRUE_VALUES)
+    if simulation.has_true_values:
+        _particle_table(acquisition, simulation, ensemble, stacks).write(true)
+        _write_array(contrast, _true_contrast(acquisition, ensemble))
+    else:  # those of an earlier simulation in this folder would be taken for the truth
+        storage.remove(true)
+        storage.remove(contrast)
+    return table
+
+
+def _particle_table(
+    acquisition: Acquisition, simulation: Simulation, ensemble: Ensemble, stacks: list[Uri]
+) -> ParticleTable:
+    count, box = simulation.num_particles, simulation.box
     chunk = simulation.chunk or count
-    codes = np.arange(count) // chunk
     field_angstrom = box * ensemble.pixel_size_angstrom
-    columns = {name: acquisition.ctf[:, i] for i, name in enumerate(CTF_COLUMNS)}
-    table = ParticleTable.from_columns(
+    return ParticleTable.from_columns(
         {
             "index": np.arange(count),
-            "stack": np.array(stacks, dtype=object)[codes],
+            "stack": np.array(stacks, dtype=object)[np.arange(count) // chunk],
             "slice": np.arange(count) % chunk,
             "box": np.full(count, box),
             "rotation": acquisition.rotations.reshape(-1, 9),
             "shift_angstrom": acquisition.shifts_fraction * field_angstrom,
             "pixel_size_angstrom": np.full(count, ensemble.pixel_size_angstrom),
             "optics_group": ["1"] * count,
-            **columns,
+            **{name: acquisition.ctf[:, i] for i, name in enumerate(CTF_COLUMNS)},
         }
     )
-    cryodrgn.write_poses(
-        storage.join(out, "poses.pkl"),
-        cryodrgn.Poses(acquisition.rotations, acquisition.shifts_fraction),
-    )
-    cryodrgn.write_ctf(storage.join(out, "ctf.pkl"), to_ctf(table))
-    write_relion(storage.join(out, "particles.star"), table)
-    return table
+
+
+def _true_contrast(acquisition: Acquisition, ensemble: Ensemble) -> Float[np.ndarray, " n"]:
+    """Return the contrast of each particle, and NaN for images that show none."""
+    contrast = acquisition.contrast
+    if contrast is None:
+        contrast = np.ones(len(ensemble.labels), dtype=np.float32)
+    return np.where(ensemble.is_junk(), np.float32(np.nan), contrast)
 
 
 def _counted(
@@ -103,10 +132,14 @@ def _write_truth(folder: Uri, ensemble: Ensemble) -> None:
     if ensemble.motion_deg is not None:
         arrays |= {"shown": ensemble.shown.astype(np.int64), "motion_deg": ensemble.motion_deg}
     for name, values in arrays.items():
-        with storage.atomic_write(storage.join(folder, f"{name}.npy")) as stream:
-            np.save(stream, values)
+        _write_array(storage.join(folder, f"{name}.npy"), values)
     names = json.dumps(ensemble.state_names, indent=1)
     storage.write_bytes(storage.join(folder, "states.json"), names.encode())
+
+
+def _write_array(uri: Uri, values: np.ndarray) -> None:
+    with storage.atomic_write(uri) as stream:
+        np.save(stream, values)
 
 
 def _write_stacks(

@@ -1,68 +1,30 @@
 """The forward model of single-particle images.
 
 An image is the projection of a volume along a random direction, moved by a random shift, filtered
-by the contrast transfer function, with contrast inverted so that particles are bright (as
-particles are extracted), and white Gaussian noise. The signal-to-noise ratio is the variance of the
-filtered projections over that of the noise, over all pixels. An image of junk has a picture without
-a particle in the place of the projection, and a contrast of its own.
+by the contrast transfer function and the envelope of a B-factor, with contrast inverted so that
+particles are bright (as particles are extracted), multiplied by the particle's contrast, and white
+Gaussian noise. The signal-to-noise ratio is the variance of the filtered projections over that of
+the noise, over all pixels, at a contrast of 1. An image of junk has a picture without a particle in
+the place of the projection, and a contrast of its own.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import torch
 
-from raydrgn.ctf import CTFParameters, contrast_transfer
+from raydrgn.ctf import CTFParameters, b_factor_envelope, contrast_transfer
 from raydrgn.fourier.slices import SliceSampler
 from raydrgn.fourier.transforms import disc_coefficients, images_from_disc
 from raydrgn.geometry.lattice import half_disc, plane_coordinates
-from raydrgn.geometry.rotations import random_rotations
-from raydrgn.io.particles import CTF_COLUMNS
 from raydrgn.shapes import Float
+from raydrgn.simulation.acquisition import Acquisition
 from raydrgn.simulation.ensemble import Ensemble
 from raydrgn.simulation.junk import draw_junk
 
-MAX_SHIFT_FRACTION = 0.05
-DEFOCUS_RANGE_ANGSTROM = (10_000.0, 25_000.0)
-ASTIGMATISM_ANGSTROM = 300.0
-VOLTAGE_KV, SPHERICAL_ABERRATION_MM, AMPLITUDE_CONTRAST = 300.0, 2.7, 0.1
 BLOCK = 500
 NOISE_SAMPLE = 2000  # images from which the signal's variance is measured
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Acquisition:
-    """Poses and optics of simulated particles."""
-
-    rotations: Float[np.ndarray, "n 3 3"]
-    shifts_fraction: Float[np.ndarray, "n 2"]
-    ctf: Float[np.ndarray, "n 7"]
-    """Columns of ``CTF_COLUMNS``."""
-
-
-def draw_acquisition(num_particles: int, *, generator: np.random.Generator) -> Acquisition:
-    """Draw poses uniformly, shifts up to 5 % of the box, defocus from 1 to 2.5 µm."""
-    defocus = generator.uniform(*DEFOCUS_RANGE_ANGSTROM, size=num_particles)
-    astigmatism = generator.uniform(0, ASTIGMATISM_ANGSTROM, size=num_particles)
-    columns = {
-        "defocus_u_angstrom": defocus + astigmatism / 2,
-        "defocus_v_angstrom": defocus - astigmatism / 2,
-        "defocus_angle_deg": generator.uniform(0, 180, size=num_particles),
-        "voltage_kv": np.full(num_particles, VOLTAGE_KV),
-        "spherical_aberration_mm": np.full(num_particles, SPHERICAL_ABERRATION_MM),
-        "amplitude_contrast": np.full(num_particles, AMPLITUDE_CONTRAST),
-        "phase_shift_deg": np.zeros(num_particles),
-    }
-    limit = MAX_SHIFT_FRACTION
-    return Acquisition(
-        rotations=random_rotations(num_particles, generator=generator).astype(np.float32),
-        shifts_fraction=generator.uniform(-limit, limit, size=(num_particles, 2)).astype(
-            np.float32
-        ),
-        ctf=np.stack([columns[name] for name in CTF_COLUMNS], axis=-1).astype(np.float32),
-    )
 
 
 class ForwardModel:
@@ -80,6 +42,9 @@ class ForwardModel:
         """Return images without noise, particles bright."""
         images, strength = self._filtered(start, stop)
         rows = self._is_junk[start:stop]
+        if self._acquisition.contrast is not None:
+            factor = np.where(rows, 1, self._acquisition.contrast[start:stop])
+            images *= factor[:, None, None].astype(np.float32)
         if rows.any():
             size = strength[rows] * np.sqrt(self._variance) / images[rows].std(axis=(1, 2))
             images[rows] *= size[:, None, None].astype(np.float32)
@@ -88,7 +53,7 @@ class ForwardModel:
     def _filtered(
         self, start: int, stop: int
     ) -> tuple[Float[np.ndarray, "b h w"], Float[np.ndarray, " b"]]:
-        """Return images before junk gets its contrast, and that contrast."""
+        """Return images before any contrast is applied, and that of junk."""
         rotations = torch.from_numpy(self._acquisition.rotations[start:stop])
         points = self._plane @ rotations * self._box  # (b n 3), lattice units
         values = torch.empty(*points.shape[:2], 2)
@@ -112,12 +77,14 @@ class ForwardModel:
         turns = -shifts @ self._points.float().t()  # (b n)
         phase = torch.polar(torch.ones_like(turns), -2 * torch.pi * turns)
         filtered = torch.view_as_complex(values) * phase * -contrast_transfer(freqs, params)
+        if self._acquisition.b_factor_angstrom2:
+            filtered = filtered * b_factor_envelope(freqs, self._acquisition.b_factor_angstrom2)
         images = images_from_disc(torch.view_as_real(filtered), self._points, box=self._box)
         return images.numpy(), strength
 
     @cached_property
     def _variance(self) -> float:
-        """Return the variance of the particles' images."""
+        """Return the variance of the particles' images, at a contrast of 1."""
         count = min(len(self._ensemble.labels), NOISE_SAMPLE)
         return float(self._filtered(0, count)[0][~self._is_junk[:count]].var())
 

@@ -184,7 +184,7 @@ def test_a_command_offers_the_options_that_its_help_lists(data):
         "parse": ("--pixel-size", "--kv", "--cs", "--amplitude-contrast", "--phase-shift"),
         "downsample": ("--half-size-shifts", "--drop-bad", "--is-volume", "--float16", "--ind"),
         "backproject": ("--half-size-shifts", "--uninvert-data", "--flip", "--first", "--poses"),
-        "simulate": ("--particles", "--snr", "--phantom", "--junk", "--maps"),
+        "simulate": ("--particles", "--snr", "--phantom", "--junk", "--maps", "--angle-error"),
     }.items():
         said = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).output
         assert all(option in said for option in options), command

@@ -18,8 +18,9 @@ from raydrgn.inputs.options import BackprojectionOptions
 from raydrgn.inputs.report import check_folder, write_backprojection
 from raydrgn.io.mrc import read_header, read_volume
 from raydrgn.remote.executor import Executor
+from raydrgn.simulation.acquisition import draw_acquisition
 from raydrgn.simulation.ensemble import Ensemble
-from raydrgn.simulation.images import ForwardModel, draw_acquisition
+from raydrgn.simulation.images import ForwardModel
 
 
 def shell_power(volume):

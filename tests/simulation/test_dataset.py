@@ -14,7 +14,7 @@ from raydrgn.io.mrc import read_volume
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import CTF_COLUMNS
 from raydrgn.io.sources import open_particles
-from raydrgn.simulation.dataset import Simulation, simulate
+from raydrgn.simulation.dataset import TRUE_VALUES, Simulation, simulate
 from raydrgn.simulation.options import PHANTOM_NAMES
 from raydrgn.simulation.phantom import PHANTOMS
 
@@ -37,6 +37,7 @@ def test_every_file_is_there(folder):
     }  # fmt: skip
     names = {p.name for p in (path / "truth").iterdir()}
     assert {"labels.npy", "shown.npy", "motion_deg.npy", "states.json", "vol_000.mrc"} <= names
+    assert not names & set(TRUE_VALUES)  # what is written is the truth
     assert mrcfile.validate(path / "particles.mrcs")
     with mrcfile.open(path / "particles.mrcs") as mrc:
         assert mrc.data.shape == (25, 8, 8)
@@ -132,13 +133,34 @@ def test_progress_reaches_the_end(tmp_path):
     [
         ({"num_particles": 0}, "--particles must be at least 1, got 0"),
         ({"snr": 0.0}, "--snr must be greater than 0, got 0"),
-        ({"phantom": "ribosome"}, "--phantom 'ribosome' is unknown; known are assembly, hinge"),
+        ({"phantom": "ribosome"}, "'ribosome' is unknown; known are assembly, hinge, swing"),
         ({"junk": 1.0}, "--junk must be at most 0.9, got 1"),
+        ({"pose_bias": "tilted"}, "--pose-bias 'tilted' is unknown; known are uniform, preferred"),
+        ({"angle_error_deg": 61.0}, "--angle-error must be at most 60, got 61"),
+        ({"shift_error_px": 1.5}, "--shift-error must be at most 1, an eighth of --box 8, got 1.5"),
     ],
 )
 def test_what_cannot_be_simulated_is_refused(changes, message):
     with pytest.raises(ConfigError, match=message):
         small(**changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        ("contrast_sd", "--contrast-sd"),
+        ("b_factor_angstrom2", "--b-factor"),
+        ("angle_error_deg", "--angle-error"),
+        ("shift_error_px", "--shift-error"),
+        ("defocus_error_angstrom", "--defocus-error"),
+    ],
+)
+def test_errors_are_finite_and_not_negative(name, option):
+    with pytest.raises(ConfigError, match=f"{option} must be at least 0, got -0.5"):
+        small(**{name: -0.5})
+    for value in (np.nan, np.inf):
+        with pytest.raises(ConfigError, match=f"{option} must be a finite number, got {value}"):
+            small(**{name: value})
 
 
 def test_odd_boxes_are_refused(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from phantoms import write_mrc
 from raydrgn.errors import ConfigError, InputError
 from raydrgn.simulation.ensemble import FIELD_ANGSTROM, of_maps, of_phantom
-from raydrgn.simulation.phantom import ASSEMBLY, HINGE
+from raydrgn.simulation.phantom import ASSEMBLY, HINGE, SWING
 
 
 def rng(seed=0):
@@ -46,11 +46,12 @@ def test_volumes_are_those_of_the_states(assembly):
     np.testing.assert_allclose(sums[len(atoms) :], atoms[mature], rtol=1e-4)
 
 
-def test_one_moving_state_has_a_label_for_each_frame():
-    hinge = of_phantom(HINGE, num_particles=300, box=8, generator=rng())
-    np.testing.assert_array_equal(hinge.shown, hinge.labels)
-    np.testing.assert_array_equal(hinge.motion_deg, HINGE.frame_angles()[hinge.labels])
-    assert len(hinge.volumes) == HINGE.num_frames == len(hinge.state_names)
+@pytest.mark.parametrize("phantom", [HINGE, SWING], ids=["hinge", "swing"])
+def test_one_moving_state_has_a_label_for_each_frame(phantom):
+    found = of_phantom(phantom, num_particles=300, box=8, generator=rng())
+    np.testing.assert_array_equal(found.shown, found.labels)
+    np.testing.assert_array_equal(found.motion_deg, phantom.frame_angles()[found.labels])
+    assert len(found.volumes) == phantom.num_frames == len(found.state_names)
 
 
 def test_the_same_seed_draws_the_same_particles():

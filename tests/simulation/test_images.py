@@ -9,16 +9,10 @@ from raydrgn.data.config import ImageConfig
 from raydrgn.data.preprocess import Preparation
 from raydrgn.fourier.transforms import disc_coefficients
 from raydrgn.geometry.lattice import half_disc, plane_coordinates
-from raydrgn.geometry.rotations import orthogonality_error
 from raydrgn.io.particles import CTF_COLUMNS
+from raydrgn.simulation.acquisition import Acquisition, draw_acquisition
 from raydrgn.simulation.ensemble import Ensemble, of_phantom, with_junk
-from raydrgn.simulation.images import (
-    ASTIGMATISM_ANGSTROM,
-    DEFOCUS_RANGE_ANGSTROM,
-    Acquisition,
-    ForwardModel,
-    draw_acquisition,
-)
+from raydrgn.simulation.images import ForwardModel
 from raydrgn.simulation.junk import STRENGTH
 from raydrgn.simulation.phantom import ASSEMBLY
 
@@ -37,7 +31,7 @@ def volume():
     return (first + 0.5 * second).astype(np.float32)
 
 
-def model_of(volume, rotations, shifts=None, **optics):
+def model_of(volume, rotations, shifts=None, *, contrast=None, b_factor=0.0, **optics):
     count = len(rotations)
     columns = [np.full(count, (PLAIN | optics).get(name, 0.0)) for name in CTF_COLUMNS]
     ensemble = Ensemble(
@@ -51,6 +45,8 @@ def model_of(volume, rotations, shifts=None, **optics):
         rotations=np.float32(rotations),
         shifts_fraction=np.zeros((count, 2), np.float32) if shifts is None else np.float32(shifts),
         ctf=np.stack(columns, axis=-1).astype(np.float32),
+        contrast=None if contrast is None else np.float32(contrast),
+        b_factor_angstrom2=b_factor,
     )
     return ForwardModel(ensemble, acquisition)
 
@@ -121,6 +117,37 @@ def test_the_ctf_multiplies_the_spectrum(volume):
     torch.testing.assert_close(filtered[:, inside], expected[:, inside], rtol=0, atol=1e-3)
 
 
+def test_contrast_scales_the_signal_and_leaves_the_noise(volume):
+    rotations = np.tile(np.eye(3), (50, 1, 1))
+    contrast = np.linspace(0.1, 2.0, 50)
+    plain, scaled = model_of(volume, rotations), model_of(volume, rotations, contrast=contrast)
+    true = plain.clean(0, 50)
+    # the coefficient of the true projection, by least squares
+    found = (scaled.clean(0, 50) * true).sum((1, 2)) / (true**2).sum((1, 2))
+    np.testing.assert_allclose(found, contrast, rtol=1e-5)
+    deviation = plain.noise_sd(0.1)
+    assert scaled.noise_sd(0.1) == deviation
+    first, second = (
+        np.concatenate(list(m.noisy(noise_sd=deviation, generator=np.random.default_rng(0))))
+        for m in (plain, scaled)
+    )
+    noise = second - contrast[:, None, None] * true
+    np.testing.assert_allclose(noise, first - true, atol=1e-4 * deviation)
+
+
+def test_a_b_factor_damps_the_spectrum(volume):
+    points = half_disc(BOX)
+    plain, damped = (
+        torch.view_as_complex(disc_coefficients(torch.from_numpy(m.clean(0, 1)), points))
+        for m in (model_of(volume, np.eye(3)[None], b_factor=b) for b in (0.0, 4000.0))
+    )
+    s2 = plane_coordinates(points, BOX).square().sum(-1) / PIXEL_SIZE**2  # 1/Å²
+    envelope = torch.exp(-4000 * s2 / 4)
+    assert envelope.min() == pytest.approx(np.exp(-2.5))  # at 20 Å, Nyquist
+    inside = points.abs().amax(-1) < BOX // 2
+    torch.testing.assert_close(damped[:, inside], (plain * envelope)[:, inside], rtol=0, atol=1e-3)
+
+
 def test_noise_is_white_and_has_the_power_asked_for(volume):
     rotations = np.tile(np.eye(3), (200, 1, 1))
     model = model_of(volume, rotations)
@@ -144,21 +171,6 @@ def test_blocks_make_no_difference(volume, monkeypatch):
     blocks = list(model.noisy(noise_sd=0.0, generator=np.random.default_rng(0)))
     assert [len(block) for block in blocks] == [3, 3, 1]
     np.testing.assert_allclose(np.concatenate(blocks), model.clean(0, 7), atol=1e-6)
-
-
-def test_acquisitions_are_drawn_within_their_limits():
-    acquisition = draw_acquisition(4000, generator=np.random.default_rng(0))
-    assert orthogonality_error(acquisition.rotations).max() < 1e-5
-    # E[R] = 0 with a variance of 1/3: five standard errors
-    assert np.abs(acquisition.rotations.mean(0)).max() < 5 / np.sqrt(3 * 4000)
-    assert 0.0499 < np.abs(acquisition.shifts_fraction).max() <= 0.05
-    u, v, angle = acquisition.ctf[:, :3].T
-    low, high = DEFOCUS_RANGE_ANGSTROM
-    assert low <= ((u + v) / 2).min()
-    assert ((u + v) / 2).max() <= high
-    assert (u >= v).all()
-    assert (u - v).max() <= ASTIGMATISM_ANGSTROM
-    assert 0 <= angle.min() <= angle.max() <= 180
 
 
 def test_junk_shows_no_particle_and_is_stronger():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from raydrgn.simulation.phantom import ASSEMBLY, HINGE, PHANTOMS, render
+from raydrgn.simulation.phantom import ASSEMBLY, HINGE, PHANTOMS, SWING, render
 
 
 def test_an_atom_is_a_gaussian_at_its_place():
@@ -58,7 +58,7 @@ def test_the_assembly_is_what_the_demo_needs():
     assert not all(map(ASSEMBLY.moving, ASSEMBLY.states))
 
 
-@pytest.mark.parametrize("phantom", [ASSEMBLY, HINGE], ids=["assembly", "hinge"])
+@pytest.mark.parametrize("phantom", PHANTOMS.values(), ids=PHANTOMS)
 def test_a_motion_turns_the_moving_atoms_about_its_axis_and_no_others(phantom):
     state = next(filter(phantom.moving, phantom.states))
     rest, turned = (phantom.atoms(state, angle_deg=a) for a in (0.0, 30.0))
@@ -80,3 +80,43 @@ def test_frames_sample_the_motion_evenly_from_end_to_end():
     assert (angles[0], angles[-1]) == HINGE.angles_deg
     assert len(angles) == HINGE.num_frames
     assert np.ptp(np.diff(angles)) < 1e-9
+
+
+def frames_of(phantom):
+    """Return the volumes of a motion as rows, at 32 px."""
+    return np.stack(
+        [
+            render(
+                phantom.atoms(phantom.states[0], angle_deg=angle),
+                box=32,
+                pixel_size_angstrom=340 / 32,
+            ).ravel()
+            for angle in phantom.frame_angles()
+        ]
+    )
+
+
+def test_the_swing_moves_its_domain_by_several_times_its_size():
+    number = next(i for i, s in enumerate(SWING.subunits) if s.name == "domain")
+    size = 2 * max(SWING.subunits[number].radii_angstrom)
+    domains = [SWING.subunit_atoms(number, angle_deg=angle) for angle in SWING.frame_angles()]
+    centres = np.stack([atoms.mean(0) for atoms in domains])
+    assert np.ptp(SWING.frame_angles()) >= 120
+    assert np.linalg.norm(np.diff(centres, axis=0), axis=1).sum() > 5 * size
+    # in steps that are small beside the domain: the motion is continuous
+    assert np.linalg.norm(np.diff(centres, axis=0), axis=1).max() < size / 8
+    first, last = (render(domains[i], box=64, pixel_size_angstrom=340 / 64) for i in (0, 10))
+    assert (first * last).sum() < 0.01 * (first**2).sum()  # 30 degrees apart
+    for angle in SWING.frame_angles():
+        atoms = SWING.atoms(SWING.states[0], angle_deg=angle)
+        assert np.linalg.norm(atoms, axis=1).max() < 340 / 2 * 0.95  # within the field
+
+
+def test_a_few_linear_components_describe_the_hinge_but_not_the_swing():
+    explained = {}
+    for name, phantom in {"hinge": HINGE, "swing": SWING}.items():
+        frames = frames_of(phantom)
+        variances = np.linalg.svd(frames - frames.mean(0), compute_uv=False) ** 2
+        explained[name] = variances[:3].sum() / variances.sum()
+    assert explained["hinge"] > 0.9
+    assert explained["swing"] < 0.6
