@@ -41,6 +41,11 @@ CURVE_RULE = (
     "scatter about the smooth curve where that is more; this must hold for five epochs and for 15 "
     "% of the run at least."
 )
+LIKELIHOOD_SHARE = 0.01
+LIKELIHOOD_RULE = (
+    "The log-likelihood of a mixture of factor analysers has converged from the epoch on after "
+    "which no epoch changes it by more than 1 % of all that it gained."
+)
 PAIRS_RULE = (
     "The agreement of successive volumes has converged if its medians over the points, for the "
     "last three pairs of epochs, lie within a tenth of the whole range of the medians (0.01 at "
@@ -246,6 +251,25 @@ def converged_loss(epochs: Sequence[int], values: Float[np.ndarray, " e"]) -> Fi
         text=f"{found.text}; over the last quarter of the run it fell by {100 * fall:.1f} % of its "
         "range"
     )
+
+
+def converged_likelihood(epochs: Sequence[int], values: Float[np.ndarray, " e"]) -> Finding:
+    """Find the epoch from which on each epoch changes the log-likelihood little.
+
+    Args:
+        epochs: Numbers of the epochs.
+        values: Negative log-likelihood after each; see ``LIKELIHOOD_RULE``.
+    """
+    name = "log-likelihood"
+    if len(values) < 3:
+        return Finding(name, None, f"too few epochs to judge ({len(values)})")
+    gains = -np.diff(values) / max(float(np.ptp(values)), 1e-30)
+    large = np.flatnonzero(np.abs(gains) > LIKELIHOOD_SHARE)
+    first = int(large[-1]) + 1 if large.size else 0
+    if first > len(values) - 2:
+        text = f"still changing: by {100 * gains[-1]:.1f} % of all that it gained"
+        return Finding(name, None, f"{text} in the last epoch")
+    return Finding(name, int(epochs[first]), f"converged from epoch {epochs[first]} on")
 
 
 def converged_pairs(

@@ -66,6 +66,8 @@ def write_convergence(
     )
     rows = [(f.criterion, _answer(f), f.text) for f in found.findings]
     rules = [criteria.CURVE_RULE, criteria.PAIRS_RULE, criteria.OVERFITTING_RULE]
+    if run.model is None:
+        rules = [criteria.LIKELIHOOD_RULE]
     sections = [
         Section(
             title="Verdicts",

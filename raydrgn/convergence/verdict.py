@@ -23,7 +23,7 @@ def judge_latents(run: RunReader, epochs: Sequence[int]) -> list[Finding]:
 def judge(run: RunReader, found: Convergence) -> Convergence:
     """Return the convergence with the verdict of every criterion, and overfitting warnings."""
     findings = _judge_latents(run, found.epoch, found.losses, found.shifts)
-    if not found.has_volumes:
+    if not found.has_volumes or run.model is None:
         return replace(found, findings=findings)
     correlation, fsc = found.stacked("correlation").T, found.stacked("fsc")[..., -1].T
     for name, values, same in (
@@ -46,10 +46,14 @@ def _judge_latents(
     if of_epochs:
         at = [int(row["epoch"]) for row in of_epochs]
         total = np.array([row["total"] for row in of_epochs])
-        findings.append(criteria.converged_loss(at, total))
+        rule = criteria.converged_loss if run.model else criteria.converged_likelihood
+        findings.append(rule(at, total))
     else:
         text = "the run has no record of its losses"
         findings.append(Finding("total loss", None, text, is_judged=False))
+    if run.model is None:
+        text = "not judged: components may turn into each other from epoch to epoch"
+        return [*findings, Finding("latent shifts", None, text, is_judged=False)]
     steps = shifts.epochs.tolist()
     findings += [
         criteria.converged_curve("magnitude of latent shifts", steps, shifts.magnitude),

@@ -71,6 +71,11 @@ def by_magnitude(z: Float[np.ndarray, "n zdim"], num_sd: float) -> Method:
     return Method(f"|z| < mean + {num_sd:g} SD", size < size.mean() + num_sd * size.std())
 
 
+def by_null(probability: Float[np.ndarray, " n"], most: float) -> Method:
+    """Keep particles whose probability of showing nothing is ``most`` or less."""
+    return Method(f"null probability <= {most:g}", probability <= most)
+
+
 def by_region(umap: Float[np.ndarray, "n 2"], corners: Float[np.ndarray, "k 2"]) -> Method:
     """Keep particles inside a polygon in the UMAP."""
     return Method("region of the UMAP", Polygon(corners).contains_points(umap))

@@ -58,11 +58,16 @@ class ParticlePass:
         self, images: ImageSet, slices: Float[Tensor, "b n2 k1"], estimates: ParticleEstimates
     ) -> tuple[ImagePosterior, ImageProducts]:
         flat = images.values.flatten(1)
+        # Of junk, whose coefficients have another variance: Σ |y|² (1 − 1/r) − log r, with r the
+        # ratio of the variances.
+        ratio = (self._model.null_noise / self._model.noise)[self._at.shell]
+        power = images.values.square().sum(-1)
         products = ImageProducts(
             gram=2 * slices.mT @ slices,
             image=2 * (slices.mT @ flat[..., None])[..., 0],
-            power=2 * flat.square().sum(1),
+            power=2 * power.sum(1),
             uncertainty=2 * images.factors.square() @ self._variance.T,
+            null_evidence=(power * (1 - 1 / ratio)).sum(1) - ratio.log().sum(),
         )
         found = image_posterior(
             products,
@@ -106,9 +111,12 @@ class ParticlePass:
             pose = rotation_matrices(turn.rotations) @ batch.rotations
         spread = slices @ found.second
         images.insert(sums.grid, flat[..., None] * found.first[:, None] - spread, pose)
-        error = flat.square() - 2 * flat * predicted + (spread * slices).sum(-1)
+        kept = 1 - found.null_probability
+        error = kept[:, None] * flat.square() - 2 * flat * predicted + (spread * slices).sum(-1)
         sums.residual.index_add_(0, self._at.shell, error.view_as(values).sum((0, 2)).double())
-        kept = (1 - found.null_probability).double()
+        power = images.values.square().sum(-1)
+        sums.null_power.index_add_(0, self._at.shell, (found.null_probability @ power).double())
+        kept = kept.double()
         square = found.covariance + found.latent[:, :, None] * found.latent[:, None, :]
         sums.latent += kept @ found.latent.double()
         sums.square += (kept[:, None, None] * square.double()).sum(0)
@@ -157,7 +165,8 @@ class MeanPass:
         images.insert(sums.grid, residual)
         square = residual.square().view_as(images.values).sum((0, 2)).double()
         sums.residual.index_add_(0, self._at.shell, square)
-        sums.add(particles=torch.ones_like(estimates.contrast))
+        ones = torch.ones_like(estimates.contrast)
+        sums.add(particles=ones, likely=ones)
 
     def products(self, batch: ParticleBatch, estimates: ParticleEstimates) -> Float[Tensor, "b 2"]:
         """Return the slice's product with itself, and with the image, of each particle."""

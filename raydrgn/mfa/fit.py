@@ -18,7 +18,7 @@ from torch import Tensor
 from raydrgn.data.batch import ParticleBatch
 from raydrgn.data.shard import ResidentShard
 from raydrgn.mfa import mixture as mixtures
-from raydrgn.mfa.config import LOW_PASSES, MfaConfig
+from raydrgn.mfa.config import LOW_PASSES, MASKS, MfaConfig
 from raydrgn.mfa.expectation import MeanPass, ParticlePass
 from raydrgn.mfa.grids import VolumeGrids
 from raydrgn.mfa.images import FourierPoints, ctf_at
@@ -151,7 +151,14 @@ class Fit:
         self._updater = Updater(self._grids, self._ctf_weights(), num_particles)
 
     def begin(self) -> None:
-        """Make the mean, the mask, contrasts, and the first components from random latents."""
+        """Make the mean, the mask, contrasts, and the first components from random latents.
+
+        Raises:
+            InputError: If the mask cannot be used.
+        """
+        if self._config.mask not in MASKS:
+            support = read_support(self._config.mask, box=self._grids.box, device=self._device)
+            self.model = self.model.with_changes(support=support)
         self._fit_mean()
         if self._config.contrast:
             self._fit_first_contrasts()
@@ -236,8 +243,8 @@ class Fit:
         of_noise = float(torch.log(math.pi * noise).mean()) + sums.total("power") / count
         terms = (
             of_noise - sums.total("log_evidence") / count,
-            sums.total("misfit") / count,
-            sums.total("divergence") / self._num_particles,
+            sums.total("misfit") / sums.total("likely") / len(self._all_points.points),
+            sums.total("divergence") / sums.total("likely"),
         )
         return Expected(latents, logvar, *self._group.from_first(terms))
 
@@ -266,12 +273,7 @@ class Fit:
 
     def _first_model(self, box: int) -> FactorModel:
         """Return a model without density, whose noise is the power of the images."""
-        config, shells, dim = self._config, self._grids.num_shells, self._config.components
-        support = (
-            ball(box, device=self._device)
-            if config.mask in ("auto", "none")
-            else read_support(config.mask, box=box, device=self._device)
-        )
+        shells, dim = self._grids.num_shells, self._config.components
         at, power = self._all_points, torch.zeros(shells, dtype=torch.float64, device=self._device)
         sampled = self._chosen(_MEAN, (0,), MEAN_PARTICLES)
         count = torch.tensor(float(sampled.sum()), dtype=torch.float64, device=self._device)
@@ -286,8 +288,9 @@ class Fit:
         mean_power = torch.full_like(noise, 1e3 * float(noise.mean()))
         model = FactorModel(
             torch.zeros(dim + 1, box, box, box, device=self._device),
-            support,
+            ball(box, device=self._device),
             noise,
+            noise.clone(),
             mean_power,
             (COMPONENT_SHARE * mean_power).expand(dim, shells).clone(),
             Mixture.standard_normal(dim, device=self._device),
@@ -468,11 +471,13 @@ class Fit:
 
 def _add_likelihood(sums: Sums, found: ImagePosterior, products: ImageProducts) -> None:
     """Add the terms of the likelihood of a batch."""
+    kept = 1 - found.null_probability
     fitted = (found.first * products.image).sum(1)
     square = (found.second * products.gram).sum((1, 2))
     sums.add(
         log_evidence=found.log_evidence,
-        divergence=fitted - 0.5 * square - found.log_evidence,
+        divergence=fitted - 0.5 * square - kept * found.particle_evidence,
         power=0.5 * products.power,
-        misfit=0.5 * products.power - fitted + 0.5 * square,
+        likely=kept,
+        misfit=0.5 * kept * products.power - fitted + 0.5 * square,
     )

@@ -30,6 +30,9 @@ class FactorModel:
     noise: Float[Tensor, " shells"]
     """Variance E|ε|² of an image's coefficients by Fourier shell."""
 
+    null_noise: Float[Tensor, " shells"]
+    """The same of images that show nothing, which ice and carbon edges may make stronger."""
+
     mean_power: Float[Tensor, " shells"]
     """Prior variance of the coefficients of the mean."""
 
@@ -74,6 +77,7 @@ class FactorModel:
             f"{DECODER}latent_scale": torch.where(scale > 0, scale, 1.0),
             f"{FIT}support": self.support.flatten()[voxels],
             f"{FIT}noise": self.noise,
+            f"{FIT}null_noise": self.null_noise,
             f"{FIT}mean_power": self.mean_power,
             f"{FIT}component_power": self.component_power,
             f"{FIT}mixture_weights": self.mixture.weights,
@@ -100,6 +104,7 @@ class FactorModel:
             volumes.view(-1, box, box, box),
             support.view(box, box, box),
             at[f"{FIT}noise"],
+            at[f"{FIT}null_noise"],
             at[f"{FIT}mean_power"],
             at[f"{FIT}component_power"],
             Mixture(

@@ -1,6 +1,6 @@
 """What an image says of its particle's latent, contrast, and whether it is a particle at all.
 
-    y = a·C·P (V₀ + Σ_k z_k V_k) + noise,   a ~ N(1, σ_a²),   or y = noise for junk
+    y = a·C·P (V₀ + Σ_k z_k V_k) + noise,   a ~ N(1, σ_a²),   or y = noise of junk
 
 The image comes in by its products with the slices alone: the Gram matrix G of the mean's and the
 components' slices, and their products h with the image, in units of the noise. The contrast is
@@ -37,6 +37,9 @@ class ImageProducts(NamedTuple):
     uncertainty: Float[Tensor, "b k"]
     """What the uncertainty of each component adds to the Gram matrix's diagonal."""
 
+    null_evidence: Float[Tensor, " b"]
+    """Logarithm of the image's probability as junk, over that as noise of other images."""
+
 
 class ImagePosterior(NamedTuple):
     """Expectations over latent and contrast, given the image."""
@@ -63,6 +66,9 @@ class ImagePosterior(NamedTuple):
 
     log_evidence: Float[Tensor, " b"]
     """Logarithm of the image's probability, over that of noise alone."""
+
+    particle_evidence: Float[Tensor, " b"]
+    """The same if it is known to be a particle."""
 
 
 def image_posterior(
@@ -107,9 +113,10 @@ def image_posterior(
     null, log_evidence = torch.zeros_like(of_particle), of_particle
     if has_null_class:
         share = priors.null_share
-        junk, particle = math.log(share), math.log1p(-share) + of_particle
+        junk = math.log(share) + products.null_evidence
+        particle = math.log1p(-share) + of_particle
         null = torch.sigmoid(junk - particle)
-        log_evidence = torch.logaddexp(torch.full_like(particle, junk), particle)
+        log_evidence = torch.logaddexp(junk, particle)
 
     z = found.mean.view(count, points, dim)
     zz = found.covariance.view(count, points, dim, dim) + z[..., :, None] * z[..., None, :]
@@ -134,6 +141,7 @@ def image_posterior(
         precision=expected_square[:, None, None] * inner,
         vector=expected[:, None] * products.image[:, 1:] - expected_square[:, None] * cross,
         log_evidence=log_evidence,
+        particle_evidence=of_particle,
     )
 
 

@@ -16,7 +16,10 @@ class Sums:
     """Slices' residuals at the points of the unpadded grid, times each moment of the latent."""
 
     residual: Float[Tensor, " shells"]
-    """Expected |image − prediction|² by shell, in units of the noise."""
+    """Expected |image − prediction|² of particles by shell, in units of the noise."""
+
+    null_power: Float[Tensor, " shells"]
+    """|image|² of junk by shell, in units of the noise."""
 
     latent: Float[Tensor, " k"]
     """Latents of particles, each by how likely it is one."""
@@ -38,6 +41,7 @@ class Sums:
 
         return cls(
             grid,
+            zeros(num_shells),
             zeros(num_shells),
             zeros(num_components),
             zeros(num_components, num_components),

@@ -56,6 +56,16 @@ def support_of_mean(mean: Float[Tensor, "d d d"]) -> Float[Tensor, "d d d"]:
 
 
 def read_support(uri: Uri, *, box: int, device: torch.device) -> Float[Tensor, "d d d"]:
+    """Return the mask in a map, less what is outside the ball.
+
+    Raises:
+        InputError: If it is no mask of that box.
+    """
+    mask = torch.from_numpy(read_mask(uri, box=box))
+    return mask.to(device) * ball(box, device=device)
+
+
+def read_mask(uri: Uri, *, box: int) -> Float[np.ndarray, "d d d"]:
     """Return the mask in a map.
 
     Raises:
@@ -69,5 +79,4 @@ def read_support(uri: Uri, *, box: int, device: torch.device) -> Float[Tensor, "
         )
     if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1 or not values.any():
         raise InputError(f"--mask {uri} must have values from 0 to 1, and some above 0.")
-    mask = torch.from_numpy(values.astype(np.float32)).to(device)
-    return mask * ball(box, device=device)
+    return values.astype(np.float32)

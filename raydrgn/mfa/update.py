@@ -19,7 +19,7 @@ from raydrgn.mfa.images import FourierPoints
 from raydrgn.mfa.model import FactorModel
 from raydrgn.mfa.particles import Estimated
 from raydrgn.mfa.sums import Sums
-from raydrgn.shapes import Float
+from raydrgn.shapes import Bool, Float
 
 COMPONENT_SHARE = 0.05
 """Prior variance of components over that of the mean, before it is estimated."""
@@ -33,6 +33,9 @@ LEAST_VARIANCE = 1e-4
 LEAST_CONTRAST_SD = 0.02
 LEAST_SHIFT_SD_PX = 0.03
 LEAST_ROTATION_SD = math.radians(0.2)
+LEAST_JUNK = 5.0
+"""Images of nothing from which their power can be estimated."""
+
 NULL_SHARES = (1e-4, 0.9)
 
 
@@ -159,14 +162,31 @@ class Updater:
 
     def _with_noise(self, model: FactorModel, sums: Sums, *, radius: float | None) -> FactorModel:
         """Return the model with the noise that the residuals have."""
-        particles = sums.total("particles")
-        counts = self._points_per_shell * particles
+        counts = self._points_per_shell * sums.total("likely")
         ratio = (sums.residual / counts.clamp(min=1)).float()
         shells = torch.arange(len(ratio), device=ratio.device)
         known = (shells > 0) & (shells < (radius or math.inf) - 0.5)
         noise = torch.where(known, model.noise * ratio, model.noise)
         noise[0] = noise[1]
-        return replace(model, noise=noise)
+        return self._with_null_noise(replace(model, noise=noise), model.noise, sums, known)
+
+    def _with_null_noise(
+        self,
+        model: FactorModel,
+        unit: Float[Tensor, " shells"],
+        sums: Sums,
+        known: Bool[Tensor, " shells"],
+    ) -> FactorModel:
+        """Return the model with the power that junk has: at least that of other images' noise.
+
+        As long as little junk is known, it is that of other images.
+        """
+        if sums.total("null") < LEAST_JUNK:
+            return replace(model, null_noise=model.noise)
+        counts = (self._points_per_shell * sums.total("null")).clamp(min=1)
+        power = torch.where(known, unit * (sums.null_power / counts).float(), model.null_noise)
+        power[0] = power[1]
+        return replace(model, null_noise=torch.maximum(power, model.noise))
 
     def _with_mean_power(self, model: FactorModel, radius: float | None = None) -> FactorModel:
         """Return the model with the prior variance that its mean shows."""

@@ -46,6 +46,12 @@ def export_run(root: Uri, out: Uri) -> list[int]:
     opened = open_run(root)
     if opened.is_foreign:
         raise RunDirectoryError(f"{root} is a run of cryoDRGN; it can be used there as it is.")
+    if opened.model is None:
+        raise RunDirectoryError(
+            f"{root} is a mixture of factor analysers, of which cryoDRGN decodes no volumes. Its "
+            "latents, z.N.pkl, are files that cryoDRGN reads as they are; make volumes with "
+            f"`raydrgn volumes {root}`, and write the particles with `raydrgn export star`."
+        )
     epochs = opened.files.epochs()
     if not epochs:
         raise RunDirectoryError(f"{root} has no finished epoch yet.")

@@ -104,6 +104,14 @@ class LatentsFile:
         """
         raise RunDirectoryError(f"{self.root} has latents only.")
 
+    def estimates(self, epoch: int | None) -> NoReturn:
+        """Refuse, since nothing else of the particles is known.
+
+        Raises:
+            RunDirectoryError: Always.
+        """
+        raise RunDirectoryError(f"{self.root} has latents only.")
+
     def decoder(self, epoch: int | None, **_: Any) -> NoReturn:
         """Refuse, since there are no weights.
 

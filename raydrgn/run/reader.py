@@ -19,6 +19,7 @@ from raydrgn.io.storage import Uri
 from raydrgn.model.config import ModelConfig
 from raydrgn.run.config import RunConfig, read_yaml
 from raydrgn.run.directory import RunDirectory, no_run
+from raydrgn.run.estimates import read_estimates
 from raydrgn.run.identity import Identity
 from raydrgn.run.manifest import Manifest
 from raydrgn.run.metrics import read_losses
@@ -146,6 +147,20 @@ class RunReader:
                 "--beta`)."
             )
         return z
+
+    def estimates(self, epoch: int | None) -> dict[str, np.ndarray]:
+        """Return what was estimated of each particle beside its latent, by column.
+
+        ``contrast``, ``null_probability``, ``shift_x_px`` and ``shift_y_px`` (how far a particle
+        lies from where its given shift has it), and ``rotation_x``, ``_y`` and ``_z`` (a rotation
+        vector in the image's frame, radians, after the given rotation).
+
+        Raises:
+            RunDirectoryError: If the run is no mixture of factor analysers.
+        """
+        if epoch is None:
+            raise RunDirectoryError(f"{self.root} has no estimates of particles.")
+        return read_estimates(self.files.estimates(epoch))
 
     def identity(self, epoch: int | None) -> Identity:
         """Return what identifies an epoch of this run: checksums of its weights and latents."""

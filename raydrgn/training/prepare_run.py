@@ -18,12 +18,15 @@ from raydrgn.io.pixel_sizes import log_pixel_sizes, reference_pixel_size
 from raydrgn.io.sources import open_particles
 from raydrgn.io.storage import Uri
 from raydrgn.io.unmodelled import refuse_unmodelled
+from raydrgn.mfa.config import MASKS
+from raydrgn.mfa.support import read_mask
 from raydrgn.remote.allocation import Wanted
 from raydrgn.run.checkpoint import Checkpoint
 from raydrgn.run.claim import RunClaim
 from raydrgn.run.config import RunConfig
 from raydrgn.run.directory import RunDirectory
 from raydrgn.run.recipe import RECIPES, recipe_config
+from raydrgn.run.refined import with_poses_from
 from raydrgn.run.relocation import relocation_command, require_stacks, with_sample
 from raydrgn.run.status import RunStatus, find_run
 from raydrgn.settings import setting_fields
@@ -80,6 +83,9 @@ class RunRequest:
     ``train.load`` may also be ``RUN`` or ``RUN:EPOCH``.
     """
 
+    poses_from: Uri | None = None
+    """Run whose refined poses are taken."""
+
     drop_bad: bool = False
     """Whether images that cannot be used are left out rather than refused."""
 
@@ -129,6 +135,8 @@ def begin(
     _refuse_source_values(request.values)
     values = request.values
     table = open_particles(request.source)
+    if request.poses_from:
+        table = with_poses_from(table, request.poses_from)
     refuse_unmodelled(table)
     box = _check_trainable(table)
     config = new_config(
@@ -142,6 +150,8 @@ def begin(
     if config.data.box != box:
         raise ConfigError(f"data.box follows from the images, which have {box} px; do not set it.")
     _check_batch_size(config)
+    if config.mfa is not None and config.mfa.mask not in MASKS:
+        read_mask(config.mfa.mask, box=box)  # refused here, if it is no mask
     load = config.train.load
     initial = initial_checkpoint(load, config) if load else None
     storage.require_writable(request.root)
@@ -165,6 +175,8 @@ def begin(
     config = _with_rate(config)
     warn_of_room(config, request.root)
     note = f"starting from the weights {load}" if load else None
+    if request.poses_from:
+        note = f"poses are those that {request.poses_from} has refined"
     return PreparedRun(
         root=request.root,
         config=config,

@@ -23,6 +23,10 @@ class ExportStarSettings:
 
     out: Annotated[str, Setting("STAR file to write.", flags=("-o", "--out"))]
 
+    refined: Annotated[
+        bool, Setting("Of a run of --method mfa: with the poses that it has refined.")
+    ] = False
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExportCsSettings:
@@ -31,6 +35,10 @@ class ExportCsSettings:
     source: ParticleSource
 
     out: Annotated[str, Setting(".cs file to write, with its .csg.", flags=("-o", "--out"))]
+
+    refined: Annotated[
+        bool, Setting("Of a run of --method mfa: with the poses that it has refined.")
+    ] = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +128,7 @@ def run_star(
     """
     from raydrgn.io import selection
 
-    table = _open(settings.source)
+    table = _open(settings.source, refined=settings.refined)
     count = selection.export_star(settings.source, settings.out, table=table)
     return ExportResult(out=settings.out, num_particles=count)
 
@@ -135,7 +143,7 @@ def run_cs(
     """
     from raydrgn.io import selection
 
-    table = _open(settings.source)
+    table = _open(settings.source, refined=settings.refined)
     count = selection.export_cs(settings.source, settings.out, table=table)
     return ExportResult(out=settings.out, num_particles=count)
 
@@ -195,7 +203,7 @@ def run_cryodrgn(
     return ExportCryodrgnResult(out=settings.out, epochs=export_run(settings.run, settings.out))
 
 
-def _open(source: ParticleSource) -> "ParticleTable | None":
+def _open(source: ParticleSource, *, refined: bool = False) -> "ParticleTable | None":
     """Return the particles of a run, chosen and in order; None of what is not a run.
 
     Raises:
@@ -204,10 +212,14 @@ def _open(source: ParticleSource) -> "ParticleTable | None":
     from raydrgn.io import cryodrgn, storage
     from raydrgn.io.selection import select_indices
     from raydrgn.run.reader import open_run
+    from raydrgn.run.refined import refined_particles
 
     if not storage.is_folder(source.particles):
+        if refined:
+            raise ConfigError(f"--refined needs a run directory; {source.particles} is none.")
         return None
     if source.poses or source.ctf:
         raise ConfigError(f"{source.particles} is a run and has its own poses and CTF.")
-    table = open_run(source.particles).particles()
+    run = open_run(source.particles)
+    table = refined_particles(run) if refined else run.particles()
     return select_indices(table, cryodrgn.read_indices(source.ind)) if source.ind else table

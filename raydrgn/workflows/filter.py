@@ -55,6 +55,16 @@ class FilterSettings(LatentSettings):
         Setting("File of the corners of a polygon in the UMAP, x y per line; inside is kept."),
     ] = None
 
+    null: Annotated[
+        float | None,
+        Setting(
+            "Drop images that show nothing with more than this probability; of a run of --method "
+            "mfa.",
+            min=0,
+            max=1,
+        ),
+    ] = None
+
     ind: Annotated[str | None, Setting("Earlier selection; only its particles are kept.")] = None
 
     def __post_init__(self) -> None:
@@ -68,11 +78,12 @@ class FilterSettings(LatentSettings):
             raise ConfigError("--labels needs --keep-clusters or --drop-clusters.")
         if components and self.gmm is None:
             raise ConfigError("--drop takes components of a mixture: give their number with --gmm.")
-        others = (self.gmm, self.zscore, self.umap_polygon, self.ind)
+        others = (self.gmm, self.zscore, self.umap_polygon, self.null, self.ind)
         if not keep and not drop and all(value is None for value in others):
             raise ConfigError(
                 "Choose a method: --keep-clusters or --drop-clusters (of analyze, or of --labels), "
-                "--gmm with --drop, --zscore, --umap-polygon or --ind; several can be combined."
+                "--gmm with --drop, --zscore, --umap-polygon, --null or --ind; several can be "
+                "combined."
             )
 
 
@@ -111,7 +122,7 @@ def run(
     """
     from raydrgn.io.storage import checksum
     from raydrgn.latent import filter_report
-    from raydrgn.latent.filters import kept_by_all
+    from raydrgn.latent.filters import by_null, kept_by_all
     from raydrgn.reporting.analysis_results import AnalysisResults
     from raydrgn.reporting.latent_plane import latent_plane
 
@@ -120,6 +131,8 @@ def run(
     numbers = source.original_numbers(len(z))
     analysis = AnalysisResults(source, epoch)
     methods = _apply_methods(settings, z, numbers, analysis)
+    if settings.null is not None:
+        methods.append(by_null(source.estimates(epoch)["null_probability"], settings.null))
     kept = kept_by_all(methods)
     selection = f"{kept.sum()} of {len(kept)} particles ({checksum(kept.tobytes())[:12]})"
     folder = settings.begin(

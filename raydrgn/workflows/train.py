@@ -98,6 +98,14 @@ class TrainSettings(ParticleSettings):
         ),
     ] = None
 
+    poses_from: Annotated[
+        str | None,
+        Setting(
+            "Run of --method mfa on the same particles, whose refined poses are taken.",
+            metavar="RUN",
+        ),
+    ] = None
+
     enc_layers: Annotated[
         int | None, Setting("Residual layers of the encoder (default: 3).", min=1)
     ] = None
@@ -229,6 +237,7 @@ class TrainSettings(ParticleSettings):
                 "--ind": self.ind,
                 "--half-size-shifts": self.half_size_shifts,
                 "--passthrough": self.passthrough,
+                "--poses-from": self.poses_from,
             }
             for option, value in needs.items():
                 if value:
@@ -301,6 +310,7 @@ class TrainSettings(ParticleSettings):
             recipe=self.recipe,
             values=self.values(),
             drop_bad=self.drop_bad,
+            poses_from=self.poses_from and storage.absolute(self.poses_from),
         )
 
 

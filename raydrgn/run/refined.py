@@ -1,0 +1,75 @@
+"""Particles with the poses that a mixture of factor analysers has refined."""
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from raydrgn.errors import InputError, RunDirectoryError
+from raydrgn.io.particles import ParticleTable
+from raydrgn.io.storage import Uri
+from raydrgn.run.reader import RunReader, open_run
+from raydrgn.shapes import Float
+
+
+def refined_particles(run: RunReader, epoch: int | None = None) -> ParticleTable:
+    """Return the particles of a run with refined rotations and shifts.
+
+    The rotation comes after the given one. A particle that lies at d after the given shift is
+    brought to the origin by the given shift less d.
+
+    Raises:
+        RunDirectoryError: If the run has not estimated poses.
+    """
+    if run.model is not None:
+        raise RunDirectoryError(
+            f"{run.root} is an autoencoder, which refines no poses; `raydrgn train --method mfa` "
+            "does."
+        )
+    table = run.particles()
+    found = run.estimates(run.epoch(epoch))
+    further = _stacked(found, "rotation_x", "rotation_y", "rotation_z")
+    rotations = Rotation.from_rotvec(further).as_matrix() @ table.rotations
+    off = _stacked(found, "shift_x_px", "shift_y_px") * table.column("pixel_size_angstrom")[:, None]
+    return table.with_columns(
+        {
+            "rotation": rotations.reshape(-1, 9).astype(np.float32),
+            "shift_angstrom": (table.column("shift_angstrom") - off).astype(np.float32),
+        }
+    )
+
+
+def with_poses_from(table: ParticleTable, uri: Uri) -> ParticleTable:
+    """Return particles with the refined poses that a run has of them.
+
+    Raises:
+        RunDirectoryError: If the run has not estimated poses.
+        InputError: If it is of other particles, or lacks some.
+    """
+    refined = refined_particles(open_run(uri))
+    numbers, known = table.column("index"), refined.column("index")
+    order = np.argsort(known, kind="stable")
+    place = order[np.searchsorted(known, numbers, sorter=order).clip(max=len(known) - 1)]
+    missing = np.flatnonzero(known[place] != numbers)
+    if missing.size:
+        raise InputError(
+            f"{uri} has no poses of particle {numbers[missing[0]]} ({missing.size} such particles, "
+            "numbers from 0 in the original file); leave them out with --ind."
+        )
+    same = table.column("slice") == refined.column("slice")[place]
+    if not same.all():
+        row = int(np.flatnonzero(~same)[0])
+        raise InputError(
+            f"{uri} was trained on another set: its particle {numbers[row]} is image "
+            f"{refined.column('slice')[place][row] + 1} of its stack, not "
+            f"{table.column('slice')[row] + 1}."
+        )
+    chosen = refined.select(place)
+    return table.with_columns(
+        {
+            "rotation": chosen.rotations.reshape(-1, 9),
+            "shift_angstrom": chosen.column("shift_angstrom"),
+        }
+    )
+
+
+def _stacked(columns: dict[str, np.ndarray], *names: str) -> Float[np.ndarray, "n k"]:
+    return np.stack([columns[name] for name in names], axis=1).astype(np.float64)
