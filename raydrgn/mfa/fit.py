@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -60,6 +60,7 @@ LATENT_BLOCK = 4096
 _MEAN, _PASS, _SAMPLE, _LATENTS = 11, 12, 13, 14  # one stream of random numbers for each purpose
 
 
+@runtime_checkable
 class Group(Protocol):
     """The workers of a fit."""
 
@@ -305,7 +306,8 @@ class Fit:
             values = torch.stack([ctf, torch.zeros_like(ctf)], dim=-1)
             insert(grid, batch.rotations, at.points, ctf, values, limit=at.box / 2)
         self._group.add_up([grid])
-        return self._grids.coefficients(grid)[0].real
+        weights = self._grids.coefficients(grid)[0].real.cpu()
+        return self._group.from_first(weights).to(self._device)
 
     def _fit_mean(self) -> None:
         wanted = max(MEAN_PARTICLES, math.ceil(LEAST_SHARE * self._num_particles))

@@ -64,7 +64,7 @@ def insert(
             factors.contiguous().numpy(),
             limit,
             values.contiguous().numpy(),
-            numba.get_num_threads(),
+            kernels.slab_bounds(len(grid), numba.get_num_threads()),
         )
         return
     insert_by_index(grid, rotations, points, factors, values, limit=limit)

@@ -6,17 +6,18 @@ axes. The features are the real parts of all volumes, then the imaginary parts. 
 is trilinear. Points at ``limit`` or beyond are outside: slices are 0 there.
 """
 
-import math
+from typing import no_type_check
 
 import numba as nb
 import numpy as np
 
-from raydrgn.shapes import Float
+from raydrgn.shapes import Float, Int
 
 ONE = np.float32(1.0)
 
 
 @nb.njit(fastmath=True, cache=True, parallel=True)
+@no_type_check  # numba has types of its own
 def gather(
     grid: Float[np.ndarray, "z y x f"],
     rotations: Float[np.ndarray, "b 3 3"],
@@ -86,6 +87,7 @@ def gather(
 
 
 @nb.njit(fastmath=True, cache=True, parallel=True)
+@no_type_check  # numba has types of its own
 def insert(
     grid: Float[np.ndarray, "z y x f"],
     rotations: Float[np.ndarray, "b 3 3"],
@@ -93,19 +95,17 @@ def insert(
     factors: Float[np.ndarray, "b n"],
     limit: float,
     values: Float[np.ndarray, "b n f"],
-    slabs: int,
+    bounds: Int[np.ndarray, " slabs1"],
 ) -> None:
     """Add values at rotated points to the grid, times a factor: the adjoint of ``gather``.
 
-    Each of ``slabs`` threads has some planes of the grid, so that a grid point gets what is added
-    to it in one order whatever their number: the sums are equal to the last bit.
+    Each thread has the planes between two of the ``bounds``, so that a grid point gets what is
+    added to it in one order whatever their number: the sums are equal to the last bit.
     """
     num, count, features = len(rotations), len(points), grid.shape[3]
-    half, middle, planes = features // 2, grid.shape[2] // 2, grid.shape[0]
-    for slab in nb.prange(slabs):
-        # About as many points each: they lie the more densely the nearer to the plane z = 0.
-        first = int(planes * (1.0 - math.sqrt(1.0 - slab / slabs)))
-        stop = int(planes * (1.0 - math.sqrt(1.0 - (slab + 1.0) / slabs)))
+    half, middle = features // 2, grid.shape[2] // 2
+    for slab in nb.prange(len(bounds) - 1):
+        first, stop = bounds[slab], bounds[slab + 1]
         for b in range(num):
             r = rotations[b]
             for j in range(count):
@@ -138,3 +138,12 @@ def insert(
                     v = w * sign
                     for f in range(half, features):
                         target[f] += v * row[f]
+
+
+def slab_bounds(planes: int, slabs: int) -> Int[np.ndarray, " slabs1"]:
+    """Return the planes at which slabs begin, and the end: about as many points in each.
+
+    Points of slices lie the more densely the nearer they are to the plane z = 0.
+    """
+    share = np.arange(slabs + 1) / slabs
+    return np.round(planes * (1 - np.sqrt(1 - share))).astype(np.int64)

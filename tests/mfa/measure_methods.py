@@ -1,0 +1,152 @@
+"""Mixture of factor analysers beside the autoencoder: the measurement behind docs/mfa.md.
+
+Sets of 6,000 images of 32 px, simulated with seeds that no setting was chosen on, are fitted with
+one thread by ``--method mfa`` and by the recipe ``fast`` (128 × 3, 40 epochs). Run by hand from
+the repository's root, with PYTHONPATH set to it and to tests/training; what is measured already is
+kept in the folder, so that it goes on.
+
+    nice -n 10 python tests/mfa/measure_methods.py FOLDER --maps "…/occupancy/vol_*.mrc"
+"""
+
+import argparse
+import csv
+import json
+import sys
+import time
+from pathlib import Path
+
+import numba
+import numpy as np
+import torch
+
+import plain
+import plain_em
+from raydrgn.evaluation.evaluation import evaluate
+from raydrgn.evaluation.truth import read_truth
+from raydrgn.io.particle_source import ParticleSource
+from raydrgn.run.reader import open_run
+from raydrgn.run.writer import RunWriter
+from raydrgn.simulation.dataset import simulate
+from raydrgn.simulation.options import Simulation
+from raydrgn.training.prepare_run import RunRequest, begin
+
+SEEDS = (101, 102, 103)
+ERRORS = {
+    "contrast_sd": 0.15,
+    "angle_error_deg": 2.0,
+    "shift_error_px": 0.25,
+    "defocus_error_angstrom": 300.0,
+    "junk": 0.2,
+}
+SETS = {
+    "ribosome SNR 0.1": {"maps": True, "snr": 0.1},
+    "ribosome SNR 0.1, errors": {"maps": True, "snr": 0.1, **ERRORS},
+    "assembly SNR 0.1": {"phantom": "assembly", "snr": 0.1},
+    "ribosome SNR 0.03": {"maps": True, "snr": 0.03},
+    "hinge SNR 0.1": {"phantom": "hinge", "snr": 0.1},
+    "swing SNR 0.1": {"phantom": "swing", "snr": 0.1},
+    "assembly SNR 0.1, errors": {"phantom": "assembly", "snr": 0.1, **ERRORS},
+    "ribosome SNR 0.01": {"maps": True, "snr": 0.01},
+}
+NETWORK = {
+    "model.encoder_width": 128,
+    "model.decoder_width": 128,
+    "train.epochs": 40,
+    "resources.cpus": 1,
+}
+PLAIN_MFA = {
+    "mfa__contrast": False,
+    "mfa__null_class": False,
+    "mfa__shifts": False,
+    "mfa__rotations": False,
+}
+
+
+def measure(folder: Path, method: str) -> dict:
+    """Fit a set by a method, and compare with the truth."""
+    star, root = folder / "particles.star", folder / method
+    if method == "fast":
+        request = RunRequest(
+            root=str(root), source=ParticleSource(particles=str(star)), values=NETWORK
+        )
+        run = begin(request)
+        RunWriter(run.root, num_particles=len(run.table)).begin(
+            run.config.to_yaml().encode(), run.table.to_bytes()
+        )
+    else:
+        run = plain_em.prepare(star, root, **(PLAIN_MFA if method == "mfa-plain" else {}))
+    began = time.process_time()
+    (plain.fit if method == "fast" else plain_em.fit)(run)
+    seconds = time.process_time() - began
+    opened = open_run(str(root))
+    found = evaluate(opened, str(folder / "truth"))
+    truth = read_truth(str(folder / "truth"), opened, num_particles=len(run.table))
+    rare = min(found.separation.by_state, key=lambda state: state.share)
+    row = {
+        "fsc": found.fsc,
+        "masked": found.fsc_masked,
+        "mean_map": found.fsc_of_mean,
+        "neighbours": found.separation.neighbour_accuracy,
+        "motion": found.separation.motion_order,
+        "rare_recall": rare.recall,
+        "rare_precision": rare.precision,
+        "seconds": seconds,
+    }
+    if method != "fast" and truth.is_junk.any():
+        null = opened.estimates(opened.epoch(None))["null_probability"] > 0.5
+        both = (null & truth.is_junk).sum()
+        row |= {
+            "junk_recall": both / truth.is_junk.sum(),
+            "junk_precision": both / max(null.sum(), 1),
+        }
+    return {k: None if v is None else round(float(v), 4) for k, v in row.items()}
+
+
+def say(*words: object) -> None:
+    """Write a line to the terminal."""
+    sys.stdout.write(" ".join(map(str, words)) + "\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """Measure what is missing, and print the table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--maps", required=True)
+    parser.add_argument("--methods", default="mfa,mfa-plain,fast")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    numba.set_num_threads(1)
+    rows = []
+    for method in arguments.methods.split(","):
+        for name, options in SETS.items():
+            for seed in SEEDS:
+                folder = arguments.folder / f"{name.replace(' ', '_').replace(',', '')}-{seed}"
+                given = {k: v for k, v in options.items() if k != "maps"}
+                if not (folder / "particles.star").exists():
+                    maps = arguments.maps if options.get("maps") else None
+                    simulate(str(folder), Simulation(seed=seed, maps=maps, **given))
+                kept = folder / f"{method}.json"
+                if not kept.exists():
+                    kept.write_text(json.dumps(measure(folder, method)))
+                    say(name, seed, method, kept.read_text())
+                row = json.loads(kept.read_text())
+                rows.append({"set": name, "seed": seed, "method": method, **row})
+    names = list(dict.fromkeys(key for row in rows for key in row))
+    with (arguments.folder / "methods.csv").open("w", newline="") as out:
+        writer = csv.DictWriter(out, names)
+        writer.writeheader()
+        writer.writerows(rows)
+    for name in SETS:
+        for method in arguments.methods.split(","):
+            of = [row for row in rows if (row["set"], row["method"]) == (name, method)]
+            means = {
+                key: round(float(np.mean([row[key] for row in of])), 3)
+                for key in names[3:]
+                if all(row.get(key) is not None for row in of)
+            }
+            say(name, method, means)
+
+
+if __name__ == "__main__":
+    main()

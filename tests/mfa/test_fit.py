@@ -1,0 +1,97 @@
+"""What a fit learns, and that it goes on where it was stopped."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+
+import plain_em
+from raydrgn.evaluation.evaluation import evaluate
+from raydrgn.io.particles import ParticleTable
+from raydrgn.mfa.model import FactorModel
+from raydrgn.run.reader import open_run
+from raydrgn.run.refined import refined_particles
+from raydrgn.training.sinks import DirectSink
+
+
+def test_states_and_their_volumes_are_found(clean):
+    found = evaluate(open_run(str(clean / "run")), str(clean / "truth"))
+    assert found.fsc > found.fsc_of_mean + 0.04
+    assert found.separation.neighbour_accuracy > 0.8
+
+
+def test_the_likelihood_rises_and_the_residual_is_noise(clean):
+    rows = open_run(str(clean / "run")).losses()
+    total = [row["total"] for row in rows]
+    assert total[-1] < total[0]
+    assert rows[-1]["reconstruction"] == pytest.approx(1, abs=0.05)
+    assert all(row["kl"] > 0 for row in rows)
+
+
+def test_errors_are_estimated(disturbed):
+    run = open_run(str(disturbed / "run"))
+    found = run.estimates(run.epoch(None))
+    labels = np.load(disturbed / "truth" / "labels.npy")
+    contrast = np.load(disturbed / "truth" / "contrast.npy")
+    is_junk = np.isnan(contrast)
+    null = found["null_probability"] > 0.5
+    assert (null == is_junk).mean() > 0.99
+    assert len(labels) == len(null)
+    good = ~is_junk & ~null
+    assert np.corrcoef(found["contrast"][good], contrast[good])[0, 1] > 0.5
+    assert found["contrast"][good].std() < 0.25
+
+
+def test_refined_poses_are_nearer_to_the_truth(disturbed):
+    run = open_run(str(disturbed / "run"))
+    given, refined = run.particles(), refined_particles(run)
+    truth = ParticleTable.read(str(disturbed / "truth" / "particles.parquet"))
+    good = run.estimates(run.epoch(None))["null_probability"] < 0.5
+
+    def errors(table):
+        between = table.rotations[good] @ truth.rotations[good].transpose(0, 2, 1)
+        angle = np.degrees(Rotation.from_matrix(between).magnitude())
+        off = table.column("shift_angstrom")[good] - truth.column("shift_angstrom")[good]
+        return np.sqrt((angle**2).mean()), np.sqrt((off**2).mean())
+
+    angles, shifts = zip(errors(given), errors(refined), strict=True)
+    assert angles[1] < 0.8 * angles[0]
+    assert shifts[1] < 0.6 * shifts[0]
+
+
+def test_volumes_are_the_mean_and_components_at_the_latents(clean):
+    run = open_run(str(clean / "run"))
+    state, z = run.decoder(6), run.latents(6)[:5]
+    volumes = state.volumes(state.build(torch.device("cpu")), z)
+    tensors = plain_em.tensors(clean / "run", 6)
+    model = FactorModel.from_tensors(tensors, box=24, device=torch.device("cpu"))
+    expected = model.volumes[0] + torch.tensordot(
+        torch.from_numpy(z) / model.latent_scale(), model.volumes[1:], dims=1
+    )
+    torch.testing.assert_close(volumes, state.scale * expected, atol=1e-3, rtol=1e-3)
+    small = state.volumes(state.build(torch.device("cpu")), z, small_box=12)
+    assert small.shape == (5, 12, 12, 12)
+    np.testing.assert_allclose(small.sum((1, 2, 3)), volumes.sum((1, 2, 3)), rtol=1e-3)
+
+
+class Stopping(DirectSink):
+    """Asks to stop in the second epoch."""
+
+    def is_interrupted(self):
+        self.asked = getattr(self, "asked", 0) + 1
+        return self.asked == 6  # after the first of the two passes of epoch 2
+
+
+def test_a_run_goes_on_as_if_it_had_not_been_stopped(clean, tmp_path):
+    values = {**plain_em.SMALL, "train__epochs": 3}
+    run = plain_em.prepare(clean / "particles.star", tmp_path / "run", **values)
+    assert not plain_em.fit(run, sink_class=Stopping)
+    assert (tmp_path / "run" / "state" / "2.1.pt").exists()
+    assert plain_em.fit(run)
+    again, undisturbed = (plain_em.tensors(root, 3) for root in (tmp_path / "run", clean / "run"))
+    for name, tensor in undisturbed.items():
+        assert torch.equal(again[name], tensor), name
+    one, other = (open_run(str(root)) for root in (tmp_path / "run", clean / "run"))
+    np.testing.assert_array_equal(one.latents(3), other.latents(3))
+    for name, values in other.estimates(3).items():
+        np.testing.assert_array_equal(one.estimates(3)[name], values)

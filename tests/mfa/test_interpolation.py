@@ -1,0 +1,106 @@
+"""Slices of Fourier grids: the projection theorem, the adjoint, and one result on any device."""
+
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+
+from raydrgn.geometry.lattice import half_disc
+from raydrgn.mfa import kernels
+from raydrgn.mfa.grids import PADDING, VolumeGrids
+from raydrgn.mfa.interpolation import gather, gather_by_index, insert, insert_by_index
+
+BOX = 16
+
+
+@pytest.fixture
+def geometry():
+    torch.manual_seed(0)
+    rotations = torch.from_numpy(Rotation.random(12, random_state=1).as_matrix()).float()
+    points = half_disc(BOX).float()
+    points = points[points.norm(dim=1) < BOX / 2 - 0.01]  # rounding decides nothing at the edge
+    factors = torch.randn(len(rotations), len(points))
+    return rotations, points, factors
+
+
+def blobs() -> torch.Tensor:
+    ticks = torch.arange(-(BOX // 2), BOX // 2).float()
+    z, y, x = torch.meshgrid(ticks, ticks, ticks, indexing="ij")
+    first = torch.exp(-((x - 2) ** 2 + (y + 1) ** 2 + z**2) / 6)
+    second = 0.5 * torch.exp(-((x + 3) ** 2 + y**2 + (z - 2) ** 2) / 5)
+    return torch.stack([first, second])
+
+
+def test_slices_are_the_transforms_of_projections(geometry):
+    rotations, points, _ = geometry
+    volumes = blobs()
+    grid = VolumeGrids(BOX, device=torch.device("cpu")).for_slices(volumes)
+    ones = torch.ones(len(rotations), len(points))
+    found = gather(grid, rotations, points * PADDING, ones, limit=PADDING * BOX / 2)
+    ticks = torch.arange(-(BOX // 2), BOX // 2).double()
+    z, y, x = (axis.flatten() for axis in torch.meshgrid(ticks, ticks, ticks, indexing="ij"))
+    places = torch.stack([x, y, z])
+    plane = torch.nn.functional.pad(points, (0, 1)).double()
+    for rotation, values in zip(rotations.double(), found, strict=True):
+        phases = torch.exp(-2j * torch.pi / BOX * ((plane @ rotation) @ places))
+        exact = phases @ volumes.flatten(1).T.to(torch.complex128)  # (n k)
+        real, imaginary = values.chunk(2, dim=1)
+        error = (torch.complex(real, imaginary) - exact).abs().max(0).values
+        assert (error < 0.04 * exact.abs().max(0).values).all()
+
+
+def test_both_ways_to_compute_give_the_same(geometry):
+    rotations, points, factors = geometry
+    grid = torch.randn(BOX // 2 + 1, BOX + 1, BOX + 1, 6)
+    one = gather(grid, rotations, points, factors, limit=BOX / 2)
+    other = gather_by_index(grid, rotations, points, factors, limit=BOX / 2)
+    torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+    values = torch.randn_like(one)
+    first, second = torch.zeros_like(grid), torch.zeros_like(grid)
+    insert(first, rotations, points, factors, values, limit=BOX / 2)
+    insert_by_index(second, rotations, points, factors, values, limit=BOX / 2)
+    torch.testing.assert_close(first, second, atol=1e-4, rtol=1e-5)
+
+
+def test_insertion_is_the_adjoint_of_taking_slices(geometry):
+    rotations, points, factors = geometry
+    grid = torch.randn(BOX // 2 + 1, BOX + 1, BOX + 1, 4)
+    slices = gather(grid, rotations, points, factors, limit=BOX / 2)
+    values = torch.randn_like(slices)
+    sums = torch.zeros_like(grid)
+    insert(sums, rotations, points, factors, values, limit=BOX / 2)
+    assert float((sums * grid).sum()) == pytest.approx(float((slices * values).sum()), rel=1e-4)
+
+
+@pytest.mark.parametrize("slabs", [2, 3, 5, 7])
+def test_sums_are_equal_to_the_last_bit_for_any_number_of_threads(geometry, slabs):
+    rotations, points, factors = geometry
+    values = torch.randn(len(rotations), len(points), 4)
+    grids = []
+    for count in (1, slabs):
+        grid = torch.zeros(BOX // 2 + 1, BOX + 1, BOX + 1, 4)
+        arrays = (x.numpy() for x in (grid, rotations, points, factors))
+        bounds = kernels.slab_bounds(len(grid), count)
+        kernels.insert(*arrays, BOX / 2, values.numpy(), bounds)
+        grids.append(grid)
+    assert torch.equal(*grids)
+
+
+def test_nothing_is_taken_from_beyond_the_limit(geometry):
+    rotations, points, factors = geometry
+    grid = torch.ones(BOX // 2 + 1, BOX + 1, BOX + 1, 2)
+    found = gather(grid, 2 * rotations, points, factors, limit=BOX / 2)
+    radius = 2 * points.norm(dim=1)
+    assert not found[:, radius > BOX / 2 + 0.01].any()
+    assert (found[:, radius < BOX / 2 - 0.01] != 0).all()
+
+
+def test_volumes_come_back_from_their_spectrum():
+    grids = VolumeGrids(BOX, device=torch.device("cpu"))
+    volumes = blobs()
+    spectrum = grids.spectrum(volumes)
+    back = grids.volumes(spectrum, radius=None)
+    inside = grids.spectrum(back * grids._coarse) * (grids.radius < BOX / 2)
+    torch.testing.assert_close(inside, spectrum * (grids.radius < BOX / 2), atol=1e-3, rtol=1e-4)
+    parts = grids.power(volumes)
+    assert parts.shape == (2, BOX // 2 + 1)
+    assert float(parts[0, 0]) == pytest.approx(float(volumes[0].sum() ** 2), rel=1e-4)

@@ -1,0 +1,101 @@
+"""The mixture prior of latents: against integrals, and on states that are known."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.integrate import dblquad
+from scipy.stats import multivariate_normal
+
+from raydrgn.mfa.mixture import Mixture, fit, posterior
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def mixture():
+    return Mixture(
+        torch.tensor([0.3, 0.7]),
+        torch.tensor([[-1.0, 0.5], [0.8, -0.2]]),
+        torch.tensor([[0.4, 0.1], [0.1, 0.3]]),
+    )
+
+
+def test_posterior_and_evidence_are_the_integrals(mixture):
+    precision = torch.tensor([[[2.0, 0.4], [0.4, 1.5]]])
+    vector = torch.tensor([[0.7, -0.9]])
+    found = posterior(precision, vector, mixture)
+    a, b = precision[0].numpy().astype(float), vector[0].numpy().astype(float)
+    states = [
+        (w, multivariate_normal(m, mixture.covariance.numpy()))
+        for w, m in zip(mixture.weights.tolist(), mixture.means.numpy(), strict=True)
+    ]
+
+    def integral(function):
+        def density(y, x):
+            z = np.array([x, y])
+            prior = sum(w * state.pdf(z) for w, state in states)
+            return function(z) * np.exp(-0.5 * z @ a @ z + b @ z) * prior
+
+        return dblquad(density, -7, 7, -7, 7, epsabs=1e-8)[0]
+
+    evidence = integral(lambda z: 1.0)
+    mean = np.array([integral(lambda z, i=i: z[i]) for i in range(2)]) / evidence
+    second = integral(lambda z: z[0] * z[1]) / evidence
+    assert float(found.log_evidence) == pytest.approx(np.log(evidence), abs=1e-4)
+    np.testing.assert_allclose(found.mean[0], mean, atol=1e-4)
+    assert float(found.covariance[0, 0, 1]) == pytest.approx(second - mean[0] * mean[1], abs=1e-4)
+
+
+def test_a_standard_normal_prior_gives_ridge_regression():
+    torch.manual_seed(0)
+    root = torch.randn(5, 3, 3)
+    precision, vector = root @ root.mT, torch.randn(5, 3)
+    found = posterior(precision, vector, Mixture.standard_normal(3, device=CPU))
+    expected = torch.linalg.inv(precision + torch.eye(3))
+    torch.testing.assert_close(found.covariance, expected, atol=1e-5, rtol=1e-4)
+    mean = (expected @ vector[..., None])[..., 0]
+    torch.testing.assert_close(found.mean, mean, atol=1e-5, rtol=1e-4)
+
+
+def test_a_linear_change_of_latents_leaves_the_evidence(mixture):
+    torch.manual_seed(1)
+    root = torch.randn(4, 2, 2)
+    precision, vector = root @ root.mT + torch.eye(2), torch.randn(4, 2)
+    shift, transform = torch.tensor([0.3, -0.2]), torch.tensor([[1.2, 0.3], [-0.1, 0.8]])
+    moved = mixture.transformed(shift, transform)
+    # z = shift + transform·y in exp(−½ zᵀAz + bᵀz)
+    inner = transform.T @ precision @ transform
+    linear = (vector - precision @ shift) @ transform
+    constant = vector @ shift - 0.5 * torch.einsum("k,bkl,l->b", shift, precision, shift)
+    before = posterior(precision, vector, mixture)
+    after = posterior(inner, linear, moved)
+    torch.testing.assert_close(
+        after.log_evidence + constant, before.log_evidence, atol=1e-4, rtol=1e-4
+    )
+    torch.testing.assert_close(shift + after.mean @ transform.T, before.mean, atol=1e-4, rtol=1e-4)
+
+
+def test_states_are_found_from_noisy_likelihoods():
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.tensor([[2.0, 0.0], [-1.0, 1.8], [-1.0, -1.8]])
+    labels = torch.randint(3, (3000,), generator=generator)
+    truth = centres[labels] + 0.1 * torch.randn(3000, 2, generator=generator)
+    noise = 0.6
+    vector = (truth + noise * torch.randn(3000, 2, generator=generator)) / noise**2
+    precision = torch.eye(2).expand(3000, 2, 2) / noise**2
+    start = Mixture(torch.full((8,), 1 / 8), noise**2 * vector[:8], 0.5 * torch.eye(2))
+    found = fit(precision, vector, start, iterations=60)
+    nearest = torch.cdist(found.means, centres).argmin(1)
+    weight = torch.zeros(3).index_add_(0, nearest, found.weights)
+    shares = torch.bincount(labels) / 3000
+    torch.testing.assert_close(weight, shares, atol=0.03, rtol=0)
+    estimate = posterior(precision, vector, found).mean
+    assert (estimate - truth).square().mean() < 0.5 * (noise**2 * vector - truth).square().mean()
+
+
+def test_states_of_no_particle_are_dropped():
+    vector = torch.zeros(100, 2)
+    precision = 10 * torch.eye(2).expand(100, 2, 2)
+    means = torch.tensor([[0.0, 0.0], [60.0, 60.0]])
+    start = Mixture(torch.tensor([0.5, 0.5]), means, 0.01 * torch.eye(2))
+    assert len(fit(precision, vector, start, iterations=3).weights) == 1
