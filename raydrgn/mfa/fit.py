@@ -9,34 +9,30 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from raydrgn.data.batch import ParticleBatch
-from raydrgn.data.shard import ResidentShard
 from raydrgn.mfa import mixture as mixtures
 from raydrgn.mfa.config import LOW_PASSES, MASKS, MfaConfig
-from raydrgn.mfa.expectation import MeanPass, ParticlePass
+from raydrgn.mfa.expectation import ParticlePass
 from raydrgn.mfa.grids import VolumeGrids
-from raydrgn.mfa.images import FourierPoints, ctf_at
-from raydrgn.mfa.interpolation import insert
+from raydrgn.mfa.images import FourierPoints
 from raydrgn.mfa.mixture import Mixture
 from raydrgn.mfa.model import FactorModel
-from raydrgn.mfa.particles import Estimated, ParticleEstimates, ParticlePriors
+from raydrgn.mfa.particles import Estimated, ParticleEstimates
 from raydrgn.mfa.posterior import ImagePosterior, ImageProducts
+from raydrgn.mfa.start import ctf_weights, first_model, fit_contrasts, mean_sums
 from raydrgn.mfa.sums import Sums
-from raydrgn.mfa.support import ball, read_support, support_of_mean
-from raydrgn.mfa.update import COMPONENT_SHARE, LEAST_CONTRAST_SD, Updater, contrast_mean
-from raydrgn.shapes import Bool, Float, Int
-
-BATCH_BYTES = 32_000_000
-"""Slices of a batch of particles, which are the most that a pass holds."""
+from raydrgn.mfa.support import read_support, support_of_mean
+from raydrgn.mfa.update import Updater, contrast_mean
+from raydrgn.mfa.workers import PASS, SAMPLE, WorkerParticles
+from raydrgn.shapes import Float, Int
 
 MEAN_PASSES = 3
-MEAN_PARTICLES = 3000
 LOW_UPDATES, FULL_PASSES, FULL_UPDATES = 4, 2, 2
 FIRST_MIXTURE_EPOCH = 3
 
@@ -44,42 +40,10 @@ MIXTURE_PARTICLES = 20_000
 """Particles that the mixture is fitted to, at most."""
 
 FIRST_ITERATIONS, ITERATIONS = 30, 6
-CONTRAST_ITERATIONS = 20
 FIRST_COVARIANCE = 0.5
 
 UNCERTAINTY_WEIGHT = 0.5
 """Of the components' posterior variance once the prior is a mixture; 1 before."""
-
-LEAST_SHARE = 0.05
-"""Of all particles, those that the mean is made from at least."""
-
-T = TypeVar("T")
-
-LATENT_BLOCK = 4096
-
-_MEAN, _PASS, _SAMPLE, _LATENTS = 11, 12, 13, 14  # one stream of random numbers for each purpose
-
-
-@runtime_checkable
-class Group(Protocol):
-    """The workers of a fit."""
-
-    def add_up(self, tensors: list[Tensor]) -> None:
-        """Add up tensors over all workers, in place, on the first worker at least."""
-        ...
-
-    def from_first(self, value: T) -> T:
-        """Return what the first worker gives."""
-        ...
-
-    def all_of(self, value: T) -> list[T]:
-        """Return what each worker gives, in their order."""
-        ...
-
-    @property
-    def is_first(self) -> bool:
-        """Whether this is the first worker."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,43 +77,23 @@ class Fit:
     def __init__(
         self,
         config: MfaConfig,
-        shard: ResidentShard,
-        group: Group,
+        particles: WorkerParticles,
         *,
         box: int,
-        num_particles: int,
-        first_row: int,
-        seed: int,
-        device: torch.device,
-        on_batch: Callable[[int], None] | None = None,
     ) -> None:
-        """Take the particles of a worker.
-
-        Args:
-            config: Of the mixture.
-            shard: The worker's particles.
-            group: All workers.
-            box: Of the images.
-            num_particles: Of all workers.
-            first_row: Row of the shard's first particle in the table.
-            seed: Of everything random.
-            device: Where to compute.
-            on_batch: Called with the number of particles after each batch of a pass.
-        """
+        """Take the particles of a worker, whose images are of a box."""
+        device = particles.device
         self._config = config
-        self._shard = shard
-        self._group = group
-        self._num_particles = num_particles
-        self._first_row = first_row
-        self._seed = seed
+        self._particles = particles
+        self._group = particles.group
         self._device = device
-        self._on_batch = on_batch or (lambda count: None)
         self._grids = VolumeGrids(box, device=device)
         self._all_points = FourierPoints.within(box, box, device=device)
         self._sample: Sample | None = None
-        self.estimates = ParticleEstimates.given(len(shard), device=device)
-        self.model = self._first_model(box)
-        self._updater = Updater(self._grids, self._ctf_weights(), num_particles)
+        self.estimates = ParticleEstimates.given(len(particles), device=device)
+        self.model = self._shared(first_model(config, particles, self._grids, self._all_points))
+        weights = ctf_weights(particles, self._grids, self._all_points)
+        self._updater = Updater(self._grids, weights, particles.num_particles)
 
     def begin(self) -> None:
         """Make the mean, the mask, contrasts, and the first components from random latents.
@@ -160,14 +104,22 @@ class Fit:
         if self._config.mask not in MASKS:
             support = read_support(self._config.mask, box=self._grids.box, device=self._device)
             self.model = self.model.with_changes(support=support)
-        self._fit_mean()
+        parts = (self._particles, self.estimates, self._grids, self._all_points)
+        for number in range(MEAN_PASSES):
+            sums = mean_sums(self.model, *parts, number=number + 1)
+            self._update(sums, partial(self._updater.mean, estimate_noise=number > 0))
+        if self._config.mask == "auto" and self._group.is_first:
+            support = support_of_mean(self.model.volumes[0])
+            volumes = self.model.volumes * support
+            self.model = self.model.with_changes(support=support, volumes=volumes)
+        self._share_model()
         if self._config.contrast:
-            self._fit_first_contrasts()
+            self.model = fit_contrasts(self.model, *parts)
         at = self._low_points
         worker_pass = self._pass(at, Estimated(), variance_weight=1.0)
         sums = worker_pass.empty_sums(self._grids)
-        latents = self._random_latents()
-        for rows, batch in self._batches(torch.arange(len(self._shard)), at):
+        latents = self._particles.random_latents(self.model.num_components)
+        for rows, batch in self._batches(None, at):
             worker_pass.start(batch, self.estimates[rows], latents[rows], sums)
         self._update(sums, partial(self._updater.started, radius=self._low))
 
@@ -217,12 +169,12 @@ class Fit:
         weight = 1.0 if len(self.model.mixture.weights) == 1 else UNCERTAINTY_WEIGHT
         worker_pass = self._pass(self._all_points, self._estimated, variance_weight=weight)
         sums = worker_pass.empty_sums(self._grids)
-        count = len(self._shard)
+        count = len(self._particles)
         latents, logvar = np.empty((count, dim), np.float32), np.empty((count, dim), np.float32)
         scale = self.model.latent_scale()
-        sampled = torch.from_numpy(self._sampled())
+        sampled = torch.from_numpy(self._particles.chosen(SAMPLE, 0, count=MIXTURE_PARTICLES))
         kept: list[tuple[np.ndarray, ...]] = []
-        for rows, batch in self._batches(torch.arange(count), self._all_points):
+        for rows, batch in self._batches(None, self._all_points):
             found, products = worker_pass.expect(batch, self.estimates[rows])
             _add_likelihood(sums, found, products)
             where = rows.numpy()
@@ -239,7 +191,7 @@ class Fit:
     def _expected(
         self, sums: Sums, latents: Float[np.ndarray, "n k"], logvar: Float[np.ndarray, "n k"]
     ) -> Expected:
-        count = self._num_particles * len(self._all_points.points)
+        count = self._particles.num_particles * len(self._all_points.points)
         noise = self.model.noise[self._all_points.shell]
         of_noise = float(torch.log(math.pi * noise).mean()) + sums.total("power") / count
         terms = (
@@ -272,91 +224,10 @@ class Fit:
             rotations=config.rotations,
         )
 
-    def _first_model(self, box: int) -> FactorModel:
-        """Return a model without density, whose noise is the power of the images."""
-        shells, dim = self._grids.num_shells, self._config.components
-        at, power = self._all_points, torch.zeros(shells, dtype=torch.float64, device=self._device)
-        sampled = self._chosen(_MEAN, (0,), MEAN_PARTICLES)
-        count = torch.tensor(float(sampled.sum()), dtype=torch.float64, device=self._device)
-        for _, batch in self._batches(torch.from_numpy(np.flatnonzero(sampled)), at):
-            square = batch.coefficients[:, at.index].square().sum((0, 2))
-            power.index_add_(0, at.shell, square.double())
-        self._group.add_up([power, count])
-        points = torch.bincount(at.shell, minlength=shells).clamp(min=1)
-        noise = (power / points / count.clamp(min=1)).float()
-        noise[0] = noise[1]
-        noise = torch.minimum(noise, 1.5 * noise[-4:].mean())
-        mean_power = torch.full_like(noise, 1e3 * float(noise.mean()))
-        model = FactorModel(
-            torch.zeros(dim + 1, box, box, box, device=self._device),
-            ball(box, device=self._device),
-            noise,
-            noise.clone(),
-            mean_power,
-            (COMPONENT_SHARE * mean_power).expand(dim, shells).clone(),
-            Mixture.standard_normal(dim, device=self._device),
-            ParticlePriors(),
-        )
-        return self._shared(model)
-
-    def _ctf_weights(self) -> Float[Tensor, "z y x"]:
-        at, grid = self._all_points, self._grids.empty_sums(1)
-        for _, batch in self._batches(torch.arange(len(self._shard)), at, num_volumes=1):
-            ctf = ctf_at(batch, at)
-            values = torch.stack([ctf, torch.zeros_like(ctf)], dim=-1)
-            insert(grid, batch.rotations, at.points, ctf, values, limit=at.box / 2)
-        self._group.add_up([grid])
-        weights = self._grids.coefficients(grid)[0].real.cpu()
-        return self._group.from_first(weights).to(self._device)
-
-    def _fit_mean(self) -> None:
-        wanted = max(MEAN_PARTICLES, math.ceil(LEAST_SHARE * self._num_particles))
-        for number in range(MEAN_PASSES):
-            chosen = np.flatnonzero(self._chosen(_MEAN, (number + 1,), wanted))
-            worker_pass = MeanPass(self.model, self._grids, self._all_points)
-            sums = Sums.zero(
-                self._grids.empty_sums(1),
-                num_components=self.model.num_components,
-                num_shells=self._grids.num_shells,
-            )
-            rows = torch.from_numpy(chosen)
-            for where, batch in self._batches(rows, self._all_points, num_volumes=1):
-                worker_pass.accumulate(batch, self.estimates[where], sums)
-            self._update(sums, partial(self._updater.mean, estimate_noise=number > 0))
-        if self._config.mask == "auto" and self._group.is_first:
-            support = support_of_mean(self.model.volumes[0])
-            volumes = self.model.volumes * support
-            self.model = self.model.with_changes(support=support, volumes=volumes)
-        self._share_model()
-
-    def _fit_first_contrasts(self) -> None:
-        """Estimate contrasts from the mean alone, and their SD."""
-        worker_pass = MeanPass(self.model, self._grids, self._all_points)
-        found = torch.zeros(len(self._shard), 2, dtype=torch.float64, device=self._device)
-        rows = torch.arange(len(self._shard))
-        for where, batch in self._batches(rows, self._all_points, num_volumes=1):
-            found[where] = worker_pass.products(batch, self.estimates[where]).double()
-        power, product = found.unbind(1)
-        variance, scale = self.model.priors.contrast_sd**2, 1.0
-        contrast = torch.ones_like(power)
-        for _ in range(CONTRAST_ITERATIONS):
-            precision = scale**2 * power + 1 / variance
-            contrast = (scale * product + 1 / variance) / precision
-            sums = torch.stack([contrast.sum(), (contrast.square() + 1 / precision).sum()])
-            self._group.add_up([sums])
-            mean, square = self._group.from_first((sums / self._num_particles).tolist())
-            variance = max(square / mean**2 - 1, LEAST_CONTRAST_SD**2)
-            scale *= mean
-        precision = scale**2 * power + 1 / variance
-        contrast = (scale * product + 1 / variance) / precision
-        self.estimates.contrast = contrast.clamp(min=0).float()
-        priors = ParticlePriors(contrast_sd=math.sqrt(variance))
-        self.model = self.model.with_changes(volumes=self.model.volumes * scale, priors=priors)
-
     def _first_mixture(self, sample: Sample) -> Mixture:
         """Return a mixture whose states are at the latents of random particles."""
         states = min(self._config.states, len(sample.latents))
-        generator = np.random.default_rng((self._seed, _SAMPLE, 1))
+        generator = np.random.default_rng((self._particles.seed, SAMPLE, 1))
         chosen = generator.choice(len(sample.latents), states, replace=False)
         means = sample.latents[torch.from_numpy(chosen).to(self._device)]
         dim = means.shape[1]
@@ -378,9 +249,9 @@ class Fit:
         is_relevance: bool = False,
     ) -> None:
         """Make a pass of several updates, each of another part of the particles."""
-        rank = self._ranks(_PASS, place)
+        rank = self._particles.ranks(PASS, *place)
         weight = UNCERTAINTY_WEIGHT if is_mixture else 1.0
-        for part in range(min(updates, self._num_particles)):
+        for part in range(min(updates, self._particles.num_particles)):
             rows = torch.from_numpy(np.flatnonzero(rank % updates == part))
             worker_pass = self._pass(at, estimated, variance_weight=weight)
             sums = worker_pass.empty_sums(self._grids)
@@ -423,44 +294,13 @@ class Fit:
         return FactorModel.from_tensors(tensors, box=self._grids.box, device=self._device)
 
     def _batches(
-        self, rows: Int[Tensor, " n"], at: FourierPoints, *, num_volumes: int | None = None
+        self, rows: Int[Tensor, " n"] | None, at: FourierPoints
     ) -> Iterator[tuple[Int[Tensor, " b"], ParticleBatch]]:
-        """Yield the batches of some particles, numbered within the shard."""
-        volumes = num_volumes or self._config.components + 1
-        size = max(BATCH_BYTES // (8 * volumes * len(at.points)), 1)
-        selections = [part for part in rows.split(size) if len(part)]
-        for where, batch in zip(selections, self._shard.batches(selections), strict=True):
-            yield where, batch
-            self._on_batch(len(where))
-
-    def _ranks(self, purpose: int, place: tuple[int, ...]) -> Int[np.ndarray, " n"]:
-        """Return the place of each of this worker's particles in a random order of all."""
-        generator = np.random.default_rng((self._seed, purpose, *place))
-        order = generator.permutation(self._num_particles)
-        return order[self._first_row : self._first_row + len(self._shard)]
-
-    def _chosen(self, purpose: int, place: tuple[int, ...], count: int) -> Bool[np.ndarray, " n"]:
-        return self._ranks(purpose, place) < count
-
-    def _sampled(self) -> Bool[np.ndarray, " n"]:
-        return self._chosen(_SAMPLE, (0,), MIXTURE_PARTICLES)
-
-    def _random_latents(self) -> Float[Tensor, "n k"]:
-        """Return standard normal latents of this worker's particles."""
-        dim, first, stop = (
-            self.model.num_components,
-            self._first_row,
-            self._first_row + len(self._shard),
-        )
-        blocks = [
-            np.random.default_rng((self._seed, _LATENTS, block)).standard_normal(
-                (LATENT_BLOCK, dim), dtype=np.float32
-            )
-            for block in range(first // LATENT_BLOCK, -(-stop // LATENT_BLOCK))
-        ]
-        offset = first // LATENT_BLOCK * LATENT_BLOCK
-        drawn = np.concatenate(blocks)[first - offset : stop - offset]
-        return torch.from_numpy(drawn).to(self._device)
+        """Yield batches of some particles, or of all, as slices of all volumes allow."""
+        count = self._config.components + 1
+        if rows is None:
+            return self._particles.all_batches(at, num_volumes=count)
+        return self._particles.batches(rows, at, num_volumes=count)
 
     def _gathered(self, kept: list[tuple[np.ndarray, ...]], dim: int) -> Sample:
         """Return the sample of all workers, in the order of the table."""

@@ -12,6 +12,7 @@ from raydrgn.mfa.config import LOW_PASSES
 from raydrgn.mfa.fit import FIRST_MIXTURE_EPOCH, FULL_PASSES, Expected, Fit
 from raydrgn.mfa.model import FactorModel
 from raydrgn.mfa.particles import ParticleEstimates
+from raydrgn.mfa.workers import WorkerParticles
 from raydrgn.run.checkpoint import Checkpoint
 from raydrgn.run.config import RunConfig
 from raydrgn.run.directory import Position
@@ -50,17 +51,16 @@ class EmLoop:
         self._epoch = 1
         self._visits = self._planned = 0
         self._is_stopping = False
-        self._fit = Fit(
-            config.mfa,
-            shard,
-            self._group,
-            box=config.data.box,
+        particles = WorkerParticles(
+            shard=shard,
+            group=self._group,
             num_particles=plan.num_particles,
             first_row=plan.rows[0],
             seed=config.train.seed,
             device=device,
             on_batch=self._count,
         )
+        self._fit = Fit(config.mfa, particles, box=config.data.box)
 
     def load(self, checkpoint: Checkpoint, estimates: Float[np.ndarray, "n k"]) -> Position:
         """Go on from a checkpoint, and what was estimated of all particles."""
