@@ -8,5 +8,6 @@ encoder      image to mean and log-variance of its latent
 decoder      Fourier points and latent to coefficients
 vae          encoder, sampling and decoder in one forward pass
 loss         reconstruction error and KL divergence
+linear       a decoder without a network: mean and components
 volume       the decoder on a ball of points: real-space density
 """

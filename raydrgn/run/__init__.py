@@ -12,6 +12,8 @@ writer           the only writer of a run directory
 metrics          losses over the steps
 lines            text files to which lines are appended
 weights          a decoder without its run; the tensors of a weights file
+estimates        what is estimated of each particle beside its latent
+refined          particles with refined poses
 relocation       where the particle images of a run are, when they have moved
 reader           a run of raydrgn or cryoDRGN, opened for reading
 latents_file     a file of latents in the place of a run

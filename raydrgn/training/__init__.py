@@ -1,13 +1,16 @@
-"""Ray Train: fitting the network.
+"""Ray Train: fitting the network, or a mixture of factor analysers.
 
 options          what a training process is given
 held_out         particles kept out of training
 prepare_run      from settings to a checked run, before Ray starts
+new_config       the configuration of a new run: method, recipe, weights
 initial_weights  weights to start from, of an epoch of another run
 plan             which particles, noise and points each step takes; a pure function of the seed
 schedule         learning rate over steps
 step             losses of a batch, and one step of the optimiser
 loop             epochs from a checkpoint to the end, on one process of any number
+em_loop          the same for a mixture of factor analysers
+collectives      what the workers of such a fit tell each other
 reduction        losses of all workers, added up about once a second
 progress_log     how far training is, as numbers and as a line of run.log
 sinks            where a loop sends its results: a writer in this process, or actors

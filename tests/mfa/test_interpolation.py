@@ -45,7 +45,7 @@ def test_slices_are_the_transforms_of_projections(geometry):
         exact = phases @ volumes.flatten(1).T.to(torch.complex128)  # (n k)
         real, imaginary = values.chunk(2, dim=1)
         error = (torch.complex(real, imaginary) - exact).abs().max(0).values
-        assert (error < 0.04 * exact.abs().max(0).values).all()
+        assert (error < 0.06 * exact.abs().max(0).values).all()
 
 
 def test_both_ways_to_compute_give_the_same(geometry):

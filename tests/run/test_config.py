@@ -9,6 +9,7 @@ from phantoms import unchecked
 from raydrgn.data.config import ImageConfig
 from raydrgn.errors import ConfigError, StorageError
 from raydrgn.io.particle_source import ParticleSource
+from raydrgn.mfa.config import MfaConfig
 from raydrgn.model.config import ModelConfig
 from raydrgn.remote.resources import Resources
 from raydrgn.run.config import RunConfig, parse_assignment, read_yaml
@@ -37,7 +38,17 @@ def test_what_is_written_is_plain_yaml(config):
     raw = yaml.safe_load(config.to_yaml())
     assert raw["model"]["encoding"] == "geom_lowf"
     assert raw["train"]["learning_rate"] is None
-    assert list(raw) == [field.name for field in dataclasses.fields(RunConfig)]
+    names = [field.name for field in dataclasses.fields(RunConfig)]
+    assert list(raw) == [name for name in names if name != "mfa"]
+
+
+def test_a_mixture_of_factor_analysers_has_no_settings_of_a_network(config):
+    found = dataclasses.replace(config, mfa=MfaConfig(components=5))
+    raw = yaml.safe_load(found.to_yaml())
+    assert "model" not in raw
+    assert "learning_rate" not in raw["train"]
+    assert RunConfig.from_dict(raw).zdim == 5
+    assert RunConfig.from_dict(raw).to_dict() == found.to_dict()
 
 
 def test_absent_sections_have_their_defaults(config):
