@@ -126,6 +126,7 @@ class ParticlePass:
             contrast=kept * found.contrast,
             square_contrast=kept * found.square_contrast,
             null=found.null_probability,
+            log_evidence=found.particle_evidence,
         )
         if self._estimated.contrast:
             changes["contrast"] = found.contrast

@@ -42,7 +42,13 @@ MIXTURE_PARTICLES = 20_000
 FIRST_ITERATIONS, ITERATIONS = 30, 6
 FIRST_COVARIANCE = 0.5
 
-UNCERTAINTY_WEIGHT = 0.5
+LEAST_EVIDENCE = 4.0
+"""Mean evidence for a particle in an image, nats, from which on junk can be told from particles.
+
+With less, as at an SNR of 0.01 and 32 px, most particles would be taken for junk.
+"""
+
+UNCERTAINTY_WEIGHT = 0.35
 """Of the components' posterior variance once the prior is a mixture; 1 before."""
 
 
@@ -127,7 +133,7 @@ class Fit:
         """Make a pass at low frequency; the first is 1."""
         estimated = Estimated(
             contrast=self._config.contrast,
-            null_class=self._config.null_class and number > LOW_PASSES // 2,
+            null_class=self._tells_junk and number > LOW_PASSES // 2,
             shifts=self._config.shifts,
         )
         self._run_pass(
@@ -215,11 +221,16 @@ class Fit:
         return FourierPoints.within(self._grids.box, self._low, device=self._device)
 
     @property
+    def _tells_junk(self) -> bool:
+        """Whether images without a particle are looked for, and could be told from others."""
+        return self._config.null_class and self.model.evidence >= LEAST_EVIDENCE
+
+    @property
     def _estimated(self) -> Estimated:
         config = self._config
         return Estimated(
             contrast=config.contrast,
-            null_class=config.null_class,
+            null_class=self._tells_junk,
             shifts=config.shifts,
             rotations=config.rotations,
         )

@@ -44,6 +44,9 @@ class FactorModel:
     signal: float = 1.0
     """Mean E[a²] over all images, those of nothing with 0."""
 
+    evidence: float = 0.0
+    """Mean logarithm of the images' probability as particles over that as noise, nats."""
+
     @property
     def box(self) -> int:
         """Pixels along each edge."""
@@ -83,7 +86,9 @@ class FactorModel:
             f"{FIT}mixture_weights": self.mixture.weights,
             f"{FIT}mixture_means": self.mixture.means,
             f"{FIT}mixture_covariance": self.mixture.covariance,
-            f"{FIT}priors": torch.tensor([*priors, self.signal], dtype=torch.float64),
+            f"{FIT}priors": torch.tensor(
+                [*priors, self.signal, self.evidence], dtype=torch.float64
+            ),
         }
         return {name: value.detach().cpu() for name, value in tensors.items()}
 
@@ -99,7 +104,7 @@ class FactorModel:
         volumes[:, voxels] = kept
         support = torch.zeros(box**3, device=device)
         support[voxels] = at[f"{FIT}support"]
-        *priors, signal = tensors[f"{FIT}priors"].tolist()
+        *priors, signal, evidence = tensors[f"{FIT}priors"].tolist()
         return cls(
             volumes.view(-1, box, box, box),
             support.view(box, box, box),
@@ -114,4 +119,5 @@ class FactorModel:
             ),
             ParticlePriors(*priors),
             signal,
+            evidence,
         )

@@ -24,7 +24,7 @@ from raydrgn.shapes import Bool, Float
 COMPONENT_SHARE = 0.05
 """Prior variance of components over that of the mean, before it is estimated."""
 
-RELEVANCE_FLOOR = 0.002
+RELEVANCE_FLOOR = 0.005
 """Least prior variance of components over that of the mean, when it is estimated."""
 
 LEAST_VARIANCE = 1e-4
@@ -225,6 +225,7 @@ def _with_priors(model: FactorModel, sums: Sums, estimated: Estimated) -> Factor
         volumes=volumes,
         priors=replace(priors, **changes),
         signal=sums.total("square_contrast") / particles,
+        evidence=sums.total("log_evidence") / particles,
     )
 
 
