@@ -73,6 +73,18 @@ class Run:
         ).tensors
         return {name: tensor.numpy() for name, tensor in tensors.items()}
 
+    def estimates(self, epoch: int | None = None) -> dict[str, np.ndarray]:
+        """Return what ``train --method mfa`` has estimated of every particle, by column.
+
+        ``contrast``, ``null_probability``, ``shift_x_px`` and ``shift_y_px`` (how far a particle
+        lies from where its given shift has it), and ``rotation_x``, ``_y`` and ``_z`` (a rotation
+        vector in the frame of the image, radians, after the given rotation).
+
+        Raises:
+            RunDirectoryError: If the run is an autoencoder.
+        """
+        return self.reader.estimates(self.reader.epoch(epoch))
+
     def losses(self) -> dict[str, np.ndarray]:
         """Return ``epoch``, ``total``, ``reconstruction`` and ``kl``, one value per epoch."""
         rows = read_losses(self.reader.files)

@@ -52,6 +52,23 @@ class StepSettings(NetworkSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class EmSettings(Benchmark):
+    """Settings of ``bench em``."""
+
+    box: Annotated[int, Setting("Edge of the images, pixels.", min=4)] = 64
+
+    components: Annotated[int, Setting("Components beside the mean.", min=1)] = 10
+
+    batch_size: Annotated[int, Setting("Images at a time.", min=1)] = 64
+
+    device: Annotated[str | None, Setting("cpu or cuda; a GPU by default where there is one.")] = (
+        None
+    )
+
+    threads: Annotated[int | None, Setting("CPU threads; all cores by default.", min=1)] = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingSettings(NetworkSettings):
     """Settings of ``bench train``."""
 

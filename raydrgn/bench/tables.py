@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from raydrgn.bench.em import EmRates
     from raydrgn.bench.occupancy import OccupancyRates
     from raydrgn.bench.particles import Part
     from raydrgn.bench.prepare import PreparationRates
@@ -24,6 +25,28 @@ def step_rows(rate: "StepRate") -> Rows:
         ("", f"{rate.flop_per_s / 1e9:,.0f} GFLOP/s"),
         ("limit (one large product)", f"{rate.limit_flop_per_s / 1e9:,.0f} GFLOP/s"),
         ("share of the limit", f"{100 * rate.share:.0f} %"),
+    ]
+
+
+def em_rows(rate: "EmRates") -> Rows:
+    """Return the rows of passes of a mixture of factor analysers."""
+    limit = rate.limit_bytes_per_s
+
+    def moved(per_s: float, size: float) -> str:
+        return f"{per_s * size / 1e9:,.1f} GB/s, {100 * per_s * size / limit:.0f} % of the limit"
+
+    each = 1 / (1 / rate.gathered_per_s + 1 / rate.inserted_per_s + 1 / rate.posterior_per_s)
+    return [
+        ("device", f"{rate.device}, float32"),
+        ("slices of all volumes", f"{rate.gathered_per_s:,.0f} images/s"),
+        ("", moved(rate.gathered_per_s, rate.gather_bytes)),
+        ("… their adjoint", f"{rate.inserted_per_s:,.0f} images/s"),
+        ("", moved(rate.inserted_per_s, rate.insert_bytes)),
+        ("posterior of the latents", f"{rate.posterior_per_s:,.0f} images/s"),
+        ("all three", f"{each:,.0f} images/s"),
+        ("limit (one large copy)", f"{limit / 1e9:,.1f} GB/s"),
+        ("grid of slices", f"{rate.grid_bytes / 1e6:,.0f} MB"),
+        ("grid of sums", f"{rate.sums_bytes / 1e6:,.0f} MB"),
     ]
 
 

@@ -5,6 +5,7 @@ import typer
 from raydrgn.bench import tables
 from raydrgn.bench.settings import (
     DecodingBenchSettings,
+    EmSettings,
     OccupancyBenchSettings,
     ParticlesSettings,
     PreparationSettings,
@@ -31,6 +32,20 @@ def bench_step(settings: StepSettings) -> None:
 
     rate = step.run(settings)
     show_facts(_title("training step", settings), tables.step_rows(rate), numbers=True)
+
+
+@bench.command("em")
+@command(EmSettings)
+def bench_em(settings: EmSettings) -> None:
+    """Time the passes of `train --method mfa`, beside this machine's memory bandwidth.
+
+    Needs neither Ray nor data. Grids that fit a cache can be faster than the limit, which is one
+    large copy.
+    """
+    from raydrgn.bench import em
+
+    title = f"passes, box {settings.box}, {settings.components} components"
+    show_facts(title, tables.em_rows(em.run(settings)), numbers=True)
 
 
 @bench.command("train")

@@ -74,9 +74,9 @@ def read_mask(uri: Uri, *, box: int) -> Float[np.ndarray, "d d d"]:
     values, _ = read_volume(uri)
     if values.shape != (box, box, box):
         raise InputError(
-            f"--mask {uri} has {values.shape[0]} px, but the images have {box} px. Resample it "
+            f"The mask {uri} has {values.shape[0]} px, but the images have {box} px. Resample it "
             f"first, with the same pixel size as the images: raydrgn downsample {uri} -D {box}"
         )
     if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1 or not values.any():
-        raise InputError(f"--mask {uri} must have values from 0 to 1, and some above 0.")
+        raise InputError(f"The mask {uri} must have values from 0 to 1, and some above 0.")
     return values.astype(np.float32)

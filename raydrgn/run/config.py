@@ -121,7 +121,7 @@ class RunConfig:
         for name, value in changes.items():
             section, _, key = name.partition(".")
             if section == "mfa" and self.mfa is None:
-                raise ConfigError(f"{name} is a setting of --method mfa.")
+                raise ConfigError(f"{name} is a setting of the method mfa.")
             if not key or not isinstance(raw.get(section), dict):
                 known = ", ".join(k for k, v in raw.items() if isinstance(v, dict))
                 raise ConfigError(

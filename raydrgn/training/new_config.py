@@ -38,7 +38,7 @@ def new_config(
         RunDirectoryError: If the weights to start from are those of no network.
     """
     if method not in METHODS:
-        raise ConfigError(f"--method is {method!r}; known methods: {', '.join(METHODS)}.")
+        raise ConfigError(f"The method is {method!r}; known methods: {', '.join(METHODS)}.")
     is_mfa = method == "mfa"
     if is_mfa:
         _refuse_network_values(values, recipe)
@@ -57,12 +57,12 @@ def new_config(
 def _refuse_network_values(values: Mapping[str, Any], recipe: str | None) -> None:
     """Refuse settings of the autoencoder, which would have no effect."""
     if recipe is not None:
-        raise ConfigError("--recipe is a choice of --method vae; --method mfa has none.")
+        raise ConfigError("A recipe is a choice of the method vae; the method mfa has none.")
     for name in values:
         section, _, key = name.partition(".")
         if section == "model" or (section == "train" and key not in MFA_TRAIN):
-            advice = "; use --components instead" if name == "model.zdim" else ""
-            raise ConfigError(f"{name} is a setting of --method vae, not of --method mfa{advice}.")
+            advice = "; use mfa.components instead" if name == "model.zdim" else ""
+            raise ConfigError(f"{name} is a setting of the method vae, not of mfa{advice}.")
 
 
 def _with_absolute_mask(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -216,7 +216,9 @@ def _open(source: ParticleSource, *, refined: bool = False) -> "ParticleTable | 
 
     if not storage.is_folder(source.particles):
         if refined:
-            raise ConfigError(f"--refined needs a run directory; {source.particles} is none.")
+            raise ConfigError(
+                f"{source.particles} is no run directory, and only runs have refined poses."
+            )
         return None
     if source.poses or source.ctf:
         raise ConfigError(f"{source.particles} is a run and has its own poses and CTF.")

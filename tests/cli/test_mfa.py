@@ -111,10 +111,10 @@ def test_cryodrgn_cannot_read_it_and_that_is_said(folder, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--method", "mfa", "--lr", "0.1"), "train.learning_rate is a setting of --method vae"),
-        (("--method", "mfa", "--zdim", "4"), "use --components instead"),
-        (("--method", "mfa", "--recipe", "fast"), "--recipe is a choice of --method vae"),
-        (("--components", "4"), "mfa.components is a setting of --method mfa"),
+        (("--method", "mfa", "--lr", "0.1"), "train.learning_rate is a setting of the method vae"),
+        (("--method", "mfa", "--zdim", "4"), "use mfa.components"),
+        (("--method", "mfa", "--recipe", "fast"), "A recipe is a choice of the method vae"),
+        (("--components", "4"), "mfa.components is a setting of the method mfa"),
         (("--method", "pca"), "known methods: vae, mfa"),
         (("--method", "mfa", "--components", "100"), "too few for 100 components"),
         (("--method", "mfa", "--mask", "none.mrc"), "none.mrc does not exist"),
