@@ -80,6 +80,6 @@ def _with_loaded_network(values: Mapping[str, Any]) -> tuple[dict[str, Any], Mod
     run, uri = find_weights(str(load))
     if run.model is None:
         raise RunDirectoryError(
-            f"{run.root} is a mixture of factor analysers; --load needs the weights of a network."
+            f"{run.root} is a mixture of factor analysers, which has no network to start from."
         )
     return {**values, "train.load": uri}, run.model

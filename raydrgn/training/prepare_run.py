@@ -361,7 +361,7 @@ def _check_count(config: RunConfig, num_particles: int) -> None:
         if num_particles < MIN_PER_COMPONENT * config.mfa.components:
             raise InputError(
                 f"{num_particles} particles are too few for {config.mfa.components} components, "
-                f"which need {MIN_PER_COMPONENT} each; use fewer --components."
+                f"which need {MIN_PER_COMPONENT} each; use a smaller mfa.components."
             )
         return
     if num_particles < config.train.batch_size:
