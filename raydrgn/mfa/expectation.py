@@ -100,9 +100,7 @@ class ParticlePass:
         if self._estimated.rotations:
             turn = estimate_rotations(
                 flat - predicted,
-                lambda further: (images.slices(self._grid, further) @ found.first[..., None])[
-                    ..., 0
-                ],
+                images.tangents(self._grid, found.first),
                 estimates.rotations,
                 self._model.priors,
             )

@@ -9,7 +9,7 @@ from raydrgn.ctf import contrast_transfer
 from raydrgn.data.batch import ParticleBatch
 from raydrgn.geometry.lattice import half_disc
 from raydrgn.mfa.grids import PADDING
-from raydrgn.mfa.interpolation import gather, insert
+from raydrgn.mfa.interpolation import gather, gather_tangents, insert
 from raydrgn.mfa.particles import ParticleEstimates, rotation_matrices
 from raydrgn.mfa.poses import shifted_back
 from raydrgn.shapes import Float, Int
@@ -70,19 +70,28 @@ class ImageSet:
             rotations = rotation_matrices(estimates.rotations) @ rotations
         return cls(at, values, ctf_at(batch, at) * over_sd, rotations)
 
-    def slices(
-        self, grid: Float[Tensor, "z y x f"], rotations: Float[Tensor, "b 3 3"] | None = None
-    ) -> Float[Tensor, "b n2 k"]:
+    def slices(self, grid: Float[Tensor, "z y x f"]) -> Float[Tensor, "b n2 k"]:
         """Return the slices of the volumes of a grid, times the factors.
 
         Args:
             grid: Of ``VolumeGrids.for_slices``.
-            rotations: Taken after those of the images.
         """
-        pose = self.rotations if rotations is None else rotations @ self.rotations
         fine = self.at.points * PADDING
-        out = gather(grid, pose, fine, self.factors, limit=PADDING * self.at.box / 2)
+        out = gather(grid, self.rotations, fine, self.factors, limit=PADDING * self.at.box / 2)
         return out.view(len(out), -1, out.shape[2] // 2)
+
+    def tangents(
+        self, grid: Float[Tensor, "z y x f"], moments: Float[Tensor, "b k"]
+    ) -> Float[Tensor, "b n2 3"]:
+        """Return the derivatives by a rotation of each image's frame, of slices of a sum.
+
+        Args:
+            grid: Of ``VolumeGrids.for_slices``.
+            moments: By which the volumes are added up.
+        """
+        fine, limit = self.at.points * PADDING, PADDING * self.at.box / 2
+        out = gather_tangents(grid, self.rotations, fine, self.factors, moments, limit=limit)
+        return out.flatten(1, 2)
 
     def insert(
         self,

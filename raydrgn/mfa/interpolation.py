@@ -70,6 +70,71 @@ def insert(
     insert_by_index(grid, rotations, points, factors, values, limit=limit)
 
 
+def gather_tangents(
+    grid: Float[Tensor, "z y x f"],
+    rotations: Float[Tensor, "b 3 3"],
+    points: Float[Tensor, "n 2"],
+    factors: Float[Tensor, "b n"],
+    moments: Float[Tensor, "b k"],
+    *,
+    limit: float,
+) -> Float[Tensor, "b n 2 3"]:
+    """Return the derivatives of slices by a rotation of the frame of the image, per radian.
+
+    Args:
+        grid: As in ``gather``.
+        rotations: Volume frame to image frame; may include a scale.
+        points: (kx, ky) in grid points.
+        factors: Such as the contrast transfer function.
+        moments: Of each volume, for each image; slices are those of the sum.
+        limit: Radius in grid points from which on slices are 0.
+    """
+    if grid.device.type == "cpu":
+        out = torch.empty(*factors.shape, 2, 3)
+        kernels.gather_tangents(
+            grid.contiguous().numpy(),
+            rotations.contiguous().numpy(),
+            points.contiguous().numpy(),
+            factors.contiguous().numpy(),
+            moments.contiguous().numpy(),
+            limit,
+            out.numpy(),
+        )
+        return out
+    return tangents_by_index(grid, rotations, points, factors, moments, limit=limit)
+
+
+def tangents_by_index(
+    grid: Float[Tensor, "z y x f"],
+    rotations: Float[Tensor, "b 3 3"],
+    points: Float[Tensor, "n 2"],
+    factors: Float[Tensor, "b n"],
+    moments: Float[Tensor, "b k"],
+    *,
+    limit: float,
+) -> Float[Tensor, "b n 2 3"]:
+    """Return what ``gather_tangents`` does, by operations of torch alone."""
+    place, is_mate, is_outside = _places(rotations, points, limit)
+    flat = grid.flatten(0, 2)
+    fraction = place - place.floor()
+    gradient = flat.new_zeros(*factors.shape, 2, 3)
+    corners = zip(itertools.product((0, 1), repeat=3), _corners(place, grid.shape), strict=True)
+    for corner, (index, _) in corners:
+        parts = flat[index].unflatten(-1, (2, -1)) @ moments[:, None, :, None]  # (b n 2 1)
+        weights = [f if far else 1 - f for f, far in zip(fraction.unbind(-1), corner, strict=True)]
+        slopes = [
+            (1 if corner[axis] else -1) * weights[axis - 2] * weights[axis - 1] for axis in range(3)
+        ]
+        gradient += parts * torch.stack(slopes, dim=-1)[..., None, :]
+    factor = torch.where(is_outside, 0.0, factors)
+    real = torch.where(is_mate, -factor, factor)
+    in_image = gradient @ rotations.mT[:, None]  # of the point's place in the frame of the image
+    in_image = in_image * torch.stack([real, factor], dim=-1)[..., None]
+    along_x, along_y, along_z = in_image.unbind(-1)
+    kx, ky = (axis[:, None] for axis in points.unbind(-1))
+    return torch.stack([-ky * along_z, kx * along_z, ky * along_x - kx * along_y], dim=-1)
+
+
 def gather_by_index(
     grid: Float[Tensor, "z y x f"],
     rotations: Float[Tensor, "b 3 3"],

@@ -147,3 +147,84 @@ def slab_bounds(planes: int, slabs: int) -> Int[np.ndarray, " slabs1"]:
     """
     share = np.arange(slabs + 1) / slabs
     return np.round(planes * (1 - np.sqrt(1 - share))).astype(np.int64)
+
+
+@nb.njit(fastmath=True, cache=True, parallel=True)
+@no_type_check  # numba has types of its own
+def gather_tangents(
+    grid: Float[np.ndarray, "z y x f"],
+    rotations: Float[np.ndarray, "b 3 3"],
+    points: Float[np.ndarray, "n 2"],
+    factors: Float[np.ndarray, "b n"],
+    moments: Float[np.ndarray, "b k"],
+    limit: float,
+    out: Float[np.ndarray, "b n 2 3"],
+) -> None:
+    """Fill ``out`` with the derivatives of slices by a rotation of the frame of the image.
+
+    The volumes are added up with the moments of each image first. A point k moves by k × e in the
+    frame of the image, when that turns about the axis e.
+
+    Args:
+        grid: Of one or more volumes.
+        rotations: Volume frame to image frame; may include a scale.
+        points: (kx, ky) in grid points.
+        factors: Such as the contrast transfer function.
+        moments: Of each volume, for each image.
+        limit: Radius in grid points from which on there is nothing.
+        out: Real and imaginary part by each component of the rotation vector, per radian.
+    """
+    num, count, half = len(rotations), len(points), grid.shape[3] // 2
+    middle = grid.shape[2] // 2
+    for b in nb.prange(num):
+        r, m = rotations[b], moments[b]
+        for j in range(count):
+            row = out[b, j]
+            kx, ky = points[j, 0], points[j, 1]
+            x = kx * r[0, 0] + ky * r[1, 0]
+            y = kx * r[0, 1] + ky * r[1, 1]
+            z = kx * r[0, 2] + ky * r[1, 2]
+            if x * x + y * y + z * z >= limit * limit:
+                for part in range(2):
+                    for axis in range(3):
+                        row[part, axis] = np.float32(0.0)
+                continue
+            sign = ONE
+            if z < 0:
+                x, y, z, sign = -x, -y, -z, -ONE
+            x += np.float32(middle)
+            y += np.float32(middle)
+            ix, iy, iz = int(x), int(y), int(z)
+            fx, fy, fz = x - np.float32(ix), y - np.float32(iy), z - np.float32(iz)
+            gx, gy, gz = ONE - fx, ONE - fy, ONE - fz
+            rx = ry = rz = jx = jy = jz = np.float32(0.0)  # gradients of both parts
+            for corner in range(8):
+                dz, dy, dx = corner >> 2, (corner >> 1) & 1, corner & 1
+                values = grid[iz + dz, iy + dy, ix + dx]
+                real = imaginary = np.float32(0.0)
+                for f in range(half):
+                    real += m[f] * values[f]
+                    imaginary += m[f] * values[half + f]
+                wx, wy, wz = (fx if dx else gx), (fy if dy else gy), (fz if dz else gz)
+                tx = wy * wz * (ONE if dx else -ONE)
+                ty = wx * wz * (ONE if dy else -ONE)
+                tz = wx * wy * (ONE if dz else -ONE)
+                rx += tx * real
+                ry += ty * real
+                rz += tz * real
+                jx += tx * imaginary
+                jy += ty * imaginary
+                jz += tz * imaginary
+            # At a mate the value is the conjugate, and the way to go is the opposite one.
+            c = factors[b, j]
+            cr, cj = c * sign, c
+            gr0 = rx * r[0, 0] + ry * r[0, 1] + rz * r[0, 2]
+            gr1 = rx * r[1, 0] + ry * r[1, 1] + rz * r[1, 2]
+            gr2 = rx * r[2, 0] + ry * r[2, 1] + rz * r[2, 2]
+            gj0 = jx * r[0, 0] + jy * r[0, 1] + jz * r[0, 2]
+            gj1 = jx * r[1, 0] + jy * r[1, 1] + jz * r[1, 2]
+            gj2 = jx * r[2, 0] + jy * r[2, 1] + jz * r[2, 2]
+            row[0, 0], row[1, 0] = -ky * gr2 * cr, -ky * gj2 * cj
+            row[0, 1], row[1, 1] = kx * gr2 * cr, kx * gj2 * cj
+            row[0, 2] = (ky * gr0 - kx * gr1) * cr
+            row[1, 2] = (ky * gj0 - kx * gj1) * cj

@@ -1,20 +1,16 @@
 """Shifts and small rotations of particles, from the difference of image and predicted slice."""
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from raydrgn.mfa.particles import ParticlePriors, composed, rotation_matrices
+from raydrgn.mfa.particles import ParticlePriors, composed
 from raydrgn.shapes import Float
 
 SHIFT_REACH_PX = 1.5
 SHIFT_STEP_PX = 0.25
-
-ROTATION_DIFFERENCE = math.radians(2.5)
-"""Angle over which slices are differenced."""
 
 LARGEST_ROTATION = math.radians(5)
 """Largest change in one pass."""
@@ -91,7 +87,7 @@ class RotationEstimate(NamedTuple):
 
 def estimate_rotations(
     residual: Float[Tensor, "b n2"],
-    slices_at: Callable[[Float[Tensor, "b 3 3"]], Float[Tensor, "b n2"]],
+    jacobian: Float[Tensor, "b n2 3"],
     last: Float[Tensor, "b 3"],
     priors: ParticlePriors,
 ) -> RotationEstimate:
@@ -99,18 +95,10 @@ def estimate_rotations(
 
     Args:
         residual: Image less prediction, in units of the noise, real and imaginary parts.
-        slices_at: Prediction after a further rotation.
+        jacobian: Derivative of the prediction by a further rotation, per radian.
         last: Rotation vectors so far.
         priors: Their width, about the given rotation.
     """
-    axes = torch.eye(3, device=residual.device) * ROTATION_DIFFERENCE
-    columns = []
-    for axis in axes:
-        ahead, behind = (
-            slices_at(rotation_matrices((sign * axis).expand(len(residual), 3))) for sign in (1, -1)
-        )
-        columns.append((ahead - behind) / (2 * ROTATION_DIFFERENCE))
-    jacobian = torch.stack(columns, dim=-1)  # (b 2n 3)
     weight = 1 / priors.rotation_sd**2
     normal = 2 * jacobian.mT @ jacobian + weight * torch.eye(3, device=residual.device)
     gradient = 2 * (jacobian.mT @ residual[..., None])[..., 0] - weight * last

@@ -7,7 +7,15 @@ from scipy.spatial.transform import Rotation
 from raydrgn.geometry.lattice import half_disc
 from raydrgn.mfa import kernels
 from raydrgn.mfa.grids import PADDING, VolumeGrids
-from raydrgn.mfa.interpolation import gather, gather_by_index, insert, insert_by_index
+from raydrgn.mfa.interpolation import (
+    gather,
+    gather_by_index,
+    gather_tangents,
+    insert,
+    insert_by_index,
+    tangents_by_index,
+)
+from raydrgn.mfa.particles import rotation_matrices
 
 BOX = 16
 
@@ -59,6 +67,30 @@ def test_both_ways_to_compute_give_the_same(geometry):
     insert(first, rotations, points, factors, values, limit=BOX / 2)
     insert_by_index(second, rotations, points, factors, values, limit=BOX / 2)
     torch.testing.assert_close(first, second, atol=1e-4, rtol=1e-5)
+
+
+def test_tangents_are_differences_of_slices(geometry):
+    rotations, points, factors = geometry
+    grids = VolumeGrids(BOX, device=torch.device("cpu"))
+    grid = grids.for_slices(blobs())
+    moments = torch.randn(len(rotations), 2)
+    place = (rotations, PADDING * points, factors, moments)
+    found = gather_tangents(grid, *place, limit=BOX)
+    other = tangents_by_index(grid, *place, limit=BOX)
+    torch.testing.assert_close(found, other, atol=1e-3, rtol=1e-4)
+    step = 1e-2
+    for axis in range(3):
+        turned = []
+        for sign in (1, -1):
+            vector = torch.zeros(len(rotations), 3)
+            vector[:, axis] = sign * step
+            pose = rotation_matrices(vector) @ rotations
+            values = gather(grid, pose, PADDING * points, factors, limit=BOX)
+            turned.append((values.unflatten(-1, (2, 2)) @ moments[:, None, :, None])[..., 0])
+        difference = (turned[0] - turned[1]) / (2 * step)
+        inner = points.norm(dim=1) < BOX / 2 - 1  # a step may leave the ball
+        error = (found[..., axis] - difference)[:, inner]
+        assert error.square().mean() < 0.02 * difference[:, inner].square().mean()
 
 
 def test_insertion_is_the_adjoint_of_taking_slices(geometry):
