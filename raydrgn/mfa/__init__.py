@@ -17,6 +17,7 @@ sums           what a pass adds up
 update         the maximisation step
 support        the mask
 model          the state of a fit
+concerns       what a person should know about a fit
 workers        the particles of one worker, and random choices
 start          noise, mean and contrasts to start from
 fit            which passes there are

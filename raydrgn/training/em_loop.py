@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from raydrgn.data.shard import ResidentShard
+from raydrgn.mfa.concerns import first_concerns, last_concerns
 from raydrgn.mfa.config import LOW_PASSES
 from raydrgn.mfa.fit import FIRST_MIXTURE_EPOCH, FULL_PASSES, Expected, Fit
 from raydrgn.mfa.model import FactorModel
@@ -129,6 +130,11 @@ class EmLoop:
                 num_particles=self._plan.num_particles,
             )
             self._is_stopping |= self._sink.report(progress, line)
+            concerns = first_concerns(self._fit.model) if epoch == 1 else []
+            if epoch == self._config.train.epochs:
+                concerns += last_concerns(self._fit.model)
+            for concern in concerns:
+                self._sink.note(concern)
         self._save(Position(epoch + 1, 0))
         self._is_stopping = self._group.from_first(self._is_stopping)
         return not self._is_stopping or epoch == self._config.train.epochs

@@ -61,6 +61,10 @@ class Sink(Protocol):
         """Keep what is estimated of this worker's particles, before a checkpoint."""
         ...
 
+    def note(self, message: str) -> None:
+        """Show a message to the user, and write it into the log."""
+        ...
+
     def flush(self) -> None:
         """Wait until everything is kept."""
         ...

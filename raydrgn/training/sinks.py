@@ -55,6 +55,10 @@ class DirectSink:
         """Keep what is estimated of this worker's particles."""
         self._writer.save_estimates(position, start, table)
 
+    def note(self, message: str) -> None:
+        """Write a message into the log."""
+        self._writer.log(message)
+
     def flush(self) -> None:
         """Return: everything is on disk."""
 
@@ -121,6 +125,11 @@ class ActorSink:
     ) -> None:
         """Keep what is estimated of this worker's particles; wait for the estimates before."""
         self._send("estimates", lambda: self._writer.save_estimates.remote(position, start, table))
+
+    def note(self, message: str) -> None:
+        """Show a message to the user, and write it into the log."""
+        self._board.note.remote(message)
+        self._writer.log.remote(message)
 
     def is_interrupted(self) -> bool:
         """Return whether a worker's node is to be taken back, the same on all workers."""

@@ -127,7 +127,7 @@ def _train(job: TrainingJob) -> bool:
     else:
         numba.set_num_threads(min(job.cpus, numba.get_num_threads()))
         loop = EmLoop(config, plan=plan, shard=shard, device=device, sink=sink)
-    start, lacks_latents = _resume(job, config, loop, rank)
+    start, lacks_latents = _resume(job, config, loop, sink, rank)
     if lacks_latents:
         loop.encode(start.epoch - 1)
     finished = loop.run(start)
@@ -251,7 +251,7 @@ def _fix_bucket_order(
 
 
 def _resume(
-    job: TrainingJob, config: RunConfig, loop: TrainingLoop | EmLoop, rank: int
+    job: TrainingJob, config: RunConfig, loop: TrainingLoop | EmLoop, sink: ActorSink, rank: int
 ) -> tuple[Position, bool]:
     """Put the loop where the newest whole checkpoint left it, the same on all workers."""
     found: list[Any] = [None]
@@ -259,7 +259,7 @@ def _resume(
     if rank == 0:
         latest = ray.get(job.writer.latest_checkpoint.remote())
         for problem in latest.problems:
-            _report(job, problem)
+            sink.note(problem)
         content = latest.content
         position = Checkpoint.from_bytes(content).position if content else Position(1, 0)
         found = [(position, content is not None, latest.lacks_latents)]
@@ -282,9 +282,3 @@ def _resume(
         return loop.load(checkpoint), lacks_latents
     estimates = ray.get(job.writer.estimates_at.remote(position))
     return loop.load(checkpoint, estimates), lacks_latents
-
-
-def _report(job: TrainingJob, message: str) -> None:
-    """Show a message to the user, and write it into the log."""
-    job.board.note.remote(message)
-    job.writer.log.remote(message)

@@ -1,0 +1,42 @@
+"""What is said of images that do not fit."""
+
+import pytest
+
+import plain_em
+from raydrgn.simulation.dataset import simulate
+from raydrgn.simulation.options import Simulation
+
+
+def log_of(folder, root, **values):
+    run = plain_em.prepare(
+        folder / "particles.star", root, **{**plain_em.SMALL, "train__epochs": 1, **values}
+    )
+    return run, lambda: (root / "run.log").read_text()
+
+
+def test_nothing_is_said_of_images_that_fit(clean):
+    text = (clean / "run" / "run.log").read_text()
+    assert "negative density" not in text
+    assert "hardly better" not in text
+
+
+def test_images_of_the_other_sign_are_named(clean, tmp_path):
+    run, text = log_of(clean, tmp_path / "run", data__invert=False)
+    assert plain_em.fit(run)
+    assert "the images seem to have the other sign" in text()
+
+
+def test_images_without_particles_are_named(tmp_path):
+    simulate(str(tmp_path), Simulation(num_particles=600, box=16, snr=1e-4, seed=2))
+    run, text = log_of(tmp_path, tmp_path / "run")
+    assert plain_em.fit(run)
+    assert "hardly better than noise" in text()
+
+
+@pytest.mark.parametrize("components", [12])
+def test_components_without_density_are_counted(clean, tmp_path, components):
+    run, text = log_of(
+        clean, tmp_path / "run", mfa__components=components, train__epochs=12, mfa__rotations=False
+    )
+    assert plain_em.fit(run)
+    assert f"of {components} components have less than 2 %" in text()
