@@ -1,5 +1,7 @@
 """One pass over particles: expectations of each, and the sums that an update is made of."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -128,7 +130,7 @@ class ParticlePass:
         )
         if self._estimated.contrast:
             changes["contrast"] = found.contrast
-        return estimates.replaced(null_probability=found.null_probability, **changes)
+        return replace(estimates, null_probability=found.null_probability, **changes)
 
     def start(
         self,

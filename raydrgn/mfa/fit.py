@@ -7,7 +7,7 @@ latents and makes one update. What workers tell each other goes through a ``Grou
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -109,7 +109,7 @@ class Fit:
         """
         if self._config.mask not in MASKS:
             support = read_support(self._config.mask, box=self._grids.box, device=self._device)
-            self.model = self.model.with_changes(support=support)
+            self.model = replace(self.model, support=support)
         parts = (self._particles, self.estimates, self._grids, self._all_points)
         for number in range(MEAN_PASSES):
             sums = mean_sums(self.model, *parts, number=number + 1)
@@ -117,7 +117,7 @@ class Fit:
         if self._config.mask == "auto" and self._group.is_first:
             support = support_of_mean(self.model.volumes[0])
             volumes = self.model.volumes * support
-            self.model = self.model.with_changes(support=support, volumes=volumes)
+            self.model = replace(self.model, support=support, volumes=volumes)
         self._share_model()
         if self._config.contrast:
             self.model = fit_contrasts(self.model, *parts)
@@ -158,7 +158,7 @@ class Fit:
                 before,
                 iterations=FIRST_ITERATIONS if is_first else ITERATIONS,
             )
-            self.model = self.model.with_changes(mixture=fitted)
+            self.model = replace(self.model, mixture=fitted)
             if not is_first:
                 self.model = self._updater.with_relevance(
                     self.model, variance_weight=UNCERTAINTY_WEIGHT

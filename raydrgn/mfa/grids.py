@@ -8,7 +8,7 @@ sinc² along each axis; volumes are divided by it before and after.
 import torch
 from torch import Tensor
 
-from raydrgn.shapes import Complex, Float, Int
+from raydrgn.shapes import Complex, Float
 
 PADDING = 2
 """How much finer the grid of slices is than the transform of the volume."""
@@ -121,14 +121,6 @@ class VolumeGrids:
                 for part in values
             ]
         ).float()
-
-
-def mean_by_shell(
-    values: Float[Tensor, " n"], shell: Int[Tensor, " n"], num_shells: int
-) -> Float[Tensor, " shells"]:
-    """Return the mean of values at points over each shell; 0 where a shell has none."""
-    sums = torch.bincount(shell, values.double(), minlength=num_shells)
-    return (sums / torch.bincount(shell, minlength=num_shells).clamp(min=1)).float()
 
 
 def _half_transform(volume: Float[Tensor, "d d d"]) -> Complex[Tensor, "z d d"]:

@@ -114,11 +114,11 @@ def tangents_by_index(
     limit: float,
 ) -> Float[Tensor, "b n 2 3"]:
     """Return what ``gather_tangents`` does, by operations of torch alone."""
-    place, is_mate, is_outside = _places(rotations, points, limit)
+    position, is_friedel_mate, is_outside = _in_half_space(rotations, points, limit)
     flat = grid.flatten(0, 2)
-    fraction = place - place.floor()
+    fraction = position - position.floor()
     gradient = flat.new_zeros(*factors.shape, 2, 3)
-    corners = zip(itertools.product((0, 1), repeat=3), _corners(place, grid.shape), strict=True)
+    corners = zip(itertools.product((0, 1), repeat=3), _corners(position, grid.shape), strict=True)
     for corner, (index, _) in corners:
         parts = flat[index].unflatten(-1, (2, -1)) @ moments[:, None, :, None]  # (b n 2 1)
         weights = [f if far else 1 - f for f, far in zip(fraction.unbind(-1), corner, strict=True)]
@@ -127,8 +127,8 @@ def tangents_by_index(
         ]
         gradient += parts * torch.stack(slopes, dim=-1)[..., None, :]
     factor = torch.where(is_outside, 0.0, factors)
-    real = torch.where(is_mate, -factor, factor)
-    in_image = gradient @ rotations.mT[:, None]  # of the point's place in the frame of the image
+    real = torch.where(is_friedel_mate, -factor, factor)
+    in_image = gradient @ rotations.mT[:, None]  # by the position in the frame of the image
     in_image = in_image * torch.stack([real, factor], dim=-1)[..., None]
     along_x, along_y, along_z = in_image.unbind(-1)
     kx, ky = (axis[:, None] for axis in points.unbind(-1))
@@ -144,13 +144,13 @@ def gather_by_index(
     limit: float,
 ) -> Float[Tensor, "b n f"]:
     """Return what ``gather`` does, by operations of torch alone."""
-    place, is_mate, is_outside = _places(rotations, points, limit)
+    position, is_friedel_mate, is_outside = _in_half_space(rotations, points, limit)
     flat = grid.flatten(0, 2)
     out = flat.new_zeros(*factors.shape, grid.shape[3])
-    for index, weight in _corners(place, grid.shape):
+    for index, weight in _corners(position, grid.shape):
         out += flat[index] * weight[..., None]
     out *= torch.where(is_outside, 0.0, factors)[..., None]
-    return torch.where(is_mate[..., None], _conjugate(out), out)
+    return torch.where(is_friedel_mate[..., None], _conjugate(out), out)
 
 
 def insert_by_index(
@@ -163,32 +163,32 @@ def insert_by_index(
     limit: float,
 ) -> None:
     """Do what ``insert`` does, by operations of torch alone."""
-    place, is_mate, is_outside = _places(rotations, points, limit)
-    added = torch.where(is_mate[..., None], _conjugate(values), values)
+    position, is_friedel_mate, is_outside = _in_half_space(rotations, points, limit)
+    added = torch.where(is_friedel_mate[..., None], _conjugate(values), values)
     added = added * torch.where(is_outside, 0.0, factors)[..., None]
     flat = grid.view(-1, grid.shape[3])
-    for index, weight in _corners(place, grid.shape):
+    for index, weight in _corners(position, grid.shape):
         flat.index_add_(0, index.flatten(), (added * weight[..., None]).flatten(0, 1))
 
 
-def _places(
+def _in_half_space(
     rotations: Float[Tensor, "b 3 3"], points: Float[Tensor, "n 2"], limit: float
 ) -> tuple[Float[Tensor, "b n 3"], Bool[Tensor, "b n"], Bool[Tensor, "b n"]]:
-    """Return the points in half of the space, which of them are mates, and which are outside."""
-    place = points @ rotations[:, :2]
-    is_outside = place.square().sum(-1) >= limit**2
-    is_mate = place[..., 2] < 0
-    place = torch.where(is_mate[..., None], -place, place)
-    return torch.where(is_outside[..., None], 0.0, place), is_mate, is_outside
+    """Return the points in half of the space; which are Friedel mates, and which outside."""
+    position = points @ rotations[:, :2]
+    is_outside = position.square().sum(-1) >= limit**2
+    is_friedel_mate = position[..., 2] < 0
+    position = torch.where(is_friedel_mate[..., None], -position, position)
+    return torch.where(is_outside[..., None], 0.0, position), is_friedel_mate, is_outside
 
 
 def _corners(
-    place: Float[Tensor, "b n 3"], shape: torch.Size
+    position: Float[Tensor, "b n 3"], shape: torch.Size
 ) -> Iterator[tuple[Int[Tensor, "b n"], Float[Tensor, "b n"]]]:
     """Yield the index of each of the eight grid points around, and its trilinear weight."""
     middle = shape[2] // 2
-    first = place.floor()
-    fraction = place - first
+    first = position.floor()
+    fraction = position - first
     ix, iy, iz = first.long().unbind(-1)
     for corner in itertools.product((0, 1), repeat=3):
         dx, dy, dz = corner

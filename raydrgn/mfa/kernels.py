@@ -16,6 +16,21 @@ from raydrgn.shapes import Float, Int
 ONE = np.float32(1.0)
 
 
+@nb.njit(fastmath=True, cache=True)
+@no_type_check  # numba has types of its own
+def _in_half_space(
+    rotation: Float[np.ndarray, "3 3"], kx: float, ky: float, limit: float
+) -> tuple[bool, float, float, float, float]:
+    """Return whether a point is outside, −1 for a Friedel mate, and where it is: (x, y, z)."""
+    x = kx * rotation[0, 0] + ky * rotation[1, 0]
+    y = kx * rotation[0, 1] + ky * rotation[1, 1]
+    z = kx * rotation[0, 2] + ky * rotation[1, 2]
+    is_outside = x * x + y * y + z * z >= limit * limit
+    if z < 0:
+        return is_outside, -ONE, -x, -y, -z
+    return is_outside, ONE, x, y, z
+
+
 @nb.njit(fastmath=True, cache=True, parallel=True)
 @no_type_check  # numba has types of its own
 def gather(
@@ -42,17 +57,12 @@ def gather(
         r = rotations[b]
         for j in range(count):
             row = out[b, j]
-            x = points[j, 0] * r[0, 0] + points[j, 1] * r[1, 0]
-            y = points[j, 0] * r[0, 1] + points[j, 1] * r[1, 1]
-            z = points[j, 0] * r[0, 2] + points[j, 1] * r[1, 2]
-            if x * x + y * y + z * z >= limit * limit:
+            is_outside, sign, x, y, z = _in_half_space(r, points[j, 0], points[j, 1], limit)
+            if is_outside:
                 for f in range(features):
                     row[f] = np.float32(0.0)
                 continue
             c = factors[b, j]
-            sign = ONE
-            if z < 0:
-                x, y, z, sign = -x, -y, -z, -ONE
             x += np.float32(middle)
             y += np.float32(middle)
             ix, iy, iz = int(x), int(y), int(z)
@@ -109,14 +119,9 @@ def insert(
         for b in range(num):
             r = rotations[b]
             for j in range(count):
-                x = points[j, 0] * r[0, 0] + points[j, 1] * r[1, 0]
-                y = points[j, 0] * r[0, 1] + points[j, 1] * r[1, 1]
-                z = points[j, 0] * r[0, 2] + points[j, 1] * r[1, 2]
-                if x * x + y * y + z * z >= limit * limit:
+                is_outside, sign, x, y, z = _in_half_space(r, points[j, 0], points[j, 1], limit)
+                if is_outside:
                     continue
-                sign = ONE
-                if z < 0:
-                    x, y, z, sign = -x, -y, -z, -ONE
                 iz = int(z)
                 if iz + 1 < first or iz >= stop:
                     continue
@@ -181,17 +186,12 @@ def gather_tangents(
         for j in range(count):
             row = out[b, j]
             kx, ky = points[j, 0], points[j, 1]
-            x = kx * r[0, 0] + ky * r[1, 0]
-            y = kx * r[0, 1] + ky * r[1, 1]
-            z = kx * r[0, 2] + ky * r[1, 2]
-            if x * x + y * y + z * z >= limit * limit:
+            is_outside, sign, x, y, z = _in_half_space(r, kx, ky, limit)
+            if is_outside:
                 for part in range(2):
                     for axis in range(3):
                         row[part, axis] = np.float32(0.0)
                 continue
-            sign = ONE
-            if z < 0:
-                x, y, z, sign = -x, -y, -z, -ONE
             x += np.float32(middle)
             y += np.float32(middle)
             ix, iy, iz = int(x), int(y), int(z)
@@ -215,7 +215,7 @@ def gather_tangents(
                 jx += tx * imaginary
                 jy += ty * imaginary
                 jz += tz * imaginary
-            # At a mate the value is the conjugate, and the way to go is the opposite one.
+            # At a Friedel mate the value is the conjugate, and the gradient has the other sign.
             c = factors[b, j]
             cr, cj = c * sign, c
             gr0 = rx * r[0, 0] + ry * r[0, 1] + rz * r[0, 2]

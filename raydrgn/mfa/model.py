@@ -1,6 +1,6 @@
 """The state of a fit: mean and components, noise, prior spectra, mixture; and its tensors."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
@@ -56,10 +56,6 @@ class FactorModel:
     def num_components(self) -> int:
         """Dimensions of the latent."""
         return len(self.volumes) - 1
-
-    def with_changes(self, **changes: object) -> "FactorModel":
-        """Return the model with some fields replaced."""
-        return replace(self, **changes)  # type: ignore[arg-type]
 
     def latent_scale(self) -> Float[Tensor, " k"]:
         """Return the factor by which latents are given out: distances are those of volumes.

@@ -1,7 +1,7 @@
 """What is estimated of each particle beside its latent: contrast, junk, shift and rotation."""
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -70,10 +70,6 @@ class ParticleEstimates:
     def __setitem__(self, rows: Int[Tensor, " b"], found: "ParticleEstimates") -> None:
         for field in fields(self):
             getattr(self, field.name)[rows] = getattr(found, field.name)
-
-    def replaced(self, **changes: Tensor) -> "ParticleEstimates":
-        """Return a copy with some estimates replaced."""
-        return replace(self, **changes)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,6 +1,7 @@
 """Where a fit starts: noise and weights of the images, the mean, and contrasts by the mean."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -121,7 +122,7 @@ def fit_contrasts(
     contrast, _ = _contrasts(power, product, scale=scale, variance=variance)
     estimates.contrast = contrast.clamp(min=0).float()
     priors = ParticlePriors(contrast_sd=math.sqrt(variance))
-    return model.with_changes(volumes=model.volumes * scale, priors=priors)
+    return replace(model, volumes=model.volumes * scale, priors=priors)
 
 
 def _contrasts(

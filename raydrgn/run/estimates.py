@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
@@ -49,12 +50,12 @@ class EstimateFiles:
             )
         return whole
 
-    def remove(self, position: Position) -> None:
-        """Delete the parts of a checkpoint."""
-        folder = storage.parent(self._run.estimate_part(position, 0))
+    def remove(self, chosen: Callable[[Position], bool]) -> None:
+        """Delete the parts of some checkpoints."""
+        folder = storage.parent(self._run.estimate_part(Position(1, 0), 0))
         for name in storage.list_names(folder):
             match = PART_NAME.fullmatch(name)
-            if match and Position(*map(int, match.groups())) == position:
+            if match and chosen(Position(*map(int, match.groups()))):
                 storage.remove(storage.join(folder, name))
 
     def _whole(self, position: Position) -> Float[np.ndarray, "n k"] | None:

@@ -273,6 +273,7 @@ class RunWriter:
     def _forget_after(self, position: Position) -> None:
         self._drop_checkpoints([p for p in self._manifest.checkpoints if p > position])
         self._remove_parts(lambda epoch: epoch >= position.epoch)
+        self._estimates.remove(lambda found: found > position)
         self._log.flush()
         self._metrics.keep(lambda line: _is_before(line, position))
 
@@ -283,7 +284,7 @@ class RunWriter:
         self._write_manifest()
         for position in positions:
             storage.remove(self._run.checkpoint(position))
-            self._estimates.remove(position)
+        self._estimates.remove(lambda position: position in positions)
 
     def _write_manifest(self) -> None:
         """Write the manifest, once all that it records is on the disk under its name."""

@@ -102,7 +102,7 @@ def measure(folder: Path, method: str) -> dict:
     return {k: None if v is None else round(float(v), 4) for k, v in row.items()}
 
 
-def say(*words: object) -> None:
+def show(*words: object) -> None:
     """Write a line to the terminal."""
     sys.stdout.write(" ".join(map(str, words)) + "\n")
     sys.stdout.flush()
@@ -129,7 +129,7 @@ def main() -> None:
                 kept = folder / f"{method}.json"
                 if not kept.exists():
                     kept.write_text(json.dumps(measure(folder, method)))
-                    say(name, seed, method, kept.read_text())
+                    show(name, seed, method, kept.read_text())
                 row = json.loads(kept.read_text())
                 rows.append({"set": name, "seed": seed, "method": method, **row})
     names = list(dict.fromkeys(key for row in rows for key in row))
@@ -145,7 +145,7 @@ def main() -> None:
                 for key in names[3:]
                 if all(row.get(key) is not None for row in of)
             }
-            say(name, method, means)
+            show(name, method, means)
 
 
 if __name__ == "__main__":
