@@ -35,7 +35,7 @@ def train(
     elif found.finished:
         result(f"{found.epochs} epochs of {found.num_particles:,} particles → {found.root}")
     else:
-        result(f"Stopped; a checkpoint is kept. To go on: {resume}")
+        result(f"Stopped; {found.what_is_kept}. To go on: {resume}")
         raise typer.Exit(EXIT_INTERRUPTED)
 
 

@@ -92,6 +92,7 @@ def fill(
             f"{field} is not a number ({bad.size} such rows). Repair it, or give one value for "
             f"all rows: {give(name, source)}.",
             source=source,
+            column=name,
         )
     return found
 

@@ -72,13 +72,19 @@ ORTHOGONALITY_TOLERANCE = 1e-3
 
 
 class RowError(InputError):
-    """An error of one row; the reader of a file knows where that row stands in it."""
+    """An error of one row; the reader of a file knows where that row stands in it.
 
-    def __init__(self, row: int, problem: str, *, source: str | None = None) -> None:
+    ``column`` is that of the particle table, or of the file, whose value is at fault, if it is one.
+    """
+
+    def __init__(
+        self, row: int, problem: str, *, source: str | None = None, column: str | None = None
+    ) -> None:
         place = f"row {row} (from 0)"
         super().__init__(f"{source}, {place}: {problem}" if source else f"{place}: {problem}")
         self.row = row
         self.problem = problem
+        self.column = column
 
 
 class NoParticlesError(InputError):
@@ -114,7 +120,9 @@ class ParticleTable:
         column = self.table.column(name)
         if column.null_count:
             row = int(np.flatnonzero(column.is_null().to_numpy())[0])
-            raise self._row_error(row, f"column {name} is empty ({column.null_count} such rows).")
+            raise self._row_error(
+                row, f"column {name} is empty ({column.null_count} such rows).", column=name
+            )
         flat = column.combine_chunks()
         width = 1
         if pa.types.is_fixed_size_list(flat.type):
@@ -127,6 +135,7 @@ class ParticleTable:
                     rows[0],
                     f"column {name} is not finite ({len(rows)} such rows of {len(column)}). Drop "
                     "these rows, or repair the file.",
+                    column=name,
                 )
 
     def _check_rotations(self) -> None:
@@ -152,6 +161,7 @@ class ParticleTable:
                 f"column {name} is {values[bad[0]]:g} ({bad.size} such rows of {len(self)}); it "
                 f"should lie between {low:g} and {high:g}. Repair the file, or give one value for "
                 "all particles to `raydrgn parse`.",
+                column=name,
             )
 
     def _check_shifts(self) -> None:
@@ -166,8 +176,8 @@ class ParticleTable:
                 "the shifts and of the images.",
             )
 
-    def _row_error(self, row: Any, problem: str) -> RowError:
-        return RowError(int(row), problem, source=self.metadata.get("source"))
+    def _row_error(self, row: Any, problem: str, *, column: str | None = None) -> RowError:
+        return RowError(int(row), problem, source=self.metadata.get("source"), column=column)
 
     def __len__(self) -> int:
         return int(self.table.num_rows)

@@ -23,7 +23,19 @@ from raydrgn.shapes import Float, Int
 
 log = logging.getLogger(__name__)
 
+PIXEL_SIZE_FIELDS = (
+    "rlnImagePixelSize",
+    "rlnDetectorPixelSize",
+    "rlnMagnification",
+    "rlnPixelSize",
+)
 ORIGIN_FIELDS = ("rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginX", "rlnOriginY")
+
+RELION_FIELDS = {
+    **{name: (field,) for name, field in (CTF_FIELDS | IMAGE_FIELDS).items()},
+    "pixel_size_angstrom": PIXEL_SIZE_FIELDS,
+}
+"""Which fields a column of the particle table is read from."""
 
 MAX_DIGITS = 12
 """Of the number of an image in its stack."""
@@ -50,6 +62,19 @@ class _Fields:
             return self.optics.flags(name)[self.group_row]
         return self.particles.flags(name) if name in self.particles else None
 
+    def place(self, row: int, column: str | None) -> str:
+        """Return where in the file the value of a particle's column stands.
+
+        Args:
+            row: Of the particles.
+            column: Of the particle table or of the file; None for the particle's own line.
+        """
+        optics, group_row = self.optics, self.group_row
+        names = RELION_FIELDS.get(column, (column,)) if column else ()
+        if optics is None or group_row is None or not any(name in optics for name in names):
+            return self.particles.place(row)
+        return f"{optics.place(int(group_row[row]))} (block data_optics)"
+
 
 def read_relion(
     uri: Uri,
@@ -74,7 +99,7 @@ def read_relion(
     try:
         return _read_table(uri, fields, datadir, imaging or Imaging(), need_images)
     except RowError as error:
-        place = fields.particles.place(error.row)
+        place = fields.place(error.row, error.column)
         raise InputError(f"{uri}, {place}: {error.problem}") from error
 
 
@@ -129,7 +154,7 @@ def _image_state(fields: _Fields, uri: Uri) -> dict[str, np.ndarray]:
             continue
         bad = np.flatnonzero(~np.isfinite(values))
         if bad.size:
-            raise RowError(int(bad[0]), f"{field} is not a number.", source=uri)
+            raise RowError(int(bad[0]), f"{field} is not a number.", source=uri, column=name)
         columns[name] = values if is_number else values != 0
     if columns.keys() & set(TILT_COLUMNS):
         zero = np.zeros(len(fields.particles))

@@ -44,6 +44,8 @@ class Executor:
     Ray.
     """
 
+    _may_use_ray = True
+
     def __init__(
         self,
         *,
@@ -193,6 +195,20 @@ class Executor:
             return WorkerPool(make, None)
         return WorkerPool(make, self._reserve(self._wanted(0, gpu_problem), gpu_problem))
 
+    def one_worker_here(self, wanted: Wanted, input_bytes: float) -> Allocation | None:
+        """Return what one worker in this process gets; None if the work belongs on Ray.
+
+        For work that begins on Ray where several workers share it, or the input is large.
+
+        Args:
+            wanted: The workers, as settled before.
+            input_bytes: Size of the input.
+        """
+        if self._may_use_ray and (self.has_cluster or input_bytes >= SMALL_INPUT_BYTES):
+            return None
+        allocation = allocate(wanted, this_machine())
+        return allocation if allocation.num_workers == 1 else None
+
     def check_room(self, wanted: Wanted, gpu_problem: GpuProblem | None = None) -> None:
         """Refuse what the cluster, or this machine, cannot give, before work begins.
 
@@ -244,6 +260,8 @@ class Executor:
 
 class _InProcess(Executor):
     """Never uses Ray, but for work that cannot do without."""
+
+    _may_use_ray = False
 
     def _uses_ray(self, input_bytes: int | None) -> bool:
         return False

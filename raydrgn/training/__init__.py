@@ -7,13 +7,18 @@ new_config       the configuration of a new run: method, recipe, weights
 initial_weights  weights to start from, of an epoch of another run
 plan             which particles, noise and points each step takes; a pure function of the seed
 schedule         learning rate over steps
+memory           what to do where memory is too small
 step             losses of a batch, and one step of the optimiser
 loop             epochs from a checkpoint to the end, on one process of any number
 em_loop          the same for a mixture of factor analysers
 collectives      what the workers of such a fit tell each other
 reduction        losses of all workers, added up about once a second
 progress_log     how far training is, as numbers and as a line of run.log
-sinks            where a loop sends its results: a writer in this process, or actors
+sinks            where a loop sends its results: a writer in this process
+assembly         plan, particles and loop put together, and where a checkpoint left them
+beginning        what is written before training, and the last line of the log
+in_process       training by one worker in this process, without Ray
+actor_sink       where a loop on Ray sends its results: the run's actors
 failures         lost peers, too little memory, defects
 budget           how often a run may fail
 elastic          how many workers there is room for

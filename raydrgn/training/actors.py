@@ -20,8 +20,10 @@ from raydrgn.io import storage
 from raydrgn.io.storage import Uri
 from raydrgn.remote.progress import ProgressBoard
 from raydrgn.run.claim import ClaimTicket
+from raydrgn.run.directory import Position
 from raydrgn.run.writer import RunWriter
-from raydrgn.training.failures import is_monitor_kill
+from raydrgn.training.beginning import cut_off_line
+from raydrgn.training.failures import is_monitor_kill, raised_by_actor
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +46,16 @@ class RunActors:
         """Add a line to the run's log without waiting for it."""
         self.writer.log.remote(message)
 
+    def newest_position(self) -> Position | None:
+        """Return the position of the newest checkpoint, None if the writer does not answer."""
+        try:
+            found: Position = ray.get(
+                self.writer.newest_position.remote(), timeout=LAST_WORDS_SECONDS
+            )
+        except ray.exceptions.RayError:
+            return None
+        return found
+
     def log_last(self, message: str) -> None:
         """Add the last line to the log, from here if the writer is gone.
 
@@ -60,6 +72,12 @@ class RunActors:
                 here.log(message)
 
 
+def call_actor(method: Any, *arguments: Any) -> Any:
+    """Call a method of an actor and wait for what it returns; raise what it raised."""
+    with raised_by_actor():
+        return ray.get(method.remote(*arguments))
+
+
 @contextmanager
 def started_actors(root: Uri, num_particles: int, claim: ClaimTicket | None) -> Iterator[RunActors]:
     """Start writer and board, and end them; what ends training early is the log's last line."""
@@ -67,8 +85,7 @@ def started_actors(root: Uri, num_particles: int, claim: ClaimTicket | None) -> 
     try:
         yield actors
     except BaseException as error:
-        reason = str(error) or "interrupted; the last checkpoint is kept, and --resume goes on"
-        actors.log_last(f"training ended early: {reason}")
+        actors.log_last(cut_off_line(error))
         raise
     finally:
         for actor in (actors.writer, actors.board):

@@ -10,29 +10,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import ray
-import torch
 from ray.train import ControllerError, PreemptionError, WorkerGroupError
 from torch import distributed
 
 from raydrgn.errors import RaydrgnError
+from raydrgn.training.memory import OUT_OF_MEMORY, out_of_memory_message
 
 LOST_PEER = re.compile(r"gloo/.*(connection|broken pipe|timed out|timeout|peer)", re.I | re.S)
 """Message of gloo's plain RuntimeError when another worker is gone."""
 
-NO_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory")
-"""Messages of torch's plain RuntimeError."""
-
 MONITOR_KILL = re.compile("running low on memory")
 """Messages of Ray when its monitor has killed a process."""
 
-KILLED_BY_MONITOR = ", and Ray's memory monitor has killed it: the memory of its node was full"
-
-OUT_OF_MEMORY = (
-    "A worker ran out of memory{where}. A smaller --batch-size needs less; the steps become more "
-    "and noisier, so the learning rate should fall with it (for half the batch, --lr times 0.7). "
-    "--set train.points_fraction=0.1 needs less too: each step compares fewer Fourier points, and "
-    "training may need more epochs. Both are settings of a new run: choose another -o."
-)
+KILLED_BY_MONITOR = ", and Ray's memory monitor has killed a worker: its node was full"
 
 
 class TrainingDefect(Exception):
@@ -43,7 +33,7 @@ def final_failure(error: BaseException) -> Exception | None:
     """Return why another try would fail too, as an error; None if the workers are worth it."""
     if isinstance(error, RaydrgnError | TrainingDefect):
         return error
-    message = out_of_memory_message(error)
+    message = lost_memory_message(error)
     if message is not None:
         return RaydrgnError(message)
     if is_lost_peer(error):
@@ -60,15 +50,11 @@ def is_lost_peer(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and bool(LOST_PEER.search(str(error)))
 
 
-def out_of_memory_message(error: BaseException) -> str | None:
-    """Return what to do if a worker failed for lack of memory; None for other failures."""
-    if isinstance(error, torch.OutOfMemoryError):
-        return OUT_OF_MEMORY.format(where=" on its GPU")
+def lost_memory_message(error: BaseException) -> str | None:
+    """Return what to do if a worker failed, or was killed, for lack of memory; None otherwise."""
     if is_monitor_kill(error):
         return OUT_OF_MEMORY.format(where=KILLED_BY_MONITOR)
-    if isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
-        return OUT_OF_MEMORY.format(where="")
-    return None
+    return out_of_memory_message(error)
 
 
 def is_monitor_kill(error: BaseException) -> bool:
@@ -89,7 +75,7 @@ def final_failure_of_worker(error: Exception) -> Exception | None:
     """Return what a worker has found final, or that it was killed for lack of memory."""
     if isinstance(error, RaydrgnError | TrainingDefect):
         return error
-    message = out_of_memory_message(error)
+    message = lost_memory_message(error)
     return None if message is None else RaydrgnError(message)
 
 

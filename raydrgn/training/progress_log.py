@@ -1,8 +1,12 @@
-"""How far training is: as a row of numbers, as gauges, and as a line of run.log."""
+"""How far training is: as a row of numbers, as gauges, on the screen, and as a line of run.log."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from raydrgn.remote import metrics
+from raydrgn.remote.progress import Progress
+from raydrgn.training.prepare_run import PreparedRun
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,3 +72,27 @@ def training_gauges(row: Mapping[str, Any], epochs: int, num_particles: int) -> 
         "time_left_seconds": left / row["rate"] if row["rate"] else float("nan"),
     }
     return {name: value for name, value in gauges.items() if value is not None}
+
+
+def show_progress(progress: Progress, run: PreparedRun, row: Mapping[str, Any]) -> None:
+    """Report particles read, or particles trained on in all epochs, here and as gauges.
+
+    Args:
+        progress: What to report to.
+        run: What is trained.
+        row: A ``TrainProgress``; while particles are read, ``phase``, ``done`` and ``of``.
+    """
+    if row.get("phase") == "reading":
+        progress("reading particles", row["done"], row["of"], unit="particles")
+        return
+    num_particles, epochs = len(run.table), run.config.train.epochs
+    losses = [] if row["total"] is None else [f"loss {row['total']:.4f} KL {row['kl']:.2f}"]
+    metrics.record(training_gauges(row, epochs, num_particles), run=run.root)
+    progress(
+        "training",
+        (row["epoch"] - 1) * num_particles + row["particles"],
+        epochs * num_particles,
+        unit="particles",
+        rate=row["rate"],
+        extra=" ".join([f"epoch {row['epoch']}/{epochs}", *losses]),
+    )

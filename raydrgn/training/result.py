@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from raydrgn.io.storage import Uri
+from raydrgn.run.directory import Position
 from raydrgn.training.prepare_run import PreparedRun
 
 
@@ -24,13 +25,36 @@ class TrainResult:
     trained: bool = True
     """False if all epochs were finished before."""
 
+    has_checkpoint: bool = True
+    """False if it was stopped before its first checkpoint."""
+
     @classmethod
-    def of(cls, run: PreparedRun, *, finished: bool, trained: bool = True) -> "TrainResult":
-        """Describe the end of a run."""
+    def of(
+        cls,
+        run: PreparedRun,
+        *,
+        finished: bool,
+        trained: bool = True,
+        kept: Position | None = None,
+    ) -> "TrainResult":
+        """Describe the end of a run.
+
+        Args:
+            run: The run.
+            finished: Whether its last epoch is done.
+            trained: Whether anything was left to do.
+            kept: Position of the newest checkpoint, if it is known.
+        """
         return cls(
             root=run.root,
             epochs=run.config.train.epochs,
             num_particles=len(run.table),
             finished=finished,
             trained=trained,
+            has_checkpoint=run.initial is not None or kept != Position(1, 0),
         )
+
+    @property
+    def what_is_kept(self) -> str:
+        """What a run that was stopped goes on from, in words."""
+        return "a checkpoint is kept" if self.has_checkpoint else "it has no checkpoint yet"

@@ -1,7 +1,6 @@
 """The driver of a training run: what is written first and last, progress, and requests to stop."""
 
 import logging
-import shlex
 import signal
 import threading
 import time
@@ -14,7 +13,6 @@ from typing import Any
 import ray
 
 from raydrgn.errors import ClusterError, LostWorkersError, RaydrgnError
-from raydrgn.io import storage
 from raydrgn.io.particles import ParticleTable
 from raydrgn.remote import metrics
 from raydrgn.remote.allocation import Allocation
@@ -22,13 +20,13 @@ from raydrgn.remote.progress import Progress, silent
 from raydrgn.remote.session import session_log_folder
 from raydrgn.run.claim import RunClaim
 from raydrgn.run.config import RunConfig
-from raydrgn.run.directory import RunDirectory
-from raydrgn.training.actors import ActorGuard, RunActors, started_actors
+from raydrgn.training.actors import ActorGuard, RunActors, call_actor, started_actors
 from raydrgn.training.attempts import Attempts
+from raydrgn.training.beginning import begin_run, last_line
 from raydrgn.training.elastic import GrowthWatch, first_share, is_draining
-from raydrgn.training.failures import TrainingDefect, raised_by_actor
+from raydrgn.training.failures import TrainingDefect
 from raydrgn.training.prepare_run import PreparedRun, image_megabytes, wanted
-from raydrgn.training.progress_log import training_gauges
+from raydrgn.training.progress_log import show_progress
 from raydrgn.training.result import TrainResult
 from raydrgn.training.sharing import SharedShards
 from raydrgn.training.worker import TrainingJob
@@ -81,7 +79,15 @@ def train(
         reserved.callback(reservation.release)
         uses_ray_data(share)  # refused before anything is written
         with started_actors(run.root, num_particles, ticket) as actors:
-            _begin(run, share, actors, claim)
+            resources = config.resources
+            number = f"{resources.fewest} to " if resources.is_elastic else ""
+            begin_run(
+                run,
+                f"workers: {number}{share.num_workers}, each with {share.worker}",
+                claim,
+                writer=actors.writer,
+                call=call_actor,
+            )
             job = TrainingJob(
                 root=run.root,
                 config=config.to_dict(),
@@ -104,40 +110,10 @@ def train(
                 watch.close()
                 attempts.stop()
                 metrics.forget(run=run.root)
-            ending = (
-                f"training finished: {config.train.epochs} epochs of {num_particles:,} particles"
-                if attempts.finished
-                else "training stopped on request; the checkpoint is kept, and --resume goes on"
-            )
-            actors.log_last(ending)
-    return TrainResult.of(run, finished=attempts.finished)
-
-
-def _begin(run: PreparedRun, share: Allocation, actors: RunActors, claim: RunClaim | None) -> None:
-    """Write what the run directory needs before training."""
-    config, writer, resources = run.config, actors.writer, run.config.resources
-    is_new = not storage.exists(RunDirectory(run.root).config)
-    number = f"{resources.fewest} to " if resources.is_elastic else ""
-    lines = [
-        f"training on {len(run.table):,} particles of {config.data.box} px to epoch "
-        f"{config.train.epochs}; workers: {number}{share.num_workers}, each with "
-        f"{share.worker}",
-    ]
-    if claim is not None and claim.predecessor is not None:
-        lines.append(f"the command before this one ended without a word: {claim.predecessor.name}")
-    if run.note:
-        lines.append(run.note)
-    resume = f"raydrgn train -o {shlex.quote(run.root)} --resume"
-    with raised_by_actor():
-        if run.initial is not None:
-            ray.get(writer.save_checkpoint.remote(run.initial.to_bytes(), run.initial.position))
-        particles = run.table.to_bytes() if is_new else None
-        held_out = run.held_out.to_bytes() if is_new and run.held_out else None
-        ray.get(writer.begin.remote(config.to_yaml().encode(), particles, held_out))
-        for line in lines[1:]:
-            log.info("%s", line)
-        for line in (*lines, f"should this command be cut off, go on with: {resume}"):
-            ray.get(writer.log.remote(line))
+            kept = actors.newest_position()
+            result = TrainResult.of(run, finished=attempts.finished, kept=kept)
+            actors.log_last(last_line(result))
+    return result
 
 
 def _uses_ray_data(config: RunConfig, table: ParticleTable, allocation: Allocation) -> bool:
@@ -274,23 +250,4 @@ class _Watch:
             log.warning("%s", note)
         if latest and latest != self._shown:
             self._shown, self._heard = latest, time.monotonic()
-            self._show(latest)
-
-    def _show(self, latest: Mapping[str, Any]) -> None:
-        """Report what the board knows: particles read, or particles trained on in all epochs."""
-        if latest.get("phase") == "reading":
-            self._progress("reading particles", latest["done"], latest["of"], unit="particles")
-            return
-        num_particles, epochs = len(self._run.table), self._run.config.train.epochs
-        losses = []
-        if latest["total"] is not None:
-            losses = [f"loss {latest['total']:.4f} KL {latest['kl']:.2f}"]
-        metrics.record(training_gauges(latest, epochs, num_particles), run=self._run.root)
-        self._progress(
-            "training",
-            (latest["epoch"] - 1) * num_particles + latest["particles"],
-            epochs * num_particles,
-            unit="particles",
-            rate=latest["rate"],
-            extra=" ".join([f"epoch {latest['epoch']}/{epochs}", *losses]),
-        )
+            show_progress(self._progress, self._run, latest)

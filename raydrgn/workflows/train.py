@@ -13,9 +13,9 @@ from raydrgn.settings import Setting, check_bounds
 from raydrgn.training.options import CpusPerTrainingProcess, GpusPerTrainingProcess
 
 if TYPE_CHECKING:
-    from raydrgn.io.particle_source import ParticleSource
+    from raydrgn.remote.allocation import Allocation
     from raydrgn.run.config import RunConfig
-    from raydrgn.training.prepare_run import RunRequest
+    from raydrgn.training.prepare_run import PreparedRun, RunRequest
     from raydrgn.training.result import TrainResult
 
 
@@ -322,7 +322,8 @@ def run(
 ) -> "TrainResult":
     """Train to the last epoch; a run that was stopped goes on from its latest checkpoint.
 
-    Training runs on Ray, which the executor joins, or starts on this machine.
+    A small input is trained on by one worker in this process. Several workers, and large inputs,
+    are the matter of Ray, which the executor joins, or starts on this machine.
 
     Raises:
         RaydrgnError: If the particles, the settings, the run directory or the cluster do not allow
@@ -336,7 +337,7 @@ def run(
         if found.finished:
             notice.ended(f"{found.epochs} epochs of {found.num_particles:,} particles are done")
         else:
-            notice.stopped("stopped on request; a checkpoint is kept")
+            notice.stopped(f"stopped on request; {found.what_is_kept}")
     return found
 
 
@@ -372,9 +373,25 @@ def _run(settings: TrainSettings, executor: Executor, progress: Progress) -> "Tr
             claim.take()
             status = find_run(request.root) or status  # as the command before has left it
             prepared = prepare_run.resume(request, status)
+        here = _one_worker_here(prepared, executor)
+        if here is not None:
+            from raydrgn.training.in_process import train_here
+
+            return train_here(prepared, here, claim=claim, progress=progress)
         with executor.connected():
             from raydrgn.training import trainer  # Ray's settings are in place by now
 
             return trainer.train(
                 prepared, claim=claim, progress=progress, wait_seconds=executor.wait_seconds
             )
+
+
+def _one_worker_here(run: "PreparedRun", executor: Executor) -> "Allocation | None":
+    """Return what one worker in this process gets; None if the run is trained on Ray."""
+    from raydrgn.training import prepare_run
+
+    config, count = run.config, len(run.table)
+    if config.resources.is_elastic:
+        return None
+    image_bytes = 1e6 * prepare_run.image_megabytes(config, count)
+    return executor.one_worker_here(prepare_run.wanted(config, count), image_bytes)

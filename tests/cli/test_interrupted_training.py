@@ -8,12 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
-import torch
-
 from plain import assert_same_run, fit, small_run
-
-pytestmark = pytest.mark.ray
 
 EPOCHS = 100
 STOPPED = 130
@@ -53,10 +48,7 @@ def test_stopped_then_damaged_then_killed_it_ends_as_if_undisturbed(tmp_path):
     """Each command goes on at once where the one before ended, however that was."""
     calm, root = tmp_path / "calm", tmp_path / "run"
     run = small_run(tmp_path, calm, **{"train.epochs": EPOCHS})
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as the worker has
     fit(run)
-    torch.set_num_threads(threads)
 
     stopped = start(tmp_path, root)
     wait_for(root / "z.2.pkl", stopped)
@@ -79,7 +71,7 @@ def test_stopped_then_damaged_then_killed_it_ends_as_if_undisturbed(tmp_path):
     killed.kill()
     assert "its size or checksum differs" in read(killed)
 
-    resumed = start(tmp_path, root, "--resume")  # workers of the killed one may still be at work
+    resumed = start(tmp_path, root, "--resume")
     printed = read(resumed)
     assert resumed.returncode == 0, printed
     assert "the command before this one ended without a word" in printed

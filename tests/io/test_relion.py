@@ -226,6 +226,23 @@ def test_values_that_are_not_finite_never_get_in(tmp_path):
         read_relion(uri)
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("rlnVoltage", "nan", r"rlnVoltage is not a number .*--kv"),
+        ("rlnVoltage", 0, r"voltage_kv is 0 .* should lie between 10 and 10000"),
+        ("rlnAmplitudeContrast", "inf", r"rlnAmplitudeContrast is not a number"),
+        ("rlnImagePixelSize", "nan", r"rlnImagePixelSize is not a number .*--pixel-size"),
+        ("rlnBeamTiltX", "nan", r"rlnBeamTiltX is not a number"),
+    ],
+)
+def test_a_value_of_an_optics_group_is_named_where_it_stands(tmp_path, column, value, message):
+    uri, _ = star_31(tmp_path, optics=optics_columns(**{column: [value]}))
+    lines = storage.read_bytes(uri).decode().splitlines()
+    line = next(i for i, text in enumerate(lines, 1) if "opticsGroup1" in text)
+    refuse(uri, rf"line {line} \(block data_optics\): .*{message}")
+
+
 def test_shifts_larger_than_the_box_are_refused(tmp_path):
     uri, _ = star_31(tmp_path, particles={"rlnOriginXAngst": [0, 0, 12.5, 0]})
     message = r"line 31: the shift of \[12.5, -1.0\] Å is larger than the box of 12.0 Å .1 such"

@@ -9,6 +9,7 @@ import plain_em
 from raydrgn.evaluation.evaluation import evaluate
 from raydrgn.io.particles import ParticleTable
 from raydrgn.mfa.model import FactorModel
+from raydrgn.run.directory import Position
 from raydrgn.run.reader import open_run
 from raydrgn.run.refined import refined_particles
 from raydrgn.training.sinks import DirectSink
@@ -85,7 +86,9 @@ class Stopping(DirectSink):
 def test_a_run_goes_on_as_if_it_had_not_been_stopped(clean, tmp_path):
     values = {**plain_em.SMALL, "train__epochs": 3}
     run = plain_em.prepare(clean / "particles.star", tmp_path / "run", **values)
-    assert not plain_em.fit(run, sink_class=Stopping)
+    loop, writer = plain_em.assemble(run, sink_class=Stopping)
+    writer.begin(run.config.to_yaml().encode(), run.table.to_bytes())
+    assert not loop.run(Position(1, 0))
     assert (tmp_path / "run" / "state" / "2.1.pt").exists()
     assert plain_em.fit(run)
     again, undisturbed = (plain_em.tensors(root, 3) for root in (tmp_path / "run", clean / "run"))

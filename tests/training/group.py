@@ -10,9 +10,9 @@ from torch import distributed, multiprocessing
 
 from plain import assemble
 from raydrgn.data.shard import ResidentShard
-from raydrgn.run.checkpoint import Checkpoint
 from raydrgn.run.directory import Position
 from raydrgn.training import reduction
+from raydrgn.training.assembly import resume
 from raydrgn.training.prepare_run import PreparedRun
 from raydrgn.training.sinks import DirectSink
 
@@ -70,11 +70,14 @@ def _worker(rank: int, world: int, run: PreparedRun, stop_after: Position | None
         rank=rank,
         world=world,
     )
-    content = [parts.writer.latest_checkpoint().content if rank == 0 else None]
-    distributed.broadcast_object_list(content, src=0)
-    start = Position(1, 0)
-    if content[0] is not None:
-        start = parts.loop.load(Checkpoint.from_bytes(content[0]))
+    start = resume(
+        parts.loop,
+        run.config,
+        parts.plan,
+        writer=parts.writer,
+        call=lambda method, *arguments: method(*arguments),
+        note=print,
+    )
     parts.loop.run(start)
     first = parts.plan.rows[0]
     epochs = parts.shard.sequences[::2]  # after every epoch, all particles are encoded

@@ -1,4 +1,4 @@
-"""Training without Ray, made of the same parts: what the parallel result must equal."""
+"""Training in this process: what the parallel result must equal."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,18 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.nn.parallel import DistributedDataParallel
 
-from raydrgn.data.ingest import fill_store, prepared_blocks
+from raydrgn.data.ingest import prepared_blocks
 from raydrgn.data.shard import ResidentShard
-from raydrgn.data.store import make_store
 from raydrgn.io.cryodrgn import read_latents
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.model.vae import HeterogeneousVAE
-from raydrgn.run.checkpoint import Checkpoint
-from raydrgn.run.directory import Position
+from raydrgn.remote.allocation import Allocation
 from raydrgn.run.writer import RunWriter
 from raydrgn.simulation.dataset import Simulation, simulate
+from raydrgn.training.assembly import batch_plan, make_loop, own_store, use_threads
+from raydrgn.training.em_loop import EmLoop
+from raydrgn.training.in_process import train_here
 from raydrgn.training.loop import TrainingLoop
 from raydrgn.training.plan import BatchPlan
 from raydrgn.training.prepare_run import PreparedRun, RunRequest, begin
@@ -32,6 +32,7 @@ SMALL = {
     "model.encoder_layers": 1,
     "model.decoder_layers": 1,
     "train.batch_size": 8,
+    "resources.num_workers": 1,
     "resources.cpus": 1,
 }
 """A network that takes an epoch of 200 images of 16 px in a fraction of a second."""
@@ -54,12 +55,18 @@ def small_run(folder: Path, root: Path, *, num_particles: int = 203, **values) -
 class PlainFit:
     """The parts of a run on one process."""
 
-    loop: TrainingLoop
-    vae: HeterogeneousVAE
+    loop: TrainingLoop | EmLoop
     writer: RunWriter
     plan: BatchPlan
     shard: ResidentShard
-    lattice: SliceLattice
+
+    @property
+    def vae(self) -> HeterogeneousVAE:
+        return self.loop._vae
+
+    @property
+    def lattice(self) -> SliceLattice:
+        return self.loop._lattice
 
 
 def assemble(
@@ -72,49 +79,21 @@ def assemble(
     world: int = 1,
 ) -> PlainFit:
     """Put the parts of a run together in this process, alone or as a worker of a group."""
-    config, lattice = run.config, SliceLattice.of_box(run.config.data.box, device=CPU)
-    plan = BatchPlan(
-        num_particles=len(run.table),
-        batch_size=config.train.batch_size,
-        num_points=lattice.num_points,
-        points_fraction=config.train.points_fraction,
-        seed=config.train.seed,
-        rank=rank,
-        world=world,
-    )
+    config = run.config
+    use_threads(1)
+    plan = batch_plan(config, len(run.table), rank=rank, world=world)
     table = run.table.slice_rows(*plan.rows)
-    shape = (len(table), lattice.num_points, 2)
-    store = make_store(
-        config.resources.shard_store, shape, precision=config.data.precision, device=CPU
-    )
-    fill_store(store, prepared_blocks(table, config.data))
+    blocks = prepared_blocks(table, config.data)
+    store, _ = own_store(config, plan, CPU, blocks, run=run.root, progress=lambda done: None)
     shard = shard_class(table, store, pixel_size_angstrom=config.pixel_size_angstrom, device=CPU)
-    torch.manual_seed(config.train.seed)
-    vae = HeterogeneousVAE(config.model, box=config.data.box, num_pixels=2 * lattice.num_points)
     writer = RunWriter(run.root, num_particles=len(run.table))
-    loop = TrainingLoop(
-        config.train,
-        plan=plan,
-        shard=shard,
-        vae=vae,
-        model=vae if world == 1 else DistributedDataParallel(vae),
-        optimiser=torch.optim.Adam(vae.parameters(), fused=True),
-        lattice=lattice,
-        sink=sink_class(writer, on_progress=on_progress),
-    )
-    return PlainFit(loop, vae, writer, plan, shard, lattice)
+    loop = make_loop(config, plan, shard, CPU, sink_class(writer, on_progress=on_progress))
+    return PlainFit(loop, writer, plan, shard)
 
 
-def fit(run: PreparedRun) -> HeterogeneousVAE:
+def fit(run: PreparedRun) -> None:
     """Train to the end, from the beginning or from the latest checkpoint of the run."""
-    parts = assemble(run)
-    if run.initial is not None:
-        parts.writer.save_checkpoint(run.initial.to_bytes(), run.initial.position)
-    content = parts.writer.latest_checkpoint().content
-    start = Position(1, 0) if content is None else parts.loop.load(Checkpoint.from_bytes(content))
-    assert parts.loop.run(start)
-    parts.writer.finish(run.config.train.epochs)
-    return parts.vae
+    assert train_here(run, Allocation(1, cpus=1, gpus=0)).finished
 
 
 def latents(root: Path, epoch: int) -> np.ndarray:

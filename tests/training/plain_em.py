@@ -1,4 +1,4 @@
-"""A mixture of factor analysers fitted without Ray, made of the same parts."""
+"""A mixture of factor analysers fitted in this process, or by a group of processes."""
 
 import tempfile
 from pathlib import Path
@@ -7,17 +7,13 @@ import numba
 import torch
 from torch import distributed, multiprocessing
 
-from plain import CPU
-from raydrgn.data.ingest import fill_store, prepared_blocks
-from raydrgn.data.shard import ResidentShard
-from raydrgn.data.store import make_store
-from raydrgn.geometry.lattice import half_disc
+import plain
 from raydrgn.io.particle_source import ParticleSource
-from raydrgn.run.checkpoint import Checkpoint
+from raydrgn.remote.allocation import Allocation
 from raydrgn.run.directory import Position
 from raydrgn.run.writer import RunWriter
 from raydrgn.training.em_loop import EmLoop
-from raydrgn.training.plan import BatchPlan
+from raydrgn.training.in_process import train_here
 from raydrgn.training.prepare_run import PreparedRun, RunRequest, begin
 from raydrgn.training.sinks import DirectSink
 
@@ -36,39 +32,13 @@ def assemble(
     run: PreparedRun, *, rank: int = 0, world: int = 1, sink_class: type[DirectSink] = DirectSink
 ) -> tuple[EmLoop, RunWriter]:
     """Put the parts of a run together in this process, alone or as a worker of a group."""
-    config, count = run.config, len(run.table)
-    points = len(half_disc(config.data.box))
-    plan = BatchPlan(
-        num_particles=count,
-        batch_size=count,
-        num_points=points,
-        points_fraction=1.0,
-        seed=config.train.seed,
-        rank=rank,
-        world=world,
-    )
-    table = run.table.slice_rows(*plan.rows)
-    store = make_store("host", (len(table), points, 2), precision=config.data.precision, device=CPU)
-    fill_store(store, prepared_blocks(table, config.data))
-    shard = ResidentShard(table, store, pixel_size_angstrom=config.pixel_size_angstrom, device=CPU)
-    writer = RunWriter(run.root, num_particles=count)
-    loop = EmLoop(config, plan=plan, shard=shard, device=CPU, sink=sink_class(writer))
-    return loop, writer
+    parts = plain.assemble(run, rank=rank, world=world, sink_class=sink_class)
+    return parts.loop, parts.writer
 
 
-def fit(run: PreparedRun, *, sink_class: type[DirectSink] = DirectSink) -> bool:
+def fit(run: PreparedRun) -> bool:
     """Fit to the end, from the beginning or from the latest checkpoint; return if it got there."""
-    loop, writer = assemble(run, sink_class=sink_class)
-    writer.begin(run.config.to_yaml().encode(), run.table.to_bytes())
-    content = writer.latest_checkpoint().content
-    start = Position(1, 0)
-    if content is not None:
-        checkpoint = Checkpoint.from_bytes(content)
-        start = loop.load(checkpoint, writer.estimates_at(checkpoint.position))
-    finished = loop.run(start)
-    if finished:
-        writer.finish(run.config.train.epochs)
-    return finished
+    return train_here(run, Allocation(1, cpus=1, gpus=0)).finished
 
 
 def tensors(root: Path, epoch: int) -> dict[str, torch.Tensor]:

@@ -81,12 +81,12 @@ def test_too_little_memory_is_explained(fill):
         fill()
     failure = final_failure(caught.value)
     assert isinstance(failure, RaydrgnError)
-    assert str(failure).startswith("A worker ran out of memory")
+    assert str(failure).startswith("Training ran out of memory")
     for advice in ("--batch-size", "learning rate should fall", "train.points_fraction"):
         assert advice in str(failure)
-    assert ("on its GPU" in str(failure)) == (fill is full_gpu)
+    assert ("on the GPU" in str(failure)) == (fill is full_gpu)
     by_monitor = fill in (full_node, full_node_as_ray_train_reports_it)
-    assert ("Ray's memory monitor has killed it" in str(failure)) == by_monitor
+    assert ("Ray's memory monitor has killed a worker" in str(failure)) == by_monitor
 
 
 def test_what_a_user_can_mend_keeps_its_sentence():

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from plain import assert_same_run, fit, latents, small_run, weights
 from raydrgn.errors import ClusterError, RaydrgnError
@@ -63,10 +62,7 @@ def pair(data, ray_session):
 def test_one_worker_gives_what_the_plain_loop_gives(data, ray_session, tmp_path):
     """Ray Data fills the store, and the store is a disk's: the bits are the same."""
     run = small_run(data, tmp_path / "plain", **{"train.epochs": 3})
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as the worker has; threads decide the order of sums
     fit(run)
-    torch.set_num_threads(threads)
     values = {
         "train.epochs": 3,
         "resources.num_workers": 1,
@@ -163,6 +159,24 @@ def test_an_error_that_trying_again_will_not_mend_ends_the_run(data, ray_session
     log = (tmp_path / "run.log").read_text()
     assert "training ended early" in log
     assert "starting the workers again" not in log
+
+
+def test_ctrl_c_keeps_a_checkpoint_from_which_one_process_goes_on(data, ray_session, tmp_path):
+    run = small_run(data, tmp_path, **{"train.epochs": EPOCHS})
+    asked = []
+
+    def interrupt(what, particles, total, **_):
+        if what == "training" and particles > 203 and not asked:
+            asked.append(particles)
+            raise KeyboardInterrupt
+
+    assert not train(run, progress=interrupt)
+    last = (tmp_path / "run.log").read_text().splitlines()[-1]
+    assert "training stopped on request; the checkpoint is kept" in last
+    fit(run)
+    plain = tmp_path / "plain"
+    fit(small_run(data, plain, **{"train.epochs": EPOCHS}))
+    assert_same_run(plain, tmp_path, EPOCHS)
 
 
 def test_an_error_of_the_writer_ends_training_in_its_words(data, ray_session, tmp_path):

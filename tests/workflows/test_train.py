@@ -132,8 +132,7 @@ def test_too_many_workers_are_refused_before_ray_starts(data, tmp_path):
         workflow.run(settings)
 
 
-@pytest.mark.ray
-def test_training_and_training_further(data, tmp_path, ray_session):
+def test_training_and_training_further(data, tmp_path):
     """The command's own work, on one worker: two epochs, and then a third."""
     shown = []
     settings = TrainSettings(
@@ -141,7 +140,8 @@ def test_training_and_training_further(data, tmp_path, ray_session):
         particles=str(data / "particles.star"),
         batch_size=SMALL["train.batch_size"],
         epochs=2,
-        set=("resources.cpus=1",),
+        workers=1,
+        cpus_per_worker=1,
         **NETWORK,
     )
     result = workflow.run(settings, progress=lambda what, *_, **__: shown.append(what))

@@ -1,0 +1,200 @@
+"""The parts of a fit put together: the same for a worker of Ray Train and for this process alone.
+
+What the writer of the run does is asked through a ``WriterCall``: the writer is an actor there, and
+a plain object here.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from raydrgn.data.ingest import PreparedBlock, fill_store
+from raydrgn.data.shard import ResidentShard
+from raydrgn.data.store import ParticleStore, make_store, shard_bytes
+from raydrgn.errors import RunDirectoryError
+from raydrgn.geometry.lattice import half_disc
+from raydrgn.model.vae import HeterogeneousVAE
+from raydrgn.remote import metrics
+from raydrgn.run.checkpoint import Checkpoint
+from raydrgn.run.config import RunConfig
+from raydrgn.run.directory import Position
+from raydrgn.shapes import Int
+from raydrgn.training.em_loop import EmLoop
+from raydrgn.training.loop import Sink, TrainingLoop
+from raydrgn.training.plan import BatchPlan
+from raydrgn.training.step import SliceLattice
+
+WriterCall = Callable[..., Any]
+"""Calls a method of a run's writer with arguments, and returns what it returned."""
+
+
+def use_threads(cpus: int) -> None:
+    """Let this process compute with some threads.
+
+    Of numba too: its OpenMP threads are torch's, and where it has more it sets torch's number.
+    """
+    most: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+    numba.set_num_threads(max(min(cpus, most), 1))
+    torch.set_num_threads(max(cpus, 1))
+
+
+def batch_plan(
+    config: RunConfig, num_particles: int, *, rank: int = 0, world: int = 1
+) -> BatchPlan:
+    """Return which particles, noise and points a worker takes."""
+    return BatchPlan(
+        num_particles=num_particles,
+        batch_size=config.largest_batch(num_particles),
+        num_points=len(half_disc(config.data.box)),
+        points_fraction=config.train.points_fraction,
+        seed=config.train.seed,
+        rank=rank,
+        world=world,
+    )
+
+
+def own_store(
+    config: RunConfig,
+    plan: BatchPlan,
+    device: torch.device,
+    blocks: Iterator[PreparedBlock],
+    *,
+    run: str,
+    neighbours: int = 1,
+    progress: Callable[[int], None],
+) -> tuple[ParticleStore, Int[np.ndarray, " bad"]]:
+    """Keep a worker's prepared particles; return the numbers of bad images among them.
+
+    Args:
+        config: Of the run.
+        plan: Which particles are the worker's.
+        device: Where it computes.
+        blocks: The prepared particles.
+        run: Run directory, for the metrics.
+        neighbours: Workers on this machine, which share its memory.
+        progress: Called with how many particles are there.
+    """
+    first, last = plan.rows
+    shape, precision = (last - first, plan.num_points, 2), config.data.precision
+    metrics.record({"shard_bytes": shard_bytes(shape, precision)}, run=run, worker=str(plan.rank))
+    store = make_store(
+        config.resources.shard_store,
+        shape,
+        precision=precision,
+        device=device,
+        neighbours=neighbours,
+    )
+    return store, fill_store(store, blocks, progress=progress)
+
+
+def make_loop(
+    config: RunConfig, plan: BatchPlan, shard: ResidentShard, device: torch.device, sink: Sink
+) -> TrainingLoop | EmLoop:
+    """Make what is fitted, the same on every worker, and its loop.
+
+    Several workers must be in a process group of torch.
+    """
+    if config.mfa is not None:
+        return EmLoop(config, plan=plan, shard=shard, device=device, sink=sink)
+    lattice = SliceLattice.of_box(config.data.box, device=device)
+    torch.manual_seed(config.train.seed)  # the same weights on every worker
+    vae = HeterogeneousVAE(config.model, box=config.data.box, num_pixels=2 * lattice.num_points).to(
+        device
+    )
+    optimiser = torch.optim.Adam(vae.parameters(), fused=True)
+    model: nn.Module = vae
+    if plan.world > 1:
+        model = DistributedDataParallel(
+            vae,
+            device_ids=[device] if device.type == "cuda" else None,
+            broadcast_buffers=False,
+            gradient_as_bucket_view=True,
+        )
+        _fix_bucket_order(model, shard, lattice, config.model.zdim)
+    return TrainingLoop(
+        config.train,
+        plan=plan,
+        shard=shard,
+        vae=vae,
+        model=model,
+        optimiser=optimiser,
+        lattice=lattice,
+        sink=sink,
+    )
+
+
+def resume(
+    loop: TrainingLoop | EmLoop,
+    config: RunConfig,
+    plan: BatchPlan,
+    *,
+    writer: Any,
+    call: WriterCall,
+    note: Callable[[str], None],
+) -> Position:
+    """Put a loop where the newest whole checkpoint left it, the same on all workers.
+
+    Latents that are still to be made of the epoch before are made.
+
+    Args:
+        loop: New.
+        config: Of the run.
+        plan: Of this worker.
+        writer: Of the run.
+        call: Calls a method of it.
+        note: Called by the first worker with each reason why a newer checkpoint is not used.
+
+    Raises:
+        RunDirectoryError: If no checkpoint is left of a run that began with other weights.
+    """
+    found: list[Any] = [None]
+    content = None
+    if plan.rank == 0:
+        latest = call(writer.latest_checkpoint)
+        for problem in latest.problems:
+            note(problem)
+        content = latest.content
+        position = Checkpoint.from_bytes(content).position if content else Position(1, 0)
+        found = [(position, content is not None, latest.lacks_latents)]
+    if plan.world > 1:
+        distributed.broadcast_object_list(found, src=0)
+    position, has_checkpoint, lacks_latents = found[0]
+    if has_checkpoint:
+        if plan.rank == 0 and position != (1, 0):
+            call(writer.log, f"continues from {position}")
+        checkpoint = Checkpoint.from_bytes(content or call(writer.checkpoint_at, position))
+        if isinstance(loop, TrainingLoop):
+            loop.load(checkpoint)
+        else:
+            loop.load(checkpoint, call(writer.estimates_at, position))
+    elif config.train.load:
+        raise RunDirectoryError(
+            f"No whole checkpoint is left of this run, which began with {config.train.load}. "
+            "Start it again in another -o with the same --load."
+        )
+    if lacks_latents:
+        loop.encode(position.epoch - 1)
+    return position
+
+
+def _fix_bucket_order(
+    model: nn.Module, shard: ResidentShard, lattice: SliceLattice, zdim: int
+) -> None:
+    """Let DistributedDataParallel lay out its buckets before the first step.
+
+    It does so after the first backward pass, which changes the order in which three or more workers
+    add gradients. A resumed run must add in the order in which an undisturbed one does.
+    """
+    rows = torch.arange(min(len(shard), 1))
+    for _ in range(2):
+        batch = shard.batch(rows)
+        noise = torch.zeros(len(batch), zdim, device=lattice.plane.device)
+        hartley = batch.coefficients.new_zeros(len(batch), 2 * lattice.num_points)
+        out = model(hartley, lattice.plane[:1] @ batch.rotations, noise)
+        sum(part.sum() for part in out).backward()
+        model.zero_grad(set_to_none=True)
