@@ -80,10 +80,21 @@ def fill_store(
     return np.sort(np.concatenate(bad))
 
 
-def bad_images_message(indices: Int[np.ndarray, " bad"]) -> str:
-    """Return the message that names images without use, with the remedy."""
-    named = ", ".join(map(str, indices[:BAD_NAMED])) + (", …" if len(indices) > BAD_NAMED else "")
+def bad_images_message(bad: ParticleTable) -> str:
+    """Return the message that names images without use, with the remedy.
+
+    Args:
+        bad: The rows of these images.
+    """
+    count, indices = len(bad), bad.column("index")
+    named = ", ".join(map(str, indices[:BAD_NAMED])) + (", …" if count > BAD_NAMED else "")
+    place = f"image {bad.column('slice')[0] + 1} of {bad.table.column('stack')[0].as_py()}"
+    if count == 1:
+        return (
+            f"Particle {named} (from 0), {place}, has pixels that are not finite, or is constant. "
+            "Leave it out with --drop-bad."
+        )
     return (
-        f"{len(indices)} images have pixels that are not finite, or are constant: "
-        f"particles {named} (numbers from 0). Leave them out with --drop-bad."
+        f"{count} images have pixels that are not finite, or are constant: particles {named} "
+        f"(numbers from 0; the first is {place}). Leave them out with --drop-bad."
     )

@@ -216,7 +216,7 @@ def _refuse(table: ParticleTable, bad: Sequence[np.ndarray]) -> None:
     """Refuse unusable images, given by their rows."""
     rows = np.sort(np.concatenate(bad))
     if len(rows):
-        raise InputError(bad_images_message(table.column("index")[rows]))
+        raise InputError(bad_images_message(table.select(rows)))
 
 
 def _read_reference(uri: Uri) -> tuple[Float[np.ndarray, "r r r"], float]:

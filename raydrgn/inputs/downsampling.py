@@ -213,7 +213,7 @@ def _refuse(table: ParticleTable, bad: Int[np.ndarray, " bad"], failures: list[E
             "finished stays; run the same command again."
         ) from failures[0]
     if len(bad):
-        raise InputError(bad_images_message(table.column("index")[bad]))
+        raise InputError(bad_images_message(table.select(bad)))
 
 
 def _new_table(table: ParticleTable, stacks: list[StackPlan]) -> ParticleTable:

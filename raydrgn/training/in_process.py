@@ -123,7 +123,7 @@ def _fit(
     if stop.is_set:
         return False
     if len(bad):
-        raise InputError(bad_images_message(table.column("index")[bad]))
+        raise InputError(bad_images_message(table.select(bad)))
     shard = ResidentShard(
         table, store, pixel_size_angstrom=config.pixel_size_angstrom, device=device
     )

@@ -386,7 +386,7 @@ def _check_images(
     examined = table if every else table.select(sampled_rows(len(table)))
     statistics, numbers = measure_images(examined, box=box), examined.column("index")
     if statistics.bad.any():
-        raise InputError(bad_images_message(numbers[statistics.bad]))
+        raise InputError(bad_images_message(examined.select(statistics.bad)))
     for warning in statistics.warnings(numbers):
         log.warning("%s", warning)
     if statistics.outliers.any():

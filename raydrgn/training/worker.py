@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
+import pyarrow as pa
 import ray
 import ray.train
 import ray.train.torch
@@ -129,12 +129,12 @@ def _fill_shard(
             neighbours=ray.train.get_context().get_local_world_size(),
             progress=report or _ignore,
         )
-    bad = table.column("index")[bad_rows]
+    bad = table.select(bad_rows)
     everyone = [bad]
     if plan.world > 1:
         everyone = [bad] * plan.world
         distributed.all_gather_object(everyone, bad)
-    found = np.concatenate(everyone)
+    found = ParticleTable(pa.concat_tables([part.table for part in everyone]))
     if len(found):
         raise InputError(bad_images_message(found))
     return ResidentShard(

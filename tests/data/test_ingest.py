@@ -111,10 +111,15 @@ def test_progress_counts_particles(tmp_path, images, monkeypatch):
     assert done == [4, 8, 10]
 
 
-def test_bad_images_are_named_by_number_with_the_way_out():
-    message = bad_images_message(np.array([3, 17]))
+def test_bad_images_are_named_by_number_and_place_with_the_way_out(tmp_path):
+    table = table_of(50, stacks=(str(tmp_path / "a.mrcs"),), box=BOX)
+    message = bad_images_message(table.select(np.array([3, 17])))
     assert message.startswith("2 images have pixels that are not finite, or are constant")
-    assert "particles 3, 17 (numbers from 0). Leave them out with --drop-bad." in message
-    many = bad_images_message(np.arange(50))
+    place = f"image 4 of {tmp_path}"
+    assert f"particles 3, 17 (numbers from 0; the first is {place}" in message
+    assert message.endswith("Leave them out with --drop-bad.")
+    one = bad_images_message(table.select(np.array([17])))
+    assert one.startswith(f"Particle 17 (from 0), image 18 of {tmp_path}")
+    many = bad_images_message(table)
     assert "50 images" in many
     assert "18, 19, … (" in many

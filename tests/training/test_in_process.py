@@ -76,7 +76,7 @@ def test_an_image_that_was_damaged_since_is_named(data, tmp_path):
     broken[1024 + 7 * 1024 : 1024 + 8 * 1024] = bytes(1024)  # image 7 of 16² float32
     stack.write_bytes(broken)
     try:
-        with pytest.raises(InputError, match=r"particles 7 .*--drop-bad"):
+        with pytest.raises(InputError, match=r"Particle 7 .*image 8 of .*--drop-bad"):
             train_here(run, ONE)
     finally:
         stack.write_bytes(whole)

@@ -152,7 +152,7 @@ def test_an_error_that_trying_again_will_not_mend_ends_the_run(data, ray_session
     broken[1024 + 7 * 1024 : 1024 + 8 * 1024] = bytes(1024)  # image 7 of 16² float32
     stack.write_bytes(broken)
     try:
-        with pytest.raises(RaydrgnError, match=r"particles 7 .*--drop-bad"):
+        with pytest.raises(RaydrgnError, match=r"Particle 7 .*image 8 of .*--drop-bad"):
             train(run)
     finally:
         stack.write_bytes(whole)
