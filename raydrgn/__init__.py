@@ -29,6 +29,7 @@ _MODULES = {
     "ExportIndicesSettings": "raydrgn.workflows.export",
     "ExportStarSettings": "raydrgn.workflows.export",
     "FilterSettings": "raydrgn.workflows.filter",
+    "HalvesSettings": "raydrgn.workflows.halves",
     "InfoSettings": "raydrgn.workflows.info",
     "LandscapeSettings": "raydrgn.workflows.landscape",
     "OccupancyClassesSettings": "raydrgn.workflows.occupancy_classes",

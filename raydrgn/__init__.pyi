@@ -16,6 +16,7 @@ from raydrgn.workflows.export import ExportCsSettings as ExportCsSettings
 from raydrgn.workflows.export import ExportIndicesSettings as ExportIndicesSettings
 from raydrgn.workflows.export import ExportStarSettings as ExportStarSettings
 from raydrgn.workflows.filter import FilterSettings as FilterSettings
+from raydrgn.workflows.halves import HalvesSettings as HalvesSettings
 from raydrgn.workflows.info import InfoSettings as InfoSettings
 from raydrgn.workflows.landscape import LandscapeSettings as LandscapeSettings
 from raydrgn.workflows.occupancy_classes import OccupancyClassesSettings as OccupancyClassesSettings

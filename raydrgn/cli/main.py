@@ -25,6 +25,7 @@ from raydrgn.cli.downsample import downsample
 from raydrgn.cli.evaluate import evaluate
 from raydrgn.cli.export import export
 from raydrgn.cli.filter import filter_
+from raydrgn.cli.halves import halves
 from raydrgn.cli.info import info
 from raydrgn.cli.jobs import jobs, logs, status, stop, submit
 from raydrgn.cli.landscape import landscape
@@ -48,6 +49,7 @@ app.command()(analyze)
 app.command()(relocate)
 app.command()(runs)
 app.command()(convergence)
+app.command()(halves)
 app.command("filter")(filter_)
 app.command()(landscape)
 app.add_typer(traverse, name="traverse")

@@ -7,6 +7,7 @@ for or what each gets, or if nothing is asked for and the input is so large that
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -206,6 +207,8 @@ class Executor:
         """
         if self._may_use_ray and (self.has_cluster or input_bytes >= SMALL_INPUT_BYTES):
             return None
+        if not (self._may_use_ray or wanted.resources.num_workers):
+            wanted = replace(wanted, resources=replace(wanted.resources, num_workers=1))
         allocation = allocate(wanted, this_machine())
         return allocation if allocation.num_workers == 1 else None
 

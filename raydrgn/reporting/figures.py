@@ -31,6 +31,8 @@ class Tile:
 
     image: Float[np.ndarray, "h w"]
     title: str = ""
+    limits: tuple[float, float] | None = None
+    """Values shown black and white; None takes the lowest and highest of the image."""
 
 
 def scatter_by_state(
@@ -175,7 +177,7 @@ def slice_rows(
 
 
 def sheet(rows: Sequence[tuple[str, Sequence[Tile]]], *, tile_inches: float = 1.25) -> Figure:
-    """Draw images in named rows, each scaled from its lowest intensity to its highest."""
+    """Draw images in named rows, each from its lowest intensity to its highest by default."""
     columns = max([1, *(len(tiles) for _, tiles in rows)])
     figure = Figure(
         figsize=(tile_inches * columns + 1.2, (tile_inches + 0.18) * len(rows)),
@@ -186,7 +188,15 @@ def sheet(rows: Sequence[tuple[str, Sequence[Tile]]], *, tile_inches: float = 1.
         for axis in line:
             axis.set_axis_off()
         for number, (axis, tile) in enumerate(zip(line, tiles, strict=False)):
-            axis.imshow(tile.image, cmap="gray", origin="lower", interpolation="nearest")
+            low, high = tile.limits or (None, None)
+            axis.imshow(
+                tile.image,
+                cmap="gray",
+                origin="lower",
+                interpolation="nearest",
+                vmin=low,
+                vmax=high,
+            )
             axis.set_title(tile.title, fontsize=8, pad=2)
             if number == 0:
                 axis.text(

@@ -12,6 +12,7 @@ epoch              settings that workflows on one epoch share
 evaluate           a run on simulated particles against the truth
 export             selections and runs in the files of other programs
 filter             a selection of particles
+halves             trainings on half of the particles, to see what is real
 info               what a file or a run contains
 landscape          states and components in the space of volumes
 occupancy_classes  volume classes and structural blocks of a table of occupancies

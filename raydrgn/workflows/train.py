@@ -13,9 +13,8 @@ from raydrgn.settings import Setting, check_bounds
 from raydrgn.training.options import CpusPerTrainingProcess, GpusPerTrainingProcess
 
 if TYPE_CHECKING:
-    from raydrgn.remote.allocation import Allocation
     from raydrgn.run.config import RunConfig
-    from raydrgn.training.prepare_run import PreparedRun, RunRequest
+    from raydrgn.training.prepare_run import RunRequest
     from raydrgn.training.result import TrainResult
 
 
@@ -348,6 +347,7 @@ def _run(settings: TrainSettings, executor: Executor, progress: Progress) -> "Tr
     from raydrgn.run.status import find_run
     from raydrgn.training import prepare_run
     from raydrgn.training.result import TrainResult
+    from raydrgn.training.start import start_training
 
     def check_room(config: "RunConfig", num_particles: int) -> None:
         executor.check_room(prepare_run.wanted(config, num_particles), gpu_problem)
@@ -373,25 +373,4 @@ def _run(settings: TrainSettings, executor: Executor, progress: Progress) -> "Tr
             claim.take()
             status = find_run(request.root) or status  # as the command before has left it
             prepared = prepare_run.resume(request, status)
-        here = _one_worker_here(prepared, executor)
-        if here is not None:
-            from raydrgn.training.in_process import train_here
-
-            return train_here(prepared, here, claim=claim, progress=progress)
-        with executor.connected():
-            from raydrgn.training import trainer  # Ray's settings are in place by now
-
-            return trainer.train(
-                prepared, claim=claim, progress=progress, wait_seconds=executor.wait_seconds
-            )
-
-
-def _one_worker_here(run: "PreparedRun", executor: Executor) -> "Allocation | None":
-    """Return what one worker in this process gets; None if the run is trained on Ray."""
-    from raydrgn.training import prepare_run
-
-    config, count = run.config, len(run.table)
-    if config.resources.is_elastic:
-        return None
-    image_bytes = 1e6 * prepare_run.image_megabytes(config, count)
-    return executor.one_worker_here(prepare_run.wanted(config, count), image_bytes)
+        return start_training(prepared, claim=claim, executor=executor, progress=progress)

@@ -1,0 +1,27 @@
+"""``raydrgn halves``."""
+
+import shlex
+
+import typer
+
+from raydrgn.cli.command import command
+from raydrgn.cli.console import EXIT_INTERRUPTED, result
+from raydrgn.remote.executor import Executor
+from raydrgn.remote.progress import Progress
+from raydrgn.workflows import halves as workflow
+from raydrgn.workflows.halves import HalvesSettings
+
+
+@command(HalvesSettings)
+def halves(settings: HalvesSettings, executor: Executor, progress: Progress) -> None:
+    """Train a run anew on each half of its particles, and say which states' differences are real.
+
+    Writes RUN/halves.N: the two halves as runs of their own, the volumes of each state by both, how
+    they agree by shell and by region, and report.html. It takes about as long as the run itself;
+    stopped, the same command goes on.
+    """
+    found = workflow.run(settings, executor=executor, progress=progress)
+    if found.agreement is None:
+        result(f"Stopped. To go on: raydrgn halves {shlex.quote(settings.run)}, as before")
+        raise typer.Exit(EXIT_INTERRUPTED)
+    result(found.agreement.summary, f"→ {found.folder.at('report.html')}")

@@ -1,0 +1,216 @@
+"""How volumes of the two halves agree: by shell, and by region.
+
+What all particles have in common agrees whatever the latents are. So beside each state's volume its
+difference from the mean volume is compared, each half's from its own mean.
+
+References:
+    Rosenthal & Henderson (2003), J. Mol. Biol. 333:721 (half maps, 0.143).
+    Cardone et al. (2013), J. Struct. Biol. 184:226 (resolution by region).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter
+from torch import Tensor
+
+from raydrgn.fourier.resample import low_pass
+from raydrgn.fourier.shells import resolution_at, shell_correlation, shell_index
+from raydrgn.fourier.transforms import fft_centred, ifft_centred
+from raydrgn.inputs.resolution import density_mask, measure_resolution
+from raydrgn.shapes import Bool, Float
+
+WHOLE, PARTIAL = 0.6, 0.3
+"""Mean correlation of differences from which a state is reproduced, and partly reproduced."""
+
+LEAST_AMPLITUDE = 0.05
+"""Amplitude of a difference, over that of the volume, below which there is none.
+
+Of particles in one state, an autoencoder had up to 4 % that both halves agreed on (docs/halves.md).
+"""
+
+REPRODUCED, PARTLY, NOT_REPRODUCED = "reproduced", "partly reproduced", "not reproduced"
+NO_DIFFERENCE = "no difference"
+JUDGEMENTS = (REPRODUCED, PARTLY, NOT_REPRODUCED, NO_DIFFERENCE)
+
+THRESHOLD = 0.143
+"""Of the correlation of half maps, where their resolution is read."""
+
+WINDOW_PERIODS = 0.75
+"""SD of the window for one region, in periods of the highest frequency compared there."""
+
+LOCAL_THRESHOLD = 0.5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StateAgreement:
+    """How the two volumes of a state agree."""
+
+    fsc: Float[Tensor, " shells"]
+    """Of the volumes, within the mask, the mask's own part taken out."""
+
+    difference_fsc: Float[Tensor, " shells"]
+    """Of their differences from the mean volumes, within the mask."""
+
+    resolution_angstrom: float
+    """Where ``fsc`` falls below 0.143."""
+
+    difference_resolution_angstrom: float
+    """Where ``difference_fsc`` falls below 0.143."""
+
+    amplitude: float
+    """Of what both halves have of the difference, over that of the volume: root mean squares."""
+
+    local: Float[np.ndarray, "d d d"]
+    """Correlation of the differences in the neighbourhood of each voxel; 0 outside the mask."""
+
+    difference: Float[np.ndarray, "d d d"]
+    """Mean of the two differences, to ``resolution_angstrom``, within the mask."""
+
+    @property
+    def correlation(self) -> float:
+        """Mean of ``difference_fsc`` over shells to the resolution of the volumes, from 0 on."""
+        box = 2 * len(self.difference_fsc)
+        return float(self.difference_fsc[1 : max(self.num_shells(box), 2)].clamp(min=0).mean())
+
+    def num_shells(self, box: int) -> int:
+        """Return the number of shells in which the volumes agree."""
+        below = torch.nonzero(self.fsc[2:] < THRESHOLD)
+        return int(below[0]) + 2 if len(below) else box // 2
+
+    @property
+    def judgement(self) -> str:
+        """Whether both halves have the state, in words."""
+        if self.amplitude < LEAST_AMPLITUDE:
+            return NO_DIFFERENCE
+        if self.correlation >= WHOLE:
+            return REPRODUCED
+        return PARTLY if self.correlation >= PARTIAL else NOT_REPRODUCED
+
+
+def compare_state(
+    volumes: tuple[Float[np.ndarray, "d d d"], Float[np.ndarray, "d d d"]],
+    means: tuple[Float[np.ndarray, "d d d"], Float[np.ndarray, "d d d"]],
+    *,
+    mask: Float[np.ndarray, "d d d"],
+    pixel_size_angstrom: float,
+    generator: torch.Generator,
+) -> StateAgreement:
+    """Compare the volumes that the two halves have of a state.
+
+    Args:
+        volumes: Of the state, from each half.
+        means: Mean volume of each half.
+        mask: Soft mask of the density of all states.
+        pixel_size_angstrom: Edge of a voxel.
+        generator: Source of the random phases that tell the mask's own part.
+    """
+    first, second = volumes
+    found = measure_resolution(
+        first,
+        second,
+        (first + second) / 2,
+        pixel_size_angstrom=pixel_size_angstrom,
+        generator=generator,
+    )
+    resolution = found.at(THRESHOLD)
+    differences = [
+        torch.from_numpy((volume - mean) * mask)
+        for volume, mean in zip(volumes, means, strict=True)
+    ]
+    curve = shell_correlation(*differences)
+    smooth = [
+        low_pass(
+            difference, resolution_angstrom=resolution, pixel_size_angstrom=pixel_size_angstrom
+        ).numpy()
+        for difference in differences
+    ]
+    inside = mask > 0.5
+    width = WINDOW_PERIODS * resolution / pixel_size_angstrom
+    return StateAgreement(
+        fsc=found.corrected,
+        difference_fsc=curve,
+        resolution_angstrom=resolution,
+        difference_resolution_angstrom=_first_below(curve, pixel_size_angstrom),
+        amplitude=_shared_amplitude(differences, [torch.from_numpy(v * mask) for v in volumes]),
+        local=np.where(inside, local_correlation(*smooth, width=width), 0).astype(np.float32),
+        difference=((smooth[0] + smooth[1]) / 2 * mask).astype(np.float32),
+    )
+
+
+def _shared_amplitude(
+    differences: Sequence[Float[Tensor, "d d d"]], volumes: Sequence[Float[Tensor, "d d d"]]
+) -> float:
+    """Return the amplitude of what two differences share, over that of what the volumes share."""
+    shared, whole = (float((pair[0] * pair[1]).sum()) for pair in (differences, volumes))
+    return (max(shared, 0.0) / whole) ** 0.5 if whole > 0 else 0.0
+
+
+def _first_below(curve: Float[Tensor, " shells"], pixel_size_angstrom: float) -> float:
+    """Return the resolution in Å to which differences agree; infinite if nowhere."""
+    if curve[1] < THRESHOLD and curve[2] < THRESHOLD:
+        return float("inf")
+    curve = curve.clone()
+    curve[:2] = 1  # two voxels and six: too few for a correlation
+    return resolution_at(curve, threshold=THRESHOLD, pixel_size_angstrom=pixel_size_angstrom)
+
+
+def local_correlation(
+    first: Float[np.ndarray, "d d d"], second: Float[np.ndarray, "d d d"], *, width: float
+) -> Float[np.ndarray, "d d d"]:
+    """Return the correlation of two maps in a Gaussian window around each voxel.
+
+    Args:
+        first: Map without a mean, such as a difference or a band of frequencies.
+        second: The other one.
+        width: Standard deviation of the window, voxels.
+    """
+    cross, power1, power2 = (
+        gaussian_filter(product.astype(np.float64), width, mode="constant")
+        for product in (first * second, first**2, second**2)
+    )
+    power = np.sqrt(np.maximum(power1, 0) * np.maximum(power2, 0))
+    least = 1e-6 * power.max() if power.size else 0.0
+    found: np.ndarray = np.where(power > least, cross / np.maximum(power, 1e-300), 0.0)
+    return found
+
+
+def local_resolution(
+    first: Float[np.ndarray, "d d d"],
+    second: Float[np.ndarray, "d d d"],
+    *,
+    inside: Bool[np.ndarray, "d d d"],
+    pixel_size_angstrom: float,
+) -> Float[np.ndarray, "d d d"]:
+    """Return the resolution of two half maps around each voxel, Å; 0 outside.
+
+    Bands of two shells are compared one after the other, each in a window of some of its periods,
+    and the first one below 0.5 ends what a voxel has.
+    """
+    box = first.shape[-1]
+    spectra = [fft_centred(torch.from_numpy(volume), ndim=3) for volume in (first, second)]
+    shells = shell_index(box)
+    last = np.full(first.shape, 2.0)  # shells that agree
+    open_ = inside.copy()
+    for shell in range(3, box // 2 - 1, 2):
+        band = (shells == shell) | (shells == shell + 1)
+        parts = [
+            ifft_centred(torch.where(band, spectrum, 0), ndim=3).numpy() for spectrum in spectra
+        ]
+        agrees = local_correlation(*parts, width=WINDOW_PERIODS * box / shell) >= LOCAL_THRESHOLD
+        open_ &= agrees
+        last[open_] = shell + 1
+        if not open_.any():
+            break
+    return np.where(inside, box * pixel_size_angstrom / last, 0).astype(np.float32)
+
+
+def mask_of(
+    means: tuple[Float[np.ndarray, "d d d"], Float[np.ndarray, "d d d"]],
+    *,
+    pixel_size_angstrom: float,
+) -> Float[np.ndarray, "d d d"]:
+    """Return a soft mask of the density of the mean volume."""
+    return density_mask((means[0] + means[1]) / 2, pixel_size_angstrom=pixel_size_angstrom)

@@ -1,0 +1,163 @@
+"""What is written of the agreement of two halves: tables, maps, figures, a page."""
+
+import csv
+import io
+
+import numpy as np
+
+from raydrgn.fourier.shells import frequencies
+from raydrgn.halves.agreement import LEAST_AMPLITUDE, PARTIAL, WHOLE
+from raydrgn.halves.comparison import Agreement
+from raydrgn.halves.states import LEAST_PARTICLES
+from raydrgn.io import storage
+from raydrgn.io.mrc import write_volume
+from raydrgn.reporting.figures import Tile, fsc_figure, sheet
+from raydrgn.reporting.report import ReportTable, Section, write_report
+from raydrgn.reporting.result_folder import ResultFolder
+from raydrgn.shapes import Float
+
+HEAD = (
+    "state",
+    "particles, half 1",
+    "particles, half 2",
+    "volume, Å",
+    "difference, Å",
+    "difference, % of density",
+    "correlation of differences",
+    "judgement",
+)
+
+
+def write_agreement(agreement: Agreement, folder: ResultFolder, *, title: str) -> None:
+    """Write tables, maps and the report."""
+    folder.write_table("states.csv", HEAD, _rows(agreement))
+    storage.write_bytes(folder.at("fsc.csv"), _curves(agreement).encode())
+    _write_map(folder, "mask.mrc", agreement.mask, agreement)
+    _write_map(folder, "local_resolution.mrc", agreement.local_resolution, agreement)
+    for number, found in zip(agreement.states.numbers, agreement.found, strict=True):
+        _write_map(folder, f"difference_{number:03d}.mrc", found.difference, agreement)
+        _write_map(folder, f"local_correlation_{number:03d}.mrc", found.local, agreement)
+    write_report(
+        folder.at("report.html"),
+        title=title,
+        summary=agreement.summary,
+        sections=_sections(agreement),
+    )
+
+
+def _write_map(
+    folder: ResultFolder, name: str, values: Float[np.ndarray, "d d d"], agreement: Agreement
+) -> None:
+    write_volume(folder.at(name), values, pixel_size_angstrom=agreement.pixel_size_angstrom)
+
+
+def _curves(agreement: Agreement) -> str:
+    box = agreement.mask.shape[-1]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("state", "shell", "frequency_per_angstrom", "fsc", "fsc_of_differences"))
+    per_angstrom = frequencies(box) / agreement.pixel_size_angstrom
+    for number, found in zip(agreement.states.numbers, agreement.found, strict=True):
+        columns = (per_angstrom.tolist(), found.fsc.tolist(), found.difference_fsc.tolist())
+        for shell, (frequency, *values) in enumerate(zip(*columns, strict=True)):
+            writer.writerow(
+                (number, shell, f"{frequency:.6f}", *(f"{value:.6f}" for value in values))
+            )
+    return text.getvalue()
+
+
+def _sections(agreement: Agreement) -> list[Section]:
+    box, pixel = agreement.mask.shape[-1], agreement.pixel_size_angstrom
+    per_pixel = frequencies(box).numpy()
+    names = [f"state {number}" for number in agreement.states.numbers]
+    volumes = [found.fsc.numpy() for found in agreement.found]
+    differences = [found.difference_fsc.numpy() for found in agreement.found]
+    left_out = ", ".join(map(str, agreement.states.left_out))
+    return [
+        Section(
+            title="States",
+            text="A state is a cluster of the whole run's latents. The run was trained anew on "
+            "each half of its particles, from its first random weights; in each half, the state's "
+            "volume is decoded at the mean latent of the half's particles in that cluster. "
+            "The correlation is the mean FSC of the differences from the mean volume, to the "
+            f"resolution of the volumes: from {WHOLE:g} on a difference is reproduced, from "
+            f"{PARTIAL:g} on partly, and one of less than {100 * LEAST_AMPLITUDE:g} % of the "
+            "density is none. The halves share the poses, and which particles the whole run has "
+            "put into one cluster: errors of those can be reproduced too."
+            + (
+                f" Left out for fewer than {LEAST_PARTICLES} particles in a half: {left_out}."
+                if left_out
+                else ""
+            ),
+            tables=[ReportTable(head=HEAD, rows=_rows(agreement))],
+        ),
+        Section(
+            title="Differences from the mean volume",
+            figures=[
+                (
+                    fsc_figure(
+                        per_pixel,
+                        list(zip(names, differences, strict=True)),
+                        pixel_size_angstrom=pixel,
+                    ),
+                    "FSC of each state's difference from the mean volume, between the halves, "
+                    "within the mask.",
+                ),
+                (
+                    sheet(_tiles(agreement)),
+                    "Central slices of each state's difference (mean of the halves, to the "
+                    "resolution of its volume), and how the halves agree on it around each voxel, "
+                    "from 0 (black) to 1 (white).",
+                ),
+            ],
+        ),
+        Section(
+            title="Volumes",
+            figures=[
+                (
+                    fsc_figure(
+                        per_pixel,
+                        list(zip(names, volumes, strict=True)),
+                        pixel_size_angstrom=pixel,
+                    ),
+                    "FSC of each state's volume between the halves, corrected for the mask.",
+                )
+            ],
+        ),
+    ]
+
+
+def _tiles(agreement: Agreement) -> list[tuple[str, list[Tile]]]:
+    centre = agreement.mask.shape[-1] // 2
+    rows = []
+    for number, found in zip(agreement.states.numbers, agreement.found, strict=True):
+        tiles = []
+        for axis, name in enumerate("zyx"):
+            difference = found.difference.take(centre, axis)
+            agree = found.local.take(centre, axis).clip(0, 1)
+            tiles += [
+                Tile(image=difference, title=f"difference ⊥ {name}"),
+                Tile(image=agree, title="agreement", limits=(0.0, 1.0)),
+            ]
+        rows.append((f"state {number}", tiles))
+    return rows
+
+
+def _rows(agreement: Agreement) -> list[tuple[str, ...]]:
+    """Return a row of ``HEAD`` for each state."""
+    return [
+        (
+            str(number),
+            *map(str, sizes),
+            f"{found.resolution_angstrom:.1f}",
+            "–"
+            if np.isinf(found.difference_resolution_angstrom)
+            else f"{found.difference_resolution_angstrom:.1f}",
+            f"{100 * found.amplitude:.1f}",
+            f"{found.correlation:.2f}",
+            found.judgement,
+        )
+        for number, sizes, found in zip(
+            agreement.states.numbers, agreement.states.sizes, agreement.found, strict=True
+        )
+    ]

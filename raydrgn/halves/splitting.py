@@ -1,0 +1,71 @@
+"""The two halves of a run's particles, as runs of their own."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from raydrgn.errors import RunDirectoryError
+from raydrgn.io import storage
+from raydrgn.io.indices import write_indices
+from raydrgn.io.particles import ParticleTable
+from raydrgn.io.storage import Uri
+from raydrgn.remote.resources import Resources
+from raydrgn.run.config import RunConfig
+from raydrgn.run.reader import RunReader
+from raydrgn.run.status import RunStatus, find_run
+from raydrgn.shapes import Int
+from raydrgn.training.prepare_run import PreparedRun, RunRequest, resume
+
+HALVES = (1, 2)
+
+
+def rows_of_half(count: int, half: int) -> Int[np.ndarray, " m"]:
+    """Return every second row, from the first for half 1 and from the second for half 2."""
+    return np.arange(half - 1, count, 2)
+
+
+def require_own(run: RunReader) -> None:
+    """Refuse a run that raydrgn cannot train anew.
+
+    Raises:
+        RunDirectoryError: If it is cryoDRGN's.
+    """
+    if run.is_foreign:
+        raise RunDirectoryError(
+            f"{run.root} is a run of cryoDRGN; only runs of raydrgn can be trained anew on half of "
+            "their particles."
+        )
+
+
+def prepare_half(run: RunReader, half: int, root: Uri, *, epochs: int) -> PreparedRun | None:
+    """Return the training of a half that is still to be done; None if it is finished.
+
+    Settings are those of the run, and so are poses, CTF and the scale of the images; the workers
+    are as many as there is room for.
+
+    Args:
+        run: The whole run, one of raydrgn's.
+        half: 1 or 2.
+        root: Run directory of the half; its selection is written beside it.
+        epochs: Epochs that the half is to have.
+    """
+    status = find_run(root)
+    if status is not None:
+        return _go_on(root, status)
+    config, table = RunConfig.read(run.files.config), ParticleTable.read(run.files.particles)
+    mine = table.select(rows_of_half(len(table), half))
+    selection = f"{root}.ind.pkl"
+    write_indices(selection, mine.column("index"))
+    config = replace(
+        config,
+        train=replace(config.train, epochs=epochs, load=None, restarted_after=0),
+        source=replace(config.source, ind=storage.absolute(selection)),
+        resources=Resources(shard_store=config.resources.shard_store),
+    )
+    return PreparedRun(root=root, config=config, table=mine)
+
+
+def _go_on(root: Uri, status: RunStatus) -> PreparedRun | None:
+    if status.is_finished:
+        return None
+    return resume(RunRequest(root=root, source=None), status)

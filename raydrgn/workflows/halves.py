@@ -1,0 +1,133 @@
+"""``halves``: which differences between states are real, by trainings on half of the particles."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from raydrgn.errors import ClusterError
+from raydrgn.remote.executor import IN_PROCESS, Executor
+from raydrgn.remote.progress import Progress, silent
+from raydrgn.settings import Setting
+from raydrgn.workflows.epoch import EpochSettings
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from raydrgn.halves.comparison import Agreement
+    from raydrgn.reporting.result_folder import ResultFolder
+    from raydrgn.run.reader import RunReader
+
+
+@dataclass(frozen=True, kw_only=True)
+class HalvesSettings(EpochSettings):
+    """Settings of ``halves``."""
+
+    ksample: Annotated[int, Setting("States: clusters of the latents.", min=2)] = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class HalvesResult:
+    """How the halves agree; the folder has it as files, with a report."""
+
+    folder: "ResultFolder"
+    agreement: "Agreement | None"
+    """None if it was stopped while a half was trained."""
+
+
+def run(
+    settings: HalvesSettings,
+    *,
+    executor: Executor = IN_PROCESS,
+    progress: Progress = silent,
+) -> HalvesResult:
+    """Train a run anew on each half of its particles, and compare the volumes of its states.
+
+    The halves are run directories in the result folder. Stopped, it goes on when it is repeated.
+
+    Raises:
+        RaydrgnError: If the run, the settings or the folder do not allow it.
+    """
+    from raydrgn.clustering.clusters import SEED, k_means
+    from raydrgn.halves.report import write_agreement
+    from raydrgn.halves.splitting import HALVES, require_own
+    from raydrgn.run.reader import open_run
+
+    opened = open_run(settings.run)
+    require_own(opened)
+    epoch = opened.epoch(settings.epoch)
+    labels = k_means(opened.finite_latents(epoch), settings.ksample, seed=SEED).labels
+    folder = settings.begin(opened, epoch, "halves")
+    for half in HALVES:
+        if not _train_half(opened, half, folder, epoch, executor, progress):
+            return HalvesResult(folder=folder, agreement=None)
+    agreement = _compare(folder, labels, executor, progress)
+    write_agreement(agreement, folder, title=f"Halves of {opened.title(epoch)}")
+    folder.finish()
+    return HalvesResult(folder=folder, agreement=agreement)
+
+
+def _train_half(
+    opened: "RunReader",
+    half: int,
+    folder: "ResultFolder",
+    epoch: int | None,
+    executor: Executor,
+    progress: Progress,
+) -> bool:
+    """Train a half to the epoch of the run that is compared; return False if it was stopped."""
+    from raydrgn.halves.splitting import prepare_half
+    from raydrgn.model.device import gpu_problem
+    from raydrgn.run.claim import RunClaim
+    from raydrgn.training.prepare_run import wanted
+    from raydrgn.training.start import start_training
+
+    def of_half(what: str, done: float, total: float, **more: Any) -> None:
+        progress(f"half {half}: {what}", done, total, **more)
+
+    root = folder.at(f"half{half}")
+    with RunClaim(root) as claim:
+        prepared = prepare_half(opened, half, root, epochs=epoch or 0)
+        if prepared is None:
+            return True
+        executor.check_room(wanted(prepared.config, len(prepared.table)), gpu_problem)
+        claim.take()
+        found = start_training(prepared, claim=claim, executor=executor, progress=of_half)
+    return found.finished
+
+
+def _compare(
+    folder: "ResultFolder", labels: "np.ndarray", executor: Executor, progress: Progress
+) -> "Agreement":
+    """Decode the states by both halves, and compare them."""
+    from raydrgn.decoding.options import VolumeOptions
+    from raydrgn.decoding.pool import DecoderPool
+    from raydrgn.decoding.volume_sets import VolumeSet, make_sets
+    from raydrgn.halves.comparison import compare_halves
+    from raydrgn.halves.splitting import HALVES
+    from raydrgn.halves.states import find_states
+    from raydrgn.io.mrc import read_volume
+    from raydrgn.reporting.latent_figures import series_colours
+    from raydrgn.run.reader import open_run
+
+    runs = [open_run(folder.at(f"half{half}")) for half in HALVES]
+    first, second = (run.finite_latents(run.epoch(None)) for run in runs)
+    states = find_states(labels, (first, second))
+    pixel_size, failures = 1.0, []
+    for half, run, z in zip(HALVES, runs, states.z, strict=True):
+        decoder = run.decoder(run.epoch(None))
+        volumes = VolumeSet(
+            name=f"half {half}",
+            folder=folder.at(f"volumes{half}"),
+            z=z,
+            colours=series_colours(len(z)),
+            titles=[f"state {number}" for number in states.numbers],
+        )
+        with DecoderPool(decoder, VolumeOptions(), executor) as pool:
+            pixel_size = pool.pixel_size_angstrom
+            failures += make_sets(pool, [volumes], progress=progress).failures
+    if failures:
+        raise ClusterError(f"{len(failures)} volumes could not be decoded: {failures[0]}")
+
+    def volume(half: int, state: int) -> "np.ndarray":
+        return read_volume(folder.at(f"volumes{half}", f"vol_{state:03d}.mrc"))[0]
+
+    return compare_halves(states, volume, pixel_size_angstrom=pixel_size, progress=progress)

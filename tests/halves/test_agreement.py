@@ -1,0 +1,112 @@
+"""Whether differences of two halves agree, on volumes whose truth is known."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+
+from raydrgn.errors import InputError
+from raydrgn.halves.agreement import compare_state, local_correlation, local_resolution
+from raydrgn.halves.splitting import rows_of_half
+from raydrgn.halves.states import find_states
+
+BOX, PIXEL = 32, 3.0
+
+
+def smooth_noise(seed, width=1.0):
+    values = np.random.default_rng(seed).standard_normal((BOX,) * 3)
+    return gaussian_filter(values, width).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def mean():
+    """A ball with structure in it."""
+    ticks = np.arange(BOX) - BOX // 2
+    radius = np.sqrt(sum(axis**2 for axis in np.meshgrid(ticks, ticks, ticks)))
+    ball = gaussian_filter((radius < 10).astype(np.float32), 1.0)
+    return (ball * (1 + smooth_noise(1) * 4)).astype(np.float32), (radius < 9)
+
+
+def compare(mean, differences, *, noise=0.05):
+    volume, inside = mean
+    halves = [
+        volume + difference * inside + noise * smooth_noise(10 + k, 0.3)
+        for k, difference in enumerate(differences)
+    ]
+    return compare_state(
+        (halves[0].astype(np.float32), halves[1].astype(np.float32)),
+        (volume, volume),
+        mask=inside.astype(np.float32),
+        pixel_size_angstrom=PIXEL,
+        generator=torch.Generator().manual_seed(0),
+    )
+
+
+def test_a_difference_that_both_halves_have_is_real(mean):
+    shared = 3 * smooth_noise(2)
+    found = compare(mean, (shared, shared))
+    assert found.correlation > 0.9
+    assert found.judgement == "reproduced"
+    assert found.difference_resolution_angstrom < 4 * PIXEL
+    assert found.local[mean[1]].mean() > 0.9
+
+
+def test_differences_of_their_own_are_not_supported_though_volumes_agree(mean):
+    found = compare(mean, (smooth_noise(3), smooth_noise(4)))
+    assert found.fsc[1:5].min() > 0.9
+    assert found.correlation < 0.3
+    assert found.judgement == "not reproduced"
+    assert abs(found.local[mean[1]].mean()) < 0.3
+
+
+def test_a_difference_that_is_next_to_nothing_is_none(mean):
+    shared = 0.003 * smooth_noise(2)
+    found = compare(mean, (shared, shared), noise=0.0)
+    assert found.correlation > 0.9
+    assert found.amplitude < 0.05
+    assert found.judgement == "no difference"
+
+
+def test_the_region_that_differs_is_found(mean):
+    """Both halves agree in one part of the box, and each goes its own way in the other."""
+    left = np.arange(BOX)[:, None, None] < BOX // 2
+    shared = 3 * smooth_noise(5)
+    found = compare(mean, [np.where(left, shared, 3 * smooth_noise(k)) for k in (6, 7)])
+    half = BOX // 2
+    assert found.local[: half - 4][mean[1][: half - 4]].mean() > 0.8
+    assert found.local[half + 4 :][mean[1][half + 4 :]].mean() < 0.4
+
+
+def test_local_correlation_is_that_of_the_window():
+    a, b = smooth_noise(8), smooth_noise(9)
+    np.testing.assert_allclose(local_correlation(a, a, width=2), 1, atol=1e-6)
+    np.testing.assert_allclose(local_correlation(a, -a, width=2), -1, atol=1e-6)
+    whole = (a * b).sum() / np.sqrt((a**2).sum() * (b**2).sum())
+    wide = local_correlation(a, b, width=100)
+    assert wide[BOX // 2, BOX // 2, BOX // 2] == pytest.approx(whole, abs=0.02)
+
+
+def test_local_resolution_is_finer_where_less_noise_is():
+    volume, inside = smooth_noise(11, 0.4), np.ones((BOX,) * 3, bool)
+    right = np.arange(BOX)[:, None, None] >= BOX // 2
+    halves = [volume + np.where(right, 1.5, 0.02) * smooth_noise(k, 0.4) for k in (12, 13)]
+    first, second = (half.astype(np.float32) for half in halves)
+    found = local_resolution(first, second, inside=inside, pixel_size_angstrom=PIXEL)
+    assert found[:8].mean() < 4 * PIXEL
+    assert found[-8:].mean() > 2 * found[:8].mean()
+
+
+def test_states_are_at_the_mean_of_each_half_s_own_latents():
+    labels = np.array([0, 0, 1, 1] * 20 + [2, 2])
+    latents = []
+    for half, sign in ((1, 1.0), (2, -1.0)):
+        mine = labels[rows_of_half(len(labels), half)]
+        latents.append(np.stack([sign * mine, np.full(len(mine), half)], axis=1))
+    states = find_states(labels, (latents[0], latents[1]))
+    assert states.numbers.tolist() == [0, 1]
+    assert states.left_out.tolist() == [2]
+    assert states.sizes.tolist() == [[20, 20], [20, 20]]
+    np.testing.assert_array_equal(states.z[0], [[0, 1], [1, 1]])
+    np.testing.assert_array_equal(states.z[1], [[0, 2], [-1, 2]])
+    with pytest.raises(InputError, match="Only 0 of 3 clusters have 10 particles"):
+        find_states(labels[-12:] * 0 + np.arange(12) % 3, (latents[0][-6:], latents[1][-6:]))

@@ -1,0 +1,72 @@
+"""``halves`` on fits of simulated particles: states that are there, and states that are not."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import plain_em
+from raydrgn.cli.main import app
+from raydrgn.errors import RunDirectoryError
+from raydrgn.run.reader import open_run
+from raydrgn.simulation.dataset import simulate
+from raydrgn.simulation.options import Simulation
+from raydrgn.workflows import halves
+from raydrgn.workflows.halves import HalvesSettings
+
+EPOCHS = 4
+
+
+def fitted(folder, **simulation):
+    simulate(str(folder), Simulation(num_particles=800, box=16, snr=0.5, **simulation))
+    values = {**plain_em.SMALL, "train__epochs": EPOCHS}
+    assert plain_em.fit(plain_em.prepare(folder / "particles.star", folder / "run", **values))
+    return str(folder / "run")
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory):
+    """A run on particles in several states."""
+    return fitted(tmp_path_factory.mktemp("several"), seed=1)
+
+
+def test_states_that_are_there_are_reproduced_and_it_goes_on_where_it_was_stopped(several):
+    settings = HalvesSettings(run=several, ksample=4)
+
+    def stop(what, *_, **__):
+        if what == "half 2: training":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        halves.run(settings, progress=stop)
+    root = f"{several}/halves.{EPOCHS}"
+    first = open_run(f"{root}/half1")
+    written = Path(first.files.weights(EPOCHS))
+    before = written.stat().st_mtime_ns
+    found = halves.run(settings)
+    assert written.stat().st_mtime_ns == before  # it was not trained again
+    assert found.agreement is not None
+    assert [state.judgement for state in found.agreement.found].count("reproduced") >= 3
+    numbers = [set(open_run(f"{root}/half{k}").original_numbers(400).tolist()) for k in (1, 2)]
+    assert numbers[0] == set(range(0, 800, 2))
+    assert numbers[1] == set(range(1, 800, 2))
+    again = CliRunner().invoke(app, ["halves", several, "--ksample", "4"])
+    assert again.exit_code == 0
+    assert "The difference from the mean volume, of 4 states: reproduced in" in " ".join(
+        again.output.split()
+    )
+
+
+def test_states_of_particles_in_one_state_are_not_reproduced(several, tmp_path):
+    truth = several.removesuffix("run") + "truth/vol_000.mrc"
+    run = fitted(tmp_path, seed=2, maps=truth)
+    found = halves.run(HalvesSettings(run=run, ksample=4)).agreement
+    assert found is not None
+    assert {state.judgement for state in found.found} <= {"no difference", "not reproduced"}
+
+
+def test_a_run_of_cryodrgn_is_refused(tmp_path):
+    theirs = Path(__file__).parents[1] / "assets" / "cryodrgn" / "fourier"
+    with pytest.raises(RunDirectoryError, match="is a run of cryoDRGN"):
+        halves.run(HalvesSettings(run=str(theirs), ksample=2, out=str(tmp_path / "out")))
+    assert not (tmp_path / "out").exists()
