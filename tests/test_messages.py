@@ -49,6 +49,8 @@ NOT_TAKEN = {
     ("raydrgn.workflows.evaluate:run", "raydrgn.reporting.result_folder:ResultFolder.begin"),
     # What gives volume options has checked them; others decode with none.
     ("raydrgn.decoding.pool:DecoderPool.__init__", "raydrgn.decoding.options:VolumeOptions.check"),
+    # Any error of these is said to be of `raydrgn train`, with its command.
+    ("raydrgn.workflows.halves:run", "raydrgn.workflows.halves:_train_half"),
 }
 """Uses that do not lead a message of the second to a user of the first."""
 

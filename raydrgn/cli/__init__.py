@@ -19,6 +19,7 @@ downsample
 evaluate
 export
 filter
+halves
 info
 jobs
 landscape

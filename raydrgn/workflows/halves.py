@@ -1,9 +1,10 @@
 """``halves``: which differences between states are real, by trainings on half of the particles."""
 
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-from raydrgn.errors import ClusterError
+from raydrgn.errors import ClusterError, RaydrgnError
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.settings import Setting
@@ -57,7 +58,13 @@ def run(
     labels = k_means(opened.finite_latents(epoch), settings.ksample, seed=SEED).labels
     folder = settings.begin(opened, epoch, "halves")
     for half in HALVES:
-        if not _train_half(opened, half, folder, epoch, executor, progress):
+        try:
+            finished = _train_half(opened, half, folder, epoch, executor, progress)
+        except RaydrgnError as error:  # with the advice of `train`, which goes on with a half too
+            root = shlex.quote(folder.at(f"half{half}"))
+            error.args = (f"half {half}, as by `raydrgn train -o {root} --resume`: {error}",)
+            raise
+        if not finished:
             return HalvesResult(folder=folder, agreement=None)
     agreement = _compare(folder, labels, executor, progress)
     write_agreement(agreement, folder, title=f"Halves of {opened.title(epoch)}")
