@@ -19,6 +19,7 @@ _MODULES = {
     "AnalyzeSettings": "raydrgn.workflows.analyze",
     "AnchoredPathSettings": "raydrgn.workflows.traverse",
     "BackprojectSettings": "raydrgn.workflows.backproject",
+    "CompareSettings": "raydrgn.workflows.compare",
     "ConvergenceSettings": "raydrgn.workflows.convergence",
     "DemoSettings": "raydrgn.workflows.demo",
     "DownsampleSettings": "raydrgn.workflows.downsample",

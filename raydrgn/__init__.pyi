@@ -7,6 +7,7 @@ from raydrgn.notebook import open_run as open_run
 from raydrgn.remote.executor import Executor as Executor
 from raydrgn.workflows.analyze import AnalyzeSettings as AnalyzeSettings
 from raydrgn.workflows.backproject import BackprojectSettings as BackprojectSettings
+from raydrgn.workflows.compare import CompareSettings as CompareSettings
 from raydrgn.workflows.convergence import ConvergenceSettings as ConvergenceSettings
 from raydrgn.workflows.demo import DemoSettings as DemoSettings
 from raydrgn.workflows.downsample import DownsampleSettings as DownsampleSettings

@@ -13,6 +13,7 @@ Each of the others has the command of its name; jobs has submit, jobs, status, l
 analyze
 backproject
 bench
+compare
 convergence
 demo
 downsample

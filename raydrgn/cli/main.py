@@ -10,6 +10,7 @@ from raydrgn.cli.analyze import analyze
 from raydrgn.cli.application import app
 from raydrgn.cli.backproject import backproject
 from raydrgn.cli.bench import bench
+from raydrgn.cli.compare import compare
 from raydrgn.cli.console import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -45,6 +46,7 @@ for command in (demo, simulate, parse, downsample, backproject, info, train, vol
     app.command()(command)
 app.command()(sweep)
 app.command()(analyze)
+app.command()(compare)
 app.command()(relocate)
 app.command()(runs)
 app.command()(convergence)

@@ -165,8 +165,8 @@ class ResultFolder:
         return storage.exists(self.at(*names))
 
     def write_table(self, name: str, head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Write a table as CSV."""
-        lines = [",".join(head), *(",".join(map(_cell, row)) for row in rows)]
+        """Write a table as CSV; text with commas or quotes is quoted."""
+        lines = [",".join(map(_cell, row)) for row in (head, *rows)]
         storage.write_bytes(self.at(name), ("\n".join(lines) + "\n").encode())
 
     def write_parquet(self, name: str, columns: Mapping[str, Any]) -> pa.Table:
@@ -192,4 +192,7 @@ class ResultFolder:
 
 
 def _cell(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float | np.floating) else str(value)
+    if isinstance(value, float | np.floating):
+        return f"{value:.6g}"
+    text = str(value)
+    return '"' + text.replace('"', '""') + '"' if set(text) & set(',"\n') else text

@@ -5,6 +5,7 @@ notebooks, jobs and sweeps call these, and nothing else composes a study.
 
 analyze            components, UMAP, clusters and volumes of an epoch
 backproject        a map of particles with poses, to check them
+compare            labels of the same particles, cross-tabulated
 convergence        whether training has converged
 demo               simulation, training and evaluation in one
 downsample         particle images, or a map, in a smaller box
