@@ -19,6 +19,9 @@ from raydrgn.workflows.export import ExportStarSettings as ExportStarSettings
 from raydrgn.workflows.filter import FilterSettings as FilterSettings
 from raydrgn.workflows.info import InfoSettings as InfoSettings
 from raydrgn.workflows.landscape import LandscapeSettings as LandscapeSettings
+from raydrgn.workflows.maps import FlipSettings as FlipSettings
+from raydrgn.workflows.maps import FscSettings as FscSettings
+from raydrgn.workflows.maps import InvertSettings as InvertSettings
 from raydrgn.workflows.occupancy_classes import OccupancyClassesSettings as OccupancyClassesSettings
 from raydrgn.workflows.occupancy_masks import OccupancyMasksSettings as OccupancyMasksSettings
 from raydrgn.workflows.occupancy_pca import PcaSettings as PcaSettings

@@ -8,7 +8,8 @@ tables       tables on the terminal
 submission   from the words after `submit` to a job
 job_table    jobs of a cluster as rows of text
 
-Each of the others has the command of its name; jobs has submit, jobs, status, logs and stop.
+Each of the others has the command of its name; jobs has submit, jobs, status, logs and stop;
+maps has fsc, flip and invert.
 
 analyze
 backproject
@@ -23,6 +24,7 @@ filter
 info
 jobs
 landscape
+maps
 occupancy
 occupancy_classes
 occupancy_masks

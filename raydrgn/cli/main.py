@@ -29,6 +29,7 @@ from raydrgn.cli.filter import filter_
 from raydrgn.cli.info import info
 from raydrgn.cli.jobs import jobs, logs, status, stop, submit
 from raydrgn.cli.landscape import landscape
+from raydrgn.cli.maps import flip, fsc, invert
 from raydrgn.cli.occupancy import occupancy
 from raydrgn.cli.parse import parse
 from raydrgn.cli.relocate import relocate
@@ -47,6 +48,8 @@ for command in (demo, simulate, parse, downsample, backproject, info, train, vol
 app.command()(sweep)
 app.command()(analyze)
 app.command()(compare)
+for map_command in (fsc, flip, invert):
+    app.command()(map_command)
 app.command()(relocate)
 app.command()(runs)
 app.command()(convergence)

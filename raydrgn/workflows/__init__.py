@@ -15,6 +15,7 @@ export             selections and runs in the files of other programs
 filter             a selection of particles
 info               what a file or a run contains
 landscape          states and components in the space of volumes
+maps               two maps correlated; a map of the other hand or sign
 occupancy_classes  volume classes and structural blocks of a table of occupancies
 occupancy_masks    masks and reference densities of subunits
 occupancy_pca      components of volumes within one mask
