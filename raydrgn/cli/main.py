@@ -10,6 +10,7 @@ from raydrgn.cli.analyze import analyze
 from raydrgn.cli.application import app
 from raydrgn.cli.backproject import backproject
 from raydrgn.cli.bench import bench
+from raydrgn.cli.command import OptionalValues
 from raydrgn.cli.compare import compare
 from raydrgn.cli.console import (
     EXIT_FAILED,
@@ -53,7 +54,7 @@ for map_command in (fsc, flip, invert):
 app.command()(relocate)
 app.command()(runs)
 app.command()(convergence)
-app.command("filter")(filter_)
+app.command("filter", cls=OptionalValues)(filter_)
 app.command()(landscape)
 app.add_typer(traverse, name="traverse")
 app.add_typer(occupancy, name="occupancy")

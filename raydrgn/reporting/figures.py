@@ -5,7 +5,7 @@ Each function returns a figure that pyplot does not manage, so that none has to 
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import matplotlib as mpl
 import numpy as np
@@ -31,6 +31,10 @@ class Tile:
 
     image: Float[np.ndarray, "h w"]
     title: str = ""
+
+    def titled(self, title: str) -> "Tile":
+        """Return the image under another title."""
+        return replace(self, title=title)
 
 
 def scatter_by_state(

@@ -53,14 +53,28 @@ def density(names: Sequence[str], xy: XY) -> Figure:
 
 
 def clusters(
-    names: Sequence[str], xy: XY, labels: Int[np.ndarray, " n"], centres: Float[np.ndarray, "k 2"]
+    axes: Sequence[str],
+    xy: XY,
+    labels: Int[np.ndarray, " n"],
+    centres: Float[np.ndarray, "k 2"],
+    *,
+    names: Sequence[object] | None = None,
 ) -> Figure:
-    """Draw particles coloured by cluster, with its number at the on-data centre of each."""
-    figure, axis = _single(names, xy)
+    """Draw particles coloured by cluster, with its name at the on-data centre of each.
+
+    Args:
+        axes: Names of the two axes.
+        xy: Coordinates of the particles.
+        labels: Cluster of each particle, from 0.
+        centres: Where the name of each cluster is drawn.
+        names: Of the clusters; their numbers if not given.
+    """
+    figure, axis = _single(axes, xy)
     colours = np.array([mpl.colors.to_rgba(c) for c in series_colours(len(centres))])
     _dots(axis, xy, colours[labels])
     for number, (x, y) in enumerate(centres):
-        _mark(axis, float(x), float(y), str(number), colours[number])
+        name = str(number if names is None else names[number])
+        _mark(axis, float(x), float(y), name, colours[number])
     return figure
 
 
