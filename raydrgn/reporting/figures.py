@@ -178,8 +178,22 @@ def slice_rows(
     return rows
 
 
-def sheet(rows: Sequence[tuple[str, Sequence[Tile]]], *, tile_inches: float = 1.25) -> Figure:
-    """Draw images in named rows, each scaled from its lowest intensity to its highest."""
+def sheet(
+    rows: Sequence[tuple[str, Sequence[Tile]]],
+    *,
+    tile_inches: float = 1.25,
+    one_scale: bool = False,
+) -> Figure:
+    """Draw images in named rows.
+
+    Args:
+        rows: Name and images of each row.
+        tile_inches: Edge of an image.
+        one_scale: Whether all have one grey scale, from the lowest intensity of all to the highest;
+            else each has its own.
+    """
+    every = [tile.image for _, tiles in rows for tile in tiles] if one_scale else []
+    limits = {"vmin": min(map(np.min, every)), "vmax": max(map(np.max, every))} if every else {}
     columns = max([1, *(len(tiles) for _, tiles in rows)])
     figure = Figure(
         figsize=(tile_inches * columns + 1.2, (tile_inches + 0.18) * len(rows)),
@@ -190,7 +204,7 @@ def sheet(rows: Sequence[tuple[str, Sequence[Tile]]], *, tile_inches: float = 1.
         for axis in line:
             axis.set_axis_off()
         for number, (axis, tile) in enumerate(zip(line, tiles, strict=False)):
-            axis.imshow(tile.image, cmap="gray", origin="lower", interpolation="nearest")
+            axis.imshow(tile.image, cmap="gray", origin="lower", interpolation="nearest", **limits)
             axis.set_title(tile.title, fontsize=8, pad=2)
             if number == 0:
                 axis.text(

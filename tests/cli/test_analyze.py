@@ -43,7 +43,7 @@ def test_everything_is_where_cryodrgn_puts_it(root, monkeypatch):
                  "pc1/umap_traversal"):  # fmt: skip
         assert (folder / f"{name}.png").stat().st_size > 5000
     page = (folder / "report.html").read_text()
-    assert page.count("data:image/png") == 15
+    assert page.count("data:image/png") == 18
 
     # begun again, finished volumes are kept; other options are refused, unless anew
     volume = folder / "kmeans5" / "vol_000.mrc"
