@@ -44,6 +44,7 @@ _MODULES = {
     "RelocateSettings": "raydrgn.workflows.relocate",
     "Run": "raydrgn.notebook",
     "RunsSettings": "raydrgn.workflows.runs",
+    "SelectRandomSettings": "raydrgn.workflows.select",
     "SimulateSettings": "raydrgn.workflows.simulate",
     "SweepSettings": "raydrgn.workflows.sweep",
     "TrainSettings": "raydrgn.workflows.train",

@@ -29,6 +29,7 @@ from raydrgn.workflows.occupancy_score import OccupancyScoreSettings as Occupanc
 from raydrgn.workflows.parse import ParseSettings as ParseSettings
 from raydrgn.workflows.relocate import RelocateSettings as RelocateSettings
 from raydrgn.workflows.runs import RunsSettings as RunsSettings
+from raydrgn.workflows.select import SelectRandomSettings as SelectRandomSettings
 from raydrgn.workflows.simulate import SimulateSettings as SimulateSettings
 from raydrgn.workflows.sweep import SweepSettings as SweepSettings
 from raydrgn.workflows.train import TrainSettings as TrainSettings

@@ -33,6 +33,7 @@ occupancy_score
 parse
 relocate
 runs
+select
 simulate
 sweep
 train

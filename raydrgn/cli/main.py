@@ -35,6 +35,7 @@ from raydrgn.cli.occupancy import occupancy
 from raydrgn.cli.parse import parse
 from raydrgn.cli.relocate import relocate
 from raydrgn.cli.runs import runs
+from raydrgn.cli.select import select
 from raydrgn.cli.simulate import simulate
 from raydrgn.cli.sweep import sweep
 from raydrgn.cli.top import top
@@ -59,6 +60,7 @@ app.command()(landscape)
 app.add_typer(traverse, name="traverse")
 app.add_typer(occupancy, name="occupancy")
 app.add_typer(export, name="export")
+app.add_typer(select, name="select")
 app.add_typer(bench, name="bench")
 # What follows the command to submit belongs to that command.
 app.command(context_settings={"allow_interspersed_args": False})(submit)

@@ -24,6 +24,7 @@ parse              poses and CTF of a refinement
 relocate           where the particle images of a run are now
 run_or_maps        settings that workflows on volumes of a run, or on a folder of maps, share
 runs               the runs below a folder
+select             particles drawn at random
 simulate           particles with known truth
 sweep              many trainings, to find the settings that suit the particles
 train              the autoencoder
