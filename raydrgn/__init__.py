@@ -41,6 +41,7 @@ _MODULES = {
     "ParseSettings": "raydrgn.workflows.parse",
     "ParticleSource": "raydrgn.io.particle_source",
     "PcaSettings": "raydrgn.workflows.occupancy_pca",
+    "PlotSettings": "raydrgn.workflows.plot",
     "RelocateSettings": "raydrgn.workflows.relocate",
     "Run": "raydrgn.notebook",
     "RunsSettings": "raydrgn.workflows.runs",

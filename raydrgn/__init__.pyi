@@ -27,6 +27,7 @@ from raydrgn.workflows.occupancy_masks import OccupancyMasksSettings as Occupanc
 from raydrgn.workflows.occupancy_pca import PcaSettings as PcaSettings
 from raydrgn.workflows.occupancy_score import OccupancyScoreSettings as OccupancyScoreSettings
 from raydrgn.workflows.parse import ParseSettings as ParseSettings
+from raydrgn.workflows.plot import PlotSettings as PlotSettings
 from raydrgn.workflows.relocate import RelocateSettings as RelocateSettings
 from raydrgn.workflows.runs import RunsSettings as RunsSettings
 from raydrgn.workflows.select import SelectRandomSettings as SelectRandomSettings

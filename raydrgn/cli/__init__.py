@@ -31,6 +31,7 @@ occupancy_masks
 occupancy_pca
 occupancy_score
 parse
+plot
 relocate
 runs
 select

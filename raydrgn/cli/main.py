@@ -33,6 +33,7 @@ from raydrgn.cli.landscape import landscape
 from raydrgn.cli.maps import flip, fsc, invert
 from raydrgn.cli.occupancy import occupancy
 from raydrgn.cli.parse import parse
+from raydrgn.cli.plot import plot
 from raydrgn.cli.relocate import relocate
 from raydrgn.cli.runs import runs
 from raydrgn.cli.select import select
@@ -50,6 +51,7 @@ for command in (demo, simulate, parse, downsample, backproject, info, train, vol
 app.command()(sweep)
 app.command()(analyze)
 app.command()(compare)
+app.command()(plot)
 for map_command in (fsc, flip, invert):
     app.command()(map_command)
 app.command()(relocate)

@@ -66,6 +66,14 @@ def with_numbers(labelings: Sequence[Labeling]) -> list[Labeling]:
     return found
 
 
+def matching_rows(first: Labeling, second: Labeling) -> Int[np.ndarray, " n"]:
+    """Return for each particle of the first its row in the second; −1 where it is not there."""
+    order = np.argsort(second.known_numbers, kind="stable")
+    ordered = second.known_numbers[order]
+    place = np.searchsorted(ordered, first.known_numbers).clip(max=len(order) - 1)
+    return np.where(ordered[place] == first.known_numbers, order[place], -1)
+
+
 def _numbered(labeling: Labeling, known: Sequence[Labeling], highest: int) -> Labeling:
     count = len(labeling.codes)
     if count > highest:

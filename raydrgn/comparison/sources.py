@@ -5,15 +5,16 @@ import re
 
 import numpy as np
 
-from raydrgn.comparison.labelings import Labeling
+from raydrgn.comparison.labelings import Labeling, matching_rows, with_numbers
 from raydrgn.errors import InputError
 from raydrgn.io import cryodrgn, storage
-from raydrgn.io.labels import read_labels_file, to_labels
+from raydrgn.io.labels import read_labels_file, read_values_file, to_labels
 from raydrgn.io.storage import Uri
 from raydrgn.io.tables import read_parquet
 from raydrgn.reporting.analysis_results import AnalysisResults, kmeans_folder
 from raydrgn.reporting.result_folder import SETTINGS
 from raydrgn.run.reader import open_run
+from raydrgn.shapes import Float
 
 RUN_CONFIGS = {"config.yaml", "config.pkl"}
 KMEANS = re.compile(r"kmeans(\d+)")
@@ -45,6 +46,30 @@ def open_labeling(word: str, *, ksample: int | None = None) -> Labeling:
     return Labeling(
         name=word, kind="labels", names=found.names, codes=found.codes, numbers=found.numbers
     )
+
+
+def open_values(word: str, own: Labeling) -> Float[np.ndarray, " n"] | None:
+    """Return the number that a file has for each of some particles; NaN where it has none.
+
+    Args:
+        word: ``FILE`` or ``FILE:COLUMN``.
+        own: The particles.
+
+    Returns:
+        None if the word names no file.
+
+    Raises:
+        InputError: If the file holds no numbers, or not of these particles.
+    """
+    place, column = _split(word)
+    uri = storage.absolute(place)
+    if storage.is_folder(uri) or not storage.exists(uri):
+        return None
+    found = read_values_file(uri, column)
+    rows = np.arange(len(found.values))
+    other = Labeling(name=word, kind="values", names=(), codes=rows, numbers=found.numbers)
+    row = matching_rows(own, with_numbers([own, other])[1])
+    return np.where(row >= 0, found.values[row], np.nan)
 
 
 def _split(word: str) -> tuple[str, str | None]:

@@ -17,7 +17,7 @@ from raydrgn.io.pickles import read_pickles
 from raydrgn.io.star import read_star
 from raydrgn.io.storage import Uri
 from raydrgn.io.tables import TEXT_SUFFIXES, read_table
-from raydrgn.shapes import Int
+from raydrgn.shapes import Float, Int
 
 MOST_LABELS = 200
 """Different labels; a column of more holds values of something else."""
@@ -183,3 +183,42 @@ def _numbers(columns: Mapping[str, np.ndarray], uri: Uri) -> Int[np.ndarray, " n
             "Rename the column if it holds something else."
         )
     return values.astype(np.int64)
+
+
+class Values(NamedTuple):
+    """A number for each particle of a file."""
+
+    values: Float[np.ndarray, " n"]
+    numbers: Int[np.ndarray, " n"] | None = None
+    """Number of each particle in the original set, where a table has a column of them."""
+
+
+def read_values_file(uri: Uri, column: str | None = None) -> Values:
+    """Read a number for each particle, from the files of ``read_labels_file``; NaN is unknown.
+
+    Raises:
+        InputError: If the file holds no number for each particle, with what was found.
+    """
+    suffix = suffix_of(uri)
+    numbers = None
+    found: Any
+    if suffix in (*TEXT_SUFFIXES, ".parquet", ".star"):
+        columns = _star_columns(uri) if suffix == ".star" else _table_columns(uri)
+        found = columns[_label_column(columns, uri, column)]
+        numbers = _numbers(columns, uri)
+    elif column is not None:
+        raise InputError(f"{uri} has no columns, and so no column {column!r}.")
+    elif suffix == ".npy":
+        found = read_array(uri, wanted="a NumPy array of a number for each particle")
+    else:
+        found = read_pickles(uri)[0]
+    try:
+        array = np.asarray(found, dtype=np.float64)
+    except (TypeError, ValueError):
+        array = np.empty((0, 0))
+    if array.ndim != 1 or not array.size:
+        raise InputError(
+            f"{uri} should hold a number for each particle; found {type(found).__name__} of shape "
+            f"{np.shape(array)}."
+        )
+    return Values(array, numbers)

@@ -6,6 +6,7 @@ Each function returns a figure that pyplot does not manage, so that none has to 
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 
 import matplotlib as mpl
 import numpy as np
@@ -13,9 +14,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from raydrgn.io import storage
+from raydrgn.io.storage import Uri
 from raydrgn.shapes import Float, Int
 
-DPI = 110
+DPI, PRINT_DPI = 110, 300
 PALETTE = (
     "#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#222222", "#bbbbbb",
     "#e8601c", "#7bafde", "#882e72", "#90c987",
@@ -27,9 +30,9 @@ MANY = len(PALETTE)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tile:
-    """An image on a sheet."""
+    """An image on a sheet: intensities, or colours from 0 to 255."""
 
-    image: Float[np.ndarray, "h w"]
+    image: Float[np.ndarray, "h w"] | Int[np.ndarray, "h w 3"]
     title: str = ""
 
     def titled(self, title: str) -> "Tile":
@@ -214,8 +217,20 @@ def sheet(
 
 
 def to_png(figure: Figure) -> bytes:
-    """Return a figure as a PNG file."""
+    """Return a figure as a PNG file, for a page."""
+    return _saved(figure, "png", DPI)
+
+
+def write_figure(uri: Uri, figure: Figure) -> None:
+    """Write a figure at a resolution fit to print, as PNG, SVG or PDF by its suffix."""
+    kind = PurePosixPath(uri).suffix.removeprefix(".")
+    storage.write_bytes(uri, _saved(figure, kind, PRINT_DPI))
+
+
+def _saved(figure: Figure, kind: str, dpi: int) -> bytes:
     stream = io.BytesIO()
-    with mpl.rc_context({"font.family": "DejaVu Sans"}):
-        figure.savefig(stream, format="png", dpi=DPI)
+    # Without a date, and with ids that do not change, so that the same figure is the same file.
+    dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    with mpl.rc_context({"font.family": "DejaVu Sans", "svg.hashsalt": "raydrgn"}):
+        figure.savefig(stream, format=kind, dpi=dpi, metadata=dates.get(kind))
     return stream.getvalue()

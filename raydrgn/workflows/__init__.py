@@ -21,6 +21,7 @@ occupancy_masks    masks and reference densities of subunits
 occupancy_pca      components of volumes within one mask
 occupancy_score    occupancies of subunits in volumes
 parse              poses and CTF of a refinement
+plot               the latent space coloured by any values or labels
 relocate           where the particle images of a run are now
 run_or_maps        settings that workflows on volumes of a run, or on a folder of maps, share
 runs               the runs below a folder
