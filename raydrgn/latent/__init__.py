@@ -4,6 +4,7 @@ analysis          components, clusters and paths along components
 analysis_tables   its tables
 analysis_report   its volumes, figures and report
 volume_densities  peak, noise and sign of its volumes
+volume_surfaces   isosurfaces of its volumes, and movies of paths
 paths             along components, straight, through neighbours
 anchors           particles that a path visits
 path_report       points, volumes and figures of a path

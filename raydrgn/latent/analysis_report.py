@@ -9,6 +9,7 @@ from raydrgn.decoding.volume_sets import MadeSets, VolumeSet, central_slices
 from raydrgn.latent.analysis import LatentSpace
 from raydrgn.latent.paths import TYPICAL_SUPPORT
 from raydrgn.latent.volume_densities import DENSITIES, contrast_problem, write_densities
+from raydrgn.latent.volume_surfaces import surface_sheet, surfaces, write_path_movie
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.reporting import latent_figures
 from raydrgn.reporting.analysis_results import kmeans_folder
@@ -25,6 +26,9 @@ TYPICAL = (
     f"{TYPICAL_SUPPORT}th neighbour, so that {TYPICAL_SUPPORT} is typical. A volume at a point "
     "without particles around it is an extrapolation."
 )
+
+
+OPENS = "open.cxc beside them shows them in ChimeraX; movie.gif goes along a component."
 
 
 def volume_sets(space: LatentSpace, folder: ResultFolder) -> list[VolumeSet]:
@@ -183,14 +187,19 @@ def _volume_section(space: LatentSpace, made: MadeSets | None, folder: ResultFol
     for volumes, previews in zip(volume_sets(space, folder), made.previews, strict=True):
         rows = slice_rows(volumes.titles, central_slices(previews))
         part = volumes.folder.rsplit("/", 1)[-1]
+        if pictures := surfaces(volumes, previews):
+            figure = surface_sheet(pictures)
+            folder.write_figure(f"{part}/surfaces.png", figure)
+            shown.append((figure, f"Isosurfaces, {volumes.name}, all at one level. {OPENS}"))
+            if part != kmeans_folder(len(space.clusters.rows)):
+                write_path_movie(pictures, volumes)
         for name, one_scale, scale in (
             ("slices", False, "each on its own grey scale"),
             ("slices_one_scale", True, "all on one grey scale: weak ones are dark"),
         ):
             figure = sheet(rows, one_scale=one_scale)
             folder.write_figure(f"{part}/{name}.png", figure)
-            caption = f"Central slices, {volumes.name}, {scale}; open.cxc shows them in ChimeraX."
-            shown.append((figure, caption))
+            shown.append((figure, f"Central slices, {volumes.name}, {scale}."))
         tables.append(write_densities(volumes, previews, f"{part}/densities.csv", folder))
     return Section(
         title="Volumes",
