@@ -10,13 +10,14 @@ from matplotlib.figure import Figure
 
 from raydrgn.clustering.clusters import nearest_to_median
 from raydrgn.decoding.pool import DecoderPool
-from raydrgn.decoding.volume_sets import preview
+from raydrgn.decoding.volume_sets import Preview, preview
 from raydrgn.errors import RaydrgnError
 from raydrgn.io import cryodrgn
 from raydrgn.io.mrc import write_volume
 from raydrgn.latent.analysis_tables import particle_columns
 from raydrgn.latent.filter_report import IMAGES_PER_ROW, SHOWN, image_rows
 from raydrgn.latent.mean_volumes import mean_volume
+from raydrgn.latent.volume_densities import DENSITIES, density_table
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.reporting import latent_figures
 from raydrgn.reporting.figures import sheet, slice_rows
@@ -121,30 +122,40 @@ def write_images(
 
 def write_volumes(
     groups: Groups, pool: DecoderPool, folder: ResultFolder, *, progress: Progress = silent
-) -> tuple[Figure | None, list[str]]:
-    """Write the mean volume of each label.
+) -> tuple[Section, list[str]]:
+    """Write the mean volume of each label, with its peak, noise and skewness.
 
     Returns:
-        Central slices of all of them, None if there are none; and what could not be decoded.
+        What the report shows of them; and what could not be decoded.
     """
-    titles, slices, failures = [], [], []
+    made: dict[int, Preview] = {}
+    failures = []
     for label in groups.present:
         name = groups.name(label)
         mean, errors = mean_volume(
             pool, groups.z[groups.members(label)], name=name, progress=progress
         )
         failures += errors
-        if mean is None:
-            continue
-        uri = folder.at("volumes", f"{name}.mrc")
-        write_volume(uri, mean, pixel_size_angstrom=pool.pixel_size_angstrom)
-        titles.append(str(label))
-        slices.append(preview(mean).slices)
-    if not slices:
-        return None, failures
-    figure = sheet(slice_rows(titles, slices))
-    folder.write_figure("mean_volumes.png", figure)
-    return figure, failures
+        if mean is not None:
+            uri = folder.at("volumes", f"{name}.mrc")
+            write_volume(uri, mean, pixel_size_angstrom=pool.pixel_size_angstrom)
+            made[label] = preview(mean)
+    if not made:
+        return Section(title="Mean volumes"), failures
+    names = [str(label) for label in made]
+    rows = slice_rows(names, [shown.slices for shown in made.values()])
+    shown = []
+    for file, one_scale, scale in (
+        ("mean_volumes.png", False, "each on its own grey scale"),
+        ("mean_volumes_one_scale.png", True, "all on one grey scale: weak ones are dark"),
+    ):
+        figure = sheet(rows, one_scale=one_scale)
+        folder.write_figure(file, figure)
+        shown.append((figure, f"Central slices, {scale}."))
+    densities = [(name, seen.density) for name, seen in zip(names, made.values(), strict=True)]
+    table = density_table(groups.noun, densities, "volumes/densities.csv", folder)
+    text = f"Means of up to 100 volumes of each {groups.noun}. {DENSITIES}"
+    return Section(title="Mean volumes", text=text, figures=shown, tables=[table]), failures
 
 
 def next_commands(groups: Groups, words: str) -> list[str]:
@@ -170,7 +181,7 @@ def write_groups_report(
     *,
     title: str,
     images: Figure | None,
-    volumes: Figure | None,
+    volumes: Section,
     commands: Sequence[str],
 ) -> None:
     """Draw the labels in the latent space, and write the report."""
@@ -191,18 +202,7 @@ def write_groups_report(
     ]  # fmt: skip
     sections = [
         Section(title="Sizes", figures=figures, tables=[ReportTable(head=head, rows=rows)]),
-        Section(
-            title="Mean volumes",
-            figures=[
-                (
-                    volumes,
-                    "Central slices of the mean of up to 100 volumes of each, each "
-                    "scaled to its own range.",
-                )
-            ]
-            if volumes
-            else [],
-        ),
+        volumes,
         Section(
             title="Particles",
             figures=[

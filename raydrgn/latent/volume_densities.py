@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from raydrgn.decoding.volume_sets import MadeSets, Preview, VolumeSet
-from raydrgn.fourier.density import CLEAR_SKEWNESS
+from raydrgn.fourier.density import CLEAR_SKEWNESS, Density
 from raydrgn.reporting.report import ReportTable
 from raydrgn.reporting.result_folder import ResultFolder
 
@@ -20,25 +20,35 @@ def write_densities(
     volumes: VolumeSet, previews: Sequence[Preview | None], name: str, folder: ResultFolder
 ) -> ReportTable:
     """Write the numbers of the volumes of a set, and return them for the report."""
-    made = [(k, shown.density) for k, shown in enumerate(previews) if shown is not None]
-    folder.write_table(
-        name,
-        ("volume", "peak", "noise", "skewness"),
-        [(k, *density) for k, density in made],
-    )
+    made = [(str(k), shown.density) for k, shown in enumerate(previews) if shown is not None]
+    return density_table(volumes.name, made, name, folder)
+
+
+def density_table(
+    what: str, made: Sequence[tuple[str, Density]], name: str, folder: ResultFolder
+) -> ReportTable:
+    """Write the numbers of named volumes, and return them for the report.
+
+    Args:
+        what: What the names are of.
+        made: Name and numbers of each volume.
+        name: Of the table in the folder.
+        folder: Where it goes.
+    """
+    head = ("volume", *Density._fields)
+    folder.write_table(name, head, [(volume, *density) for volume, density in made])
     highest = max((density.peak for _, density in made), default=1.0)
     rows = [
         (
-            f"{k}",
+            volume,
             f"{density.peak:.3g}",
             f"{100 * density.peak / highest:.0f} %" if highest > 0 else "–",
             f"{density.noise:.2g}",
             f"{density.skewness:.2f}",
         )
-        for k, density in made
+        for volume, density in made
     ]
-    head = (volumes.name, "peak", "of the highest", "noise", "skewness")
-    return ReportTable(head=head, rows=rows)
+    return ReportTable(head=(what, "peak", "of the highest", "noise", "skewness"), rows=rows)
 
 
 def contrast_problem(made: MadeSets) -> str | None:

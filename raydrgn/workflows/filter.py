@@ -157,6 +157,7 @@ def run_groups(
     from raydrgn.io.storage import checksum
     from raydrgn.latent import groups_report
     from raydrgn.reporting.latent_plane import latent_plane
+    from raydrgn.reporting.report import Section
 
     opened = settings.open()
     source, epoch, z, makes_volumes = opened
@@ -172,7 +173,7 @@ def run_groups(
     groups_report.write_labels(groups, folder, uids=source.uids())
     images, images_error = groups_report.write_images(groups, source, folder, progress=progress)
     failures: list[str] = []
-    volumes = None
+    volumes = Section(title="Mean volumes")
     if makes_volumes:
         with settings.pool(opened, executor) as pool:
             volumes, failures = groups_report.write_volumes(groups, pool, folder, progress=progress)
