@@ -7,6 +7,7 @@ from raydrgn.notebook import open_run as open_run
 from raydrgn.remote.executor import Executor as Executor
 from raydrgn.workflows.analyze import AnalyzeSettings as AnalyzeSettings
 from raydrgn.workflows.backproject import BackprojectSettings as BackprojectSettings
+from raydrgn.workflows.compare import CompareSettings as CompareSettings
 from raydrgn.workflows.convergence import ConvergenceSettings as ConvergenceSettings
 from raydrgn.workflows.demo import DemoSettings as DemoSettings
 from raydrgn.workflows.downsample import DownsampleSettings as DownsampleSettings
@@ -19,13 +20,18 @@ from raydrgn.workflows.filter import FilterSettings as FilterSettings
 from raydrgn.workflows.halves import HalvesSettings as HalvesSettings
 from raydrgn.workflows.info import InfoSettings as InfoSettings
 from raydrgn.workflows.landscape import LandscapeSettings as LandscapeSettings
+from raydrgn.workflows.maps import FlipSettings as FlipSettings
+from raydrgn.workflows.maps import FscSettings as FscSettings
+from raydrgn.workflows.maps import InvertSettings as InvertSettings
 from raydrgn.workflows.occupancy_classes import OccupancyClassesSettings as OccupancyClassesSettings
 from raydrgn.workflows.occupancy_masks import OccupancyMasksSettings as OccupancyMasksSettings
 from raydrgn.workflows.occupancy_pca import PcaSettings as PcaSettings
 from raydrgn.workflows.occupancy_score import OccupancyScoreSettings as OccupancyScoreSettings
 from raydrgn.workflows.parse import ParseSettings as ParseSettings
+from raydrgn.workflows.plot import PlotSettings as PlotSettings
 from raydrgn.workflows.relocate import RelocateSettings as RelocateSettings
 from raydrgn.workflows.runs import RunsSettings as RunsSettings
+from raydrgn.workflows.select import SelectRandomSettings as SelectRandomSettings
 from raydrgn.workflows.simulate import SimulateSettings as SimulateSettings
 from raydrgn.workflows.sweep import SweepSettings as SweepSettings
 from raydrgn.workflows.train import TrainSettings as TrainSettings

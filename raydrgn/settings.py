@@ -36,6 +36,9 @@ class Setting:
     metavar: str | None = None
     """What stands for the value in the help text."""
 
+    bare: float | None = None
+    """Value of an option for a number that is given without one."""
+
     def option(self, name: str) -> str:
         """Return what a message calls the field of this name."""
         if self.is_argument:

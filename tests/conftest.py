@@ -88,11 +88,11 @@ def s3_folder(s3_server, monkeypatch):
 @pytest.fixture(scope="session", autouse=True)
 def _coarse_figures():
     """Draw figures of results coarser than for print, which takes a tenth of the time."""
-    from raydrgn.reporting import result_folder
+    from raydrgn.reporting import figures
 
-    before, result_folder.PRINT_DPI = result_folder.PRINT_DPI, 100
+    before, figures.PRINT_DPI = figures.PRINT_DPI, 100
     yield
-    result_folder.PRINT_DPI = before
+    figures.PRINT_DPI = before
 
 
 @pytest.fixture

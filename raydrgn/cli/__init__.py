@@ -8,11 +8,13 @@ tables       tables on the terminal
 submission   from the words after `submit` to a job
 job_table    jobs of a cluster as rows of text
 
-Each of the others has the command of its name; jobs has submit, jobs, status, logs and stop.
+Each of the others has the command of its name; jobs has submit, jobs, status, logs and stop;
+maps has fsc, flip and invert.
 
 analyze
 backproject
 bench
+compare
 convergence
 demo
 downsample
@@ -23,14 +25,17 @@ halves
 info
 jobs
 landscape
+maps
 occupancy
 occupancy_classes
 occupancy_masks
 occupancy_pca
 occupancy_score
 parse
+plot
 relocate
 runs
+select
 simulate
 sweep
 train

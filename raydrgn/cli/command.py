@@ -5,9 +5,11 @@ import inspect
 from collections.abc import Callable
 from contextlib import ExitStack
 from inspect import Parameter
+from itertools import zip_longest
 from typing import Annotated, Any, get_args
 
 import typer
+from typer.core import TyperCommand
 
 from raydrgn.cli.console import progress_display
 from raydrgn.errors import ConfigError
@@ -121,9 +123,41 @@ def command(
         required_first = sorted(options, key=lambda option: option.default is not Parameter.empty)
         run.__signature__ = inspect.Signature(required_first)  # type: ignore[attr-defined]
         run.__annotations__ = {option.name: option.annotation for option in options}
+        run.bare = _bare_options(settings)  # type: ignore[attr-defined]
         return run
 
     return decorate
+
+
+class OptionalValues(TyperCommand):
+    """A command of which options for a number can be given without one (``Setting.bare``)."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Add the number where none follows such an option, then read the words."""
+        bare: dict[str, str] = getattr(self.callback, "bare", {})
+        filled = []
+        for word, following in zip_longest(args, args[1:], fillvalue=""):
+            filled.append(word)
+            if word in bare and not _is_number(following):
+                filled.append(bare[word])
+        return super().parse_args(ctx, filled)
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _bare_options(settings: type) -> dict[str, str]:
+    """Return the options that can be given without a value, and the value that they have then."""
+    return {
+        field.setting.option(field.name): f"{field.setting.bare:g}"
+        for field in setting_fields(settings)
+        if field.setting.bare is not None
+    }
 
 
 def _execution(are_tasks: bool, uses_gpus: bool) -> dict[str, Any]:

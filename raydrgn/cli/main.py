@@ -10,6 +10,8 @@ from raydrgn.cli.analyze import analyze
 from raydrgn.cli.application import app
 from raydrgn.cli.backproject import backproject
 from raydrgn.cli.bench import bench
+from raydrgn.cli.command import OptionalValues
+from raydrgn.cli.compare import compare
 from raydrgn.cli.console import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -29,10 +31,13 @@ from raydrgn.cli.halves import halves
 from raydrgn.cli.info import info
 from raydrgn.cli.jobs import jobs, logs, status, stop, submit
 from raydrgn.cli.landscape import landscape
+from raydrgn.cli.maps import flip, fsc, invert
 from raydrgn.cli.occupancy import occupancy
 from raydrgn.cli.parse import parse
+from raydrgn.cli.plot import plot
 from raydrgn.cli.relocate import relocate
 from raydrgn.cli.runs import runs
+from raydrgn.cli.select import select
 from raydrgn.cli.simulate import simulate
 from raydrgn.cli.sweep import sweep
 from raydrgn.cli.top import top
@@ -46,15 +51,20 @@ for command in (demo, simulate, parse, downsample, backproject, info, train, vol
     app.command()(command)
 app.command()(sweep)
 app.command()(analyze)
+app.command()(compare)
+app.command()(plot)
+for map_command in (fsc, flip, invert):
+    app.command()(map_command)
 app.command()(relocate)
 app.command()(runs)
 app.command()(convergence)
 app.command()(halves)
-app.command("filter")(filter_)
+app.command("filter", cls=OptionalValues)(filter_)
 app.command()(landscape)
 app.add_typer(traverse, name="traverse")
 app.add_typer(occupancy, name="occupancy")
 app.add_typer(export, name="export")
+app.add_typer(select, name="select")
 app.add_typer(bench, name="bench")
 # What follows the command to submit belongs to that command.
 app.command(context_settings={"allow_interspersed_args": False})(submit)

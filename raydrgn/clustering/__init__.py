@@ -1,5 +1,6 @@
-"""Components, embeddings and clusters of points; knows arrays only.
+"""Components, embeddings and clusters of points, and conditions on them; knows arrays only.
 
 embedding  principal components and UMAP
 clusters   k-means and Gaussian mixtures
+query      conditions on columns that select rows
 """

@@ -68,6 +68,9 @@ class Convergence:
     warnings: list[str] = field(default_factory=list)
     """Overfitting warnings."""
 
+    commands: list[str] = field(default_factory=list)
+    """What usually follows from the verdict."""
+
     @property
     def zdim(self) -> int:
         """Dimensions of the latents."""

@@ -84,11 +84,12 @@ def write_convergence(
             _agreement(found, folder, pixel_size_angstrom),
             _overfitting(found, folder),
         ]
+    sections.append(Section(title="Next", commands="\n".join(found.commands)))
     write_report(
         folder.at("report.html"),
         title=f"{run.files.root}: convergence at epoch {found.epoch}",
         summary=_summary(found),
-        sections=[part for part in sections if part.figures or part.tables],
+        sections=[part for part in sections if part.figures or part.tables or part.commands],
     )
 
 

@@ -1,5 +1,6 @@
 """Which criteria have converged, and what follows for the training."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ from raydrgn.convergence.criteria import Finding, LatentShifts
 from raydrgn.convergence.epochs import Convergence, latent_shifts, losses
 from raydrgn.convergence.schedule import CRITERION as SCHEDULE
 from raydrgn.convergence.schedule import unfinished_schedule
+from raydrgn.io.storage import Uri
 from raydrgn.run.reader import RunReader
 
 
@@ -24,7 +26,8 @@ def judge(run: RunReader, found: Convergence) -> Convergence:
     """Return the convergence with the verdict of every criterion, and overfitting warnings."""
     findings = _judge_latents(run, found.epoch, found.losses, found.shifts)
     if not found.has_volumes or run.model is None:
-        return replace(found, findings=findings)
+        commands = next_commands(run.root, found.epoch, findings, can_train=not run.is_foreign)
+        return replace(found, findings=findings, commands=commands)
     correlation, fsc = found.stacked("correlation").T, found.stacked("fsc")[..., -1].T
     for name, values, same in (
         ("correlation of volumes", correlation, criteria.SAME_CORRELATION),
@@ -33,7 +36,14 @@ def judge(run: RunReader, found: Convergence) -> Convergence:
         findings.append(criteria.converged_pairs(name, found.examined[1:], values, same=same))
     measures = np.median(found.stacked("overfitting"), axis=0)
     warnings = criteria.overfitting_warnings(found.examined, measures)
-    return replace(found, findings=findings, warnings=warnings)
+    commands = next_commands(
+        run.root,
+        found.epoch,
+        findings,
+        fitted_noise_from=found.examined[-criteria.OVERFITTING_EPOCHS] if warnings else None,
+        can_train=not run.is_foreign,
+    )
+    return replace(found, findings=findings, warnings=warnings, commands=commands)
 
 
 def _judge_latents(
@@ -81,6 +91,37 @@ def verdict(found: Convergence) -> str:
             "schedule has not ended."
         )
     return f"Not converged at epoch {epoch}."
+
+
+def next_commands(
+    root: Uri,
+    epoch: int,
+    findings: Sequence[Finding],
+    *,
+    fitted_noise_from: int | None = None,
+    can_train: bool = True,
+) -> list[str]:
+    """Return the commands that usually follow, filled in.
+
+    A run that has not converged is trained to the end of its schedule, or half as long again after
+    it. Where there is an overfitting warning, the epoch before the rise is analysed instead.
+
+    Args:
+        root: Run directory.
+        epoch: The last epoch.
+        findings: Of all criteria.
+        fitted_noise_from: Last epoch before noise rises; None without an overfitting warning.
+        can_train: Whether raydrgn trained the run.
+    """
+    run = shlex.quote(root)
+    if fitted_noise_from is not None:
+        return [f"raydrgn analyze {run} {fitted_noise_from}"]
+    open_ = [finding.criterion for finding in findings if finding.is_open]
+    if not open_ or not can_train:
+        return [f"raydrgn analyze {run} {epoch}", f"raydrgn landscape {run} {epoch}"]
+    if SCHEDULE in open_:
+        return [f"raydrgn train -o {run} --resume"]
+    return [f"raydrgn train -o {run} --resume --epochs {epoch + -(-epoch // 2)}"]
 
 
 def open_criteria(findings: Sequence[Finding]) -> str:

@@ -13,14 +13,12 @@ import numpy as np
 from raydrgn.decoding.latent_input import write_latents
 from raydrgn.decoding.pool import DecoderPool, VolumeDecoder, VolumeRequest
 from raydrgn.errors import InputError
+from raydrgn.fourier.density import PEAK_PERCENTILE, Density, measure_density
 from raydrgn.io import storage
 from raydrgn.io.mrc import read_header, read_volume, write_volume
 from raydrgn.io.storage import Uri
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.shapes import Float
-
-CONTOUR_PERCENTILE = 99.99
-"""Percentile of the density, half of which is the default contour level."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,8 +41,13 @@ class Preview:
     slices: Float[np.ndarray, "3 d d"]
     """Central slices normal to z, y and x."""
 
-    level: float
-    """Contour level of this volume, in its own units of density."""
+    density: Density
+    """Peak, noise and skewness of this volume."""
+
+    @property
+    def level(self) -> float:
+        """Contour level of this volume, in its own units of density: half of its peak."""
+        return self.density.peak / 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,7 @@ def preview(volume: Float[np.ndarray, "d d d"]) -> Preview:
     """Return the preview of a volume."""
     c = volume.shape[-1] // 2
     slices = np.stack([volume[c], volume[:, c], volume[:, :, c]])
-    return Preview(slices, float(np.percentile(volume, CONTOUR_PERCENTILE)) / 2)
+    return Preview(slices, measure_density(volume))
 
 
 def write_and_preview(decoder: VolumeDecoder, requests: Sequence[VolumeRequest]) -> list[Preview]:
@@ -161,7 +164,7 @@ def chimerax_script(volumes: VolumeSet, *, level: float) -> str:
     count = len(volumes.titles)
     lines = [
         f"# {volumes.name}: {count} volumes at one contour level, the median of half of their",
-        f"# {CONTOUR_PERCENTILE:g}th percentiles; colours are those of the figures",
+        f"# {PEAK_PERCENTILE:g}th percentiles; colours are those of the figures",
         "set bgColor white",
         *(f"open vol_{number:03d}.mrc id {number + 1}" for number in range(count)),
         f"volume #1-{count} style surface step 1 level {level:.5g}",

@@ -4,5 +4,6 @@ transforms   images to half discs of coefficients, half balls to volumes
 resample     change of box size, low-pass filter
 slices       central slices out of a volume
 masks        soft masks: of maps, and balls
+density      peak, noise and sign of a volume
 shells       Fourier shell correlation and radial sums
 """

@@ -8,6 +8,7 @@ insertion            from particle images to slices in an accumulator
 reconstruction       from accumulators to maps
 backprojection       maps, half maps and their verdict from particles
 resolution           correlation of half maps, with a mask and its effect taken out
+map_pairs            correlation of any two maps
 comparison           how a map relates to a reference
 diagnosis            why it agrees with the reference less far than its half maps do
 verdict              what a map shows about its inputs, in words

@@ -109,17 +109,7 @@ def measure_resolution(
     mask = density_mask(full, pixel_size_angstrom=pixel_size_angstrom)
     tight = torch.from_numpy(mask)
     unmasked = shell_correlation(a, b)
-    masked = shell_correlation(a * tight, b * tight)
-    start = randomised_from(unmasked)
-    if start is None:
-        randomised, corrected = torch.zeros_like(masked), masked
-    else:
-        noise_a, noise_b = (randomise_phases(v, shell=start, generator=generator) for v in (a, b))
-        randomised = shell_correlation(noise_a * tight, noise_b * tight)
-        corrected = masked.clone()
-        beyond = slice(start + LEAKING_SHELLS, None)
-        by_mask = randomised[beyond].clamp(max=0.999)
-        corrected[beyond] = (masked[beyond] - by_mask) / (1 - by_mask)
+    masked, randomised, corrected = within_mask(a, b, tight, unmasked=unmasked, generator=generator)
     return Resolution(
         pixel_size_angstrom=pixel_size_angstrom,
         unmasked=unmasked,
@@ -129,6 +119,40 @@ def measure_resolution(
         corrected=corrected,
         mask=mask,
     )
+
+
+def within_mask(
+    first: Float[Tensor, "d d d"],
+    second: Float[Tensor, "d d d"],
+    mask: Float[Tensor, "d d d"],
+    *,
+    unmasked: Float[Tensor, " shells"],
+    generator: torch.Generator,
+) -> tuple[Float[Tensor, " shells"], Float[Tensor, " shells"], Float[Tensor, " shells"]]:
+    """Return three curves of two maps within a mask.
+
+    Args:
+        first: A map.
+        second: The other.
+        mask: From 0 to 1, multiplied with both.
+        unmasked: Correlation of the maps without the mask.
+        generator: Source of random phases.
+
+    Returns:
+        The correlation with the mask; with phases random beyond a shell, which the mask alone
+        makes; and the first with the second taken out.
+    """
+    masked = shell_correlation(first * mask, second * mask)
+    start = randomised_from(unmasked)
+    if start is None:
+        return masked, torch.zeros_like(masked), masked
+    noise = [randomise_phases(v, shell=start, generator=generator) for v in (first, second)]
+    randomised = shell_correlation(noise[0] * mask, noise[1] * mask)
+    corrected = masked.clone()
+    beyond = slice(start + LEAKING_SHELLS, None)
+    by_mask = randomised[beyond].clamp(max=0.999)
+    corrected[beyond] = (masked[beyond] - by_mask) / (1 - by_mask)
+    return masked, randomised, corrected
 
 
 def density_mask(

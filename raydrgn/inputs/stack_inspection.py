@@ -6,6 +6,7 @@ import numpy as np
 
 from raydrgn.data.image_statistics import ImageStatistics
 from raydrgn.data.source import ImageSource
+from raydrgn.fourier.density import CLEAR_SKEWNESS, measure_density
 from raydrgn.inputs.inspection import Inspection
 from raydrgn.io.mrc import MODES, MrcHeader, read_header, read_slices
 from raydrgn.io.particles import ParticleTable
@@ -82,7 +83,16 @@ def inspect_stack(uri: Uri) -> Inspection:
 
 
 def _describe_map(header: MrcHeader, found: Inspection) -> None:
-    _describe_intensities(read_slices(header, 0, header.shape[0]).astype(np.float32), found)
+    volume = read_slices(header, 0, header.shape[0]).astype(np.float32)
+    _describe_intensities(volume, found)
+    if np.isfinite(volume).all() and len(volume) % 2 == 0 and np.ptp(volume) > 0:
+        third_moment = measure_density(volume).skewness
+        found.add("skewness of the density", f"{third_moment:.2f}")
+        if third_moment < -CLEAR_SKEWNESS:
+            found.concerns.append(
+                "The density is negative: its contrast is inverted. `raydrgn invert MAP -o OUT` "
+                "changes the sign of a map; of a reconstruction, see `raydrgn backproject`."
+            )
 
 
 def _describe_images(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from raydrgn.fourier.density import CLEAR_SKEWNESS, skewness
 from raydrgn.fourier.masks import soft_sphere
 from raydrgn.fourier.resample import low_pass
 from raydrgn.inputs.comparison import MATCH, Comparison
@@ -16,7 +17,6 @@ from raydrgn.inputs.diagnosis import Diagnosis
 from raydrgn.inputs.resolution import Resolution
 from raydrgn.shapes import Float
 
-CLEAR_SKEWNESS = 0.3
 NO_STRUCTURE_SHELLS = 4
 """Half maps that part before this shell share no structure."""
 
@@ -90,8 +90,8 @@ def judge(
         )
     if not corrected_ctf:
         findings.append("No CTF was given: nothing is corrected for it.")
-    skewness = density_skewness(volume, resolution)
-    _judge_contrast(skewness, inverted_images, has_structure, findings, problems)
+    third_moment = density_skewness(volume, resolution)
+    _judge_contrast(third_moment, inverted_images, has_structure, findings, problems)
     if comparison is not None:
         remedy = "Leave out --flip" if flipped else "Use --flip"
         _judge_match(comparison, pixel_size, findings, problems, remedy=remedy)
@@ -100,7 +100,9 @@ def judge(
             problems.append(SHIFT_REMEDIES[diagnosis.shift_factor])
         elif is_doubtful(comparison, resolution):
             _judge_agreement(comparison, reached, diagnosis, findings, problems)
-    return Verdict(findings=findings, problems=problems, skewness=skewness, comparison=comparison)
+    return Verdict(
+        findings=findings, problems=problems, skewness=third_moment, comparison=comparison
+    )
 
 
 def is_doubtful(comparison: Comparison, resolution: Resolution) -> bool:
@@ -111,9 +113,13 @@ def is_doubtful(comparison: Comparison, resolution: Resolution) -> bool:
 
 
 def _judge_contrast(
-    skewness: float, inverted: bool, has_structure: bool, findings: list[str], problems: list[str]
+    third_moment: float,
+    inverted: bool,
+    has_structure: bool,
+    findings: list[str],
+    problems: list[str],
 ) -> None:
-    if skewness < -CLEAR_SKEWNESS and has_structure:
+    if third_moment < -CLEAR_SKEWNESS and has_structure:
         remedy = (
             "the images' particles seem dark: use --uninvert-data"
             if inverted
@@ -122,7 +128,7 @@ def _judge_contrast(
         problems.append(
             f"Contrast looks inverted, the density is negative; {remedy}, here and in training."
         )
-    elif skewness > CLEAR_SKEWNESS:
+    elif third_moment > CLEAR_SKEWNESS:
         findings.append("Contrast looks right: the density is positive.")
     else:
         findings.append("The sign of the contrast is not clear from the map; see backproject.png.")
@@ -200,11 +206,7 @@ def _agreement(found: Comparison) -> str:
 
 
 def density_skewness(volume: Float[np.ndarray, "d d d"], resolution: Resolution) -> float:
-    """Return the skewness of a map smoothed to what its half maps agree on; positive is right.
-
-    Molecules are compact and dense in a wide, flat solvent, so the sign of the third moment about
-    the solvent's level is that of the density.
-    """
+    """Return the skewness of a map smoothed to what its half maps agree on; positive is right."""
     box = volume.shape[-1]
     pixel_size = resolution.pixel_size_angstrom
     smooth = low_pass(
@@ -212,7 +214,4 @@ def density_skewness(volume: Float[np.ndarray, "d d d"], resolution: Resolution)
         resolution_angstrom=max(resolution.at(0.5), 3 * pixel_size),
         pixel_size_angstrom=pixel_size,
     ).numpy()
-    inside = smooth[soft_sphere(box) > 0.5].astype(np.float64)
-    inside = inside - np.median(inside)
-    sd = np.sqrt(np.mean(inside**2))
-    return float(np.mean(inside**3) / sd**3) if sd > 0 else 0.0
+    return skewness(smooth[soft_sphere(box) > 0.5])

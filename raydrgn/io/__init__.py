@@ -11,6 +11,7 @@ arrays           NumPy's .npy
 pickles          pickles of arrays, and of nothing else
 tables           text, CSV and Parquet of other programs
 indices          numbers of particles, masks, labels
+labels           clusters and classes from files of every kind
 latents          latents from files of every kind
 mrc              MRC headers, ranges of a stack, volumes
 masks            masks in files, and their grids

@@ -38,6 +38,8 @@ class Landscape(NamedTuple):
     z: Float[np.ndarray, "p zdim"]
     sketch: Sketch
     particles: ParticleCoordinates
+    linkage: str
+    """Of the states."""
 
 
 def write_landscape(found: Landscape, folder: ResultFolder) -> None:
@@ -110,10 +112,10 @@ def _states(found: Landscape, folder: ResultFolder) -> Section:
         shown.append((drawn, "Each dot is a volume of the sketch, coloured by state."))
     return Section(
         title="States",
-        text="Agglomerative clusters (average linkage, Euclidean distance of masked density) of "
-        "the volumes of the sketch, numbered along their dendrogram. Particles follow the volume "
-        "of their k-means cluster; states/state_NNN.ind.pkl lists them in the numbers of the "
-        "original set, for `raydrgn train --ind` and `raydrgn export`.",
+        text=f"Agglomerative clusters ({found.linkage} linkage, Euclidean distance of masked "
+        "density) of the volumes of the sketch, numbered along their dendrogram. Particles follow "
+        "the volume of their k-means cluster; states/state_NNN.ind.pkl lists them in the numbers "
+        "of the original set, for `raydrgn train --ind` and `raydrgn export`.",
         figures=shown,
         tables=[
             ReportTable(

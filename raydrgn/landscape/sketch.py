@@ -26,6 +26,9 @@ class SketchSettings:
     """How the sketch is made and divided into states."""
 
     states: int
+    linkage: str
+    """Of the agglomerative clusters, as SciPy calls it."""
+
     threshold: float | None
     """Density of the mask; the mean over volumes of half their 99.99th percentiles if None."""
 
@@ -105,7 +108,7 @@ def make_sketch(
         gram = gram_matrix(slabs, num_volumes=len(clusters.rows), num_voxels=int(mask.sum()))
         components = volume_components(gram, slabs, mask, COMPONENTS)
         progress("components", 1, 2)
-        labels = states(gram.distances(), settings.states)
+        labels = states(gram.distances(), settings.states, method=settings.linkage)
         mean, sd = state_maps(store, labels, clusters.sizes(), box=box)
         progress("components", 2, 2)
     sketch = Sketch(clusters=clusters, components=components, labels=labels, threshold=threshold)

@@ -61,12 +61,19 @@ def union_mask(
     return mask > 0
 
 
-def states(distances: Float[np.ndarray, "n n"], count: int) -> Int[np.ndarray, " n"]:
-    """Return the state of each volume: agglomerative clusters, average linkage.
+def states(
+    distances: Float[np.ndarray, "n n"], count: int, *, method: str = "average"
+) -> Int[np.ndarray, " n"]:
+    """Return the state of each volume: agglomerative clusters.
 
     Numbered along the dendrogram, so that neighbours in number are neighbours in density.
+
+    Args:
+        distances: Euclidean, between volumes.
+        count: States; fewer are found where volumes are equal.
+        method: Linkage, as SciPy calls it.
     """
-    tree = linkage(squareform(distances, checks=False), method="average")
+    tree = linkage(squareform(distances, checks=False), method=method)
     found = fcluster(tree, count, criterion="maxclust")
     _, first = np.unique(found[leaves_list(tree)], return_index=True)
     leaves = found[leaves_list(tree)][np.sort(first)]

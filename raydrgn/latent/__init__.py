@@ -1,12 +1,17 @@
 """Analysis of a latent space.
 
-analysis         components, clusters and paths along components
-analysis_tables  its tables
-analysis_report  its volumes, figures and report
-paths            along components, straight, through neighbours
-anchors          particles that a path visits
-path_report      points, volumes and figures of a path
-filters          methods that select particles
-mean_volumes     mean volume of a group of particles
-filter_report    figures, images and mean volumes of a selection
+analysis          components, clusters and paths along components
+analysis_tables   its tables
+analysis_report   its volumes, figures and report
+volume_densities  peak, noise and sign of its volumes
+volume_surfaces   isosurfaces of its volumes, and movies of paths
+paths             along components, straight, through neighbours
+anchors           particles that a path visits
+path_report       points, volumes and figures of a path
+options           how particles are selected
+filters           methods that select particles
+mean_volumes      mean volume of a group of particles
+particle_values   values of particles that conditions can name
+groups_report     clusters or components, shown before anything is dropped
+filter_report     figures, images and mean volumes of a selection
 """

@@ -1,6 +1,6 @@
 """Volumes, figures and report of the analysis of one epoch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -8,6 +8,8 @@ from matplotlib.figure import Figure
 from raydrgn.decoding.volume_sets import MadeSets, VolumeSet, central_slices
 from raydrgn.latent.analysis import LatentSpace
 from raydrgn.latent.paths import TYPICAL_SUPPORT
+from raydrgn.latent.volume_densities import DENSITIES, contrast_problem, write_densities
+from raydrgn.latent.volume_surfaces import surface_sheet, surfaces, write_path_movie
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.reporting import latent_figures
 from raydrgn.reporting.analysis_results import kmeans_folder
@@ -24,6 +26,9 @@ TYPICAL = (
     f"{TYPICAL_SUPPORT}th neighbour, so that {TYPICAL_SUPPORT} is typical. A volume at a point "
     "without particles around it is an extrapolation."
 )
+
+
+OPENS = "open.cxc beside them shows them in ChimeraX; movie.gif goes along a component."
 
 
 def volume_sets(space: LatentSpace, folder: ResultFolder) -> list[VolumeSet]:
@@ -57,6 +62,7 @@ def write_analysis(
     made: MadeSets | None,
     title: str,
     losses: list[dict[str, float]],
+    commands: Sequence[str],
     progress: Progress = silent,
 ) -> None:
     """Draw the figures into the folder, and ``report.html`` with all of them.
@@ -68,6 +74,7 @@ def write_analysis(
         made: The decoded ``volume_sets``; None if they were skipped.
         title: Of the report.
         losses: Of each epoch of training; none where they are not known.
+        commands: What to do next, at the end of the report.
         progress: Called after each section.
     """
     parts: list[Callable[[], Section]] = [
@@ -81,11 +88,12 @@ def write_analysis(
     for number, part in enumerate(parts, start=1):
         sections.append(part())
         progress("figures", number, len(parts), unit="sections")
+    sections = [section for section in sections if section.figures or section.tables]
     write_report(
         folder.at("report.html"),
         title=title,
         summary=_summary(space, made),
-        sections=[section for section in sections if section.figures or section.tables],
+        sections=[*sections, Section(title="Next", commands="\n".join(commands))],
     )
 
 
@@ -101,6 +109,8 @@ def _summary(space: LatentSpace, made: MadeSets | None) -> str:
         sentences.append(
             f"{len(made.failures)} volumes could not be decoded; the command listed them."
         )
+    if made and (problem := contrast_problem(made)):
+        sentences.append(problem)
     return " ".join(sentences)
 
 
@@ -173,14 +183,29 @@ def _volume_section(space: LatentSpace, made: MadeSets | None, folder: ResultFol
     if made is None:
         return Section(title="Volumes")
     shown: Shown = []
+    tables = []
     for volumes, previews in zip(volume_sets(space, folder), made.previews, strict=True):
-        figure = sheet(slice_rows(volumes.titles, central_slices(previews)))
-        folder.write_figure(f"{volumes.folder.rsplit('/', 1)[-1]}/slices.png", figure)
-        shown.append((figure, f"Central slices, {volumes.name}; open.cxc shows them in ChimeraX."))
+        rows = slice_rows(volumes.titles, central_slices(previews))
+        part = volumes.folder.rsplit("/", 1)[-1]
+        if pictures := surfaces(volumes, previews):
+            figure = surface_sheet(pictures)
+            folder.write_figure(f"{part}/surfaces.png", figure)
+            shown.append((figure, f"Isosurfaces, {volumes.name}, all at one level. {OPENS}"))
+            if part != kmeans_folder(len(space.clusters.rows)):
+                write_path_movie(pictures, volumes)
+        for name, one_scale, scale in (
+            ("slices", False, "each on its own grey scale"),
+            ("slices_one_scale", True, "all on one grey scale: weak ones are dark"),
+        ):
+            figure = sheet(rows, one_scale=one_scale)
+            folder.write_figure(f"{part}/{name}.png", figure)
+            shown.append((figure, f"Central slices, {volumes.name}, {scale}."))
+        tables.append(write_densities(volumes, previews, f"{part}/densities.csv", folder))
     return Section(
         title="Volumes",
-        text="Slices through the centre normal to each axis, each scaled to its own range.",
+        text=f"Slices are normal to each axis. {DENSITIES}",
         figures=shown,
+        tables=tables,
     )
 
 

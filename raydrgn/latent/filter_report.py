@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from raydrgn.data.particle_images import clear_images, read_images
-from raydrgn.errors import RaydrgnError
+from raydrgn.errors import InputError, RaydrgnError
 from raydrgn.io import cryodrgn
 from raydrgn.io.mrc import write_volume
 from raydrgn.latent.analysis_tables import particle_columns
@@ -77,27 +77,52 @@ def write_images(
     """
     rows: list[tuple[str, list[Tile]]] = []
     try:
-        table = run.particles(need_images=True)
-        if len(table) != len(numbers):
-            return f"Images are of {len(table)} particles, but the run has {len(numbers)}."
         for name, members in (("kept", np.flatnonzero(kept)), ("dropped", np.flatnonzero(~kept))):
-            count = min(SHOWN, len(members))
-            chosen = np.sort(np.random.default_rng(0).choice(members, count, replace=False))
-            raw = read_images(table, chosen)
-            clear = clear_images(raw, table.select(chosen), bright=run.inverts)
-            titles = [str(number) for number in numbers[chosen]]
-            for start in range(0, count, IMAGES_PER_ROW):
-                part = slice(start, start + IMAGES_PER_ROW)
-                tiles = [
-                    Tile(image=image, title=title)
-                    for image, title in zip(raw[part], titles[part], strict=True)
-                ]
-                rows.append((f"{name}\nraw", tiles))
-                rows.append((f"{name}\nfiltered", [Tile(image=image) for image in clear[part]]))
+            rows += image_rows(run, name, members, numbers, count=SHOWN)
     except RaydrgnError as error:
         return f"Images could not be read: {error}"
     folder.write_figure("images.png", sheet(rows))
     return ""
+
+
+def image_rows(
+    run: LatentSource,
+    name: str,
+    members: Int[np.ndarray, " m"],
+    numbers: Int[np.ndarray, " n"],
+    *,
+    count: int,
+) -> list[tuple[str, list[Tile]]]:
+    """Return random images of some particles for ``sheet``: ten as they are, the same filtered, ….
+
+    Args:
+        run: Whose particles they are.
+        name: Of the particles.
+        members: Their rows.
+        numbers: Of all particles in the original set.
+        count: Images.
+
+    Raises:
+        RaydrgnError: If the images cannot be read.
+    """
+    table = run.particles(need_images=True)
+    if len(table) != len(numbers):
+        raise InputError(f"the images are of {len(table)} particles, the run has {len(numbers)}.")
+    chosen = np.random.default_rng(0).choice(members, min(count, len(members)), replace=False)
+    chosen.sort()
+    raw = read_images(table, chosen)
+    clear = clear_images(raw, table.select(chosen), bright=run.inverts)
+    titles = [str(number) for number in numbers[chosen]]
+    rows = []
+    for start in range(0, len(chosen), IMAGES_PER_ROW):
+        part = slice(start, start + IMAGES_PER_ROW)
+        tiles = [
+            Tile(image=image, title=title)
+            for image, title in zip(raw[part], titles[part], strict=True)
+        ]
+        rows.append((f"{name}\nraw", tiles))
+        rows.append((f"{name}\nfiltered", [Tile(image=image) for image in clear[part]]))
+    return rows
 
 
 def write_mean_volumes(

@@ -11,9 +11,11 @@ import numpy as np
 from matplotlib.path import Path as Polygon
 
 from raydrgn.clustering.clusters import Clusters
+from raydrgn.clustering.query import select
 from raydrgn.errors import ConfigError, InputError
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
+from raydrgn.latent.particle_values import ParticleValues
 from raydrgn.shapes import Bool, Float, Int
 
 REFERENCE_SD = 2.0
@@ -47,22 +49,24 @@ def by_clusters(
     return Method("clusters", inside if keep else ~inside)
 
 
-def by_mixture(components: Clusters, drop: Sequence[int], z: Float[np.ndarray, "n zdim"]) -> Method:
+def by_mixture(components: Clusters, drop: Sequence[int]) -> Method:
     """Drop components of a Gaussian mixture.
 
     Raises:
-        ConfigError: If none is given, with a list of them; or if one does not exist.
+        ConfigError: If one does not exist.
     """
     count = len(components.rows)
-    if not drop:
-        size = np.linalg.norm(z, axis=1)
-        listed = "; ".join(
-            f"{k}: {n} particles, mean |z| {size[components.labels == k].mean():.2f}"
-            for k, n in enumerate(components.sizes())
-        )
-        raise ConfigError(f"Choose with --drop which components to drop ({listed}).")
     _check_numbers(drop, count, option="--drop")
     return Method(f"mixture of {count}", ~np.isin(components.labels, drop))
+
+
+def by_condition(condition: str, values: ParticleValues) -> Method:
+    """Keep particles that fulfil a condition on their values.
+
+    Raises:
+        ConfigError: If the condition is not valid, with the character at which it goes wrong.
+    """
+    return Method(f"where {condition}", select(condition, values, noun="value"))
 
 
 def by_magnitude(z: Float[np.ndarray, "n zdim"], num_sd: float) -> Method:

@@ -7,6 +7,7 @@ from raydrgn.clustering.embedding import interpolate_embedding, principal_compon
 from raydrgn.decoding.latent_input import write_latents
 from raydrgn.decoding.volume_sets import MadeSets, VolumeSet, central_slices
 from raydrgn.latent.paths import TYPICAL_SUPPORT, LatentPath
+from raydrgn.latent.volume_surfaces import surface_sheet, surfaces, write_path_movie
 from raydrgn.reporting import latent_figures
 from raydrgn.reporting.figures import sheet, slice_rows
 from raydrgn.reporting.result_folder import ResultFolder
@@ -55,10 +56,14 @@ def path_volumes(path: LatentPath, folder: ResultFolder) -> VolumeSet:
     )
 
 
-def write_slices(path: LatentPath, made: MadeSets, folder: ResultFolder) -> None:
-    """Draw the central slices of the volumes along a path."""
-    rows = slice_rows(path_volumes(path, folder).titles, central_slices(made.previews[0]))
+def write_pictures(path: LatentPath, made: MadeSets, folder: ResultFolder) -> None:
+    """Draw central slices and isosurfaces of the volumes along a path, and write the movie."""
+    volumes = path_volumes(path, folder)
+    rows = slice_rows(volumes.titles, central_slices(made.previews[0]))
     folder.write_figure("slices.png", sheet(rows))
+    if pictures := surfaces(volumes, made.previews[0]):
+        folder.write_figure("surfaces.png", surface_sheet(pictures))
+        write_path_movie(pictures, volumes)
 
 
 def _draw(

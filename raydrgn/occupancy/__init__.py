@@ -19,7 +19,6 @@ table           the result: volumes × subunits, as MAVEn's CSV and as Parquet
 table_origin    the run or the maps that a table was scored from
 clustering      scaling, Ward trees, and where they are cut
 cooperativity   correlations of subunits, and which of them are significant
-query           conditions on occupancies that select volumes
 classes         volume classes and structural blocks of a table
 membership      which particles are in which class
 centroids       the centroid volume of each class

@@ -32,7 +32,7 @@ def write_tables(
         ("subunit", "block", "occupancy_at_0", "occupancy_at_1"),
         [
             (
-                _cell(names[i]),
+                names[i],
                 f"B{found.blocks.labels[i]}",
                 found.scaling.low[i],
                 found.scaling.high[i],
@@ -43,14 +43,14 @@ def write_tables(
     means = found.means()
     folder.write_table(
         "class_means.csv",
-        ("class", *(_cell(names[i]) for i in order)),
+        ("class", *(names[i] for i in order)),
         [(f"C{c}", *means[c - 1, order]) for c in range(1, found.classes.count + 1)],
     )
     _write_volumes(found, folder)
     folder.write_table(
         "correlations.csv",
         ("subunit", "other", "r", "p_adjusted", "significant"),
-        [(_cell(row[0]), _cell(row[1]), *row[2:]) for row in pair_rows(found)],
+        [(row[0], row[1], *row[2:]) for row in pair_rows(found)],
     )
 
 
@@ -58,7 +58,7 @@ def _write_volumes(found: OccupancyClasses, folder: ResultFolder) -> None:
     """Write the class of each volume, with its particle where it has one."""
     table = found.table
     columns: dict[str, list[object]] = {
-        "volume": [_cell(name) for name in table.volumes],
+        "volume": list(table.volumes),
         "class": [f"C{label}" for label in found.classes.labels],
     }
     if found.selected is not None:
@@ -69,10 +69,6 @@ def _write_volumes(found: OccupancyClasses, folder: ResultFolder) -> None:
         columns["original"] = table.original.tolist()
     rows = list(zip(*columns.values(), strict=True))
     folder.write_table("volumes.csv", list(columns), rows)
-
-
-def _cell(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"' if set(name) & set(',"\n') else name
 
 
 def selected_particles(

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from raydrgn.clustering.query import select
 from raydrgn.errors import ConfigError, InputError
 from raydrgn.occupancy.clustering import Cut, Scaling, cut, scaling, ward_tree
 from raydrgn.occupancy.cooperativity import Cooperativity, cooperativity
 from raydrgn.occupancy.options import ClassOptions
-from raydrgn.occupancy.query import select
 from raydrgn.occupancy.table import OccupancyTable
 from raydrgn.shapes import Bool, Float, Int
 
@@ -88,7 +88,7 @@ def find_classes(
     clipped = np.clip(scaled, 0, 1)
     selected = None
     if options.where is not None:
-        selected = select(options.where, _columns_by_name(table, scaled))
+        selected = select(options.where, _columns_by_name(table, scaled), noun="subunit")
         if not selected.any():
             raise ConfigError(f"--where {options.where!r}: no volume fulfils this condition.")
     return OccupancyClasses(

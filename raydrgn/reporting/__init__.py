@@ -5,5 +5,6 @@ analysis_results  results of `analyze`, read by other commands
 latent_plane      two dimensions of the latent space to draw particles in
 report            one HTML file
 figures           slices, curves, scatter plots
+isosurface        shaded pictures and movies of surfaces
 latent_figures    particles in two dimensions
 """

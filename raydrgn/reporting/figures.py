@@ -5,7 +5,8 @@ Each function returns a figure that pyplot does not manage, so that none has to 
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 
 import matplotlib as mpl
 import numpy as np
@@ -13,9 +14,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from raydrgn.io import storage
+from raydrgn.io.storage import Uri
 from raydrgn.shapes import Float, Int
 
-DPI = 110
+DPI, PRINT_DPI = 110, 300
 PALETTE = (
     "#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#222222", "#bbbbbb",
     "#e8601c", "#7bafde", "#882e72", "#90c987",
@@ -27,12 +30,16 @@ MANY = len(PALETTE)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tile:
-    """An image on a sheet."""
+    """An image on a sheet: intensities, or colours from 0 to 255."""
 
-    image: Float[np.ndarray, "h w"]
+    image: Float[np.ndarray, "h w"] | Int[np.ndarray, "h w 3"]
     title: str = ""
     limits: tuple[float, float] | None = None
     """Values shown black and white; None takes the lowest and highest of the image."""
+
+    def titled(self, title: str) -> "Tile":
+        """Return the image under another title."""
+        return replace(self, title=title)
 
 
 def scatter_by_state(
@@ -176,8 +183,22 @@ def slice_rows(
     return rows
 
 
-def sheet(rows: Sequence[tuple[str, Sequence[Tile]]], *, tile_inches: float = 1.25) -> Figure:
-    """Draw images in named rows, each from its lowest intensity to its highest by default."""
+def sheet(
+    rows: Sequence[tuple[str, Sequence[Tile]]],
+    *,
+    tile_inches: float = 1.25,
+    one_scale: bool = False,
+) -> Figure:
+    """Draw images in named rows.
+
+    Args:
+        rows: Name and images of each row.
+        tile_inches: Edge of an image.
+        one_scale: Whether all have one grey scale, from the lowest intensity of all to the highest;
+            else each has its own.
+    """
+    every = [tile.image for _, tiles in rows for tile in tiles] if one_scale else []
+    common = {"vmin": min(map(np.min, every)), "vmax": max(map(np.max, every))} if every else {}
     columns = max([1, *(len(tiles) for _, tiles in rows)])
     figure = Figure(
         figsize=(tile_inches * columns + 1.2, (tile_inches + 0.18) * len(rows)),
@@ -188,15 +209,10 @@ def sheet(rows: Sequence[tuple[str, Sequence[Tile]]], *, tile_inches: float = 1.
         for axis in line:
             axis.set_axis_off()
         for number, (axis, tile) in enumerate(zip(line, tiles, strict=False)):
-            low, high = tile.limits or (None, None)
-            axis.imshow(
-                tile.image,
-                cmap="gray",
-                origin="lower",
-                interpolation="nearest",
-                vmin=low,
-                vmax=high,
-            )
+            limits = common
+            if tile.limits is not None:
+                limits = dict(zip(("vmin", "vmax"), tile.limits, strict=True))
+            axis.imshow(tile.image, cmap="gray", origin="lower", interpolation="nearest", **limits)
             axis.set_title(tile.title, fontsize=8, pad=2)
             if number == 0:
                 axis.text(
@@ -206,8 +222,20 @@ def sheet(rows: Sequence[tuple[str, Sequence[Tile]]], *, tile_inches: float = 1.
 
 
 def to_png(figure: Figure) -> bytes:
-    """Return a figure as a PNG file."""
+    """Return a figure as a PNG file, for a page."""
+    return _saved(figure, "png", DPI)
+
+
+def write_figure(uri: Uri, figure: Figure) -> None:
+    """Write a figure at a resolution fit to print, as PNG, SVG or PDF by its suffix."""
+    kind = PurePosixPath(uri).suffix.removeprefix(".")
+    storage.write_bytes(uri, _saved(figure, kind, PRINT_DPI))
+
+
+def _saved(figure: Figure, kind: str, dpi: int) -> bytes:
     stream = io.BytesIO()
-    with mpl.rc_context({"font.family": "DejaVu Sans"}):
-        figure.savefig(stream, format="png", dpi=DPI)
+    # Without a date, and with ids that do not change, so that the same figure is the same file.
+    dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    with mpl.rc_context({"font.family": "DejaVu Sans", "svg.hashsalt": "raydrgn"}):
+        figure.savefig(stream, format=kind, dpi=dpi, metadata=dates.get(kind))
     return stream.getvalue()

@@ -53,14 +53,28 @@ def density(names: Sequence[str], xy: XY) -> Figure:
 
 
 def clusters(
-    names: Sequence[str], xy: XY, labels: Int[np.ndarray, " n"], centres: Float[np.ndarray, "k 2"]
+    axes: Sequence[str],
+    xy: XY,
+    labels: Int[np.ndarray, " n"],
+    centres: Float[np.ndarray, "k 2"],
+    *,
+    names: Sequence[object] | None = None,
 ) -> Figure:
-    """Draw particles coloured by cluster, with its number at the on-data centre of each."""
-    figure, axis = _single(names, xy)
+    """Draw particles coloured by cluster, with its name at the on-data centre of each.
+
+    Args:
+        axes: Names of the two axes.
+        xy: Coordinates of the particles.
+        labels: Cluster of each particle, from 0.
+        centres: Where the name of each cluster is drawn.
+        names: Of the clusters; their numbers if not given.
+    """
+    figure, axis = _single(axes, xy)
     colours = np.array([mpl.colors.to_rgba(c) for c in series_colours(len(centres))])
     _dots(axis, xy, colours[labels])
     for number, (x, y) in enumerate(centres):
-        _mark(axis, float(x), float(y), str(number), colours[number])
+        name = str(number if names is None else names[number])
+        _mark(axis, float(x), float(y), name, colours[number])
     return figure
 
 
@@ -216,3 +230,80 @@ def _mark(axis: Axes, x: float, y: float, text: str, colour: object) -> None:
         text, (x, y), xytext=(3.5, 3.5), textcoords="offset points", fontsize=8, zorder=6,
         path_effects=HALO,
     )  # fmt: skip
+
+
+def by_labels(
+    axes: Sequence[str], xy: XY, codes: Int[np.ndarray, " n"], names: Sequence[str]
+) -> Figure:
+    """Draw particles coloured by label; −1 has none and is grey.
+
+    Up to twelve labels have a legend with their shares; more have their names at their medians.
+    """
+    figure, axis = _single(axes, xy)
+    _dots(axis, xy[codes < 0], GREY)
+    labelled = codes >= 0
+    few = len(names) <= len(PALETTE)
+    listed = PALETTE if few else series_colours(len(names))
+    colours = np.array([mpl.colors.to_rgba(c) for c in listed[: len(names)]])
+    _dots(axis, xy[labelled], colours[codes[labelled]])
+    sizes = np.bincount(codes[labelled], minlength=len(names))
+    for number, name in enumerate(names):
+        if few:
+            share = 100 * sizes[number] / max(len(codes), 1)
+            label = f"{name}: {share:.1f} %"
+            axis.scatter([], [], s=20, color=[colours[number]], label=label)
+        elif sizes[number]:
+            x, y = np.median(xy[codes == number], axis=0).tolist()
+            _mark(axis, x, y, name, colours[number])
+    if few:
+        if not labelled.all():
+            axis.scatter([], [], s=20, color=GREY, label=f"none: {100 * (~labelled).mean():.1f} %")
+        axis.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return figure
+
+
+def by_values(axes: Sequence[str], xy: XY, values: Float[np.ndarray, " n"], name: str) -> Figure:
+    """Draw particles coloured by a value, from its 1st to its 99th percentile; unknown are grey."""
+    figure, axis = _single(axes, xy)
+    known = np.isfinite(values)
+    _dots(axis, xy[~known], GREY)
+    limits = mpl.colors.Normalize(*np.percentile(values[known], [1, 99]).tolist())
+    scale = mpl.cm.ScalarMappable(limits, "viridis")
+    _dots(axis, xy[known], np.asarray(scale.to_rgba(values[known])))
+    figure.colorbar(scale, ax=axis, label=name, shrink=0.8, extend="both")
+    return figure
+
+
+def mean_values(axes: Sequence[str], xy: XY, values: Float[np.ndarray, " n"], name: str) -> Figure:
+    """Draw the mean of a value over the particles of each hexagon."""
+    figure, axis = _single(axes, xy)
+    known = np.isfinite(values)
+    extent = (*axis.get_xlim(), *axis.get_ylim())
+    size = int(np.clip(len(xy) ** 0.5 / 2, 25, 90))
+    drawn = axis.hexbin(
+        xy[known, 0], xy[known, 1], C=values[known], gridsize=size, cmap="viridis", linewidths=0.1,
+        extent=extent,
+    )  # fmt: skip
+    figure.colorbar(drawn, ax=axis, label=f"mean {name}", shrink=0.8)
+    return figure
+
+
+def label_densities(
+    axes: Sequence[str], xy: XY, codes: Int[np.ndarray, " n"], names: Sequence[str]
+) -> Figure:
+    """Draw the density of the particles of each label in a panel of its own."""
+    columns = min(len(names), 4)
+    rows = -(-len(names) // columns)
+    figure = Figure(figsize=(2.9 * columns, 2.7 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for number, axis in enumerate(grid.ravel()):
+        if number >= len(names):
+            axis.set_axis_off()
+            continue
+        own = codes == number
+        _name(axis, axes, xy)
+        axis.set_title(f"{names[number]}: {int(own.sum()):,}", fontsize=9)
+        axis.tick_params(labelsize=7)
+        if own.any():
+            _hexagons(axis, xy[own])
+    return figure

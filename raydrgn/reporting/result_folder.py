@@ -10,7 +10,6 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,6 +18,7 @@ from matplotlib.figure import Figure
 from raydrgn.errors import RunDirectoryError
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
+from raydrgn.reporting.figures import write_figure
 from raydrgn.run.identity import Identity
 
 log = logging.getLogger(__name__)
@@ -31,16 +31,20 @@ FILES, OTHER_FILES = "files", "other_files"
 RUN_CONFIG = "config.yaml"
 """What a run directory holds, and results never do."""
 
-PRINT_DPI = 300
-
 _REMEDY = "Choose another folder with --out, or replace these results with --overwrite."
 
 
 class ResultFolder:
-    """Where a command leaves its results."""
+    """Where a command leaves its results.
 
-    def __init__(self, uri: Uri) -> None:
+    Args:
+        uri: The folder.
+        figures: Format in which figures are written beside PNG: ``svg`` or ``pdf``.
+    """
+
+    def __init__(self, uri: Uri, *, figures: str | None = None) -> None:
         self.uri = storage.absolute(uri)  # workers of a cluster are in other folders
+        self._figures = figures
 
     def begin(
         self,
@@ -165,8 +169,8 @@ class ResultFolder:
         return storage.exists(self.at(*names))
 
     def write_table(self, name: str, head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Write a table as CSV."""
-        lines = [",".join(head), *(",".join(map(_cell, row)) for row in rows)]
+        """Write a table as CSV; text with commas or quotes is quoted."""
+        lines = [",".join(map(_cell, row)) for row in (head, *rows)]
         storage.write_bytes(self.at(name), ("\n".join(lines) + "\n").encode())
 
     def write_parquet(self, name: str, columns: Mapping[str, Any]) -> pa.Table:
@@ -184,12 +188,14 @@ class ResultFolder:
         storage.write_bytes(self.at(name), text.getvalue().encode())
 
     def write_figure(self, name: str, figure: Figure) -> None:
-        """Write a figure at a resolution fit to print."""
-        stream = io.BytesIO()
-        with mpl.rc_context({"font.family": "DejaVu Sans"}):
-            figure.savefig(stream, format="png", dpi=PRINT_DPI)
-        storage.write_bytes(self.at(name), stream.getvalue())
+        """Write a figure at a resolution fit to print, and in the other format, if one is set."""
+        write_figure(self.at(name), figure)
+        if self._figures is not None:
+            write_figure(self.at(f"{name.removesuffix('.png')}.{self._figures}"), figure)
 
 
 def _cell(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float | np.floating) else str(value)
+    if isinstance(value, float | np.floating):
+        return f"{value:.6g}"
+    text = str(value)
+    return '"' + text.replace('"', '""') + '"' if set(text) & set(',"\n') else text

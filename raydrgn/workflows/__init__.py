@@ -5,6 +5,7 @@ notebooks, jobs and sweeps call these, and nothing else composes a study.
 
 analyze            components, UMAP, clusters and volumes of an epoch
 backproject        a map of particles with poses, to check them
+compare            labels of the same particles, cross-tabulated
 convergence        whether training has converged
 demo               simulation, training and evaluation in one
 downsample         particle images, or a map, in a smaller box
@@ -15,14 +16,17 @@ filter             a selection of particles
 halves             trainings on half of the particles, to see what is real
 info               what a file or a run contains
 landscape          states and components in the space of volumes
+maps               two maps correlated; a map of the other hand or sign
 occupancy_classes  volume classes and structural blocks of a table of occupancies
 occupancy_masks    masks and reference densities of subunits
 occupancy_pca      components of volumes within one mask
 occupancy_score    occupancies of subunits in volumes
 parse              poses and CTF of a refinement
+plot               the latent space coloured by any values or labels
 relocate           where the particle images of a run are now
 run_or_maps        settings that workflows on volumes of a run, or on a folder of maps, share
 runs               the runs below a folder
+select             particles drawn at random
 simulate           particles with known truth
 sweep              many trainings, to find the settings that suit the particles
 train              the autoencoder

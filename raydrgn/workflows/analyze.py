@@ -1,6 +1,7 @@
 """``analyze``: components, UMAP, clusters and volumes of the latents of one epoch."""
 
 import logging
+import shlex
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
@@ -105,6 +106,8 @@ def run(
     from raydrgn.latent.analysis import analyze_latents
     from raydrgn.latent.analysis_report import volume_sets, write_analysis
     from raydrgn.latent.analysis_tables import write_tables
+    from raydrgn.latent.volume_densities import contrast_problem
+    from raydrgn.run.reader import RunReader
 
     opened = settings.open()
     source, epoch, z, makes_volumes = opened
@@ -135,10 +138,23 @@ def run(
         made=made,
         title=source.title(epoch),
         losses=source.losses(),
+        commands=_next_commands(settings, has_weights=isinstance(source, RunReader)),
         progress=progress,
     )
+    if made is not None and (problem := contrast_problem(made)):
+        log.warning("%s", problem)
     folder.finish()
     return AnalyzeResult(folder=folder, epoch=epoch, space=space, particles=particles, volumes=made)
+
+
+def _next_commands(settings: AnalyzeSettings, *, has_weights: bool) -> list[str]:
+    """Return what usually comes after an analysis, filled in."""
+    words = [settings.run, *([] if settings.epoch is None else [str(settings.epoch)])]
+    place = shlex.join(words)
+    commands = [f"raydrgn filter {place} --show --ksample {settings.ksample}"]
+    if has_weights:
+        commands += [f"raydrgn convergence {place}", f"raydrgn landscape {place}"]
+    return commands
 
 
 def _umap(z: "np.ndarray", folder: "ResultFolder", progress: Progress) -> "np.ndarray":

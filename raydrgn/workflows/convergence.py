@@ -55,6 +55,7 @@ class ConvergenceResult:
             self.verdict,
             *(f"warning: {warning}" for warning in found.warnings),
             f"→ {self.folder.at('report.html')}",
+            *(f"next: {command}" for command in found.commands),
         ]
 
 

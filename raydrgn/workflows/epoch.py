@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from raydrgn.decoding.options import VolumeOptions
 from raydrgn.settings import Setting, check_bounds
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 CHECKSUM_LENGTH = 16
 """Characters of a checksum among recorded settings, which messages show."""
 
-NOT_RECORDED = frozenset({"run", "epoch", "out", "overwrite", "notify"})
+NOT_RECORDED = frozenset({"run", "epoch", "out", "overwrite", "notify", "figures"})
 """Settings that do not change results; what they are made from is recorded by its checksums."""
 
 
@@ -62,6 +62,11 @@ class EpochSettings:
         bool,
         Setting("Replace earlier results in the folder; else finished files are kept."),
     ] = False
+
+    figures: Annotated[
+        Literal["svg", "pdf"] | None,
+        Setting("Write figures as svg or pdf too, beside the PNG files."),
+    ] = None
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -106,7 +111,8 @@ class EpochSettings:
         """
         from raydrgn.reporting.result_folder import ResultFolder
 
-        results = ResultFolder(self.out or folder or run.results(command, epoch))
+        place = self.out or folder or run.results(command, epoch)
+        results = ResultFolder(place, figures=self.figures)
         results.begin(
             {"command": command, **self.recorded(), **(found or {})},
             made_from=run.identity(epoch),

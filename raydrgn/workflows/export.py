@@ -161,7 +161,6 @@ def run_indices(
     """
     from raydrgn.io import cryodrgn, storage
     from raydrgn.io.matching import find_numbers
-    from raydrgn.io.sources import open_particles
 
     read = (settings.particles, settings.ind, settings.of, *settings.passthrough)
     storage.refuse_to_replace(settings.out, [uri for uri in read if uri])
@@ -179,12 +178,23 @@ def run_indices(
             datadir=settings.datadir,
             passthrough=settings.passthrough,
         )
-        table = _open(source)
-        if table is None:
-            table = open_particles(source, need_images=False)
-        numbers = table.column("index")
+        numbers = particle_numbers(source)
     cryodrgn.write_indices(settings.out, numbers)
     return ExportIndicesResult(out=settings.out, numbers=numbers)
+
+
+def particle_numbers(source: ParticleSource) -> "np.ndarray":
+    """Return the numbers in the original set of the particles of a file or a run, in order.
+
+    Raises:
+        RaydrgnError: If they cannot be read.
+    """
+    from raydrgn.io.sources import open_particles
+
+    table = _open(source)
+    if table is None:
+        table = open_particles(source, need_images=False)
+    return table.column("index")
 
 
 def run_cryodrgn(

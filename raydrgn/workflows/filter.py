@@ -1,90 +1,48 @@
-"""``filter``: a selection of particles, by one or several methods together."""
+"""``filter``: a selection of particles, by one or several methods together.
 
+Also shows clusters or components with their particles, before anything is dropped.
+"""
+
+import shlex
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from raydrgn.errors import ConfigError, InputError
+from raydrgn.errors import InputError
+from raydrgn.latent.options import SelectionOptions
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
-from raydrgn.settings import Setting, whole_numbers
+from raydrgn.settings import whole_numbers
 from raydrgn.workflows.epoch import LatentSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
 
+    from raydrgn.clustering.clusters import Clusters
     from raydrgn.latent.filters import Method
+    from raydrgn.latent.groups_report import Groups
+    from raydrgn.latent.particle_values import ParticleValues
     from raydrgn.reporting.analysis_results import AnalysisResults
     from raydrgn.reporting.result_folder import ResultFolder
+    from raydrgn.run.latents_file import LatentSource
+    from raydrgn.workflows.epoch import OpenedLatents
 
 
 @dataclass(frozen=True, kw_only=True)
-class FilterSettings(LatentSettings):
-    """Settings of ``filter``: the methods, of which at least one is given."""
-
-    keep_clusters: Annotated[
-        str | None, Setting("Clusters of analyze, or of --labels, to keep, as 0,3,5.")
-    ] = None
-
-    drop_clusters: Annotated[
-        str | None, Setting("Clusters of analyze, or of --labels, to drop, as 0,3,5.")
-    ] = None
-
-    ksample: Annotated[int, Setting("K of the k-means of analyze to use.", min=1)] = 20
-
-    labels: Annotated[
-        str | None,
-        Setting("File of the cluster of each particle (−1: none), instead of k-means."),
-    ] = None
-
-    gmm: Annotated[int | None, Setting("Components of a Gaussian mixture; see --drop.", min=1)] = (
-        None
-    )
-
-    drop: Annotated[
-        str | None,
-        Setting("Components of the mixture to drop, as 0,3; without, they are listed."),
-    ] = None
-
-    zscore: Annotated[
-        float | None,
-        Setting("Drop particles with |z| more than this number of SD above the mean."),
-    ] = None
-
-    umap_polygon: Annotated[
-        str | None,
-        Setting("File of the corners of a polygon in the UMAP, x y per line; inside is kept."),
-    ] = None
-
-    null: Annotated[
-        float | None,
-        Setting(
-            "Drop images that show nothing with more than this probability; of a run of --method "
-            "mfa.",
-            min=0,
-            max=1,
-        ),
-    ] = None
-
-    ind: Annotated[str | None, Setting("Earlier selection; only its particles are kept.")] = None
+class FilterSettings(LatentSettings, SelectionOptions):
+    """Settings of ``filter``."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        keep = whole_numbers(self.keep_clusters, "--keep-clusters")
-        drop = whole_numbers(self.drop_clusters, "--drop-clusters")
-        components = whole_numbers(self.drop, "--drop")
-        if keep and drop:
-            raise ConfigError("Give --keep-clusters or --drop-clusters, not both.")
-        if self.labels is not None and not (keep or drop):
-            raise ConfigError("--labels needs --keep-clusters or --drop-clusters.")
-        if components and self.gmm is None:
-            raise ConfigError("--drop takes components of a mixture: give their number with --gmm.")
-        others = (self.gmm, self.zscore, self.umap_polygon, self.null, self.ind)
-        if not keep and not drop and all(value is None for value in others):
-            raise ConfigError(
-                "Choose a method: --keep-clusters or --drop-clusters (of analyze, or of --labels), "
-                "--gmm with --drop, --zscore, --umap-polygon, --null or --ind; several can be "
-                "combined."
-            )
+        LatentSettings.__post_init__(self)
+        SelectionOptions.__post_init__(self)
+
+    def folder(self, source: "LatentSource") -> str:
+        """Return the folder of this try, where no other is given."""
+        name = self.name
+        if name is None and self.only_shows:
+            name = f"gmm{self.gmm}" if self.gmm is not None else "clusters"
+        return source.results("filter" if name is None else f"filter.{name}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +67,23 @@ class FilterResult:
     """Volumes that could not be decoded, and why."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class GroupsResult:
+    """Clusters or components, shown; the folder has them as files, with a report."""
+
+    folder: "ResultFolder"
+    epoch: int | None
+    groups: "Groups"
+    commands: list[str]
+    """What selects particles by them."""
+
+    images_error: str
+    """Why there are no images of particles; empty if there are."""
+
+    failures: list[str]
+    """Volumes that could not be decoded, and why."""
+
+
 def run(
     settings: FilterSettings,
     *,
@@ -122,17 +97,13 @@ def run(
     """
     from raydrgn.io.storage import checksum
     from raydrgn.latent import filter_report
-    from raydrgn.latent.filters import by_null, kept_by_all
-    from raydrgn.reporting.analysis_results import AnalysisResults
+    from raydrgn.latent.filters import kept_by_all
     from raydrgn.reporting.latent_plane import latent_plane
 
     opened = settings.open()
     source, epoch, z, makes_volumes = opened
     numbers = source.original_numbers(len(z))
-    analysis = AnalysisResults(source, epoch)
-    methods = _apply_methods(settings, z, numbers, analysis)
-    if settings.null is not None:
-        methods.append(by_null(source.estimates(epoch)["null_probability"], settings.null))
+    methods = _apply_methods(settings, opened, numbers)
     kept = kept_by_all(methods)
     selection = f"{kept.sum()} of {len(kept)} particles ({checksum(kept.tobytes())[:12]})"
     folder = settings.begin(
@@ -140,7 +111,7 @@ def run(
         epoch,
         "filter",
         found={"selection": selection},
-        folder=source.results("filter"),
+        folder=settings.folder(source),
     )
     filter_report.write_selection(kept, numbers, folder, uids=source.uids())
     filter_report.write_overlaps(methods, kept, z, folder)
@@ -172,31 +143,144 @@ def run(
     )
 
 
+def run_groups(
+    settings: FilterSettings,
+    *,
+    executor: Executor = IN_PROCESS,
+    progress: Progress = silent,
+) -> GroupsResult:
+    """Show clusters or components with their particles and mean volumes, and select nothing.
+
+    Raises:
+        RaydrgnError: If the run, the settings or the folder do not allow it.
+    """
+    from raydrgn.io.storage import checksum
+    from raydrgn.latent import groups_report
+    from raydrgn.reporting.latent_plane import latent_plane
+    from raydrgn.reporting.report import Section
+
+    opened = settings.open()
+    source, epoch, z, makes_volumes = opened
+    numbers = source.original_numbers(len(z))
+    groups = _groups(settings, opened, numbers)
+    folder = settings.begin(
+        source,
+        epoch,
+        "filter",
+        found={"shown": checksum(groups.labels.tobytes())[:12]},
+        folder=settings.folder(source),
+    )
+    groups_report.write_labels(groups, folder, uids=source.uids())
+    images, images_error = groups_report.write_images(groups, source, folder, progress=progress)
+    failures: list[str] = []
+    volumes = Section(title="Mean volumes")
+    if makes_volumes:
+        with settings.pool(opened, executor) as pool:
+            volumes, failures = groups_report.write_volumes(groups, pool, folder, progress=progress)
+    commands = groups_report.next_commands(groups, _words(settings))
+    groups_report.write_groups_report(
+        groups,
+        latent_plane(source, epoch, z),
+        folder,
+        title=source.title(epoch),
+        images=images,
+        volumes=volumes,
+        commands=commands,
+    )
+    folder.finish()
+    return GroupsResult(
+        folder=folder,
+        epoch=epoch,
+        groups=groups,
+        commands=commands,
+        images_error=images_error,
+        failures=failures,
+    )
+
+
+def _words(settings: FilterSettings) -> str:
+    """Return the command that selects by what is shown, but for what it drops."""
+    words = ["raydrgn", "filter", settings.run]
+    words += [] if settings.epoch is None else [str(settings.epoch)]
+    if settings.gmm is not None:
+        words += ["--gmm", str(settings.gmm)]
+    elif settings.labels is not None:
+        words += ["--labels", settings.labels]
+    else:
+        words += ["--ksample", str(settings.ksample)]
+    return shlex.join(words)
+
+
+def _groups(settings: FilterSettings, opened: "OpenedLatents", numbers: "np.ndarray") -> "Groups":
+    from raydrgn.clustering.clusters import mixture
+    from raydrgn.latent.groups_report import Groups
+    from raydrgn.reporting.analysis_results import AnalysisResults
+
+    z = opened.z
+    if settings.gmm is not None:
+        labels = mixture(z, settings.gmm).labels
+    else:
+        labels = _labels(settings, len(z), AnalysisResults(opened.source, opened.epoch))
+    noun = "cluster" if settings.gmm is None else "component"
+    return Groups(noun=noun, labels=labels, z=z, numbers=numbers)
+
+
 def _apply_methods(
-    settings: FilterSettings, z: "np.ndarray", numbers: "np.ndarray", analysis: "AnalysisResults"
+    settings: FilterSettings, opened: "OpenedLatents", numbers: "np.ndarray"
 ) -> "list[Method]":
     """Return each of the chosen methods, with the particles that it keeps."""
     from raydrgn.clustering.clusters import mixture
     from raydrgn.io import cryodrgn
     from raydrgn.latent import filters
+    from raydrgn.reporting.analysis_results import AnalysisResults
 
+    z, analysis = opened.z, AnalysisResults(opened.source, opened.epoch)
     found = []
     keep = whole_numbers(settings.keep_clusters, "--keep-clusters")
     drop = whole_numbers(settings.drop_clusters, "--drop-clusters")
     if keep or drop:
         labels = _labels(settings, len(z), analysis)
         found.append(filters.by_clusters(labels, keep=keep, drop=drop))
+    components = None
     if settings.gmm is not None:
-        components = whole_numbers(settings.drop, "--drop")
-        found.append(filters.by_mixture(mixture(z, settings.gmm), components, z))
+        components = mixture(z, settings.gmm)
+        if dropped := whole_numbers(settings.drop, "--drop"):
+            found.append(filters.by_mixture(components, dropped))
+    if settings.where is not None:
+        values = _values(settings, opened, numbers, components, analysis)
+        found.append(filters.by_condition(settings.where, values))
     if settings.zscore is not None:
         found.append(filters.by_magnitude(z, settings.zscore))
     if settings.umap_polygon is not None:
         corners = filters.read_polygon(settings.umap_polygon)
         found.append(filters.by_region(analysis.require_umap(len(z)), corners))
+    if settings.null is not None:
+        estimates = opened.source.estimates(opened.epoch)
+        found.append(filters.by_null(estimates["null_probability"], settings.null))
     if settings.ind is not None:
         found.append(filters.by_selection(numbers, cryodrgn.read_indices(settings.ind)))
     return found
+
+
+def _values(
+    settings: FilterSettings,
+    opened: "OpenedLatents",
+    numbers: "np.ndarray",
+    components: "Clusters | None",
+    analysis: "AnalysisResults",
+) -> "ParticleValues":
+    """Return the values that a condition can name."""
+    from functools import partial
+
+    from raydrgn.latent.particle_values import particle_values
+
+    source, epoch, z, _ = opened
+    labels: dict[str, Callable[[], np.ndarray]] = {
+        "cluster": partial(_labels, settings, len(z), analysis)
+    }
+    if components is not None:
+        labels["component"] = lambda: components.labels
+    return particle_values(source, epoch, z, numbers, labels)
 
 
 def _labels(

@@ -1,7 +1,7 @@
 """``landscape``: states and components in the space of volumes, and every particle along them."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from raydrgn.errors import ConfigError
 from raydrgn.remote.executor import IN_PROCESS, Executor
@@ -28,6 +28,14 @@ class LandscapeSettings(DecodingSettings):
     ksample: Annotated[int, Setting("On-data volumes of the sketch.", min=2)] = 1000
 
     states: Annotated[int, Setting("States to find.", flags=("-M", "--states"), min=2)] = 10
+
+    linkage: Annotated[
+        Literal["average", "ward", "complete"],
+        Setting(
+            "How states are joined: by mean distance, by least increase of variance (states of "
+            "like size), or by largest distance."
+        ),
+    ] = "average"
 
     sample: Annotated[
         int, Setting("Particles whose volumes are decoded, to predict all others from.", min=2)
@@ -71,14 +79,20 @@ class LandscapeSettings(DecodingSettings):
             )
 
     def recorded(self) -> dict[str, Any]:
-        """Return the settings that change the results; a mask by its content too."""
+        """Return the settings that change the results; a mask by its content too.
+
+        Results of earlier versions are those of average linkage, and say nothing of it.
+        """
         from raydrgn.io import storage
 
+        found = super().recorded()
+        if self.linkage == "average":
+            del found["linkage"]
         if self.mask is None:
-            return super().recorded()
+            return found
         checksum = storage.checksum(storage.read_bytes(self.mask))
         return {
-            **super().recorded(),
+            **found,
             "mask": storage.absolute(self.mask),
             "mask_checksum": checksum[:CHECKSUM_LENGTH],
         }
@@ -136,6 +150,7 @@ def run(
         if sketch is None:
             how = sketches.SketchSettings(
                 states=settings.states,
+                linkage=settings.linkage,
                 threshold=settings.threshold,
                 mask=mask,
                 box=box,
@@ -149,7 +164,8 @@ def run(
         )
     results.write_sketch_table(sketch, original, folder)
     results.write_particles(sketch, particles, original, folder)
-    write_landscape(Landscape(opened, epoch, z, sketch, particles), folder)
+    found = Landscape(opened, epoch, z, sketch, particles, settings.linkage)
+    write_landscape(found, folder)
     folder.finish()
     return LandscapeResult(folder=folder, sketch=sketch, particles=particles, failures=failures)
 

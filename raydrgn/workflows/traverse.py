@@ -187,7 +187,7 @@ def run(
         RaydrgnError: If the run, the settings or the folder do not allow it.
     """
     from raydrgn.io import storage
-    from raydrgn.latent.path_report import path_volumes, write_path, write_slices
+    from raydrgn.latent.path_report import path_volumes, write_path, write_pictures
     from raydrgn.reporting.analysis_results import AnalysisResults
 
     opened = settings.open()
@@ -210,7 +210,7 @@ def run(
 
         with settings.pool(opened, executor) as pool:
             made = make_sets(pool, [path_volumes(path, folder)], progress=progress)
-        write_slices(path, made, folder)
+        write_pictures(path, made, folder)
     folder.finish()
     return TraverseResult(
         folder=folder,

@@ -42,8 +42,13 @@ def test_everything_is_where_cryodrgn_puts_it(root, monkeypatch):
     for name in ("umap", "umap_hexbin", "z_pca", "learning_curve", "kmeans5/umap", "kmeans5/slices",
                  "pc1/umap_traversal"):  # fmt: skip
         assert (folder / f"{name}.png").stat().st_size > 5000
+    for part in ("kmeans5", "pc1", "pc2"):
+        assert (folder / part / "slices_one_scale.png").stat().st_size > 5000
+        assert (folder / part / "surfaces.png").stat().st_size > 1000
+        assert (folder / part / "movie.gif").exists() == part.startswith("pc")
+        assert len((folder / part / "densities.csv").read_text().splitlines()) >= 4
     page = (folder / "report.html").read_text()
-    assert page.count("data:image/png") == 15
+    assert page.count("data:image/png") == 21
 
     # begun again, finished volumes are kept; other options are refused, unless anew
     volume = folder / "kmeans5" / "vol_000.mrc"

@@ -15,6 +15,7 @@ from raydrgn.errors import ConfigError, InputError, RunDirectoryError
 from raydrgn.io import cryodrgn
 from raydrgn.io.mrc import read_volume
 from raydrgn.reporting.result_folder import ResultFolder
+from raydrgn.run.reader import open_run
 
 CRYODRGN = Path(__file__).parent.parent / "assets" / "cryodrgn"
 
@@ -82,12 +83,75 @@ def test_a_region_of_the_umap_keeps_what_is_inside(root, tmp_path):
     np.testing.assert_array_equal(kept, np.flatnonzero((z > [x, y]).all(axis=1)))
 
 
-def test_components_of_a_mixture_are_listed_and_dropped(root):
-    with pytest.raises(ConfigError, match=r"--drop which .*0: \d+ particles.*1: \d+ particles"):
-        raise choose(root, "--gmm", "2").exception
-    first = kept_of(root, "--gmm", "2", "--drop", "0")
-    second = kept_of(root, "--gmm", "2", "--drop", "1")
-    np.testing.assert_array_equal(np.sort([*first, *second]), np.arange(203))
+def test_components_of_a_mixture_are_shown_and_dropped(root):
+    said = choose(root, "--gmm", "2", "--skip-volumes")
+    assert said.exit_code == 0, said.output
+    folder = root / "filter.gmm2"
+    [labels] = cryodrgn.read_pickles(str(folder / "labels.pkl"))
+    sizes = np.bincount(labels)
+    rows = (folder / "sizes.csv").read_text().splitlines()
+    assert [int(row.split(",")[1]) for row in rows[1:]] == sizes.tolist()
+    assert f"component 1: {sizes[1]} particles" in said.output
+    assert f"raydrgn filter {root} --gmm 2 --drop {sizes.argmin()}" in said.output
+    for name in ("labels.png", "images/component0.png", "images/component1.png", "report.html"):
+        assert (folder / name).stat().st_size > 5000
+    assert not (folder / "kept.ind.pkl").exists()
+    for dropped in (0, 1):
+        kept = kept_of(root, "--gmm", "2", "--drop", str(dropped))
+        np.testing.assert_array_equal(kept, np.flatnonzero(labels != dropped))
+    kept = kept_of(root, "--gmm", "2", "--where", "component == 1")
+    np.testing.assert_array_equal(kept, np.flatnonzero(labels == 1))
+
+
+def test_particles_and_volumes_of_clusters_are_shown_before_anything_is_dropped(root):
+    said = choose(root, "--show", "--ksample", "4")
+    assert said.exit_code == 0, said.output
+    folder = root / "filter.clusters"
+    for k in range(4):
+        assert (folder / "images" / f"cluster{k}.png").stat().st_size > 5000
+        assert read_volume(str(folder / "volumes" / f"cluster{k}.mrc"))[0].shape == (16, 16, 16)
+    assert "--ksample 4 --drop-clusters" in said.output
+    rows = (folder / "volumes" / "densities.csv").read_text().splitlines()
+    assert rows[0] == "volume,peak,noise,skewness"
+    assert len(rows) == 5
+    assert (folder / "mean_volumes_one_scale.png").stat().st_size > 5000
+
+
+def test_a_condition_keeps_what_fulfils_it(root):
+    z = latents(root)
+    [labels] = cryodrgn.read_pickles(str(root / "analyze.2" / "kmeans4" / "labels.pkl"))
+    norm = np.linalg.norm(z.astype(np.float64), axis=1)
+    limit = float(np.median(norm))
+    kept = kept_of(root, "--ksample", "4", "--where", f"cluster in (0, 2-3) and z_norm > {limit!r}")
+    np.testing.assert_array_equal(kept, np.flatnonzero((labels != 1) & (norm > limit)))
+    kept = kept_of(root, "--where", "50 <= original < 70 and not umap1 > z1")
+    np.testing.assert_array_equal(kept, np.arange(50, 70))  # the UMAP is the plane of z
+    table = open_run(str(root)).particles()
+    defocus = table.column("defocus_u_angstrom").astype(np.float64)
+    middle = float(np.median(defocus))
+    kept = kept_of(root, "--where", f"defocus_u_angstrom > {middle!r} and z_score < 2")
+    expected = (defocus > middle) & (norm < norm.mean() + 2 * norm.std())
+    np.testing.assert_array_equal(kept, np.flatnonzero(expected))
+
+
+def test_two_sd_is_the_number_of_a_bare_zscore(root):
+    size = np.linalg.norm(latents(root), axis=1)
+    expected = np.flatnonzero(size < size.mean() + 2 * size.std())
+    np.testing.assert_array_equal(kept_of(root, "--zscore"), expected)
+    kept = CliRunner().invoke(app, ["filter", "--zscore", str(root), "--skip-volumes",
+                                    "--overwrite"])  # fmt: skip
+    assert kept.exit_code == 0, kept.output
+    assert "|z| < mean + 2 SD: drops" in kept.output
+
+
+def test_tries_lie_side_by_side_under_names(root):
+    for name, limit in (("loose", "2"), ("tight", "1")):
+        assert choose(root, "--zscore", limit, "--skip-volumes", "--name", name).exit_code == 0
+    loose, tight = (
+        cryodrgn.read_indices(str(root / f"filter.{name}" / "kept.ind.pkl"))
+        for name in ("loose", "tight")
+    )
+    assert set(tight) < set(loose)
 
 
 def test_images_and_mean_volumes_of_either_side(root):
@@ -122,6 +186,14 @@ def test_numbers_are_those_of_the_original_set(tmp_path):
         (["--drop-clusters", "1"], RunDirectoryError, r"raydrgn analyze \S+ 2 --ksample 20"),
         (["--drop-clusters", "1", "--keep-clusters", "2"], ConfigError, "not both"),
         (["--gmm", "3", "--drop", "3"], ConfigError, "--drop contains 3"),
+        (["--gmm", "3", "--zscore", "2"], ConfigError, "Choose with --drop which components"),
+        (["--show", "--zscore"], ConfigError, "--show selects nothing"),
+        (["--zscore", "--name", "2"], ConfigError, "--name takes letters"),
+        (["--where", "cluster = 3"], ConfigError, "character 9, '= 3'"),
+        (["--where", "znorm > 3"], ConfigError, "no value 'znorm'; did you mean z_norm"),
+        (["--where", "component == 1"], ConfigError, "no value 'component'"),
+        (["--where", "cluster == 1"], RunDirectoryError, r"raydrgn analyze \S+ 2 --ksample 20"),
+        (["--where", "umap1 > 1e9"], ConfigError, "would drop all 203"),
         (["--umap-polygon", "{line}"], InputError, "three corners"),
         (["--umap-polygon", "{words}"], InputError, "does not contain corners"),
         (

@@ -39,7 +39,7 @@ def test_a_graph_path_is_written_with_its_particles(root, z):
     lines = (folder / "points.csv").read_text().splitlines()
     assert lines[0] == "point,particle,original,particles_around"
     assert len(lines) == len(rows) + 1
-    for name in ("path.png", "slices.png", "open.cxc"):
+    for name in ("path.png", "slices.png", "surfaces.png", "movie.gif", "open.cxc"):
         assert (folder / name).stat().st_size > 200
 
 

@@ -64,6 +64,19 @@ def test_a_map_says_its_origin(tmp_path):
     assert concerns == ""
 
 
+def test_a_map_of_inverted_contrast_is_named_with_its_remedy(tmp_path):
+    ticks = np.indices([16] * 3) - 8
+    ball = (np.sqrt((ticks**2).sum(axis=0)) < 4).astype(np.float32)
+    for name, sign in (("right", 1), ("wrong", -1)):
+        write_volume(str(tmp_path / f"{name}.mrc"), sign * ball, pixel_size_angstrom=3.0)
+    found, concerns = facts(tmp_path / "right.mrc")
+    assert float(found["skewness of the density"]) > 1
+    assert concerns == ""
+    found, concerns = facts(tmp_path / "wrong.mrc")
+    assert float(found["skewness of the density"]) < -1
+    assert "raydrgn invert MAP" in concerns
+
+
 STAR = (
     "data_optics\n\nloop_\n_rlnOpticsGroup\n_rlnImagePixelSize\n_rlnImageSize\n_rlnVoltage\n"
     "_rlnSphericalAberration\n_rlnAmplitudeContrast\n1 2.0 8 300 2.7 0.1\n2 2.0 8 300 2.7 0.1\n\n"

@@ -151,3 +151,13 @@ def test_the_energy_of_a_gaussian_is_half_the_squared_distance(rng):
     near = squared < 4
     np.testing.assert_allclose(found.energy[near], squared[near] / 2, atol=0.15)
     assert np.nanmin(found.energy) == 0
+
+
+def test_a_chain_is_cut_otherwise_by_each_linkage():
+    """Two dense groups with a chain of points from one to the other, and a far point."""
+    line = np.concatenate([np.linspace(0, 1, 20), np.linspace(1.5, 6, 10), [14.0]])
+    distances = abs(line[:, None] - line)
+    by_mean = landscape.states(distances, 2)
+    by_variance = landscape.states(distances, 2, method="ward")
+    assert np.bincount(by_mean).min() == 1  # the far point alone
+    assert np.bincount(by_variance).min() > 1  # states of like size

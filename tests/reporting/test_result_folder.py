@@ -1,9 +1,11 @@
 """Folders of results: finished pieces are kept, and belong to one set of options."""
 
 import pytest
+from matplotlib.figure import Figure
 
 from raydrgn.errors import RunDirectoryError
 from raydrgn.reporting.result_folder import ResultFolder
+from raydrgn.workflows.analyze import AnalyzeSettings
 
 
 def test_the_same_options_go_on_and_others_are_refused(tmp_path):
@@ -81,3 +83,20 @@ def test_results_that_were_never_finished_are_deleted_too(tmp_path):
     folder.write_table("deep/er/a.csv", ("x",), [(1,)])
     folder.begin({"states": 4}, made_from=None, overwrite=True)
     assert [p.name for p in (tmp_path / "landscape.1").iterdir()] == ["settings.json"]
+
+
+@pytest.mark.parametrize("kind", ["svg", "pdf"])
+def test_figures_are_written_in_another_format_beside_png(tmp_path, kind):
+    figure = Figure(figsize=(2, 2))
+    figure.subplots().plot([0, 1], [1, 0])
+    ResultFolder(str(tmp_path), figures=kind).write_figure("part/curve.png", figure)
+    assert (tmp_path / "part" / "curve.png").read_bytes().startswith(b"\x89PNG")
+    beginning = b"%PDF" if kind == "pdf" else b"<?xml"
+    assert (tmp_path / "part" / f"curve.{kind}").read_bytes().startswith(beginning)
+    ResultFolder(str(tmp_path / "plain")).write_figure("curve.png", figure)
+    assert [path.name for path in (tmp_path / "plain").iterdir()] == ["curve.png"]
+
+
+def test_another_format_does_not_change_results():
+    plain, with_svg = (AnalyzeSettings(run="r", figures=kind) for kind in (None, "svg"))
+    assert plain.recorded() == with_svg.recorded()

@@ -1,16 +1,17 @@
-"""Selections by limits on occupancies."""
+"""Selections by limits on columns, and by values."""
 
 import numpy as np
 import pytest
 
+from raydrgn.clustering.query import select
 from raydrgn.errors import ConfigError
-from raydrgn.occupancy.query import select
 
 COLUMNS = {
     "bL28": np.array([0.6, 0.4, 0.9, 0.0]),
     "H68": np.array([0.1, 0.1, 0.5, 0.9]),
     "5S": np.array([0.0, 1.0, 1.0, 1.0]),
     "uL1-stalk": np.array([0.0, 0.0, 1.0, 0.2]),
+    "cluster": np.array([-1.0, 3.0, 8.0, 5.0]),
     "16": np.array([1.0, 0.0, 0.0, 0.0]),
     "L7/L12 stalk": np.array([1.0, 1.0, 0.0, 0.0]),
 }
@@ -28,10 +29,15 @@ COLUMNS = {
         ("'16' > 0.5 and \"L7/L12 stalk\" != 0", [0]),
         ("bL28 > H68", [0, 1, 2]),
         ("-1 < bL28", [0, 1, 2, 3]),
+        ("cluster in (3,5)", [1, 3]),
+        ("cluster in (3, 7-9,-1)", [0, 1, 2]),
+        ("not cluster in (0-5) and bL28 > 0.5", [0, 2]),
+        ("cluster in (3) or H68 in (.1)", [0, 1]),
+        ("bL28 in (0-1)", [3]),
     ],
 )
 def test_limits_select_rows(expression, rows):
-    assert np.flatnonzero(select(expression, COLUMNS)).tolist() == rows
+    assert np.flatnonzero(select(expression, COLUMNS, noun="subunit")).tolist() == rows
 
 
 @pytest.mark.parametrize(
@@ -43,6 +49,10 @@ def test_limits_select_rows(expression, rows):
         ("(bL28>0.5", "closing parenthesis is missing .at the end"),
         ("bL29>0.5", "no subunit 'bL29'; did you mean bL28"),
         ("0.1 < 0.2", "a comparison without a subunit"),
+        ("3 in (3)", "a comparison without a subunit"),
+        ("cluster in 3", r"values in parentheses are missing.*character 12, '3'"),
+        ("cluster in (3", "a number or a closing parenthesis is missing .at the end"),
+        ("cluster in (3, x)", "'x' is no number, and no range such as 8-12"),
         ("bL28 = 0.5", "at character 6, '= 0.5'"),
         ("bL28 > 0.5 and 'H68 < 2", "a quote without an end.*character 16"),
         ("bL28", "a comparison is missing"),
@@ -52,4 +62,4 @@ def test_limits_select_rows(expression, rows):
 )
 def test_what_is_wrong_is_said_with_its_place(expression, message):
     with pytest.raises(ConfigError, match=message):
-        select(expression, COLUMNS)
+        select(expression, COLUMNS, noun="subunit")

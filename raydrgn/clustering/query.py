@@ -1,16 +1,18 @@
-"""Conditions on occupancies that select volumes: ``bL28 > 0.5 and (H68 < 0.2 or not uL1 >= 0.8)``.
+"""Conditions on columns that select rows: ``bL28 > 0.5 and (H68 < 0.2 or not uL1 >= 0.8)``.
 
-A comparison has a subunit on one side and a number, or another subunit, on the other; comparisons
-may be chained (``0.2 < H68 < 0.8``) and joined with ``and``, ``or``, ``not`` and parentheses. The
-name of a subunit needs quotes if it contains spaces, brackets, quotes or one of ``<>=!``, or if it
-is a number or one of the three words.
+A comparison has a column on one side and a number, or another column, on the other; comparisons may
+be chained (``0.2 < H68 < 0.8``) and joined with ``and``, ``or``, ``not`` and parentheses. A column
+may also be asked for some values: ``cluster in (3, 5, 8-12)``, where ``8-12`` are the whole numbers
+from 8 to 12. The name of a column needs quotes if it contains spaces, brackets, quotes or one of
+``<>=!``, or if it is a number or one of the four words. Nothing else is understood, and nothing is
+run.
 """
 
 import difflib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -27,6 +29,8 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+_RANGE = re.compile(r"(-?\d+)-(-?\d+)")
+_WORDS = ("and", "or", "not", "in")
 
 _COMPARISONS: dict[str, Callable[..., Bool[np.ndarray, " n"]]] = {
     "<": np.less,
@@ -44,19 +48,19 @@ class _Token(NamedTuple):
     start: int
 
 
-def select(
-    expression: str, columns: Mapping[str, Float[np.ndarray, " n"]]
-) -> Bool[np.ndarray, " n"]:
+def select(expression: str, columns: Mapping[str, Any], *, noun: str) -> Bool[np.ndarray, " n"]:
     """Return which rows fulfil an expression.
 
     Args:
-        expression: Condition on occupancies.
-        columns: Occupancies of each subunit, by each of its names.
+        expression: Condition on the columns.
+        columns: Values of each column, float (n,), by each of its names; only those that the
+            expression names are read.
+        noun: What messages call a column: ``subunit``.
 
     Raises:
         ConfigError: If the expression is not valid: what is wrong, and at which character.
     """
-    parser = _Parser(expression, _tokens(expression), columns)
+    parser = _Parser(expression, _tokens(expression), columns, noun)
     found = parser.any_of()
     if parser.next.kind != "end":
         parser.refuse("'and' or 'or' is missing")
@@ -88,7 +92,8 @@ class _Parser:
 
     text: str
     remaining: list[_Token]
-    columns: Mapping[str, Float[np.ndarray, " n"]]
+    columns: Mapping[str, Any]
+    noun: str
 
     @property
     def next(self) -> _Token:
@@ -127,6 +132,10 @@ class _Parser:
     def _comparison(self) -> Bool[np.ndarray, " n"]:
         start = self.next
         left, has_name = self._operand()
+        if self._takes("in"):
+            if not has_name:
+                raise _error(self.text, start.start, f"a comparison without a {self.noun}")
+            return self._one_of(left)
         if self.next.kind != "comparison":
             self.refuse("a comparison is missing, such as > 0.5")
         found: Bool[np.ndarray, " n"] = np.array(True)
@@ -137,23 +146,46 @@ class _Parser:
             found = found & compare(left, right)
             left = right
         if not has_name:
-            raise _error(self.text, start.start, "a comparison without a subunit")
+            raise _error(self.text, start.start, f"a comparison without a {self.noun}")
         return found
+
+    def _one_of(self, column: Float[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+        """Read values in parentheses; return where a column has one of them."""
+        if not self._takes("("):
+            self.refuse("values in parentheses are missing, such as (3, 5, 8-12)")
+        found = np.zeros(len(column), dtype=bool)
+        while not self._takes(")"):
+            if self.next.kind != "word":
+                self.refuse("a number or a closing parenthesis is missing")
+            for item in self.next.text.split(","):
+                found |= self._has(column, item) if item else False
+            self.remaining.pop(0)
+        return found
+
+    def _has(self, column: Float[np.ndarray, " n"], item: str) -> Bool[np.ndarray, " n"]:
+        ends = _RANGE.fullmatch(item)
+        if ends:
+            low, high = float(ends[1]), float(ends[2])
+            whole = np.floor(column) == column
+            return np.asarray((column >= low) & (column <= high) & whole)
+        if not _NUMBER.fullmatch(item):
+            self.refuse(f"{item!r} is no number, and no range such as 8-12")
+        return np.asarray(column == float(item))
 
     def _operand(self) -> tuple[Float[np.ndarray, "*n"], bool]:
         token = self.next
         if token.kind == "word" and _NUMBER.fullmatch(token.text):
             self.remaining.pop(0)
             return np.array(float(token.text)), False
-        is_keyword = token.kind == "word" and token.text in ("and", "or", "not")
+        is_keyword = token.kind == "word" and token.text in _WORDS
         if token.kind not in ("word", "quoted") or is_keyword:
-            self.refuse("a subunit or a number is missing")
+            self.refuse(f"a {self.noun} or a number is missing")
         name = token.text[1:-1] if token.kind == "quoted" else token.text
         if name not in self.columns:
             near = difflib.get_close_matches(name, self.columns, n=3, cutoff=0.5)
             listed = ", ".join(near or list(self.columns)[:12])
             remedy = f"did you mean {listed}?" if near else f"there are {listed}"
-            self.refuse(f"there is no subunit {name!r}; {remedy}")
+            self.refuse(f"there is no {self.noun} {name!r}; {remedy}")
         self.remaining.pop(0)
         return self.columns[name], True
 

@@ -1,0 +1,26 @@
+"""``raydrgn select``: particles chosen otherwise than by their latents."""
+
+import typer
+
+from raydrgn.cli.command import command
+from raydrgn.cli.console import result
+from raydrgn.workflows import select as workflow
+from raydrgn.workflows.select import SelectRandomSettings
+
+select = typer.Typer(help="Choose particles without looking at them.", no_args_is_help=True)
+
+
+@select.callback()
+def group() -> None:
+    """Choose particles without looking at them."""
+
+
+@select.command("random")
+@command(SelectRandomSettings)
+def select_random(settings: SelectRandomSettings) -> None:
+    """Draw particles at random, for --ind of train and export.
+
+    Writes their numbers in the original set, ascending; the same seed draws the same particles.
+    """
+    made = workflow.run_random(settings)
+    result(f"{len(made.numbers):,} of {made.num_particles:,} particles → {made.out}")

@@ -1,0 +1,95 @@
+"""The label of each particle of a set, known by its number in the original set."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from raydrgn.errors import InputError
+from raydrgn.shapes import Int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Labeling:
+    """A label for each of some particles."""
+
+    name: str
+    """As the user gave it."""
+
+    kind: str
+    """What the labels are, in words: ``k-means of 20``."""
+
+    names: tuple[str, ...]
+    codes: Int[np.ndarray, " n"]
+    """Position of each particle's label in ``names``."""
+
+    numbers: Int[np.ndarray, " n"] | None
+    """Number of each particle in the original set; None if the file says nothing of it."""
+
+    run: str | None = None
+    """Run of the particles, where it is known."""
+
+    @property
+    def known_numbers(self) -> Int[np.ndarray, " n"]:
+        """The numbers, after ``with_numbers``."""
+        if self.numbers is None:
+            raise ValueError(f"{self.name} has no numbers yet")
+        return self.numbers
+
+
+def with_numbers(labelings: Sequence[Labeling]) -> list[Labeling]:
+    """Return labelings whose particles all have numbers.
+
+    Labels without numbers, as in a pickle of published ones, are of the original set if there are
+    more of them than the highest number of any other labeling; else of the particles of the
+    labeling that has as many.
+
+    Raises:
+        InputError: If a particle is listed twice, or it is not known whose labels a file has.
+    """
+    known = [labeling for labeling in labelings if labeling.numbers is not None]
+    highest = max((int(labeling.known_numbers.max()) for labeling in known), default=-1)
+    if not known:  # of files alone
+        highest = max(len(labeling.codes) for labeling in labelings) - 1
+    found = [
+        labeling if labeling.numbers is not None else _numbered(labeling, known, highest)
+        for labeling in labelings
+    ]
+    for labeling in found:
+        numbers, counts = np.unique(labeling.known_numbers, return_counts=True)
+        if counts.max() > 1:
+            raise InputError(
+                f"{labeling.name} has particle {numbers[counts.argmax()]} {counts.max()} times "
+                f"({int((counts > 1).sum())} such particles); each must be there once to be "
+                "matched."
+            )
+    return found
+
+
+def matching_rows(first: Labeling, second: Labeling) -> Int[np.ndarray, " n"]:
+    """Return for each particle of the first its row in the second; −1 where it is not there."""
+    order = np.argsort(second.known_numbers, kind="stable")
+    ordered = second.known_numbers[order]
+    place = np.searchsorted(ordered, first.known_numbers).clip(max=len(order) - 1)
+    return np.where(ordered[place] == first.known_numbers, order[place], -1)
+
+
+def _numbered(labeling: Labeling, known: Sequence[Labeling], highest: int) -> Labeling:
+    count = len(labeling.codes)
+    if count > highest:
+        return replace(labeling, numbers=np.arange(count))
+    same = [other for other in known if len(other.codes) == count]
+    distinct = {other.known_numbers.tobytes(): other.known_numbers for other in same}
+    if len(distinct) == 1:
+        return replace(labeling, numbers=next(iter(distinct.values())))
+    others = "; ".join(
+        f"{other.name}: {len(other.codes):,} particles, numbers up to "
+        f"{int(other.known_numbers.max()):,}"
+        for other in known
+    )
+    listed = others or f"another file has {highest + 1:,}"
+    raise InputError(
+        f"{labeling.name} has {count:,} labels without the numbers of their particles, and it is "
+        f"not known which particles these are ({listed}). Give a table with the columns original "
+        "and label."
+    )

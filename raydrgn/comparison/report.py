@@ -1,0 +1,212 @@
+"""Tables, heat maps and report of compared labelings."""
+
+from collections.abc import Sequence
+from itertools import starmap
+from shlex import quote
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from raydrgn.comparison.agreement import Agreement
+from raydrgn.comparison.labelings import Labeling
+from raydrgn.io import cryodrgn
+from raydrgn.reporting.report import ReportTable, Section, write_report
+from raydrgn.reporting.result_folder import ResultFolder
+
+MOST_NUMBERED = 30
+"""Labels of either side up to which cells of a heat map have their numbers, and reports a table."""
+
+RULE = (
+    "A particle has moved if it is not in the label of the second to which most particles of its "
+    "label in the first belong. The adjusted Rand index is 1 for the same partition and 0 for one "
+    "by chance; it counts particles that both have."
+)
+
+
+def write_comparison(
+    labelings: Sequence[Labeling], pairs: Sequence[Agreement], folder: ResultFolder
+) -> None:
+    """Write the labels of every particle, a folder for each pair, and the report.
+
+    Args:
+        labelings: All labelings, in order.
+        pairs: Agreement of each two of them.
+        folder: Where the results go.
+    """
+    _write_particles(labelings, folder)
+    head = ("first", "second", "particles", "adjusted_rand", "stayed_together", "came_together",
+            "moved")  # fmt: skip
+    folder.write_table("agreement.csv", head, list(map(_numbers, pairs)))
+    sections = []
+    for pair in pairs:
+        name = pair_folder(labelings, pair)
+        _write_counts(pair, name, folder)
+        cryodrgn.write_indices(folder.at(name, "moved.ind.pkl"), pair.numbers[pair.moved])
+        figure = heat_map(pair)
+        folder.write_figure(f"{name}/shares.png", figure)
+        sections.append(_section(pair, name, figure))
+    sections.append(_next_commands(labelings, pairs, folder))
+    write_report(
+        folder.at("report.html"),
+        title="Labels of " + ", ".join(labeling.name for labeling in labelings),
+        summary=" ".join([*map(describe, pairs), RULE]),
+        sections=[section for section in sections if section.figures or section.commands],
+    )
+
+
+def pair_folder(labelings: Sequence[Labeling], pair: Agreement) -> str:
+    """Return the folder of a pair, by its places among all labelings: ``1-2``."""
+    names = [labeling.name for labeling in labelings]
+    return f"{names.index(pair.first.name) + 1}-{names.index(pair.second.name) + 1}"
+
+
+def describe(pair: Agreement) -> str:
+    """Return in a sentence how two labelings agree."""
+    only = [
+        f"{count:,} are in {labeling.name} only"
+        for labeling, count in (
+            (pair.first, int(pair.only_first.sum())),
+            (pair.second, int(pair.only_second.sum())),
+        )
+        if count
+    ]
+    return (
+        f"{pair.first.name} ({pair.first.kind}) and {pair.second.name} ({pair.second.kind}): "
+        f"adjusted Rand index {pair.adjusted_rand:.3f} over {len(pair.numbers):,} particles that "
+        f"both have{''.join(f'; {text}' for text in only)}. {int(pair.moved.sum()):,} "
+        f"({100 * pair.moved.mean():.1f} %) have moved."
+    )
+
+
+def _numbers(pair: Agreement) -> tuple[object, ...]:
+    return (
+        *(pair.first.name, pair.second.name, len(pair.numbers), pair.adjusted_rand),
+        *(pair.stayed_together, pair.came_together, int(pair.moved.sum())),
+    )
+
+
+def _write_particles(labelings: Sequence[Labeling], folder: ResultFolder) -> None:
+    """Write the labels of each particle that any labeling has; null where it lacks it."""
+    numbers = np.unique(np.concatenate([labeling.known_numbers for labeling in labelings]))
+    columns: dict[str, object] = {"original": numbers}
+    for number, labeling in enumerate(labelings, start=1):
+        names = np.full(len(numbers), None, dtype=object)
+        place = np.searchsorted(numbers, labeling.known_numbers)
+        names[place] = np.array(labeling.names, dtype=object)[labeling.codes]
+        columns[f"{number}: {labeling.name}"] = names.tolist()
+    folder.write_parquet("particles.parquet", columns)
+
+
+def _write_counts(pair: Agreement, name: str, folder: ResultFolder) -> None:
+    head = ("label", *pair.second.names, "not_in_second")
+    rows: list[tuple[object, ...]] = [
+        (label, *counts.tolist(), int(only))
+        for label, counts, only in zip(pair.first.names, pair.counts, pair.only_first, strict=True)
+    ]
+    rows.append(("not_in_first", *pair.only_second.tolist(), 0))
+    folder.write_table(f"{name}/counts.csv", head, rows)
+    shares = [
+        (label, *row.tolist()) for label, row in zip(pair.first.names, pair.shares(), strict=True)
+    ]
+    folder.write_table(f"{name}/shares.csv", head[:-1], shares)
+
+
+def heat_map(pair: Agreement) -> Figure:
+    """Draw the share of each row's particles in each column, large shares near the diagonal."""
+    order = pair.column_order()
+    shares = 100 * pair.shares()[:, order]
+    rows, columns = shares.shape
+    size = 0.36 if max(rows, columns) <= MOST_NUMBERED else 0.12
+    figure = Figure(
+        figsize=(max(4.2, size * columns + 2.6), max(2.8, size * rows + 1.4)), layout="constrained"
+    )
+    axis = figure.subplots()
+    image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=100, aspect="auto")
+    for k, names, set_ticks in (
+        (rows, pair.first.names, axis.set_yticks),
+        (columns, [pair.second.names[c] for c in order], axis.set_xticks),
+    ):
+        step = 1 if k <= MOST_NUMBERED else 10
+        set_ticks(range(0, k, step), [_short(name, 14) for name in names[::step]], fontsize=8)
+    if columns > 8 or max(map(len, pair.second.names)) > 3:
+        axis.tick_params(axis="x", rotation=90)
+    axis.set_ylabel(_short(pair.first.name, 40))
+    axis.set_xlabel(_short(pair.second.name, 40))
+    if max(rows, columns) <= MOST_NUMBERED:
+        for y, x in zip(*np.nonzero(shares >= 0.5), strict=True):
+            colour = "white" if shares[y, x] > 60 else "black"
+            axis.text(x, y, f"{shares[y, x]:.0f}", ha="center", va="center", fontsize=7,
+                      color=colour)  # fmt: skip
+    figure.colorbar(image, ax=axis, label="% of the row's particles", shrink=0.8)
+    return figure
+
+
+def _short(name: str, length: int) -> str:
+    return name if len(name) <= length else f"…{name[1 - length :]}"
+
+
+def _section(pair: Agreement, name: str, figure: Figure) -> Section:
+    tables = []
+    if len(pair.second.names) <= MOST_NUMBERED:
+        head = (pair.first.name, *pair.second.names, "particles", "not in the second")
+        rows = [
+            (label, *(f"{n:,}" for n in counts), f"{counts.sum():,}", f"{only:,}")
+            for label, counts, only in zip(
+                pair.first.names, pair.counts, pair.only_first, strict=True
+            )
+        ]
+        total = (*pair.counts.sum(axis=0), pair.counts.sum(), pair.only_first.sum())
+        rows.append(("all", *(f"{n:,}" for n in total)))
+        rows.append(("not in the first", *(f"{n:,}" for n in pair.only_second), "", ""))
+        tables = [ReportTable(head=head, rows=rows)]
+    caption = (
+        f"Share of the particles of each label of {pair.first.name} (rows) in each of "
+        f"{pair.second.name} (columns, ordered so that large shares are near the diagonal)."
+    )
+    text = (
+        f"{describe(pair)} {100 * pair.stayed_together:.1f} % of the particles stay with most of "
+        f"their label, and {100 * pair.came_together:.1f} % the other way round. Files: "
+        f"{name}/counts.csv, shares.csv, moved.ind.pkl."
+    )
+    return Section(
+        title=f"{pair.first.name} and {pair.second.name}",
+        text=text,
+        figures=[(figure, caption)],
+        tables=tables,
+    )
+
+
+def _next_commands(
+    labelings: Sequence[Labeling], pairs: Sequence[Agreement], folder: ResultFolder
+) -> Section:
+    run = next((labeling.run for labeling in labelings if labeling.run), None)
+    moved = next((pair for pair in pairs if pair.moved.any()), None)
+    if run is None or moved is None:
+        return Section(title="Next")
+    ind = folder.at(pair_folder(labelings, moved), "moved.ind.pkl")
+    line = f"raydrgn export star {quote(run)} -o moved.star --ind {quote(ind)}"
+    return Section(title="Next", text="The particles that have moved, for RELION:", commands=line)
+
+
+def summary_lines(pairs: Sequence[Agreement]) -> list[str]:
+    """Return what the command prints: a sentence per pair, and the counts of a single one."""
+    lines = [*map(describe, pairs)]
+    if len(pairs) == 1 and len(pairs[0].second.names) <= MOST_NUMBERED:
+        lines += ["", *starmap(_line, _counts_as_text(pairs[0]))]
+    return lines
+
+
+def _counts_as_text(pair: Agreement) -> list[tuple[list[str], list[int]]]:
+    cells = [["", *pair.second.names]]
+    cells += [
+        [label, *map(str, counts.tolist())]
+        for label, counts in zip(pair.first.names, pair.counts, strict=True)
+    ]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [(row, widths) for row in cells]
+
+
+def _line(cells: list[str], widths: list[int]) -> str:
+    first, *others = cells
+    padded = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+    return "  ".join([first.ljust(widths[0]), *padded])

@@ -1,0 +1,165 @@
+"""Where labels come from: k-means of a run's epoch, folders of results, files."""
+
+import json
+import re
+
+import numpy as np
+
+from raydrgn.comparison.labelings import Labeling, matching_rows, with_numbers
+from raydrgn.errors import InputError
+from raydrgn.io import cryodrgn, storage
+from raydrgn.io.labels import read_labels_file, read_values_file, to_labels
+from raydrgn.io.storage import Uri
+from raydrgn.io.tables import read_parquet
+from raydrgn.reporting.analysis_results import AnalysisResults, kmeans_folder
+from raydrgn.reporting.result_folder import SETTINGS
+from raydrgn.run.reader import open_run
+from raydrgn.shapes import Float
+
+RUN_CONFIGS = {"config.yaml", "config.pkl"}
+KMEANS = re.compile(r"kmeans(\d+)")
+CLASS = re.compile(r"C(\d+)")
+LABELS_TABLE, SELECTION, CLASS_PARTICLES = "labels.parquet", "selection.parquet", "ind.pkl"
+
+
+def open_labeling(word: str, *, ksample: int | None = None) -> Labeling:
+    """Return the labels that a word of the command line names.
+
+    Args:
+        word: ``RUN`` or ``RUN:EPOCH``; a folder of ``analyze``, ``filter`` or ``occupancy
+            classes``; ``FILE`` or ``FILE:COLUMN``.
+        ksample: K of the k-means to use; the latest by default.
+
+    Raises:
+        RaydrgnError: If it is none of these, or its labels cannot be read.
+    """
+    place, part = _split(word)
+    uri = storage.absolute(place)
+    if storage.is_folder(uri):
+        if RUN_CONFIGS & set(storage.list_names(uri)):
+            return _of_run(word, uri, part, ksample)
+        if part is None:
+            return _of_folder(word, uri, ksample)
+    if not storage.exists(uri):
+        raise InputError(f"{word} is no run, no folder of results and no file: it is not there.")
+    found = read_labels_file(uri, part)
+    return Labeling(
+        name=word, kind="labels", names=found.names, codes=found.codes, numbers=found.numbers
+    )
+
+
+def open_values(word: str, own: Labeling) -> Float[np.ndarray, " n"] | None:
+    """Return the number that a file has for each of some particles; NaN where it has none.
+
+    Args:
+        word: ``FILE`` or ``FILE:COLUMN``.
+        own: The particles.
+
+    Returns:
+        None if the word names no file.
+
+    Raises:
+        InputError: If the file holds no numbers, or not of these particles.
+    """
+    place, column = _split(word)
+    uri = storage.absolute(place)
+    if storage.is_folder(uri) or not storage.exists(uri):
+        return None
+    found = read_values_file(uri, column)
+    rows = np.arange(len(found.values))
+    other = Labeling(name=word, kind="values", names=(), codes=rows, numbers=found.numbers)
+    row = matching_rows(own, with_numbers([own, other])[1])
+    return np.where(row >= 0, found.values[row], np.nan)
+
+
+def _split(word: str) -> tuple[str, str | None]:
+    """Return a place, and the epoch or column after its last colon."""
+    head, colon, tail = word.rpartition(":")
+    if not colon or "/" in tail or not head or storage.exists(storage.absolute(word)):
+        return word, None
+    return head, tail
+
+
+def _of_run(word: str, root: Uri, epoch: str | None, ksample: int | None) -> Labeling:
+    if epoch is not None and not epoch.isdecimal():
+        raise InputError(f"{word}: after the colon comes an epoch, a whole number.")
+    run = open_run(root)
+    number = run.epoch(None if epoch is None else int(epoch))
+    count = len(run.latents(number))
+    analysis = AnalysisResults(run, number)
+    clusters = ksample or analysis.ksample()
+    found = to_labels(analysis.labels(clusters, count), word)
+    return Labeling(
+        name=word,
+        kind=f"k-means of {clusters}, epoch {number}",
+        names=found.names,
+        codes=found.codes,
+        numbers=run.original_numbers(count),
+        run=root,
+    )
+
+
+def _of_folder(word: str, uri: Uri, ksample: int | None) -> Labeling:
+    """Return the labels in a folder of results, known by its files."""
+    names = storage.list_names(uri)
+    if SELECTION in names:
+        return _of_table(word, storage.join(uri, SELECTION), "kept", "selection")
+    if LABELS_TABLE in names:
+        return _of_table(word, storage.join(uri, LABELS_TABLE), "cluster", "k-means")
+    made = sorted(int(m.group(1)) for name in names if (m := KMEANS.fullmatch(name)))
+    if made:
+        clusters = ksample or _latest(uri, made)
+        if clusters not in made:
+            listed = ", ".join(map(str, made))
+            raise InputError(f"{word} has k-means with K = {listed}, not {clusters}.")
+        table = storage.join(uri, kmeans_folder(clusters), LABELS_TABLE)
+        if storage.exists(table):
+            return _of_table(word, table, "cluster", f"k-means of {clusters}")
+    classes = sorted(int(m.group(1)) for name in names if (m := CLASS.fullmatch(name)))
+    if classes and storage.exists(storage.join(uri, f"C{classes[0]}", CLASS_PARTICLES)):
+        return _of_classes(word, uri, classes)
+    raise InputError(
+        f"{word} has no labels of particles; expected a run, or a folder that `raydrgn analyze`, "
+        "`raydrgn filter` or `raydrgn occupancy classes` has made of one."
+    )
+
+
+def _latest(uri: Uri, made: list[int]) -> int:
+    if not storage.exists(storage.join(uri, SETTINGS)):
+        return made[0]
+    return int(json.loads(storage.read_bytes(storage.join(uri, SETTINGS)))["ksample"])
+
+
+def _of_table(word: str, uri: Uri, column: str, kind: str) -> Labeling:
+    table = read_parquet(storage.read_bytes(uri), uri)
+    if table.column("original").null_count:
+        raise InputError(
+            f"{uri} has no numbers of the original set, because the selection that the run was "
+            "trained on is gone."
+        )
+    values = table.column(column).to_numpy()
+    if values.dtype == bool:
+        values = np.where(values, "kept", "dropped")
+    found = to_labels(values, uri)
+    return Labeling(
+        name=word,
+        kind=kind,
+        names=found.names,
+        codes=found.codes,
+        numbers=table.column("original").to_numpy(),
+    )
+
+
+def _of_classes(word: str, uri: Uri, classes: list[int]) -> Labeling:
+    """Return the classes of ``occupancy classes``; each lists its particles."""
+    members = [
+        cryodrgn.read_indices(storage.join(uri, f"C{number}", CLASS_PARTICLES))
+        for number in classes
+    ]
+    return Labeling(
+        name=word,
+        kind="occupancy classes",
+        names=tuple(f"C{number}" for number in classes),
+        codes=np.repeat(np.arange(len(classes)), [len(numbers) for numbers in members]),
+        numbers=np.concatenate(members),
+    )

@@ -1,0 +1,48 @@
+"""Numbers that describe the density of a volume: its peak, its noise, its sign."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from raydrgn.fourier.masks import soft_sphere
+from raydrgn.shapes import Float
+
+PEAK_PERCENTILE = 99.99
+"""Percentile of the voxels that stands for the highest density, as the default contour does."""
+
+CLEAR_SKEWNESS = 0.3
+"""Skewness from which the sign of a density is clear."""
+
+
+class Density(NamedTuple):
+    """Numbers of one volume, in its own units of density."""
+
+    peak: float
+    """99.99th percentile."""
+
+    noise: float
+    """SD of the voxels beyond the largest sphere in the box, where there is no particle."""
+
+    skewness: float
+    """Third moment about the median within that sphere; positive for a positive density."""
+
+
+def measure_density(volume: Float[np.ndarray, "d d d"]) -> Density:
+    """Return the numbers of a volume."""
+    sphere = soft_sphere(len(volume))
+    return Density(
+        peak=float(np.percentile(volume, PEAK_PERCENTILE)),
+        noise=float(volume[sphere < 0.01].astype(np.float64).std()),
+        skewness=skewness(volume[sphere > 0.5]),
+    )
+
+
+def skewness(values: Float[np.ndarray, " n"]) -> float:
+    """Return the skewness of densities about their median; 0 if they are constant.
+
+    Molecules are compact and dense in a wide, flat solvent, so the sign of the third moment about
+    the solvent's level is that of the density.
+    """
+    centred = values.astype(np.float64) - np.median(values)
+    sd = np.sqrt(np.mean(centred**2))
+    return float(np.mean(centred**3) / sd**3) if sd > 0 else 0.0

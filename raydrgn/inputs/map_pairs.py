@@ -1,0 +1,148 @@
+"""Fourier shell correlation of any two maps, with and without a mask."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from raydrgn.errors import ConfigError, InputError
+from raydrgn.fourier.shells import frequencies, resolution_at, shell_correlation
+from raydrgn.inputs.resolution import within_mask
+from raydrgn.io.masks import SAME_PIXEL_SIZE, read_mask
+from raydrgn.io.mrc import read_volume
+from raydrgn.io.storage import Uri
+from raydrgn.reporting.figures import fsc_figure
+from raydrgn.reporting.result_folder import ResultFolder
+from raydrgn.shapes import Float
+
+THRESHOLDS = (0.5, 0.143)
+"""For maps of different data or a model, and for half maps."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MapPair:
+    """Two maps on one grid, and the mask to compare them in."""
+
+    first: Float[np.ndarray, "d d d"]
+    second: Float[np.ndarray, "d d d"]
+    mask: Float[np.ndarray, "d d d"] | None
+    pixel_size_angstrom: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MapCorrelation:
+    """Correlation of two maps, an entry per shell."""
+
+    pixel_size_angstrom: float
+    curves: dict[str, Float[Tensor, " shells"]]
+    """``unmasked``; with a mask also ``masked``, ``randomised`` (phases random beyond a shell: what
+    the mask alone makes) and ``corrected`` (with that taken out)."""
+
+    def resolution_angstrom(self, name: str, threshold: float) -> float | None:
+        """Return where a curve falls below a threshold, in Å; None if it never does."""
+        curve = self.curves[name].clone()
+        curve[:2] = 1  # the zero frequency alone, where a correlation is 1 or −1
+        if bool((curve >= threshold).all()):
+            return None
+        return resolution_at(
+            curve, threshold=threshold, pixel_size_angstrom=self.pixel_size_angstrom
+        )
+
+
+def read_pair(
+    first: Uri, second: Uri, mask: Uri | None, *, pixel_size_angstrom: float | None
+) -> MapPair:
+    """Read two maps and a mask, all on one grid.
+
+    Args:
+        first: A map.
+        second: The other.
+        mask: A mask with values from 0 to 1.
+        pixel_size_angstrom: Of the maps; that in their headers if not given.
+
+    Raises:
+        InputError: If they are on different grids, or a map is empty.
+        ConfigError: If the pixel size is not known.
+    """
+    a, header = read_volume(first)
+    b, other = read_volume(second)
+    sizes = (header.pixel_size_angstrom, other.pixel_size_angstrom)
+    differ = all(sizes) and not math.isclose(*sizes, rel_tol=SAME_PIXEL_SIZE)
+    if len(a) != len(b) or (differ and pixel_size_angstrom is None):
+        raise InputError(
+            f"{first} has {len(a)} px of {sizes[0]:.4g} Å, but {second} has {len(b)} px of "
+            f"{sizes[1]:.4g} Å; bring one to the box and pixel size of the other (`raydrgn "
+            "downsample MAP -D BOX -o OUT`)."
+        )
+    for uri, volume in ((first, a), (second, b)):
+        if np.ptp(volume) == 0:
+            raise InputError(f"{uri} is constant: there is nothing to correlate.")
+    pixel_size = pixel_size_angstrom or max(sizes)
+    if not pixel_size:
+        raise ConfigError("Neither map contains its pixel size; give it with --pixel-size.")
+    inside = None
+    if mask is not None:
+        read_mask(mask).check_grid(len(a), pixel_size, what=first)
+        inside, _ = read_volume(mask)
+    return MapPair(first=a, second=b, mask=inside, pixel_size_angstrom=pixel_size)
+
+
+def correlate(pair: MapPair, *, seed: int = 0) -> MapCorrelation:
+    """Return the Fourier shell correlation of two maps.
+
+    Args:
+        pair: The maps, and a mask if one is wanted.
+        seed: Of the random phases.
+    """
+    a, b = torch.from_numpy(pair.first), torch.from_numpy(pair.second)
+    curves = {"unmasked": shell_correlation(a, b)}
+    if pair.mask is not None:
+        found = within_mask(
+            a,
+            b,
+            torch.from_numpy(pair.mask),
+            unmasked=curves["unmasked"],
+            generator=torch.Generator().manual_seed(seed),
+        )
+        curves |= dict(zip(("masked", "randomised", "corrected"), found, strict=True))
+    return MapCorrelation(pixel_size_angstrom=pair.pixel_size_angstrom, curves=curves)
+
+
+def describe(found: MapCorrelation) -> list[str]:
+    """Return in words the resolution at each threshold of each curve that gives one."""
+    lines = []
+    nyquist = 2 * found.pixel_size_angstrom
+    for name in ("unmasked", "corrected"):
+        if name in found.curves:
+            parts = []
+            for threshold in THRESHOLDS:
+                value = found.resolution_angstrom(name, threshold)
+                where = f"{value:.2f} Å" if value else f"above it up to Nyquist, {nyquist:.2f} Å"
+                parts.append(f"FSC {threshold:g}: {where}")
+            title = "without a mask" if name == "unmasked" else "with the mask, its effect removed"
+            lines.append(f"{title}: {'; '.join(parts)}")
+    return lines
+
+
+def write_correlation(found: MapCorrelation, folder: ResultFolder) -> None:
+    """Write the curves as a table, a row per shell, and as a figure."""
+    box = 2 * len(found.curves["unmasked"])
+    frequency = frequencies(box).numpy()
+    columns = [curve.tolist() for curve in found.curves.values()]
+    rows = [
+        (shell, f / found.pixel_size_angstrom, found.pixel_size_angstrom / f if f else "inf", *v)
+        for shell, (f, *v) in enumerate(zip(frequency.tolist(), *columns, strict=True))
+    ]
+    head = ("shell", "frequency_per_angstrom", "resolution_angstrom")
+    folder.write_table("fsc.csv", (*head, *(f"fsc_{name}" for name in found.curves)), rows)
+    figure = fsc_figure(
+        frequency,
+        [(name, curve.numpy()) for name, curve in found.curves.items()],
+        pixel_size_angstrom=found.pixel_size_angstrom,
+    )
+    axis = figure.axes[0]
+    for threshold in THRESHOLDS:
+        axis.axhline(threshold, color="0.4", linewidth=0.8, linestyle="--")
+    folder.write_figure("fsc.png", figure)

@@ -1,0 +1,224 @@
+"""Labels of particles in files of any program: clusters, classes, published states.
+
+A label is a whole number or a word. Files: pickles and ``.npy`` of one value per particle, text,
+CSV and Parquet, and STAR files (``rlnClassNumber``).
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from raydrgn.errors import InputError
+from raydrgn.io.arrays import read_array
+from raydrgn.io.filetypes import suffix_of
+from raydrgn.io.pickles import read_pickles
+from raydrgn.io.star import read_star
+from raydrgn.io.storage import Uri
+from raydrgn.io.tables import TEXT_SUFFIXES, read_table
+from raydrgn.shapes import Float, Int
+
+MOST_LABELS = 200
+"""Different labels; a column of more holds values of something else."""
+
+NUMBER_COLUMNS = ("original", "index", "number")
+"""Names of the column of numbers in the original set, the better one first."""
+
+LABEL_COLUMNS = ("cluster", "class", "label", "labels", "state", "rlnClassNumber")
+"""Names of the column of labels, the better one first; else the only column of no other use."""
+
+OTHER_COLUMNS = ("particle", "uid")
+"""Columns of raydrgn's own tables that are neither."""
+
+WANTED = "a label for each particle"
+
+
+class Labels(NamedTuple):
+    """The label of each particle of a file."""
+
+    names: tuple[str, ...]
+    """Different labels, numbers ascending and words in alphabetical order."""
+
+    codes: Int[np.ndarray, " n"]
+    """Position of each particle's label in ``names``."""
+
+    numbers: Int[np.ndarray, " n"] | None = None
+    """Number of each particle in the original set, where a table has a column of them."""
+
+
+def read_labels_file(uri: Uri, column: str | None = None) -> Labels:
+    """Read the label of each particle.
+
+    Args:
+        uri: A ``.pkl``, ``.npy``, ``.txt``, ``.csv``, ``.tsv``, ``.parquet`` or ``.star`` file.
+        column: Name of the column of labels, in a table of several.
+
+    Raises:
+        InputError: If the file does not hold a label for each particle, with what was found.
+    """
+    suffix = suffix_of(uri)
+    if suffix in (*TEXT_SUFFIXES, ".parquet", ".star"):
+        columns = _star_columns(uri) if suffix == ".star" else _table_columns(uri)
+        name = _label_column(columns, uri, column)
+        return to_labels(columns[name], f"{uri}, column {name}")._replace(
+            numbers=_numbers(columns, uri)
+        )
+    if column is not None:
+        raise InputError(f"{uri} has no columns, and so no column {column!r}.")
+    if suffix == ".npy":
+        return to_labels(read_array(uri, wanted=f"a NumPy array of {WANTED}"), uri)
+    return to_labels(read_pickles(uri)[0], uri)
+
+
+def to_labels(values: Any, where: str) -> Labels:
+    """Return values as labels.
+
+    Args:
+        values: Whole numbers or words, one per particle.
+        where: Where they come from, for messages.
+
+    Raises:
+        InputError: If they are something else, or too many different ones.
+    """
+    try:
+        array = np.asarray(values)
+    except ValueError:  # rows of different lengths
+        array = np.empty((0, 0))
+    if array.dtype == object and array.ndim == 1:
+        kinds = {type(value) for value in array}
+        if all(issubclass(kind, str | int | np.integer) for kind in kinds):
+            array = array.astype(str)
+    if array.ndim != 1 or array.dtype.kind not in "iufbUS" or not array.size:
+        raise InputError(
+            f"{where} should hold {WANTED}, a whole number or a word; found "
+            f"{type(values).__name__} of shape {array.shape} and type {array.dtype}."
+        )
+    if array.dtype.kind == "f":
+        bad = np.flatnonzero(~(np.isfinite(array) & (np.floor(array) == array)))
+        if bad.size:
+            raise InputError(
+                f"{where} should hold {WANTED}, a whole number or a word; row {bad[0]} (from 0) "
+                f"is {array[bad[0]]:g} ({bad.size} such rows)."
+            )
+        array = array.astype(np.int64)
+    different, codes = np.unique(array, return_inverse=True)
+    if len(different) > MOST_LABELS:
+        raise InputError(
+            f"{where} has {len(different):,} different values; labels of particles have "
+            f"{MOST_LABELS} at most. Choose another column or file."
+        )
+    words: list[str] = different.astype(str).tolist()
+    order = np.array(sorted(range(len(words)), key=lambda k: _sort_key(words[k])))
+    place = np.argsort(order)
+    return Labels(tuple(words[k] for k in order), place[codes.reshape(-1)])
+
+
+def _sort_key(word: str) -> tuple[Any, ...]:
+    """Return what sorts ``C2`` before ``C10``, and numbers by size."""
+    parts = re.split(r"(-?\d+)", word)
+    return tuple((0, int(p), "") if re.fullmatch(r"-?\d+", p) else (1, 0, p) for p in parts if p)
+
+
+def _table_columns(uri: Uri) -> dict[str, np.ndarray]:
+    table = read_table(uri, wanted=f"a table with {WANTED}").without_row_numbers()
+    names = table.names or tuple(f"{i}" for i in range(len(table.columns)))
+    return dict(zip(names, table.columns, strict=True))
+
+
+def _star_columns(uri: Uri) -> dict[str, np.ndarray]:
+    """Return the columns of the longest block, as RELION's particles are."""
+    blocks = read_star(uri)
+    if not blocks:
+        raise InputError(f"{uri} has no data block.")
+    block = max(blocks, key=lambda found: ("rlnImageName" in found, len(found)))
+    columns = {}
+    for name in block.columns:
+        cells = block.text(name)
+        if len(cells) == len(block):
+            columns[name] = _parsed(cells)
+    return columns
+
+
+def _parsed(cells: list[str]) -> np.ndarray:
+    try:
+        return np.array([float(cell) for cell in cells])
+    except ValueError:
+        return np.array(cells)
+
+
+def _label_column(columns: Mapping[str, np.ndarray], uri: Uri, wanted: str | None) -> str:
+    """Return the column of labels.
+
+    Raises:
+        InputError: If it is not there, or not known.
+    """
+    if wanted is not None:
+        if wanted not in columns:
+            raise InputError(f"{uri} has no column {wanted!r}; there are {', '.join(columns)}.")
+        return wanted
+    named = [name for name in LABEL_COLUMNS if name in columns]
+    others = [n for n in columns if n.lower() not in (*NUMBER_COLUMNS, *OTHER_COLUMNS)]
+    if not named and len(others) != 1:
+        raise InputError(
+            f"{uri} has the columns {', '.join(columns)}; which of them holds the labels is not "
+            f"known. Name it as {uri}:COLUMN."
+        )
+    return named[0] if named else others[0]
+
+
+def _numbers(columns: Mapping[str, np.ndarray], uri: Uri) -> Int[np.ndarray, " n"] | None:
+    """Return the numbers in the original set, if there is a column of them.
+
+    Raises:
+        InputError: If it holds anything else than a whole number for each particle.
+    """
+    name = next((name for name in NUMBER_COLUMNS if name in columns), None)
+    if name is None:
+        return None
+    values = columns[name]
+    if values.dtype.kind not in "iuf" or not bool(((values >= 0) & (values % 1 == 0)).all()):
+        raise InputError(
+            f"{uri}: column {name} should hold the number of each particle in the original set. "
+            "Rename the column if it holds something else."
+        )
+    return values.astype(np.int64)
+
+
+class Values(NamedTuple):
+    """A number for each particle of a file."""
+
+    values: Float[np.ndarray, " n"]
+    numbers: Int[np.ndarray, " n"] | None = None
+    """Number of each particle in the original set, where a table has a column of them."""
+
+
+def read_values_file(uri: Uri, column: str | None = None) -> Values:
+    """Read a number for each particle, from the files of ``read_labels_file``; NaN is unknown.
+
+    Raises:
+        InputError: If the file holds no number for each particle, with what was found.
+    """
+    suffix = suffix_of(uri)
+    numbers = None
+    found: Any
+    if suffix in (*TEXT_SUFFIXES, ".parquet", ".star"):
+        columns = _star_columns(uri) if suffix == ".star" else _table_columns(uri)
+        found = columns[_label_column(columns, uri, column)]
+        numbers = _numbers(columns, uri)
+    elif column is not None:
+        raise InputError(f"{uri} has no columns, and so no column {column!r}.")
+    elif suffix == ".npy":
+        found = read_array(uri, wanted="a NumPy array of a number for each particle")
+    else:
+        found = read_pickles(uri)[0]
+    try:
+        array = np.asarray(found, dtype=np.float64)
+    except (TypeError, ValueError):
+        array = np.empty((0, 0))
+    if array.ndim != 1 or not array.size:
+        raise InputError(
+            f"{uri} should hold a number for each particle; found {type(found).__name__} of shape "
+            f"{np.shape(array)}."
+        )
+    return Values(array, numbers)

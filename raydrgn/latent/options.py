@@ -1,0 +1,128 @@
+"""How particles are selected: methods, of which at least one is given. Loads nothing heavy."""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated
+
+from raydrgn.errors import ConfigError
+from raydrgn.settings import Setting, check_bounds, whole_numbers
+
+NAME = re.compile(r"[A-Za-z][\w-]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectionOptions:
+    """Methods that select particles; a particle is kept if all of them keep it."""
+
+    keep_clusters: Annotated[
+        str | None, Setting("Clusters of analyze, or of --labels, to keep, as 0,3,5.")
+    ] = None
+
+    drop_clusters: Annotated[
+        str | None, Setting("Clusters of analyze, or of --labels, to drop, as 0,3,5.")
+    ] = None
+
+    ksample: Annotated[int, Setting("K of the k-means of analyze to use.", min=1)] = 20
+
+    labels: Annotated[
+        str | None,
+        Setting("File of the cluster of each particle (−1: none), instead of k-means."),
+    ] = None
+
+    gmm: Annotated[int | None, Setting("Components of a Gaussian mixture; see --drop.", min=1)] = (
+        None
+    )
+
+    drop: Annotated[
+        str | None,
+        Setting("Components of the mixture to drop, as 0,3; without, they are shown."),
+    ] = None
+
+    zscore: Annotated[
+        float | None,
+        Setting(
+            "Drop particles with |z| more than this number of SD above the mean; 2, as in the "
+            "published protocol, if no number is given.",
+            bare=2,
+        ),
+    ] = None
+
+    umap_polygon: Annotated[
+        str | None,
+        Setting("File of the corners of a polygon in the UMAP, x y per line; inside is kept."),
+    ] = None
+
+    null: Annotated[
+        float | None,
+        Setting(
+            "Drop images that show nothing with more than this probability; of a run of --method "
+            "mfa.",
+            min=0,
+            max=1,
+        ),
+    ] = None
+
+    where: Annotated[
+        str | None,
+        Setting(
+            "Condition that particles fulfil to be kept, as 'z_norm < 12 and not (cluster in (3, "
+            "5, 8-12) or pc1 > 2)'.",
+            metavar="CONDITION",
+        ),
+    ] = None
+
+    ind: Annotated[str | None, Setting("Earlier selection; only its particles are kept.")] = None
+
+    show: Annotated[
+        bool,
+        Setting(
+            "Select nothing: show the clusters (of analyze, of --labels, or the components of "
+            "--gmm), with particles and mean volume of each."
+        ),
+    ] = False
+
+    name: Annotated[
+        str | None,
+        Setting("Name of this try, whose results are in RUN/filter.NAME, beside those of others."),
+    ] = None
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        if self.name is not None and not NAME.fullmatch(self.name):
+            raise ConfigError(
+                f"--name takes letters, digits, - and _, a letter first; got {self.name!r}."
+            )
+        keep = whole_numbers(self.keep_clusters, "--keep-clusters")
+        drop = whole_numbers(self.drop_clusters, "--drop-clusters")
+        components = whole_numbers(self.drop, "--drop")
+        if keep and drop:
+            raise ConfigError("Give --keep-clusters or --drop-clusters, not both.")
+        if components and self.gmm is None:
+            raise ConfigError("--drop takes components of a mixture: give their number with --gmm.")
+        if self.show and self._selects:
+            raise ConfigError("--show selects nothing; give it alone, with --gmm or with --labels.")
+        if self.only_shows:
+            return
+        if not self._selects:
+            raise ConfigError(
+                "Choose a method: --keep-clusters or --drop-clusters (of analyze, or of --labels), "
+                "--gmm with --drop, --zscore, --where, --umap-polygon, --null or --ind; several "
+                "can be combined. --show shows the clusters first."
+            )
+        if self.labels is not None and not (keep or drop or self.where):
+            raise ConfigError("--labels needs --keep-clusters, --drop-clusters, --where or --show.")
+        if self.gmm is not None and not (components or self.where):
+            raise ConfigError(
+                "Choose with --drop which components of --gmm to drop; alone, --gmm shows them."
+            )
+
+    @property
+    def _selects(self) -> bool:
+        clusters = (self.keep_clusters, self.drop_clusters, self.drop)
+        others = (self.where, self.zscore, self.umap_polygon, self.null, self.ind)
+        return any(clusters) or any(value is not None for value in others)
+
+    @property
+    def only_shows(self) -> bool:
+        """Whether clusters or components are shown, and nothing is selected."""
+        return self.show or (self.gmm is not None and not self._selects)

@@ -1,0 +1,190 @@
+"""``plot``: the latent space coloured by any values or labels of the particles."""
+
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Annotated
+
+from raydrgn.errors import ConfigError, InputError
+from raydrgn.remote.executor import IN_PROCESS, Executor
+from raydrgn.remote.progress import Progress, silent
+from raydrgn.settings import Setting, check_bounds, whole_numbers
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    from raydrgn.comparison.labelings import Labeling
+    from raydrgn.reporting.latent_plane import Plane
+    from raydrgn.run.latents_file import LatentSource
+
+FORMATS = (".png", ".svg", ".pdf")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlotSettings:
+    """Settings of ``plot``."""
+
+    run: Annotated[
+        str,
+        Setting("Run directory, of raydrgn or cryoDRGN, or a file of latents.", is_argument=True),
+    ]
+
+    epoch: Annotated[
+        int | None, Setting("Epoch; the last finished one by default.", is_argument=True)
+    ] = None
+
+    by: Annotated[
+        str,
+        Setting(
+            "What colours the particles: a value, such as cluster, z_norm or defocus_u_angstrom; "
+            "FILE or FILE:COLUMN of values or labels; clusters of another RUN or RUN:EPOCH; a "
+            "folder of filter or occupancy classes."
+        ),
+    ]
+
+    out: Annotated[str, Setting("Figure to write: .png, .svg or .pdf.", flags=("-o", "--out"))]
+
+    density: Annotated[
+        bool,
+        Setting("Draw means of values over hexagons, or a density for each label, not dots."),
+    ] = False
+
+    pcs: Annotated[
+        str | None,
+        Setting("Two principal components to draw on, as 1,2; by default the UMAP, if there is."),
+    ] = None
+
+    ksample: Annotated[
+        int | None, Setting("K of the k-means of analyze to use; the latest by default.", min=1)
+    ] = None
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        if PurePosixPath(self.out).suffix not in FORMATS:
+            raise ConfigError(f"-o {self.out} should end in .png, .svg or .pdf.")
+        pcs = whole_numbers(self.pcs, "--pcs")
+        if self.pcs is not None and (len(pcs) != 2 or min(pcs) < 1 or pcs[0] == pcs[1]):
+            raise ConfigError(f"--pcs takes two different components from 1; got {self.pcs!r}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlotResult:
+    """A figure, and what it shows."""
+
+    figure: "Figure"
+    xy: "np.ndarray"
+    """Where the particles are drawn, (n, 2)."""
+
+    out: str
+    num_particles: int
+    num_coloured: int
+    """Particles that have a value or a label."""
+
+
+def run(
+    settings: PlotSettings,
+    *,
+    executor: Executor = IN_PROCESS,
+    progress: Progress = silent,
+) -> PlotResult:
+    """Draw the particles of an epoch, coloured by values or labels.
+
+    Raises:
+        RaydrgnError: If the run, the values or the components do not allow it.
+    """
+    import numpy as np
+
+    from raydrgn.reporting import latent_figures
+    from raydrgn.reporting.figures import write_figure
+    from raydrgn.run.latents_file import open_latents
+
+    source = open_latents(settings.run)
+    epoch = source.epoch(settings.epoch)
+    z = source.finite_latents(epoch)
+    axes, xy = _plane(settings, source, epoch, z)
+    values, names = _colours(settings, source, epoch, z)
+    if names is None:
+        draw = latent_figures.mean_values if settings.density else latent_figures.by_values
+        figure = draw(axes, xy, values, settings.by)
+        coloured = int(np.isfinite(values).sum())
+    else:
+        paint = latent_figures.label_densities if settings.density else latent_figures.by_labels
+        figure = paint(axes, xy, values, names)
+        coloured = int((values >= 0).sum())
+    write_figure(settings.out, figure)
+    return PlotResult(
+        figure=figure, xy=xy, out=settings.out, num_particles=len(z), num_coloured=coloured
+    )
+
+
+def _plane(
+    settings: PlotSettings, source: "LatentSource", epoch: int | None, z: "np.ndarray"
+) -> "Plane":
+    """Return the axes that particles are drawn on, and where they are."""
+    from raydrgn.clustering.embedding import principal_components
+    from raydrgn.reporting.latent_plane import latent_plane
+
+    if settings.pcs is None:
+        plane = latent_plane(source, epoch, z)
+        if plane is None:
+            raise ConfigError(f"{source.root} has latents of one dimension: there is no plane.")
+        return plane
+    first, second = whole_numbers(settings.pcs, "--pcs")
+    if max(first, second) > z.shape[1]:
+        raise ConfigError(f"--pcs {settings.pcs}: the latents have {z.shape[1]} dimensions.")
+    coordinates = principal_components(z).coordinates
+    return (f"PC {first}", f"PC {second}"), coordinates[:, [first - 1, second - 1]]
+
+
+def _colours(
+    settings: PlotSettings, source: "LatentSource", epoch: int | None, z: "np.ndarray"
+) -> "tuple[np.ndarray, tuple[str, ...] | None]":
+    """Return values and None, or the label of each particle (−1: none) and names of the labels."""
+    import numpy as np
+
+    from raydrgn.comparison.sources import open_labeling, open_values
+    from raydrgn.latent.particle_values import particle_values
+    from raydrgn.reporting.analysis_results import AnalysisResults
+
+    numbers = source.original_numbers(len(z))
+    if settings.by == "cluster":
+        analysis = AnalysisResults(source, epoch)
+        count = settings.ksample or analysis.ksample()
+        return analysis.labels(count, len(z)), tuple(map(str, range(count)))
+    known = particle_values(source, epoch, z, numbers, {})
+    if settings.by in known:
+        values = known[settings.by]
+        if not np.isfinite(values).any():
+            raise InputError(f"{settings.by} is not known of any particle.")
+        return values, None
+    own = _own(settings, numbers)
+    try:
+        other = open_labeling(settings.by, ksample=settings.ksample)
+    except InputError as error:
+        found = open_values(settings.by, own)
+        if found is None:
+            listed = ", ".join(["cluster", *known])
+            raise InputError(f"--by {settings.by}: {error} Values there are: {listed}.") from error
+        return found, None
+    return _matched(own, other), other.names
+
+
+def _own(settings: PlotSettings, numbers: "np.ndarray") -> "Labeling":
+    """Return the particles of the run as a labeling, to match others with."""
+    import numpy as np
+
+    from raydrgn.comparison.labelings import Labeling
+
+    codes = np.zeros(len(numbers), dtype=np.int64)
+    return Labeling(name=settings.run, kind="run", names=("",), codes=codes, numbers=numbers)
+
+
+def _matched(own: "Labeling", other: "Labeling") -> "np.ndarray":
+    """Return the label of each of the run's particles; −1 where the other does not have it."""
+    import numpy as np
+
+    from raydrgn.comparison.labelings import matching_rows, with_numbers
+
+    _, found = with_numbers([own, other])
+    rows = matching_rows(own, found)
+    return np.where(rows >= 0, found.codes[rows], -1)

@@ -1,0 +1,67 @@
+"""Peak, noise and sign of volumes, and what a report says of them."""
+
+import numpy as np
+import pytest
+
+from raydrgn.decoding.volume_sets import MadeSets, VolumeSet, preview
+from raydrgn.fourier.density import measure_density, skewness
+from raydrgn.latent.volume_densities import contrast_problem, write_densities
+from raydrgn.reporting.figures import Tile, sheet
+from raydrgn.reporting.result_folder import ResultFolder
+
+BOX = 32
+
+
+def particle(height, noise_sd=0.1, seed=0):
+    """Return a ball of a height, in noise."""
+    ticks = np.indices((BOX,) * 3) - BOX // 2
+    ball = (np.sqrt((ticks**2).sum(axis=0)) < 6) * height
+    noise = np.random.default_rng(seed).normal(scale=noise_sd, size=ball.shape)
+    return (ball + noise).astype(np.float32)
+
+
+def test_numbers_are_those_that_were_put_in():
+    found = measure_density(particle(2.0))
+    assert found.peak == pytest.approx(2.3, abs=0.1)  # of the noise within the ball
+    assert found.noise == pytest.approx(0.1, rel=0.03)
+    assert found.skewness > 1
+    turned = measure_density(-particle(2.0))
+    assert turned.skewness == pytest.approx(-found.skewness)
+    assert turned.noise == pytest.approx(found.noise)
+    weak = measure_density(particle(0.5))
+    assert weak.peak < found.peak / 2
+
+
+def test_what_is_symmetric_or_constant_has_no_sign():
+    values = np.random.default_rng(0).normal(size=100_000)
+    assert abs(skewness(values)) < 0.05
+    assert skewness(np.ones(5)) == 0
+
+
+def test_inverted_contrast_is_named_with_its_remedy(tmp_path):
+    right = [preview(particle(2.0, seed=k)) for k in range(3)]
+    wrong = [preview(-particle(2.0, seed=k)) for k in range(3)]
+    assert contrast_problem(MadeSets([right, [None]], [])) is None
+    assert contrast_problem(MadeSets([[*wrong, None], right[:1]], [])).startswith(
+        "The density of the volumes is negative (median skewness -"
+    )
+    assert "raydrgn train --uninvert-data" in contrast_problem(MadeSets([wrong], []))
+    assert contrast_problem(MadeSets([[None]], ["x"])) is None
+
+
+def test_a_weak_volume_has_a_low_share_of_the_highest_peak(tmp_path):
+    volumes = VolumeSet(name="k-means", folder=str(tmp_path), z=np.zeros((3, 2), np.float32),
+                        colours=["#000000"] * 3, titles=["0", "1", "2"])  # fmt: skip
+    shown = [preview(particle(2.0)), None, preview(particle(0.1))]
+    table = write_densities(volumes, shown, "densities.csv", ResultFolder(str(tmp_path)))
+    assert [row[0] for row in table.rows] == ["0", "2"]
+    assert table.rows[0][2] == "100 %"
+    assert int(table.rows[1][2].removesuffix(" %")) < 30
+    assert len((tmp_path / "densities.csv").read_text().splitlines()) == 3
+
+
+def test_one_grey_scale_spans_all_images():
+    rows = [("", [Tile(image=np.full((4, 4), value)) for value in (-1.0, 3.0)])]
+    images = [axis.images[0] for axis in sheet(rows, one_scale=True).axes]
+    assert [image.get_clim() for image in images] == [(-1, 3), (-1, 3)]
+    assert [axis.images[0].get_clim() for axis in sheet(rows).axes] != [(-1, 3), (-1, 3)]

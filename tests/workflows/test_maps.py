@@ -1,0 +1,111 @@
+"""Two maps correlated, with a mask; maps of the other hand and sign."""
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from phantoms import write_mrc
+from raydrgn.cli.main import app
+from raydrgn.errors import ConfigError, InputError
+from raydrgn.fourier.masks import soft_sphere
+from raydrgn.fourier.resample import low_pass
+from raydrgn.io.mrc import read_volume
+from raydrgn.workflows import maps as workflow
+from raydrgn.workflows.maps import FlipSettings, FscSettings, InvertSettings
+
+BOX = 32
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A map that others agree with to 12 Å, where noise takes over at once, within a sphere."""
+    folder = tmp_path_factory.mktemp("maps")
+    noise = torch.from_numpy(
+        np.random.default_rng(0).normal(size=(3, BOX, BOX, BOX)).astype(np.float32)
+    )
+    signal = low_pass(noise[0], resolution_angstrom=12.0, pixel_size_angstrom=3.0)
+    found = {}
+    for number in (1, 2):
+        beyond = noise[number] - low_pass(
+            noise[number], resolution_angstrom=12.0, pixel_size_angstrom=3.0
+        )
+        volume = (signal + beyond).numpy()
+        found[number] = write_mrc(folder / f"{number}.mrc", volume, pixel_size=3.0, volume=True)
+    mask = soft_sphere(BOX, edge_px=6).astype(np.float32)
+    found["mask"] = write_mrc(folder / "mask.mrc", mask, pixel_size=3.0, volume=True)
+    return folder, found
+
+
+def test_the_resolution_is_where_the_maps_stop_to_agree(files):
+    _, found = files
+    made = workflow.run_fsc(FscSettings(first=found[1], second=found[2]))
+    assert made.correlation.resolution_angstrom("unmasked", 0.5) == pytest.approx(12, abs=1)
+    assert made.lines()[0].startswith("without a mask: FSC 0.5: 1")
+
+
+def test_what_the_mask_makes_is_taken_out(files, tmp_path):
+    _, found = files
+    settings = FscSettings(
+        first=found[1], second=found[2], mask=found["mask"], out=str(tmp_path / "fsc")
+    )
+    curves = workflow.run_fsc(settings).correlation.curves
+    beyond = slice(int(BOX * 3.0 / 12) + 4, None)
+    assert abs(float(curves["corrected"][beyond].mean())) < 0.1
+    with (tmp_path / "fsc" / "fsc.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == BOX // 2
+    assert float(rows[8]["resolution_angstrom"]) == pytest.approx(12)
+    assert float(rows[3]["fsc_masked"]) == pytest.approx(float(curves["masked"][3]), abs=1e-5)
+    assert (tmp_path / "fsc" / "fsc.png").stat().st_size > 5000
+
+
+def test_a_map_agrees_with_itself_up_to_nyquist(files):
+    _, found = files
+    made = workflow.run_fsc(FscSettings(first=found[1], second=found[1]))
+    assert made.correlation.resolution_angstrom("unmasked", 0.143) is None
+    assert "above it up to Nyquist, 6.00 Å" in made.lines()[0]
+
+
+def test_flipped_and_inverted_twice_a_map_is_itself(files, tmp_path):
+    _, found = files
+    original, _ = read_volume(found[1])
+    once, twice = str(tmp_path / "once.mrc"), str(tmp_path / "twice.mrc")
+    for run, settings, changed in (
+        (workflow.run_flip, FlipSettings, original[::-1]),
+        (workflow.run_invert, InvertSettings, -original),
+    ):
+        made = run(settings(map=found[1], out=once))
+        assert (made.box, made.pixel_size_angstrom) == (BOX, 3)
+        np.testing.assert_array_equal(read_volume(once)[0], changed)
+        run(settings(map=once, out=twice))
+        np.testing.assert_array_equal(read_volume(twice)[0], original)
+
+
+def test_mistakes_are_one_message(files, tmp_path):
+    _, found = files
+    small = write_mrc(tmp_path / "small.mrc", np.ones((8, 8, 8), np.float32), volume=True)
+    flat = write_mrc(
+        tmp_path / "flat.mrc", np.ones((BOX, BOX, BOX), np.float32), pixel_size=3.0, volume=True
+    )
+    nameless = write_mrc(
+        tmp_path / "none.mrc", read_volume(found[1])[0], pixel_size=0.0, volume=True
+    )
+    for second, more, error, message in (
+        (small, {}, InputError, "has 32 px of 3 Å, but .*small.mrc has 8 px of 1.5 Å"),
+        (flat, {}, InputError, "flat.mrc is constant"),
+        (found[2], {"mask": small}, InputError, "but the mask .* has"),
+        (found[2], {"mask": found[1]}, InputError, "a mask is between 0 and 1"),
+    ):
+        with pytest.raises(error, match=message):
+            workflow.run_fsc(FscSettings(first=found[1], second=second, **more))
+    with pytest.raises(ConfigError, match="--pixel-size"):
+        workflow.run_fsc(FscSettings(first=nameless, second=nameless))
+    given = FscSettings(first=nameless, second=nameless, pixel_size_angstrom=2.0)
+    assert "Nyquist, 4.00 Å" in workflow.run_fsc(given).lines()[0]
+    with pytest.raises(ConfigError, match="would replace"):
+        raise CliRunner().invoke(app, ["flip", found[1], "-o", found[1]]).exception
+    said = CliRunner().invoke(app, ["invert", found[1], "-o", str(tmp_path / "i.mrc")])
+    assert said.output == f"map of 32 px of 3 Å → {tmp_path}/i.mrc\n"

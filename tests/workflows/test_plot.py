@@ -1,0 +1,113 @@
+"""The latent space coloured by values and labels of any origin."""
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+from finished_run import make_run
+from phantoms import table_of
+from raydrgn.errors import ConfigError, InputError, RunDirectoryError
+from raydrgn.io import cryodrgn
+from raydrgn.reporting import latent_figures
+from raydrgn.workflows import plot as workflow
+from raydrgn.workflows.plot import PlotSettings
+
+Z = np.random.default_rng(0).normal(size=(30, 2))
+CHOSEN = np.arange(0, 60, 2)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A run on every second particle of sixty."""
+    folder = tmp_path_factory.mktemp("plotted") / "run"
+    table = table_of(60, box=8, pixel_size=2.0).select(CHOSEN)
+    return make_run(folder, Z, table=table).files.root
+
+
+def drawn(root, tmp_path, by, *, out="figure.svg", **more):
+    made = workflow.run(PlotSettings(run=root, by=str(by), out=str(tmp_path / out), **more))
+    assert (tmp_path / out).stat().st_size > 3000
+    return made
+
+
+def colours_of(made):
+    """Return the colour of each particle, in the order of the run."""
+    dots = [c for c in made.figure.axes[0].collections if len(c.get_offsets()) > 1]
+    places = np.concatenate([c.get_offsets() for c in dots])
+    colours = np.concatenate([np.broadcast_to(c.get_facecolors()[:, :3], (len(c.get_offsets()), 3))
+                              for c in dots])  # fmt: skip
+    order = np.argsort(places[:, 0])
+    back = np.argsort(np.argsort(made.xy[:, 0]))
+    return colours[order][back]
+
+
+def test_a_value_of_the_particles_is_a_colour_of_the_scale(root, tmp_path):
+    made = drawn(root, tmp_path, "z1")
+    assert made.num_coloured == made.num_particles == 30
+    limits = mpl.colors.Normalize(*np.percentile(Z[:, 0], [1, 99]))
+    expected = mpl.colormaps["viridis"](limits(Z[:, 0]))[:, :3]
+    np.testing.assert_allclose(colours_of(made), expected, atol=1e-5)
+
+
+def test_labels_and_values_of_the_whole_set_are_matched_by_number(root, tmp_path):
+    states = np.array(["open", "closed"])[(np.arange(60) % 4 == 2).astype(int)]
+    np.save(tmp_path / "states.npy", states)
+    made = drawn(root, tmp_path, tmp_path / "states.npy")
+    blue, red = (mpl.colors.to_rgb(c) for c in latent_figures.PALETTE[:2])  # closed, open
+    expected = [blue if state == "closed" else red for state in states[CHOSEN]]
+    np.testing.assert_allclose(colours_of(made), expected, atol=1e-5)
+
+    cryodrgn.write_pickles(str(tmp_path / "values.pkl"), np.linspace(0.5, 9.7, 60))
+    made = drawn(root, tmp_path, tmp_path / "values.pkl")
+    known = np.linspace(0.5, 9.7, 60)[CHOSEN]
+    limits = mpl.colors.Normalize(*np.percentile(known, [1, 99]))
+    expected = mpl.colormaps["viridis"](limits(known))[:, :3]
+    np.testing.assert_allclose(colours_of(made), expected, atol=1e-5)
+
+
+def test_particles_that_a_file_lacks_are_grey(root, tmp_path):
+    (tmp_path / "some.csv").write_text("original,occupancy\n0,0.5\n4,0.7\n6,0.1\n1,0.2\n")
+    made = drawn(root, tmp_path, tmp_path / "some.csv")
+    assert made.num_coloured == 3
+    grey = np.abs(colours_of(made) - mpl.colors.to_rgb(latent_figures.GREY)).max(axis=1) < 1e-5
+    np.testing.assert_array_equal(np.flatnonzero(~grey), [0, 2, 3])
+    (tmp_path / "labels.csv").write_text("original,state,x\n0,a,1\n4,b,2\n")
+    assert drawn(root, tmp_path, f"{tmp_path}/labels.csv:state").num_coloured == 2
+
+
+@pytest.mark.parametrize("by", ["z_norm", "defocus_u_angstrom", "labels.npy"])
+def test_densities_and_other_formats(root, tmp_path, by):
+    np.save(tmp_path / "labels.npy", np.arange(60) % 5)
+    place = tmp_path / by if by.endswith("npy") else by
+    made = drawn(root, tmp_path, place, density=True, pcs="2,1", out="figure.pdf")
+    assert made.figure.axes[0].get_xlabel() == "PC 2"
+    drawn(root, tmp_path, place, density=True, out="figure.png")
+
+
+def test_the_same_figure_is_the_same_file(root, tmp_path):
+    for out in ("a.svg", "b.svg", "a.pdf", "b.pdf"):
+        drawn(root, tmp_path, "z1", out=out)
+    for suffix in ("svg", "pdf"):
+        first, second = (tmp_path / f"{name}.{suffix}" for name in "ab")
+        assert first.read_bytes() == second.read_bytes()
+
+
+def test_mistakes_are_one_message(root, tmp_path):
+    out = str(tmp_path / "f.png")
+    np.save(tmp_path / "three.npy", np.arange(3))
+    np.save(tmp_path / "shape.npy", np.zeros((60, 2)))
+    for by, error, message in (
+        ("nothing", InputError, r"it is not there. Values there are: cluster, z_norm"),
+        ("cluster", RunDirectoryError, "raydrgn analyze"),
+        (tmp_path / "three.npy", InputError, "3 labels without the numbers"),
+        (tmp_path / "shape.npy", InputError, "a number for each particle; found"),
+    ):
+        with pytest.raises(error, match=message):
+            workflow.run(PlotSettings(run=root, by=str(by), out=out))
+    with pytest.raises(ConfigError, match=r"should end in \.png, \.svg or \.pdf"):
+        PlotSettings(run=root, by="z1", out="figure.jpg")
+    for pcs in ("1", "1,1", "0,1"):
+        with pytest.raises(ConfigError, match="--pcs takes two different components"):
+            PlotSettings(run=root, by="z1", out=out, pcs=pcs)
+    with pytest.raises(ConfigError, match="the latents have 2 dimensions"):
+        workflow.run(PlotSettings(run=root, by="z1", out=out, pcs="1,3"))
