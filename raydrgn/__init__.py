@@ -37,6 +37,7 @@ _MODULES = {
     "ParseSettings": "raydrgn.workflows.parse",
     "ParticleSource": "raydrgn.io.particle_source",
     "PcaSettings": "raydrgn.workflows.occupancy_pca",
+    "ProtocolSettings": "raydrgn.protocol.settings",
     "RelocateSettings": "raydrgn.workflows.relocate",
     "Run": "raydrgn.notebook",
     "RunsSettings": "raydrgn.workflows.runs",

@@ -28,6 +28,7 @@ occupancy_masks
 occupancy_pca
 occupancy_score
 parse
+protocol
 relocate
 runs
 simulate

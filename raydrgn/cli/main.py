@@ -30,6 +30,7 @@ from raydrgn.cli.jobs import jobs, logs, status, stop, submit
 from raydrgn.cli.landscape import landscape
 from raydrgn.cli.occupancy import occupancy
 from raydrgn.cli.parse import parse
+from raydrgn.cli.protocol import protocol
 from raydrgn.cli.relocate import relocate
 from raydrgn.cli.runs import runs
 from raydrgn.cli.simulate import simulate
@@ -44,6 +45,7 @@ from raydrgn.remote.session import limit_spinning
 for command in (demo, simulate, parse, downsample, backproject, info, train, volumes, evaluate):
     app.command()(command)
 app.command()(sweep)
+app.command()(protocol)
 app.command()(analyze)
 app.command()(relocate)
 app.command()(runs)
