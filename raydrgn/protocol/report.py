@@ -2,6 +2,7 @@
 
 import resource
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from raydrgn.io import storage
@@ -31,6 +32,19 @@ ANALYSIS = (
     ("kmeans{k}/slices.png", "Volumes of the clusters."),
 )
 
+CLASSES = "Decoded volumes above maps of their particles; a question mark: not supported."
+LANDSCAPE = (
+    ("states/slices.png", "States in the space of volumes."),
+    ("states_in_latent_space.png", "States in the latent space."),
+    ("free_energy_1_2.png", "Density of the particles along the first two components."),
+)
+OCCUPANCIES = (
+    ("subunits/subunits.png", "Masks of the subunits on the map."),
+    ("heatmap.png", "Occupancies: volumes and subunits, with classes and blocks."),
+    ("model.png", "The model, coloured by block."),
+    ("centroids/slices.png", "Volume at the centre of each class."),
+)
+
 OPTIONS = {
     "low": '--low "128 256x3 epochs=50"',
     "high": '--high "256 1024x3 epochs=50"',
@@ -45,11 +59,11 @@ OPTIONS = {
 
 def write_project_report(project: Project, made: "Made", uri: Uri) -> None:
     """Write the report of a whole project."""
-    sections = [_inputs(made.check)]
+    sections, command = [_inputs(made.check)], project.command()
     for this, trained, _, proposal, selected in made.filtering:
-        sections += [_training(this, trained), _filtering(this, proposal, selected)]
+        sections += [_training(this, trained, command, "low"), _filtering(this, proposal, selected)]
     this, trained, analyzed = made.last
-    sections += [_training(this, trained), _latent_space(this, analyzed)]
+    sections += [_training(this, trained, command, "high"), _latent_space(this, analyzed)]
     sections += [_ensemble(made), _classes(made), _decisions(project), _resources(project)]
     write_report(uri, title=f"{project.root}", summary=summary(made), sections=sections)
 
@@ -80,16 +94,16 @@ def _inputs(check: Step) -> Section:
     )
 
 
-def _training(this: Round, trained: Step) -> Section:
+def _training(this: Round, trained: Step, command: str, option: str) -> Section:
     found = trained.result
+    longer = replace(this.plan, epochs=2 * found["epochs"])
     folder = trained.at(f"convergence.{found['epochs']}", "plots")
     return Section(
         title=f"Round {this.number}: training",
         text=f"{this.plan.in_words()}; {found['particles']:,} particles. {found['why']} Epoch "
         f"{found['epoch']} of {found['epochs']} is taken.",
         figures=_listed(folder, CONVERGENCE),
-        commands=f"raydrgn info {trained.folder}\n"
-        f"raydrgn train -o {trained.folder} --resume --epochs {2 * found['epochs']}",
+        commands=f'{command} --{option} "{longer.text()}"    # trains for longer',
     )
 
 
@@ -136,9 +150,9 @@ def _ensemble(made: "Made") -> Section:
     if made.occupancies:
         pages.append(made.occupancies[-1].at("report.html"))
     shown = _pictures(uris, said)
-    shown += _every_figure(made.landscape.folder)
+    shown += _listed(made.landscape.folder, LANDSCAPE)
     for step in made.occupancies:
-        shown += _every_figure(step.folder)
+        shown += _listed(step.folder, OCCUPANCIES)
     return Section(
         title="Ensemble",
         text="Path between the two cluster centres farthest apart, states and components in the "
@@ -154,7 +168,7 @@ def _classes(made: "Made") -> Section:
         (
             *(found["name"], f"{found['particles']:,}", f"{100 * found['share']:.1f} %"),
             *(_angstrom(found[name]) for name in ("half_maps_angstrom", "agreement_angstrom")),
-            "yes" if found["is_supported"] else "too few particles",
+            "yes" if found["is_supported"] else "no",
             made.classes.at(found["name"], f"particles{suffix}"),
         )
         for found in made.classes.result["classes"]
@@ -164,7 +178,10 @@ def _classes(made: "Made") -> Section:
         title="Classes",
         text="Particles of each class, back-projected at full box, beside its decoded volume. "
         f"Half maps: FSC 0.143; with the decoded volume: FSC 0.5. {RULE}",
-        figures=_pictures([made.classes.at(FIGURE)], ["Decoded volumes above maps of particles."]),
+        figures=_pictures(
+            [made.classes.at(FIGURE)],
+            ["Decoded volumes above maps of particles; a question mark: not supported."],
+        ),
         tables=[ReportTable(head=head, rows=rows)],
     )
 
@@ -213,11 +230,6 @@ def _angstrom(value: float | None) -> str:
 def _listed(folder: Uri, listed: Sequence[tuple[str, str]]) -> Shown:
     uris = [storage.join(folder, name) for name, _ in listed]
     return _pictures(uris, [caption for _, caption in listed])
-
-
-def _every_figure(folder: Uri) -> Shown:
-    names = [name for name in sorted(storage.list_files(folder)) if name.endswith(".png")]
-    return _pictures([storage.join(folder, name) for name in names], names)
 
 
 def _pictures(uris: Iterable[Uri], captions: Iterable[str]) -> Shown:

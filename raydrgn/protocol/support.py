@@ -21,10 +21,11 @@ FEWEST = 20
 LESS_DETAIL = 2.0
 
 RULE = (
-    f"A class is marked where it has fewer than {FEWEST} particles, or where half maps of its "
-    f"particles agree (FSC 0.143) to a resolution more than {LESS_DETAIL:g} times as coarse as "
-    "those of all particles together: then its decoded volume shows more than its own particles "
-    "prove."
+    f"A class is supported if it has {FEWEST} particles or more, half maps of its particles agree "
+    f"(FSC 0.143) to a resolution at most {LESS_DETAIL:g} times as coarse as those of all "
+    "particles together, and the map of its particles agrees with its decoded volume (FSC 0.5) to "
+    f"one at most {LESS_DETAIL:g} times as coarse as its half maps. Else the decoded volume shows "
+    "what its own particles do not prove."
 )
 
 
@@ -80,7 +81,11 @@ def class_support(
         curve[:2] = 1  # the zero frequency alone
         agreement = resolution_at(curve, threshold=0.5, pixel_size_angstrom=pixel_size)
     is_supported = (
-        half is not None and particles >= FEWEST and half <= LESS_DETAIL * resolution_angstrom
+        half is not None
+        and agreement is not None
+        and particles >= FEWEST
+        and half <= LESS_DETAIL * resolution_angstrom
+        and agreement <= LESS_DETAIL * half
     )
     return ClassSupport(
         name=name,
@@ -109,7 +114,7 @@ def class_figure(
         slices: Central slices of both, by the name of the class; the second None without a map.
     """
     decoded = [
-        Tile(image=slices[c.name][0], title=c.name if c.is_supported else f"{c.name} (few)")
+        Tile(image=slices[c.name][0], title=c.name if c.is_supported else f"{c.name} ?")
         for c in classes
     ]
     nothing = np.zeros((2, 2), dtype=np.float32)
