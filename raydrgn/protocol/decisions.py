@@ -131,14 +131,18 @@ class Decisions:
                 f"{uri} is damaged ({error}); correct it, or move it away and begin anew."
             ) from error
 
-    def begin(self, inputs: ProjectInputs) -> None:
+    def begin(self, inputs: ProjectInputs, *, has_results: bool = True) -> None:
         """Keep what the project is begun with, or compare it.
 
+        Args:
+            inputs: What is given now.
+            has_results: Whether anything was made of what it was begun with.
+
         Raises:
-            RunDirectoryError: If the project was begun with something else.
+            RunDirectoryError: If the project has results of something else.
         """
         checksums = {name: file_identity(uri) for name, uri in inputs.files.items()}
-        if self.inputs is None:
+        if self.inputs is None or not has_results:
             self.inputs, self.checksums = inputs, checksums
             self._write()
             return

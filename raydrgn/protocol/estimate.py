@@ -29,6 +29,9 @@ the posterior, and the pass that makes latents. Measured with 2,000 images of 32
 CPU_BATCH = 2
 """Particles of a step that is timed on a CPU, where larger batches are not faster."""
 
+MAPS = 96
+"""Maps at full box that the check and up to twenty classes leave, four each and some more."""
+
 VOLUMES = 200
 """Volumes of a round that are written: of clusters, components, paths, states, classes."""
 
@@ -81,7 +84,7 @@ def needed_disk(rounds: Sequence[TrainingPlan], *, num_particles: int, image_box
         _stacks(rounds, num_particles, image_box),
         *(_disk(plan, num_particles) for plan in rounds),
     ]
-    return sum(costs) + 8 * 4 * image_box**3 * 12
+    return sum(costs) + MAPS * 4 * image_box**3
 
 
 def estimate(

@@ -92,6 +92,11 @@ class Project:
         """Return the path of a file in the project."""
         return storage.join(self.root, *names)
 
+    @property
+    def has_results(self) -> bool:
+        """Whether any step is whole."""
+        return any(record.is_whole for records in self._steps.values() for record in records)
+
     def command(self, *words: str) -> str:
         """Return the command that goes on with the project."""
         return shlex.join(["raydrgn", "protocol", "-o", self.root, *words])

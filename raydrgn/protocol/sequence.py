@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from raydrgn.errors import ConfigError
 from raydrgn.io import storage
@@ -26,14 +26,23 @@ log = logging.getLogger(__name__)
 REPORT = "report.html"
 
 
+class Filtering(NamedTuple):
+    """A round that filters, and its steps."""
+
+    round: Round
+    trained: Step
+    analyzed: Step
+    proposal: Step
+    selected: Step | None
+    """None where all particles are kept."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Made:
     """The steps of a whole project, as its report shows them."""
 
     check: Step
-    filtering: Sequence[tuple[Round, Step, Step, Step, Step | None]]
-    """Of each round that filters: training, analysis, proposal, and selection if any was made."""
-
+    filtering: Sequence[Filtering]
     last: tuple[Round, Step, Step]
     """Of the last round: training and analysis."""
 
@@ -82,7 +91,7 @@ def run(
         plans = _plans(settings, project, image_box, keeps=False)
         found = estimate(plans, num_particles=len(table), image_box=image_box)
         return ProtocolResult(project=project, estimate=found)
-    project.decisions.begin(given)
+    project.decisions.begin(given, has_results=project.has_results)
     _decide_pixel_size(project, table)
     plans = _plans(settings, project, image_box, keeps=True)
     _check_room(project, plans, len(table), image_box)
@@ -203,7 +212,7 @@ class _Sequence:
         last_box = self._plans[-1].box
         assert last_box is not None
         masks = ensemble.make_masks(project, last_box, **work)  # a model that does not fit is seen
-        filtering: list[tuple[Round, Step, Step, Step, Step | None]] = []
+        filtering: list[Filtering] = []
         rows, before = None, [check]
         for number, plan in enumerate(self._plans[:-1], start=1):
             this, after = self._round(number, plan, rows, before)
@@ -219,7 +228,7 @@ class _Sequence:
                     project, this, trained, analyzed, selection, **work
                 )
                 rows, before = selected.at(rounds.ROWS), [check, selected]
-            filtering.append((this, trained, analyzed, proposal, selected))
+            filtering.append(Filtering(this, trained, analyzed, proposal, selected))
         this, after = self._round(len(self._plans), self._plans[-1], rows, before)
         trained = rounds.train_round(project, this, after=after, **work)
         analyzed = rounds.analyze_round(project, this, trained, **work)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from raydrgn.errors import ConfigError
 from raydrgn.io.particle_source import ParticleSettings, ParticleSource
-from raydrgn.settings import Setting, check_bounds, whole_numbers
+from raydrgn.settings import Setting, check_bounds, setting_fields, whole_numbers
 
 BOXES = (128, 256)
 """Boxes of the paper, pixels: of the rounds that filter, and of the last."""
@@ -195,6 +195,12 @@ class ProtocolSettings(ParticleSettings):
                     f"{option} has a box of {plan.box} px, and --boxes {self.boxes} another; leave "
                     "one of them out."
                 )
+        if self.particles is None:
+            for field in setting_fields(ParticleSettings):
+                if getattr(self, field.name) != field.default:
+                    raise ConfigError(
+                        f"{field.setting.option(field.name)} belongs to PARTICLES: give them too."
+                    )
         if self.by is not None and self.model is None:
             raise ConfigError("--by says what a subunit of --model is; give both.")
         _ = self.clusters

@@ -115,8 +115,14 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
 
 def test_other_inputs_than_the_project_was_begun_with_are_refused(root, files, tmp_path):
     (tmp_path / "map.mrc").write_text("another map")
+    project = Project(str(root))
+    project.decisions.begin(
+        files.absolute(), has_results=project.has_results
+    )  # nothing is made yet
+    project.step("check", {}, Work())
+    (tmp_path / "map.mrc").write_text("a third map")
     with pytest.raises(RunDirectoryError, match=r"begun with other inputs.*another map"):
-        Project(str(root)).decisions.begin(files.absolute())
+        project.decisions.begin(files.absolute(), has_results=project.has_results)
 
 
 def test_a_model_may_be_given_later(root, files, tmp_path):

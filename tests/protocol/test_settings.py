@@ -44,6 +44,8 @@ def test_settings_that_contradict_each_other_are_refused():
         ProtocolSettings(out="p", boxes="64")
     with pytest.raises(ConfigError, match="--by says what a subunit of --model is"):
         ProtocolSettings(out="p", by="chain")
+    with pytest.raises(ConfigError, match="--half-size-shifts belongs to PARTICLES"):
+        ProtocolSettings(out="p", half_size_shifts=True)
     with pytest.raises(ConfigError, match="--drop takes whole numbers"):
         ProtocolSettings(out="p", drop="all")
 

@@ -8,7 +8,7 @@ from scipy import ndimage
 from raydrgn.inputs.backprojection import Backprojection
 from raydrgn.inputs.resolution import Resolution
 from raydrgn.inputs.verdict import Verdict
-from raydrgn.protocol.estimate import in_bytes, in_time, needed_disk
+from raydrgn.protocol.estimate import MAPS, in_bytes, in_time, needed_disk
 from raydrgn.protocol.settings import TrainingPlan
 from raydrgn.protocol.support import class_support, in_box
 
@@ -85,7 +85,7 @@ def test_disk_is_that_of_stacks_weights_and_latents():
     one = needed_disk([plan], num_particles=1000, image_box=64)
     two = needed_disk([plan, plan], num_particles=1000, image_box=64)
     small = needed_disk([plan], num_particles=1000, image_box=128)
-    assert two > 1.5 * one - 8 * 4 * 64**3 * 12
+    assert two > 1.5 * one - MAPS * 4 * 64**3
     assert small - one > 4 * 1000 * 64**2  # a stack, and larger maps
 
 
