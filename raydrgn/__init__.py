@@ -43,6 +43,7 @@ _MODULES = {
     "ParticleSource": "raydrgn.io.particle_source",
     "PcaSettings": "raydrgn.workflows.occupancy_pca",
     "PlotSettings": "raydrgn.workflows.plot",
+    "ProtocolSettings": "raydrgn.protocol.settings",
     "RelocateSettings": "raydrgn.workflows.relocate",
     "Run": "raydrgn.notebook",
     "RunsSettings": "raydrgn.workflows.runs",

@@ -4,6 +4,7 @@ from raydrgn.io.particle_source import ParticleSource as ParticleSource
 from raydrgn.notebook import Run as Run
 from raydrgn.notebook import open_particles as open_particles
 from raydrgn.notebook import open_run as open_run
+from raydrgn.protocol.settings import ProtocolSettings as ProtocolSettings
 from raydrgn.remote.executor import Executor as Executor
 from raydrgn.workflows.analyze import AnalyzeSettings as AnalyzeSettings
 from raydrgn.workflows.backproject import BackprojectSettings as BackprojectSettings

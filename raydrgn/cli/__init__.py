@@ -33,6 +33,7 @@ occupancy_pca
 occupancy_score
 parse
 plot
+protocol
 relocate
 runs
 select

@@ -35,6 +35,7 @@ from raydrgn.cli.maps import flip, fsc, invert
 from raydrgn.cli.occupancy import occupancy
 from raydrgn.cli.parse import parse
 from raydrgn.cli.plot import plot
+from raydrgn.cli.protocol import protocol
 from raydrgn.cli.relocate import relocate
 from raydrgn.cli.runs import runs
 from raydrgn.cli.select import select
@@ -50,6 +51,7 @@ from raydrgn.remote.session import limit_spinning
 for command in (demo, simulate, parse, downsample, backproject, info, train, volumes, evaluate):
     app.command()(command)
 app.command()(sweep)
+app.command()(protocol)
 app.command()(analyze)
 app.command()(compare)
 app.command()(plot)

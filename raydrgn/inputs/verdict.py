@@ -45,6 +45,9 @@ class Verdict:
     problems: list[str]
     skewness: float
     comparison: Comparison | None
+    misfits: list[str]
+    """Problems that another contrast, hand or offset does not mend: images, poses and reference are
+    not of one refinement, or are read wrongly."""
 
     def text(self) -> str:
         """Return one sentence per line."""
@@ -72,12 +75,14 @@ def judge(
         comparison: Relation to a reference, where there is one.
         diagnosis: Measured causes of a poor agreement with it.
     """
-    findings, problems = [], []
+    findings: list[str] = []
+    problems: list[str] = []
+    misfits: list[str] = []
     box, pixel_size = volume.shape[-1], resolution.pixel_size_angstrom
     reached, half = resolution.at(0.143), resolution.at(0.5)
     has_structure = reached < box * pixel_size / NO_STRUCTURE_SHELLS
     if not has_structure:
-        problems.append(
+        misfits.append(
             "The half maps do not agree: there is no structure beyond low frequencies. Check that "
             "poses and images are of the same particles in the same order, and the convention and "
             "the pixel size of the shifts."
@@ -97,11 +102,15 @@ def judge(
         _judge_match(comparison, pixel_size, findings, problems, remedy=remedy)
         diagnosis = diagnosis or Diagnosis()
         if diagnosis.shift_factor is not None:
-            problems.append(SHIFT_REMEDIES[diagnosis.shift_factor])
+            misfits.append(SHIFT_REMEDIES[diagnosis.shift_factor])
         elif is_doubtful(comparison, resolution):
-            _judge_agreement(comparison, reached, diagnosis, findings, problems)
+            _judge_agreement(comparison, reached, diagnosis, findings, misfits)
     return Verdict(
-        findings=findings, problems=problems, skewness=third_moment, comparison=comparison
+        findings=findings,
+        problems=[*problems, *misfits],
+        skewness=third_moment,
+        comparison=comparison,
+        misfits=misfits,
     )
 
 
@@ -168,7 +177,7 @@ def _judge_agreement(
     reached: float,
     diagnosis: Diagnosis,
     findings: list[str],
-    problems: list[str],
+    misfits: list[str],
 ) -> None:
     """Name the cause of a poor agreement, as far as it was measured."""
     if found.score < MATCH:
@@ -182,13 +191,13 @@ def _judge_agreement(
             f"half maps agree to {reached:.1f} Å."
         )
     if diagnosis.pixel_size_factor is not None:
-        problems.append(
+        misfits.append(
             f"{what} With a pixel size of the reference {diagnosis.pixel_size_factor:g} times as "
             "large it agrees clearly better: check the pixel size of the reference and of the "
             "particles."
         )
     elif found.score < MATCH:
-        problems.append(
+        misfits.append(
             f"{what} No other pixel size fits better. Check the pixel size of the shifts "
             "(--half-size-shifts for heterogeneous refinements), the pose convention, that poses "
             "and images are in one order, and that the reference is of this refinement."

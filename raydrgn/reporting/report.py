@@ -39,8 +39,8 @@ class Section:
 
     title: str
     text: str = ""
-    figures: Sequence[tuple[Figure, str]] = ()
-    """Figures, each with what it shows in words."""
+    figures: Sequence[tuple[Figure | bytes, str]] = ()
+    """Figures, or PNG files, each with what it shows in words."""
 
     tables: Sequence[ReportTable] = ()
     commands: str = ""
@@ -63,5 +63,6 @@ def write_report(uri: Uri, *, title: str, summary: str, sections: Sequence[Secti
     storage.write_bytes(uri, page.encode())
 
 
-def _data_url(figure: Figure) -> str:
-    return "data:image/png;base64," + base64.b64encode(to_png(figure)).decode()
+def _data_url(figure: Figure | bytes) -> str:
+    png = figure if isinstance(figure, bytes) else to_png(figure)
+    return "data:image/png;base64," + base64.b64encode(png).decode()

@@ -22,9 +22,10 @@ def warn_of_room(config: RunConfig, root: Uri) -> None:
     folder = storage.local_path(storage.absolute(root))
     while not folder.exists():
         folder = folder.parent
-    each = _weights_bytes(config.model, config.data.box)
-    if config.mfa is not None:  # mean and components, at the voxels of a mask or a ball
-        each = 4 * (config.mfa.components + 3) * config.data.box**3 // 2
+    if config.mfa is not None:
+        each = mfa_weights_bytes(config.mfa.components, config.data.box)
+    else:
+        each = weights_bytes(config.model, config.data.box)
     needed = config.train.epochs * each
     free = shutil.disk_usage(folder).free
     if needed > free:
@@ -37,7 +38,12 @@ def warn_of_room(config: RunConfig, root: Uri) -> None:
         )
 
 
-def _weights_bytes(model: ModelConfig, box: int) -> int:
+def mfa_weights_bytes(components: int, box: int) -> int:
+    """Return the size of one epoch of a mixture: volumes at the voxels of a mask or a ball."""
+    return 4 * (components + 3) * box**3 // 2
+
+
+def weights_bytes(model: ModelConfig, box: int) -> int:
     """Return the size of one epoch's weights: parameters and Adam's two moments, float32."""
     with torch.device("meta"):
         vae = HeterogeneousVAE(model, box=box, num_pixels=2 * len(half_disc(box)))

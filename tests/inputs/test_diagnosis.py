@@ -186,5 +186,5 @@ def test_bad_images_are_named(known, tmp_path):
     images[3, 0, 0] = np.inf
     eye = np.tile(np.eye(3, dtype=np.float32), (6, 1, 1))
     table = particle_table(tmp_path / "bad.mrcs", images, eye, np.zeros((6, 2), np.float32))
-    with pytest.raises(InputError, match=r"particles 3 .*--drop-bad"):
+    with pytest.raises(InputError, match=r"Particle 3 .*--drop-bad"):
         back_project(table, BackprojectionOptions(out=""))

@@ -1,0 +1,33 @@
+"""``raydrgn protocol``."""
+
+from raydrgn.cli.command import command
+from raydrgn.cli.console import columns, result
+from raydrgn.protocol import sequence as workflow
+from raydrgn.protocol.settings import ProtocolSettings
+from raydrgn.remote.executor import Executor
+from raydrgn.remote.progress import Progress
+
+
+@command(ProtocolSettings)
+def protocol(settings: ProtocolSettings, executor: Executor, progress: Progress) -> None:
+    """Go through the whole protocol: from particles and their map to classes and a report.
+
+    Checks contrast and hand against the map, trains at a small box, proposes which particles are
+    junk and waits; with --accept or --drop it goes on: trains at a large box, finds a path, the
+    landscape, occupancies and classes, and exports them. What a step has made is kept: the same
+    command goes on where it was stopped, and makes again what a changed setting concerns.
+    """
+    found = workflow.run(settings, executor=executor, progress=progress)
+    if found.estimate is not None:
+        result(*columns(found.estimate.rows()))
+    elif found.proposal is not None:
+        proposed, go_on = found.proposal, found.project.command()
+        result(*columns(proposed.result["table"]), "", proposed.result["summary"])
+        result(
+            f"→ {proposed.at('report.html')}",
+            "",
+            f"To go on: {go_on} --accept",
+            f"or, to drop other clusters: {go_on} --drop 3,11 (none keeps all)",
+        )
+    else:
+        result(f"{found.summary} → {found.report}")

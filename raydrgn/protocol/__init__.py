@@ -1,0 +1,20 @@
+"""The whole protocol as one job: a project, its steps, and what is proposed and reported.
+
+A project is a folder. ``project.yaml`` has its inputs and what was decided, by whom and why;
+``steps.json`` has what each step was made from. Steps are calls of workflows.
+
+class_folder     of each class its particles, their map, and its decoded volume
+cluster_numbers  density, noise, resolution and |z| of each cluster of particles
+decisions        what is decided in a project, by whom and why
+ensemble         traversal, landscape, occupancies, classes and exports
+estimate         time, memory and disk of a project before it runs
+inputs           contrast and hand of the particles, and their smaller boxes
+project          the folder, and steps that are made once
+proposal         which particles are junk, by a rule
+proposal_page    the page that shows what is proposed
+report           the report of a project, in the order of the paper's figures
+rounds           training, its convergence, and the selection after it
+sequence         all steps, one after the other, and the pause
+settings         settings of the command, and of a training
+support          classes beside maps of their own particles
+"""

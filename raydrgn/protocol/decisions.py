@@ -1,0 +1,209 @@
+"""What is decided in a project, by whom and why, as ``project.yaml`` has it.
+
+A person may edit the file: a decision whose ``by`` is ``user`` is kept.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
+
+import yaml
+
+from raydrgn.errors import InputError, RunDirectoryError
+from raydrgn.io import storage
+from raydrgn.io.particle_source import ParticleSource
+from raydrgn.io.storage import Uri
+from raydrgn.run.config import read_yaml
+
+Decider = Literal["program", "user"]
+
+CHECKED_BYTES = 256_000_000
+"""Files up to this size are known by their content, larger ones by size and time."""
+
+MAY_CHANGE = ("model", "by")
+"""Inputs that concern the occupancies alone, and may be given later."""
+
+HEAD = """# What is decided in this project. A decision that you change here is kept if its `by` is
+# `user`; the next `raydrgn protocol` makes again what it changes.
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decision:
+    """One decision."""
+
+    value: Any
+    by: Decider
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProjectInputs:
+    """What a project was begun with."""
+
+    source: ParticleSource
+    map: Uri
+    model: Uri | None = None
+    by: str | None = None
+
+    def absolute(self) -> "ProjectInputs":
+        """Return the inputs with every path meaning the same from anywhere."""
+        by = self.by
+        return ProjectInputs(
+            source=self.source.absolute(),
+            map=storage.absolute(self.map),
+            model=self.model and storage.absolute(self.model),
+            by=storage.absolute(by) if by and by != "chain" else by,
+        )
+
+    @property
+    def files(self) -> dict[str, Uri]:
+        """All files, by what they are."""
+        given = {
+            "particles": self.source.particles,
+            "poses": self.source.poses,
+            "ctf": self.source.ctf,
+            "ind": self.source.ind,
+            "map": self.map,
+            "model": self.model,
+            "by": self.by if self.by != "chain" else None,
+        }
+        given |= {f"passthrough {k}": uri for k, uri in enumerate(self.source.passthrough)}
+        return {name: uri for name, uri in given.items() if uri}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, without what is not given."""
+        plain = {**asdict(self.source), "map": self.map, "model": self.model, "by": self.by}
+        plain["passthrough"] = list(self.source.passthrough)
+        return {name: value for name, value in plain.items() if value}
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any], *, where: Uri) -> "ProjectInputs":
+        """Read what ``to_dict`` returned.
+
+        Raises:
+            InputError: If something is missing or unknown.
+        """
+        names = {field.name for field in fields(ParticleSource)}
+        own = {name: raw.get(name) for name in ("map", "model", "by")}
+        given = {name: value for name, value in raw.items() if name not in own}
+        if not raw.get("map") or not raw.get("particles") or set(given) - names:
+            raise InputError(f"{where} does not say what the project was begun with.")
+        given["passthrough"] = tuple(given.get("passthrough", ()))
+        return cls(source=ParticleSource(**given), **own)  # type: ignore[arg-type]
+
+
+def file_identity(uri: Uri) -> str:
+    """Return what tells a file from another: its content, or size and time of a large one."""
+    if storage.file_size(uri) <= CHECKED_BYTES:
+        return storage.checksum(storage.read_bytes(uri))
+    return storage.stamp(uri)
+
+
+class Decisions:
+    """The decisions of a project, written whenever one changes."""
+
+    def __init__(self, uri: Uri) -> None:
+        """Read the file, if there is one.
+
+        Raises:
+            RaydrgnError: If it is no such file.
+        """
+        self.uri = uri
+        self.inputs: ProjectInputs | None = None
+        self.checksums: dict[str, str] = {}
+        self._found: dict[str, Decision] = {}
+        if not storage.exists(uri):
+            return
+        raw = read_yaml(uri)
+        try:
+            self.inputs = ProjectInputs.from_dict(raw["inputs"], where=uri)
+            self.checksums = dict(raw["checksums"])
+            found = {name: dict(values) for name, values in raw["decisions"].items()}
+            for values in found.values():
+                if values["by"] not in get_args(Decider):
+                    raise InputError(f"{uri}: `by` is program or user, not {values['by']}.")
+            self._found = {name: Decision(**values) for name, values in found.items()}
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(
+                f"{uri} is damaged ({error}); correct it, or move it away and begin anew."
+            ) from error
+
+    def begin(self, inputs: ProjectInputs, *, has_results: bool = True) -> None:
+        """Keep what the project is begun with, or compare it.
+
+        Args:
+            inputs: What is given now.
+            has_results: Whether anything was made of what it was begun with.
+
+        Raises:
+            RunDirectoryError: If the project has results of something else.
+        """
+        checksums = {name: file_identity(uri) for name, uri in inputs.files.items()}
+        if self.inputs is None or not has_results:
+            self.inputs, self.checksums = inputs, checksums
+            self._write()
+            return
+        for name in sorted({*checksums, *self.checksums} - set(MAY_CHANGE)):
+            before, now = self.checksums.get(name), checksums.get(name)
+            if before != now:
+                what = "another" if before and now else "no" if before else "a"
+                raise RunDirectoryError(
+                    f"{storage.parent(self.uri)} was begun with other inputs: now it has {what} "
+                    f"{name} ({inputs.files.get(name) or self.inputs.files[name]}). Choose another "
+                    "-o, or give what it was begun with."
+                )
+        if inputs != self.inputs or checksums != self.checksums:  # elsewhere, or another model
+            self.inputs, self.checksums = inputs, checksums
+            self._write()
+
+    def __getitem__(self, name: str) -> Any:
+        return self._found[name].value
+
+    def get(self, name: str) -> Decision | None:
+        """Return a decision, or None if it was not made."""
+        return self._found.get(name)
+
+    def all(self) -> dict[str, Decision]:
+        """Return all decisions, in the order in which they were made."""
+        return dict(self._found)
+
+    def by_user(self, name: str) -> Decision | None:
+        """Return a decision of a person; None if there is none."""
+        found = self._found.get(name)
+        return found if found is not None and found.by == "user" else None
+
+    def make(self, name: str, value: Any, *, by: Decider, why: str) -> Any:
+        """Make a decision, and return its value."""
+        decision = Decision(value=value, by=by, why=why)
+        if self._found.get(name) != decision:
+            self._found[name] = decision
+            self._write()
+        return value
+
+    def choose(self, name: str, given: Any, default: Any, *, option: str, why: str) -> Any:
+        """Return what is given by an option, was decided by a person before, or is the default.
+
+        Args:
+            name: Of the decision.
+            given: Value of the option; None where it was not given.
+            default: Value of the program.
+            option: How the command line calls it.
+            why: Reason of the default.
+        """
+        if given is not None:
+            return self.make(name, given, by="user", why=f"{option} was given")
+        kept = self.by_user(name)
+        return kept.value if kept else self.make(name, default, by="program", why=why)
+
+    def _write(self) -> None:
+        assert self.inputs is not None
+        content = {
+            "inputs": self.inputs.to_dict(),
+            "checksums": self.checksums,
+            "decisions": {name: asdict(found) for name, found in self._found.items()},
+        }
+        text = HEAD + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+        storage.write_bytes(self.uri, text.encode())

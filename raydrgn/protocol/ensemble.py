@@ -1,0 +1,282 @@
+"""Steps f and g of the protocol: a path, the landscape, occupancies, classes and their exports."""
+
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from raydrgn.errors import ConfigError
+from raydrgn.io import storage
+from raydrgn.io.particle_source import ParticleSource
+from raydrgn.io.storage import Uri
+from raydrgn.protocol.project import Project, Step
+from raydrgn.protocol.rounds import PER_CLUSTER, Round
+from raydrgn.remote.executor import Executor
+from raydrgn.remote.progress import Progress
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from raydrgn.run.reader import RunReader
+
+SKETCHED, STATES, SAMPLED = 1000, 10, 10_000
+"""As ``landscape`` has them, or less where there are few particles."""
+
+SCORED = 500
+"""Volumes whose occupancies are scored, as in the paper."""
+
+SUBUNITS = "subunits"
+"""Folder of the masks within their step."""
+
+LEAST_SHARE = 0.01
+"""Share of the particles from which a cluster is an end of the path."""
+
+
+def traverse(
+    project: Project, this: Round, trained: Step, analyzed: Step, *, executor: Executor,
+    progress: Progress,
+) -> Step:  # fmt: skip
+    """Make the path between the two cluster centres that lie farthest apart.
+
+    The result has ``centres`` and ``path``: ``graph``, or ``direct`` where no neighbours lead from
+    one to the other.
+    """
+    epoch, ksample = trained.result["epoch"], analyzed.result["ksample"]
+
+    def make(folder: Uri) -> tuple[dict[str, Any], list[str]]:
+        from raydrgn.decoding.options import VolumeOptions
+        from raydrgn.run.reader import open_run
+        from raydrgn.workflows import traverse as workflow
+
+        run = open_run(trained.folder)
+        ends = far_centres(run, epoch, ksample)
+        given: dict[str, Any] = {
+            "run": trained.folder,
+            "epoch": epoch,
+            "centres": f"{ksample}:{','.join(map(str, ends))}",
+            "volumes": VolumeOptions(flip=this.flip),
+        }
+        kind = "graph"
+        try:
+            settings: Any = workflow.TraverseGraphSettings(
+                **given, out=storage.join(folder, "graph")
+            )
+            workflow.run(settings, executor=executor, progress=progress)
+        except ConfigError:  # the particles fall into parts without neighbours in each other
+            kind = "direct"
+            settings = workflow.TraverseDirectSettings(**given, out=storage.join(folder, "direct"))
+            workflow.run(settings, executor=executor, progress=progress)
+        return {"centres": ends, "path": kind}, [f"{kind}/settings.json"]
+
+    return project.step("path", {"flip": this.flip}, make, after=[trained, analyzed])
+
+
+def far_centres(run: "RunReader", epoch: int, ksample: int) -> list[int]:
+    """Return the two k-means clusters of 1 % of the particles or more that are farthest apart."""
+    import numpy as np
+    from scipy.spatial.distance import cdist
+
+    from raydrgn.reporting.analysis_results import AnalysisResults
+
+    z = run.finite_latents(epoch)
+    analysis = AnalysisResults(run, epoch)
+    rows, labels = analysis.centres(ksample), analysis.labels(ksample, len(z))
+    sizes = np.bincount(labels, minlength=ksample)
+    large = np.flatnonzero(sizes >= LEAST_SHARE * len(z))
+    if len(large) < 2:
+        large = np.argsort(-sizes)[:2]
+    distance = cdist(z[rows[large]], z[rows[large]])
+    first, second = np.unravel_index(distance.argmax(), distance.shape)
+    return [int(large[first]), int(large[second])]
+
+
+def landscape(
+    project: Project, this: Round, trained: Step, *, executor: Executor, progress: Progress
+) -> Step:
+    """Find states and components in the space of volumes."""
+
+    def make(folder: Uri) -> tuple[dict[str, Any], list[str]]:
+        from raydrgn.decoding.options import VolumeOptions
+        from raydrgn.landscape.results import PARTICLES
+        from raydrgn.workflows import landscape as workflow
+
+        count = trained.result["particles"]
+        ksample = max(2, min(SKETCHED, count // PER_CLUSTER))
+        settings = workflow.LandscapeSettings(
+            run=trained.folder,
+            epoch=trained.result["epoch"],
+            out=folder,
+            ksample=ksample,
+            states=min(STATES, ksample),
+            sample=min(SAMPLED, count),
+            volumes=VolumeOptions(flip=this.flip),
+        )
+        found = workflow.run(settings, executor=executor, progress=progress)
+        return {"states": found.sketch.num_states}, ["report.html", PARTICLES]
+
+    return project.step("landscape", {"flip": this.flip}, make, after=[trained])
+
+
+def make_masks(
+    project: Project, box: int, *, executor: Executor, progress: Progress
+) -> Step | None:
+    """Make masks of the model's subunits on the map; None without a model.
+
+    Args:
+        project: The project.
+        box: Of the last round, whose volumes are scored; a larger map is brought to it.
+        executor: Passed on.
+        progress: Called after each subunit.
+    """
+    inputs = project.decisions.inputs
+    assert inputs is not None
+    model, by, density = inputs.model, inputs.by or "chain", inputs.map
+    if model is None:
+        return None
+
+    def make(folder: Uri) -> tuple[dict[str, Any], list[str]]:
+        from raydrgn.io.mrc import read_header
+        from raydrgn.workflows import downsample, occupancy_masks
+
+        small = density
+        if read_header(density).shape[-1] > box:
+            small = storage.join(folder, "map.mrc")
+            source = ParticleSource(particles=density)
+            settings = downsample.DownsampleSettings(
+                source=source, box=box, out=small, is_volume=True
+            )
+            downsample.run(settings, executor=executor, progress=progress)
+        made = occupancy_masks.run(
+            occupancy_masks.OccupancyMasksSettings(
+                models=(model,), map=small, by=by, out=storage.join(folder, SUBUNITS)
+            ),
+            executor=executor,
+            progress=progress,
+        )
+        return {"subunits": len(made.masks)}, [f"{SUBUNITS}/settings.json"]
+
+    given = {name: project.decisions.checksums.get(name) for name in ("map", "model", "by")}
+    return project.step("masks", {**given, "box": box}, make)
+
+
+def occupancies(
+    project: Project,
+    this: Round,
+    trained: Step,
+    masks: Step,
+    *,
+    executor: Executor,
+    progress: Progress,
+) -> list[Step]:
+    """Score volumes with masks, and find classes.
+
+    The last step's result has the number of ``classes``.
+    """
+
+    def make_scores(folder: Uri) -> tuple[dict[str, Any], list[str]]:
+        from raydrgn.workflows import occupancy_score
+
+        count = trained.result["particles"]
+        settings = occupancy_score.OccupancyScoreSettings(
+            run=trained.folder,
+            epoch=trained.result["epoch"],
+            masks=masks.at(SUBUNITS),
+            ksample=max(2, min(SCORED, count // PER_CLUSTER)),
+            flip=this.flip,
+            out=folder,
+        )
+        made = occupancy_score.run(settings, executor=executor, progress=progress)
+        return {"volumes": len(made.table)}, ["occupancies.csv"]
+
+    scores = project.step("occupancies", {"flip": this.flip}, make_scores, after=[trained, masks])
+
+    def make_classes(folder: Uri) -> tuple[dict[str, Any], list[str]]:
+        from raydrgn.workflows import occupancy_classes
+
+        settings = occupancy_classes.OccupancyClassesSettings(table=scores.folder, out=folder)
+        made = occupancy_classes.run(settings, executor=executor, progress=progress)
+        return {"classes": made.clustered.classes.count}, ["report.html", "labels.pkl"]
+
+    return [scores, project.step("occupancy classes", {}, make_classes, after=[scores])]
+
+
+def class_maps(
+    project: Project,
+    this: Round,
+    trained: Step,
+    grouped: Step,
+    *,
+    executor: Executor,
+    progress: Progress,
+) -> Step:
+    """Back-project the particles of each class at full box, and export them.
+
+    Classes are those of occupancies, or the states of the landscape where there is no model. The
+    result has the ``classes`` as plain values.
+    """
+
+    def make(folder: Uri) -> tuple[dict[str, Any], list[str]]:
+        from raydrgn.inputs.options import BackprojectionOptions
+        from raydrgn.protocol.class_folder import make_classes
+        from raydrgn.run.reader import open_run
+
+        run = open_run(trained.folder)
+        labels, names = read_classes(grouped, len(run.latents(trained.result["epoch"])))
+        inputs = project.decisions.inputs
+        assert inputs is not None
+        found = make_classes(
+            run,
+            trained.result["epoch"],
+            labels,
+            names,
+            original=inputs.source,
+            options=BackprojectionOptions(
+                out=folder, uninvert_data=this.uninvert_data, flip=this.flip
+            ),
+            executor=executor,
+            progress=progress,
+        )
+        suffix = export_suffix(inputs.source.particles)
+        files = [f"{c.name}/particles{suffix}" for c in found if c.particles]
+        for name in files:
+            _export(project, storage.join(folder, name))
+        return {"classes": [c.to_dict() for c in found], "suffix": suffix}, files
+
+    given = {"flip": this.flip, "uninvert_data": this.uninvert_data}
+    return project.step("classes", given, make, after=[trained, grouped])
+
+
+def read_classes(grouped: Step, count: int) -> "tuple[np.ndarray, list[str]]":
+    """Return the class of each particle, from 0 (−1 for none), and the name of each class."""
+    import numpy as np
+
+    from raydrgn.io import cryodrgn
+    from raydrgn.io.tables import read_parquet
+    from raydrgn.landscape.results import PARTICLES
+
+    if "classes" in grouped.result:
+        labels = cryodrgn.read_labels(grouped.at("labels.pkl")) - 1
+        return labels, [f"C{k + 1}" for k in range(grouped.result["classes"])]
+    uri = grouped.at(PARTICLES)
+    table = read_parquet(storage.read_bytes(uri), uri)
+    states = np.asarray(table["state"], dtype=np.int64)
+    assert len(states) == count
+    return states, [f"S{k}" for k in range(grouped.result["states"])]
+
+
+def export_suffix(particles: Uri) -> str:
+    """Return what the particles of a class are exported as: cryoSPARC's files as such."""
+    return ".cs" if PurePosixPath(particles).suffix.lower() == ".cs" else ".star"
+
+
+def _export(project: Project, out: Uri) -> None:
+    """Export the particles of ``ind.pkl`` beside a file from the original file."""
+    from dataclasses import replace
+
+    from raydrgn.workflows import export
+
+    inputs = project.decisions.inputs
+    assert inputs is not None
+    source = replace(inputs.source, ind=storage.join(storage.parent(out), "ind.pkl"))
+    if out.endswith(".cs"):
+        export.run_cs(export.ExportCsSettings(source=source, out=out))
+    else:
+        export.run_star(export.ExportStarSettings(source=source, out=out))

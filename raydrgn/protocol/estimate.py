@@ -1,0 +1,195 @@
+"""Time, memory and disk that a project takes, before anything runs.
+
+Rates are measured on this machine: training steps on made-up images, and slices of a mixture of
+factor analysers at 64 px or less. Everything else is computed from sizes.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from raydrgn.bench import em
+from raydrgn.bench.settings import EmSettings
+from raydrgn.bench.step import calls_per_second, make_step
+from raydrgn.geometry.lattice import half_disc
+from raydrgn.model.config import ModelConfig
+from raydrgn.protocol.settings import TrainingPlan
+from raydrgn.run.recipe import TrainConfig
+from raydrgn.training.disk_room import mfa_weights_bytes, weights_bytes
+
+MEASURED_BOX = 64
+"""Largest box at which slices are timed; time goes with the number of Fourier points."""
+
+MFA_PASSES = 4.0
+"""Time of an epoch of a mixture over that of the slices of one pass and their adjoint: rotations,
+the posterior, and the pass that makes latents. Measured with 2,000 images of 32 px."""
+
+CPU_BATCH = 2
+"""Particles of a step that is timed on a CPU, where larger batches are not faster."""
+
+MAPS = 96
+"""Maps at full box that the check and up to twenty classes leave, four each and some more."""
+
+VOLUMES = 200
+"""Volumes of a round that are written: of clusters, components, paths, states, classes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cost:
+    """What a step takes."""
+
+    step: str
+    seconds: float | None
+    """None where it was neither measured nor computed."""
+
+    memory_bytes: float
+    disk_bytes: float
+    basis: str
+    """Where the time comes from."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProjectEstimate:
+    """What a project takes, step by step."""
+
+    costs: Sequence[Cost]
+    device: str
+
+    @property
+    def seconds(self) -> float:
+        """Time of all trainings."""
+        return sum(cost.seconds or 0 for cost in self.costs)
+
+    @property
+    def disk_bytes(self) -> float:
+        """Disk of everything."""
+        return sum(cost.disk_bytes for cost in self.costs)
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Return the table, for a person to read."""
+        head = ("step", "time", "memory", "disk", "time is")
+        rows = [
+            (c.step, in_time(c.seconds), in_bytes(c.memory_bytes), in_bytes(c.disk_bytes), c.basis)
+            for c in self.costs
+        ]
+        total = ("in all", in_time(self.seconds), "", in_bytes(self.disk_bytes), self.device)
+        return [head, *rows, total]
+
+
+def needed_disk(rounds: Sequence[TrainingPlan], *, num_particles: int, image_box: int) -> float:
+    """Return the bytes that all files of a project take; computed."""
+    costs = [
+        _stacks(rounds, num_particles, image_box),
+        *(_disk(plan, num_particles) for plan in rounds),
+    ]
+    return sum(costs) + MAPS * 4 * image_box**3
+
+
+def estimate(
+    rounds: Sequence[TrainingPlan], *, num_particles: int, image_box: int
+) -> ProjectEstimate:
+    """Measure rates, and return what each step takes.
+
+    Args:
+        rounds: All trainings, in their order; each has its box.
+        num_particles: Particles; all of them, since how many are kept is not known.
+        image_box: Edge of the images as they are.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    costs = [
+        Cost(
+            step="inputs",
+            seconds=None,
+            memory_bytes=3 * 16 * (2 * image_box) ** 3,
+            disk_bytes=_stacks(rounds, num_particles, image_box),
+            basis="not estimated",
+        )
+    ]
+    measured: dict[TrainingPlan, tuple[float, str]] = {}
+    for number, plan in enumerate(rounds, start=1):
+        if plan not in measured:
+            measured[plan] = _seconds(plan, num_particles, device)
+        seconds, basis = measured[plan]
+        assert plan.box is not None
+        images = 8 * num_particles * len(half_disc(plan.box))
+        costs.append(
+            Cost(
+                step=f"round {number}: {plan.in_words()}",
+                seconds=seconds,
+                memory_bytes=images + _model_bytes(plan),
+                disk_bytes=_disk(plan, num_particles),
+                basis=basis,
+            )
+        )
+    return ProjectEstimate(costs=costs, device=f"on {device.type}")
+
+
+def _seconds(plan: TrainingPlan, num_particles: int, device: torch.device) -> tuple[float, str]:
+    """Return the time of a training, and where it comes from."""
+    assert plan.box is not None
+    if plan.width is None:
+        box = min(plan.box, MEASURED_BOX)
+        rates = em.run(EmSettings(box=box, device=device.type))
+        of_pass = 1 / rates.gathered_per_s + 1 / rates.inserted_per_s
+        scaled = of_pass * (plan.box / box) ** 2
+        basis = "computed from a measured rate"
+        if box < plan.box:
+            basis += f" at {box} px"
+        return MFA_PASSES * plan.epochs * num_particles * scaled, basis
+    train = TrainConfig() if device.type == "cuda" else TrainConfig(batch_size=CPU_BATCH)
+    step = make_step(_network(plan), train, box=plan.box, device=device)
+    step()  # compilation, caches
+    rate = train.batch_size * calls_per_second(step, device)
+    return plan.epochs * num_particles / rate, "computed from measured steps"
+
+
+def _network(plan: TrainingPlan) -> ModelConfig:
+    assert plan.width is not None
+    return ModelConfig(
+        encoder_width=plan.width,
+        decoder_width=plan.width,
+        encoder_layers=plan.layers,
+        decoder_layers=plan.layers,
+    )
+
+
+def _model_bytes(plan: TrainingPlan) -> float:
+    """Return the size of the weights of one epoch: parameters and moments, or volumes."""
+    assert plan.box is not None
+    if plan.width is None:
+        return mfa_weights_bytes(10, plan.box)
+    return weights_bytes(_network(plan), plan.box)
+
+
+def _disk(plan: TrainingPlan, num_particles: int) -> float:
+    """Return the bytes that a round writes: weights and latents of all epochs, and volumes."""
+    assert plan.box is not None
+    of_particle = 2 * 4 * 10 + (0 if plan.width else 8 * 7)
+    of_epoch = _model_bytes(plan) + num_particles * of_particle
+    return plan.epochs * of_epoch + VOLUMES * 4 * plan.box**3
+
+
+def _stacks(rounds: Sequence[TrainingPlan], num_particles: int, image_box: int) -> float:
+    """Return the bytes of the stacks in smaller boxes."""
+    boxes = {plan.box for plan in rounds if plan.box} - {image_box}
+    return sum(4.0 * num_particles * box**2 for box in boxes)
+
+
+def in_bytes(count: float) -> str:
+    """Return a size for a person to read."""
+    if count < 1:
+        return "–"
+    power = min(int(math.log10(count) // 3), 4)
+    return f"{count / 1000**power:.3g} {('B', 'kB', 'MB', 'GB', 'TB')[power]}"
+
+
+def in_time(seconds: float | None) -> str:
+    """Return a time for a person to read."""
+    if seconds is None:
+        return "–"
+    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"

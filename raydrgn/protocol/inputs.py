@@ -1,0 +1,146 @@
+"""Step a of the protocol: contrast and hand of the particles, and their smaller boxes."""
+
+from typing import TYPE_CHECKING, Any
+
+from raydrgn.errors import InputError
+from raydrgn.io import storage
+from raydrgn.io.particle_source import ParticleSource
+from raydrgn.io.storage import Uri
+from raydrgn.protocol.decisions import MAY_CHANGE
+from raydrgn.protocol.project import Project, Step
+from raydrgn.remote.executor import Executor
+from raydrgn.remote.progress import Progress
+
+if TYPE_CHECKING:
+    from raydrgn.inputs.verdict import Verdict
+
+CHECKED = 10_000
+"""Particles that are back-projected, as in the paper."""
+
+OF_MAP = ("map", *MAY_CHANGE)
+"""Inputs that do not concern the images."""
+
+GIVEN, CORRECTED = "as-given", "corrected"
+
+
+def check_inputs(
+    project: Project,
+    *,
+    uninvert_data: bool,
+    flip: bool,
+    drop_bad: bool,
+    executor: Executor,
+    progress: Progress,
+) -> Step:
+    """Back-project particles against the map; find contrast and hand.
+
+    The result has ``uninvert_data`` and ``flip`` as they should be, and why.
+
+    Raises:
+        InputError: If the particles do not fit the map.
+    """
+    inputs = project.decisions.inputs
+    assert inputs is not None
+
+    def project_back(folder: Uri, uninvert: bool, flipped: bool) -> "Verdict":
+        from raydrgn.workflows import backproject
+
+        settings = backproject.BackprojectSettings(
+            source=inputs.source,
+            out=folder,
+            first=CHECKED,
+            uninvert_data=uninvert,
+            flip=flipped,
+            reference=inputs.map,
+            drop_bad=drop_bad,
+        )
+        return backproject.run(settings, executor=executor, progress=progress).maps.verdict
+
+    def make(folder: Uri) -> tuple[dict[str, Any], list[str]]:
+        where, now = GIVEN, (uninvert_data, flip)
+        found = project_back(storage.join(folder, where), *now)
+        wanted, why = corrections(found, *now)
+        if wanted != now:
+            where, now = CORRECTED, wanted
+            found = project_back(storage.join(folder, where), *now)
+        if found.misfits:
+            shown = storage.join(folder, where, "backproject.png")
+            raise InputError(f"The particles do not fit the map. {' '.join(found.misfits)} {shown}")
+        result = {
+            "uninvert_data": now[0],
+            "flip": now[1],
+            "why": why,
+            "maps": where,
+            "findings": found.findings + found.problems,
+        }
+        return result, [f"{where}/map.mrc", f"{where}/backproject.png"]
+
+    given = {
+        "inputs": {n: c for n, c in project.decisions.checksums.items() if n not in MAY_CHANGE},
+        "half_size_shifts": inputs.source.half_size_shifts,
+        "uninvert_data": uninvert_data,
+        "flip": flip,
+        "drop_bad": drop_bad,
+    }
+    return project.step("check", given, make)
+
+
+def corrections(
+    found: "Verdict", uninvert_data: bool, flip: bool
+) -> tuple[tuple[bool, bool], dict[str, str]]:
+    """Return contrast and hand as a verdict wants them, and the reason of each."""
+    from raydrgn.fourier.density import CLEAR_SKEWNESS
+    from raydrgn.inputs.comparison import MATCH
+
+    match = found.comparison
+    why = {"hand": "the map does not tell", "contrast": "the map does not tell"}
+    if match is not None and match.score >= MATCH:
+        agreement = f"correlation {match.score:.2f} with the map"
+        is_mirror = match.name != "as is"
+        why["hand"] = f"{agreement}, as {match.name}" if is_mirror else agreement
+        flip = flip != is_mirror
+        if match.is_negative:
+            why["contrast"] = f"{agreement}, but as its negative"
+        else:
+            why["contrast"] = agreement
+        uninvert_data = uninvert_data != match.is_negative
+    elif abs(found.skewness) > CLEAR_SKEWNESS:
+        why["contrast"] = f"the density has a skewness of {found.skewness:.1f}"
+        uninvert_data = uninvert_data != (found.skewness < 0)
+    return (uninvert_data, flip), why
+
+
+def in_box(
+    project: Project,
+    box: int,
+    *,
+    image_box: int,
+    drop_bad: bool,
+    executor: Executor,
+    progress: Progress,
+) -> tuple[ParticleSource, list[Step]]:
+    """Return the particles in a box, and the step that made them: none if they have it already."""
+    inputs = project.decisions.inputs
+    assert inputs is not None
+    if box == image_box:
+        return inputs.source.absolute(), []
+    name = "particles.parquet"
+
+    def make(folder: Uri) -> tuple[dict[str, Any], list[str]]:
+        from raydrgn.workflows import downsample
+
+        settings = downsample.DownsampleSettings(
+            source=inputs.source, box=box, out=storage.join(folder, name), drop_bad=drop_bad
+        )
+        made = downsample.run(settings, executor=executor, progress=progress)
+        assert made.particles is not None
+        return {"particles": len(made.particles)}, [name, "particles.mrcs"]
+
+    given = {
+        "inputs": {n: c for n, c in project.decisions.checksums.items() if n not in OF_MAP},
+        "half_size_shifts": inputs.source.half_size_shifts,
+        "box": box,
+        "drop_bad": drop_bad,
+    }
+    step = project.step(f"particles of {box} px", given, make, folder=f"particles.{box}")
+    return ParticleSource(particles=step.at(name)), [step]

@@ -1,0 +1,221 @@
+"""The folder of a project, and steps that are made once.
+
+A step has inputs, which are plain values, and comes after other steps. Its key is the checksum of
+its name, its inputs and the keys of the steps before it. Where the project has whole results of
+that key, nothing is done; else they are made in a folder of their own, or gone on with where that
+was interrupted. Results of other inputs stay where they are: nothing is ever deleted.
+"""
+
+import json
+import logging
+import shlex
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from raydrgn.errors import RaydrgnError, RunDirectoryError
+from raydrgn.io import storage
+from raydrgn.io.storage import Uri
+from raydrgn.protocol.decisions import Decisions
+
+log = logging.getLogger(__name__)
+
+PROJECT, STEPS, TIMES = "project.yaml", "steps.json", "times.json"
+KEY_LENGTH = 16
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepRecord:
+    """Results of a step, whole or begun."""
+
+    folder: str
+    """Within the project."""
+
+    key: str
+    inputs: Mapping[str, Any]
+    after: Mapping[str, str]
+    """Keys of the steps before it, by their names."""
+
+    files: Sequence[str] = ()
+    """Files that whole results have, within the folder."""
+
+    result: Mapping[str, Any] = field(default_factory=dict)
+    """What the step found, for the steps after it."""
+
+    is_whole: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """A step that has been made."""
+
+    name: str
+    key: str
+    folder: Uri
+    result: Mapping[str, Any]
+
+    def at(self, *names: str) -> Uri:
+        """Return the path of a file of the step."""
+        return storage.join(self.folder, *names)
+
+
+Make = Callable[[Uri], tuple[Mapping[str, Any], Sequence[str]]]
+"""Makes the results of a step in a folder; returns what it found, and files that are whole then."""
+
+
+class Project:
+    """A project's decisions, and the steps that were made."""
+
+    def __init__(self, root: Uri) -> None:
+        """Open a project, or a folder for one.
+
+        Raises:
+            RaydrgnError: If the folder has something else, or a file of it is damaged.
+        """
+        self.root = storage.absolute(root)
+        names = storage.list_names(self.root)
+        if names and PROJECT not in names:
+            raise RunDirectoryError(
+                f"{self.root} has files, and is not the folder of a project; choose another -o."
+            )
+        self.decisions = Decisions(self.at(PROJECT))
+        self._steps = {
+            name: [StepRecord(**raw) for raw in records]
+            for name, records in self._read(STEPS).items()
+        }
+        self._seconds: dict[str, float] = self._read(TIMES)
+        self.made: list[Step] = []
+        """Steps of this call, in their order, whether they were made in it or before."""
+
+    def at(self, *names: str) -> Uri:
+        """Return the path of a file in the project."""
+        return storage.join(self.root, *names)
+
+    @property
+    def has_results(self) -> bool:
+        """Whether any step is whole."""
+        return any(record.is_whole for records in self._steps.values() for record in records)
+
+    def command(self, *words: str) -> str:
+        """Return the command that goes on with the project."""
+        return shlex.join(["raydrgn", "protocol", "-o", self.root, *words])
+
+    def seconds(self, step: Step) -> float:
+        """Return how long a step took, over all calls that worked on it."""
+        return self._seconds.get(step.key, 0.0)
+
+    def step(
+        self,
+        name: str,
+        inputs: Mapping[str, Any],
+        make: Make,
+        *,
+        after: Sequence[Step] = (),
+        folder: str | None = None,
+    ) -> Step:
+        """Return a step as the project has it, or make it.
+
+        Args:
+            name: Of the step, in words.
+            inputs: Plain values that change its results.
+            make: Makes the results.
+            after: Steps whose results it uses.
+            folder: First choice of the folder's name; made of the step's name if None.
+
+        Raises:
+            RaydrgnError: If it cannot be made, naming the step.
+        """
+        plain: dict[str, Any] = json.loads(json.dumps(dict(inputs)))
+        keys = {step.name: step.key for step in after}
+        content = json.dumps([name, plain, keys], sort_keys=True).encode()
+        key = storage.checksum(content)[:KEY_LENGTH]
+        records = self._steps.setdefault(name, [])
+        record = next((r for r in records if r.key == key), None)
+        if record is None or not self._is_whole(record):
+            self._log(name, records, record, plain, keys)
+            if record is None:
+                wanted = folder or name.replace(" ", "-")
+                used = {r.folder for others in self._steps.values() for r in others}
+                number, free = 1, wanted
+                while free in used:
+                    number += 1
+                    free = f"{wanted}.{number}"
+                record = StepRecord(folder=free, key=key, inputs=plain, after=keys)
+                records.append(record)
+                self._write()
+            record = self._make(name, record, make)
+        found = Step(name=name, key=key, folder=self.at(record.folder), result=dict(record.result))
+        self.made.append(found)
+        return found
+
+    def _make(self, name: str, record: StepRecord, make: Make) -> StepRecord:
+        began = time.monotonic()
+        try:
+            result, files = make(self.at(record.folder))
+        except RaydrgnError as error:
+            raise type(error)(
+                f"The step “{name}” could not be made; what was made before it is kept. {error} "
+                f"To go on: {self.command()}"
+            ) from error
+        finally:
+            spent = self._seconds.get(record.key, 0.0) + time.monotonic() - began
+            self._seconds[record.key] = round(spent, 1)
+            self._write_json(TIMES, self._seconds)
+        plain = json.loads(json.dumps(dict(result)))
+        whole = replace(record, result=plain, files=list(files), is_whole=True)
+        records = self._steps[name]
+        records[[r.key for r in records].index(record.key)] = whole
+        self._write()
+        return whole
+
+    def _is_whole(self, record: StepRecord) -> bool:
+        there = (storage.exists(self.at(record.folder, name)) for name in record.files)
+        return record.is_whole and all(there)
+
+    def _log(
+        self,
+        name: str,
+        records: Sequence[StepRecord],
+        record: StepRecord | None,
+        inputs: Mapping[str, Any],
+        after: Mapping[str, str],
+    ) -> None:
+        """Say why a step is made."""
+        if record is not None:
+            what = "lacks files and is made again" if record.is_whole else "goes on"
+            log.info("%s %s", name, what)
+        elif not records:
+            log.info("%s begins", name)
+        else:
+            log.info("%s is made again: %s", name, difference(records[-1], inputs, after))
+
+    def _read(self, name: str) -> dict[str, Any]:
+        uri = self.at(name)
+        if not storage.exists(uri):
+            return {}
+        try:
+            found: dict[str, Any] = json.loads(storage.read_bytes(uri))
+        except ValueError as error:
+            raise RunDirectoryError(
+                f"{uri} is damaged ({error}). Move it away: steps are made again then, in folders "
+                "of their own."
+            ) from error
+        return found
+
+    def _write(self) -> None:
+        steps = {name: [asdict(r) for r in records] for name, records in self._steps.items()}
+        self._write_json(STEPS, steps)
+
+    def _write_json(self, name: str, content: Any) -> None:
+        storage.write_bytes(self.at(name), json.dumps(content, indent=1).encode())
+
+
+def difference(before: StepRecord, inputs: Mapping[str, Any], after: Mapping[str, str]) -> str:
+    """Return in words what has changed since a step was made."""
+    changed = [f"“{name}” has changed" for name in after if before.after.get(name) != after[name]]
+    for name in sorted({*before.inputs, *inputs}):
+        old, new = before.inputs.get(name), inputs.get(name)
+        if old != new:
+            changed.append(f"{name} is {new}, not {old}")
+    return "; ".join(changed) or "its steps have other names"

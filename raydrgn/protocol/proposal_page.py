@@ -1,0 +1,177 @@
+"""The page that shows what is proposed to be junk: volumes, methods, images."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from raydrgn.data.particle_images import clear_images, read_images
+from raydrgn.errors import RaydrgnError
+from raydrgn.protocol.proposal import (
+    CLUSTER_RULE,
+    NULL_RULE,
+    SHOWS_NOTHING,
+    Proposal,
+    cluster_table,
+    overlap_table,
+)
+from raydrgn.reporting.figures import PALETTE, Tile, sheet
+from raydrgn.reporting.latent_plane import Plane, latent_plane
+from raydrgn.reporting.report import Section, write_report
+from raydrgn.reporting.result_folder import ResultFolder
+from raydrgn.run.reader import RunReader
+from raydrgn.shapes import Float, Int
+
+SHOWN, COLUMNS = 20, 10
+SEED = 0
+
+MEANING = (
+    "Peak, total and noise are of the decoded volume at the centre of a cluster, in the units of "
+    "the map, so that they can be compared: highest density, sum of the density in the sphere, SD "
+    "in the sphere outside the mask of the map of all particles. Half sets are the even and odd "
+    "particles of the cluster, back-projected: their mean FSC in shells 2 to 8 within that mask, "
+    "and the resolution at 0.143. Small clusters have less of both."
+)
+
+
+def write_page(
+    proposal: Proposal,
+    run: RunReader,
+    epoch: int,
+    volumes: Sequence[Float[np.ndarray, "d d d"]],
+    folder: ResultFolder,
+    *,
+    command: str,
+) -> None:
+    """Draw the figures, and make a page of them.
+
+    Args:
+        proposal: What is proposed.
+        run: The run.
+        epoch: Its epoch.
+        volumes: Decoded volume of each cluster.
+        folder: Where to write.
+        command: What accepts the proposal.
+    """
+    z = run.finite_latents(epoch)
+    has_null = proposal.numbers[0].shows_nothing is not None
+    slices = slice_figure(proposal, volumes)
+    folder.write_figure("volumes.png", slices)
+    sections = [
+        Section(
+            title="Clusters",
+            text=f"{NULL_RULE if has_null else ''}{CLUSTER_RULE}",
+            figures=[(slices, "Central slices normal to z of the volume of each cluster, on one "
+                      "grey scale; proposed ones have a red frame.")],
+            tables=[cluster_table(proposal)],
+            commands=f"{command} --accept\n{command} --drop 3,11    # these clusters instead\n"
+            f"{command} --drop none    # keep all",
+        )
+    ]  # fmt: skip
+    sections.append(Section(title="What the numbers mean", text=MEANING))
+    plane = latent_plane(run, epoch, z)
+    if plane is not None:
+        methods = method_figure(proposal, plane)
+        folder.write_figure("methods.png", methods)
+        sections.append(
+            Section(
+                title="Other methods",
+                text="What each method would drop, and how far they agree. Only those of the rule "
+                "above are proposed.",
+                figures=[(methods, "Blue: kept; red: dropped.")],
+                tables=[overlap_table(proposal)],
+            )
+        )
+    images = image_figure(proposal, run)
+    if images is not None:
+        folder.write_figure("images.png", images)
+        caption = "Random particles, phases flipped and low-pass filtered, by original number."
+        sections.append(Section(title="Particles", figures=[(images, caption)]))
+    write_report(
+        folder.at("report.html"),
+        title=f"{run.root}, epoch {epoch}: junk",
+        summary=summary(proposal),
+        sections=sections,
+    )
+
+
+def summary(proposal: Proposal) -> str:
+    """Return in words what is proposed."""
+    count, drop = len(proposal.kept), int((~proposal.kept).sum())
+    if not drop:
+        return f"No junk was found: all {count:,} particles are proposed to be kept."
+    listed = ", ".join(map(str, proposal.clusters))
+    parts = [f"clusters {listed}"] if listed else []
+    if proposal.numbers[0].shows_nothing is not None:
+        nothing = int((~proposal.methods[0].kept).sum())
+        parts.insert(0, f"{nothing:,} that show nothing (probability above {SHOWS_NOTHING:g})")
+    return (
+        f"{drop:,} of {count:,} particles ({100 * drop / count:.1f} %) are proposed to be dropped: "
+        f"{' and '.join(parts)}."
+    )
+
+
+def slice_figure(proposal: Proposal, volumes: Sequence[Float[np.ndarray, "d d d"]]) -> Figure:
+    """Draw central slices of the volumes on one grey scale."""
+    rows = -(-len(volumes) // COLUMNS)
+    columns = min(COLUMNS, len(volumes))
+    figure = Figure(figsize=(1.25 * columns, 1.5 * rows), layout="constrained")
+    middles = [volume[len(volume) // 2] for volume in volumes]
+    low, high = min(m.min() for m in middles), float(np.percentile(np.stack(middles), 99.9))
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis in grid:
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+    for axis, middle, numbers in zip(grid, middles, proposal.numbers, strict=False):
+        axis.imshow(middle, cmap="gray", origin="lower", vmin=low, vmax=high)
+        axis.set_title(f"{numbers.cluster}: {100 * numbers.share:.1f} %", fontsize=8, pad=2)
+        if numbers.cluster in proposal.reasons:
+            axis.spines[:].set(visible=True, color=PALETTE[1], linewidth=2.5)
+    return figure
+
+
+def method_figure(proposal: Proposal, plane: Plane) -> Figure:
+    """Draw what each method drops, side by side, in one plane of the latent space."""
+    names, xy = plane
+    count = len(proposal.methods)
+    figure = Figure(figsize=(2.9 * count, 3.2), layout="constrained")
+    grid = figure.subplots(1, count, squeeze=False)[0]
+    for axis, method in zip(grid, proposal.methods, strict=True):
+        for rows, colour in ((method.kept, PALETTE[0]), (~method.kept, PALETTE[1])):
+            axis.scatter(*xy[rows].T, s=2, color=colour, linewidths=0, rasterized=True)
+        dropped = int((~method.kept).sum())
+        axis.set_title(f"{method.name}\n{dropped:,} dropped", fontsize=8)
+        axis.set(xlabel=names[0], ylabel=names[1], xticks=[], yticks=[])
+    return figure
+
+
+def image_figure(proposal: Proposal, run: RunReader) -> Figure | None:
+    """Draw random images of what is proposed to be dropped, and of what is kept.
+
+    None where images cannot be read any more.
+    """
+    rows: list[tuple[str, list[Tile]]] = []
+    kept = proposal.kept
+    groups: list[tuple[str, Int[np.ndarray, " m"]]] = [
+        ("dropped", np.flatnonzero(~kept)),
+        ("kept", np.flatnonzero(kept)),
+    ]
+    try:
+        table = run.particles(need_images=True)
+        numbers = run.original_numbers(len(kept))
+        for name, members in groups:
+            count = min(SHOWN, len(members))
+            chosen = np.sort(np.random.default_rng(SEED).choice(members, count, replace=False))
+            if not count:
+                continue
+            clear = clear_images(
+                read_images(table, chosen), table.select(chosen), bright=run.inverts
+            )
+            tiles = [
+                Tile(image=image, title=str(number))
+                for image, number in zip(clear, numbers[chosen], strict=True)
+            ]
+            rows += [(name, tiles[start : start + COLUMNS]) for start in range(0, count, COLUMNS)]
+    except RaydrgnError:
+        return None
+    return sheet(rows)

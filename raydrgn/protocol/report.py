@@ -1,0 +1,241 @@
+"""The report of a project, in the order of the paper's figures."""
+
+import resource
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from raydrgn.io import storage
+from raydrgn.io.storage import Uri
+from raydrgn.protocol.class_folder import FIGURE
+from raydrgn.protocol.estimate import in_bytes, in_time
+from raydrgn.protocol.project import Project, Step
+from raydrgn.protocol.rounds import Round
+from raydrgn.protocol.support import RULE
+from raydrgn.reporting.report import ReportTable, Section, write_report
+
+if TYPE_CHECKING:
+    from raydrgn.protocol.sequence import Made
+
+Shown = list[tuple[bytes, str]]
+
+CONVERGENCE = (
+    ("00_total_loss.png", "Total loss."),
+    ("01_encoder_umaps.png", "Density of the latents through training."),
+    ("02_encoder_latent_vector_shifts.png", "Steps of particles in latent space."),
+    ("05_decoder_CC.png", "Correlation of volumes with those of the epoch examined before."),
+    ("08_volumes.png", "Volumes through training."),
+)
+ANALYSIS = (
+    ("kmeans{k}/umap.png", "UMAP and k-means clusters."),
+    ("kmeans{k}/z_pca.png", "Principal components and k-means clusters."),
+    ("kmeans{k}/slices.png", "Volumes of the clusters."),
+)
+
+CLASSES = "Decoded volumes above maps of their particles; a question mark: not supported."
+LANDSCAPE = (
+    ("states/slices.png", "States in the space of volumes."),
+    ("states_in_latent_space.png", "States in the latent space."),
+    ("free_energy_1_2.png", "Density of the particles along the first two components."),
+)
+OCCUPANCIES = (
+    ("subunits/subunits.png", "Masks of the subunits on the map."),
+    ("heatmap.png", "Occupancies: volumes and subunits, with classes and blocks."),
+    ("model.png", "The model, coloured by block."),
+    ("centroids/slices.png", "Volume at the centre of each class."),
+)
+
+OPTIONS = {
+    "low": '--low "128 256x3 epochs=50"',
+    "high": '--high "256 1024x3 epochs=50"',
+    "rounds": "--rounds 2",
+    "seed": "--seed 1",
+    "drop bad images": "--drop-bad",
+    "contrast given": "--uninvert-data",
+    "hand given": "--flip",
+}
+"""What changes a decision, by its name."""
+
+
+def write_project_report(project: Project, made: "Made", uri: Uri) -> None:
+    """Write the report of a whole project."""
+    sections, command = [_inputs(made.check)], project.command()
+    for this, trained, _, proposal, selected in made.filtering:
+        sections += [_training(this, trained, command, "low"), _filtering(this, proposal, selected)]
+    this, trained, analyzed = made.last
+    sections += [_training(this, trained, command, "high"), _latent_space(this, analyzed)]
+    sections += [_ensemble(made), _classes(made), _decisions(project), _resources(project)]
+    write_report(uri, title=f"{project.root}", summary=summary(made), sections=sections)
+
+
+def summary(made: "Made") -> str:
+    """Return the answer in a few sentences."""
+    classes = made.classes.result["classes"]
+    supported = sum(found["is_supported"] for found in classes)
+    kept = made.last[1].result["particles"]
+    dropped = [
+        f"{step.result['particles'] - step.result['kept']:,} of {step.result['particles']:,} "
+        f"particles were dropped after round {this.number}"
+        for this, _, _, _, step in made.filtering
+        if step is not None
+    ]
+    return (
+        f"{'; '.join(dropped) or 'No particle was dropped'}. {kept:,} particles fall into "
+        f"{len(classes)} classes, of which {supported} are supported by their own particles."
+    )
+
+
+def _inputs(check: Step) -> Section:
+    where = check.result["maps"]
+    return Section(
+        title="Inputs",
+        text=" ".join(check.result["findings"]),
+        figures=_pictures([check.at(where, "backproject.png")], ["Particles beside the map."]),
+    )
+
+
+def _training(this: Round, trained: Step, command: str, option: str) -> Section:
+    found = trained.result
+    longer = replace(this.plan, epochs=2 * found["epochs"])
+    folder = trained.at(f"convergence.{found['epochs']}", "plots")
+    return Section(
+        title=f"Round {this.number}: training",
+        text=f"{this.plan.in_words()}; {found['particles']:,} particles. {found['why']} Epoch "
+        f"{found['epoch']} of {found['epochs']} is taken.",
+        figures=_listed(folder, CONVERGENCE),
+        commands=f'{command} --{option} "{longer.text()}"    # trains for longer',
+    )
+
+
+def _filtering(this: Round, proposal: Step, selected: Step | None) -> Section:
+    head, *rows = proposal.result["table"]
+    names = ("volumes.png", "methods.png", "images.png")
+    captions = (
+        "Volumes of the clusters on one grey scale; proposed ones in red frames.",
+        "What each method would drop.",
+        "Particles that were proposed to be dropped, and kept ones.",
+    )
+    uris, said = [proposal.at(name) for name in names], list(captions)
+    kept = "All particles were kept."
+    if selected is not None:
+        counts = selected.result
+        kept = f"{counts['kept']:,} of {counts['particles']:,} particles were kept."
+        uris.append(selected.at("mean_volumes.png"))
+        said.append("Mean volumes of kept and dropped particles.")
+    return Section(
+        title=f"Round {this.number}: filtering",
+        text=f"{proposal.result['summary']} {kept}",
+        figures=_pictures(uris, said),
+        tables=[ReportTable(head=head, rows=rows)],
+    )
+
+
+def _latent_space(this: Round, analyzed: Step) -> Section:
+    ksample = analyzed.result["ksample"]
+    listed = [(name.format(k=ksample), caption) for name, caption in ANALYSIS]
+    return Section(
+        title=f"Round {this.number}: latent space",
+        text="Clusters of k-means divide the latent space; they are not states.",
+        figures=_listed(analyzed.folder, listed),
+        commands=f"open {analyzed.at('report.html')}",
+    )
+
+
+def _ensemble(made: "Made") -> Section:
+    path, kind = made.path, made.path.result["path"]
+    first, second = path.result["centres"]
+    uris = [path.at(kind, "path.png"), path.at(kind, "slices.png")]
+    said = [f"Path from cluster {first} to cluster {second}.", "Volumes along it."]
+    pages = [made.landscape.at("report.html")]
+    if made.occupancies:
+        pages.append(made.occupancies[-1].at("report.html"))
+    shown = _pictures(uris, said)
+    shown += _listed(made.landscape.folder, LANDSCAPE)
+    for step in made.occupancies:
+        shown += _listed(step.folder, OCCUPANCIES)
+    return Section(
+        title="Ensemble",
+        text="Path between the two cluster centres farthest apart, states and components in the "
+        "space of volumes, and, with a model, occupancies of its subunits.",
+        figures=shown,
+        commands="\n".join(f"open {page}" for page in pages),
+    )
+
+
+def _classes(made: "Made") -> Section:
+    suffix = made.classes.result["suffix"]
+    rows = [
+        (
+            *(found["name"], f"{found['particles']:,}", f"{100 * found['share']:.1f} %"),
+            *(_angstrom(found[name]) for name in ("half_maps_angstrom", "agreement_angstrom")),
+            "yes" if found["is_supported"] else "no",
+            made.classes.at(found["name"], f"particles{suffix}"),
+        )
+        for found in made.classes.result["classes"]
+    ]
+    head = ("class", "particles", "share", "half maps, Å", "with decoded, Å", "supported", "file")
+    return Section(
+        title="Classes",
+        text="Particles of each class, back-projected at full box, beside its decoded volume. "
+        f"Half maps: FSC 0.143; with the decoded volume: FSC 0.5. {RULE}",
+        figures=_pictures(
+            [made.classes.at(FIGURE)],
+            ["Decoded volumes above maps of particles; a question mark: not supported."],
+        ),
+        tables=[ReportTable(head=head, rows=rows)],
+    )
+
+
+def _decisions(project: Project) -> Section:
+    rows = []
+    for name, found in project.decisions.all().items():
+        option = "--drop 3,11" if name.startswith("selection") else OPTIONS.get(name, "")
+        command = project.command() + f" {option}" if option else ""
+        rows.append((name, _value(found.value), found.by, found.why, command))
+    head = ("decision", "value", "by", "why", "to change it")
+    return Section(title="Decisions", tables=[ReportTable(head=head, rows=rows)])
+
+
+def _value(value: object) -> str:
+    if isinstance(value, dict):
+        parts = [f"clusters {', '.join(map(str, value['clusters'])) or 'none'}"]
+        if value.get("null") is not None:
+            parts.append(f"null probability above {value['null']:g}")
+        return f"dropped: {'; '.join(parts)}"
+    return str(value)
+
+
+def _resources(project: Project) -> Section:
+    rows = [
+        (step.name, in_time(project.seconds(step)), in_bytes(_size(step)), step.folder)
+        for step in project.made
+    ]
+    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return Section(
+        title="Time, memory and disk",
+        text=f"The last command used up to {in_bytes(peak)} of memory, without its workers'.",
+        tables=[ReportTable(head=("step", "time", "disk", "folder"), rows=rows)],
+    )
+
+
+def _size(step: Step) -> float:
+    names = storage.list_files(step.folder)
+    return sum(storage.file_size(step.at(name)) for name in names)
+
+
+def _angstrom(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"
+
+
+def _listed(folder: Uri, listed: Sequence[tuple[str, str]]) -> Shown:
+    uris = [storage.join(folder, name) for name, _ in listed]
+    return _pictures(uris, [caption for _, caption in listed])
+
+
+def _pictures(uris: Iterable[Uri], captions: Iterable[str]) -> Shown:
+    """Return the figures that were made, with their captions."""
+    return [
+        (storage.read_bytes(uri), caption)
+        for uri, caption in zip(uris, captions, strict=True)
+        if storage.exists(uri)
+    ]

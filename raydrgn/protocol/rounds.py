@@ -1,0 +1,328 @@
+"""Steps b to e of the protocol: a training, its convergence, its analysis, and a selection."""
+
+import logging
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+from raydrgn.errors import InputError
+from raydrgn.io import storage
+from raydrgn.io.particle_source import ParticleSettings, ParticleSource
+from raydrgn.io.storage import Uri
+from raydrgn.protocol.project import Project, Step
+from raydrgn.protocol.settings import NONE, TrainingPlan
+from raydrgn.remote.executor import Executor
+from raydrgn.remote.progress import Progress
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from raydrgn.run.reader import RunReader
+
+log = logging.getLogger(__name__)
+
+EXTENSIONS, EXTENSION = 2, 0.5
+"""A run that has not converged goes on by half as many epochs, at most twice."""
+
+COMPARED = 5
+"""Epochs that convergence embeds and decodes, or one more: the interval is a fifth of the run."""
+
+CLUSTERS = 20
+ROWS = "kept.rows.pkl"
+"""Kept particles as rows of the file that a round was trained from."""
+
+PER_CLUSTER = 10
+"""Fewer clusters are made where there are fewer particles to each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """A round: what is trained on which particles, and how."""
+
+    number: int
+    plan: TrainingPlan
+    source: ParticleSource
+    """All particles, in the box of the round."""
+
+    rows: Uri | None
+    """Particles to take, as rows of their file; None takes all."""
+
+    uninvert_data: bool
+    flip: bool
+    drop_bad: bool
+    seed: int
+
+
+def train_round(
+    project: Project,
+    this: Round,
+    *,
+    after: list[Step],
+    executor: Executor,
+    progress: Progress,
+) -> Step:
+    """Train until it has converged, and choose the epoch.
+
+    The result has ``epochs``, ``epoch``, ``is_converged``, ``verdict`` and ``why``.
+    """
+    plan = this.plan
+
+    def make(folder: Uri) -> tuple[dict[str, Any], list[str]]:
+        from raydrgn.run.reader import open_run
+        from raydrgn.workflows import convergence
+
+        epochs = plan.epochs
+        for extension in range(EXTENSIONS + 1):
+            _train(this, folder, epochs, executor, progress)
+            every = max(1, epochs // COMPARED)
+            settings = convergence.ConvergenceSettings(run=folder, epoch=epochs, every=every)
+            found = convergence.run(settings, executor=executor, progress=progress)
+            if found.convergence.is_converged or extension == EXTENSIONS:
+                break
+            more = epochs + max(1, round(EXTENSION * plan.epochs))
+            log.info("round %d: %s It goes on to epoch %d", this.number, found.verdict, more)
+            epochs = more
+        epoch, why = epochs, found.verdict
+        if found.convergence.warnings:
+            epoch = found.convergence.examined[-3]
+            why = " ".join([found.verdict, *found.convergence.warnings])
+        result = {
+            "epochs": epochs,
+            "epoch": epoch,
+            "is_converged": found.convergence.is_converged,
+            "why": why,
+            "particles": len(open_run(folder).latents(epoch)),
+        }
+        return result, [f"weights.{epoch}.pkl", f"z.{epoch}.pkl", "particles.parquet"]
+
+    given = {
+        "training": plan.in_words(),
+        "seed": this.seed,
+        "uninvert_data": this.uninvert_data,
+        "drop_bad": this.drop_bad,
+        "half_size_shifts": this.source.half_size_shifts,
+    }
+    return project.step(
+        f"round {this.number}", given, make, after=after, folder=f"round{this.number}"
+    )
+
+
+def _train(this: Round, folder: Uri, epochs: int, executor: Executor, progress: Progress) -> None:
+    """Train to an epoch, from the beginning or from where the run is."""
+    from raydrgn.run.status import find_run
+    from raydrgn.workflows import train
+
+    status = find_run(folder)
+    if status is not None and status.epochs_done >= epochs:
+        return
+    plan = this.plan
+    network: dict[str, Any] = {}
+    if plan.width is not None:
+        network = {
+            "enc_dim": plan.width,
+            "dec_dim": plan.width,
+            "enc_layers": plan.layers,
+            "dec_layers": plan.layers,
+        }
+    source = this.source if this.rows is None else replace(this.source, ind=this.rows)
+    beside = {field.name: getattr(source, field.name) for field in fields(ParticleSettings)}
+    settings = train.TrainSettings(
+        out=folder,
+        particles=source.particles,
+        method=plan.method if status is None else None,
+        epochs=max(epochs, status.config.train.epochs if status else 0),
+        uninvert_data=this.uninvert_data,
+        drop_bad=this.drop_bad,
+        seed=this.seed,
+        resume=status is not None,
+        **network,
+        **beside,
+    )
+    if not train.run(settings, executor=executor, progress=progress).finished:
+        raise KeyboardInterrupt  # training was asked to stop, and has kept a checkpoint
+
+
+def analyze_round(
+    project: Project, this: Round, trained: Step, *, executor: Executor, progress: Progress
+) -> Step:
+    """Embed and cluster the latents, and decode a volume of each cluster.
+
+    The result has ``ksample``; results lie where other commands find them, in the run.
+    """
+    epoch = trained.result["epoch"]
+
+    def make(_: Uri) -> tuple[dict[str, Any], list[str]]:
+        from raydrgn.decoding.options import VolumeOptions
+        from raydrgn.run.reader import open_run
+        from raydrgn.workflows import analyze
+
+        count = len(open_run(trained.folder).latents(epoch))
+        ksample = max(1, min(CLUSTERS, count // PER_CLUSTER))
+        settings = analyze.AnalyzeSettings(
+            run=trained.folder,
+            epoch=epoch,
+            ksample=ksample,
+            volumes=VolumeOptions(flip=this.flip),
+        )
+        analyze.run(settings, executor=executor, progress=progress)
+        return {"ksample": ksample}, ["report.html", f"kmeans{ksample}/labels.pkl"]
+
+    given = {"epoch": epoch, "flip": this.flip}
+    return project.step(
+        f"analysis of round {this.number}",
+        given,
+        make,
+        after=[trained],
+        folder=f"{trained.folder.removeprefix(f'{project.root}/')}/analyze.{epoch}",
+    )
+
+
+def propose_junk(
+    project: Project,
+    this: Round,
+    trained: Step,
+    analyzed: Step,
+    *,
+    executor: Executor,
+    progress: Progress,
+) -> Step:
+    """Propose what is junk, with numbers of each cluster and a page that shows them.
+
+    The result has ``clusters`` and ``null`` that are proposed, how many of the ``particles`` they
+    ``drop``, and a ``summary`` and a ``table`` for a person to read.
+    """
+    epoch, ksample = trained.result["epoch"], analyzed.result["ksample"]
+
+    def make(folder: Uri) -> tuple[dict[str, Any], list[str]]:
+        from raydrgn.protocol import proposal as proposals
+        from raydrgn.protocol.cluster_numbers import cluster_numbers
+        from raydrgn.protocol.proposal_page import summary, write_page
+        from raydrgn.reporting.result_folder import ResultFolder
+        from raydrgn.run.reader import open_run
+
+        run = open_run(trained.folder)
+        z = run.finite_latents(epoch)
+        labels, volumes = _clusters(run, epoch, ksample, len(z))
+        null = None
+        if this.plan.method == "mfa":
+            null = run.estimates(epoch)["null_probability"]
+        numbers = cluster_numbers(
+            run.particles(need_images=True),
+            z,
+            labels,
+            volumes,
+            null=null,
+            uninvert_data=this.uninvert_data,
+            executor=executor,
+            progress=progress,
+        )
+        found = proposals.propose(numbers, z, labels, null)
+        results = ResultFolder(folder)
+        results.begin({"command": "proposal"}, made_from=run.identity(epoch), overwrite=False)
+        proposals.write_proposal(found, run.original_numbers(len(z)), results)
+        write_page(found, run, epoch, volumes, results, command=project.command())
+        results.finish()
+        table = proposals.cluster_table(found)
+        result = {
+            "clusters": found.clusters,
+            "null": proposals.SHOWS_NOTHING if null is not None else None,
+            "drop": int((~found.kept).sum()),
+            "nothing": 0 if null is None else int((null > proposals.SHOWS_NOTHING).sum()),
+            "particles": len(z),
+            "summary": summary(found),
+            "table": [list(table.head), *map(list, table.rows)],
+        }
+        return result, ["report.html", "clusters.csv"]
+
+    return project.step(
+        f"proposal of round {this.number}",
+        {},
+        make,
+        after=[trained, analyzed],
+        folder=f"proposal{this.number}",
+    )
+
+
+def _clusters(
+    run: "RunReader", epoch: int, ksample: int, count: int
+) -> "tuple[np.ndarray, list[np.ndarray]]":
+    """Return the cluster of each particle, and the volume of each cluster."""
+    from raydrgn.io.mrc import read_volume
+    from raydrgn.reporting.analysis_results import AnalysisResults, kmeans_folder
+
+    analysis = AnalysisResults(run, epoch)
+    folder = kmeans_folder(ksample)
+    volumes = [
+        read_volume(analysis.folder.at(folder, f"vol_{k:03d}.mrc"))[0] for k in range(ksample)
+    ]
+    return analysis.labels(ksample, count), volumes
+
+
+def select_particles(
+    project: Project,
+    this: Round,
+    trained: Step,
+    analyzed: Step,
+    selection: dict[str, Any],
+    *,
+    executor: Executor,
+    progress: Progress,
+) -> Step:
+    """Make a selection of the round's particles.
+
+    Args:
+        project: The project.
+        this: The round.
+        trained: Its training.
+        analyzed: Its analysis.
+        selection: ``clusters`` and ``null`` to drop; the latter None to drop none by it.
+        executor: Where volumes are decoded.
+        progress: Called with how much is done.
+
+    Returns:
+        The step, whose result has ``kept`` and ``particles``.
+
+    Raises:
+        InputError: If all but nothing would be left.
+    """
+    from raydrgn.protocol.proposal import FEWEST_KEPT
+
+    def make(folder: Uri) -> tuple[dict[str, Any], list[str]]:
+        import numpy as np
+
+        from raydrgn.decoding.options import VolumeOptions
+        from raydrgn.io import cryodrgn
+        from raydrgn.io.sources import open_particles
+        from raydrgn.run.reader import open_run
+        from raydrgn.workflows import filter as filters
+
+        run, epoch = open_run(trained.folder), trained.result["epoch"]
+        settings = filters.FilterSettings(
+            run=trained.folder,
+            epoch=epoch,
+            out=folder,
+            ksample=analyzed.result["ksample"],
+            drop_clusters=",".join(map(str, selection["clusters"])) or None,
+            null=selection["null"],
+            volumes=VolumeOptions(flip=this.flip),
+        )
+        found = filters.run(settings, executor=executor, progress=progress)
+        count, kept = len(found.kept), int(found.kept.sum())
+        if kept < max(FEWEST_KEPT * count, 2 * PER_CLUSTER):
+            raise InputError(
+                f"Only {kept:,} of {count:,} particles would be left, too few to go on with. Look "
+                f"at {project.at(f'proposal{this.number}', 'report.html')}, and name the clusters "
+                f"to drop: {project.command(f'--drop {NONE}')} keeps all."
+            )
+        numbers = run.original_numbers(count)[found.kept]
+        of_file = open_particles(replace(this.source, ind=None), need_images=False)
+        rows = np.flatnonzero(np.isin(of_file.column("index"), numbers))
+        cryodrgn.write_indices(storage.join(folder, ROWS), rows)
+        return {"kept": kept, "particles": count}, ["kept.ind.pkl", ROWS]
+
+    return project.step(
+        f"selection of round {this.number}",
+        selection,
+        make,
+        after=[trained, analyzed],
+        folder=f"selection{this.number}",
+    )

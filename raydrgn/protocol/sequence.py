@@ -1,0 +1,367 @@
+"""``protocol``: all steps, one after the other, with one pause for a person in each round."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from raydrgn.errors import ConfigError
+from raydrgn.io import storage
+from raydrgn.io.particle_source import ParticleSource
+from raydrgn.io.storage import Uri
+from raydrgn.protocol import ensemble, inputs, rounds
+from raydrgn.protocol.decisions import ProjectInputs
+from raydrgn.protocol.project import Project, Step
+from raydrgn.protocol.rounds import Round
+from raydrgn.protocol.settings import BOXES, HIGH, LOW, ProtocolSettings, TrainingPlan
+from raydrgn.remote.executor import IN_PROCESS, Executor
+from raydrgn.remote.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from raydrgn.io.particles import ParticleTable
+    from raydrgn.protocol.estimate import ProjectEstimate
+
+log = logging.getLogger(__name__)
+
+REPORT = "report.html"
+
+
+class Filtering(NamedTuple):
+    """A round that filters, and its steps."""
+
+    round: Round
+    trained: Step
+    analyzed: Step
+    proposal: Step
+    selected: Step | None
+    """None where all particles are kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """The steps of a whole project, as its report shows them."""
+
+    check: Step
+    filtering: Sequence[Filtering]
+    last: tuple[Round, Step, Step]
+    """Of the last round: training and analysis."""
+
+    path: Step
+    landscape: Step
+    occupancies: Sequence[Step]
+    """Masks, scores and classes; none without a model."""
+
+    classes: Step
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProtocolResult:
+    """How far a project is."""
+
+    project: Project
+    estimate: "ProjectEstimate | None" = None
+    proposal: Step | None = None
+    """What waits for a person; None if nothing does."""
+
+    report: Uri | None = None
+    """The report of a whole project."""
+
+    summary: str = ""
+    """The answer in a few sentences, where it is whole."""
+
+
+def run(
+    settings: ProtocolSettings,
+    *,
+    executor: Executor = IN_PROCESS,
+    progress: Progress = silent,
+) -> ProtocolResult:
+    """Make the steps that the project lacks, up to the pause or the report.
+
+    Raises:
+        RaydrgnError: If the inputs, the settings or the folder do not allow it, or a step fails.
+    """
+    project = Project(settings.out)
+    given = _inputs(settings, project)
+    table = _open(given.source)
+    image_box = table.single_box()
+    if settings.estimate:
+        from raydrgn.protocol.estimate import estimate
+
+        plans = _plans(settings, project, image_box, keeps=False)
+        found = estimate(plans, num_particles=len(table), image_box=image_box)
+        return ProtocolResult(project=project, estimate=found)
+    project.decisions.begin(given, has_results=project.has_results)
+    _decide_pixel_size(project, table)
+    plans = _plans(settings, project, image_box, keeps=True)
+    _check_room(project, plans, len(table), image_box)
+    return _Sequence(project, settings, plans, image_box, executor, progress).run()
+
+
+def _inputs(settings: ProtocolSettings, project: Project) -> ProjectInputs:
+    """Return what the project is, or was, begun with."""
+    known, source = project.decisions.inputs, settings.source
+    if known is None and (source is None or settings.map is None):
+        missing = "PARTICLES" if source is None else "--map, the map that their poses are of"
+        raise ConfigError(f"{project.root} is no project yet: give {missing}.")
+    if known is None:
+        assert source is not None
+        assert settings.map is not None
+        return ProjectInputs(
+            source=source, map=settings.map, model=settings.model, by=settings.by
+        ).absolute()
+    return ProjectInputs(
+        source=source or known.source,
+        map=settings.map or known.map,
+        model=settings.model or known.model,
+        by=settings.by or known.by,
+    ).absolute()
+
+
+def _open(source: ParticleSource) -> "ParticleTable":
+    from raydrgn.io.sources import open_particles, require_poses
+
+    table = open_particles(source)
+    require_poses(table)
+    return table
+
+
+def _decide_pixel_size(project: Project, table: "ParticleTable") -> None:
+    from raydrgn.io.pixel_sizes import reference_pixel_size
+
+    size = round(float(reference_pixel_size(table)), 6)
+    why = "of the first particle, at the box of the images"
+    project.decisions.make("pixel size, Å", size, by="program", why=why)
+
+
+def _plans(
+    settings: ProtocolSettings, project: Project, image_box: int, *, keeps: bool
+) -> list[TrainingPlan]:
+    """Return all trainings, in their order; keep what was decided."""
+    decide = project.decisions.choose if keeps else _not_kept
+    found = []
+    boxes = settings.two_boxes
+    for name, text, default, box, paper, reason in (
+        ("low", settings.low, LOW, boxes[0], BOXES[0], "a mixture finds junk best"),
+        ("high", settings.high, HIGH, boxes[1], BOXES[1], "the paper's network"),
+    ):
+        usual = min(box or paper, image_box)
+        given = None
+        if text is not None or box is not None:
+            plan = TrainingPlan.read(text if text is not None else default, f"--{name}")
+            given = plan.in_box(plan.box or usual).text()
+        words = "the paper's box" if usual == paper else "images have no larger box"
+        option = f"--{name}" if text is not None else "--boxes"
+        why = f"{words}; {reason}"
+        read = TrainingPlan.read(default, f"--{name}").in_box(usual).text()
+        chosen = decide(name, given, read, option=option, why=why)
+        plan = TrainingPlan.read(chosen, f"--{name}")
+        if plan.box is None or plan.box > image_box:
+            raise ConfigError(
+                f"--{name} has a box of {plan.box} px, but the images have {image_box} px."
+            )
+        found.append(plan)
+    count = decide("rounds", settings.rounds, 1, option="--rounds", why="one filtering, as usual")
+    decide("seed", settings.seed, 0, option="--seed", why="any number does")
+    return [found[0]] * count + [found[1]]
+
+
+def _not_kept(name: str, given: Any, default: Any, *, option: str, why: str) -> Any:
+    """Return what is given, or the default, of a project that is not begun."""
+    return default if given is None else given
+
+
+def _check_room(
+    project: Project, plans: list[TrainingPlan], num_particles: int, image_box: int
+) -> None:
+    """Refuse what the disk cannot hold, before the first round."""
+    from raydrgn.protocol.estimate import needed_disk
+
+    if storage.exists(project.at(REPORT)):
+        return
+    needed = needed_disk(plans, num_particles=num_particles, image_box=image_box)
+    remedy = ", or smaller boxes with --boxes: this is for all rounds (see --estimate)"
+    there = sum(storage.file_size(project.at(name)) for name in storage.list_files(project.root))
+    storage.require_room(project.root, int(needed), remedy=remedy, released=there)
+
+
+class _Sequence:
+    """The steps of one call."""
+
+    def __init__(
+        self,
+        project: Project,
+        settings: ProtocolSettings,
+        plans: list[TrainingPlan],
+        image_box: int,
+        executor: Executor,
+        progress: Progress,
+    ) -> None:
+        self._project = project
+        self._settings = settings
+        self._plans = plans
+        self._image_box = image_box
+        self._has_dropped = False
+        self._drop_bad = False
+        self._work: dict[str, Any] = {"executor": executor, "progress": progress}
+
+    def run(self) -> ProtocolResult:
+        """Make all steps, up to a pause or the end."""
+        project, work = self._project, self._work
+        check = self._check()
+        last_box = self._plans[-1].box
+        assert last_box is not None
+        masks = ensemble.make_masks(project, last_box, **work)  # a model that does not fit is seen
+        filtering: list[Filtering] = []
+        rows, before = None, [check]
+        for number, plan in enumerate(self._plans[:-1], start=1):
+            this, after = self._round(number, plan, rows, before)
+            trained = rounds.train_round(project, this, after=after, **work)
+            analyzed = rounds.analyze_round(project, this, trained, **work)
+            proposal = rounds.propose_junk(project, this, trained, analyzed, **work)
+            selection = self._selection(number, proposal)
+            if selection is None:
+                return ProtocolResult(project=project, proposal=proposal)
+            selected = None
+            if selection["clusters"] or selection["null"] is not None:
+                selected = rounds.select_particles(
+                    project, this, trained, analyzed, selection, **work
+                )
+                rows, before = selected.at(rounds.ROWS), [check, selected]
+            filtering.append(Filtering(this, trained, analyzed, proposal, selected))
+        this, after = self._round(len(self._plans), self._plans[-1], rows, before)
+        trained = rounds.train_round(project, this, after=after, **work)
+        analyzed = rounds.analyze_round(project, this, trained, **work)
+        path = ensemble.traverse(project, this, trained, analyzed, **work)
+        landscape = ensemble.landscape(project, this, trained, **work)
+        occupancies = (
+            [masks, *ensemble.occupancies(project, this, trained, masks, **work)] if masks else []
+        )
+        grouped = occupancies[-1] if occupancies else landscape
+        classes = ensemble.class_maps(project, this, trained, grouped, **work)
+        made = Made(
+            check=check,
+            filtering=filtering,
+            last=(this, trained, analyzed),
+            path=path,
+            landscape=landscape,
+            occupancies=occupancies,
+            classes=classes,
+        )
+        from raydrgn.protocol.report import summary, write_project_report
+
+        report = project.at(REPORT)
+        write_project_report(project, made, report)
+        return ProtocolResult(project=project, report=report, summary=summary(made))
+
+    def _check(self) -> Step:
+        """Check contrast and hand, and decide them."""
+        settings, decisions = self._settings, self._project.decisions
+        for name, given, of_user, usual in (
+            ("contrast given", settings.uninvert_data, "dark", "bright"),
+            ("hand given", settings.flip, "flipped", "as it is"),
+        ):
+            option = "--uninvert-data" if of_user == "dark" else "--flip"
+            decisions.choose(name, of_user if given else None, usual, option=option, why="usual")
+        self._drop_bad = decisions.choose(
+            "drop bad images",
+            settings.drop_bad or None,
+            False,
+            option="--drop-bad",
+            why="images that cannot be used are refused",
+        )
+        check = inputs.check_inputs(
+            self._project,
+            uninvert_data=decisions["contrast given"] == "dark",
+            flip=decisions["hand given"] == "flipped",
+            drop_bad=self._drop_bad,
+            **self._work,
+        )
+        found, why = check.result, check.result["why"]
+        contrast = "dark" if found["uninvert_data"] else "bright"
+        decisions.make("contrast", contrast, by="program", why=why["contrast"])
+        hand = "flipped" if found["flip"] else "as it is"
+        decisions.make("hand", hand, by="program", why=why["hand"])
+        for name in ("contrast", "hand"):
+            taken = decisions[f"{name} given"]
+            if taken != decisions[name]:
+                log.warning(
+                    "%s: %s was taken, but %s; it is %s from here on",
+                    name, taken, why[name], decisions[name],
+                )  # fmt: skip
+        return check
+
+    def _round(
+        self, number: int, plan: TrainingPlan, rows: Uri | None, before: list[Step]
+    ) -> tuple[Round, list[Step]]:
+        """Return a round, and the steps that it comes after."""
+        assert plan.box is not None
+        source, made = inputs.in_box(
+            self._project,
+            plan.box,
+            image_box=self._image_box,
+            drop_bad=self._drop_bad,
+            **self._work,
+        )
+        check = before[0].result
+        this = Round(
+            number=number,
+            plan=plan,
+            source=source,
+            rows=rows,
+            uninvert_data=check["uninvert_data"],
+            flip=check["flip"],
+            drop_bad=self._drop_bad,
+            seed=self._project.decisions["seed"],
+        )
+        return this, [*before, *made]
+
+    def _selection(self, number: int, proposal: Step) -> dict[str, Any] | None:
+        """Return what is dropped after a round: as proposed, or as a person says; None to wait."""
+        decisions, name = self._project.decisions, f"selection {number}"
+        known = decisions.get(name)
+        if known is not None and known.value.get("proposal") != proposal.key:
+            known = None  # of another proposal
+        clusters = self._clusters_for(number, None if known is None else known.value)
+        if clusters is not None:
+            self._check_clusters(clusters, proposal)
+            value: dict[str, Any] = {"clusters": list(clusters), "null": None}
+            decided = {"proposal": proposal.key, **value}
+            decisions.make(name, decided, by="user", why="--drop was given")
+            return value
+        if known is not None:
+            return {part: known.value[part] for part in ("clusters", "null")}
+        found = proposal.result
+        value = {"clusters": found["clusters"], "null": found["null"] if found["nothing"] else None}
+        if not found["drop"]:
+            log.info("round %d: no junk was found; all particles are kept", number)
+            why, by = "no junk was found", "program"
+        elif self._settings.accept:
+            why, by = "as proposed; --accept was given", "user"
+        else:
+            return None
+        decided = {"proposal": proposal.key, **value}
+        decisions.make(name, decided, by="user" if by == "user" else "program", why=why)
+        return value
+
+    def _clusters_for(self, number: int, known: Mapping[str, Any] | None) -> Sequence[int] | None:
+        """Return the clusters of ``--drop`` if they are meant for a round, else None.
+
+        They are meant for the round that waits; for the one that was decided so, where a command is
+        repeated; or for the last one.
+        """
+        clusters = self._settings.clusters
+        if clusters is None or self._has_dropped:
+            return None
+        is_repeated = known is not None and known["clusters"] == list(clusters)
+        is_last = number == len(self._plans) - 1
+        if not (known is None or is_repeated or is_last):
+            return None
+        self._has_dropped = True
+        return clusters
+
+    def _check_clusters(self, clusters: Sequence[int], proposal: Step) -> None:
+        count = len(proposal.result["table"]) - 1
+        outside = [number for number in clusters if not 0 <= number < count]
+        if outside:
+            raise ConfigError(f"--drop contains {outside[0]}, but there are 0 to {count - 1}.")

@@ -1,0 +1,89 @@
+"""Contrast and hand are found against the map; particles that do not fit it stop the project."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import yaml
+from scipy.spatial.transform import Rotation
+
+from raydrgn.errors import InputError
+from raydrgn.io import cryodrgn
+from raydrgn.io.mrc import read_volume, write_volume
+from raydrgn.io.particle_source import ParticleSource
+from raydrgn.protocol.decisions import ProjectInputs
+from raydrgn.protocol.inputs import check_inputs, corrections, in_box
+from raydrgn.protocol.project import Project
+from raydrgn.remote.executor import IN_PROCESS
+from raydrgn.remote.progress import silent
+from raydrgn.simulation.dataset import simulate
+from raydrgn.simulation.options import Simulation
+
+WORK = {"executor": IN_PROCESS, "progress": silent}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Particles of a rigid chiral object, and its map."""
+    folder = tmp_path_factory.mktemp("data")
+    simulate(str(folder), Simulation(num_particles=300, box=32, snr=5.0, seed=2))
+    shown = np.load(folder / "truth" / "shown.npy")
+    numbers, counts = np.unique(shown, return_counts=True)
+    volumes = [read_volume(str(folder / "truth" / f"vol_{k:03d}.mrc")) for k in numbers]
+    mean = sum(n * volume for n, (volume, _) in zip(counts, volumes, strict=True)) / len(shown)
+    size = volumes[0][1].pixel_size_angstrom
+    write_volume(str(folder / "map.mrc"), mean.astype(np.float32), pixel_size_angstrom=size)
+    return folder
+
+
+def project_of(data, root, **beside):
+    source = ParticleSource(particles=str(data / "particles.star"), **beside)
+    project = Project(str(root))
+    project.decisions.begin(ProjectInputs(source=source, map=str(data / "map.mrc")).absolute())
+    return project
+
+
+@pytest.mark.parametrize(
+    ("uninvert", "flip"), [(False, False), (True, False), (False, True)], ids=str
+)
+def test_one_wrong_flag_is_found_and_corrected(data, tmp_path, uninvert, flip):
+    project = project_of(data, tmp_path / "p")
+    check = check_inputs(project, uninvert_data=uninvert, flip=flip, drop_bad=False, **WORK)
+    assert (check.result["uninvert_data"], check.result["flip"]) == (False, False)
+    assert check.result["maps"] == ("corrected" if uninvert or flip else "as-given")
+    assert "correlation" in check.result["why"]["hand"]
+
+
+def test_particles_that_do_not_fit_the_map_stop_the_project_and_the_page_is_named(data, tmp_path):
+    found = cryodrgn.read_poses(str(data / "poses.pkl"))
+    rotations = Rotation.random(len(found.rotations), random_state=0).as_matrix()
+    poses = tmp_path / "poses.pkl"
+    cryodrgn.write_pickles(str(poses), (rotations, found.shifts_fraction))
+    project = project_of(data, tmp_path / "p", poses=str(poses))
+    with pytest.raises(InputError, match=r"do not fit the map.*backproject\.png"):
+        check_inputs(project, uninvert_data=False, flip=False, drop_bad=False, **WORK)
+    assert set(yaml.safe_load((tmp_path / "p" / "project.yaml").read_text())) == {
+        "inputs",
+        "checksums",
+        "decisions",
+    }
+
+
+def test_a_map_that_does_not_match_leaves_the_contrast_to_the_density():
+    verdict = SimpleNamespace(comparison=None, skewness=-2.0)
+    (uninvert, flip), why = corrections(verdict, uninvert_data=False, flip=True)
+    assert (uninvert, flip) == (True, True)
+    assert why["hand"] == "the map does not tell"
+    assert "skewness of -2.0" in why["contrast"]
+    unclear = SimpleNamespace(comparison=None, skewness=0.1)
+    assert corrections(unclear, uninvert_data=True, flip=False)[0] == (True, False)
+
+
+def test_images_are_downsampled_only_where_they_have_a_larger_box(data, tmp_path):
+    project = project_of(data, tmp_path / "p")
+    how = {"image_box": 32, "drop_bad": False, **WORK}
+    source, made = in_box(project, 32, **how)
+    assert (source.particles, made) == (str(data / "particles.star"), [])
+    small, [step] = in_box(project, 16, **how)
+    assert small.particles == step.at("particles.parquet")
+    assert step.folder.endswith("particles.16")

@@ -1,0 +1,159 @@
+"""Steps are made once, gone on with, and made again when something before them changed."""
+
+import json
+import logging
+
+import pytest
+
+from raydrgn.errors import ConfigError, InputError, RunDirectoryError
+from raydrgn.io.particle_source import ParticleSource
+from raydrgn.protocol.decisions import ProjectInputs
+from raydrgn.protocol.project import Project
+
+
+@pytest.fixture
+def files(tmp_path):
+    particles, density = tmp_path / "p.star", tmp_path / "map.mrc"
+    particles.write_text("particles")
+    density.write_text("map")
+    return ProjectInputs(source=ParticleSource(particles=str(particles)), map=str(density))
+
+
+@pytest.fixture
+def root(tmp_path, files):
+    Project(str(tmp_path / "project")).decisions.begin(files.absolute())
+    return tmp_path / "project"
+
+
+class Work:
+    """Makes a file, and counts how often."""
+
+    def __init__(self, text="x"):
+        self.calls, self.text = [], text
+
+    def __call__(self, folder):
+        from raydrgn.io import storage
+
+        self.calls.append(folder)
+        storage.write_bytes(f"{folder}/made.txt", self.text.encode())
+        return {"value": 7}, ["made.txt"]
+
+
+def test_a_step_is_made_once_and_known_in_the_next_call(root):
+    work = Work()
+    first = Project(str(root)).step("check", {"box": 32}, work)
+    again = Project(str(root)).step("check", {"box": 32}, work)
+    assert len(work.calls) == 1
+    assert (again.folder, again.key, again.result) == (first.folder, first.key, {"value": 7})
+    assert first.folder.endswith("/check")
+
+
+def test_other_inputs_make_it_again_beside_the_earlier_results_and_say_why(root, caplog):
+    work = Work()
+    with caplog.at_level(logging.INFO, "raydrgn"):
+        first = Project(str(root)).step("check", {"box": 32}, work)
+        second = Project(str(root)).step("check", {"box": 48}, work)
+    assert second.folder.endswith("/check.2")
+    assert "check is made again: box is 48, not 32" in caplog.text
+    assert (root / "check" / "made.txt").exists()
+    back = Project(str(root)).step("check", {"box": 32}, work)
+    assert back.folder == first.folder
+    assert len(work.calls) == 2
+
+
+def test_steps_after_a_changed_one_are_made_again_and_name_it(root, caplog):
+    project, early, late = Project(str(root)), Work(), Work()
+    project.step("train", {}, late, after=[project.step("check", {"box": 32}, early)])
+    with caplog.at_level(logging.INFO, "raydrgn"):
+        project.step("train", {}, late, after=[project.step("check", {"box": 48}, early)])
+    assert len(late.calls) == 2
+    assert "train is made again: “check” has changed" in caplog.text
+
+
+def test_a_step_whose_files_are_gone_is_made_again_in_its_folder(root):
+    work = Work()
+    step = Project(str(root)).step("check", {}, work)
+    (root / "check" / "made.txt").unlink()
+    again = Project(str(root)).step("check", {}, work)
+    assert len(work.calls) == 2
+    assert (again.folder, again.key) == (step.folder, step.key)
+
+
+def test_a_step_that_was_killed_goes_on_in_its_folder(root, caplog):
+    class Killed(Exception):
+        """As a signal that nothing catches."""
+
+    def dies(folder):
+        raise Killed
+
+    project = Project(str(root))
+    with pytest.raises(Killed):
+        project.step("train", {"epochs": 3}, dies)
+    records = json.loads((root / "steps.json").read_text())["train"]
+    assert [record["is_whole"] for record in records] == [False]
+    work = Work()
+    with caplog.at_level(logging.INFO, "raydrgn"):
+        made = Project(str(root)).step("train", {"epochs": 3}, work)
+    assert made.folder.endswith("/train")
+    assert "train goes on" in caplog.text
+
+
+def test_a_failure_names_the_step_and_the_command_that_goes_on(root):
+    def fails(folder):
+        raise ConfigError("The map has no pixel size.")
+
+    with pytest.raises(ConfigError, match=r"step “check”.*no pixel size.*raydrgn protocol -o"):
+        Project(str(root)).step("check", {}, fails)
+    assert Project(str(root)).step("check", {}, Work()).result == {"value": 7}
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(RunDirectoryError, match="is not the folder of a project"):
+        Project(str(tmp_path))
+
+
+def test_other_inputs_than_the_project_was_begun_with_are_refused(root, files, tmp_path):
+    (tmp_path / "map.mrc").write_text("another map")
+    project = Project(str(root))
+    project.decisions.begin(
+        files.absolute(), has_results=project.has_results
+    )  # nothing is made yet
+    project.step("check", {}, Work())
+    (tmp_path / "map.mrc").write_text("a third map")
+    with pytest.raises(RunDirectoryError, match=r"begun with other inputs.*another map"):
+        project.decisions.begin(files.absolute(), has_results=project.has_results)
+
+
+def test_a_model_may_be_given_later(root, files, tmp_path):
+    from dataclasses import replace
+
+    model = tmp_path / "model.pdb"
+    model.write_text("ATOM")
+    Project(str(root)).decisions.begin(replace(files, model=str(model)).absolute())
+    assert Project(str(root)).decisions.inputs.model == str(model)
+
+
+def test_what_a_person_decided_is_kept_and_the_program_decides_anew(root):
+    decisions = Project(str(root)).decisions
+    how = {"option": "--rounds", "why": "usual"}
+    assert decisions.choose("rounds", None, 1, **how) == 1
+    assert decisions.choose("rounds", 2, 1, **how) == 2
+    again = Project(str(root)).decisions
+    assert again.choose("rounds", None, 1, **how) == 2
+    found = again.get("rounds")
+    assert (found.by, found.why) == ("user", "--rounds was given")
+
+
+def test_a_decision_may_be_edited_in_the_file(root):
+    decisions = Project(str(root)).decisions
+    decisions.choose("seed", None, 0, option="--seed", why="any")
+    uri = root / "project.yaml"
+    uri.write_text(uri.read_text().replace("value: 0\n    by: program", "value: 5\n    by: user"))
+    assert Project(str(root)).decisions.choose("seed", None, 0, option="--seed", why="any") == 5
+    uri.write_text(uri.read_text().replace("by: user", "by: me"))
+    with pytest.raises(InputError, match="`by` is program or user, not me"):
+        Project(str(root))
+    uri.write_text("decisions: 3")
+    with pytest.raises(InputError, match=r"project\.yaml is damaged"):
+        Project(str(root))

@@ -1,0 +1,136 @@
+"""From a .star file to the report, with a pause, in one process."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import yaml
+
+from raydrgn.clustering.embedding import principal_components
+from raydrgn.errors import ConfigError, StorageError
+from raydrgn.io import cryodrgn
+from raydrgn.io.mrc import read_volume, write_volume
+from raydrgn.io.particle_source import ParticleSource
+from raydrgn.io.sources import open_particles
+from raydrgn.protocol import sequence
+from raydrgn.protocol.settings import ProtocolSettings
+from raydrgn.simulation.dataset import simulate
+from raydrgn.simulation.options import Simulation
+
+TRAININGS = {"low": "epochs=3", "high": "16x1 epochs=3"}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Particles, a fifth of them junk, and the mean of what they show."""
+    folder = tmp_path_factory.mktemp("data")
+    simulate(str(folder), Simulation(num_particles=200, box=16, snr=1.0, junk=0.2, seed=3))
+    shown = np.load(folder / "truth" / "shown.npy")
+    mean, size = 0, 0.0
+    for number, count in zip(*np.unique(shown, return_counts=True), strict=True):
+        volume, header = read_volume(str(folder / "truth" / f"vol_{number:03d}.mrc"))
+        mean, size = mean + count * volume / len(shown), header.pixel_size_angstrom
+    write_volume(str(folder / "map.mrc"), mean.astype(np.float32), pixel_size_angstrom=size)
+    return folder
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Components in place of UMAPs, and small figures: both take most of the time."""
+
+    def components(z, **_):
+        return principal_components(z).coordinates[:, :2].astype(np.float32)
+
+    monkeypatch.setattr("raydrgn.clustering.embedding.umap_embedding", components)
+    monkeypatch.setattr("raydrgn.convergence.epochs.umap_embedding", components)
+    monkeypatch.setattr("raydrgn.reporting.figures.PRINT_DPI", 40)
+    monkeypatch.setattr("raydrgn.reporting.figures.DPI", 40)
+
+
+def settings(data, root, **given):
+    return ProtocolSettings(
+        particles=str(data / "particles.star"),
+        map=str(data / "map.mrc"),
+        out=str(root),
+        **{**TRAININGS, **given},
+    )
+
+
+def image_numbers(star):
+    """Return the place of each particle's image in its stack."""
+    table = open_particles(ParticleSource(particles=str(star)), need_images=False)
+    return table.column("slice")
+
+
+def decisions(root):
+    return yaml.safe_load((root / "project.yaml").read_text())["decisions"]
+
+
+def folders(root):
+    return {path.name for path in root.iterdir() if path.is_dir()}
+
+
+@pytest.mark.usefixtures("quick")
+def test_from_particles_to_the_report_with_one_pause(data, tmp_path):
+    root = tmp_path / "project"
+    paused = sequence.run(settings(data, root))
+    assert paused.report is None
+    assert folders(root) == {"check", "round1", "proposal1"}
+    numbers = cryodrgn.read_indices(str(root / "proposal1" / "proposed.ind.pkl"))
+    is_junk = np.load(data / "truth" / "labels.npy")[numbers] >= 7
+    assert len(numbers) == paused.proposal.result["drop"]
+    assert is_junk.mean() >= 0.95
+    assert len(numbers) >= 0.9 * 40
+    assert "selection 1" not in decisions(root)
+
+    # Nothing is made again, and what the first command was given holds.
+    before = (root / "round1" / "weights.pkl").read_bytes()
+    done = sequence.run(ProtocolSettings(out=str(root), accept=True))
+    assert done.report == str(root / "report.html")
+    assert (root / "round1" / "weights.pkl").read_bytes() == before
+    found = decisions(root)
+    assert found["low"]["by"] == "user"
+    assert found["contrast"] == {
+        "value": "bright", "by": "program", "why": found["contrast"]["why"],
+    }  # fmt: skip
+    kept = cryodrgn.read_indices(str(root / "selection1" / "kept.ind.pkl"))
+    assert sorted({*kept, *numbers}) == list(range(200))
+
+    # Every kept particle is exported with its class, by its own row of the original file.
+    original = image_numbers(data / "particles.star")
+    exported = []
+    for path in sorted((root / "classes").glob("S*/particles.star")):
+        numbers = cryodrgn.read_indices(str(path.parent / "ind.pkl"))
+        assert np.array_equal(image_numbers(path), original[numbers])
+        exported += numbers.tolist()
+    assert sorted(exported) == sorted(kept.tolist())
+    page = (root / "report.html").read_text()
+    order = ("Inputs", "Round 1: filtering", "Round 2: training", "Ensemble", "Classes")
+    places = [page.index(f"<h2>{title}") for title in order]
+    assert places == sorted(places)
+    assert f"raydrgn protocol -o {root} --drop 3,11" in page
+
+
+def test_what_cannot_be_used_is_refused_before_anything_is_made(data, tmp_path, monkeypatch):
+    root = tmp_path / "project"
+    with pytest.raises(ConfigError, match="is no project yet: give PARTICLES"):
+        sequence.run(ProtocolSettings(out=str(root)))
+    with pytest.raises(ConfigError, match=r"is no project yet: give --map"):
+        sequence.run(ProtocolSettings(out=str(root), particles=str(data / "particles.star")))
+    with pytest.raises(ConfigError, match="--high has a box of 32 px, but the images have 16 px"):
+        sequence.run(settings(data, root, high="32 16x1"))
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
+    with pytest.raises(StorageError, match=r"0\.0 GB of room.*smaller boxes with --boxes"):
+        sequence.run(settings(data, root))
+    assert not folders(root)
+
+
+def test_an_estimate_begins_nothing(data, tmp_path):
+    found = sequence.run(settings(data, tmp_path / "project", rounds=2, estimate=True)).estimate
+    assert not (tmp_path / "project").exists()
+    head, *rows, total = found.rows()
+    assert len(rows) == 4
+    assert {len(row) for row in (head, *rows, total)} == {5}
+    assert rows[1][1:] == rows[2][1:]
+    assert found.seconds > 0
+    assert all(cost.memory_bytes > 0 for cost in found.costs)

@@ -1,0 +1,96 @@
+"""Whether the particles of a class support its decoded volume, and sizes of an estimate."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from raydrgn.inputs.backprojection import Backprojection
+from raydrgn.inputs.resolution import Resolution
+from raydrgn.inputs.verdict import Verdict
+from raydrgn.protocol.estimate import MAPS, in_bytes, in_time, needed_disk
+from raydrgn.protocol.settings import TrainingPlan
+from raydrgn.protocol.support import class_support, in_box
+
+BOX, PIXEL = 32, 3.0
+
+
+def blobs(seed=0):
+    """Return a volume with detail, dense in the middle."""
+    noise = np.random.default_rng(seed).standard_normal((BOX, BOX, BOX))
+    z, y, x = np.mgrid[:BOX, :BOX, :BOX] - BOX // 2
+    inside = np.sqrt(x**2 + y**2 + z**2) < BOX / 4
+    return (inside * (2 + ndimage.gaussian_filter(noise, 1.0) * 4)).astype(np.float32)
+
+
+def maps(volume, half_angstrom):
+    """Return maps whose half maps agree to a resolution."""
+    shells = torch.arange(BOX // 2)
+    curve = (shells < BOX * PIXEL / half_angstrom).float()
+    resolution = Resolution(
+        pixel_size_angstrom=PIXEL,
+        unmasked=curve,
+        spherical=curve,
+        masked=curve,
+        randomised=torch.zeros(BOX // 2),
+        corrected=curve,
+        mask=np.ones_like(volume),
+    )
+    verdict = Verdict(findings=[], problems=[], skewness=1.0, comparison=None, misfits=[])
+    return Backprojection(
+        full=volume,
+        halves=(volume, volume),
+        reference=None,
+        resolution=resolution,
+        verdict=verdict,
+    )
+
+
+def support(found, decoded, **changes):
+    return class_support(
+        "C1",
+        found,
+        decoded,
+        **{"particles": 50, "share": 0.1, "resolution_angstrom": 8.0, **changes},
+    )
+
+
+def test_a_class_whose_map_is_its_volume_is_supported():
+    volume = blobs()
+    found = support(maps(volume, 9.0), volume)
+    assert found.is_supported
+    assert found.agreement_angstrom == pytest.approx(2 * PIXEL, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("half", "particles"), [(17.0, 50), (9.0, 19)], ids=["coarse half maps", "few particles"]
+)
+def test_a_class_of_too_few_particles_is_marked(half, particles):
+    volume = blobs()
+    assert not support(maps(volume, half), volume, particles=particles).is_supported
+    assert not support(None, volume, particles=particles).is_supported
+
+
+def test_a_decoded_volume_that_its_particles_do_not_show_is_marked():
+    assert not support(maps(blobs(0), 8.0), np.roll(blobs(1), 9, axis=0)).is_supported
+
+
+def test_a_map_in_a_smaller_box_keeps_its_density():
+    smooth = ndimage.gaussian_filter(blobs(), 3.0)
+    assert in_box(smooth, 16).max() == pytest.approx(smooth.max(), rel=0.05)
+
+
+def test_disk_is_that_of_stacks_weights_and_latents():
+    plan = TrainingPlan(box=64, width=32, epochs=10)
+    one = needed_disk([plan], num_particles=1000, image_box=64)
+    two = needed_disk([plan, plan], num_particles=1000, image_box=64)
+    small = needed_disk([plan], num_particles=1000, image_box=128)
+    assert two > 1.5 * one - MAPS * 4 * 64**3
+    assert small - one > 4 * 1000 * 64**2  # a stack, and larger maps
+
+
+def test_sizes_and_times_are_for_people():
+    assert [in_bytes(n) for n in (0, 950, 2.5e6, 3e12)] == ["–", "950 B", "2.5 MB", "3 TB"]
+    assert [in_time(t) for t in (None, 12, 120, 7200, 200000)] == [
+        "–", "12 s", "2.0 min", "2.0 h", "2.3 days",
+    ]  # fmt: skip
