@@ -28,6 +28,9 @@ MADE_FROM = "made_from"
 FILES, OTHER_FILES = "files", "other_files"
 """Files of the results, listed when they are finished, and files that somebody else put there."""
 
+DEFAULT = "the default"
+"""What a message calls a setting that is not recorded."""
+
 RUN_CONFIG = "config.yaml"
 """What a run directory holds, and results never do."""
 
@@ -156,8 +159,8 @@ class ResultFolder:
         for name in [*settings, *found]:
             if name not in independent and settings.get(name) != found.get(name):
                 raise RunDirectoryError(
-                    f"{self.uri} has results with {name} = {found.get(name)}, not "
-                    f"{settings.get(name)}. {_REMEDY}"
+                    f"{self.uri} has results with {name} = {found.get(name, DEFAULT)}, not "
+                    f"{settings.get(name, DEFAULT)}. {_REMEDY}"
                 )
 
     def at(self, *names: str) -> Uri:

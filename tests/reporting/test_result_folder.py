@@ -16,6 +16,8 @@ def test_the_same_options_go_on_and_others_are_refused(tmp_path):
     assert folder.has("a.csv")
     with pytest.raises(RunDirectoryError, match=r"ksample = 20, not 10.*--overwrite"):
         folder.begin({"ksample": 10, "range": (1, 99)}, made_from=None, overwrite=False)
+    with pytest.raises(RunDirectoryError, match="ksample = 20, not the default"):
+        folder.begin({"range": (1, 99)}, made_from=None, overwrite=False)
     folder.begin({"ksample": 10, "range": (1, 99)}, made_from=None, overwrite=True)
     assert not folder.has("a.csv")
 

@@ -261,7 +261,10 @@ def test_tables_have_the_numbers_of_the_original_set_beside_the_rows(run):
     ("settings", "message"),
     [
         ({"zscore": 1.0, "drop": "1"}, "--drop takes components of a mixture.*--gmm"),
-        ({"zscore": 1.0, "labels": "a.pkl"}, "--labels needs --keep-clusters or --drop-clusters"),
+        (
+            {"zscore": 1.0, "labels": "a.pkl"},
+            "--labels needs --keep-clusters, --drop-clusters, --where",
+        ),
         ({"zscore": float("nan")}, "--zscore must be a finite number"),
         ({}, "Choose a method"),
     ],
