@@ -78,7 +78,17 @@ def by_null(probability: Float[np.ndarray, " n"], most: float) -> Method:
 
 def by_region(umap: Float[np.ndarray, "n 2"], corners: Float[np.ndarray, "k 2"]) -> Method:
     """Keep particles inside a polygon in the UMAP."""
-    return Method("region of the UMAP", Polygon(corners).contains_points(umap))
+    return Method("region of the UMAP", inside_polygon(umap, corners))
+
+
+def inside_polygon(
+    points: Float[np.ndarray, "n 2"], corners: Float[np.ndarray, "k 2"]
+) -> Bool[np.ndarray, " n"]:
+    """Return which points are inside a polygon; those without coordinates are not."""
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    inside = ((points >= low) & (points <= high)).all(axis=1)
+    inside[inside] = Polygon(corners).contains_points(points[inside])
+    return np.asarray(inside)
 
 
 def by_selection(numbers: Int[np.ndarray, " n"], selected: Int[np.ndarray, " k"]) -> Method:

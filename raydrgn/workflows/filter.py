@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-from raydrgn.errors import ConfigError, InputError
+from raydrgn.errors import ConfigError
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.settings import Setting, whole_numbers
@@ -33,7 +33,10 @@ class FilterSettings(LatentSettings):
 
     labels: Annotated[
         str | None,
-        Setting("File of the cluster of each particle (−1: none), instead of k-means."),
+        Setting(
+            "File of the cluster of each particle (−1: none), in their order or by their original "
+            "numbers, instead of k-means; with --conditions their column 'label'."
+        ),
     ] = None
 
     gmm: Annotated[int | None, Setting("Components of a Gaussian mixture; see --drop.", min=1)] = (
@@ -55,6 +58,13 @@ class FilterSettings(LatentSettings):
         Setting("File of the corners of a polygon in the UMAP, x y per line; inside is kept."),
     ] = None
 
+    conditions: Annotated[
+        str | None,
+        Setting(
+            "File of conditions on columns and of polygons in any plane, as `explore` saves it."
+        ),
+    ] = None
+
     null: Annotated[
         float | None,
         Setting(
@@ -74,16 +84,16 @@ class FilterSettings(LatentSettings):
         components = whole_numbers(self.drop, "--drop")
         if keep and drop:
             raise ConfigError("Give --keep-clusters or --drop-clusters, not both.")
-        if self.labels is not None and not (keep or drop):
-            raise ConfigError("--labels needs --keep-clusters or --drop-clusters.")
+        if self.labels is not None and not (keep or drop or self.conditions):
+            raise ConfigError("--labels needs --keep-clusters, --drop-clusters or --conditions.")
         if components and self.gmm is None:
             raise ConfigError("--drop takes components of a mixture: give their number with --gmm.")
-        others = (self.gmm, self.zscore, self.umap_polygon, self.null, self.ind)
+        others = (self.gmm, self.zscore, self.umap_polygon, self.conditions, self.null, self.ind)
         if not keep and not drop and all(value is None for value in others):
             raise ConfigError(
                 "Choose a method: --keep-clusters or --drop-clusters (of analyze, or of --labels), "
-                "--gmm with --drop, --zscore, --umap-polygon, --null or --ind; several can be "
-                "combined."
+                "--gmm with --drop, --zscore, --umap-polygon, --conditions, --null or --ind; "
+                "several can be combined."
             )
 
 
@@ -122,7 +132,9 @@ def run(
     """
     from raydrgn.io.storage import checksum
     from raydrgn.latent import filter_report
+    from raydrgn.latent.conditions import by_conditions, read_conditions
     from raydrgn.latent.filters import by_null, kept_by_all
+    from raydrgn.latent.values import ParticleValues
     from raydrgn.reporting.analysis_results import AnalysisResults
     from raydrgn.reporting.latent_plane import latent_plane
 
@@ -131,6 +143,9 @@ def run(
     numbers = source.original_numbers(len(z))
     analysis = AnalysisResults(source, epoch)
     methods = _apply_methods(settings, z, numbers, analysis)
+    if settings.conditions is not None:
+        values = ParticleValues(source, epoch, z, labels=settings.labels)
+        methods.append(by_conditions(read_conditions(settings.conditions), values))
     if settings.null is not None:
         methods.append(by_null(source.estimates(epoch)["null_probability"], settings.null))
     kept = kept_by_all(methods)
@@ -184,7 +199,7 @@ def _apply_methods(
     keep = whole_numbers(settings.keep_clusters, "--keep-clusters")
     drop = whole_numbers(settings.drop_clusters, "--drop-clusters")
     if keep or drop:
-        labels = _labels(settings, len(z), analysis)
+        labels = _labels(settings, numbers, analysis)
         found.append(filters.by_clusters(labels, keep=keep, drop=drop))
     if settings.gmm is not None:
         components = whole_numbers(settings.drop, "--drop")
@@ -200,16 +215,11 @@ def _apply_methods(
 
 
 def _labels(
-    settings: FilterSettings, num_particles: int, analysis: "AnalysisResults"
+    settings: FilterSettings, numbers: "np.ndarray", analysis: "AnalysisResults"
 ) -> "np.ndarray":
     """Return the cluster of each particle: of k-means, or of the file given."""
-    from raydrgn.io import cryodrgn
+    from raydrgn.latent.values import own_labels
 
     if settings.labels is None:
-        return analysis.labels(settings.ksample, num_particles)
-    labels = cryodrgn.read_labels(settings.labels)
-    if len(labels) != num_particles:
-        raise InputError(
-            f"{settings.labels} has {len(labels)} labels, but there are {num_particles} particles."
-        )
-    return labels
+        return analysis.labels(settings.ksample, len(numbers))
+    return own_labels(settings.labels, len(numbers), numbers)
