@@ -17,6 +17,7 @@ convergence
 demo
 downsample
 evaluate
+explore
 export
 filter
 info

@@ -23,6 +23,7 @@ from raydrgn.cli.convergence import convergence
 from raydrgn.cli.demo import demo
 from raydrgn.cli.downsample import downsample
 from raydrgn.cli.evaluate import evaluate
+from raydrgn.cli.explore import explore
 from raydrgn.cli.export import export
 from raydrgn.cli.filter import filter_
 from raydrgn.cli.info import info
@@ -49,6 +50,7 @@ app.command()(relocate)
 app.command()(runs)
 app.command()(convergence)
 app.command("filter")(filter_)
+app.command()(explore)
 app.command()(landscape)
 app.add_typer(traverse, name="traverse")
 app.add_typer(occupancy, name="occupancy")

@@ -87,6 +87,11 @@ class Executor:
         self._on_ray = None
 
     @property
+    def workers(self) -> int | None:
+        """How many work at a time, if it was said."""
+        return self._workers
+
+    @property
     def has_cluster(self) -> bool:
         """Whether a cluster is named, here or by ``RAY_ADDRESS``."""
         return ray_address(self._address) is not None

@@ -10,6 +10,7 @@ demo               simulation, training and evaluation in one
 downsample         particle images, or a map, in a smaller box
 epoch              settings that workflows on one epoch share
 evaluate           a run on simulated particles against the truth
+explore            a run in the browser
 export             selections and runs in the files of other programs
 filter             a selection of particles
 info               what a file or a run contains
