@@ -56,9 +56,10 @@ class App {
   }
 
   describe() {
-    const { title, particles, shown, zdim, columns, missing } = this.facts;
+    const { title, root, particles, shown, zdim, columns, missing } = this.facts;
     document.title = `${title} – raydrgn`;
     at('title').textContent = title;
+    at('title').title = root;
     const drawn = shown < particles ? `, ${shown.toLocaleString('en')} drawn` : '';
     const count = `${particles.toLocaleString('en')} particles${drawn}, zdim ${zdim}`;
     at('facts').textContent = count;

@@ -14,6 +14,8 @@ import vtkInteractor from '@kitware/vtk.js/Rendering/Core/RenderWindowInteractor
 import vtkOpenGLRenderWindow from '@kitware/vtk.js/Rendering/OpenGL/RenderWindow.js';
 import { background, channels } from './colours.js';
 
+const VIEW_ANGLE = 30;
+
 /** Surfaces in an element: in one view together, or side by side with one camera. */
 export class SurfaceView {
   constructor(container) {
@@ -77,11 +79,14 @@ export class SurfaceView {
       const renderer = this.renderers[isSideBySide ? number : 0];
       renderer.addActor(actorOf(surface, volumes[number]));
     });
-    if (this.camera === null && this.renderers.length) {
+    if (this.camera === null) {
       this.camera = this.renderers[0].getActiveCamera();
       for (const renderer of this.renderers) renderer.setActiveCamera(this.camera);
-      this.resetCamera();
     }
+    this.bounds = boundsOf(surfaces, volumes);
+    const layout = parts.length;
+    if (layout !== this.layout) this.fit();
+    this.layout = layout;
     for (const renderer of this.renderers) renderer.resetCameraClippingRange();
     this.resize();
   }
@@ -94,13 +99,22 @@ export class SurfaceView {
     this.window.render();
   }
 
+  /** Moves the camera, in its direction, to where it sees all of every surface. */
+  fit() {
+    const { width, height } = this.container.getBoundingClientRect();
+    const [left, bottom, right, top] = this.renderers[0].getViewport();
+    const aspect = (width * (right - left)) / (height * (top - bottom) || 1);
+    this.camera.setViewAngle(VIEW_ANGLE);
+    this.renderers[0].resetCamera(this.bounds);
+    this.camera.zoom(1.25 * Math.min(1, aspect));
+  }
+
   resetCamera() {
     if (this.camera === null) return;
     this.camera.setViewUp(0, 1, 0);
     this.camera.setFocalPoint(0, 0, 0);
     this.camera.setPosition(0, 0, 1);
-    this.renderers[0].resetCamera();
-    this.camera.zoom(1.3);
+    this.fit();
     this.window.render();
   }
 
@@ -109,6 +123,20 @@ export class SurfaceView {
     const [captured] = this.window.captureImages('image/png');
     return captured;
   }
+}
+
+/** The smallest box that holds all surfaces; that of the volumes if there are none. */
+function boundsOf(surfaces, volumes) {
+  const found = [Infinity, -Infinity, Infinity, -Infinity, Infinity, -Infinity];
+  surfaces.forEach(({ points }, number) => {
+    points.forEach((value, place) => {
+      const axis = 2 * (place % 3);
+      const scaled = value / volumes[number].box;
+      if (scaled < found[axis]) found[axis] = scaled;
+      if (scaled > found[axis + 1]) found[axis + 1] = scaled;
+    });
+  });
+  return Number.isFinite(found[0]) ? found : [-0.5, 0.5, -0.5, 0.5, -0.5, 0.5];
 }
 
 function actorOf({ points, normals, polys }, { box, colour }) {

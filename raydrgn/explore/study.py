@@ -64,7 +64,8 @@ class Study:
         """Return what the page begins with."""
         is_run = isinstance(self.source, RunReader)
         return {
-            "title": self.source.title(self.epoch),
+            "title": "/".join(self.source.root.split("/")[-2:]),
+            "root": self.source.root,
             "epoch": self.epoch,
             "particles": len(self.z),
             "shown": len(self.shown),
