@@ -191,6 +191,7 @@ class App {
     this.columns.clear();
     this.describe();
     await this.showPlane();
+    await this.hover(-1);
     await this.selection.apply([]);
     await this.volumes.decode();
   }
@@ -238,10 +239,10 @@ class App {
       this.showTab('volumes');
       this.volumes.add(point).catch((error) => showError(error));
     });
-    window.addEventListener('resize', () => {
+    new ResizeObserver(() => {
       this.plot.resize();
       this.overlay.draw();
-    });
+    }).observe(at('frame'));
   }
 
   setMode(mode) {

@@ -28,7 +28,7 @@ export class Plot {
       lassoOnLongPress: false,
       lassoInitiator: false,
       deselectOnDblClick: false,
-      performanceMode: many,
+      renderPointsAsSquares: many, // blended, unlike in performanceMode, which has no faint points
       spatialIndexUseWorker: count > MANY_POINTS,
       pointOutlineWidth: 0,
     });

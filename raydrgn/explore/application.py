@@ -1,5 +1,6 @@
 """The routes of the explorer: from requests to an ``Explorer``, and from its answers to bytes."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -209,6 +210,8 @@ def _in_words(endpoint: Endpoint) -> Endpoint:
         except RaydrgnError as error:
             status = STATUS.get(type(error), HTTPStatus.BAD_REQUEST)
             return JSONResponse({"error": str(error)}, status_code=status)
+        except asyncio.CancelledError:  # the server ends
+            return JSONResponse({}, status_code=HTTPStatus.SERVICE_UNAVAILABLE)
         except Exception as error:
             log.exception("%s %s failed", request.method, request.url.path)
             said = f"This is a defect of raydrgn ({type(error).__name__}: {error}). Its traceback "

@@ -41,22 +41,24 @@ class VolumeOrder(NamedTuple):
 
     page: str
     number: int
+    epoch: int | None
     z: Float[np.ndarray, "k zdim"]
     box: int
 
 
 class Decoding:
-    """The decoder pool of an epoch, which one thread holds and asks.
+    """The decoder pool of the epoch that was asked for last, which one thread holds and asks.
 
     Args:
-        open_pool: Opens the pool; called again after the pool was lost.
+        open_pool: Opens the pool of an epoch; called again after the pool was lost.
         at_once: Volumes that are handed to the pool together.
     """
 
-    def __init__(self, open_pool: Callable[[], DecoderPool], *, at_once: int) -> None:
+    def __init__(self, open_pool: Callable[[int | None], DecoderPool], *, at_once: int) -> None:
         self._open_pool, self._at_once = open_pool, at_once
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="decoding")
         self._pool: DecoderPool | None = None
+        self._epoch: int | None = None
         self._latest: dict[str, int] = {}
         self._waiting = 0
 
@@ -91,14 +93,17 @@ class Decoding:
         for start in range(0, len(order.z), self._at_once):
             if self._latest.get(order.page) != order.number:
                 raise OvertakenError("Other volumes were asked for since.")
-            made.append(self._some(order.z[start : start + self._at_once], order.box))
+            made.append(self._some(order, slice(start, start + self._at_once)))
         return np.concatenate(made)
 
-    def _some(self, z: Float[np.ndarray, "b zdim"], box: int) -> Float[np.ndarray, "b d d d"]:
+    def _some(self, order: VolumeOrder, part: slice) -> Float[np.ndarray, "b d d d"]:
         try:
+            if self._epoch != order.epoch:
+                self._leave()
             if self._pool is None:
-                self._pool = self._open_pool().__enter__()
-            return self._pool.volumes(z, box=box)
+                self._pool = self._open_pool(order.epoch).__enter__()
+                self._epoch = order.epoch
+            return self._pool.volumes(order.z[part], box=order.box)
         except (ConfigError, OvertakenError):
             raise
         except Exception as error:

@@ -63,11 +63,11 @@ class Explorer:
     ) -> None:
         self.source, self.actions, self.task = source, actions, Task()
         self._first, self._labels = epoch, labels
-        self._open_pool, self._workers = open_pool, workers
+        at_once = 1 if workers is None else LATENTS_PER_BATCH * workers
+        self._decoding = Decoding(open_pool, at_once=at_once)
         own = source.results("explore")
         self.files = RunFiles(source.root if isinstance(source, RunReader) else own, own)
         self._studies: OrderedDict[int | None, Study] = OrderedDict()
-        self._decoding: tuple[int | None, Decoding] | None = None
 
     def study(self, epoch: int | None) -> Study:
         """Return an epoch, opened.
@@ -153,8 +153,8 @@ class Explorer:
         largest = PREVIEW_BOX if request.size == "preview" else LARGEST_BOX
         box = min(largest, self.source.box)
         z = study.z[study.rows(request.rows)]
-        order = VolumeOrder(request.page, request.number, z, box)
-        made = await self._decoders(study.epoch).volumes(order)
+        order = VolumeOrder(request.page, request.number, study.epoch, z, box)
+        made = await self._decoding.volumes(order)
         facts = {
             "box": box,
             "run_box": self.source.box,
@@ -186,16 +186,7 @@ class Explorer:
 
     def close(self) -> None:
         """End the decoders."""
-        if self._decoding is not None:
-            self._decoding[1].close()
-
-    def _decoders(self, epoch: int | None) -> Decoding:
-        if self._decoding is None or self._decoding[0] != epoch:
-            self.close()
-            at_once = 1 if self._workers is None else LATENTS_PER_BATCH * self._workers
-            decoding = Decoding(lambda: self._open_pool(epoch), at_once=at_once)
-            self._decoding = (epoch, decoding)
-        return self._decoding[1]
+        self._decoding.close()
 
     def _saved(self, kind: str) -> list[str]:
         files = {SELECTIONS: "kept.ind.pkl", VOLUMES: "z_values.txt"}

@@ -57,7 +57,7 @@ def make_server(explorer: Explorer, session: Session) -> uvicorn.Server:
     """Return a server of the page, which a call of its ``run`` starts."""
     config = uvicorn.Config(
         create_application(explorer, session),
-        log_level="error",
+        log_level="critical",
         access_log=False,
         server_header=False,
         lifespan="on",

@@ -102,6 +102,14 @@ class Executor:
         with connected(self._address):
             yield
 
+    def prepare(self) -> None:
+        """Join Ray, or start it, before other threads need it, if they will.
+
+        Ray's processes end with the thread that started them.
+        """
+        if self._uses_ray(0):
+            self._connect()
+
     def map(
         self,
         work: Callable[[Any], Any],

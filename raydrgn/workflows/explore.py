@@ -92,6 +92,7 @@ def run(
     study = explorer.study(None)
     if settings.labels is not None:
         study.values("label")
+    executor.prepare()
     found = bind(settings.host, settings.port)
     if settings.host not in LOOPBACK:
         log.warning(

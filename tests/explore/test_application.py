@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from raydrgn.run.reader import open_run
 from raydrgn.workflows.explore import ExploreSettings, open_explorer
 
 COUNT = 203
+CRYODRGN = Path(__file__).parent.parent / "assets" / "cryodrgn"
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +142,34 @@ def test_volumes_are_those_of_the_command(server, root, tmp_path):
     assert saved["notes"] == []
     for k, path in enumerate(saved["files"]):
         assert server.ask(f"/files/{path}")[2] == (tmp_path / f"v/vol_00{k}.mrc").read_bytes()
+
+
+def test_volumes_of_another_epoch_are_of_its_own_weights(server, root):
+    made = []
+    for number, epoch in enumerate((1, 2, 1)):
+        order = {"epoch": epoch, "page": "e", "number": number, "rows": [5], "size": "preview"}
+        found = server.arrays("/api/volumes", order)
+        made.append(found["volumes"] * found["scale"][0])
+    np.testing.assert_array_equal(made[0], made[2])
+    assert np.abs(made[0] - made[1]).max() > 0.01 * np.abs(made[0]).max()
+
+
+def test_a_run_of_cryodrgn_is_shown(tmp_path):
+    """Eight of the sixty particles of the run that cryoDRGN trained are kept beside it."""
+    run = tmp_path / "run"
+    run.mkdir()
+    config = (CRYODRGN / "fourier" / "config.yaml").read_text()
+    (run / "config.yaml").write_text(config.replace("/tmp/asset/data", str(CRYODRGN)))
+    shutil.copy(CRYODRGN / "fourier" / "weights.2.pkl", run)
+    z, logvar = cryodrgn.read_latents(str(CRYODRGN / "fourier" / "z.2.pkl"))
+    cryodrgn.write_latents(str(run / "z.2.pkl"), z[:8], logvar[:8])
+    with running_server(open_explorer(ExploreSettings(run=str(run)))) as server:
+        assert server.json("/api/facts")["particles"] == 8
+        order = {"page": "p", "number": 1, "rows": [3], "size": "full"}
+        found = server.arrays("/api/volumes", order)
+        assert np.abs(found["volumes"]).max() == pytest.approx(1)
+        images = server.arrays("/api/images", {"rows": [0, 7], "kind": "clear"})
+        assert len(images["images"]) == 2
 
 
 def test_images_are_those_of_the_particles(server, root):
