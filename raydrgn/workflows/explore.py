@@ -82,10 +82,11 @@ def run(
     try:
         from raydrgn.explore.server import bind, serve
     except ModuleNotFoundError as error:
-        if error.name not in ("starlette", "uvicorn"):
+        library = (error.name or "").partition(".")[0]
+        if library not in ("starlette", "uvicorn"):
             raise
         raise ConfigError(
-            f"The explorer needs {error.name}: pip install 'raydrgn[explore]'."
+            f"The explorer needs {library}: pip install 'raydrgn[explore]'."
         ) from error
 
     explorer = open_explorer(settings, executor)

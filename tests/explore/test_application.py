@@ -329,6 +329,17 @@ def test_the_command_prints_its_address_and_ends_with_ctrl_c(root):
         assert process.wait(60) == 0
 
 
+@pytest.mark.parametrize("missing", ["uvicorn", "starlette"])
+def test_without_the_extra_its_installation_is_named(root, missing, monkeypatch):
+    for name in list(sys.modules):
+        if name.partition(".")[0] == missing or name == "raydrgn.explore.server":
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delitem(sys.modules, "raydrgn.explore.application")
+    monkeypatch.setitem(sys.modules, missing, None)
+    said = CliRunner().invoke(app, ["explore", str(root)])
+    assert f"The explorer needs {missing}: pip install 'raydrgn[explore]'" in str(said.exception)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

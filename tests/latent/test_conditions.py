@@ -21,6 +21,7 @@ from raydrgn.latent.conditions import (
     to_json,
 )
 from raydrgn.latent.values import ParticleValues, Values, own_labels
+from raydrgn.reporting.result_folder import ResultFolder
 
 COUNT = 400
 GRID = np.stack(np.meshgrid(np.arange(20.0), np.arange(20.0)), -1).reshape(-1, 2)
@@ -161,6 +162,26 @@ def test_results_of_the_epoch_are_values_and_those_of_another_are_not(run):
         assert "kmeans3" not in ParticleValues(run, 1, z).columns
     finally:
         cryodrgn.write_latents(run.files.latents(1), z, np.zeros_like(z))
+
+
+def test_tables_of_landscape_and_occupancy_are_values_by_particle(run):
+    z = run.latents(1)
+    order = np.random.default_rng(1).permutation(COUNT)
+    for command, column in (("landscape", "component1"), ("occupancy", "uL1")):
+        folder = ResultFolder(run.results(command, 1))
+        folder.begin({"command": command}, made_from=run.identity(1), overwrite=False)
+        values = np.linspace(0, 1, COUNT)
+        rows = {"particle": order, column: values[order], "state": order % 3}
+        folder.write_parquet("particles.parquet", rows)
+        folder.write_parquet("centres.parquet", {"particle": order[:9], "few": order[:9]})
+        folder.finish()
+    found = ParticleValues(run, 1, z)
+    np.testing.assert_array_equal(found("landscape.component1").array, values)
+    np.testing.assert_array_equal(found("occupancy.uL1").array, values)
+    assert not found("occupancy.uL1").is_category
+    assert found("landscape.state").is_category
+    np.testing.assert_array_equal(found("landscape.state").array, np.arange(COUNT) % 3)
+    assert "landscape.few" not in found.columns
 
 
 def test_labels_are_of_each_particle_or_by_original_number(tmp_path):
