@@ -39,15 +39,12 @@ export class SurfaceView {
       this.pending.delete(data.id);
     };
     this.next = 0;
-    this.shown = 0;
     new ResizeObserver(() => this.resize()).observe(container);
   }
 
-  /** Shows the surfaces of volumes at a level; of a later call made meanwhile, that one's. */
+  /** Shows the surfaces of volumes at a level; returns the number of triangles of each. */
   async show(volumes, level, isSideBySide) {
-    const turn = ++this.shown;
     const surfaces = await Promise.all(volumes.map((volume) => this.surface(volume, level)));
-    if (turn !== this.shown) return null;
     this.place(volumes, surfaces, isSideBySide);
     return surfaces.map((surface) => surface.polys.length / 4);
   }

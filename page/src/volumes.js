@@ -20,6 +20,8 @@ export class Volumes {
     this.frame = 0;
     this.film = null;
     this.view = null;
+    this.isDrawing = false;
+    this.isStale = false;
     this.level = 3;
     on(at('volume-level'), 'input', () => this.setLevel(Number(at('volume-level').value)));
     on(at('volume-view'), 'change', () => this.show());
@@ -123,9 +125,23 @@ export class Volumes {
     }
     if (isFilm) at('film-frame').value = this.frame;
     const shown = isFilm ? [this.made[Math.min(this.frame, this.made.length - 1)]] : this.made;
-    await this.open();
-    const triangles = await this.view.show(shown, level, view === 'side');
-    if (triangles === null) return;
+    if (this.isDrawing) {
+      this.isStale = true; // drawn again at the end: the slider moves faster than surfaces are made
+      return;
+    }
+    this.isDrawing = true;
+    let triangles;
+    try {
+      await this.open();
+      triangles = await this.view.show(shown, level, view === 'side');
+    } finally {
+      this.isDrawing = false;
+    }
+    if (this.isStale) {
+      this.isStale = false;
+      await this.show();
+      return;
+    }
     at('volume-surface').dataset.triangles = triangles.join(' ');
     at('volume-level-text').classList.toggle('warning', triangles.includes(0));
     if (triangles.includes(0)) at('volume-level-text').textContent += ': nothing above it';
