@@ -18,6 +18,7 @@ class App {
     this.epoch = null;
     this.columns = new Map();
     this.finished = 0;
+    this.wasTraining = false;
   }
 
   async start() {
@@ -287,7 +288,8 @@ class App {
     if (listed.join() !== has.join()) fill(select, listed, String(this.epoch));
     select.parentElement.hidden = !listed.length;
     at('training').textContent = isTraining ? 'in training' : '';
-    if (isTraining) await this.results.refreshLosses();
+    if (isTraining || this.wasTraining) await this.results.refreshLosses();
+    this.wasTraining = isTraining;
     const share = task.total ? ` ${Math.round((100 * task.done) / task.total)} %` : '';
     at('task').textContent = task.is_running ? `${task.what}${share}` : '';
     at('make-umap').disabled = task.is_running;
