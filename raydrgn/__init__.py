@@ -25,6 +25,7 @@ _MODULES = {
     "DownsampleSettings": "raydrgn.workflows.downsample",
     "EvaluateSettings": "raydrgn.workflows.evaluate",
     "Executor": "raydrgn.remote.executor",
+    "ExploreSettings": "raydrgn.workflows.explore",
     "ExportCryodrgnSettings": "raydrgn.workflows.export",
     "ExportCsSettings": "raydrgn.workflows.export",
     "ExportIndicesSettings": "raydrgn.workflows.export",

@@ -13,6 +13,7 @@ from raydrgn.workflows.convergence import ConvergenceSettings as ConvergenceSett
 from raydrgn.workflows.demo import DemoSettings as DemoSettings
 from raydrgn.workflows.downsample import DownsampleSettings as DownsampleSettings
 from raydrgn.workflows.evaluate import EvaluateSettings as EvaluateSettings
+from raydrgn.workflows.explore import ExploreSettings as ExploreSettings
 from raydrgn.workflows.export import ExportCryodrgnSettings as ExportCryodrgnSettings
 from raydrgn.workflows.export import ExportCsSettings as ExportCsSettings
 from raydrgn.workflows.export import ExportIndicesSettings as ExportIndicesSettings

@@ -24,7 +24,7 @@ PACKAGE = Path(raydrgn.__file__).parent
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 NAMED_COMMAND = re.compile(r"raydrgn ((?:[a-z]+ ?)+)")
 COMMON = {"--help"}
-COMPOSED = ("demo", "bench ", "protocol")
+COMPOSED = ("demo", "bench ", "protocol", "explore")
 """Commands that call other workflows with settings of their own, which no user has given."""
 
 OTHER_COMMAND = re.compile("ray start --head")

@@ -19,6 +19,7 @@ convergence
 demo
 downsample
 evaluate
+explore
 export
 filter
 halves

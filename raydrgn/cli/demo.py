@@ -1,5 +1,6 @@
 """``raydrgn demo``."""
 
+import shlex
 import time
 
 import typer
@@ -31,4 +32,6 @@ def demo(settings: DemoSettings, progress: Progress) -> None:
         message("Stopped; the checkpoint is kept, and the same command goes on.")
         raise typer.Exit(EXIT_INTERRUPTED)
     show_evaluation(settings.out, found.evaluation)
-    result(verdict(found.evaluation), f"{clock(time.monotonic() - began)} → {found.report}")
+    explore = shlex.join(["raydrgn", "explore", f"{settings.out}/run"])
+    took = clock(time.monotonic() - began)
+    result(verdict(found.evaluation), f"{took} → {found.report}; in a browser: {explore}")

@@ -25,6 +25,7 @@ from raydrgn.cli.convergence import convergence
 from raydrgn.cli.demo import demo
 from raydrgn.cli.downsample import downsample
 from raydrgn.cli.evaluate import evaluate
+from raydrgn.cli.explore import explore
 from raydrgn.cli.export import export
 from raydrgn.cli.filter import filter_
 from raydrgn.cli.halves import halves
@@ -62,6 +63,7 @@ app.command()(runs)
 app.command()(convergence)
 app.command()(halves)
 app.command("filter", cls=OptionalValues)(filter_)
+app.command()(explore)
 app.command()(landscape)
 app.add_typer(traverse, name="traverse")
 app.add_typer(occupancy, name="occupancy")

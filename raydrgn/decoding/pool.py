@@ -6,7 +6,7 @@ volume half of the Fourier ball is evaluated (``raydrgn.model.volume``).
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -62,9 +62,11 @@ class VolumeDecoder:
         """Pixel size of the volumes given out."""
         return self._options.pixel_size(self._state.pixel_size_angstrom, self._state.box)
 
-    def decode(self, z: Float[np.ndarray, "b zdim"]) -> Float[np.ndarray, "b d d d"]:
-        """Return the volumes of latents."""
-        options = self._options
+    def decode(
+        self, z: Float[np.ndarray, "b zdim"], *, box: int | None = None
+    ) -> Float[np.ndarray, "b d d d"]:
+        """Return the volumes of latents, in the box of the options if no other is given."""
+        options = self._options if box is None else replace(self._options, box=box)
         volumes = self._state.volumes(self._decoder, z, small_box=options.box)
         if options.flip:
             volumes = volumes.flip(-3)
@@ -74,7 +76,9 @@ class VolumeDecoder:
             volumes = low_pass(
                 volumes,
                 resolution_angstrom=options.low_pass_angstrom,
-                pixel_size_angstrom=self.pixel_size_angstrom,
+                pixel_size_angstrom=options.pixel_size(
+                    self._state.pixel_size_angstrom, self._state.box
+                ),
             )
         self.count("volumes", len(z))
         return volumes.cpu().numpy()
@@ -148,22 +152,31 @@ class DecoderPool:
         self,
         function: Callable[[Float[np.ndarray, "b d d d"]], Any],
         z: Float[np.ndarray, "n zdim"],
+        *,
+        box: int | None = None,
     ) -> Iterator[Outcome[range]]:
         """Yield what a function makes of the volumes of latents, batch by batch, as they finish.
 
         Items are the rows of ``z``; volumes stay where they were made.
-        """
-        return self.run(_Applied(function, z), range(len(z)))  # type: ignore[return-value]
 
-    def volumes(self, z: Float[np.ndarray, "n zdim"]) -> Float[np.ndarray, "n d d d"]:
-        """Return the volumes of latents, in memory and in order.
+        Args:
+            function: What is done with a batch of volumes.
+            z: Latents.
+            box: Box of the volumes, if not that of the options, pixels.
+        """
+        return self.run(_Applied(function, z, box), range(len(z)))  # type: ignore[return-value]
+
+    def volumes(
+        self, z: Float[np.ndarray, "n zdim"], *, box: int | None = None
+    ) -> Float[np.ndarray, "n d d d"]:
+        """Return the volumes of latents, in memory and in order; ``box`` as in ``apply``.
 
         Raises:
             Exception: What a batch failed of; there is no use in half of an array.
         """
-        box = self._options.box or self._state.box
-        made = np.empty((len(z), box, box, box), dtype=np.float32)
-        for outcome in self.apply(_as_they_are, z):
+        size = box or self._options.box or self._state.box
+        made = np.empty((len(z), size, size, size), dtype=np.float32)
+        for outcome in self.apply(_as_they_are, z, box=box):
             if outcome.error:
                 raise outcome.error
             made[outcome.item.start : outcome.item.stop] = outcome.value
@@ -176,9 +189,10 @@ class _Applied:
 
     function: Callable[[Any], Any]
     z: Float[np.ndarray, "n zdim"]
+    box: int | None
 
     def __call__(self, decoder: VolumeDecoder, rows: Sequence[int]) -> Any:
-        return self.function(decoder.decode(self.z[rows[0] : rows[-1] + 1]))
+        return self.function(decoder.decode(self.z[rows[0] : rows[-1] + 1], box=self.box))
 
 
 def _as_they_are(volumes: Float[np.ndarray, "b d d d"]) -> Float[np.ndarray, "b d d d"]:

@@ -11,7 +11,9 @@ path_report       points, volumes and figures of a path
 options           how particles are selected
 filters           methods that select particles
 mean_volumes      mean volume of a group of particles
-particle_values   values of particles that conditions can name
+values            values of every particle by name
+numeric_values    those that are numbers, for conditions in words and for colours
+conditions        conditions on values, as the explorer saves them
 groups_report     clusters or components, shown before anything is dropped
 filter_report     figures, images and mean volumes of a selection
 """

@@ -15,7 +15,7 @@ from raydrgn.clustering.query import select
 from raydrgn.errors import ConfigError, InputError
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
-from raydrgn.latent.particle_values import ParticleValues
+from raydrgn.latent.numeric_values import NumericValues
 from raydrgn.shapes import Bool, Float, Int
 
 REFERENCE_SD = 2.0
@@ -60,7 +60,7 @@ def by_mixture(components: Clusters, drop: Sequence[int]) -> Method:
     return Method(f"mixture of {count}", ~np.isin(components.labels, drop))
 
 
-def by_condition(condition: str, values: ParticleValues) -> Method:
+def by_condition(condition: str, values: NumericValues) -> Method:
     """Keep particles that fulfil a condition on their values.
 
     Raises:
@@ -82,7 +82,17 @@ def by_null(probability: Float[np.ndarray, " n"], most: float) -> Method:
 
 def by_region(umap: Float[np.ndarray, "n 2"], corners: Float[np.ndarray, "k 2"]) -> Method:
     """Keep particles inside a polygon in the UMAP."""
-    return Method("region of the UMAP", Polygon(corners).contains_points(umap))
+    return Method("region of the UMAP", inside_polygon(umap, corners))
+
+
+def inside_polygon(
+    points: Float[np.ndarray, "n 2"], corners: Float[np.ndarray, "k 2"]
+) -> Bool[np.ndarray, " n"]:
+    """Return which points are inside a polygon; those without coordinates are not."""
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    inside = ((points >= low) & (points <= high)).all(axis=1)
+    inside[inside] = Polygon(corners).contains_points(points[inside])
+    return np.asarray(inside)
 
 
 def by_selection(numbers: Int[np.ndarray, " n"], selected: Int[np.ndarray, " k"]) -> Method:

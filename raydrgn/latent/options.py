@@ -26,7 +26,10 @@ class SelectionOptions:
 
     labels: Annotated[
         str | None,
-        Setting("File of the cluster of each particle (−1: none), instead of k-means."),
+        Setting(
+            "File of the cluster of each particle (−1: none), in their order or by their original "
+            "numbers, instead of k-means; of conditions their column 'label'."
+        ),
     ] = None
 
     gmm: Annotated[int | None, Setting("Components of a Gaussian mixture; see --drop.", min=1)] = (
@@ -71,6 +74,11 @@ class SelectionOptions:
         ),
     ] = None
 
+    conditions: Annotated[
+        str | None,
+        Setting("File of conditions and of polygons in any plane, as `explore` saves it."),
+    ] = None
+
     ind: Annotated[str | None, Setting("Earlier selection; only its particles are kept.")] = None
 
     show: Annotated[
@@ -106,11 +114,13 @@ class SelectionOptions:
         if not self._selects:
             raise ConfigError(
                 "Choose a method: --keep-clusters or --drop-clusters (of analyze, or of --labels), "
-                "--gmm with --drop, --zscore, --where, --umap-polygon, --null or --ind; several "
-                "can be combined. --show shows the clusters first."
+                "--gmm with --drop, --zscore, --where, --conditions, --umap-polygon, --null or "
+                "--ind; several can be combined. --show shows the clusters first."
             )
-        if self.labels is not None and not (keep or drop or self.where):
-            raise ConfigError("--labels needs --keep-clusters, --drop-clusters, --where or --show.")
+        if self.labels is not None and not (keep or drop or self.where or self.conditions):
+            raise ConfigError(
+                "--labels needs --keep-clusters, --drop-clusters, --where, --conditions or --show."
+            )
         if self.gmm is not None and not (components or self.where):
             raise ConfigError(
                 "Choose with --drop which components of --gmm to drop; alone, --gmm shows them."
@@ -119,7 +129,7 @@ class SelectionOptions:
     @property
     def _selects(self) -> bool:
         clusters = (self.keep_clusters, self.drop_clusters, self.drop)
-        others = (self.where, self.zscore, self.umap_polygon, self.null, self.ind)
+        others = (self.where, self.conditions, self.zscore, self.umap_polygon, self.null, self.ind)
         return any(clusters) or any(value is not None for value in others)
 
     @property

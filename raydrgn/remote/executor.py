@@ -90,6 +90,11 @@ class Executor:
         self._on_ray = None
 
     @property
+    def workers(self) -> int | None:
+        """How many work at a time, if it was said."""
+        return self._workers
+
+    @property
     def has_cluster(self) -> bool:
         """Whether a cluster is named, here or by ``RAY_ADDRESS``."""
         return ray_address(self._address) is not None
@@ -99,6 +104,14 @@ class Executor:
         """Have Ray for the length of a block, for work that needs it whatever its size."""
         with connected(self._address):
             yield
+
+    def prepare(self) -> None:
+        """Join Ray, or start it, before other threads need it, if they will.
+
+        Ray's processes end with the thread that started them.
+        """
+        if self._uses_ray(0):
+            self._connect()
 
     def map(
         self,

@@ -11,6 +11,7 @@ demo               simulation, training and evaluation in one
 downsample         particle images, or a map, in a smaller box
 epoch              settings that workflows on one epoch share
 evaluate           a run on simulated particles against the truth
+explore            a run in the browser
 export             selections and runs in the files of other programs
 filter             a selection of particles
 halves             trainings on half of the particles, to see what is real

@@ -21,7 +21,8 @@ PARTICLES, BOX, SNR = 5000, 32, 1.0
 EPOCHS, DECODER_WIDTH = 30, 128
 WORKERS = 2
 
-NEXT_COMMANDS = """raydrgn volumes {out}/run -o volumes --particles 0,17,42
+NEXT_COMMANDS = """raydrgn explore {out}/run
+raydrgn volumes {out}/run -o volumes --particles 0,17,42
 raydrgn evaluate {out}/run --truth {out}/data/truth
 raydrgn train your_particles.star -o run --zdim 8 --epochs 20"""
 

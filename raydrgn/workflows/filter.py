@@ -7,7 +7,6 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from raydrgn.errors import InputError
 from raydrgn.latent.options import SelectionOptions
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
@@ -15,14 +14,10 @@ from raydrgn.settings import whole_numbers
 from raydrgn.workflows.epoch import LatentSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import numpy as np
 
-    from raydrgn.clustering.clusters import Clusters
     from raydrgn.latent.filters import Method
     from raydrgn.latent.groups_report import Groups
-    from raydrgn.latent.particle_values import ParticleValues
     from raydrgn.reporting.analysis_results import AnalysisResults
     from raydrgn.reporting.result_folder import ResultFolder
     from raydrgn.run.latents_file import LatentSource
@@ -220,7 +215,7 @@ def _groups(settings: FilterSettings, opened: "OpenedLatents", numbers: "np.ndar
     if settings.gmm is not None:
         labels = mixture(z, settings.gmm).labels
     else:
-        labels = _labels(settings, len(z), AnalysisResults(opened.source, opened.epoch))
+        labels = _labels(settings, numbers, AnalysisResults(opened.source, opened.epoch))
     noun = "cluster" if settings.gmm is None else "component"
     return Groups(noun=noun, labels=labels, z=z, numbers=numbers)
 
@@ -232,6 +227,9 @@ def _apply_methods(
     from raydrgn.clustering.clusters import mixture
     from raydrgn.io import cryodrgn
     from raydrgn.latent import filters
+    from raydrgn.latent.conditions import by_conditions, read_conditions
+    from raydrgn.latent.numeric_values import NumericValues
+    from raydrgn.latent.values import ParticleValues
     from raydrgn.reporting.analysis_results import AnalysisResults
 
     z, analysis = opened.z, AnalysisResults(opened.source, opened.epoch)
@@ -239,16 +237,22 @@ def _apply_methods(
     keep = whole_numbers(settings.keep_clusters, "--keep-clusters")
     drop = whole_numbers(settings.drop_clusters, "--drop-clusters")
     if keep or drop:
-        labels = _labels(settings, len(z), analysis)
+        labels = _labels(settings, numbers, analysis)
         found.append(filters.by_clusters(labels, keep=keep, drop=drop))
     components = None
     if settings.gmm is not None:
         components = mixture(z, settings.gmm)
         if dropped := whole_numbers(settings.drop, "--drop"):
             found.append(filters.by_mixture(components, dropped))
-    if settings.where is not None:
-        values = _values(settings, opened, numbers, components, analysis)
-        found.append(filters.by_condition(settings.where, values))
+    if settings.where is not None or settings.conditions is not None:
+        values = ParticleValues(opened.source, opened.epoch, z, labels=settings.labels)
+        if settings.where is not None:
+            own = {"cluster": lambda: _labels(settings, numbers, analysis)}
+            if components is not None:
+                own["component"] = lambda: components.labels
+            found.append(filters.by_condition(settings.where, NumericValues(values, own)))
+        if settings.conditions is not None:
+            found.append(by_conditions(read_conditions(settings.conditions), values))
     if settings.zscore is not None:
         found.append(filters.by_magnitude(z, settings.zscore))
     if settings.umap_polygon is not None:
@@ -262,38 +266,12 @@ def _apply_methods(
     return found
 
 
-def _values(
-    settings: FilterSettings,
-    opened: "OpenedLatents",
-    numbers: "np.ndarray",
-    components: "Clusters | None",
-    analysis: "AnalysisResults",
-) -> "ParticleValues":
-    """Return the values that a condition can name."""
-    from functools import partial
-
-    from raydrgn.latent.particle_values import particle_values
-
-    source, epoch, z, _ = opened
-    labels: dict[str, Callable[[], np.ndarray]] = {
-        "cluster": partial(_labels, settings, len(z), analysis)
-    }
-    if components is not None:
-        labels["component"] = lambda: components.labels
-    return particle_values(source, epoch, z, numbers, labels)
-
-
 def _labels(
-    settings: FilterSettings, num_particles: int, analysis: "AnalysisResults"
+    settings: FilterSettings, numbers: "np.ndarray", analysis: "AnalysisResults"
 ) -> "np.ndarray":
     """Return the cluster of each particle: of k-means, or of the file given."""
-    from raydrgn.io import cryodrgn
+    from raydrgn.latent.values import own_labels
 
     if settings.labels is None:
-        return analysis.labels(settings.ksample, num_particles)
-    labels = cryodrgn.read_labels(settings.labels)
-    if len(labels) != num_particles:
-        raise InputError(
-            f"{settings.labels} has {len(labels)} labels, but there are {num_particles} particles."
-        )
-    return labels
+        return analysis.labels(settings.ksample, len(numbers))
+    return own_labels(settings.labels, len(numbers), numbers)

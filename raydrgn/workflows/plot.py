@@ -143,7 +143,8 @@ def _colours(
     import numpy as np
 
     from raydrgn.comparison.sources import open_labeling, open_values
-    from raydrgn.latent.particle_values import particle_values
+    from raydrgn.latent.numeric_values import NumericValues
+    from raydrgn.latent.values import ParticleValues
     from raydrgn.reporting.analysis_results import AnalysisResults
 
     numbers = source.original_numbers(len(z))
@@ -151,7 +152,7 @@ def _colours(
         analysis = AnalysisResults(source, epoch)
         count = settings.ksample or analysis.ksample()
         return analysis.labels(count, len(z)), tuple(map(str, range(count)))
-    known = particle_values(source, epoch, z, numbers, {})
+    known = NumericValues(ParticleValues(source, epoch, z))
     if settings.by in known:
         values = known[settings.by]
         if not np.isfinite(values).any():

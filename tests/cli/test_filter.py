@@ -124,7 +124,7 @@ def test_a_condition_keeps_what_fulfils_it(root):
     limit = float(np.median(norm))
     kept = kept_of(root, "--ksample", "4", "--where", f"cluster in (0, 2-3) and z_norm > {limit!r}")
     np.testing.assert_array_equal(kept, np.flatnonzero((labels != 1) & (norm > limit)))
-    kept = kept_of(root, "--where", "50 <= original < 70 and not umap1 > z1")
+    kept = kept_of(root, "--where", "50 <= original < 70 and not umap1 > z0")
     np.testing.assert_array_equal(kept, np.arange(50, 70))  # the UMAP is the plane of z
     table = open_run(str(root)).particles()
     defocus = table.column("defocus_u_angstrom").astype(np.float64)

@@ -42,7 +42,7 @@ def colours_of(made):
 
 
 def test_a_value_of_the_particles_is_a_colour_of_the_scale(root, tmp_path):
-    made = drawn(root, tmp_path, "z1")
+    made = drawn(root, tmp_path, "z0")
     assert made.num_coloured == made.num_particles == 30
     limits = mpl.colors.Normalize(*np.percentile(Z[:, 0], [1, 99]))
     expected = mpl.colormaps["viridis"](limits(Z[:, 0]))[:, :3]
@@ -86,7 +86,7 @@ def test_densities_and_other_formats(root, tmp_path, by):
 
 def test_the_same_figure_is_the_same_file(root, tmp_path):
     for out in ("a.svg", "b.svg", "a.pdf", "b.pdf"):
-        drawn(root, tmp_path, "z1", out=out)
+        drawn(root, tmp_path, "z0", out=out)
     for suffix in ("svg", "pdf"):
         first, second = (tmp_path / f"{name}.{suffix}" for name in "ab")
         assert first.read_bytes() == second.read_bytes()
@@ -97,7 +97,7 @@ def test_mistakes_are_one_message(root, tmp_path):
     np.save(tmp_path / "three.npy", np.arange(3))
     np.save(tmp_path / "shape.npy", np.zeros((60, 2)))
     for by, error, message in (
-        ("nothing", InputError, r"it is not there. Values there are: cluster, z_norm"),
+        ("nothing", InputError, r"it is not there. Values there are: cluster, "),
         ("cluster", RunDirectoryError, "raydrgn analyze"),
         (tmp_path / "three.npy", InputError, "3 labels without the numbers"),
         (tmp_path / "shape.npy", InputError, "a number for each particle; found"),
@@ -105,9 +105,9 @@ def test_mistakes_are_one_message(root, tmp_path):
         with pytest.raises(error, match=message):
             workflow.run(PlotSettings(run=root, by=str(by), out=out))
     with pytest.raises(ConfigError, match=r"should end in \.png, \.svg or \.pdf"):
-        PlotSettings(run=root, by="z1", out="figure.jpg")
+        PlotSettings(run=root, by="z0", out="figure.jpg")
     for pcs in ("1", "1,1", "0,1"):
         with pytest.raises(ConfigError, match="--pcs takes two different components"):
-            PlotSettings(run=root, by="z1", out=out, pcs=pcs)
+            PlotSettings(run=root, by="z0", out=out, pcs=pcs)
     with pytest.raises(ConfigError, match="the latents have 2 dimensions"):
-        workflow.run(PlotSettings(run=root, by="z1", out=out, pcs="1,3"))
+        workflow.run(PlotSettings(run=root, by="z0", out=out, pcs="1,3"))

@@ -1,0 +1,52 @@
+// Colours that people with any colour vision tell apart: Okabe and Ito's and Tol's for classes,
+// viridis for numbers.
+
+const CLASSES = {
+  light: [
+    '#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9',
+    '#332288', '#999933', '#882255', '#117733', '#aa4499', '#666666',
+  ],
+  dark: [
+    '#56b4e9', '#e69f00', '#00c793', '#e69ac4', '#f0e442', '#ff7f50',
+    '#9ab0ff', '#c5c54e', '#ee8899', '#7fd68a', '#d58ae0', '#bbbbbb',
+  ],
+};
+
+const VIRIDIS = [
+  '#440154', '#481d6f', '#453581', '#3d4d8a', '#34618d', '#2b748e', '#24878e', '#1f998a',
+  '#25ac82', '#40bd72', '#67cc5c', '#98d83e', '#cde11d', '#fde725',
+];
+
+export const isDark = () => document.documentElement.dataset.theme === 'dark';
+
+export const background = () => (isDark() ? '#15181c' : '#ffffff');
+
+/** The colour of a class, counted from 0; after twelve they come again. */
+export function classColour(number) {
+  const all = isDark() ? CLASSES.dark : CLASSES.light;
+  return all[((number % all.length) + all.length) % all.length];
+}
+
+export const classColours = () => (isDark() ? CLASSES.dark : CLASSES.light);
+
+/** Colours from the lowest number to the highest; on white the palest end is left out. */
+export function scaleColours() {
+  const used = isDark() ? VIRIDIS.slice(2) : VIRIDIS.slice(0, -1);
+  const colours = [];
+  for (let step = 0; step < 128; step++) {
+    const place = (step / 127) * (used.length - 1);
+    const first = Math.min(Math.floor(place), used.length - 2);
+    colours.push(mixed(used[first], used[first + 1], place - first));
+  }
+  return colours;
+}
+
+export function channels(colour) {
+  return [1, 3, 5].map((start) => parseInt(colour.slice(start, start + 2), 16));
+}
+
+function mixed(first, second, share) {
+  const [from, to] = [channels(first), channels(second)];
+  const values = from.map((value, axis) => Math.round(value + share * (to[axis] - value)));
+  return `#${values.map((value) => value.toString(16).padStart(2, '0')).join('')}`;
+}

@@ -1,0 +1,343 @@
+// The page: reads what the run has, and wires plot, selection, volumes, images and results.
+
+import { getArrays, getJson, postJson } from './api.js';
+import { classColour, isDark, scaleColours } from './colours.js';
+import { at, fill, hideError, make, on, short, showError } from './dom.js';
+import { Images } from './images.js';
+import { Overlay } from './overlay.js';
+import { Plot } from './plot.js';
+import { Results } from './results.js';
+import { Selection, classList, rangeInputs } from './selection.js';
+import { Volumes } from './volumes.js';
+
+const STATUS_MS = 4000;
+const MANY = 16;
+
+class App {
+  constructor() {
+    this.epoch = null;
+    this.columns = new Map();
+    this.finished = 0;
+    this.wasTraining = false;
+  }
+
+  async start() {
+    this.facts = await getJson('/api/facts');
+    this.epoch = this.facts.epoch;
+    const points = await getArrays('/api/points', { epoch: this.epoch });
+    this.rows = points.rows;
+    this.numbers = points.numbers;
+    this.plot = new Plot(at('points'), this.facts.shown);
+    this.overlay = new Overlay(at('overlay'), at('density'), this.plot);
+    this.volumes = new Volumes(this, (marks, isPath) => {
+      this.overlay.marks = marks;
+      this.overlay.path = isPath ? marks.map(({ point }) => point) : [];
+      this.overlay.draw();
+      if (at('images-of').value === 'chosen') return this.images?.show(0);
+      return null;
+    });
+    this.selection = new Selection(this, async (isSelected, polygon) => {
+      this.plot.setSelected(isSelected);
+      this.polygon = polygon ?? null;
+      this.outline();
+      await this.plot.draw();
+      if (at('images-of').value === 'selected') await this.images.show(0);
+    });
+    this.images = new Images(this, (point) => this.find(point));
+    this.results = new Results(async (conditions) => {
+      await this.selection.change(conditions);
+    });
+    this.wire();
+    this.describe();
+    await this.showPlane();
+    await this.hover(-1);
+    document.body.dataset.ready = 'yes';
+    await this.refreshResults();
+    this.poll();
+  }
+
+  describe() {
+    const { title, root, particles, shown, zdim, columns, missing } = this.facts;
+    document.title = `${title} – raydrgn`;
+    at('title').textContent = title;
+    at('title').title = root;
+    const drawn = shown < particles ? `, ${shown.toLocaleString('en')} drawn` : '';
+    const count = `${particles.toLocaleString('en')} particles${drawn}, zdim ${zdim}`;
+    at('facts').textContent = count;
+    const planes = columns.filter((name) => !name.startsWith('kmeans'));
+    const has = columns.includes('umap1');
+    fill(at('axis-x'), planes, has ? 'umap1' : planes[0]);
+    fill(at('axis-y'), planes, has ? 'umap2' : (planes[1] ?? planes[0]));
+    const classes = columns.find((name) => name.startsWith('kmeans'));
+    fill(at('colour-by'), columns, classes ?? 'z_norm');
+    at('missing').hidden = !missing;
+    at('missing-text').textContent = missing;
+    if (shown < particles) at('density-view').value = 'both';
+  }
+
+  async column(name) {
+    if (!this.columns.has(name)) {
+      this.columns.set(name, await getArrays('/api/column', { epoch: this.epoch, name }));
+    }
+    return this.columns.get(name);
+  }
+
+  async showPlane() {
+    const [x, y] = [at('axis-x').value, at('axis-y').value];
+    const pair = x.replace(/\d+$/, '');
+    const areEqual = pair === y.replace(/\d+$/, '') && ['umap', 'pc', 'z'].includes(pair);
+    const [columnX, columnY] = [await this.column(x), await this.column(y)];
+    this.plot.setPlane(withLimits(columnX), withLimits(columnY), areEqual);
+    at('label-x').textContent = x;
+    at('label-y').textContent = y;
+    await this.showColour(false);
+    await this.plot.draw();
+    await this.plot.showAll();
+    this.outline();
+    await this.showDensity();
+  }
+
+  async showColour(draws = true) {
+    const column = await this.column(at('colour-by').value);
+    this.plot.setColour(column);
+    const select = (condition) => this.selection.add(condition);
+    const parts = column.category
+      ? classList(column, classColour, select)
+      : [colourBar(column), ...rangeInputs(column, select)];
+    at('legend').replaceChildren(...parts);
+    this.overlay.centres = at('show-centres').checked ? this.centres(column) : [];
+    if (!draws) return;
+    await this.plot.draw();
+    this.overlay.draw();
+  }
+
+  centres(column) {
+    const rows = this.facts.centres[column.name] ?? [];
+    const points = new Map(rows.map((row) => [row, -1]));
+    if (this.facts.shown === this.facts.particles) rows.forEach((row) => points.set(row, row));
+    else this.rows.forEach((row, point) => points.has(row) && points.set(row, point));
+    return rows
+      .map((row, number) => ({ point: points.get(row), text: String(number) }))
+      .filter(({ point }) => point >= 0);
+  }
+
+  outline() {
+    const inside = this.polygon;
+    const isHere = inside && inside.x === at('axis-x').value && inside.y === at('axis-y').value;
+    this.overlay.outline = isHere ? inside.corners : null;
+    this.overlay.draw();
+  }
+
+  async showDensity() {
+    const view = at('density-view').value;
+    at('points').style.opacity = view === 'density' ? '0' : '1';
+    at('density').style.opacity = view === 'both' ? '0.55' : '1';
+    const plane = { x: at('axis-x').value, y: at('axis-y').value };
+    const isShown = view !== 'points';
+    const query = { epoch: this.epoch, ...plane };
+    this.overlay.setDensity(isShown ? await getArrays('/api/density', query) : null);
+  }
+
+  async drawn(mode, corners) {
+    if (mode === 'path') {
+      const count = Number(at('path-points').value);
+      const points = along(corners, count).map(([x, y]) => this.plot.nearest(x, y));
+      this.showTab('volumes');
+      await this.volumes.choose([...new Set(points)], true);
+      return;
+    }
+    const inside = { x: at('axis-x').value, y: at('axis-y').value };
+    inside.corners = corners.map(([left, top]) => this.plot.toValues(left, top));
+    await this.selection.add({ inside });
+  }
+
+  /** Marks a point in the plot. */
+  async find(point) {
+    this.overlay.marks = [...this.volumes.marks(), { point, colour: '#ff2d95' }];
+    this.overlay.draw();
+    await this.hover(point);
+  }
+
+  /** Shows what is known of a point beside the plot; −1 shows nothing. */
+  async hover(point) {
+    if (point < 0) {
+      at('hover').textContent = 'Point at a particle to see its values; click to see its volume.';
+      return;
+    }
+    const names = [at('axis-x').value, at('axis-y').value, at('colour-by').value];
+    const parts = await Promise.all(
+      [...new Set(names)].map(async (name) => {
+        const column = await this.column(name);
+        const value = column.values[point];
+        const text = column.category ? column.names[column.codes.indexOf(value)] : short(value);
+        return `${name} ${text}`;
+      }),
+    );
+    at('hover').textContent = `particle ${this.numbers[point]}: ${parts.join(', ')}`;
+  }
+
+  async goTo() {
+    const number = Number(at('go-number').value);
+    const point = this.numbers.indexOf(number);
+    if (at('go-number').value === '' || point < 0) {
+      throw new Error(`There is no particle ${at('go-number').value} among those drawn.`);
+    }
+    await this.volumes.add(point);
+    await this.hover(point);
+  }
+
+  async openEpoch(epoch) {
+    this.facts = await getJson('/api/facts', { epoch });
+    this.epoch = this.facts.epoch;
+    this.columns.clear();
+    this.describe();
+    await this.showPlane();
+    await this.hover(-1);
+    await this.selection.apply([]);
+    await this.volumes.decode();
+  }
+
+  showTab(name) {
+    for (const tab of document.querySelectorAll('[role=tab]')) {
+      const isShown = tab.dataset.tab === name;
+      tab.setAttribute('aria-selected', String(isShown));
+      at(`tab-${tab.dataset.tab}`).hidden = !isShown;
+    }
+    if (name === 'images') this.images.show(0).catch((error) => showError(error));
+    if (name === 'results') this.results.drawLosses();
+  }
+
+  refreshResults() {
+    return this.results.refresh();
+  }
+
+  wire() {
+    for (const id of ['axis-x', 'axis-y']) on(at(id), 'change', () => this.showPlane());
+    on(at('colour-by'), 'change', () => this.showColour());
+    on(at('show-centres'), 'change', () => this.showColour());
+    on(at('density-view'), 'change', () => this.showDensity());
+    on(at('zoom-in'), 'click', () => this.plot.zoomBy(0.6));
+    on(at('zoom-out'), 'click', () => this.plot.zoomBy(1 / 0.6));
+    on(at('zoom-all'), 'click', () => this.plot.showAll());
+    on(at('go'), 'submit', (event) => {
+      event.preventDefault();
+      return this.goTo();
+    });
+    on(at('make-umap'), 'click', () => postJson('/api/analyze', { epoch: this.epoch }));
+    on(at('epochs'), 'change', () => this.openEpoch(Number(at('epochs').value)));
+    on(at('theme'), 'click', () => this.setTheme(isDark() ? 'light' : 'dark'));
+    for (const button of document.querySelectorAll('[data-mode]')) {
+      on(button, 'click', () => this.setMode(button.dataset.mode));
+    }
+    for (const tab of document.querySelectorAll('[role=tab]')) {
+      on(tab, 'click', () => this.showTab(tab.dataset.tab));
+    }
+    this.overlay.onDrawn = (mode, corners) =>
+      this.drawn(mode, corners).catch((error) => showError(error));
+    this.plot.listen('hover', (point) => this.hover(point).catch((error) => showError(error)));
+    this.plot.listen('click', (point) => {
+      hideError();
+      this.showTab('volumes');
+      this.volumes.add(point).catch((error) => showError(error));
+    });
+    new ResizeObserver(() => {
+      this.plot.resize();
+      this.overlay.draw();
+    }).observe(at('frame'));
+  }
+
+  setMode(mode) {
+    this.overlay.setMode(mode);
+    for (const button of document.querySelectorAll('[data-mode]')) {
+      button.setAttribute('aria-pressed', String(button.dataset.mode === mode));
+    }
+    at('path-settings').hidden = mode !== 'path';
+    at('go').hidden = mode === 'path'; // both do not fit beside each other
+  }
+
+  async setTheme(name) {
+    document.documentElement.dataset.theme = name;
+    localStorage.setItem('theme', name);
+    await this.showColour();
+    await this.showDensity();
+    this.volumes.made.forEach((volume, n) => (volume.colour = this.volumes.colour(n)));
+    this.volumes.list();
+    this.overlay.marks = this.volumes.marks();
+    this.overlay.draw();
+    this.results.drawLosses();
+  }
+
+  /** Asks from time to time what has changed; goes on when the server is away. */
+  async poll() {
+    try {
+      const status = await getJson('/api/status');
+      hideError('away');
+      await this.take(status);
+    } catch (error) {
+      showError(error, 'away');
+    }
+    setTimeout(() => this.poll(), STATUS_MS);
+  }
+
+  async take({ epochs, is_training: isTraining, problem, task }) {
+    if (problem) showError(problem, 'problem');
+    else hideError('problem');
+    const listed = epochs.map(String);
+    const select = at('epochs');
+    const has = [...select.options].map(({ value }) => value);
+    if (listed.join() !== has.join()) fill(select, listed, String(this.epoch));
+    select.parentElement.hidden = !listed.length;
+    at('training').textContent = isTraining ? 'in training' : '';
+    if (isTraining || this.wasTraining) await this.results.refreshLosses();
+    this.wasTraining = isTraining;
+    const share = task.total ? ` ${Math.round((100 * task.done) / task.total)} %` : '';
+    at('task').textContent = task.is_running ? `${task.what}${share}` : '';
+    at('make-umap').disabled = task.is_running;
+    if (task.finished > this.finished) {
+      this.finished = task.finished;
+      if (task.error) showError(task.error);
+      else await this.openEpoch(this.epoch);
+      await this.refreshResults();
+    }
+  }
+}
+
+function withLimits(column) {
+  if (!column.category) return column;
+  const codes = column.codes;
+  return { ...column, low: Math.min(...codes), high: Math.max(...codes) };
+}
+
+function colourBar(column) {
+  const steps = scaleColours().filter((_, number) => number % MANY === 0);
+  const bar = make('div', { className: 'bar' });
+  bar.style.background = `linear-gradient(to right, ${steps.join(', ')})`;
+  const ends = make('div', { className: 'ends' });
+  ends.append(make('span', {}, short(column.from)), make('span', {}, short(column.to)));
+  return make('div', {}, bar, ends);
+}
+
+/** Places at equal distances along a line of corners on the screen. */
+function along(corners, count) {
+  const lengths = [0];
+  for (let n = 1; n < corners.length; n++) {
+    const [[x0, y0], [x1, y1]] = [corners[n - 1], corners[n]];
+    lengths.push(lengths[n - 1] + Math.hypot(x1 - x0, y1 - y0));
+  }
+  return Array.from({ length: count }, (_, step) => {
+    const wanted = (step / Math.max(1, count - 1)) * lengths.at(-1);
+    const n = Math.max(1, lengths.findIndex((length) => length >= wanted));
+    const share = (wanted - lengths[n - 1]) / (lengths[n] - lengths[n - 1] || 1);
+    return [0, 1].map((axis) => corners[n - 1][axis] + share * (corners[n][axis] - corners[n - 1][axis]));
+  });
+}
+
+window.addEventListener('error', ({ message }) => showError(message));
+window.addEventListener('unhandledrejection', ({ reason }) => showError(reason));
+const wanted = matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light';
+document.documentElement.dataset.theme = localStorage.getItem('theme') ?? wanted;
+const app = new App();
+app.start().catch((error) => {
+  at('hover').textContent = 'The page could not begin; what is wrong is said above.';
+  showError(error);
+});

@@ -1,0 +1,165 @@
+// What is drawn above the points: the lasso, rectangle or path under the pointer, marks, density.
+// The points themselves are not drawn again while it moves.
+
+import { channels, isDark, scaleColours } from './colours.js';
+import { prepared } from './dom.js';
+
+const NEAREST_PIXELS = 3;
+const MOST_CORNERS = 2000;
+
+export class Overlay {
+  constructor(canvas, densityCanvas, plot) {
+    this.canvas = canvas;
+    this.densityCanvas = densityCanvas;
+    this.plot = plot;
+    this.mode = 'move';
+    this.marks = [];
+    this.centres = [];
+    this.path = [];
+    this.outline = null;
+    this.trail = null;
+    this.onDrawn = () => {};
+    canvas.addEventListener('pointerdown', (event) => this.begin(event));
+    canvas.addEventListener('pointermove', (event) => this.extend(event));
+    canvas.addEventListener('pointerup', () => this.end());
+    canvas.addEventListener('pointercancel', () => this.cancel());
+    plot.listen('view', () => this.draw());
+  }
+
+  /** 'move' leaves the pointer to the plot; 'lasso', 'rectangle' and 'path' draw. */
+  setMode(mode) {
+    this.mode = mode;
+    this.canvas.style.pointerEvents = mode === 'move' ? 'none' : 'auto';
+    this.cancel();
+  }
+
+  begin(event) {
+    this.canvas.setPointerCapture(event.pointerId);
+    this.trail = [[event.offsetX, event.offsetY]];
+  }
+
+  extend(event) {
+    if (this.trail === null) return;
+    const [left, top] = this.trail.at(-1);
+    const moved = Math.hypot(event.offsetX - left, event.offsetY - top);
+    if (this.mode === 'rectangle') this.trail[1] = [event.offsetX, event.offsetY];
+    else if (moved >= NEAREST_PIXELS && this.trail.length < MOST_CORNERS) {
+      this.trail.push([event.offsetX, event.offsetY]);
+    }
+    this.draw();
+  }
+
+  end() {
+    const trail = this.trail;
+    this.trail = null;
+    const corners = trail === null ? [] : this.mode === 'rectangle' ? rectangle(trail) : trail;
+    if (corners.length >= (this.mode === 'path' ? 2 : 3)) this.onDrawn(this.mode, corners);
+    this.draw();
+  }
+
+  cancel() {
+    this.trail = null;
+    this.draw();
+  }
+
+  draw() {
+    const { context } = prepared(this.canvas);
+    this.drawDensity();
+    const ink = isDark() ? '#ffffff' : '#000000';
+    if (this.outline !== null) {
+      const corners = this.outline.map(([x, y]) => this.plot.toScreen(x, y));
+      line(context, corners, { colour: ink, dashes: [5, 4], isClosed: true });
+    }
+    for (const { point, text } of this.centres) {
+      label(context, this.plot.screenOf(point), text, ink);
+    }
+    if (this.path.length > 1) {
+      line(context, this.path.map((point) => this.plot.screenOf(point)), { colour: ink });
+    }
+    for (const { point, colour } of this.marks) {
+      const [left, top] = this.plot.screenOf(point);
+      context.beginPath();
+      context.arc(left, top, 7, 0, 2 * Math.PI);
+      context.fillStyle = colour;
+      context.strokeStyle = ink;
+      context.lineWidth = 2;
+      context.fill();
+      context.stroke();
+    }
+    if (this.trail !== null) {
+      const isPath = this.mode === 'path';
+      const corners = this.mode === 'rectangle' ? rectangle(this.trail) : this.trail;
+      line(context, corners, { colour: ink, isClosed: !isPath, isFilled: !isPath });
+    }
+  }
+
+  /** Shows how many particles lie where; null shows nothing. */
+  setDensity(density) {
+    this.density = density && { ...density, image: densityImage(density.counts) };
+    this.draw();
+  }
+
+  drawDensity() {
+    const { context } = prepared(this.densityCanvas);
+    if (!this.density) return;
+    const [left, bottom] = this.plot.toScreen(this.density.x[0], this.density.y[0]);
+    const [right, top] = this.plot.toScreen(this.density.x[1], this.density.y[1]);
+    context.imageSmoothingEnabled = false;
+    context.drawImage(this.density.image, left, top, right - left, bottom - top);
+  }
+}
+
+function rectangle(trail) {
+  if (trail.length < 2) return [];
+  const [[left, top], [right, bottom]] = trail;
+  return [[left, top], [right, top], [right, bottom], [left, bottom]];
+}
+
+function line(context, corners, { colour, dashes = [], isClosed = false, isFilled = false }) {
+  if (corners.length < 2) return;
+  context.beginPath();
+  corners.forEach(([left, top], number) =>
+    number ? context.lineTo(left, top) : context.moveTo(left, top),
+  );
+  if (isClosed) context.closePath();
+  context.setLineDash(dashes);
+  context.strokeStyle = colour;
+  context.lineWidth = 1.5;
+  if (isFilled) {
+    context.fillStyle = `${colour}22`;
+    context.fill();
+  }
+  context.stroke();
+  context.setLineDash([]);
+}
+
+function label(context, [left, top], text, ink) {
+  context.font = '600 12px system-ui, sans-serif';
+  context.textAlign = 'center';
+  context.textBaseline = 'middle';
+  context.lineWidth = 3;
+  context.strokeStyle = isDark() ? '#15181c' : '#ffffff';
+  context.strokeText(text, left, top);
+  context.fillStyle = ink;
+  context.fillText(text, left, top);
+}
+
+function densityImage(counts) {
+  const [height, width] = counts.shape;
+  const image = new ImageData(width, height);
+  const colours = scaleColours().map(channels);
+  const most = Math.log1p(counts.reduce((a, b) => Math.max(a, b), 1));
+  for (let row = 0; row < height; row++) {
+    for (let column = 0; column < width; column++) {
+      const count = counts[row * width + column];
+      if (count === 0) continue;
+      const share = Math.log1p(count) / most;
+      const place = 4 * ((height - 1 - row) * width + column);
+      image.data.set([...colours[Math.round(share * (colours.length - 1))], 255], place);
+    }
+  }
+  const canvas = document.createElement('canvas');
+  [canvas.width, canvas.height] = [width, height];
+  canvas.getContext('2d').putImageData(image, 0, 0);
+  return canvas;
+}

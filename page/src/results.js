@@ -1,0 +1,94 @@
+// Reports of the run, what has been saved, and the loss while it trains.
+
+import { getJson } from './api.js';
+import { isDark } from './colours.js';
+import { at, make, on, prepared, short } from './dom.js';
+
+const link = (path, text) =>
+  make('a', { href: `/files/${path}`, target: '_blank', rel: 'noopener' }, text);
+
+const nameOf = (path) => path.split('/').at(-1);
+
+export class Results {
+  /** `onLoad` is called with the conditions of a saved selection. */
+  constructor(onLoad) {
+    this.onLoad = onLoad;
+    this.losses = [];
+    new ResizeObserver(() => this.drawLosses()).observe(at('losses'));
+  }
+
+  async refresh() {
+    const found = await getJson('/api/results');
+    at('saved-selections').replaceChildren(...found.selections.map((entry) => this.saved(entry)));
+    at('saved-volumes').replaceChildren(
+      ...found.volumes.map(({ name, files }) =>
+        make('li', {}, make('b', {}, name), ' ', ...spaced(files.map((f) => link(f, nameOf(f))))),
+      ),
+    );
+    at('reports').replaceChildren(
+      ...found.reports.map(({ name, path, when }) =>
+        make('li', {}, link(path, name), make('span', { className: 'count' }, ` ${when}`)),
+      ),
+    );
+    for (const id of ['saved-selections', 'saved-volumes', 'reports']) {
+      const list = at(id);
+      if (!list.children.length) list.append(make('li', { className: 'hint' }, 'none yet'));
+    }
+    await this.refreshLosses();
+  }
+
+  saved(entry) {
+    const load = make('button', { type: 'button' }, 'Show');
+    on(load, 'click', () => this.onLoad(entry.conditions));
+    const files = spaced(entry.files.map((file) => link(file, nameOf(file))));
+    const commands = [entry.filter, entry.train].filter(Boolean).map(command);
+    const head = make('div', {}, make('b', {}, entry.name), ` ${entry.count} `, load);
+    const words = make('div', { className: 'hint' }, entry.words);
+    return make('li', {}, head, words, make('div', {}, ...files), ...commands);
+  }
+
+  async refreshLosses() {
+    this.losses = await getJson('/api/losses');
+    this.drawLosses();
+  }
+
+  drawLosses() {
+    const rows = this.losses.filter(({ total }) => Number.isFinite(total));
+    at('losses').hidden = rows.length < 2;
+    at('losses-text').textContent = rows.length
+      ? `total ${short(rows.at(-1).total)} in epoch ${rows.at(-1).epoch}`
+      : 'not known';
+    if (rows.length < 2) return;
+    const { context, width, height } = prepared(at('losses'));
+    const [left, right, top, bottom] = [56, 8, 8, 20];
+    const totals = rows.map(({ total }) => total);
+    const [low, high] = [Math.min(...totals), Math.max(...totals)];
+    const x = (n) => left + (n / (rows.length - 1)) * (width - left - right);
+    const y = (v) => top + ((high - v) / (high - low || 1)) * (height - top - bottom);
+    context.strokeStyle = isDark() ? '#56b4e9' : '#0072b2';
+    context.fillStyle = isDark() ? '#c8ccd2' : '#444a52';
+    context.lineWidth = 2;
+    context.beginPath();
+    totals.forEach((value, n) => (n ? context.lineTo(x(n), y(value)) : context.moveTo(x(n), y(value))));
+    context.stroke();
+    context.font = '11px system-ui, sans-serif';
+    context.textAlign = 'right';
+    context.fillText(short(high), left - 6, top + 8);
+    context.fillText(short(low), left - 6, height - bottom);
+    context.textAlign = 'left';
+    context.fillText(`epoch ${rows[0].epoch}`, left, height - 5);
+    context.textAlign = 'right';
+    context.fillText(`epoch ${rows.at(-1).epoch}`, width - right, height - 5);
+  }
+}
+
+const spaced = (items) => items.flatMap((item) => [item, ' ']);
+
+function command(text) {
+  const copy = make('button', { type: 'button', title: 'Copy the command' }, 'Copy');
+  on(copy, 'click', async () => {
+    await navigator.clipboard.writeText(text);
+    copy.textContent = 'Copied';
+  });
+  return make('div', { className: 'command' }, make('code', { title: text }, text), copy);
+}

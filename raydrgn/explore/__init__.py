@@ -1,0 +1,17 @@
+"""A run in the browser: a server for one page, which `make assets` builds from ``page/``.
+
+The server has no logic of its own: it applies conditions with the code of `filter`, decodes with
+the decoder pool, reads images as commands do, and calls workflows that it is handed.
+
+packing      numbers and arrays in one answer
+session      who may ask, and how much: token, cookie, host, origin, sizes, rates
+study        an epoch as the page sees it
+decoding     volumes for the page; requests that were overtaken are dropped
+images       particle images for the page
+run_files    files of the run that the page may have
+explorer     a run that is being explored
+actions      what a person can start from the page
+requests     what the page sends, checked
+application  the routes
+server       the port, and the life of the server
+"""

@@ -1,0 +1,248 @@
+"""The routes of the explorer: from requests to an ``Explorer``, and from its answers to bytes."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from importlib.resources import files
+
+import numpy as np
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from raydrgn.errors import ConfigError, RaydrgnError
+from raydrgn.explore.decoding import BusyError, OvertakenError
+from raydrgn.explore.explorer import Explorer
+from raydrgn.explore.images import particle_images
+from raydrgn.explore.packing import packed
+from raydrgn.explore.requests import (
+    ImageRequest,
+    OfEpoch,
+    SaveSelectionRequest,
+    SaveVolumesRequest,
+    SelectRequest,
+    VolumeRequest,
+    parse,
+)
+from raydrgn.explore.run_files import TYPES, OutsideError
+from raydrgn.explore.session import Guard, Session
+from raydrgn.io import storage
+from raydrgn.io.uri import name as name_of
+
+log = logging.getLogger(__name__)
+
+ASSETS = {
+    "index.html": "text/html; charset=utf-8",
+    "page.css": "text/css; charset=utf-8",
+    **dict.fromkeys(("page.js", "surface.js", "cubes.js"), "text/javascript; charset=utf-8"),
+}
+"""Files of the page; every other name is refused."""
+
+STATUS = {
+    OvertakenError: HTTPStatus.CONFLICT,
+    BusyError: HTTPStatus.SERVICE_UNAVAILABLE,
+    OutsideError: HTTPStatus.NOT_FOUND,
+}
+
+# A report may be of a run that somebody else has made: it shows its pictures, and runs nothing.
+REPORT_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+BLOCK_BYTES = 1 << 20
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def create_application(explorer: Explorer, session: Session) -> Guard:
+    """Build the application for one run."""
+    routes = _Routes(explorer)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        await run_in_threadpool(explorer.close)
+
+    def get(path: str, endpoint: Endpoint) -> Route:
+        return Route(path, _in_words(endpoint), methods=["GET"])
+
+    def post(path: str, endpoint: Endpoint) -> Route:
+        return Route(path, _in_words(endpoint), methods=["POST"])
+
+    application = Starlette(
+        routes=[
+            get("/", routes.page),
+            get("/assets/{name}", routes.asset),
+            get("/files/{path:path}", routes.file),
+            get("/api/facts", routes.facts),
+            get("/api/status", routes.status),
+            get("/api/column", routes.column),
+            get("/api/points", routes.points),
+            get("/api/density", routes.density),
+            get("/api/results", routes.results),
+            get("/api/losses", routes.losses),
+            post("/api/select", routes.select),
+            post("/api/volumes", routes.volumes),
+            post("/api/images", routes.images),
+            post("/api/save-selection", routes.save_selection),
+            post("/api/save-volumes", routes.save_volumes),
+            post("/api/analyze", routes.analyze),
+        ],
+        lifespan=lifespan,
+    )
+    return Guard(application, session)
+
+
+class _Routes:
+    """An endpoint for each route. What takes long is done in a thread."""
+
+    def __init__(self, explorer: Explorer) -> None:
+        self._explorer = explorer
+
+    async def page(self, request: Request) -> Response:
+        return _asset("index.html")
+
+    async def asset(self, request: Request) -> Response:
+        return _asset(request.path_params["name"])
+
+    async def file(self, request: Request) -> Response:
+        uri = await run_in_threadpool(self._explorer.files.find, request.path_params["path"])
+        suffix = f".{uri.rpartition('.')[2].lower()}"
+        headers = {"Content-Security-Policy": REPORT_POLICY}
+        if suffix not in (".html", ".png"):
+            headers["Content-Disposition"] = f'attachment; filename="{name_of(uri)}"'
+        return StreamingResponse(_blocks(uri), media_type=TYPES[suffix], headers=headers)
+
+    async def facts(self, request: Request) -> Response:
+        return JSONResponse(await run_in_threadpool(lambda: self._study(request).facts()))
+
+    async def status(self, request: Request) -> Response:
+        return JSONResponse(await run_in_threadpool(self._explorer.status))
+
+    async def column(self, request: Request) -> Response:
+        def work() -> bytes:
+            facts, values = self._study(request).column(_given(request, "name"))
+            return packed(facts, values=values)
+
+        return _binary(await run_in_threadpool(work))
+
+    async def points(self, request: Request) -> Response:
+        def work() -> bytes:
+            study = self._study(request)
+            return packed({}, rows=study.shown.astype(np.int32), numbers=study.numbers())
+
+        return _binary(await run_in_threadpool(work))
+
+    async def density(self, request: Request) -> Response:
+        def work() -> bytes:
+            limits, counts = self._study(request).density(
+                _given(request, "x"), _given(request, "y")
+            )
+            return packed(limits, counts=counts)
+
+        return _binary(await run_in_threadpool(work))
+
+    async def select(self, request: Request) -> Response:
+        given = parse(SelectRequest, await request.body())
+
+        def work() -> bytes:
+            facts, bits = self._explorer.select(given)
+            return packed(facts, bits=bits)
+
+        return _binary(await run_in_threadpool(work))
+
+    async def volumes(self, request: Request) -> Response:
+        given = parse(VolumeRequest, await request.body())
+        facts, made = await self._explorer.volumes(given)
+
+        def work() -> bytes:
+            largest = [max(float(np.abs(volume).max()), 1e-30) for volume in made]
+            scaled = made / np.array(largest, dtype=np.float32)[:, None, None, None]
+            sd = [float(volume.std()) for volume in made]
+            return packed({**facts, "scale": largest, "sd": sd}, volumes=scaled.astype(np.float16))
+
+        return _binary(await run_in_threadpool(work))
+
+    async def images(self, request: Request) -> Response:
+        given = parse(ImageRequest, await request.body())
+
+        def work() -> bytes:
+            study = self._explorer.study(given.epoch)
+            images, mean = particle_images(study, given.rows, given.kind)
+            numbers = study.values.numbers[given.rows].astype(np.int32)
+            return packed({}, images=images, mean=mean, numbers=numbers)
+
+        return _binary(await run_in_threadpool(work))
+
+    async def results(self, request: Request) -> Response:
+        return JSONResponse(await run_in_threadpool(self._explorer.results))
+
+    async def losses(self, request: Request) -> Response:
+        return JSONResponse(await run_in_threadpool(self._explorer.losses))
+
+    async def save_selection(self, request: Request) -> Response:
+        given = parse(SaveSelectionRequest, await request.body())
+        return JSONResponse(await run_in_threadpool(self._explorer.save_selection, given))
+
+    async def save_volumes(self, request: Request) -> Response:
+        given = parse(SaveVolumesRequest, await request.body())
+        return JSONResponse(await run_in_threadpool(self._explorer.save_volumes, given))
+
+    async def analyze(self, request: Request) -> Response:
+        given = parse(OfEpoch, await request.body())
+        await run_in_threadpool(self._explorer.analyze, given.epoch)
+        return JSONResponse({})
+
+    def _study(self, request: Request):  # type: ignore[no-untyped-def]  # noqa: ANN202
+        text = request.query_params.get("epoch", "")
+        if text and not text.isdecimal():
+            raise ConfigError(f"An epoch is a number, got {text!r:.40}.")
+        return self._explorer.study(int(text) if text else None)
+
+
+def _in_words(endpoint: Endpoint) -> Endpoint:
+    """Answer what goes wrong with a sentence that the page shows."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except RaydrgnError as error:
+            status = STATUS.get(type(error), HTTPStatus.BAD_REQUEST)
+            return JSONResponse({"error": str(error)}, status_code=status)
+        except asyncio.CancelledError:  # the server ends
+            return JSONResponse({}, status_code=HTTPStatus.SERVICE_UNAVAILABLE)
+        except Exception as error:
+            log.exception("%s %s failed", request.method, request.url.path)
+            said = f"This is a defect of raydrgn ({type(error).__name__}: {error}). Its traceback "
+            return JSONResponse(
+                {"error": f"{said}is where `raydrgn explore` was started."},
+                status_code=HTTPStatus.INTERNAL_SERVER_ERROR,
+            )
+
+    return answer
+
+
+def _asset(name: str) -> Response:
+    if name not in ASSETS:
+        raise OutsideError(f"The page has no file {name!r:.80}.")
+    content = files("raydrgn.explore").joinpath("assets", name).read_bytes()
+    return Response(content, media_type=ASSETS[name])
+
+
+def _binary(content: bytes) -> Response:
+    return Response(content, media_type="application/octet-stream")
+
+
+async def _blocks(uri: str) -> AsyncIterator[bytes]:
+    size = storage.file_size(uri)
+    for start in range(0, size, BLOCK_BYTES):
+        end = min(start + BLOCK_BYTES, size)
+        yield await run_in_threadpool(storage.read_bytes, uri, start, end)
+
+
+def _given(request: Request, name: str) -> str:
+    value = request.query_params.get(name)
+    if value is None:
+        raise ConfigError(f"The request lacks {name!r}.")
+    return value

@@ -1,0 +1,119 @@
+"""Volumes for the page, decoded one request after the other.
+
+A page numbers its requests. One that a later request of the same page has overtaken is dropped
+where it waits, or between two of its volumes.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+
+from raydrgn.decoding.pool import DecoderPool
+from raydrgn.errors import ClusterError, ConfigError, RaydrgnError
+from raydrgn.shapes import Float
+
+log = logging.getLogger(__name__)
+
+PREVIEW_BOX = 32
+"""Box that two cores decode within a second, pixels."""
+
+LARGEST_BOX = 128
+"""Box that a browser makes surfaces of in about a second, pixels."""
+
+MOST_WAITING = 32
+MOST_PAGES = 64
+
+
+class OvertakenError(RaydrgnError):
+    """A later request of the same page has taken the place of this one."""
+
+
+class BusyError(RaydrgnError):
+    """Too many requests wait."""
+
+
+class VolumeOrder(NamedTuple):
+    """What a page asks for."""
+
+    page: str
+    number: int
+    epoch: int | None
+    z: Float[np.ndarray, "k zdim"]
+    box: int
+
+
+class Decoding:
+    """The decoder pool of the epoch that was asked for last, which one thread holds and asks.
+
+    Args:
+        open_pool: Opens the pool of an epoch; called again after the pool was lost.
+        at_once: Volumes that are handed to the pool together.
+    """
+
+    def __init__(self, open_pool: Callable[[int | None], DecoderPool], *, at_once: int) -> None:
+        self._open_pool, self._at_once = open_pool, at_once
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="decoding")
+        self._pool: DecoderPool | None = None
+        self._epoch: int | None = None
+        self._latest: dict[str, int] = {}
+        self._waiting = 0
+
+    async def volumes(self, order: VolumeOrder) -> Float[np.ndarray, "k d d d"]:
+        """Return the volumes that a page has asked for.
+
+        Raises:
+            OvertakenError: If the page has asked for others since.
+            BusyError: If too many requests wait.
+            ClusterError: If the decoder was lost; the next request starts it again.
+        """
+        if self._waiting >= MOST_WAITING:
+            raise BusyError(f"{MOST_WAITING} requests for volumes wait already; try again later.")
+        self._latest.pop(order.page, None)
+        self._latest[order.page] = order.number
+        if len(self._latest) > MOST_PAGES:
+            del self._latest[next(iter(self._latest))]
+        self._waiting += 1
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._thread, self._decode, order)
+        finally:
+            self._waiting -= 1
+
+    def close(self) -> None:
+        """End the decoders."""
+        self._thread.submit(self._leave).result()
+        self._thread.shutdown()
+
+    def _decode(self, order: VolumeOrder) -> Float[np.ndarray, "k d d d"]:
+        made = []
+        for start in range(0, len(order.z), self._at_once):
+            if self._latest.get(order.page) != order.number:
+                raise OvertakenError("Other volumes were asked for since.")
+            made.append(self._some(order, slice(start, start + self._at_once)))
+        return np.concatenate(made)
+
+    def _some(self, order: VolumeOrder, part: slice) -> Float[np.ndarray, "b d d d"]:
+        try:
+            if self._epoch != order.epoch:
+                self._leave()
+            if self._pool is None:
+                self._pool = self._open_pool(order.epoch).__enter__()
+                self._epoch = order.epoch
+            return self._pool.volumes(order.z[part], box=order.box)
+        except (ConfigError, OvertakenError):
+            raise
+        except Exception as error:
+            log.warning("decoding failed, and the decoder is started again: %s", error)
+            self._leave()
+            raise ClusterError(
+                f"The decoder was lost ({error}). It is started again with the next request."
+            ) from error
+
+    def _leave(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.__exit__(None, None, None)

@@ -1,0 +1,224 @@
+"""A run that is being explored: its epochs, and what has been saved of it."""
+
+import json
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from raydrgn.decoding.pool import LATENTS_PER_BATCH, DecoderPool
+from raydrgn.errors import ConfigError, RaydrgnError, RunDirectoryError
+from raydrgn.explore.actions import Actions, Task, filter_command
+from raydrgn.explore.decoding import LARGEST_BOX, PREVIEW_BOX, Decoding, VolumeOrder
+from raydrgn.explore.requests import (
+    SaveSelectionRequest,
+    SaveVolumesRequest,
+    SelectRequest,
+    VolumeRequest,
+)
+from raydrgn.explore.run_files import SELECTIONS, VOLUMES, RunFiles
+from raydrgn.explore.study import Study
+from raydrgn.io import storage
+from raydrgn.io.storage import Uri
+from raydrgn.latent.conditions import (
+    in_words,
+    parse_conditions,
+    read_conditions,
+    to_json,
+)
+from raydrgn.reporting.result_folder import SETTINGS
+from raydrgn.run.latents_file import LatentSource
+from raydrgn.run.metrics import read_metrics
+from raydrgn.run.reader import RunReader
+from raydrgn.shapes import Float
+
+EPOCHS_KEPT = 2
+"""Epochs whose latents and decoders stay in memory."""
+
+MOST_LOSSES = 2000
+
+
+class Explorer:
+    """Answers what the page asks about one run, or one file of latents.
+
+    Args:
+        source: The run or file.
+        epoch: Epoch to begin with; None takes the last whole one of the moment.
+        labels: File of a label of each particle.
+        actions: What can be started.
+        open_pool: Opens the decoders of an epoch.
+        workers: Decoders of a pool; None decodes in this process.
+    """
+
+    def __init__(
+        self,
+        source: LatentSource,
+        *,
+        epoch: int | None,
+        labels: Uri | None,
+        actions: Actions,
+        open_pool: Callable[[int | None], DecoderPool],
+        workers: int | None,
+    ) -> None:
+        self.source, self.actions, self.task = source, actions, Task()
+        self._first, self._labels = epoch, labels
+        at_once = 1 if workers is None else LATENTS_PER_BATCH * workers
+        self._decoding = Decoding(open_pool, at_once=at_once)
+        own = source.results("explore")
+        self.files = RunFiles(source.root if isinstance(source, RunReader) else own, own)
+        self._studies: OrderedDict[int | None, Study] = OrderedDict()
+
+    def study(self, epoch: int | None) -> Study:
+        """Return an epoch, opened.
+
+        Raises:
+            RaydrgnError: If it cannot be read.
+        """
+        if epoch in self._studies:  # also of a run that has been deleted since
+            return self._studies[epoch]
+        number = self.source.epoch(epoch if epoch is not None else self._first)
+        if number not in self._studies:
+            self._studies[number] = Study(self.source, number, self._labels)
+            if len(self._studies) > EPOCHS_KEPT:
+                self._studies.popitem(last=False)
+        return self._studies[number]
+
+    def status(self) -> dict[str, Any]:
+        """Return what changes while the page is open: epochs, training, the task."""
+        found: dict[str, Any] = {"epochs": [], "is_training": False, "problem": ""}
+        if isinstance(self.source, RunReader):
+            try:
+                found["epochs"] = self.source.files.epochs()
+                found["is_training"] = not self.source.is_finished()
+            except RaydrgnError as error:
+                found["problem"] = f"The run cannot be read any more: {error}"
+            if not found["epochs"] and not found["problem"]:
+                found["problem"] = f"{self.source.root} is gone, or has no epoch any more."
+        return {**found, "task": self.task.to_dict()}
+
+    def select(self, request: SelectRequest) -> tuple[dict[str, Any], np.ndarray]:
+        """Return what conditions select of all particles, and which of the points drawn."""
+        study = self.study(request.epoch)
+        conditions = parse_conditions({"conditions": request.conditions})
+        found = study.select(conditions)
+        command = filter_command(
+            *(self.source.root, study.epoch, conditions, "CONDITIONS.json", self._labels)
+        )
+        facts = {"count": int(found.mask.sum()), "words": found.words, "command": command}
+        return facts, np.packbits(found.mask[study.shown], bitorder="little")
+
+    def save_selection(self, request: SaveSelectionRequest) -> dict[str, Any]:
+        """Save conditions and what they select; return what is there."""
+        study = self.study(request.epoch)
+        conditions = parse_conditions({"conditions": request.conditions})
+        count = int(study.select(conditions).mask.sum())
+        if count in (0, len(study.z)):
+            which = "no particle" if count == 0 else "all particles"
+            raise ConfigError(f"This selects {which}; there is nothing to save.")
+        folder = self.files.new(SELECTIONS, request.name)
+        storage.write_bytes(f"{folder}.json", to_json(conditions))
+        notes = self.actions.save_selection(study.epoch, f"{folder}.json", folder)
+        return {**self._selection(request.name), "notes": notes}
+
+    def save_volumes(self, request: SaveVolumesRequest) -> dict[str, Any]:
+        """Save volumes of particles as `raydrgn volumes` does."""
+        study = self.study(request.epoch)
+        rows = study.rows(request.rows).tolist()
+        folder = self.files.new(VOLUMES, request.name)
+        failures = self.actions.save_volumes(study.epoch, rows, folder)
+        return {**self._volumes(request.name), "notes": failures}
+
+    def analyze(self, epoch: int | None) -> None:
+        """Start `analyze`, after which the epoch is opened anew."""
+        number = self.study(epoch).epoch
+
+        def work(progress: Any) -> None:
+            self.actions.analyze(number, progress)
+            self._studies.pop(number, None)
+
+        self.task.start("analyze", work)
+
+    async def volumes(
+        self, request: VolumeRequest
+    ) -> tuple[dict[str, Any], Float[np.ndarray, "k d d d"]]:
+        """Return volumes of particles.
+
+        Raises:
+            RaydrgnError: If there are no weights, or the request was overtaken.
+        """
+        study = self.study(request.epoch)
+        if not isinstance(self.source, RunReader):
+            raise RunDirectoryError(f"{self.source.root} has latents only, and no weights.")
+        largest = PREVIEW_BOX if request.size == "preview" else LARGEST_BOX
+        box = min(largest, self.source.box)
+        z = study.z[study.rows(request.rows)]
+        order = VolumeOrder(request.page, request.number, study.epoch, z, box)
+        made = await self._decoding.volumes(order)
+        facts = {
+            "box": box,
+            "run_box": self.source.box,
+            "pixel_size": (self.source.pixel_size_angstrom or 1.0) * self.source.box / box,
+            "rows": request.rows,
+        }
+        return facts, made
+
+    def results(self) -> dict[str, Any]:
+        """Return reports, and what has been saved."""
+        selections = [self._selection(name) for name in self._saved(SELECTIONS)]
+        volumes = [self._volumes(name) for name in self._saved(VOLUMES)]
+        is_run = isinstance(self.source, RunReader)
+        reports = self.files.reports() if is_run else []
+        return {"reports": reports, "selections": selections, "volumes": volumes}
+
+    def losses(self) -> list[dict[str, float]]:
+        """Return losses over the epochs, with those of the epoch that is being trained."""
+        if not isinstance(self.source, RunReader):
+            return []
+        rows = read_metrics(self.source.files.metrics) or self.source.losses()
+        every = max(1, len(rows) // MOST_LOSSES)
+        names = ("epoch", "step", "total", "reconstruction", "kl", "done")
+        return [
+            {name: float(row[name]) for name in names if row.get(name) is not None}
+            for number, row in enumerate(rows)
+            if row.get("done", True) or number % every == 0
+        ]
+
+    def close(self) -> None:
+        """End the decoders."""
+        self._decoding.close()
+
+    def _saved(self, kind: str) -> list[str]:
+        files = {SELECTIONS: "kept.ind.pkl", VOLUMES: "z_values.txt"}
+        folder = storage.join(self.files.own, kind)
+        return [
+            name
+            for name in self.files.names(kind)
+            if storage.exists(storage.join(folder, name, files[kind]))
+        ]
+
+    def _selection(self, name: str) -> dict[str, Any]:
+        folder = storage.join(self.files.own, SELECTIONS, name)
+        record = json.loads(storage.read_bytes(storage.join(folder, SETTINGS)))
+        conditions = read_conditions(f"{folder}.json")
+        kept = storage.join(folder, "kept.ind.pkl")
+        names = [n for n in storage.list_names(folder) if n.startswith("kept.")]
+        epoch, file = record["made_from"]["epoch"], f"{folder}.json"
+        return {
+            "name": name,
+            "words": in_words(conditions),
+            "count": str(record["selection"]).partition(" (")[0],
+            "conditions": json.loads(to_json(conditions))["conditions"],
+            "epoch": epoch,
+            "files": [self.files.path(storage.join(folder, n)) for n in sorted(names)],
+            "filter": filter_command(self.source.root, epoch, conditions, file, self._labels),
+            "train": self.actions.train_command(kept),
+        }
+
+    def _volumes(self, name: str) -> dict[str, Any]:
+        folder = storage.join(self.files.own, VOLUMES, name)
+        names = sorted(n for n in storage.list_names(folder) if n.endswith(".mrc"))
+        return {
+            "name": name,
+            "files": [self.files.path(storage.join(folder, n)) for n in names],
+        }

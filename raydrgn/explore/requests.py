@@ -1,0 +1,73 @@
+"""What the page sends, checked before anything is done with it."""
+
+import json
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from raydrgn.errors import ConfigError
+
+MOST_VOLUMES = 16
+MOST_IMAGES = 64
+LARGEST_ROW = 2**40
+
+Row = Annotated[int, Field(ge=0, lt=LARGEST_ROW)]
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class OfEpoch(BaseModel):
+    """A request about an epoch; None is the last one, or that of a file of latents."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    epoch: Annotated[int, Field(ge=0)] | None = None
+
+
+class SelectRequest(OfEpoch):
+    """Conditions to apply to all particles."""
+
+    conditions: list[dict[str, Any]]
+
+
+class SaveSelectionRequest(SelectRequest):
+    """Conditions to save under a name."""
+
+    name: str
+
+
+class VolumeRequest(OfEpoch):
+    """Volumes at the latents of particles, in the order of a page's requests."""
+
+    page: Annotated[str, Field(max_length=64)]
+    number: int
+    rows: Annotated[list[Row], Field(min_length=1, max_length=MOST_VOLUMES)]
+    size: Literal["preview", "full"]
+
+
+class SaveVolumesRequest(OfEpoch):
+    """Volumes to save under a name, in the box of the run."""
+
+    rows: Annotated[list[Row], Field(min_length=1, max_length=MOST_VOLUMES)]
+    name: str
+
+
+class ImageRequest(OfEpoch):
+    """Images of particles."""
+
+    rows: Annotated[list[Row], Field(min_length=1, max_length=MOST_IMAGES)]
+    kind: Literal["raw", "clear"]
+
+
+def parse(model: type[Model], body: bytes) -> Model:
+    """Read a request.
+
+    Raises:
+        ConfigError: If it is not as it should be; says what is wrong.
+    """
+    try:
+        return model.model_validate(json.loads(body))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "request"
+        raise ConfigError(f"{where}: {first['msg'].lower()}.") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError("The request is not JSON.") from error

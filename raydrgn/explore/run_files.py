@@ -1,0 +1,111 @@
+"""Files of the run that the page may have, and where the page's own results go.
+
+A path that a browser sends is taken apart name by name, and on a disk followed through links: it
+must end below the run directory. Beside results of commands nothing is given out.
+"""
+
+import os
+import re
+from datetime import datetime
+from typing import Any
+
+from raydrgn.errors import ConfigError, RaydrgnError
+from raydrgn.io import storage, uri
+from raydrgn.io.storage import Uri
+
+TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".png": "image/png",
+    ".json": "application/json",
+    ".csv": "text/csv; charset=utf-8",
+    ".txt": "text/plain; charset=utf-8",
+    **dict.fromkeys((".pkl", ".star", ".cs", ".csg", ".mrc", ".npy"), "application/octet-stream"),
+}
+MOST_BYTES = 2 << 30
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+SELECTIONS, VOLUMES = "selections", "volumes"
+
+
+class OutsideError(RaydrgnError):
+    """A path does not lead to a file that the page may have."""
+
+
+class RunFiles:
+    """The files below a run directory, or below the explorer's folder beside a file of latents.
+
+    Args:
+        root: Below which files are given out and written.
+        own: Folder of the explorer's results, the same or below.
+    """
+
+    def __init__(self, root: Uri, own: Uri) -> None:
+        self.root, self.own = root, own
+
+    def find(self, path: str) -> Uri:
+        """Return a file of results that the page may have.
+
+        Raises:
+            OutsideError: If it is none, or not there.
+        """
+        names = path.split("/")
+        suffix = os.path.splitext(path)[1].lower()
+        if len(names) < 2 or any(name in ("", ".", "..") for name in names) or "\\" in path:
+            raise OutsideError("There is no such file among the results.")
+        if names[0] == "state" or suffix not in TYPES or "\0" in path:
+            raise OutsideError(f"Files of type {suffix or 'none'} are not given out.")
+        found = storage.join(self.root, *names)
+        if not self._is_inside(found) or not storage.exists(found) or storage.is_folder(found):
+            raise OutsideError(f"There is no file {path!r:.120} among the results.")
+        if storage.file_size(found) > MOST_BYTES:
+            raise OutsideError(f"{path:.120} is too large for a browser; copy it from the run.")
+        return found
+
+    def new(self, kind: str, name: str) -> Uri:
+        """Return a free folder for results of the page.
+
+        Raises:
+            ConfigError: If the name is not one, or taken.
+            OutsideError: If a link leads out of the run.
+        """
+        if not NAME.fullmatch(name) or name.endswith((".json", ".")):
+            raise ConfigError(
+                f"{name!r:.80} is no name: use letters, digits, and - _ . (at most 64)."
+            )
+        found = storage.join(self.own, kind, name)
+        if storage.exists(found) or storage.exists(f"{found}.json"):
+            raise ConfigError(f"There is {name!r} already; choose another name.")
+        if not self._is_inside(found):
+            raise OutsideError(f"{self.own} leads out of {self.root} through a link.")
+        return found
+
+    def reports(self) -> list[dict[str, Any]]:
+        """Return the reports of commands on this run, the newest first."""
+        found = []
+        for name in storage.list_names(self.root):
+            report = storage.join(self.root, name, "report.html")
+            if NAME.fullmatch(name) and storage.exists(report):
+                when = storage.modified(report)
+                found.append({"name": name, "path": f"{name}/report.html", "when": _date(when)})
+        return sorted(found, key=lambda entry: str(entry["when"]), reverse=True)
+
+    def names(self, kind: str) -> list[str]:
+        """Return the names of the page's own results of a kind."""
+        folder = storage.join(self.own, kind)
+        if not storage.exists(folder):
+            return []
+        return sorted(name for name in storage.list_names(folder) if NAME.fullmatch(name))
+
+    def path(self, found: Uri) -> str:
+        """Return what the page calls a file or folder."""
+        return found.removeprefix(f"{self.root}/")
+
+    def _is_inside(self, found: Uri) -> bool:
+        """Return whether links, if there are any, lead nowhere else."""
+        if not uri.is_local(found):
+            return True
+        real = os.path.realpath(uri.local_path(found))
+        return real.startswith(f"{os.path.realpath(uri.local_path(self.root))}{os.sep}")
+
+
+def _date(when: datetime) -> str:
+    return when.astimezone().strftime("%Y-%m-%d %H:%M")

@@ -1,0 +1,235 @@
+"""``explore``: a run in the browser."""
+
+import logging
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from raydrgn.errors import ConfigError, RaydrgnError
+from raydrgn.remote.executor import IN_PROCESS, Executor
+from raydrgn.remote.progress import Progress, silent
+from raydrgn.settings import Setting
+from raydrgn.workflows.epoch import PixelSizeSettings
+
+if TYPE_CHECKING:
+    from raydrgn.decoding.pool import DecoderPool
+    from raydrgn.explore.actions import Actions
+    from raydrgn.explore.explorer import Explorer
+    from raydrgn.run.latents_file import LatentSource
+
+log = logging.getLogger(__name__)
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExploreSettings(PixelSizeSettings):
+    """Settings of ``explore``."""
+
+    run: Annotated[
+        str,
+        Setting("Run directory, of raydrgn or cryoDRGN; or a file of latents.", is_argument=True),
+    ]
+
+    epoch: Annotated[
+        int | None, Setting("Epoch; the last finished one by default.", is_argument=True)
+    ] = None
+
+    labels: Annotated[
+        str | None,
+        Setting(
+            "File of a label of each particle, in their order or by their original numbers: the "
+            "column 'label'."
+        ),
+    ] = None
+
+    port: Annotated[int, Setting("Port; the next free one if it is taken.", min=1, max=65535)] = (
+        8787
+    )
+
+    host: Annotated[
+        str,
+        Setting(
+            "Address to listen at. With another than the default, every computer that reaches this "
+            "one can try to open the page, without encryption; prefer an SSH tunnel."
+        ),
+    ] = "127.0.0.1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExploreResult:
+    """What became of a server that was stopped."""
+
+    address: str
+    """Where the page was, without its token."""
+
+    saved: list[str]
+    """Names of the selections that are saved."""
+
+
+def run(
+    settings: ExploreSettings,
+    *,
+    executor: Executor = IN_PROCESS,
+    progress: Progress = silent,
+) -> ExploreResult:
+    """Serve the page until the process is interrupted.
+
+    Raises:
+        RaydrgnError: If the run or the labels cannot be read, or no port is free.
+    """
+    try:
+        from raydrgn.explore.server import bind, serve
+    except ModuleNotFoundError as error:
+        library = (error.name or "").partition(".")[0]
+        if library not in ("starlette", "uvicorn"):
+            raise
+        raise ConfigError(
+            f"The explorer needs {library}: pip install 'raydrgn[explore]'."
+        ) from error
+
+    explorer = open_explorer(settings, executor)
+    study = explorer.study(None)
+    if settings.labels is not None:
+        study.values("label")
+    executor.prepare()
+    found = bind(settings.host, settings.port)
+    if settings.host not in LOOPBACK:
+        log.warning(
+            "every computer that reaches %s can try to open this page, and what it shows is not "
+            "encrypted; an SSH tunnel to 127.0.0.1 is safer",
+            settings.host,
+        )
+    addresses: list[str] = []
+
+    def ready(address: str) -> None:
+        addresses.append(address.partition("?")[0])
+        log.info("%d particles, zdim %d; Ctrl-C ends it", *study.z.shape)
+        log.info("open in a browser: %s", address)
+
+    serve(explorer, found, settings.host, ready=ready)
+    selections = explorer.results()["selections"]
+    return ExploreResult(address=addresses[0], saved=[entry["name"] for entry in selections])
+
+
+def open_explorer(settings: ExploreSettings, executor: Executor = IN_PROCESS) -> "Explorer":
+    """Return what answers the page, for a server of one's own.
+
+    Raises:
+        RaydrgnError: If there is no such run.
+    """
+    from raydrgn.explore.explorer import Explorer
+    from raydrgn.run.latents_file import open_latents
+
+    source = open_latents(settings.run)
+    return Explorer(
+        source,
+        epoch=settings.epoch,
+        labels=settings.labels,
+        actions=_actions(settings, source),
+        open_pool=lambda epoch: _open_pool(settings, source, epoch, executor),
+        workers=executor.workers,
+    )
+
+
+def _open_pool(
+    settings: ExploreSettings, source: "LatentSource", epoch: int | None, executor: Executor
+) -> "DecoderPool":
+    from raydrgn.decoding.options import VolumeOptions
+    from raydrgn.decoding.pool import DecoderPool
+
+    state = source.decoder(epoch, pixel_size_angstrom=settings.pixel_size_angstrom)
+    return DecoderPool(state, VolumeOptions(), executor)
+
+
+def _actions(settings: ExploreSettings, source: "LatentSource") -> "Actions":
+    """Return the workflows that the page can start, on this run."""
+    from raydrgn.explore.actions import Actions
+    from raydrgn.workflows import analyze, filter, volumes
+
+    def save_selection(epoch: int | None, conditions: str, out: str) -> list[str]:
+        filter.run(
+            filter.FilterSettings(
+                run=settings.run,
+                epoch=epoch,
+                conditions=conditions,
+                labels=settings.labels,
+                skip_volumes=True,
+                out=out,
+            )
+        )
+        return _export(source, out)
+
+    def save_volumes(epoch: int | None, rows: Sequence[int], out: str) -> list[str]:
+        made = volumes.run(
+            volumes.VolumesSettings(
+                run=settings.run,
+                epoch=epoch,
+                particles=",".join(map(str, rows)),
+                out=out,
+                pixel_size_angstrom=settings.pixel_size_angstrom,
+            )
+        )
+        return made.failures
+
+    def make_umap(epoch: int | None, progress: Progress) -> None:
+        analyze.run(
+            analyze.AnalyzeSettings(run=settings.run, epoch=epoch, skip_volumes=True),
+            progress=progress,
+        )
+
+    return Actions(
+        save_selection=save_selection,
+        save_volumes=save_volumes,
+        analyze=make_umap,
+        train_command=lambda ind: _train_command(source, ind),
+    )
+
+
+def _export(source: "LatentSource", out: str) -> list[str]:
+    """Write a saved selection for the program that its particles came from; return problems."""
+    from raydrgn.io import storage
+    from raydrgn.io.particle_source import ParticleSource
+    from raydrgn.io.selection import original_of
+    from raydrgn.run.reader import RunReader
+    from raydrgn.workflows import export
+
+    if not isinstance(source, RunReader):
+        return []
+    command = "export star"
+    chosen = ParticleSource(particles=source.root, ind=storage.join(out, "kept.ind.pkl"))
+    try:
+        if original_of(source.particles(), ".cs") is not None:
+            command = "export cs"
+            cs = export.ExportCsSettings(source=chosen, out=storage.join(out, "kept.cs"))
+            export.run_cs(cs)
+        else:
+            star = export.ExportStarSettings(source=chosen, out=storage.join(out, "kept.star"))
+            export.run_star(star)
+    except RaydrgnError as error:
+        return [f"raydrgn {command}: {error}"]
+    return []
+
+
+def _train_command(source: "LatentSource", ind: str) -> str:
+    """Return the command that trains a new run on a selection; empty if its particles are unknown.
+
+    A selection has the numbers of the original set, as the run's own ``--ind`` had.
+    """
+    from raydrgn.run.config import RunConfig
+    from raydrgn.run.reader import RunReader
+
+    if not isinstance(source, RunReader):
+        return ""
+    given = source.source if source.is_foreign else RunConfig.read(source.files.config).source
+    if given is None:
+        return ""
+    words = ["raydrgn", "train", given.particles, "-o", "NEW_RUN", "--zdim", str(source.zdim)]
+    for name in ("poses", "ctf", "datadir"):
+        if value := getattr(given, name):
+            words += [f"--{name}", value]
+    for value in given.passthrough:
+        words += ["--passthrough", value]
+    words += ["--half-size-shifts"] if given.half_size_shifts else []
+    return shlex.join([*words, "--ind", ind])

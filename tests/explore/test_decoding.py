@@ -1,0 +1,107 @@
+"""Requests for volumes that wait, are overtaken, or meet a decoder that dies."""
+
+import asyncio
+import threading
+
+import numpy as np
+import pytest
+
+from raydrgn.errors import ClusterError
+from raydrgn.explore import decoding
+from raydrgn.explore.decoding import BusyError, Decoding, OvertakenError, VolumeOrder
+
+BOX = 4
+
+
+class Pool:
+    """Stands for a decoder pool: volumes are filled with the first number of their latent."""
+
+    def __init__(self, problem=None):
+        self.problem, self.decoded, self.is_open = problem, [], False
+        self.may_go_on = threading.Event()
+        self.may_go_on.set()
+
+    def __enter__(self):
+        self.is_open = True
+        return self
+
+    def __exit__(self, *_):
+        self.is_open = False
+
+    def volumes(self, z, *, box):
+        self.may_go_on.wait(10)
+        if self.problem:
+            raise self.problem
+        self.decoded += z[:, 0].tolist()
+        return np.broadcast_to(z[:, :1, None, None], (len(z), box, box, box)).astype(np.float32)
+
+
+def order(number, values, *, page="p", epoch=1):
+    z = np.array(values, dtype=np.float32)[:, None]
+    return VolumeOrder(page=page, number=number, epoch=epoch, z=z, box=BOX)
+
+
+@pytest.fixture
+def pool():
+    return Pool()
+
+
+@pytest.fixture
+def held(pool):
+    found = Decoding(lambda epoch: pool, at_once=1)
+    yield found
+    found.close()
+    assert not pool.is_open
+
+
+def test_an_overtaken_request_ends_between_two_volumes(pool, held):
+    async def ask():
+        pool.may_go_on.clear()
+        first = asyncio.create_task(held.volumes(order(1, [1, 2, 3, 4])))
+        await asyncio.sleep(0.05)
+        second = asyncio.create_task(held.volumes(order(2, [9])))
+        other = asyncio.create_task(held.volumes(order(1, [7], page="q")))
+        await asyncio.sleep(0.05)
+        pool.may_go_on.set()
+        return await asyncio.gather(first, second, other, return_exceptions=True)
+
+    first, second, other = asyncio.run(ask())
+    assert isinstance(first, OvertakenError)
+    assert (second[0, 0, 0, 0], other[0, 0, 0, 0]) == (9, 7)
+    assert pool.decoded == [1, 9, 7]
+
+
+def test_a_decoder_that_dies_is_said_and_started_again():
+    pools = [Pool(RuntimeError("the worker died")), Pool()]
+    opened = iter(pools)
+    held = Decoding(lambda epoch: next(opened), at_once=1)
+    with pytest.raises(ClusterError, match=r"lost \(the worker died\)\. It is started again"):
+        asyncio.run(held.volumes(order(1, [1])))
+    assert asyncio.run(held.volumes(order(2, [1]))).shape == (1, BOX, BOX, BOX)
+    assert [pool.is_open for pool in pools] == [False, True]
+    held.close()
+
+
+def test_another_epoch_has_another_pool():
+    pools = {1: Pool(), 2: Pool()}
+    held = Decoding(pools.get, at_once=2)
+    asyncio.run(held.volumes(order(1, [1, 2, 3], epoch=1)))
+    asyncio.run(held.volumes(order(2, [4], epoch=2)))
+    assert (pools[1].decoded, pools[2].decoded) == ([1, 2, 3], [4])
+    assert [pool.is_open for pool in pools.values()] == [False, True]
+    held.close()
+    assert not pools[2].is_open
+
+
+def test_no_more_than_some_requests_wait(pool, held, monkeypatch):
+    monkeypatch.setattr(decoding, "MOST_WAITING", 3)
+
+    async def ask():
+        pool.may_go_on.clear()
+        asked = [asyncio.create_task(held.volumes(order(1, [k], page=str(k)))) for k in range(5)]
+        await asyncio.sleep(0.05)
+        pool.may_go_on.set()
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    found = asyncio.run(ask())
+    assert [isinstance(entry, BusyError) for entry in found] == [False] * 3 + [True] * 2

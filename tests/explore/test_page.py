@@ -1,0 +1,356 @@
+"""The explorer's page in a real browser: Debian's Chromium, driven by playwright.
+
+With RAYDRGN_SCREENSHOTS=docs and RAYDRGN_SCREENSHOT_RUN=RUN the tour writes the pictures of
+docs/explorer.md, of an analysed run.
+"""
+
+import io
+import json
+import math
+import os
+import shutil
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from explorer_server import KSAMPLE, analysed_run, running_server
+from latents import finished_run
+from raydrgn.cli.main import app
+from raydrgn.io import cryodrgn
+from raydrgn.workflows.explore import ExploreSettings, open_explorer
+
+playwright = pytest.importorskip(
+    "playwright.sync_api", reason="playwright is not installed: pip install playwright"
+)
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="there is no Chromium: apt-get install chromium"
+)
+SIZE = {"width": 1280, "height": 720}
+SECONDS = 60_000
+CONTROLS = "header > *, section button, section select, section input, #hover, .axis, .row > *"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return analysed_run(tmp_path_factory.mktemp("shown"))
+
+
+@pytest.fixture(scope="module")
+def server(root):
+    with running_server(open_explorer(ExploreSettings(run=str(root)))) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as started:
+        arguments = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+        found = started.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield found
+        found.close()
+
+
+class Visit:
+    """A page that is open, with what its browser has said and asked."""
+
+    def __init__(self, browser, server, **options):
+        self.context = browser.new_context(viewport=SIZE, **options)
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(SECONDS)
+        self.errors, self.asked, self.selections = [], [], []
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("console", self._hear)
+        self.page.on("request", self._watch)
+        self.page.goto(server.address)
+        self.page.wait_for_selector("body[data-ready]")
+
+    def _hear(self, message):
+        if message.type == "error":
+            self.errors.append(message.text)
+
+    def _watch(self, request):
+        self.asked.append(request.url)
+        if request.url.endswith("/api/select"):
+            self.selections.append(json.loads(request.post_data))
+
+    def text(self, name):
+        return self.page.inner_text(f"#{name}")
+
+    def picture(self, selector):
+        return np.asarray(Image.open(io.BytesIO(self.page.locator(selector).screenshot())))
+
+    def lasso(self, corners, mode="lasso"):
+        """Draw along corners, given as shares of the plot's width and height."""
+        box = self.page.locator("#frame").bounding_box()
+        places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in corners]
+        self.page.click(f"[data-mode={mode}]")
+        self.page.mouse.move(*places[0])
+        self.page.mouse.down()
+        for place in places[1:]:
+            self.page.mouse.move(*place, steps=4)
+        self.page.mouse.up()
+
+    def wait_for_selection(self):
+        self.page.wait_for_function(
+            "document.getElementById('selection-count').textContent.includes(' of ')"
+        )
+
+    def volume(self, number):
+        self.page.fill("#go-number", str(number))
+        self.page.click("#go button")
+        self.page.wait_for_function(
+            "document.getElementById('volume-status').textContent.includes('px;')"
+        )
+        self.page.wait_for_selector("#volume-surface[data-triangles]")
+
+
+@pytest.fixture
+def visit(browser, server):
+    found = Visit(browser, server)
+    yield found
+    assert found.errors == []
+    found.context.close()
+
+
+def ring(x, y, size):
+    angles = [2 * math.pi * k / 24 for k in range(24)]
+    return [(x + size * math.cos(angle), y + size * math.sin(angle)) for angle in angles]
+
+
+def test_the_page_shows_the_particles_and_asks_nobody_else(visit, server):
+    assert visit.text("facts") == "203 particles, zdim 2"
+    assert visit.page.input_value("#axis-x") == "umap1"
+    colours = {tuple(pixel) for pixel in visit.picture("#frame").reshape(-1, 3)[:, :3].tolist()}
+    assert len(colours) > 100
+    by_cluster = visit.picture("#frame")
+    visit.page.select_option("#colour-by", "defocus_u_angstrom")
+    visit.page.wait_for_selector(".bar")
+    visit.page.wait_for_timeout(500)
+    assert (visit.picture("#frame") != by_cluster).any()
+    assert visit.asked
+    assert all(
+        url.startswith((f"http://127.0.0.1:{server.port}/", "data:", "blob:"))
+        for url in visit.asked
+    )
+    assert server.session.token not in visit.page.url
+    assert visit.page.evaluate("document.cookie") == ""
+
+
+def test_a_lasso_selects_what_filter_selects(visit, root, tmp_path):
+    visit.lasso(ring(0.5, 0.5, 0.22))
+    visit.wait_for_selection()
+    [sent] = visit.selections
+    assert "rows" not in sent
+    (tmp_path / "c.json").write_text(json.dumps({"conditions": sent["conditions"]}))
+    words = ["filter", str(root), "--conditions", str(tmp_path / "c.json"), "--skip-volumes"]
+    assert CliRunner().invoke(app, [*words, "-o", str(tmp_path / "f")]).exit_code == 0
+    kept = cryodrgn.read_indices(str(tmp_path / "f" / "kept.ind.pkl"))
+    assert visit.text("selection-count").startswith(f"{len(kept)} of 203 particles")
+    assert 0 < len(kept) < 203
+
+    # Exactly the points that lie within what was drawn are bright.
+    inside = sent["conditions"][0]["inside"]["corners"]
+    z, _ = cryodrgn.read_latents(str(root / "z.2.pkl"))
+    xs, ys = np.array(inside).T
+    centre, radius = np.array([xs.mean(), ys.mean()]), np.array([np.ptp(xs), np.ptp(ys)]) / 2
+    distance = np.linalg.norm((z - centre) / radius, axis=1)
+    assert set(kept) >= set(np.flatnonzero(distance < 0.95))
+    assert not set(kept) & set(np.flatnonzero(distance > 1.05))
+
+    visit.page.click("#selection-undo")
+    visit.page.wait_for_function(
+        "document.getElementById('selection-count').textContent === 'Nothing is selected'"
+    )
+
+
+def test_classes_and_ranges_are_joined(visit, root):
+    [labels] = cryodrgn.read_pickles(str(root / f"analyze.2/kmeans{KSAMPLE}/labels.pkl"))
+    z, _ = cryodrgn.read_latents(str(root / "z.2.pkl"))
+    visit.page.check(".classes label:nth-child(2) input")
+    visit.page.check(".classes label:nth-child(4) input")
+    visit.page.click("text=Select ticked")
+    visit.wait_for_selection()
+    chosen = np.isin(labels, [1, 3])
+    assert visit.text("selection-count").startswith(f"{chosen.sum()} of")
+    assert f"--keep-clusters 1,3 --ksample {KSAMPLE}" in visit.text("selection-command")
+    visit.page.select_option("#selection-join", "or")
+    visit.page.select_option("#colour-by", "z0")
+    low = round(float(np.quantile(z[:, 0], 0.8)), 3)
+    visit.page.fill("#legend .range input:first-child", str(low))
+    visit.page.click("text=Select range")
+    expected = chosen | (z[:, 0] >= low)
+    visit.page.wait_for_function(
+        f"document.getElementById('selection-count').textContent.startsWith('{expected.sum()} of')"
+    )
+
+
+def test_a_selection_is_saved_and_is_there_after_a_reload(visit, root):
+    visit.lasso([(0.3, 0.2), (0.6, 0.9)], mode="rectangle")
+    visit.wait_for_selection()
+    count = visit.text("selection-count")
+    visit.page.fill("#selection-name", "left")
+    visit.page.click("#selection-save-button")
+    visit.page.wait_for_selector("#saved-selections b:text('left')")
+    kept = cryodrgn.read_indices(str(root / "explore/selections/left/kept.ind.pkl"))
+    assert count.startswith(f"{len(kept)} of")
+    visit.page.reload()
+    visit.page.wait_for_selector("body[data-ready]")
+    visit.page.click("[data-tab=results]")
+    visit.page.click("#saved-selections button:text('Show')")
+    visit.wait_for_selection()
+    assert visit.text("selection-count") == count
+    with visit.page.expect_download() as download:
+        visit.page.click("#saved-selections a:text('kept.ind.pkl')")
+    [found] = cryodrgn.read_pickles(str(download.value.path()))
+    np.testing.assert_array_equal(found, kept)
+
+
+def test_a_volume_is_decoded_shown_and_saved(visit, root, tmp_path):
+    before = visit.picture(".stage")
+    visit.volume(17)
+    assert int(visit.page.get_attribute("#volume-surface", "data-triangles")) > 100
+    surface = visit.picture("#volume-surface")
+    assert len(np.unique(surface.reshape(-1, surface.shape[-1]), axis=0)) > 100
+    assert surface.shape != before.shape or (surface != before).mean() > 0.005
+    triangles = visit.page.get_attribute("#volume-surface", "data-triangles")
+    visit.page.fill("#volume-level", "1.5")
+    visit.page.wait_for_function(
+        "before => document.getElementById('volume-surface').dataset.triangles !== before",
+        arg=triangles,
+    )
+    visit.page.select_option("#volume-view", "slices")
+    visit.page.wait_for_selector("#volume-slices canvas >> nth=2")
+    visit.page.fill("#volume-name", "seventeen")
+    visit.page.click("#volume-save-button")
+    visit.page.click("[data-tab=results]")
+    visit.page.wait_for_selector("#saved-volumes b:text('seventeen')")
+    words = ["volumes", str(root), "--particles", "17", "-o", str(tmp_path)]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    saved = root / "explore/volumes/seventeen/vol_000.mrc"
+    assert saved.read_bytes() == (tmp_path / "vol_000.mrc").read_bytes()
+
+
+def test_a_path_is_a_film_of_volumes(visit):
+    visit.lasso([(0.2, 0.5), (0.8, 0.5)], mode="path")
+    visit.page.wait_for_selector("#volume-surface[data-triangles*=' ']")
+    count = visit.page.locator("#volume-chosen button").count()
+    assert 3 <= count <= 8
+    visit.page.select_option("#volume-view", "film")
+    visit.page.click("#film-play")
+    visit.page.wait_for_function("document.getElementById('film-frame').value === '2'")
+    visit.page.click("#film-play")
+
+
+def test_images_of_a_selection_lead_to_the_plot(visit):
+    visit.page.click("[data-tab=images]")
+    visit.page.select_option("#images-of", "selected")
+    visit.lasso([(0.2, 0.2), (0.8, 0.8)], mode="rectangle")
+    visit.page.wait_for_selector("#images .tile >> nth=20")
+    assert visit.text("images-count").startswith("1–20 of")
+    first = visit.page.locator("#images button").first
+    number = first.inner_text()
+    first.click()
+    visit.page.wait_for_function(
+        f"document.getElementById('hover').textContent.startsWith('particle {number}:')"
+    )
+
+
+def test_what_goes_wrong_is_said_in_words(browser, root, tmp_path):
+    run = finished_run(tmp_path, epochs=1)
+    with running_server(open_explorer(ExploreSettings(run=str(run)))) as server:
+        visit = Visit(browser, server)
+        assert "has no UMAP of this epoch" in visit.text("missing")
+        assert visit.page.input_value("#axis-x") == "pc1"
+        visit.page.fill("#go-number", "7000")
+        visit.page.click("#go button")
+        assert "There is no particle 7000" in visit.text("messages")
+        assert visit.errors == []
+    visit.page.wait_for_selector("#messages:has-text('The server does not answer')")
+    assert visit.page.is_visible("#frame")
+    visit.context.close()
+
+
+def overlaps(page):
+    """Return pairs of controls that lie on each other, and those that leave the window."""
+    return page.evaluate(
+        """(selector) => {
+        const found = [...document.querySelectorAll(selector)].filter((e) => e.checkVisibility());
+        const box = new Map(found.map((e) => [e, e.getBoundingClientRect()]));
+        const bad = [];
+        for (const [a, p] of box) {
+          if (!p.width || a.closest('.classes, #images, ul, #volume-chosen')) continue;
+          const name = (e) => e.id || e.textContent.trim().slice(0, 30) || e.tagName;
+          if (p.right > innerWidth + 1 || p.bottom > innerHeight + 1) bad.push(`out: ${name(a)}`);
+          for (const [b, q] of box) {
+            if (a === b || a.contains(b) || b.contains(a) || !q.width) continue;
+            const wide = Math.min(p.right, q.right) - Math.max(p.left, q.left);
+            const high = Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top);
+            if (wide > 1 && high > 1) bad.push(`${name(a)} on ${name(b)}`);
+          }
+        }
+        return bad;
+      }""",
+        CONTROLS,
+    )
+
+
+PICTURES = {
+    "path": "light", "selection": "light", "images": "light", "density": "dark", "results": "dark",
+}  # fmt: skip
+"""Views that docs/explorer.md shows, and how."""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_tour_of_all_views(browser, server, theme):
+    """Nothing overlaps or leaves a window of 1280 × 720, and every control can be reached."""
+    run, folder = os.environ.get("RAYDRGN_SCREENSHOT_RUN"), os.environ.get("RAYDRGN_SCREENSHOTS")
+    with ExitStack() as stack:
+        if run is not None:
+            server = stack.enter_context(running_server(open_explorer(ExploreSettings(run=run))))
+        visit = Visit(browser, server, color_scheme=theme)
+        page = visit.page
+
+        def shoot(name):
+            page.wait_for_timeout(1500)
+            assert overlaps(page) == [], name
+            if folder and PICTURES[name] == theme:
+                picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+                small = picture.quantize(240, dither=Image.Dither.NONE)
+                small.save(Path(folder) / f"explorer_{name}.png", optimize=True)
+
+        assert page.evaluate("document.documentElement.dataset.theme") == theme
+        visit.lasso([(0.15, 0.55), (0.5, 0.35), (0.85, 0.55)], mode="path")
+        page.wait_for_selector("#volume-surface[data-triangles*=' ']")
+        shoot("path")
+        page.select_option("#volume-view", "slices")
+        page.wait_for_selector("#volume-slices canvas >> nth=5")
+        visit.lasso(ring(0.5, 0.5, 0.16))
+        visit.wait_for_selection()
+        shoot("selection")
+        page.click("[data-tab=images]")
+        page.select_option("#images-of", "selected")
+        page.wait_for_selector("#images .tile >> nth=5")
+        shoot("images")
+        page.fill("#selection-name", f"middle_{theme}")
+        page.click("#selection-save-button")
+        page.wait_for_selector(f"#saved-selections b:text('middle_{theme}')")
+        shoot("results")
+        page.click("#selection-clear")
+        page.select_option("#colour-by", "defocus_u_angstrom")
+        page.select_option("#density-view", "density")
+        page.click("[data-tab=volumes]")
+        page.select_option("#volume-view", "together")
+        shoot("density")
+        reached = set()
+        for _ in range(60):
+            page.keyboard.press("Tab")
+            name = "document.activeElement.id || document.activeElement.innerText"
+            reached.add(page.evaluate(name))
+        assert {"axis-x", "colour-by", "Lasso", "zoom-in", "selection-join", "Volumes"} <= reached
+        assert visit.errors == []
+        visit.context.close()

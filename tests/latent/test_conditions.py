@@ -1,0 +1,214 @@
+"""Conditions on values of particles, and the values."""
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from finished_run import make_run
+from phantoms import table_of
+from raydrgn.cli.main import app
+from raydrgn.errors import ConfigError, InputError, RunDirectoryError
+from raydrgn.geometry.rotations import to_euler
+from raydrgn.io import cryodrgn
+from raydrgn.latent.conditions import (
+    by_conditions,
+    fulfilled,
+    in_words,
+    parse_conditions,
+    read_conditions,
+    to_json,
+)
+from raydrgn.latent.values import ParticleValues, Values, own_labels
+from raydrgn.reporting.result_folder import ResultFolder
+
+COUNT = 400
+GRID = np.stack(np.meshgrid(np.arange(20.0), np.arange(20.0)), -1).reshape(-1, 2)
+
+
+def values_of(name):
+    columns = {
+        "x": Values(GRID[:, 0]),
+        "y": Values(GRID[:, 1]),
+        "cluster": Values(np.arange(COUNT) % 4, is_category=True),
+        "group": Values(np.arange(COUNT) % 2, ("one", "two"), is_category=True),
+    }
+    return columns[name]
+
+
+def conditions(*entries):
+    return parse_conditions({"conditions": [dict(entry) for entry in entries]})
+
+
+def among(join, *values, column="cluster"):
+    return {"join": join, "among": {"column": column, "values": list(values)}}
+
+
+def between(join, column, low, high):
+    return {"join": join, "range": {"column": column, "low": low, "high": high}}
+
+
+def polygon(corners):
+    return {"join": "and", "inside": {**SQUARE, "corners": corners}}
+
+
+SQUARE = {"x": "x", "y": "y", "corners": [[2.5, 2.5], [9.5, 2.5], [9.5, 5.5], [2.5, 5.5]]}
+
+
+def test_a_polygon_keeps_what_is_inside():
+    kept = fulfilled(conditions({"join": "and", "inside": SQUARE}), values_of)
+    expected = (GRID > [2.5, 2.5]).all(axis=1) & (GRID < [9.5, 5.5]).all(axis=1)
+    np.testing.assert_array_equal(kept, expected)
+    assert kept.sum() == 7 * 3
+
+
+def test_conditions_are_joined_from_left_to_right():
+    x, y = GRID.T
+    c = np.arange(COUNT) % 4
+    found = fulfilled(
+        conditions(between("and", "x", 5, None), among("or", 1), between("and not", "y", None, 3)),
+        values_of,
+    )
+    np.testing.assert_array_equal(found, ((x >= 5) | (c == 1)) & ~(y <= 3))
+    found = fulfilled(
+        conditions(among("and not", 2), among("or not", "two", column="group")), values_of
+    )
+    np.testing.assert_array_equal(found, (c != 2) | (np.arange(COUNT) % 2 == 0))
+
+
+def test_words_have_brackets_where_the_order_matters():
+    chosen = conditions(
+        between("and not", "x", 5, None), among("or", 1, 3), between("and not", "y", 2, 3)
+    )
+    assert in_words(chosen) == "(not x ≥ 5 or cluster among 1, 3) and not 2 ≤ y ≤ 3"
+
+
+def test_a_file_is_read_as_it_was_written(tmp_path):
+    chosen = conditions(
+        {"join": "and", "inside": SQUARE},
+        among("or", "one", column="group"),
+        between("and", "x", 0.1, None),
+    )
+    (tmp_path / "c.json").write_bytes(to_json(chosen))
+    assert read_conditions(str(tmp_path / "c.json")) == chosen
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([], "a list 'conditions' of 1 to 100"),
+        ([between("and", "x", 0, 1)] * 101, "1 to 100"),
+        (["x"], "Condition 1: A condition has a 'join'"),
+        ([{"join": "and"}], "one of inside, range, among"),
+        ([between("xor", "x", 0, 1)], "one of and, or, and not, or not"),
+        ([between("and", "x", 0, 1), between("and", "x", 2, 1)], "Condition 2: .*2 to 1"),
+        ([between("and", "x", None, None)], "a low or a high end"),
+        ([between("and", "x", "1", None)], "finite number, got '1'"),
+        ([between("and", 7, 1, None)], "name a column, got 7"),
+        ([among("and")], "a list of cluster numbers"),
+        ([among("and", 1.5)], "a list of cluster numbers"),
+        ([polygon([[0, 0]] * 2)], "3 to 10000"),
+        ([polygon([[0]] * 3)], r"\[x, y\]"),
+        ([polygon("wide")], r"\[x, y\]"),
+        ([polygon([[0, 1e999]] * 3)], "finite"),
+    ],
+)  # fmt: skip
+def test_what_is_no_condition_is_refused(given, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_conditions({"conditions": given})
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff", b"[]", b"[" * 100_000])
+def test_a_file_of_something_else_is_refused(tmp_path, content):
+    (tmp_path / "c.json").write_bytes(content)
+    with pytest.raises(InputError, match=r"c\.json is no file of conditions"):
+        read_conditions(str(tmp_path / "c.json"))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    z = np.random.default_rng(0).normal(size=(COUNT, 2))
+    folder = tmp_path_factory.mktemp("conditions") / "run"
+    table = table_of(COUNT, box=8, pixel_size=2.0)
+    return make_run(folder, z, table=table)
+
+
+def test_values_are_those_of_the_run_and_its_particles(run):
+    z = run.latents(1)
+    values = ParticleValues(run, 1, z)
+    np.testing.assert_array_equal(values("z1").array, z[:, 1])
+    np.testing.assert_allclose(values("z_norm").array, np.hypot(*z.T), rtol=1e-6)
+    table = run.particles()
+    np.testing.assert_allclose(values("tilt_deg").array, to_euler(table.rotations)[:, 1], rtol=1e-5)
+    np.testing.assert_array_equal(values("original").array, table.column("index"))
+    assert values("stack").is_category
+    assert values("stack").names[0] == table.stacks[0]
+    with pytest.raises(ConfigError, match="no column 'umap3' of particles; there are: pc1, pc2,"):
+        values("umap3")
+    with pytest.raises(RunDirectoryError, match="has no UMAP of this epoch. Run: raydrgn analyze"):
+        values("umap1")
+    with pytest.raises(ConfigError, match="No particle has the value 'elsewhere'"):
+        by_conditions(conditions(among("and", "elsewhere", column="stack")), values)
+
+
+def test_results_of_the_epoch_are_values_and_those_of_another_are_not(run):
+    arguments = ["--ksample", "3", "--skip-volumes", "--skip-umap"]
+    assert CliRunner().invoke(app, ["analyze", run.root, *arguments]).exit_code == 0
+    values = ParticleValues(run, 1, run.latents(1))
+    [labels] = cryodrgn.read_pickles(f"{run.root}/analyze.1/kmeans3/labels.pkl")
+    np.testing.assert_array_equal(values("kmeans3").array, labels)
+    z = run.latents(1)
+    cryodrgn.write_latents(run.files.latents(1), z[::-1].copy(), np.zeros_like(z))
+    try:
+        assert "kmeans3" not in ParticleValues(run, 1, z).columns
+    finally:
+        cryodrgn.write_latents(run.files.latents(1), z, np.zeros_like(z))
+
+
+def test_tables_of_landscape_and_occupancy_are_values_by_particle(run):
+    z = run.latents(1)
+    order = np.random.default_rng(1).permutation(COUNT)
+    for command, column in (("landscape", "component1"), ("occupancy", "uL1")):
+        folder = ResultFolder(run.results(command, 1))
+        folder.begin({"command": command}, made_from=run.identity(1), overwrite=False)
+        values = np.linspace(0, 1, COUNT)
+        rows = {"particle": order, column: values[order], "state": order % 3}
+        folder.write_parquet("particles.parquet", rows)
+        folder.write_parquet("centres.parquet", {"particle": order[:9], "few": order[:9]})
+        folder.finish()
+    found = ParticleValues(run, 1, z)
+    np.testing.assert_array_equal(found("landscape.component1").array, values)
+    np.testing.assert_array_equal(found("occupancy.uL1").array, values)
+    assert not found("occupancy.uL1").is_category
+    assert found("landscape.state").is_category
+    np.testing.assert_array_equal(found("landscape.state").array, np.arange(COUNT) % 3)
+    assert "landscape.few" not in found.columns
+
+
+def test_labels_are_of_each_particle_or_by_original_number(tmp_path):
+    numbers = np.array([7, 2, 5])
+    cryodrgn.write_pickles(str(tmp_path / "own.pkl"), np.array([1, 0, 1]))
+    cryodrgn.write_pickles(str(tmp_path / "all.pkl"), np.arange(10))
+    cryodrgn.write_pickles(str(tmp_path / "few.pkl"), np.arange(5))
+    assert own_labels(str(tmp_path / "own.pkl"), 3, numbers).tolist() == [1, 0, 1]
+    assert own_labels(str(tmp_path / "all.pkl"), 3, numbers).tolist() == [7, 2, 5]
+    with pytest.raises(InputError, match=r"few\.pkl has 5 labels, but there are 3 particles"):
+        own_labels(str(tmp_path / "few.pkl"), 3, numbers)
+
+
+def test_filter_takes_conditions(run, tmp_path):
+    z = run.latents(1)
+    cryodrgn.write_pickles(str(tmp_path / "labels.pkl"), np.arange(COUNT) % 3)
+    chosen = [between("and", "z0", 0.0, None), among("and not", 2, column="label")]
+    (tmp_path / "c.json").write_text(json.dumps({"conditions": chosen}))
+    words = ["--conditions", str(tmp_path / "c.json"), "--labels", str(tmp_path / "labels.pkl")]
+    said = CliRunner().invoke(
+        app, ["filter", run.root, *words, "--skip-volumes", "-o", str(tmp_path / "f")]
+    )
+    assert said.exit_code == 0, said.output
+    kept = cryodrgn.read_indices(str(tmp_path / "f" / "kept.ind.pkl"))
+    np.testing.assert_array_equal(
+        kept, np.flatnonzero((z[:, 0] >= 0) & (np.arange(COUNT) % 3 != 2))
+    )
+    assert "z0 ≥ 0 and not label among 2" in said.output
