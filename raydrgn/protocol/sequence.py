@@ -148,8 +148,10 @@ def _plans(
         usual = min(box or paper, image_box)
         given = None
         if text is not None or box is not None:
-            plan = TrainingPlan.read(text if text is not None else default, f"--{name}")
-            given = plan.in_box(plan.box or usual).text()
+            known = project.decisions.by_user(name)
+            words_before = known.value if known else default
+            plan = TrainingPlan.read(words_before if text is None else text, f"--{name}")
+            given = plan.in_box(usual if text is None else plan.box or usual).text()
         words = "the paper's box" if usual == paper else "images have no larger box"
         option = f"--{name}" if text is not None else "--boxes"
         why = f"{words}; {reason}"
