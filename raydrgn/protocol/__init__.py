@@ -14,6 +14,7 @@ proposal         which particles are junk, by a rule
 proposal_page    the page that shows what is proposed
 report           the report of a project, in the order of the paper's figures
 rounds           training, its convergence, and the selection after it
+rounds_compared  clusters of the rounds, cross-tabulated
 sequence         all steps, one after the other, and the pause
 settings         settings of the command, and of a training
 support          classes beside maps of their own particles

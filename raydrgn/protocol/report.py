@@ -32,6 +32,7 @@ ANALYSIS = (
     ("kmeans{k}/slices.png", "Volumes of the clusters."),
 )
 
+SHARES = "Share of the particles of each cluster (row) that is in each cluster of the next round."
 CLASSES = "Decoded volumes above maps of their particles; a question mark: not supported."
 LANDSCAPE = (
     ("states/slices.png", "States in the space of volumes."),
@@ -64,7 +65,13 @@ def write_project_report(project: Project, made: "Made", uri: Uri) -> None:
         sections += [_training(this, trained, command, "low"), _filtering(this, proposal, selected)]
     this, trained, analyzed = made.last
     sections += [_training(this, trained, command, "high"), _latent_space(this, analyzed)]
-    sections += [_ensemble(made), _classes(made), _decisions(project), _resources(project)]
+    sections += [
+        _comparison(made.comparison),
+        _ensemble(made),
+        _classes(made),
+        _decisions(project),
+        _resources(project),
+    ]
     write_report(uri, title=f"{project.root}", summary=summary(made), sections=sections)
 
 
@@ -141,6 +148,16 @@ def _latent_space(this: Round, analyzed: Step) -> Section:
     )
 
 
+def _comparison(comparison: Step) -> Section:
+    """Return how the clusters of the rounds agree, with the heat map of the first two."""
+    return Section(
+        title="Rounds compared",
+        text=f"Clusters of the rounds. {' '.join(comparison.result['sentences'])}",
+        figures=_listed(comparison.at("1-2"), [("shares.png", SHARES)]),
+        commands=f"open {comparison.at('report.html')}",
+    )
+
+
 def _ensemble(made: "Made") -> Section:
     path, kind = made.path, made.path.result["path"]
     first, second = path.result["centres"]
@@ -180,7 +197,7 @@ def _classes(made: "Made") -> Section:
         f"Half maps: FSC 0.143; with the decoded volume: FSC 0.5. {RULE}",
         figures=_pictures(
             [made.classes.at(FIGURE)],
-            ["Decoded volumes above maps of particles; a question mark: not supported."],
+            [CLASSES],
         ),
         tables=[ReportTable(head=head, rows=rows)],
     )

@@ -13,6 +13,7 @@ from raydrgn.protocol import ensemble, inputs, rounds
 from raydrgn.protocol.decisions import ProjectInputs
 from raydrgn.protocol.project import Project, Step
 from raydrgn.protocol.rounds import Round
+from raydrgn.protocol.rounds_compared import compare_rounds
 from raydrgn.protocol.settings import BOXES, HIGH, LOW, ProtocolSettings, TrainingPlan
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
@@ -45,6 +46,9 @@ class Made:
     filtering: Sequence[Filtering]
     last: tuple[Round, Step, Step]
     """Of the last round: training and analysis."""
+
+    comparison: Step
+    """Clusters of the rounds, cross-tabulated."""
 
     path: Step
     landscape: Step
@@ -234,6 +238,8 @@ class _Sequence:
         this, after = self._round(len(self._plans), self._plans[-1], rows, before)
         trained = rounds.train_round(project, this, after=after, **work)
         analyzed = rounds.analyze_round(project, this, trained, **work)
+        analyses = [*(found.analyzed for found in filtering), analyzed]
+        comparison = compare_rounds(project, analyses, **work)
         path = ensemble.traverse(project, this, trained, analyzed, **work)
         landscape = ensemble.landscape(project, this, trained, **work)
         occupancies = (
@@ -245,6 +251,7 @@ class _Sequence:
             check=check,
             filtering=filtering,
             last=(this, trained, analyzed),
+            comparison=comparison,
             path=path,
             landscape=landscape,
             occupancies=occupancies,

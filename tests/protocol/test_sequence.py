@@ -105,7 +105,7 @@ def test_from_particles_to_the_report_with_one_pause(data, tmp_path):
         exported += numbers.tolist()
     assert sorted(exported) == sorted(kept.tolist())
     page = (root / "report.html").read_text()
-    order = ("Inputs", "Round 1: filtering", "Round 2: training", "Ensemble", "Classes")
+    order = ("Inputs", "Round 1: filtering", "Round 2: training", "Rounds compared", "Ensemble")
     places = [page.index(f"<h2>{title}") for title in order]
     assert places == sorted(places)
     assert f"raydrgn protocol -o {root} --drop 3,11" in page
