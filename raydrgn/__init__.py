@@ -23,6 +23,7 @@ _MODULES = {
     "ConvergenceSettings": "raydrgn.workflows.convergence",
     "DemoSettings": "raydrgn.workflows.demo",
     "DownsampleSettings": "raydrgn.workflows.downsample",
+    "EmbedSettings": "raydrgn.workflows.embed",
     "EvaluateSettings": "raydrgn.workflows.evaluate",
     "Executor": "raydrgn.remote.executor",
     "ExploreSettings": "raydrgn.workflows.explore",

@@ -12,6 +12,7 @@ from raydrgn.workflows.compare import CompareSettings as CompareSettings
 from raydrgn.workflows.convergence import ConvergenceSettings as ConvergenceSettings
 from raydrgn.workflows.demo import DemoSettings as DemoSettings
 from raydrgn.workflows.downsample import DownsampleSettings as DownsampleSettings
+from raydrgn.workflows.embed import EmbedSettings as EmbedSettings
 from raydrgn.workflows.evaluate import EvaluateSettings as EvaluateSettings
 from raydrgn.workflows.explore import ExploreSettings as ExploreSettings
 from raydrgn.workflows.export import ExportCryodrgnSettings as ExportCryodrgnSettings

@@ -18,6 +18,7 @@ compare
 convergence
 demo
 downsample
+embed
 evaluate
 explore
 export

@@ -24,6 +24,7 @@ from raydrgn.cli.console import (
 from raydrgn.cli.convergence import convergence
 from raydrgn.cli.demo import demo
 from raydrgn.cli.downsample import downsample
+from raydrgn.cli.embed import embed
 from raydrgn.cli.evaluate import evaluate
 from raydrgn.cli.explore import explore
 from raydrgn.cli.export import export
@@ -56,6 +57,7 @@ app.command()(protocol)
 app.command()(analyze)
 app.command()(compare)
 app.command()(plot)
+app.command()(embed)
 for map_command in (fsc, flip, invert):
     app.command()(map_command)
 app.command()(relocate)

@@ -151,8 +151,8 @@ def make_disk_store(shape: Sequence[int], precision: Precision) -> DiskStore:
     if free < size:
         raise StorageError(
             f"{folder} has {free / 1e9:.1f} GB free, but this worker's particles need "
-            f"{size / 1e9:.1f} GB there. Set TMPDIR to a larger local disk, halve the need with "
-            "--set data.precision=float16, or use more nodes."
+            f"{size / 1e9:.1f} GB there. Set TMPDIR to a larger local disk, train with "
+            "data.precision=float16, which halves the need, or use more nodes."
         )
     return DiskStore(shape, precision, folder)
 

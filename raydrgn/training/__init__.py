@@ -24,6 +24,7 @@ budget           how often a run may fail
 elastic          how many workers there is room for
 actors           the run's writer and progress board, and the guard that watches them
 attempts         Ray Train, started again after each loss or change
+encoding         latents of other particles, and how well each fits
 disk_room        whether the weights of all epochs fit on the disk
 sharing          prepared particles that several runs on a node share
 worker           what Ray Train runs on each worker

@@ -9,6 +9,7 @@ compare            labels of the same particles, cross-tabulated
 convergence        whether training has converged
 demo               simulation, training and evaluation in one
 downsample         particle images, or a map, in a smaller box
+embed              latents of other particles, by the encoder of a run
 epoch              settings that workflows on one epoch share
 evaluate           a run on simulated particles against the truth
 explore            a run in the browser

@@ -1,0 +1,147 @@
+"""``embed``: latents of other particles, by the encoder of a run."""
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from raydrgn.errors import InputError, RunDirectoryError
+from raydrgn.io.particle_source import ParticleSource
+from raydrgn.remote.executor import IN_PROCESS, Executor
+from raydrgn.remote.progress import Progress, silent
+from raydrgn.settings import Setting, check_bounds
+
+if TYPE_CHECKING:
+    from raydrgn.io.particles import ParticleTable
+    from raydrgn.reporting.result_folder import ResultFolder
+    from raydrgn.run.config import RunConfig
+    from raydrgn.run.reader import RunReader
+    from raydrgn.training.encoding import Encoded
+
+LATENTS, TABLE = "z.pkl", "particles.parquet"
+SAME_PIXELS = 0.01
+"""Relative difference of pixel sizes up to which they are the same."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedSettings:
+    """Settings of ``embed``."""
+
+    run: Annotated[str, Setting("Run directory, of raydrgn's autoencoder.", is_argument=True)]
+
+    source: ParticleSource
+
+    out: Annotated[str, Setting("Folder for the results.", flags=("-o", "--out"))]
+
+    epoch: Annotated[int | None, Setting("Epoch; the last finished one by default.")] = None
+
+    drop_bad: Annotated[
+        bool,
+        Setting(
+            "Leave out images that are constant or not finite, and outliers: images with pixels "
+            "more than 50 SD from their mean, or three times as strong as others."
+        ),
+    ] = False
+
+    overwrite: Annotated[bool, Setting("Replace earlier results in the folder.")] = False
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedResult:
+    """Latents and losses of the particles; the folder has them as files."""
+
+    folder: "ResultFolder"
+    epoch: int | None
+    particles: "ParticleTable"
+    encoded: "Encoded"
+
+
+def run(
+    settings: EmbedSettings,
+    *,
+    executor: Executor = IN_PROCESS,
+    progress: Progress = silent,
+) -> EmbedResult:
+    """Encode particles that the run has not seen, and write latents and losses.
+
+    ``z.pkl`` is a file of latents as ``analyze``, ``filter`` and cryoDRGN take it.
+
+    Raises:
+        RaydrgnError: If the run, the particles or the folder do not allow it.
+    """
+    from raydrgn.data.image_statistics import leave_out_bad
+    from raydrgn.io.cryodrgn import write_latents
+    from raydrgn.io.sources import open_particles, require_poses
+    from raydrgn.io.unmodelled import refuse_unmodelled
+    from raydrgn.model.device import default_device
+    from raydrgn.reporting.result_folder import ResultFolder
+    from raydrgn.run.config import RunConfig
+    from raydrgn.run.reader import open_run
+    from raydrgn.run.weights import read_network_tensors
+    from raydrgn.training.encoding import encode_particles
+
+    opened = open_run(settings.run)
+    _require_encoder(opened)
+    epoch = opened.epoch(settings.epoch)
+    config = RunConfig.read(opened.files.config)
+    table = open_particles(settings.source)
+    require_poses(table)
+    refuse_unmodelled(table)
+    _require_same_images(table, config, settings.run)
+    if settings.drop_bad:
+        table, _ = leave_out_bad(table)
+    folder = ResultFolder(settings.out)
+    given = {"command": "embed", "drop_bad": settings.drop_bad} | asdict(settings.source.absolute())
+    folder.begin(given, made_from=opened.identity(epoch), overwrite=settings.overwrite)
+    tensors = read_network_tensors(opened.files.weights(epoch))
+    encoded = encode_particles(config, tensors, table, device=default_device(), progress=progress)
+    write_latents(folder.at(LATENTS), encoded.mean, encoded.logvar)
+    _write_table(encoded, table, folder)
+    folder.finish()
+    return EmbedResult(folder=folder, epoch=epoch, particles=table, encoded=encoded)
+
+
+def _require_encoder(opened: "RunReader") -> None:
+    if opened.is_foreign:
+        raise RunDirectoryError(
+            f"{opened.root} is a run of cryoDRGN. Train a run of raydrgn from its weights: raydrgn "
+            f"train PARTICLES -o RUN --load {opened.root}, and take that one."
+        )
+    if opened.model is None:
+        raise RunDirectoryError(
+            f"{opened.root} is a mixture of factor analysers, which has no encoder: fit it to all "
+            "particles together with `raydrgn train --method mfa`."
+        )
+
+
+def _require_same_images(table: "ParticleTable", config: "RunConfig", run: str) -> None:
+    """Refuse particles of another box or pixel size than the run's."""
+    from raydrgn.io.pixel_sizes import reference_pixel_size
+
+    box, wanted = table.single_box(), config.data.box
+    if box != wanted:
+        raise InputError(
+            f"The particles have {box} px, but those of {run} have {wanted} px. Bring them to that "
+            f"box with `raydrgn downsample PARTICLES -D {wanted}`."
+        )
+    size = reference_pixel_size(table)
+    if abs(size / config.pixel_size_angstrom - 1) > SAME_PIXELS:
+        raise InputError(
+            f"The particles have a pixel size of {size:.4g} Å, but those of {run} have "
+            f"{config.pixel_size_angstrom:.4g} Å: the network would take them for others."
+        )
+
+
+def _write_table(encoded: "Encoded", table: "ParticleTable", folder: "ResultFolder") -> None:
+    """Write a row of each particle: numbers, latents, losses."""
+    import numpy as np
+
+    columns = {
+        "particle": np.arange(len(table)),
+        "original": table.column("index"),
+        **{f"z{k}": column for k, column in enumerate(encoded.mean.T)},
+        "reconstruction": encoded.reconstruction,
+        "kl": encoded.kl,
+    }
+    folder.write_parquet(TABLE, columns)
