@@ -2,7 +2,6 @@
 
 from raydrgn.cli.command import command
 from raydrgn.cli.console import columns, result
-from raydrgn.protocol import sequence as workflow
 from raydrgn.protocol.settings import ProtocolSettings
 from raydrgn.remote.executor import Executor
 from raydrgn.remote.progress import Progress
@@ -17,7 +16,9 @@ def protocol(settings: ProtocolSettings, executor: Executor, progress: Progress)
     landscape, occupancies and classes, and exports them. What a step has made is kept: the same
     command goes on where it was stopped, and makes again what a changed setting concerns.
     """
-    found = workflow.run(settings, executor=executor, progress=progress)
+    from raydrgn.protocol import sequence  # loads what its steps need
+
+    found = sequence.run(settings, executor=executor, progress=progress)
     if found.estimate is not None:
         result(*columns(found.estimate.rows()))
     elif found.proposal is not None:

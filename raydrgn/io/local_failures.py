@@ -14,7 +14,7 @@ def failure_message(uri: Uri, error: OSError, action: str) -> str:
     if isinstance(error, PermissionError):
         return f"{uri} may not be {action}; check its permissions."
     if isinstance(error, FileExistsError | NotADirectoryError):
-        place = error.filename or uri
+        place = _file_above(str(error.filename or uri))
         return f"{uri} cannot be {action}: {place} is a file, not a folder."
     if isinstance(error, IsADirectoryError):
         return f"{uri} cannot be {action}: {error.strerror}."
@@ -30,6 +30,14 @@ def failure_message(uri: Uri, error: OSError, action: str) -> str:
             "again."
         )
     return f"{uri} cannot be {action}: {error.strerror or error}."
+
+
+def _file_above(path: str) -> str:
+    """Return the file that stands in the place of one of a path's folders; else the path."""
+    folder = os.path.dirname(path)
+    while folder and not os.path.exists(folder):
+        folder = os.path.dirname(folder)
+    return folder if os.path.isfile(folder) else path
 
 
 def absence(uri: Uri) -> str:

@@ -105,11 +105,11 @@ def test_interrupted_scores_of_a_run_trained_anew_are_not_used(run, monkeypatch)
 
     decode, calls = VolumeDecoder.decode, []
 
-    def interrupted(self, z):
+    def interrupted(self, z, **options):
         calls.append(len(z))
         if len(calls) > 2:
             raise KeyboardInterrupt
-        return decode(self, z)
+        return decode(self, z, **options)
 
     monkeypatch.setattr(VolumeDecoder, "decode", interrupted)
     with pytest.raises(KeyboardInterrupt):

@@ -135,17 +135,19 @@ def test_what_was_scored_is_not_scored_again(trained, tmp_path, monkeypatch):
     base = (opened.files.root, "--all", "--masks", masks, "-o", tmp_path / "out")
     decode, left = VolumeDecoder.decode, [3]  # the samples, and two batches
 
-    def dies(self, z):
+    def dies(self, z, **options):
         left[0] -= 1
         if left[0] < 0:
             raise KeyboardInterrupt
-        return decode(self, z)
+        return decode(self, z, **options)
 
     monkeypatch.setattr(VolumeDecoder, "decode", dies)
     run(*base, code=130)
     assert not (tmp_path / "out" / "occupancies.csv").exists()
     seen = []
-    monkeypatch.setattr(VolumeDecoder, "decode", lambda s, z: seen.append(len(z)) or decode(s, z))
+    monkeypatch.setattr(
+        VolumeDecoder, "decode", lambda s, z, **o: seen.append(len(z)) or decode(s, z, **o)
+    )
     run(*base)
     assert seen == [8, 8, 6]  # the samples, and 14 of 30 volumes
     interrupted = OccupancyTable.read(str(tmp_path / "out"))

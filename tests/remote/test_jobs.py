@@ -140,7 +140,7 @@ def test_the_package_is_small_whole_and_always_the_same(tmp_path):
     write_package(first)
     write_package(second)
     assert first.read_bytes() == second.read_bytes()
-    assert first.stat().st_size < 2**20
+    assert first.stat().st_size < 3 * 2**19  # a third of it the page of `explore`
     with zipfile.ZipFile(first) as archive:
         names = set(archive.namelist())
     root = Path(raydrgn.__file__).parent
