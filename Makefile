@@ -1,17 +1,21 @@
-# Two commands: `make demo` and `make test`. Both set up .venv where there is none.
+# `make demo`, `make test`, and `make test-clusters` for the tests that start whole clusters. Each sets up .venv where
+# there is none.
 
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: demo test lint assets clean
+.PHONY: demo test test-clusters lint assets clean
 
 demo: $(READY)
 	$(BIN)/raydrgn demo
 
 test: $(READY)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
+
+test-clusters: $(READY)
+	$(BIN)/python -m pytest -m clusters
 
 lint: $(READY)
 	$(BIN)/ruff check .

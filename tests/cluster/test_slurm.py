@@ -19,6 +19,7 @@ from slurm_cluster import NODE_DISK, NODES, reason_against, slurm_cluster
 REASON = reason_against()
 pytestmark = [
     pytest.mark.ray,
+    pytest.mark.clusters,
     pytest.mark.skipif(REASON is not None, reason=f"Slurm: {REASON}"),
 ]
 

@@ -86,6 +86,7 @@ def prometheus(request, tmp_path):
 
 
 @pytest.mark.ray
+@pytest.mark.clusters
 def test_every_expression_of_the_dashboard_gives_data(prometheus, cluster, tmp_path):
     latents = np.random.default_rng(0).normal(size=(4000, 2))
     make_run(tmp_path / "done", latents, box=BOX)

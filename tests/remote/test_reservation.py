@@ -87,12 +87,14 @@ print("done", len(found), len(set(found)))
 
 
 @pytest.mark.ray
+@pytest.mark.clusters
 def test_two_pools_that_each_want_every_cpu_do_not_block_each_other(three_nodes):
     texts = [output(process) for process in [start(POOL, three_nodes), start(POOL, three_nodes)]]
     assert [text.splitlines()[-1] for text in texts] == ["done 12 3", "done 12 3"]
 
 
 @pytest.mark.ray
+@pytest.mark.clusters
 def test_room_is_found_on_nodes_waited_for_in_words_and_given_up_in_time(three_nodes):
     text = output(start(ROOM, three_nodes))
     assert text.splitlines() == [
@@ -139,6 +141,7 @@ with Executor(address=sys.argv[1]) as executor, executor.connected():
 
 
 @pytest.mark.ray
+@pytest.mark.clusters
 def test_a_cluster_at_rest_is_scaled_and_refuses_what_its_autoscaler_can_never_add(autoscaling):
     *words, last = output(start(SCALE, autoscaling)).splitlines()
     assert words == [
@@ -164,6 +167,7 @@ print("done", len(found), len(set(found)))
 
 
 @pytest.mark.ray
+@pytest.mark.clusters
 def test_the_autoscaler_is_asked_for_the_further_workers_of_a_range(autoscaling):
     assert output(start(GROW, autoscaling)).splitlines()[-1] == "room for 3 of 8"
 
@@ -184,6 +188,7 @@ with Executor(address=sys.argv[1]) as executor, executor.connected():
 
 
 @pytest.mark.ray
+@pytest.mark.clusters
 @pytest.mark.skipif(torch.cuda.is_available(), reason="torch can use the GPUs of this machine")
 def test_gpus_that_torch_cannot_use_are_refused_in_a_sentence():
     text = output(start(LOGICAL_GPU)).splitlines()[-1]

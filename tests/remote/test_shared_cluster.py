@@ -11,7 +11,7 @@ from job_cluster import job_id, wait_until
 from notice_receiver import receiver
 from raydrgn.simulation.dataset import Simulation, simulate
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.clusters]
 
 STANDING = {"JobQueue", "TrainStateActor", "_AutoscalingCoordinatorActor"}
 """Actors of the cluster itself, without CPUs."""

@@ -9,7 +9,7 @@ from job_cluster import TOKEN, job_id
 from raydrgn.io.mrc import read_header
 from raydrgn.simulation.dataset import Simulation, simulate
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.clusters]
 
 BEGIN_SECONDS = 60
 

@@ -43,6 +43,7 @@ def settings(data, out, **options):
 
 
 @pytest.mark.ray
+@pytest.mark.clusters
 def test_a_sweep_trains_its_trials_goes_on_and_reports(data, tmp_path, ray_session):
     out = tmp_path / "my sweep"
     # Two of three, as if the command had been stopped after them, with one not yet recorded whole.
@@ -87,6 +88,7 @@ def test_a_sweep_trains_its_trials_goes_on_and_reports(data, tmp_path, ray_sessi
 
 
 @pytest.mark.ray
+@pytest.mark.clusters
 def test_what_a_trial_has_left_behind_is_released(tmp_path, ray_session):
     import ray
     from ray.util.placement_group import placement_group, placement_group_table
