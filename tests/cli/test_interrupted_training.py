@@ -10,7 +10,7 @@ from pathlib import Path
 
 from plain import assert_same_run, fit, small_run
 
-EPOCHS = 100
+EPOCHS = 70
 STOPPED = 130
 
 

@@ -70,6 +70,7 @@ def folders(root):
     return {path.name for path in root.iterdir() if path.is_dir()}
 
 
+@pytest.mark.clusters
 @pytest.mark.usefixtures("quick")
 def test_from_particles_to_the_report_with_one_pause(data, tmp_path):
     root = tmp_path / "project"

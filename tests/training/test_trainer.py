@@ -59,21 +59,6 @@ def pair(data, ray_session):
     return root
 
 
-def test_one_worker_gives_what_the_plain_loop_gives(data, ray_session, tmp_path):
-    """Ray Data fills the store, and the store is a disk's: the bits are the same."""
-    run = small_run(data, tmp_path / "plain", **{"train.epochs": 3})
-    fit(run)
-    values = {
-        "train.epochs": 3,
-        "resources.num_workers": 1,
-        "resources.local_ingest_mb": 0,
-        "resources.shard_store": "disk",
-    }
-    run = small_run(data, tmp_path / "ray", **values)
-    assert train(run)
-    assert_same_run(tmp_path / "plain", tmp_path / "ray", 3)
-
-
 def test_workers_share_the_batch_and_lose_no_particle(data, ray_session, tmp_path):
     """203 particles are not divisible: after one epoch each has its latent, in order."""
     values = {"train.epochs": 1, "train.batch_size": 203, "train.warmup_steps": 0}
@@ -161,8 +146,12 @@ def test_an_error_that_trying_again_will_not_mend_ends_the_run(data, ray_session
     assert "starting the workers again" not in log
 
 
-def test_ctrl_c_keeps_a_checkpoint_from_which_one_process_goes_on(data, ray_session, tmp_path):
-    run = small_run(data, tmp_path, **{"train.epochs": EPOCHS})
+def test_one_worker_stopped_by_ctrl_c_and_gone_on_with_here_gives_what_one_process_gives(
+    data, ray_session, tmp_path
+):
+    """Ray Data fills the store, and the store is a disk's: the bits are the same."""
+    values = {"resources.local_ingest_mb": 0, "resources.shard_store": "disk"}
+    run = small_run(data, tmp_path, **{"train.epochs": EPOCHS, **values})
     asked = []
 
     def interrupt(what, particles, total, **_):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import plain_em
+from raydrgn.remote.allocation import Allocation
 from raydrgn.run.reader import open_run
 from raydrgn.simulation.dataset import simulate
 from raydrgn.simulation.options import Simulation
@@ -14,6 +15,7 @@ pytestmark = pytest.mark.ray
 def test_two_workers_fit_the_same_and_a_finished_run_goes_on(ray_session, tmp_path):
     from raydrgn.run.status import find_run
     from raydrgn.training import trainer
+    from raydrgn.training.in_process import train_here
     from raydrgn.training.prepare_run import RunRequest, resume
 
     simulate(str(tmp_path), Simulation(num_particles=400, box=16, snr=1.0, seed=4))
@@ -25,7 +27,7 @@ def test_two_workers_fit_the_same_and_a_finished_run_goes_on(ray_session, tmp_pa
     root = str(tmp_path / "ray")
     request = RunRequest(root=root, source=None, values={"train.epochs": 3})
     status = find_run(root)
-    assert trainer.train(resume(request, status)).finished
+    assert train_here(resume(request, status), Allocation(1, cpus=1, gpus=0)).finished
     plain, ray = open_run(str(tmp_path / "plain")), open_run(root)
     rows = [[row["total"] for row in run.losses()] for run in (plain, ray)]
     np.testing.assert_allclose(rows[1], rows[0], rtol=1e-5)
