@@ -12,7 +12,7 @@ demo: $(READY)
 	$(BIN)/raydrgn demo
 
 test: $(READY)
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
 test-clusters: $(READY)
 	$(BIN)/python -m pytest -m clusters

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from plain import assert_same_run, fit, small_run
 
-EPOCHS = 70
+EPOCHS = 150
 STOPPED = 130
 
 
