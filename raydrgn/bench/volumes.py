@@ -147,7 +147,7 @@ def decode_whole_ball(
     """Return the volumes of latents with every point of the ball evaluated, as a comparison.
 
     A decoder has the symmetry v(−k) = conj v(k) but in the plane kz = 0, where only one of each
-    pair is already right; there the mate is evaluated at the same point.
+    pair is already right; there the Friedel mate is evaluated at the same point.
     """
     half = half_ball(box).to(z.device)
     in_plane = half[:, 2] == 0
@@ -159,7 +159,7 @@ def decode_whole_ball(
     here, mates = torch.view_as_complex(torch.cat(parts, dim=1).contiguous()).chunk(2, dim=1)
     mates = torch.where(in_plane, mates.conj(), mates)
     hartley = torch.zeros(len(z), box, box, box, device=z.device)
-    for points, values in ((-half, mates), (half, here)):  # the origin is its own mate
+    for points, values in ((-half, mates), (half, here)):  # the origin is its own Friedel mate
         inside = (points < box // 2).all(dim=1)
         x, y, w = (points[inside] + box // 2).unbind(1)
         hartley[:, w, y, x] = (values.real - values.imag)[:, inside]

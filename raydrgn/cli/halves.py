@@ -14,7 +14,7 @@ from raydrgn.workflows.halves import HalvesSettings
 
 @command(HalvesSettings)
 def halves(settings: HalvesSettings, executor: Executor, progress: Progress) -> None:
-    """Train a run anew on each half of its particles, and say which states' differences are real.
+    """Train a run anew on each half of its particles, and compare the states of both.
 
     Writes RUN/halves.N: the two halves as runs of their own, the volumes of each state by both, how
     they agree by shell and by region, and report.html. It takes about as long as the run itself;

@@ -24,7 +24,7 @@ class Labeling:
     """Position of each particle's label in ``names``."""
 
     numbers: Int[np.ndarray, " n"] | None
-    """Number of each particle in the original set; None if the file says nothing of it."""
+    """Number of each particle in the original set; None if the file lacks it."""
 
     run: str | None = None
     """Run of the particles, where it is known."""

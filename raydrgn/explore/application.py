@@ -214,11 +214,11 @@ def _in_words(endpoint: Endpoint) -> Endpoint:
             return JSONResponse({}, status_code=HTTPStatus.SERVICE_UNAVAILABLE)
         except Exception as error:
             log.exception("%s %s failed", request.method, request.url.path)
-            said = f"This is a defect of raydrgn ({type(error).__name__}: {error}). Its traceback "
-            return JSONResponse(
-                {"error": f"{said}is where `raydrgn explore` was started."},
-                status_code=HTTPStatus.INTERNAL_SERVER_ERROR,
+            message = (
+                f"This is a defect of raydrgn ({type(error).__name__}: {error}). Its traceback is "
+                "where `raydrgn explore` was started."
             )
+            return JSONResponse({"error": message}, status_code=HTTPStatus.INTERNAL_SERVER_ERROR)
 
     return answer
 

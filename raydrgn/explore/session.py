@@ -3,7 +3,7 @@
 Other users of a node can reach its loopback address, and any page that a browser shows can send
 requests there. So the server answers only requests that name this machine as their host and carry
 a cookie, which is given once in exchange for the token in the address that the command has printed;
-a POST must also come from the page itself. What fails one of these is told why, in words.
+a POST must also come from the page itself. What fails is answered with the reason.
 """
 
 import hmac

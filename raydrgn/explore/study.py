@@ -24,7 +24,7 @@ FEWEST_BINS, MOST_BINS = 40, 400
 """Parts of a density along each axis: as many as there are particles to fill them."""
 
 MOST_NAMES = 2000
-"""Categories that the page is told of by name."""
+"""Categories that the page lists by name."""
 
 
 class Selected(NamedTuple):

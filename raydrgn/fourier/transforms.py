@@ -59,7 +59,7 @@ def images_from_disc(
 def volumes_from_half(
     coefficients: Float[Tensor, "b n 2"], points: Int[Tensor, "n 3"], *, box: int
 ) -> Float[Tensor, "b d d d"]:
-    """Return the real volumes with these coefficients (Re, Im) at points, and their mates.
+    """Return the real volumes with these coefficients (Re, Im) at points, and their Friedel mates.
 
     The value at -k is the conjugate of that at k; all other points are zero. Points run from
     -box/2 to box/2 on each axis; those at +box/2 are the same samples as at -box/2 and are dropped.

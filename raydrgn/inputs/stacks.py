@@ -2,7 +2,7 @@
 
 A local stack is reserved at its full size under a temporary name, filled in ranges by any number of
 processes, and renamed when every range is there. Elsewhere a stack is written by one process as a
-whole. A small state file beside the output says which ranges and stacks are finished; the same
+whole. A small state file beside the output records which ranges and stacks are finished; the same
 command, run again, does what is not.
 """
 
@@ -107,7 +107,7 @@ class State:
 
 
 def fingerprint(table: ParticleTable, stacks: Sequence[StackPlan]) -> str:
-    """Return what tells one downsampling from another: images, their order, and what they become.
+    """Return what identifies a downsampling: images, their order, and what they become.
 
     Local stacks count with their size and time of change.
     """

@@ -16,14 +16,11 @@ from raydrgn.io.filetypes import suffix_of
 from raydrgn.io.pickles import read_pickles
 from raydrgn.io.star import read_star
 from raydrgn.io.storage import Uri
-from raydrgn.io.tables import TEXT_SUFFIXES, read_table
+from raydrgn.io.tables import NUMBER_COLUMNS, TEXT_SUFFIXES, original_numbers, read_table
 from raydrgn.shapes import Float, Int
 
 MOST_LABELS = 200
 """Different labels; a column of more holds values of something else."""
-
-NUMBER_COLUMNS = ("original", "index", "number")
-"""Names of the column of numbers in the original set, the better one first."""
 
 LABEL_COLUMNS = ("cluster", "class", "label", "labels", "state", "rlnClassNumber")
 """Names of the column of labels, the better one first; else the only column of no other use."""
@@ -62,7 +59,7 @@ def read_labels_file(uri: Uri, column: str | None = None) -> Labels:
         columns = _star_columns(uri) if suffix == ".star" else _table_columns(uri)
         name = _label_column(columns, uri, column)
         return to_labels(columns[name], f"{uri}, column {name}")._replace(
-            numbers=_numbers(columns, uri)
+            numbers=original_numbers(columns, uri)
         )
     if column is not None:
         raise InputError(f"{uri} has no columns, and so no column {column!r}.")
@@ -167,24 +164,6 @@ def _label_column(columns: Mapping[str, np.ndarray], uri: Uri, wanted: str | Non
     return named[0] if named else others[0]
 
 
-def _numbers(columns: Mapping[str, np.ndarray], uri: Uri) -> Int[np.ndarray, " n"] | None:
-    """Return the numbers in the original set, if there is a column of them.
-
-    Raises:
-        InputError: If it holds anything else than a whole number for each particle.
-    """
-    name = next((name for name in NUMBER_COLUMNS if name in columns), None)
-    if name is None:
-        return None
-    values = columns[name]
-    if values.dtype.kind not in "iuf" or not bool(((values >= 0) & (values % 1 == 0)).all()):
-        raise InputError(
-            f"{uri}: column {name} should hold the number of each particle in the original set. "
-            "Rename the column if it holds something else."
-        )
-    return values.astype(np.int64)
-
-
 class Values(NamedTuple):
     """A number for each particle of a file."""
 
@@ -205,7 +184,7 @@ def read_values_file(uri: Uri, column: str | None = None) -> Values:
     if suffix in (*TEXT_SUFFIXES, ".parquet", ".star"):
         columns = _star_columns(uri) if suffix == ".star" else _table_columns(uri)
         found = columns[_label_column(columns, uri, column)]
-        numbers = _numbers(columns, uri)
+        numbers = original_numbers(columns, uri)
     elif column is not None:
         raise InputError(f"{uri} has no columns, and so no column {column!r}.")
     elif suffix == ".npy":

@@ -4,7 +4,6 @@ For commands that need latents only, and no run. One row per particle, one colum
 """
 
 import re
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -15,14 +14,11 @@ from raydrgn.io.cryodrgn import read_latents
 from raydrgn.io.filetypes import suffix_of
 from raydrgn.io.passthrough import read_rows
 from raydrgn.io.storage import Uri
-from raydrgn.io.tables import TEXT_SUFFIXES, read_table
+from raydrgn.io.tables import NUMBER_COLUMNS, TEXT_SUFFIXES, original_numbers, read_table
 from raydrgn.shapes import Float, Int
 
 COMPONENT = re.compile(r"^components_mode_(\d+)/value$")
 """cryoSPARC's fields of 3D Variability Analysis and 3D Flex, numbered from 0."""
-
-NUMBER_COLUMNS = ("original", "index")
-"""Names of the column of numbers in the original set, the better one first."""
 
 LATENT_COLUMN = re.compile(r"^(z|latent|pc|component|umap)[_ ]?\d+$", re.I)
 """Names of the columns that are taken from a table that has others as well."""
@@ -97,27 +93,10 @@ def _of_table(uri: Uri) -> Latents:
                 "or name them z0, z1, …."
             )
     values = np.stack([to_float32(columns[i]) for i in chosen], axis=-1)
-    numbers = _numbers(dict(zip(map(str.lower, names), columns, strict=True)), uri)
+    numbers = original_numbers(
+        dict(zip(map(str.lower, names), columns, strict=True)), uri, unique=True
+    )
     return Latents(values, tuple(names[i] for i in chosen), numbers=numbers)
-
-
-def _numbers(columns: Mapping[str, np.ndarray], uri: Uri) -> Int[np.ndarray, " n"] | None:
-    """Return the column of numbers in the original set, if a table has one.
-
-    Raises:
-        InputError: If it holds anything else than a whole number for each particle.
-    """
-    name = next((name for name in NUMBER_COLUMNS if name in columns), None)
-    if name is None:
-        return None
-    values = columns[name]
-    is_number = values.dtype.kind in "iuf" and bool(((values >= 0) & (values % 1 == 0)).all())
-    if not is_number or len(np.unique(values)) < len(values):
-        raise InputError(
-            f"{uri}: column {name} should hold the number of each particle in the original set, "
-            "each once. Rename the column if it holds something else."
-        )
-    return values.astype(np.int64)
 
 
 def _of_cryosparc(uri: Uri) -> Latents:

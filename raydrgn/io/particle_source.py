@@ -9,21 +9,23 @@ from raydrgn.settings import Setting
 Uri = str  # as in raydrgn.io.storage, which loads fsspec
 
 
+DropBad = Annotated[
+    bool,
+    Setting(
+        "Leave out images that are constant or not finite, and outliers: images with pixels more "
+        "than 50 SD from their mean, or three times as strong as others."
+    ),
+]
+"""Option of commands that read all images."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class StackSettings:
-    """What a .star or .cs file does not contain itself."""
+class FileSettings:
+    """Where the parts of a particle file are."""
 
     datadir: Annotated[
         Uri | None, Setting("Folder of the stacks that a .star, .cs or .parquet file names.")
     ] = None
-
-    half_size_shifts: Annotated[
-        bool,
-        Setting(
-            "The .cs file is of a heterogeneous refinement and has no alignments3D/psize_A: its "
-            "shifts are in pixels twice as large as those of the images."
-        ),
-    ] = False
 
     passthrough: Annotated[
         tuple[Uri, ...],
@@ -33,6 +35,19 @@ class StackSettings:
             metavar="FILE",
         ),
     ] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackSettings(FileSettings):
+    """What a .star or .cs file does not contain itself."""
+
+    half_size_shifts: Annotated[
+        bool,
+        Setting(
+            "The .cs file is of a heterogeneous refinement and has no alignments3D/psize_A: its "
+            "shifts are in pixels twice as large as those of the images."
+        ),
+    ] = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ names in the first line, with or without pandas' own column of row numbers.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,9 +16,13 @@ from raydrgn.errors import InputError
 from raydrgn.io import storage
 from raydrgn.io.filetypes import PARQUET, check_type, decode, suffix_of
 from raydrgn.io.storage import Uri
+from raydrgn.shapes import Int
 
 TEXT_SUFFIXES = (".txt", ".csv", ".tsv", ".dat")
 TRUTH = {"true": True, "false": False}
+NUMBER_COLUMNS = ("original", "index", "number")
+"""Names of the column of numbers in the original set, the better one first."""
+
 ROW_NUMBERS = re.compile(r"^(Unnamed: 0|__index_level_\d+__|)$")
 """Names under which pandas writes the numbers of its rows."""
 
@@ -167,3 +172,29 @@ def _values(cells: tuple[str, ...]) -> np.ndarray:
         return np.fromiter(map(float, cells), dtype=np.float64, count=len(cells))
     except ValueError:
         return np.array(cells)
+
+
+def original_numbers(
+    columns: Mapping[str, np.ndarray], uri: Uri, *, unique: bool = False
+) -> Int[np.ndarray, " n"] | None:
+    """Return the column of numbers in the original set, if a table has one.
+
+    Args:
+        columns: Of the table, by their names in lower case.
+        uri: The table, for messages.
+        unique: Whether each number may stand there once only.
+
+    Raises:
+        InputError: If it holds anything else than a whole number for each particle.
+    """
+    name = next((name for name in NUMBER_COLUMNS if name in columns), None)
+    if name is None:
+        return None
+    values = columns[name]
+    is_number = values.dtype.kind in "iuf" and bool(((values >= 0) & (values % 1 == 0)).all())
+    if not is_number or (unique and len(np.unique(values)) < len(values)):
+        raise InputError(
+            f"{uri}: column {name} should hold the number of each particle in the original set"
+            f"{', each once' if unique else ''}. Rename the column if it holds something else."
+        )
+    return values.astype(np.int64)

@@ -119,9 +119,13 @@ def _is_there(stack: Uri) -> bool:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Read a file a second time without the warnings of the first."""
-    logger = logging.getLogger("raydrgn.io")
+def quiet(package: str = "raydrgn.io") -> Iterator[None]:
+    """Do a second time without warnings what has had them the first time.
+
+    Args:
+        package: Whose warnings are left out, with those of its modules.
+    """
+    logger = logging.getLogger(package)
     before = logger.level
     logger.setLevel(logging.ERROR)
     try:

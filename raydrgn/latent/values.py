@@ -45,7 +45,7 @@ TABLES = ("landscape", "occupancy", "occupancy_pca")
 """Commands that write tables with a row for each particle."""
 
 NO_VALUES = {"particle", "original", "uid", "index", "volume"}
-"""Columns that say which particle a row is."""
+"""Columns that identify the particle of a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Values:
 
     @property
     def is_truth(self) -> bool:
-        """Whether the values say yes, 1, or no, 0."""
+        """Whether the values are yes, 1, or no, 0."""
         return self.names == TRUTH
 
     def numbers(self) -> Float[np.ndarray, " n"]:

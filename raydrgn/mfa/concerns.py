@@ -1,4 +1,4 @@
-"""What a person should know about a fit: what it says of images, poses and components."""
+"""Warnings about a fit: its images, poses and components."""
 
 from raydrgn.mfa.model import FactorModel
 
@@ -10,7 +10,7 @@ LEAST_EVIDENCE = 1.0
 
 
 def first_concerns(model: FactorModel) -> list[str]:
-    """Return what the mean says of the images and their poses, after the first epoch."""
+    """Return warnings about images and poses by the mean, after the first epoch."""
     found = []
     mean = model.volumes[0]
     if -float(mean.min()) > float(mean.max()):
@@ -28,7 +28,7 @@ def first_concerns(model: FactorModel) -> list[str]:
 
 
 def last_concerns(model: FactorModel) -> list[str]:
-    """Return what the components say, after the last epoch."""
+    """Return warnings about the components, after the last epoch."""
     weak = int((model.latent_scale() < WEAK).sum())
     if not weak:
         return []

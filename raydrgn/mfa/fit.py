@@ -2,7 +2,7 @@
 
 Epoch 1 is the mean, random latents, and ``LOW_PASSES`` passes at low frequency of several updates
 each; epoch 2 is passes over all Fourier points; every further epoch fits the mixture prior to the
-latents and makes one update. What workers tell each other goes through a ``Group``.
+latents and makes one update. What workers exchange goes through a ``Group``.
 """
 
 import math
@@ -43,7 +43,7 @@ FIRST_ITERATIONS, ITERATIONS = 30, 6
 FIRST_COVARIANCE = 0.5
 
 LEAST_EVIDENCE = 4.0
-"""Mean evidence for a particle in an image, nats, from which on junk can be told from particles.
+"""Mean evidence for a particle in an image, nats, from which on junk is recognised.
 
 With less, as at an SNR of 0.01 and 32 px, most particles would be taken for junk.
 """
@@ -222,7 +222,7 @@ class Fit:
 
     @property
     def _tells_junk(self) -> bool:
-        """Whether images without a particle are looked for, and could be told from others."""
+        """Whether images without a particle are looked for, and can be distinguished."""
         return self._config.null_class and self.model.evidence >= LEAST_EVIDENCE
 
     @property

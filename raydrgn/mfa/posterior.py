@@ -1,4 +1,4 @@
-"""What an image says of its particle's latent, contrast, and whether it is a particle at all.
+"""Posterior of a particle's latent and contrast, and whether its image shows one at all.
 
     y = a·C·P (V₀ + Σ_k z_k V_k) + noise,   a ~ N(1, σ_a²),   or y = noise of junk
 

@@ -1,4 +1,4 @@
-"""What a pass over particles adds up: the only thing that workers tell each other."""
+"""What a pass over particles adds up: all that workers exchange."""
 
 from dataclasses import dataclass, fields
 

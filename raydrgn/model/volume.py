@@ -23,7 +23,7 @@ def decode_volumes(
 ) -> Float[Tensor, "b d d d"]:
     """Return the real-space volumes of latents, on the decoder's normalised scale.
 
-    Half of the points are evaluated; the others are their mates.
+    Half of the points are evaluated; the others are their Friedel mates.
 
     Args:
         decoder: Values at Fourier points.

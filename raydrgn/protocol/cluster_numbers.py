@@ -4,9 +4,7 @@ Densities are those of the decoded volumes as they are, on one grey scale. Half 
 and odd particles of a cluster, back-projected, and compared within the mask of the map of all.
 """
 
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +16,7 @@ from raydrgn.inputs.backprojection import HALVES, Backprojection, back_project
 from raydrgn.inputs.options import BackprojectionOptions
 from raydrgn.inputs.resolution import density_mask
 from raydrgn.io.particles import ParticleTable
+from raydrgn.io.verification import quiet
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.shapes import Float, Int
@@ -102,7 +101,7 @@ def cluster_numbers(
         rows = np.flatnonzero(labels == cluster)
         agreement, resolution = 0.0, None
         if len(rows) >= HALVES:
-            with _quiet():  # of these images all has been said
+            with quiet("raydrgn"):  # what is wrong with these images is reported already
                 maps = map_of_all(
                     table.select(rows), uninvert_data=uninvert_data, executor=executor
                 )
@@ -131,15 +130,3 @@ def half_set_agreement(maps: Backprojection, mask: Float[np.ndarray, "d d d"]) -
     first, second = (torch.from_numpy(half * mask) for half in maps.halves)
     curve = shell_correlation(first.float(), second.float())
     return float(curve[LOW_SHELLS].mean())
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Back-project some of the particles without the warnings that all of them had."""
-    logger = logging.getLogger("raydrgn")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)

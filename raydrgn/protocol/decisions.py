@@ -88,13 +88,13 @@ class ProjectInputs:
         own = {name: raw.get(name) for name in ("map", "model", "by")}
         given = {name: value for name, value in raw.items() if name not in own}
         if not raw.get("map") or not raw.get("particles") or set(given) - names:
-            raise InputError(f"{where} does not say what the project was begun with.")
+            raise InputError(f"{where} lacks the particles or the map of the project.")
         given["passthrough"] = tuple(given.get("passthrough", ()))
         return cls(source=ParticleSource(**given), **own)  # type: ignore[arg-type]
 
 
 def file_identity(uri: Uri) -> str:
-    """Return what tells a file from another: its content, or size and time of a large one."""
+    """Return what identifies a file: its content, or size and time of a large one."""
     if storage.file_size(uri) <= CHECKED_BYTES:
         return storage.checksum(storage.read_bytes(uri))
     return storage.stamp(uri)

@@ -93,7 +93,7 @@ def corrections(
     from raydrgn.inputs.comparison import MATCH
 
     match = found.comparison
-    why = {"hand": "the map does not tell", "contrast": "the map does not tell"}
+    why = {"hand": "the map does not decide", "contrast": "the map does not decide"}
     if match is not None and match.score >= MATCH:
         agreement = f"correlation {match.score:.2f} with the map"
         is_mirror = match.name != "as is"

@@ -181,7 +181,7 @@ class Project:
         inputs: Mapping[str, Any],
         after: Mapping[str, str],
     ) -> None:
-        """Say why a step is made."""
+        """Log why a step is made."""
         if record is not None:
             what = "lacks files and is made again" if record.is_whole else "goes on"
             log.info("%s %s", name, what)

@@ -1,7 +1,7 @@
 """The report of a project, in the order of the paper's figures."""
 
 import resource
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,12 @@ ANALYSIS = (
     ("kmeans{k}/slices.png", "Volumes of the clusters."),
 )
 
+PROPOSAL = (
+    ("volumes.png", "Volumes of the clusters on one grey scale; proposed ones in red frames."),
+    ("methods.png", "What each method would drop."),
+    ("images.png", "Particles that were proposed to be dropped, and kept ones."),
+)
+SELECTION = (("mean_volumes.png", "Mean volumes of kept and dropped particles."),)
 SHARES = "Share of the particles of each cluster (row) that is in each cluster of the next round."
 CLASSES = "Decoded volumes above maps of their particles; a question mark: not supported."
 LANDSCAPE = (
@@ -97,7 +103,7 @@ def _inputs(check: Step) -> Section:
     return Section(
         title="Inputs",
         text=" ".join(check.result["findings"]),
-        figures=_pictures([check.at(where, "backproject.png")], ["Particles beside the map."]),
+        figures=_listed(check.at(where), [("backproject.png", "Particles beside the map.")]),
     )
 
 
@@ -116,23 +122,15 @@ def _training(this: Round, trained: Step, command: str, option: str) -> Section:
 
 def _filtering(this: Round, proposal: Step, selected: Step | None) -> Section:
     head, *rows = proposal.result["table"]
-    names = ("volumes.png", "methods.png", "images.png")
-    captions = (
-        "Volumes of the clusters on one grey scale; proposed ones in red frames.",
-        "What each method would drop.",
-        "Particles that were proposed to be dropped, and kept ones.",
-    )
-    uris, said = [proposal.at(name) for name in names], list(captions)
-    kept = "All particles were kept."
+    kept, shown = "All particles were kept.", _listed(proposal.folder, PROPOSAL)
     if selected is not None:
         counts = selected.result
         kept = f"{counts['kept']:,} of {counts['particles']:,} particles were kept."
-        uris.append(selected.at("mean_volumes.png"))
-        said.append("Mean volumes of kept and dropped particles.")
+        shown += _listed(selected.folder, SELECTION)
     return Section(
         title=f"Round {this.number}: filtering",
         text=f"{proposal.result['summary']} {kept}",
-        figures=_pictures(uris, said),
+        figures=shown,
         tables=[ReportTable(head=head, rows=rows)],
     )
 
@@ -161,12 +159,11 @@ def _comparison(comparison: Step) -> Section:
 def _ensemble(made: "Made") -> Section:
     path, kind = made.path, made.path.result["path"]
     first, second = path.result["centres"]
-    uris = [path.at(kind, "path.png"), path.at(kind, "slices.png")]
-    said = [f"Path from cluster {first} to cluster {second}.", "Volumes along it."]
+    ends = f"Path from cluster {first} to cluster {second}."
     pages = [made.landscape.at("report.html")]
     if made.occupancies:
         pages.append(made.occupancies[-1].at("report.html"))
-    shown = _pictures(uris, said)
+    shown = _listed(path.at(kind), [("path.png", ends), ("slices.png", "Volumes along it.")])
     shown += _listed(made.landscape.folder, LANDSCAPE)
     for step in made.occupancies:
         shown += _listed(step.folder, OCCUPANCIES)
@@ -195,10 +192,7 @@ def _classes(made: "Made") -> Section:
         title="Classes",
         text="Particles of each class, back-projected at full box, beside its decoded volume. "
         f"Half maps: FSC 0.143; with the decoded volume: FSC 0.5. {RULE}",
-        figures=_pictures(
-            [made.classes.at(FIGURE)],
-            [CLASSES],
-        ),
+        figures=_listed(made.classes.folder, [(FIGURE, CLASSES)]),
         tables=[ReportTable(head=head, rows=rows)],
     )
 
@@ -245,14 +239,6 @@ def _angstrom(value: float | None) -> str:
 
 
 def _listed(folder: Uri, listed: Sequence[tuple[str, str]]) -> Shown:
-    uris = [storage.join(folder, name) for name, _ in listed]
-    return _pictures(uris, [caption for _, caption in listed])
-
-
-def _pictures(uris: Iterable[Uri], captions: Iterable[str]) -> Shown:
-    """Return the figures that were made, with their captions."""
-    return [
-        (storage.read_bytes(uri), caption)
-        for uri, caption in zip(uris, captions, strict=True)
-        if storage.exists(uri)
-    ]
+    """Return the figures of a folder that were made, with their captions."""
+    found = [(storage.join(folder, name), caption) for name, caption in listed]
+    return [(storage.read_bytes(uri), caption) for uri, caption in found if storage.exists(uri)]

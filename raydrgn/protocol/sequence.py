@@ -326,7 +326,7 @@ class _Sequence:
         return this, [*before, *made]
 
     def _selection(self, number: int, proposal: Step) -> dict[str, Any] | None:
-        """Return what is dropped after a round: as proposed, or as a person says; None to wait."""
+        """Return what is dropped after a round: as proposed or as the user chose; None to wait."""
         decisions, name = self._project.decisions, f"selection {number}"
         known = decisions.get(name)
         if known is not None and known.value.get("proposal") != proposal.key:

@@ -202,7 +202,7 @@ class ProtocolSettings(ParticleSettings):
                         f"{field.setting.option(field.name)} belongs to PARTICLES: give them too."
                     )
         if self.by is not None and self.model is None:
-            raise ConfigError("--by says what a subunit of --model is; give both.")
+            raise ConfigError("--by names the subunits of --model; give both.")
         _ = self.clusters
 
     @property
@@ -217,7 +217,7 @@ class ProtocolSettings(ParticleSettings):
 
     @property
     def clusters(self) -> tuple[int, ...] | None:
-        """Clusters to drop; none of them to keep all, and None where that was not said."""
+        """Clusters to drop; none of them to keep all, and None where that was not given."""
         if self.drop is None:
             return None
         return () if self.drop == NONE else whole_numbers(self.drop, "--drop")

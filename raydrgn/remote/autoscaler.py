@@ -1,6 +1,6 @@
 """What the autoscaler of a cluster may add to it.
 
-Ray does not tell its clients. The configuration is read where the autoscaler reads it: from the
+Ray does not send its clients. The configuration is read where the autoscaler reads it: from the
 file that the monitor on the head was started with (``ray up``, ``ray start
 --autoscaling-config``), or from the RayCluster of KubeRay, by Ray's own client and with the rights
 that the operator gives the head's pod. An autoscaler whose configuration cannot be read is known

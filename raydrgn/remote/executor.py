@@ -91,7 +91,7 @@ class Executor:
 
     @property
     def workers(self) -> int | None:
-        """How many work at a time, if it was said."""
+        """How many work at a time, if it was given."""
         return self._workers
 
     @property
@@ -215,7 +215,7 @@ class Executor:
         For work that begins on Ray where several workers share it, or the input is large.
 
         Args:
-            wanted: The workers, as settled before.
+            wanted: The workers.
             input_bytes: Size of the input.
         """
         if self._may_use_ray and (self.has_cluster or input_bytes >= SMALL_INPUT_BYTES):

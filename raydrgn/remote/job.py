@@ -35,7 +35,7 @@ class Job:
 
     @classmethod
     def of(cls, info: Any) -> "Job":
-        """Return what Ray's client tells of a job."""
+        """Return a job as Ray's client describes it."""
         metadata = info.metadata or {}
         return cls(
             id=str(info.submission_id or info.job_id),

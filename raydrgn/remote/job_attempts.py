@@ -18,7 +18,7 @@ MODULE = "RAYDRGN_JOB_MODULE"
 """Variable that names what ``job.sh`` runs in place of a raydrgn command."""
 
 ATTEMPT, RETRIES, NOTIFY = "RAYDRGN_JOB_ATTEMPT", "RAYDRGN_JOB_RETRIES", "RAYDRGN_JOB_NOTIFY"
-"""Variables of a supervisor: the job that it starts, how often again, and whom it tells."""
+"""Variables of a supervisor: the job that it starts, how often again, and where notices go."""
 
 ATTEMPT_OF = "raydrgn.attempt_of"
 """Key in the metadata of an attempt: the job that a user knows."""
@@ -40,7 +40,7 @@ def supervised(arguments: Mapping[str, Any], *, retries: int, notify: str | None
     Args:
         arguments: Those of the job to start.
         retries: How often it is started again.
-        notify: URL that is told of its start and its end.
+        notify: URL for notices of its start and its end.
     """
     attempt = {**arguments, "runtime_env": dict(arguments["runtime_env"])}
     package = attempt["runtime_env"].pop("working_dir")

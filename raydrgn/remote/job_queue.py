@@ -117,7 +117,7 @@ class _Room:
 
 
 class JobQueue:
-    """A plain class, made an actor: says to each command whether it may ask for its workers.
+    """A plain class, made an actor: answers each command whether it may ask for its workers.
 
     Its state can be lost: a command repeats what it has or wants every few seconds.
     """
@@ -140,7 +140,7 @@ class JobQueue:
             )
 
     def ask(self, claim: Claim, *, has_begun: bool = False) -> Turn:
-        """Say whether it is the turn of a command; one that has begun keeps what it has."""
+        """Return whether it is the turn of a command; one that has begun keeps what it has."""
         self._forget_silent()
         known = self._entries.get(claim.job_id)
         begun = has_begun or (known is not None and known.has_begun)

@@ -58,7 +58,7 @@ class JobServer:
             spec: The job.
             folder: Where its command runs.
             retries: How often it is started again after a lost node or a crash.
-            notify: URL that is told of its start and its end.
+            notify: URL for notices of its start and its end.
         """
         job_id = new_id(spec.words[0])
         with self._explained(), tempfile.TemporaryDirectory() as scratch:

@@ -20,7 +20,7 @@ MOST_LOSSES = 4
 
 MEMORY_SIGN = "running low on memory"
 NODE_SIGN = re.compile(r"its node has died|the actor's node was")
-"""How Ray says in the error of an actor that its machine was lost."""
+"""Ray's words, in the error of an actor, for a machine that was lost."""
 
 MEMORY_REMEDY = "Fewer workers at a time, or machines with more memory, would help."
 

@@ -66,11 +66,11 @@ class Notices:
         self._waiting.put(content)
 
     def ended(self, text: str) -> None:
-        """Say at the end what has been reached."""
+        """Send at the end what has been reached."""
         self._ending = ("end", text)
 
     def stopped(self, text: str) -> None:
-        """Say at the end that the command was stopped."""
+        """Send at the end that the command was stopped."""
         self._ending = ("stop", text)
 
     def send_ending(self) -> None:

@@ -85,7 +85,7 @@ def connected(address: str | None) -> Iterator[None]:
 
 
 def _keep_raylet_messages_out() -> None:
-    """Keep what raylets tell all drivers of a cluster out of this one's output.
+    """Keep what raylets send to all drivers of a cluster out of this one's output.
 
     No option of Ray does: it prints them, to the drivers of other jobs too where a node is lost.
     They are in Ray's log files, and raydrgn itself reports what was lost.

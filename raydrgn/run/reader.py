@@ -203,7 +203,7 @@ class RunReader:
                 require_stacks(table, self.files.root)
             return table
         if self.source is None:
-            raise RunDirectoryError(f"{self.files.root} does not say where its particles are.")
+            raise RunDirectoryError(f"{self.files.root} does not name its particles.")
         try:
             return open_particles(self.source, need_images=need_images)
         except RaydrgnError as error:

@@ -24,7 +24,7 @@ GRID_TRIALS = 12
 DEFAULT_TRIALS = 32
 
 GRACE = 0.25
-"""Share of the epochs before which no trial is stopped: while the learning rate is high, ranks say
+"""Share of the epochs before which no trial is stopped: while the learning rate is high, ranks mean
 little."""
 
 REDUCTION = 3

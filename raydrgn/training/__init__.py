@@ -11,7 +11,7 @@ memory           what to do where memory is too small
 step             losses of a batch, and one step of the optimiser
 loop             epochs from a checkpoint to the end, on one process of any number
 em_loop          the same for a mixture of factor analysers
-collectives      what the workers of such a fit tell each other
+collectives      what the workers of such a fit exchange
 reduction        losses of all workers, added up about once a second
 progress_log     how far training is, as numbers and as a line of run.log
 sinks            where a loop sends its results: a writer in this process

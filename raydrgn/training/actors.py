@@ -1,7 +1,7 @@
 """The actors of a run, its writer and its progress board, and the guard that watches them.
 
 Both may be killed at any time and are started again. The writer finds on the disk what it had
-written; the board is told again by the driver what the workers must know.
+written; the driver sends the board again what the workers must know.
 """
 
 import logging

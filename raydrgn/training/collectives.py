@@ -1,4 +1,4 @@
-"""What the workers of a fit tell each other, by torch.distributed; nothing where there is one."""
+"""What the workers of a fit exchange, by torch.distributed; nothing where there is one."""
 
 from typing import Any, TypeVar
 

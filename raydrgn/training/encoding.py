@@ -23,7 +23,7 @@ BATCH = 64
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Encoded:
-    """What a network says of particles."""
+    """Latents and losses of particles."""
 
     mean: Float[np.ndarray, "n zdim"]
     logvar: Float[np.ndarray, "n zdim"]

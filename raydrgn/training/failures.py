@@ -118,7 +118,7 @@ def _named(failures: Mapping[int, Exception]) -> str:
 
 
 def _cause(error: Exception) -> str:
-    """Return why Ray has lost a process, as far as that can be told."""
+    """Return why Ray has lost a process, as far as that is known."""
     text = str(error)
     if is_monitor_kill(error):
         return " (killed by Ray's memory monitor, since the memory of its node was full)"

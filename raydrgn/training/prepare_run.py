@@ -244,7 +244,7 @@ def resume(request: RunRequest, status: RunStatus) -> PreparedRun:
         raise RunDirectoryError(
             f"{request.root} holds another run: its {name} is {theirs[name]}, not {mine[name]}. "
             "Choose another -o, or leave the particles out to go on with it. If they have moved, "
-            f"say first where they are: {relocation_command(request.root)} FOLDER"
+            f"give their folder first: {relocation_command(request.root)} FOLDER"
         )
     if request.method and (request.method == "mfa") != (config.mfa is not None):
         method = "vae" if config.mfa is None else "mfa"

@@ -37,7 +37,7 @@ POLL_SECONDS = 0.3
 PING_SECONDS = 2.0
 LAST_READ_SECONDS = 5.0
 SILENCE_SECONDS = 60.0
-"""Time without a report of the workers after which it is said what is waited for."""
+"""Time without a report of the workers after which a warning names what is waited for."""
 
 
 def train(

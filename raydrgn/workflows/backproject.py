@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from raydrgn.inputs.options import BackprojectionOptions
-from raydrgn.io.particle_source import ParticleSource
+from raydrgn.io.particle_source import DropBad, ParticleSource
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.settings import Setting, check_bounds
@@ -25,13 +25,7 @@ class BackprojectSettings(BackprojectionOptions):
         Setting("Use the first particles only, this many; 10000 are enough for a check.", min=2),
     ] = None
 
-    drop_bad: Annotated[
-        bool,
-        Setting(
-            "Leave out images that are constant or not finite, and outliers: images with pixels "
-            "more than 50 SD from their mean, or three times as strong as others."
-        ),
-    ] = False
+    drop_bad: DropBad = False
 
     def __post_init__(self) -> None:
         check_bounds(self)

@@ -1,13 +1,12 @@
 """``downsample``: particle images, or a map, in a smaller box."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 from raydrgn.inputs.options import DownsamplingOptions
-from raydrgn.io.particle_source import ParticleSource
+from raydrgn.io.particle_source import DropBad, ParticleSource
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
-from raydrgn.settings import Setting
 
 if TYPE_CHECKING:
     from raydrgn.io.particles import ParticleTable
@@ -19,13 +18,7 @@ class DownsampleSettings(DownsamplingOptions):
 
     source: ParticleSource
 
-    drop_bad: Annotated[
-        bool,
-        Setting(
-            "Leave out images that are constant or not finite, and outliers: images with pixels "
-            "more than 50 SD from their mean, or three times as strong as others."
-        ),
-    ] = False
+    drop_bad: DropBad = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from raydrgn.errors import InputError, RunDirectoryError
-from raydrgn.io.particle_source import ParticleSource
+from raydrgn.io.particle_source import DropBad, ParticleSource
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.settings import Setting, check_bounds
@@ -33,13 +33,7 @@ class EmbedSettings:
 
     epoch: Annotated[int | None, Setting("Epoch; the last finished one by default.")] = None
 
-    drop_bad: Annotated[
-        bool,
-        Setting(
-            "Leave out images that are constant or not finite, and outliers: images with pixels "
-            "more than 50 SD from their mean, or three times as strong as others."
-        ),
-    ] = False
+    drop_bad: DropBad = False
 
     overwrite: Annotated[bool, Setting("Replace earlier results in the folder.")] = False
 

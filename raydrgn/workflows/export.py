@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from raydrgn.errors import ConfigError
-from raydrgn.io.particle_source import ParticleSource
+from raydrgn.io.particle_source import FileSettings, ParticleSource
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.settings import Setting
@@ -42,7 +42,7 @@ class ExportCsSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportIndicesSettings:
+class ExportIndicesSettings(FileSettings):
     """Settings of ``export indices``."""
 
     particles: Annotated[
@@ -69,19 +69,6 @@ class ExportIndicesSettings:
             "made; matched by image name or uid."
         ),
     ] = None
-
-    datadir: Annotated[
-        str | None,
-        Setting("Folder of the stacks that a .star, .cs or .parquet file names, where it matters."),
-    ] = None
-
-    passthrough: Annotated[
-        tuple[str, ...],
-        Setting(
-            "Passthrough file of the same cryoSPARC job, joined to a .cs file by uid; repeatable.",
-            metavar="FILE",
-        ),
-    ] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -81,7 +81,7 @@ class LandscapeSettings(DecodingSettings):
     def recorded(self) -> dict[str, Any]:
         """Return the settings that change the results; a mask by its content too.
 
-        Results of earlier versions are those of average linkage, and say nothing of it.
+        Results of earlier versions are those of average linkage, and do not record it.
         """
         from raydrgn.io import storage
 

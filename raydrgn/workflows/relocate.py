@@ -36,7 +36,7 @@ class RelocateSettings:
         check_bounds(self)
         if self.datadir is None and self.particles is None:
             raise ConfigError(
-                "Say where the stacks are now, with --datadir FOLDER or --particles FILE."
+                "Give the place of the stacks, with --datadir FOLDER or --particles FILE."
             )
 
 

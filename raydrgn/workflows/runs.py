@@ -80,7 +80,7 @@ def run(
 
 
 def _newest(root: str, command: str, read: Any) -> Any:
-    """Return what the results of a command on the newest epoch say, or None without any."""
+    """Return the verdict in the results of a command on the newest epoch, or None without any."""
     from raydrgn.io import storage
 
     folders = [

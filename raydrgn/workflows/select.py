@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from raydrgn.errors import ConfigError
-from raydrgn.io.particle_source import ParticleSource
+from raydrgn.io.particle_source import FileSettings, ParticleSource
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.settings import Setting, check_bounds
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SelectRandomSettings:
+class SelectRandomSettings(FileSettings):
     """Settings of ``select random``."""
 
     particles: Annotated[
@@ -32,19 +32,6 @@ class SelectRandomSettings:
         str | None,
         Setting("Selection to draw from: .pkl, .npy or text; numbers in the original set."),
     ] = None
-
-    datadir: Annotated[
-        str | None,
-        Setting("Folder of the stacks that a .star, .cs or .parquet file names, where it matters."),
-    ] = None
-
-    passthrough: Annotated[
-        tuple[str, ...],
-        Setting(
-            "Passthrough file of the same cryoSPARC job, joined to a .cs file by uid; repeatable.",
-            metavar="FILE",
-        ),
-    ] = ()
 
     seed: Annotated[int, Setting("Seed of the draw.", min=0)] = 0
 

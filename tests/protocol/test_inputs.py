@@ -73,7 +73,7 @@ def test_a_map_that_does_not_match_leaves_the_contrast_to_the_density():
     verdict = SimpleNamespace(comparison=None, skewness=-2.0)
     (uninvert, flip), why = corrections(verdict, uninvert_data=False, flip=True)
     assert (uninvert, flip) == (True, True)
-    assert why["hand"] == "the map does not tell"
+    assert why["hand"] == "the map does not decide"
     assert "skewness of -2.0" in why["contrast"]
     unclear = SimpleNamespace(comparison=None, skewness=0.1)
     assert corrections(unclear, uninvert_data=True, flip=False)[0] == (True, False)

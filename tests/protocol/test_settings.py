@@ -42,7 +42,7 @@ def test_settings_that_contradict_each_other_are_refused():
         ProtocolSettings(out="p", boxes="64,96", high="128 64x3")
     with pytest.raises(ConfigError, match="--boxes takes two even numbers"):
         ProtocolSettings(out="p", boxes="64")
-    with pytest.raises(ConfigError, match="--by says what a subunit of --model is"):
+    with pytest.raises(ConfigError, match="--by names the subunits of --model"):
         ProtocolSettings(out="p", by="chain")
     with pytest.raises(ConfigError, match="--half-size-shifts belongs to PARTICLES"):
         ProtocolSettings(out="p", half_size_shifts=True)
