@@ -21,7 +21,7 @@ def filter_(settings: FilterSettings, executor: Executor, progress: Progress) ->
     Before that, --show, or --gmm without --drop, shows particles and mean volume of each cluster.
 
     A condition of --where can name cluster, component (of --gmm), z_norm (|z|), z_score (SD above
-    its mean), z1 …, pc1 …, umap1, umap2, original, particle, columns of the run's particles such as
+    its mean), z0 …, pc1 …, umap1, umap2, original, particle, columns of the run's particles such as
     defocus_u_angstrom, and what a run of --method mfa has estimated, such as null_probability.
     """
     run = workflow.run_groups if settings.only_shows else workflow.run

@@ -11,7 +11,7 @@ def plot(settings: PlotSettings) -> None:
     """Draw the latent space, particles coloured by any value or label.
 
     On the UMAP of analyze, or on principal components. Values of the particles are cluster, z_norm,
-    z_score, z1 …, pc1 …, columns of the run's particles such as defocus_u_angstrom, and what a run
+    z_score, z0 …, pc1 …, columns of the run's particles such as defocus_u_angstrom, and what a run
     of --method mfa has estimated. Files are matched by the numbers of the particles in the original
     set, if they have a column of these, or else by their order.
     """
