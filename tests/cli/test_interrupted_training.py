@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from plain import assert_same_run, fit, small_run
 
 EPOCHS = 150
@@ -44,6 +46,7 @@ def read(process: subprocess.Popen) -> str:
     return " ".join(printed.split())
 
 
+@pytest.mark.clusters
 def test_stopped_then_damaged_then_killed_it_ends_as_if_undisturbed(tmp_path):
     """Each command goes on at once where the one before ended, however that was."""
     calm, root = tmp_path / "calm", tmp_path / "run"

@@ -73,6 +73,7 @@ def test_workers_share_the_batch_and_lose_no_particle(data, ray_session, tmp_pat
     np.testing.assert_allclose(shared, alone, atol=2e-4 * np.abs(alone).max())
 
 
+@pytest.mark.clusters
 def test_a_killed_writer_board_and_worker_change_nothing(data, pair, ray_session, tmp_path, caplog):
     values = {"train.epochs": EPOCHS, "resources.num_workers": 2}
     run = small_run(data, tmp_path, **values)
@@ -118,6 +119,7 @@ def test_training_waits_for_cpus_that_others_hold_and_says_so(
     assert "waiting for room for 2 workers with 1 CPU each: there is room for 1" in caplog.text
 
 
+@pytest.mark.clusters
 def test_every_epoch_is_there_and_the_last_is_named(pair):
     for epoch in range(1, EPOCHS + 1):
         assert latents(pair, epoch).shape == (203, 2)
@@ -185,6 +187,7 @@ def test_an_error_of_the_writer_ends_training_in_its_words(data, ray_session, tm
     assert "starting the workers again" not in (tmp_path / "run.log").read_text()
 
 
+@pytest.mark.clusters
 def test_the_log_says_how_a_run_began_and_ended(pair):
     lines = (pair / "run.log").read_text().splitlines()
     assert "203 particles of 16 px to epoch 40; workers: 2, each with 1 CPU" in lines[0]
