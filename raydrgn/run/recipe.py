@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from raydrgn.errors import ConfigError
+from raydrgn.model.config import ModelConfig
 
 Schedule = Literal["constant", "cosine"]
 
@@ -107,6 +108,7 @@ class TrainConfig:
 RECIPES: dict[str, dict[str, Any]] = {
     "fast": {},
     "protocol": {
+        "epochs": 50,
         "batch_size": 8,
         "learning_rate": 1e-4,
         "schedule": "constant",
@@ -115,6 +117,9 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
 }
 """Values by which each recipe differs from the defaults; ``protocol`` is that of the paper."""
+
+PROTOCOL_BOX, PROTOCOL_WIDTH = 128, 1024
+"""Box above which ``protocol`` has a network of that width, as in the paper's second round."""
 
 DEFAULT_RECIPE = "fast"
 
@@ -129,3 +134,10 @@ def recipe_config(name: str | None) -> TrainConfig:
     if chosen not in RECIPES:
         raise ConfigError(f"--recipe is {chosen!r}; known recipes: {', '.join(RECIPES)}.")
     return TrainConfig(**RECIPES[chosen])
+
+
+def recipe_network(name: str | None, box: int) -> ModelConfig:
+    """Return the network of a recipe, for images of ``box`` pixels: 256 × 3 or 1024 × 3."""
+    if name == "protocol" and box > PROTOCOL_BOX:
+        return ModelConfig(encoder_width=PROTOCOL_WIDTH, decoder_width=PROTOCOL_WIDTH)
+    return ModelConfig()

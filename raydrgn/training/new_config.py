@@ -10,7 +10,7 @@ from raydrgn.io.particle_source import ParticleSource
 from raydrgn.mfa.config import MASKS, MfaConfig
 from raydrgn.model.config import ModelConfig
 from raydrgn.run.config import MFA_TRAIN, RunConfig
-from raydrgn.run.recipe import TrainConfig, recipe_config
+from raydrgn.run.recipe import TrainConfig, recipe_config, recipe_network
 from raydrgn.training.initial_weights import find_weights
 
 METHODS = ("vae", "mfa")
@@ -43,7 +43,7 @@ def new_config(
     if is_mfa:
         _refuse_network_values(values, recipe)
         values = _with_absolute_mask(values)
-    given, model = _with_loaded_network(values)
+    given, model = _with_loaded_network(values, recipe_network(recipe, box))
     return RunConfig(
         source=source.absolute(),
         data=ImageConfig(box=box, window=not is_mfa),
@@ -72,11 +72,13 @@ def _with_absolute_mask(values: Mapping[str, Any]) -> dict[str, Any]:
     return {**values, "mfa.mask": storage.absolute(mask)}
 
 
-def _with_loaded_network(values: Mapping[str, Any]) -> tuple[dict[str, Any], ModelConfig]:
-    """Return the values with the file that ``train.load`` names, and the network to begin with."""
+def _with_loaded_network(
+    values: Mapping[str, Any], network: ModelConfig
+) -> tuple[dict[str, Any], ModelConfig]:
+    """Return the values with the file that ``train.load`` names, and its network, or that given."""
     load = values.get("train.load")
     if not load:
-        return dict(values), ModelConfig()
+        return dict(values), network
     run, uri = find_weights(str(load))
     if run.model is None:
         raise RunDirectoryError(

@@ -303,6 +303,7 @@ def _resumed_values(request: RunRequest, config: RunConfig) -> dict[str, Any]:
     recipe = dataclasses.asdict(chosen)
     recipe["learning_rate"] = chosen.peak_rate(config.model.decoder_width)
     names = {key for changes in RECIPES.values() for key in changes} | {"learning_rate"}
+    names -= {"epochs"}  # a run goes on to its own last one
     return {f"train.{key}": recipe[key] for key in names} | values
 
 

@@ -80,7 +80,7 @@ class SweepSettings(ParticleSettings):
     epochs: Annotated[
         int | None,
         Setting(
-            "Passes of each training over all particles (default: 20).",
+            "Passes of each training over all particles (default: 20; 50 by --recipe protocol).",
             flags=("-n", "--epochs"),
             min=1,
         ),

@@ -45,7 +45,7 @@ class TrainSettings(ParticleSettings):
     epochs: Annotated[
         int | None,
         Setting(
-            "Passes over all particles (default: 20; 10 by --method mfa).",
+            "Passes over all particles (default: 20; 50 by --recipe protocol, 10 by --method mfa).",
             flags=("-n", "--epochs", "--passes"),
             min=1,
         ),
@@ -62,7 +62,8 @@ class TrainSettings(ParticleSettings):
     recipe: Annotated[
         str | None,
         Setting(
-            "fast (default), or protocol: the published learning rate, batch size and all points."
+            "fast (default), or protocol: the published learning rate, batch size, epochs and "
+            "network, at all Fourier points."
         ),
     ] = None
 
@@ -109,13 +110,21 @@ class TrainSettings(ParticleSettings):
         int | None, Setting("Residual layers of the encoder (default: 3).", min=1)
     ] = None
     enc_dim: Annotated[
-        int | None, Setting("Units of each encoder layer (default: 256).", min=1)
+        int | None,
+        Setting(
+            "Units of each encoder layer (default: 256; 1024 above 128 px by --recipe protocol).",
+            min=1,
+        ),
     ] = None
     dec_layers: Annotated[
         int | None, Setting("Residual layers of the decoder (default: 3).", min=1)
     ] = None
     dec_dim: Annotated[
-        int | None, Setting("Units of each decoder layer (default: 256).", min=1)
+        int | None,
+        Setting(
+            "Units of each decoder layer (default: 256; 1024 above 128 px by --recipe protocol).",
+            min=1,
+        ),
     ] = None
 
     components: Annotated[

@@ -13,7 +13,7 @@ from raydrgn.mfa.config import MfaConfig
 from raydrgn.model.config import ModelConfig
 from raydrgn.remote.resources import Resources
 from raydrgn.run.config import RunConfig, parse_assignment, read_yaml
-from raydrgn.run.recipe import RECIPES, TrainConfig
+from raydrgn.run.recipe import RECIPES, TrainConfig, recipe_network
 
 
 @pytest.fixture
@@ -148,12 +148,16 @@ def test_assignments_that_are_none_are_refused(text, message):
 
 
 def test_the_protocol_is_that_of_the_paper():
-    # conventions.md, 0 and 2.12: batch 8, Adam at 1e-4, no schedule, all points
+    # Batch 8, Adam at 1e-4, no schedule, all points; 256 × 3 at 128 px, then 1024 × 3 at 256 px.
     protocol = TrainConfig(**RECIPES["protocol"])
     assert protocol.batch_size == 8
     assert protocol.peak_rate(1024) == 1e-4
     assert protocol.schedule == "constant"
     assert protocol.points_fraction == 1
+    assert protocol.epochs == 50
+    assert recipe_network("protocol", 128).decoder_width == 256
+    assert recipe_network("protocol", 256).decoder_width == 1024
+    assert recipe_network("fast", 256) == ModelConfig()
     assert protocol.kl_weight(8) == 1 / 8  # β = 1 / zdim
     assert TrainConfig(**RECIPES["fast"]) == TrainConfig()
 

@@ -7,7 +7,7 @@ import pytest
 from plain import SMALL, fit, small_run
 from raydrgn.errors import ConfigError, RunDirectoryError
 from raydrgn.model.config import ModelConfig
-from raydrgn.run.recipe import RECIPES, TrainConfig
+from raydrgn.run.recipe import RECIPES, TrainConfig, recipe_network
 from raydrgn.settings import setting_fields
 from raydrgn.workflows import train as workflow
 from raydrgn.workflows.train import TrainSettings
@@ -36,17 +36,17 @@ def finished(data):
 def test_the_help_names_the_defaults():
     helps = {field.name: field.setting.help for field in setting_fields(TrainSettings)}
     model, train = ModelConfig(), TrainConfig()
-    protocol = TrainConfig(**RECIPES["protocol"])
+    protocol, large = TrainConfig(**RECIPES["protocol"]), recipe_network("protocol", 256)
     expected = {
         "zdim": model.zdim,
-        "epochs": train.epochs,
+        "epochs": f"{train.epochs}; {protocol.epochs} by --recipe protocol",
         "batch_size": f"{train.batch_size}; {protocol.batch_size} by --recipe protocol",
         "lr": f"{train.peak_rate(model.decoder_width):.5f}",
         "beta": "1 / zdim",
         "enc_layers": model.encoder_layers,
-        "enc_dim": model.encoder_width,
+        "enc_dim": f"{model.encoder_width}; {large.encoder_width} above 128 px",
         "dec_layers": model.decoder_layers,
-        "dec_dim": model.decoder_width,
+        "dec_dim": f"{model.decoder_width}; {large.decoder_width} above 128 px",
         "seed": train.seed,
         "workers": "one for each GPU",
         "recipe": "fast (default)",
