@@ -19,6 +19,7 @@ _MODULES = {
     "AnalyzeSettings": "raydrgn.workflows.analyze",
     "AnchoredPathSettings": "raydrgn.workflows.traverse",
     "BackprojectSettings": "raydrgn.workflows.backproject",
+    "CleanSettings": "raydrgn.workflows.clean",
     "CompareSettings": "raydrgn.workflows.compare",
     "ConvergenceSettings": "raydrgn.workflows.convergence",
     "DemoSettings": "raydrgn.workflows.demo",

@@ -8,6 +8,7 @@ from raydrgn.protocol.settings import ProtocolSettings as ProtocolSettings
 from raydrgn.remote.executor import Executor as Executor
 from raydrgn.workflows.analyze import AnalyzeSettings as AnalyzeSettings
 from raydrgn.workflows.backproject import BackprojectSettings as BackprojectSettings
+from raydrgn.workflows.clean import CleanSettings as CleanSettings
 from raydrgn.workflows.compare import CompareSettings as CompareSettings
 from raydrgn.workflows.convergence import ConvergenceSettings as ConvergenceSettings
 from raydrgn.workflows.demo import DemoSettings as DemoSettings

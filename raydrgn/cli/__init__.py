@@ -14,6 +14,7 @@ maps has fsc, flip and invert.
 analyze
 backproject
 bench
+clean
 compare
 convergence
 demo

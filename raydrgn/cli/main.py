@@ -10,6 +10,7 @@ from raydrgn.cli.analyze import analyze
 from raydrgn.cli.application import app
 from raydrgn.cli.backproject import backproject
 from raydrgn.cli.bench import bench
+from raydrgn.cli.clean import clean
 from raydrgn.cli.command import OptionalValues
 from raydrgn.cli.compare import compare
 from raydrgn.cli.console import (
@@ -61,6 +62,7 @@ app.command()(embed)
 for map_command in (fsc, flip, invert):
     app.command()(map_command)
 app.command()(relocate)
+app.command()(clean)
 app.command()(runs)
 app.command()(convergence)
 app.command()(halves)

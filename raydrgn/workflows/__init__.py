@@ -5,6 +5,7 @@ notebooks, jobs and sweeps call these, and nothing else composes a study.
 
 analyze            components, UMAP, clusters and volumes of an epoch
 backproject        a map of particles with poses, to check them
+clean              a run without weights that nobody needs
 compare            labels of the same particles, cross-tabulated
 convergence        whether training has converged
 demo               simulation, training and evaluation in one
