@@ -39,6 +39,7 @@ _MODULES = {
     "InfoSettings": "raydrgn.workflows.info",
     "InvertSettings": "raydrgn.workflows.maps",
     "LandscapeSettings": "raydrgn.workflows.landscape",
+    "MontageSettings": "raydrgn.workflows.montage",
     "OccupancyClassesSettings": "raydrgn.workflows.occupancy_classes",
     "OccupancyMasksSettings": "raydrgn.workflows.occupancy_masks",
     "OccupancyScoreSettings": "raydrgn.workflows.occupancy_score",

@@ -27,6 +27,7 @@ from raydrgn.workflows.landscape import LandscapeSettings as LandscapeSettings
 from raydrgn.workflows.maps import FlipSettings as FlipSettings
 from raydrgn.workflows.maps import FscSettings as FscSettings
 from raydrgn.workflows.maps import InvertSettings as InvertSettings
+from raydrgn.workflows.montage import MontageSettings as MontageSettings
 from raydrgn.workflows.occupancy_classes import OccupancyClassesSettings as OccupancyClassesSettings
 from raydrgn.workflows.occupancy_masks import OccupancyMasksSettings as OccupancyMasksSettings
 from raydrgn.workflows.occupancy_pca import PcaSettings as PcaSettings

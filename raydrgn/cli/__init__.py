@@ -29,6 +29,7 @@ info
 jobs
 landscape
 maps
+montage
 occupancy
 occupancy_classes
 occupancy_masks

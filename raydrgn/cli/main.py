@@ -35,6 +35,7 @@ from raydrgn.cli.info import info
 from raydrgn.cli.jobs import jobs, logs, status, stop, submit
 from raydrgn.cli.landscape import landscape
 from raydrgn.cli.maps import flip, fsc, invert
+from raydrgn.cli.montage import montage
 from raydrgn.cli.occupancy import occupancy
 from raydrgn.cli.parse import parse
 from raydrgn.cli.plot import plot
@@ -58,6 +59,7 @@ app.command()(protocol)
 app.command()(analyze)
 app.command()(compare)
 app.command()(plot)
+app.command()(montage)
 app.command()(embed)
 for map_command in (fsc, flip, invert):
     app.command()(map_command)
