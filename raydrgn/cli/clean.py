@@ -24,8 +24,9 @@ def _lines(found: CleanResult) -> list[str]:
     from raydrgn.reporting.units import in_bytes
 
     size = f"{in_bytes(found.num_bytes)} ({found.num_bytes:,} bytes)"
-    epochs = f"weights of {len(found.deleted)} epochs, {size},"
-    head = [f"{epochs} {'would be deleted' if found.is_dry_run else 'deleted'} from {found.run}"]
+    count = f"{len(found.deleted)} epoch{'' if len(found.deleted) == 1 else 's'}"
+    what = "would be deleted" if found.is_dry_run else "deleted"
+    head = [f"weights of {count}, {size}, {what} from {found.run}"]
     if not found.deleted:
         head = [f"nothing to delete in {found.run}"]
     rows = [(f"epoch {epoch}", "kept", reason) for epoch, reason in found.kept.items()]
