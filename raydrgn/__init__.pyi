@@ -8,6 +8,7 @@ from raydrgn.protocol.settings import ProtocolSettings as ProtocolSettings
 from raydrgn.remote.executor import Executor as Executor
 from raydrgn.workflows.analyze import AnalyzeSettings as AnalyzeSettings
 from raydrgn.workflows.backproject import BackprojectSettings as BackprojectSettings
+from raydrgn.workflows.clean import CleanSettings as CleanSettings
 from raydrgn.workflows.compare import CompareSettings as CompareSettings
 from raydrgn.workflows.convergence import ConvergenceSettings as ConvergenceSettings
 from raydrgn.workflows.demo import DemoSettings as DemoSettings
@@ -26,6 +27,7 @@ from raydrgn.workflows.landscape import LandscapeSettings as LandscapeSettings
 from raydrgn.workflows.maps import FlipSettings as FlipSettings
 from raydrgn.workflows.maps import FscSettings as FscSettings
 from raydrgn.workflows.maps import InvertSettings as InvertSettings
+from raydrgn.workflows.montage import MontageSettings as MontageSettings
 from raydrgn.workflows.occupancy_classes import OccupancyClassesSettings as OccupancyClassesSettings
 from raydrgn.workflows.occupancy_masks import OccupancyMasksSettings as OccupancyMasksSettings
 from raydrgn.workflows.occupancy_pca import PcaSettings as PcaSettings

@@ -10,9 +10,12 @@ import inspect
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from raydrgn.errors import ConfigError
+
+FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,16 @@ def _build(settings: type, path: tuple[str, ...], nested: dict[tuple[str, ...], 
         if dataclasses.is_dataclass(hints[field.name]) and (*path, field.name) in nested
     }
     return settings(**nested.get(path, {}), **inside)
+
+
+def check_figure_name(out: str) -> None:
+    """Check that the name of a figure to write ends in one of the formats of figures.
+
+    Raises:
+        ConfigError: If it does not.
+    """
+    if PurePosixPath(out).suffix not in FIGURE_SUFFIXES:
+        raise ConfigError(f"-o {out} should end in .png, .svg or .pdf.")
 
 
 def whole_numbers(text: str | None, option: str) -> tuple[int, ...]:

@@ -49,6 +49,8 @@ NOT_TAKEN = {
     ("raydrgn.workflows.evaluate:run", "raydrgn.reporting.result_folder:ResultFolder.begin"),
     # What gives volume options has checked them; others decode with none.
     ("raydrgn.decoding.pool:DecoderPool.__init__", "raydrgn.decoding.options:VolumeOptions.check"),
+    # Any error of these is reported with the command `raydrgn analyze` that makes the rest.
+    ("raydrgn.workflows.analyze:analyze_finished", "raydrgn.workflows.analyze:run"),
     # Any error of these is said to be of `raydrgn train`, with its command.
     ("raydrgn.workflows.halves:run", "raydrgn.workflows.halves:_train_half"),
 }

@@ -14,6 +14,7 @@ maps has fsc, flip and invert.
 analyze
 backproject
 bench
+clean
 compare
 convergence
 demo
@@ -28,6 +29,7 @@ info
 jobs
 landscape
 maps
+montage
 occupancy
 occupancy_classes
 occupancy_masks

@@ -10,6 +10,7 @@ from raydrgn.cli.analyze import analyze
 from raydrgn.cli.application import app
 from raydrgn.cli.backproject import backproject
 from raydrgn.cli.bench import bench
+from raydrgn.cli.clean import clean
 from raydrgn.cli.command import OptionalValues
 from raydrgn.cli.compare import compare
 from raydrgn.cli.console import (
@@ -34,6 +35,7 @@ from raydrgn.cli.info import info
 from raydrgn.cli.jobs import jobs, logs, status, stop, submit
 from raydrgn.cli.landscape import landscape
 from raydrgn.cli.maps import flip, fsc, invert
+from raydrgn.cli.montage import montage
 from raydrgn.cli.occupancy import occupancy
 from raydrgn.cli.parse import parse
 from raydrgn.cli.plot import plot
@@ -57,10 +59,12 @@ app.command()(protocol)
 app.command()(analyze)
 app.command()(compare)
 app.command()(plot)
+app.command()(montage)
 app.command()(embed)
 for map_command in (fsc, flip, invert):
     app.command()(map_command)
 app.command()(relocate)
+app.command()(clean)
 app.command()(runs)
 app.command()(convergence)
 app.command()(halves)

@@ -6,7 +6,7 @@ import shlex
 import typer
 
 from raydrgn.cli.command import Address, Wait, command
-from raydrgn.cli.console import EXIT_INTERRUPTED, ask, result
+from raydrgn.cli.console import EXIT_INTERRUPTED, ask, result, warning
 from raydrgn.remote.executor import Executor
 from raydrgn.remote.progress import Progress
 from raydrgn.workflows import train as workflow
@@ -21,6 +21,8 @@ def train(
 
     Writes the run directory: config.yaml, particles.parquet, run.log, and after every epoch
     weights.N.pkl and z.N.pkl. Ctrl-C keeps a checkpoint; the same command with --resume goes on.
+    With --analyze, RUN/analyze.N too, as `raydrgn analyze` makes it; if that fails, training is
+    finished all the same, a warning has the reason, and the exit code is 0.
     """
     if not settings.resume and _wants_to_go_on(settings.out):
         settings = dataclasses.replace(settings, resume=True)
@@ -37,6 +39,10 @@ def train(
     else:
         result(f"Stopped; {found.what_is_kept}. To go on: {resume}")
         raise typer.Exit(EXIT_INTERRUPTED)
+    if found.report:
+        result(f"→ {found.report}")
+    if found.analysis_problem:
+        warning(f"training is finished; {found.analysis_problem}")
 
 
 def _wants_to_go_on(out: str) -> bool:

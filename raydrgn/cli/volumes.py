@@ -12,7 +12,9 @@ from raydrgn.workflows.volumes import VolumesSettings
 def volumes(settings: VolumesSettings, executor: Executor, progress: Progress) -> None:
     """Decode density maps at chosen latents.
 
-    Writes vol_000.mrc … and z_values.txt, the latents used, into the folder.
+    Writes vol_000.mrc … and z_values.txt, the latents used, into the folder, and open.cxc, which
+    shows all of them in ChimeraX at one contour level. --crop keeps the centre of each volume; the
+    origin in its header is where the cube begins, so that it lies on the map that it is cut from.
     """
     found = workflow.run(settings, executor=executor, progress=progress)
     num_made = len(found.paths) - len(found.failures)

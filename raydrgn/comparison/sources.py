@@ -12,7 +12,7 @@ from raydrgn.io.labels import read_labels_file, read_values_file, to_labels
 from raydrgn.io.storage import Uri
 from raydrgn.io.tables import read_parquet
 from raydrgn.reporting.analysis_results import AnalysisResults, kmeans_folder
-from raydrgn.reporting.result_folder import SETTINGS
+from raydrgn.run.identity import SETTINGS
 from raydrgn.run.reader import open_run
 from raydrgn.shapes import Float
 

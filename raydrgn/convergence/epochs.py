@@ -105,11 +105,14 @@ class Convergence:
 def choose_epochs(run: RunReader, epoch: int | None, every: int) -> tuple[list[int], list[int]]:
     """Return all epochs up to one, and those to embed and decode, counted back from it.
 
+    Two of the latter are at least ``every`` epochs apart, and all have weights: those of other
+    epochs may have been deleted.
+
     Raises:
         RunDirectoryError: If there are fewer than three epochs, or some are missing.
     """
     last = run.epoch(epoch)
-    epochs = [number for number in run.files.epochs() if last is None or number <= last]
+    epochs = [number for number in run.files.latent_epochs() if last is None or number <= last]
     if last is None or len(epochs) < MIN_EPOCHS:
         listed = ", ".join(map(str, epochs)) or "none"
         raise RunDirectoryError(
@@ -120,10 +123,19 @@ def choose_epochs(run: RunReader, epoch: int | None, every: int) -> tuple[list[i
     if missing:
         raise RunDirectoryError(
             f"{run.files.root} lacks epochs {', '.join(map(str, missing))} of {epochs[0]} to "
-            f"{last} (weights.N.pkl or z.N.pkl); convergence needs all of them."
+            f"{last} (z.N.pkl); convergence needs all of them."
         )
-    examined = epochs[::-1][::every][::-1]
-    return epochs, examined if len(examined) > 1 else [epochs[0], last]
+    with_weights = [number for number in run.files.epochs() if number <= last]
+    if len(with_weights) < 2:
+        raise RunDirectoryError(
+            f"{run.files.root} has the weights of one epoch only ({last}); convergence compares "
+            "volumes of at least two epochs."
+        )
+    examined = [last]
+    for number in reversed(with_weights):
+        if examined[0] - number >= every:
+            examined.insert(0, number)
+    return epochs, examined if len(examined) > 1 else [with_weights[0], last]
 
 
 def check_epochs(run: RunReader, examined: Sequence[int], folder: ResultFolder) -> None:
@@ -138,6 +150,12 @@ def check_epochs(run: RunReader, examined: Sequence[int], folder: ResultFolder) 
     identities = {epoch: run.identity(epoch) for epoch in examined}
     if folder.has(EPOCHS):
         found = json.loads(storage.read_bytes(folder.at(EPOCHS)))
+        if sorted(map(int, found)) != list(examined):
+            raise RunDirectoryError(
+                f"{folder.uri} has results of the volumes of epochs {', '.join(found)}, not of "
+                f"{', '.join(map(str, examined))}. Choose another folder with --out, or replace "
+                "these results with --overwrite."
+            )
         for epoch, identity in identities.items():
             difference = identity.difference(found.get(str(epoch), {}))
             if difference:

@@ -20,7 +20,11 @@ def read_images(table: ParticleTable, rows: Int[np.ndarray, " k"]) -> Float[np.n
 
 
 def clear_images(
-    images: Float[np.ndarray, "k h w"], table: ParticleTable, *, bright: bool
+    images: Float[np.ndarray, "k h w"],
+    table: ParticleTable,
+    *,
+    bright: bool,
+    resolution_angstrom: float | None = None,
 ) -> Float[np.ndarray, "k h w"]:
     """Return images with the CTF's phases flipped, low-pass filtered; particles are bright.
 
@@ -28,13 +32,17 @@ def clear_images(
         images: One for each row of the table.
         table: Their optics; without CTF, only the filter is applied.
         bright: Whether particles are bright on disk, at low resolution.
+        resolution_angstrom: Of the filter; None takes 20 Å, and at least four pixels.
     """
     box = images.shape[-1]
     ticks = torch.arange(-(box // 2), box // 2) / box
     y, x = torch.meshgrid(ticks, ticks, indexing="ij")
     pixel = torch.from_numpy(table.column("pixel_size_angstrom").astype(np.float32))
     spectrum = fft_centred(torch.from_numpy(images.astype(np.float32)), ndim=2)
-    limit = pixel / torch.clamp(LEAST_PIXELS * pixel, min=RESOLUTION_ANGSTROM)
+    finest = torch.clamp(LEAST_PIXELS * pixel, min=RESOLUTION_ANGSTROM)
+    if resolution_angstrom is not None:
+        finest = torch.full_like(pixel, resolution_angstrom)
+    limit = pixel / finest
     kept = (x.square() + y.square()).sqrt()[None] <= limit[:, None, None]
     sign = torch.full((len(images), box * box), -1.0)
     if table.has_ctf:

@@ -101,13 +101,22 @@ def read_latent_table(uri: Uri) -> Float[np.ndarray, "k zdim"]:
     return found
 
 
-def write_latents(folder: Uri, latents: Float[np.ndarray, "k zdim"]) -> list[VolumeRequest]:
+def latent_titles(count: int, *, particles: str | None) -> list[str]:
+    """Return what the volumes of latents are called: their particles, where these were given."""
+    if particles is None:
+        return [""] * count
+    return [f"particle {row:.0f}" for row in _numbers(particles, int, "--particles")]
+
+
+def write_latents(
+    folder: Uri, latents: Float[np.ndarray, "k zdim"], *, crop: int | None = None
+) -> list[VolumeRequest]:
     """Write ``z_values.txt`` into a folder, and return a request for the volume of each latent."""
     folder = storage.absolute(folder)  # workers of a cluster are in other folders
     text = io.StringIO()
     np.savetxt(text, latents)
     storage.write_bytes(storage.join(folder, "z_values.txt"), text.getvalue().encode())
     return [
-        VolumeRequest(tuple(map(float, z)), storage.join(folder, f"vol_{number:03d}.mrc"))
+        VolumeRequest(tuple(map(float, z)), storage.join(folder, f"vol_{number:03d}.mrc"), crop)
         for number, z in enumerate(latents)
     ]

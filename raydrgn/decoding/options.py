@@ -40,6 +40,20 @@ class VolumeOptions:
         if self.box > box:
             raise ConfigError(f"--box {self.box} is larger than the run's box of {box} px.")
 
+    def check_crop(self, crop: int | None, box: int) -> None:
+        """Check the edge of a cube that is cut out of the volumes of a run of some box.
+
+        Raises:
+            ConfigError: If it is odd, or larger than the volumes.
+        """
+        if crop is None:
+            return
+        if crop % 2:
+            raise ConfigError(f"--crop must be even to have a centre voxel, got {crop}.")
+        size = self.box or box
+        if crop > size:
+            raise ConfigError(f"--crop {crop} is larger than the volumes, which have {size} px.")
+
     def pixel_size(self, pixel_size_angstrom: float, box: int) -> float:
         """Return the pixel size of the volumes, given that of the run and its box."""
         return pixel_size_angstrom * box / (self.box or box)

@@ -39,6 +39,8 @@ class VolumeRequest:
 
     z: tuple[float, ...]
     uri: Uri
+    crop: int | None = None
+    """Edge of the cube about the centre of the box that is written, voxels; None writes all."""
 
 
 class VolumeDecoder:
@@ -91,8 +93,29 @@ class VolumeDecoder:
         """Decode and write volumes; arrays stay here, paths are returned."""
         volumes = self.decode(np.array([request.z for request in requests], dtype=np.float32))
         for request, volume in zip(requests, volumes, strict=True):
-            write_volume(request.uri, volume, pixel_size_angstrom=self.pixel_size_angstrom)
+            cube, start = cropped(volume, request.crop)
+            write_volume(
+                request.uri,
+                cube,
+                pixel_size_angstrom=self.pixel_size_angstrom,
+                origin_angstrom=(start * self.pixel_size_angstrom,) * 3,
+            )
         return [request.uri for request in requests]
+
+
+def cropped(
+    volume: Float[np.ndarray, "d d d"], edge: int | None
+) -> tuple[Float[np.ndarray, "s s s"], int]:
+    """Return the cube of some voxels about the centre of a box, and the index of its first voxel.
+
+    The voxel at ``box // 2`` stays the one at ``edge // 2``; both are even.
+    """
+    size = volume.shape[-1]
+    if edge is None or edge == size:
+        return volume, 0
+    start = (size - edge) // 2
+    part = slice(start, start + edge)
+    return np.ascontiguousarray(volume[part, part, part]), start
 
 
 def _write_requested(decoder: VolumeDecoder, requests: Sequence[VolumeRequest]) -> list[Uri]:
@@ -141,10 +164,15 @@ class DecoderPool:
         )
 
     def write(
-        self, requests: Sequence[VolumeRequest]
+        self, requests: Sequence[VolumeRequest], work: Work[VolumeRequest] = _write_requested
     ) -> Iterator[Outcome[Sequence[VolumeRequest]]]:
-        """Decode and write volumes where the decoders are."""
-        yield from self.run(_write_requested, requests)
+        """Decode and write volumes where the decoders are; yield what the work returns of each.
+
+        Args:
+            requests: The volumes.
+            work: Writes them; by default the paths are returned.
+        """
+        yield from self.run(work, requests)
         if self._workers.has_lost_workers:
             remove_unfinished(request.uri for request in requests)
 

@@ -34,6 +34,11 @@ class VolumeSet:
     titles: Sequence[str]
 
 
+def contour_level(density: Density) -> float:
+    """Return the level at which a volume of some density is contoured: half of its peak."""
+    return density.peak / 2
+
+
 @dataclass(frozen=True, slots=True)
 class Preview:
     """Central slices and contour level of a volume; the volume itself is not kept in memory."""
@@ -47,7 +52,7 @@ class Preview:
     @property
     def level(self) -> float:
         """Contour level of this volume, in its own units of density: half of its peak."""
-        return self.density.peak / 2
+        return contour_level(self.density)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +79,11 @@ def write_and_preview(decoder: VolumeDecoder, requests: Sequence[VolumeRequest])
     if missing:
         decoder.write(missing)
     return [preview(read_volume(request.uri)[0]) for request in requests]
+
+
+def write_and_measure(decoder: VolumeDecoder, requests: Sequence[VolumeRequest]) -> list[Density]:
+    """Decode and write volumes, and return their densities."""
+    return [measure_density(read_volume(uri)[0]) for uri in decoder.write(requests)]
 
 
 def _is_complete(uri: Uri) -> bool:
@@ -105,8 +115,40 @@ def make_sets(
         progress("decoding", done, total, unit="volumes")
     previews = [[made.get(request.uri) for request in of_set] for of_set in requests]
     for volumes, shown in zip(sets, previews, strict=True):
-        _write_script(volumes, shown)
+        _write_script(volumes, levels_of(shown))
     return MadeSets(previews, failures)
+
+
+def write_set(
+    pool: DecoderPool,
+    volumes: VolumeSet,
+    *,
+    crop: int | None = None,
+    progress: Progress = silent,
+) -> tuple[list[Uri], list[str]]:
+    """Decode and write the volumes of a set, also those that are there, and its ChimeraX script.
+
+    Args:
+        pool: The decoders.
+        volumes: The set.
+        crop: Edge of the cube about the centre that is written, voxels; None writes all.
+        progress: Called with the volumes that are done.
+
+    Returns:
+        All volumes, in order; and those that could not be decoded, and why.
+    """
+    requests = write_latents(volumes.folder, volumes.z, crop=crop)
+    levels: list[float] = []
+    failures, done = [], 0
+    for outcome in pool.write(requests, write_and_measure):
+        if outcome.error:
+            failures += [f"{request.uri}: {outcome.error}" for request in outcome.item]
+        else:
+            levels += map(contour_level, outcome.value)
+        done += len(outcome.item)
+        progress("decoding", done, len(requests), unit="volumes")
+    _write_script(volumes, levels)
+    return [request.uri for request in requests], failures
 
 
 def copy_maps(volumes: VolumeSet, uris: Sequence[Uri]) -> MadeSets:
@@ -121,7 +163,7 @@ def copy_maps(volumes: VolumeSet, uris: Sequence[Uri]) -> MadeSets:
             origin_angstrom=header.origin_angstrom,
         )
         previews.append(preview(volume))
-    _write_script(volumes, previews)
+    _write_script(volumes, levels_of(previews))
     return MadeSets([previews], [])
 
 
@@ -137,7 +179,7 @@ def write_maps(
         uri = storage.join(volumes.folder, f"vol_{number:03d}.mrc")
         write_volume(uri, volume, pixel_size_angstrom=pixel_size_angstrom)
         previews.append(preview(volume))
-    _write_script(volumes, previews)
+    _write_script(volumes, levels_of(previews))
 
 
 def previews_of(volumes: VolumeSet) -> list[Preview]:
@@ -152,30 +194,62 @@ def central_slices(previews: Sequence[Preview | None]) -> list[Float[np.ndarray,
     return [None if preview is None else preview.slices for preview in previews]
 
 
-def _write_script(volumes: VolumeSet, previews: Sequence[Preview | None]) -> None:
-    levels = [shown.level for shown in previews if shown]
+def common_level(levels: Sequence[float]) -> float:
+    """Return the level at which several volumes are contoured: the median of their own."""
+    return float(np.median(levels))
+
+
+def levels_of(previews: Sequence[Preview | None]) -> list[float]:
+    """Return the contour level of each volume that there is."""
+    return [shown.level for shown in previews if shown]
+
+
+def _write_script(volumes: VolumeSet, levels: Sequence[float]) -> None:
     if levels:
-        script = chimerax_script(volumes, level=float(np.median(levels)))
+        script = chimerax_script(
+            volumes.name,
+            [f"vol_{number:03d}.mrc" for number in range(len(volumes.titles))],
+            colours=volumes.colours,
+            titles=[f"{n:03d} {title}".rstrip() for n, title in enumerate(volumes.titles)],
+            level=common_level(levels),
+        )
         storage.write_bytes(storage.join(volumes.folder, "open.cxc"), script.encode())
 
 
-def chimerax_script(volumes: VolumeSet, *, level: float) -> str:
-    """Return ChimeraX commands that open a set; ChimeraX runs them in the script's folder."""
-    count = len(volumes.titles)
+def chimerax_script(
+    name: str,
+    files: Sequence[str],
+    *,
+    colours: Sequence[str],
+    titles: Sequence[str],
+    level: float,
+) -> str:
+    """Return ChimeraX commands that open volumes; ChimeraX runs them in the script's folder.
+
+    Args:
+        name: Of the volumes together.
+        files: Their paths from the script's folder.
+        colours: Hexadecimal colour of each.
+        titles: What each is called in ChimeraX.
+        level: Contour level of all.
+    """
+    count = len(files)
     lines = [
-        f"# {volumes.name}: {count} volumes at one contour level, the median of half of their",
+        f"# {name}: {count} volumes at one contour level, the median of half of their",
         f"# {PEAK_PERCENTILE:g}th percentiles; colours are those of the figures",
         "set bgColor white",
-        *(f"open vol_{number:03d}.mrc id {number + 1}" for number in range(count)),
+        *(f"open {_word(file)} id {number}" for number, file in enumerate(files, start=1)),
         f"volume #1-{count} style surface step 1 level {level:.5g}",
-        *(f"color #{number + 1} {colour}" for number, colour in enumerate(volumes.colours)),
-        *(
-            f'rename #{number + 1} "{number:03d} {title}"'
-            for number, title in enumerate(volumes.titles)
-        ),
+        *(f"color #{number} {colour}" for number, colour in enumerate(colours, start=1)),
+        *(f'rename #{number} "{title}"' for number, title in enumerate(titles, start=1)),
         f"hide #2-{count} models" if count > 1 else "",
         "lighting soft",
         "view",
         f"mseries slider #1-{count}" if count > 1 else "",
     ]
     return "\n".join(line for line in lines if line) + "\n"
+
+
+def _word(path: str) -> str:
+    """Return a path as one word of a ChimeraX command."""
+    return f'"{path}"' if " " in path else path

@@ -27,7 +27,7 @@ from raydrgn.latent.conditions import (
     read_conditions,
     to_json,
 )
-from raydrgn.reporting.result_folder import SETTINGS
+from raydrgn.run.identity import SETTINGS
 from raydrgn.run.latents_file import LatentSource
 from raydrgn.run.metrics import read_metrics
 from raydrgn.run.reader import RunReader

@@ -28,9 +28,6 @@ TYPICAL = (
 )
 
 
-OPENS = "open.cxc beside them shows them in ChimeraX; movie.gif goes along a component."
-
-
 def volume_sets(space: LatentSpace, folder: ResultFolder) -> list[VolumeSet]:
     """Return the volumes of an analysis: at cluster centres, and along components."""
     clusters, count = space.clusters, len(space.clusters.rows)
@@ -190,9 +187,11 @@ def _volume_section(space: LatentSpace, made: MadeSets | None, folder: ResultFol
         if pictures := surfaces(volumes, previews):
             figure = surface_sheet(pictures)
             folder.write_figure(f"{part}/surfaces.png", figure)
-            shown.append((figure, f"Isosurfaces, {volumes.name}, all at one level. {OPENS}"))
+            opens = f"{part}/open.cxc shows them in ChimeraX"
             if part != kmeans_folder(len(space.clusters.rows)):
                 write_path_movie(pictures, volumes)
+                opens += f"; {part}/movie.gif goes along the component"
+            shown.append((figure, f"Isosurfaces, {volumes.name}, all at one level. {opens}."))
         for name, one_scale, scale in (
             ("slices", False, "each on its own grey scale"),
             ("slices_one_scale", True, "all on one grey scale: weak ones are dark"),

@@ -1,14 +1,24 @@
 """Centroid volumes of classes: decoded at a particle, or the map nearest to the class's median."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import PurePath, PurePosixPath
 
 import numpy as np
 
 from raydrgn.decoding.pool import DecoderPool
-from raydrgn.decoding.volume_sets import MadeSets, VolumeSet, copy_maps, make_sets
+from raydrgn.decoding.volume_sets import (
+    MadeSets,
+    VolumeSet,
+    chimerax_script,
+    common_level,
+    copy_maps,
+    levels_of,
+    make_sets,
+)
 from raydrgn.errors import InputError
+from raydrgn.io import storage
 from raydrgn.io.storage import Uri
 from raydrgn.occupancy.classes import OccupancyClasses
 from raydrgn.occupancy.colours import class_colours
@@ -91,7 +101,32 @@ def copy_centroids(
         titles=titles,
     )
     made = copy_maps(volumes, [maps[name] for name in names])
+    _write_class_scripts(found, maps, common_level(levels_of(made.previews[0])), folder)
     return Centroids(volumes=volumes, made=made, classes=range(1, len(names) + 1))
+
+
+def _write_class_scripts(
+    found: OccupancyClasses, maps: dict[str, Uri], level: float, folder: ResultFolder
+) -> None:
+    """Write, for each class, a ChimeraX script that opens all of its maps where they are.
+
+    All classes have one contour level, that of their centroids. ChimeraX opens files only.
+    """
+    if not all(map(storage.is_local, [folder.uri, *maps.values()])):
+        return
+    for number, colour in enumerate(class_colours(found.classes.count), start=1):
+        rows = found.rows_of(number)
+        own = [maps[name] for row in rows if (name := found.table.volumes[row]) in maps]
+        script = folder.at(f"C{number}", "open.cxc")
+        base = storage.local_path(storage.parent(script))
+        text = chimerax_script(
+            f"class C{number}",
+            [PurePath(os.path.relpath(storage.local_path(uri), base)).as_posix() for uri in own],
+            colours=[colour] * len(own),
+            titles=[PurePosixPath(uri).stem for uri in own],
+            level=level,
+        )
+        storage.write_bytes(script, text.encode())
 
 
 def _file_name(number: int) -> str:

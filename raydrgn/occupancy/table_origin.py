@@ -12,7 +12,7 @@ from raydrgn.occupancy.atomic_models import is_model
 from raydrgn.occupancy.options import Scale
 from raydrgn.occupancy.scored_volumes import map_keys, maps_of_folder
 from raydrgn.occupancy.scoring import LABELS_NAME
-from raydrgn.reporting.result_folder import MADE_FROM, SETTINGS
+from raydrgn.run.identity import MADE_FROM, SETTINGS
 from raydrgn.run.reader import RunReader, open_run
 from raydrgn.run.weights import DecoderState
 

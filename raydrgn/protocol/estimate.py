@@ -4,7 +4,6 @@ Rates are measured on this machine: training steps on made-up images, and slices
 factor analysers at 64 px or less. Everything else is computed from sizes.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from raydrgn.bench.step import calls_per_second, make_step
 from raydrgn.geometry.lattice import half_disc
 from raydrgn.model.config import ModelConfig
 from raydrgn.protocol.settings import TrainingPlan
+from raydrgn.reporting.units import in_bytes, in_time
 from raydrgn.run.recipe import TrainConfig
 from raydrgn.training.disk_room import mfa_weights_bytes, weights_bytes
 
@@ -175,21 +175,3 @@ def _stacks(rounds: Sequence[TrainingPlan], num_particles: int, image_box: int) 
     """Return the bytes of the stacks in smaller boxes."""
     boxes = {plan.box for plan in rounds if plan.box} - {image_box}
     return sum(4.0 * num_particles * box**2 for box in boxes)
-
-
-def in_bytes(count: float) -> str:
-    """Return a size for a person to read."""
-    if count < 1:
-        return "–"
-    power = min(int(math.log10(count) // 3), 4)
-    return f"{count / 1000**power:.3g} {('B', 'kB', 'MB', 'GB', 'TB')[power]}"
-
-
-def in_time(seconds: float | None) -> str:
-    """Return a time for a person to read."""
-    if seconds is None:
-        return "–"
-    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 1.5 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} s"

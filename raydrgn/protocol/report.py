@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
 from raydrgn.protocol.class_folder import FIGURE
-from raydrgn.protocol.estimate import in_bytes, in_time
 from raydrgn.protocol.project import Project, Step
 from raydrgn.protocol.rounds import Round
 from raydrgn.protocol.support import RULE
 from raydrgn.reporting.report import ReportTable, Section, write_report
+from raydrgn.reporting.units import in_bytes, in_time
 
 if TYPE_CHECKING:
     from raydrgn.protocol.sequence import Made

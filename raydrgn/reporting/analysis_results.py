@@ -11,7 +11,8 @@ import numpy as np
 from raydrgn.errors import InputError, RunDirectoryError
 from raydrgn.io import cryodrgn, storage
 from raydrgn.io.storage import Uri
-from raydrgn.reporting.result_folder import SETTINGS, ResultFolder
+from raydrgn.reporting.result_folder import ResultFolder
+from raydrgn.run.identity import SETTINGS
 from raydrgn.run.latents_file import LatentSource
 from raydrgn.shapes import Float, Int
 

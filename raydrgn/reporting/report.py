@@ -1,9 +1,12 @@
 """Reports: one HTML file that holds everything it shows."""
 
 import base64
+import re
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -12,8 +15,17 @@ from matplotlib.figure import Figure
 from raydrgn import __version__
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
-from raydrgn.reporting.figures import to_png
+from raydrgn.reporting.figures import DPI, to_png
 from raydrgn.shapes import Float
+
+FIGURE_INCHES, TABLE_LETTERS = (7.6, 11.0), (56, 84)
+"""Widths up to which figures and tables take a third of the page, and half of it."""
+
+FILE_NAME = re.compile(
+    r"((?<![\w/.])[\w.-]+(?:/[\w.-]+)*\.(?:csv|cxc|gif|html|json|mrc|parquet|pdf|pkl|png|star|svg|txt|yaml))"
+    r"(?!\w)"
+)
+"""The name of a file, or its path from a folder."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,22 +59,70 @@ class Section:
     """What to type in a shell."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShownItem:
+    """A figure or a table as it stands on a page."""
+
+    width: str
+    """How much of the page it takes: ``third``, ``half`` or ``full``."""
+
+    url: str = ""
+    """The picture of a figure."""
+
+    caption: str = ""
+    table: ReportTable | None = None
+
+
 def write_report(uri: Uri, *, title: str, summary: str, sections: Sequence[Section]) -> None:
-    """Write a report that needs no other file and no network."""
+    """Write a report that needs no other file and no network.
+
+    Names of files that are in the report's folder are links, wherever they stand.
+    """
     environment = Environment(
         loader=PackageLoader("raydrgn.reporting", "."), autoescape=True, undefined=StrictUndefined
     )
-    environment.filters["png"] = _data_url
+    folder = storage.parent(uri)
+    environment.filters |= {"items": _items, "pieces": partial(_pieces, folder)}
     page = environment.get_template("report.html").render(
         title=title,
         summary=summary,
         sections=sections,
+        files=[name for name in storage.list_names(folder) if FILE_NAME.fullmatch(name)],
         version=__version__,
         when=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
     storage.write_bytes(uri, page.encode())
 
 
-def _data_url(figure: Figure | bytes) -> str:
+def _items(section: Section) -> list[ShownItem]:
+    """Return the figures of a section, and its tables: the first one beside the first figure."""
+    figures = [_shown_figure(figure, caption) for figure, caption in section.figures]
+    tables = [_shown_table(table) for table in section.tables]
+    return [*figures[:1], *tables[:1], *figures[1:], *tables[1:]]
+
+
+def _shown_figure(figure: Figure | bytes, caption: str) -> ShownItem:
     png = figure if isinstance(figure, bytes) else to_png(figure)
-    return "data:image/png;base64," + base64.b64encode(png).decode()
+    width_px, _ = struct.unpack(">2I", png[16:24])  # from the header of a PNG file
+    url = "data:image/png;base64," + base64.b64encode(png).decode()
+    return ShownItem(width=_width(width_px / DPI, FIGURE_INCHES), url=url, caption=caption)
+
+
+def _shown_table(table: ReportTable) -> ShownItem:
+    columns = zip(table.head, *table.rows, strict=True)
+    letters = sum(max(len(str(cell)) for cell in column) + 3 for column in columns)
+    return ShownItem(width=_width(letters, TABLE_LETTERS), table=table)
+
+
+def _width(size: float, limits: tuple[float, float]) -> str:
+    """Return how much of the page something takes, given the most that fit a third, and a half."""
+    third, half = limits
+    return "third" if size <= third else "half" if size <= half else "full"
+
+
+def _pieces(folder: Uri, text: object) -> list[tuple[str, bool]]:
+    """Return a text in pieces, and whether each is the name of a file in a folder."""
+    return [
+        (piece, number % 2 == 1 and storage.exists(storage.join(folder, piece)))
+        for number, piece in enumerate(FILE_NAME.split(str(text)))
+    ]

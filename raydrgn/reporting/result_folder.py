@@ -19,12 +19,10 @@ from raydrgn.errors import RunDirectoryError
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
 from raydrgn.reporting.figures import write_figure
-from raydrgn.run.identity import Identity
+from raydrgn.run.identity import MADE_FROM, SETTINGS, Identity
 
 log = logging.getLogger(__name__)
 
-SETTINGS = "settings.json"
-MADE_FROM = "made_from"
 FILES, OTHER_FILES = "files", "other_files"
 """Files of the results, listed when they are finished, and files that somebody else put there."""
 

@@ -6,6 +6,7 @@ recipe           objective, optimiser, and named sets of values for them
 status           how far a run is
 listing          the runs below a folder
 manifest         what is finished, with sizes and checksums
+surplus          weights of epochs that need not be kept
 checkpoint       what is needed to resume, as bytes
 claim            which command trains a run
 writer           the only writer of a run directory

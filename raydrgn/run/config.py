@@ -20,7 +20,7 @@ from raydrgn.model.config import ModelConfig
 from raydrgn.remote.resources import Resources, worker_range
 from raydrgn.run.recipe import TrainConfig
 
-MFA_TRAIN = ("epochs", "seed", "checkpoint_minutes", "held_out_fraction")
+MFA_TRAIN = ("epochs", "seed", "checkpoint_minutes", "keep_epochs", "held_out_fraction")
 """Fields of ``TrainConfig`` that a mixture of factor analysers uses; it has no optimiser."""
 
 

@@ -1,6 +1,7 @@
 """Names of everything a run writes; no other module spells a file name of a run."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -95,19 +96,21 @@ class RunDirectory:
     def epochs(self) -> list[int]:
         """Return the epochs that have both weights and latents, ascending."""
         names = storage.list_names(self.root)
-        found = [
-            {
-                int(match[1])
-                for name in names
-                if (match := re.fullmatch(rf"{kind}\.(\d+)\.pkl", name))
-            }
-            for kind in ("weights", "z")
-        ]
-        return sorted(found[0] & found[1])
+        return sorted(_numbers("weights", names) & _numbers("z", names))
+
+    def latent_epochs(self) -> list[int]:
+        """Return the epochs that have latents, ascending; weights of some may be gone."""
+        return sorted(_numbers("z", storage.list_names(self.root)))
 
 
 def _numbered(kind: str, epoch: int | None) -> str:
     return f"{kind}.pkl" if epoch is None else f"{kind}.{epoch}.pkl"
+
+
+def _numbers(kind: str, names: Sequence[str]) -> set[int]:
+    """Return the epochs that have a file of a kind."""
+    found = (re.fullmatch(rf"{kind}\.(\d+)\.pkl", name) for name in names)
+    return {int(match[1]) for match in found if match}
 
 
 def no_run(root: Uri) -> RunDirectoryError:

@@ -14,6 +14,12 @@ from raydrgn.io import storage
 from raydrgn.io.storage import Uri
 from raydrgn.run.directory import RunDirectory
 
+SETTINGS = "settings.json"
+"""File of every result folder that records its settings, and ``MADE_FROM``."""
+
+MADE_FROM = "made_from"
+"""Key of the identity in that file."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Identity:

@@ -55,6 +55,12 @@ class TrainConfig:
     checkpoint_minutes: float = 10.0
     """Longest time between checkpoints, within an epoch too."""
 
+    keep_epochs: int = 1
+    """Weights of every n-th epoch only are kept, and those of the last; 1 keeps all.
+
+    Those of epochs that results in the run directory were made from stay too.
+    """
+
     load: str | None = None
     """Weights file that training starts from; None starts from random weights."""
 
@@ -65,7 +71,7 @@ class TrainConfig:
     """
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
+        for name in ("epochs", "batch_size", "keep_epochs"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"train.{name} must be at least 1, got {getattr(self, name)}.")
         if self.learning_rate is not None and not self.learning_rate > 0:

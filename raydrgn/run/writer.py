@@ -11,7 +11,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from raydrgn.errors import StorageError
+from raydrgn.errors import RunDirectoryError, StorageError
 from raydrgn.io import storage
 from raydrgn.io.cryodrgn import write_latents
 from raydrgn.io.storage import Uri
@@ -30,9 +30,13 @@ from raydrgn.run.directory import Position, RunDirectory
 from raydrgn.run.estimates import EstimateFiles
 from raydrgn.run.lines import LineFile
 from raydrgn.run.manifest import FileRecord, Manifest
+from raydrgn.run.surplus import EpochWeights, weights_of_epochs
 from raydrgn.shapes import Float
 
 KEPT_CHECKPOINTS = 2
+
+KEPT_EPOCHS = 2
+"""Newest epochs whose weights stay during training, since a command may be reading them."""
 
 CHECKPOINT_NAME = re.compile(r"(\d+)\.(\d+)\.pt")
 LATENT_PART_NAME = re.compile(r"z\.(\d+)\.\d+\.npy")
@@ -58,8 +62,24 @@ class RunWriter:
     With a claim, nothing is written or deleted once another command has taken the run over.
     """
 
-    def __init__(self, root: Uri, *, num_particles: int, claim: ClaimTicket | None = None) -> None:
+    def __init__(
+        self,
+        root: Uri,
+        *,
+        num_particles: int,
+        claim: ClaimTicket | None = None,
+        keep_epochs: int = 1,
+    ) -> None:
+        """Describe what is written; nothing is, yet.
+
+        Args:
+            root: The run directory.
+            num_particles: Rows of the latents.
+            claim: Of the command that writes.
+            keep_epochs: Weights of every n-th epoch only are kept (``train.keep_epochs``).
+        """
         self._run = RunDirectory(root)
+        self._keep_epochs = keep_epochs
         self._num_particles = num_particles
         self._claim = claim
         self._checked = -math.inf
@@ -185,6 +205,7 @@ class RunWriter:
         self._record(epoch, "latents", FileRecord.of(storage.read_bytes(uri)))
         self._write_manifest()
         self._remove_parts(lambda number: number <= epoch)
+        self._thin_out(newest=KEPT_EPOCHS)
 
     def save_estimates(
         self, position: Position, start: int, table: Float[np.ndarray, "n k"]
@@ -202,6 +223,13 @@ class RunWriter:
         self._require_claim()
         for name in (self._run.weights, self._run.latents):
             storage.write_bytes(name(None), storage.read_bytes(name(epoch)))
+        self._thin_out(newest=1)
+
+    def delete_weights(self, surplus: Sequence[EpochWeights]) -> None:
+        """Delete weights of epochs that the run need not keep; the manifest still records them."""
+        for weights in surplus:
+            self._require_claim()
+            storage.remove(weights.uri)
 
     def newest_position(self) -> Position:
         """Return the position of the newest checkpoint; the start of the run without one."""
@@ -210,6 +238,17 @@ class RunWriter:
     def process(self) -> int:
         """Return the number of this process; what was asked of the writer before is done."""
         return os.getpid()
+
+    def _thin_out(self, *, newest: int) -> None:
+        """Delete the weights that ``keep_epochs`` does not keep; training goes on if it cannot."""
+        if self._keep_epochs == 1:
+            return
+        try:
+            found = weights_of_epochs(self._run, every=self._keep_epochs, newest=newest)
+            self.delete_weights(found.surplus)
+        except (RunDirectoryError, StorageError) as error:
+            self._require_claim()
+            self.log(f"the weights of all epochs are kept: {error}")
 
     def _require_claim(self, *, within: float = 0.0) -> None:
         """Refuse to write for a command that no longer has the run.

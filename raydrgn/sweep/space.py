@@ -27,6 +27,7 @@ NOT_SEARCHED = {
     "train.load": "all trials start from random weights",
     "train.restarted_after": "a run sets it by itself",
     "train.checkpoint_minutes": "it does not change the result",
+    "train.keep_epochs": "it does not change the result",
 }
 """Settings of the sections that are the same for all trials, and why."""
 

@@ -60,7 +60,8 @@ class TrialPlan:
 
     def run(self, trial: Trial) -> PreparedRun:
         """Return the run of a trial, new or to go on with."""
-        values = dict(trial.values)
+        # Epochs are scored while training goes on: all weights are kept.
+        values = {**trial.values, "train.keep_epochs": 1}
         if self.default_rate:
             values.setdefault("train.learning_rate", None)
         root = storage.join(self.root, trial.name)

@@ -25,7 +25,7 @@ elastic          how many workers there is room for
 actors           the run's writer and progress board, and the guard that watches them
 attempts         Ray Train, started again after each loss or change
 encoding         latents of other particles, and how well each fits
-disk_room        whether the weights of all epochs fit on the disk
+disk_room        whether the weights of the epochs fit on the disk
 sharing          prepared particles that several runs on a node share
 worker           what Ray Train runs on each worker
 trainer          the driver: what is written first and last, progress, requests to stop

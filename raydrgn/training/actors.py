@@ -79,9 +79,11 @@ def call_actor(method: Any, *arguments: Any) -> Any:
 
 
 @contextmanager
-def started_actors(root: Uri, num_particles: int, claim: ClaimTicket | None) -> Iterator[RunActors]:
+def started_actors(
+    root: Uri, num_particles: int, claim: ClaimTicket | None, *, keep_epochs: int = 1
+) -> Iterator[RunActors]:
     """Start writer and board, and end them; what ends training early is the log's last line."""
-    actors = _start(root, num_particles, claim)
+    actors = _start(root, num_particles, claim, keep_epochs)
     try:
         yield actors
     except BaseException as error:
@@ -92,7 +94,7 @@ def started_actors(root: Uri, num_particles: int, claim: ClaimTicket | None) -> 
             ray.kill(actor)
 
 
-def _start(root: Uri, num_particles: int, claim: ClaimTicket | None) -> RunActors:
+def _start(root: Uri, num_particles: int, claim: ClaimTicket | None, keep_epochs: int) -> RunActors:
     """Start the writer and the board; the writer on this node if the run is a local path."""
     options: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -102,7 +104,7 @@ def _start(root: Uri, num_particles: int, claim: ClaimTicket | None) -> RunActor
     writer_place = place if storage.is_local(root) else {}
     title = f"{storage.name(root)}-{uuid4().hex[:6]}"  # names are unique on a cluster
     writer = writer_class.options(name=f"writer-{title}", **options, **writer_place).remote(
-        root, num_particles=num_particles, claim=claim
+        root, num_particles=num_particles, claim=claim, keep_epochs=keep_epochs
     )
     board = board_class.options(name=f"progress-{title}", **options, **place).remote()
     return RunActors(writer, board, root, num_particles, claim)

@@ -11,12 +11,14 @@ from raydrgn.io.storage import Uri
 from raydrgn.model.config import ModelConfig
 from raydrgn.model.vae import HeterogeneousVAE
 from raydrgn.run.config import RunConfig
+from raydrgn.run.recipe import TrainConfig
+from raydrgn.run.writer import KEPT_EPOCHS
 
 log = logging.getLogger(__name__)
 
 
 def warn_of_room(config: RunConfig, root: Uri) -> None:
-    """Warn if the weights of all epochs do not fit on the disk of the run."""
+    """Warn if the weights of the epochs that are kept do not fit on the disk of the run."""
     if not storage.is_local(root):
         return
     folder = storage.local_path(storage.absolute(root))
@@ -26,16 +28,22 @@ def warn_of_room(config: RunConfig, root: Uri) -> None:
         each = mfa_weights_bytes(config.mfa.components, config.data.box)
     else:
         each = weights_bytes(config.model, config.data.box)
-    needed = config.train.epochs * each
+    count = kept_epochs(config.train)
+    needed = count * each
     free = shutil.disk_usage(folder).free
     if needed > free:
         log.warning(
             "%s has %.1f GB free, but the weights of %d epochs need %.1f GB",
             folder,
             free / 1e9,
-            config.train.epochs,
+            count,
             needed / 1e9,
         )
+
+
+def kept_epochs(train: TrainConfig) -> int:
+    """Return of how many epochs a run has weights at most, while it trains or after it."""
+    return min(train.epochs, train.epochs // train.keep_epochs + KEPT_EPOCHS)
 
 
 def mfa_weights_bytes(components: int, box: int) -> int:

@@ -60,7 +60,10 @@ def train_here(
         RaydrgnError: If the particles or the run directory do not allow it, or memory is too small.
     """
     writer = RunWriter(
-        run.root, num_particles=len(run.table), claim=claim.ticket if claim else None
+        run.root,
+        num_particles=len(run.table),
+        claim=claim.ticket if claim else None,
+        keep_epochs=run.config.train.keep_epochs,
     )
     workers = f"in this process, with {allocation.worker}"
     try:

@@ -48,6 +48,7 @@ MAY_CHANGE = (
     "train.learning_rate",
     "train.schedule",
     "train.checkpoint_minutes",
+    "train.keep_epochs",
     "train.amp",
 )
 """Settings, beside those of ``resources``, that may differ when a run goes on."""

@@ -28,6 +28,12 @@ class TrainResult:
     has_checkpoint: bool = True
     """False if it was stopped before its first checkpoint."""
 
+    report: Uri = ""
+    """Report of the analysis at the end; empty if none was made."""
+
+    analysis_problem: str = ""
+    """Why the analysis, or a volume of it, was not made, and how to make it; empty otherwise."""
+
     @classmethod
     def of(
         cls,

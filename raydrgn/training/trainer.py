@@ -78,7 +78,8 @@ def train(
     with ExitStack() as reserved:
         reserved.callback(reservation.release)
         uses_ray_data(share)  # refused before anything is written
-        with started_actors(run.root, num_particles, ticket) as actors:
+        keep_epochs = config.train.keep_epochs
+        with started_actors(run.root, num_particles, ticket, keep_epochs=keep_epochs) as actors:
             resources = config.resources
             number = f"{resources.fewest} to " if resources.is_elastic else ""
             begin_run(

@@ -5,6 +5,7 @@ notebooks, jobs and sweeps call these, and nothing else composes a study.
 
 analyze            components, UMAP, clusters and volumes of an epoch
 backproject        a map of particles with poses, to check them
+clean              a run without weights that nobody needs
 compare            labels of the same particles, cross-tabulated
 convergence        whether training has converged
 demo               simulation, training and evaluation in one
@@ -19,6 +20,7 @@ halves             trainings on half of the particles, to see what is real
 info               what a file or a run contains
 landscape          states and components in the space of volumes
 maps               two maps correlated; a map of the other hand or sign
+montage            particle images as one picture
 occupancy_classes  volume classes and structural blocks of a table of occupancies
 occupancy_masks    masks and reference densities of subunits
 occupancy_pca      components of volumes within one mask

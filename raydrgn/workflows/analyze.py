@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
-from raydrgn.errors import ConfigError, InputError
+from raydrgn.errors import ConfigError, InputError, RaydrgnError
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.settings import Setting
@@ -145,6 +145,31 @@ def run(
         log.warning("%s", problem)
     folder.finish()
     return AnalyzeResult(folder=folder, epoch=epoch, space=space, particles=particles, volumes=made)
+
+
+def analyze_finished(
+    run_directory: str, *, executor: Executor, progress: Progress
+) -> tuple[str, str]:
+    """Analyse the last epoch of a run that was trained, with the default settings; never raises.
+
+    Returns:
+        The report, empty if there is none; and what was not made, why, and the command that makes
+        it, empty if all was.
+    """
+    log.info("training is finished; the last epoch is analysed")
+    report = ""
+    try:
+        made = run(AnalyzeSettings(run=run_directory), executor=executor, progress=progress)
+    except Exception as error:
+        if not isinstance(error, RaydrgnError):
+            log.exception("the analysis failed")
+        problem = f"the analysis was not made: {str(error) or type(error).__name__}"
+    else:
+        report, problem = made.folder.at("report.html"), "; ".join(made.failures)
+    if problem:
+        command = shlex.join(["raydrgn", "analyze", run_directory])
+        problem = f"{problem.rstrip('.')}. To make it: {command}"
+    return report, problem
 
 
 def _next_commands(settings: AnalyzeSettings, *, has_weights: bool) -> list[str]:

@@ -164,11 +164,11 @@ def _watch(
     opened = open_run(settings.run)
     settings.volumes.check(opened.box)
     seen = compared = 0
-    if len(opened.files.epochs()) < MIN_EPOCHS:
+    if len(opened.files.latent_epochs()) < MIN_EPOCHS:
         report(f"waiting for {MIN_EPOCHS} epochs; Ctrl-C ends")
     while True:
         is_finished = opened.is_finished()  # before epochs are listed, so that none is missed
-        epochs = opened.files.epochs()
+        epochs = opened.files.latent_epochs()
         if len(epochs) >= MIN_EPOCHS and epochs[-1] > seen:
             seen = epochs[-1]
             findings = judge_latents(opened, epochs)

@@ -1,13 +1,12 @@
 """``plot``: the latent space coloured by any values or labels of the particles."""
 
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Annotated
 
 from raydrgn.errors import ConfigError, InputError
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
-from raydrgn.settings import Setting, check_bounds, whole_numbers
+from raydrgn.settings import Setting, check_bounds, check_figure_name, whole_numbers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     from raydrgn.comparison.labelings import Labeling
     from raydrgn.reporting.latent_plane import Plane
     from raydrgn.run.latents_file import LatentSource
-
-FORMATS = (".png", ".svg", ".pdf")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +57,7 @@ class PlotSettings:
 
     def __post_init__(self) -> None:
         check_bounds(self)
-        if PurePosixPath(self.out).suffix not in FORMATS:
-            raise ConfigError(f"-o {self.out} should end in .png, .svg or .pdf.")
+        check_figure_name(self.out)
         pcs = whole_numbers(self.pcs, "--pcs")
         if self.pcs is not None and (len(pcs) != 2 or min(pcs) < 1 or pcs[0] == pcs[1]):
             raise ConfigError(f"--pcs takes two different components from 1; got {self.pcs!r}.")

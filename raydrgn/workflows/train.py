@@ -227,6 +227,11 @@ class TrainSettings(ParticleSettings):
         ),
     ] = ()
 
+    analyze: Annotated[
+        bool,
+        Setting("Analyse the last epoch at the end of training, as `raydrgn analyze` does."),
+    ] = False
+
     resume: Annotated[bool, Setting("Go on with the run in the run directory.")] = False
 
     notify: Annotated[
@@ -333,6 +338,9 @@ def run(
     A small input is trained on by one worker in this process. Several workers, and large inputs,
     are the matter of Ray, which the executor joins, or starts on this machine.
 
+    With ``settings.analyze``, the last epoch is analysed then. Where that fails, the result has the
+    reason: the run is finished all the same.
+
     Raises:
         RaydrgnError: If the particles, the settings, the run directory or the cluster do not allow
             it; nothing is started then.
@@ -342,8 +350,14 @@ def run(
     root = storage.absolute(settings.out)
     with notices(settings.notify, command="train", run=root) as notice:
         found = _run(settings, executor, progress)
+        if found.finished and settings.analyze:
+            from raydrgn.workflows.analyze import analyze_finished
+
+            report, problem = analyze_finished(root, executor=executor, progress=progress)
+            found = replace(found, report=report, analysis_problem=problem)
         if found.finished:
-            notice.ended(f"{found.epochs} epochs of {found.num_particles:,} particles are done")
+            what = f"{found.epochs} epochs of {found.num_particles:,} particles are done"
+            notice.ended(f"{what}; {found.analysis_problem}" if found.analysis_problem else what)
         else:
             notice.stopped(f"stopped on request; {found.what_is_kept}")
     return found

@@ -31,6 +31,11 @@ class VolumesSettings(PixelSizeSettings):
 
     volumes: VolumeOptions = field(default_factory=VolumeOptions)
 
+    crop: Annotated[
+        int | None,
+        Setting("Write only the cube of this edge about the centre, voxels; even.", min=2),
+    ] = None
+
 
 @dataclass(frozen=True, kw_only=True)
 class VolumesResult:
@@ -49,28 +54,32 @@ def run(
     executor: Executor = IN_PROCESS,
     progress: Progress = silent,
 ) -> VolumesResult:
-    """Decode volumes, and write them with the latents used (``z_values.txt``).
+    """Decode volumes, and write them with the latents used and a ChimeraX script.
 
     Raises:
         RaydrgnError: If the run, the latents or the folder do not allow it.
     """
     from raydrgn.decoding import latent_input
     from raydrgn.decoding.pool import DecoderPool
+    from raydrgn.decoding.volume_sets import VolumeSet, write_set
+    from raydrgn.reporting.latent_figures import series_colours
     from raydrgn.run.reader import open_run
 
     opened = open_run(settings.run)
     settings.volumes.check(opened.box)
+    settings.volumes.check_crop(settings.crop, opened.box)
     epoch = opened.epoch(settings.epoch)
     latents = latent_input.choose_latents(
         opened, epoch, z_file=settings.z_file, particles=settings.particles, z=settings.z
     )
     state = opened.decoder(epoch, pixel_size_angstrom=settings.pixel_size_angstrom)
-    requests = latent_input.write_latents(settings.out, latents)
-    failures, done = [], 0
+    volumes = VolumeSet(
+        name=f"volumes of {opened.title(epoch)}",
+        folder=settings.out,
+        z=latents,
+        colours=series_colours(len(latents)),
+        titles=latent_input.latent_titles(len(latents), particles=settings.particles),
+    )
     with DecoderPool(state, settings.volumes, executor) as pool:
-        for outcome in pool.write(requests):
-            if outcome.error:
-                failures += [f"{request.uri}: {outcome.error}" for request in outcome.item]
-            done += len(outcome.item)
-            progress("decoding", done, len(requests), unit="volumes")
-    return VolumesResult(paths=[request.uri for request in requests], failures=failures)
+        paths, failures = write_set(pool, volumes, crop=settings.crop, progress=progress)
+    return VolumesResult(paths=paths, failures=failures)

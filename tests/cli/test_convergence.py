@@ -137,7 +137,7 @@ def test_mistakes_are_one_message(root, arguments, error, message):
 
 def test_missing_epochs_are_listed(root, tmp_path):
     shutil.copytree(root, tmp_path / "run")
-    (tmp_path / "run" / "weights.2.pkl").unlink()
+    (tmp_path / "run" / "z.2.pkl").unlink()
     with pytest.raises(RunDirectoryError, match="lacks epochs 2 of 1 to 4"):
         raise converge(tmp_path / "run").exception
 

@@ -1,6 +1,7 @@
 """``raydrgn occupancy classes`` on tables with known classes: particles, centroids, mistakes."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -133,10 +134,20 @@ def test_of_maps_the_one_nearest_to_the_median_stands_for_a_class(tmp_path):
     lines = (folder / "volumes.csv").read_text().splitlines()[1:]
     labels = np.array([int(line.split(",C")[1]) for line in lines])
     assert same_sets(labels, classes)
+    levels = set()
     for number in range(1, 7):
         volume, header = read_volume(str(folder / "centroids" / f"vol_{number - 1:03d}.mrc"))
         assert labels[int(volume[0, 0, 0])] == number
         assert header.pixel_size_angstrom == pytest.approx(5.0)
+        # ChimeraX, in the script's folder, opens the maps of the class where they are
+        script = (folder / f"C{number}" / "open.cxc").read_text().splitlines()
+        opened = [line.split()[1] for line in script if line.startswith("open ")]
+        assert {int(Path(name).stem.split("_")[1]) for name in opened} == set(
+            np.flatnonzero(labels == number)
+        )
+        assert all((folder / f"C{number}" / name).exists() for name in opened)
+        levels |= {line.split()[-1] for line in script if line.startswith("volume ")}
+    assert len(levels) == 1
     assert not (folder / "labels.pkl").exists()
 
 

@@ -8,9 +8,10 @@ from scipy import ndimage
 from raydrgn.inputs.backprojection import Backprojection
 from raydrgn.inputs.resolution import Resolution
 from raydrgn.inputs.verdict import Verdict
-from raydrgn.protocol.estimate import MAPS, in_bytes, in_time, needed_disk
+from raydrgn.protocol.estimate import MAPS, needed_disk
 from raydrgn.protocol.settings import TrainingPlan
 from raydrgn.protocol.support import class_support, in_box
+from raydrgn.reporting.units import in_bytes, in_time
 
 BOX, PIXEL = 32, 3.0
 

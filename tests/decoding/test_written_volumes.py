@@ -1,0 +1,87 @@
+"""``volumes``: files of chosen latents, cut about the centre, and their ChimeraX script."""
+
+import re
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from finished_run import make_run
+from raydrgn.cli.main import app
+from raydrgn.decoding.pool import cropped
+from raydrgn.io.mrc import read_volume
+from raydrgn.reporting.latent_figures import series_colours
+
+Z = np.array([[0.5, -1.0], [2.0, 0.25], [0, 0]])
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("written") / "run", Z, box=12).root
+
+
+def volumes(root, out, *options):
+    words = ["volumes", root, "-o", str(out), "--particles", "0,2", *options]
+    return CliRunner().invoke(app, words)
+
+
+@pytest.mark.parametrize("options", [(), ("--box", "10"), ("--flip", "--low-pass", "9")])
+def test_a_cropped_volume_lies_on_the_whole_one(root, tmp_path, options):
+    assert volumes(root, tmp_path / "whole", *options).exit_code == 0
+    assert volumes(root, tmp_path / "part", *options, "--crop", "6").exit_code == 0
+    for name in ("vol_000.mrc", "vol_001.mrc"):
+        whole, around = read_volume(str(tmp_path / "whole" / name))
+        part, header = read_volume(str(tmp_path / "part" / name))
+        assert part.shape == (6, 6, 6)
+        assert header.pixel_size_angstrom == pytest.approx(around.pixel_size_angstrom, rel=1e-6)
+        # the origin in the header is the place of the first voxel in the whole volume
+        shift = np.subtract(header.origin_angstrom, around.origin_angstrom)
+        x, y, z = first = np.rint(shift / header.pixel_size_angstrom).astype(int)
+        np.testing.assert_allclose(shift, first * header.pixel_size_angstrom, atol=1e-4)
+        np.testing.assert_array_equal(part, whole[z : z + 6, y : y + 6, x : x + 6])
+        # the centre voxel stays the centre voxel
+        assert part[3, 3, 3] == whole[(len(whole) // 2,) * 3]
+
+
+def test_a_cube_as_large_as_the_box_is_the_whole_volume():
+    volume = np.random.default_rng(0).normal(size=(8, 8, 8)).astype(np.float32)
+    cube, start = cropped(volume, 8)
+    assert start == 0
+    np.testing.assert_array_equal(cube, volume)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--crop", "7"), "--crop must be even"),
+        (("--crop", "14"), "--crop 14 is larger than the volumes, which have 12 px"),
+        (("--box", "8", "--crop", "10"), "--crop 10 is larger than the volumes, which have 8 px"),
+    ],
+)
+def test_cubes_that_cannot_be_cut_are_refused_before_anything_is_written(
+    root, tmp_path, options, message
+):
+    with pytest.raises(Exception, match=message):
+        raise volumes(root, tmp_path / "out", *options).exception
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_script_opens_all_at_one_level_in_the_colours_of_figures(root, tmp_path):
+    assert volumes(root, tmp_path).exit_code == 0
+    script = (tmp_path / "open.cxc").read_text()
+    peaks = [np.percentile(read_volume(str(p))[0], 99.99) for p in sorted(tmp_path.glob("*.mrc"))]
+    level = float(re.search(r"level (\S+)", script)[1])
+    assert level == pytest.approx(np.median(peaks) / 2, rel=1e-4)
+    assert [line.split()[1] for line in script.splitlines() if line.startswith("open ")] == [
+        "vol_000.mrc",
+        "vol_001.mrc",
+    ]
+    assert all(colour in script for colour in series_colours(2))
+    assert 'rename #2 "001 particle 2"' in script
+
+
+def test_volumes_that_are_there_are_made_again(root, tmp_path):
+    assert volumes(root, tmp_path).exit_code == 0
+    first = (tmp_path / "vol_000.mrc").read_bytes()
+    assert volumes(root, tmp_path, "--invert").exit_code == 0
+    assert (tmp_path / "vol_000.mrc").read_bytes() != first

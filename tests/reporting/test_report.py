@@ -1,0 +1,61 @@
+"""The page of a report: what stands beside what, and which words are links."""
+
+import re
+
+import pytest
+from matplotlib.figure import Figure
+
+from raydrgn.io import storage
+from raydrgn.reporting.report import ReportTable, Section, write_report
+
+TABLE = ReportTable(head=("cluster", "share"), rows=[("0", "40 %"), ("1", "60 %")])
+
+
+def page_of(folder, **given):
+    section = Section(**{"title": "Volumes", **given})
+    uri = storage.join(folder, "report.html")
+    write_report(uri, title="run, epoch 3", summary="It is in table.csv.", sections=[section])
+    return storage.read_bytes(uri).decode()
+
+
+@pytest.fixture(params=["local", "memory"])
+def folder(request, tmp_path):
+    uri = str(tmp_path / "out") if request.param == "local" else f"memory://page/{tmp_path.name}"
+    for name in ("table.csv", "pc1/open.cxc", "vol 1.mrc", ".hidden.csv"):
+        storage.write_bytes(storage.join(uri, name), b"x")
+    return uri
+
+
+def links(page):
+    return re.findall(r'<a href="([^"]*)">([^<]*)</a>', page)
+
+
+def test_names_of_files_that_are_there_are_links_and_others_are_not(folder):
+    text = "Open pc1/open.cxc, but not pc2/open.cxc, s3://bucket/table.csv or table.csvx; <b>."
+    page = page_of(folder, text=text, tables=[TABLE])
+    body, footer = page.split("<footer>")
+    assert links(body) == [("table.csv", "table.csv"), ("pc1/open.cxc", "pc1/open.cxc")]
+    assert "&lt;b&gt;" in body
+    assert ("table.csv", "table.csv") in links(footer)
+    assert "pc2/open.cxc" in body
+    assert "s3://bucket/table.csv or table.csvx" in body
+
+
+def test_figures_and_tables_stand_beside_each_other_by_their_width(tmp_path):
+    figures = [(Figure(figsize=(width, 4)), f"{width} inches") for width in (5, 9, 14)]
+    wide = ReportTable(head=tuple(f"column {k}" for k in range(12)), rows=[])
+    page = page_of(str(tmp_path), figures=figures, tables=[TABLE, wide])
+    shown = re.findall(r'<(?:figure|div) class="(?:table )?(third|half|full)"', page)
+    kinds = re.findall(r'<(figure|div) class="(?:table )?(?:third|half|full)"', page)
+    # the first table is beside the first figure
+    assert list(zip(kinds, shown, strict=True)) == [
+        ("figure", "third"), ("div", "third"), ("figure", "half"), ("figure", "full"),
+        ("div", "full"),
+    ]  # fmt: skip
+
+
+def test_a_page_needs_no_other_file_and_no_script(tmp_path):
+    page = page_of(str(tmp_path), figures=[(Figure(figsize=(5, 4)), "a figure")], tables=[TABLE])
+    assert page.count("data:image/png;base64,") == 1  # also where it opens large
+    assert "<script" not in page
+    assert not re.findall(r'(?:src|href)="(?!data:)[^"]*//', page)
