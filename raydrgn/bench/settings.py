@@ -48,6 +48,15 @@ class StepSettings(NetworkSettings):
 
     threads: Annotated[int | None, Setting("CPU threads; all cores by default.", min=1)] = None
 
+    compile: Annotated[
+        bool,
+        Setting(
+            "Time the compiled step too: a captured CUDA graph, or torch.compile on a CPU, which "
+            "takes a minute and needs a C++ compiler.",
+            flags=("--compile/--no-compile",),
+        ),
+    ] = True
+
     assignments: Assignments = ()
 
 

@@ -21,10 +21,22 @@ def step_rows(rate: "StepRate") -> Rows:
     return [
         ("device", f"{rate.device}, {rate.precision}"),
         ("bare step", f"{rate.particles_per_s:,.1f} particles/s"),
+        *_compiled_rows(rate),
         ("arithmetic", f"{rate.flop_per_particle / 1e9:,.3f} GFLOP/particle"),
         ("", f"{rate.flop_per_s / 1e9:,.0f} GFLOP/s"),
         ("limit (one large product)", f"{rate.limit_flop_per_s / 1e9:,.0f} GFLOP/s"),
         ("share of the limit", f"{100 * rate.share:.0f} %"),
+    ]
+
+
+def _compiled_rows(rate: "StepRate") -> Rows:
+    """Return the rows of the compiled step, if it was timed."""
+    if rate.compiled_per_s is None or rate.speed_up is None or rate.compile_s is None:
+        return []
+    return [
+        ("compiled step", f"{rate.compiled_per_s:,.1f} particles/s"),
+        ("… of the bare step", f"× {rate.speed_up:.2f}"),
+        ("… compiling", f"{rate.compile_s:,.1f} s"),
     ]
 
 

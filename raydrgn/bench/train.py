@@ -66,11 +66,13 @@ def run(settings: TrainingSettings, *, progress: Progress = silent) -> PathRate:
         after = _bare_step(run.config)
         rows = epoch_rows(RunDirectory(root).metrics)
     rate = mean(row["rate"] for row in rows[1:])
-    bare = mean(r.particles_per_s for r in (before, after))
+    bare = mean(r.best_per_s for r in (before, after))
     return PathRate(particles_per_s=rate, step=after, share_of_step=rate / bare)
 
 
 def _bare_step(config: RunConfig) -> step.StepRate:
     gpu = torch.cuda.is_available() and config.resources.gpus != 0
     device = torch.device("cuda" if gpu else "cpu")
-    return step.measure(config.model, config.train, box=config.data.box, device=device)
+    return step.measure(
+        config.model, config.train, box=config.data.box, device=device, with_compiled=gpu
+    )

@@ -16,6 +16,7 @@ from raydrgn.run.reader import open_run
 from raydrgn.simulation.dataset import Simulation, simulate
 from raydrgn.training import loop, reduction
 from raydrgn.training.prepare_run import RunRequest, begin
+from raydrgn.training.sinks import divergence_message
 
 EPOCHS = 3
 
@@ -92,6 +93,13 @@ def test_a_loss_that_is_not_finite_names_the_rows_and_keeps_the_last_state(data,
     with pytest.raises(RaydrgnError, match=r"table rows .*\b17\b"):
         parts.loop.run(Position(2, 0))
     assert all(torch.isfinite(tensor).all() for tensor in weights(tmp_path, 1).values())
+
+
+def test_a_loss_that_is_not_finite_in_half_precision_suggests_single_precision():
+    whole, half = (divergence_message(Position(2, 7), [17], half=half) for half in (False, True))
+    assert "train.amp" not in whole
+    assert half.endswith("or in single precision: --resume --set train.amp=false.")
+    assert "table rows 17." in half
 
 
 def test_metrics_weigh_every_particle_alike(undisturbed):
