@@ -151,7 +151,7 @@ def particle_rows(parts: "list[Part]") -> Rows:
 def decoding_rows(rate: "DecodingRates") -> Rows:
     """Return the rows of decoding in one process."""
     return [
-        ("device", f"{rate.device}, float32"),
+        ("device", f"{rate.device}, {rate.precision}"),
         ("one process", f"{rate.volumes_per_s:,.1f} volumes/s"),
         ("arithmetic", f"{rate.flop_per_volume / 1e9:,.1f} GFLOP/volume"),
         ("", f"{rate.flop_per_s / 1e9:,.0f} GFLOP/s"),
