@@ -40,24 +40,25 @@ def gpu_problem() -> str | None:
     """
     if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
         del os.environ["CUDA_VISIBLE_DEVICES"]
-    cause = _why_no_cuda()
-    if cause is None:
+    problem = unusable_gpu()
+    if problem is None:
         return None
+    cause, remedy = problem
     return (
-        f"Ray counts GPUs on {socket.gethostname()}, but {cause}, or compute on CPUs with "
-        "--gpus-per-worker 0."
+        f"Ray counts GPUs on {socket.gethostname()}, but there {cause}. {remedy}, or compute on "
+        "CPUs with --gpus-per-worker 0."
     )
 
 
-def _why_no_cuda() -> str | None:
+def unusable_gpu() -> tuple[str, str] | None:
     """Return why torch finds no GPU that it can use, and what to install; None if it finds one."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the reason is that of ``init``, below
         if torch.cuda.is_available():
             return None
-    there = f"torch {torch.__version__} there"
+    version = f"torch {torch.__version__}"
     if torch.version.cuda is None:
-        return f"{there} is built without CUDA. Install a torch for these GPUs"
+        return f"{version} is built without CUDA", "Install a torch for these GPUs"
     try:
         torch.cuda.init()
     except (RuntimeError, AssertionError) as error:
@@ -66,7 +67,8 @@ def _why_no_cuda() -> str | None:
         found = "no GPU is visible"
     if "driver" in found and "too old" in found:
         return (
-            f"its driver is too old for {there}, which needs one of CUDA {torch.version.cuda} "
-            f"({found}). Install a newer driver, or a torch for this one"
+            f"the driver is too old for {version}, which needs one of CUDA {torch.version.cuda} "
+            f"({found})",
+            "Install a newer driver, or a torch for this one",
         )
-    return f"{there} finds none it can use ({found}). Install a torch for these GPUs"
+    return f"{version} finds none it can use ({found})", "Install a torch for these GPUs"

@@ -28,7 +28,7 @@ def broken_cuda(monkeypatch):
 def test_a_driver_too_old_for_torch_is_named_with_the_way_to_go_on(broken_cuda):
     broken_cuda(TOO_OLD)
     text = gpu_problem()
-    assert "its driver is too old for torch" in text
+    assert "there the driver is too old for torch" in text
     assert "needs one of CUDA 12.8" in text
     assert "found version 11040" in text
     assert text.endswith("or compute on CPUs with --gpus-per-worker 0.")
