@@ -35,6 +35,7 @@ EXEMPT = {
     "raydrgn.run.cryodrgn_export:_configuration",  # of cryoDRGN
     "raydrgn.remote.autoscaler:OPTION",  # of Ray's monitor
     "raydrgn.remote.autoscaler:_monitor_command",
+    "raydrgn.training.gpu_memory:QUERY",  # of nvidia-smi
     "raydrgn.remote.allocation:_fewer_gpus",  # only where GPUs are asked for, with that option
 }
 

@@ -48,7 +48,36 @@ class StepSettings(NetworkSettings):
 
     threads: Annotated[int | None, Setting("CPU threads; all cores by default.", min=1)] = None
 
+    compile: Annotated[
+        bool,
+        Setting(
+            "Time the compiled step too: a captured CUDA graph, or torch.compile on a CPU, which "
+            "takes a minute and needs a C++ compiler.",
+            flags=("--compile/--no-compile",),
+        ),
+    ] = True
+
     assignments: Assignments = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class GpuSettings(Benchmark):
+    """Settings of ``bench gpu``."""
+
+    boxes: Annotated[
+        tuple[int, ...], Setting("Edge of the images, pixels; repeatable.", flags=("--box",))
+    ] = (64, 128, 256)
+
+    widths: Annotated[
+        tuple[int, ...],
+        Setting("Width of encoder and decoder, of three layers; repeatable.", flags=("--dim",)),
+    ] = (256, 1024)
+
+    batch_size: Annotated[int, Setting("Particles per step.", min=1)] = 32
+
+    num_particles: Annotated[
+        int, Setting("Particles per epoch of the whole path.", flags=("--particles",), min=100)
+    ] = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,11 +1,12 @@
 """The bare training step against the matrix products that this machine can do.
 
-Everything is measured in one process, step and limit in turn, so that the ratio holds on a machine
+Everything is measured in one process, steps and limit in turn, so that the ratios hold on a machine
 whose speed drifts. The arithmetic is counted, not derived: the matrix products that forward and
 backward passes carry out.
 """
 
 import ast
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -23,8 +24,12 @@ from raydrgn.errors import ConfigError
 from raydrgn.model.config import ModelConfig
 from raydrgn.model.vae import HeterogeneousVAE
 from raydrgn.run.recipe import RECIPES, TrainConfig
+from raydrgn.training.ahead import STEPS_AHEAD, StepInput, sent_ahead
+from raydrgn.training.fixed_step import CapturedStep, FixedStep, num_parts, require_compiler
+from raydrgn.training.gpu_memory import StepMemory
+from raydrgn.training.optimiser import make_optimiser
 from raydrgn.training.plan import BatchPlan
-from raydrgn.training.step import SliceLattice, TrainStep
+from raydrgn.training.step import SliceLattice, TrainStep, half_type
 
 ROUNDS = 5
 ROUND_SECONDS = 2.0
@@ -47,14 +52,32 @@ class StepRate:
     """Of one large matrix product in the same precision, measured between rounds."""
 
     share: float
-    """Median of the rounds' ratios."""
+    """Median of the rounds' ratios, of the faster of the two ways to take a step."""
+
+    compiled_per_s: float | None = None
+    """Particles per second of the compiled step; None if it was not compiled."""
+
+    speed_up: float | None = None
+    """Of the compiled step over the other; median of the rounds' ratios."""
+
+    compile_s: float | None = None
+    """Time of compiling: of the first steps, beyond that of others."""
+
+    memory_bytes: float | None = None
+    """Most of a GPU's memory that tensors took; None on a CPU."""
+
+    @property
+    def best_per_s(self) -> float:
+        """Particles per second as they are trained on: of the faster way."""
+        return max(self.particles_per_s, self.compiled_per_s or 0.0)
 
 
 def run(settings: StepSettings) -> StepRate:
     """Time the bare step of the benchmark's network.
 
     Raises:
-        ConfigError: If an assignment does not name a setting of ``model`` or ``train``.
+        ConfigError: If an assignment does not name a setting of ``model`` or ``train``, or there is
+            no compiler.
     """
     if settings.threads:
         torch.set_num_threads(settings.threads)
@@ -66,7 +89,15 @@ def run(settings: StepSettings) -> StepRate:
         batch_size=settings.batch_size,
         amp=settings.amp,
     )
-    return measure(model, train, box=settings.box, device=torch.device(device))
+    if settings.compile and device == "cpu":
+        require_compiler()
+    return measure(
+        model,
+        train,
+        box=settings.box,
+        device=torch.device(device),
+        with_compiled=settings.compile,
+    )
 
 
 def configs(
@@ -105,7 +136,14 @@ def _value(text: str, value: str) -> Any:
         raise ConfigError(f"--set {text}: {value!r} is neither a number nor a word.") from None
 
 
-def measure(model: ModelConfig, train: TrainConfig, *, box: int, device: torch.device) -> StepRate:
+def measure(
+    model: ModelConfig,
+    train: TrainConfig,
+    *,
+    box: int,
+    device: torch.device,
+    with_compiled: bool = False,
+) -> StepRate:
     """Time training steps on made-up particles.
 
     Args:
@@ -113,30 +151,62 @@ def measure(model: ModelConfig, train: TrainConfig, *, box: int, device: torch.d
         train: Batch, share of points, precision.
         box: Edge of the images in pixels.
         device: Where to compute.
+        with_compiled: Whether to time the compiled step too, in turn with the other.
     """
+    on_gpu = device.type == "cuda"
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats(device)
     step = make_step(model, train, box=box, device=device)
     with FlopCounterMode(display=False) as counter:
         step()
-    flop_per_particle = counter.get_total_flops() / train.batch_size
-    for _ in range(3):  # compilation, caches
+    flop = counter.get_total_flops() / train.batch_size
+    ways, compile_s = [step], None
+    if with_compiled:
+        ways.append(make_fixed_step(model, train, box=box, device=device, is_compiled=True))
+        compile_s = _seconds(ways[1], 4 + CapturedStep.WARM_UP, device)
+    for _ in range(3):  # caches
         step()
-    half = train.amp and device.type == "cuda"
-    limit = product(torch.bfloat16 if half else torch.float32, device)
+    half = half_type(device, amp=train.amp)
+    limit = product(half or torch.float32, device)
     limit()
-    rates, limits = [], []
+    rates: list[list[float]] = [[] for _ in ways]
+    limits = []
     for _ in range(ROUNDS):
         limits.append(2 * LIMIT_SIZE[device.type] ** 3 * calls_per_second(limit, device))
-        rates.append(train.batch_size * calls_per_second(step, device))
-    rate, peak = median(rates), median(limits)
+        for way, found in zip(ways, rates, strict=True):
+            found.append(train.batch_size * calls_per_second(way, device))
+    best = [max(pair) for pair in zip(*rates, strict=True)]
+    rate, compiled = median(rates[0]), median(rates[1]) if with_compiled else None
+    if compile_s is not None and compiled:
+        compile_s = max(compile_s - 7 * train.batch_size / compiled, 0.0)
     return StepRate(
         device=device_name(device),
         precision="bfloat16" if half else "float32",
         particles_per_s=rate,
-        flop_per_particle=flop_per_particle,
-        flop_per_s=rate * flop_per_particle,
-        limit_flop_per_s=peak,
-        share=median(r * flop_per_particle / p for r, p in zip(rates, limits, strict=True)),
+        flop_per_particle=flop,
+        flop_per_s=max(rate, compiled or 0.0) * flop,
+        limit_flop_per_s=median(limits),
+        share=median(r * flop / p for r, p in zip(best, limits, strict=True)),
+        compiled_per_s=compiled,
+        speed_up=median(c / e for e, c in zip(*rates, strict=True)) if with_compiled else None,
+        compile_s=compile_s,
+        memory_bytes=float(torch.cuda.max_memory_allocated(device)) if on_gpu else None,
     )
+
+
+def _seconds(step: Callable[[], object], count: int, device: torch.device) -> float:
+    """Return the time of the first steps."""
+    began = time.perf_counter()
+    for _ in range(count):
+        step()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - began
+
+
+def _alone(vae: nn.Module) -> nn.Module:
+    """Return the network as it is."""
+    return vae
 
 
 def make_step(
@@ -145,35 +215,30 @@ def make_step(
     *,
     box: int,
     device: torch.device,
-    wrap: Callable[[nn.Module], nn.Module] = lambda vae: vae,
+    wrap: Callable[[nn.Module], nn.Module] = _alone,
 ) -> Callable[[], None]:
-    """Return a function that takes one step on made-up particles.
+    """Return a function that takes one step on made-up particles, as training takes it.
 
     Args:
         network: Network.
         train: Batch, share of points, precision.
         box: Edge of the images in pixels.
-        device: Where to compute.
+        device: Where to compute; on a GPU in fixed shapes, kernel by kernel.
         wrap: Makes of the network the model that is called, as for several workers.
     """
+    if device.type != "cpu" and wrap is _alone:
+        return make_fixed_step(network, train, box=box, device=device, is_compiled=False)
     torch.manual_seed(train.seed)
     lattice = SliceLattice.of_box(box, device=device)
     vae = HeterogeneousVAE(network, box=box, num_pixels=2 * lattice.num_points).to(device)
     train_step = TrainStep(
         wrap(vae),
-        torch.optim.Adam(vae.parameters(), fused=True),
+        make_optimiser(vae.parameters()),
         lattice,
         beta=train.kl_weight(network.zdim),
         amp=train.amp,
     )
-    count = train.batch_size
-    plan = BatchPlan(
-        num_particles=count,
-        batch_size=count,
-        num_points=lattice.num_points,
-        points_fraction=train.points_fraction,
-        seed=train.seed,
-    )
+    plan, count = _plan(train, lattice.num_points), train.batch_size
     batch = _made_up_batch(count, lattice.num_points, device)
     noise = plan.noise(1, network.zdim).to(device)
     taken = 0
@@ -191,6 +256,79 @@ def make_step(
         taken += 1
 
     return step
+
+
+def make_fixed_step(
+    network: ModelConfig,
+    train: TrainConfig,
+    *,
+    box: int,
+    device: torch.device,
+    is_compiled: bool,
+) -> Callable[[], None]:
+    """Return a function that takes one step of fixed shapes on made-up particles.
+
+    Args:
+        network: Network.
+        train: Batch, share of points, precision.
+        box: Edge of the images in pixels.
+        device: Where to compute.
+        is_compiled: Whether the step is captured on a GPU, or compiled on a CPU.
+    """
+    torch.manual_seed(train.seed)
+    lattice = SliceLattice.of_box(box, device=device)
+    vae = HeterogeneousVAE(network, box=box, num_pixels=2 * lattice.num_points).to(device)
+    plan, count = _plan(train, lattice.num_points), train.batch_size
+    batch = _made_up_batch(count, lattice.num_points, device)
+    half = half_type(device, amp=train.amp)
+    fixed = FixedStep(
+        vae,
+        make_optimiser(vae.parameters(), rate=torch.zeros((), device=device)),
+        lattice,
+        batch.chosen,
+        plan.noise(1, network.zdim).to(device),
+        beta=train.kl_weight(network.zdim),
+        half=half,
+    )
+    memory = StepMemory.of(
+        vae, num_points=lattice.num_points, num_compared=plan.num_chosen, half=bool(half)
+    )
+    fixed.num_parts = num_parts(memory, count, num_compared=plan.num_chosen, device=device)
+    take: Callable[[StepInput], object] = fixed
+    if is_compiled and device.type == "cuda":
+        take = CapturedStep(fixed)
+    elif is_compiled:
+        fixed.compile()
+    rate = train.peak_rate(network.decoder_width)
+    endless = _plan(train, lattice.num_points, steps=1 << 30)
+    inputs = itertools.chain.from_iterable(
+        sent_ahead(
+            endless,
+            [torch.arange(count)] * STEPS_AHEAD,
+            epoch=1,
+            first=first,
+            size=count,
+            rate=lambda *_: rate,
+            device=device,
+        )
+        for first in itertools.count(step=STEPS_AHEAD)
+    )
+
+    def step() -> None:
+        take(next(inputs))
+
+    return step
+
+
+def _plan(train: TrainConfig, num_points: int, *, steps: int = 1) -> BatchPlan:
+    """Return the draws of an epoch of some steps."""
+    return BatchPlan(
+        num_particles=steps * train.batch_size,
+        batch_size=train.batch_size,
+        num_points=num_points,
+        points_fraction=train.points_fraction,
+        seed=train.seed,
+    )
 
 
 def _made_up_batch(count: int, num_points: int, device: torch.device) -> ParticleBatch:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from raydrgn.bench.em import EmRates
+    from raydrgn.bench.gpu import GpuRates, NetworkRates
     from raydrgn.bench.occupancy import OccupancyRates
     from raydrgn.bench.particles import Part
     from raydrgn.bench.prepare import PreparationRates
@@ -21,11 +22,59 @@ def step_rows(rate: "StepRate") -> Rows:
     return [
         ("device", f"{rate.device}, {rate.precision}"),
         ("bare step", f"{rate.particles_per_s:,.1f} particles/s"),
+        *_compiled_rows(rate),
         ("arithmetic", f"{rate.flop_per_particle / 1e9:,.3f} GFLOP/particle"),
         ("", f"{rate.flop_per_s / 1e9:,.0f} GFLOP/s"),
         ("limit (one large product)", f"{rate.limit_flop_per_s / 1e9:,.0f} GFLOP/s"),
         ("share of the limit", f"{100 * rate.share:.0f} %"),
     ]
+
+
+def _compiled_rows(rate: "StepRate") -> Rows:
+    """Return the rows of the compiled step, if it was timed."""
+    if rate.compiled_per_s is None or rate.speed_up is None or rate.compile_s is None:
+        return []
+    return [
+        ("compiled step", f"{rate.compiled_per_s:,.1f} particles/s"),
+        ("… of the bare step", f"× {rate.speed_up:.2f}"),
+        ("… compiling", f"{rate.compile_s:,.1f} s"),
+    ]
+
+
+def gpu_rows(rates: "GpuRates") -> Rows:
+    """Return the rows of what a GPU does."""
+    rows = [("driver", rates.driver), ("torch", rates.torch), ("date", rates.date)]
+    for found in rates.networks:
+        rows += _network_rows(found)
+    return rows
+
+
+def _network_rows(found: "NetworkRates") -> Rows:
+    """Return the rows of one network on one box."""
+    whole, quarter, decoding = found.all_points, found.quarter, found.volumes
+    rows = [
+        (f"{found.box} px, {found.width} × 3", whole.precision),
+        ("  limit (one large product)", f"{whole.limit_flop_per_s / 1e12:,.1f} TFLOP/s"),
+        ("  step, all points", f"{whole.best_per_s:,.0f} particles/s"),
+        ("  … share of the limit", f"{100 * whole.share:.0f} %"),
+        ("  step, a quarter of the points", f"{quarter.best_per_s:,.0f} particles/s"),
+        ("  … share of the limit", f"{100 * quarter.share:.0f} %"),
+    ]
+    for name, rate in (("all points", whole), ("a quarter", quarter)):
+        if rate.speed_up is not None:
+            rows.append((f"  captured, of the bare step, {name}", f"× {rate.speed_up:.2f}"))
+    if found.path_per_s is not None:
+        share = found.path_per_s / whole.best_per_s
+        rows += [
+            ("  whole path, all points", f"{found.path_per_s:,.0f} particles/s"),
+            ("  … of the step", f"{100 * share:.0f} %"),
+        ]
+    rows.append(("  volumes", f"{decoding.volumes_per_s:,.1f}/s, {decoding.precision}"))
+    if whole.memory_bytes is not None:
+        rows.append(("  memory of the step, all points", f"{whole.memory_bytes / 1e9:,.2f} GB"))
+    if found.cryodrgn_per_s is not None:
+        rows.append(("  cryoDRGN, same data", f"{found.cryodrgn_per_s:,.0f} particles/s"))
+    return rows
 
 
 def em_rows(rate: "EmRates") -> Rows:
@@ -139,7 +188,7 @@ def particle_rows(parts: "list[Part]") -> Rows:
 def decoding_rows(rate: "DecodingRates") -> Rows:
     """Return the rows of decoding in one process."""
     return [
-        ("device", f"{rate.device}, float32"),
+        ("device", f"{rate.device}, {rate.precision}"),
         ("one process", f"{rate.volumes_per_s:,.1f} volumes/s"),
         ("arithmetic", f"{rate.flop_per_volume / 1e9:,.1f} GFLOP/volume"),
         ("", f"{rate.flop_per_s / 1e9:,.0f} GFLOP/s"),

@@ -40,6 +40,29 @@ def run(settings: TrainingSettings, *, progress: Progress = silent) -> PathRate:
     Raises:
         RaydrgnError: If a setting of the network or of the training is not possible.
     """
+    with tempfile.TemporaryDirectory(prefix="raydrgn-bench-") as folder:
+        run = _prepared(settings, folder, root=str(Path(folder, "run")))
+        before = _bare_step(run.config)
+        rate = _rate(run, settings, progress)
+        after = _bare_step(run.config)
+    bare = mean(r.best_per_s for r in (before, after))
+    return PathRate(particles_per_s=rate, step=after, share_of_step=rate / bare)
+
+
+def path_rate(settings: TrainingSettings, folder: str) -> float:
+    """Return the particles per second of the whole path alone.
+
+    Args:
+        settings: Of the network and its training.
+        folder: Where the simulated stack is, or is written first.
+    """
+    with tempfile.TemporaryDirectory(prefix="raydrgn-bench-") as own:
+        run = _prepared(settings, folder, root=str(Path(own, "run")))
+        return _rate(run, settings, silent)
+
+
+def _prepared(settings: TrainingSettings, folder: str, *, root: str) -> prepare_run.PreparedRun:
+    """Return the run of the benchmark on a stack that is simulated if it is not there."""
     values: dict[str, Any] = {
         "model.encoder_width": settings.width,
         "model.decoder_width": settings.width,
@@ -50,27 +73,29 @@ def run(settings: TrainingSettings, *, progress: Progress = silent) -> PathRate:
         **dict(map(parse_assignment, settings.assignments)),
         "train.epochs": EPOCHS,
     }
-    with tempfile.TemporaryDirectory(prefix="raydrgn-bench-") as folder:
-        simulate(
-            folder, Simulation(num_particles=settings.num_particles, box=settings.box, snr=0.1)
-        )
-        root = str(Path(folder) / "run")
-        source = ParticleSource(particles=str(Path(folder) / "particles.star"))
-        request = prepare_run.RunRequest(root=root, source=source, recipe="protocol", values=values)
-        run = prepare_run.begin(request)
-        before = _bare_step(run.config)
-        with connected(settings.address):
-            from raydrgn.training import trainer
+    star = Path(folder, "particles.star")
+    if not star.exists():
+        simulation = Simulation(num_particles=settings.num_particles, box=settings.box, snr=0.1)
+        simulate(folder, simulation)
+    source = ParticleSource(particles=str(star))
+    return prepare_run.begin(
+        prepare_run.RunRequest(root=root, source=source, recipe="protocol", values=values)
+    )
 
-            trainer.train(run, progress=progress)
-        after = _bare_step(run.config)
-        rows = epoch_rows(RunDirectory(root).metrics)
-    rate = mean(row["rate"] for row in rows[1:])
-    bare = mean(r.particles_per_s for r in (before, after))
-    return PathRate(particles_per_s=rate, step=after, share_of_step=rate / bare)
+
+def _rate(run: prepare_run.PreparedRun, settings: TrainingSettings, progress: Progress) -> float:
+    """Train through Ray; return the particles per second after the first epoch."""
+    with connected(settings.address):
+        from raydrgn.training import trainer
+
+        trainer.train(run, progress=progress)
+    rows = epoch_rows(RunDirectory(run.root).metrics)
+    return mean(row["rate"] for row in rows[1:])
 
 
 def _bare_step(config: RunConfig) -> step.StepRate:
     gpu = torch.cuda.is_available() and config.resources.gpus != 0
     device = torch.device("cuda" if gpu else "cpu")
-    return step.measure(config.model, config.train, box=config.data.box, device=device)
+    return step.measure(
+        config.model, config.train, box=config.data.box, device=device, with_compiled=gpu
+    )

@@ -24,7 +24,7 @@ from raydrgn.geometry.lattice import half_ball
 from raydrgn.model.config import ModelConfig
 from raydrgn.model.decoder import Decoder, build_decoder
 from raydrgn.model.linear import LinearDecoder
-from raydrgn.model.volume import ROWS_PER_PASS, decode_volumes
+from raydrgn.model.volume import ROWS_PER_PASS, decode_volumes, volume_type
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.run.weights import DecoderState
 from raydrgn.shapes import Float
@@ -37,6 +37,7 @@ class DecodingRates:
     """What a volume costs in one process; medians over rounds."""
 
     device: str
+    precision: str
     volumes_per_s: float
     flop_per_volume: float
     """Of matrix products."""
@@ -50,7 +51,7 @@ class DecodingRates:
     """Time of half of the ball over time of the whole."""
 
     difference: float
-    """Largest difference between the two volumes, over their SD."""
+    """Largest difference between the two volumes, over their SD; the whole one in float32."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,9 +107,10 @@ def measure(state: DecoderState, *, device: torch.device) -> DecodingRates:
     decoder = state.build(device)
     assert not isinstance(decoder, LinearDecoder)  # that of ``decoder_state``
     z = torch.from_numpy(latents(LATENTS_PER_BATCH, state.zdim)).to(device)
+    half_type = volume_type(device)
 
     def half() -> Tensor:
-        return decode_volumes(decoder, z, box=state.box)
+        return decode_volumes(decoder, z, box=state.box, half=half_type)
 
     def full() -> Tensor:
         return decode_whole_ball(decoder, z, box=state.box)
@@ -117,7 +119,7 @@ def measure(state: DecoderState, *, device: torch.device) -> DecodingRates:
         made = half()
     flop = counter.get_total_flops() / len(z)
     difference = (full() - made).abs().max() / made.std()
-    product = step.product(torch.float32, device)
+    product = step.product(half_type or torch.float32, device)
     product()
     rounds = [
         (
@@ -130,6 +132,7 @@ def measure(state: DecoderState, *, device: torch.device) -> DecodingRates:
     rate = median(r for r, _, _ in rounds)
     return DecodingRates(
         device=step.device_name(device),
+        precision="float16" if half_type else "float32",
         volumes_per_s=rate,
         flop_per_volume=flop,
         flop_per_s=rate * flop,

@@ -6,6 +6,7 @@ from raydrgn.bench import tables
 from raydrgn.bench.settings import (
     DecodingBenchSettings,
     EmSettings,
+    GpuSettings,
     OccupancyBenchSettings,
     ParticlesSettings,
     PreparationSettings,
@@ -32,6 +33,20 @@ def bench_step(settings: StepSettings) -> None:
 
     rate = step.run(settings)
     show_facts(_title("training step", settings), tables.step_rows(rate), numbers=True)
+
+
+@bench.command("gpu")
+@command(GpuSettings)
+def bench_gpu(settings: GpuSettings, progress: Progress) -> None:
+    """Time steps, the whole training path and volumes on a GPU, for several boxes and networks.
+
+    The table of docs/performance.md. All of it takes about an hour; --box and --dim choose parts.
+    cryoDRGN is timed on the same data where it is installed.
+    """
+    from raydrgn.bench import gpu
+
+    rates = gpu.run(settings, progress=progress)
+    show_facts(rates.device, tables.gpu_rows(rates), numbers=True)
 
 
 @bench.command("em")

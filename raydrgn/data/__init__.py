@@ -11,6 +11,7 @@ pipeline          Ray Data: prepared particles from tasks all over the cluster
 ingest            every particle read and prepared once, into a shard
 node_shard        prepared particles of a node, for all processes on it
 store             where a worker keeps its prepared particles: device, host memory or local disk
+streaming         batches from the host to a GPU, one ahead
 shard             a worker's resident particles, and batches of them
 batch             what one training step takes of some particles
 """

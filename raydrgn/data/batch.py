@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from torch import Tensor
 
 from raydrgn.ctf import CTFParameters
-from raydrgn.shapes import Float
+from raydrgn.shapes import Float, Int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,13 +34,16 @@ class ParticleBatch:
     def micro_batches(self, size: int) -> Iterator["ParticleBatch"]:
         """Yield views of ``size`` consecutive particles each, the last one of what is left."""
         for start in range(0, max(len(self), 1), size):
-            rows = slice(start, start + size)
-            yield ParticleBatch(
-                coefficients=self.coefficients[rows],
-                rotations=self.rotations[rows],
-                pixel_size_angstrom=self.pixel_size_angstrom[rows],
-                ctf=self.ctf
-                and CTFParameters(
-                    **{f.name: getattr(self.ctf, f.name)[rows] for f in fields(self.ctf)}
-                ),
-            )
+            yield self.chosen(slice(start, start + size))
+
+    def chosen(self, rows: Int[Tensor, " k"] | slice) -> "ParticleBatch":
+        """Return some of the particles."""
+        return ParticleBatch(
+            coefficients=self.coefficients[rows],
+            rotations=self.rotations[rows],
+            pixel_size_angstrom=self.pixel_size_angstrom[rows],
+            ctf=self.ctf
+            and CTFParameters(
+                **{f.name: getattr(self.ctf, f.name)[rows] for f in fields(self.ctf)}
+            ),
+        )

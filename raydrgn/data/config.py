@@ -46,7 +46,10 @@ class ImageConfig:
     """SD of the Hartley values, which images are divided by; measured before training."""
 
     precision: Precision = "float32"
-    """Type in which prepared particles are kept; float16 needs half the memory."""
+    """Type in which prepared particles are kept; float16 needs half the memory.
+
+    A new run may be given auto, which is float32 up to 20 GB of particles and float16 beyond.
+    """
 
     def __post_init__(self) -> None:
         check_box(self.box)
@@ -59,4 +62,7 @@ class ImageConfig:
         if not self.scale > 0:
             raise ConfigError(f"data.scale must be positive, got {self.scale}.")
         if self.precision not in ("float32", "float16"):
-            raise ConfigError(f"data.precision must be float32 or float16, got {self.precision!r}.")
+            raise ConfigError(
+                f"data.precision must be float32 or float16 (of a new run auto, too), got "
+                f"{self.precision!r}."
+            )

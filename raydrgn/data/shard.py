@@ -14,9 +14,10 @@ from torch import Tensor
 from raydrgn.ctf import CTFParameters
 from raydrgn.data.batch import ParticleBatch
 from raydrgn.data.store import MemoryStore, ParticleStore
+from raydrgn.data.streaming import sent
 from raydrgn.io.particles import CTF_COLUMNS, ParticleTable
 from raydrgn.io.pixel_sizes import pixel_size_factors
-from raydrgn.shapes import Int
+from raydrgn.shapes import Float, Int
 
 
 class ResidentShard:
@@ -57,16 +58,26 @@ class ResidentShard:
     def __len__(self) -> int:
         return self._count
 
-    def batch(self, rows: Int[Tensor, " b"]) -> ParticleBatch:
-        """Return some particles, numbered within the shard, on the worker's device."""
-        coefficients = self.store.read(rows)
-        if coefficients.device != self._device:
-            coefficients = coefficients.pin_memory().to(self._device, non_blocking=True)
+    @property
+    def is_on_device(self) -> bool:
+        """Whether the coefficients are on the worker's device."""
+        return isinstance(self.store, MemoryStore) and self.store.device == self._device
+
+    def batch(
+        self, rows: Int[Tensor, " b"], coefficients: Float[Tensor, "b n 2"] | None = None
+    ) -> ParticleBatch:
+        """Return some particles, numbered within the shard, on the worker's device.
+
+        Nothing waits for a GPU if the rows are there, and the coefficients too, those of the store
+        or those given.
+        """
+        if coefficients is None:
+            coefficients = sent(self.store.read(rows), self._device)
         where = rows.to(self._device, non_blocking=True)
         columns = {name: values[where] for name, values in self._columns.items()}
         pixel_size = columns.pop("pixel_size_angstrom")
         return ParticleBatch(
-            coefficients=coefficients,
+            coefficients=coefficients.float(),
             rotations=self._rotations[where],
             pixel_size_angstrom=pixel_size,
             ctf=CTFParameters(**columns) if self._has_ctf else None,
@@ -77,7 +88,7 @@ class ResidentShard:
 
         From a disk, or from host memory to a GPU, the next batch is read meanwhile.
         """
-        if isinstance(self.store, MemoryStore) and self.store.device == self._device:
+        if self.is_on_device:
             yield from map(self.batch, selections)
             return
         with ThreadPoolExecutor(1) as reader:

@@ -35,6 +35,12 @@ HOST_SHARE = 0.6
 class ParticleStore(Protocol):
     """Prepared particles by their number within the shard."""
 
+    shape: tuple[int, ...]
+    """Particles, points, 2."""
+
+    dtype: torch.dtype
+    """Type in which they are kept."""
+
     def write(self, rows: Int[np.ndarray, " k"], values: Float[np.ndarray, "k n 2"]) -> None:
         """Keep the coefficients of some particles."""
         ...
@@ -43,13 +49,19 @@ class ParticleStore(Protocol):
         """Return the coefficients of some particles in their order, single precision."""
         ...
 
+    def read_into(self, rows: Int[Tensor, " k"], values: Float[Tensor, "k n 2"]) -> None:
+        """Write the coefficients of some particles into a tensor of the host, of the same type."""
+        ...
+
 
 class MemoryStore:
     """One tensor, on the device or in host memory."""
 
     def __init__(self, shape: Sequence[int], precision: Precision, device: torch.device) -> None:
         self.device = device
-        self._values = torch.empty(*shape, dtype=getattr(torch, precision), device=device)
+        self.shape = tuple(shape)
+        self.dtype: torch.dtype = getattr(torch, precision)
+        self._values = torch.empty(*shape, dtype=self.dtype, device=device)
 
     def write(self, rows: Int[np.ndarray, " k"], values: Float[np.ndarray, "k n 2"]) -> None:
         """Keep the coefficients of some particles."""
@@ -59,6 +71,10 @@ class MemoryStore:
     def read(self, rows: Int[Tensor, " k"]) -> Float[Tensor, "k n 2"]:
         """Return the coefficients of some particles, single precision, where the store is."""
         return self._values.index_select(0, rows.to(self._values.device)).float()
+
+    def read_into(self, rows: Int[Tensor, " k"], values: Float[Tensor, "k n 2"]) -> None:
+        """Write the coefficients of some particles of a store of the host into a tensor."""
+        torch.index_select(self._values, 0, rows, out=values)
 
 
 class FileStore:
@@ -72,9 +88,10 @@ class FileStore:
         self, shape: Sequence[int], precision: Precision, file: IO[bytes], *, first_row: int = 0
     ) -> None:
         """Use a file, from one of its rows on."""
-        self._shape = tuple(shape[1:])
-        self._dtype = np.dtype(precision)
-        self._row_bytes = int(np.prod(self._shape)) * self._dtype.itemsize
+        self.shape = tuple(shape)
+        self.dtype: torch.dtype = getattr(torch, precision)
+        self._on_disk = np.dtype(precision)
+        self._row_bytes = shard_bytes(self.shape[1:], precision)
         self._first = first_row
         self._file = file
         weakref.finalize(self, self._file.close)
@@ -83,16 +100,20 @@ class FileStore:
 
     def write(self, rows: Int[np.ndarray, " k"], values: Float[np.ndarray, "k n 2"]) -> None:
         """Keep the coefficients of some particles."""
-        stored = np.ascontiguousarray(values, dtype=self._dtype)
+        stored = np.ascontiguousarray(values, dtype=self._on_disk)
         for row, value in zip(rows.tolist(), stored, strict=True):
             os.pwrite(self._file.fileno(), value.tobytes(), self._place(row))
 
     def read(self, rows: Int[Tensor, " k"]) -> Float[Tensor, "k n 2"]:
         """Return the coefficients of some particles, single precision, in host memory."""
-        values = np.empty((len(rows), *self._shape), dtype=self._dtype)
-        for row, value in zip(rows.tolist(), values, strict=True):
+        values = torch.empty(len(rows), *self.shape[1:], dtype=self.dtype)
+        self.read_into(rows, values)
+        return values.float()
+
+    def read_into(self, rows: Int[Tensor, " k"], values: Float[Tensor, "k n 2"]) -> None:
+        """Write the coefficients of some particles into a tensor of the host."""
+        for row, value in zip(rows.tolist(), values.numpy(), strict=True):
             os.preadv(self._file.fileno(), [memoryview(value).cast("B")], self._place(row))
-        return torch.from_numpy(values).float()
 
     def _place(self, row: int) -> int:
         return (self._first + row) * self._row_bytes

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from raydrgn.model.config import ModelConfig
+from raydrgn.model.device import autocast
 from raydrgn.model.layers import ResidualMLP
 from raydrgn.model.positional import axis_waves, projection_waves, series_frequencies
 from raydrgn.shapes import Float
@@ -39,6 +40,7 @@ class _PerceptronDecoder(nn.Module):
         num_features = 3 if config.encoding == "none" else 6 * dim
         self.encoding = config.encoding
         self.scale = box // 2
+        self.num_features = num_features
         if config.encoding == "gaussian":
             frequencies = torch.randn(3 * dim, 3) * config.encoding_sigma
             self.rand_freqs = nn.Parameter(frequencies, requires_grad=False)
@@ -65,7 +67,7 @@ class _PerceptronDecoder(nn.Module):
         self, points: Float[Tensor, "p n 3"], z: Float[Tensor, "b zdim"]
     ) -> Float[Tensor, "b n out"]:
         # The phases reach several hundred radians: never in half precision.
-        with torch.autocast(points.device.type, enabled=False):
+        with autocast(points.device, None):
             features = self._features(points)
         return self.decoder.split(features, z).float()
 

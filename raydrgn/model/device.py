@@ -1,7 +1,9 @@
-"""Where networks compute: on a GPU that torch can use, else on CPUs."""
+"""Where networks compute, on a GPU that torch can use, else on CPUs, and in which precision."""
 
 import os
 import socket
+import warnings
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
@@ -11,6 +13,26 @@ def default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def has_bfloat16(device: torch.device) -> bool:
+    """Return whether a device is a GPU that multiplies matrices of bfloat16.
+
+    Older GPUs than those of compute capability 8.0 have it in name only: torch converts every
+    product there, which is slower than single precision.
+    """
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[object]:
+    """Return a context in which matrix products take their operands in a type; None: as they are.
+
+    Casts of weights are not kept for later passes, so that the context can be a part of a captured
+    graph. Devices that have no such context compute in single precision anyway.
+    """
+    if not torch.amp.is_autocast_available(device.type):
+        return nullcontext()
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None, cache_enabled=False)
+
+
 def gpu_problem() -> str | None:
     """Return why torch cannot use the GPUs of this machine, with what helps; None if it can.
 
@@ -18,10 +40,35 @@ def gpu_problem() -> str | None:
     """
     if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
         del os.environ["CUDA_VISIBLE_DEVICES"]
-    if torch.cuda.is_available():
+    problem = unusable_gpu()
+    if problem is None:
         return None
-    built = "is built without CUDA" if torch.version.cuda is None else "finds none it can use"
+    cause, remedy = problem
     return (
-        f"Ray counts GPUs on {socket.gethostname()}, but torch {torch.__version__} there {built}. "
-        "Install a torch for these GPUs, or compute on CPUs with --gpus-per-worker 0."
+        f"Ray counts GPUs on {socket.gethostname()}, but there {cause}. {remedy}, or compute on "
+        "CPUs with --gpus-per-worker 0."
     )
+
+
+def unusable_gpu() -> tuple[str, str] | None:
+    """Return why torch finds no GPU that it can use, and what to install; None if it finds one."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the reason is that of ``init``, below
+        if torch.cuda.is_available():
+            return None
+    version = f"torch {torch.__version__}"
+    if torch.version.cuda is None:
+        return f"{version} is built without CUDA", "Install a torch for these GPUs"
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        found = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+    else:
+        found = "no GPU is visible"
+    if "driver" in found and "too old" in found:
+        return (
+            f"the driver is too old for {version}, which needs one of CUDA {torch.version.cuda} "
+            f"({found})",
+            "Install a newer driver, or a torch for this one",
+        )
+    return f"{version} finds none it can use ({found})", "Install a torch for these GPUs"

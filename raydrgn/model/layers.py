@@ -23,11 +23,11 @@ class ResidualLinear(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.linear = nn.Linear(width, width)
+        self.register_buffer("_identity", torch.eye(width), persistent=False)
 
     def matrix(self) -> Float[Tensor, "out in"]:
         """Return W + 1: one matrix product, instead of a product and a pass over memory."""
-        weight = self.linear.weight
-        return weight + torch.eye(len(weight), dtype=weight.dtype, device=weight.device)
+        return self.linear.weight + self.get_buffer("_identity")
 
     @property
     def bias(self) -> Float[Tensor, " out"]:

@@ -3,11 +3,12 @@
 import os
 import re
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from raydrgn.errors import ConfigError
 
 ShardStore = Literal["auto", "device", "host", "disk"]
+Compile = Literal["auto", "on", "off"]
 
 SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 """Units of a length of time, as options take it."""
@@ -35,6 +36,13 @@ class Resources:
     shard_store: ShardStore = "auto"
     """Where a worker keeps its particles: on its device, in host memory, or on a local disk."""
 
+    compile: Compile = "auto"
+    """Whether training steps are compiled: captured as a CUDA graph on a GPU, by torch.compile on a
+    CPU.
+
+    auto does so on a GPU, where enough steps are left to pay for it, and never on a CPU.
+    """
+
     local_ingest_mb: float = 2000.0
     """Images per worker, in MB, up to which it prepares them itself; more are spread over tasks."""
 
@@ -48,6 +56,8 @@ class Resources:
                 f"resources.min_workers must be between 0 and resources.num_workers "
                 f"({self.num_workers}), got {self.min_workers}."
             )
+        if self.compile not in get_args(Compile):
+            raise ConfigError(f"resources.compile must be auto, on or off, got {self.compile!r}.")
         if self.cpus < 0:
             raise ConfigError(f"resources.cpus must not be negative, got {self.cpus}.")
         if self.gpus > 1 and not float(self.gpus).is_integer():

@@ -13,7 +13,7 @@ from raydrgn.io.storage import Uri
 from raydrgn.model.config import ModelConfig
 from raydrgn.model.decoder import FourierDecoder, HartleyDecoder, build_decoder
 from raydrgn.model.linear import LinearDecoder
-from raydrgn.model.volume import decode_volumes
+from raydrgn.model.volume import decode_volumes, volume_type
 from raydrgn.shapes import Float
 
 PREFIX = "decoder."
@@ -79,7 +79,12 @@ class DecoderState:
             return self.scale * decoder.volumes(latents.to(decoder.device), small_box=small_box)
         latents = latents.to(next(decoder.parameters()).device)
         volumes = decode_volumes(
-            decoder, latents, box=self.box, small_box=small_box, corners=self.corners
+            decoder,
+            latents,
+            box=self.box,
+            small_box=small_box,
+            corners=self.corners,
+            half=volume_type(latents.device),
         )
         volumes = volumes * self.scale
         centre = volumes.shape[-1] // 2

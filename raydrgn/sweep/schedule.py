@@ -14,6 +14,7 @@ from raydrgn.errors import ConfigError
 from raydrgn.model.vae import HeterogeneousVAE
 from raydrgn.sweep.record import TrialRecord
 from raydrgn.sweep.space import SearchSpace
+from raydrgn.training.optimiser import make_optimiser
 from raydrgn.training.plan import BatchPlan
 from raydrgn.training.prepare_run import PreparedRun
 from raydrgn.training.step import SliceLattice, TrainStep
@@ -160,7 +161,7 @@ def measured_rate(run: PreparedRun, *, threads: int) -> float:
     vae = vae.to(device)
     step = TrainStep(
         vae,
-        torch.optim.Adam(vae.parameters(), fused=True),
+        make_optimiser(vae.parameters()),
         lattice,
         beta=config.train.kl_weight(config.model.zdim),
         amp=config.train.amp,

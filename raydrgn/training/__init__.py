@@ -5,10 +5,15 @@ held_out         particles kept out of training
 prepare_run      from settings to a checked run, before Ray starts
 new_config       the configuration of a new run: method, recipe, weights
 initial_weights  weights to start from, of an epoch of another run
+optimiser        Adam, the same on every device
 plan             which particles, noise and points each step takes; a pure function of the seed
 schedule         learning rate over steps
 memory           what to do where memory is too small
 step             losses of a batch, and one step of the optimiser
+ahead            what many steps take, sent to the device at once
+gpu_memory       what a step needs of a GPU, what the card has, and who else holds some
+fixed_step       a step whose shapes never change, and its capture as a CUDA graph
+steps            the steps of an epoch, as they come or of fixed shapes
 loop             epochs from a checkpoint to the end, on one process of any number
 em_loop          the same for a mixture of factor analysers
 collectives      what the workers of such a fit exchange

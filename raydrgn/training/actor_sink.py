@@ -81,10 +81,10 @@ class ActorSink:
         """Return whether a worker's node is to be taken back, the same on all workers."""
         return ray.train.get_preemption_info() is not None
 
-    def diverged(self, position: Position, rows: list[int]) -> None:
+    def diverged(self, position: Position, rows: list[int], *, half: bool) -> None:
         """Stop with an error that names the rows, on the worker that has them."""
         if rows:
-            raise RaydrgnError(divergence_message(position, rows))
+            raise RaydrgnError(divergence_message(position, rows, half=half))
 
     def flush(self) -> None:
         """Wait until everything sent is on disk."""

@@ -4,6 +4,7 @@ What the writer of the run does is asked through a ``WriterCall``: the writer is
 a plain object here.
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -26,8 +27,13 @@ from raydrgn.run.directory import Position
 from raydrgn.shapes import Int
 from raydrgn.training.em_loop import EmLoop
 from raydrgn.training.loop import Sink, TrainingLoop
+from raydrgn.training.optimiser import make_optimiser
 from raydrgn.training.plan import BatchPlan
-from raydrgn.training.step import SliceLattice
+from raydrgn.training.schedule import RateSchedule
+from raydrgn.training.step import SliceLattice, TrainStep
+from raydrgn.training.steps import FixedSteps, PlainSteps, Steps
+
+log = logging.getLogger(__name__)
 
 WriterCall = Callable[..., Any]
 """Calls a method of a run's writer with arguments, and returns what it returned."""
@@ -106,22 +112,36 @@ def make_loop(
     vae = HeterogeneousVAE(config.model, box=config.data.box, num_pixels=2 * lattice.num_points).to(
         device
     )
-    optimiser = torch.optim.Adam(vae.parameters(), fused=True)
-    model: nn.Module = vae
-    if plan.world > 1:
-        model = DistributedDataParallel(
-            vae,
-            device_ids=[device] if device.type == "cuda" else None,
-            broadcast_buffers=False,
-            gradient_as_bucket_view=True,
+    steps: Steps
+    if device.type == "cpu" and config.resources.compile != "on":
+        optimiser = make_optimiser(vae.parameters())
+        train_step = TrainStep(
+            _parallel(vae, plan, shard, lattice),
+            optimiser,
+            lattice,
+            beta=config.train.kl_weight(config.model.zdim),
+            amp=config.train.amp,
+            world=plan.world,
         )
-        _fix_bucket_order(model, shard, lattice, config.model.zdim)
+        rate = RateSchedule.of(config, plan)
+        steps = PlainSteps(train_step, plan, shard, zdim=config.model.zdim, rate=rate)
+    else:
+        optimiser = make_optimiser(vae.parameters(), rate=torch.zeros((), device=device))
+        steps = FixedSteps(
+            config,
+            plan=plan,
+            shard=shard,
+            vae=vae,
+            optimiser=optimiser,
+            lattice=lattice,
+            note=sink.note if plan.rank == 0 else log.info,
+        )
     return TrainingLoop(
-        config.train,
+        config,
         plan=plan,
         shard=shard,
         vae=vae,
-        model=model,
+        steps=steps,
         optimiser=optimiser,
         lattice=lattice,
         sink=sink,
@@ -180,6 +200,17 @@ def resume(
     if lacks_latents:
         loop.encode(position.epoch - 1)
     return position
+
+
+def _parallel(
+    vae: HeterogeneousVAE, plan: BatchPlan, shard: ResidentShard, lattice: SliceLattice
+) -> nn.Module:
+    """Return the network, wrapped for several workers if there are, which then share gradients."""
+    if plan.world == 1:
+        return vae
+    model = DistributedDataParallel(vae, broadcast_buffers=False, gradient_as_bucket_view=True)
+    _fix_bucket_order(model, shard, lattice, vae.config.zdim)
+    return model
 
 
 def _fix_bucket_order(

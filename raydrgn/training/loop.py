@@ -9,19 +9,21 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from raydrgn.data.shard import ResidentShard
 from raydrgn.model.vae import HeterogeneousVAE
 from raydrgn.run.checkpoint import Checkpoint
+from raydrgn.run.config import RunConfig
 from raydrgn.run.directory import Position
-from raydrgn.run.recipe import TrainConfig
 from raydrgn.shapes import Float, Int
+from raydrgn.training.optimiser import load_state, saved_state
 from raydrgn.training.plan import BatchPlan
 from raydrgn.training.progress_log import TrainProgress, log_line
 from raydrgn.training.reduction import MetricReduction
-from raydrgn.training.schedule import learning_rate
-from raydrgn.training.step import SliceLattice, TrainStep, ctf_values, encoder_input
+from raydrgn.training.schedule import RateSchedule
+from raydrgn.training.step import SliceLattice, ctf_values, encoder_input, half_type
+from raydrgn.training.steps import Steps
 
 LOG_SECONDS = 10.0
 """Time between two lines of run.log within an epoch."""
@@ -76,8 +78,14 @@ class Sink(Protocol):
         """
         ...
 
-    def diverged(self, position: Position, rows: list[int]) -> None:
-        """Report in which table rows the loss is not finite; every worker calls this."""
+    def diverged(self, position: Position, rows: list[int], *, half: bool) -> None:
+        """Report in which table rows the loss is not finite; every worker calls this.
+
+        Args:
+            position: After the step.
+            rows: Of this worker's part of the batch; empty if its loss is finite.
+            half: Whether matrix products are in half precision.
+        """
         ...
 
 
@@ -86,36 +94,29 @@ class TrainingLoop:
 
     def __init__(
         self,
-        config: TrainConfig,
+        config: RunConfig,
         *,
         plan: BatchPlan,
         shard: ResidentShard,
         vae: HeterogeneousVAE,
-        model: nn.Module,
+        steps: Steps,
         optimiser: torch.optim.Optimizer,
         lattice: SliceLattice,
         sink: Sink,
     ) -> None:
-        """Connect the parts; ``model`` is ``vae``, wrapped for several workers if there are."""
-        self._config = config
+        """Connect the parts; ``steps`` move the weights of ``vae`` by ``optimiser``."""
+        self._config = config.train
         self._plan = plan
         self._shard = shard
         self._vae = vae
+        self._steps = steps
         self._optimiser = optimiser
         self._lattice = lattice
-        self._device = lattice.plane.device
         self._zdim = vae.config.zdim
-        self._peak_rate = config.peak_rate(vae.config.decoder_width)
+        self._rate = RateSchedule.of(config, plan)
         self._sink = sink
-        self._step = TrainStep(
-            model,
-            optimiser,
-            lattice,
-            beta=config.kl_weight(self._zdim),
-            amp=config.amp,
-            world=plan.world,
-        )
-        self._reduction = MetricReduction(self._device)
+        self._is_half = half_type(lattice.plane.device, amp=config.train.amp) is not None
+        self._reduction = MetricReduction(lattice.plane.device)
         self._sums = np.zeros(3)
         self._is_stopping = False
         self._began = time.monotonic()
@@ -125,7 +126,7 @@ class TrainingLoop:
         """Put network and optimiser where a checkpoint left them, and return its position."""
         self._vae.load_state_dict(checkpoint.model)
         if checkpoint.optimiser:
-            self._optimiser.load_state_dict(checkpoint.optimiser)
+            load_state(self._optimiser, checkpoint.optimiser)
         self._sums = np.array(checkpoint.sums)
         return checkpoint.position
 
@@ -152,22 +153,12 @@ class TrainingLoop:
         self._sink.save_latents(epoch, self._plan.rows[0], z, spread)
 
     def _run_epoch(self, epoch: int, first: int) -> bool:
-        plan, steps = self._plan, range(first, self._plan.num_steps)
+        plan, rate = self._plan, 0.0
         selections = plan.batches(epoch)[first:]
-        batches = self._shard.batches(selections)
-        noise = plan.noise(epoch, self._zdim)
-        rate = 0.0
         self._reduction.begin_epoch()
-        for step, rows, batch in zip(steps, selections, batches, strict=True):
-            points = plan.points(epoch, step)
-            rate = self._learning_rate(epoch, step)
-            losses = self._step(
-                batch,
-                noise=noise[rows].to(self._device, non_blocking=True),
-                points=None if points is None else points.to(self._device, non_blocking=True),
-                batch_count=plan.batch_count(step),
-                learning_rate=rate,
-            )
+        losses_of_steps = self._steps.take(epoch, first, selections)
+        for step, losses in enumerate(losses_of_steps, start=first):
+            rate = self._rate(epoch, step)
             self._reduction.add(losses, plan.batch_count(step))
             last = step == plan.num_steps - 1
             if self._reduction.is_due or last:
@@ -176,15 +167,6 @@ class TrainingLoop:
                 if not self._reduce(Position(epoch, step + 1), rate, taken, last=last):
                     return False
         return self._end_epoch(epoch, rate)
-
-    def _learning_rate(self, epoch: int, step: int) -> float:
-        steps_per_epoch = self._plan.num_steps
-        return learning_rate(
-            self._config,
-            peak=self._peak_rate,
-            step=(epoch - 1) * steps_per_epoch + step,
-            steps_per_epoch=steps_per_epoch,
-        )
 
     def _reduce(
         self, position: Position, rate: float, taken: list[Int[Tensor, " _"]], *, last: bool
@@ -195,7 +177,8 @@ class TrainingLoop:
         if not np.isfinite(reduced.sums).all():
             broken = [i for i, row in enumerate(steps) if not np.isfinite(row).all()]
             start, _ = self._plan.rows
-            self._sink.diverged(position, (taken[broken[0]] + start).tolist() if broken else [])
+            rows = (taken[broken[0]] + start).tolist() if broken else []
+            self._sink.diverged(position, rows, half=self._is_half)
             return False
         self._sums += reduced.sums
         if self._plan.rank == 0:
@@ -207,7 +190,7 @@ class TrainingLoop:
         self._is_stopping = reduced.stop or self._sink.is_interrupted()
         overdue = time.monotonic() - self._saved > 60 * self._config.checkpoint_minutes
         if not last and self._plan.rank == 0 and (overdue or self._is_stopping):
-            self._save_checkpoint(position)
+            self._save_checkpoint(position, rate)
         return last or not self._is_stopping
 
     def _end_epoch(self, epoch: int, rate: float) -> bool:
@@ -219,7 +202,7 @@ class TrainingLoop:
             position = Position(epoch, self._plan.num_steps)
             progress = self._progress(position, count, mean, rate, speed)
             self._report(replace(progress, done=True))  # first: a run that is killed has its losses
-            self._save_checkpoint(Position(epoch + 1, 0))
+            self._save_checkpoint(Position(epoch + 1, 0), rate)
         return not self._is_stopping or epoch == self._config.epochs
 
     def _report(self, progress: TrainProgress) -> bool:
@@ -232,13 +215,13 @@ class TrainingLoop:
             )
         return self._sink.report(progress, line)
 
-    def _save_checkpoint(self, position: Position) -> None:
+    def _save_checkpoint(self, position: Position, rate: float) -> None:
         self._saved = time.monotonic()
         self._sink.save_checkpoint(
             Checkpoint(
                 position=position,
                 model=self._vae.state_dict(),
-                optimiser=self._optimiser.state_dict(),
+                optimiser=saved_state(self._optimiser, rate),
                 sums=self._sums.tolist(),
             )
         )

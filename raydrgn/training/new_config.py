@@ -1,10 +1,13 @@
 """The configuration of a new run: of its method, its recipe, and the run it starts from."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 from raydrgn.data.config import ImageConfig
+from raydrgn.data.store import shard_bytes
 from raydrgn.errors import ConfigError, RunDirectoryError
+from raydrgn.geometry.lattice import half_disc
 from raydrgn.io import storage
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.mfa.config import MASKS, MfaConfig
@@ -13,7 +16,16 @@ from raydrgn.run.config import MFA_TRAIN, RunConfig
 from raydrgn.run.recipe import TrainConfig, recipe_config, recipe_network
 from raydrgn.training.initial_weights import find_weights
 
+log = logging.getLogger(__name__)
+
 METHODS = ("vae", "mfa")
+
+SINGLE_BYTES = 20e9
+"""Prepared particles, all together, that data.precision=auto keeps in single precision.
+
+They fit beside the network into a GPU of 40 GB. The choice depends on nothing else, so that a run
+is the same on every machine.
+"""
 
 MFA_EPOCHS = 10
 """Epochs of a mixture of factor analysers, after which the volumes hardly change."""
@@ -27,6 +39,7 @@ def new_config(
     recipe: str | None,
     box: int,
     pixel_size_angstrom: float,
+    num_particles: int,
 ) -> RunConfig:
     """Return the configuration of a new run, with single values set.
 
@@ -43,6 +56,7 @@ def new_config(
     if is_mfa:
         _refuse_network_values(values, recipe)
         values = _with_absolute_mask(values)
+    values = _with_precision(values, num_particles=num_particles, box=box)
     given, model = _with_loaded_network(values, recipe_network(recipe, box))
     return RunConfig(
         source=source.absolute(),
@@ -63,6 +77,16 @@ def _refuse_network_values(values: Mapping[str, Any], recipe: str | None) -> Non
         if section == "model" or (section == "train" and key not in MFA_TRAIN):
             advice = "; use mfa.components instead" if name == "model.zdim" else ""
             raise ConfigError(f"{name} is a setting of the method vae, not of mfa{advice}.")
+
+
+def _with_precision(values: Mapping[str, Any], *, num_particles: int, box: int) -> dict[str, Any]:
+    """Return the values with the precision of the particles that ``auto`` stands for."""
+    if values.get("data.precision") != "auto":
+        return dict(values)
+    size = shard_bytes((num_particles, len(half_disc(box)), 2), "float32")
+    precision = "float32" if size <= SINGLE_BYTES else "float16"
+    log.info("%.1f GB of prepared particles, kept in %s", size / 1e9, precision)
+    return {**values, "data.precision": precision}
 
 
 def _with_absolute_mask(values: Mapping[str, Any]) -> dict[str, Any]:

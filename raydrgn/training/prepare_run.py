@@ -147,6 +147,7 @@ def begin(
         recipe=request.recipe,
         box=box,
         pixel_size_angstrom=round(reference_pixel_size(table), 6),
+        num_particles=len(table),
     )
     if config.data.box != box:
         raise ConfigError(f"data.box follows from the images, which have {box} px; do not set it.")

@@ -1,8 +1,37 @@
 """Learning rate over steps."""
 
 import math
+from dataclasses import dataclass
 
+from raydrgn.run.config import RunConfig
 from raydrgn.run.recipe import TrainConfig
+from raydrgn.training.plan import BatchPlan
+
+
+@dataclass(frozen=True, slots=True)
+class RateSchedule:
+    """The learning rate of each step of a run."""
+
+    config: TrainConfig
+    peak: float
+    """The highest rate."""
+
+    steps_per_epoch: int
+
+    @classmethod
+    def of(cls, config: RunConfig, plan: BatchPlan) -> "RateSchedule":
+        """Return the schedule of a run."""
+        train = config.train
+        return cls(train, train.peak_rate(config.model.decoder_width), plan.num_steps)
+
+    def __call__(self, epoch: int, step: int) -> float:
+        """Return the learning rate of a step, counted from 0 within its epoch, from 1."""
+        return learning_rate(
+            self.config,
+            peak=self.peak,
+            step=(epoch - 1) * self.steps_per_epoch + step,
+            steps_per_epoch=self.steps_per_epoch,
+        )
 
 
 def learning_rate(config: TrainConfig, *, peak: float, step: int, steps_per_epoch: int) -> float:

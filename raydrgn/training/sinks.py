@@ -79,16 +79,17 @@ class DirectSink:
         """Return whether the loop is to stop as soon as it can."""
         return bool(self._is_interrupted and self._is_interrupted())
 
-    def diverged(self, position: Position, rows: list[int]) -> None:
+    def diverged(self, position: Position, rows: list[int], *, half: bool) -> None:
         """Stop with an error that names the rows."""
-        raise RaydrgnError(divergence_message(position, rows))
+        raise RaydrgnError(divergence_message(position, rows, half=half))
 
 
-def divergence_message(position: Position, rows: list[int]) -> str:
+def divergence_message(position: Position, rows: list[int], *, half: bool) -> str:
     """Return the message that the loss is not finite, with the particles and what may help."""
+    single = ", or in single precision: --resume --set train.amp=false" if half else ""
     named = ", ".join(map(str, rows[:20])) + (", …" if len(rows) > 20 else "")
     return (
         f"The loss is not finite before {position}: the batch of table rows {named}. The last good "
         "checkpoint is kept. Check these images (rows of particles.parquet, from 0), or go on "
-        "with a lower learning rate: --resume --lr 1e-4."
+        f"with a lower learning rate: --resume --lr 1e-4{single}."
     )

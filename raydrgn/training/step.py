@@ -1,7 +1,7 @@
 """Losses of a batch, and one step of the optimiser.
 
-Matrix products may run in bfloat16. The contrast transfer function, positional encoding and sums
-over points stay in single precision.
+Matrix products may run in bfloat16. The contrast transfer function, the points of the slices, their
+positional encoding, sums over points and the weights themselves stay in single precision.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -16,8 +16,10 @@ from raydrgn.ctf import contrast_transfer
 from raydrgn.data.batch import ParticleBatch
 from raydrgn.fourier.transforms import hartley_from_disc
 from raydrgn.geometry.lattice import half_disc, plane_coordinates
+from raydrgn.model.device import autocast, has_bfloat16
 from raydrgn.model.loss import kl_divergence, reconstruction_error
 from raydrgn.shapes import Float, Int
+from raydrgn.training.optimiser import set_rate
 
 
 class Losses(NamedTuple):
@@ -67,25 +69,50 @@ def evaluate_losses(
     noise: Float[Tensor, "b zdim"],
     beta: float,
     points: Int[Tensor, " m"] | None,
-    amp: bool,
+    half: torch.dtype | None = None,
+    weights: Float[Tensor, " b"] | None = None,
 ) -> Losses:
     """Reconstruct a batch; return reconstruction error + β·KL / pixels, and its terms.
 
     The error is compared at ``points`` of the half disc, or at all. Terms are sums over particles
     of means over points, so that workers' unequal shares of a batch add up.
+
+    Args:
+        model: Network.
+        batch: Particles.
+        lattice: Points of their images.
+        noise: One draw per particle.
+        beta: Weight of the KL divergence.
+        points: Numbers of the points to compare at; None means all.
+        half: Type of the operands of matrix products, if not single precision.
+        weights: 1 for each particle that counts, 0 for one that fills up the batch; None: all
+            count.
     """
     ctf = ctf_values(batch, lattice)
     hartley = encoder_input(batch, ctf)
     observed, plane = batch.coefficients, lattice.plane
     if points is not None:
         observed, ctf, plane = observed[:, points], ctf[:, points], plane[points]
-    with torch.autocast(plane.device.type, dtype=torch.bfloat16, enabled=amp):
-        out = model(hartley, plane @ batch.rotations, noise)
+    slices = plane @ batch.rotations  # a matrix product, too, but of positions
+    with autocast(plane.device, half):
+        out = model(hartley, slices, noise)
 
     predicted = ctf[..., None] * out.predicted
-    reconstruction = reconstruction_error(predicted, observed).sum()
-    kl = kl_divergence(out.mean, out.logvar).sum()
+    errors = reconstruction_error(predicted, observed)
+    divergences = kl_divergence(out.mean, out.logvar)
+    if weights is not None:
+        errors, divergences = errors * weights, divergences * weights
+    reconstruction, kl = errors.sum(), divergences.sum()
     return Losses(reconstruction + beta * kl / (2 * lattice.num_points), reconstruction, kl)
+
+
+def half_type(device: torch.device, *, amp: bool) -> torch.dtype | None:
+    """Return the type of the operands of matrix products, None for single precision.
+
+    It is bfloat16 where that is asked for and the device has it. It has the range of single
+    precision, so that no gradient is lost and none has to be scaled; float16 has not.
+    """
+    return torch.bfloat16 if amp and has_bfloat16(device) else None
 
 
 CACHE_ROWS = 4096
@@ -117,7 +144,7 @@ class TrainStep:
         self._lattice = lattice
         self._beta = beta
         self._on_cpu = lattice.plane.device.type == "cpu"
-        self._amp = amp and not self._on_cpu and torch.cuda.is_bf16_supported()
+        self._half = half_type(lattice.plane.device, amp=amp)
         self._world = world
 
     def __call__(
@@ -136,8 +163,7 @@ class TrainStep:
         with self._no_sync():
             sums = [self._backward(*micro_batch, points, batch_count) for micro_batch in others]
         sums.append(self._backward(*last, points, batch_count))
-        for group in self._optimiser.param_groups:
-            group["lr"] = learning_rate
+        set_rate(self._optimiser, learning_rate)
         self._optimiser.step()
         return torch.stack(sums).sum(0)
 
@@ -161,7 +187,7 @@ class TrainStep:
             noise=noise,
             beta=self._beta,
             points=points,
-            amp=self._amp,
+            half=self._half,
         )
         (losses.total * (self._world / batch_count)).backward()
         return torch.stack([term.detach() for term in losses])

@@ -15,7 +15,8 @@ import sys
 
 absent = "ray scipy pyarrow jaxtyping sklearn gemmi mrcfile matplotlib jinja2 umap"
 sys.modules.update(dict.fromkeys(absent.split()))  # importing any of these raises
-sys.argv = ["raydrgn", "bench", "step", "--box", "16", "--dim", "16", "--layers", "1"]
+sys.argv = ["raydrgn", "bench", "step", "--box", "16", "--dim", "16", "--layers", "1",
+            "--no-compile"]
 from raydrgn.bench import step
 from raydrgn.cli.main import main
 step.ROUND_SECONDS = 0.02

@@ -193,8 +193,8 @@ with Executor(address=sys.argv[1]) as executor, executor.connected():
 def test_gpus_that_torch_cannot_use_are_refused_in_a_sentence():
     text = output(start(LOGICAL_GPU)).splitlines()[-1]
     assert re.fullmatch(
-        r"Ray counts GPUs on \S+, but torch \S+ there (is built without CUDA|finds none it can "
-        r"use)\. "
+        r"Ray counts GPUs on \S+, but there torch \S+ (is built without CUDA|finds none it can "
+        r"use \(.*\))\. "
         r"Install a torch for these GPUs, or compute on CPUs with --gpus-per-worker 0\.",
         text,
     )

@@ -192,7 +192,7 @@ def test_rates_and_weights_that_are_given_are_used():
         (
             ImageConfig,
             {"box": 8, "precision": "int8"},
-            "data.precision must be float32 or float16, got 'int8'",
+            r"data.precision must be float32 or float16 \(of a new run auto, too\), got 'int8'",
         ),
         (Resources, {"num_workers": -1}, "resources.num_workers must not be negative"),
         (Resources, {"num_workers": 2, "min_workers": 3}, "resources.min_workers must be between"),

@@ -7,15 +7,18 @@ import torch
 from plain import assemble, assert_same_run, fit, latents, small_run, weights
 from raydrgn.errors import RaydrgnError
 from raydrgn.evaluation.evaluation import evaluate
+from raydrgn.fourier.shells import shell_correlation
 from raydrgn.geometry.lattice import half_disc
 from raydrgn.io import storage
 from raydrgn.io.particle_source import ParticleSource
+from raydrgn.model.volume import decode_volumes
 from raydrgn.run.directory import Position
 from raydrgn.run.metrics import epoch_rows
 from raydrgn.run.reader import open_run
 from raydrgn.simulation.dataset import Simulation, simulate
 from raydrgn.training import loop, reduction
 from raydrgn.training.prepare_run import RunRequest, begin
+from raydrgn.training.sinks import divergence_message
 
 EPOCHS = 3
 
@@ -94,6 +97,13 @@ def test_a_loss_that_is_not_finite_names_the_rows_and_keeps_the_last_state(data,
     assert all(torch.isfinite(tensor).all() for tensor in weights(tmp_path, 1).values())
 
 
+def test_a_loss_that_is_not_finite_in_half_precision_suggests_single_precision():
+    whole, half = (divergence_message(Position(2, 7), [17], half=half) for half in (False, True))
+    assert "train.amp" not in whole
+    assert half.endswith("or in single precision: --resume --set train.amp=false.")
+    assert "table rows 17." in half
+
+
 def test_metrics_weigh_every_particle_alike(undisturbed):
     rows = epoch_rows(str(undisturbed / "metrics.jsonl"))
     assert [row["particles"] for row in rows] == [203] * EPOCHS
@@ -132,6 +142,13 @@ def test_it_tells_two_states_apart_and_makes_their_volumes(tmp_path):
     assert result.separation.neighbour_accuracy > 0.98
     assert result.fsc > result.fsc_of_mean + 0.03
     assert min(state.fsc for state in result.states) > 0.85
+    # as a GPU decodes: operands of products in float16
+    opened = open_run(str(root))
+    decoder = opened.decoder(25).build(torch.device("cpu"))
+    z = torch.from_numpy(opened.latents(25)[:4])
+    single, half = (decode_volumes(decoder, z, box=24, half=half) for half in (None, torch.float16))
+    assert not torch.equal(single, half)
+    assert shell_correlation(single, half)[:, 1:].min() > 0.9999
 
 
 def test_the_log_has_a_line_per_interval_and_per_epoch(data, tmp_path, monkeypatch):

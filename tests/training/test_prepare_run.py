@@ -259,3 +259,15 @@ def test_fewer_particles_than_a_batch_are_a_warning(data, tmp_path, caplog):
     source = ParticleSource(particles=str(data / "particles.star"), ind=str(tmp_path / "ind.txt"))
     begin(RunRequest(root=str(tmp_path / "run"), source=source, values=SMALL))
     assert "batch size is 8, but there are 2 particles: every step takes all" in caplog.text
+
+
+def test_auto_keeps_particles_in_half_precision_where_they_are_many(data, tmp_path, monkeypatch):
+    values = {"data.precision": "auto", "train.epochs": 1}
+    few = begin(request(data, tmp_path / "few", **values))
+    assert few.config.data.precision == "float32"
+    size = 8 * 98 * len(few.table)  # 98 points of a half disc of 16 px
+    monkeypatch.setattr("raydrgn.training.new_config.SINGLE_BYTES", size - 1)
+    many = begin(request(data, tmp_path / "many", **values))
+    assert many.config.data.precision == "float16"
+    assert begin(request(data, tmp_path / "unasked")).config.data.precision == "float32"
+    fit(many)

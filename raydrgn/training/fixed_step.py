@@ -1,0 +1,256 @@
+"""A step whose shapes never change, and of which nothing waits for the host.
+
+From the numbers of particles to moved weights it is a function of tensors of one device. So a GPU
+can take it as one captured graph, which costs the host the same whatever the number of kernels; and
+``torch.compile`` compiles its losses once.
+"""
+
+import os
+import shutil
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, distributed
+
+from raydrgn.data.batch import ParticleBatch
+from raydrgn.errors import ConfigError
+from raydrgn.model.vae import HeterogeneousVAE
+from raydrgn.shapes import Float, Int
+from raydrgn.training.ahead import NO_PARTICLE, StepInput
+from raydrgn.training.gpu_memory import StepMemory, card_of
+from raydrgn.training.step import CACHE_ROWS, SliceLattice, evaluate_losses
+
+Gather = Callable[[Int[Tensor, " b"]], ParticleBatch]
+"""Returns particles by their numbers, on the device, without waiting for it."""
+
+
+class FixedStep:
+    """Takes optimiser steps on batches of one size.
+
+    The gradient is that of the mean over the particles of all workers, which add up their shares
+    after the last micro-batch. The learning rate is a tensor that the optimiser reads.
+    """
+
+    def __init__(
+        self,
+        vae: HeterogeneousVAE,
+        optimiser: torch.optim.Optimizer,
+        lattice: SliceLattice,
+        gather: Gather,
+        noise: Float[Tensor, "rows zdim"],
+        *,
+        beta: float,
+        half: torch.dtype | None,
+    ) -> None:
+        """Connect the parts.
+
+        Args:
+            vae: Network.
+            optimiser: Of the network's parameters.
+            lattice: Points of the images.
+            gather: Returns particles.
+            noise: One draw for each particle of the worker's part; may be overwritten by others.
+            beta: Weight of the KL divergence.
+            half: Type of the operands of matrix products, if not single precision.
+        """
+        self.num_parts = 1
+        """Micro-batches of a batch: forward and backward passes, one after the other."""
+
+        self._vae = vae
+        self._optimiser = optimiser
+        self._lattice = lattice
+        self._gather = gather
+        self._noise = noise
+        self._beta = beta
+        self._half = half
+        [self._rate] = [group["lr"] for group in optimiser.param_groups]
+        self._losses_of = self._losses
+
+    @property
+    def device(self) -> torch.device:
+        """Where the steps are taken."""
+        return self._lattice.plane.device
+
+    def compile(self) -> None:
+        """Let ``torch.compile`` compile the losses of a micro-batch, and their gradient."""
+        self._losses_of = torch.compile(self._losses, dynamic=False, fullgraph=True)
+
+    def __call__(self, given: StepInput) -> Float[Tensor, "3"]:
+        """Take a step; return this worker's sums of total, reconstruction and KL.
+
+        Where the device has too little memory for a micro-batch, smaller ones are taken from then
+        on, down to one particle each.
+
+        Raises:
+            torch.OutOfMemoryError: If there is too little for one particle.
+        """
+        while True:
+            try:
+                losses = self.add_gradients(given)
+                break
+            except torch.OutOfMemoryError:
+                if self.num_parts >= len(given.rows):
+                    raise
+            self.num_parts = min(2 * self.num_parts, len(given.rows))
+        self.exchange()
+        self.move(given)
+        return losses
+
+    def alone(self, given: StepInput) -> Float[Tensor, "3"]:
+        """Take a step of a single worker: the same, without a decision of the host."""
+        losses = self.add_gradients(given)
+        self.move(given)
+        return losses
+
+    def add_gradients(self, given: StepInput) -> Float[Tensor, "3"]:
+        """Compute this worker's share of the gradient; return its losses."""
+        self._optimiser.zero_grad(set_to_none=True)
+        counts = (given.rows != NO_PARTICLE).float()
+        rows = given.rows.clamp(min=0)
+        batch, noise = self._gather(rows), self._noise[rows]
+        size = -(-len(rows) // self.num_parts)
+        sums = []
+        for part in zip(
+            batch.micro_batches(size), noise.split(size), counts.split(size), strict=True
+        ):
+            losses = self._losses_of(*part, given.points)
+            (losses[0] * given.factor).backward()
+            sums.append(losses.detach())
+        return torch.stack(sums).sum(0)
+
+    def exchange(self) -> None:
+        """Add up the gradients of all workers, in one message."""
+        if _num_workers() == 1:
+            return
+        gradients = [p.grad for p in self._vae.parameters() if p.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        distributed.all_reduce(flat)
+        sizes = [gradient.numel() for gradient in gradients]
+        for gradient, total in zip(gradients, flat.split(sizes), strict=True):
+            gradient.copy_(total.view_as(gradient))
+
+    def move(self, given: StepInput) -> None:
+        """Let the optimiser move the weights."""
+        self._rate.copy_(given.rate)
+        self._optimiser.step()
+
+    def _losses(
+        self,
+        batch: ParticleBatch,
+        noise: Float[Tensor, "b zdim"],
+        counts: Float[Tensor, " b"],
+        points: Int[Tensor, " m"] | None,
+    ) -> Float[Tensor, "3"]:
+        return torch.stack(
+            evaluate_losses(
+                self._vae,
+                batch,
+                self._lattice,
+                noise=noise,
+                beta=self._beta,
+                points=points,
+                half=self._half,
+                weights=counts,
+            )
+        )
+
+
+class CaptureError(RuntimeError):
+    """CUDA cannot record a step as a graph."""
+
+
+class CapturedStep:
+    """The steps of a ``FixedStep`` as CUDA graphs: one launch from the host for all kernels.
+
+    The first few steps are taken as they are, on a stream of their own, which lets every library
+    allocate what it keeps. The graph then reads its input from tensors of its own, and weights,
+    moments and particles where they are. Of several workers, the exchange lies between the
+    gradients' graph and the step of the optimiser.
+    """
+
+    WARM_UP = 3
+
+    def __init__(self, step: FixedStep) -> None:
+        self._step = step
+        self._stream = torch.cuda.Stream(step.device)
+        self._graph = torch.cuda.CUDAGraph()
+        self._left = self.WARM_UP
+        self._given: StepInput | None = None
+        self._losses: Tensor | None = None
+        self._is_alone = _num_workers() == 1
+
+    def __call__(self, given: StepInput) -> Float[Tensor, "3"]:
+        """Take a step; return this worker's sums of total, reconstruction and KL.
+
+        Raises:
+            CaptureError: If CUDA cannot record the step, which has then not been taken.
+            torch.OutOfMemoryError: If there is too little memory for one particle.
+        """
+        if self._left:
+            self._left -= 1
+            return self._taken_as_it_is(given)
+        if self._given is None:
+            self._capture(given)
+        assert self._given is not None
+        assert self._losses is not None
+        self._given.copy_(given)
+        self._graph.replay()
+        if not self._is_alone:
+            self._step.exchange()
+            self._step.move(self._given)
+        return self._losses.clone()  # the next step overwrites them
+
+    def _taken_as_it_is(self, given: StepInput) -> Float[Tensor, "3"]:
+        before = torch.cuda.current_stream(self._step.device)
+        self._stream.wait_stream(before)
+        with torch.cuda.stream(self._stream):
+            losses = self._step(given)
+        before.wait_stream(self._stream)
+        return losses
+
+    def _capture(self, given: StepInput) -> None:
+        """Record the step, without taking it; other threads may use the GPU meanwhile."""
+        self._given = given.clone()
+        step = self._step.alone if self._is_alone else self._step.add_gradients
+        torch.cuda.synchronize(self._step.device)
+        try:
+            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+                self._losses = step(self._given)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise CaptureError(str(error).splitlines()[0]) from error
+
+
+def _num_workers() -> int:
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def num_parts(memory: StepMemory, size: int, *, num_compared: int, device: torch.device) -> int:
+    """Return into how many micro-batches a batch is cut.
+
+    On a GPU each is to fit into the memory, on a CPU into the cache.
+
+    Args:
+        memory: What the step needs.
+        size: Particles of the batch.
+        num_compared: Points at which slices are compared.
+        device: Where the step is taken.
+    """
+    if device.type == "cuda":
+        return memory.parts(size, free=card_of(device).free)
+    return min(-(-size * num_compared // CACHE_ROWS), size)
+
+
+def require_compiler() -> None:
+    """Refuse to compile without the C++ compiler that ``torch.compile`` calls.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        raise ConfigError(
+            f"resources.compile=on needs a C++ compiler on a CPU, and {compiler} is not found. "
+            "Install one, name it in the environment variable CXX, or set resources.compile=off."
+        )

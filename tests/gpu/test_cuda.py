@@ -1,0 +1,191 @@
+"""What only a GPU shows: ``pytest -m gpu``. Without one each test is skipped, with the reason."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import distributed, multiprocessing
+
+from plain import assert_same_run, small_run
+from raydrgn.data.ingest import prepared_blocks
+from raydrgn.data.shard import ResidentShard
+from raydrgn.errors import RaydrgnError
+from raydrgn.fourier.shells import shell_correlation
+from raydrgn.model.device import has_bfloat16
+from raydrgn.remote.allocation import Allocation
+from raydrgn.run.directory import Position
+from raydrgn.run.reader import open_run
+from raydrgn.run.writer import RunWriter
+from raydrgn.training import reduction
+from raydrgn.training.assembly import batch_plan, make_loop, own_store
+from raydrgn.training.fixed_step import CapturedStep
+from raydrgn.training.in_process import train_here
+from raydrgn.training.sinks import DirectSink
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU here"),
+]
+
+CUDA, CPU = torch.device("cuda"), torch.device("cpu")
+ONE_GPU = Allocation(1, cpus=1, gpus=1.0)
+HALF_BOUND = 2e-2
+"""Of the losses of 50 steps in bfloat16, relative to those in single precision."""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+def made(run, device, *, rank=0, world=1, on_progress=None):
+    """Return the loop and the plan of a worker on a device."""
+    config = run.config
+    plan = batch_plan(config, len(run.table), rank=rank, world=world)
+    table = run.table.slice_rows(*plan.rows)
+    blocks = prepared_blocks(table, config.data)
+    store, _ = own_store(config, plan, device, blocks, run=run.root, progress=lambda done: None)
+    shard = ResidentShard(
+        table, store, pixel_size_angstrom=config.pixel_size_angstrom, device=device
+    )
+    sink = DirectSink(RunWriter(run.root, num_particles=len(run.table)), on_progress=on_progress)
+    return make_loop(config, plan, shard, device, sink), plan
+
+
+def losses(parts, count=50):
+    loop, plan = parts
+    found = []
+    for epoch in range(1, 99):
+        for of_step in loop._steps.take(epoch, 0, plan.batches(epoch)):
+            found.append(of_step.cpu())
+            if len(found) == count:
+                return torch.stack(found)
+    raise AssertionError
+
+
+def parameters(parts):
+    loop, _ = parts
+    return torch.cat([p.detach().flatten() for p in loop._vae.parameters()]).cpu()
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+@pytest.mark.parametrize("store", ["device", "host", "disk"])
+@pytest.mark.parametrize("mode", ["on", "off"])
+def test_losses_are_those_of_a_cpu(data, tmp_path, mode, store, precision):
+    values = {
+        "train.amp": False,
+        "resources.shard_store": store,
+        "data.precision": precision,
+    }
+    expected = losses(made(small_run(data, tmp_path / "cpu", **values), CPU))
+    values["resources.compile"] = mode
+    parts = made(small_run(data, tmp_path / "gpu", **values), CUDA)
+    torch.testing.assert_close(losses(parts), expected, rtol=1e-3, atol=1e-3)
+    assert isinstance(parts[0]._steps._take, CapturedStep) == (mode == "on")
+
+
+def test_losses_in_bfloat16_stay_within_their_bound(data, tmp_path):
+    if not has_bfloat16(CUDA):
+        pytest.skip("this card has no products of bfloat16")
+    single, half = (
+        losses(made(small_run(data, tmp_path / str(amp), **{"train.amp": amp}), CUDA))
+        for amp in (False, True)
+    )
+    assert not torch.equal(half, single)
+    torch.testing.assert_close(half[:, :2], single[:, :2], rtol=HALF_BOUND, atol=0)
+
+
+def test_no_step_waits_for_the_gpu(data, tmp_path):
+    """Once captured, whatever waits for the device is an error."""
+    run = small_run(data, tmp_path, **{"resources.compile": "on"})
+    loop, plan = made(run, CUDA)
+    taken = loop._steps.take(1, 0, plan.batches(1))
+    for _ in range(CapturedStep.WARM_UP + 2):
+        next(taken)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in taken:
+            pass
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+RESUME = """
+import sys
+from pathlib import Path
+import torch
+torch.use_deterministic_algorithms(True)
+from test_cuda import resumed_equals_undisturbed
+resumed_equals_undisturbed(Path(sys.argv[1]))
+"""
+
+
+def resumed_equals_undisturbed(folder):
+    whole = small_run(folder, folder / "whole", **{"train.epochs": 3})
+    assert train_here(whole, ONE_GPU).finished
+    reduction.REDUCE_SECONDS = 0.0  # a reduction after every step
+    cut = small_run(folder, folder / "cut", **{"train.epochs": 3})
+    loop, _ = made(cut, CUDA, on_progress=lambda progress: progress.epoch == 2)
+    assert not loop.run(Position(1, 0))
+    assert train_here(cut, ONE_GPU).finished
+    assert_same_run(folder / "whole", folder / "cut", 3)
+
+
+def test_a_resumed_run_is_the_same_bit_by_bit_with_deterministic_algorithms(tmp_path):
+    """In a process of its own: cuBLAS reads its workspace's size once."""
+    here = Path(__file__).parent
+    path = os.pathsep.join(map(str, (here, here.parent, here.parent / "training", here.parents[1])))
+    answer = subprocess.run(
+        [sys.executable, "-c", RESUME, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path, "CUBLAS_WORKSPACE_CONFIG": ":4096:8"},
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stderr[-3000:]
+
+
+def test_too_little_memory_ends_in_words(data, tmp_path):
+    run = small_run(data, tmp_path, **{"model.decoder_width": 4096, "model.decoder_layers": 3})
+    torch.cuda.empty_cache()
+    room = torch.cuda.memory_reserved() + 200e6  # less than the network and its moments
+    torch.cuda.set_per_process_memory_fraction(room / torch.cuda.mem_get_info()[1])
+    try:
+        with pytest.raises(RaydrgnError, match="out of memory on the GPU"):
+            train_here(run, ONE_GPU)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+@pytest.mark.parametrize("mode", ["on", "off"])
+def test_two_workers_that_share_a_gpu_fit_as_one(data, tmp_path, mode):
+    values = {"train.amp": False, "resources.compile": mode}
+    alone = made(small_run(data, tmp_path / "alone", **values), CUDA)
+    losses(alone, 20)
+    run = small_run(data, tmp_path / "shared", **values)
+    multiprocessing.spawn(_worker, args=(2, run, str(tmp_path)), nprocs=2)
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    assert torch.equal(first, second)
+    torch.testing.assert_close(first, parameters(alone), rtol=0, atol=1e-5)
+
+
+def _worker(rank, world, run, folder):
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/group", rank=rank, world_size=world
+    )
+    parts = made(run, CUDA, rank=rank, world=world)
+    losses(parts, 20)
+    torch.save(parameters(parts), f"{folder}/{rank}.pt")
+    distributed.destroy_process_group()
+
+
+def test_volumes_are_those_of_a_cpu(data, tmp_path):
+    run = small_run(data, tmp_path, **{"train.epochs": 5})
+    assert train_here(run, ONE_GPU).finished
+    opened = open_run(str(tmp_path))
+    state, z = opened.decoder(5), opened.latents(5)[:4]
+    here, there = (state.volumes(state.build(device), z).cpu() for device in (CPU, CUDA))
+    assert shell_correlation(here, there)[:, 1:].min() > 0.9999

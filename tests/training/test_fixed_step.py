@@ -1,0 +1,260 @@
+"""Steps of fixed shapes: the same fit as the plain loop, and nothing that waits for the host."""
+
+import sys
+
+import pytest
+import torch
+from torch import distributed, multiprocessing
+
+from plain import assemble, small_run
+from raydrgn.ctf import CTFParameters
+from raydrgn.data.batch import ParticleBatch
+from raydrgn.errors import ConfigError, RaydrgnError
+from raydrgn.model.config import ModelConfig
+from raydrgn.model.vae import HeterogeneousVAE
+from raydrgn.run.checkpoint import Checkpoint
+from raydrgn.run.directory import Position
+from raydrgn.training import ahead, steps
+from raydrgn.training.ahead import StepInput
+from raydrgn.training.fixed_step import CaptureError, FixedStep, require_compiler
+from raydrgn.training.gpu_memory import Card
+from raydrgn.training.optimiser import make_optimiser
+from raydrgn.training.step import SliceLattice
+from raydrgn.training.steps import FixedSteps, PlainSteps, is_captured
+
+STEPS = 20
+"""Of 8 of 53 particles: two epochs, each of which ends with a batch of 5, and a part of one."""
+
+FIXED = {"resources.compile": "on"}
+VALUES = {"train.warmup_steps": 0, "train.learning_rate": 1e-3}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(autouse=True)
+def _without_compiler(monkeypatch):
+    """Take the steps as they would be compiled; tests/training/test_compile.py compiles them."""
+    monkeypatch.setattr(FixedStep, "compile", lambda self: None)
+
+
+def made(data, **values):
+    run = small_run(data, data / "run", num_particles=53, **{**VALUES, **values})
+    return assemble(run)
+
+
+def losses(parts, count=STEPS):
+    """Take some steps, over the ends of epochs; return the losses of each."""
+    found = []
+    for epoch in range(1, 99):
+        for of_step in parts.loop._steps.take(epoch, 0, parts.plan.batches(epoch)):
+            found.append(of_step)
+            if len(found) == count:
+                return torch.stack(found)
+    raise AssertionError
+
+
+def parameters(parts):
+    return torch.cat([p.detach().flatten() for p in parts.vae.parameters()])
+
+
+@pytest.mark.parametrize("store", ["device", "disk"])
+@pytest.mark.parametrize("fraction", [0.25, 1.0])
+def test_filled_up_batches_and_what_is_sent_ahead_fit_as_the_plain_loop(
+    data, monkeypatch, fraction, store
+):
+    monkeypatch.setattr(ahead, "STEPS_AHEAD", 3)
+    monkeypatch.setattr("raydrgn.training.fixed_step.CACHE_ROWS", 100)  # several micro-batches
+    values = {"train.points_fraction": fraction, "resources.shard_store": store}
+    plain, fixed = made(data, **values), made(data, **values, **FIXED)
+    assert isinstance(plain.loop._steps, PlainSteps)
+    assert isinstance(fixed.loop._steps, FixedSteps)
+    before = parameters(plain)
+    torch.testing.assert_close(losses(plain), losses(fixed), rtol=1e-5, atol=1e-5)
+    assert fixed.loop._steps._step.num_parts > 1
+    assert (parameters(plain) - before).abs().max() > 1e-3
+    torch.testing.assert_close(parameters(plain), parameters(fixed), rtol=0, atol=1e-6)
+
+
+def test_it_goes_on_within_an_epoch_with_the_same_draws(data):
+    whole, resumed = made(data, **FIXED), made(data, **FIXED)
+    selections = whole.plan.batches(1)
+    expected = list(whole.loop._steps.take(1, 0, selections))
+    for of_step in resumed.loop._steps.take(1, 0, selections[:3]):
+        assert torch.equal(of_step, expected.pop(0))
+    for of_step in resumed.loop._steps.take(1, 3, selections[3:]):
+        assert torch.equal(of_step, expected.pop(0))
+
+
+@pytest.mark.parametrize("first", [{}, FIXED])
+def test_a_checkpoint_of_either_kind_of_steps_serves_the_other(data, first):
+    second = {} if first else FIXED
+    begun, undisturbed = made(data, **first), made(data, **first)
+    taken = Position(3, 0)
+    losses(begun, 14)
+    begun.loop._save_checkpoint(taken, 1e-3)
+    content = begun.writer.checkpoint_at(taken)
+    checkpoint = Checkpoint.from_bytes(content)
+    [group] = checkpoint.optimiser["param_groups"]
+    assert group["lr"] == 1e-3
+    assert not group["capturable"]
+    going_on = made(data, **second)
+    assert going_on.loop.load(checkpoint) == taken
+    losses(undisturbed, 14)
+    selections = undisturbed.plan.batches(3)
+    expected = torch.stack(list(undisturbed.loop._steps.take(3, 0, selections)))
+    found = torch.stack(list(going_on.loop._steps.take(3, 0, selections)))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_workers_add_up_their_gradients(data, tmp_path):
+    alone = made(data, **FIXED)
+    losses(alone)
+    run = small_run(data, tmp_path / "run", num_particles=53, **VALUES, **FIXED)
+    multiprocessing.spawn(_worker, args=(2, run, str(tmp_path)), nprocs=2)
+    shared = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    assert torch.equal(*shared)
+    torch.testing.assert_close(shared[0], parameters(alone), rtol=0, atol=1e-6)
+
+
+def _worker(rank, world, run, folder):
+    torch.set_num_threads(1)
+    FixedStep.compile = lambda self: None
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/group", rank=rank, world_size=world
+    )
+    parts = assemble(run, rank=rank, world=world)
+    losses(parts)
+    torch.save(parameters(parts), f"{folder}/{rank}.pt")
+    distributed.destroy_process_group()
+
+
+def test_too_little_memory_halves_the_micro_batches(data):
+    whole, cut = made(data, **FIXED), made(data, **FIXED)
+    expected = losses(whole)
+    _limit_memory(cut, most=3)
+    torch.testing.assert_close(losses(cut), expected, rtol=1e-5, atol=1e-5)
+    assert cut.loop._steps._step.num_parts == 4
+
+
+def test_too_little_memory_for_one_particle_ends_in_words(data, monkeypatch):
+    parts = made(data, **FIXED)
+    _limit_memory(parts, most=0)
+    card = Card(name="NVIDIA H100", total=80e9, free=3e8, used_by_others=7.8e10)
+    monkeypatch.setattr(steps, "card_of", lambda device: card)
+    with pytest.raises(RaydrgnError) as caught:
+        losses(parts)
+    text = str(caught.value)
+    assert "NVIDIA H100 has 0.3 of 80.0 GB free; other processes hold 78.0 GB" in text
+    assert "One particle at a time needs about" in text
+    assert "--gpus-per-worker 0" in text
+
+
+def _limit_memory(parts, *, most):
+    """Let passes over more than some particles fail, as a full GPU does."""
+    step = parts.loop._steps._step
+    losses_of = step._losses_of
+
+    def limited(batch, *others):
+        if len(batch) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return losses_of(batch, *others)
+
+    step._losses_of = limited
+
+
+def test_a_step_that_cannot_be_captured_goes_on_unless_it_was_asked_for(data):
+    expected = losses(made(data, **FIXED))
+
+    def refuse(given):
+        raise CaptureError("operation not permitted when stream is capturing")
+
+    parts = made(data, **FIXED)
+    notes = []
+    fixed = parts.loop._steps
+    fixed._take, fixed._note = refuse, notes.append
+    with pytest.raises(RaydrgnError, match=r"cannot capture .*--set resources\.compile=off"):
+        losses(parts)
+    object.__setattr__(fixed._config.resources, "compile", "auto")
+    assert torch.equal(losses(parts), expected)
+    assert notes == [
+        "the step is not captured as one graph (operation not permitted when stream is capturing), "
+        "and takes longer"
+    ]
+
+
+def test_capturing_is_left_out_where_few_steps_are_left():
+    assert is_captured("auto", 100_000)
+    assert not is_captured("auto", 100)
+    assert is_captured("on", 100)
+    assert not is_captured("off", 100_000)
+
+
+def test_a_missing_compiler_is_named(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ConfigError, match="no-such-compiler is not found"):
+        require_compiler()
+
+
+# --- nothing waits for the host -------------------------------------------------------------------
+
+
+@pytest.fixture
+def _adam_on_meta(monkeypatch):
+    """Let Adam's fused step, which a GPU takes, run on tensors without values.
+
+    Its kernel writes in place, and nothing depends on what it writes.
+    """
+    module = sys.modules[torch.optim.Optimizer.__module__]
+    found = module._get_fused_kernels_supported_devices
+    monkeypatch.setattr(module, "_get_fused_kernels_supported_devices", lambda: [*found(), "meta"])
+    library = torch.library.Library("aten", "IMPL", "Meta")
+    library.impl("_fused_adam_.tensor_lr", lambda *_, **__: None)
+    yield
+    library._destroy()
+
+
+@pytest.mark.usefixtures("_adam_on_meta")
+@pytest.mark.parametrize("domain", ["fourier", "hartley"])
+@pytest.mark.parametrize("num_parts", [1, 3])
+def test_the_whole_step_runs_on_tensors_without_values(domain, num_parts):
+    """So no number of it is looked at, no shape depends on one, and no tensor is elsewhere."""
+    meta, box, size = torch.device("meta"), 16, 8
+    lattice = SliceLattice.of_box(box, device=meta)
+    config = ModelConfig(
+        zdim=2, encoder_width=16, decoder_width=16, encoder_layers=1, domain=domain
+    )
+    vae = HeterogeneousVAE(config, box=box, num_pixels=2 * lattice.num_points).to(meta)
+    particles = ParticleBatch(
+        coefficients=torch.empty(53, lattice.num_points, 2, device=meta),
+        rotations=torch.empty(53, 3, 3, device=meta),
+        pixel_size_angstrom=torch.empty(53, device=meta),
+        ctf=CTFParameters.from_columns(torch.empty(53, 7, device=meta)),
+    )
+    step = FixedStep(
+        vae,
+        make_optimiser(vae.parameters(), rate=torch.empty((), device=meta)),
+        lattice,
+        particles.chosen,
+        torch.empty(53, 2, device=meta),
+        beta=0.5,
+        half=None,
+    )
+    step.num_parts = num_parts
+    given = StepInput(
+        rows=torch.empty(size, dtype=torch.int64, device=meta),
+        points=torch.empty(20, dtype=torch.int64, device=meta),
+        rate=torch.empty((), device=meta),
+        factor=torch.empty((), device=meta),
+    )
+    for _ in range(2):
+        found = step(given)
+    assert found.device == meta
+    assert found.shape == (3,)
+    optimiser = step._optimiser
+    assert {p.grad.device for p in vae.parameters() if p.requires_grad} == {meta}
+    assert {value.device for state in optimiser.state.values() for value in state.values()} == {
+        meta
+    }
