@@ -42,7 +42,11 @@ class ParticlePass:
         self._grid = grids.for_slices(model.volumes)
         self._variance = component_variance[:, at.shell]  # (k n)
         self._estimated = estimated
-        self._shifts = ShiftGrid(at.points, at.box) if estimated.shifts else None
+        self._shifts = (
+            ShiftGrid(at.points, at.box, sd_px=model.priors.shift_sd_px)
+            if estimated.shifts
+            else None
+        )
 
     def empty_sums(self, grids: VolumeGrids) -> Sums:
         """Return the sums over nothing."""
@@ -100,14 +104,18 @@ class ParticlePass:
         flat = values.flatten(1)
         pose = None
         if self._estimated.rotations:
+            tangents = images.tangents(self._grid, found.first)
+            cross = 2 * tangents.mT @ slices  # (b 3 k1)
+            moments = found.second - found.first[:, :, None] * found.first[:, None, :]
             turn = estimate_rotations(
                 flat - predicted,
-                images.tangents(self._grid, found.first),
+                tangents,
                 estimates.rotations,
                 self._model.priors,
+                shared=cross @ moments @ cross.mT,
             )
             changes["rotations"] = turn.rotations
-            sums.add(square_rotation=turn.rotations.square().sum(1) + turn.variance)
+            sums.rotation_evidence += turn.evidence.double().sum(0)
             pose = rotation_matrices(turn.rotations) @ batch.rotations
         spread = slices @ found.second
         images.insert(sums.grid, flat[..., None] * found.first[:, None] - spread, pose)

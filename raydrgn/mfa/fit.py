@@ -232,7 +232,7 @@ class Fit:
             contrast=config.contrast,
             null_class=self._tells_junk,
             shifts=config.shifts,
-            rotations=config.rotations,
+            rotations=config.rotations and self.model.priors.rotation_sd > 0,
         )
 
     def _first_mixture(self, sample: Sample) -> Mixture:
@@ -278,6 +278,8 @@ class Fit:
             self._update(sums, update)
             if estimated.contrast:
                 self.estimates.contrast /= self._group.from_first(contrast_mean(sums))
+            if estimated.rotations and self.model.priors.rotation_sd == 0:
+                self.estimates.rotations.zero_()
 
     def _pass(
         self, at: FourierPoints, estimated: Estimated, *, variance_weight: float

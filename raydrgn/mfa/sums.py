@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from raydrgn.mfa.poses import ROTATION_SDS
 from raydrgn.shapes import Float
 
 
@@ -27,6 +28,9 @@ class Sums:
     square: Float[Tensor, "k k"]
     """Their products, likewise."""
 
+    rotation_evidence: Float[Tensor, " trials"]
+    """Logarithms of the images' probabilities for each of ``ROTATION_SDS``, over those for 0."""
+
     scalars: Float[Tensor, " scalars"]
     """In the order of ``SCALARS``."""
 
@@ -45,6 +49,7 @@ class Sums:
             zeros(num_shells),
             zeros(num_components),
             zeros(num_components, num_components),
+            zeros(len(ROTATION_SDS)),
             zeros(len(SCALARS)),
         )
 
@@ -73,6 +78,5 @@ SCALARS = (
     "power",
     "misfit",
     "square_shift",
-    "square_rotation",
 )
 """Numbers of particles, of those that are likely particles, and sums over them."""

@@ -18,6 +18,7 @@ from raydrgn.mfa.grids import VolumeGrids
 from raydrgn.mfa.images import FourierPoints
 from raydrgn.mfa.model import FactorModel
 from raydrgn.mfa.particles import Estimated
+from raydrgn.mfa.poses import ROTATION_SDS
 from raydrgn.mfa.sums import Sums
 from raydrgn.shapes import Bool, Float
 
@@ -32,7 +33,12 @@ LEAST_VARIANCE = 1e-4
 
 LEAST_CONTRAST_SD = 0.02
 LEAST_SHIFT_SD_PX = 0.03
-LEAST_ROTATION_SD = math.radians(0.2)
+LEAST_ROTATION_EVIDENCE = 0.02
+"""Nats per particle that rotations must explain to be refined: less, and the given ones are kept.
+
+At that, an estimate has about a fifth of the variance of its own uncertainty.
+"""
+
 LEAST_JUNK = 5.0
 """Images of nothing from which their power can be estimated."""
 
@@ -90,7 +96,7 @@ class Updater:
         """
         model = self._whitened(self._stepped(model, sums, radius), sums, is_mixture=is_mixture)
         model = self._with_noise(model, sums, radius=radius)
-        model = _with_priors(model, sums, estimated)
+        model = _with_priors(model, sums, estimated, is_mixture=is_mixture)
         model = self._with_mean_power(model, radius)
         if not is_relevance:
             power = COMPONENT_SHARE * model.mean_power
@@ -201,7 +207,9 @@ class Updater:
         return replace(model, mean_power=estimate)
 
 
-def _with_priors(model: FactorModel, sums: Sums, estimated: Estimated) -> FactorModel:
+def _with_priors(
+    model: FactorModel, sums: Sums, estimated: Estimated, *, is_mixture: bool
+) -> FactorModel:
     """Return the model with the priors of contrast, junk and poses that the particles show."""
     particles, likely = sums.total("particles"), sums.total("likely")
     priors, volumes = model.priors, model.volumes
@@ -218,8 +226,8 @@ def _with_priors(model: FactorModel, sums: Sums, estimated: Estimated) -> Factor
         variance = sums.total("square_shift") / particles / 2
         changes["shift_sd_px"] = max(math.sqrt(variance), LEAST_SHIFT_SD_PX)
     if estimated.rotations:
-        variance = sums.total("square_rotation") / particles / 3
-        changes["rotation_sd"] = max(math.sqrt(variance), LEAST_ROTATION_SD)
+        least = LEAST_ROTATION_EVIDENCE * likely if is_mixture else -math.inf
+        changes["rotation_sd"] = rotation_sd(sums.rotation_evidence, least=least)
     return replace(
         model,
         volumes=volumes,
@@ -227,6 +235,23 @@ def _with_priors(model: FactorModel, sums: Sums, estimated: Estimated) -> Factor
         signal=sums.total("square_contrast") / particles,
         evidence=sums.total("log_evidence") / particles,
     )
+
+
+def rotation_sd(evidence: Float[Tensor, " trials"], *, least: float) -> float:
+    """Return the likeliest SD of the rotations, radians, between the trials by a parabola.
+
+    Args:
+        evidence: Logarithm of the images' probability for each of ``ROTATION_SDS``.
+        least: If no trial has as much, the SD is 0: the given rotations are exact.
+    """
+    best = int(evidence.argmax())
+    if float(evidence[best]) < least:
+        return 0.0
+    if not 0 < best < len(evidence) - 1:
+        return ROTATION_SDS[best]
+    before, here, after = evidence[best - 1 : best + 2].tolist()
+    offset = 0.5 * (before - after) / (before - 2 * here + after)
+    return ROTATION_SDS[best] * (ROTATION_SDS[1] / ROTATION_SDS[0]) ** offset
 
 
 def contrast_mean(sums: Sums) -> float:
