@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from torch import Tensor
 
 from raydrgn.ctf import CTFParameters
-from raydrgn.shapes import Float
+from raydrgn.shapes import Float, Int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,6 +27,9 @@ class ParticleBatch:
 
     ctf: CTFParameters | None
     """Optics; None where images are taken as plain projections."""
+
+    optics_group: Int[Tensor, " b"] | None = None
+    """Number of the optics group; None where groups make no difference."""
 
     def __len__(self) -> int:
         return len(self.coefficients)

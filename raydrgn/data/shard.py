@@ -53,6 +53,8 @@ class ResidentShard:
             for name, values in columns.items()
         }
         self._has_ctf = table.has_ctf
+        self.optics_groups = table.optics_groups()
+        """Of each particle, by name."""
 
     def __len__(self) -> int:
         return self._count

@@ -51,7 +51,12 @@ class ParticlePass:
     def empty_sums(self, grids: VolumeGrids) -> Sums:
         """Return the sums over nothing."""
         dim = self._model.num_components
-        return Sums.zero(grids.empty_sums(dim + 1), num_components=dim, num_shells=grids.num_shells)
+        return Sums.zero(
+            grids.empty_sums(dim + 1),
+            num_components=dim,
+            num_shells=grids.num_shells,
+            num_groups=len(self._model.noise),
+        )
 
     def expect(
         self, batch: ParticleBatch, estimates: ParticleEstimates
@@ -66,14 +71,15 @@ class ParticlePass:
         flat = images.values.flatten(1)
         # Of junk, whose coefficients have another variance: Σ |y|² (1 − 1/r) − log r, with r the
         # ratio of the variances.
-        ratio = (self._model.null_noise / self._model.noise)[self._at.shell]
+        ratio = self._model.null_noise / self._model.noise
+        ratio = ratio[images.optics_group][:, self._at.shell]  # (b n)
         power = images.values.square().sum(-1)
         products = ImageProducts(
             gram=2 * slices.mT @ slices,
             image=2 * (slices.mT @ flat[..., None])[..., 0],
             power=2 * power.sum(1),
             uncertainty=2 * images.factors.square() @ self._variance.T,
-            null_evidence=(power * (1 - 1 / ratio)).sum(1) - ratio.log().sum(),
+            null_evidence=(power * (1 - 1 / ratio)).sum(1) - ratio.log().sum(1),
         )
         found = image_posterior(
             products,
@@ -121,7 +127,8 @@ class ParticlePass:
         images.insert(sums.grid, flat[..., None] * found.first[:, None] - spread, pose)
         kept = 1 - found.null_probability
         error = kept[:, None] * flat.square() - 2 * flat * predicted + (spread * slices).sum(-1)
-        sums.residual.index_add_(0, self._at.shell, error.view_as(values).sum((0, 2)).double())
+        square = error.view_as(values).sum(2)
+        sums.add_residuals(square, self._at.shell, images.optics_group, kept)
         power = images.values.square().sum(-1)
         sums.null_power.index_add_(0, self._at.shell, (found.null_probability @ power).double())
         kept = kept.double()
@@ -172,9 +179,9 @@ class MeanPass:
         slices = images.slices(self._grid)
         residual = images.values.flatten(1)[..., None] - slices
         images.insert(sums.grid, residual)
-        square = residual.square().view_as(images.values).sum((0, 2)).double()
-        sums.residual.index_add_(0, self._at.shell, square)
         ones = torch.ones_like(estimates.contrast)
+        square = residual.square().view_as(images.values).sum(2)
+        sums.add_residuals(square, self._at.shell, images.optics_group, ones)
         sums.add(particles=ones, likely=ones)
 
     def products(self, batch: ParticleBatch, estimates: ParticleEstimates) -> Float[Tensor, "b 2"]:

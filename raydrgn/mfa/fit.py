@@ -99,7 +99,8 @@ class Fit:
         self.estimates = ParticleEstimates.given(len(particles), device=device)
         self.model = self._shared(first_model(config, particles, self._grids, self._all_points))
         weights = ctf_weights(particles, self._grids, self._all_points)
-        self._updater = Updater(self._grids, weights, particles.num_particles)
+        shares = particles.optics_shares
+        self._updater = Updater(self._grids, weights, shares, particles.num_particles)
 
     def begin(self) -> None:
         """Make the mean, the mask, contrasts, and the first components from random latents.
@@ -198,8 +199,9 @@ class Fit:
         self, sums: Sums, latents: Float[np.ndarray, "n k"], logvar: Float[np.ndarray, "n k"]
     ) -> Expected:
         count = self._particles.num_particles * len(self._all_points.points)
-        noise = self.model.noise[self._all_points.shell]
-        of_noise = float(torch.log(math.pi * noise).mean()) + sums.total("power") / count
+        noise = self.model.noise[:, self._all_points.shell].log().mean(1)
+        of_noise = math.log(math.pi) + float(self._particles.optics_shares @ noise)
+        of_noise += sums.total("power") / count
         terms = (
             of_noise - sums.total("log_evidence") / count,
             sums.total("misfit") / sums.total("likely") / len(self._all_points.points),

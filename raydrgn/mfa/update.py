@@ -49,17 +49,23 @@ class Updater:
     """Makes a new model from a model and the sums of a pass with it."""
 
     def __init__(
-        self, grids: VolumeGrids, weights: Float[Tensor, "z y x"], num_particles: int
+        self,
+        grids: VolumeGrids,
+        weights: Float[Tensor, "z y x"],
+        optics_shares: Float[Tensor, " groups"],
+        num_particles: int,
     ) -> None:
         """Describe the data.
 
         Args:
             grids: Of the box.
             weights: Sum of C² over all particles at each point of the unpadded grid.
+            optics_shares: Share of each optics group among all particles.
             num_particles: Of which the sums of a pass may be over a part.
         """
         self._grids = grids
         self._weights = weights
+        self._optics_shares = optics_shares
         self._num_particles = num_particles
         at = FourierPoints.within(grids.box, grids.box, device=grids.device)
         self._points_per_shell = torch.bincount(at.shell, minlength=grids.num_shells)
@@ -121,7 +127,10 @@ class Updater:
         return torch.cat(parts) * self._mask_share(model) * variance_weight
 
     def _precision(self, model: FactorModel) -> Float[Tensor, "z y x"]:
-        return model.signal * self._weights / model.noise[self._grids.shell]
+        # Of several optics groups as if their views were alike: this only sets the step's length
+        # and the variances, not where the steps lead to.
+        over_noise = self._optics_shares @ (1 / model.noise)
+        return model.signal * self._weights * over_noise[self._grids.shell]
 
     @staticmethod
     def _mask_share(model: FactorModel) -> float:
@@ -168,18 +177,17 @@ class Updater:
 
     def _with_noise(self, model: FactorModel, sums: Sums, *, radius: float | None) -> FactorModel:
         """Return the model with the noise that the residuals have."""
-        counts = self._points_per_shell * sums.total("likely")
-        ratio = (sums.residual / counts.clamp(min=1)).float()
-        shells = torch.arange(len(ratio), device=ratio.device)
+        ratio = sums.variance(self._points_per_shell)
+        shells = torch.arange(ratio.shape[1], device=ratio.device)
         known = (shells > 0) & (shells < (radius or math.inf) - 0.5)
         noise = torch.where(known, model.noise * ratio, model.noise)
-        noise[0] = noise[1]
+        noise[:, 0] = noise[:, 1]
         return self._with_null_noise(replace(model, noise=noise), model.noise, sums, known)
 
     def _with_null_noise(
         self,
         model: FactorModel,
-        unit: Float[Tensor, " shells"],
+        unit: Float[Tensor, "groups shells"],
         sums: Sums,
         known: Bool[Tensor, " shells"],
     ) -> FactorModel:
@@ -191,7 +199,7 @@ class Updater:
             return replace(model, null_noise=model.noise)
         counts = (self._points_per_shell * sums.total("null")).clamp(min=1)
         power = torch.where(known, unit * (sums.null_power / counts).float(), model.null_noise)
-        power[0] = power[1]
+        power[:, 0] = power[:, 1]
         return replace(model, null_noise=torch.maximum(power, model.noise))
 
     def _with_mean_power(self, model: FactorModel, radius: float | None = None) -> FactorModel:

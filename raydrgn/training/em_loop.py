@@ -52,8 +52,8 @@ class EmLoop:
         self._epoch = 1
         self._visits = self._planned = 0
         self._is_stopping = False
-        particles = WorkerParticles(
-            shard=shard,
+        particles = WorkerParticles.of_shard(
+            shard,
             group=self._group,
             num_particles=plan.num_particles,
             first_row=plan.rows[0],
