@@ -17,7 +17,7 @@ from torch import Tensor
 
 from raydrgn.data.batch import ParticleBatch
 from raydrgn.mfa import mixture as mixtures
-from raydrgn.mfa.config import LOW_PASSES, MASKS, MfaConfig
+from raydrgn.mfa.config import LOW_PASSES, MfaConfig
 from raydrgn.mfa.expectation import ParticlePass
 from raydrgn.mfa.grids import VolumeGrids
 from raydrgn.mfa.images import FourierPoints
@@ -27,7 +27,7 @@ from raydrgn.mfa.particles import Estimated, ParticleEstimates
 from raydrgn.mfa.posterior import ImagePosterior, ImageProducts
 from raydrgn.mfa.start import ctf_weights, first_model, fit_contrasts, mean_sums
 from raydrgn.mfa.sums import Sums
-from raydrgn.mfa.support import read_support, support_of_mean
+from raydrgn.mfa.support import read_support, share_outside, support_of_mean
 from raydrgn.mfa.update import Updater, contrast_mean
 from raydrgn.mfa.workers import PASS, SAMPLE, WorkerParticles
 from raydrgn.shapes import Float, Int
@@ -96,6 +96,9 @@ class Fit:
         self._grids = VolumeGrids(box, device=device)
         self._all_points = FourierPoints.within(box, box, device=device)
         self._sample: Sample | None = None
+        self.share_outside = 0.0
+        """Share of the mean's density that is outside of a given mask."""
+
         self.estimates = ParticleEstimates.given(len(particles), device=device)
         self.model = self._shared(first_model(config, particles, self._grids, self._all_points))
         weights = ctf_weights(particles, self._grids, self._all_points)
@@ -108,17 +111,12 @@ class Fit:
         Raises:
             InputError: If the mask cannot be used.
         """
-        if self._config.mask not in MASKS:
-            support = read_support(self._config.mask, box=self._grids.box, device=self._device)
-            self.model = replace(self.model, support=support)
         parts = (self._particles, self.estimates, self._grids, self._all_points)
         for number in range(MEAN_PASSES):
             sums = mean_sums(self.model, *parts, number=number + 1)
             self._update(sums, partial(self._updater.mean, estimate_noise=number > 0))
-        if self._config.mask == "auto" and self._group.is_first:
-            support = support_of_mean(self.model.volumes[0])
-            volumes = self.model.volumes * support
-            self.model = replace(self.model, support=support, volumes=volumes)
+        if self._group.is_first:
+            self.model = self._masked(self.model)
         self._share_model()
         if self._config.contrast:
             self.model = fit_contrasts(self.model, *parts)
@@ -129,6 +127,19 @@ class Fit:
         for rows, batch in self._batches(None, at):
             worker_pass.start(batch, self.estimates[rows], latents[rows], sums)
         self._update(sums, partial(self._updater.started, radius=self._low))
+
+    def _masked(self, model: FactorModel) -> FactorModel:
+        """Return the model within its mask, and note how much of the mean lies outside."""
+        mask = self._config.mask
+        if mask == "none":
+            return model
+        mean = model.volumes[0]
+        if mask == "auto":
+            support = support_of_mean(mean)
+        else:
+            support = read_support(mask, box=self._grids.box, device=self._device)
+            self.share_outside = share_outside(mean, support)
+        return replace(model, support=support, volumes=model.volumes * support)
 
     def low_pass(self, number: int) -> None:
         """Make a pass at low frequency; the first is 1."""

@@ -130,7 +130,10 @@ class EmLoop:
                 num_particles=self._plan.num_particles,
             )
             self._is_stopping |= self._sink.report(progress, line)
-            concerns = first_concerns(self._fit.model) if epoch == 1 else []
+            concerns = []
+            if epoch == 1:
+                share = self._fit.share_outside
+                concerns = first_concerns(self._fit.model, share_outside=share)
             if epoch == self._config.train.epochs:
                 concerns += last_concerns(self._fit.model)
             for concern in concerns:
