@@ -21,7 +21,6 @@ from raydrgn.mfa.config import LOW_PASSES, MfaConfig
 from raydrgn.mfa.expectation import ParticlePass
 from raydrgn.mfa.grids import VolumeGrids
 from raydrgn.mfa.images import FourierPoints
-from raydrgn.mfa.mixture import Mixture
 from raydrgn.mfa.model import FactorModel
 from raydrgn.mfa.particles import Estimated, ParticleEstimates
 from raydrgn.mfa.posterior import ImagePosterior, ImageProducts
@@ -40,7 +39,6 @@ MIXTURE_PARTICLES = 20_000
 """Particles that the mixture is fitted to, at most."""
 
 FIRST_ITERATIONS, ITERATIONS = 30, 6
-FIRST_COVARIANCE = 0.5
 
 LEAST_EVIDENCE = 4.0
 """Mean evidence for a particle in an image, nats, from which on junk is recognised.
@@ -163,7 +161,10 @@ class Fit:
         sample, self._sample = self._sample, None
         is_first = epoch == FIRST_MIXTURE_EPOCH
         if self._group.is_first and sample is not None:
-            before = self._first_mixture(sample) if is_first else self.model.mixture
+            before = self.model.mixture
+            if is_first:
+                seed = (self._particles.seed, SAMPLE, 1)
+                before = mixtures.first(sample.latents, self._config.states, seed=seed)
             fitted = mixtures.fit(
                 sample.precision,
                 sample.vector,
@@ -246,19 +247,6 @@ class Fit:
             null_class=self._tells_junk,
             shifts=config.shifts,
             rotations=config.rotations and self.model.priors.rotation_sd > 0,
-        )
-
-    def _first_mixture(self, sample: Sample) -> Mixture:
-        """Return a mixture whose states are at the latents of random particles."""
-        states = min(self._config.states, len(sample.latents))
-        generator = np.random.default_rng((self._particles.seed, SAMPLE, 1))
-        chosen = generator.choice(len(sample.latents), states, replace=False)
-        means = sample.latents[torch.from_numpy(chosen).to(self._device)]
-        dim = means.shape[1]
-        return Mixture(
-            torch.full((states,), 1 / states, device=self._device),
-            means.clone(),
-            FIRST_COVARIANCE * torch.eye(dim, device=self._device),
         )
 
     def _run_pass(

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +19,9 @@ from raydrgn.shapes import Float
 
 COVARIANCE_FLOOR = 1e-3
 """Least variance of a state, where the mean variance of a latent is 1."""
+
+FIRST_COVARIANCE = 0.5
+"""Variance of the states to begin with, likewise."""
 
 MEANS_PER_COVARIANCE = 5
 """Updates of the states' weights and means for each one of their covariance."""
@@ -104,6 +108,19 @@ def posterior(
     own = 0.5 * (shrunk.log() + shrunk * along.square()).sum(2)
     return LatentPosterior(
         basis, (along + of_state) * shrunk, second, torch.logsumexp(logs, dim=2) + own
+    )
+
+
+def first(latents: Float[Tensor, "n k"], states: int, *, seed: tuple[int, ...]) -> Mixture:
+    """Return a mixture whose states are at the latents of random particles."""
+    count, dim = latents.shape
+    states = min(states, count)
+    chosen = np.random.default_rng(seed).choice(count, states, replace=False)
+    device = latents.device
+    return Mixture(
+        torch.full((states,), 1 / states, device=device),
+        latents[torch.from_numpy(chosen).to(device)].clone(),
+        FIRST_COVARIANCE * torch.eye(dim, device=device),
     )
 
 
