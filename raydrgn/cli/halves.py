@@ -24,4 +24,5 @@ def halves(settings: HalvesSettings, executor: Executor, progress: Progress) -> 
     if found.agreement is None:
         result(f"Stopped. To go on: raydrgn halves {shlex.quote(settings.run)}, as before")
         raise typer.Exit(EXIT_INTERRUPTED)
-    result(found.agreement.summary, f"→ {found.folder.at('report.html')}")
+    support = [found.support.summary] if found.support else []
+    result(found.agreement.summary, *support, f"→ {found.folder.at('report.html')}")

@@ -28,6 +28,9 @@ class ParticleBatch:
     ctf: CTFParameters | None
     """Optics; None where images are taken as plain projections."""
 
+    optics_group: Int[Tensor, " b"] | None = None
+    """Number of the optics group; None where groups make no difference."""
+
     def __len__(self) -> int:
         return len(self.coefficients)
 

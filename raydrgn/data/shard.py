@@ -13,8 +13,11 @@ from torch import Tensor
 
 from raydrgn.ctf import CTFParameters
 from raydrgn.data.batch import ParticleBatch
+from raydrgn.data.config import ImageConfig
+from raydrgn.data.ingest import fill_store, prepared_blocks
 from raydrgn.data.store import MemoryStore, ParticleStore
 from raydrgn.data.streaming import sent
+from raydrgn.geometry.lattice import half_disc
 from raydrgn.io.particles import CTF_COLUMNS, ParticleTable
 from raydrgn.io.pixel_sizes import pixel_size_factors
 from raydrgn.shapes import Float, Int
@@ -54,6 +57,24 @@ class ResidentShard:
             for name, values in columns.items()
         }
         self._has_ctf = table.has_ctf
+        self.optics_groups = table.optics_groups()
+        """Of each particle, by name."""
+
+    @classmethod
+    def in_memory(
+        cls, table: ParticleTable, config: ImageConfig, *, pixel_size_angstrom: float
+    ) -> "ResidentShard":
+        """Read and prepare particles into the memory of this process.
+
+        Args:
+            table: Particles, all in the box of the configuration.
+            config: How images are prepared.
+            pixel_size_angstrom: Of the volumes, which a particle's own may differ from.
+        """
+        device = torch.device("cpu")
+        store = MemoryStore((len(table), len(half_disc(config.box)), 2), config.precision, device)
+        fill_store(store, prepared_blocks(table, config))
+        return cls(table, store, pixel_size_angstrom=pixel_size_angstrom, device=device)
 
     def __len__(self) -> int:
         return self._count

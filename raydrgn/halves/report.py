@@ -8,6 +8,8 @@ import numpy as np
 from raydrgn.fourier.shells import frequencies
 from raydrgn.halves.agreement import LEAST_AMPLITUDE, PARTIAL, WHOLE
 from raydrgn.halves.comparison import Agreement
+from raydrgn.halves.components import Support, support_figure
+from raydrgn.halves.splitting import HALVES
 from raydrgn.halves.states import LEAST_PARTICLES
 from raydrgn.io import storage
 from raydrgn.io.mrc import write_volume
@@ -28,8 +30,17 @@ HEAD = (
 )
 
 
-def write_agreement(agreement: Agreement, folder: ResultFolder, *, title: str) -> None:
-    """Write tables, maps and the report."""
+def write_agreement(
+    agreement: Agreement, folder: ResultFolder, *, title: str, support: Support | None
+) -> None:
+    """Write tables, maps and the report.
+
+    Args:
+        agreement: How the volumes of the halves agree.
+        folder: Where to.
+        title: Of the report.
+        support: Components and states that the halves support; None for an autoencoder.
+    """
     folder.write_table("states.csv", HEAD, _rows(agreement))
     storage.write_bytes(folder.at("fsc.csv"), _curves(agreement).encode())
     _write_map(folder, "mask.mrc", agreement.mask, agreement)
@@ -40,9 +51,13 @@ def write_agreement(agreement: Agreement, folder: ResultFolder, *, title: str) -
     write_report(
         folder.at("report.html"),
         title=title,
-        summary=agreement.summary,
-        sections=_sections(agreement),
+        summary=agreement.summary if support is None else f"{agreement.summary} {support.summary}",
+        sections=[*_sections(agreement), *([] if support is None else [_of_support(support)])],
     )
+    if support is not None:
+        for name, gains in (("components", support.components), ("states", support.states)):
+            head = (f"number of {name}", *(f"gain of half {half}" for half in reversed(HALVES)))
+            folder.write_table(f"number_of_{name}.csv", head, gains.rows)
 
 
 def _write_map(
@@ -125,6 +140,18 @@ def _sections(agreement: Agreement) -> list[Section]:
             ],
         ),
     ]
+
+
+def _of_support(support: Support) -> Section:
+    return Section(
+        title="Components and states",
+        text="Mean logarithm of the probability of an image of one half, by the fit of the other, "
+        "of which only the first components are taken, or whose latents have a prior of some "
+        "number of states. Components and states that only fit noise lower it. "
+        f"{support.summary} Of numbers whose gains are within a standard error, the smallest is "
+        "named, at the grey lines.",
+        figures=[(support_figure(support), "Gain of the images of each half, by the other's fit.")],
+    )
 
 
 def _tiles(agreement: Agreement) -> list[tuple[str, list[Tile]]]:

@@ -289,12 +289,17 @@ class ParticleTable:
         """Return how many particles have which box, by optics group where these are known."""
         has_groups = "optics_group" in self.table.column_names
         boxes = self.column("box").tolist()
-        groups = self.table.column("optics_group").to_pylist() if has_groups else [""] * len(self)
-        found = sorted(Counter(zip(groups, boxes, strict=True)).items())
+        found = sorted(Counter(zip(self.optics_groups(), boxes, strict=True)).items())
         return ", ".join(
             (f"optics group {group}: " if has_groups else "") + f"{count} of {box} px"
             for (group, box), count in found
         )
+
+    def optics_groups(self) -> list[str]:
+        """Return the optics group of each particle; one without a name where none are known."""
+        if "optics_group" not in self.table.column_names:
+            return [""] * len(self)
+        return [name or "" for name in self.table.column("optics_group").to_pylist()]
 
     def select(self, rows: Int[np.ndarray, " k"] | Bool[np.ndarray, " n"]) -> "ParticleTable":
         """Return some rows in the order given; ``index`` keeps pointing at the original set."""

@@ -16,6 +16,7 @@ expectation    a pass over particles
 sums           what a pass adds up
 update         the maximisation step
 support        the mask
+held_out       components and states that other images support
 model          the state of a fit
 concerns       what a person should know about a fit
 workers        the particles of one worker, and random choices

@@ -9,9 +9,23 @@ LEAST_EVIDENCE = 1.0
 """Nats per image; below, the mean explains no more than its own noise."""
 
 
-def first_concerns(model: FactorModel) -> list[str]:
-    """Return warnings about images and poses by the mean, after the first epoch."""
+MOST_OUTSIDE = 0.1
+"""Share of the mean's density outside of a mask, above which the mask is too small."""
+
+
+def first_concerns(model: FactorModel, *, share_outside: float) -> list[str]:
+    """Return warnings about images, poses and mask by the mean, after the first epoch.
+
+    Args:
+        model: The model.
+        share_outside: Share of the mean's density that is outside of a given mask.
+    """
     found = []
+    if share_outside > MOST_OUTSIDE:
+        found.append(
+            f"The mask leaves out {100 * share_outside:.0f} % of the density of the mean: "
+            "start a new run with another mask, or with --mask auto."
+        )
     mean = model.volumes[0]
     if -float(mean.min()) > float(mean.max()):
         found.append(

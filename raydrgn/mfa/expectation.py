@@ -42,12 +42,21 @@ class ParticlePass:
         self._grid = grids.for_slices(model.volumes)
         self._variance = component_variance[:, at.shell]  # (k n)
         self._estimated = estimated
-        self._shifts = ShiftGrid(at.points, at.box) if estimated.shifts else None
+        self._shifts = (
+            ShiftGrid(at.points, at.box, sd_px=model.priors.shift_sd_px)
+            if estimated.shifts
+            else None
+        )
 
     def empty_sums(self, grids: VolumeGrids) -> Sums:
         """Return the sums over nothing."""
         dim = self._model.num_components
-        return Sums.zero(grids.empty_sums(dim + 1), num_components=dim, num_shells=grids.num_shells)
+        return Sums.zero(
+            grids.empty_sums(dim + 1),
+            num_components=dim,
+            num_shells=grids.num_shells,
+            num_groups=len(self._model.noise),
+        )
 
     def expect(
         self, batch: ParticleBatch, estimates: ParticleEstimates
@@ -62,14 +71,15 @@ class ParticlePass:
         flat = images.values.flatten(1)
         # Of junk, whose coefficients have another variance: Σ |y|² (1 − 1/r) − log r, with r the
         # ratio of the variances.
-        ratio = (self._model.null_noise / self._model.noise)[self._at.shell]
+        ratio = self._model.null_noise / self._model.noise
+        ratio = ratio[images.optics_group][:, self._at.shell]  # (b n)
         power = images.values.square().sum(-1)
         products = ImageProducts(
             gram=2 * slices.mT @ slices,
             image=2 * (slices.mT @ flat[..., None])[..., 0],
             power=2 * power.sum(1),
             uncertainty=2 * images.factors.square() @ self._variance.T,
-            null_evidence=(power * (1 - 1 / ratio)).sum(1) - ratio.log().sum(),
+            null_evidence=(power * (1 - 1 / ratio)).sum(1) - ratio.log().sum(1),
         )
         found = image_posterior(
             products,
@@ -100,20 +110,25 @@ class ParticlePass:
         flat = values.flatten(1)
         pose = None
         if self._estimated.rotations:
+            tangents = images.tangents(self._grid, found.first)
+            cross = 2 * tangents.mT @ slices  # (b 3 k1)
+            moments = found.second - found.first[:, :, None] * found.first[:, None, :]
             turn = estimate_rotations(
                 flat - predicted,
-                images.tangents(self._grid, found.first),
+                tangents,
                 estimates.rotations,
                 self._model.priors,
+                shared=cross @ moments @ cross.mT,
             )
             changes["rotations"] = turn.rotations
-            sums.add(square_rotation=turn.rotations.square().sum(1) + turn.variance)
+            sums.rotation_evidence += turn.evidence.double().sum(0)
             pose = rotation_matrices(turn.rotations) @ batch.rotations
         spread = slices @ found.second
         images.insert(sums.grid, flat[..., None] * found.first[:, None] - spread, pose)
         kept = 1 - found.null_probability
         error = kept[:, None] * flat.square() - 2 * flat * predicted + (spread * slices).sum(-1)
-        sums.residual.index_add_(0, self._at.shell, error.view_as(values).sum((0, 2)).double())
+        square = error.view_as(values).sum(2)
+        sums.add_residuals(square, self._at.shell, images.optics_group, kept)
         power = images.values.square().sum(-1)
         sums.null_power.index_add_(0, self._at.shell, (found.null_probability @ power).double())
         kept = kept.double()
@@ -164,9 +179,9 @@ class MeanPass:
         slices = images.slices(self._grid)
         residual = images.values.flatten(1)[..., None] - slices
         images.insert(sums.grid, residual)
-        square = residual.square().view_as(images.values).sum((0, 2)).double()
-        sums.residual.index_add_(0, self._at.shell, square)
         ones = torch.ones_like(estimates.contrast)
+        square = residual.square().view_as(images.values).sum(2)
+        sums.add_residuals(square, self._at.shell, images.optics_group, ones)
         sums.add(particles=ones, likely=ones)
 
     def products(self, batch: ParticleBatch, estimates: ParticleEstimates) -> Float[Tensor, "b 2"]:

@@ -17,17 +17,16 @@ from torch import Tensor
 
 from raydrgn.data.batch import ParticleBatch
 from raydrgn.mfa import mixture as mixtures
-from raydrgn.mfa.config import LOW_PASSES, MASKS, MfaConfig
+from raydrgn.mfa.config import LOW_PASSES, MfaConfig
 from raydrgn.mfa.expectation import ParticlePass
 from raydrgn.mfa.grids import VolumeGrids
 from raydrgn.mfa.images import FourierPoints
-from raydrgn.mfa.mixture import Mixture
 from raydrgn.mfa.model import FactorModel
 from raydrgn.mfa.particles import Estimated, ParticleEstimates
 from raydrgn.mfa.posterior import ImagePosterior, ImageProducts
 from raydrgn.mfa.start import ctf_weights, first_model, fit_contrasts, mean_sums
 from raydrgn.mfa.sums import Sums
-from raydrgn.mfa.support import read_support, support_of_mean
+from raydrgn.mfa.support import read_support, share_outside, support_of_mean
 from raydrgn.mfa.update import Updater, contrast_mean
 from raydrgn.mfa.workers import PASS, SAMPLE, WorkerParticles
 from raydrgn.shapes import Float, Int
@@ -40,7 +39,6 @@ MIXTURE_PARTICLES = 20_000
 """Particles that the mixture is fitted to, at most."""
 
 FIRST_ITERATIONS, ITERATIONS = 30, 6
-FIRST_COVARIANCE = 0.5
 
 LEAST_EVIDENCE = 4.0
 """Mean evidence for a particle in an image, nats, from which on junk is recognised.
@@ -96,10 +94,14 @@ class Fit:
         self._grids = VolumeGrids(box, device=device)
         self._all_points = FourierPoints.within(box, box, device=device)
         self._sample: Sample | None = None
+        self.share_outside = 0.0
+        """Share of the mean's density that is outside of a given mask."""
+
         self.estimates = ParticleEstimates.given(len(particles), device=device)
         self.model = self._shared(first_model(config, particles, self._grids, self._all_points))
         weights = ctf_weights(particles, self._grids, self._all_points)
-        self._updater = Updater(self._grids, weights, particles.num_particles)
+        shares = particles.optics_shares
+        self._updater = Updater(self._grids, weights, shares, particles.num_particles)
 
     def begin(self) -> None:
         """Make the mean, the mask, contrasts, and the first components from random latents.
@@ -107,17 +109,12 @@ class Fit:
         Raises:
             InputError: If the mask cannot be used.
         """
-        if self._config.mask not in MASKS:
-            support = read_support(self._config.mask, box=self._grids.box, device=self._device)
-            self.model = replace(self.model, support=support)
         parts = (self._particles, self.estimates, self._grids, self._all_points)
         for number in range(MEAN_PASSES):
             sums = mean_sums(self.model, *parts, number=number + 1)
             self._update(sums, partial(self._updater.mean, estimate_noise=number > 0))
-        if self._config.mask == "auto" and self._group.is_first:
-            support = support_of_mean(self.model.volumes[0])
-            volumes = self.model.volumes * support
-            self.model = replace(self.model, support=support, volumes=volumes)
+        if self._group.is_first:
+            self.model = self._masked(self.model)
         self._share_model()
         if self._config.contrast:
             self.model = fit_contrasts(self.model, *parts)
@@ -128,6 +125,19 @@ class Fit:
         for rows, batch in self._batches(None, at):
             worker_pass.start(batch, self.estimates[rows], latents[rows], sums)
         self._update(sums, partial(self._updater.started, radius=self._low))
+
+    def _masked(self, model: FactorModel) -> FactorModel:
+        """Return the model within its mask, and note how much of the mean lies outside."""
+        mask = self._config.mask
+        if mask == "none":
+            return model
+        mean = model.volumes[0]
+        if mask == "auto":
+            support = support_of_mean(mean)
+        else:
+            support = read_support(mask, box=self._grids.box, device=self._device)
+            self.share_outside = share_outside(mean, support)
+        return replace(model, support=support, volumes=model.volumes * support)
 
     def low_pass(self, number: int) -> None:
         """Make a pass at low frequency; the first is 1."""
@@ -151,7 +161,10 @@ class Fit:
         sample, self._sample = self._sample, None
         is_first = epoch == FIRST_MIXTURE_EPOCH
         if self._group.is_first and sample is not None:
-            before = self._first_mixture(sample) if is_first else self.model.mixture
+            before = self.model.mixture
+            if is_first:
+                seed = (self._particles.seed, SAMPLE, 1)
+                before = mixtures.first(sample.latents, self._config.states, seed=seed)
             fitted = mixtures.fit(
                 sample.precision,
                 sample.vector,
@@ -198,8 +211,9 @@ class Fit:
         self, sums: Sums, latents: Float[np.ndarray, "n k"], logvar: Float[np.ndarray, "n k"]
     ) -> Expected:
         count = self._particles.num_particles * len(self._all_points.points)
-        noise = self.model.noise[self._all_points.shell]
-        of_noise = float(torch.log(math.pi * noise).mean()) + sums.total("power") / count
+        noise = self.model.noise[:, self._all_points.shell].log().mean(1)
+        of_noise = math.log(math.pi) + float(self._particles.optics_shares @ noise)
+        of_noise += sums.total("power") / count
         terms = (
             of_noise - sums.total("log_evidence") / count,
             sums.total("misfit") / sums.total("likely") / len(self._all_points.points),
@@ -232,20 +246,7 @@ class Fit:
             contrast=config.contrast,
             null_class=self._tells_junk,
             shifts=config.shifts,
-            rotations=config.rotations,
-        )
-
-    def _first_mixture(self, sample: Sample) -> Mixture:
-        """Return a mixture whose states are at the latents of random particles."""
-        states = min(self._config.states, len(sample.latents))
-        generator = np.random.default_rng((self._particles.seed, SAMPLE, 1))
-        chosen = generator.choice(len(sample.latents), states, replace=False)
-        means = sample.latents[torch.from_numpy(chosen).to(self._device)]
-        dim = means.shape[1]
-        return Mixture(
-            torch.full((states,), 1 / states, device=self._device),
-            means.clone(),
-            FIRST_COVARIANCE * torch.eye(dim, device=self._device),
+            rotations=config.rotations and self.model.priors.rotation_sd > 0,
         )
 
     def _run_pass(
@@ -278,6 +279,8 @@ class Fit:
             self._update(sums, update)
             if estimated.contrast:
                 self.estimates.contrast /= self._group.from_first(contrast_mean(sums))
+            if estimated.rotations and self.model.priors.rotation_sd == 0:
+                self.estimates.rotations.zero_()
 
     def _pass(
         self, at: FourierPoints, estimated: Estimated, *, variance_weight: float

@@ -51,6 +51,7 @@ class ImageSet:
     """Contrast transfer over the noise's SD."""
 
     rotations: Float[Tensor, "b 3 3"]
+    optics_group: Int[Tensor, " b"]
 
     @classmethod
     def of(
@@ -58,17 +59,25 @@ class ImageSet:
         batch: ParticleBatch,
         estimates: ParticleEstimates,
         at: FourierPoints,
-        noise: Float[Tensor, " shells"],
+        noise: Float[Tensor, "groups shells"],
     ) -> "ImageSet":
-        """Make the images of a batch, with what is estimated of their poses."""
-        over_sd = noise.rsqrt()[at.shell]
-        values = batch.coefficients[:, at.index] * over_sd[:, None]
+        """Make the images of a batch, with what is estimated of their poses.
+
+        Args:
+            batch: Particles.
+            estimates: What is estimated of them.
+            at: Points to take.
+            noise: Variance by optics group and shell.
+        """
+        assert batch.optics_group is not None
+        over_sd = noise.rsqrt()[batch.optics_group][:, at.shell]
+        values = batch.coefficients[:, at.index] * over_sd[..., None]
         if bool(estimates.shifts_px.any()):
             values = shifted_back(values, at.points, estimates.shifts_px, at.box)
         rotations = batch.rotations
         if bool(estimates.rotations.any()):
             rotations = rotation_matrices(estimates.rotations) @ rotations
-        return cls(at, values, ctf_at(batch, at) * over_sd, rotations)
+        return cls(at, values, ctf_at(batch, at) * over_sd, rotations, batch.optics_group)
 
     def slices(self, grid: Float[Tensor, "z y x f"]) -> Float[Tensor, "b n2 k"]:
         """Return the slices of the volumes of a grid, times the factors.

@@ -8,9 +8,10 @@ Hinton, 1996) whose factors are latents that are seen through a Gaussian likelih
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +19,12 @@ from raydrgn.shapes import Float
 
 COVARIANCE_FLOOR = 1e-3
 """Least variance of a state, where the mean variance of a latent is 1."""
+
+FIRST_COVARIANCE = 0.5
+"""Variance of the states to begin with, likewise."""
+
+MEANS_PER_COVARIANCE = 5
+"""Updates of the states' weights and means for each one of their covariance."""
 
 LEAST_PARTICLES = 0.3
 """Particles that a state must have to be kept."""
@@ -51,39 +58,70 @@ class Mixture:
 
 
 class LatentPosterior(NamedTuple):
-    """Of the latent of each particle."""
+    """Of the latent z = basis·x of each particle, at each scale; x is independent of a state's."""
 
-    mean: Float[Tensor, "b k"]
-    covariance: Float[Tensor, "b k k"]
-    log_evidence: Float[Tensor, " b"]
-    """log ∫ exp(−½ zᵀAz + bᵀz) p(z) dz."""
+    basis: Float[Tensor, "b k k"]
+
+    mean: Float[Tensor, "b p k"]
+    """E[x]."""
+
+    second: Float[Tensor, "b p k k"]
+    """E[x xᵀ]."""
+
+    log_evidence: Float[Tensor, "b p"]
+    """log ∫ exp(−½ s zᵀAz + vᵀz) p(z) dz."""
 
 
 def posterior(
-    precision: Float[Tensor, "b k k"], vector: Float[Tensor, "b k"], mixture: Mixture
+    precision: Float[Tensor, "b k k"],
+    scales: Float[Tensor, "b p"],
+    vectors: Float[Tensor, "b p k"],
+    mixture: Mixture,
 ) -> LatentPosterior:
-    """Return mean, covariance and evidence of the latents whose likelihood is given.
+    """Return moments and evidence of the latents whose likelihoods are given.
+
+    In the basis in which both the precision and the covariance of the states are diagonal, all
+    coordinates are independent within a state, at any scale.
 
     Args:
-        precision: A of the likelihood exp(−½ zᵀAz + bᵀz).
-        vector: b of it.
+        precision: A of the likelihoods exp(−½ s zᵀAz + vᵀz).
+        scales: s of them, of each particle.
+        vectors: v of them.
         mixture: The prior.
     """
-    given = _given_state(precision, vector, mixture)
-    logs = _state_logs(given, mixture)
-    responsibilities = torch.softmax(logs, dim=1)
-    means = responsibilities @ mixture.means
-    spread = _spread(responsibilities, mixture.means, means)
-    pull = given.covariance @ given.inverse
-    mean = (given.covariance @ (vector + means @ given.inverse)[..., None])[..., 0]
-    half_square = 0.5 * torch.einsum("bk,bkl,bl->b", vector, given.covariance, vector)
-    log_evidence = (
-        torch.logsumexp(logs, dim=1)
-        + half_square
-        + 0.5 * torch.logdet(given.covariance)
-        - 0.5 * torch.logdet(mixture.covariance)
+    dim = mixture.means.shape[1]
+    root = torch.linalg.cholesky(mixture.covariance)
+    values, axes = torch.linalg.eigh(root.T @ precision @ root)
+    basis = root @ axes
+    means = torch.linalg.solve_triangular(root, mixture.means.T, upper=False).T @ axes  # (b j k)
+    shrunk = 1 / (1 + scales[..., None] * values.clamp(min=0)[:, None])  # variances of a state
+    along = vectors @ basis
+    logs = (along * shrunk) @ means.mT - 0.5 * (1 - shrunk) @ means.square().mT
+    logs = logs + _log_weights(mixture)
+    responsibilities = torch.softmax(logs, dim=2)
+    products = (means[..., :, None] * means[..., None, :]).flatten(2)
+    of_state = responsibilities @ means
+    square = (responsibilities @ products).unflatten(2, (dim, dim))  # of the states' means
+    mixed = along[..., :, None] * of_state[..., None, :]
+    second = square + mixed + mixed.mT + along[..., :, None] * along[..., None, :]
+    second = shrunk[..., :, None] * second * shrunk[..., None, :] + torch.diag_embed(shrunk)
+    own = 0.5 * (shrunk.log() + shrunk * along.square()).sum(2)
+    return LatentPosterior(
+        basis, (along + of_state) * shrunk, second, torch.logsumexp(logs, dim=2) + own
     )
-    return LatentPosterior(mean, given.covariance + pull @ spread @ pull.mT, log_evidence)
+
+
+def first(latents: Float[Tensor, "n k"], states: int, *, seed: tuple[int, ...]) -> Mixture:
+    """Return a mixture whose states are at the latents of random particles."""
+    count, dim = latents.shape
+    states = min(states, count)
+    chosen = np.random.default_rng(seed).choice(count, states, replace=False)
+    device = latents.device
+    return Mixture(
+        torch.full((states,), 1 / states, device=device),
+        latents[torch.from_numpy(chosen).to(device)].clone(),
+        FIRST_COVARIANCE * torch.eye(dim, device=device),
+    )
 
 
 def fit(
@@ -95,28 +133,32 @@ def fit(
 ) -> Mixture:
     """Return the mixture after some iterations of EM, with a unit normal prior on its means.
 
-    States that fewer than ``LEAST_PARTICLES`` belong to are dropped.
+    Each makes weights and means anew ``MEANS_PER_COVARIANCE`` times, which takes little as long as
+    the covariance stays, and then the covariance. States that fewer than ``LEAST_PARTICLES``
+    belong to are dropped.
     """
     num, dim = vector.shape
     identity = torch.eye(dim, device=vector.device)
     for _ in range(iterations):
         given = _given_state(precision, vector, mixture)
+        flat = given.node_precision.flatten(1)
+        for _ in range(MEANS_PER_COVARIANCE):
+            responsibilities = torch.softmax(_state_logs(given, mixture), dim=1)
+            summed = (responsibilities.T @ flat).view(-1, dim, dim)
+            means = torch.linalg.solve(summed + identity, responsibilities.T @ given.node_vector)
+            weights = responsibilities.mean(0)
+            kept = weights > LEAST_PARTICLES / num
+            mixture = Mixture(weights[kept] / weights[kept].sum(), means[kept], mixture.covariance)
         responsibilities = torch.softmax(_state_logs(given, mixture), dim=1)
-        means = responsibilities @ mixture.means
-        spread = _spread(responsibilities, mixture.means, means)
+        expected = responsibilities @ mixture.means
+        spread = _spread(responsibilities, mixture.means, expected)
         # z_j − μ_j = C·b + (C·S⁻¹ − 1)·μ_j, given the particle and its state j
         pull = given.covariance @ given.inverse - identity
-        off = (given.covariance @ vector[..., None] + pull @ means[..., None])[..., 0]
+        off = (given.covariance @ vector[..., None] + pull @ expected[..., None])[..., 0]
         covariance = (
             given.covariance + off[:, :, None] * off[:, None, :] + pull @ spread @ pull.mT
         ).mean(0) + COVARIANCE_FLOOR * identity
-        summed = torch.einsum("nj,nkl->jkl", responsibilities, given.node_precision)
-        moved = torch.linalg.solve(summed + identity, responsibilities.T @ given.node_vector)
-        weights = responsibilities.mean(0)
-        kept = weights > LEAST_PARTICLES / num
-        mixture = Mixture(
-            weights[kept] / weights[kept].sum(), moved[kept], 0.5 * (covariance + covariance.T)
-        )
+        mixture = replace(mixture, covariance=0.5 * (covariance + covariance.T))
     return mixture
 
 
@@ -153,9 +195,11 @@ def _state_logs(given: _GivenState, mixture: Mixture) -> Float[Tensor, "b j"]:
     factor = torch.where(rows == columns, -0.5, -1.0)
     square = given.node_precision[:, rows, columns] * factor
     products = mixture.means[:, rows] * mixture.means[:, columns]
-    least = math.log(1e-30)
-    log_weights = torch.log(mixture.weights).clamp(min=least)
-    return square @ products.T + given.node_vector @ mixture.means.T + log_weights
+    return square @ products.T + given.node_vector @ mixture.means.T + _log_weights(mixture)
+
+
+def _log_weights(mixture: Mixture) -> Float[Tensor, " j"]:
+    return torch.log(mixture.weights).clamp(min=math.log(1e-30))
 
 
 def _spread(

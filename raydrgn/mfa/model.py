@@ -27,10 +27,10 @@ class FactorModel:
     support: Float[Tensor, "d d d"]
     """Mask: 1 where there may be density, 0 where there is none."""
 
-    noise: Float[Tensor, " shells"]
-    """Variance E|ε|² of an image's coefficients by Fourier shell."""
+    noise: Float[Tensor, "groups shells"]
+    """Variance E|ε|² of an image's coefficients by optics group and Fourier shell."""
 
-    null_noise: Float[Tensor, " shells"]
+    null_noise: Float[Tensor, "groups shells"]
     """The same of images that show nothing, which ice and carbon edges may make stronger."""
 
     mean_power: Float[Tensor, " shells"]
@@ -104,8 +104,8 @@ class FactorModel:
         return cls(
             volumes.view(-1, box, box, box),
             support.view(box, box, box),
-            at[f"{FIT}noise"],
-            at[f"{FIT}null_noise"],
+            at[f"{FIT}noise"].view(-1, box // 2 + 1),
+            at[f"{FIT}null_noise"].view(-1, box // 2 + 1),
             at[f"{FIT}mean_power"],
             at[f"{FIT}component_power"],
             Mixture(

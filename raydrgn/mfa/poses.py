@@ -10,10 +10,21 @@ from raydrgn.mfa.particles import ParticlePriors, composed
 from raydrgn.shapes import Float
 
 SHIFT_REACH_PX = 1.5
+"""Largest trial shift from the last estimate."""
+
+SHIFT_REACH_SDS = 3.0
+"""The same in SDs of the shifts."""
+
 SHIFT_STEP_PX = 0.25
 
 LARGEST_ROTATION = math.radians(5)
 """Largest change in one pass."""
+
+ROTATION_SDS = tuple(math.radians(0.05) * 2 ** (step / 2) for step in range(16))
+"""SDs of rotations whose likelihoods are compared, from 0.05 to 9 degrees."""
+
+LEAST_INFORMATION = 0.01
+"""Of a rotation about one axis, over that about the axis of most."""
 
 
 class ShiftEstimate(NamedTuple):
@@ -32,9 +43,10 @@ class ShiftEstimate(NamedTuple):
 class ShiftGrid:
     """Trial shifts of images, and their phases at the points of slices."""
 
-    def __init__(self, points: Float[Tensor, "n 2"], box: int) -> None:
-        """Take the points (kx, ky) of slices, in cycles per box."""
-        reach = round(SHIFT_REACH_PX / SHIFT_STEP_PX)
+    def __init__(self, points: Float[Tensor, "n 2"], box: int, *, sd_px: float) -> None:
+        """Take the points (kx, ky) of slices in cycles per box, and the SD of the shifts."""
+        largest = min(SHIFT_REACH_PX, SHIFT_REACH_SDS * sd_px)
+        reach = math.ceil(largest / SHIFT_STEP_PX)
         ticks = SHIFT_STEP_PX * torch.arange(-reach, reach + 1, device=points.device)
         self._trials = torch.stack(torch.meshgrid(ticks, ticks, indexing="xy"), -1).view(-1, 2)
         angle = 2 * math.pi / box * points @ self._trials.T  # (n trials)
@@ -81,8 +93,8 @@ class RotationEstimate(NamedTuple):
     rotations: Float[Tensor, "b 3"]
     """Rotation vectors after the given rotation, radians."""
 
-    variance: Float[Tensor, " b"]
-    """Of the three components together, radians²."""
+    evidence: Float[Tensor, "b trials"]
+    """Logarithm of the image's probability for each of ``ROTATION_SDS``, over that for 0."""
 
 
 def estimate_rotations(
@@ -90,6 +102,8 @@ def estimate_rotations(
     jacobian: Float[Tensor, "b n2 3"],
     last: Float[Tensor, "b 3"],
     priors: ParticlePriors,
+    *,
+    shared: Float[Tensor, "b 3 3"],
 ) -> RotationEstimate:
     """Take one Gauss–Newton step towards the rotation that fits best.
 
@@ -98,12 +112,19 @@ def estimate_rotations(
         jacobian: Derivative of the prediction by a further rotation, per radian.
         last: Rotation vectors so far.
         priors: Their width, about the given rotation.
+        shared: Information about the rotation that latent and contrast take away.
     """
-    weight = 1 / priors.rotation_sd**2
-    normal = 2 * jacobian.mT @ jacobian + weight * torch.eye(3, device=residual.device)
-    gradient = 2 * (jacobian.mT @ residual[..., None])[..., 0] - weight * last
-    covariance = torch.linalg.inv(normal)
-    step = (covariance @ gradient[..., None])[..., 0]
+    # The likelihood is exp(−½ uᵀHu + bᵀu) of the rotation vector u after the given rotation.
+    information, axes = torch.linalg.eigh(2 * jacobian.mT @ jacobian - shared)
+    information = torch.maximum(information, LEAST_INFORMATION * information[:, 2:].clamp(min=0))
+    along = (axes.mT @ last[..., None])[..., 0]
+    slope = 2 * (axes.mT @ (jacobian.mT @ residual[..., None]))[..., 0]
+    vector = information * along + slope
+    moved = vector / (information + 1 / priors.rotation_sd**2)
+    step = (axes @ (moved - along)[..., None])[..., 0]
     length = step.norm(dim=1, keepdim=True).clamp(min=1e-9)
     step = step * (LARGEST_ROTATION / length).clamp(max=1)
-    return RotationEstimate(composed(step, last), covariance.diagonal(dim1=1, dim2=2).sum(1))
+    variances = residual.new_tensor(ROTATION_SDS).square()[:, None]  # (trials 1)
+    ratio = 1 + variances * information[:, None]
+    terms = variances * vector.square()[:, None] / ratio - ratio.log()
+    return RotationEstimate(composed(step, last), 0.5 * terms.sum(-1))

@@ -91,21 +91,15 @@ def image_posterior(
     count, num_volumes = products.image.shape
     dim = num_volumes - 1
     values, log_prior = _contrasts(contrast, priors, count, device=products.image.device)
-    points = values.shape[1]
     inner = products.gram[:, 1:, 1:] + torch.diag_embed(products.uncertainty)
     mean_power, cross = products.gram[:, 0, 0], products.gram[:, 1:, 0]
-    a = values.flatten()  # (b points)
-    square = a.square()
-    each = torch.arange(count, device=a.device).repeat_interleave(points)
-    found = posterior(
-        square[:, None, None] * inner[each],
-        a[:, None] * products.image[each, 1:] - square[:, None] * cross[each],
-        mixture,
-    )
+    square = values.square()
+    vectors = values[..., None] * products.image[:, None, 1:] - square[..., None] * cross[:, None]
+    found = posterior(inner, square, vectors, mixture)
     logs = (
-        found.log_evidence.view(count, points)
+        found.log_evidence
         + values * products.image[:, :1]
-        - 0.5 * values.square() * mean_power[:, None]
+        - 0.5 * square * mean_power[:, None]
         + log_prior
     )
     of_particle = torch.logsumexp(logs, dim=1)
@@ -118,17 +112,17 @@ def image_posterior(
         null = torch.sigmoid(junk - particle)
         log_evidence = torch.logaddexp(junk, particle)
 
-    z = found.mean.view(count, points, dim)
-    zz = found.covariance.view(count, points, dim, dim) + z[..., :, None] * z[..., None, :]
-    once, twice = q * values, q * values.square()
-    expected, expected_square = once.sum(1), twice.sum(1)
-    first = torch.cat([expected[:, None], (once[..., None] * z).sum(1)], dim=1)
-    second = z.new_empty(count, num_volumes, num_volumes)
+    weights = torch.stack([q, q * values, q * square], dim=1)  # (b 3 p): of 1, a and a²
+    expected, expected_square = weights[:, 1].sum(1), weights[:, 2].sum(1)
+    latent, once, twice = (weights @ found.mean @ found.basis.mT).unbind(1)
+    products_of_z = (weights[:, ::2] @ found.second.flatten(2)).unflatten(2, (dim, dim))
+    both = found.basis[:, None] @ products_of_z @ found.basis[:, None].mT  # (b 2 k k)
+    first = torch.cat([expected[:, None], once], dim=1)
+    second = latent.new_empty(count, num_volumes, num_volumes)
     second[:, 0, 0] = expected_square
-    second[:, 0, 1:] = second[:, 1:, 0] = (twice[..., None] * z).sum(1)
-    second[:, 1:, 1:] = (twice[..., None, None] * zz).sum(1)
-    latent = (q[..., None] * z).sum(1)
-    covariance = (q[..., None, None] * zz).sum(1) - latent[:, :, None] * latent[:, None, :]
+    second[:, 0, 1:] = second[:, 1:, 0] = twice
+    second[:, 1:, 1:] = both[:, 1]
+    covariance = both[:, 0] - latent[:, :, None] * latent[:, None, :]
     kept = 1 - null
     return ImagePosterior(
         contrast=expected,

@@ -38,19 +38,23 @@ def first_model(
     What the first worker returns is right; others must take it from there.
     """
     shells, dim, device = grids.num_shells, config.components, particles.device
-    power = torch.zeros(shells, dtype=torch.float64, device=device)
+    sums = Sums.zero(
+        grids.empty_sums(0),
+        num_components=dim,
+        num_shells=shells,
+        num_groups=len(particles.optics_shares),
+    )
     sampled = particles.chosen(MEAN, 0, count=MEAN_PARTICLES)
-    count = torch.tensor(float(sampled.sum()), dtype=torch.float64, device=device)
     rows = torch.from_numpy(np.flatnonzero(sampled))
     for _, batch in particles.batches(rows, at, num_volumes=1):
-        square = batch.coefficients[:, at.index].square().sum((0, 2))
-        power.index_add_(0, at.shell, square.double())
-    particles.group.add_up([power, count])
-    points = torch.bincount(at.shell, minlength=shells).clamp(min=1)
-    noise = (power / points / count.clamp(min=1)).float()
-    noise[0] = noise[1]
-    noise = torch.minimum(noise, 1.5 * noise[-4:].mean())
-    mean_power = torch.full_like(noise, 1e3 * float(noise.mean()))
+        square = batch.coefficients[:, at.index].square().sum(2)
+        assert batch.optics_group is not None
+        sums.add_residuals(square, at.shell, batch.optics_group, torch.ones_like(square[:, 0]))
+    particles.group.add_up([sums.residual, sums.likely])
+    noise = sums.variance(torch.bincount(at.shell, minlength=shells))
+    noise[:, 0] = noise[:, 1]
+    noise = torch.minimum(noise, 1.5 * noise[:, -4:].mean(1, keepdim=True))
+    mean_power = torch.full_like(noise[0], 1e3 * float(noise.mean()))
     return FactorModel(
         torch.zeros(dim + 1, *[grids.box] * 3, device=device),
         ball(grids.box, device=device),
@@ -91,7 +95,10 @@ def mean_sums(
     rows = torch.from_numpy(np.flatnonzero(particles.chosen(MEAN, number, count=wanted)))
     worker_pass = MeanPass(model, grids, at)
     sums = Sums.zero(
-        grids.empty_sums(1), num_components=model.num_components, num_shells=grids.num_shells
+        grids.empty_sums(1),
+        num_components=model.num_components,
+        num_shells=grids.num_shells,
+        num_groups=len(model.noise),
     )
     for where, batch in particles.batches(rows, at, num_volumes=1):
         worker_pass.accumulate(batch, estimates[where], sums)

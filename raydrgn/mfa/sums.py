@@ -5,7 +5,11 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from raydrgn.shapes import Float
+from raydrgn.mfa.poses import ROTATION_SDS
+from raydrgn.shapes import Float, Int
+
+GROUP_PRIOR = 10.0
+"""Particles of an optics group from which on its noise is more its own than that of all."""
 
 
 @dataclass(slots=True)
@@ -15,8 +19,11 @@ class Sums:
     grid: Float[Tensor, "z y x f"]
     """Slices' residuals at the points of the unpadded grid, times each moment of the latent."""
 
-    residual: Float[Tensor, " shells"]
-    """Expected |image − prediction|² of particles by shell, in units of the noise."""
+    residual: Float[Tensor, "groups shells"]
+    """Expected |image − prediction|² by optics group and shell, in units of the noise."""
+
+    likely: Float[Tensor, " groups"]
+    """How many particles the residual is of, each by how likely it is one."""
 
     null_power: Float[Tensor, " shells"]
     """|image|² of junk by shell, in units of the noise."""
@@ -27,12 +34,20 @@ class Sums:
     square: Float[Tensor, "k k"]
     """Their products, likewise."""
 
+    rotation_evidence: Float[Tensor, " trials"]
+    """Logarithms of the images' probabilities for each of ``ROTATION_SDS``, over those for 0."""
+
     scalars: Float[Tensor, " scalars"]
     """In the order of ``SCALARS``."""
 
     @classmethod
     def zero(
-        cls, grid: Float[Tensor, "z y x f"], *, num_components: int, num_shells: int
+        cls,
+        grid: Float[Tensor, "z y x f"],
+        *,
+        num_components: int,
+        num_shells: int,
+        num_groups: int,
     ) -> "Sums":
         """Return sums over nothing; the grid is taken as it is."""
 
@@ -41,12 +56,38 @@ class Sums:
 
         return cls(
             grid,
-            zeros(num_shells),
+            zeros(num_groups, num_shells),
+            zeros(num_groups),
             zeros(num_shells),
             zeros(num_components),
             zeros(num_components, num_components),
+            zeros(len(ROTATION_SDS)),
             zeros(len(SCALARS)),
         )
+
+    def add_residuals(
+        self,
+        square: Float[Tensor, "b n"],
+        shell: Int[Tensor, " n"],
+        group: Int[Tensor, " b"],
+        likely: Float[Tensor, " b"],
+    ) -> None:
+        """Add the squared residuals of images of optics groups at points of shells."""
+        by_shell = square.new_zeros(len(square), self.residual.shape[1])
+        by_shell.index_add_(1, shell, square)
+        self.residual.index_add_(0, group, by_shell.double())
+        self.likely.index_add_(0, group, likely.double())
+
+    def variance(self, points: Int[Tensor, " shells"]) -> Float[Tensor, "groups shells"]:
+        """Return the mean squared residual of each group, of a small one nearly that of all.
+
+        Args:
+            points: Number of Fourier points of an image in each shell.
+        """
+        counts = self.likely[:, None] * points.clamp(min=1)
+        pooled = self.residual.sum(0) / counts.sum(0).clamp(min=1)
+        prior = GROUP_PRIOR * points.clamp(min=1)
+        return ((self.residual + prior * pooled) / (counts + prior)).float()
 
     def add(self, **scalars: Tensor) -> None:
         """Add the sums of values over particles to the scalars of their names."""
@@ -73,6 +114,5 @@ SCALARS = (
     "power",
     "misfit",
     "square_shift",
-    "square_rotation",
 )
 """Numbers of particles, of those that are likely particles, and sums over them."""

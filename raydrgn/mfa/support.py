@@ -55,6 +55,12 @@ def support_of_mean(mean: Float[Tensor, "d d d"]) -> Float[Tensor, "d d d"]:
     return torch.from_numpy(mask).to(mean.device) * ball(box, device=mean.device)
 
 
+def share_outside(mean: Float[Tensor, "d d d"], support: Float[Tensor, "d d d"]) -> float:
+    """Return the share of the mean's largest connected density that is outside of a mask."""
+    density = (mean * support_of_mean(mean)).clamp(min=0)
+    return float((density * (1 - support)).sum() / density.sum().clamp(min=1e-12))
+
+
 def read_support(uri: Uri, *, box: int, device: torch.device) -> Float[Tensor, "d d d"]:
     """Return the mask in a map, less what is outside the ball.
 

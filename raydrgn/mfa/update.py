@@ -18,6 +18,7 @@ from raydrgn.mfa.grids import VolumeGrids
 from raydrgn.mfa.images import FourierPoints
 from raydrgn.mfa.model import FactorModel
 from raydrgn.mfa.particles import Estimated
+from raydrgn.mfa.poses import ROTATION_SDS
 from raydrgn.mfa.sums import Sums
 from raydrgn.shapes import Bool, Float
 
@@ -32,7 +33,12 @@ LEAST_VARIANCE = 1e-4
 
 LEAST_CONTRAST_SD = 0.02
 LEAST_SHIFT_SD_PX = 0.03
-LEAST_ROTATION_SD = math.radians(0.2)
+LEAST_ROTATION_EVIDENCE = 0.02
+"""Nats per particle that rotations must explain to be refined: less, and the given ones are kept.
+
+At that, an estimate has about a fifth of the variance of its own uncertainty.
+"""
+
 LEAST_JUNK = 5.0
 """Images of nothing from which their power can be estimated."""
 
@@ -43,17 +49,23 @@ class Updater:
     """Makes a new model from a model and the sums of a pass with it."""
 
     def __init__(
-        self, grids: VolumeGrids, weights: Float[Tensor, "z y x"], num_particles: int
+        self,
+        grids: VolumeGrids,
+        weights: Float[Tensor, "z y x"],
+        optics_shares: Float[Tensor, " groups"],
+        num_particles: int,
     ) -> None:
         """Describe the data.
 
         Args:
             grids: Of the box.
             weights: Sum of C² over all particles at each point of the unpadded grid.
+            optics_shares: Share of each optics group among all particles.
             num_particles: Of which the sums of a pass may be over a part.
         """
         self._grids = grids
         self._weights = weights
+        self._optics_shares = optics_shares
         self._num_particles = num_particles
         at = FourierPoints.within(grids.box, grids.box, device=grids.device)
         self._points_per_shell = torch.bincount(at.shell, minlength=grids.num_shells)
@@ -90,7 +102,7 @@ class Updater:
         """
         model = self._whitened(self._stepped(model, sums, radius), sums, is_mixture=is_mixture)
         model = self._with_noise(model, sums, radius=radius)
-        model = _with_priors(model, sums, estimated)
+        model = _with_priors(model, sums, estimated, is_mixture=is_mixture)
         model = self._with_mean_power(model, radius)
         if not is_relevance:
             power = COMPONENT_SHARE * model.mean_power
@@ -115,7 +127,10 @@ class Updater:
         return torch.cat(parts) * self._mask_share(model) * variance_weight
 
     def _precision(self, model: FactorModel) -> Float[Tensor, "z y x"]:
-        return model.signal * self._weights / model.noise[self._grids.shell]
+        # Of several optics groups as if their views were alike: this only sets the step's length
+        # and the variances, not where the steps lead to.
+        over_noise = self._optics_shares @ (1 / model.noise)
+        return model.signal * self._weights * over_noise[self._grids.shell]
 
     @staticmethod
     def _mask_share(model: FactorModel) -> float:
@@ -162,18 +177,17 @@ class Updater:
 
     def _with_noise(self, model: FactorModel, sums: Sums, *, radius: float | None) -> FactorModel:
         """Return the model with the noise that the residuals have."""
-        counts = self._points_per_shell * sums.total("likely")
-        ratio = (sums.residual / counts.clamp(min=1)).float()
-        shells = torch.arange(len(ratio), device=ratio.device)
+        ratio = sums.variance(self._points_per_shell)
+        shells = torch.arange(ratio.shape[1], device=ratio.device)
         known = (shells > 0) & (shells < (radius or math.inf) - 0.5)
         noise = torch.where(known, model.noise * ratio, model.noise)
-        noise[0] = noise[1]
+        noise[:, 0] = noise[:, 1]
         return self._with_null_noise(replace(model, noise=noise), model.noise, sums, known)
 
     def _with_null_noise(
         self,
         model: FactorModel,
-        unit: Float[Tensor, " shells"],
+        unit: Float[Tensor, "groups shells"],
         sums: Sums,
         known: Bool[Tensor, " shells"],
     ) -> FactorModel:
@@ -185,7 +199,7 @@ class Updater:
             return replace(model, null_noise=model.noise)
         counts = (self._points_per_shell * sums.total("null")).clamp(min=1)
         power = torch.where(known, unit * (sums.null_power / counts).float(), model.null_noise)
-        power[0] = power[1]
+        power[:, 0] = power[:, 1]
         return replace(model, null_noise=torch.maximum(power, model.noise))
 
     def _with_mean_power(self, model: FactorModel, radius: float | None = None) -> FactorModel:
@@ -201,7 +215,9 @@ class Updater:
         return replace(model, mean_power=estimate)
 
 
-def _with_priors(model: FactorModel, sums: Sums, estimated: Estimated) -> FactorModel:
+def _with_priors(
+    model: FactorModel, sums: Sums, estimated: Estimated, *, is_mixture: bool
+) -> FactorModel:
     """Return the model with the priors of contrast, junk and poses that the particles show."""
     particles, likely = sums.total("particles"), sums.total("likely")
     priors, volumes = model.priors, model.volumes
@@ -218,8 +234,8 @@ def _with_priors(model: FactorModel, sums: Sums, estimated: Estimated) -> Factor
         variance = sums.total("square_shift") / particles / 2
         changes["shift_sd_px"] = max(math.sqrt(variance), LEAST_SHIFT_SD_PX)
     if estimated.rotations:
-        variance = sums.total("square_rotation") / particles / 3
-        changes["rotation_sd"] = max(math.sqrt(variance), LEAST_ROTATION_SD)
+        least = LEAST_ROTATION_EVIDENCE * likely if is_mixture else -math.inf
+        changes["rotation_sd"] = rotation_sd(sums.rotation_evidence, least=least)
     return replace(
         model,
         volumes=volumes,
@@ -227,6 +243,23 @@ def _with_priors(model: FactorModel, sums: Sums, estimated: Estimated) -> Factor
         signal=sums.total("square_contrast") / particles,
         evidence=sums.total("log_evidence") / particles,
     )
+
+
+def rotation_sd(evidence: Float[Tensor, " trials"], *, least: float) -> float:
+    """Return the likeliest SD of the rotations, radians, between the trials by a parabola.
+
+    Args:
+        evidence: Logarithm of the images' probability for each of ``ROTATION_SDS``.
+        least: If no trial has as much, the SD is 0: the given rotations are exact.
+    """
+    best = int(evidence.argmax())
+    if float(evidence[best]) < least:
+        return 0.0
+    if not 0 < best < len(evidence) - 1:
+        return ROTATION_SDS[best]
+    before, here, after = evidence[best - 1 : best + 2].tolist()
+    offset = 0.5 * (before - after) / (before - 2 * here + after)
+    return ROTATION_SDS[best] * (ROTATION_SDS[1] / ROTATION_SDS[0]) ** offset
 
 
 def contrast_mean(sums: Sums) -> float:

@@ -1,7 +1,8 @@
 """The particles of one worker: their batches, and random choices that all workers agree on."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -15,8 +16,11 @@ from raydrgn.shapes import Bool, Float, Int
 
 T = TypeVar("T")
 
-BATCH_BYTES = 32_000_000
-"""Slices of a batch of particles, which are the most that a pass holds."""
+BATCH_BYTES = 4_000_000
+"""Slices of a batch of particles, which are the most that a pass holds; about what caches hold."""
+
+LEAST_BATCH = 16
+"""Particles of a batch at least, for several threads."""
 
 LATENT_BLOCK = 4096
 
@@ -61,11 +65,48 @@ class WorkerParticles:
     seed: int
     """Of everything random."""
 
+    optics_groups: Int[Tensor, " n"]
+    """Number of the optics group of each of the worker's particles, on the device."""
+
+    optics_shares: Float[Tensor, " groups"]
+    """Share of each optics group among all particles."""
+
     device: torch.device
     """Where to compute."""
 
     on_batch: Callable[[int], None]
     """Called with the number of particles after each batch of a pass."""
+
+    @classmethod
+    def of_shard(
+        cls,
+        shard: ResidentShard,
+        *,
+        group: Group,
+        num_particles: int,
+        first_row: int,
+        seed: int,
+        device: torch.device,
+        on_batch: Callable[[int], None],
+    ) -> "WorkerParticles":
+        """Take the particles of a shard, and number the optics groups of all workers' shards."""
+        counts = [Counter(names) for names in group.all_of(shard.optics_groups)]
+        total = sum(counts, Counter())
+        names = sorted(total)
+        numbers = {name: number for number, name in enumerate(names)}
+        mine = torch.tensor([numbers[name] for name in shard.optics_groups])
+        shares = torch.tensor([total[name] / num_particles for name in names])
+        return cls(
+            shard=shard,
+            group=group,
+            num_particles=num_particles,
+            first_row=first_row,
+            seed=seed,
+            optics_groups=mine.to(device),
+            optics_shares=shares.to(device),
+            device=device,
+            on_batch=on_batch,
+        )
 
     def __len__(self) -> int:
         return len(self.shard)
@@ -86,10 +127,10 @@ class WorkerParticles:
             at: Points of their slices.
             num_volumes: Volumes that slices are taken of.
         """
-        size = max(BATCH_BYTES // (8 * num_volumes * len(at.points)), 1)
+        size = max(BATCH_BYTES // (8 * num_volumes * len(at.points)), LEAST_BATCH)
         selections = [part for part in rows.split(size) if len(part)]
         for where, batch in zip(selections, self.shard.batches(selections), strict=True):
-            yield where, batch
+            yield where, replace(batch, optics_group=self.optics_groups[where])
             self.on_batch(len(where))
 
     def ranks(self, purpose: int, *place: int) -> Int[np.ndarray, " n"]:

@@ -16,9 +16,7 @@ import torch
 from torch import Tensor
 
 from raydrgn.data.batch import ParticleBatch
-from raydrgn.data.ingest import fill_store, prepared_blocks
 from raydrgn.data.shard import ResidentShard
-from raydrgn.data.store import MemoryStore
 from raydrgn.fourier.slices import SliceSampler
 from raydrgn.fourier.transforms import hartley_from_disc
 from raydrgn.io.particles import ParticleTable
@@ -66,11 +64,8 @@ class HeldOutImages:
         if len(table) > MOST_SCORED:
             table = table.select(np.linspace(0, len(table) - 1, MOST_SCORED).astype(np.int64))
         lattice = SliceLattice.of_box(config.data.box, device=CPU)
-        shape = (len(table), lattice.num_points, 2)
-        store = MemoryStore(shape, config.data.precision, CPU)
-        fill_store(store, prepared_blocks(table, config.data))
-        shard = ResidentShard(
-            table, store, pixel_size_angstrom=config.pixel_size_angstrom, device=CPU
+        shard = ResidentShard.in_memory(
+            table, config.data, pixel_size_angstrom=config.pixel_size_angstrom
         )
         halves = np.tile(np.arange(lattice.num_points) % 2 == 0, (len(table), 1))
         halves = np.random.default_rng(SEED).permuted(halves, axis=1)

@@ -52,8 +52,8 @@ class EmLoop:
         self._epoch = 1
         self._visits = self._planned = 0
         self._is_stopping = False
-        particles = WorkerParticles(
-            shard=shard,
+        particles = WorkerParticles.of_shard(
+            shard,
             group=self._group,
             num_particles=plan.num_particles,
             first_row=plan.rows[0],
@@ -130,7 +130,10 @@ class EmLoop:
                 num_particles=self._plan.num_particles,
             )
             self._is_stopping |= self._sink.report(progress, line)
-            concerns = first_concerns(self._fit.model) if epoch == 1 else []
+            concerns = []
+            if epoch == 1:
+                share = self._fit.share_outside
+                concerns = first_concerns(self._fit.model, share_outside=share)
             if epoch == self._config.train.epochs:
                 concerns += last_concerns(self._fit.model)
             for concern in concerns:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from raydrgn.halves.comparison import Agreement
+    from raydrgn.halves.components import Support
     from raydrgn.reporting.result_folder import ResultFolder
     from raydrgn.run.reader import RunReader
 
@@ -33,6 +34,9 @@ class HalvesResult:
     agreement: "Agreement | None"
     """None if it was stopped while a half was trained."""
 
+    support: "Support | None"
+    """Components and states that the particles support; None for an autoencoder."""
+
 
 def run(
     settings: HalvesSettings,
@@ -48,6 +52,7 @@ def run(
         RaydrgnError: If the run, the settings or the folder do not allow it.
     """
     from raydrgn.clustering.clusters import SEED, k_means
+    from raydrgn.halves.components import measure_support
     from raydrgn.halves.report import write_agreement
     from raydrgn.halves.splitting import HALVES, require_own
     from raydrgn.run.reader import open_run
@@ -65,11 +70,15 @@ def run(
             error.args = (f"half {half}, as by `raydrgn train -o {root} --resume`: {error}",)
             raise
         if not finished:
-            return HalvesResult(folder=folder, agreement=None)
+            return HalvesResult(folder=folder, agreement=None, support=None)
     agreement = _compare(folder, labels, executor, progress)
-    write_agreement(agreement, folder, title=f"Halves of {opened.title(epoch)}")
+    support = None
+    if opened.model is None:
+        halves = [open_run(folder.at(f"half{half}")) for half in HALVES]
+        support = measure_support(halves, progress=progress)
+    write_agreement(agreement, folder, title=f"Halves of {opened.title(epoch)}", support=support)
     folder.finish()
-    return HalvesResult(folder=folder, agreement=agreement)
+    return HalvesResult(folder=folder, agreement=agreement, support=support)
 
 
 def _train_half(

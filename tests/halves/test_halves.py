@@ -52,17 +52,27 @@ def test_states_that_are_there_are_reproduced_and_it_goes_on_where_it_was_stoppe
     assert numbers[1] == set(range(1, 800, 2))
     again = CliRunner().invoke(app, ["halves", several, "--ksample", "4"])
     assert again.exit_code == 0
-    assert "The difference from the mean volume, of 4 states: reproduced in" in " ".join(
-        again.output.split()
-    )
+    printed = " ".join(again.output.split())
+    assert "The difference from the mean volume, of 4 states: reproduced in" in printed
+    assert found.support is not None
+    assert 2 <= found.support.components.supported <= 4
+    assert found.support.states.supported >= 2
+    assert found.support.summary in printed
+    rows = (Path(root) / "number_of_components.csv").read_text().splitlines()
+    assert rows[0] == "number of components,gain of half 2,gain of half 1"
+    assert len(rows) == 6
 
 
 def test_states_of_particles_in_one_state_are_not_reproduced(several, tmp_path):
     truth = several.removesuffix("run") + "truth/vol_000.mrc"
     run = fitted(tmp_path, seed=2, maps=truth)
-    found = halves.run(HalvesSettings(run=run, ksample=4)).agreement
-    assert found is not None
-    assert {state.judgement for state in found.found} <= {"no difference", "not reproduced"}
+    result = halves.run(HalvesSettings(run=run, ksample=4))
+    assert result.agreement is not None
+    judged = {state.judgement for state in result.agreement.found}
+    assert judged <= {"no difference", "not reproduced"}
+    assert result.support is not None
+    assert result.support.components.supported == 0
+    assert result.support.states.supported == 1
 
 
 def test_a_run_of_cryodrgn_is_refused(tmp_path):

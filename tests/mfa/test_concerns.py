@@ -1,5 +1,9 @@
 """What is said of images that do not fit."""
 
+import re
+
+import mrcfile
+import numpy as np
 import pytest
 
 import plain_em
@@ -24,6 +28,17 @@ def test_images_of_the_other_sign_are_named(clean, tmp_path):
     run, text = log_of(clean, tmp_path / "run", data__invert=False)
     assert plain_em.fit(run)
     assert "the images seem to have the other sign" in text()
+
+
+def test_a_mask_without_the_density_is_named(clean, tmp_path):
+    mask = np.zeros((24, 24, 24), np.float32)
+    mask[:, :, :8] = 1
+    mrcfile.write(tmp_path / "mask.mrc", mask)
+    run, text = log_of(clean, tmp_path / "run", mfa__mask=str(tmp_path / "mask.mrc"))
+    assert plain_em.fit(run)
+    found = re.search(r"The mask leaves out (\d+) % of the density", text())
+    assert found
+    assert 50 < int(found[1]) < 100
 
 
 def test_images_without_particles_are_named(tmp_path):

@@ -14,6 +14,7 @@ from raydrgn.mfa.mixture import Mixture
 from raydrgn.mfa.particles import ParticleEstimates, ParticlePriors, composed, rotation_matrices
 from raydrgn.mfa.poses import ShiftGrid, estimate_rotations, shifted_back
 from raydrgn.mfa.posterior import ImageProducts, image_posterior
+from raydrgn.mfa.update import rotation_sd
 
 CPU = torch.device("cpu")
 
@@ -104,7 +105,7 @@ def test_a_shift_is_found_and_taken_back():
     shift = torch.tensor([[0.6, -0.35]])
     seen = shifted_back(centred[None], points, -shift, box)
     torch.testing.assert_close(shifted_back(seen, points, shift, box)[0], centred)
-    grid, priors = ShiftGrid(points, box), ParticlePriors(shift_sd_px=1.0)
+    grid, priors = ShiftGrid(points, box, sd_px=1.0), ParticlePriors(shift_sd_px=1.0)
     last = torch.zeros(1, 2)
     for _ in range(3):
         remaining = shifted_back(seen, points, last, box)
@@ -129,7 +130,33 @@ def test_rotations_come_nearer_to_the_truth():
             ahead, behind = (view(rotation_matrices(s * axis.expand(10, 3)) @ now) for s in (1, -1))
             columns.append((ahead - behind) / 2e-2)
         jacobian = torch.stack(columns, dim=-1)
-        step = estimate_rotations(seen - view(now), jacobian, found, ParticlePriors())
+        step = estimate_rotations(
+            seen - view(now), jacobian, found, ParticlePriors(), shared=torch.zeros(10, 3, 3)
+        )
         found = step.rotations
     left = composed(truth, -found).norm(dim=1)
     assert left.max() < 0.2 * truth.norm(dim=1).mean()
+
+
+@pytest.mark.parametrize("spread", [0.02, 0.0])
+def test_the_spread_of_rotations_is_found_in_one_step(spread):
+    """By the likelihood of weak images, of which each has a rotation uncertain by 0.02."""
+    torch.manual_seed(0)
+    count, dim = 4000, 60
+    truth = spread * torch.randn(count, 3)
+    latent, noise = torch.randn(count, 1), 0.5**0.5 * torch.randn(count, dim)
+    jacobian = 50 / (2 * dim) ** 0.5 * torch.randn(count, dim, 3)
+    component = jacobian[..., :1] / 60 + 0.1 * torch.randn(count, dim, 1)  # much like a rotation
+    seen = noise + (jacobian @ truth[..., None] + component @ latent[..., None])[..., 0]
+    covariance = 1 / (1 + 2 * component.square().sum(1))[..., None]
+    expected = covariance * 2 * (component.mT @ seen[..., None])
+    cross = 2 * jacobian.mT @ component
+    found = estimate_rotations(
+        seen - (component @ expected)[..., 0],
+        jacobian,
+        torch.zeros(count, 3),
+        ParticlePriors(),
+        shared=cross @ covariance @ cross.mT,
+    )
+    sd = rotation_sd(found.evidence.double().sum(0), least=0.02 * count)
+    assert sd == pytest.approx(spread, rel=0.1)

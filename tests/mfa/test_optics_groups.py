@@ -1,0 +1,64 @@
+"""Noise that differs between optics groups."""
+
+import mrcfile
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+
+import plain_em
+from raydrgn.evaluation.evaluation import evaluate
+from raydrgn.mfa.sums import Sums
+from raydrgn.run.reader import open_run
+from raydrgn.simulation.dataset import simulate
+from raydrgn.simulation.options import Simulation
+
+BOX = 24
+
+
+@pytest.fixture(scope="module")
+def noisy(tmp_path_factory):
+    """A folder with particles of two optics groups, one with strong noise of low frequency more.
+
+    The same images are there as of one group.
+    """
+    folder = tmp_path_factory.mktemp("groups")
+    table = simulate(str(folder), Simulation(num_particles=1500, box=BOX, snr=0.4, seed=21))
+    generator = np.random.default_rng(0)
+    is_noisy = np.arange(1500) % 2 == 1
+    with mrcfile.open(folder / "particles.mrcs", mode="r+") as stack:
+        white = generator.standard_normal((is_noisy.sum(), BOX, BOX))
+        coloured = gaussian_filter(white, (0, 1, 1), mode="wrap")
+        stack.data[is_noisy] += (3 * stack.data.std() * coloured / coloured.std()).astype("f4")
+    groups = np.where(is_noisy, "noisy", "clean").astype(object)
+    table.with_columns({"optics_group": groups}).write(str(folder / "two.parquet"))
+    table.write(str(folder / "one.parquet"))
+    return folder
+
+
+def fitted(folder, name):
+    run = plain_em.prepare(folder / f"{name}.parquet", folder / name, **plain_em.SMALL)
+    assert plain_em.fit(run)
+    return plain_em.tensors(folder / name, plain_em.SMALL["train__epochs"])["mfa.noise"]
+
+
+def test_each_optics_group_has_its_noise_and_volumes_are_better_for_it(noisy):
+    one, two = fitted(noisy, "one"), fitted(noisy, "two")
+    assert one.shape == (1, BOX // 2 + 1)
+    clean, rough = two
+    assert (rough[2:5] / clean[2:5]).min() > 4
+    assert (rough[-3:] / clean[-3:]).max() < 1.5
+    fsc = [
+        evaluate(open_run(str(noisy / name)), str(noisy / "truth")).fsc for name in ("one", "two")
+    ]
+    assert fsc[1] > fsc[0] + 0.01
+
+
+def test_a_small_group_has_nearly_the_noise_of_all():
+    sums = Sums.zero(torch.zeros(1, 1, 1, 2), num_components=1, num_shells=1, num_groups=2)
+    square = torch.cat([torch.full((990, 4), 1.0), torch.full((1, 4), 12.0)])
+    group = torch.tensor([0] * 990 + [1])
+    sums.add_residuals(square, torch.zeros(4, dtype=torch.long), group, torch.ones(991))
+    [large], [small] = sums.variance(torch.tensor([4]))
+    assert float(large) == pytest.approx(1, abs=0.01)
+    assert 1 < float(small) < 2.1
