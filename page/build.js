@@ -1,7 +1,20 @@
 // Bundles the page into raydrgn/explore/assets, minified, with the licences of what is in it.
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { build } from 'esbuild';
+
+// regl compiles text with `Function`, which the page's policy does not allow.
+const withoutFunction = {
+  name: 'without-function',
+  setup({ onLoad }) {
+    onLoad({ filter: /node_modules.regl.dist.regl\.js$/ }, ({ path }) => {
+      const parts = readFileSync(path, 'utf8').split('Function.apply(null, linkedNames.concat(src))');
+      if (parts.length !== 2) throw new Error(`${path} compiles its commands in another way`);
+      const head = `var compiled = require(${JSON.stringify(resolve('src', 'compiled.js'))}).compiled;\n`;
+      return { contents: head + parts.join('compiled(linkedNames, src)'), loader: 'js' };
+    });
+  },
+};
 
 const out = join('..', 'raydrgn', 'explore', 'assets');
 mkdirSync(out, { recursive: true });
@@ -15,8 +28,14 @@ const { metafile } = await build({
   charset: 'utf8',
   legalComments: 'none',
   metafile: true,
+  plugins: [withoutFunction],
   external: ['/assets/*'], // loaded when they are needed
 });
+for (const file of Object.keys(metafile.outputs)) {
+  if (/\bFunction\s*(\.apply|\.call)?\(|\beval\(/.test(readFileSync(file, 'utf8'))) {
+    throw new Error(`${file} compiles text, which the page's policy does not allow`);
+  }
+}
 for (const name of ['index.html', 'page.css']) copyFileSync(join('src', name), join(out, name));
 
 // Folders of packages are those up to the last node_modules/NAME of an input's path.

@@ -47,10 +47,20 @@ function unpack(buffer) {
   return { ...values, ...arrays };
 }
 
-function withQuery(path, query) {
-  const given = Object.entries(query).filter(([, value]) => value !== null);
-  return `${path}?${new URLSearchParams(given)}`;
+let round = '';
+
+/** Of a project, the round that all later requests are about. */
+export function chooseRound(name) {
+  round = name;
 }
+
+function withQuery(path, query = {}) {
+  const given = Object.entries({ round: round || null, ...query });
+  return `${path}?${new URLSearchParams(given.filter(([, value]) => value !== null))}`;
+}
+
+/** The address of a file of the run's results. */
+export const fileOf = (path) => withQuery(`/files/${path}`);
 
 function posted(body) {
   const headers = { 'Content-Type': 'application/json' };
@@ -66,11 +76,11 @@ export async function getArrays(path, query = {}) {
 }
 
 export async function postJson(path, body) {
-  return (await answer(path, posted(body))).json();
+  return (await answer(withQuery(path), posted(body))).json();
 }
 
 export async function postArrays(path, body) {
-  return unpack(await (await answer(path, posted(body))).arrayBuffer());
+  return unpack(await (await answer(withQuery(path), posted(body))).arrayBuffer());
 }
 
 let halves = null;

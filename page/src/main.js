@@ -1,24 +1,27 @@
 // The page: reads what the run has, and wires plot, selection, volumes, images and results.
 
-import { getArrays, getJson, postJson } from './api.js';
+import { getArrays, getJson } from './api.js';
 import { classColour, isDark, scaleColours } from './colours.js';
 import { at, fill, hideError, make, on, short, showError } from './dom.js';
 import { Images } from './images.js';
+import { Jobs } from './jobs.js';
 import { Overlay } from './overlay.js';
+import { Paths } from './paths.js';
 import { Plot } from './plot.js';
+import { Project } from './project.js';
 import { Results } from './results.js';
 import { Selection, classList, rangeInputs } from './selection.js';
 import { Volumes } from './volumes.js';
 
-const STATUS_MS = 4000;
+const STATUS_MS = 3000;
 const MANY = 16;
 
 class App {
   constructor() {
     this.epoch = null;
     this.columns = new Map();
-    this.finished = 0;
     this.wasTraining = false;
+    this.canStart = false;
   }
 
   async start() {
@@ -44,8 +47,13 @@ class App {
       if (at('images-of').value === 'selected') await this.images.show(0);
     });
     this.images = new Images(this, (point) => this.find(point));
-    this.results = new Results(async (conditions) => {
-      await this.selection.change(conditions);
+    this.paths = new Paths(this);
+    this.jobs = new Jobs(this);
+    this.project = new Project(this);
+    this.results = new Results({
+      onLoad: (conditions) => this.selection.change(conditions),
+      onTrain: (settings) => this.jobs.open('train', settings),
+      onClass: (condition) => this.selection.add(condition),
     });
     this.wire();
     this.describe();
@@ -53,6 +61,7 @@ class App {
     await this.hover(-1);
     document.body.dataset.ready = 'yes';
     await this.refreshResults();
+    await this.showDrawn();
     this.poll();
   }
 
@@ -94,6 +103,7 @@ class App {
     await this.plot.draw();
     await this.plot.showAll();
     this.outline();
+    this.paths.draw();
     await this.showDensity();
   }
 
@@ -113,12 +123,17 @@ class App {
 
   centres(column) {
     const rows = this.facts.centres[column.name] ?? [];
-    const points = new Map(rows.map((row) => [row, -1]));
-    if (this.facts.shown === this.facts.particles) rows.forEach((row) => points.set(row, row));
-    else this.rows.forEach((row, point) => points.has(row) && points.set(row, point));
-    return rows
-      .map((row, number) => ({ point: points.get(row), text: String(number) }))
+    return this.pointsOf(rows)
+      .map((point, number) => ({ point, text: String(number) }))
       .filter(({ point }) => point >= 0);
+  }
+
+  /** The points that rows are drawn as; −1 for those that are not drawn. */
+  pointsOf(rows) {
+    if (this.facts.shown === this.facts.particles) return rows;
+    const points = new Map(rows.map((row) => [row, -1]));
+    this.rows.forEach((row, point) => points.has(row) && points.set(row, point));
+    return rows.map((row) => points.get(row));
   }
 
   outline() {
@@ -195,6 +210,52 @@ class App {
     await this.hover(-1);
     await this.selection.apply([]);
     await this.volumes.decode();
+    await this.showDrawn();
+  }
+
+  /** Opens the round of a project that was chosen: other particles, in other numbers. */
+  async openRound() {
+    this.facts = await getJson('/api/facts');
+    this.epoch = this.facts.epoch;
+    const points = await getArrays('/api/points', { epoch: this.epoch });
+    [this.rows, this.numbers] = [points.rows, points.numbers];
+    this.columns.clear();
+    this.selection.forget();
+    this.jobs.forms = null;
+    this.plot.setCount(this.facts.shown);
+    this.overlay.marks = [];
+    this.overlay.path = [];
+    this.describe();
+    await this.showPlane();
+    await this.selection.apply([]);
+    await this.volumes.choose([]);
+    await this.hover(-1);
+    await this.askStatus();
+    await this.refreshResults();
+    await this.showDrawn();
+  }
+
+  /** Shows what commands have made meanwhile; what is selected stays so. */
+  async refresh() {
+    const before = this.facts.columns;
+    const chosen = ['axis-x', 'axis-y', 'colour-by'].map((id) => [id, at(id).value]);
+    this.facts = await getJson('/api/facts', { epoch: this.epoch });
+    if (this.facts.columns.join() !== before.join()) {
+      this.columns.clear();
+      this.describe();
+      const isEmbedded = before.includes('umap1') || !this.facts.columns.includes('umap1');
+      if (isEmbedded) for (const [id, value] of chosen) at(id).value = value;
+      await this.showPlane();
+    }
+    await this.refreshResults();
+    await this.showDrawn();
+  }
+
+  /** Reads results that are drawn on the page itself: paths, occupancies. */
+  async showDrawn() {
+    const { paths, occupancy } = await getJson('/api/drawn', { epoch: this.epoch });
+    this.paths.take(paths);
+    this.results.showOccupancy(occupancy);
   }
 
   showTab(name) {
@@ -205,6 +266,10 @@ class App {
     }
     if (name === 'images') this.images.show(0).catch((error) => showError(error));
     if (name === 'results') this.results.drawLosses();
+    if (name === 'jobs') {
+      this.jobs.load().catch((error) => showError(error));
+      this.jobs.refresh().catch((error) => showError(error));
+    }
   }
 
   refreshResults() {
@@ -223,7 +288,7 @@ class App {
       event.preventDefault();
       return this.goTo();
     });
-    on(at('make-umap'), 'click', () => postJson('/api/analyze', { epoch: this.epoch }));
+    on(at('make-umap'), 'click', () => this.jobs.open('analyze', { skip_volumes: true }));
     on(at('epochs'), 'change', () => this.openEpoch(Number(at('epochs').value)));
     on(at('theme'), 'click', () => this.setTheme(isDark() ? 'light' : 'dark'));
     for (const button of document.querySelectorAll('[data-mode]')) {
@@ -270,16 +335,19 @@ class App {
   /** Asks from time to time what has changed; goes on when the server is away. */
   async poll() {
     try {
-      const status = await getJson('/api/status');
+      await this.askStatus();
       hideError('away');
-      await this.take(status);
+      if (this.jobs.isBusy) await this.jobs.refresh();
     } catch (error) {
       showError(error, 'away');
     }
     setTimeout(() => this.poll(), STATUS_MS);
   }
 
-  async take({ epochs, is_training: isTraining, problem, task }) {
+  async askStatus() {
+    const status = await getJson('/api/status');
+    const { epochs, is_training: isTraining, problem, project } = status;
+    this.canStart = status.can_start;
     if (problem) showError(problem, 'problem');
     else hideError('problem');
     const listed = epochs.map(String);
@@ -288,17 +356,12 @@ class App {
     if (listed.join() !== has.join()) fill(select, listed, String(this.epoch));
     select.parentElement.hidden = !listed.length;
     at('training').textContent = isTraining ? 'in training' : '';
+    at('make-umap').hidden = !this.canStart;
+    document.querySelector('[data-tab=jobs]').hidden = !this.canStart;
+    this.results.canTrain = this.canStart;
+    this.project.take(project, status.round);
     if (isTraining || this.wasTraining) await this.results.refreshLosses();
     this.wasTraining = isTraining;
-    const share = task.total ? ` ${Math.round((100 * task.done) / task.total)} %` : '';
-    at('task').textContent = task.is_running ? `${task.what}${share}` : '';
-    at('make-umap').disabled = task.is_running;
-    if (task.finished > this.finished) {
-      this.finished = task.finished;
-      if (task.error) showError(task.error);
-      else await this.openEpoch(this.epoch);
-      await this.refreshResults();
-    }
   }
 }
 
@@ -338,6 +401,6 @@ const wanted = matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'li
 document.documentElement.dataset.theme = localStorage.getItem('theme') ?? wanted;
 const app = new App();
 app.start().catch((error) => {
-  at('hover').textContent = 'The page could not begin; what is wrong is said above.';
+  at('hover').textContent = 'The page could not begin: see above.';
   showError(error);
 });

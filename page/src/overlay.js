@@ -16,6 +16,7 @@ export class Overlay {
     this.marks = [];
     this.centres = [];
     this.path = [];
+    this.paths = [];
     this.outline = null;
     this.trail = null;
     this.onDrawn = () => {};
@@ -73,18 +74,17 @@ export class Overlay {
     for (const { point, text } of this.centres) {
       label(context, this.plot.screenOf(point), text, ink);
     }
+    for (const { places, colour } of this.paths) {
+      const corners = places().map(([x, y]) => this.plot.toScreen(x, y));
+      line(context, corners, { colour: ink, width: 4 });
+      line(context, corners, { colour, width: 2 });
+      for (const corner of corners) dot(context, corner, 3, colour, ink, 1);
+    }
     if (this.path.length > 1) {
       line(context, this.path.map((point) => this.plot.screenOf(point)), { colour: ink });
     }
     for (const { point, colour } of this.marks) {
-      const [left, top] = this.plot.screenOf(point);
-      context.beginPath();
-      context.arc(left, top, 7, 0, 2 * Math.PI);
-      context.fillStyle = colour;
-      context.strokeStyle = ink;
-      context.lineWidth = 2;
-      context.fill();
-      context.stroke();
+      dot(context, this.plot.screenOf(point), 7, colour, ink, 2);
     }
     if (this.trail !== null) {
       const isPath = this.mode === 'path';
@@ -115,7 +115,18 @@ function rectangle(trail) {
   return [[left, top], [right, top], [right, bottom], [left, bottom]];
 }
 
-function line(context, corners, { colour, dashes = [], isClosed = false, isFilled = false }) {
+function dot(context, [left, top], radius, colour, ink, width) {
+  context.beginPath();
+  context.arc(left, top, radius, 0, 2 * Math.PI);
+  context.fillStyle = colour;
+  context.strokeStyle = ink;
+  context.lineWidth = width;
+  context.fill();
+  context.stroke();
+}
+
+function line(context, corners, options) {
+  const { colour, dashes = [], isClosed = false, isFilled = false, width = 1.5 } = options;
   if (corners.length < 2) return;
   context.beginPath();
   corners.forEach(([left, top], number) =>
@@ -124,7 +135,7 @@ function line(context, corners, { colour, dashes = [], isClosed = false, isFille
   if (isClosed) context.closePath();
   context.setLineDash(dashes);
   context.strokeStyle = colour;
-  context.lineWidth = 1.5;
+  context.lineWidth = width;
   if (isFilled) {
     context.fillStyle = `${colour}22`;
     context.fill();

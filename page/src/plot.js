@@ -10,10 +10,9 @@ export class Plot {
   /** `canvas` lies in the element whose size it has. */
   constructor(canvas, count) {
     this.canvas = canvas;
-    this.count = count;
+    this.setCount(count);
     this.xScale = scaleLinear().domain([-1, 1]);
     this.yScale = scaleLinear().domain([-1, 1]);
-    this.size = count < 5_000 ? 5 : count < 50_000 ? 3 : 2;
     this.listeners = { view: [], hover: [], click: [] };
     const many = count > MANY_POINTS;
     this.scatterplot = createScatterplot({
@@ -40,6 +39,13 @@ export class Plot {
       this.scatterplot.deselect({ preventEvent: true });
       if (points.length) tell('click')(points[0]);
     });
+  }
+
+  /** Sets how many points there are. */
+  setCount(count) {
+    this.count = count;
+    this.size = count < 5_000 ? 5 : count < 50_000 ? 3 : 2;
+    this.selected = null;
   }
 
   listen(name, action) {

@@ -1,18 +1,24 @@
 // Reports of the run, what has been saved, and the loss while it trains.
 
-import { getJson } from './api.js';
+import { fileOf, getJson } from './api.js';
 import { isDark } from './colours.js';
 import { at, make, on, prepared, short } from './dom.js';
 
 const link = (path, text) =>
-  make('a', { href: `/files/${path}`, target: '_blank', rel: 'noopener' }, text);
+  make('a', { href: fileOf(path), target: '_blank', rel: 'noopener' }, text);
 
 const nameOf = (path) => path.split('/').at(-1);
 
 export class Results {
-  /** `onLoad` is called with the conditions of a saved selection. */
-  constructor(onLoad) {
+  /**
+   * `onLoad` is called with the conditions of a saved selection, `onTrain` with the settings of a
+   * training on it, and `onClass` with a condition that selects a class.
+   */
+  constructor({ onLoad, onTrain, onClass }) {
     this.onLoad = onLoad;
+    this.onTrain = onTrain;
+    this.onClass = onClass;
+    this.canTrain = false;
     this.losses = [];
     new ResizeObserver(() => this.drawLosses()).observe(at('losses'));
   }
@@ -43,8 +49,33 @@ export class Results {
     const files = spaced(entry.files.map((file) => link(file, nameOf(file))));
     const commands = [entry.filter, entry.train].filter(Boolean).map(command);
     const head = make('div', {}, make('b', {}, entry.name), ` ${entry.count} `, load);
+    if (this.canTrain && entry.train) {
+      const train = make('button', { type: 'button' }, 'Train on it…');
+      on(train, 'click', () => this.onTrain(entry.train_settings));
+      head.append(' ', train);
+    }
     const words = make('div', { className: 'hint' }, entry.words);
     return make('li', {}, head, words, make('div', {}, ...files), ...commands);
+  }
+
+  /** Shows the mean occupancy of subunits in classes; a click on a class selects its particles. */
+  showOccupancy(found) {
+    at('occupancy').hidden = !found;
+    if (!found) return;
+    const { column, subunits, classes } = found;
+    const head = make('tr', {}, make('td'), ...subunits.map((name) => make('th', {}, make('span', {}, name))));
+    const rows = classes.map(({ name, particles, means }) => {
+      const button = make('button', { type: 'button' }, `${name}: ${particles.toLocaleString('en')}`);
+      button.title = `Select the particles of ${name}`;
+      on(button, 'click', () => this.onClass({ among: { column, values: [name] } }));
+      const cells = means.map((value, n) => {
+        const cell = make('td', { title: `${name}, ${subunits[n]}: ${value.toFixed(2)}` });
+        cell.style.background = occupancyColour(value);
+        return cell;
+      });
+      return make('tr', {}, make('th', {}, button), ...cells);
+    });
+    at('occupancy-map').replaceChildren(head, ...rows);
   }
 
   async refreshLosses() {
@@ -80,6 +111,13 @@ export class Results {
     context.textAlign = 'right';
     context.fillText(`epoch ${rows.at(-1).epoch}`, width - right, height - 5);
   }
+}
+
+/** White at 0 to blue at 1, as in the report of `occupancy classes`. */
+function occupancyColour(value) {
+  const share = Math.min(1, Math.max(0, value));
+  const mixed = [[255, 8], [255, 48], [255, 107]].map(([from, to]) => from + share * (to - from));
+  return `rgb(${mixed.map(Math.round).join(' ')})`;
 }
 
 const spaced = (items) => items.flatMap((item) => [item, ' ']);

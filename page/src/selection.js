@@ -41,6 +41,11 @@ export class Selection {
     if (before !== undefined) await this.apply(before);
   }
 
+  /** Forgets what could be undone. */
+  forget() {
+    this.history = [];
+  }
+
   /** Has the server apply conditions to all particles. */
   async apply(conditions) {
     const number = ++this.number;

@@ -68,20 +68,20 @@ export class Volumes {
     const rows = this.chosen.map((point) => this.app.rows[point]);
     const sizes = this.app.facts.box > 32 ? ['preview', 'full'] : ['full'];
     for (const size of sizes) {
-      this.say(size === 'preview' ? 'Decoding a preview…' : 'Decoding…');
+      this.showStatus(size === 'preview' ? 'Decoding a preview…' : 'Decoding…');
       let found;
       try {
         const order = { epoch: this.app.epoch, page: this.page, number, rows, size };
         found = await postArrays('/api/volumes', order);
       } catch (error) {
         if (error.status === 409 || number !== this.number) return;
-        this.say('');
+        this.showStatus('');
         throw error;
       }
       if (number !== this.number) return;
       this.take(found);
       const isLast = size === sizes.at(-1);
-      this.say(`${found.box} px${isLast ? '' : ', preview'}; ${short(found.pixel_size)} Å/px`);
+      this.showStatus(`${found.box} px${isLast ? '' : ', preview'}; ${short(found.pixel_size)} Å/px`);
       await this.show();
     }
   }
@@ -185,9 +185,12 @@ export class Volumes {
     event.preventDefault();
     const rows = this.chosen.map((point) => this.app.rows[point]);
     const name = at('volume-name').value;
-    this.say('Decoding and writing…');
-    const saved = await postJson('/api/save-volumes', { epoch: this.app.epoch, rows, name });
-    this.say(`${saved.files.length} volumes → explore/volumes/${name}: see Results`);
+    this.showStatus('Decoding and writing…');
+    const colours = rows.map((_, number) => this.colour(number));
+    const request = { epoch: this.app.epoch, rows, name, level_sd: this.level, colours };
+    const saved = await postJson('/api/save-volumes', request);
+    const count = saved.files.filter((file) => file.endsWith('.mrc')).length;
+    this.showStatus(`${count} volumes → explore/volumes/${name}: see Results`);
     saved.notes.forEach((note) => showError(note, note));
     await this.app.refreshResults();
   }
@@ -198,7 +201,7 @@ export class Volumes {
     link.click();
   }
 
-  say(text) {
+  showStatus(text) {
     at('volume-status').textContent = text;
   }
 

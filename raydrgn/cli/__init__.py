@@ -6,6 +6,7 @@ command      settings of a workflow to the options of a command
 console      results, messages and progress, on a terminal or in a log
 tables       tables on the terminal
 submission   from the words after `submit` to a job
+forms        commands as forms, for the explorer
 job_table    jobs of a cluster as rows of text
 
 Each of the others has the command of its name; jobs has submit, jobs, status, logs and stop;

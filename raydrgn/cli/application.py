@@ -1,5 +1,8 @@
 """The program ``raydrgn`` before its commands: ``raydrgn.cli.main`` adds them."""
 
+from functools import cache
+from typing import Any
+
 import typer
 
 app = typer.Typer(
@@ -13,4 +16,9 @@ app = typer.Typer(
 
 def application_context() -> typer.Context:
     """Return the program as the parser of command lines knows it, to check one without running."""
-    return typer.Context(typer.main.get_command(app), info_name="raydrgn")
+    return typer.Context(_program(), info_name="raydrgn")
+
+
+@cache  # building all commands takes a second
+def _program() -> Any:
+    return typer.main.get_command(app)

@@ -107,10 +107,14 @@ def command(
         execution = _execution(are_tasks, uses_gpus) if "executor" in names else {}
         options += [_keyword(name, kind, None) for name, kind in execution.items()]
 
+        def record_of(words: dict[str, Any]) -> Any:
+            own = {field.name for field in setting_fields(settings)}
+            return build(settings, {name: _frozen(words[name]) for name in own & words.keys()})
+
         def run(**words: Any) -> None:
-            given = {name: words.pop(name) for name in names & words.keys()}
-            where = {EXECUTOR_NAMES.get(name, name): words.pop(name) for name in execution}
-            record = build(settings, {name: _frozen(value) for name, value in words.items()})
+            given = {name: words[name] for name in names & words.keys()}
+            where = {EXECUTOR_NAMES.get(name, name): words[name] for name in execution}
+            record = record_of(words)
             with ExitStack() as stack:
                 if "executor" in names:
                     given["executor"] = stack.enter_context(Executor(**where))
@@ -124,6 +128,7 @@ def command(
         run.__signature__ = inspect.Signature(required_first)  # type: ignore[attr-defined]
         run.__annotations__ = {option.name: option.annotation for option in options}
         run.bare = _bare_options(settings)  # type: ignore[attr-defined]
+        run.settings, run.record_of = settings, record_of  # type: ignore[attr-defined]
         return run
 
     return decorate

@@ -1,6 +1,6 @@
-"""Jobs of a cluster as rows of text, and as plain values."""
+"""Jobs of a cluster as rows of text."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from raydrgn.remote.progress_line import ProgressLine, clock
 
@@ -19,16 +19,6 @@ def row(job: "Job", progress: ProgressLine | str | None) -> tuple[str, ...]:
         parts = (progress.what, share, progress.rate_text, progress.extra)
         shown = " ".join(part for part in parts if part)
     return job.id, job.status, job.owner, exit_code(job), took(job), left, str(shown), job.command
-
-
-def as_dict(job: "Job", progress: ProgressLine | str | None) -> dict[str, Any]:
-    """Return a job as plain values, with its progress and what it waits for."""
-    is_line = isinstance(progress, ProgressLine)
-    return {
-        **job.to_dict(),
-        "progress": progress.to_dict() if isinstance(progress, ProgressLine) else None,
-        "waits": None if is_line else progress,
-    }
 
 
 def exit_code(job: "Job") -> str:

@@ -9,8 +9,9 @@ import typer
 
 from raydrgn.cli.command import command
 from raydrgn.cli.console import EXIT_INTERRUPTED, columns, message, result
-from raydrgn.cli.job_table import HEAD, as_dict, exit_code, row, took
+from raydrgn.cli.job_table import HEAD, exit_code, row, took
 from raydrgn.cli.submission import SubmitSettings, read_submission
+from raydrgn.remote.job import as_dict
 
 if TYPE_CHECKING:
     from raydrgn.remote.jobserver import JobServer

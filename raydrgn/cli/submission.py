@@ -165,6 +165,8 @@ def check_command(words: Sequence[str]) -> dict[str, Any]:
                 "through it to a file that the cluster sees, and give that."
             )
     used: dict[str, Any] = command.make_context(name, list(words), parent=application).params
+    if record_of := getattr(command.callback, "record_of", None):
+        record_of(used)  # which checks what the words are together
     if used.get("address"):
         raise ConfigError(
             "A job uses the cluster it runs on. To choose that, put --address before the command: "

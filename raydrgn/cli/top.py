@@ -10,8 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from raydrgn.cli.console import columns, console, message, result
-from raydrgn.cli.job_table import HEAD, as_dict, row
+from raydrgn.cli.job_table import HEAD, row
 from raydrgn.cli.jobs import Json, ServerAddress
+from raydrgn.remote.job import as_dict
 
 if TYPE_CHECKING:
     from raydrgn.remote.job import Job

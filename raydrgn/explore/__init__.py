@@ -3,15 +3,20 @@
 The server has no logic of its own: it applies conditions with the code of `filter`, decodes with
 the decoder pool, reads images as commands do, and calls workflows that it is handed.
 
-packing      numbers and arrays in one answer
-session      who may ask, and how much: token, cookie, host, origin, sizes, rates
-study        an epoch as the page sees it
-decoding     volumes for the page; requests that were overtaken are dropped
-images       particle images for the page
-run_files    files of the run that the page may have
-explorer     a run that is being explored
-actions      what a person can start from the page
-requests     what the page sends, checked
-application  the routes
-server       the port, and the life of the server
+packing        numbers and arrays in one answer
+session        who may ask, and how much: token, cookie, host, origin, sizes, rates
+study          an epoch as the page sees it
+decoding       volumes for the page; requests that were overtaken are dropped
+images         particle images for the page
+drawn_results  paths of traversals and occupancies of classes
+chimerax       a script of the volumes that were saved
+run_files      files of the run that the page may have
+explorer       a run that is being explored
+handed_in      what comes from above: commands as forms, a project
+explored       what was opened: a run, or a project with its rounds
+jobs           commands that were started from the page
+actions        what the page saves
+requests       what the page sends, checked
+application    the routes
+server         the port, and the life of the server
 """

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from importlib.resources import files
+from typing import Any
 
 import numpy as np
 from starlette.applications import Starlette
@@ -16,12 +17,15 @@ from starlette.routing import Route
 
 from raydrgn.errors import ConfigError, RaydrgnError
 from raydrgn.explore.decoding import BusyError, OvertakenError
+from raydrgn.explore.explored import Explored
 from raydrgn.explore.explorer import Explorer
 from raydrgn.explore.images import particle_images
 from raydrgn.explore.packing import packed
 from raydrgn.explore.requests import (
+    AnswerRequest,
+    CommandRequest,
     ImageRequest,
-    OfEpoch,
+    JobRequest,
     SaveSelectionRequest,
     SaveVolumesRequest,
     SelectRequest,
@@ -30,6 +34,7 @@ from raydrgn.explore.requests import (
 )
 from raydrgn.explore.run_files import TYPES, OutsideError
 from raydrgn.explore.session import Guard, Session
+from raydrgn.explore.study import Study
 from raydrgn.io import storage
 from raydrgn.io.uri import name as name_of
 
@@ -55,14 +60,14 @@ BLOCK_BYTES = 1 << 20
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def create_application(explorer: Explorer, session: Session) -> Guard:
-    """Build the application for one run."""
-    routes = _Routes(explorer)
+def create_application(explored: Explored, session: Session) -> Guard:
+    """Build the application for one run or project."""
+    routes = _Routes(explored)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
-        await run_in_threadpool(explorer.close)
+        await run_in_threadpool(explored.close)
 
     def get(path: str, endpoint: Endpoint) -> Route:
         return Route(path, _in_words(endpoint), methods=["GET"])
@@ -81,13 +86,20 @@ def create_application(explorer: Explorer, session: Session) -> Guard:
             get("/api/points", routes.points),
             get("/api/density", routes.density),
             get("/api/results", routes.results),
+            get("/api/drawn", routes.drawn),
             get("/api/losses", routes.losses),
             post("/api/select", routes.select),
             post("/api/volumes", routes.volumes),
             post("/api/images", routes.images),
             post("/api/save-selection", routes.save_selection),
             post("/api/save-volumes", routes.save_volumes),
-            post("/api/analyze", routes.analyze),
+            get("/api/jobs", routes.jobs),
+            get("/api/job-log", routes.job_log),
+            get("/api/forms", routes.forms),
+            post("/api/command", routes.command),
+            post("/api/start", routes.start),
+            post("/api/stop", routes.stop),
+            post("/api/answer", routes.answer),
         ],
         lifespan=lifespan,
     )
@@ -97,8 +109,8 @@ def create_application(explorer: Explorer, session: Session) -> Guard:
 class _Routes:
     """An endpoint for each route. What takes long is done in a thread."""
 
-    def __init__(self, explorer: Explorer) -> None:
-        self._explorer = explorer
+    def __init__(self, explored: Explored) -> None:
+        self._explored = explored
 
     async def page(self, request: Request) -> Response:
         return _asset("index.html")
@@ -107,7 +119,12 @@ class _Routes:
         return _asset(request.path_params["name"])
 
     async def file(self, request: Request) -> Response:
-        uri = await run_in_threadpool(self._explorer.files.find, request.path_params["path"])
+        def find() -> str:
+            is_of_run = "round" in request.query_params
+            files = self._run(request).files if is_of_run else self._explored.files
+            return files.find(request.path_params["path"])
+
+        uri = await run_in_threadpool(find)
         suffix = f".{uri.rpartition('.')[2].lower()}"
         headers = {"Content-Security-Policy": REPORT_POLICY}
         if suffix not in (".html", ".png"):
@@ -115,24 +132,24 @@ class _Routes:
         return StreamingResponse(_blocks(uri), media_type=TYPES[suffix], headers=headers)
 
     async def facts(self, request: Request) -> Response:
-        return JSONResponse(await run_in_threadpool(lambda: self._study(request).facts()))
+        return await _json(lambda: self._run(request).facts(_epoch(request)))
 
     async def status(self, request: Request) -> Response:
-        return JSONResponse(await run_in_threadpool(self._explorer.status))
+        return await _json(lambda: self._explored.status(_round(request)))
 
     async def column(self, request: Request) -> Response:
         def work() -> bytes:
             facts, values = self._study(request).column(_given(request, "name"))
             return packed(facts, values=values)
 
-        return _binary(await run_in_threadpool(work))
+        return await _binary(work)
 
     async def points(self, request: Request) -> Response:
         def work() -> bytes:
             study = self._study(request)
             return packed({}, rows=study.shown.astype(np.int32), numbers=study.numbers())
 
-        return _binary(await run_in_threadpool(work))
+        return await _binary(work)
 
     async def density(self, request: Request) -> Response:
         def work() -> bytes:
@@ -141,20 +158,21 @@ class _Routes:
             )
             return packed(limits, counts=counts)
 
-        return _binary(await run_in_threadpool(work))
+        return await _binary(work)
 
     async def select(self, request: Request) -> Response:
         given = parse(SelectRequest, await request.body())
 
         def work() -> bytes:
-            facts, bits = self._explorer.select(given)
+            facts, bits = self._run(request).select(given)
             return packed(facts, bits=bits)
 
-        return _binary(await run_in_threadpool(work))
+        return await _binary(work)
 
     async def volumes(self, request: Request) -> Response:
         given = parse(VolumeRequest, await request.body())
-        facts, made = await self._explorer.volumes(given)
+        explorer = await run_in_threadpool(self._run, request)
+        facts, made = await explorer.volumes(given)
 
         def work() -> bytes:
             largest = [max(float(np.abs(volume).max()), 1e-30) for volume in made]
@@ -162,43 +180,90 @@ class _Routes:
             sd = [float(volume.std()) for volume in made]
             return packed({**facts, "scale": largest, "sd": sd}, volumes=scaled.astype(np.float16))
 
-        return _binary(await run_in_threadpool(work))
+        return await _binary(work)
 
     async def images(self, request: Request) -> Response:
         given = parse(ImageRequest, await request.body())
 
         def work() -> bytes:
-            study = self._explorer.study(given.epoch)
+            study = self._run(request).study(given.epoch)
             images, mean = particle_images(study, given.rows, given.kind)
             numbers = study.values.numbers[given.rows].astype(np.int32)
             return packed({}, images=images, mean=mean, numbers=numbers)
 
-        return _binary(await run_in_threadpool(work))
+        return await _binary(work)
 
     async def results(self, request: Request) -> Response:
-        return JSONResponse(await run_in_threadpool(self._explorer.results))
+        return await _json(lambda: self._run(request).results())
+
+    async def drawn(self, request: Request) -> Response:
+        return await _json(lambda: self._run(request).drawn(_epoch(request)))
 
     async def losses(self, request: Request) -> Response:
-        return JSONResponse(await run_in_threadpool(self._explorer.losses))
+        return await _json(lambda: self._run(request).losses())
 
     async def save_selection(self, request: Request) -> Response:
         given = parse(SaveSelectionRequest, await request.body())
-        return JSONResponse(await run_in_threadpool(self._explorer.save_selection, given))
+        return await _json(lambda: self._run(request).save_selection(given))
 
     async def save_volumes(self, request: Request) -> Response:
         given = parse(SaveVolumesRequest, await request.body())
-        return JSONResponse(await run_in_threadpool(self._explorer.save_volumes, given))
+        return await _json(lambda: self._run(request).save_volumes(given))
 
-    async def analyze(self, request: Request) -> Response:
-        given = parse(OfEpoch, await request.body())
-        await run_in_threadpool(self._explorer.analyze, given.epoch)
-        return JSONResponse({})
+    async def jobs(self, request: Request) -> Response:
+        return await _json(self._explored.jobs.listed)
 
-    def _study(self, request: Request):  # type: ignore[no-untyped-def]  # noqa: ANN202
-        text = request.query_params.get("epoch", "")
-        if text and not text.isdecimal():
-            raise ConfigError(f"An epoch is a number, got {text!r:.40}.")
-        return self._explorer.study(int(text) if text else None)
+    async def job_log(self, request: Request) -> Response:
+        return await _json(lambda: {"text": self._explored.jobs.log(_given(request, "id"))})
+
+    async def forms(self, request: Request) -> Response:
+        return await _json(lambda: self._explored.forms(_round(request)))
+
+    async def command(self, request: Request) -> Response:
+        given = parse(CommandRequest, await request.body())
+
+        def work() -> dict[str, str]:
+            try:
+                words = self._explored.command(_round(request), given.name, given.filled)
+            except ConfigError as error:  # a form that is not filled in yet is no failure
+                return {"command": "", "problem": str(error)}
+            return {"command": self._explored.jobs.command(words), "problem": ""}
+
+        return await _json(work)
+
+    async def start(self, request: Request) -> Response:
+        given = parse(CommandRequest, await request.body())
+
+        def work() -> dict[str, str]:
+            words = self._explored.command(_round(request), given.name, given.filled)
+            return {"id": self._explored.jobs.start(words)}
+
+        return await _json(work)
+
+    async def stop(self, request: Request) -> Response:
+        given = parse(JobRequest, await request.body())
+        return await _json(lambda: self._explored.jobs.stop(given.id))
+
+    async def answer(self, request: Request) -> Response:
+        given = parse(AnswerRequest, await request.body())
+        return await _json(lambda: self._explored.answer(given.selection))
+
+    def _run(self, request: Request) -> Explorer:
+        return self._explored.run(_round(request))
+
+    def _study(self, request: Request) -> Study:
+        return self._run(request).study(_epoch(request))
+
+
+def _round(request: Request) -> str:
+    return request.query_params.get("round", "")
+
+
+def _epoch(request: Request) -> int | None:
+    text = request.query_params.get("epoch", "")
+    if text and not text.isdecimal():
+        raise ConfigError(f"An epoch is a number, got {text!r:.40}.")
+    return int(text) if text else None
 
 
 def _in_words(endpoint: Endpoint) -> Endpoint:
@@ -230,8 +295,13 @@ def _asset(name: str) -> Response:
     return Response(content, media_type=ASSETS[name])
 
 
-def _binary(content: bytes) -> Response:
-    return Response(content, media_type="application/octet-stream")
+async def _json(work: Callable[[], Any]) -> Response:
+    found = await run_in_threadpool(work)
+    return JSONResponse({} if found is None else found)
+
+
+async def _binary(work: Callable[[], bytes]) -> Response:
+    return Response(await run_in_threadpool(work), media_type="application/octet-stream")
 
 
 async def _blocks(uri: str) -> AsyncIterator[bytes]:

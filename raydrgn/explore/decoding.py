@@ -8,13 +8,16 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from raydrgn.decoding.pool import DecoderPool
 from raydrgn.errors import ClusterError, ConfigError, RaydrgnError
+from raydrgn.io.storage import Uri
 from raydrgn.shapes import Float
+
+if TYPE_CHECKING:
+    from raydrgn.decoding.pool import DecoderPool
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +44,7 @@ class VolumeOrder(NamedTuple):
 
     page: str
     number: int
+    run: Uri
     epoch: int | None
     z: Float[np.ndarray, "k zdim"]
     box: int
@@ -50,15 +54,17 @@ class Decoding:
     """The decoder pool of the epoch that was asked for last, which one thread holds and asks.
 
     Args:
-        open_pool: Opens the pool of an epoch; called again after the pool was lost.
-        at_once: Volumes that are handed to the pool together.
+        open_pool: Opens the pool of a run's epoch; called again after the pool was lost.
+        workers: Decoders of a pool; None decodes in this process.
     """
 
-    def __init__(self, open_pool: Callable[[int | None], DecoderPool], *, at_once: int) -> None:
-        self._open_pool, self._at_once = open_pool, at_once
+    def __init__(
+        self, open_pool: Callable[[Uri, int | None], "DecoderPool"], *, workers: int | None
+    ) -> None:
+        self._open_pool, self._workers = open_pool, workers
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="decoding")
         self._pool: DecoderPool | None = None
-        self._epoch: int | None = None
+        self._decodes: tuple[Uri, int | None] | None = None
         self._latest: dict[str, int] = {}
         self._waiting = 0
 
@@ -90,19 +96,25 @@ class Decoding:
 
     def _decode(self, order: VolumeOrder) -> Float[np.ndarray, "k d d d"]:
         made = []
-        for start in range(0, len(order.z), self._at_once):
+        at_once = 1
+        if self._workers is not None:
+            from raydrgn.decoding.pool import LATENTS_PER_BATCH
+
+            at_once = LATENTS_PER_BATCH * self._workers
+        for start in range(0, len(order.z), at_once):
             if self._latest.get(order.page) != order.number:
                 raise OvertakenError("Other volumes were asked for since.")
-            made.append(self._some(order, slice(start, start + self._at_once)))
+            made.append(self._some(order, slice(start, start + at_once)))
         return np.concatenate(made)
 
     def _some(self, order: VolumeOrder, part: slice) -> Float[np.ndarray, "b d d d"]:
         try:
-            if self._epoch != order.epoch:
+            wanted = order.run, order.epoch
+            if self._decodes != wanted:
                 self._leave()
             if self._pool is None:
-                self._pool = self._open_pool(order.epoch).__enter__()
-                self._epoch = order.epoch
+                self._pool = self._open_pool(*wanted).__enter__()
+                self._decodes = wanted
             return self._pool.volumes(order.z[part], box=order.box)
         except (ConfigError, OvertakenError):
             raise

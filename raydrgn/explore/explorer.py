@@ -2,24 +2,25 @@
 
 import json
 from collections import OrderedDict
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from raydrgn.decoding.pool import LATENTS_PER_BATCH, DecoderPool
 from raydrgn.errors import ConfigError, RaydrgnError, RunDirectoryError
-from raydrgn.explore.actions import Actions, Task, filter_command
+from raydrgn.explore.actions import Actions, filter_command, train_command
+from raydrgn.explore.chimerax import script
 from raydrgn.explore.decoding import LARGEST_BOX, PREVIEW_BOX, Decoding, VolumeOrder
+from raydrgn.explore.drawn_results import occupancies, paths
 from raydrgn.explore.requests import (
     SaveSelectionRequest,
     SaveVolumesRequest,
     SelectRequest,
     VolumeRequest,
 )
-from raydrgn.explore.run_files import SELECTIONS, VOLUMES, RunFiles
+from raydrgn.explore.run_files import KEPT, SELECTIONS, VOLUMES, RunFiles
 from raydrgn.explore.study import Study
 from raydrgn.io import storage
+from raydrgn.io.mrc import read_volume
 from raydrgn.io.storage import Uri
 from raydrgn.latent.conditions import (
     in_words,
@@ -37,6 +38,7 @@ EPOCHS_KEPT = 2
 """Epochs whose latents and decoders stay in memory."""
 
 MOST_LOSSES = 2000
+SCRIPT = "open.cxc"
 
 
 class Explorer:
@@ -46,9 +48,8 @@ class Explorer:
         source: The run or file.
         epoch: Epoch to begin with; None takes the last whole one of the moment.
         labels: File of a label of each particle.
-        actions: What can be started.
-        open_pool: Opens the decoders of an epoch.
-        workers: Decoders of a pool; None decodes in this process.
+        actions: What saves.
+        decoding: Decodes volumes.
     """
 
     def __init__(
@@ -58,16 +59,25 @@ class Explorer:
         epoch: int | None,
         labels: Uri | None,
         actions: Actions,
-        open_pool: Callable[[int | None], DecoderPool],
-        workers: int | None,
+        decoding: Decoding,
     ) -> None:
-        self.source, self.actions, self.task = source, actions, Task()
+        self.source, self.actions, self._decoding = source, actions, decoding
         self._first, self._labels = epoch, labels
-        at_once = 1 if workers is None else LATENTS_PER_BATCH * workers
-        self._decoding = Decoding(open_pool, at_once=at_once)
         own = source.results("explore")
         self.files = RunFiles(source.root if isinstance(source, RunReader) else own, own)
         self._studies: OrderedDict[int | None, Study] = OrderedDict()
+
+    def facts(self, epoch: int | None) -> dict[str, Any]:
+        """Return what the page begins with; results that were made meanwhile are seen.
+
+        Raises:
+            RaydrgnError: If the epoch cannot be read.
+        """
+        study = self.study(epoch)
+        if not study.is_current():
+            self._studies.pop(study.epoch, None)
+            study = self.study(study.epoch)
+        return study.facts()
 
     def study(self, epoch: int | None) -> Study:
         """Return an epoch, opened.
@@ -85,7 +95,7 @@ class Explorer:
         return self._studies[number]
 
     def status(self) -> dict[str, Any]:
-        """Return what changes while the page is open: epochs, training, the task."""
+        """Return what changes while the page is open: epochs, and whether training goes on."""
         found: dict[str, Any] = {"epochs": [], "is_training": False, "problem": ""}
         if isinstance(self.source, RunReader):
             try:
@@ -95,7 +105,7 @@ class Explorer:
                 found["problem"] = f"The run cannot be read any more: {error}"
             if not found["epochs"] and not found["problem"]:
                 found["problem"] = f"{self.source.root} is gone, or has no epoch any more."
-        return {**found, "task": self.task.to_dict()}
+        return found
 
     def select(self, request: SelectRequest) -> tuple[dict[str, Any], np.ndarray]:
         """Return what conditions select of all particles, and which of the points drawn."""
@@ -125,19 +135,22 @@ class Explorer:
         """Save volumes of particles as `raydrgn volumes` does."""
         study = self.study(request.epoch)
         rows = study.rows(request.rows).tolist()
+        if len(request.colours) != len(rows):
+            raise ConfigError("There should be a colour for each volume.")
         folder = self.files.new(VOLUMES, request.name)
         failures = self.actions.save_volumes(study.epoch, rows, folder)
+        names = [f"vol_{number:03d}.mrc" for number in range(len(rows))]
+        made = [
+            (name, colour)
+            for name, colour in zip(names, request.colours, strict=True)
+            if storage.exists(storage.join(folder, name))
+        ]
+        if made:
+            first, _ = read_volume(storage.join(folder, made[0][0]))
+            level = request.level_sd * float(first.std())
+            text = script(*zip(*made, strict=True), level=level)
+            storage.write_bytes(storage.join(folder, SCRIPT), text.encode())
         return {**self._volumes(request.name), "notes": failures}
-
-    def analyze(self, epoch: int | None) -> None:
-        """Start `analyze`, after which the epoch is opened anew."""
-        number = self.study(epoch).epoch
-
-        def work(progress: Any) -> None:
-            self.actions.analyze(number, progress)
-            self._studies.pop(number, None)
-
-        self.task.start("analyze", work)
 
     async def volumes(
         self, request: VolumeRequest
@@ -153,7 +166,7 @@ class Explorer:
         largest = PREVIEW_BOX if request.size == "preview" else LARGEST_BOX
         box = min(largest, self.source.box)
         z = study.z[study.rows(request.rows)]
-        order = VolumeOrder(request.page, request.number, study.epoch, z, box)
+        order = VolumeOrder(request.page, request.number, self.source.root, study.epoch, z, box)
         made = await self._decoding.volumes(order)
         facts = {
             "box": box,
@@ -171,6 +184,11 @@ class Explorer:
         reports = self.files.reports() if is_run else []
         return {"reports": reports, "selections": selections, "volumes": volumes}
 
+    def drawn(self, epoch: int | None) -> dict[str, Any]:
+        """Return the results of commands on an epoch that the page draws itself."""
+        study = self.study(epoch)
+        return {"paths": paths(study), "occupancy": occupancies(study)}
+
     def losses(self) -> list[dict[str, float]]:
         """Return losses over the epochs, with those of the epoch that is being trained."""
         if not isinstance(self.source, RunReader):
@@ -184,12 +202,8 @@ class Explorer:
             if row.get("done", True) or number % every == 0
         ]
 
-    def close(self) -> None:
-        """End the decoders."""
-        self._decoding.close()
-
     def _saved(self, kind: str) -> list[str]:
-        files = {SELECTIONS: "kept.ind.pkl", VOLUMES: "z_values.txt"}
+        files = {SELECTIONS: KEPT, VOLUMES: "z_values.txt"}
         folder = storage.join(self.files.own, kind)
         return [
             name
@@ -201,9 +215,10 @@ class Explorer:
         folder = storage.join(self.files.own, SELECTIONS, name)
         record = json.loads(storage.read_bytes(storage.join(folder, SETTINGS)))
         conditions = read_conditions(f"{folder}.json")
-        kept = storage.join(folder, "kept.ind.pkl")
+        kept = storage.join(folder, KEPT)
         names = [n for n in storage.list_names(folder) if n.startswith("kept.")]
         epoch, file = record["made_from"]["epoch"], f"{folder}.json"
+        train = self.actions.train(kept, name)
         return {
             "name": name,
             "words": in_words(conditions),
@@ -212,12 +227,13 @@ class Explorer:
             "epoch": epoch,
             "files": [self.files.path(storage.join(folder, n)) for n in sorted(names)],
             "filter": filter_command(self.source.root, epoch, conditions, file, self._labels),
-            "train": self.actions.train_command(kept),
+            "train": train_command(train),
+            "train_settings": train,
         }
 
     def _volumes(self, name: str) -> dict[str, Any]:
         folder = storage.join(self.files.own, VOLUMES, name)
-        names = sorted(n for n in storage.list_names(folder) if n.endswith(".mrc"))
+        names = sorted(n for n in storage.list_names(folder) if n.endswith((".mrc", ".cxc")))
         return {
             "name": name,
             "files": [self.files.path(storage.join(folder, n)) for n in names],

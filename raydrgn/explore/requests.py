@@ -9,9 +9,11 @@ from raydrgn.errors import ConfigError
 
 MOST_VOLUMES = 16
 MOST_IMAGES = 64
+MOST_FIELDS = 100
 LARGEST_ROW = 2**40
 
 Row = Annotated[int, Field(ge=0, lt=LARGEST_ROW)]
+Colour = Annotated[str, Field(pattern="^#[0-9a-f]{6}$")]
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -48,6 +50,10 @@ class SaveVolumesRequest(OfEpoch):
 
     rows: Annotated[list[Row], Field(min_length=1, max_length=MOST_VOLUMES)]
     name: str
+    level_sd: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
+    """Threshold of the surfaces, in SD of the first volume."""
+
+    colours: Annotated[list[Colour], Field(min_length=1, max_length=MOST_VOLUMES)]
 
 
 class ImageRequest(OfEpoch):
@@ -55,6 +61,28 @@ class ImageRequest(OfEpoch):
 
     rows: Annotated[list[Row], Field(min_length=1, max_length=MOST_IMAGES)]
     kind: Literal["raw", "clear"]
+
+
+class CommandRequest(BaseModel):
+    """A form of a command, filled in."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    name: Annotated[str, Field(max_length=64)]
+    filled: Annotated[dict[str, str | bool], Field(max_length=MOST_FIELDS)]
+
+
+class JobRequest(BaseModel):
+    """A job."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    id: Annotated[str, Field(max_length=128)]
+
+
+class AnswerRequest(BaseModel):
+    """The answer to a project's pause: a saved selection, or agreement."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    selection: Annotated[str, Field(max_length=64)] | None
 
 
 def parse(model: type[Model], body: bytes) -> Model:

@@ -6,6 +6,7 @@ must end below the run directory. Beside results of commands nothing is given ou
 
 import os
 import re
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
@@ -18,12 +19,16 @@ TYPES = {
     ".png": "image/png",
     ".json": "application/json",
     ".csv": "text/csv; charset=utf-8",
-    ".txt": "text/plain; charset=utf-8",
+    **dict.fromkeys((".txt", ".cxc"), "text/plain; charset=utf-8"),
     **dict.fromkeys((".pkl", ".star", ".cs", ".csg", ".mrc", ".npy"), "application/octet-stream"),
 }
+REPORT = "report.html"
+KEPT = "kept.ind.pkl"
+"""Of a selection: the particles that it keeps."""
+
 MOST_BYTES = 2 << 30
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-SELECTIONS, VOLUMES = "selections", "volumes"
+SELECTIONS, VOLUMES, JOBS = "selections", "volumes", "jobs"
 
 
 class OutsideError(RaydrgnError):
@@ -36,10 +41,11 @@ class RunFiles:
     Args:
         root: Below which files are given out and written.
         own: Folder of the explorer's results, the same or below.
+        suffixes: Of the files that are given out.
     """
 
-    def __init__(self, root: Uri, own: Uri) -> None:
-        self.root, self.own = root, own
+    def __init__(self, root: Uri, own: Uri, *, suffixes: Collection[str] = TYPES) -> None:
+        self.root, self.own, self._suffixes = root, own, suffixes
 
     def find(self, path: str) -> Uri:
         """Return a file of results that the page may have.
@@ -49,9 +55,13 @@ class RunFiles:
         """
         names = path.split("/")
         suffix = os.path.splitext(path)[1].lower()
-        if len(names) < 2 or any(name in ("", ".", "..") for name in names) or "\\" in path:
+        if (
+            (len(names) < 2 and path != REPORT)
+            or any(name in ("", ".", "..") for name in names)
+            or "\\" in path
+        ):
             raise OutsideError("There is no such file among the results.")
-        if names[0] == "state" or suffix not in TYPES or "\0" in path:
+        if names[0] == "state" or suffix not in self._suffixes or "\0" in path:
             raise OutsideError(f"Files of type {suffix or 'none'} are not given out.")
         found = storage.join(self.root, *names)
         if not self._is_inside(found) or not storage.exists(found) or storage.is_folder(found):
@@ -78,14 +88,44 @@ class RunFiles:
             raise OutsideError(f"{self.own} leads out of {self.root} through a link.")
         return found
 
+    def at(self, kind: str, name: str) -> Uri:
+        """Return the path of one of the page's own files.
+
+        Raises:
+            OutsideError: If a link leads out of the run.
+        """
+        found = storage.join(self.own, kind, name)
+        if not self._is_inside(found):
+            raise OutsideError(f"{self.own} leads out of {self.root} through a link.")
+        return found
+
+    def below(self, text: str, option: str) -> Uri:
+        """Return a folder or file below the run; a relative one is meant from there.
+
+        Args:
+            text: What was given.
+            option: How the command line calls it.
+
+        Raises:
+            ConfigError: If it lies elsewhere.
+        """
+        found = uri.absolute(text, base=self.root)
+        has_parent = ".." in found.split("/") and not uri.is_local(found)
+        if has_parent or not f"{_real(found)}/".startswith(f"{_real(self.root)}/"):
+            raise ConfigError(
+                f"{option} {text} lies outside {self.root}: what is started from the page writes "
+                "below that folder only."
+            )
+        return found
+
     def reports(self) -> list[dict[str, Any]]:
         """Return the reports of commands on this run, the newest first."""
         found = []
         for name in storage.list_names(self.root):
-            report = storage.join(self.root, name, "report.html")
+            report = storage.join(self.root, name, REPORT)
             if NAME.fullmatch(name) and storage.exists(report):
                 when = storage.modified(report)
-                found.append({"name": name, "path": f"{name}/report.html", "when": _date(when)})
+                found.append({"name": name, "path": f"{name}/{REPORT}", "when": _date(when)})
         return sorted(found, key=lambda entry: str(entry["when"]), reverse=True)
 
     def names(self, kind: str) -> list[str]:
@@ -101,10 +141,12 @@ class RunFiles:
 
     def _is_inside(self, found: Uri) -> bool:
         """Return whether links, if there are any, lead nowhere else."""
-        if not uri.is_local(found):
-            return True
-        real = os.path.realpath(uri.local_path(found))
-        return real.startswith(f"{os.path.realpath(uri.local_path(self.root))}{os.sep}")
+        return _real(found).startswith(f"{_real(self.root)}/")
+
+
+def _real(found: Uri) -> str:
+    """Return where a path leads through links; a URL has none."""
+    return os.path.realpath(uri.local_path(found)) if uri.is_local(found) else found.rstrip("/")
 
 
 def _date(when: datetime) -> str:

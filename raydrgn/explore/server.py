@@ -9,7 +9,7 @@ import uvicorn
 
 from raydrgn.errors import ConfigError
 from raydrgn.explore.application import create_application
-from raydrgn.explore.explorer import Explorer
+from raydrgn.explore.explored import Explored
 from raydrgn.explore.session import EVERYWHERE, LOOPBACK, Session
 
 log = logging.getLogger(__name__)
@@ -53,10 +53,10 @@ def address(session: Session, host: str) -> str:
     return f"http://{f'[{name}]' if ':' in name else name}:{session.port}/?token={session.token}"
 
 
-def make_server(explorer: Explorer, session: Session) -> uvicorn.Server:
+def make_server(explored: Explored, session: Session) -> uvicorn.Server:
     """Return a server of the page, which a call of its ``run`` starts."""
     config = uvicorn.Config(
-        create_application(explorer, session),
+        create_application(explored, session),
         log_level="critical",
         access_log=False,
         server_header=False,
@@ -69,18 +69,18 @@ def make_server(explorer: Explorer, session: Session) -> uvicorn.Server:
 
 
 def serve(
-    explorer: Explorer, found: socket.socket, host: str, *, ready: Callable[[str], None]
+    explored: Explored, found: socket.socket, host: str, *, ready: Callable[[str], None]
 ) -> None:
     """Serve a run until the process is interrupted.
 
     Args:
-        explorer: The run.
+        explored: The run or project.
         found: Where to listen.
         host: What the user called that address.
         ready: Called with the address of the page when it can be opened.
     """
     session = Session.at(host, found.getsockname()[1])
-    server = make_server(explorer, session)
+    server = make_server(explored, session)
     try:
         ready(address(session, host))
         server.run(sockets=[found])

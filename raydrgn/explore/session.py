@@ -31,10 +31,8 @@ EVERYWHERE = ("0.0.0.0", "::", "")
 MOST_BODY_BYTES = 1 << 20
 REQUESTS_PER_SECOND, BURST = 60.0, 300.0
 
-# The library that draws points compiles its drawing commands with `Function`, hence 'unsafe-eval':
-# there is still no way to a script that is not one of the page's own files.
 POLICY = (
-    "default-src 'none'; script-src 'self' 'unsafe-eval'; worker-src 'self' blob:; "
+    "default-src 'none'; script-src 'self'; worker-src 'self' blob:; "
     "style-src 'self' 'unsafe-inline'; img-src 'self' blob: data:; connect-src 'self'; "
     "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )

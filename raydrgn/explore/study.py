@@ -1,17 +1,20 @@
 """An epoch of a run, or a file of latents, as the page sees it: columns, planes, selections."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from raydrgn.errors import ConfigError, RaydrgnError
+from raydrgn.io import storage
 from raydrgn.io.particles import ParticleTable
 from raydrgn.io.storage import Uri
 from raydrgn.latent.conditions import Conditions, fulfilled, in_words
-from raydrgn.latent.values import ParticleValues, Values
+from raydrgn.latent.values import TABLES, ParticleValues, Values
 from raydrgn.reporting.analysis_results import AnalysisResults
+from raydrgn.reporting.result_folder import SETTINGS
 from raydrgn.run.latents_file import LatentSource
 from raydrgn.run.reader import RunReader
 from raydrgn.shapes import Bool, Float, Int
@@ -41,6 +44,14 @@ class Study:
         self.source, self.epoch = source, epoch
         self.z = source.finite_latents(epoch)
         self.values = ParticleValues(source, epoch, self.z, labels=labels)
+        self._stamp = _stamp(source, epoch)
+
+    def is_current(self) -> bool:
+        """Return whether no other results of commands are there than when it was opened."""
+        try:
+            return _stamp(self.source, self.epoch) == self._stamp
+        except RaydrgnError:  # the run was deleted: what is known of it is shown
+            return True
 
     @cached_property
     def shown(self) -> Int[np.ndarray, " k"]:
@@ -139,6 +150,14 @@ class Study:
         names = [name for name in self.values.columns if name.startswith("kmeans")]
         analysis = AnalysisResults(self.source, self.epoch)
         return {name: analysis.centres(int(name[6:])).tolist() for name in names}
+
+
+def _stamp(source: LatentSource, epoch: int | None) -> list[tuple[str, datetime]]:
+    """Return which results of commands there are of an epoch, and when they were begun or ended."""
+    records = [
+        storage.join(source.results(command, epoch), SETTINGS) for command in ("analyze", *TABLES)
+    ]
+    return [(record, storage.modified(record)) for record in records if storage.exists(record)]
 
 
 def _classes(found: Values) -> dict[str, Any]:

@@ -5,7 +5,8 @@
 the number in the original set and the row; the columns of the particle table, with angles as
 ``rot_deg``, ``tilt_deg``, ``psi_deg`` and shifts as ``shift_x_angstrom``, ``shift_y_angstrom``;
 what a mixture of factor analysers estimates; and ``COMMAND.COLUMN`` of tables with a row for each
-particle that `landscape` and `occupancy` have made of the same epoch. ``label`` is a file of the
+particle that `landscape` and `occupancy` have made of the same epoch; ``occupancy.class``, the
+class of `occupancy classes`. ``label`` is a file of the
 user's own.
 """
 
@@ -40,6 +41,10 @@ LABEL = "label"
 UMAP = ("umap1", "umap2")
 TRUTH = ("no", "yes")
 """Names of the values of a column of truth values."""
+
+CLASSES, CLASS_LABELS = "classes", "labels.pkl"
+OCCUPANCY_CLASS = "occupancy.class"
+"""Class of each particle by `occupancy classes`."""
 
 TABLES = ("landscape", "occupancy", "occupancy_pca")
 """Commands that write tables with a row for each particle."""
@@ -222,6 +227,11 @@ class ParticleValues:
                 for name in storage.list_files(folder.uri):
                     if name.endswith(".parquet"):
                         yield from self._table(command, folder.at(name))
+        classes = ResultFolder(
+            storage.join(self._source.results("occupancy", self._epoch), CLASSES)
+        )
+        if classes.has(CLASS_LABELS) and classes.is_made_from(identity):
+            yield OCCUPANCY_CLASS, partial(_occupancy_classes, classes.at(CLASS_LABELS))
 
     def _table(self, command: str, uri: Uri) -> Iterator[tuple[str, Callable[[], Values]]]:
         """Yield the columns of a table, if it has a row for each particle."""
@@ -260,6 +270,13 @@ def own_labels(uri: Uri, count: int, numbers: Int[np.ndarray, " n"]) -> Int[np.n
 
 def _labels(uri: Uri, count: int, numbers: Int[np.ndarray, " n"]) -> Values:
     return Values(own_labels(uri, count, numbers), is_category=True)
+
+
+def _occupancy_classes(uri: Uri) -> Values:
+    """Return the classes C1, C2, …; particles whose volume was not scored have none."""
+    labels = read_labels(uri)
+    names = ("none", *(f"C{number}" for number in range(1, int(labels.max()) + 1)))
+    return Values(labels, names, is_category=True)
 
 
 def _standardised(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:

@@ -7,6 +7,7 @@ class_folder     of each class its particles, their map, and its decoded volume
 cluster_numbers  density, noise, resolution and |z| of each cluster of particles
 decisions        what is decided in a project, by whom and why
 ensemble         traversal, landscape, occupancies, classes and exports
+explored         a project as the explorer shows it
 estimate         time, memory and disk of a project before it runs
 inputs           contrast and hand of the particles, and their smaller boxes
 project          the folder, and steps that are made once

@@ -23,6 +23,9 @@ CHECKED_BYTES = 256_000_000
 MAY_CHANGE = ("model", "by")
 """Inputs that concern the occupancies alone, and may be given later."""
 
+IND, CHECKSUM = "ind", "checksum"
+"""Of a decision which particles are kept: the file of a saved selection, and its content."""
+
 HEAD = """# What is decided in this project. A decision that you change here is kept if its `by` is
 # `user`; the next `raydrgn protocol` makes again what it changes.
 """

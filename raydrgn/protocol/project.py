@@ -97,6 +97,10 @@ class Project:
         """Whether any step is whole."""
         return any(record.is_whole for records in self._steps.values() for record in records)
 
+    def records(self, name: str) -> list[StepRecord]:
+        """Return the results of a step, begun or whole, the latest last."""
+        return list(self._steps.get(name, ()))
+
     def command(self, *words: str) -> str:
         """Return the command that goes on with the project."""
         return shlex.join(["raydrgn", "protocol", "-o", self.root, *words])

@@ -1,6 +1,8 @@
 """Steps b to e of the protocol: a training, its convergence, its analysis, and a selection."""
 
 import logging
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +10,7 @@ from raydrgn.errors import InputError
 from raydrgn.io import storage
 from raydrgn.io.particle_source import ParticleSettings, ParticleSource
 from raydrgn.io.storage import Uri
+from raydrgn.protocol.decisions import CHECKSUM, IND, file_identity
 from raydrgn.protocol.project import Project, Step
 from raydrgn.protocol.settings import NONE, TrainingPlan
 from raydrgn.remote.executor import Executor
@@ -242,6 +245,29 @@ def propose_junk(
     )
 
 
+def proposed_selection(proposal: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the ``clusters`` and ``null`` that the result of a proposal drops."""
+    null = proposal["null"] if proposal["nothing"] else None
+    return {"clusters": list(proposal["clusters"]), "null": null}
+
+
+def _saved_selection(project: Project, selection: dict[str, Any]) -> Uri | None:
+    """Return the file of a selection that was saved in the explorer, if one was chosen.
+
+    Raises:
+        InputError: If it is gone, or another one since it was chosen.
+    """
+    if IND not in selection:
+        return None
+    uri = project.at(selection[IND])
+    if not storage.exists(uri) or file_identity(uri) != selection[CHECKSUM]:
+        raise InputError(
+            f"{uri}, the selection that was chosen, is gone or has changed. Choose again: "
+            f"raydrgn explore {shlex.quote(project.root)}, or {project.command('--accept')}."
+        )
+    return uri
+
+
 def _clusters(
     run: "RunReader", epoch: int, ksample: int, count: int
 ) -> "tuple[np.ndarray, list[np.ndarray]]":
@@ -274,7 +300,8 @@ def select_particles(
         this: The round.
         trained: Its training.
         analyzed: Its analysis.
-        selection: ``clusters`` and ``null`` to drop; the latter None to drop none by it.
+        selection: ``clusters`` and ``null`` to drop, the latter None to drop none by it; or with
+            ``ind`` a file of the project, the particles that it keeps.
         executor: Where volumes are decoded.
         progress: Called with how much is done.
 
@@ -303,6 +330,7 @@ def select_particles(
             ksample=analyzed.result["ksample"],
             drop_clusters=",".join(map(str, selection["clusters"])) or None,
             null=selection["null"],
+            ind=_saved_selection(project, selection),
             volumes=VolumeOptions(flip=this.flip),
         )
         found = filters.run(settings, executor=executor, progress=progress)

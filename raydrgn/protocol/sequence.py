@@ -10,7 +10,7 @@ from raydrgn.io import storage
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.storage import Uri
 from raydrgn.protocol import ensemble, inputs, rounds
-from raydrgn.protocol.decisions import ProjectInputs
+from raydrgn.protocol.decisions import IND, ProjectInputs
 from raydrgn.protocol.project import Project, Step
 from raydrgn.protocol.rounds import Round
 from raydrgn.protocol.rounds_compared import compare_rounds
@@ -229,7 +229,7 @@ class _Sequence:
             if selection is None:
                 return ProtocolResult(project=project, proposal=proposal)
             selected = None
-            if selection["clusters"] or selection["null"] is not None:
+            if selection["clusters"] or selection["null"] is not None or IND in selection:
                 selected = rounds.select_particles(
                     project, this, trained, analyzed, selection, **work
                 )
@@ -339,9 +339,10 @@ class _Sequence:
             decisions.make(name, decided, by="user", why="--drop was given")
             return value
         if known is not None:
-            return {part: known.value[part] for part in ("clusters", "null")}
+            log.info("round %d: %s", number, known.why)
+            return {part: value for part, value in known.value.items() if part != "proposal"}
         found = proposal.result
-        value = {"clusters": found["clusters"], "null": found["null"] if found["nothing"] else None}
+        value = rounds.proposed_selection(found)
         if not found["drop"]:
             log.info("round %d: no junk was found; all particles are kept", number)
             why, by = "no junk was found", "program"
@@ -362,7 +363,10 @@ class _Sequence:
         clusters = self._settings.clusters
         if clusters is None or self._has_dropped:
             return None
-        is_repeated = known is not None and known["clusters"] == list(clusters)
+        is_repeated = known is not None and (known["clusters"], IND in known) == (
+            list(clusters),
+            False,
+        )
         is_last = number == len(self._plans) - 1
         if not (known is None or is_repeated or is_last):
             return None

@@ -25,7 +25,7 @@ from raydrgn.remote.reservation import (
     this_machine,
 )
 from raydrgn.remote.resources import Resources
-from raydrgn.remote.session import connected
+from raydrgn.remote.session import connected, dashboard_url
 from raydrgn.remote.summation import add_up, work_here, work_on_ray
 from raydrgn.remote.waiting import WaitingLog
 from raydrgn.remote.worker_pool import WorkerPool, hide_gpus, limit_threads, name_of
@@ -104,6 +104,21 @@ class Executor:
         """Have Ray for the length of a block, for work that needs it whatever its size."""
         with connected(self._address):
             yield
+
+    @property
+    def job_server(self) -> str | None:
+        """Address of the job server of the cluster that was joined, or that ``RAY_ADDRESS`` names.
+
+        None without a cluster: a Ray that was started here has none.
+        """
+        from raydrgn.remote.jobserver import named_server_url, server_url
+
+        if not self._may_use_ray:
+            return None
+        if not self.has_cluster:
+            return named_server_url()
+        found = dashboard_url()
+        return found and server_url(found)
 
     def prepare(self) -> None:
         """Join Ray, or start it, before other threads need it, if they will.

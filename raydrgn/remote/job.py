@@ -4,6 +4,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from raydrgn.remote.progress_line import ProgressLine
+
 EXIT_STOPPED = 130
 EXIT_DEFECT = 1
 
@@ -95,3 +97,13 @@ class Job:
             "seconds": self.seconds,
             "exit_code": self.exit_code,
         }
+
+
+def as_dict(job: Job, progress: ProgressLine | str | None) -> dict[str, Any]:
+    """Return a job as plain values, with its progress and what it waits for."""
+    is_line = isinstance(progress, ProgressLine)
+    return {
+        **job.to_dict(),
+        "progress": progress.to_dict() if isinstance(progress, ProgressLine) else None,
+        "waits": None if is_line else progress,
+    }

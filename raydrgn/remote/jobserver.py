@@ -220,6 +220,12 @@ def server_url(address: str | None) -> str:
     return f"http://{where}" if has_port else f"http://{where}:{DASHBOARD_PORT}"
 
 
+def named_server_url() -> str | None:
+    """Return where the job server is that one of Ray's variables names; None if none does."""
+    given = [os.environ.get(name, "").strip() for name in ADDRESS_VARIABLES]
+    return server_url(None) if any(text and text != "auto" for text in given) else None
+
+
 def _only_url_here() -> str:
     """Return where the job server of this machine is, if there is no more than one."""
     number = dashboards_here()

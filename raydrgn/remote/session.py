@@ -234,3 +234,12 @@ def session_log_folder() -> str:
 
     node = ray._private.worker._global_node
     return str(node.get_logs_dir_path()) if node else str(log_folder(None))
+
+
+def dashboard_url() -> str | None:
+    """Return host and port of the dashboard of the cluster that is joined; None without one."""
+    import ray
+
+    if not ray.is_initialized():
+        return None
+    return ray._private.worker.get_dashboard_url() or None

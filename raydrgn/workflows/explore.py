@@ -3,10 +3,11 @@
 import logging
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 from raydrgn.errors import ConfigError, RaydrgnError
+from raydrgn.explore.handed_in import Commands, Project
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.settings import Setting
@@ -15,6 +16,8 @@ from raydrgn.workflows.epoch import PixelSizeSettings
 if TYPE_CHECKING:
     from raydrgn.decoding.pool import DecoderPool
     from raydrgn.explore.actions import Actions
+    from raydrgn.explore.decoding import Decoding
+    from raydrgn.explore.explored import Explored
     from raydrgn.explore.explorer import Explorer
     from raydrgn.run.latents_file import LatentSource
 
@@ -29,7 +32,10 @@ class ExploreSettings(PixelSizeSettings):
 
     run: Annotated[
         str,
-        Setting("Run directory, of raydrgn or cryoDRGN; or a file of latents.", is_argument=True),
+        Setting(
+            "Run directory, of raydrgn or cryoDRGN; a file of latents; or a project of `protocol`.",
+            is_argument=True,
+        ),
     ]
 
     epoch: Annotated[
@@ -55,6 +61,12 @@ class ExploreSettings(PixelSizeSettings):
             "one can try to open the page, without encryption; prefer an SSH tunnel."
         ),
     ] = "127.0.0.1"
+
+    commands: Commands | None = None
+    """What the page can start; the command line hands in its own."""
+
+    project: Project | None = None
+    """The project that ``run`` is, if it is one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +101,8 @@ def run(
             f"The explorer needs {library}: pip install 'raydrgn[explore]'."
         ) from error
 
-    explorer = open_explorer(settings, executor)
-    study = explorer.study(None)
+    explored = open_explorer(settings, executor)
+    study = explored.run("").study(None)
     if settings.labels is not None:
         study.values("label")
     executor.prepare()
@@ -108,28 +120,43 @@ def run(
         log.info("%d particles, zdim %d; Ctrl-C ends it", *study.z.shape)
         log.info("open in a browser: %s", address)
 
-    serve(explorer, found, settings.host, ready=ready)
-    selections = explorer.results()["selections"]
+    serve(explored, found, settings.host, ready=ready)
+    selections = explored.run("").results()["selections"]
     return ExploreResult(address=addresses[0], saved=[entry["name"] for entry in selections])
 
 
-def open_explorer(settings: ExploreSettings, executor: Executor = IN_PROCESS) -> "Explorer":
+def open_explorer(settings: ExploreSettings, executor: Executor = IN_PROCESS) -> "Explored":
     """Return what answers the page, for a server of one's own.
 
     Raises:
         RaydrgnError: If there is no such run.
     """
+    from raydrgn.explore.decoding import Decoding
+    from raydrgn.explore.explored import Explored
     from raydrgn.explore.explorer import Explorer
     from raydrgn.run.latents_file import open_latents
 
-    source = open_latents(settings.run)
-    return Explorer(
-        source,
-        epoch=settings.epoch,
-        labels=settings.labels,
-        actions=_actions(settings, source),
-        open_pool=lambda epoch: _open_pool(settings, source, epoch, executor),
-        workers=executor.workers,
+    def open_run(root: str, epoch: int | None, decoding: "Decoding") -> "Explorer":
+        source = open_latents(root)
+        return Explorer(
+            source,
+            epoch=epoch,
+            labels=settings.labels,
+            actions=_actions(replace(settings, run=root), source),
+            decoding=decoding,
+        )
+
+    def open_pool(root: str, epoch: int | None) -> "DecoderPool":
+        return _open_pool(settings, open_latents(root), epoch, executor)
+
+    return Explored(
+        settings.run,
+        settings.epoch,
+        open_run,
+        decoding=Decoding(open_pool, workers=executor.workers),
+        commands=settings.commands,
+        project=settings.project,
+        server_url=lambda: executor.job_server,
     )
 
 
@@ -146,7 +173,7 @@ def _open_pool(
 def _actions(settings: ExploreSettings, source: "LatentSource") -> "Actions":
     """Return the workflows that the page can start, on this run."""
     from raydrgn.explore.actions import Actions
-    from raydrgn.workflows import analyze, filter, volumes
+    from raydrgn.workflows import filter, volumes
 
     def save_selection(epoch: int | None, conditions: str, out: str) -> list[str]:
         filter.run(
@@ -173,17 +200,10 @@ def _actions(settings: ExploreSettings, source: "LatentSource") -> "Actions":
         )
         return made.failures
 
-    def make_umap(epoch: int | None, progress: Progress) -> None:
-        analyze.run(
-            analyze.AnalyzeSettings(run=settings.run, epoch=epoch, skip_volumes=True),
-            progress=progress,
-        )
-
     return Actions(
         save_selection=save_selection,
         save_volumes=save_volumes,
-        analyze=make_umap,
-        train_command=lambda ind: _train_command(source, ind),
+        train=lambda ind, name: _train_settings(source, ind, name),
     )
 
 
@@ -212,24 +232,24 @@ def _export(source: "LatentSource", out: str) -> list[str]:
     return []
 
 
-def _train_command(source: "LatentSource", ind: str) -> str:
-    """Return the command that trains a new run on a selection; empty if its particles are unknown.
+def _train_settings(source: "LatentSource", ind: str, name: str) -> dict[str, str | bool]:
+    """Return what trains a new run on a selection, by the names of its settings; in words.
 
-    A selection has the numbers of the original set, as the run's own ``--ind`` had.
+    A selection has the numbers of the original set, as the run's own ``--ind`` had. Nothing is
+    returned if the run does not know its particles.
     """
     from raydrgn.run.config import RunConfig
     from raydrgn.run.reader import RunReader
 
     if not isinstance(source, RunReader):
-        return ""
+        return {}
     given = source.source if source.is_foreign else RunConfig.read(source.files.config).source
     if given is None:
-        return ""
-    words = ["raydrgn", "train", given.particles, "-o", "NEW_RUN", "--zdim", str(source.zdim)]
-    for name in ("poses", "ctf", "datadir"):
-        if value := getattr(given, name):
-            words += [f"--{name}", value]
-    for value in given.passthrough:
-        words += ["--passthrough", value]
-    words += ["--half-size-shifts"] if given.half_size_shifts else []
-    return shlex.join([*words, "--ind", ind])
+        return {}
+    found: dict[str, str | bool] = {"particles": given.particles, "zdim": str(source.zdim)}
+    found |= {key: value for key in ("poses", "ctf", "datadir") if (value := getattr(given, key))}
+    if given.passthrough:
+        found["passthrough"] = shlex.join(given.passthrough)
+    if given.half_size_shifts:
+        found["half_size_shifts"] = True
+    return {**found, "ind": ind, "out": f"explore/runs/{name}"}

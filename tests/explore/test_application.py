@@ -5,7 +5,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from explorer_server import KSAMPLE, analysed_run, running_server, unpacked
-from latents import finished_run
 from raydrgn.cli.main import app
-from raydrgn.clustering import embedding
 from raydrgn.data.particle_images import read_images
 from raydrgn.errors import ConfigError
 from raydrgn.explore import study as studies
@@ -52,6 +49,9 @@ def octagon(z):
     angle = np.arange(8) * np.pi / 4
     centre, size = np.median(z, axis=0), z.std(axis=0)
     return (centre + 0.8 * size * np.stack([np.cos(angle), np.sin(angle)], axis=1)).tolist()
+
+
+SHOWN = {"level_sd": 3.0, "colours": ["#0072b2", "#d55e00"]}
 
 
 def conditions(z):
@@ -138,10 +138,13 @@ def test_volumes_are_those_of_the_command(server, root, tmp_path):
     assert CliRunner().invoke(app, words).exit_code == 0
     made = np.stack([read_volume(str(tmp_path / f"v/vol_00{k}.mrc"))[0] for k in range(2)])
     np.testing.assert_allclose(found["volumes"] * scale, made, atol=1e-3 * scale.max())
-    saved = server.json("/api/save-volumes", {"epoch": 2, "rows": [5, 17], "name": "pair"})
+    saved = server.json("/api/save-volumes", {"epoch": 2, "rows": [5, 17], "name": "pair", **SHOWN})
     assert saved["notes"] == []
-    for k, path in enumerate(saved["files"]):
-        assert server.ask(f"/files/{path}")[2] == (tmp_path / f"v/vol_00{k}.mrc").read_bytes()
+    script, *volumes = [server.ask(f"/files/{path}")[2] for path in saved["files"]]
+    for k, content in enumerate(volumes):
+        assert content == (tmp_path / f"v/vol_00{k}.mrc").read_bytes()
+    assert f"level {3 * made[0].std():.5g}" in script.decode()
+    assert "color #2 #d55e00" in script.decode()
 
 
 def test_volumes_of_another_epoch_are_of_its_own_weights(server, root):
@@ -223,10 +226,10 @@ def test_of_many_particles_a_sample_is_drawn_and_all_are_selected(root, z, monke
         ("/api/images", {"rows": list(range(65)), "kind": "raw"}, "at most 64 items"),
         ("/api/images", {"rows": [1], "kind": "blue"}, "kind: input should be 'raw' or 'clear'"),
         ("/api/volumes", {"rows": [1]}, "page: field required"),
-        ("/api/save-volumes", {"rows": [1], "name": "../v"}, "is no name"),
-        ("/api/save-volumes", {"rows": [1], "name": "/v"}, "is no name"),
-        ("/api/save-volumes", {"rows": [1], "name": ""}, "is no name"),
-        ("/api/save-volumes", {"rows": [1], "name": "x" * 65}, "is no name"),
+        ("/api/save-volumes", {"rows": [1, 2], "name": "../v", **SHOWN}, "is no name"),
+        ("/api/save-volumes", {"rows": [1, 2], "name": "/v", **SHOWN}, "is no name"),
+        ("/api/save-volumes", {"rows": [1, 2], "name": "", **SHOWN}, "is no name"),
+        ("/api/save-volumes", {"rows": [1, 2], "name": "x" * 65, **SHOWN}, "is no name"),
     ],
 )
 def test_mistakes_are_answered_in_words(server, path, body, words):
@@ -253,25 +256,10 @@ def test_nothing_is_written_through_a_link_out_of_the_run(root, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     os.symlink(tmp_path / "elsewhere", copy / "explore")
     with running_server(open_explorer(ExploreSettings(run=str(copy)))) as server:
-        said = server.refusal("/api/save-volumes", {"rows": [1], "name": "v"})
+        said = server.refusal("/api/save-volumes", {"rows": [1, 2], "name": "v", **SHOWN})
     assert said[0] == 404
     assert "leads out of" in said[1]
     assert not list((tmp_path / "elsewhere").iterdir())
-
-
-def test_the_umap_is_made_where_there_is_none(tmp_path, monkeypatch):
-    monkeypatch.setattr(embedding, "umap_embedding", lambda z, **_: z)  # it takes a minute
-    run = finished_run(tmp_path, epochs=1)
-    with running_server(open_explorer(ExploreSettings(run=str(run)))) as server:
-        facts = server.json("/api/facts")
-        assert "has no UMAP of this epoch. Run: raydrgn analyze" in facts["missing"]
-        server.json("/api/analyze", {"epoch": 1})
-        while (task := server.json("/api/status")["task"])["is_running"]:
-            time.sleep(0.1)
-        assert (task["error"], task["finished"]) == ("", 1)
-        facts = server.json("/api/facts")
-        assert facts["missing"] == ""
-        assert {"umap1", "kmeans20"} <= set(facts["columns"])
 
 
 def test_a_run_that_is_deleted_is_a_message(tmp_path, root):
@@ -282,7 +270,7 @@ def test_a_run_that_is_deleted_is_a_message(tmp_path, root):
         assert server.json("/api/status")["problem"] == ""
         shutil.rmtree(copy)
         assert "cannot be read any more" in server.json("/api/status")["problem"]
-        assert server.refusal("/api/save-volumes", {"rows": [1], "name": "v"})[0] == 400
+        assert server.refusal("/api/save-volumes", {"rows": [1, 2], "name": "v", **SHOWN})[0] == 400
         assert server.arrays("/api/column?epoch=2&name=z0")["values"].shape == (COUNT,)
 
 

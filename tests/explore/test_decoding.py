@@ -38,7 +38,7 @@ class Pool:
 
 def order(number, values, *, page="p", epoch=1):
     z = np.array(values, dtype=np.float32)[:, None]
-    return VolumeOrder(page=page, number=number, epoch=epoch, z=z, box=BOX)
+    return VolumeOrder(page=page, number=number, run="run", epoch=epoch, z=z, box=BOX)
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def pool():
 
 @pytest.fixture
 def held(pool):
-    found = Decoding(lambda epoch: pool, at_once=1)
+    found = Decoding(lambda run, epoch: pool, workers=None)
     yield found
     found.close()
     assert not pool.is_open
@@ -74,7 +74,7 @@ def test_an_overtaken_request_ends_between_two_volumes(pool, held):
 def test_a_decoder_that_dies_is_said_and_started_again():
     pools = [Pool(RuntimeError("the worker died")), Pool()]
     opened = iter(pools)
-    held = Decoding(lambda epoch: next(opened), at_once=1)
+    held = Decoding(lambda run, epoch: next(opened), workers=None)
     with pytest.raises(ClusterError, match=r"lost \(the worker died\)\. It is started again"):
         asyncio.run(held.volumes(order(1, [1])))
     assert asyncio.run(held.volumes(order(2, [1]))).shape == (1, BOX, BOX, BOX)
@@ -84,7 +84,7 @@ def test_a_decoder_that_dies_is_said_and_started_again():
 
 def test_another_epoch_has_another_pool():
     pools = {1: Pool(), 2: Pool()}
-    held = Decoding(pools.get, at_once=2)
+    held = Decoding(lambda run, epoch: pools[epoch], workers=None)
     asyncio.run(held.volumes(order(1, [1, 2, 3], epoch=1)))
     asyncio.run(held.volumes(order(2, [4], epoch=2)))
     assert (pools[1].decoded, pools[2].decoded) == ([1, 2, 3], [4])

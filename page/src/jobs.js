@@ -1,0 +1,200 @@
+// Commands: forms that stand for a command line, jobs with their progress and logs.
+
+import { getJson, postJson } from './api.js';
+import { at, make, on, short, showError } from './dom.js';
+
+const WAIT_MS = 250;
+
+export class Jobs {
+  constructor(app) {
+    this.app = app;
+    this.forms = null;
+    this.log = null;
+    this.running = new Set();
+    this.number = 0;
+    on(at('job-form-name'), 'change', () => this.choose(at('job-form-name').value));
+    on(at('job-form'), 'submit', (event) => this.start(event));
+    at('job-form').addEventListener('input', () => this.changed());
+    on(at('job-log-close'), 'click', () => this.showLog(null));
+  }
+
+  /** Shows the form of a command, with some of its fields filled in. */
+  async open(name, filled = {}) {
+    this.app.showTab('jobs');
+    await this.load();
+    at('job-form-name').value = name;
+    await this.choose(name, filled);
+  }
+
+  /** Reads the forms, once for a round. */
+  async load() {
+    if (this.forms !== null) return;
+    const { forms } = await getJson('/api/forms');
+    this.forms = new Map(forms.map((form) => [form.name, form]));
+    const names = [...this.forms.keys()].sort();
+    const head = new Option('choose a command', '');
+    at('job-form-name').replaceChildren(head, ...names.map((name) => new Option(name, name)));
+  }
+
+  async choose(name, filled = {}) {
+    const form = this.forms.get(name);
+    at('job-fields').hidden = !form;
+    at('job-help').textContent = form ? form.help : '';
+    if (!form) return this.change();
+    const given = { epoch: this.app.epoch === null ? '' : String(this.app.epoch), ...filled };
+    const free = form.fields.filter((field) => !(field.name in form.fixed));
+    const isFirst = (field) => field.is_required || field.name in filled || field.name === 'epoch';
+    const rows = (fields) => fields.map((field) => fieldOf(field, given[field.name]));
+    const more = make('details', {}, make('summary', {}, 'More settings'));
+    more.append(...rows(free.filter((field) => !isFirst(field))));
+    at('job-fields').replaceChildren(...rows(free.filter(isFirst)), more);
+    return this.change();
+  }
+
+  changed() {
+    clearTimeout(this.wait);
+    this.wait = setTimeout(() => this.change().catch((error) => showError(error)), WAIT_MS);
+  }
+
+  filled() {
+    const inputs = at('job-fields').querySelectorAll('[data-field]');
+    return Object.fromEntries(
+      [...inputs].map((input) => [
+        input.dataset.field,
+        input.type === 'checkbox' ? input.checked : input.value,
+      ]),
+    );
+  }
+
+  /** Shows the command that the form stands for, or what is wrong with it. */
+  async change() {
+    const number = ++this.number;
+    const name = at('job-form-name').value;
+    at('job-start').disabled = true;
+    at('job-command').textContent = '';
+    at('job-problem').textContent = '';
+    if (!name) return;
+    const filled = this.filled();
+    const { command, problem } = await postJson('/api/command', { name, filled });
+    if (number !== this.number) return;
+    at('job-command').textContent = command;
+    at('job-problem').textContent = problem;
+    at('job-start').disabled = Boolean(problem);
+  }
+
+  async start(event) {
+    event.preventDefault();
+    const name = at('job-form-name').value;
+    at('job-start').disabled = true;
+    try {
+      const { id } = await postJson('/api/start', { name, filled: this.filled() });
+      this.log = id;
+      await this.refresh();
+    } finally {
+      at('job-start').disabled = false;
+    }
+  }
+
+  /** Whether jobs change, or are looked at. */
+  get isBusy() {
+    return this.running.size > 0 || !at('tab-jobs').hidden;
+  }
+
+  async refresh() {
+    const { dashboard, problem, jobs } = await getJson('/api/jobs');
+    at('job-dashboard').hidden = !dashboard;
+    at('job-dashboard').href = dashboard ?? '';
+    at('job-cluster-problem').textContent = problem;
+    at('job-list').replaceChildren(...jobs.map((job) => this.entry(job)));
+    if (!jobs.length) at('job-list').append(make('li', { className: 'hint' }, 'none yet'));
+    const own = jobs.filter((job) => job.is_own && job.exit_code === null);
+    const ended = [...this.running].filter((id) => !own.some((job) => job.id === id));
+    this.running = new Set(own.map(({ id }) => id));
+    const [first] = own;
+    at('task').textContent = first ? `${first.command.split(' ')[1]}${share(first.progress)}` : '';
+    await this.refreshLog();
+    if (ended.length && !problem) await this.app.refresh();
+  }
+
+  entry(job) {
+    const state = job.is_stopping ? 'STOPPING' : job.status;
+    const code = job.exit_code ? `, exit code ${job.exit_code}` : '';
+    const took = job.seconds === null ? '' : `, ${clock(job.seconds)}`;
+    const head = make('div', { className: 'row' });
+    const status = make('b', { className: `state ${state.toLowerCase()}` }, state.toLowerCase());
+    const log = make('button', { type: 'button' }, 'Log');
+    on(log, 'click', () => this.showLog(job.id));
+    const whose = job.is_own || !job.owner ? '' : `, ${job.owner}`;
+    head.append(status, make('span', { className: 'count' }, `${code}${took}${whose}`.replace(/^, /, '')));
+    head.append(make('span', { className: 'space' }), log);
+    if (job.is_own && job.exit_code === null) {
+      const stop = make('button', { type: 'button', disabled: job.is_stopping }, 'Stop');
+      stop.title = 'As Ctrl-C would: training keeps a checkpoint';
+      on(stop, 'click', async () => {
+        await postJson('/api/stop', { id: job.id });
+        await this.refresh();
+      });
+      head.append(stop);
+    }
+    const line = make('li', {}, head, make('code', { title: job.command }, job.command));
+    line.dataset.job = job.id;
+    if (job.progress) {
+      const { what, done, total, extra, seconds_left: left } = job.progress;
+      const rest = left === null || done >= total ? '' : `, ${clock(left)} left`;
+      const text = `${what} ${short(done)}/${short(total)}${rest} ${extra}`;
+      line.append(make('progress', { max: total || 1, value: done }), make('div', { className: 'count' }, text));
+    } else if (job.waits) line.append(make('div', { className: 'count' }, job.waits));
+    return line;
+  }
+
+  async showLog(id) {
+    this.log = id;
+    await this.refreshLog();
+  }
+
+  async refreshLog() {
+    at('job-log-part').hidden = this.log === null;
+    if (this.log === null || at('tab-jobs').hidden) return;
+    const { text } = await getJson('/api/job-log', { id: this.log });
+    const box = at('job-log');
+    const isAtEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 20;
+    at('job-log-name').textContent = this.log;
+    if (box.textContent !== text) box.textContent = text;
+    if (isAtEnd) box.scrollTop = box.scrollHeight;
+  }
+}
+
+/** A row of a form: the name of an option, its input, and what it is. */
+function fieldOf(field, value) {
+  const id = `field-${field.name}`;
+  let input;
+  if (field.is_flag) {
+    input = make('input', { type: 'checkbox', checked: value ?? field.default ?? false });
+  } else if (field.choices.length) {
+    input = make('select', {}, new Option(field.default ?? 'not given', ''));
+    for (const choice of field.choices) {
+      if (choice !== field.default) input.append(new Option(choice, choice));
+    }
+    input.value = value ?? '';
+  } else {
+    input = make('input', { type: 'text', placeholder: field.default ?? '', value: value ?? '' });
+    input.autocomplete = 'off';
+  }
+  input.id = id;
+  input.dataset.field = field.name;
+  const help = make('span', { className: 'hint', id: `${id}-help` }, field.help);
+  input.setAttribute('aria-describedby', `${id}-help`);
+  const label = make('label', { htmlFor: id }, make('code', {}, field.option));
+  return make('div', { className: field.is_flag ? 'setting flag' : 'setting' }, label, input, help);
+}
+
+function share(progress) {
+  return progress?.total ? ` ${Math.round((100 * progress.done) / progress.total)} %` : '';
+}
+
+function clock(seconds) {
+  const whole = Math.round(seconds);
+  const [hours, minutes] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60];
+  const two = (number) => String(number).padStart(2, '0');
+  return hours ? `${hours}:${two(minutes)}:${two(whole % 60)}` : `${minutes}:${two(whole % 60)}`;
+}

@@ -1,0 +1,65 @@
+// A project: its rounds, and the answer to what it waits for.
+
+import { chooseRound, getJson, postJson } from './api.js';
+import { at, fill, on } from './dom.js';
+
+export class Project {
+  constructor(app) {
+    this.app = app;
+    on(at('rounds'), 'change', () => this.openRound(at('rounds').value));
+    on(at('pause-show'), 'click', () => this.showProposal());
+    on(at('pause-answer'), 'click', () => this.answer());
+    on(at('pause-go-on'), 'click', () => this.app.jobs.open('protocol'));
+  }
+
+  /** Takes what the server knows of the project; null where a run was opened. */
+  take(project, round) {
+    at('rounds').parentElement.hidden = !project;
+    this.pause = project?.pause ?? null;
+    at('pause').hidden = !this.pause;
+    if (!project) return;
+    const listed = [...at('rounds').options].map(({ value }) => value);
+    if (listed.join() !== project.rounds.join()) fill(at('rounds'), project.rounds, round);
+    if (!this.pause) return;
+    const { summary, answer, report, round: number } = this.pause;
+    at('pause-text').textContent = answer
+      ? `Round ${number}: ${answer}.`
+      : `The project waits at round ${number}. ${summary}`;
+    at('pause-report').href = `/files/${report}`;
+    at('pause-go-on').hidden = !answer;
+    at('pause-go-on').disabled = !this.app.canStart;
+    at('pause-go-on').title = this.pause.go_on;
+    this.listAnswers();
+  }
+
+  /** Lists what can be answered: what is proposed, or a saved selection of that round. */
+  async listAnswers() {
+    if (this.pause === null) return;
+    const { selections } = await getJson('/api/results', { round: this.pause.round });
+    const chosen = at('pause-choice').value;
+    const options = selections.map(({ name, count }) => new Option(`keep ${name} (${count})`, name));
+    at('pause-choice').replaceChildren(new Option('drop what is proposed', ''), ...options);
+    at('pause-choice').value = selections.some(({ name }) => name === chosen) ? chosen : '';
+  }
+
+  async openRound(name) {
+    chooseRound(name);
+    await this.app.openRound();
+  }
+
+  /** Selects what is proposed to be kept, to be changed and saved. */
+  async showProposal() {
+    const { round, conditions } = this.pause;
+    if (at('rounds').value !== round) {
+      at('rounds').value = round;
+      await this.openRound(round);
+    }
+    await this.app.selection.change(conditions);
+  }
+
+  async answer() {
+    await postJson('/api/answer', { selection: at('pause-choice').value || null });
+    await this.app.askStatus();
+    if (this.app.canStart) await this.app.jobs.open('protocol');
+  }
+}

@@ -1,0 +1,149 @@
+"""Commands as forms for the explorer: their fields are the settings, and the answer is words."""
+
+import dataclasses
+import shlex
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any, Literal, get_args, get_origin
+
+from typer.exceptions import TyperException
+
+from raydrgn.cli.application import application_context
+from raydrgn.cli.submission import check_command
+from raydrgn.errors import ConfigError
+from raydrgn.settings import setting_fields
+
+NOT_OFFERED = ("bench", "demo", "explore", "simulate")
+"""Commands that are for other things than a run."""
+
+OF_RESULTS = ("run", "table")
+"""Arguments into whose folder results go."""
+
+WORKERS = ("workers", "cpus_per_worker", "gpus_per_worker")
+"""Fields beside the settings: where the work is done. The cluster is that of the explorer."""
+
+
+class CommandForms:
+    """All commands whose results go into the run, or where a setting ``out`` says."""
+
+    def forms(self) -> list[dict[str, Any]]:
+        """Return each command: its name, what it does, and its fields."""
+        return [
+            {
+                "name": name,
+                "help": " ".join((command.callback.__doc__ or "").strip().split("\n\n")[0].split()),
+                "fields": [_field(command, parameter) for parameter in _parameters(command)],
+            }
+            for name, command in self._offered.items()
+        ]
+
+    def words(self, name: str, filled: Mapping[str, str | bool]) -> list[str]:
+        """Return the words after ``raydrgn`` that a filled form stands for.
+
+        Raises:
+            ConfigError: If there is no such form or field, or the command line refuses the words.
+        """
+        if name not in self._offered:
+            raise ConfigError(f"There is no form for a command {name!r:.80}.")
+        parameters = _parameters(self._offered[name])
+        unknown = filled.keys() - {parameter.name for parameter in parameters}
+        if unknown:
+            raise ConfigError(f"raydrgn {name} has no field {min(unknown)!r:.80}.")
+        options: list[str] = []
+        arguments: list[str] = []
+        for parameter in parameters:
+            words = _words(parameter, filled.get(parameter.name, ""))
+            (arguments if _is_argument(parameter) else options).extend(words)
+        words = [*name.split(), *arguments, *options]
+        if any(word.startswith("-") for word in arguments):
+            words = [*name.split(), *options, "--", *arguments]
+        try:
+            check_command(words)
+        except TyperException as error:
+            raise ConfigError(error.format_message()) from error
+        return words
+
+    @cached_property
+    def _offered(self) -> dict[str, Any]:
+        """The commands by their names."""
+        found = {}
+        for name, command in _commands(application_context().command, ()):
+            settings = getattr(command.callback, "settings", None)
+            if settings is not None and name.split()[0] not in NOT_OFFERED:
+                fields = {field.name: field for field in setting_fields(settings)}
+                needs_out = "out" in fields and fields["out"].default is dataclasses.MISSING
+                known = [fields[argument] for argument in OF_RESULTS if argument in fields]
+                if needs_out or any(field.setting.is_argument for field in known):
+                    found[name] = command
+        return found
+
+
+def _commands(group: Any, words: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, (*words, name))
+        else:
+            yield " ".join((*words, name)), command
+
+
+def _parameters(command: Any) -> list[Any]:
+    """Return the parameters of a command that are fields of its form."""
+    known = {field.name for field in setting_fields(command.callback.settings)}
+    return [parameter for parameter in command.params if parameter.name in {*known, *WORKERS}]
+
+
+def _field(command: Any, parameter: Any) -> dict[str, Any]:
+    """Return a field of a form as plain values."""
+    types = {field.name: field.type for field in setting_fields(command.callback.settings)}
+    kind = types.get(parameter.name)
+    default = None if parameter.required else parameter.default
+    if isinstance(default, list | tuple):
+        default = shlex.join(map(str, default))
+    return {
+        "name": parameter.name,
+        "option": parameter.metavar if _is_argument(parameter) else parameter.opts[-1],
+        "help": parameter.help,
+        "is_flag": _is_flag(parameter),
+        "is_required": parameter.required,
+        "choices": [c for part in (kind, *get_args(kind)) if _is_choice(part) for c in
+                    get_args(part)],
+        "default": default if isinstance(default, bool) or default is None else str(default),
+    }  # fmt: skip
+
+
+def _is_argument(parameter: Any) -> bool:
+    return bool(parameter.param_type_name == "argument")
+
+
+def _is_flag(parameter: Any) -> bool:
+    return bool(getattr(parameter, "is_flag", False))
+
+
+def _is_choice(kind: Any) -> bool:
+    return get_origin(kind) is Literal
+
+
+def _words(parameter: Any, value: str | bool) -> list[str]:
+    """Return the words that give a value; none where it is left out."""
+    if _is_flag(parameter):
+        if value == "" or bool(value) == bool(parameter.default):
+            return []
+        return [parameter.opts[-1] if value else parameter.secondary_opts[-1]]
+    text = str(value).strip()
+    if not text:
+        return []
+    has_several = parameter.nargs != 1 or parameter.multiple
+    values = _split(text) if has_several else [text]
+    if _is_argument(parameter):
+        return values
+    option = parameter.opts[-1]
+    if parameter.multiple:
+        return [word for value in values for word in (option, value)]
+    return [option, *values]
+
+
+def _split(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise ConfigError(f"{text!r:.80} has a quotation mark without another.") from error

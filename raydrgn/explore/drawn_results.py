@@ -1,0 +1,81 @@
+"""Results of commands on an epoch that the page draws itself: paths, and occupancies of classes."""
+
+import csv
+from typing import Any
+
+import numpy as np
+
+from raydrgn.clustering.embedding import interpolate_embedding, principal_components
+from raydrgn.explore.study import Study
+from raydrgn.io import storage
+from raydrgn.io.cryodrgn import read_indices
+from raydrgn.io.latents import read_latents_file
+from raydrgn.io.storage import Uri
+from raydrgn.latent.values import CLASSES, OCCUPANCY_CLASS, UMAP
+from raydrgn.reporting.result_folder import ResultFolder
+from raydrgn.shapes import Float
+
+MOST_POINTS = 2000
+"""Points of a path that the page draws."""
+
+
+def paths(study: Study) -> list[dict[str, Any]]:
+    """Return the paths that `traverse` has found in an epoch.
+
+    Each has its name; the rows of the particles that its points are, or None; and where the points
+    lie, by the columns that are known of points that are no particles.
+    """
+    folder = study.source.results("traverse", study.epoch)
+    identity = study.source.identity(study.epoch)
+    found = []
+    for name in storage.list_names(folder) if storage.exists(folder) else ():
+        results = ResultFolder(storage.join(folder, name))
+        if results.has("z_values.txt") and results.is_made_from(identity):
+            z = read_latents_file(results.at("z_values.txt")).values[:MOST_POINTS]
+            has_rows = results.has("path_ind.txt")
+            rows = read_indices(results.at("path_ind.txt")).tolist() if has_rows else None
+            found.append({"name": name, "rows": rows, "columns": _columns(study, z)})
+    return found
+
+
+def _columns(study: Study, z: Float[np.ndarray, "m zdim"]) -> dict[str, list[float]]:
+    """Return values of latents by the columns of `latent.values` that depend on z alone."""
+    found = {f"z{k}": z[:, k] for k in range(z.shape[1])}
+    components = principal_components(study.z).project(z)
+    found |= {f"pc{k + 1}": components[:, k] for k in range(z.shape[1])}
+    if UMAP[0] in study.values.columns:
+        umap = np.stack([study.values(name).numbers() for name in UMAP], axis=1)
+        placed = interpolate_embedding(z, study.z, umap)
+        found |= {name: placed[:, k] for k, name in enumerate(UMAP)}
+    found["z_norm"] = np.linalg.norm(z, axis=1)
+    return {name: np.asarray(values, dtype=float).tolist() for name, values in found.items()}
+
+
+def occupancies(study: Study) -> dict[str, Any] | None:
+    """Return the mean occupancy of each subunit in each class; None where there are no classes."""
+    if OCCUPANCY_CLASS not in study.values.columns:
+        return None
+    folder = ResultFolder(storage.join(study.source.results("occupancy", study.epoch), CLASSES))
+    head, *rows = _read_csv(folder.at("class_means.csv"))
+    counted = {row["class"]: row for row in _by_name(_read_csv(folder.at("classes.csv")))}
+    return {
+        "column": OCCUPANCY_CLASS,
+        "subunits": head[1:],
+        "classes": [
+            {
+                "name": name,
+                "particles": int(counted[name]["particles"]),
+                "means": [float(value) for value in means],
+            }
+            for name, *means in rows
+        ],
+    }
+
+
+def _read_csv(uri: Uri) -> list[list[str]]:
+    return list(csv.reader(storage.read_bytes(uri).decode().splitlines()))
+
+
+def _by_name(table: list[list[str]]) -> list[dict[str, str]]:
+    head, *rows = table
+    return [dict(zip(head, row, strict=True)) for row in rows]

@@ -1,0 +1,151 @@
+"""What was opened: a run or a file of latents, or a project with its rounds; and its jobs."""
+
+import shlex
+from collections.abc import Callable
+from typing import Any
+
+from raydrgn.errors import ConfigError, RaydrgnError, RunDirectoryError
+from raydrgn.explore.decoding import Decoding
+from raydrgn.explore.explorer import Explorer
+from raydrgn.explore.handed_in import Commands, Filled, Project
+from raydrgn.explore.jobs import Jobs
+from raydrgn.explore.run_files import KEPT, SELECTIONS, RunFiles
+from raydrgn.io import storage
+from raydrgn.io.storage import Uri
+from raydrgn.remote.jobs import PROGRAM
+
+OpenRun = Callable[[Uri, int | None, Decoding], Explorer]
+"""Opens a run at an epoch."""
+
+
+class Explored:
+    """Answers what the page asks that is not about one run alone.
+
+    Args:
+        root: The run, the file of latents, or the project.
+        epoch: Epoch to begin with; None takes the last whole one.
+        open_run: Opens a run.
+        decoding: Decodes volumes of all rounds.
+        commands: What can be started; None starts nothing.
+        project: The project, if it is one.
+        server_url: Returns the address of the cluster's job server; None where there is none.
+    """
+
+    def __init__(
+        self,
+        root: Uri,
+        epoch: int | None,
+        open_run: OpenRun,
+        *,
+        decoding: Decoding,
+        commands: Commands | None,
+        project: Project | None,
+        server_url: Callable[[], str | None],
+    ) -> None:
+        self._open_run, self._decoding = open_run, decoding
+        self._commands, self._project = commands, project
+        self._opened: dict[str, Explorer] = {}
+        self._first = ""
+        if project is None:
+            self._opened[""] = open_run(root, epoch, decoding)
+            self.files = self._opened[""].files
+        else:
+            own = storage.join(project.root, "explore")
+            self.files = RunFiles(project.root, own, suffixes=(".html",))
+            rounds = project.rounds()
+            if not rounds:
+                raise RunDirectoryError(
+                    f"{project.root} has no round of which an epoch is finished yet. Train first: "
+                    f"{PROGRAM} protocol -o {shlex.quote(project.root)}"
+                )
+            self._first = ([r for r in rounds if r.epoch is not None] or rounds)[-1].name
+            self.run(self._first)
+        self.jobs = Jobs(self.files, server_url)
+
+    def run(self, name: str) -> Explorer:
+        """Return a round, opened; the last one whose training has ended where none is named.
+
+        Raises:
+            RaydrgnError: If there is none of this name, or it cannot be read.
+        """
+        name = name or self._first
+        if name not in self._opened:
+            rounds = self._project.rounds() if self._project else []
+            found = next((entry for entry in rounds if entry.name == name), None)
+            if found is None:
+                known = ", ".join(entry.name for entry in rounds) or "none"
+                raise ConfigError(f"There is no round {name!r:.40}; there are: {known}.")
+            self._opened[name] = self._open_run(found.run, found.epoch, self._decoding)
+        return self._opened[name]
+
+    def status(self, name: str) -> dict[str, Any]:
+        """Return what changes while the page is open."""
+        found = self.run(name).status()
+        found["can_start"] = self._commands is not None
+        found |= {"project": None, "round": name or self._first}
+        if self._project is not None:
+            try:
+                pause = self._project.pause()
+                found["project"] = {
+                    "rounds": [entry.name for entry in self._project.rounds()],
+                    "pause": pause and pause._asdict() | {"report": self.files.path(pause.report)},
+                }
+            except RaydrgnError as error:
+                found["problem"] = found["problem"] or str(error)
+        return found
+
+    def forms(self, name: str) -> dict[str, Any]:
+        """Return the commands that can be started, and the values that their fields must have."""
+        forms = [] if self._commands is None else self._commands.forms()
+        return {"forms": [{**form, "fixed": self._fixed(form["name"], name)} for form in forms
+                          if form["name"] != "protocol" or self._project is not None]}  # fmt: skip
+
+    def command(self, name: str, command: str, filled: Filled) -> list[str]:
+        """Return the words of a command that works on a round, and writes below what was opened.
+
+        Raises:
+            ConfigError: As the command line would word it; or if it would write elsewhere.
+        """
+        if self._commands is None:
+            raise ConfigError("Nothing can be started from this page.")
+        own: dict[str, str | bool] = {**filled}
+        fields = {f["name"]: f for form in self._commands.forms() if form["name"] == command
+                  for f in form["fields"]}  # fmt: skip
+        for field in ("out", "table"):
+            if field in fields and (text := str(own.get(field, "")).strip()):
+                own[field] = self.files.below(text, fields[field]["option"])
+        fixed = self._fixed(command, name)
+        own |= {field: value for field, value in fixed.items() if field in fields}
+        return self._commands.words(command, own)
+
+    def answer(self, selection: str | None) -> None:
+        """Answer the pause of the project, which `raydrgn protocol` then goes on from.
+
+        Args:
+            selection: Name of a saved selection of the round that waits; None agrees to what is
+                proposed.
+
+        Raises:
+            ConfigError: If nothing waits, or there is no such selection.
+        """
+        pause = self._project.pause() if self._project else None
+        if self._project is None or pause is None:
+            raise ConfigError("Nothing waits for an answer.")
+        kept = None
+        if selection is not None:
+            files = self.run(pause.round).files
+            if selection not in files.names(SELECTIONS):
+                raise ConfigError(f"Round {pause.round} has no saved selection {selection!r:.80}.")
+            kept = storage.join(files.at(SELECTIONS, selection), KEPT)
+        self._project.answer(pause, kept)
+
+    def close(self) -> None:
+        """End the decoders, and the commands that were started."""
+        self.jobs.close()
+        self._decoding.close()
+
+    def _fixed(self, command: str, name: str) -> dict[str, str]:
+        """Return the values that a person cannot change: what a command works on."""
+        if command == "protocol":
+            return {"out": self._project.root} if self._project else {}
+        return {"run": self.run(name).source.root}

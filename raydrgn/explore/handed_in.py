@@ -1,0 +1,78 @@
+"""What the explorer is handed from above: commands as forms, and a project. Loads nothing heavy."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+from raydrgn.io.storage import Uri
+
+Filled = Mapping[str, str | bool]
+"""What a form was filled with, by the names of its fields."""
+
+
+@runtime_checkable
+class Commands(Protocol):
+    """The commands of a command line whose results go where one of their settings says."""
+
+    def forms(self) -> list[dict[str, Any]]:
+        """Return each command with its fields, which are its settings."""
+        ...
+
+    def words(self, name: str, filled: Filled) -> list[str]:
+        """Return the words of the command line that a form stands for, checked as typed ones are.
+
+        Raises:
+            ConfigError: As the command line would word it.
+        """
+        ...
+
+
+class Round(NamedTuple):
+    """A round of a project."""
+
+    name: str
+    run: Uri
+    epoch: int | None
+    """The epoch that the project goes on with; None while it trains."""
+
+
+class Pause(NamedTuple):
+    """What a project waits for: a person to agree to what it proposes to drop."""
+
+    round: str
+    key: str
+    """Of the proposal."""
+
+    summary: str
+    report: Uri
+    conditions: Sequence[Mapping[str, Any]]
+    """What is proposed to be kept, as a file of conditions has it."""
+
+    answer: str = ""
+    """What was answered, in words, and `raydrgn protocol` has not yet gone on from; else empty."""
+
+    go_on: str = ""
+    """The command that goes on."""
+
+
+@runtime_checkable
+class Project(Protocol):
+    """A project of `raydrgn protocol`."""
+
+    root: Uri
+
+    def rounds(self) -> list[Round]:
+        """Return the rounds whose run has begun, in their order."""
+        ...
+
+    def pause(self) -> Pause | None:
+        """Return what the project waits for; None if it waits for nothing."""
+        ...
+
+    def answer(self, pause: Pause, kept: Uri | None) -> None:
+        """Record what a person has answered.
+
+        Args:
+            pause: What the project waits for.
+            kept: File of the particles to keep; None agrees to what is proposed.
+        """
+        ...

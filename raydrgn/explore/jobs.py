@@ -1,0 +1,279 @@
+"""Commands that were started from the page: jobs of a cluster, or processes of this machine.
+
+Where a cluster is connected, a command is submitted to it as `raydrgn submit` does. Else it is a
+process that ends with the server, stopped as Ctrl-C would. Each has a record below the run, and
+a process its log.
+"""
+
+import json
+import logging
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from raydrgn.errors import ConfigError, RaydrgnError
+from raydrgn.explore.run_files import JOBS, RunFiles
+from raydrgn.io import storage, uri
+from raydrgn.io.storage import Uri
+from raydrgn.remote.job import Job, as_dict
+from raydrgn.remote.job_attempts import new_id
+from raydrgn.remote.jobs import PROGRAM, STOP_ENVIRONMENT, JobSpec, folder_here
+from raydrgn.remote.jobserver import JobServer
+from raydrgn.remote.notices import user_name
+from raydrgn.remote.progress_line import ProgressLine, last_progress
+
+log = logging.getLogger(__name__)
+
+MOST_RUNNING = 4
+"""Processes at a time."""
+
+LOG_BYTES = 60_000
+"""End of a log that the page gets."""
+
+STOP_SECONDS = float(STOP_ENVIRONMENT["RAY_JOB_STOP_WAIT_TIME_S"])
+KEPT_SECONDS = 1.0
+"""Time for which the cluster's answer is given again, to several pages."""
+
+JobProgress = ProgressLine | str | None
+"""How far a job is, or what it waits for."""
+
+
+class Jobs:
+    """Starts commands, and knows those of this server and those of the cluster.
+
+    Args:
+        files: Where records and logs go.
+        server_url: Returns the address of the cluster's job server; None where there is none.
+    """
+
+    def __init__(self, files: RunFiles, server_url: Callable[[], str | None]) -> None:
+        self._files, self._server_url = files, server_url
+        self._server: JobServer | None = None
+        self._lock = threading.Lock()
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._stopping: set[str] = set()
+        self._asked = 0.0
+        self._answer: tuple[list[tuple[Job, JobProgress]], str] = [], ""
+
+    def start(self, words: Sequence[str]) -> str:
+        """Start a command; return its id.
+
+        Raises:
+            RaydrgnError: If the cluster refuses, or too many processes run.
+        """
+        spec = JobSpec.from_command(words)
+        url = self._server_url()
+        if url is not None:
+            job_id = self._connected(url).submit(spec, folder=folder_here())
+            self._keep(Record(_new(job_id, words), cluster=url))
+            return job_id
+        with self._lock:
+            return self._start_here(words)
+
+    def command(self, words: Sequence[str]) -> str:
+        """Return what a person would type for what `start` does."""
+        submits = [] if self._server_url() is None else ["submit"]
+        return shlex.join([PROGRAM, *submits, *words])
+
+    def listed(self) -> dict[str, Any]:
+        """Return all jobs, the newest first, and where the cluster is or why it is not known."""
+        url = self._server_url()
+        found, problem = self._of_cluster(url)
+        own = self._records
+        for record in own.values():
+            if not record.cluster:
+                job = record.job
+                found.append((job, None if job.is_over else last_progress(self.log(job.id))))
+        entries = [as_dict(job, progress) for job, progress in found]
+        for entry in entries:
+            entry["is_own"] = entry["id"] in own
+            entry["is_stopping"] = entry["id"] in self._stopping and entry["exit_code"] is None
+        entries.sort(key=lambda entry: entry["began"] or time.time(), reverse=True)
+        return {"dashboard": url, "problem": problem, "jobs": entries}
+
+    def log(self, job_id: str) -> str:
+        """Return the end of the log of a job.
+
+        Raises:
+            RaydrgnError: If there is no such job.
+        """
+        record = self._records.get(job_id)
+        url = self._server_url()
+        if url is not None and (record is None or record.cluster):
+            return self._connected(url).logs(job_id)[-LOG_BYTES:]
+        if record is None:
+            raise ConfigError(f"There is no job {job_id!r:.80}.")
+        file = self._log_file(job_id)
+        if not storage.exists(file):
+            return ""
+        start = max(0, storage.file_size(file) - LOG_BYTES)
+        return storage.read_bytes(file, start).decode(errors="replace")
+
+    def stop(self, job_id: str) -> None:
+        """Ask a job that was started from a page of this run to stop, as Ctrl-C would.
+
+        Raises:
+            RaydrgnError: If it was not, or the cluster does not answer.
+        """
+        if job_id not in self._records:
+            raise ConfigError(f"{job_id!r:.80} was not started from this page.")
+        self._stopping.add(job_id)
+        process = self._processes.get(job_id)
+        if process is not None:
+            threading.Thread(target=_stop, args=(process,), daemon=True).start()
+        elif (url := self._server_url()) is not None:
+            server = self._connected(url)
+            threading.Thread(target=_stop_job, args=(server, job_id), daemon=True).start()
+
+    def close(self) -> None:
+        """Stop the processes, and wait for them."""
+        running = [process for process in self._processes.values() if process.poll() is None]
+        if running:
+            log.info("stopping %d commands that were started from the page", len(running))
+        stops = [threading.Thread(target=_stop, args=(process,)) for process in running]
+        for stop in stops:
+            stop.start()
+        for stop in stops:
+            stop.join()
+
+    def _start_here(self, words: Sequence[str]) -> str:
+        running = sum(process.poll() is None for process in self._processes.values())
+        if running >= MOST_RUNNING:
+            raise ConfigError(f"{running} commands run already; wait for the end of one.")
+        if not uri.is_local(self._files.own):
+            raise ConfigError(
+                f"{self._files.own} is on an object store, where a log cannot grow: start the "
+                "command in a terminal, or explore with a cluster."
+            )
+        job_id = new_id(words[0])
+        file = self._log_file(job_id)
+        self._keep(Record(_new(job_id, words)))
+        with open(uri.local_path(file), "xb") as stream:
+            process = subprocess.Popen(
+                [sys.executable, "-m", PROGRAM, *words],
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                start_new_session=True,  # the server's own Ctrl-C does not reach it
+            )
+        self._processes[job_id] = process
+        threading.Thread(target=self._await, args=(job_id, process), daemon=True).start()
+        return job_id
+
+    def _await(self, job_id: str, process: "subprocess.Popen[bytes]") -> None:
+        code = process.wait()
+        if job_id in self._stopping and code:
+            status = "STOPPED"
+        else:
+            status = "FAILED" if code else "SUCCEEDED"
+        begun = self._records[job_id].job
+        job = replace(begun, status=status, ended=time.time(), driver_exit_code=code)
+        try:
+            self._keep(Record(job))
+        except RaydrgnError as error:  # the run was deleted
+            log.warning("the end of %s is not recorded: %s", job_id, error)
+            self._records[job_id] = Record(job)
+
+    def _of_cluster(self, url: str | None) -> "tuple[list[tuple[Job, JobProgress]], str]":
+        """Return the jobs of the cluster with their progress, and why they are not known."""
+        if url is None:
+            return [], ""
+        with self._lock:
+            if time.monotonic() - self._asked > KEPT_SECONDS:
+                try:
+                    server = self._connected(url)
+                    self._answer = [(job, server.progress(job)) for job in server.jobs()], ""
+                except RaydrgnError as error:
+                    self._server = None  # connected anew by the next call
+                    self._answer = [], str(error)
+                self._asked = time.monotonic()
+            jobs, problem = self._answer
+            return list(jobs), problem
+
+    def _connected(self, url: str) -> JobServer:
+        if self._server is None:
+            self._server = JobServer(url)
+        return self._server
+
+    @cached_property
+    def _records(self) -> "dict[str, Record]":
+        """The jobs that were started from a page of this run, by earlier servers too."""
+        uris = [self._files.at(JOBS, name) for name in self._files.names(JOBS)]
+        found = [record for uri in uris if uri.endswith(".json") and (record := _read(uri))]
+        return {record.job.id: record for record in found}
+
+    def _keep(self, record: "Record") -> None:
+        """Write the record of a job."""
+        name = record.job.id
+        content = json.dumps(asdict(record), indent=1).encode()
+        storage.write_bytes(self._files.at(JOBS, f"{name}.json"), content)
+        self._records[name] = record
+
+    def _log_file(self, job_id: str) -> Uri:
+        return self._files.at(JOBS, f"{job_id}.log")
+
+
+@dataclass(frozen=True)
+class Record:
+    """A job that was started from the page."""
+
+    job: Job
+    """As it was begun, and as it ended if it was a process."""
+
+    cluster: str = ""
+    """Address of the job server that it was sent to; empty for a process of this machine."""
+
+
+def _new(job_id: str, words: Sequence[str]) -> Job:
+    return Job(
+        id=job_id,
+        status="RUNNING",
+        command=shlex.join([PROGRAM, *words]),
+        folder=folder_here(),
+        began=time.time(),
+        ended=None,
+        driver_exit_code=None,
+        message="",
+        metadata={"raydrgn.user": user_name()},
+    )
+
+
+def _read(uri: Uri) -> Record | None:
+    """Return a record; a process whose end is not recorded was left by a server that was killed."""
+    try:
+        raw = json.loads(storage.read_bytes(uri))
+        record = Record(Job(**raw["job"]), raw["cluster"])
+    except (ValueError, TypeError, KeyError):
+        log.warning("%s is damaged, and left out", uri)
+        return None
+    if record.cluster or record.job.is_over:
+        return record
+    message = "The server that started it was killed; see its log."
+    return replace(record, job=replace(record.job, status="FAILED", message=message))
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    """Interrupt a process, and end it and what it has started if it goes on for two minutes."""
+    if process.poll() is not None:
+        return
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _stop_job(server: JobServer, job_id: str) -> None:
+    try:
+        server.stop(job_id)
+    except RaydrgnError as error:
+        log.warning("%s could not be stopped: %s", job_id, error)

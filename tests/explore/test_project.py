@@ -1,0 +1,168 @@
+"""A project in the explorer: its rounds, its pause, and an answer that `protocol` goes on from."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from explorer_server import running_server
+from latents import finished_run
+from raydrgn.cli.forms import CommandForms
+from raydrgn.cli.main import app
+from raydrgn.errors import InputError, RunDirectoryError
+from raydrgn.io import cryodrgn
+from raydrgn.io.particle_source import ParticleSource
+from raydrgn.protocol import rounds
+from raydrgn.protocol.decisions import ProjectInputs
+from raydrgn.protocol.explored import find_project
+from raydrgn.protocol.project import Project
+from raydrgn.protocol.rounds import Round
+from raydrgn.protocol.sequence import _Sequence
+from raydrgn.protocol.settings import ProtocolSettings, TrainingPlan
+from raydrgn.remote.executor import IN_PROCESS
+from raydrgn.remote.progress import silent
+from raydrgn.workflows.explore import ExploreSettings, open_explorer
+
+KSAMPLE = 4
+
+
+def made(result, files):
+    return lambda folder: (result, files)
+
+
+@pytest.fixture
+def waiting(tmp_path):
+    """Return a project that waits after its first round, with the steps it has made."""
+    root = tmp_path / "project"
+    run = finished_run(tmp_path, epochs=1)
+    source = ParticleSource(particles=str(tmp_path / "particles.star"))
+    (tmp_path / "map.mrc").write_bytes(b"a map")
+    Project(str(root)).decisions.begin(
+        ProjectInputs(source=source, map=str(tmp_path / "map.mrc")).absolute()
+    )
+    run.rename(root / "round1")
+    words = ["--ksample", str(KSAMPLE), "--skip-umap", "--skip-volumes"]
+    assert CliRunner().invoke(app, ["analyze", str(root / "round1"), *words]).exit_code == 0
+    (root / "proposal1").mkdir()
+    (root / "proposal1" / "report.html").write_text("<p>what is proposed</p>")
+    project = Project(str(root))
+    trained = project.step("round 1", {}, made({"epoch": 1}, ["z.1.pkl"]), folder="round1")
+    analyzed = project.step(
+        "analysis of round 1", {}, made({"ksample": KSAMPLE}, []), folder="round1/analyze.1"
+    )
+    proposal = project.step(
+        "proposal of round 1",
+        {},
+        made(
+            {
+                "clusters": [1, 3], "null": None, "nothing": 0, "drop": 90,
+                "summary": "90 of 203 particles are proposed.", "table": [["cluster"]] * 5,
+            },
+            ["report.html"],
+        ),
+        folder="proposal1",
+    )  # fmt: skip
+    return SimpleNamespace(
+        root=root, source=source, trained=trained, analyzed=analyzed, proposal=proposal
+    )
+
+
+def serve(root):
+    project = find_project(str(root))
+    settings = ExploreSettings(run=str(root), commands=CommandForms(), project=project)
+    return running_server(open_explorer(settings))
+
+
+def go_on(waiting):
+    """Return what `raydrgn protocol` takes as the selection of the round."""
+    plan = TrainingPlan(box=16)
+    settings = ProtocolSettings(out=str(waiting.root))
+    project = Project(str(waiting.root))
+    sequence = _Sequence(project, settings, [plan, plan], 16, IN_PROCESS, silent)
+    return project, sequence._selection(1, waiting.proposal)
+
+
+def select(waiting, project, selection):
+    this = Round(
+        number=1, plan=TrainingPlan(box=16), source=waiting.source, rows=None,
+        uninvert_data=False, flip=False, drop_bad=False, seed=0,
+    )  # fmt: skip
+    where = {"executor": IN_PROCESS, "progress": silent}
+    return rounds.select_particles(
+        project, this, waiting.trained, waiting.analyzed, selection, **where
+    )
+
+
+def test_a_selection_of_the_page_answers_the_pause(waiting):
+    labels = cryodrgn.read_labels(
+        str(waiting.root / "round1" / "analyze.1" / f"kmeans{KSAMPLE}" / "labels.pkl")
+    )
+    assert go_on(waiting)[1] is None
+    with serve(waiting.root) as server:
+        found = server.json("/api/status")
+        assert (found["round"], found["project"]["rounds"]) == ("1", ["1"])
+        pause = found["project"]["pause"]
+        assert pause["summary"] == "90 of 203 particles are proposed."
+        assert server.ask(f"/files/{pause['report']}")[2] == b"<p>what is proposed</p>"
+        body = {"epoch": 1, "conditions": pause["conditions"]}
+        assert (
+            server.arrays("/api/select?round=1", body)["count"] == (~np.isin(labels, [1, 3])).sum()
+        )
+
+        more = {"join": "and", "range": {"column": "original", "low": 50, "high": None}}
+        body["conditions"] = [*pause["conditions"], more]
+        server.json("/api/save-selection?round=1", {**body, "name": "mine"})
+        assert (
+            "no saved selection 'none'" in server.refusal("/api/answer", {"selection": "none"})[1]
+        )
+        assert server.refusal("/api/answer", {"selection": "../mine"})[0] == 400
+        server.json("/api/answer", {"selection": "mine"})
+        answered = server.json("/api/status")["project"]["pause"]
+        assert "explore/selections/mine/kept.ind.pkl was chosen" in answered["answer"]
+        command = server.json("/api/command", {"name": "protocol", "filled": {"accept": True}})
+        assert command["command"] == f"raydrgn protocol --out {waiting.root} --accept"
+
+    wanted = np.flatnonzero(~np.isin(labels, [1, 3]) & (np.arange(203) >= 50))
+    project, selection = go_on(waiting)
+    selected = select(waiting, project, selection)
+    kept = cryodrgn.read_indices(selected.at("kept.ind.pkl"))
+    np.testing.assert_array_equal(kept, wanted)
+    assert project.decisions.get("selection 1").by == "user"
+    file = waiting.root / "round1/explore/selections/mine/kept.ind.pkl"
+    cryodrgn.write_indices(str(file), wanted[:-1])
+    again = {**selection, "clusters": [0]}
+    with pytest.raises(InputError, match=r"is gone or has changed\. Choose again: raydrgn explore"):
+        select(waiting, project, again)
+
+
+def test_agreement_is_as_proposed_and_is_not_asked_again(waiting):
+    with serve(waiting.root) as server:
+        server.json("/api/answer", {"selection": None})
+        assert "a person agreed" in server.json("/api/status")["project"]["pause"]["answer"]
+    project, selection = go_on(waiting)
+    assert selection == {"clusters": [1, 3], "null": None}
+    project.step("round 2", {}, made({}, []), folder="round2")
+    assert find_project(str(waiting.root)).pause() is None
+
+
+def test_of_a_project_only_pages_and_results_of_rounds_are_given_out(waiting):
+    with serve(waiting.root) as server:
+        for path in ("project.yaml", "steps.json", "round1/weights.1.pkl", "round1/z.1.pkl"):
+            assert server.ask(f"/files/{path}")[0] == 404
+        assert server.ask("/files/analyze.1/report.html?round=1")[0] == 200
+        assert server.ask("/files/round1/analyze.1/report.html")[0] == 200
+        assert "no round '7'; there are: 1" in server.refusal("/api/facts?round=7")[1]
+        assert server.refusal("/api/facts?round=../x")[0] == 400
+
+
+def test_a_project_without_a_round_says_what_to_do(tmp_path):
+    (tmp_path / "map.mrc").write_bytes(b"a map")
+    inputs = ProjectInputs(
+        source=ParticleSource(particles=str(tmp_path / "map.mrc")), map=str(tmp_path / "map.mrc")
+    )
+    Project(str(tmp_path / "p")).decisions.begin(inputs)
+    root = str(tmp_path / "p")
+    with pytest.raises(RunDirectoryError, match="no round of which an epoch is finished yet"):
+        open_explorer(ExploreSettings(run=root, project=find_project(root)))
+    assert find_project(str(tmp_path)) is None
