@@ -67,10 +67,11 @@ def run(
     state = opened.decoder(epoch, pixel_size_angstrom=settings.pixel_size_angstrom)
     requests = latent_input.write_latents(settings.out, latents)
     failures, done = [], 0
-    with DecoderPool(state, settings.volumes, executor) as pool:
+    number = len(requests)
+    with DecoderPool(state, settings.volumes, executor, num_volumes=number) as pool:
         for outcome in pool.write(requests):
             if outcome.error:
                 failures += [f"{request.uri}: {outcome.error}" for request in outcome.item]
             done += len(outcome.item)
-            progress("decoding", done, len(requests), unit="volumes")
+            progress("decoding", done, number, unit="volumes")
     return VolumesResult(paths=[request.uri for request in requests], failures=failures)
