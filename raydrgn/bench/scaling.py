@@ -6,11 +6,12 @@ one group of processes, with the exchange of gradients and without it, so that t
 machine whose speed drifts.
 """
 
+import math
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 import ray.train
 import ray.train.torch
 import torch
-from ray.train import LoggingConfig, ScalingConfig
+from ray.train import LoggingConfig
 from ray.train.torch import TorchTrainer
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -28,12 +29,18 @@ from raydrgn.bench.settings import ScalingSettings
 from raydrgn.bench.step import configs, make_step
 from raydrgn.model.config import ModelConfig
 from raydrgn.model.device import gpu_problem
+from raydrgn.remote import metrics
 from raydrgn.remote.allocation import Wanted
 from raydrgn.remote.reservation import reserve
 from raydrgn.remote.resources import Resources
 from raydrgn.remote.session import QUIET_THREADS, connected
 from raydrgn.run.recipe import TrainConfig
+from raydrgn.run.writer import RunWriter
+from raydrgn.training.progress_log import TrainProgress, training_gauges
+from raydrgn.training.reduction import MetricReduction
+from raydrgn.training.worker_group import scaling_config, torch_config
 
+REPORTS = 100
 ROUNDS = 5
 ROUND_SECONDS = 2.0
 WARM_UP = 3  # DistributedDataParallel lays out its buckets after the first step
@@ -61,6 +68,8 @@ class ScalingRates:
 
     steps: list[StepScaling]
     parts: PartCosts
+    metrics_s: float
+    """CPU time of what is reported about a second of training: losses, gauges, metrics.jsonl."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,14 +113,8 @@ def run(settings: ScalingSettings) -> ScalingRates:
                     round_s=ROUND_SECONDS,
                 )
             },
-            scaling_config=ScalingConfig(
-                num_workers=share.num_workers,
-                use_gpu=share.gpus > 0,
-                resources_per_worker={
-                    "CPU": share.cpus,
-                    **({"GPU": share.gpus} if share.gpus else {}),
-                },
-            ),
+            scaling_config=scaling_config(share),
+            torch_config=torch_config(share),
             run_config=ray.train.RunConfig(
                 storage_path=folder,
                 logging_config=LoggingConfig(log_level="ERROR"),
@@ -119,7 +122,54 @@ def run(settings: ScalingSettings) -> ScalingRates:
             ),
         )
         steps = trainer.fit().return_value
-    return ScalingRates(steps=steps, parts=parts)
+        metrics_s = report_seconds(Path(folder), steps_per_s=math.ceil(1 / steps[0].step_s))
+    return ScalingRates(steps=steps, parts=parts, metrics_s=metrics_s)
+
+
+def report_seconds(folder: Path, *, steps_per_s: int) -> float:
+    """Return the CPU time that reporting a second of training takes, on the connected cluster.
+
+    The losses of its steps are added up, a row goes to metrics.jsonl, and gauges are set, as by a
+    worker, the writer and the command, and then by the one that repeats them.
+
+    Args:
+        folder: Where metrics.jsonl is written.
+        steps_per_s: Steps in a second.
+    """
+    reduction = MetricReduction(torch.device("cpu"))
+    writer = RunWriter(str(folder / "reported"), num_particles=1)
+    loss = torch.zeros(3)
+
+    def report(number: int) -> None:
+        for _ in range(steps_per_s):
+            reduction.add(loss, 16)
+        reduced = reduction.reduce(reduction.losses())
+        total, reconstruction, kl = reduced.sums / reduced.particles
+        row = asdict(
+            TrainProgress(
+                epoch=1,
+                step=number,
+                particles=16 * number,
+                total=total,
+                reconstruction=reconstruction,
+                kl=kl,
+                learning_rate=1e-4,
+                rate=reduced.rate,
+                seconds=float(number),
+            )
+        )
+        writer.add_metrics(row, None)
+        gauges = training_gauges(row, 20, 1_000_000)
+        for _ in range(2):
+            metrics.record(gauges, run="bench")
+
+    report(0)
+    began = time.process_time()
+    for number in range(REPORTS):
+        report(number)
+    seconds = (time.process_time() - began) / REPORTS
+    metrics.forget(run="bench")
+    return seconds
 
 
 def numbers_of_workers(most: int) -> list[int]:

@@ -122,6 +122,10 @@ def scaling_rows(rates: "ScalingRates", *, batch_size: int) -> Rows:
         ("… copying it, steps wait", f"{1e3 * parts.checkpoint_s:,.0f} ms"),
         ("… writing it, beside the steps", f"{1e3 * parts.write_s:,.0f} ms"),
         ("writing a million latents", f"{parts.latents_s:,.2f} s"),
+        (
+            "metrics of a second of training",
+            f"{1e3 * rates.metrics_s:,.1f} ms, {100 * rates.metrics_s:,.2f} % of a core",
+        ),
     ]
 
 

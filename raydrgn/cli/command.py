@@ -25,8 +25,8 @@ Workers = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Worker processes; by default this process, and on a cluster one for each GPU, or one "
-        "for each node without GPUs.",
+        help="Worker processes; by default this process, or one for each GPU for many volumes; on "
+        "a cluster one for each GPU, or for each node without GPUs.",
     ),
 ]
 Tasks = Annotated[

@@ -5,6 +5,7 @@ written where they were made, or are given to a function there, several latents 
 volume half of the Fourier ball is evaluated (``raydrgn.model.volume``).
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -137,12 +138,27 @@ class DecoderPool:
     """
 
     def __init__(
-        self, state: DecoderState, options: VolumeOptions, executor: Executor = IN_PROCESS
+        self,
+        state: DecoderState,
+        options: VolumeOptions,
+        executor: Executor = IN_PROCESS,
+        *,
+        num_volumes: int | None = None,
     ) -> None:
+        """Ask the executor for its workers.
+
+        Args:
+            state: Decoder of an epoch.
+            options: What is done to volumes.
+            executor: Where they are decoded.
+            num_volumes: How many there will be, if that is known: many are shared among the GPUs of
+                a machine, and few get no more workers than there is work for.
+        """
         options.check(state.box)
         self._state, self._options = state, options
         make = partial(_make_decoder, state, options)
-        self._workers = executor.pool(make, gpu_problem=gpu_problem)
+        batches = None if num_volumes is None else math.ceil(num_volumes / LATENTS_PER_BATCH)
+        self._workers = executor.pool(make, gpu_problem=gpu_problem, batches=batches)
 
     @property
     def pixel_size_angstrom(self) -> float:

@@ -3,6 +3,7 @@
 A workflow is given an ``Executor`` and never asks which of the two it is. The choice is made once,
 when the first work is handed over: Ray is used if a cluster is named, if several workers are asked
 for or what each gets, or if nothing is asked for and the input is so large that starting Ray pays.
+Beyond that, a pool for much work takes all GPUs of a machine that has several.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -36,6 +37,9 @@ K = TypeVar("K", bound=Hashable)
 SMALL_INPUT_BYTES = 1_000_000_000
 """Input that one process works through in the time that Ray needs to start, or little more."""
 
+MANY_BATCHES = 50
+"""Batches of a pool from which several GPUs pay for the start of Ray and of a process on each."""
+
 
 class Executor:
     """Runs tasks, and pools of workers that hold an object, here or on Ray.
@@ -60,8 +64,9 @@ class Executor:
 
         Args:
             workers: How many work at a time. None means this process; for tasks on large inputs,
-                and on a cluster that is named, one for each core; for a pool on such a cluster one
-                for each GPU, or one for each node without GPUs.
+                and on a cluster that is named, one for each core; for a pool on such a cluster, and
+                for much work on a machine with several GPUs, one for each GPU; for a pool on a
+                cluster without GPUs one for each node.
             address: Ray cluster to join. None means ``RAY_ADDRESS``, or this machine.
             cpus_per_worker: CPU cores of each. None means one for tasks; of a pool, those of the
                 nodes are divided.
@@ -211,7 +216,11 @@ class Executor:
         return add_up(outcomes, key)
 
     def pool(
-        self, make: Callable[[int | None], T], *, gpu_problem: GpuProblem | None = None
+        self,
+        make: Callable[[int | None], T],
+        *,
+        gpu_problem: GpuProblem | None = None,
+        batches: int | None = None,
     ) -> "WorkerPool[T]":
         """Return a pool of workers, each of which holds what ``make`` returns, such as a decoder.
 
@@ -219,10 +228,12 @@ class Executor:
             make: Called once by each worker with its CPU cores, or None in this process. It is
                 shipped once for all workers.
             gpu_problem: Given by work that uses GPUs; workers get none without it.
+            batches: How many there will be, if that is known; no more workers are started.
         """
-        if not self._uses_ray(0):
+        if not (self._uses_ray(0) or self._has_work_for_gpus(batches, gpu_problem)):
             return WorkerPool(make, None)
-        return WorkerPool(make, self._reserve(self._wanted(0, gpu_problem), gpu_problem))
+        wanted = replace(self._wanted(0, gpu_problem), most_workers=batches)
+        return WorkerPool(make, self._reserve(wanted, gpu_problem))
 
     def one_worker_here(self, wanted: Wanted, input_bytes: float) -> Allocation | None:
         """Return what one worker in this process gets; None if the work belongs on Ray.
@@ -262,6 +273,14 @@ class Executor:
             by_itself = self._workers is None and is_large
             self._on_ray = bool(self.has_cluster or has_workers or by_itself)
         return self._on_ray
+
+    def _has_work_for_gpus(self, batches: int | None, gpu_problem: GpuProblem | None) -> bool:
+        """Return whether a pool shares much work among several GPUs of this machine."""
+        is_asked_for = self._workers is not None or not self._may_use_ray
+        if is_asked_for or gpu_problem is None or (batches or 0) < MANY_BATCHES:
+            return False
+        gpus = sum(node.total.gpus for node in this_machine().nodes)
+        return gpus > 1 and gpu_problem() is None
 
     def _connect(self) -> None:
         self._stack.enter_context(connected(self._address))

@@ -40,6 +40,7 @@ class Amount(NamedTuple):
         return " and ".join(parts) or "no CPUs"
 
 
+NOTHING = Amount(0)
 NO_LIMIT = Amount(float("inf"), float("inf"))
 
 
@@ -54,11 +55,21 @@ class Claim:
     """Seconds since 1970."""
 
     amount: Amount
+    """Of all workers together."""
+
+    held: Amount = NOTHING
+    """What Ray keeps for the command itself, since before it began (``submit --cpus``)."""
+
     capacity: Amount | None
     """All that the cluster has; None if it can grow."""
 
+    @property
+    def total(self) -> Amount:
+        """Of the command and its workers."""
+        return self.amount + self.held
+
     def __str__(self) -> str:
-        return f"{self.job_id} ({self.user}, {self.amount})"
+        return f"{self.job_id} ({self.user}, {self.total})"
 
 
 class Turn(NamedTuple):
@@ -103,7 +114,10 @@ class _Room:
     """What is taken, while the queue is gone through in its order."""
 
     taken: Amount
+    """Also what commands hold that wait for their workers."""
+
     holders: list[Claim] = field(default_factory=list)
+    """Commands that have begun, or are before others."""
 
     def take(self, claim: Claim) -> None:
         self.taken += claim.amount
@@ -166,10 +180,11 @@ class JobQueue:
         if self._problem:
             return self._problem
         for most, who in ((self._limits.job, "a job"), (self._limits.user, "a user")):
-            if not claim.amount.fits(most):
+            if not claim.total.fits(most):
+                own = f", {claim.held} of them with --cpus" if any(claim.held) else ""
                 return (
                     f"The cluster gives {who} at most {_limit(most)} ({LIMITS} of its head), and "
-                    f"this command asks for {claim.amount}. Ask for fewer workers, or less for "
+                    f"this command asks for {claim.total}{own}. Ask for fewer workers, or less for "
                     "each."
                 )
         return ""
@@ -177,14 +192,14 @@ class JobQueue:
     def _turn(self, mine: Claim) -> Turn:
         """Go through the queue in its order, up to one command."""
         entries = self._entries.values()
-        room = _Room(Amount(0))
+        room = _Room(_sum(entry.claim.held for entry in entries))
         for entry in entries:
             if entry.has_begun:
                 room.take(entry.claim)
         waiting = [entry.claim for entry in entries if not entry.has_begun]
         for claim in sorted(waiting, key=lambda found: (-found.priority, found.submitted)):
-            own = [held for held in room.holders if held.user == claim.user]
-            if not _sum([*own, claim]).fits(self._limits.user):
+            own = [before for before in room.holders if before.user == claim.user]
+            if not _sum(one.total for one in (*own, claim)).fits(self._limits.user):
                 if claim is mine:
                     return Turn("wait", self._limit_reason(mine, own))
                 continue  # it is in nobody's way
@@ -208,11 +223,8 @@ def _reason(mine: Claim, room: _Room) -> str:
     return f"waiting for {mine.amount} of {mine.capacity}: before this one is {before}"
 
 
-def _sum(claims: Iterable[Claim]) -> Amount:
-    total = Amount(0)
-    for claim in claims:
-        total += claim.amount
-    return total
+def _sum(amounts: Iterable[Amount]) -> Amount:
+    return sum(amounts, NOTHING)
 
 
 def _limit(most: Amount) -> str:

@@ -15,6 +15,7 @@ from raydrgn.errors import ClusterError
 from raydrgn.remote import turn
 from raydrgn.remote.allocation import Allocation, Cluster, Node, Size, Wanted, allocate
 from raydrgn.remote.autoscaler import Autoscaler, find_autoscaler
+from raydrgn.remote.job_queue import Amount
 from raydrgn.remote.resources import cores_here
 from raydrgn.remote.session import HELD_CPUS, HELD_GPUS, SPARE_RESOURCE
 
@@ -39,8 +40,10 @@ def this_machine() -> Cluster:
     """Return what a Ray that is started here has for workers."""
     from ray._private.accelerators import get_accelerator_manager_for_resource
 
-    gpus = get_accelerator_manager_for_resource("GPU").get_current_node_num_accelerators()
-    size = Size(cores_here(), float(gpus))
+    manager = get_accelerator_manager_for_resource("GPU")
+    gpus = manager.get_current_node_num_accelerators()
+    visible = manager.get_current_process_visible_accelerator_ids()  # CUDA_VISIBLE_DEVICES
+    size = Size(cores_here(), float(gpus if visible is None else min(gpus, len(visible))))
     return Cluster(nodes=(Node(size, size),), is_this_machine=True)
 
 
@@ -85,7 +88,7 @@ def read_cluster() -> Cluster:
 def _node(state: Any, *, is_here: bool) -> Node:
     total, free = _size(state.total_resources), _size(state.available_resources)
     spare = state.total_resources.get(SPARE_RESOURCE, 0.0)
-    cpus, gpus = (_held(HELD_CPUS), _held(HELD_GPUS)) if is_here else (0.0, 0.0)
+    cpus, gpus = _held_by_job() if is_here else Amount(0)
     return Node(
         Size(max(total.cpus - spare - cpus, 0.0), max(total.gpus - gpus, 0.0)),
         Size(max(free.cpus - spare, 0.0), free.gpus),
@@ -96,8 +99,9 @@ def _size(resources: Any) -> Size:
     return Size(resources.get("CPU", 0.0), resources.get("GPU", 0.0))
 
 
-def _held(variable: str) -> float:
-    return float(os.environ.get(variable) or 0)
+def _held_by_job() -> Amount:
+    """Return what a job keeps for its command, that is for this process."""
+    return Amount(*(float(os.environ.get(variable) or 0) for variable in (HELD_CPUS, HELD_GPUS)))
 
 
 def _autoscaler(head: str, *, is_here: bool) -> Autoscaler | None:
@@ -233,11 +237,13 @@ def _wait_for_turn(wanted: Wanted, wait_seconds: float | None) -> None:
     if cluster.is_this_machine:
         return
     allocation, there = allocate(wanted, cluster), cluster.up.sizes
+    number, held = allocation.num_workers, _held_by_job()
+    for_workers = Amount(sum(size.cpus for size in there), sum(size.gpus for size in there))
     can_grow = bool(cluster.types) or cluster.has_unknown_growth
     turn.wait_for_turn(
-        cpus=allocation.num_workers * allocation.cpus,
-        gpus=allocation.num_workers * allocation.gpus,
-        capacity=None if can_grow else (sum(s.cpus for s in there), sum(s.gpus for s in there)),
+        workers=Amount(number * allocation.cpus, number * allocation.gpus),
+        held=held,
+        capacity=None if can_grow else for_workers + held,
         wait_seconds=wait_seconds,
     )
 

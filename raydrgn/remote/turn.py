@@ -15,7 +15,7 @@ from raydrgn.remote.notices import user_name
 
 log = logging.getLogger(__name__)
 
-QUEUE_NAME = "raydrgn-queue-1"
+QUEUE_NAME = "raydrgn-queue-2"
 """Of the actor; another number where what is asked of it changes."""
 
 HEAD_RESOURCE = "node:__internal_head__"
@@ -41,9 +41,9 @@ _held: list[_Held] = []
 
 def wait_for_turn(
     *,
-    cpus: float,
-    gpus: float,
-    capacity: tuple[float, float] | None,
+    workers: Amount,
+    held: Amount,
+    capacity: Amount | None,
     wait_seconds: float | None = None,
 ) -> None:
     """Wait until this command may ask the connected cluster for its workers.
@@ -52,9 +52,9 @@ def wait_for_turn(
     logged every minute.
 
     Args:
-        cpus: Of all workers together.
-        gpus: Of all workers together.
-        capacity: CPUs and GPUs of the cluster; None if it can grow.
+        workers: Of all workers together.
+        held: What a job keeps for its command.
+        capacity: All that the cluster has; None if it can grow.
         wait_seconds: How long to wait; None waits without limit.
 
     Raises:
@@ -62,11 +62,11 @@ def wait_for_turn(
     """
     import ray
 
-    amount = Amount(cpus, gpus)
     if _held:  # a command that goes on to its next pool
-        _held[0].claim = _claim(Amount(*map(max, amount, _held[0].claim.amount)), capacity)
+        most = Amount(*map(max, workers, _held[0].claim.amount))
+        _held[0].claim = _claim(most, held, capacity)
         return
-    claim = _claim(amount, capacity)
+    claim = _claim(workers, held, capacity)
     queue = _queue()
     began = time.monotonic()
     due = began + ASK_SECONDS
@@ -138,7 +138,7 @@ def _queue() -> Any:
     ).remote()
 
 
-def _claim(amount: Amount, capacity: tuple[float, float] | None) -> Claim:
+def _claim(workers: Amount, held: Amount, capacity: Amount | None) -> Claim:
     import ray
 
     metadata = json.loads(os.environ.get(RAY_JOB_CONFIG) or "{}").get("metadata", {})
@@ -147,8 +147,9 @@ def _claim(amount: Amount, capacity: tuple[float, float] | None) -> Claim:
         user=metadata.get("raydrgn.user") or user_name(),
         priority=int(metadata.get("raydrgn.priority") or 0),
         submitted=float(metadata.get("raydrgn.submitted") or BEGAN),
-        amount=amount,
-        capacity=None if capacity is None else Amount(*capacity),
+        amount=workers,
+        held=held,
+        capacity=capacity,
     )
 
 

@@ -33,6 +33,7 @@ encoding         latents of other particles, and how well each fits
 disk_room        whether the weights of the epochs fit on the disk
 sharing          prepared particles that several runs on a node share
 worker           what Ray Train runs on each worker
+worker_group     what Ray Train gives its workers, and how they exchange gradients
 trainer          the driver: what is written first and last, progress, requests to stop
 start            where a prepared run is trained: in this process or on Ray
 result           how a command's part of a run ended

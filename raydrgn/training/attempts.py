@@ -17,10 +17,9 @@ from ray.train import (
     FailureConfig,
     LoggingConfig,
     PreemptionError,
-    ScalingConfig,
     WorkerGroupError,
 )
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 
 from raydrgn.errors import LostWorkersError
@@ -39,10 +38,9 @@ from raydrgn.training.failures import (
     raised_by_actor,
 )
 from raydrgn.training.worker import TrainingJob, train_worker
+from raydrgn.training.worker_group import scaling_config, torch_config
 
 log = logging.getLogger(__name__)
-
-COLLECTIVE_TIMEOUT_S = 600  # a rank that hangs, or prepares much more slowly than the others
 
 FAILURES = (
     WorkerGroupError,
@@ -179,19 +177,8 @@ class Attempts(threading.Thread):
         return TorchTrainer(
             train_worker,
             train_loop_config={field.name: getattr(job, field.name) for field in fields(job)},
-            scaling_config=ScalingConfig(
-                num_workers=allocation.num_workers,
-                use_gpu=allocation.gpus > 0,
-                resources_per_worker={
-                    "CPU": allocation.cpus,
-                    **({"GPU": allocation.gpus} if allocation.gpus else {}),
-                },
-            ),
-            torch_config=TorchConfig(
-                # NCCL refuses two processes on one GPU.
-                backend="gloo" if 0 < allocation.gpus < 1 else None,
-                timeout_s=COLLECTIVE_TIMEOUT_S,
-            ),
+            scaling_config=scaling_config(allocation),
+            torch_config=torch_config(allocation),
             run_config=ray.train.RunConfig(
                 name=_train_name(self._job.root, self.number),
                 storage_path=folder,  # never used: checkpoints go through the run's writer

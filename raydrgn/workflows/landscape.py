@@ -145,7 +145,8 @@ def run(
     progress("k-means", 0, 1)
     clusters = k_means(z, settings.ksample, seed=SEED)
     progress("k-means", 1, 1)
-    with DecoderPool(state, options, executor) as pool:
+    number = settings.ksample + min(settings.sample, len(z))
+    with DecoderPool(state, options, executor, num_volumes=number) as pool:
         sketch = sketches.load_sketch(clusters, box, folder)
         if sketch is None:
             how = sketches.SketchSettings(

@@ -154,7 +154,7 @@ def _of_run(
     folder.begin(recorded, made_from=opened.identity(epoch), overwrite=settings.overwrite)
     options = VolumeOptions(box=mask.box, flip=settings.flip, invert=settings.invert)
     state = opened.decoder(epoch, pixel_size_angstrom=settings.pixel_size_angstrom)
-    with DecoderPool(state, options, executor) as pool:
+    with DecoderPool(state, options, executor, num_volumes=len(volumes.names)) as pool:
         rows = masked.decode_voxels(volumes, mask, pool, progress=progress)
         found = masked.components_within(rows, mask, settings.components)
         masked_results.write_components(found, volumes, mask, folder, original=original)

@@ -195,7 +195,7 @@ def _score_run(
         made_from=opened.identity(epoch),
         overwrite=settings.overwrite,
     )
-    with DecoderPool(state, options, executor) as pool:
+    with DecoderPool(state, options, executor, num_volumes=len(z)) as pool:
         fit = check_alignment(
             pool.volumes(z[sample_rows(len(z))]),
             subunits.density,

@@ -80,6 +80,6 @@ def run(
         colours=series_colours(len(latents)),
         titles=latent_input.latent_titles(len(latents), particles=settings.particles),
     )
-    with DecoderPool(state, settings.volumes, executor) as pool:
+    with DecoderPool(state, settings.volumes, executor, num_volumes=len(latents)) as pool:
         paths, failures = write_set(pool, volumes, crop=settings.crop, progress=progress)
     return VolumesResult(paths=paths, failures=failures)

@@ -29,6 +29,7 @@ VALUES = {"train.epochs": EPOCHS, "train.learning_rate": 1e-4}
 """The published learning rate: with a higher one, rounding grows beyond what is compared."""
 
 NOTICE_SECONDS = 30
+ABSENCE_SECONDS = 300
 TOLERANCE = 1e-4
 END_SECONDS = 900
 
@@ -173,7 +174,12 @@ def lost(calm: Path, root: Path) -> str:
 
 
 def disturbed(
-    folder: Path, *, workers: str, num_nodes: int, do: Callable[[TrialCluster], str]
+    folder: Path,
+    *,
+    workers: str,
+    num_nodes: int,
+    do: Callable[[TrialCluster], str],
+    then: Callable[[TrialCluster], None] | None = None,
 ) -> Result:
     """Train, disturb the run after its second epoch, and compare its end.
 
@@ -182,6 +188,7 @@ def disturbed(
         workers: Number of workers, or a range.
         num_nodes: Nodes that there are at first.
         do: Disturbs, and returns what the log says when it is noticed; nothing if it says nothing.
+        then: What helps, once that has been noticed.
     """
     os.environ["RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S"] = "1"
     calm = folder / "calm"
@@ -195,6 +202,8 @@ def disturbed(
             began = time.monotonic()
             words = do(cluster)
             noticed = run.wait_for_line(words) - began if words else None
+            if then is not None:
+                then(cluster)
             reached = run.progressed[-1][1]
             recovered = run.wait_for_epoch(reached, since=began + (noticed or 0.0)) - began
             run.finish()
@@ -214,6 +223,18 @@ def kill_all_but_one(cluster: TrialCluster) -> str:
     while len(cluster.nodes) > 1:
         kill_node(cluster)
     return "training with 1 worker,"
+
+
+def kill_needed_node(cluster: TrialCluster) -> str:
+    """Kill a node without which there is no room for the workers."""
+    kill_node(cluster)
+    return "waiting for room for 2 workers with 1 CPU each: there is room for 1"
+
+
+def add_late(cluster: TrialCluster) -> None:
+    """Add a node after longer than Ray Train itself waits for one."""
+    time.sleep(ABSENCE_SECONDS)
+    add_node(cluster)
 
 
 def add_node(cluster: TrialCluster) -> str:
@@ -239,10 +260,16 @@ def kill_actor(title: str, words: str) -> Callable[[TrialCluster], str]:
 
 
 def trial(
-    name: str, fault: str, workers: str, do: Callable[[TrialCluster], str], *, num_nodes: int
+    name: str,
+    fault: str,
+    workers: str,
+    do: Callable[[TrialCluster], str],
+    *,
+    num_nodes: int,
+    then: Callable[[TrialCluster], None] | None = None,
 ) -> Trial:
     """Describe a trial."""
-    run = partial(disturbed, workers=workers, num_nodes=num_nodes, do=do)
+    run = partial(disturbed, workers=workers, num_nodes=num_nodes, do=do, then=then)
     return Trial(name=name, fault=fault, command=f"train --workers {workers}", run=run)
 
 
@@ -251,6 +278,14 @@ AGAIN = "starting the workers again"
 TRIALS = [
     trial("train-node", "a worker's machine is lost", "1-3", kill_node, num_nodes=3),
     trial("train-one", "all machines but one are lost", "1-3", kill_all_but_one, num_nodes=3),
+    trial(
+        "train-late",
+        "a worker's machine is lost, another joins after 5 minutes",
+        "2",
+        kill_needed_node,
+        num_nodes=2,
+        then=add_late,
+    ),
     trial("train-drain", "a machine is taken back", "1-3", drain_node, num_nodes=3),
     trial("train-more", "a machine is added", "1-3", add_node, num_nodes=2),
     trial(

@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 
 from raydrgn.errors import InputError
-from raydrgn.remote.executor import IN_PROCESS, SMALL_INPUT_BYTES, Executor
+from raydrgn.remote import executor
+from raydrgn.remote.allocation import Cluster, Node, Size
+from raydrgn.remote.executor import IN_PROCESS, MANY_BATCHES, SMALL_INPUT_BYTES, Executor
 
 BLOCKS = [np.full(1000, value) for value in (1.0, 2.0, 4.0, 8.0, 16.0)]
 
@@ -113,6 +115,30 @@ def test_a_cluster_that_is_named_is_used(monkeypatch, address, variable, on_ray)
     monkeypatch.setenv("RAY_ADDRESS", variable)
     assert Executor(workers=1, address=address)._uses_ray(10) is on_ray
     assert IN_PROCESS._uses_ray(100 * SMALL_INPUT_BYTES) is False
+
+
+def machine_of(gpus):
+    size = Size(64, gpus)
+    return lambda: Cluster(nodes=(Node(size, size),), is_this_machine=True)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "given", "batches", "problem", "on_ray"),
+    [
+        (8, {}, MANY_BATCHES, None, True),
+        (8, {}, MANY_BATCHES - 1, None, False),
+        (8, {}, None, None, False),
+        (8, {"workers": 1}, MANY_BATCHES, None, False),
+        (8, {}, MANY_BATCHES, "torch cannot use them", False),
+        (1, {}, MANY_BATCHES, None, False),
+        (0, {}, MANY_BATCHES, None, False),
+    ],
+)
+def test_much_work_takes_all_gpus_of_a_machine(monkeypatch, gpus, given, batches, problem, on_ray):
+    monkeypatch.setattr(executor, "this_machine", machine_of(gpus))
+    assert Executor(**given)._has_work_for_gpus(batches, lambda: problem) is on_ray
+    assert not Executor(**given)._has_work_for_gpus(batches, None)  # work that uses no GPUs
+    assert not IN_PROCESS._has_work_for_gpus(batches, lambda: problem)
 
 
 def test_the_decision_is_made_once():

@@ -14,13 +14,14 @@ class Clock:
         return self.now
 
 
-def claim(name, cpus, *, user="ada", priority=0, submitted=0.0, gpus=0, capacity=CLUSTER):
+def claim(name, cpus, *, user="ada", priority=0, submitted=0.0, gpus=0, held=0, capacity=CLUSTER):
     return Claim(
         job_id=name,
         user=user,
         priority=priority,
         submitted=submitted,
         amount=Amount(cpus, gpus),
+        held=Amount(held),
         capacity=capacity,
     )
 
@@ -96,6 +97,25 @@ def test_more_than_a_job_may_have_is_refused():
     assert "gives a job at most 4 CPUs (RAYDRGN_LIMITS of its head)" in turn.reason
     assert "asks for 5 CPUs" in turn.reason
     assert JobQueue("user.cpus=4").ask(claim("a", 5)).state == "never"
+
+
+def test_what_is_kept_for_a_command_counts_with_its_workers():
+    queue = JobQueue("job.cpus=4 user.cpus=6")
+    turn = queue.ask(claim("a", 3, held=2))
+    assert turn.state == "never"
+    assert "asks for 5 CPUs, 2 CPUs of them with --cpus." in turn.reason
+    assert queue.ask(claim("b", 2, held=2)).state == "begin"
+    assert queue.ask(claim("c", 1, held=2, submitted=1)).state == "wait"
+    assert queue.ask(claim("d", 2, submitted=2)).state == "begin"
+    queue.leave("b")
+    assert queue.ask(claim("c", 1, held=2, submitted=1)).state == "begin"
+
+
+def test_commands_that_hold_cpus_and_wait_for_workers_do_not_wait_for_each_other():
+    queue = JobQueue("user.cpus=5")
+    first, second = claim("a", 2, held=2), claim("b", 2, held=2, submitted=1)
+    assert state(queue, first, second) == ["begin", "wait"]
+    assert state(JobQueue(""), claim("a", 6, held=2), claim("b", 1, held=2)) == ["begin", "wait"]
 
 
 @pytest.mark.parametrize("text", ["user.gpu=4", "4", "user.cpus=-1", "user.cpus=many"])

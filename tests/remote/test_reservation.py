@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 
+from raydrgn.remote import reservation
 from raydrgn.remote.allocation import NodeType, Size
 from raydrgn.remote.autoscaler import Autoscaler
 
@@ -209,6 +210,51 @@ with Executor(workers=2) as executor:
     except ClusterError as error:
         print(error)
 """
+
+
+@pytest.mark.ray
+@pytest.mark.clusters
+def test_much_work_has_a_worker_on_each_gpu_of_a_machine_and_little_work_none():
+    *_, many, few = output(start(TWO_GPUS)).splitlines()
+    assert many == "[('0',), ('1',)]"
+    assert few == "in this process"
+
+
+TWO_GPUS = """
+from raydrgn.remote import executor
+from raydrgn.remote.allocation import Cluster, Node, Size
+
+two = Node(Size(2, 2), Size(2, 2))
+executor.this_machine = lambda: Cluster(nodes=(two,), is_this_machine=True)
+os.environ["RAY_OVERRIDE_RESOURCES"] = '{"GPU": 2}'
+
+def gpus(held, batch):
+    time.sleep(0.1)
+    return tuple(map(str, ray.get_gpu_ids()))
+
+with Executor() as found:
+    with found.pool(lambda cpus: cpus, gpu_problem=lambda: None, batches=60) as pool:
+        print(sorted({outcome.value for outcome in pool.run(gpus, range(60))}))
+    with found.pool(lambda cpus: cpus, gpu_problem=lambda: None, batches=3) as pool:
+        pids = {outcome.value for outcome in pool.run(work, range(3))}
+        print("in this process" if pids == {os.getpid()} else "elsewhere")
+"""
+
+
+@pytest.mark.parametrize(
+    ("visible", "gpus"), [(None, 8), ("", 0), ("1,3", 2), ("0,1,2,3,4,5,6,7,8", 8)]
+)
+def test_gpus_that_are_hidden_from_a_command_do_not_count(monkeypatch, visible, gpus):
+    from ray._private.accelerators import NvidiaGPUAcceleratorManager
+
+    monkeypatch.setattr(
+        NvidiaGPUAcceleratorManager, "get_current_node_num_accelerators", staticmethod(lambda: 8)
+    )
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    [node] = reservation.this_machine().nodes
+    assert node.total.gpus == gpus
 
 
 # --- what an autoscaler may add -------------------------------------------------------------------

@@ -42,7 +42,7 @@ from raydrgn.sweep.networks import read_network
 from raydrgn.training.prepare_run import PreparedRun, RunRequest, begin
 
 SETS = [(kind, snr) for kind in ("ribosome", "phantom") for snr in (0.1, 0.03)]
-PARTICLES, BOX, EPOCHS, SETTINGS = 2400, 32, 12, 16
+PARTICLES, BOX, EPOCHS, SETTINGS = 4000, 32, 12, 16
 SEARCH_STEPS = 8
 
 BASE = {
@@ -59,11 +59,10 @@ def settings(number: int) -> dict:
     draw = np.random.default_rng((5, number))
     return {
         "model.zdim": int(draw.choice([1, 2, 4, 8, 16])),
-        "model.decoder_width": int(draw.choice([16, 32, 64])),
-        "model.encoder_width": int(draw.choice([16, 32, 64])),
-        "train.learning_rate": float(10 ** draw.uniform(-3.7, -2)),
+        "model.decoder_width": int(draw.choice([32, 64])),
+        "model.encoder_width": int(draw.choice([32, 64])),
+        "train.learning_rate": float(10 ** draw.uniform(-3.2, -2)),
         "train.beta": float(10 ** draw.uniform(-2.5, 1)),
-        "train.batch_size": int(draw.choice([16, 32])),
     }
 
 
