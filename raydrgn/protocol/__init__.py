@@ -8,6 +8,7 @@ cluster_numbers  density, noise, resolution and |z| of each cluster of particles
 decisions        what is decided in a project, by whom and why
 ensemble         traversal, landscape, occupancies, classes and exports
 estimate         time, memory and disk of a project before it runs
+inheritance      what other commands take from a project
 inputs           contrast and hand of the particles, and their smaller boxes
 plans            the trainings, as they are decided, and whether the disk holds them
 project          the folder, and steps that are made once
