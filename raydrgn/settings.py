@@ -42,6 +42,9 @@ class Setting:
     bare: float | None = None
     """Value of an option for a number that is given without one."""
 
+    project: str | None = None
+    """What of a project holds where nothing is given: see ``raydrgn.protocol.inheritance``."""
+
     def option(self, name: str) -> str:
         """Return what a message calls the field of this name."""
         if self.is_argument:

@@ -79,8 +79,19 @@ Wait = Annotated[
 ]
 
 
+Project = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FOLDER|none",
+        help="Project of raydrgn protocol from which is taken what is not given here: contrast, "
+        "hand, epochs, seed, and the selection of its particles. By default that of the current "
+        "folder, if it lies in one.",
+    ),
+]
+
+
 def command(
-    settings: type, *, are_tasks: bool = False, uses_gpus: bool = True
+    settings: type, *, are_tasks: bool = False, uses_gpus: bool = True, inherits: bool = True
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Turn a function of settings into a command whose options are their fields.
 
@@ -93,6 +104,7 @@ def command(
         settings: Settings class of a workflow.
         are_tasks: Whether the work is done by tasks of one core, as many as there are cores.
         uses_gpus: Whether workers of it can use GPUs.
+        inherits: Whether ``--project`` is added, if a setting names what it takes from a project.
     """
 
     def decorate(body: Callable[..., None]) -> Callable[..., None]:
@@ -104,6 +116,9 @@ def command(
             for parameter in taken
             if parameter.name not in ("executor", "progress")
         ]
+        in_project = inherits and any(f.setting.project for f in setting_fields(settings))
+        if in_project:
+            options += [_keyword("project", Project, None), CONTEXT]
         execution = _execution(are_tasks, uses_gpus) if "executor" in names else {}
         options += [_keyword(name, kind, None) for name, kind in execution.items()]
 
@@ -114,6 +129,8 @@ def command(
         def run(**words: Any) -> None:
             given = {name: words[name] for name in names & words.keys()}
             where = {EXECUTOR_NAMES.get(name, name): words[name] for name in execution}
+            if in_project:
+                words |= _inherited(settings, words)
             record = record_of(words)
             with ExitStack() as stack:
                 if "executor" in names:
@@ -132,6 +149,19 @@ def command(
         return run
 
     return decorate
+
+
+CONTEXT = Parameter("context", Parameter.KEYWORD_ONLY, annotation=typer.Context)
+"""Typer gives the parsed command line to a parameter of this type."""
+
+
+def _inherited(settings: type, words: dict[str, Any]) -> dict[str, Any]:
+    """Return what the settings take from a project; take what names it from the words."""
+    context, project = words.pop("context"), words.pop("project")
+    from raydrgn.protocol.inheritance import inherited  # loads how files are read
+
+    given = {n for n in words if context.get_parameter_source(n).name != "DEFAULT"}
+    return inherited(settings, words, given, project)
 
 
 class OptionalValues(TyperCommand):

@@ -9,7 +9,7 @@ from raydrgn.remote.executor import Executor
 from raydrgn.remote.progress import Progress
 
 
-@command(ProtocolSettings)
+@command(ProtocolSettings, inherits=False)
 def protocol(settings: ProtocolSettings, executor: Executor, progress: Progress) -> None:
     """Go through the whole protocol: from particles and their map to classes and a report.
 

@@ -14,7 +14,7 @@ class VolumeOptions:
     box: Annotated[int | None, Setting("Smaller box of volumes, pixels; even.", min=4)] = None
     """Smaller box to decode at; pixels grow accordingly."""
 
-    flip: Annotated[bool, Setting("Change the handedness of volumes.")] = False
+    flip: Annotated[bool, Setting("Change the handedness of volumes.", project="flip")] = False
     """Reverse the z axis."""
 
     invert: Annotated[bool, Setting("Change the sign of volumes.")] = False

@@ -58,9 +58,15 @@ class BackprojectionOptions:
     out: Annotated[Uri, Setting("Folder for maps, curves and figures.", flags=("-o", "--out"))]
 
     uninvert_data: Annotated[
-        bool, Setting("Particles are dark on a bright background: images keep their sign.")
+        bool,
+        Setting(
+            "Particles are dark on a bright background: images keep their sign.",
+            project="uninvert_data",
+        ),
     ] = False
 
-    flip: Annotated[bool, Setting("Change the handedness of the maps, by reversing z.")] = False
+    flip: Annotated[
+        bool, Setting("Change the handedness of the maps, by reversing z.", project="flip")
+    ] = False
 
     reference: Annotated[Uri | None, Setting("Map of the refinement, to compare with.")] = None

@@ -13,7 +13,8 @@ DropBad = Annotated[
     bool,
     Setting(
         "Leave out images that are constant or not finite, and outliers: images with pixels more "
-        "than 50 SD from their mean, or three times as strong as others."
+        "than 50 SD from their mean, or three times as strong as others.",
+        project="drop_bad",
     ),
 ]
 """Option of commands that read all images."""
@@ -24,7 +25,10 @@ class FileSettings:
     """Where the parts of a particle file are."""
 
     datadir: Annotated[
-        Uri | None, Setting("Folder of the stacks that a .star, .cs or .parquet file names.")
+        Uri | None,
+        Setting(
+            "Folder of the stacks that a .star, .cs or .parquet file names.", project="datadir"
+        ),
     ] = None
 
     passthrough: Annotated[
@@ -33,6 +37,7 @@ class FileSettings:
             "Passthrough file of the same cryoSPARC job, joined to a .cs file by uid; may be given "
             "several times. Found beside the .cs file by its name where it is not given.",
             metavar="FILE",
+            project="passthrough",
         ),
     ] = ()
 
@@ -45,7 +50,8 @@ class StackSettings(FileSettings):
         bool,
         Setting(
             "The .cs file is of a heterogeneous refinement and has no alignments3D/psize_A: its "
-            "shifts are in pixels twice as large as those of the images."
+            "shifts are in pixels twice as large as those of the images.",
+            project="half_size_shifts",
         ),
     ] = False
 
@@ -56,18 +62,24 @@ class ParticleSettings(StackSettings):
 
     poses: Annotated[
         Uri | None,
-        Setting("cryoDRGN's poses.pkl; its poses replace those of the particle file."),
+        Setting(
+            "cryoDRGN's poses.pkl; its poses replace those of the particle file.", project="poses"
+        ),
     ] = None
 
     ctf: Annotated[
         Uri | None,
-        Setting("cryoDRGN's ctf.pkl; its CTF parameters replace those of the particle file."),
+        Setting(
+            "cryoDRGN's ctf.pkl; its CTF parameters replace those of the particle file.",
+            project="ctf",
+        ),
     ] = None
 
     ind: Annotated[
         Uri | None,
         Setting(
-            "Particles to use, in this order: .pkl, .npy or text of row numbers, counted from 0."
+            "Particles to use, in this order: .pkl, .npy or text of row numbers, counted from 0.",
+            project="ind",
         ),
     ] = None
 

@@ -9,13 +9,16 @@ from typing import Any, Literal, get_args
 
 import yaml
 
-from raydrgn.errors import InputError, RunDirectoryError
+from raydrgn.errors import ConfigError, InputError, RunDirectoryError
 from raydrgn.io import storage
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.storage import Uri
 from raydrgn.run.config import read_yaml
 
 Decider = Literal["program", "user"]
+
+ALL = "all"
+"""Value of the decision on particles where none was dropped."""
 
 CHECKED_BYTES = 256_000_000
 """Files up to this size are known by their content, larger ones by size and time."""
@@ -29,6 +32,9 @@ IND, CHECKSUM = "ind", "checksum"
 HEAD = """# What is decided in this project. A decision that you change here is kept if its `by` is
 # `user`; the next `raydrgn protocol` makes again what it changes.
 """
+
+
+PARTS = ("inputs", "checksums", "decisions")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,6 +107,18 @@ def file_identity(uri: Uri) -> str:
     if storage.file_size(uri) <= CHECKED_BYTES:
         return storage.checksum(storage.read_bytes(uri))
     return storage.stamp(uri)
+
+
+def is_project_file(uri: Uri) -> bool:
+    """Return whether a file is a ``project.yaml`` of ours, whole or damaged."""
+    if not storage.exists(uri) or storage.is_folder(uri):
+        return False
+    if storage.read_bytes(uri).startswith(HEAD.splitlines()[0].encode()):
+        return True
+    try:
+        return set(PARTS) <= read_yaml(uri).keys()
+    except ConfigError:
+        return False
 
 
 class Decisions:
@@ -203,10 +221,8 @@ class Decisions:
 
     def _write(self) -> None:
         assert self.inputs is not None
-        content = {
-            "inputs": self.inputs.to_dict(),
-            "checksums": self.checksums,
-            "decisions": {name: asdict(found) for name, found in self._found.items()},
-        }
+        decisions = {name: asdict(found) for name, found in self._found.items()}
+        parts = (self.inputs.to_dict(), self.checksums, decisions)
+        content = dict(zip(PARTS, parts, strict=True))
         text = HEAD + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
         storage.write_bytes(self.uri, text.encode())

@@ -22,6 +22,9 @@ OF_MAP = ("map", *MAY_CHANGE)
 
 GIVEN, CORRECTED = "as-given", "corrected"
 
+SMALLER = "particles."
+"""Begin of the names of folders with the images in a smaller box."""
+
 
 def check_inputs(
     project: Project,
@@ -142,5 +145,5 @@ def in_box(
         "box": box,
         "drop_bad": drop_bad,
     }
-    step = project.step(f"particles of {box} px", given, make, folder=f"particles.{box}")
+    step = project.step(f"particles of {box} px", given, make, folder=f"{SMALLER}{box}")
     return ParticleSource(particles=step.at(name)), [step]

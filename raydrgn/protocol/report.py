@@ -9,6 +9,7 @@ from raydrgn.io import storage
 from raydrgn.io.storage import Uri
 from raydrgn.protocol.class_folder import FIGURE
 from raydrgn.protocol.project import Project, Step
+from raydrgn.protocol.round_training import RULE as TRAINING_RULE
 from raydrgn.protocol.rounds import Round
 from raydrgn.protocol.support import RULE
 from raydrgn.reporting.report import ReportTable, Section, write_report
@@ -202,12 +203,17 @@ def _decisions(project: Project) -> Section:
     for name, found in project.decisions.all().items():
         option = "--drop 3,11" if name.startswith("selection") else OPTIONS.get(name, "")
         command = project.command() + f" {option}" if option else ""
+        if name.startswith("epoch"):
+            command = f"the epoch, and `by: user`, in {project.decisions.uri}"
         rows.append((name, _value(found.value), found.by, found.why, command))
     head = ("decision", "value", "by", "why", "to change it")
-    return Section(title="Decisions", tables=[ReportTable(head=head, rows=rows)])
+    table = ReportTable(head=head, rows=rows)
+    return Section(title="Decisions", text=TRAINING_RULE, tables=[table])
 
 
 def _value(value: object) -> str:
+    if isinstance(value, dict) and "epoch" in value:
+        return f"{value['epoch']} of {value['of']}"
     if isinstance(value, dict):
         parts = [f"clusters {', '.join(map(str, value['clusters'])) or 'none'}"]
         if value.get("null") is not None:

@@ -1,14 +1,14 @@
-"""Steps b to e of the protocol: a training, its convergence, its analysis, and a selection."""
+"""Steps b to e of the protocol after a training: its analysis, a proposal, and a selection."""
 
 import logging
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from raydrgn.errors import InputError
 from raydrgn.io import storage
-from raydrgn.io.particle_source import ParticleSettings, ParticleSource
+from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.storage import Uri
 from raydrgn.protocol.decisions import CHECKSUM, IND, file_identity
 from raydrgn.protocol.project import Project, Step
@@ -23,13 +23,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-EXTENSIONS, EXTENSION = 2, 0.5
-"""A run that has not converged goes on by half as many epochs, at most twice."""
-
-COMPARED = 5
-"""Epochs that convergence embeds and decodes, or one more: the interval is a fifth of the run."""
-
 CLUSTERS = 20
+KEPT = "kept.ind.pkl"
+"""Kept particles by their numbers in the original file."""
+
 ROWS = "kept.rows.pkl"
 """Kept particles as rows of the file that a round was trained from."""
 
@@ -53,95 +50,6 @@ class Round:
     flip: bool
     drop_bad: bool
     seed: int
-
-
-def train_round(
-    project: Project,
-    this: Round,
-    *,
-    after: list[Step],
-    executor: Executor,
-    progress: Progress,
-) -> Step:
-    """Train until it has converged, and choose the epoch.
-
-    The result has ``epochs``, ``epoch``, ``is_converged``, ``verdict`` and ``why``.
-    """
-    plan = this.plan
-
-    def make(folder: Uri) -> tuple[dict[str, Any], list[str]]:
-        from raydrgn.run.reader import open_run
-        from raydrgn.workflows import convergence
-
-        epochs = plan.epochs
-        for extension in range(EXTENSIONS + 1):
-            _train(this, folder, epochs, executor, progress)
-            every = max(1, epochs // COMPARED)
-            settings = convergence.ConvergenceSettings(run=folder, epoch=epochs, every=every)
-            found = convergence.run(settings, executor=executor, progress=progress)
-            if found.convergence.is_converged or extension == EXTENSIONS:
-                break
-            more = epochs + max(1, round(EXTENSION * plan.epochs))
-            log.info("round %d: %s It goes on to epoch %d", this.number, found.verdict, more)
-            epochs = more
-        epoch, why = epochs, found.verdict
-        if found.convergence.warnings:
-            epoch = found.convergence.examined[-3]
-            why = " ".join([found.verdict, *found.convergence.warnings])
-        result = {
-            "epochs": epochs,
-            "epoch": epoch,
-            "is_converged": found.convergence.is_converged,
-            "why": why,
-            "particles": len(open_run(folder).latents(epoch)),
-        }
-        return result, [f"weights.{epoch}.pkl", f"z.{epoch}.pkl", "particles.parquet"]
-
-    given = {
-        "training": plan.in_words(),
-        "seed": this.seed,
-        "uninvert_data": this.uninvert_data,
-        "drop_bad": this.drop_bad,
-        "half_size_shifts": this.source.half_size_shifts,
-    }
-    return project.step(
-        f"round {this.number}", given, make, after=after, folder=f"round{this.number}"
-    )
-
-
-def _train(this: Round, folder: Uri, epochs: int, executor: Executor, progress: Progress) -> None:
-    """Train to an epoch, from the beginning or from where the run is."""
-    from raydrgn.run.status import find_run
-    from raydrgn.workflows import train
-
-    status = find_run(folder)
-    if status is not None and status.epochs_done >= epochs:
-        return
-    plan = this.plan
-    network: dict[str, Any] = {}
-    if plan.width is not None:
-        network = {
-            "enc_dim": plan.width,
-            "dec_dim": plan.width,
-            "enc_layers": plan.layers,
-            "dec_layers": plan.layers,
-        }
-    source = this.source if this.rows is None else replace(this.source, ind=this.rows)
-    beside = {field.name: getattr(source, field.name) for field in fields(ParticleSettings)}
-    settings = train.TrainSettings(
-        out=folder,
-        particles=source.particles,
-        method=plan.method if status is None else None,
-        epochs=max(epochs, status.config.train.epochs if status else 0),
-        uninvert_data=this.uninvert_data,
-        drop_bad=this.drop_bad,
-        seed=this.seed,
-        resume=status is not None,
-        **network,
-        **beside,
-    )
-    if not train.run(settings, executor=executor, progress=progress).finished:
-        raise KeyboardInterrupt  # training was asked to stop, and has kept a checkpoint
 
 
 def analyze_round(
@@ -345,7 +253,7 @@ def select_particles(
         of_file = open_particles(replace(this.source, ind=None), need_images=False)
         rows = np.flatnonzero(np.isin(of_file.column("index"), numbers))
         cryodrgn.write_indices(storage.join(folder, ROWS), rows)
-        return {"kept": kept, "particles": count}, ["kept.ind.pkl", ROWS]
+        return {"kept": kept, "particles": count}, [KEPT, ROWS]
 
     return project.step(
         f"selection of round {this.number}",

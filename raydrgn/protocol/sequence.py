@@ -9,12 +9,13 @@ from raydrgn.errors import ConfigError
 from raydrgn.io import storage
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.storage import Uri
-from raydrgn.protocol import ensemble, inputs, rounds
-from raydrgn.protocol.decisions import IND, ProjectInputs
+from raydrgn.protocol import ensemble, inputs, round_training, rounds
+from raydrgn.protocol.decisions import ALL, IND, ProjectInputs
+from raydrgn.protocol.plans import REPORT, check_room, decide_plans
 from raydrgn.protocol.project import Project, Step
 from raydrgn.protocol.rounds import Round
 from raydrgn.protocol.rounds_compared import compare_rounds
-from raydrgn.protocol.settings import BOXES, HIGH, LOW, ProtocolSettings, TrainingPlan
+from raydrgn.protocol.settings import ProtocolSettings, TrainingPlan
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
 
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from raydrgn.protocol.estimate import ProjectEstimate
 
 log = logging.getLogger(__name__)
-
-REPORT = "report.html"
 
 
 class Filtering(NamedTuple):
@@ -92,14 +91,28 @@ def run(
     if settings.estimate:
         from raydrgn.protocol.estimate import estimate
 
-        plans = _plans(settings, project, image_box, keeps=False)
+        plans = decide_plans(settings, project, image_box, keeps=False)
         found = estimate(plans, num_particles=len(table), image_box=image_box)
         return ProtocolResult(project=project, estimate=found)
+    _keep_threads()
     project.decisions.begin(given, has_results=project.has_results)
     _decide_pixel_size(project, table)
-    plans = _plans(settings, project, image_box, keeps=True)
-    _check_room(project, plans, len(table), image_box)
+    plans = decide_plans(settings, project, image_box, keeps=True)
+    check_room(project, plans, len(table), image_box)
     return _Sequence(project, settings, plans, image_box, executor, progress).run()
+
+
+def _keep_threads() -> None:
+    """Let numba compute with as many threads as torch for the whole call.
+
+    It sets torch's number when it is first used, so that what is added up after it, and to the bit
+    the results, would depend on which steps this process has made.
+    """
+    import torch
+
+    from raydrgn.training.assembly import use_threads
+
+    use_threads(torch.get_num_threads())
 
 
 def _inputs(settings: ProtocolSettings, project: Project) -> ProjectInputs:
@@ -138,59 +151,6 @@ def _decide_pixel_size(project: Project, table: "ParticleTable") -> None:
     project.decisions.make("pixel size, Å", size, by="program", why=why)
 
 
-def _plans(
-    settings: ProtocolSettings, project: Project, image_box: int, *, keeps: bool
-) -> list[TrainingPlan]:
-    """Return all trainings, in their order; keep what was decided."""
-    decide = project.decisions.choose if keeps else _not_kept
-    found = []
-    boxes = settings.two_boxes
-    for name, text, default, box, paper, reason in (
-        ("low", settings.low, LOW, boxes[0], BOXES[0], "a mixture finds junk best"),
-        ("high", settings.high, HIGH, boxes[1], BOXES[1], "the paper's network"),
-    ):
-        usual = min(box or paper, image_box)
-        given = None
-        if text is not None or box is not None:
-            known = project.decisions.by_user(name)
-            words_before = known.value if known else default
-            plan = TrainingPlan.read(words_before if text is None else text, f"--{name}")
-            given = plan.in_box(usual if text is None else plan.box or usual).text()
-        words = "the paper's box" if usual == paper else "images have no larger box"
-        option = f"--{name}" if text is not None else "--boxes"
-        why = f"{words}; {reason}"
-        read = TrainingPlan.read(default, f"--{name}").in_box(usual).text()
-        chosen = decide(name, given, read, option=option, why=why)
-        plan = TrainingPlan.read(chosen, f"--{name}")
-        if plan.box is None or plan.box > image_box:
-            raise ConfigError(
-                f"--{name} has a box of {plan.box} px, but the images have {image_box} px."
-            )
-        found.append(plan)
-    count = decide("rounds", settings.rounds, 1, option="--rounds", why="one filtering, as usual")
-    decide("seed", settings.seed, 0, option="--seed", why="any number does")
-    return [found[0]] * count + [found[1]]
-
-
-def _not_kept(name: str, given: Any, default: Any, *, option: str, why: str) -> Any:
-    """Return what is given, or the default, of a project that is not begun."""
-    return default if given is None else given
-
-
-def _check_room(
-    project: Project, plans: list[TrainingPlan], num_particles: int, image_box: int
-) -> None:
-    """Refuse what the disk cannot hold, before the first round."""
-    from raydrgn.protocol.estimate import needed_disk
-
-    if storage.exists(project.at(REPORT)):
-        return
-    needed = needed_disk(plans, num_particles=num_particles, image_box=image_box)
-    remedy = ", or smaller boxes with --boxes: this is for all rounds (see --estimate)"
-    there = sum(storage.file_size(project.at(name)) for name in storage.list_files(project.root))
-    storage.require_room(project.root, int(needed), remedy=remedy, released=there)
-
-
 class _Sequence:
     """The steps of one call."""
 
@@ -222,11 +182,12 @@ class _Sequence:
         rows, before = None, [check]
         for number, plan in enumerate(self._plans[:-1], start=1):
             this, after = self._round(number, plan, rows, before)
-            trained = rounds.train_round(project, this, after=after, **work)
+            trained = round_training.train_round(project, this, after=after, **work)
             analyzed = rounds.analyze_round(project, this, trained, **work)
             proposal = rounds.propose_junk(project, this, trained, analyzed, **work)
             selection = self._selection(number, proposal)
             if selection is None:
+                self._keep_particles(filtering)
                 return ProtocolResult(project=project, proposal=proposal)
             selected = None
             if selection["clusters"] or selection["null"] is not None or IND in selection:
@@ -235,8 +196,9 @@ class _Sequence:
                 )
                 rows, before = selected.at(rounds.ROWS), [check, selected]
             filtering.append(Filtering(this, trained, analyzed, proposal, selected))
+        self._keep_particles(filtering)
         this, after = self._round(len(self._plans), self._plans[-1], rows, before)
-        trained = rounds.train_round(project, this, after=after, **work)
+        trained = round_training.train_round(project, this, after=after, **work)
         analyzed = rounds.analyze_round(project, this, trained, **work)
         analyses = [*(found.analyzed for found in filtering), analyzed]
         comparison = compare_rounds(project, analyses, **work)
@@ -353,6 +315,22 @@ class _Sequence:
         decided = {"proposal": proposal.key, **value}
         decisions.make(name, decided, by="user" if by == "user" else "program", why=why)
         return value
+
+    def _keep_particles(self, filtering: Sequence[Filtering]) -> None:
+        """Keep in the project which particles are left, for other commands to take."""
+        decisions, selected = self._project.decisions, [f for f in filtering if f.selected]
+        if not selected:
+            decisions.make("particles", ALL, by="program", why="none is dropped so far")
+            return
+        last = selected[-1]
+        assert last.selected is not None
+        found, number = last.selected.result, last.round.number
+        decisions.make(
+            "particles",
+            storage.name(last.selected.folder),
+            by=decisions.all()[f"selection {number}"].by,
+            why=f"{found['kept']:,} of {found['particles']:,} are kept after round {number}",
+        )
 
     def _clusters_for(self, number: int, known: Mapping[str, Any] | None) -> Sequence[int] | None:
         """Return the clusters of ``--drop`` if they are meant for a round, else None.

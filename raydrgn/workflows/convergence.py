@@ -23,6 +23,10 @@ POLL_SECONDS = 5.0
 class ConvergenceSettings(DecodingSettings):
     """Settings of ``convergence``."""
 
+    epoch: Annotated[
+        int | None, Setting("Epoch; the last finished one by default.", is_argument=True)
+    ] = None
+
     every: Annotated[int, Setting("Epochs between two that are embedded and decoded.", min=1)] = 5
 
     keep_volumes: Annotated[bool, Setting("Write the volumes into vols.N.")] = False

@@ -31,7 +31,9 @@ class EmbedSettings:
 
     out: Annotated[str, Setting("Folder for the results.", flags=("-o", "--out"))]
 
-    epoch: Annotated[int | None, Setting("Epoch; the last finished one by default.")] = None
+    epoch: Annotated[
+        int | None, Setting("Epoch; the last finished one by default.", project="epoch")
+    ] = None
 
     drop_bad: DropBad = False
 

@@ -50,7 +50,7 @@ class EpochSettings:
 
     epoch: Annotated[
         int | None,
-        Setting("Epoch; the last finished one by default.", is_argument=True),
+        Setting("Epoch; the last finished one by default.", is_argument=True, project="epoch"),
     ] = None
 
     out: Annotated[

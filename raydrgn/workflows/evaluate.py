@@ -20,7 +20,9 @@ class EvaluateSettings:
 
     truth: Annotated[str, Setting("Folder truth/ of the simulation.")]
 
-    epoch: Annotated[int | None, Setting("Epoch; the last finished one by default.")] = None
+    epoch: Annotated[
+        int | None, Setting("Epoch; the last finished one by default.", project="epoch")
+    ] = None
 
     out: Annotated[
         str | None,

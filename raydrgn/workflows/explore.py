@@ -39,7 +39,8 @@ class ExploreSettings(PixelSizeSettings):
     ]
 
     epoch: Annotated[
-        int | None, Setting("Epoch; the last finished one by default.", is_argument=True)
+        int | None,
+        Setting("Epoch; the last finished one by default.", is_argument=True, project="epoch"),
     ] = None
 
     labels: Annotated[

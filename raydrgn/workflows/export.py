@@ -58,7 +58,8 @@ class ExportIndicesSettings(FileSettings):
         str | None,
         Setting(
             "Particles to take: .pkl, .npy or text. Rows of the particle file, from 0; of a run, "
-            "rows of the file it was trained from. They come in this order, repeated ones again."
+            "rows of the file it was trained from. They come in this order, repeated ones again.",
+            project="ind",
         ),
     ] = None
 

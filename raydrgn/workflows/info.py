@@ -28,12 +28,19 @@ class InfoSettings:
     ]
 
     datadir: Annotated[
-        str | None, Setting("Folder of the stacks that a .star, .cs or .parquet file names.")
+        str | None,
+        Setting(
+            "Folder of the stacks that a .star, .cs or .parquet file names.", project="datadir"
+        ),
     ] = None
 
     passthrough: Annotated[
         tuple[str, ...],
-        Setting("Passthrough file of the same cryoSPARC job as a .cs file.", metavar="FILE"),
+        Setting(
+            "Passthrough file of the same cryoSPARC job as a .cs file.",
+            metavar="FILE",
+            project="passthrough",
+        ),
     ] = ()
 
 

@@ -27,7 +27,8 @@ class PlotSettings:
     ]
 
     epoch: Annotated[
-        int | None, Setting("Epoch; the last finished one by default.", is_argument=True)
+        int | None,
+        Setting("Epoch; the last finished one by default.", is_argument=True, project="epoch"),
     ] = None
 
     by: Annotated[

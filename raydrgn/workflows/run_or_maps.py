@@ -24,7 +24,9 @@ class RunOrMapsSettings(PixelSizeSettings):
 
     z_file: Annotated[str | None, Setting("Latents, one per line; also .npy or z.N.pkl.")] = None
 
-    epoch: Annotated[int | None, Setting("Epoch; the last finished one by default.")] = None
+    epoch: Annotated[
+        int | None, Setting("Epoch; the last finished one by default.", project="epoch")
+    ] = None
 
     out: Annotated[
         str | None,
@@ -34,7 +36,9 @@ class RunOrMapsSettings(PixelSizeSettings):
         ),
     ] = None
 
-    flip: Annotated[bool, Setting("Change the handedness of volumes of a run.")] = False
+    flip: Annotated[bool, Setting("Change the handedness of volumes of a run.", project="flip")] = (
+        False
+    )
 
     invert: Annotated[bool, Setting("Change the sign of volumes of a run.")] = False
 

@@ -30,10 +30,13 @@ class SelectRandomSettings(FileSettings):
 
     ind: Annotated[
         str | None,
-        Setting("Selection to draw from: .pkl, .npy or text; numbers in the original set."),
+        Setting(
+            "Selection to draw from: .pkl, .npy or text; numbers in the original set.",
+            project="ind",
+        ),
     ] = None
 
-    seed: Annotated[int, Setting("Seed of the draw.", min=0)] = 0
+    seed: Annotated[int, Setting("Seed of the draw.", min=0, project="seed")] = 0
 
     def __post_init__(self) -> None:
         check_bounds(self)

@@ -90,11 +90,17 @@ class SweepSettings(ParticleSettings):
 
     uninvert_data: Annotated[
         bool,
-        Setting("Particles are dark on a bright background (default: bright on a dark one)."),
+        Setting(
+            "Particles are dark on a bright background (default: bright on a dark one).",
+            project="uninvert_data",
+        ),
     ] = False
 
     drop_bad: Annotated[
-        bool, Setting("Leave out images that cannot be used, and outliers, as train does.")
+        bool,
+        Setting(
+            "Leave out images that cannot be used, and outliers, as train does.", project="drop_bad"
+        ),
     ] = False
 
     workers: Annotated[
@@ -105,7 +111,9 @@ class SweepSettings(ParticleSettings):
 
     gpus_per_worker: GpusPerTrainingProcess = None
 
-    seed: Annotated[int, Setting("Seed of the proposals, and of each training.", min=0)] = 0
+    seed: Annotated[
+        int, Setting("Seed of the proposals, and of each training.", min=0, project="seed")
+    ] = 0
 
     set: Annotated[
         tuple[str, ...],

@@ -55,7 +55,8 @@ class TrainSettings(ParticleSettings):
         str | None,
         Setting(
             "Folder of the stacks that a .star or .cs file names; with --resume, where those of "
-            "the run are now."
+            "the run are now.",
+            project="datadir",
         ),
     ] = None
 
@@ -183,7 +184,10 @@ class TrainSettings(ParticleSettings):
 
     uninvert_data: Annotated[
         bool,
-        Setting("Particles are dark on a bright background (default: bright on a dark one)."),
+        Setting(
+            "Particles are dark on a bright background (default: bright on a dark one).",
+            project="uninvert_data",
+        ),
     ] = False
 
     drop_bad: Annotated[
@@ -191,7 +195,8 @@ class TrainSettings(ParticleSettings):
         Setting(
             "Leave out images that are constant or not finite (default: refuse them), and "
             "outliers: images with pixels more than 50 SD from their mean, or three times as "
-            "strong as others (default: name them in a warning)."
+            "strong as others (default: name them in a warning).",
+            project="drop_bad",
         ),
     ] = False
 
@@ -209,7 +214,9 @@ class TrainSettings(ParticleSettings):
 
     gpus_per_worker: GpusPerTrainingProcess = None
 
-    seed: Annotated[int | None, Setting("Seed of everything random (default: 0).")] = None
+    seed: Annotated[
+        int | None, Setting("Seed of everything random (default: 0).", project="seed")
+    ] = None
 
     amp: Annotated[
         bool | None,

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 class TraverseSettings(LatentSettings, ABC):
     """Settings of every path."""
 
-    epoch: Annotated[int | None, Setting("Epoch; the last finished one by default.")] = None
+    epoch: Annotated[
+        int | None, Setting("Epoch; the last finished one by default.", project="epoch")
+    ] = None
 
     @abstractmethod
     def find_path(

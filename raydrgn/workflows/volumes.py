@@ -27,7 +27,9 @@ class VolumesSettings(PixelSizeSettings):
 
     z: Annotated[str | None, Setting("One latent, as 0.1,0.2,…", flags=("-z",))] = None
 
-    epoch: Annotated[int | None, Setting("Epoch; the last finished one by default.")] = None
+    epoch: Annotated[
+        int | None, Setting("Epoch; the last finished one by default.", project="epoch")
+    ] = None
 
     volumes: VolumeOptions = field(default_factory=VolumeOptions)
 

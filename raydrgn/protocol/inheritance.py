@@ -1,0 +1,126 @@
+"""What commands take from a project, so that what is decided there is not typed again.
+
+A command belongs to the project that is named, or to the one whose folder it is started in or
+below. Each ``Setting`` names what holds for it there. Contrast, hand, images that are left out and
+seed hold for whatever the command works on; poses, CTF, folders and the selection of particles for
+the particles that the project was begun with; the epoch for the runs of its rounds. A command that
+works on nothing of a project, such as ``train --resume``, takes nothing.
+"""
+
+import logging
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from raydrgn.errors import ConfigError
+from raydrgn.io import storage
+from raydrgn.io.storage import Uri
+from raydrgn.protocol.decisions import ALL, Decisions, is_project_file
+from raydrgn.protocol.inputs import SMALLER
+from raydrgn.protocol.project import PROJECT
+from raydrgn.protocol.rounds import KEPT, ROWS
+from raydrgn.protocol.settings import NONE
+from raydrgn.settings import SettingField, setting_fields
+
+log = logging.getLogger(__name__)
+
+WORKED_ON = ("run", "particles", "path")
+"""Settings that name what a command works on."""
+
+OF_FILE = ("poses", "ctf", "datadir", "passthrough", "half_size_shifts")
+"""What belongs to a particle file."""
+
+
+def find_project(given: str | None) -> Uri | None:
+    """Return the folder of the project that a command belongs to; None if there is none.
+
+    Args:
+        given: Value of ``--project``; None looks at the current folder and those above it.
+
+    Raises:
+        ConfigError: If the folder that is given has no project.
+    """
+    if given == NONE:
+        return None
+    if given is not None:
+        root = storage.absolute(given)
+        if not is_project_file(storage.join(root, PROJECT)):
+            raise ConfigError(
+                f"--project {given} is no project: it has no {PROJECT} that raydrgn protocol wrote."
+            )
+        return root
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if is_project_file(str(folder / PROJECT)):
+            return str(folder)
+    return None
+
+
+def inherited(
+    settings: type, values: Mapping[str, Any], given: Collection[str], project: str | None
+) -> dict[str, Any]:
+    """Return what settings take from a project, by the names of their fields; log it in a line.
+
+    Args:
+        settings: Settings class of a workflow.
+        values: Its values so far, by the names of its fields.
+        given: Names of those that the user has given, which hold.
+        project: Value of ``--project``.
+
+    Raises:
+        RaydrgnError: If there is no such project, or its file is damaged.
+    """
+    fields = [field for field in setting_fields(settings) if field.setting.project]
+    root = find_project(project)
+    if root is None or not any(values.get(name) for name in WORKED_ON):
+        return {}
+    decided = _decided(root, Decisions(storage.join(root, PROJECT)), values)
+    taken, differing = {}, []
+    for field in fields:
+        assert field.setting.project is not None
+        value = decided.get(field.setting.project)
+        if field.name in given:
+            if value is not None and value != values[field.name]:
+                differing.append(_in_words(field, values[field.name]))
+        elif value and value != field.default:
+            taken[field.name] = value
+    words = [_in_words(field, taken[field.name]) for field in fields if field.name in taken]
+    parts = [f"takes {', '.join(words)}"] if words else []
+    if differing:
+        parts.append(f"{', '.join(differing)} was given, and holds instead of what it has")
+    if parts:
+        log.info("project %s: %s", root, "; ".join(parts))
+    return taken
+
+
+def _decided(root: Uri, decisions: Decisions, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a project has for a command, by the names that settings have for it."""
+    inputs = decisions.inputs
+    assert inputs is not None
+    known = {name: decision.value for name, decision in decisions.all().items()}
+    found = {
+        "uninvert_data": known.get("contrast") == "dark",
+        "flip": known.get("hand") == "flipped",
+        "drop_bad": known.get("drop bad images", False),
+        "seed": known.get("seed", 0),
+    }
+    works_on = {storage.absolute(str(values[n])) for n in WORKED_ON if values.get(n)}
+    kept = known.get("particles", ALL)
+    if inputs.source.particles in works_on:
+        found |= {name: getattr(inputs.source, name) for name in OF_FILE}
+        found["ind"] = inputs.source.ind if kept == ALL else storage.join(root, kept, KEPT)
+    elif kept != ALL and any(uri.startswith(storage.join(root, SMALLER)) for uri in works_on):
+        found["ind"] = storage.join(root, kept, ROWS)
+    for name, value in known.items():
+        if name.startswith("epoch of round") and storage.join(root, value["run"]) in works_on:
+            found["epoch"] = value["epoch"]
+    return found
+
+
+def _in_words(field: SettingField, value: Any) -> str:
+    """Return an option as the user would give it."""
+    option = field.setting.option(field.name)
+    if value is True:
+        return option
+    words = value if isinstance(value, list | tuple) else [value]
+    return " ".join([option, *map(str, words)])

@@ -1,0 +1,63 @@
+"""The trainings of a project, as they are decided, and whether the disk will hold them."""
+
+from typing import Any
+
+from raydrgn.errors import ConfigError
+from raydrgn.io import storage
+from raydrgn.protocol.project import Project
+from raydrgn.protocol.settings import BOXES, HIGH, LOW, ProtocolSettings, TrainingPlan
+
+REPORT = "report.html"
+
+
+def decide_plans(
+    settings: ProtocolSettings, project: Project, image_box: int, *, keeps: bool
+) -> list[TrainingPlan]:
+    """Return all trainings, in their order; keep what was decided."""
+    decide = project.decisions.choose if keeps else _not_kept
+    found = []
+    boxes = settings.two_boxes
+    for name, text, default, box, paper, reason in (
+        ("low", settings.low, LOW, boxes[0], BOXES[0], "a mixture finds junk best"),
+        ("high", settings.high, HIGH, boxes[1], BOXES[1], "the paper's network"),
+    ):
+        usual = min(box or paper, image_box)
+        given = None
+        if text is not None or box is not None:
+            known = project.decisions.by_user(name)
+            words_before = known.value if known else default
+            plan = TrainingPlan.read(words_before if text is None else text, f"--{name}")
+            given = plan.in_box(usual if text is None else plan.box or usual).text()
+        words = "the paper's box" if usual == paper else "images have no larger box"
+        option = f"--{name}" if text is not None else "--boxes"
+        why = f"{words}; {reason}"
+        read = TrainingPlan.read(default, f"--{name}").in_box(usual).text()
+        chosen = decide(name, given, read, option=option, why=why)
+        plan = TrainingPlan.read(chosen, f"--{name}")
+        if plan.box is None or plan.box > image_box:
+            raise ConfigError(
+                f"--{name} has a box of {plan.box} px, but the images have {image_box} px."
+            )
+        found.append(plan)
+    count = decide("rounds", settings.rounds, 1, option="--rounds", why="one filtering, as usual")
+    decide("seed", settings.seed, 0, option="--seed", why="any number does")
+    return [found[0]] * count + [found[1]]
+
+
+def _not_kept(name: str, given: Any, default: Any, *, option: str, why: str) -> Any:
+    """Return what is given, or the default, of a project that is not begun."""
+    return default if given is None else given
+
+
+def check_room(
+    project: Project, plans: list[TrainingPlan], num_particles: int, image_box: int
+) -> None:
+    """Refuse what the disk cannot hold, before the first round."""
+    from raydrgn.protocol.estimate import needed_disk
+
+    if storage.exists(project.at(REPORT)):
+        return
+    needed = needed_disk(plans, num_particles=num_particles, image_box=image_box)
+    remedy = ", or smaller boxes with --boxes: this is for all rounds (see --estimate)"
+    there = sum(storage.file_size(project.at(name)) for name in storage.list_files(project.root))
+    storage.require_room(project.root, int(needed), remedy=remedy, released=there)

@@ -1,0 +1,225 @@
+"""The training of a round, followed epoch by epoch; when it goes on, and which epoch is taken."""
+
+import logging
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
+
+from raydrgn.errors import InputError
+from raydrgn.io import storage
+from raydrgn.io.particle_source import ParticleSettings
+from raydrgn.io.storage import Uri
+from raydrgn.protocol.project import Project, Step
+from raydrgn.protocol.rounds import Round
+from raydrgn.remote.executor import Executor
+from raydrgn.remote.progress import Progress
+
+if TYPE_CHECKING:
+    from raydrgn.convergence.criteria import Finding
+    from raydrgn.workflows.convergence import ConvergenceResult
+
+log = logging.getLogger(__name__)
+
+LONGEST = 2
+"""A training goes on to this many times its planned epochs at most."""
+
+STEPS = {"vae": 2, "mfa": 5}
+"""It goes on by this part of its planned epochs: a half, a fifth."""
+
+COMPARED = 5
+"""Epochs that convergence embeds and decodes, or one more: the interval is a fifth of the run."""
+
+RULE = (
+    "Losses and latents are judged after each epoch while a round trains, and volumes too at the "
+    "end of the planned epochs of an autoencoder. It is not stopped before: the loss falls most at "
+    "the end of the learning-rate schedule, and the epochs of the mixture were chosen by how well "
+    "it finds junk. What has not converged then goes on, an autoencoder by half of its planned "
+    "epochs (its learning rate rises and falls once more), a mixture by a fifth, until all "
+    "criteria have converged, an overfitting warning appears, or it has been trained twice as long "
+    "as planned. The last epoch is taken, or, after an overfitting warning, the one before the "
+    "rise."
+)
+
+
+def train_round(
+    project: Project,
+    this: Round,
+    *,
+    after: list[Step],
+    executor: Executor,
+    progress: Progress,
+) -> Step:
+    """Train by ``RULE``, and choose the epoch.
+
+    The result has ``epochs``, ``epoch``, ``is_converged``, ``particles`` and ``why``.
+    """
+    plan = this.plan
+
+    def make(folder: Uri) -> tuple[dict[str, Any], list[str]]:
+        from raydrgn.run.reader import open_run
+
+        epochs, longest = plan.epochs, LONGEST * plan.epochs
+        more = max(1, plan.epochs // STEPS[plan.method])
+        while True:
+            _train(this, folder, epochs, executor, _Followed(progress, this, folder, epochs))
+            if plan.method == "mfa":  # nothing is judged of its volumes
+                found, is_open = None, any(finding.is_open for finding in judge(folder, epochs))
+            else:
+                found = _compare(folder, epochs, executor, progress)
+                is_open = not (found.convergence.is_converged or found.convergence.warnings)
+            if not is_open or epochs >= longest:
+                break
+            epochs = min(epochs + more, longest)
+            log.info("round %d has not converged: it goes on to epoch %d", this.number, epochs)
+        found = found or _compare(folder, epochs, executor, progress)
+        epoch, reasons = epochs, [found.verdict]
+        if epochs > plan.epochs:
+            reasons.append(f"It went on after the {plan.epochs} planned epochs.")
+        if not found.convergence.is_converged and epochs >= longest:
+            reasons.append("It was not trained longer than twice as planned.")
+        if found.convergence.warnings:
+            epoch = found.convergence.examined[-3]
+            reasons += found.convergence.warnings
+        result = {
+            "epochs": epochs,
+            "epoch": epoch,
+            "is_converged": found.convergence.is_converged,
+            "why": " ".join(reasons),
+            "particles": len(open_run(folder).latents(epoch)),
+        }
+        return result, [f"weights.{epoch}.pkl", f"z.{epoch}.pkl", "particles.parquet"]
+
+    given = {
+        "training": plan.in_words(),
+        "seed": this.seed,
+        "uninvert_data": this.uninvert_data,
+        "drop_bad": this.drop_bad,
+        "half_size_shifts": this.source.half_size_shifts,
+    }
+    trained = project.step(
+        f"round {this.number}", given, make, after=after, folder=f"round{this.number}"
+    )
+    return _with_decided_epoch(project, this, trained)
+
+
+def judge(folder: Uri, last: int) -> "list[Finding]":
+    """Return the verdicts on losses and latents of a run, up to an epoch."""
+    from raydrgn.convergence.verdict import judge_latents
+    from raydrgn.run.reader import open_run
+
+    run = open_run(folder)
+    return judge_latents(run, [epoch for epoch in run.files.epochs() if epoch <= last])
+
+
+class _Followed:
+    """Progress of a training; logs after each epoch what has not converged."""
+
+    def __init__(self, progress: Progress, this: Round, folder: Uri, epochs: int) -> None:
+        self._progress, self._folder = progress, folder
+        self._number, self._epochs = this.number, epochs
+        self._judged: int | None = None
+
+    def __call__(
+        self,
+        what: str,
+        done: float,
+        total: float,
+        *,
+        unit: str = "",
+        rate: float | None = None,
+        extra: str = "",
+    ) -> None:
+        """Pass progress on; judge an epoch once its latents are written."""
+        self._progress(what, done, total, unit=unit, rate=rate, extra=extra)
+        if what != "training":
+            return
+        reached = int(done * self._epochs / total)
+        if self._judged is None:  # a training that goes on was judged before
+            self._judged = reached
+        if reached > self._judged:  # else folders would be listed at each step
+            self._judge()
+
+    def _judge(self) -> None:
+        """Judge the newest epoch, once its weights and latents are written."""
+        from raydrgn.convergence.epochs import MIN_EPOCHS
+        from raydrgn.convergence.verdict import open_criteria
+        from raydrgn.run.directory import RunDirectory
+
+        newest = max(RunDirectory(self._folder).epochs(), default=0)
+        if self._judged is None or newest <= self._judged:
+            return
+        self._judged = newest
+        if newest >= MIN_EPOCHS:
+            words = open_criteria(judge(self._folder, newest))
+            log.info("round %d, epoch %d: %s", self._number, newest, words)
+
+
+def _compare(
+    folder: Uri, epochs: int, executor: Executor, progress: Progress
+) -> "ConvergenceResult":
+    """Judge losses, latents and volumes through the epochs of a run; write ``convergence.N``."""
+    from raydrgn.workflows import convergence
+
+    every = max(1, epochs // COMPARED)
+    settings = convergence.ConvergenceSettings(run=folder, epoch=epochs, every=every)
+    return convergence.run(settings, executor=executor, progress=progress)
+
+
+def _train(this: Round, folder: Uri, epochs: int, executor: Executor, progress: Progress) -> None:
+    """Train to an epoch, from the beginning or from where the run is."""
+    from raydrgn.run.status import find_run
+    from raydrgn.workflows import train
+
+    status = find_run(folder)
+    if status is not None and status.epochs_done >= epochs:
+        return
+    plan = this.plan
+    network: dict[str, Any] = {}
+    if plan.width is not None:
+        network = {
+            "enc_dim": plan.width,
+            "dec_dim": plan.width,
+            "enc_layers": plan.layers,
+            "dec_layers": plan.layers,
+        }
+    source = this.source if this.rows is None else replace(this.source, ind=this.rows)
+    beside = {field.name: getattr(source, field.name) for field in fields(ParticleSettings)}
+    settings = train.TrainSettings(
+        out=folder,
+        particles=source.particles,
+        method=plan.method if status is None else None,
+        epochs=max(epochs, status.config.train.epochs if status else 0),
+        uninvert_data=this.uninvert_data,
+        drop_bad=this.drop_bad,
+        seed=this.seed,
+        resume=status is not None,
+        **network,
+        **beside,
+    )
+    if not train.run(settings, executor=executor, progress=progress).finished:
+        raise KeyboardInterrupt  # training was asked to stop, and has kept a checkpoint
+
+
+def _with_decided_epoch(project: Project, this: Round, trained: Step) -> Step:
+    """Return a training with the epoch that ``project.yaml`` has for it.
+
+    A person may have changed it there; what comes after is made again then.
+
+    Raises:
+        InputError: If the run has no such epoch.
+    """
+    name, run = f"epoch of round {this.number}", storage.name(trained.folder)
+    found, chosen = trained.result, project.decisions.by_user(name)
+    if chosen is None or not isinstance(chosen.value, dict) or chosen.value.get("run") != run:
+        value = {"run": run, "epoch": found["epoch"], "of": found["epochs"]}
+        project.decisions.make(name, value, by="program", why=found["why"])
+        return trained
+    epoch = chosen.value.get("epoch")
+    if not storage.exists(trained.at(f"weights.{epoch}.pkl")):
+        raise InputError(
+            f"{project.decisions.uri}: the {name} is {epoch}, but {trained.folder} has epochs 1 to "
+            f"{found['epochs']}. Correct it, or delete the decision."
+        )
+    if epoch == found["epoch"]:
+        return trained
+    key = storage.checksum(f"{trained.key} {epoch}".encode())[: len(trained.key)]
+    return replace(trained, key=key, result={**found, "epoch": epoch, "why": chosen.why})

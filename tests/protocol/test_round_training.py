@@ -1,0 +1,146 @@
+"""When a training goes on, which epoch is taken, and what the log has while it trains."""
+
+import logging
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import yaml
+
+from raydrgn.convergence.criteria import Finding
+from raydrgn.errors import InputError
+from raydrgn.io.particle_source import ParticleSource
+from raydrgn.protocol import round_training
+from raydrgn.protocol.decisions import ProjectInputs
+from raydrgn.protocol.project import Project
+from raydrgn.protocol.round_training import train_round
+from raydrgn.protocol.rounds import Round
+from raydrgn.protocol.settings import TrainingPlan
+from raydrgn.remote.executor import IN_PROCESS
+from raydrgn.remote.progress import silent
+
+
+@pytest.fixture
+def project(tmp_path):
+    files = tmp_path / "p.star", tmp_path / "map.mrc"
+    for path in files:
+        path.write_text("content")
+    found = Project(str(tmp_path / "project"))
+    source = ParticleSource(particles=str(files[0]))
+    found.decisions.begin(ProjectInputs(source=source, map=str(files[1])).absolute())
+    return found
+
+
+class Training:
+    """Stands for training and comparison: which epochs were asked for, and what is found then."""
+
+    def __init__(self, monkeypatch, *, converged_at, warned_at=1000):
+        self.trained, self.compared = [], []
+        self._converged, self._warned = converged_at, warned_at
+        monkeypatch.setattr(round_training, "_train", self.train)
+        monkeypatch.setattr(round_training, "_compare", self.compare)
+        monkeypatch.setattr(round_training, "judge", self.judge)
+        run = SimpleNamespace(latents=lambda epoch: np.zeros((30, 2)))
+        monkeypatch.setattr("raydrgn.run.reader.open_run", lambda folder: run)
+
+    def train(self, this, folder, epochs, executor, progress):
+        from raydrgn.io import storage
+
+        self.trained.append(epochs)
+        storage.write_bytes(f"{folder}/particles.parquet", b"x")
+        for done in range(10 * epochs + 1):  # an epoch is reported before its weights are written
+            progress("training", done, 10 * epochs)
+            if done % 10 == 0 and done:
+                for name in ("weights", "z"):
+                    storage.write_bytes(f"{folder}/{name}.{done // 10}.pkl", b"x")
+
+    def judge(self, folder, last):
+        return [Finding("log-likelihood", 3 if last >= self._converged else None, "by a rule")]
+
+    def compare(self, folder, epochs, executor, progress):
+        self.compared.append(epochs)
+        is_converged = epochs >= self._converged
+        found = SimpleNamespace(
+            is_converged=is_converged,
+            warnings=["The noise rises."] if epochs >= self._warned else [],
+            examined=list(range(epochs % 10 or 10, epochs + 1, 10)),
+        )
+        verdict = f"{'Converged' if is_converged else 'Not converged'} at epoch {epochs}."
+        return SimpleNamespace(convergence=found, verdict=verdict)
+
+
+def train(project, words, after=()):
+    this = Round(
+        number=1,
+        plan=TrainingPlan.read(words, "--low").in_box(32),
+        source=ParticleSource(particles="p.star"),
+        rows=None,
+        uninvert_data=False,
+        flip=False,
+        drop_bad=False,
+        seed=0,
+    )
+    return train_round(project, this, after=list(after), executor=IN_PROCESS, progress=silent)
+
+
+def test_a_mixture_goes_on_by_a_fifth_until_its_likelihood_has_converged(project, monkeypatch):
+    training = Training(monkeypatch, converged_at=13)
+    found = train(project, "epochs=10").result
+    assert training.trained == [10, 12, 14]
+    assert training.compared == [14]
+    assert (found["epochs"], found["epoch"], found["is_converged"]) == (14, 14, True)
+    assert found["why"] == "Converged at epoch 14. It went on after the 10 planned epochs."
+
+
+def test_an_autoencoder_goes_on_by_half_and_to_twice_its_epochs_at_most(project, monkeypatch):
+    training = Training(monkeypatch, converged_at=1000)
+    found = train(project, "8x1 epochs=50").result
+    assert training.trained == training.compared == [50, 75, 100]
+    assert not found["is_converged"]
+    assert found["why"].endswith("It was not trained longer than twice as planned.")
+
+
+def test_an_overfitting_warning_ends_it_and_takes_an_earlier_epoch(project, monkeypatch):
+    training = Training(monkeypatch, converged_at=1000, warned_at=50)
+    found = train(project, "8x1 epochs=50").result
+    assert training.trained == [50]
+    assert found["epoch"] == 30
+    decision = project.decisions.get("epoch of round 1")
+    assert decision.value == {"run": "round1", "epoch": 30, "of": 50}
+    assert decision.by == "program"
+    assert decision.why == "Not converged at epoch 50. The noise rises."
+
+
+def test_the_log_has_after_each_epoch_what_is_still_changing(project, monkeypatch, caplog):
+    Training(monkeypatch, converged_at=5)
+    with caplog.at_level(logging.INFO, "raydrgn"):
+        train(project, "epochs=6")
+    lines = [record.getMessage() for record in caplog.records if "epoch " in record.getMessage()]
+    assert lines == [
+        "round 1, epoch 3: still changing: log-likelihood",
+        "round 1, epoch 4: still changing: log-likelihood",
+        "round 1, epoch 5: losses and latents have converged",
+    ]
+
+
+def test_an_epoch_that_a_person_has_chosen_is_taken_and_later_steps_change(project, monkeypatch):
+    Training(monkeypatch, converged_at=6)
+    first = train(project, "epochs=6")
+    path = f"{project.root}/project.yaml"
+
+    def choose(epoch):
+        with open(path) as file:
+            content = yaml.safe_load(file)
+        content["decisions"]["epoch of round 1"] = {
+            "value": {"run": "round1", "epoch": epoch, "of": 6}, "by": "user", "why": "looks best",
+        }  # fmt: skip
+        with open(path, "w") as file:
+            yaml.safe_dump(content, file)
+        return train(Project(project.root), "epochs=6")
+
+    chosen = choose(4)
+    assert (chosen.result["epoch"], chosen.result["why"]) == (4, "looks best")
+    assert chosen.key != first.key
+    assert choose(6).key == first.key
+    with pytest.raises(InputError, match=r"epoch of round 1 is 9, but .* has epochs 1 to 6"):
+        choose(9)
