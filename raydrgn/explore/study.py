@@ -14,7 +14,7 @@ from raydrgn.io.storage import Uri
 from raydrgn.latent.conditions import Conditions, fulfilled, in_words
 from raydrgn.latent.values import TABLES, ParticleValues, Values
 from raydrgn.reporting.analysis_results import AnalysisResults
-from raydrgn.reporting.result_folder import SETTINGS
+from raydrgn.run.identity import SETTINGS
 from raydrgn.run.latents_file import LatentSource
 from raydrgn.run.reader import RunReader
 from raydrgn.shapes import Bool, Float, Int
