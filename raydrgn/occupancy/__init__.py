@@ -8,6 +8,7 @@ molmap          density of atoms at a resolution
 masking         masks and reference densities on the grid of a map
 mask_figure     their outlines on slices of the map
 alignment       whether maps and model are in one frame
+fitting         the rigid motion that takes a model into a map
 
 subunits        masks and reference densities, read from a folder
 scored_volumes  which volumes are scored: maps of a folder, latents of a run

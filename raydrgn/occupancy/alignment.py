@@ -78,7 +78,7 @@ class Alignment:
         if self.placement and self.best >= CLEAR_CORRELATION:
             return (
                 f"{found}. They are not in one frame, so that occupancies are meaningless. Fit the "
-                "model into the map."
+                "model into the map (`raydrgn occupancy masks --fit`)."
             )
         if self.placement or self.detail < LOW_CORRELATION:
             return (

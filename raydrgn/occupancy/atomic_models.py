@@ -101,6 +101,37 @@ def read_model(uri: Uri) -> AtomicModel:
     )
 
 
+def write_moved(
+    uri: Uri,
+    out: Uri,
+    *,
+    rotation: Float[np.ndarray, "3 3"],
+    shift_angstrom: Float[np.ndarray, "3"],
+) -> None:
+    """Write a model after the motion x → R x + shift, all else of it as it is.
+
+    Args:
+        uri: The model.
+        out: Where to write it, as PDB or mmCIF by its suffix.
+        rotation: R.
+        shift_angstrom: The shift, after the rotation.
+    """
+    structure = _parse(uri)
+    motion = gemmi.Transform(gemmi.Mat33(rotation.tolist()), gemmi.Vec3(*shift_angstrom.tolist()))
+    for model in structure:
+        model.transform_pos_and_adp(motion)
+    if PurePosixPath(out).suffix.lower() in CIF_SUFFIXES:
+        text = structure.make_mmcif_document().as_string()
+    else:
+        text = structure.make_pdb_string()
+    storage.write_bytes(out, text.encode())
+
+
+def fitted_name(uri: Uri) -> str:
+    """Return what the file of a model that was moved is called: as the model, not compressed."""
+    return PurePosixPath(_without_gz(uri)).name
+
+
 def _without_gz(uri: Uri) -> Uri:
     return uri.removesuffix(".gz")
 

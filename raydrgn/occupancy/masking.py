@@ -119,7 +119,7 @@ def check_placement(subunits: Sequence[Subunit], grid: MapGrid) -> str | None:
     centre = (atoms.min(axis=0) + atoms.max(axis=0)) / 2
     offset = centre - (origin + edge / 2)
     remedy = (
-        "Fit the model into the map. If the header of the map "
+        "Give --fit, to have the model moved into the map. If the header of the map "
         f"({grid.origin_angstrom}, {grid.pixel_size_angstrom:.4g} Å) is wrong, give --origin or "
         "--pixel-size."
     )

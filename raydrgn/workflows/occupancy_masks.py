@@ -2,7 +2,8 @@
 
 import logging
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 from raydrgn.errors import ConfigError
@@ -13,11 +14,15 @@ from raydrgn.settings import Setting, check_bounds
 
 if TYPE_CHECKING:
     from raydrgn.occupancy.alignment import Alignment
+    from raydrgn.occupancy.fitting import Placement
     from raydrgn.occupancy.masking import MapGrid, MaskSummary
     from raydrgn.occupancy.selection import Subunit
     from raydrgn.reporting.result_folder import ResultFolder
 
 log = logging.getLogger(__name__)
+
+LEAST_GAIN = 0.005
+"""Correlation by which a motion must be better, for the model to be moved."""
 
 YAML_SUFFIXES = (".yaml", ".yml")
 
@@ -48,6 +53,14 @@ class OccupancyMasksSettings:
     ] = "chain"
 
     masks: MaskOptions = field(default_factory=MaskOptions)
+
+    fit: Annotated[
+        bool,
+        Setting(
+            "Move the model, as a rigid body, to where it fits the map best; the models moved are "
+            "written into OUT/model."
+        ),
+    ] = False
 
     origin: Annotated[
         str | None,
@@ -106,6 +119,18 @@ class OccupancyMasksResult:
     alignment: "Alignment"
     """How well the map and the model fit."""
 
+    fit: "ModelFit | None" = None
+    """How the model was moved, with ``--fit``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFit:
+    """How a model was moved into a map."""
+
+    motion: "Placement"
+    correlation_before: float
+    """Of the map and the model where it was."""
+
 
 def run(
     settings: OccupancyMasksSettings,
@@ -133,15 +158,92 @@ def run(
     )
     refuse_inputs(settings.out, [*uris, grid.uri])
     subunits = subunits_of_models(uris, settings.by)
-    if subunits:
-        warning = masking.check_placement(subunits, grid)
-        if warning:
-            log.warning(warning)
+    if settings.fit and not subunits:
+        raise ConfigError("--fit moves atomic models, but the files are maps; leave it out.")
+    if not settings.fit:
+        _check_placement(subunits, grid)
     names = [subunit.name for subunit in subunits] or [masking.name_of_map(uri) for uri in uris]
     check_subunit_names(names)
     folder = ResultFolder(settings.out)
     folder.begin(_record(settings, uris, grid), made_from=None, overwrite=settings.overwrite)
-    return _write(settings, subunits, uris, grid, folder, progress)
+    fit = None
+    if settings.fit:
+        fit = _fit(uris, grid, settings.masks.resolution_angstrom, folder, progress)
+        subunits = subunits_of_models(_fitted(uris, folder.uri), settings.by)
+        _check_placement(subunits, grid)
+    return replace(_write(settings, subunits, uris, grid, folder, progress), fit=fit)
+
+
+def _check_placement(subunits: "list[Subunit]", grid: "MapGrid") -> None:
+    """Refuse a model that lies outside the map, and warn of one of which a part does."""
+    from raydrgn.occupancy.masking import check_placement
+
+    if subunits and (warning := check_placement(subunits, grid)):
+        log.warning(warning)
+
+
+def _fitted(uris: list[str], out: str) -> list[str]:
+    """Return where the models that were moved are."""
+    from raydrgn.io import storage
+    from raydrgn.occupancy.atomic_models import fitted_name
+
+    return [storage.join(storage.absolute(out), "model", fitted_name(uri)) for uri in uris]
+
+
+def _fit(
+    uris: list[str],
+    grid: "MapGrid",
+    resolution_angstrom: float,
+    folder: "ResultFolder",
+    progress: Progress,
+) -> ModelFit:
+    """Find where the models, as one body, fit the map, and write them there."""
+    import numpy as np
+
+    from raydrgn.occupancy import fitting
+    from raydrgn.occupancy.alignment import alignment
+    from raydrgn.occupancy.atomic_models import read_model, write_moved
+    from raydrgn.occupancy.molmap import density_of_atoms
+
+    models = [read_model(uri) for uri in uris]
+    origin, size = np.array(grid.origin_angstrom), grid.pixel_size_angstrom
+    atoms = np.concatenate([model.positions_angstrom for model in models]) - origin
+    numbers = np.concatenate([model.atomic_numbers for model in models])
+
+    def correlation(positions: "np.ndarray") -> float:
+        density = density_of_atoms(
+            positions,
+            numbers,
+            resolution_angstrom=resolution_angstrom,
+            box=grid.box,
+            pixel_size_angstrom=size,
+        )
+        return alignment(grid.volume[None], density, pixel_size_angstrom=size).correlation
+
+    mirror = np.roll(grid.volume[::-1], 1, axis=0)  # the centre voxel stays where it is
+    found, mirrored = (
+        fitting.fit_model(
+            atoms,
+            numbers,
+            volume,
+            pixel_size_angstrom=size,
+            resolution_angstrom=resolution_angstrom,
+            progress=partial(progress, what),
+        )
+        for what, volume in (("fitting", grid.volume), ("fitting the mirrored map", mirror))
+    )
+    for warning in (found.warning(), fitting.opposite_hand(found, mirrored)):
+        if warning:
+            log.warning("%s", warning)
+    motion = found.best
+    before, after = correlation(atoms), correlation(motion.moved(atoms))
+    if after < before + LEAST_GAIN:
+        motion = motion.none()
+    centre = motion.centre_angstrom + origin
+    shift = centre + motion.shift_angstrom - motion.rotation @ centre
+    for uri, out in zip(uris, _fitted(uris, folder.uri), strict=True):
+        write_moved(uri, out, rotation=motion.rotation, shift_angstrom=shift)
+    return ModelFit(motion=motion, correlation_before=before)
 
 
 def _record(
@@ -153,13 +255,14 @@ def _record(
     selection = [storage.absolute(settings.by)] if settings.selects else []
     inputs = [*uris, grid.uri, *selection]
     return {
-        "models": uris,
+        "models": _fitted(uris, settings.out) if settings.fit else uris,
         "map": grid.uri,
         "by": selection[0] if selection else settings.by,
         "checksums": [storage.checksum(storage.read_bytes(uri)) for uri in inputs],
         "origin": grid.origin_angstrom,
         "pixel_size": grid.pixel_size_angstrom,
         **asdict(settings.masks),
+        **({"fit": True} if settings.fit else {}),
     }
 
 
