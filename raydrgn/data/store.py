@@ -191,18 +191,25 @@ def choose_store(
         free, _ = torch.cuda.mem_get_info(device)
         if size < DEVICE_SHARE * free:
             return "device"
-    return "host" if size < HOST_SHARE * _free_host_memory() / neighbours else "disk"
+    return "host" if size < HOST_SHARE * free_host_memory() / neighbours else "disk"
 
 
-def _free_host_memory() -> int:
+def free_memory(device: torch.device) -> int:
+    """Return the bytes that may still be taken where a worker computes."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_host_memory()
+
+
+def free_host_memory() -> int:
     """Return the bytes that may still be taken: of the machine, or of this container if less."""
     pages = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
                 pages = int(line.split()[1]) * 1024
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
-        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
-        return min(pages, limit - used)
+        group = Path("/sys/fs/cgroup")
+        limit = int((group / "memory.max").read_text())
+        used = int((group / "memory.current").read_text())
+        counts = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        return min(pages, limit - used + int(counts.get("inactive_file", 0)))  # cached files
     except (OSError, ValueError):  # no such files, or "max": no limit
         return pages

@@ -265,10 +265,7 @@ class Fit:
         weight = UNCERTAINTY_WEIGHT if is_mixture else 1.0
         for part in range(min(updates, self._particles.num_particles)):
             rows = torch.from_numpy(np.flatnonzero(rank % updates == part))
-            worker_pass = self._pass(at, estimated, variance_weight=weight)
-            sums = worker_pass.empty_sums(self._grids)
-            for where, batch in self._batches(rows, at):
-                self.estimates[where] = worker_pass.accumulate(batch, self.estimates[where], sums)
+            sums = self._accumulated(rows, at, estimated, variance_weight=weight)
             update = partial(
                 self._updater.updated,
                 radius=radius,
@@ -281,6 +278,21 @@ class Fit:
                 self.estimates.contrast /= self._group.from_first(contrast_mean(sums))
             if estimated.rotations and self.model.priors.rotation_sd == 0:
                 self.estimates.rotations.zero_()
+
+    def _accumulated(
+        self,
+        rows: Int[Tensor, " n"],
+        at: FourierPoints,
+        estimated: Estimated,
+        *,
+        variance_weight: float,
+    ) -> Sums:
+        """Return the sums over some particles, and estimate them anew."""
+        worker_pass = self._pass(at, estimated, variance_weight=variance_weight)
+        sums = worker_pass.empty_sums(self._grids)
+        for where, batch in self._batches(rows, at):
+            self.estimates[where] = worker_pass.accumulate(batch, self.estimates[where], sums)
+        return sums
 
     def _pass(
         self, at: FourierPoints, estimated: Estimated, *, variance_weight: float

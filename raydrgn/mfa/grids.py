@@ -13,8 +13,19 @@ from raydrgn.shapes import Complex, Float
 PADDING = 2
 """How much finer the grid of slices is than the transform of the volume."""
 
+VOLUME_COPIES = 4
+"""Of all volumes, that an update takes at a time."""
+
 LEAST_ENVELOPE = 0.2
 """Limit to the division by sinc², which is 0.07 in the corners of the box."""
+
+
+def fit_bytes(box: int, components: int) -> int:
+    """Return the memory that a fit takes beside the particles: grids, their sums, and volumes."""
+    fine, coarse = ((n // 2 + 1) * (n + 1) ** 2 for n in (PADDING * box, box))
+    of_grids = 2 * (fine + 2 * coarse) * (components + 1)
+    transforms = 4 * (PADDING * box) ** 3
+    return 4 * (of_grids + transforms + VOLUME_COPIES * (components + 1) * box**3)
 
 
 class VolumeGrids:
@@ -53,10 +64,9 @@ class VolumeGrids:
         """Return the grid of ``gather``; its points are 1/(2·box) cycles per pixel apart."""
         box, fine = self.box, PADDING * self.box
         margin = (fine - box) // 2
-        padded = torch.nn.functional.pad(volumes / self._fine, (margin,) * 6)
         grid = volumes.new_empty(fine // 2 + 1, fine + 1, fine + 1, 2 * len(volumes))
-        for number, volume in enumerate(padded):  # one at a time: the transforms take memory
-            half = _half_transform(volume)
+        for number, volume in enumerate(volumes):  # one at a time: the transforms take memory
+            half = _half_transform(torch.nn.functional.pad(volume / self._fine, (margin,) * 6))
             for part, values in enumerate((half.real, half.imag)):
                 grid[:, :fine, :fine, number + part * len(volumes)] = values
         grid[:, fine] = grid[:, 0]

@@ -25,7 +25,7 @@ from raydrgn.run.claim import RunClaim
 from raydrgn.run.writer import RunWriter
 from raydrgn.training.assembly import batch_plan, make_loop, own_store, resume, use_threads
 from raydrgn.training.beginning import begin_run, cut_off_line, last_line
-from raydrgn.training.memory import out_of_memory_message
+from raydrgn.training.memory import out_of_memory_message, require_memory
 from raydrgn.training.prepare_run import PreparedRun
 from raydrgn.training.progress_log import TrainProgress, show_progress
 from raydrgn.training.result import TrainResult
@@ -95,6 +95,7 @@ def _fit(
     """Return whether the last epoch is done."""
     config, table = run.config, run.table
     device = default_device() if allocation.gpus else torch.device("cpu")
+    require_memory(config, device)
     plan = batch_plan(config, len(table))
 
     def show_reading(done: int) -> None:

@@ -1,8 +1,13 @@
-"""What to do where training runs out of memory."""
+"""What to do where training runs out of memory, or would."""
 
 import re
 
 import torch
+
+from raydrgn.data.store import free_memory
+from raydrgn.errors import ConfigError
+from raydrgn.mfa.grids import fit_bytes
+from raydrgn.run.config import RunConfig
 
 NO_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory")
 """Messages of torch's plain RuntimeError."""
@@ -11,8 +16,38 @@ OUT_OF_MEMORY = (
     "Training ran out of memory{where}. A smaller --batch-size needs less; the steps become more "
     "and noisier, so the learning rate should fall with it (for half the batch, --lr times 0.7). "
     "--set train.points_fraction=0.1 needs less too: each step compares fewer Fourier points, and "
-    "training may need more epochs. Both are settings of a new run: choose another -o."
+    "training may need more epochs. A mixture of factor analysers needs less with a smaller "
+    "mfa.components or a smaller box. All are settings of a new run: choose another -o."
 )
+
+
+def require_memory(config: RunConfig, device: torch.device, *, neighbours: int = 1) -> None:
+    """Refuse a mixture of factor analysers whose grids do not fit, before particles are read.
+
+    Args:
+        config: Of the run.
+        device: Where this worker computes.
+        neighbours: Workers that share this host's memory.
+
+    Raises:
+        ConfigError: If they do not fit; names the components and the box that would.
+    """
+    if config.mfa is None:
+        return
+    box, components = config.data.box, config.mfa.components
+    free = free_memory(device) // (1 if device.type == "cuda" else neighbours)
+    needed = fit_bytes(box, components)
+    if needed <= free:
+        return
+    fewer = [k for k in range(1, components) if fit_bytes(box, k) <= free]
+    smaller = [n for n in range(16, box, 2) if fit_bytes(n, components) <= free]
+    remedies = [f"mfa.components={fewer[-1]} would fit"] if fewer else []
+    if smaller:
+        remedies.append(f"images of {smaller[-1]} px would fit (raydrgn downsample)")
+    raise ConfigError(
+        f"A fit of {components} components at {box} px needs {needed / 1e9:.1f} GB of memory for "
+        f"each worker, and {free / 1e9:.1f} GB are free: {'; '.join(remedies) or 'too little'}."
+    )
 
 
 def out_of_memory_message(error: BaseException) -> str | None:

@@ -27,6 +27,7 @@ from raydrgn.training.actor_sink import ActorSink
 from raydrgn.training.actors import call_actor
 from raydrgn.training.assembly import batch_plan, make_loop, own_store, resume, use_threads
 from raydrgn.training.failures import final_failure, raised_by_actor
+from raydrgn.training.memory import require_memory
 from raydrgn.training.plan import BatchPlan
 from raydrgn.training.sharing import SharedShards
 
@@ -92,6 +93,7 @@ def _train(job: TrainingJob) -> bool:
         job.shards.join()
     device = ray.train.torch.get_device()
     config = RunConfig.from_dict(job.config)
+    require_memory(config, device, neighbours=context.get_local_world_size())
     table = ParticleTable(ray.get(job.table))
     plan = batch_plan(config, len(table), rank=rank, world=world)
     shard = _fill_shard(job, config, table.slice_rows(*plan.rows), plan, device)

@@ -70,10 +70,10 @@ def test_the_file_has_no_name_and_goes_with_its_store(tmp_path, values, monkeypa
 )
 def test_the_host_is_taken_while_it_has_room(free, neighbours, kind, monkeypatch):
     # 9 × 5 × 2 × 4 = 360 bytes; at most 0.6 of the free memory, shared with neighbours
-    monkeypatch.setattr(store_module, "_free_host_memory", lambda: free)
+    monkeypatch.setattr(store_module, "free_host_memory", lambda: free)
     assert isinstance(make("auto", neighbours=neighbours), kind)
 
 
 def test_the_memory_of_this_machine_is_known():
-    free = store_module._free_host_memory()
+    free = store_module.free_host_memory()
     assert 0 < free < 1 << 50

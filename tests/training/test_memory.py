@@ -1,0 +1,34 @@
+"""A fit that memory has no room for is refused before its particles are read."""
+
+import re
+
+import pytest
+import torch
+
+import plain_em
+from raydrgn.errors import ConfigError
+from raydrgn.mfa.grids import VolumeGrids, fit_bytes
+from raydrgn.simulation.dataset import simulate
+from raydrgn.simulation.options import Simulation
+from raydrgn.training import memory
+
+
+def test_the_memory_that_is_named_holds_the_grids():
+    grids = VolumeGrids(16, device=torch.device("cpu"))
+    fine = grids.for_slices(torch.zeros(4, 16, 16, 16))
+    held = 4 * (fine.numel() + 2 * grids.empty_sums(4).numel() + 4 * 4 * 16**3)
+    assert held < fit_bytes(16, 3) < 2 * held
+
+
+def test_what_does_not_fit_is_refused_with_what_would(tmp_path, monkeypatch):
+    simulate(str(tmp_path), Simulation(num_particles=60, box=24, seed=1))
+    run = plain_em.prepare(tmp_path / "particles.star", tmp_path / "run", **plain_em.SMALL)
+    monkeypatch.setattr(memory, "free_memory", lambda device: fit_bytes(24, 2))
+    with pytest.raises(ConfigError) as caught:
+        plain_em.fit(run)
+    text = str(caught.value)
+    assert text.startswith("A fit of 4 components at 24 px needs 0.0 GB of memory for each worker")
+    assert "mfa.components=2 would fit" in text
+    smaller = int(re.search(r"images of (\d+) px would fit", text)[1])
+    assert fit_bytes(smaller, 4) <= fit_bytes(24, 2) < fit_bytes(smaller + 2, 4)
+    assert not (tmp_path / "run" / "weights.1.pkl").exists()
