@@ -152,21 +152,22 @@ class Decisions:
                 f"{uri} is damaged ({error}); correct it, or move it away and begin anew."
             ) from error
 
-    def begin(self, inputs: ProjectInputs, *, has_results: bool = True) -> None:
-        """Keep what the project is begun with, or compare it.
+    def check(self, inputs: ProjectInputs, *, has_results: bool = True) -> dict[str, str]:
+        """Compare what is given now with what the project was begun with; keep nothing.
 
         Args:
             inputs: What is given now.
             has_results: Whether anything was made of what it was begun with.
+
+        Returns:
+            What identifies each file.
 
         Raises:
             RunDirectoryError: If the project has results of something else.
         """
         checksums = {name: file_identity(uri) for name, uri in inputs.files.items()}
         if self.inputs is None or not has_results:
-            self.inputs, self.checksums = inputs, checksums
-            self._write()
-            return
+            return checksums
         for name in sorted({*checksums, *self.checksums} - set(MAY_CHANGE)):
             before, now = self.checksums.get(name), checksums.get(name)
             if before != now:
@@ -176,7 +177,12 @@ class Decisions:
                     f"{name} ({inputs.files.get(name) or self.inputs.files[name]}). Choose another "
                     "-o, or give what it was begun with."
                 )
-        if inputs != self.inputs or checksums != self.checksums:  # elsewhere, or another model
+        return checksums
+
+    def begin(self, inputs: ProjectInputs, *, has_results: bool = True) -> None:
+        """Keep what the project is begun with, after ``check``; files may have moved since."""
+        checksums = self.check(inputs, has_results=has_results)
+        if inputs != self.inputs or checksums != self.checksums:
             self.inputs, self.checksums = inputs, checksums
             self._write()
 
@@ -203,6 +209,11 @@ class Decisions:
             self._found[name] = decision
             self._write()
         return value
+
+    def preview(self, name: str, given: Any, default: Any, *, option: str, why: str) -> Any:
+        """Return what ``choose`` would, and keep nothing."""
+        kept = self.by_user(name)
+        return given if given is not None else kept.value if kept else default
 
     def choose(self, name: str, given: Any, default: Any, *, option: str, why: str) -> Any:
         """Return what is given by an option, was decided by a person before, or is the default.

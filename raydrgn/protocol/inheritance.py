@@ -5,22 +5,23 @@ below. Each ``Setting`` names what holds for it there. Contrast, hand, images th
 seed hold for whatever the command works on; poses, CTF, folders and the selection of particles for
 the particles that the project was begun with; the epoch for the runs of its rounds. A command that
 works on nothing of a project, such as ``train --resume``, takes nothing.
+
+Where there is no project, this loads nothing heavy.
 """
 
 import logging
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from raydrgn.errors import ConfigError
-from raydrgn.io import storage
-from raydrgn.io.storage import Uri
-from raydrgn.protocol.decisions import ALL, Decisions, is_project_file
-from raydrgn.protocol.inputs import SMALLER
-from raydrgn.protocol.project import PROJECT
-from raydrgn.protocol.rounds import KEPT, ROWS
-from raydrgn.protocol.settings import NONE
+from raydrgn.io import uri as uris
+from raydrgn.io.uri import Uri
+from raydrgn.protocol.settings import NONE, PROJECT
 from raydrgn.settings import SettingField, setting_fields
+
+if TYPE_CHECKING:
+    from raydrgn.protocol.decisions import Decisions
 
 log = logging.getLogger(__name__)
 
@@ -43,17 +44,23 @@ def find_project(given: str | None) -> Uri | None:
     if given == NONE:
         return None
     if given is not None:
-        root = storage.absolute(given)
-        if not is_project_file(storage.join(root, PROJECT)):
+        root = uris.absolute(given)
+        if not _is_project(root):
             raise ConfigError(
                 f"--project {given} is no project: it has no {PROJECT} that raydrgn protocol wrote."
             )
         return root
     here = Path.cwd()
     for folder in (here, *here.parents):
-        if is_project_file(str(folder / PROJECT)):
+        if (folder / PROJECT).exists() and _is_project(str(folder)):
             return str(folder)
     return None
+
+
+def _is_project(root: Uri) -> bool:
+    from raydrgn.protocol.decisions import is_project_file
+
+    return is_project_file(uris.join(root, PROJECT))
 
 
 def inherited(
@@ -74,7 +81,9 @@ def inherited(
     root = find_project(project)
     if root is None or not any(values.get(name) for name in WORKED_ON):
         return {}
-    decided = _decided(root, Decisions(storage.join(root, PROJECT)), values)
+    from raydrgn.protocol.decisions import Decisions
+
+    decided = _decided(root, Decisions(uris.join(root, PROJECT)), values)
     taken, differing = {}, []
     for field in fields:
         assert field.setting.project is not None
@@ -93,8 +102,12 @@ def inherited(
     return taken
 
 
-def _decided(root: Uri, decisions: Decisions, values: Mapping[str, Any]) -> dict[str, Any]:
+def _decided(root: Uri, decisions: "Decisions", values: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a project has for a command, by the names that settings have for it."""
+    from raydrgn.protocol.decisions import ALL
+    from raydrgn.protocol.inputs import SMALLER
+    from raydrgn.protocol.rounds import KEPT, ROWS
+
     inputs = decisions.inputs
     assert inputs is not None
     known = {name: decision.value for name, decision in decisions.all().items()}
@@ -104,15 +117,15 @@ def _decided(root: Uri, decisions: Decisions, values: Mapping[str, Any]) -> dict
         "drop_bad": known.get("drop bad images", False),
         "seed": known.get("seed", 0),
     }
-    works_on = {storage.absolute(str(values[n])) for n in WORKED_ON if values.get(n)}
+    works_on = {uris.absolute(str(values[n])) for n in WORKED_ON if values.get(n)}
     kept = known.get("particles", ALL)
     if inputs.source.particles in works_on:
         found |= {name: getattr(inputs.source, name) for name in OF_FILE}
-        found["ind"] = inputs.source.ind if kept == ALL else storage.join(root, kept, KEPT)
-    elif kept != ALL and any(uri.startswith(storage.join(root, SMALLER)) for uri in works_on):
-        found["ind"] = storage.join(root, kept, ROWS)
+        found["ind"] = inputs.source.ind if kept == ALL else uris.join(root, kept, KEPT)
+    elif kept != ALL and any(uri.startswith(uris.join(root, SMALLER)) for uri in works_on):
+        found["ind"] = uris.join(root, kept, ROWS)
     for name, value in known.items():
-        if name.startswith("epoch of round") and storage.join(root, value["run"]) in works_on:
+        if name.startswith("epoch of round") and uris.join(root, value["run"]) in works_on:
             found["epoch"] = value["epoch"]
     return found
 

@@ -1,7 +1,5 @@
 """The trainings of a project, as they are decided, and whether the disk will hold them."""
 
-from typing import Any
-
 from raydrgn.errors import ConfigError
 from raydrgn.io import storage
 from raydrgn.protocol.project import Project
@@ -13,8 +11,18 @@ REPORT = "report.html"
 def decide_plans(
     settings: ProtocolSettings, project: Project, image_box: int, *, keeps: bool
 ) -> list[TrainingPlan]:
-    """Return all trainings, in their order; keep what was decided."""
-    decide = project.decisions.choose if keeps else _not_kept
+    """Return all trainings, in their order.
+
+    Args:
+        settings: What is given now; else what was decided holds.
+        project: The project.
+        image_box: Edge of the images.
+        keeps: Whether to write what is decided into ``project.yaml``.
+
+    Raises:
+        ConfigError: If a box is larger than that of the images.
+    """
+    decide = project.decisions.choose if keeps else project.decisions.preview
     found = []
     boxes = settings.two_boxes
     for name, text, default, box, paper, reason in (
@@ -42,11 +50,6 @@ def decide_plans(
     count = decide("rounds", settings.rounds, 1, option="--rounds", why="one filtering, as usual")
     decide("seed", settings.seed, 0, option="--seed", why="any number does")
     return [found[0]] * count + [found[1]]
-
-
-def _not_kept(name: str, given: Any, default: Any, *, option: str, why: str) -> Any:
-    """Return what is given, or the default, of a project that is not begun."""
-    return default if given is None else given
 
 
 def check_room(

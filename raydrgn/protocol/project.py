@@ -18,10 +18,11 @@ from raydrgn.errors import RaydrgnError, RunDirectoryError
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
 from raydrgn.protocol.decisions import Decisions
+from raydrgn.protocol.settings import PROJECT
 
 log = logging.getLogger(__name__)
 
-PROJECT, STEPS, TIMES = "project.yaml", "steps.json", "times.json"
+STEPS, TIMES = "steps.json", "times.json"
 KEY_LENGTH = 16
 
 

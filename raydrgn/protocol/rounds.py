@@ -247,7 +247,7 @@ def select_particles(
             raise InputError(
                 f"Only {kept:,} of {count:,} particles would be left, too few to go on with. Look "
                 f"at {project.at(f'proposal{this.number}', 'report.html')}, and name the clusters "
-                f"to drop: {project.command(f'--drop {NONE}')} keeps all."
+                f"to drop: {project.command('--drop', NONE)} keeps all."
             )
         numbers = run.original_numbers(count)[found.kept]
         of_file = open_particles(replace(this.source, ind=None), need_images=False)

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from raydrgn.errors import ConfigError
@@ -10,7 +10,7 @@ from raydrgn.io import storage
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.storage import Uri
 from raydrgn.protocol import ensemble, inputs, round_training, rounds
-from raydrgn.protocol.decisions import ALL, IND, ProjectInputs
+from raydrgn.protocol.decisions import ALL, IND, Decision, ProjectInputs
 from raydrgn.protocol.plans import REPORT, check_room, decide_plans
 from raydrgn.protocol.project import Project, Step
 from raydrgn.protocol.rounds import Round
@@ -86,19 +86,20 @@ def run(
     """
     project = Project(settings.out)
     given = _inputs(settings, project)
+    project.decisions.check(given, has_results=project.has_results)
     table = _open(given.source)
     image_box = table.single_box()
+    plans = decide_plans(settings, project, image_box, keeps=False)
     if settings.estimate:
         from raydrgn.protocol.estimate import estimate
 
-        plans = decide_plans(settings, project, image_box, keeps=False)
         found = estimate(plans, num_particles=len(table), image_box=image_box)
         return ProtocolResult(project=project, estimate=found)
-    _keep_threads()
+    check_room(project, plans, len(table), image_box)
     project.decisions.begin(given, has_results=project.has_results)
     _decide_pixel_size(project, table)
-    plans = decide_plans(settings, project, image_box, keeps=True)
-    check_room(project, plans, len(table), image_box)
+    decide_plans(settings, project, image_box, keeps=True)
+    _keep_threads()
     return _Sequence(project, settings, plans, image_box, executor, progress).run()
 
 
@@ -185,16 +186,19 @@ class _Sequence:
             trained = round_training.train_round(project, this, after=after, **work)
             analyzed = rounds.analyze_round(project, this, trained, **work)
             proposal = rounds.propose_junk(project, this, trained, analyzed, **work)
-            selection = self._selection(number, proposal)
-            if selection is None:
+            decision = self._selection(number, proposal)
+            if decision is None:
                 self._keep_particles(filtering)
                 return ProtocolResult(project=project, proposal=proposal)
-            selected = None
+            selected, selection = None, dict(decision.value)
+            del selection["proposal"]
             if selection["clusters"] or selection["null"] is not None or IND in selection:
                 selected = rounds.select_particles(
                     project, this, trained, analyzed, selection, **work
                 )
                 rows, before = selected.at(rounds.ROWS), [check, selected]
+            kept = asdict(decision)  # only now: a selection that leaves too few is not kept
+            project.decisions.make(f"selection {number}", **kept)
             filtering.append(Filtering(this, trained, analyzed, proposal, selected))
         self._keep_particles(filtering)
         this, after = self._round(len(self._plans), self._plans[-1], rows, before)
@@ -287,34 +291,27 @@ class _Sequence:
         )
         return this, [*before, *made]
 
-    def _selection(self, number: int, proposal: Step) -> dict[str, Any] | None:
+    def _selection(self, number: int, proposal: Step) -> Decision | None:
         """Return what is dropped after a round: as proposed or as the user chose; None to wait."""
-        decisions, name = self._project.decisions, f"selection {number}"
-        known = decisions.get(name)
+        known = self._project.decisions.get(f"selection {number}")
         if known is not None and known.value.get("proposal") != proposal.key:
             known = None  # of another proposal
         clusters = self._clusters_for(number, None if known is None else known.value)
         if clusters is not None:
             self._check_clusters(clusters, proposal)
-            value: dict[str, Any] = {"clusters": list(clusters), "null": None}
-            decided = {"proposal": proposal.key, **value}
-            decisions.make(name, decided, by="user", why="--drop was given")
-            return value
+            value = {"proposal": proposal.key, "clusters": list(clusters), "null": None}
+            return Decision(value=value, by="user", why="--drop was given")
         if known is not None:
             log.info("round %d: %s", number, known.why)
-            return {part: value for part, value in known.value.items() if part != "proposal"}
+            return known
         found = proposal.result
-        value = rounds.proposed_selection(found)
+        value = {"proposal": proposal.key, **rounds.proposed_selection(found)}
         if not found["drop"]:
             log.info("round %d: no junk was found; all particles are kept", number)
-            why, by = "no junk was found", "program"
-        elif self._settings.accept:
-            why, by = "as proposed; --accept was given", "user"
-        else:
-            return None
-        decided = {"proposal": proposal.key, **value}
-        decisions.make(name, decided, by="user" if by == "user" else "program", why=why)
-        return value
+            return Decision(value=value, by="program", why="no junk was found")
+        if self._settings.accept:
+            return Decision(value=value, by="user", why="as proposed; --accept was given")
+        return None
 
     def _keep_particles(self, filtering: Sequence[Filtering]) -> None:
         """Keep in the project which particles are left, for other commands to take."""

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from raydrgn.clustering.embedding import principal_components
-from raydrgn.errors import ConfigError, StorageError
+from raydrgn.errors import ConfigError, InputError, StorageError
 from raydrgn.io import cryodrgn
 from raydrgn.io.mrc import read_volume, write_volume
 from raydrgn.io.particle_source import ParticleSource
@@ -84,6 +84,13 @@ def test_from_particles_to_the_report_with_one_pause(data, tmp_path):
     assert len(numbers) >= 0.9 * 40
     assert "selection 1" not in decisions(root)
 
+    # A selection that leaves too few is refused, and not kept.
+    sizes = [int(row[1]) for row in paused.proposal.result["table"][1:]]
+    others = [str(k) for k in range(len(sizes)) if k != np.argmin(sizes)]
+    with pytest.raises(InputError, match=r"Only \d+ of 200 particles would be left"):
+        sequence.run(ProtocolSettings(out=str(root), drop=",".join(others)))
+    assert "selection 1" not in decisions(root)
+
     # Nothing is made again, and what the first command was given holds.
     before = (root / "round1" / "weights.pkl").read_bytes()
     done = sequence.run(ProtocolSettings(out=str(root), accept=True))
@@ -123,7 +130,7 @@ def test_what_cannot_be_used_is_refused_before_anything_is_made(data, tmp_path, 
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
     with pytest.raises(StorageError, match=r"0\.0 GB of room.*smaller boxes with --boxes"):
         sequence.run(settings(data, root))
-    assert not folders(root)
+    assert not root.exists()
 
 
 def test_an_estimate_begins_nothing(data, tmp_path):
