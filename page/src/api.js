@@ -56,7 +56,8 @@ export function chooseRound(name) {
 
 function withQuery(path, query = {}) {
   const given = Object.entries({ round: round || null, ...query });
-  return `${path}?${new URLSearchParams(given.filter(([, value]) => value !== null))}`;
+  const text = new URLSearchParams(given.filter(([, value]) => value !== null)).toString();
+  return text ? `${path}?${text}` : path;
 }
 
 /** The address of a file of the run's results. */

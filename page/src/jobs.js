@@ -11,6 +11,7 @@ export class Jobs {
     this.forms = null;
     this.log = null;
     this.running = new Set();
+    this.isKnown = false;
     this.number = 0;
     on(at('job-form-name'), 'change', () => this.choose(at('job-form-name').value));
     on(at('job-form'), 'submit', (event) => this.start(event));
@@ -46,6 +47,7 @@ export class Jobs {
     const isFirst = (field) => field.is_required || field.name in filled || field.name === 'epoch';
     const rows = (fields) => fields.map((field) => fieldOf(field, given[field.name]));
     const more = make('details', {}, make('summary', {}, 'More settings'));
+    more.open = !free.some((field) => field.is_required) && !Object.keys(filled).length;
     more.append(...rows(free.filter((field) => !isFirst(field))));
     at('job-fields').replaceChildren(...rows(free.filter(isFirst)), more);
     return this.change();
@@ -95,15 +97,17 @@ export class Jobs {
     }
   }
 
-  /** Whether jobs change, or are looked at. */
+  /** Whether jobs change, are looked at, or are not known yet. */
   get isBusy() {
-    return this.running.size > 0 || !at('tab-jobs').hidden;
+    return !this.isKnown || this.running.size > 0 || !at('tab-jobs').hidden;
   }
 
   async refresh() {
     const { dashboard, problem, jobs } = await getJson('/api/jobs');
+    this.isKnown = true;
     at('job-dashboard').hidden = !dashboard;
     at('job-dashboard').href = dashboard ?? '';
+    at('job-dashboard').title = dashboard ?? '';
     at('job-cluster-problem').textContent = problem;
     at('job-list').replaceChildren(...jobs.map((job) => this.entry(job)));
     if (!jobs.length) at('job-list').append(make('li', { className: 'hint' }, 'none yet'));

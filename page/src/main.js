@@ -51,7 +51,7 @@ class App {
     this.jobs = new Jobs(this);
     this.project = new Project(this);
     this.results = new Results({
-      onLoad: (conditions) => this.selection.change(conditions),
+      onLoad: (conditions) => this.selection.load(conditions),
       onTrain: (settings) => this.jobs.open('train', settings),
       onClass: (condition) => this.selection.add(condition),
     });
@@ -305,8 +305,8 @@ class App {
       this.showTab('volumes');
       this.volumes.add(point).catch((error) => showError(error));
     });
-    new ResizeObserver(() => {
-      this.plot.resize();
+    new ResizeObserver(async () => {
+      await this.plot.resize();
       this.overlay.draw();
     }).observe(at('frame'));
   }

@@ -56,7 +56,7 @@ export class Paths {
     const steps = Array.from({ length: count }, (_, n) =>
       rows[Math.round((n * (rows.length - 1)) / Math.max(1, count - 1))],
     );
-    const points = this.app.pointsOf(steps).filter((point) => point >= 0);
+    const points = [...new Set(this.app.pointsOf(steps))].filter((point) => point >= 0);
     if (points.length < 2) throw new Error('Fewer than two particles of this path are drawn.');
     at('volume-view').value = 'film';
     this.app.showTab('volumes');

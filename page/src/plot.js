@@ -31,6 +31,10 @@ export class Plot {
       spatialIndexUseWorker: count > MANY_POINTS,
       pointOutlineWidth: 0,
     });
+    this.isWhole = true; // as long as nobody has moved it, all points stay in view
+    for (const event of ['wheel', 'pointerdown']) {
+      canvas.addEventListener(event, () => (this.isWhole = false), { passive: true });
+    }
     const tell = (name) => (value) => this.listeners[name].forEach((listen) => listen(value));
     this.scatterplot.subscribe('view', tell('view'));
     this.scatterplot.subscribe('pointOver', tell('hover'));
@@ -141,10 +145,12 @@ export class Plot {
   }
 
   async showAll() {
+    this.isWhole = true;
     await this.scatterplot.reset();
   }
 
   async zoomBy(factor) {
+    this.isWhole = false;
     const [width, height] = [this.canvas.clientWidth, this.canvas.clientHeight];
     const x = this.xScale.invert(width / 2);
     const y = this.yScale.invert(height / 2);
@@ -154,8 +160,9 @@ export class Plot {
     await this.scatterplot.zoomToArea(area, { transition: false });
   }
 
-  resize() {
+  async resize() {
     const box = this.canvas.parentElement.getBoundingClientRect();
     this.scatterplot.set({ width: box.width, height: box.height });
+    if (this.isWhole && this.px) await this.scatterplot.reset();
   }
 }

@@ -37,6 +37,8 @@ export class Project {
     if (this.pause === null) return;
     const { selections } = await getJson('/api/results', { round: this.pause.round });
     const chosen = at('pause-choice').value;
+    const listed = [...at('pause-choice').options].map(({ value }) => value);
+    if (listed.join() === ['', ...selections.map(({ name }) => name)].join()) return;
     const options = selections.map(({ name, count }) => new Option(`keep ${name} (${count})`, name));
     at('pause-choice').replaceChildren(new Option('drop what is proposed', ''), ...options);
     at('pause-choice').value = selections.some(({ name }) => name === chosen) ? chosen : '';
@@ -54,7 +56,7 @@ export class Project {
       at('rounds').value = round;
       await this.openRound(round);
     }
-    await this.app.selection.change(conditions);
+    await this.app.selection.load(conditions);
   }
 
   async answer() {

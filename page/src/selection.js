@@ -36,6 +36,12 @@ export class Selection {
     this.list();
   }
 
+  /** Takes saved or proposed conditions; what is drawn next narrows them. */
+  async load(conditions) {
+    await this.change(conditions);
+    at('selection-join').value = 'and';
+  }
+
   async undo() {
     const before = this.history.pop();
     if (before !== undefined) await this.apply(before);

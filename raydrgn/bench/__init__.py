@@ -12,6 +12,7 @@ reading    a stack on a store, beside one plain request
 particles  what grows with the number of particles
 volumes    decoding, and several workers beside one
 occupancy  scoring of occupancies
+explore    the explorer with many particles
 workers    workers of one core each, that compare whatever their number
 tables     what was measured, as rows of a table
 """

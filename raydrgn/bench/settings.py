@@ -199,3 +199,12 @@ class OccupancyBenchSettings(Benchmark):
     workers: Annotated[int, Setting("Workers, of one core each.", min=1)] = 2
 
     address: Address = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExploreBenchSettings(Benchmark):
+    """Settings of ``bench explore``."""
+
+    num_particles: Annotated[
+        int, Setting("Particles to show.", flags=("--particles",), min=1000)
+    ] = 1_000_000

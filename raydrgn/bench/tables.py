@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from raydrgn.bench.em import EmRates
+    from raydrgn.bench.explore import ExploreRates
     from raydrgn.bench.gpu import GpuRates, NetworkRates
     from raydrgn.bench.occupancy import OccupancyRates
     from raydrgn.bench.particles import Part
@@ -224,4 +225,17 @@ def occupancy_rows(rates: "OccupancyRates", *, num_volumes: int, workers: int) -
         (f"all {num_volumes:,} volumes, with tables", f"{rates.whole:,.1f} volumes/s"),
         ("growth of memory after a tenth: worker", f"{rates.worker_growth_megabytes:,.0f} MB"),
         ("… process with the table", f"{rates.own_growth_megabytes:,.0f} MB"),
+    ]
+
+
+def explore_rows(rates: "ExploreRates") -> Rows:
+    """Return the rows of the explorer."""
+    draw = "no browser" if rates.first_draw is None else f"{rates.first_draw:,.1f} s"
+    return [
+        ("command to address", f"{rates.printed:,.1f} s"),
+        ("answers that the page begins with", f"{rates.answered:,.1f} s"),
+        ("… their size", f"{rates.sent_megabytes:,.1f} MB"),
+        ("page drawn, in Chromium", draw),
+        ("lasso to answer", f"{rates.lasso:,.2f} s"),
+        ("largest memory of the server", f"{rates.memory_megabytes:,.0f} MB"),
     ]

@@ -6,6 +6,7 @@ from raydrgn.bench import tables
 from raydrgn.bench.settings import (
     DecodingBenchSettings,
     EmSettings,
+    ExploreBenchSettings,
     GpuSettings,
     OccupancyBenchSettings,
     ParticlesSettings,
@@ -159,6 +160,21 @@ def bench_occupancy(settings: OccupancyBenchSettings, progress: Progress) -> Non
     rates = occupancy.run(settings, progress=progress)
     rows = tables.occupancy_rows(rates, num_volumes=settings.num_volumes, workers=settings.workers)
     show_facts(f"occupancy, box {settings.box}, {settings.num_masks} masks", rows, numbers=True)
+
+
+@bench.command("explore")
+@command(ExploreBenchSettings)
+def bench_explore(settings: ExploreBenchSettings, progress: Progress) -> None:
+    """Time the explorer with many particles: its start, what it sends, a selection with the lasso.
+
+    Starts it on a temporary file of made-up latents, and asks what the page asks. Where Chromium
+    and playwright are installed, the page is drawn there too.
+    """
+    from raydrgn.bench import explore
+
+    rates = explore.run(settings, progress=progress)
+    rows = tables.explore_rows(rates)
+    show_facts(f"explorer, {settings.num_particles:,} particles", rows, numbers=True)
 
 
 def _title(what: str, settings: StepSettings | TrainingSettings | ScalingSettings) -> str:

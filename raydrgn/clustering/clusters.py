@@ -11,9 +11,6 @@ from typing import NamedTuple
 import numpy as np
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial import cKDTree
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
 
 from raydrgn.errors import ConfigError
 from raydrgn.shapes import Float, Int
@@ -48,6 +45,9 @@ def k_means(z: Float[np.ndarray, "n zdim"], count: int, *, seed: int = 0) -> Clu
         raise ConfigError(f"--ksample must be at least 1, got {count}.")
     if count > len(z):
         raise ConfigError(f"--ksample {count} is more than the number of particles ({len(z)}).")
+    from sklearn.cluster import KMeans  # loading it takes seconds
+    from sklearn.exceptions import ConvergenceWarning
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # checked below
         found = KMeans(count, max_iter=KMEANS_ITERATIONS, n_init=1, random_state=seed).fit(z)
@@ -82,6 +82,9 @@ def mixture(
             f"A Gaussian mixture of {len(z)} particles can have 1 to {len(z)} components, not "
             f"{count}."
         )
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+
     exact = z.astype(np.float64)
     exact /= max(float(exact.std()), np.finfo(np.float64).tiny)
     with warnings.catch_warnings():

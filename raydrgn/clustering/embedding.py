@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.spatial import cKDTree
-from sklearn.decomposition import PCA
 
 from raydrgn.remote.resources import cores_here
 from raydrgn.shapes import Float
@@ -38,6 +37,8 @@ class PrincipalComponents(NamedTuple):
 
 def principal_components(z: Float[np.ndarray, "n zdim"]) -> PrincipalComponents:
     """Return latents along all their principal components."""
+    from sklearn.decomposition import PCA  # loading it takes seconds
+
     pca = PCA(svd_solver="full")
     coordinates = pca.fit_transform(z.astype(np.float64))
     return PrincipalComponents(

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from raydrgn.clustering.embedding import interpolate_embedding, principal_components
+from raydrgn.clustering.embedding import interpolate_embedding
 from raydrgn.explore.study import Study
 from raydrgn.io import storage
 from raydrgn.io.cryodrgn import read_indices
@@ -41,7 +41,7 @@ def paths(study: Study) -> list[dict[str, Any]]:
 def _columns(study: Study, z: Float[np.ndarray, "m zdim"]) -> dict[str, list[float]]:
     """Return values of latents by the columns of `latent.values` that depend on z alone."""
     found = {f"z{k}": z[:, k] for k in range(z.shape[1])}
-    components = principal_components(study.z).project(z)
+    components = study.values.components.project(z)
     found |= {f"pc{k + 1}": components[:, k] for k in range(z.shape[1])}
     if UMAP[0] in study.values.columns:
         umap = np.stack([study.values(name).numbers() for name in UMAP], axis=1)

@@ -12,7 +12,7 @@ from raydrgn.io import storage
 from raydrgn.io.particles import ParticleTable
 from raydrgn.io.storage import Uri
 from raydrgn.latent.conditions import Conditions, fulfilled, in_words
-from raydrgn.latent.values import TABLES, ParticleValues, Values
+from raydrgn.latent.values import CLASSES, TABLES, ParticleValues, Values
 from raydrgn.reporting.analysis_results import AnalysisResults
 from raydrgn.run.identity import SETTINGS
 from raydrgn.run.latents_file import LatentSource
@@ -154,9 +154,9 @@ class Study:
 
 def _stamp(source: LatentSource, epoch: int | None) -> list[tuple[str, datetime]]:
     """Return which results of commands there are of an epoch, and when they were begun or ended."""
-    records = [
-        storage.join(source.results(command, epoch), SETTINGS) for command in ("analyze", *TABLES)
-    ]
+    folders = [source.results(command, epoch) for command in ("analyze", *TABLES)]
+    folders.append(storage.join(source.results("occupancy", epoch), CLASSES))
+    records = [storage.join(folder, SETTINGS) for folder in folders]
     return [(record, storage.modified(record)) for record in records if storage.exists(record)]
 
 

@@ -156,7 +156,8 @@ class ParticleValues:
         return self._source.original_numbers(len(self.z))
 
     @cached_property
-    def _components(self) -> PrincipalComponents:
+    def components(self) -> PrincipalComponents:
+        """The latents along their principal components."""
         return principal_components(self.z)
 
     @cached_property
@@ -167,7 +168,7 @@ class ParticleValues:
         return Values(self._embedding[:, axis])
 
     def _component(self, axis: int) -> Values:
-        return Values(self._components.coordinates[:, axis].astype(np.float32))
+        return Values(self.components.coordinates[:, axis].astype(np.float32))
 
     def _latent(self, axis: int) -> Values:
         return Values(self.z[:, axis])

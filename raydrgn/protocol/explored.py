@@ -7,8 +7,9 @@ from raydrgn.explore.handed_in import Pause, Round
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
 from raydrgn.protocol.decisions import CHECKSUM, IND, file_identity
-from raydrgn.protocol.project import PROJECT, Project, StepRecord
+from raydrgn.protocol.project import Project, StepRecord
 from raydrgn.protocol.rounds import proposed_selection
+from raydrgn.protocol.settings import PROJECT
 from raydrgn.reporting.analysis_results import kmeans_folder
 from raydrgn.run.directory import RunDirectory
 

@@ -8,18 +8,19 @@ import io
 import json
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from matplotlib.figure import Figure
 
 from raydrgn.errors import RunDirectoryError
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
-from raydrgn.reporting.figures import write_figure
 from raydrgn.run.identity import MADE_FROM, SETTINGS, Identity
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 log = logging.getLogger(__name__)
 
@@ -188,8 +189,10 @@ class ResultFolder:
         np.savetxt(text, values, fmt=fmt)
         storage.write_bytes(self.at(name), text.getvalue().encode())
 
-    def write_figure(self, name: str, figure: Figure) -> None:
+    def write_figure(self, name: str, figure: "Figure") -> None:
         """Write a figure at a resolution fit to print, and in the other format, if one is set."""
+        from raydrgn.reporting.figures import write_figure  # which loads matplotlib
+
         write_figure(self.at(name), figure)
         if self._figures is not None:
             write_figure(self.at(f"{name.removesuffix('.png')}.{self._figures}"), figure)

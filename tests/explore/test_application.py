@@ -262,6 +262,39 @@ def test_nothing_is_written_through_a_link_out_of_the_run(root, tmp_path):
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
+def test_a_run_in_training_shows_its_last_whole_epoch_and_the_next_when_it_is_there(root, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(root, run, ignore=shutil.ignore_patterns("explore", "analyze*"))
+    text = (run / "config.yaml").read_text()
+    assert "epochs: 2" in text
+    (run / "config.yaml").write_text(text.replace("epochs: 2", "epochs: 4"))
+    (run / "z.3.pkl").write_bytes(b"half")  # its weights are not there yet
+    with running_server(open_explorer(ExploreSettings(run=str(run)))) as server:
+        assert server.json("/api/facts")["epoch"] == 2
+        status = server.json("/api/status")
+        assert (status["epochs"], status["is_training"]) == ([1, 2], True)
+        shutil.copy(run / "z.2.pkl", run / "z.3.pkl")
+        shutil.copy(run / "weights.2.pkl", run / "weights.3.pkl")
+        assert server.json("/api/status")["epochs"] == [1, 2, 3]
+        assert server.json("/api/facts?epoch=3")["epoch"] == 3
+        assert server.json("/api/losses")[-1]["epoch"] == 2
+
+
+def test_two_browsers_do_not_take_each_others_volumes_or_names(server):
+    orders = [
+        {"epoch": 2, "page": page, "number": number, "rows": [row], "size": "preview"}
+        for page, number, row in (("one", 5, 3), ("two", 1, 9))
+    ]
+    for order in orders:  # the second has a lower number, and is of another page
+        assert server.arrays("/api/volumes", order)["rows"] == order["rows"]
+    some = [{"join": "and", "range": {"column": "original", "low": 0, "high": 19}}]
+    body = {"epoch": 2, "conditions": some, "name": "shared"}
+    server.json("/api/save-selection", body)
+    assert server.refusal("/api/save-selection", body)[0] == 400
+    names = [entry["name"] for entry in server.json("/api/results")["selections"]]
+    assert names.count("shared") == 1
+
+
 def test_a_run_that_is_deleted_is_a_message(tmp_path, root):
     copy = tmp_path / "run"
     shutil.copytree(root, copy)

@@ -4,35 +4,21 @@ With RAYDRGN_SCREENSHOTS=docs and RAYDRGN_SCREENSHOT_RUN=RUN the tour writes the
 docs/explorer.md, of an analysed run.
 """
 
-import io
 import json
-import math
 import os
-import shutil
 from contextlib import ExitStack
-from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 from typer.testing import CliRunner
 
+from explorer_page import Visit, overlaps, ring, save_picture, started_browser, wait_until
 from explorer_server import KSAMPLE, analysed_run, running_server
 from latents import finished_run
+from raydrgn.cli.forms import CommandForms
 from raydrgn.cli.main import app
 from raydrgn.io import cryodrgn
 from raydrgn.workflows.explore import ExploreSettings, open_explorer
-
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="playwright is not installed: pip install playwright"
-)
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="there is no Chromium: apt-get install chromium"
-)
-SIZE = {"width": 1280, "height": 720}
-SECONDS = 60_000
-CONTROLS = "header > *, section button, section select, section input, #hover, .axis, .row > *"
 
 
 @pytest.fixture(scope="module")
@@ -48,65 +34,8 @@ def server(root):
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as started:
-        arguments = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-        found = started.chromium.launch(executable_path=CHROMIUM, args=arguments)
+    with started_browser() as found:
         yield found
-        found.close()
-
-
-class Visit:
-    """A page that is open, with what its browser has said and asked."""
-
-    def __init__(self, browser, server, **options):
-        self.context = browser.new_context(viewport=SIZE, **options)
-        self.page = self.context.new_page()
-        self.page.set_default_timeout(SECONDS)
-        self.errors, self.asked, self.selections = [], [], []
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("console", self._hear)
-        self.page.on("request", self._watch)
-        self.page.goto(server.address)
-        self.page.wait_for_selector("body[data-ready]")
-
-    def _hear(self, message):
-        if message.type == "error":
-            self.errors.append(message.text)
-
-    def _watch(self, request):
-        self.asked.append(request.url)
-        if request.url.endswith("/api/select"):
-            self.selections.append(json.loads(request.post_data))
-
-    def text(self, name):
-        return self.page.inner_text(f"#{name}")
-
-    def picture(self, selector):
-        return np.asarray(Image.open(io.BytesIO(self.page.locator(selector).screenshot())))
-
-    def lasso(self, corners, mode="lasso"):
-        """Draw along corners, given as shares of the plot's width and height."""
-        box = self.page.locator("#frame").bounding_box()
-        places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in corners]
-        self.page.click(f"[data-mode={mode}]")
-        self.page.mouse.move(*places[0])
-        self.page.mouse.down()
-        for place in places[1:]:
-            self.page.mouse.move(*place, steps=4)
-        self.page.mouse.up()
-
-    def wait_for_selection(self):
-        self.page.wait_for_function(
-            "document.getElementById('selection-count').textContent.includes(' of ')"
-        )
-
-    def volume(self, number):
-        self.page.fill("#go-number", str(number))
-        self.page.click("#go button")
-        self.page.wait_for_function(
-            "document.getElementById('volume-status').textContent.includes('px;')"
-        )
-        self.page.wait_for_selector("#volume-surface[data-triangles]")
 
 
 @pytest.fixture
@@ -115,11 +44,6 @@ def visit(browser, server):
     yield found
     assert found.errors == []
     found.context.close()
-
-
-def ring(x, y, size):
-    angles = [2 * math.pi * k / 24 for k in range(24)]
-    return [(x + size * math.cos(angle), y + size * math.sin(angle)) for angle in angles]
 
 
 def test_the_page_shows_the_particles_and_asks_nobody_else(visit, server):
@@ -163,8 +87,9 @@ def test_a_lasso_selects_what_filter_selects(visit, root, tmp_path):
     assert not set(kept) & set(np.flatnonzero(distance > 1.05))
 
     visit.page.click("#selection-undo")
-    visit.page.wait_for_function(
-        "document.getElementById('selection-count').textContent === 'Nothing is selected'"
+    wait_until(
+        visit.page,
+        "document.getElementById('selection-count').textContent === 'Nothing is selected'",
     )
 
 
@@ -184,8 +109,9 @@ def test_classes_and_ranges_are_joined(visit, root):
     visit.page.fill("#legend .range input:first-child", str(low))
     visit.page.click("text=Select range")
     expected = chosen | (z[:, 0] >= low)
-    visit.page.wait_for_function(
-        f"document.getElementById('selection-count').textContent.startsWith('{expected.sum()} of')"
+    wait_until(
+        visit.page,
+        f"document.getElementById('selection-count').textContent.startsWith('{expected.sum()} of')",
     )
 
 
@@ -219,7 +145,8 @@ def test_a_volume_is_decoded_shown_and_saved(visit, root, tmp_path):
     assert surface.shape != before.shape or (surface != before).mean() > 0.005
     triangles = visit.page.get_attribute("#volume-surface", "data-triangles")
     visit.page.fill("#volume-level", "1.5")
-    visit.page.wait_for_function(
+    wait_until(
+        visit.page,
         "before => document.getElementById('volume-surface').dataset.triangles !== before",
         arg=triangles,
     )
@@ -242,7 +169,7 @@ def test_a_path_is_a_film_of_volumes(visit):
     assert 3 <= count <= 8
     visit.page.select_option("#volume-view", "film")
     visit.page.click("#film-play")
-    visit.page.wait_for_function("document.getElementById('film-frame').value === '2'")
+    wait_until(visit.page, "document.getElementById('film-frame').value === '2'")
     visit.page.click("#film-play")
 
 
@@ -255,8 +182,8 @@ def test_images_of_a_selection_lead_to_the_plot(visit):
     first = visit.page.locator("#images button").first
     number = first.inner_text()
     first.click()
-    visit.page.wait_for_function(
-        f"document.getElementById('hover').textContent.startsWith('particle {number}:')"
+    wait_until(
+        visit.page, f"document.getElementById('hover').textContent.startsWith('particle {number}:')"
     )
 
 
@@ -275,30 +202,6 @@ def test_what_goes_wrong_is_said_in_words(browser, root, tmp_path):
     visit.context.close()
 
 
-def overlaps(page):
-    """Return pairs of controls that lie on each other, and those that leave the window."""
-    return page.evaluate(
-        """(selector) => {
-        const found = [...document.querySelectorAll(selector)].filter((e) => e.checkVisibility());
-        const box = new Map(found.map((e) => [e, e.getBoundingClientRect()]));
-        const bad = [];
-        for (const [a, p] of box) {
-          if (!p.width || a.closest('.classes, #images, ul, #volume-chosen')) continue;
-          const name = (e) => e.id || e.textContent.trim().slice(0, 30) || e.tagName;
-          if (p.right > innerWidth + 1 || p.bottom > innerHeight + 1) bad.push(`out: ${name(a)}`);
-          for (const [b, q] of box) {
-            if (a === b || a.contains(b) || b.contains(a) || !q.width) continue;
-            const wide = Math.min(p.right, q.right) - Math.max(p.left, q.left);
-            const high = Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top);
-            if (wide > 1 && high > 1) bad.push(`${name(a)} on ${name(b)}`);
-          }
-        }
-        return bad;
-      }""",
-        CONTROLS,
-    )
-
-
 PICTURES = {
     "path": "light", "selection": "light", "images": "light", "density": "dark", "results": "dark",
 }  # fmt: skip
@@ -308,20 +211,19 @@ PICTURES = {
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_tour_of_all_views(browser, server, theme):
     """Nothing overlaps or leaves a window of 1280 × 720, and every control can be reached."""
-    run, folder = os.environ.get("RAYDRGN_SCREENSHOT_RUN"), os.environ.get("RAYDRGN_SCREENSHOTS")
+    run = os.environ.get("RAYDRGN_SCREENSHOT_RUN")
     with ExitStack() as stack:
         if run is not None:
-            server = stack.enter_context(running_server(open_explorer(ExploreSettings(run=run))))
+            settings = ExploreSettings(run=run, commands=CommandForms())
+            server = stack.enter_context(running_server(open_explorer(settings)))
         visit = Visit(browser, server, color_scheme=theme)
         page = visit.page
 
         def shoot(name):
             page.wait_for_timeout(1500)
             assert overlaps(page) == [], name
-            if folder and PICTURES[name] == theme:
-                picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-                small = picture.quantize(240, dither=Image.Dither.NONE)
-                small.save(Path(folder) / f"explorer_{name}.png", optimize=True)
+            if PICTURES[name] == theme:
+                save_picture(page, name)
 
         assert page.evaluate("document.documentElement.dataset.theme") == theme
         visit.lasso([(0.15, 0.55), (0.5, 0.35), (0.85, 0.55)], mode="path")

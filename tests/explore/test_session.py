@@ -147,6 +147,7 @@ def test_every_answer_tells_the_browser_to_load_nothing_from_elsewhere(server):
         policy = headers["Content-Security-Policy"]
         assert "default-src 'none'" in policy
         assert "http" not in policy
+        assert "unsafe-eval" not in policy
         assert headers["Cache-Control"] == "no-store"
         assert headers["X-Content-Type-Options"] == "nosniff"
         assert headers["Referrer-Policy"] == "no-referrer"

@@ -1,0 +1,91 @@
+"""Paths and classes of other commands, as the page draws and selects them."""
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from explorer_server import running_server
+from finished_run import make_run
+from raydrgn.cli.main import app
+from raydrgn.clustering.embedding import principal_components
+from raydrgn.io import cryodrgn
+from raydrgn.reporting.result_folder import ResultFolder
+from raydrgn.workflows.explore import ExploreSettings, open_explorer
+
+COUNT = 60
+SUBUNITS = ("uL1", "uL2", "uS3")
+
+
+@pytest.fixture(scope="module")
+def z():
+    return np.random.default_rng(0).normal(size=(COUNT, 2)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, z):
+    return make_run(tmp_path_factory.mktemp("drawn") / "run", z)
+
+
+@pytest.fixture
+def server(run):
+    with running_server(open_explorer(ExploreSettings(run=run.files.root))) as found:
+        yield found
+
+
+def write_classes(run, labels, *, epoch=1):
+    """Write what `occupancy classes` does, of two classes."""
+    folder = ResultFolder(f"{run.results('occupancy', epoch)}/classes")
+    folder.begin({"command": "classes"}, made_from=run.identity(epoch), overwrite=False)
+    counts = np.bincount(labels, minlength=3)[1:]
+    head = ("class", "volumes", "share_of_volumes", "particles", "share_of_particles")
+    rows = [(f"C{c}", 1, 0.5, counts[c - 1], counts[c - 1] / COUNT) for c in (1, 2)]
+    folder.write_table("classes.csv", (*head, "occupied_blocks"), [(*row, "B1") for row in rows])
+    means = [("C1", 1.0, 0.5, 0.0), ("C2", 0.25, 0.75, 1.0)]
+    folder.write_table("class_means.csv", ("class", *SUBUNITS), means)
+    cryodrgn.write_pickles(folder.at("labels.pkl"), labels)
+    folder.finish()
+
+
+def test_a_class_of_the_heat_map_is_selected_by_its_name(server, run, z):
+    assert server.json("/api/drawn")["occupancy"] is None
+    labels = 1 + (z[:, 0] > 0).astype(np.int64)
+    labels[:5] = 0
+    write_classes(run, labels)
+    facts = server.json("/api/facts")  # as after a job has ended
+    assert "occupancy.class" in facts["columns"]
+    found = server.json("/api/drawn")["occupancy"]
+    assert found["subunits"] == list(SUBUNITS)
+    assert [entry["name"] for entry in found["classes"]] == ["C1", "C2"]
+    assert found["classes"][1]["means"] == [0.25, 0.75, 1.0]
+    for number, entry in enumerate(found["classes"], start=1):
+        among = {"column": found["column"], "values": [entry["name"]]}
+        chosen = server.arrays("/api/select", {"conditions": [{"join": "and", "among": among}]})
+        assert chosen["count"] == entry["particles"] == (labels == number).sum()
+
+
+def test_classes_of_other_weights_are_not_shown(server, run, z):
+    write_classes(run, np.ones(COUNT, dtype=np.int64))
+    cryodrgn.write_latents(run.files.latents(1), z[::-1].copy(), np.zeros_like(z))
+    try:
+        with running_server(open_explorer(ExploreSettings(run=run.files.root))) as other:
+            assert "occupancy.class" not in other.json("/api/facts")["columns"]
+    finally:
+        cryodrgn.write_latents(run.files.latents(1), z, np.zeros_like(z))
+
+
+def test_paths_lie_where_their_points_are(server, run, z):
+    root = run.files.root
+    words = ["--skip-volumes", "--anchors", "3,11,40"]
+    said = CliRunner().invoke(app, ["traverse", "direct", root, *words])
+    assert said.exit_code == 0, said.output
+    wide = ["--max-neighbors", "60", "--avg-neighbors", "59"]
+    assert CliRunner().invoke(app, ["traverse", "graph", root, *words, *wide]).exit_code == 0
+    direct, graph = server.json("/api/drawn")["paths"]
+    assert (direct["name"], graph["name"]) == ("direct", "graph")
+    points = np.stack([direct["columns"][name] for name in ("z0", "z1")], axis=1)
+    np.testing.assert_allclose(points[[0, 5, -1]], z[[3, 11, 40]], atol=1e-6)
+    assert direct["rows"] is None
+    assert [graph["rows"][0], graph["rows"][-1]] == [3, 40]
+    components = principal_components(z).coordinates
+    np.testing.assert_allclose(graph["columns"]["pc2"], components[graph["rows"], 1], atol=1e-5)
+    assert "umap1" not in direct["columns"]

@@ -1,0 +1,118 @@
+"""Commands and projects in the page, in a real browser."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from explorer_page import Visit, overlaps, save_picture, started_browser, wait_until
+from explorer_server import KSAMPLE, analysed_run, running_server
+from raydrgn.cli.forms import CommandForms
+from raydrgn.explore.handed_in import Pause, Round
+from raydrgn.io import cryodrgn
+from raydrgn.workflows.explore import ExploreSettings, open_explorer
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return analysed_run(tmp_path_factory.mktemp("worked"))
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with started_browser() as found:
+        yield found
+
+
+class Project:
+    """A project of one round that waits; keeps what was answered."""
+
+    def __init__(self, run):
+        self.root, self.run, self.answered = str(run.parent), str(run), []
+
+    def rounds(self):
+        return [Round("1", self.run, 2)]
+
+    def pause(self):
+        among = {"column": f"kmeans{KSAMPLE}", "values": [2]}
+        return Pause(
+            round="1",
+            key="k",
+            summary="40 of 203 particles are proposed to be dropped.",
+            report=f"{self.run}/analyze.2/report.html",
+            conditions=[{"join": "and not", "among": among}],
+            answer="the selection mine was chosen" if self.answered else "",
+        )
+
+    def answer(self, pause, kept):
+        self.answered.append(kept)
+
+
+def test_a_command_is_started_from_its_form_and_its_path_is_drawn(browser, root):
+    settings = ExploreSettings(run=str(root), commands=CommandForms())
+    with running_server(open_explorer(settings)) as server:
+        visit = Visit(browser, server)
+        page = visit.page
+        page.click("[data-tab=jobs]")
+        page.select_option("#job-form-name", "traverse graph")
+        page.fill("#field-centres", "0,x")
+        page.wait_for_selector("#job-problem:has-text('Choose') , #job-command:has-text('0,x')")
+        page.fill("#field-max_neighbors", "many")
+        page.wait_for_selector("#job-problem:has-text(\"Invalid value for '--max-neighbors'\")")
+        assert page.is_disabled("#job-start")
+        page.fill("#field-max_neighbors", "60")
+        page.fill("#field-avg_neighbors", "50")
+        page.fill("#field-centres", "0,2")
+        page.check("#field-skip_volumes")
+        page.wait_for_selector("#job-command:has-text('--skip-volumes')")
+        command = visit.text("job-command")
+        assert command.startswith(f"raydrgn traverse graph {root} --max-neighbors 60")
+        page.click("#job-start")
+        page.wait_for_selector("#job-list .state.running")
+        page.wait_for_timeout(500)
+        assert overlaps(page) == []
+        save_picture(page, "jobs")
+        page.set_default_timeout(240_000)
+        page.wait_for_selector("#job-list .state.succeeded")
+        page.wait_for_selector("#job-log:has-text('traverse.2/graph')")
+        page.wait_for_selector("#paths input")
+        before = visit.picture("#frame")
+        page.check("#paths input")
+        page.wait_for_timeout(300)
+        assert (visit.picture("#frame") != before).any()
+        page.click("#paths button")
+        page.wait_for_selector("#volume-surface[data-triangles]")
+        rows = np.loadtxt(root / "traverse.2" / "graph" / "path_ind.txt", dtype=int)
+        chips = page.locator("#volume-chosen button").all_inner_texts()
+        assert int(chips[0].split()[0]) == rows[0]
+        assert page.input_value("#volume-view") == "film"
+        assert visit.errors == []
+        visit.context.close()
+
+
+def test_a_project_waits_and_is_answered_with_a_selection(browser, root):
+    project = Project(root)
+    settings = replace(ExploreSettings(run=project.root, commands=CommandForms()), project=project)
+    with running_server(open_explorer(settings)) as server:
+        visit = Visit(browser, server)
+        page = visit.page
+        page.wait_for_selector("#pause:has-text('The project waits at round 1. 40 of 203')")
+        assert overlaps(page) == []
+        page.click("#pause-show")
+        visit.wait_for_selection()
+        [labels] = cryodrgn.read_pickles(str(root / f"analyze.2/kmeans{KSAMPLE}/labels.pkl"))
+        assert visit.text("selection-count").startswith(f"{(labels != 2).sum()} of 203")
+        page.fill("#selection-name", "mine")
+        page.click("#selection-save-button")
+        page.set_default_timeout(120_000)
+        page.wait_for_selector("#saved-selections b:text('mine')")
+        wait_until(page, "document.querySelectorAll('#pause-choice option').length === 2")
+        page.select_option("#pause-choice", "mine")
+        page.wait_for_timeout(300)
+        save_picture(page, "project")
+        page.click("#pause-answer")
+        page.wait_for_selector("#job-command:has-text('raydrgn protocol --out')")
+        assert project.answered == [str(root / "explore/selections/mine/kept.ind.pkl")]
+        assert page.is_visible("#pause-go-on")
+        assert visit.errors == []
+        visit.context.close()
