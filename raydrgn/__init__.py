@@ -54,7 +54,7 @@ _MODULES = {
     "SelectRandomSettings": "raydrgn.workflows.select",
     "SimulateSettings": "raydrgn.workflows.simulate",
     "SweepSettings": "raydrgn.workflows.sweep",
-    "TrainSettings": "raydrgn.workflows.train",
+    "TrainSettings": "raydrgn.workflows.train_settings",
     "TraverseDirectSettings": "raydrgn.workflows.traverse",
     "TraverseGraphSettings": "raydrgn.workflows.traverse",
     "TraversePcSettings": "raydrgn.workflows.traverse",

@@ -39,7 +39,7 @@ from raydrgn.workflows.runs import RunsSettings as RunsSettings
 from raydrgn.workflows.select import SelectRandomSettings as SelectRandomSettings
 from raydrgn.workflows.simulate import SimulateSettings as SimulateSettings
 from raydrgn.workflows.sweep import SweepSettings as SweepSettings
-from raydrgn.workflows.train import TrainSettings as TrainSettings
+from raydrgn.workflows.train_settings import TrainSettings as TrainSettings
 from raydrgn.workflows.traverse import AnchoredPathSettings as AnchoredPathSettings
 from raydrgn.workflows.traverse import TraverseDirectSettings as TraverseDirectSettings
 from raydrgn.workflows.traverse import TraverseGraphSettings as TraverseGraphSettings

@@ -274,7 +274,7 @@ def wrong_options(place: str, options: set[str]) -> list[str]:
 def test_what_a_command_reaches_is_found():
     found = reached("train")
     assert "raydrgn.io.stacks:find_stacks" in found
-    assert "raydrgn.training.prepare_run:_check_trainable" in found
+    assert "raydrgn.training.checks:check_trainable" in found
     found = reached("analyze")
     assert "raydrgn.run.reader:RunReader.finite_latents" in found
     assert "raydrgn.reporting.result_folder:_REMEDY" in found
@@ -283,7 +283,7 @@ def test_what_a_command_reaches_is_found():
 
 
 def test_a_wrong_option_is_found_and_one_of_a_named_command_is_not():
-    place = "raydrgn.training.prepare_run:_check_trainable"
+    place = "raydrgn.training.checks:check_trainable"
     analyze, train = COMMANDS["analyze"][0], COMMANDS["train"][0]
     assert any("--poses in" in text for text in wrong_options(place, analyze))
     assert not wrong_options(place, train)

@@ -10,7 +10,7 @@ from raydrgn.cli.console import EXIT_INTERRUPTED, ask, result, warning
 from raydrgn.remote.executor import Executor
 from raydrgn.remote.progress import Progress
 from raydrgn.workflows import train as workflow
-from raydrgn.workflows.train import TrainSettings
+from raydrgn.workflows.train_settings import TrainSettings
 
 
 @command(TrainSettings)

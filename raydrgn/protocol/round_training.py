@@ -168,6 +168,7 @@ def _train(this: Round, folder: Uri, epochs: int, executor: Executor, progress: 
     """Train to an epoch, from the beginning or from where the run is."""
     from raydrgn.run.status import find_run
     from raydrgn.workflows import train
+    from raydrgn.workflows.train_settings import TrainSettings
 
     status = find_run(folder)
     if status is not None and status.epochs_done >= epochs:
@@ -183,7 +184,7 @@ def _train(this: Round, folder: Uri, epochs: int, executor: Executor, progress: 
         }
     source = this.source if this.rows is None else replace(this.source, ind=this.rows)
     beside = {field.name: getattr(source, field.name) for field in fields(ParticleSettings)}
-    settings = train.TrainSettings(
+    settings = TrainSettings(
         out=folder,
         particles=source.particles,
         method=plan.method if status is None else None,

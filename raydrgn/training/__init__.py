@@ -3,6 +3,7 @@
 options          what a training process is given
 held_out         particles kept out of training
 prepare_run      from settings to a checked run, before Ray starts
+checks           what particles and settings must be like
 new_config       the configuration of a new run: method, recipe, weights
 initial_weights  weights to start from, of an epoch of another run
 optimiser        Adam, the same on every device

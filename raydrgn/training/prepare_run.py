@@ -6,11 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from raydrgn.data.image_statistics import FAR_SD, ImageStatistics, leave_out_bad, measure_images
-from raydrgn.data.ingest import bad_images_message
 from raydrgn.data.restoration import log_restoration
-from raydrgn.data.statistics import measure_scale, sampled_rows
-from raydrgn.errors import ConfigError, InputError, RunDirectoryError
+from raydrgn.data.statistics import measure_scale
+from raydrgn.errors import ConfigError, RunDirectoryError
 from raydrgn.io import storage
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import ParticleTable
@@ -30,6 +28,12 @@ from raydrgn.run.refined import with_poses_from
 from raydrgn.run.relocation import relocation_command, require_stacks, with_sample
 from raydrgn.run.status import RunStatus, find_run
 from raydrgn.settings import setting_fields
+from raydrgn.training.checks import (
+    check_batch_size,
+    check_count,
+    check_images,
+    check_trainable,
+)
 from raydrgn.training.disk_room import warn_of_room
 from raydrgn.training.held_out import without_held_out
 from raydrgn.training.initial_weights import find_weights, initial_checkpoint
@@ -37,11 +41,6 @@ from raydrgn.training.new_config import METHODS, new_config
 from raydrgn.training.schedule import change_note
 
 log = logging.getLogger(__name__)
-
-SCAN_BYTES = 2_000_000_000
-"""Images, as float32, up to which all are checked before Ray starts."""
-
-MIN_PER_COMPONENT = 10
 
 MAY_CHANGE = (
     "train.epochs",
@@ -139,7 +138,7 @@ def begin(
     if request.poses_from:
         table = with_poses_from(table, request.poses_from)
     refuse_unmodelled(table)
-    box = _check_trainable(table)
+    box = check_trainable(table)
     config = new_config(
         request.source,
         values,
@@ -151,7 +150,7 @@ def begin(
     )
     if config.data.box != box:
         raise ConfigError(f"data.box follows from the images, which have {box} px; do not set it.")
-    _check_batch_size(config)
+    check_batch_size(config)
     if config.mfa is not None and config.mfa.mask not in MASKS:
         read_mask(config.mfa.mask, box=box)  # refused here, if it is no mask
     load = config.train.load
@@ -163,9 +162,9 @@ def begin(
         _take(claim, request.root)
     log_pixel_sizes(table)
     log_restoration(table)
-    table, statistics = _check_images(table, box, drop=request.drop_bad)
+    table, statistics = check_images(table, box, drop=request.drop_bad)
     table, held_out = without_held_out(table, config.train.held_out_fraction)
-    _check_count(config, len(table))
+    check_count(config, len(table))
     measured = dataclasses.asdict(statistics.correction)
     given = {f"data.{name}": value for name, value in measured.items()}
     config = config.with_values({name: given[name] for name in given if name not in values})
@@ -217,8 +216,8 @@ def variant(run: PreparedRun, root: Uri, values: Mapping[str, Any]) -> PreparedR
         RunDirectoryError: If the directory holds another run.
     """
     config = _with_rate(run.config.with_values(values))
-    _check_batch_size(config)
-    _check_count(config, len(run.table))
+    check_batch_size(config)
+    check_count(config, len(run.table))
     status = find_run(root)
     if status is not None:
         found, wanted = status.config.to_dict(), config.to_dict()
@@ -276,8 +275,8 @@ def resume(request: RunRequest, status: RunStatus) -> PreparedRun:
     table = ParticleTable.read(RunDirectory(request.root).particles)
     if changed.train.epochs > done:
         require_stacks(table, request.root)
-    _check_batch_size(changed)
-    _check_count(changed, len(table))
+    check_batch_size(changed)
+    check_count(changed, len(table))
     storage.require_writable(request.root)
     note = None
     if config.mfa is None:
@@ -327,75 +326,3 @@ def wanted(config: RunConfig, num_particles: int) -> Wanted:
 def image_megabytes(config: RunConfig, num_particles: int) -> float:
     """Return the size of all images, as float32."""
     return 4e-6 * config.data.box**2 * num_particles
-
-
-def _check_trainable(table: ParticleTable) -> int:
-    """Refuse particles that training cannot use; return their box."""
-    box = table.single_box()
-    if not table.has_poses:
-        raise InputError(
-            "The particles have no poses; give them with --poses, or train on the particles file "
-            "of a refinement."
-        )
-    if not table.has_ctf:
-        log.warning(
-            "the particles have no CTF parameters (--ctf); images are taken as plain projections"
-        )
-    return box
-
-
-def _check_batch_size(config: RunConfig) -> None:
-    workers = config.resources.num_workers
-    if config.mfa is None and config.train.batch_size < workers:
-        raise ConfigError(
-            f"train.batch_size ({config.train.batch_size}) is the global batch, of which every "
-            f"worker takes a part; it must be at least the number of workers ({workers})."
-        )
-
-
-def _check_count(config: RunConfig, num_particles: int) -> None:
-    workers = config.resources.num_workers
-    if num_particles < workers:
-        raise InputError(
-            f"{num_particles} particles cannot be divided among {workers} workers; use fewer "
-            "--workers."
-        )
-    if config.mfa is not None:
-        if num_particles < MIN_PER_COMPONENT * config.mfa.components:
-            raise InputError(
-                f"{num_particles} particles are too few for {config.mfa.components} components, "
-                f"which need {MIN_PER_COMPONENT} each; use a smaller mfa.components."
-            )
-        return
-    if num_particles < config.train.batch_size:
-        log.warning(
-            "the batch size is %d, but there are %d particles: every step takes all of them",
-            config.train.batch_size,
-            num_particles,
-        )
-
-
-def _check_images(
-    table: ParticleTable, box: int, *, drop: bool
-) -> tuple[ParticleTable, ImageStatistics]:
-    """Refuse or leave out images without use; leave out outliers, or warn of them.
-
-    All images are read if they are to be left out, or are few enough, else a sample: an outlier
-    beyond it has its far pixels replaced without being named.
-    """
-    if drop:
-        return leave_out_bad(table)
-    every = 4 * box * box * len(table) <= SCAN_BYTES
-    examined = table if every else table.select(sampled_rows(len(table)))
-    statistics, numbers = measure_images(examined, box=box), examined.column("index")
-    if statistics.bad.any():
-        raise InputError(bad_images_message(examined.select(statistics.bad)))
-    for warning in statistics.warnings(numbers):
-        log.warning("%s", warning)
-    if statistics.outliers.any():
-        log.warning(
-            "outliers do not count for the scale of the images, and pixels beyond %d SD are "
-            "replaced by the median of their image; leave the images out with --drop-bad",
-            FAR_SD,
-        )
-    return table, statistics

@@ -33,7 +33,8 @@ runs               the runs below a folder
 select             particles drawn at random
 simulate           particles with known truth
 sweep              many trainings, to find the settings that suit the particles
-train              the autoencoder
+train              the autoencoder, or a mixture of factor analysers
+train_settings     its settings, and the run that they ask for
 traverse           volumes along a path
 volumes            maps at chosen latents
 """

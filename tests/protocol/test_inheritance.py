@@ -23,7 +23,7 @@ from raydrgn.workflows.convergence import ConvergenceSettings
 from raydrgn.workflows.occupancy_score import OccupancyScoreSettings
 from raydrgn.workflows.select import SelectRandomSettings
 from raydrgn.workflows.sweep import SweepSettings
-from raydrgn.workflows.train import TrainSettings
+from raydrgn.workflows.train_settings import TrainSettings
 
 
 def decided(value, by="program"):

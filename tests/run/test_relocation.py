@@ -22,7 +22,7 @@ from raydrgn.training import prepare_run, reduction
 from raydrgn.training.loop import Position
 from raydrgn.training.prepare_run import RunRequest
 from raydrgn.workflows import train as train_workflow
-from raydrgn.workflows.train import TrainSettings
+from raydrgn.workflows.train_settings import TrainSettings
 
 
 @pytest.fixture(autouse=True)

@@ -60,7 +60,7 @@ def test_values_that_make_no_sense(data, tmp_path, values, message):
 
 def test_what_cannot_be_had_is_refused_before_images_are_read(data, tmp_path, monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr("raydrgn.training.prepare_run._check_images", None)
+    monkeypatch.setattr("raydrgn.training.prepare_run.check_images", None)
 
     def check(config, num_particles):
         Executor().check_room(wanted(config, num_particles))

@@ -10,7 +10,7 @@ from raydrgn.model.config import ModelConfig
 from raydrgn.run.recipe import RECIPES, TrainConfig, recipe_network
 from raydrgn.settings import setting_fields
 from raydrgn.workflows import train as workflow
-from raydrgn.workflows.train import TrainSettings
+from raydrgn.workflows.train_settings import TrainSettings
 
 NETWORK = {"zdim": 2, "enc_dim": 16, "dec_dim": 16, "enc_layers": 1, "dec_layers": 1}
 

@@ -1,0 +1,99 @@
+"""What particles and settings must be like for a training, checked before Ray starts."""
+
+import logging
+
+from raydrgn.data.image_statistics import FAR_SD, ImageStatistics, leave_out_bad, measure_images
+from raydrgn.data.ingest import bad_images_message
+from raydrgn.data.statistics import sampled_rows
+from raydrgn.errors import ConfigError, InputError
+from raydrgn.io.particles import ParticleTable
+from raydrgn.run.config import RunConfig
+
+log = logging.getLogger(__name__)
+
+SCAN_BYTES = 2_000_000_000
+"""Images, as float32, up to which all are checked before Ray starts."""
+
+MIN_PER_COMPONENT = 10
+
+
+def check_trainable(table: ParticleTable) -> int:
+    """Refuse particles that training cannot use; return their box."""
+    box = table.single_box()
+    if not table.has_poses:
+        raise InputError(
+            "The particles have no poses; give them with --poses, or train on the particles file "
+            "of a refinement."
+        )
+    if not table.has_ctf:
+        log.warning(
+            "the particles have no CTF parameters (--ctf); images are taken as plain projections"
+        )
+    return box
+
+
+def check_batch_size(config: RunConfig) -> None:
+    """Refuse a batch of fewer particles than there are workers.
+
+    Raises:
+        ConfigError: If it is so.
+    """
+    workers = config.resources.num_workers
+    if config.mfa is None and config.train.batch_size < workers:
+        raise ConfigError(
+            f"train.batch_size ({config.train.batch_size}) is the global batch, of which every "
+            f"worker takes a part; it must be at least the number of workers ({workers})."
+        )
+
+
+def check_count(config: RunConfig, num_particles: int) -> None:
+    """Refuse particles too few for the workers or components; warn of a batch larger than all.
+
+    Raises:
+        InputError: If they are too few.
+    """
+    workers = config.resources.num_workers
+    if num_particles < workers:
+        raise InputError(
+            f"{num_particles} particles cannot be divided among {workers} workers; use fewer "
+            "--workers."
+        )
+    if config.mfa is not None:
+        if num_particles < MIN_PER_COMPONENT * config.mfa.components:
+            raise InputError(
+                f"{num_particles} particles are too few for {config.mfa.components} components, "
+                f"which need {MIN_PER_COMPONENT} each; use a smaller mfa.components."
+            )
+        return
+    if num_particles < config.train.batch_size:
+        log.warning(
+            "the batch size is %d, but there are %d particles: every step takes all of them",
+            config.train.batch_size,
+            num_particles,
+        )
+
+
+def check_images(
+    table: ParticleTable, box: int, *, drop: bool
+) -> tuple[ParticleTable, ImageStatistics]:
+    """Refuse or leave out images without use; leave out outliers, or warn of them.
+
+    All images are read if they are to be left out, or are few enough, else a sample: an outlier
+    beyond it has its far pixels replaced without being named.
+    """
+    if drop:
+        return leave_out_bad(table)
+    every = 4 * box * box * len(table) <= SCAN_BYTES
+    examined = table if every else table.select(sampled_rows(len(table)))
+    statistics, numbers = measure_images(examined, box=box), examined.column("index")
+    if statistics.bad.any():
+        raise InputError(bad_images_message(examined.select(statistics.bad)))
+    for warning in statistics.warnings(numbers):
+        log.warning("%s", warning)
+    if statistics.outliers.any():
+        log.warning(
+            "outliers do not count for the scale of the images, and pixels beyond %d SD are "
+            "replaced by the median of their image; leave the images out with --drop-bad",
+            FAR_SD,
+        )
+    return table, statistics
