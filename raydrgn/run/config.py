@@ -62,7 +62,7 @@ class RunConfig:
         """
         _refuse_unknown(raw, where)
         try:
-            return _adapter().validate_python(_with_worker_range(raw))
+            return _adapter().validate_python(_with_words(_with_worker_range(raw)))
         except ValidationError as error:
             first = error.errors()[0]
             cause = first.get("ctx", {}).get("error")
@@ -173,6 +173,14 @@ def _with_worker_range(raw: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(resources, Mapping) or not isinstance(resources.get("num_workers"), str):
         return dict(raw)
     return {**raw, "resources": {**resources, **worker_range(resources["num_workers"])}}
+
+
+def _with_words(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values with the words on and off, which YAML reads as truth values."""
+    resources = raw.get("resources")
+    if not isinstance(resources, Mapping) or not isinstance(resources.get("compile"), bool):
+        return dict(raw)
+    return {**raw, "resources": {**resources, "compile": "on" if resources["compile"] else "off"}}
 
 
 @cache

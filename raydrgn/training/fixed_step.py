@@ -251,6 +251,6 @@ def require_compiler() -> None:
     compiler = os.environ.get("CXX", "g++")
     if shutil.which(compiler) is None:
         raise ConfigError(
-            f"resources.compile=on needs a C++ compiler on a CPU, and {compiler} is not found. "
+            f"resources.compile=on needs a C++ compiler on a CPU, and {compiler!r} is not found. "
             "Install one, name it in the environment variable CXX, or set resources.compile=off."
         )

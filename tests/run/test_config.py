@@ -237,3 +237,11 @@ def test_a_number_of_workers_ends_a_range(config):
 def test_what_is_no_number_of_workers_is_refused(config, value):
     with pytest.raises(ConfigError, match="number of workers"):
         config.with_values({"resources.num_workers": value})
+
+
+@pytest.mark.parametrize("mode", ["on", "off", "auto"])
+def test_on_and_off_are_words_however_yaml_reads_them(config, mode):
+    name, value = parse_assignment(f"resources.compile={mode}")
+    changed = config.with_values({name: value})
+    assert changed.resources.compile == mode
+    assert RunConfig.from_dict(yaml.safe_load(changed.to_yaml())) == changed

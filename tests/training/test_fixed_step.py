@@ -194,7 +194,7 @@ def test_capturing_is_left_out_where_few_steps_are_left():
 
 def test_a_missing_compiler_is_named(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(ConfigError, match="no-such-compiler is not found"):
+    with pytest.raises(ConfigError, match="'no-such-compiler' is not found"):
         require_compiler()
 
 
