@@ -181,7 +181,7 @@ class JobQueue:
             return self._problem
         for most, who in ((self._limits.job, "a job"), (self._limits.user, "a user")):
             if not claim.total.fits(most):
-                own = f", {claim.held} of them with --cpus" if any(claim.held) else ""
+                own = f", {claim.held} of them for itself" if any(claim.held) else ""
                 return (
                     f"The cluster gives {who} at most {_limit(most)} ({LIMITS} of its head), and "
                     f"this command asks for {claim.total}{own}. Ask for fewer workers, or less for "

@@ -103,7 +103,7 @@ def test_what_is_kept_for_a_command_counts_with_its_workers():
     queue = JobQueue("job.cpus=4 user.cpus=6")
     turn = queue.ask(claim("a", 3, held=2))
     assert turn.state == "never"
-    assert "asks for 5 CPUs, 2 CPUs of them with --cpus." in turn.reason
+    assert "asks for 5 CPUs, 2 CPUs of them for itself." in turn.reason
     assert queue.ask(claim("b", 2, held=2)).state == "begin"
     assert queue.ask(claim("c", 1, held=2, submitted=1)).state == "wait"
     assert queue.ask(claim("d", 2, submitted=2)).state == "begin"
