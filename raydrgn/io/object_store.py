@@ -58,6 +58,8 @@ TRANSIENT_ERRORS = {
 TRANSIENT_CODES = {errno.EBUSY, getattr(errno, "EREMOTEIO", errno.EIO)}
 """What s3fs makes of 503 and 500."""
 
+TRANSIENT_HTTP_CODES = {408, 429, 500, 502, 503, 504}
+
 CREDENTIAL_ERRORS = ("Credential", "ProfileNotFound", "TokenRetrieval", "SSOError", "RefreshError")
 """Parts of the names of clients' errors before any request: there is nothing to sign it with."""
 
@@ -133,8 +135,23 @@ def is_transient(error: Exception) -> bool:
         return True
     if isinstance(error, OSError) and error.errno in TRANSIENT_CODES:
         return True
+    if _http_code(error) in TRANSIENT_HTTP_CODES:
+        return True
     classes = {f"{kind.__module__}.{kind.__name__}" for kind in type(error).__mro__}
     return bool(classes & TRANSIENT_ERRORS)
+
+
+def _http_code(error: Exception) -> int:
+    """Return the HTTP status that gcsfs puts into its errors; 0 if there is none."""
+    code = str(getattr(error, "code", ""))
+    return int(code) if code.isdecimal() else 0
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Return whether a store does not accept the credentials, in the words of s3fs or gcsfs."""
+    if isinstance(error, PermissionError) or _http_code(error) in (401, 403):
+        return True
+    return isinstance(error, OSError) and str(error).startswith("Forbidden")
 
 
 def failure_message(uri: Uri, error: Exception, *, action: str) -> str | None:
@@ -149,7 +166,7 @@ def failure_message(uri: Uri, error: Exception, *, action: str) -> str | None:
     for_jobs = "for a job, send them with `raydrgn submit --env NAME`"
     if isinstance(error, FileNotFoundError):
         return _absence(uri)
-    if isinstance(error, PermissionError) and variables:
+    if variables and _is_refusal(error):
         return (
             f"{uri} may not be {action}: the store refuses the credentials, or they do not allow "
             f"it ({_reason(error)}). Check {variables}; {for_jobs}."
@@ -214,8 +231,9 @@ def read_range(uri: Uri, start: int, end: int | None) -> bytes:
 def _one_range(fs: Any, path: str, uri: Uri, start: int, end: int) -> bytes:
     try:
         return bytes(persistently(lambda: fs.cat_file(path, start=start, end=end), uri))
-    except OSError as error:
-        if error.errno == errno.EINVAL and start >= int(fs.size(path)):  # S3 refuses empty ranges
+    except Exception as error:  # stores refuse empty ranges, each client in its own way
+        is_refused = getattr(error, "errno", None) == errno.EINVAL or _http_code(error) == 416
+        if is_refused and start >= int(fs.size(path)):
             return b""
         raise
 

@@ -9,7 +9,8 @@ refused, because the cluster could not hold it even if nothing else ran.
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from raydrgn.errors import ClusterError
@@ -207,6 +208,19 @@ def allocate(wanted: Wanted, cluster: Cluster) -> Allocation:
     if wanted.leaves_cpu and not asked.cpus and cpus > 1 and not _leaves_cpu(allocation, cluster):
         return Allocation(number, cpus - 1, gpus)
     return allocation
+
+
+def fitting(wanted: Wanted, cluster: Cluster) -> Wanted:
+    """Return what is asked for, with fewer workers where the cluster cannot hold all; at least one.
+
+    For a command that has begun: what it asked for did fit, before nodes were lost.
+    """
+    for number in range(wanted.resources.num_workers, 1, -1):
+        fewer = replace(wanted, resources=replace(wanted.resources, num_workers=number))
+        with suppress(ClusterError):
+            allocate(fewer, cluster)
+            return fewer
+    return replace(wanted, resources=replace(wanted.resources, num_workers=1))
 
 
 def _gpus(asked: Resources, cluster: Cluster) -> float:

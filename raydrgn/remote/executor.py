@@ -6,6 +6,7 @@ for or what each gets, or if nothing is asked for and the input is so large that
 Beyond that, a pool for much work takes all GPUs of a machine that has several.
 """
 
+import logging
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -14,7 +15,7 @@ from typing import Any, TypeVar
 
 from raydrgn.errors import ClusterError
 from raydrgn.remote.address import ray_address
-from raydrgn.remote.allocation import Allocation, Wanted, allocate
+from raydrgn.remote.allocation import Allocation, Wanted, allocate, fitting
 from raydrgn.remote.fanout import Outcome, fan_out
 from raydrgn.remote.metrics import queue_wait
 from raydrgn.remote.reservation import (
@@ -22,6 +23,7 @@ from raydrgn.remote.reservation import (
     Reservation,
     await_room,
     check_room,
+    read_cluster,
     reserve,
     this_machine,
 )
@@ -30,6 +32,8 @@ from raydrgn.remote.session import connected, dashboard_url
 from raydrgn.remote.summation import add_up, work_here, work_on_ray
 from raydrgn.remote.waiting import WaitingLog
 from raydrgn.remote.worker_pool import WorkerPool, hide_gpus, limit_threads, name_of
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
@@ -80,6 +84,7 @@ class Executor:
         self._gpus = gpus_per_worker
         self.wait_seconds = wait_seconds
         self._on_ray: bool | None = None
+        self._has_begun = False
         self._stack = ExitStack()
 
     def __enter__(self) -> "Executor":
@@ -92,7 +97,7 @@ class Executor:
         traceback: TracebackType | None,
     ) -> None:
         self._stack.close()
-        self._on_ray = None
+        self._on_ray, self._has_begun = None, False
 
     @property
     def workers(self) -> int | None:
@@ -296,14 +301,31 @@ class Executor:
 
     def _room_for_tasks(self, cpus: int, gpu_problem: GpuProblem | None = None) -> Allocation:
         self._connect()
-        wanted = self._wanted(cpus, gpu_problem)
+        wanted = self._after_losses(self._wanted(cpus, gpu_problem))
         with queue_wait():
-            return await_room(wanted, wait_seconds=self.wait_seconds, gpu_problem=gpu_problem)
+            found = await_room(wanted, wait_seconds=self.wait_seconds, gpu_problem=gpu_problem)
+        self._has_begun = True
+        return found
+
+    def _after_losses(self, wanted: Wanted) -> Wanted:
+        """Return what is asked for; of later work, no more than is left where nodes were lost."""
+        number = wanted.resources.num_workers
+        if not (self._has_begun and number):
+            return wanted
+        left = fitting(wanted, read_cluster())
+        if left.resources.num_workers < number:
+            log.warning(
+                "the cluster has lost nodes since the command began: going on with %d workers",
+                left.resources.num_workers,
+            )
+        return left
 
     def _reserve(self, wanted: Wanted, gpu_problem: GpuProblem | None) -> Reservation:
         self._connect()
+        wanted = self._after_losses(wanted)
         with queue_wait():
             reservation = reserve(wanted, wait_seconds=self.wait_seconds, gpu_problem=gpu_problem)
+        self._has_begun = True
         self._stack.callback(reservation.release)
         return reservation
 

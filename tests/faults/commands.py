@@ -8,7 +8,9 @@ import json
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -44,10 +46,27 @@ class Case:
     """Whether enough of the output is there."""
 
 
+_shared = ExitStack()
+"""The cluster of all trials, while there is one: it takes a minute to start on a busy machine."""
+
+
+@cache
+def shared_machines() -> Machines:
+    """Return the cluster of all trials."""
+    return _shared.enter_context(Machines(MACHINES, cpus=CPUS))
+
+
+def end_machines() -> None:
+    """End the cluster of all trials."""
+    _shared.close()
+    shared_machines.cache_clear()
+
+
 def run_case(case: Case, disturb: Disturb, folder: Path) -> Result:
     """Run a command undisturbed and disturbed; compare what it has written."""
-    with Machines(MACHINES, cpus=CPUS) as machines:
-        return disturbed(case, disturb, machines, folder)
+    machines = shared_machines()
+    machines.restore(MACHINES)
+    return disturbed(case, disturb, machines, folder)
 
 
 def disturbed(
@@ -184,7 +203,7 @@ CASES = [
     Case(command="occupancy score --volumes", prepare=occupancy_of_maps, out=["-o", "OUT"]),
     Case(
         command="analyze",
-        prepare=of_run("analyze", "--ksample", "200", "--skip-umap"),
+        prepare=of_run("analyze", "--ksample", "80", "--skip-umap"),
         out=["-o", "OUT"],
         began=files("vol_*.mrc", 20),
     ),
@@ -195,7 +214,7 @@ CASES = [
     ),
     Case(
         command="traverse pc",
-        prepare=of_run("traverse pc", "-n", "200"),
+        prepare=of_run("traverse pc", "-n", "80"),
         out=["-o", "OUT"],
         began=files("vol_*.mrc", 20),
     ),

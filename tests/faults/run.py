@@ -30,6 +30,8 @@ def main() -> int:
     chosen = [trial for trial in TRIALS if trial.name in parser.parse_args().only]
     rows = []
     for trial in chosen:
+        if trial in training.TRIALS:  # which have nodes of their own
+            commands.end_machines()
         print(f"{trial.name} …", file=sys.stderr, flush=True)
         with tempfile.TemporaryDirectory() as folder:
             try:
@@ -39,6 +41,7 @@ def main() -> int:
                 result = Result(noticed=None, recovered=None, lost="the trial itself failed")
         rows.append((trial, result))
         print(*table(rows)[-1:], sep="\n", file=sys.stderr, flush=True)
+    commands.end_machines()
     print(*table(rows), sep="\n")
     return int(any(result.lost for _, result in rows))
 

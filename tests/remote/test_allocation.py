@@ -3,7 +3,16 @@
 import pytest
 
 from raydrgn.errors import ClusterError, ConfigError
-from raydrgn.remote.allocation import Allocation, Cluster, Node, NodeType, Size, Wanted, allocate
+from raydrgn.remote.allocation import (
+    Allocation,
+    Cluster,
+    Node,
+    NodeType,
+    Size,
+    Wanted,
+    allocate,
+    fitting,
+)
 from raydrgn.remote.resources import Resources, parse_duration
 
 
@@ -156,6 +165,22 @@ def test_a_cpu_is_left_for_tasks_where_the_cpus_of_workers_are_not_given():
     assert cpus(THREE_NODES, num_workers=2) == 2
     assert cpus(THREE_NODES, cpus=2) == 2
     assert cpus(AT_REST) == 15
+
+
+@pytest.mark.parametrize(
+    ("there", "asked", "number"),
+    [
+        (THREE_NODES, {"num_workers": 5, "cpus": 1}, 5),
+        (cluster(HEAD, (2, 0), (2, 0)), {"num_workers": 5, "cpus": 1}, 4),
+        (cluster(HEAD, (2, 0)), {"num_workers": 3, "cpus": 2}, 1),
+        (cluster(HEAD, (16, 4)), {"num_workers": 8, "gpus": 1}, 4),
+        (ONE_UP, {"num_workers": 4, "gpus": 1}, 4),  # the autoscaler may bring them back
+        (cluster(HEAD), {"num_workers": 3}, 1),
+    ],
+)
+def test_later_work_of_a_command_goes_on_with_the_nodes_that_are_left(there, asked, number):
+    wanted = Wanted(resources=Resources(**asked))
+    assert fitting(wanted, there).resources.num_workers == number
 
 
 def test_tasks_are_as_many_as_there_are_cores():

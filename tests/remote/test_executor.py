@@ -141,6 +141,16 @@ def test_much_work_takes_all_gpus_of_a_machine(monkeypatch, gpus, given, batches
     assert not IN_PROCESS._has_work_for_gpus(batches, lambda: problem)
 
 
+def test_later_work_asks_for_no_more_than_the_nodes_that_are_left(monkeypatch):
+    left = Cluster(nodes=(Node(Size(2), Size(2)), Node(Size(2), Size(2))))
+    monkeypatch.setattr(executor, "read_cluster", lambda: left)
+    found = Executor(workers=5)
+    wanted = found._wanted(1, None)
+    assert found._after_losses(wanted) is wanted  # the first work is refused, if it does not fit
+    found._has_begun = True
+    assert found._after_losses(wanted).resources.num_workers == 4
+
+
 def test_the_decision_is_made_once():
     with Executor(workers=None) as executor:
         assert not executor._uses_ray(10)
