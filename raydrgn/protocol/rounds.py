@@ -219,7 +219,7 @@ def select_particles(
     Raises:
         InputError: If all but nothing would be left.
     """
-    from raydrgn.protocol.proposal import FEWEST_KEPT
+    _require_enough(project, this, trained, analyzed, selection)
 
     def make(folder: Uri) -> tuple[dict[str, Any], list[str]]:
         import numpy as np
@@ -243,12 +243,6 @@ def select_particles(
         )
         found = filters.run(settings, executor=executor, progress=progress)
         count, kept = len(found.kept), int(found.kept.sum())
-        if kept < max(FEWEST_KEPT * count, 2 * PER_CLUSTER):
-            raise InputError(
-                f"Only {kept:,} of {count:,} particles would be left, too few to go on with. Look "
-                f"at {project.at(f'proposal{this.number}', 'report.html')}, and name the clusters "
-                f"to drop: {project.command('--drop', NONE)} keeps all."
-            )
         numbers = run.original_numbers(count)[found.kept]
         of_file = open_particles(replace(this.source, ind=None), need_images=False)
         rows = np.flatnonzero(np.isin(of_file.column("index"), numbers))
@@ -262,3 +256,28 @@ def select_particles(
         after=[trained, analyzed],
         folder=f"selection{this.number}",
     )
+
+
+def _require_enough(
+    project: Project, this: Round, trained: Step, analyzed: Step, selection: dict[str, Any]
+) -> None:
+    """Refuse a selection that leaves all but nothing, before anything of it is written."""
+    import numpy as np
+
+    from raydrgn.protocol.proposal import FEWEST_KEPT
+    from raydrgn.reporting.analysis_results import AnalysisResults
+    from raydrgn.run.reader import open_run
+
+    run, epoch = open_run(trained.folder), trained.result["epoch"]
+    count = trained.result["particles"]
+    labels = AnalysisResults(run, epoch).labels(analyzed.result["ksample"], count)
+    is_kept = ~np.isin(labels, selection["clusters"])
+    if selection["null"] is not None:
+        is_kept &= run.estimates(epoch)["null_probability"] <= selection["null"]
+    kept = int(is_kept.sum())
+    if kept < max(FEWEST_KEPT * count, 2 * PER_CLUSTER):
+        raise InputError(
+            f"Only {kept:,} of {count:,} particles would be left, too few to go on with. Look at "
+            f"{project.at(f'proposal{this.number}', 'report.html')}, and name the clusters to "
+            f"drop: {project.command('--drop', NONE)} keeps all."
+        )

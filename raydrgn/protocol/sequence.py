@@ -99,11 +99,11 @@ def run(
     project.decisions.begin(given, has_results=project.has_results)
     _decide_pixel_size(project, table)
     decide_plans(settings, project, image_box, keeps=True)
-    _keep_threads()
+    keep_threads()
     return _Sequence(project, settings, plans, image_box, executor, progress).run()
 
 
-def _keep_threads() -> None:
+def keep_threads() -> None:
     """Let numba compute with as many threads as torch for the whole call.
 
     It sets torch's number when it is first used, so that what is added up after it, and to the bit

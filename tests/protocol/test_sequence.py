@@ -2,8 +2,10 @@
 
 from types import SimpleNamespace
 
+import numba
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from raydrgn.clustering.embedding import principal_components
@@ -131,6 +133,27 @@ def test_what_cannot_be_used_is_refused_before_anything_is_made(data, tmp_path, 
     with pytest.raises(StorageError, match=r"0\.0 GB of room.*smaller boxes with --boxes"):
         sequence.run(settings(data, root))
     assert not root.exists()
+
+
+def test_numba_does_not_change_how_many_threads_add_up():
+    """Else results to the bit would depend on the steps that a process has made before."""
+
+    @numba.njit(parallel=True)
+    def total(values):
+        found = 0.0
+        for i in numba.prange(len(values)):
+            found += values[i]
+        return found
+
+    torch_before, numba_before = torch.get_num_threads(), numba.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        sequence.keep_threads()
+        assert total(np.ones(100)) == 100
+        assert torch.get_num_threads() == 1
+    finally:
+        numba.set_num_threads(numba_before)
+        torch.set_num_threads(torch_before)
 
 
 def test_an_estimate_begins_nothing(data, tmp_path):
