@@ -44,8 +44,8 @@ for (const input of Object.keys(metafile.inputs)) {
   const found = input.match(/^(.*node_modules\/(?:@[^/]+\/)?[^/]+)\//);
   if (found) folders.add(found[1]);
 }
-// The library of points is bundled by its makers, with what it depends on.
-const pending = ['regl-scatterplot'];
+// These are bundled by their makers, with what they depend on.
+const pending = ['regl-scatterplot', 'sval'];
 while (pending.length) {
   const folder = join('node_modules', pending.pop());
   const { dependencies = {} } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));

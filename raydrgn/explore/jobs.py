@@ -137,7 +137,11 @@ class Jobs:
         """Stop the processes, and wait for them."""
         running = [process for process in self._processes.values() if process.poll() is None]
         if running:
-            log.info("stopping %d commands that were started from the page", len(running))
+            log.info(
+                "stopping what was started from the page (%d); training has two minutes to write "
+                "a checkpoint",
+                len(running),
+            )
         stops = [threading.Thread(target=_stop, args=(process,)) for process in running]
         for stop in stops:
             stop.start()
