@@ -279,7 +279,7 @@ def test_what_a_command_reaches_is_found():
     assert "raydrgn.run.reader:RunReader.finite_latents" in found
     assert "raydrgn.reporting.result_folder:_REMEDY" in found
     assert "raydrgn.training.trainer:train" not in found
-    assert "raydrgn.workflows.train:TrainSettings.__post_init__" not in found
+    assert "raydrgn.workflows.train_settings:TrainSettings.__post_init__" not in found
 
 
 def test_a_wrong_option_is_found_and_one_of_a_named_command_is_not():

@@ -10,6 +10,7 @@ from raydrgn.remote.progress import Progress, silent
 from raydrgn.settings import Setting, check_bounds
 from raydrgn.simulation.options import Simulation
 from raydrgn.workflows import simulate, train
+from raydrgn.workflows.train_settings import TrainSettings
 
 if TYPE_CHECKING:
     from raydrgn.evaluation.evaluation import Evaluation
@@ -123,7 +124,7 @@ def _train(
     workers = settings.workers or min(cores_here(), WORKERS)
     if status is None or not status.is_finished:
         log.info("2/5 training %d epochs with %d workers; starting takes a while", EPOCHS, workers)
-    training = train.TrainSettings(
+    training = TrainSettings(
         out=root,
         particles=storage.join(data, "particles.star"),
         epochs=EPOCHS,
