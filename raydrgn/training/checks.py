@@ -1,6 +1,7 @@
 """What particles and settings must be like for a training, checked before Ray starts."""
 
 import logging
+import math
 
 from raydrgn.data.image_statistics import FAR_SD, ImageStatistics, leave_out_bad, measure_images
 from raydrgn.data.ingest import bad_images_message
@@ -8,6 +9,7 @@ from raydrgn.data.statistics import sampled_rows
 from raydrgn.errors import ConfigError, InputError
 from raydrgn.io.particles import ParticleTable
 from raydrgn.run.config import RunConfig
+from raydrgn.run.recipe import TrainConfig
 
 log = logging.getLogger(__name__)
 
@@ -15,6 +17,9 @@ SCAN_BYTES = 2_000_000_000
 """Images, as float32, up to which all are checked before Ray starts."""
 
 MIN_PER_COMPONENT = 10
+
+FEW_UPDATES = 5000
+"""Steps of the optimiser below which large batches are warned of; see jobs/README.md."""
 
 
 def check_trainable(table: ParticleTable) -> int:
@@ -71,6 +76,36 @@ def check_count(config: RunConfig, num_particles: int) -> None:
             config.train.batch_size,
             num_particles,
         )
+
+
+def warn_of_few_updates(config: RunConfig, num_particles: int) -> None:
+    """Warn of batches larger than those of ``fast`` that leave few steps of the optimiser.
+
+    The rate that is named grows with the square root of the batch, as is usual for Adam.
+    """
+    train, usual = config.train, TrainConfig()
+    if config.mfa is not None or train.batch_size <= usual.batch_size:
+        return
+    updates, most = (
+        train.epochs * max(num_particles // size, 1)
+        for size in (train.batch_size, usual.batch_size)
+    )
+    if updates >= FEW_UPDATES:
+        return
+    rate = usual.peak_rate(config.model.decoder_width)
+    log.warning(
+        "batches of %d make %d updates of the network in %d epochs, where batches of %d make %d: "
+        "maps will be coarser. Use more train.epochs or a smaller train.batch_size; a "
+        "train.learning_rate of %.2g suits these batches better than %.2g (jobs/README.md, "
+        "Recipes)",
+        train.batch_size,
+        updates,
+        train.epochs,
+        usual.batch_size,
+        most,
+        rate * math.sqrt(train.batch_size / usual.batch_size),
+        rate,
+    )
 
 
 def check_images(

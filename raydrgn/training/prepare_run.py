@@ -33,6 +33,7 @@ from raydrgn.training.checks import (
     check_count,
     check_images,
     check_trainable,
+    warn_of_few_updates,
 )
 from raydrgn.training.disk_room import warn_of_room
 from raydrgn.training.held_out import without_held_out
@@ -174,6 +175,7 @@ def begin(
         scale = measure_scale(table, config.data)
         config = config.with_values({"data.scale": scale})
     config = _with_rate(config)
+    warn_of_few_updates(config, len(table))
     warn_of_room(config, request.root)
     note = f"starting from the weights {load}" if load else None
     if request.poses_from:

@@ -106,6 +106,17 @@ def changed(data, folder, change):
     return ParticleSource(particles=str(folder / "particles.star"), datadir=str(folder))
 
 
+def test_large_batches_that_leave_few_updates_are_warned_of(data, tmp_path, caplog):
+    begin(request(data, tmp_path / "usual", **{"train.batch_size": 16}))
+    assert "updates" not in caplog.text
+    begin(request(data, tmp_path / "large", **{"train.batch_size": 64, "train.epochs": 10}))
+    assert "batches of 64 make 30 updates of the network in 10 epochs" in caplog.text
+    assert "batches of 16 make 120" in caplog.text
+    # 3e-3 at a width of 128, with the square roots of width and batch
+    rate = 3e-3 * np.sqrt(128 / SMALL["model.decoder_width"] * 64 / 16)
+    assert f"train.learning_rate of {rate:.2g}" in caplog.text
+
+
 def test_a_hot_pixel_is_named_and_does_not_carry_the_scale(data, tmp_path, caplog):
     def heat(images):
         images[17, 4, 5] = 1e6
