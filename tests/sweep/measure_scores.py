@@ -47,7 +47,7 @@ SEARCH_STEPS = 8
 
 BASE = {
     "train.epochs": EPOCHS,
-    "train.held_out_fraction": 0.05,
+    "train.held_out_fraction": 0.2,
     "train.warmup_steps": 100,
     "resources.cpus": 1,
     "train.checkpoint_minutes": 60.0,
@@ -267,7 +267,7 @@ def main() -> None:
     if not given.only_table:
         with ProcessPoolExecutor(given.processes) as pool:
             for work in (measure, measure_halves):
-                jobs = [(f, n) for n in range(SETTINGS) for f in folders]
+                jobs = [(f, n) for f in folders for n in range(SETTINGS)]
                 list(pool.map(work, *zip(*jobs, strict=True)))
     print("\n".join(table(folders)))  # noqa: T201
 
