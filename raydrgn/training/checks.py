@@ -95,9 +95,8 @@ def warn_of_few_updates(config: RunConfig, num_particles: int) -> None:
     rate = usual.peak_rate(config.model.decoder_width)
     log.warning(
         "batches of %d make %d updates of the network in %d epochs, where batches of %d make %d: "
-        "maps will be coarser. Use more train.epochs or a smaller train.batch_size; a "
-        "train.learning_rate of %.2g suits these batches better than %.2g (jobs/README.md, "
-        "Recipes)",
+        "maps will be coarser. Use a smaller train.batch_size; if they have to be so large, a "
+        "train.learning_rate of %.2g suits them better than %.2g (jobs/README.md, Recipes)",
         train.batch_size,
         updates,
         train.epochs,
