@@ -15,6 +15,7 @@ from raydrgn.io import cryodrgn, storage
 from raydrgn.io.mrc import write_volume
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import ParticleTable
+from raydrgn.io.selection import select_indices
 from raydrgn.io.sources import open_particles
 from raydrgn.protocol.support import FEWEST, ClassSupport, class_figure, class_support
 from raydrgn.remote.executor import Executor
@@ -52,7 +53,9 @@ def make_classes(
     z = run.finite_latents(epoch)
     numbers = run.original_numbers(len(z))
     table = open_particles(replace(original, ind=None))
-    whole = back_project(table.select(numbers), options, executor=executor, progress=progress)
+    whole = back_project(
+        select_indices(table, numbers), options, executor=executor, progress=progress
+    )
     members = [np.flatnonzero(labels == k) for k in range(len(names))]
     filled = [k for k, rows in enumerate(members) if len(rows)]
     volumes = _decoded(run, epoch, z, [members[k] for k in filled], options.flip)
@@ -103,6 +106,6 @@ def _maps(
     """Back-project the particles of a class, and write the maps; None if they are too few."""
     if len(numbers) < FEWEST:
         return None
-    maps = back_project(table.select(numbers), options, executor=executor)
+    maps = back_project(select_indices(table, numbers), options, executor=executor)
     write_backprojection(maps, options.out)
     return maps
