@@ -109,6 +109,10 @@ def attempt_of(run):
     return None
 
 
+PARSE = ("parse", "none.star", "--table", "t.parquet")
+"""A command whose file is not there."""
+
+
 def test_a_job_that_was_killed_is_started_again_and_goes_on(cluster, folder):
     with receiver() as server:
         options = ("--retries", "1", "--notify", server.url)
@@ -125,7 +129,9 @@ def test_a_job_that_was_killed_is_started_again_and_goes_on(cluster, folder):
     log = (folder / "retried" / "run.log").read_text()
     assert "continues from epoch" in log
     assert [found for found in listed(cluster, folder) if found.startswith(name)] == [name]
-    code, text = cluster.raydrgn("submit", "--retries", "3", "parse", "none.star", folder=folder)
+    code, text = cluster.raydrgn(
+        "submit", "--retries", "3", "parse", "none.star", "-o", "none", folder=folder
+    )
     code, text = cluster.raydrgn("logs", job_id(text), "--follow", folder=folder)
     assert code == 2, text  # a mistake of the user's is not tried again
     assert "starting it again" not in text
