@@ -27,6 +27,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.clusters  # compiling takes most of a minute
 @pytest.mark.skipif(
     shutil.which(os.environ.get("CXX", "g++")) is None,
     reason="torch.compile needs a C++ compiler: install g++, or name one in CXX",

@@ -148,6 +148,7 @@ def test_an_error_that_trying_again_will_not_mend_ends_the_run(data, ray_session
     assert "starting the workers again" not in log
 
 
+@pytest.mark.clusters
 def test_one_worker_stopped_by_ctrl_c_and_gone_on_with_here_gives_what_one_process_gives(
     data, ray_session, tmp_path
 ):

@@ -58,6 +58,7 @@ def test_a_killed_writer_controller_and_worker_change_nothing(star, ray_session,
     assert_same_fit(calm, root, EPOCHS)
 
 
+@pytest.mark.clusters
 def test_a_killed_command_goes_on_bit_by_bit(star, tmp_path):
     calm, root = tmp_path / "calm", tmp_path / "run"
     assert plain_em.fit(plain_em.prepare(star, calm, **plain_em.SMALL))
