@@ -129,9 +129,7 @@ def test_a_job_that_was_killed_is_started_again_and_goes_on(cluster, folder):
     log = (folder / "retried" / "run.log").read_text()
     assert "continues from epoch" in log
     assert [found for found in listed(cluster, folder) if found.startswith(name)] == [name]
-    code, text = cluster.raydrgn(
-        "submit", "--retries", "3", "parse", "none.star", "-o", "none", folder=folder
-    )
+    code, text = cluster.raydrgn("submit", "--retries", "3", *PARSE, folder=folder)
     code, text = cluster.raydrgn("logs", job_id(text), "--follow", folder=folder)
     assert code == 2, text  # a mistake of the user's is not tried again
     assert "starting it again" not in text
