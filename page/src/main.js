@@ -1,6 +1,6 @@
 // The page: reads what the run has, and wires plot, selection, volumes, images and results.
 
-import { getArrays, getJson } from './api.js';
+import { chooseRound, getArrays, getJson } from './api.js';
 import { classColour, isDark, scaleColours } from './colours.js';
 import { at, fill, hideError, make, on, short, showError } from './dom.js';
 import { Images } from './images.js';
@@ -25,6 +25,8 @@ class App {
   }
 
   async start() {
+    const { project, round } = await getJson('/api/status');
+    if (project) chooseRound(round);
     this.facts = await getJson('/api/facts');
     this.epoch = this.facts.epoch;
     const points = await getArrays('/api/points', { epoch: this.epoch });

@@ -1,6 +1,7 @@
 """Commands as forms for the explorer: their fields are the settings, and the answer is words."""
 
 import dataclasses
+import re
 import shlex
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -18,6 +19,9 @@ NOT_OFFERED = ("bench", "demo", "explore", "simulate")
 
 OF_RESULTS = ("run", "table")
 """Arguments into whose folder results go."""
+
+OPTION_LIKE = re.compile(r"-(?![\d.])")
+"""Beginning of a word that is an option, and no number."""
 
 WORKERS = ("workers", "cpus_per_worker", "gpus_per_worker")
 """Fields beside the settings: where the work is done. The cluster is that of the explorer."""
@@ -103,10 +107,11 @@ def _field(command: Any, parameter: Any) -> dict[str, Any]:
         "name": parameter.name,
         "option": parameter.metavar if _is_argument(parameter) else parameter.opts[-1],
         "help": parameter.help,
-        "is_flag": _is_flag(parameter),
+        "is_flag": _is_flag(parameter) and not _is_switch(parameter),
         "is_required": parameter.required,
-        "choices": [c for part in (kind, *get_args(kind)) if _is_choice(part) for c in
-                    get_args(part)],
+        "choices": _switch_words(parameter) if _is_switch(parameter) else [
+            c for part in (kind, *get_args(kind)) if _is_choice(part) for c in get_args(part)
+        ],
         "default": default if isinstance(default, bool) or default is None else str(default),
     }  # fmt: skip
 
@@ -119,12 +124,27 @@ def _is_flag(parameter: Any) -> bool:
     return bool(getattr(parameter, "is_flag", False))
 
 
+def _is_switch(parameter: Any) -> bool:
+    """Return whether a flag is on or off or left to a default that is neither here."""
+    return _is_flag(parameter) and parameter.default is None and bool(parameter.secondary_opts)
+
+
+def _switch_words(parameter: Any) -> list[str]:
+    return [parameter.opts[-1], parameter.secondary_opts[-1]]
+
+
 def _is_choice(kind: Any) -> bool:
     return get_origin(kind) is Literal
 
 
 def _words(parameter: Any, value: str | bool) -> list[str]:
-    """Return the words that give a value; none where it is left out."""
+    """Return the words that give a value; none where it is left out.
+
+    Raises:
+        ConfigError: If a value would be read as another option.
+    """
+    if _is_switch(parameter):
+        return [str(value)] if value in _switch_words(parameter) else []
     if _is_flag(parameter):
         if value == "" or bool(value) == bool(parameter.default):
             return []
@@ -137,6 +157,8 @@ def _words(parameter: Any, value: str | bool) -> list[str]:
     if _is_argument(parameter):
         return values
     option = parameter.opts[-1]
+    if wrong := [value for value in values if OPTION_LIKE.match(value)]:
+        raise ConfigError(f"{option} cannot be {wrong[0]!r:.80}, which begins like an option.")
     if parameter.multiple:
         return [word for value in values for word in (option, value)]
     return [option, *values]

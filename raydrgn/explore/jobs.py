@@ -88,7 +88,7 @@ class Jobs:
         url = self._server_url()
         found, problem = self._of_cluster(url)
         own = self._records
-        for record in own.values():
+        for record in list(own.values()):  # others may be started meanwhile
             if not record.cluster:
                 job = record.job
                 found.append((job, None if job.is_over else last_progress(self.log(job.id))))

@@ -37,6 +37,10 @@ class ExploredProject:
             run = project.at(record.folder)
             if RunDirectory(run).epochs():
                 epoch = record.result["epoch"] if record.is_whole else None
+                decided = project.decisions.by_user(f"epoch of round {number}")
+                chosen = decided.value if decided and isinstance(decided.value, dict) else {}
+                if epoch is not None and chosen.get("run") == storage.name(run):
+                    epoch = chosen.get("epoch", epoch)
                 found.append(Round(str(number), run, epoch))
         return found
 

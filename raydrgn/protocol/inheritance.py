@@ -10,6 +10,7 @@ Where there is no project, this loads nothing heavy.
 """
 
 import logging
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,13 +120,16 @@ def _decided(root: Uri, decisions: "Decisions", values: Mapping[str, Any]) -> di
     }
     works_on = {uris.absolute(str(values[n])) for n in WORKED_ON if values.get(n)}
     kept = known.get("particles", ALL)
+    is_smaller = re.compile(re.escape(uris.join(root, SMALLER)) + r"\d+(\.\d+)?/")
     if inputs.source.particles in works_on:
         found |= {name: getattr(inputs.source, name) for name in OF_FILE}
         found["ind"] = inputs.source.ind if kept == ALL else uris.join(root, kept, KEPT)
-    elif kept != ALL and any(uri.startswith(uris.join(root, SMALLER)) for uri in works_on):
+    elif kept != ALL and any(is_smaller.match(uri) for uri in works_on):
         found["ind"] = uris.join(root, kept, ROWS)
     for name, value in known.items():
-        if name.startswith("epoch of round") and uris.join(root, value["run"]) in works_on:
+        if not name.startswith("epoch of round") or not isinstance(value, dict):
+            continue
+        if "epoch" in value and uris.join(root, str(value.get("run"))) in works_on:
             found["epoch"] = value["epoch"]
     return found
 

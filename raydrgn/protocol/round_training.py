@@ -107,7 +107,7 @@ def judge(folder: Uri, last: int) -> "list[Finding]":
     from raydrgn.run.reader import open_run
 
     run = open_run(folder)
-    return judge_latents(run, [epoch for epoch in run.files.epochs() if epoch <= last])
+    return judge_latents(run, [epoch for epoch in run.files.latent_epochs() if epoch <= last])
 
 
 class _Followed:

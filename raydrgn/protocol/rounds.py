@@ -30,6 +30,9 @@ KEPT = "kept.ind.pkl"
 ROWS = "kept.rows.pkl"
 """Kept particles as rows of the file that a round was trained from."""
 
+ROWS_OF_ORIGINAL = "kept.rows_of_original.pkl"
+"""Kept particles as rows of the file that the project was begun with."""
+
 PER_CLUSTER = 10
 """Fewer clusters are made where there are fewer particles to each."""
 
@@ -244,10 +247,13 @@ def select_particles(
         found = filters.run(settings, executor=executor, progress=progress)
         count, kept = len(found.kept), int(found.kept.sum())
         numbers = run.original_numbers(count)[found.kept]
-        of_file = open_particles(replace(this.source, ind=None), need_images=False)
-        rows = np.flatnonzero(np.isin(of_file.column("index"), numbers))
-        cryodrgn.write_indices(storage.join(folder, ROWS), rows)
-        return {"kept": kept, "particles": count}, [KEPT, ROWS]
+        inputs = project.decisions.inputs
+        assert inputs is not None
+        for source, name in ((this.source, ROWS), (inputs.source, ROWS_OF_ORIGINAL)):
+            of_file = open_particles(replace(source, ind=None), need_images=False)
+            rows = np.flatnonzero(np.isin(of_file.column("index"), numbers))
+            cryodrgn.write_indices(storage.join(folder, name), rows)
+        return {"kept": kept, "particles": count}, [KEPT, ROWS, ROWS_OF_ORIGINAL]
 
     return project.step(
         f"selection of round {this.number}",
@@ -264,6 +270,7 @@ def _require_enough(
     """Refuse a selection that leaves all but nothing, before anything of it is written."""
     import numpy as np
 
+    from raydrgn.io import cryodrgn
     from raydrgn.protocol.proposal import FEWEST_KEPT
     from raydrgn.reporting.analysis_results import AnalysisResults
     from raydrgn.run.reader import open_run
@@ -274,6 +281,8 @@ def _require_enough(
     is_kept = ~np.isin(labels, selection["clusters"])
     if selection["null"] is not None:
         is_kept &= run.estimates(epoch)["null_probability"] <= selection["null"]
+    if (saved := _saved_selection(project, selection)) is not None:
+        is_kept &= np.isin(run.original_numbers(count), cryodrgn.read_indices(saved))
     kept = int(is_kept.sum())
     if kept < max(FEWEST_KEPT * count, 2 * PER_CLUSTER):
         raise InputError(

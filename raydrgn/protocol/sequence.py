@@ -180,9 +180,10 @@ class _Sequence:
         assert last_box is not None
         masks = ensemble.make_masks(project, last_box, **work)  # a model that does not fit is seen
         filtering: list[Filtering] = []
-        rows, before = None, [check]
+        selected: Step | None = None
+        before = [check]
         for number, plan in enumerate(self._plans[:-1], start=1):
-            this, after = self._round(number, plan, rows, before)
+            this, after = self._round(number, plan, selected, before)
             trained = round_training.train_round(project, this, after=after, **work)
             analyzed = rounds.analyze_round(project, this, trained, **work)
             proposal = rounds.propose_junk(project, this, trained, analyzed, **work)
@@ -196,12 +197,12 @@ class _Sequence:
                 selected = rounds.select_particles(
                     project, this, trained, analyzed, selection, **work
                 )
-                rows, before = selected.at(rounds.ROWS), [check, selected]
+                before = [check, selected]
             kept = asdict(decision)  # only now: a selection that leaves too few is not kept
             project.decisions.make(f"selection {number}", **kept)
             filtering.append(Filtering(this, trained, analyzed, proposal, selected))
         self._keep_particles(filtering)
-        this, after = self._round(len(self._plans), self._plans[-1], rows, before)
+        this, after = self._round(len(self._plans), self._plans[-1], selected, before)
         trained = round_training.train_round(project, this, after=after, **work)
         analyzed = rounds.analyze_round(project, this, trained, **work)
         analyses = [*(found.analyzed for found in filtering), analyzed]
@@ -267,7 +268,7 @@ class _Sequence:
         return check
 
     def _round(
-        self, number: int, plan: TrainingPlan, rows: Uri | None, before: list[Step]
+        self, number: int, plan: TrainingPlan, selected: Step | None, before: list[Step]
     ) -> tuple[Round, list[Step]]:
         """Return a round, and the steps that it comes after."""
         assert plan.box is not None
@@ -283,13 +284,20 @@ class _Sequence:
             number=number,
             plan=plan,
             source=source,
-            rows=rows,
+            rows=None if selected is None else selected.at(self._rows_of(source)),
             uninvert_data=check["uninvert_data"],
             flip=check["flip"],
             drop_bad=self._drop_bad,
             seed=self._project.decisions["seed"],
         )
         return this, [*before, *made]
+
+    def _rows_of(self, source: ParticleSource) -> str:
+        """Return which rows of a selection are those of a round's file."""
+        given = self._project.decisions.inputs
+        assert given is not None
+        is_original = source.particles == given.source.particles
+        return rounds.ROWS_OF_ORIGINAL if is_original else rounds.ROWS
 
     def _selection(self, number: int, proposal: Step) -> Decision | None:
         """Return what is dropped after a round: as proposed or as the user chose; None to wait."""

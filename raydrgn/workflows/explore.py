@@ -253,4 +253,8 @@ def _train_settings(source: "LatentSource", ind: str, name: str) -> dict[str, st
         found["passthrough"] = shlex.join(given.passthrough)
     if given.half_size_shifts:
         found["half_size_shifts"] = True
+    if not source.inverts:
+        found["uninvert_data"] = True
+    if source.model is None:  # a mixture of factor analysers
+        found |= {"method": "mfa", "components": found.pop("zdim")}
     return {**found, "ind": ind, "out": f"explore/runs/{name}"}

@@ -80,7 +80,9 @@ def go_on(waiting):
     settings = ProtocolSettings(out=str(waiting.root))
     project = Project(str(waiting.root))
     sequence = _Sequence(project, settings, [plan, plan], 16, IN_PROCESS, silent)
-    return project, sequence._selection(1, waiting.proposal)
+    selection = dict(sequence._selection(1, waiting.proposal).value)
+    del selection["proposal"]
+    return project, selection
 
 
 def select(waiting, project, selection):
