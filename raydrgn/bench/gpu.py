@@ -16,7 +16,7 @@ import torch
 from raydrgn.bench import step, train, volumes
 from raydrgn.bench.settings import GpuSettings, TrainingSettings
 from raydrgn.errors import ClusterError
-from raydrgn.model.device import unusable_gpu
+from raydrgn.model.device import free_gpu, unusable_gpu
 from raydrgn.remote.progress import Progress, silent
 
 log = logging.getLogger(__name__)
@@ -106,6 +106,7 @@ def measure(
                         batch_size=settings.batch_size,
                         num_particles=settings.num_particles,
                     )
+                    free_gpu()
                     path = train.path_rate(of_path, folder)
                     cryodrgn = cryodrgn_rate(of_path, folder)
                 done += 1

@@ -11,6 +11,7 @@ import torch
 from raydrgn.bench import step
 from raydrgn.bench.settings import TrainingSettings
 from raydrgn.io.particle_source import ParticleSource
+from raydrgn.model.device import free_gpu
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.remote.session import connected
 from raydrgn.run.config import RunConfig, parse_assignment
@@ -43,6 +44,7 @@ def run(settings: TrainingSettings, *, progress: Progress = silent) -> PathRate:
     with tempfile.TemporaryDirectory(prefix="raydrgn-bench-") as folder:
         run = _prepared(settings, folder, root=str(Path(folder, "run")))
         before = _bare_step(run.config)
+        free_gpu()
         rate = _rate(run, settings, progress)
         after = _bare_step(run.config)
     bare = mean(r.best_per_s for r in (before, after))

@@ -49,4 +49,5 @@ class ParticleBatch:
             and CTFParameters(
                 **{f.name: getattr(self.ctf, f.name)[rows] for f in fields(self.ctf)}
             ),
+            optics_group=None if self.optics_group is None else self.optics_group[rows],
         )

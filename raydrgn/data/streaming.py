@@ -48,6 +48,8 @@ class HostStream:
 
         A batch is overwritten after the next one: it is to be used at once.
         """
+        for used in self._used:
+            self._record(used)  # batches of earlier selections, of which steps may still be running
         with ThreadPoolExecutor(1) as reader:
             ahead = None
             for number, rows in enumerate(selections):

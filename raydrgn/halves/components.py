@@ -3,6 +3,7 @@
 Of a mixture of factor analysers only. The images of a half are new to the volumes of the other.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,8 @@ from raydrgn.run.reader import RunReader
 from raydrgn.run.weights import read_network_tensors
 from raydrgn.shapes import Float
 from raydrgn.training.collectives import WorkerGroup
+
+log = logging.getLogger(__name__)
 
 MOST_PARTICLES = 4000
 """Of a half, that the likelihood is of; of more, this number is taken evenly."""
@@ -82,8 +85,8 @@ class Support:
         return f"{text}, and {states}{' or more' if states == largest else ''} states."
 
 
-def measure_support(runs: Sequence[RunReader], *, progress: Progress) -> Support:
-    """Return what the images of each half support of the other's fit.
+def measure_support(runs: Sequence[RunReader], *, progress: Progress) -> Support | None:
+    """Return what the images of each half support of the other's fit; None if none can be compared.
 
     Args:
         runs: The finished fits of both halves.
@@ -95,15 +98,19 @@ def measure_support(runs: Sequence[RunReader], *, progress: Progress) -> Support
         config = RunConfig.read(run.files.config)
         assert config.mfa is not None
         tensors = read_network_tensors(run.files.weights(run.epoch(None)))
-        model = FactorModel.from_tensors(tensors, box=run.box, device=CPU)
         names = sorted(set(run.particles().optics_groups()))
-        own, other = (
-            image_likelihoods(
-                model,
-                *_sample(one, config, names),
-                has_contrast=config.mfa.contrast,
+        model = FactorModel.from_tensors(tensors, box=run.box, device=CPU).of_groups(len(names))
+        samples = [_sample(one, config, names) for one in (run, runs[2 - half])]
+        if not all(samples):
+            log.warning(
+                "how many components and states the particles support is not known: no particle of "
+                "a half is left without junk and optics groups that the other half lacks"
             )
-            for one in (run, runs[2 - half])
+            return None
+        own, other = (
+            image_likelihoods(model, *sample, has_contrast=config.mfa.contrast)
+            for sample in samples
+            if sample is not None
         )
         seed = config.train.seed
         components.append(other.by_components - other.by_components[:, :1])
@@ -115,8 +122,10 @@ def measure_support(runs: Sequence[RunReader], *, progress: Progress) -> Support
 
 def _sample(
     run: RunReader, config: RunConfig, names: list[str]
-) -> tuple[WorkerParticles, ParticleEstimates]:
+) -> tuple[WorkerParticles, ParticleEstimates] | None:
     """Return some of a run's particles that are no junk, and what it has estimated of them.
+
+    None if there are no such particles.
 
     Args:
         run: The half that the particles are of.
@@ -126,6 +135,8 @@ def _sample(
     table, found = run.particles(), run.estimates(run.epoch(None))
     groups = np.array(table.optics_groups(), dtype=object)
     rows = np.flatnonzero((found["null_probability"] < 0.5) & np.isin(groups, names))
+    if not len(rows):
+        return None
     if len(rows) > MOST_PARTICLES:
         rows = rows[np.linspace(0, len(rows) - 1, MOST_PARTICLES).astype(np.int64)]
     columns = np.stack([found[name][rows] for name in COLUMNS], axis=1)

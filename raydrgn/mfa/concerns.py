@@ -13,19 +13,19 @@ MOST_OUTSIDE = 0.1
 """Share of the mean's density outside of a mask, above which the mask is too small."""
 
 
-def first_concerns(model: FactorModel, *, share_outside: float) -> list[str]:
-    """Return warnings about images, poses and mask by the mean, after the first epoch.
+def mask_concern(share_outside: float) -> str | None:
+    """Return a warning if too large a share of the mean's density is outside of a given mask."""
+    if share_outside <= MOST_OUTSIDE:
+        return None
+    return (
+        f"The mask leaves out {100 * share_outside:.0f} % of the density of the mean: "
+        "start a new run with another mask, or with --mask auto."
+    )
 
-    Args:
-        model: The model.
-        share_outside: Share of the mean's density that is outside of a given mask.
-    """
+
+def first_concerns(model: FactorModel) -> list[str]:
+    """Return warnings about images and poses by the mean, after the first epoch."""
     found = []
-    if share_outside > MOST_OUTSIDE:
-        found.append(
-            f"The mask leaves out {100 * share_outside:.0f} % of the density of the mean: "
-            "start a new run with another mask, or with --mask auto."
-        )
     mean = model.volumes[0]
     if -float(mean.min()) > float(mean.max()):
         found.append(

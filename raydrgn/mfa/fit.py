@@ -223,6 +223,7 @@ class Fit:
 
     def load(self, model: FactorModel, estimates: ParticleEstimates) -> None:
         """Go on from a model and the estimates of this worker's particles."""
+        model = model.of_groups(len(self._particles.optics_shares))
         self.model, self.estimates, self._sample = model, estimates, None
 
     @property

@@ -24,6 +24,9 @@ from raydrgn.shapes import Float
 ITERATIONS = 30
 """Of the fit of a mixture."""
 
+AT_ONCE = 256
+"""Images whose likelihoods by all states are in memory at a time."""
+
 
 @dataclass(frozen=True, slots=True)
 class ImageLikelihoods:
@@ -115,7 +118,13 @@ def gains_of_states(
     for number in numbers:
         start = mixtures.first(fitted.latents, number, seed=(seed, number))
         mixture = mixtures.fit(fitted.precision, fitted.vector, start, iterations=ITERATIONS)
-        found = mixtures.posterior(other.precision, ones, other.vector[:, None], mixture)
-        logs.append(found.log_evidence[:, 0])
+        parts = zip(
+            other.precision.split(AT_ONCE),
+            ones.split(AT_ONCE),
+            other.vector[:, None].split(AT_ONCE),
+            strict=True,
+        )
+        found = [mixtures.posterior(*part, mixture).log_evidence[:, 0] for part in parts]
+        logs.append(torch.cat(found))
     gains = torch.stack(logs, dim=1)
     return (gains - gains[:, :1]).cpu().numpy()

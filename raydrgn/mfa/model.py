@@ -1,6 +1,6 @@
 """The state of a fit: mean and components, noise, prior spectra, mixture; and its tensors."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor
@@ -56,6 +56,19 @@ class FactorModel:
     def num_components(self) -> int:
         """Dimensions of the latent."""
         return len(self.volumes) - 1
+
+    def of_groups(self, count: int) -> "FactorModel":
+        """Return the model with noise of each of some optics groups.
+
+        Fits of earlier versions have one row of noise, which is then that of all groups.
+        """
+        if len(self.noise) == count or len(self.noise) != 1:
+            return self
+        return replace(
+            self,
+            noise=self.noise.repeat(count, 1),
+            null_noise=self.null_noise.repeat(count, 1),
+        )
 
     def latent_scale(self) -> Float[Tensor, " k"]:
         """Return the factor by which latents are given out: distances are those of volumes.

@@ -16,8 +16,11 @@ from raydrgn.shapes import Bool, Float, Int
 
 T = TypeVar("T")
 
-BATCH_BYTES = 4_000_000
-"""Slices of a batch of particles, which are the most that a pass holds; about what caches hold."""
+BATCH_BYTES = {"cpu": 4_000_000, "cuda": 64_000_000}
+"""Slices of a batch of particles, which are the most that a pass holds.
+
+On a CPU about what caches hold; a GPU needs more at a time for all of its cores.
+"""
 
 LEAST_BATCH = 16
 """Particles of a batch at least, for several threads."""
@@ -127,7 +130,7 @@ class WorkerParticles:
             at: Points of their slices.
             num_volumes: Volumes that slices are taken of.
         """
-        size = max(BATCH_BYTES // (8 * num_volumes * len(at.points)), LEAST_BATCH)
+        size = max(BATCH_BYTES[self.device.type] // (8 * num_volumes * len(at.points)), LEAST_BATCH)
         selections = [part for part in rows.split(size) if len(part)]
         for where, batch in zip(selections, self.shard.batches(selections), strict=True):
             yield where, replace(batch, optics_group=self.optics_groups[where])

@@ -1,5 +1,6 @@
 """Where networks compute, on a GPU that torch can use, else on CPUs, and in which precision."""
 
+import gc
 import os
 import socket
 import warnings
@@ -31,6 +32,13 @@ def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContext
     if not torch.amp.is_autocast_available(device.type):
         return nullcontext()
     return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None, cache_enabled=False)
+
+
+def free_gpu() -> None:
+    """Give back GPU memory that this process no longer uses, for other processes on the GPU."""
+    if torch.cuda.is_available():
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 def gpu_problem() -> str | None:

@@ -11,6 +11,7 @@ from raydrgn.data.ingest import fill_store, prepared_blocks
 from raydrgn.data.shard import ResidentShard
 from raydrgn.data.store import MemoryStore
 from raydrgn.errors import ConfigError
+from raydrgn.model.device import free_gpu
 from raydrgn.model.vae import HeterogeneousVAE
 from raydrgn.sweep.record import TrialRecord
 from raydrgn.sweep.space import SearchSpace
@@ -121,6 +122,7 @@ def estimate(
         basis = f"the time of {len(ended)} trials that have ended"
     else:
         rate = measured_rate(run, threads=threads)
+        free_gpu()
         seconds = len(run.table) / rate
         basis = (
             f"{MEASURED_SECONDS:g} s of training steps with the settings that no trial changes, on "

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from raydrgn.data.shard import ResidentShard
-from raydrgn.mfa.concerns import first_concerns, last_concerns
+from raydrgn.mfa.concerns import first_concerns, last_concerns, mask_concern
 from raydrgn.mfa.config import LOW_PASSES
 from raydrgn.mfa.fit import FIRST_MIXTURE_EPOCH, FULL_PASSES, Expected, Fit
 from raydrgn.mfa.model import FactorModel
@@ -90,10 +90,17 @@ class EmLoop:
         """Return the passes of an epoch."""
         if epoch == 1:
             low = [partial(self._fit.low_pass, number + 1) for number in range(LOW_PASSES)]
-            return [self._fit.begin, *low]
+            return [self._begin, *low]
         if epoch < FIRST_MIXTURE_EPOCH:
             return [partial(self._fit.full_pass, number + 1) for number in range(FULL_PASSES)]
         return [partial(self._fit.mixture_pass, epoch)]
+
+    def _begin(self) -> None:
+        """Make the first model, and note at once what a run that is resumed does not know."""
+        self._fit.begin()
+        concern = mask_concern(self._fit.share_outside)
+        if concern is not None:  # of the first worker, which makes the mask
+            self._sink.note(concern)
 
     def _run_epoch(self, epoch: int, first: int) -> bool:
         steps = self._steps(epoch)
@@ -132,8 +139,7 @@ class EmLoop:
             self._is_stopping |= self._sink.report(progress, line)
             concerns = []
             if epoch == 1:
-                share = self._fit.share_outside
-                concerns = first_concerns(self._fit.model, share_outside=share)
+                concerns = first_concerns(self._fit.model)
             if epoch == self._config.train.epochs:
                 concerns += last_concerns(self._fit.model)
             for concern in concerns:

@@ -183,7 +183,8 @@ class CapturedStep:
         """Take a step; return this worker's sums of total, reconstruction and KL.
 
         Raises:
-            CaptureError: If CUDA cannot record the step, which has then not been taken.
+            CaptureError: If CUDA cannot record the step, which has then not been taken, or has too
+                little memory for the graph.
             torch.OutOfMemoryError: If there is too little memory for one particle.
         """
         if self._left:
@@ -212,14 +213,17 @@ class CapturedStep:
         """Record the step, without taking it; other threads may use the GPU meanwhile."""
         self._given = given.clone()
         step = self._step.alone if self._is_alone else self._step.add_gradients
+        before = torch.cuda.current_stream(self._step.device)
         torch.cuda.synchronize(self._step.device)
         try:
-            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+            with torch.cuda.graph(
+                self._graph, stream=self._stream, capture_error_mode="thread_local"
+            ):
                 self._losses = step(self._given)
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            raise CaptureError(str(error).splitlines()[0]) from error
+        except RuntimeError as error:  # too little memory is one: smaller parts may fit, uncaptured
+            raise CaptureError(str(error).partition("\n")[0]) from error
+        finally:
+            torch.cuda.set_stream(before)  # where the capture fails, torch may leave its own
 
 
 def _num_workers() -> int:

@@ -148,11 +148,14 @@ def processes_of(card: str) -> tuple[Process, ...]:
         answer = subprocess.run(
             [program, *QUERY], capture_output=True, text=True, timeout=10, check=True
         ).stdout
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, ValueError, subprocess.SubprocessError):  # ValueError: not text
         return ()
     found = []
     for line in answer.splitlines():
-        owner, pid, *name, used = [part.strip() for part in line.split(",")]
+        parts = [part.strip() for part in line.split(",")]
+        if len(parts) < len(("gpu_uuid", "pid", "process_name", "used_memory")):
+            continue  # a message
+        owner, pid, *name, used = parts
         if card in owner and pid.isdecimal() and used.isdecimal() and int(pid) != os.getpid():
             found.append(Process(int(pid), ", ".join(name), 2**20 * float(used)))
     return tuple(found)

@@ -9,8 +9,11 @@ from raydrgn.errors import ConfigError
 from raydrgn.mfa.grids import fit_bytes
 from raydrgn.run.config import RunConfig
 
-NO_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory")
-"""Messages of torch's plain RuntimeError."""
+NO_MEMORY = re.compile(
+    r"can't allocate memory|not enough memory|out of memory"
+    r"|CUBLAS_STATUS_ALLOC_FAILED|CUBLAS_STATUS_NOT_INITIALIZED"
+)
+"""Messages of torch's plain RuntimeError; cuBLAS has no other words for a full card."""
 
 OUT_OF_MEMORY = (
     "Training ran out of memory{where}. A smaller --batch-size needs less; the steps become more "

@@ -22,6 +22,8 @@ def make_optimiser(
     """
     on_device = rate is not None and rate.device.type != "cpu"
     optimiser = torch.optim.Adam(parameters, fused=True, capturable=on_device)
+    if on_device:  # steps are taken before a graph is captured, or without; torch would warn
+        optimiser._warned_capturable_if_run_uncaptured = True
     if rate is not None:
         for group in optimiser.param_groups:
             group["lr"] = rate

@@ -216,8 +216,8 @@ class FixedSteps:
                     "--set resources.compile=off."
                 ) from error
             self._note(f"the step is not captured as one graph ({error}), and takes longer")
-            self._take = self._step
-            return self._take(given)
+        self._take = self._step  # the error, and what it holds of the step, is gone
+        return self._taken(given)
 
 
 def is_captured(mode: Compile, steps_left: int) -> bool:

@@ -98,6 +98,7 @@ def test_losses_in_bfloat16_stay_within_their_bound(data, tmp_path):
     torch.testing.assert_close(half[:, :2], single[:, :2], rtol=HALF_BOUND, atol=0)
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype feature")
 def test_no_step_waits_for_the_gpu(data, tmp_path):
     """Once captured, whatever waits for the device is an error."""
     run = small_run(data, tmp_path, **{"resources.compile": "on"})
@@ -124,12 +125,15 @@ resumed_equals_undisturbed(Path(sys.argv[1]))
 
 
 def resumed_equals_undisturbed(folder):
-    whole = small_run(folder, folder / "whole", **{"train.epochs": 3})
+    values = {"train.epochs": 3, "resources.compile": "on"}
+    whole = small_run(folder, folder / "whole", **values)
     assert train_here(whole, ONE_GPU).finished
     reduction.REDUCE_SECONDS = 0.0  # a reduction after every step
-    cut = small_run(folder, folder / "cut", **{"train.epochs": 3})
-    loop, _ = made(cut, CUDA, on_progress=lambda progress: progress.epoch == 2)
+    cut = small_run(folder, folder / "cut", **values)
+    loop, plan = made(cut, CUDA, on_progress=lambda progress: progress.epoch == 2)
+    assert plan.num_steps > CapturedStep.WARM_UP  # cut off within the captured steps
     assert not loop.run(Position(1, 0))
+    assert isinstance(loop._steps._take, CapturedStep)
     assert train_here(cut, ONE_GPU).finished
     assert_same_run(folder / "whole", folder / "cut", 3)
 

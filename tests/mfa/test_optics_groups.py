@@ -8,6 +8,9 @@ from scipy.ndimage import gaussian_filter
 
 import plain_em
 from raydrgn.evaluation.evaluation import evaluate
+from raydrgn.mfa.mixture import Mixture
+from raydrgn.mfa.model import FactorModel
+from raydrgn.mfa.particles import ParticlePriors
 from raydrgn.mfa.sums import Sums
 from raydrgn.run.reader import open_run
 from raydrgn.simulation.dataset import simulate
@@ -52,6 +55,16 @@ def test_each_optics_group_has_its_noise_and_volumes_are_better_for_it(noisy):
         evaluate(open_run(str(noisy / name)), str(noisy / "truth")).fsc for name in ("one", "two")
     ]
     assert fsc[1] > fsc[0] + 0.01
+
+
+def test_a_fit_with_one_row_of_noise_serves_all_groups():
+    row, volumes = torch.arange(3.0)[None], torch.zeros(2, 4, 4, 4)
+    mixture = Mixture.standard_normal(1, device=torch.device("cpu"))
+    model = FactorModel(volumes, volumes[0], row, 2 * row, row[0], row, mixture, ParticlePriors())
+    wider = model.of_groups(2)
+    assert torch.equal(wider.noise, torch.cat([row, row]))
+    assert torch.equal(wider.null_noise, 2 * wider.noise)
+    assert wider.of_groups(2) is wider
 
 
 def test_a_small_group_has_nearly_the_noise_of_all():

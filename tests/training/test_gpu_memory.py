@@ -93,6 +93,8 @@ def test_other_processes_are_named_with_what_they_hold(tmp_path, monkeypatch):
         f"GPU-11-22, {os.getpid()}, python, 5000",
         "GPU-99-99, 4712, elsewhere, 100",
         "GPU-11-22, 4713, unknown, [N/A]",
+        "",
+        "a message",
     ]
     program.write_text(f"#!{sys.executable}\nprint({chr(10).join(lines)!r})\n")
     program.chmod(0o755)
