@@ -131,6 +131,14 @@ def test_nothing_is_started_that_writes_outside_the_run(server, root, out):
     assert f"{root}/explore/v" in server.json("/api/command", body)["command"]
 
 
+def test_a_value_never_becomes_another_option(server):
+    """--zscore may be given bare: the word after it would be an option of its own."""
+    body = {"name": "filter", "filled": {"zscore": "--out=/tmp/elsewhere"}}
+    status, refusal = server.refusal("/api/start", body)
+    assert status == 400
+    assert "--zscore cannot be '--out=/tmp/elsewhere'" in refusal
+
+
 @pytest.mark.parametrize(
     ("body", "words"),
     [

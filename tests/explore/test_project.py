@@ -47,7 +47,9 @@ def waiting(tmp_path):
     (root / "proposal1").mkdir()
     (root / "proposal1" / "report.html").write_text("<p>what is proposed</p>")
     project = Project(str(root))
-    trained = project.step("round 1", {}, made({"epoch": 1}, ["z.1.pkl"]), folder="round1")
+    trained = project.step(
+        "round 1", {}, made({"epoch": 1, "particles": 203}, ["z.1.pkl"]), folder="round1"
+    )
     analyzed = project.step(
         "analysis of round 1", {}, made({"ksample": KSAMPLE}, []), folder="round1/analyze.1"
     )
@@ -80,9 +82,10 @@ def go_on(waiting):
     settings = ProtocolSettings(out=str(waiting.root))
     project = Project(str(waiting.root))
     sequence = _Sequence(project, settings, [plan, plan], 16, IN_PROCESS, silent)
-    selection = dict(sequence._selection(1, waiting.proposal).value)
-    del selection["proposal"]
-    return project, selection
+    decision = sequence._selection(1, waiting.proposal)
+    if decision is None:
+        return project, None
+    return project, {k: v for k, v in decision.value.items() if k != "proposal"}
 
 
 def select(waiting, project, selection):
