@@ -59,6 +59,7 @@ class Jobs:
         self._server: JobServer | None = None
         self._lock = threading.Lock()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._recording: list[threading.Thread] = []  # each waits for the end of a process
         self._stopping: set[str] = set()
         self._asked = 0.0
         self._answer: tuple[list[tuple[Job, JobProgress]], str] = [], ""
@@ -134,7 +135,7 @@ class Jobs:
             threading.Thread(target=_stop_job, args=(server, job_id), daemon=True).start()
 
     def close(self) -> None:
-        """Stop the processes, and wait for them."""
+        """Stop the processes, and wait until the end of each is in its record."""
         running = [process for process in self._processes.values() if process.poll() is None]
         if running:
             log.info(
@@ -145,8 +146,8 @@ class Jobs:
         stops = [threading.Thread(target=_stop, args=(process,)) for process in running]
         for stop in stops:
             stop.start()
-        for stop in stops:
-            stop.join()
+        for thread in (*stops, *self._recording):
+            thread.join()
 
     def _start_here(self, words: Sequence[str]) -> str:
         running = sum(process.poll() is None for process in self._processes.values())
@@ -170,10 +171,12 @@ class Jobs:
                 start_new_session=True,  # the server's own Ctrl-C does not reach it
             )
         self._processes[job_id] = process
-        threading.Thread(target=self._await, args=(job_id, process), daemon=True).start()
+        recording = threading.Thread(target=self._record_end, args=(job_id, process), daemon=True)
+        self._recording.append(recording)
+        recording.start()
         return job_id
 
-    def _await(self, job_id: str, process: "subprocess.Popen[bytes]") -> None:
+    def _record_end(self, job_id: str, process: "subprocess.Popen[bytes]") -> None:
         code = process.wait()
         if job_id in self._stopping and code:
             status = "STOPPED"
