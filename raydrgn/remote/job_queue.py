@@ -158,7 +158,8 @@ class JobQueue:
         self._forget_silent()
         known = self._entries.get(claim.job_id)
         begun = has_begun or (known is not None and known.has_begun)
-        if not begun and (refusal := self._refusal(claim)):
+        if not begun and (refusal := self._refusal(claim) or self._in_the_way(claim)):
+            self.leave(claim.job_id)
             return Turn("never", refusal)
         entry = _Entry(claim, self._clock(), begun)
         self._entries[claim.job_id] = entry
@@ -188,6 +189,19 @@ class JobQueue:
                     "each."
                 )
         return ""
+
+    def _in_the_way(self, mine: Claim) -> str:
+        """Return why a command must end: what has begun waits for what is kept for its process."""
+        begun = [entry.claim for entry in self._entries.values() if entry.has_begun]
+        if mine.capacity is None or not any(mine.held) or not begun:
+            return ""
+        if (_sum(claim.total for claim in begun) + mine.held).fits(mine.capacity):
+            return ""
+        return (
+            f"This job keeps {mine.held} for its command (submit --cpus) while it waits for its "
+            f"workers, and {', '.join(map(str, begun))} cannot have all workers of its own without "
+            "them. Submit it again when that has ended, or without --cpus."
+        )
 
     def _turn(self, mine: Claim) -> Turn:
         """Go through the queue in its order, up to one command."""

@@ -115,7 +115,12 @@ def test_commands_that_hold_cpus_and_wait_for_workers_do_not_wait_for_each_other
     queue = JobQueue("user.cpus=5")
     first, second = claim("a", 2, held=2), claim("b", 2, held=2, submitted=1)
     assert state(queue, first, second) == ["begin", "wait"]
-    assert state(JobQueue(""), claim("a", 6, held=2), claim("b", 1, held=2)) == ["begin", "wait"]
+    queue = JobQueue("")  # of 8 CPUs, 2 are not there for the workers of the first
+    assert state(queue, claim("a", 6, held=2), claim("c", 2, submitted=2)) == ["begin", "wait"]
+    turn = queue.ask(claim("b", 1, held=2, submitted=1))
+    assert turn.state == "never"
+    assert turn.reason.startswith("This job keeps 2 CPUs for its command (submit --cpus) while")
+    assert "a (ada, 8 CPUs) cannot have" in turn.reason
 
 
 @pytest.mark.parametrize("text", ["user.gpu=4", "4", "user.cpus=-1", "user.cpus=many"])
