@@ -21,7 +21,7 @@ from raydrgn.errors import LostWorkersError, RaydrgnError
 from raydrgn.remote.allocation import Allocation
 from raydrgn.remote.fanout import WAIT_SECONDS, Outcome, collect
 from raydrgn.remote.losses import Loss, Losses, WorkItem
-from raydrgn.remote.reservation import Reservation
+from raydrgn.remote.reservation import Reservation, ask_for_room
 from raydrgn.remote.waiting import WaitingLog
 
 log = logging.getLogger(__name__)
@@ -115,8 +115,9 @@ class _Holder:
 class _Worker:
     """An actor, and what it answers to the question whether it is there."""
 
-    def __init__(self, actor: Any) -> None:
+    def __init__(self, actor: Any, place: Any) -> None:
         self.actor = actor
+        self.place = place
         self.answer: Any = None
         """Reference to an answer that is still to come."""
 
@@ -144,20 +145,25 @@ class _Crew:
         self._shipped = ray.put(make)
         self._title = f"{name_of(make)}-{uuid4().hex[:6]}"  # names are unique on a cluster
         self._numbers = itertools.count()
-        self._start_times = [0.0] * reservation.allocation.num_workers
+        self._to_start = [(0.0, reservation.place)] * reservation.allocation.num_workers
+        """When a worker is to be started, and where."""
+
+        self._rooms: list[Reservation] = []
+        """Of one worker each, where the room for all was lost."""
+
         self._failed_starts = 0
-        self._left_out = 0
+        self._left_out: list[Any] = []
         self.has_lost = False
         self._waiting = WaitingLog(reservation.allocation)
 
     def start_due(self) -> None:
         """Start the workers whose time has come."""
-        due = [start for start in self._start_times if start <= time.monotonic()]
+        due = [start for start in self._to_start if start[0] <= time.monotonic()]
         for start in due:
-            self._start_times.remove(start)
-            self._start()
+            self._to_start.remove(start)
+            self._start(start[1])
 
-    def _start(self) -> None:
+    def _start(self, place: Any) -> None:
         import ray
 
         allocation = self._reservation.allocation
@@ -165,9 +171,9 @@ class _Crew:
             num_cpus=allocation.cpus,
             num_gpus=allocation.gpus,
             name=f"{self._title}-{next(self._numbers)}",
-            scheduling_strategy=self._reservation.place,
+            scheduling_strategy=place,
         )
-        worker = _Worker(actor.remote(allocation))
+        worker = _Worker(actor.remote(allocation), place)
         self.workers.append(worker)
         worker.ask(self._shipped)
 
@@ -185,11 +191,13 @@ class _Crew:
         """
         import ray
 
-        if not self.workers and not self._start_times:
+        if not self.workers and not self._to_start:
             raise RuntimeError("The pool of workers has been closed.")
         answers = {worker.answer: worker for worker in self.workers if not worker.is_live}
         if len(answers) == len(self.workers):
             self._waiting.log_if_due()
+            if self._ask_for_each():
+                return None
         else:
             self._waiting.restart()
         awaited = [*running, *answers]
@@ -202,6 +210,23 @@ class _Crew:
             return None
         return ready[0] if ready else None
 
+    def _ask_for_each(self) -> bool:
+        """If the room for all workers is lost, ask for room for each by itself; return whether.
+
+        Ray gives those of a placement group that have lost their room another one together, or
+        not at all.
+        """
+        if self._rooms or not self.has_lost or self._reservation.is_there:
+            return False
+        log.warning("no worker is left; going on as soon as there is room for one")
+        self.end()
+        self._reservation.release()
+        allocation = self._reservation.allocation
+        one = Allocation(1, allocation.cpus, allocation.gpus)
+        self._rooms = [ask_for_room(one) for _ in range(allocation.num_workers)]
+        self._to_start = [(0.0, room.place) for room in self._rooms]
+        return True
+
     def _hear(self, worker: _Worker) -> None:
         """Take the answer of a worker."""
         found = collect(worker.answer, WorkItem(0, worker))
@@ -211,7 +236,7 @@ class _Crew:
             self.replace(worker, found, is_crowded=found.is_memory)
         elif found.error:
             self._dismiss(worker)
-            none_left = not self.workers and not self._start_times
+            none_left = not self.workers and not self._to_start
             if none_left or isinstance(found.error, RaydrgnError):
                 raise found.error
             log.warning("a worker could not begin and is left out: %s", found.error)
@@ -235,8 +260,8 @@ class _Crew:
         self._dismiss(worker)
         self.has_lost = True
         if is_crowded and self.workers:
-            self._left_out += 1
-            log.warning("going on with %d workers", len(self.workers) + len(self._start_times))
+            self._left_out.append(worker.place)
+            log.warning("going on with %d workers", len(self.workers) + len(self._to_start))
             return
         if self._failed_starts >= MOST_FAILED_STARTS and not any(w.is_live for w in self.workers):
             raise LostWorkersError(
@@ -244,22 +269,23 @@ class _Crew:
                 f"last one: {loss.reason}. {loss.remedy}".rstrip()
             )
         delay = min(2.0**self._failed_starts, LONGEST_DELAY_SECONDS) if self._failed_starts else 0
-        self._start_times.append(time.monotonic() + delay)
+        self._to_start.append((time.monotonic() + delay, worker.place))
 
     def take_back(self) -> None:
         """Start a worker that was left out for lack of memory, since others were not the cause."""
         if self._left_out:
-            self._left_out -= 1
-            self._start_times.append(0.0)
+            self._to_start.append((0.0, self._left_out.pop()))
 
     def _dismiss(self, worker: _Worker) -> None:
         self.workers.remove(worker)
         end_actor(worker.actor)
 
     def end(self) -> None:
-        """End all workers at once."""
+        """End all workers at once, and give back the room of each."""
         for worker in list(self.workers):
             self._dismiss(worker)
+        for room in self._rooms:
+            room.release()
 
 
 class _Run:

@@ -47,6 +47,14 @@ def test_a_lost_machine_loses_nothing(case, machines, tmp_path):
     assert result.recovered is not None
 
 
+@pytest.mark.clusters
+def test_all_machines_are_lost_and_a_smaller_one_joins(machines, tmp_path):
+    machines.restore(2)
+    result = disturbed(VOLUMES, commands.lose_all_but_new, machines, tmp_path, here=True)
+    assert result.lost == ""
+    assert result.recovered is not None
+
+
 def test_the_table_has_a_row_for_each_trial():
     trial = Trial(name="a", fault="a machine is lost", command="volumes", run=lambda _: None)
     lost = Result(noticed=1.25, recovered=None, lost="vol_000.mrc")
