@@ -143,6 +143,13 @@ class Reservation:
         """Whether Ray has the room by now."""
         return bool(self.group.wait(0))
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether Ray looks for other room, since machines of it were lost."""
+        import ray
+
+        return bool(ray.util.placement_group_table(self.group)["state"] == "RESCHEDULING")
+
     def release(self) -> None:
         """Give the room back."""
         import ray

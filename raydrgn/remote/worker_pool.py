@@ -216,7 +216,7 @@ class _Crew:
         Ray gives those of a placement group that have lost their room another one together, or
         not at all.
         """
-        if self._rooms or not self.has_lost or self._reservation.is_there:
+        if self._rooms or not self.has_lost or not self._reservation.is_lost:
             return False
         log.warning("no worker is left; going on as soon as there is room for one")
         self.end()
