@@ -20,6 +20,7 @@ REASON = reason_against()
 pytestmark = [
     pytest.mark.ray,
     pytest.mark.clusters,
+    pytest.mark.timeout(900),  # a job after another
     pytest.mark.skipif(REASON is not None, reason=f"Slurm: {REASON}"),
 ]
 
