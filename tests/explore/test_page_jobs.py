@@ -1,5 +1,6 @@
 """Commands and projects in the page, in a real browser."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -25,13 +26,14 @@ def browser():
 
 
 class Project:
-    """A project of one round that waits; keeps what was answered."""
+    """A project that waits after its first round, of run and epoch; keeps what was answered."""
 
-    def __init__(self, run):
+    def __init__(self, run, *others):
         self.root, self.run, self.answered = str(run.parent), str(run), []
+        self.runs = [(self.run, 2), *others]
 
     def rounds(self):
-        return [Round("1", self.run, 2)]
+        return [Round(str(n), *found) for n, found in enumerate(self.runs, start=1)]
 
     def pause(self):
         among = {"column": f"kmeans{KSAMPLE}", "values": [2]}
@@ -86,6 +88,33 @@ def test_a_command_is_started_from_its_form_and_its_path_is_drawn(browser, root)
         chips = page.locator("#volume-chosen button").all_inner_texts()
         assert int(chips[0].split()[0]) == rows[0]
         assert page.input_value("#volume-view") == "film"
+        assert visit.errors == []
+        visit.context.close()
+
+
+def test_the_form_of_another_round_is_about_that_round(browser, root):
+    second = root.parent / "second"
+    shutil.copytree(root, second, ignore=shutil.ignore_patterns("explore", "*.2*"))
+    project = Project(root, (str(second), 1))
+    settings = replace(ExploreSettings(run=project.root, commands=CommandForms()), project=project)
+    with running_server(open_explorer(settings)) as server:
+        visit = Visit(browser, server)
+        page = visit.page
+        page.click("[data-tab=jobs]")
+        page.select_option("#job-form-name", "analyze")
+        page.fill("#field-ksample", "7")
+        page.wait_for_selector(f"#job-command:has-text('analyze {second} 1 --ksample 7')")
+        page.select_option("#rounds", "1")
+        page.wait_for_selector(f"#job-command:has-text('analyze {root} 2 --project {root.parent}')")
+        assert page.input_value("#field-ksample") == ""
+        assert visit.text("facts") == "203 particles, zdim 2"
+        assert page.input_value("#epochs") == "2"
+        page.click("[data-tab=volumes]")
+        page.select_option("#rounds", "2")
+        page.wait_for_selector("#missing:has-text('no UMAP')")  # of the other run
+        page.click("#make-umap")
+        page.wait_for_selector(f"#job-command:has-text('analyze {second} 1 --skip-volumes')")
+        assert visit.text("messages") == ""
         assert visit.errors == []
         visit.context.close()
 
