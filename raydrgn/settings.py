@@ -17,6 +17,9 @@ from raydrgn.errors import ConfigError
 
 FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
 
+NO_PROJECT = "none"
+"""Value of ``--project`` with which a command takes nothing from a project."""
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import shutil
+import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +41,20 @@ def wait_until(page, expression, arg=None, seconds=60):
     while not page.evaluate(expression, arg):
         assert time.monotonic() < end, expression
         page.wait_for_timeout(100)
+
+
+@contextmanager
+def folder_of_run(factory, name):
+    """Have a new folder for the length of a block; with a short name where pictures are saved."""
+    if not os.environ.get("RAYDRGN_SCREENSHOTS"):
+        yield factory.mktemp(name)
+        return
+    folder = Path(tempfile.gettempdir(), name)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
 
 
 def save_picture(page, name):

@@ -27,6 +27,13 @@ export class Jobs {
     await this.choose(name, filled);
   }
 
+  /** Takes the forms of another round: what was filled in was about the one before. */
+  async changeRound() {
+    const name = at('job-form-name').value;
+    this.forms = null;
+    if (name) await this.choose(name);
+  }
+
   /** Reads the forms, once for a round. */
   async load() {
     if (this.forms !== null) return;
@@ -34,10 +41,13 @@ export class Jobs {
     this.forms = new Map(forms.map((form) => [form.name, form]));
     const names = [...this.forms.keys()].sort();
     const head = new Option('choose a command', '');
+    const chosen = at('job-form-name').value;
     at('job-form-name').replaceChildren(head, ...names.map((name) => new Option(name, name)));
+    at('job-form-name').value = this.forms.has(chosen) ? chosen : '';
   }
 
   async choose(name, filled = {}) {
+    await this.load();
     const form = this.forms.get(name);
     at('job-fields').hidden = !form;
     at('job-help').textContent = form ? form.help : '';

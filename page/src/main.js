@@ -211,7 +211,7 @@ class App {
     await this.showPlane();
     await this.hover(-1);
     await this.selection.apply([]);
-    await this.volumes.decode();
+    await this.volumes.changeEpoch();
     await this.showDrawn();
   }
 
@@ -223,7 +223,6 @@ class App {
     [this.rows, this.numbers] = [points.rows, points.numbers];
     this.columns.clear();
     this.selection.forget();
-    this.jobs.forms = null;
     this.plot.setCount(this.facts.shown);
     this.overlay.marks = [];
     this.overlay.path = [];
@@ -232,6 +231,7 @@ class App {
     await this.selection.apply([]);
     await this.volumes.choose([]);
     await this.hover(-1);
+    await this.jobs.changeRound();
     await this.askStatus();
     await this.refreshResults();
     await this.showDrawn();

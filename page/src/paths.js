@@ -15,7 +15,8 @@ export class Paths {
   /** Lists paths; those that were drawn still are. */
   take(found) {
     this.found = found;
-    const boxes = found.map(({ name, rows }, number) => {
+    const boxes = found.map((path, number) => {
+      const { name } = path;
       const box = make('input', { type: 'checkbox', checked: this.shown.has(name) });
       on(box, 'change', () => {
         if (box.checked) this.shown.add(name);
@@ -25,9 +26,9 @@ export class Paths {
       const dot = make('span', { className: 'dot' });
       dot.style.background = classColour(number);
       const line = make('div', { className: 'row' }, make('label', {}, box, ' ', dot, ` ${name}`));
-      if (rows !== null && this.app.facts.has_volumes) {
+      if (this.app.facts.has_volumes) {
         const play = make('button', { type: 'button', title: 'Its volumes as a film' }, 'Film');
-        on(play, 'click', () => this.play(rows));
+        on(play, 'click', () => this.play(path));
         line.append(play);
       }
       return line;
@@ -50,17 +51,22 @@ export class Paths {
     this.app.overlay.draw();
   }
 
-  /** Shows volumes of particles of a path, at even steps, as a film. */
-  async play(rows) {
-    const count = Math.min(MOST_VOLUMES, rows.length);
+  /**
+   * Shows volumes along a path, at even steps, as a film: of its particles, where it goes from one
+   * to another that are all drawn, else of its points.
+   */
+  async play({ name, rows, columns }) {
+    const total = Object.values(columns)[0].length;
+    const count = Math.min(MOST_VOLUMES, total);
     const steps = Array.from({ length: count }, (_, n) =>
-      rows[Math.round((n * (rows.length - 1)) / Math.max(1, count - 1))],
+      Math.round((n * (total - 1)) / Math.max(1, count - 1)),
     );
-    const points = [...new Set(this.app.pointsOf(steps))].filter((point) => point >= 0);
-    if (points.length < 2) throw new Error('Fewer than two particles of this path are drawn.');
+    const points = rows && this.app.pointsOf(steps.map((step) => rows[step]));
     at('volume-view').value = 'film';
     this.app.showTab('volumes');
-    await this.app.volumes.choose(points, true);
+    if (points?.every((point) => point >= 0)) {
+      await this.app.volumes.choose([...new Set(points)], true);
+    } else await this.app.volumes.choosePath(name, steps);
     if (this.app.volumes.film === null) this.app.volumes.play();
   }
 }

@@ -16,6 +16,7 @@ export class Volumes {
     this.page = crypto.randomUUID();
     this.number = 0;
     this.chosen = [];
+    this.path = null; // points of a path that are chosen in place of particles
     this.made = [];
     this.frame = 0;
     this.film = null;
@@ -37,12 +38,35 @@ export class Volumes {
   /** Chooses points, in their order; `isPath` says that they follow each other. */
   async choose(points, isPath = false) {
     this.chosen = points.slice(-MOST);
-    this.isPath = isPath;
+    this.path = null;
+    await this.begin(isPath);
+  }
+
+  /** Chooses points of a path of `traverse`, which need not be particles. */
+  async choosePath(name, steps) {
+    this.chosen = [];
+    this.path = { name, steps };
+    await this.begin(false);
+  }
+
+  /** Shows another epoch: its volumes of the same particles; its paths are others. */
+  async changeEpoch() {
+    if (this.path !== null) await this.choose([]);
+    else await this.decode();
+  }
+
+  async begin(isPath) {
     this.made = [];
     this.stop();
     this.list();
     this.onChosen(this.marks(), isPath);
     await this.decode();
+  }
+
+  /** What the server knows the chosen ones by. */
+  order() {
+    if (this.path !== null) return { path: this.path.name, rows: this.path.steps };
+    return { rows: this.chosen.map((point) => this.app.rows[point]) };
   }
 
   async add(point) {
@@ -61,17 +85,17 @@ export class Volumes {
   /** Decodes a preview, then the volumes in full; a later call takes the place of this one. */
   async decode() {
     const number = ++this.number;
-    if (!this.chosen.length || !this.app.facts.has_volumes) {
+    const chosen = this.order();
+    if (!chosen.rows.length || !this.app.facts.has_volumes) {
       await this.show();
       return;
     }
-    const rows = this.chosen.map((point) => this.app.rows[point]);
     const sizes = this.app.facts.box > 32 ? ['preview', 'full'] : ['full'];
     for (const size of sizes) {
       this.showStatus(size === 'preview' ? 'Decoding a preview…' : 'Decoding…');
       let found;
       try {
-        const order = { epoch: this.app.epoch, page: this.page, number, rows, size };
+        const order = { epoch: this.app.epoch, page: this.page, number, ...chosen, size };
         found = await postArrays('/api/volumes', order);
       } catch (error) {
         if (error.status === 409 || number !== this.number) return;
@@ -94,7 +118,7 @@ export class Volumes {
       box: found.box,
       sd: found.sd[number],
       colour: this.colour(number),
-      name: String(this.app.numbers[this.chosen[number]]),
+      name: this.path ? `${this.path.name} ${row}` : String(this.app.numbers[this.chosen[number]]),
     }));
   }
 
@@ -183,11 +207,11 @@ export class Volumes {
 
   async save(event) {
     event.preventDefault();
-    const rows = this.chosen.map((point) => this.app.rows[point]);
+    const chosen = this.order();
     const name = at('volume-name').value;
     this.showStatus('Decoding and writing…');
-    const colours = rows.map((_, number) => this.colour(number));
-    const request = { epoch: this.app.epoch, rows, name, level_sd: this.level, colours };
+    const colours = chosen.rows.map((_, number) => this.colour(number));
+    const request = { epoch: this.app.epoch, ...chosen, name, level_sd: this.level, colours };
     const saved = await postJson('/api/save-volumes', request);
     const count = saved.files.filter((file) => file.endsWith('.mrc')).length;
     this.showStatus(`${count} volumes → explore/volumes/${name}: see Results`);
@@ -206,6 +230,15 @@ export class Volumes {
   }
 
   list() {
+    if (this.path !== null) {
+      const clear = make('button', { type: 'button', className: 'chip' });
+      clear.append(`${this.path.steps.length} points of ${this.path.name} ×`);
+      clear.title = 'Clear';
+      on(clear, 'click', () => this.choose([]));
+      at('volume-chosen').replaceChildren(clear);
+      this.show().catch((error) => showError(error));
+      return;
+    }
     const chips = this.chosen.map((point, number) => {
       const remove = make('button', { type: 'button', className: 'chip' });
       const dot = make('span', { className: 'dot' });

@@ -3,15 +3,17 @@
 import dataclasses
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, Literal, get_args, get_origin
 
 from typer.exceptions import TyperException
 
 from raydrgn.cli.application import application_context
-from raydrgn.cli.submission import check_command
+from raydrgn.cli.submission import check_command, subject
 from raydrgn.errors import ConfigError
+from raydrgn.explore.handed_in import Command, Filled
+from raydrgn.io import uri
 from raydrgn.settings import setting_fields
 
 NOT_OFFERED = ("bench", "demo", "explore", "simulate")
@@ -20,11 +22,17 @@ NOT_OFFERED = ("bench", "demo", "explore", "simulate")
 OF_RESULTS = ("run", "table")
 """Arguments into whose folder results go."""
 
+WRITTEN = ("out", "table")
+"""Fields that say where results go; the run is given by the explorer."""
+
 OPTION_LIKE = re.compile(r"-(?![\d.])")
 """Beginning of a word that is an option, and no number."""
 
-WORKERS = ("workers", "cpus_per_worker", "gpus_per_worker")
-"""Fields beside the settings: where the work is done. The cluster is that of the explorer."""
+BESIDE_SETTINGS = ("project", "workers", "cpus_per_worker", "gpus_per_worker")
+"""Fields beside the settings: what is taken from a project, and where the work is done.
+
+The cluster is that of the explorer.
+"""
 
 
 class CommandForms:
@@ -41,8 +49,13 @@ class CommandForms:
             for name, command in self._offered.items()
         ]
 
-    def words(self, name: str, filled: Mapping[str, str | bool]) -> list[str]:
-        """Return the words after ``raydrgn`` that a filled form stands for.
+    def command(self, name: str, filled: Filled, *, base: str) -> Command:
+        """Return the command that a filled form stands for.
+
+        Args:
+            name: Of the command.
+            filled: Values of its fields.
+            base: Folder from which a relative place of results is meant.
 
         Raises:
             ConfigError: If there is no such form or field, or the command line refuses the words.
@@ -56,16 +69,24 @@ class CommandForms:
         options: list[str] = []
         arguments: list[str] = []
         for parameter in parameters:
-            words = _words(parameter, filled.get(parameter.name, ""))
+            value = filled.get(parameter.name, "")
+            if parameter.name in WRITTEN and (text := str(value).strip()):
+                value = uri.absolute(text, base=base)
+            words = _words(parameter, value)
             (arguments if _is_argument(parameter) else options).extend(words)
         words = [*name.split(), *arguments, *options]
         if any(word.startswith("-") for word in arguments):
             words = [*name.split(), *options, "--", *arguments]
         try:
-            check_command(words)
+            used = check_command(words)
         except TyperException as error:
             raise ConfigError(error.format_message()) from error
-        return words
+        written = {
+            _option(parameter): str(place)
+            for parameter in parameters
+            if parameter.name in WRITTEN and (place := used.get(parameter.name))
+        }
+        return Command(words, written, subject(used))
 
     @cached_property
     def _offered(self) -> dict[str, Any]:
@@ -93,7 +114,8 @@ def _commands(group: Any, words: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
 def _parameters(command: Any) -> list[Any]:
     """Return the parameters of a command that are fields of its form."""
     known = {field.name for field in setting_fields(command.callback.settings)}
-    return [parameter for parameter in command.params if parameter.name in {*known, *WORKERS}]
+    names = {*known, *BESIDE_SETTINGS}
+    return [parameter for parameter in command.params if parameter.name in names]
 
 
 def _field(command: Any, parameter: Any) -> dict[str, Any]:
@@ -105,7 +127,7 @@ def _field(command: Any, parameter: Any) -> dict[str, Any]:
         default = shlex.join(map(str, default))
     return {
         "name": parameter.name,
-        "option": parameter.metavar if _is_argument(parameter) else parameter.opts[-1],
+        "option": _option(parameter),
         "help": parameter.help,
         "is_flag": _is_flag(parameter) and not _is_switch(parameter),
         "is_required": parameter.required,
@@ -114,6 +136,11 @@ def _field(command: Any, parameter: Any) -> dict[str, Any]:
         ],
         "default": default if isinstance(default, bool) or default is None else str(default),
     }  # fmt: skip
+
+
+def _option(parameter: Any) -> str:
+    """Return what the command line calls a parameter."""
+    return str(parameter.metavar if _is_argument(parameter) else parameter.opts[-1])
 
 
 def _is_argument(parameter: Any) -> bool:
@@ -141,7 +168,7 @@ def _words(parameter: Any, value: str | bool) -> list[str]:
     """Return the words that give a value; none where it is left out.
 
     Raises:
-        ConfigError: If a value would be read as another option.
+        ConfigError: If a value would be read as another option, or values are missing.
     """
     if _is_switch(parameter):
         return [str(value)] if value in _switch_words(parameter) else []
@@ -159,6 +186,8 @@ def _words(parameter: Any, value: str | bool) -> list[str]:
     option = parameter.opts[-1]
     if wrong := [value for value in values if OPTION_LIKE.match(value)]:
         raise ConfigError(f"{option} cannot be {wrong[0]!r:.80}, which begins like an option.")
+    if parameter.nargs > 1 and len(values) != parameter.nargs:  # the next option would be taken
+        raise ConfigError(f"Option '{option}' requires {parameter.nargs} arguments.")
     if parameter.multiple:
         return [word for value in values for word in (option, value)]
     return [option, *values]

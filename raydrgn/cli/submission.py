@@ -118,14 +118,14 @@ def read_submission(options: SubmitSettings) -> tuple["JobSpec", SubmitSettings]
             )
         spec = JobSpec.from_command(words, num_cpus=options.cpus or 0.0)
     given = check_command(spec.words)
-    metadata = {**_subject(given), **spec.metadata}
+    metadata = {**subject(given), **spec.metadata}
     if options.priority:
         metadata["raydrgn.priority"] = str(options.priority)
     spec = replace(spec, metadata=metadata)
     return (spec.with_variables(options.env) if options.env else spec), options
 
 
-def _subject(given: Mapping[str, Any]) -> dict[str, str]:
+def subject(given: Mapping[str, Any]) -> dict[str, str]:
     """Return what a command works on, as Ray's dashboard shows it beside the job."""
     found = {
         "raydrgn.run": given.get("run") or given.get("out"),

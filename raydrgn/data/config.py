@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from raydrgn.errors import ConfigError
-from raydrgn.geometry.lattice import check_box
+from raydrgn.geometry.box import check_box
 
 Precision = Literal["float32", "float16"]
 

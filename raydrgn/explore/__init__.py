@@ -14,6 +14,7 @@ run_files      files of the run that the page may have
 explorer       a run that is being explored
 handed_in      what comes from above: commands as forms, a project
 explored       what was opened: a run, or a project with its rounds
+job_records    records of the jobs that were started from pages of a run
 jobs           commands that were started from the page
 actions        what the page saves
 requests       what the page sends, checked

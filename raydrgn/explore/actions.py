@@ -15,11 +15,12 @@ class Actions:
     save_selection: Callable[[int | None, Uri, Uri], list[str]]
     """With epoch, file of conditions and folder: `filter` and exports; returns what to tell."""
 
-    save_volumes: Callable[[int | None, Sequence[int], Uri], list[str]]
-    """With epoch, rows and folder: `volumes`; returns those that failed."""
+    save_volumes: Callable[[int | None, Sequence[int] | Uri, Uri], list[str]]
+    """With epoch, rows or a file of latents, and folder: `volumes`; returns those that failed."""
 
     train: Callable[[Uri, str], dict[str, str | bool]]
-    """With a file of particles and a name: the settings of `train` on them; none if not known."""
+    """With the folder of a saved selection and a name: the settings of `train` on it; none if the
+    particles are not known."""
 
 
 def train_command(settings: Mapping[str, str | bool]) -> str:

@@ -19,7 +19,6 @@ from raydrgn.errors import ConfigError, RaydrgnError
 from raydrgn.explore.decoding import BusyError, OvertakenError
 from raydrgn.explore.explored import Explored
 from raydrgn.explore.explorer import Explorer
-from raydrgn.explore.images import particle_images
 from raydrgn.explore.packing import packed
 from raydrgn.explore.requests import (
     AnswerRequest,
@@ -186,6 +185,8 @@ class _Routes:
         given = parse(ImageRequest, await request.body())
 
         def work() -> bytes:
+            from raydrgn.explore.images import particle_images  # loads torch
+
             study = self._run(request).study(given.epoch)
             images, mean = particle_images(study, given.rows, given.kind)
             numbers = study.values.numbers[given.rows].astype(np.int32)
@@ -224,10 +225,10 @@ class _Routes:
 
         def work() -> dict[str, str]:
             try:
-                words = self._explored.command(_round(request), given.name, given.filled)
+                command = self._explored.command(_round(request), given.name, given.filled)
             except ConfigError as error:  # a form that is not filled in yet is no failure
                 return {"command": "", "problem": str(error)}
-            return {"command": self._explored.jobs.command(words), "problem": ""}
+            return {"command": self._explored.jobs.typed(command), "problem": ""}
 
         return await _json(work)
 
@@ -235,8 +236,8 @@ class _Routes:
         given = parse(CommandRequest, await request.body())
 
         def work() -> dict[str, str]:
-            words = self._explored.command(_round(request), given.name, given.filled)
-            return {"id": self._explored.jobs.start(words)}
+            command = self._explored.command(_round(request), given.name, given.filled)
+            return {"id": self._explored.jobs.start(command)}
 
         return await _json(work)
 

@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -67,6 +68,13 @@ class Decoding:
         self._decodes: tuple[Uri, int | None] | None = None
         self._latest: dict[str, int] = {}
         self._waiting = 0
+        self._is_loaded = False
+
+    def load(self) -> None:
+        """Load what decodes, which takes seconds, before the first request needs it."""
+        if not self._is_loaded:
+            self._is_loaded = True
+            self._thread.submit(import_module, "raydrgn.decoding.pool")
 
     async def volumes(self, order: VolumeOrder) -> Float[np.ndarray, "k d d d"]:
         """Return the volumes that a page has asked for.

@@ -1,11 +1,13 @@
 """Results of commands on an epoch that the page draws itself: paths, and occupancies of classes."""
 
 import csv
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from raydrgn.clustering.embedding import interpolate_embedding
+from raydrgn.errors import ConfigError
 from raydrgn.explore.study import Study
 from raydrgn.io import storage
 from raydrgn.io.cryodrgn import read_indices
@@ -14,6 +16,9 @@ from raydrgn.io.storage import Uri
 from raydrgn.latent.values import CLASSES, OCCUPANCY_CLASS, UMAP
 from raydrgn.reporting.result_folder import ResultFolder
 from raydrgn.shapes import Float
+
+LATENTS = "z_values.txt"
+"""Of a path: the latents of its points."""
 
 MOST_POINTS = 2000
 """Points of a path that the page draws."""
@@ -25,17 +30,45 @@ def paths(study: Study) -> list[dict[str, Any]]:
     Each has its name; the rows of the particles that its points are, or None; and where the points
     lie, by the columns that are known of points that are no particles.
     """
+    found = []
+    for name, results in _path_folders(study).items():
+        z = _latents(results)
+        has_rows = results.has("path_ind.txt")
+        rows = read_indices(results.at("path_ind.txt")).tolist() if has_rows else None
+        found.append({"name": name, "rows": rows, "columns": _columns(study, z)})
+    return found
+
+
+def path_latents(study: Study, name: str, points: Sequence[int]) -> Float[np.ndarray, "k zdim"]:
+    """Return the latents of some points of a path, which are counted from 0.
+
+    Raises:
+        ConfigError: If there is no such path or point.
+    """
+    results = _path_folders(study).get(name)
+    if results is None:
+        raise ConfigError(f"There is no path {name!r:.80} of this epoch.")
+    z = _latents(results)
+    if max(points) >= len(z):
+        raise ConfigError(f"The path {name} has {len(z)} points, which are counted from 0.")
+    return z[list(points)]
+
+
+def _path_folders(study: Study) -> dict[str, ResultFolder]:
+    """Return the results of `traverse` on an epoch, by the names of the paths."""
     folder = study.source.results("traverse", study.epoch)
     identity = study.source.identity(study.epoch)
-    found = []
-    for name in storage.list_names(folder) if storage.exists(folder) else ():
-        results = ResultFolder(storage.join(folder, name))
-        if results.has("z_values.txt") and results.is_made_from(identity):
-            z = read_latents_file(results.at("z_values.txt")).values[:MOST_POINTS]
-            has_rows = results.has("path_ind.txt")
-            rows = read_indices(results.at("path_ind.txt")).tolist() if has_rows else None
-            found.append({"name": name, "rows": rows, "columns": _columns(study, z)})
-    return found
+    names = storage.list_names(folder) if storage.exists(folder) else []
+    found = {name: ResultFolder(storage.join(folder, name)) for name in names}
+    return {
+        name: results
+        for name, results in found.items()
+        if results.has(LATENTS) and results.is_made_from(identity)
+    }
+
+
+def _latents(results: ResultFolder) -> Float[np.ndarray, "m zdim"]:
+    return read_latents_file(results.at(LATENTS)).values[:MOST_POINTS].astype(np.float32)
 
 
 def _columns(study: Study, z: Float[np.ndarray, "m zdim"]) -> dict[str, list[float]]:

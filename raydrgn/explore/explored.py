@@ -7,15 +7,16 @@ from typing import Any
 from raydrgn.errors import ConfigError, RaydrgnError, RunDirectoryError
 from raydrgn.explore.decoding import Decoding
 from raydrgn.explore.explorer import Explorer
-from raydrgn.explore.handed_in import Commands, Filled, Project
+from raydrgn.explore.handed_in import Command, Commands, Filled, Project, Round
 from raydrgn.explore.jobs import Jobs
 from raydrgn.explore.run_files import KEPT, SELECTIONS, RunFiles
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
 from raydrgn.remote.jobs import PROGRAM
+from raydrgn.settings import NO_PROJECT
 
-OpenRun = Callable[[Uri, int | None, Decoding], Explorer]
-"""Opens a run at an epoch."""
+OpenRun = Callable[[Uri, Callable[[], int | None], Decoding], Explorer]
+"""Opens a run; what is called with nothing returns the epoch to begin with."""
 
 
 class Explored:
@@ -45,21 +46,19 @@ class Explored:
         self._open_run, self._decoding = open_run, decoding
         self._commands, self._project = commands, project
         self._opened: dict[str, Explorer] = {}
-        self._first = ""
+        self._rounds: list[Round] = []
         if project is None:
-            self._opened[""] = open_run(root, epoch, decoding)
+            self._opened[""] = open_run(root, lambda: epoch, decoding)
             self.files = self._opened[""].files
         else:
             own = storage.join(project.root, "explore")
             self.files = RunFiles(project.root, own, suffixes=(".html",))
-            rounds = project.rounds()
-            if not rounds:
+            if not self._read_rounds():
                 raise RunDirectoryError(
                     f"{project.root} has no round of which an epoch is finished yet. Train first: "
                     f"{PROGRAM} protocol -o {shlex.quote(project.root)}"
                 )
-            self._first = ([r for r in rounds if r.epoch is not None] or rounds)[-1].name
-            self.run(self._first)
+            self.run(self._latest())
         self.jobs = Jobs(self.files, server_url)
 
     def run(self, name: str) -> Explorer:
@@ -68,26 +67,49 @@ class Explored:
         Raises:
             RaydrgnError: If there is none of this name, or it cannot be read.
         """
-        name = name or self._first
+        name = name or self._latest()
         if name not in self._opened:
-            rounds = self._project.rounds() if self._project else []
-            found = next((entry for entry in rounds if entry.name == name), None)
+            found = self._round(name)
             if found is None:
-                known = ", ".join(entry.name for entry in rounds) or "none"
+                known = ", ".join(entry.name for entry in self._rounds) or "none"
                 raise ConfigError(f"There is no round {name!r:.40}; there are: {known}.")
-            self._opened[name] = self._open_run(found.run, found.epoch, self._decoding)
+            self._opened[name] = self._open_run(
+                found.run, lambda: self._epoch_of(name), self._decoding
+            )
         return self._opened[name]
+
+    def _latest(self) -> str:
+        """Return the last round whose training has ended, or is under way if none has."""
+        rounds = self._read_rounds()
+        return ([r for r in rounds if r.epoch is not None] or rounds)[-1].name if rounds else ""
+
+    def _round(self, name: str) -> Round | None:
+        return next((entry for entry in self._read_rounds() if entry.name == name), None)
+
+    def _epoch_of(self, name: str) -> int | None:
+        """Return the epoch that the project goes on with now; None while a round trains."""
+        found = self._round(name)
+        return found.epoch if found is not None else None
+
+    def _read_rounds(self) -> list[Round]:
+        """Return the rounds of the project; those of before while it cannot be read."""
+        try:
+            self._rounds = self._project.rounds() if self._project else []
+        except RaydrgnError:
+            if not self._rounds:
+                raise
+        return self._rounds
 
     def status(self, name: str) -> dict[str, Any]:
         """Return what changes while the page is open."""
         found = self.run(name).status()
         found["can_start"] = self._commands is not None
-        found |= {"project": None, "round": name or self._first}
+        found |= {"project": None, "round": name or self._latest()}
         if self._project is not None:
             try:
                 pause = self._project.pause()
                 found["project"] = {
-                    "rounds": [entry.name for entry in self._project.rounds()],
+                    "rounds": [entry.name for entry in self._read_rounds()],
                     "pause": pause and pause._asdict() | {"report": self.files.path(pause.report)},
                 }
             except RaydrgnError as error:
@@ -100,23 +122,25 @@ class Explored:
         return {"forms": [{**form, "fixed": self._fixed(form["name"], name)} for form in forms
                           if form["name"] != "protocol" or self._project is not None]}  # fmt: skip
 
-    def command(self, name: str, command: str, filled: Filled) -> list[str]:
-        """Return the words of a command that works on a round, and writes below what was opened.
+    def command(self, name: str, command: str, filled: Filled) -> Command:
+        """Return a command that works on a round, and writes below what was opened.
+
+        It takes what is not given from the project that was opened, or from none: what holds does
+        not depend on the folder that the explorer was started in.
 
         Raises:
             ConfigError: As the command line would word it; or if it would write elsewhere.
         """
         if self._commands is None:
             raise ConfigError("Nothing can be started from this page.")
-        own: dict[str, str | bool] = {**filled}
-        fields = {f["name"]: f for form in self._commands.forms() if form["name"] == command
+        fields = {f["name"] for form in self._commands.forms() if form["name"] == command
                   for f in form["fields"]}  # fmt: skip
-        for field in ("out", "table"):
-            if field in fields and (text := str(own.get(field, "")).strip()):
-                own[field] = self.files.below(text, fields[field]["option"])
         fixed = self._fixed(command, name)
-        own |= {field: value for field, value in fixed.items() if field in fields}
-        return self._commands.words(command, own)
+        own = {**filled, **{field: value for field, value in fixed.items() if field in fields}}
+        found = self._commands.command(command, own, base=self.files.root)
+        for option, place in found.written.items():
+            self.files.require_below(place, option)
+        return found
 
     def answer(self, selection: str | None) -> None:
         """Answer the pause of the project, which `raydrgn protocol` then goes on from.
@@ -148,4 +172,5 @@ class Explored:
         """Return the values that a person cannot change: what a command works on."""
         if command == "protocol":
             return {"out": self._project.root} if self._project else {}
-        return {"run": self.run(name).source.root}
+        project = self._project.root if self._project else NO_PROJECT
+        return {"run": self.run(name).source.root, "project": project}

@@ -1,7 +1,9 @@
 """A run that is being explored: its epochs, and what has been saved of it."""
 
+import io
 import json
 from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,8 +12,9 @@ from raydrgn.errors import ConfigError, RaydrgnError, RunDirectoryError
 from raydrgn.explore.actions import Actions, filter_command, train_command
 from raydrgn.explore.chimerax import script
 from raydrgn.explore.decoding import LARGEST_BOX, PREVIEW_BOX, Decoding, VolumeOrder
-from raydrgn.explore.drawn_results import occupancies, paths
+from raydrgn.explore.drawn_results import occupancies, path_latents, paths
 from raydrgn.explore.requests import (
+    OfLatents,
     SaveSelectionRequest,
     SaveVolumesRequest,
     SelectRequest,
@@ -46,7 +49,7 @@ class Explorer:
 
     Args:
         source: The run or file.
-        epoch: Epoch to begin with; None takes the last whole one of the moment.
+        first_epoch: Returns the epoch to begin with; None takes the last whole one of the moment.
         labels: File of a label of each particle.
         actions: What saves.
         decoding: Decodes volumes.
@@ -56,13 +59,13 @@ class Explorer:
         self,
         source: LatentSource,
         *,
-        epoch: int | None,
+        first_epoch: Callable[[], int | None],
         labels: Uri | None,
         actions: Actions,
         decoding: Decoding,
     ) -> None:
         self.source, self.actions, self._decoding = source, actions, decoding
-        self._first, self._labels = epoch, labels
+        self._first_epoch, self._labels = first_epoch, labels
         own = source.results("explore")
         self.files = RunFiles(source.root if isinstance(source, RunReader) else own, own)
         self._studies: OrderedDict[int | None, Study] = OrderedDict()
@@ -87,7 +90,7 @@ class Explorer:
         """
         if epoch in self._studies:  # also of a run that has been deleted since
             return self._studies[epoch]
-        number = self.source.epoch(epoch if epoch is not None else self._first)
+        number = self.source.epoch(epoch if epoch is not None else self._first_epoch())
         if number not in self._studies:
             self._studies[number] = Study(self.source, number, self._labels)
             if len(self._studies) > EPOCHS_KEPT:
@@ -132,14 +135,20 @@ class Explorer:
         return {**self._selection(request.name), "notes": notes}
 
     def save_volumes(self, request: SaveVolumesRequest) -> dict[str, Any]:
-        """Save volumes of particles as `raydrgn volumes` does."""
+        """Save volumes of particles, or of points of a path, as `raydrgn volumes` does."""
         study = self.study(request.epoch)
-        rows = study.rows(request.rows).tolist()
-        if len(request.colours) != len(rows):
+        z = self._latents(study, request)
+        if len(request.colours) != len(z):
             raise ConfigError("There should be a colour for each volume.")
         folder = self.files.new(VOLUMES, request.name)
-        failures = self.actions.save_volumes(study.epoch, rows, folder)
-        names = [f"vol_{number:03d}.mrc" for number in range(len(rows))]
+        chosen: Sequence[int] | Uri = request.rows
+        if request.path is not None:
+            chosen = f"{folder}.z.txt"
+            text = io.BytesIO()
+            np.savetxt(text, z)
+            storage.write_bytes(chosen, text.getvalue())
+        failures = self.actions.save_volumes(study.epoch, chosen, folder)
+        names = [f"vol_{number:03d}.mrc" for number in range(len(z))]
         made = [
             (name, colour)
             for name, colour in zip(names, request.colours, strict=True)
@@ -148,14 +157,14 @@ class Explorer:
         if made:
             first, _ = read_volume(storage.join(folder, made[0][0]))
             level = request.level_sd * float(first.std())
-            text = script(*zip(*made, strict=True), level=level)
-            storage.write_bytes(storage.join(folder, SCRIPT), text.encode())
+            lines = script(*zip(*made, strict=True), level=level)
+            storage.write_bytes(storage.join(folder, SCRIPT), lines.encode())
         return {**self._volumes(request.name), "notes": failures}
 
     async def volumes(
         self, request: VolumeRequest
     ) -> tuple[dict[str, Any], Float[np.ndarray, "k d d d"]]:
-        """Return volumes of particles.
+        """Return volumes of particles, or of points of a path.
 
         Raises:
             RaydrgnError: If there are no weights, or the request was overtaken.
@@ -165,7 +174,7 @@ class Explorer:
             raise RunDirectoryError(f"{self.source.root} has latents only, and no weights.")
         largest = PREVIEW_BOX if request.size == "preview" else LARGEST_BOX
         box = min(largest, self.source.box)
-        z = study.z[study.rows(request.rows)]
+        z = self._latents(study, request)
         order = VolumeOrder(request.page, request.number, self.source.root, study.epoch, z, box)
         made = await self._decoding.volumes(order)
         facts = {
@@ -185,8 +194,13 @@ class Explorer:
         return {"reports": reports, "selections": selections, "volumes": volumes}
 
     def drawn(self, epoch: int | None) -> dict[str, Any]:
-        """Return the results of commands on an epoch that the page draws itself."""
+        """Return the results of commands on an epoch that the page draws itself.
+
+        The page asks for them last: what decodes is loaded from then on.
+        """
         study = self.study(epoch)
+        if isinstance(self.source, RunReader):
+            self._decoding.load()
         return {"paths": paths(study), "occupancy": occupancies(study)}
 
     def losses(self) -> list[dict[str, float]]:
@@ -202,6 +216,11 @@ class Explorer:
             if row.get("done", True) or number % every == 0
         ]
 
+    def _latents(self, study: Study, request: OfLatents) -> Float[np.ndarray, "k zdim"]:
+        if request.path is not None:
+            return path_latents(study, request.path, request.rows)
+        return study.z[study.rows(request.rows)]
+
     def _saved(self, kind: str) -> list[str]:
         files = {SELECTIONS: KEPT, VOLUMES: "z_values.txt"}
         folder = storage.join(self.files.own, kind)
@@ -215,10 +234,9 @@ class Explorer:
         folder = storage.join(self.files.own, SELECTIONS, name)
         record = json.loads(storage.read_bytes(storage.join(folder, SETTINGS)))
         conditions = read_conditions(f"{folder}.json")
-        kept = storage.join(folder, KEPT)
         names = [n for n in storage.list_names(folder) if n.startswith("kept.")]
         epoch, file = record["made_from"]["epoch"], f"{folder}.json"
-        train = self.actions.train(kept, name)
+        train = self.actions.train(folder, name)
         return {
             "name": name,
             "words": in_words(conditions),

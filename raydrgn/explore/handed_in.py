@@ -9,6 +9,19 @@ Filled = Mapping[str, str | bool]
 """What a form was filled with, by the names of its fields."""
 
 
+class Command(NamedTuple):
+    """A form that was filled in, as the command line has read it."""
+
+    words: list[str]
+    """Of the command line, after the program's name."""
+
+    written: Mapping[str, Uri]
+    """Where results go, by the option or argument that says so; a folder or a file."""
+
+    metadata: dict[str, str]
+    """What it works on, as `raydrgn submit` sends it along."""
+
+
 @runtime_checkable
 class Commands(Protocol):
     """The commands of a command line whose results go where one of their settings says."""
@@ -17,8 +30,13 @@ class Commands(Protocol):
         """Return each command with its fields, which are its settings."""
         ...
 
-    def words(self, name: str, filled: Filled) -> list[str]:
-        """Return the words of the command line that a form stands for, checked as typed ones are.
+    def command(self, name: str, filled: Filled, *, base: Uri) -> Command:
+        """Return the command that a form stands for, checked as typed ones are.
+
+        Args:
+            name: Of the command.
+            filled: What the form was filled with.
+            base: Folder from which a relative place of results is meant.
 
         Raises:
             ConfigError: As the command line would word it.

@@ -5,7 +5,6 @@ process that ends with the server, stopped as Ctrl-C would. Each has a record be
 a process its log.
 """
 
-import json
 import logging
 import os
 import shlex
@@ -15,19 +14,21 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from typing import Any
 
 from raydrgn.errors import ConfigError, RaydrgnError
-from raydrgn.explore.run_files import JOBS, RunFiles
+from raydrgn.explore.handed_in import Command
+from raydrgn.explore.job_records import JobRecords, Record
+from raydrgn.explore.run_files import RunFiles
 from raydrgn.io import storage, uri
 from raydrgn.io.storage import Uri
-from raydrgn.remote.job import Job, as_dict
+from raydrgn.remote.job import EXIT_STOPPED, Job, as_dict
 from raydrgn.remote.job_attempts import new_id
 from raydrgn.remote.jobs import PROGRAM, STOP_ENVIRONMENT, JobSpec, folder_here
 from raydrgn.remote.jobserver import JobServer
 from raydrgn.remote.notices import user_name
+from raydrgn.remote.process import ProcessIdentity
 from raydrgn.remote.progress_line import ProgressLine, last_progress
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,8 @@ class Jobs:
     """
 
     def __init__(self, files: RunFiles, server_url: Callable[[], str | None]) -> None:
-        self._files, self._server_url = files, server_url
+        self._own, self._server_url = files.own, server_url
+        self._records = JobRecords(files)
         self._server: JobServer | None = None
         self._lock = threading.Lock()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -64,35 +66,36 @@ class Jobs:
         self._asked = 0.0
         self._answer: tuple[list[tuple[Job, JobProgress]], str] = [], ""
 
-    def start(self, words: Sequence[str]) -> str:
+    def start(self, command: Command) -> str:
         """Start a command; return its id.
 
         Raises:
-            RaydrgnError: If the cluster refuses, or too many processes run.
+            RaydrgnError: If the cluster refuses, too many processes run, or none can be started.
         """
-        spec = JobSpec.from_command(words)
         url = self._server_url()
         if url is not None:
+            spec = replace(JobSpec.from_command(command.words), metadata=command.metadata)
             job_id = self._connected(url).submit(spec, folder=folder_here())
-            self._keep(Record(_new(job_id, words), cluster=url))
+            self._records.keep(Record(job=_new(job_id, command), cluster=url))
             return job_id
         with self._lock:
-            return self._start_here(words)
+            return self._start_here(command)
 
-    def command(self, words: Sequence[str]) -> str:
+    def typed(self, command: Command) -> str:
         """Return what a person would type for what `start` does."""
         submits = [] if self._server_url() is None else ["submit"]
-        return shlex.join([PROGRAM, *submits, *words])
+        return shlex.join([PROGRAM, *submits, *command.words])
 
     def listed(self) -> dict[str, Any]:
         """Return all jobs, the newest first, and where the cluster is or why it is not known."""
         url = self._server_url()
         found, problem = self._of_cluster(url)
-        own = self._records
-        for record in list(own.values()):  # others may be started meanwhile
+        own = self._records.all()
+        for record in own.values():
             if not record.cluster:
-                job = record.job
-                found.append((job, None if job.is_over else last_progress(self.log(job.id))))
+                job, words = record.seen()
+                progress = None if job.is_over else last_progress(self._log_here(job.id))
+                found.append((job, progress or words or None))
         entries = [as_dict(job, progress) for job, progress in found]
         for entry in entries:
             entry["is_own"] = entry["id"] in own
@@ -106,17 +109,13 @@ class Jobs:
         Raises:
             RaydrgnError: If there is no such job.
         """
-        record = self._records.get(job_id)
+        record = self._records.all().get(job_id)
         url = self._server_url()
         if url is not None and (record is None or record.cluster):
             return self._connected(url).logs(job_id)[-LOG_BYTES:]
         if record is None:
             raise ConfigError(f"There is no job {job_id!r:.80}.")
-        file = self._log_file(job_id)
-        if not storage.exists(file):
-            return ""
-        start = max(0, storage.file_size(file) - LOG_BYTES)
-        return storage.read_bytes(file, start).decode(errors="replace")
+        return self._log_here(job_id)
 
     def stop(self, job_id: str) -> None:
         """Ask a job that was started from a page of this run to stop, as Ctrl-C would.
@@ -124,15 +123,25 @@ class Jobs:
         Raises:
             RaydrgnError: If it was not, or the cluster does not answer.
         """
-        if job_id not in self._records:
-            raise ConfigError(f"{job_id!r:.80} was not started from this page.")
-        self._stopping.add(job_id)
+        record = self._records.all().get(job_id)
+        if record is None:
+            raise ConfigError(f"{job_id!r:.80} was not started from a page of this run.")
         process = self._processes.get(job_id)
         if process is not None:
+            self._stopping.add(job_id)
             threading.Thread(target=_stop, args=(process,), daemon=True).start()
+        elif not record.cluster:
+            _interrupt(record)
+            self._stopping.add(job_id)
         elif (url := self._server_url()) is not None:
+            self._stopping.add(job_id)
             server = self._connected(url)
             threading.Thread(target=_stop_job, args=(server, job_id), daemon=True).start()
+        else:
+            raise ConfigError(
+                f"{job_id} is a job of {record.cluster}, which this explorer has not joined: "
+                f"{PROGRAM} stop --address {record.cluster} {job_id}"
+            )
 
     def close(self) -> None:
         """Stop the processes, and wait until the end of each is in its record."""
@@ -149,27 +158,28 @@ class Jobs:
         for thread in (*stops, *self._recording):
             thread.join()
 
-    def _start_here(self, words: Sequence[str]) -> str:
+    def _start_here(self, command: Command) -> str:
         running = sum(process.poll() is None for process in self._processes.values())
         if running >= MOST_RUNNING:
             raise ConfigError(f"{running} commands run already; wait for the end of one.")
-        if not uri.is_local(self._files.own):
+        if not uri.is_local(self._own):
             raise ConfigError(
-                f"{self._files.own} is on an object store, where a log cannot grow: start the "
+                f"{self._own} is on an object store, where a log cannot grow: start the "
                 "command in a terminal, or explore with a cluster."
             )
-        job_id = new_id(words[0])
-        file = self._log_file(job_id)
-        self._keep(Record(_new(job_id, words)))
-        with open(uri.local_path(file), "xb") as stream:
-            process = subprocess.Popen(
-                [sys.executable, "-m", PROGRAM, *words],
-                stdin=subprocess.DEVNULL,
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
-                start_new_session=True,  # the server's own Ctrl-C does not reach it
+        job_id = new_id(command.words[0])
+        process = _begin(command.words, self._records.log_file(job_id))
+        try:
+            self._records.keep(
+                Record(
+                    job=_new(job_id, command),
+                    process=ProcessIdentity.of(process.pid),
+                    server=ProcessIdentity.of(os.getpid()),
+                )
             )
+        except RaydrgnError:  # nobody would know of it
+            _stop(process)
+            raise
         self._processes[job_id] = process
         recording = threading.Thread(target=self._record_end, args=(job_id, process), daemon=True)
         self._recording.append(recording)
@@ -178,17 +188,24 @@ class Jobs:
 
     def _record_end(self, job_id: str, process: "subprocess.Popen[bytes]") -> None:
         code = process.wait()
-        if job_id in self._stopping and code:
-            status = "STOPPED"
+        if code and (job_id in self._stopping or code in (EXIT_STOPPED, -signal.SIGINT)):
+            status = "STOPPED"  # by another explorer, too
         else:
             status = "FAILED" if code else "SUCCEEDED"
-        begun = self._records[job_id].job
-        job = replace(begun, status=status, ended=time.time(), driver_exit_code=code)
+        begun = self._records.all()[job_id]
+        job = replace(begun.job, status=status, ended=time.time(), driver_exit_code=code)
         try:
-            self._keep(Record(job))
+            self._records.keep(replace(begun, job=job))
         except RaydrgnError as error:  # the run was deleted
             log.warning("the end of %s is not recorded: %s", job_id, error)
-            self._records[job_id] = Record(job)
+
+    def _log_here(self, job_id: str) -> str:
+        """Return the end of the log of a process."""
+        file = self._records.log_file(job_id)
+        if not storage.exists(file):
+            return ""
+        start = max(0, storage.file_size(file) - LOG_BYTES)
+        return storage.read_bytes(file, start).decode(errors="replace")
 
     def _of_cluster(self, url: str | None) -> "tuple[list[tuple[Job, JobProgress]], str]":
         """Return the jobs of the cluster with their progress, and why they are not known."""
@@ -211,61 +228,43 @@ class Jobs:
             self._server = JobServer(url)
         return self._server
 
-    @cached_property
-    def _records(self) -> "dict[str, Record]":
-        """The jobs that were started from a page of this run, by earlier servers too."""
-        uris = [self._files.at(JOBS, name) for name in self._files.names(JOBS)]
-        found = [record for uri in uris if uri.endswith(".json") and (record := _read(uri))]
-        return {record.job.id: record for record in found}
 
-    def _keep(self, record: "Record") -> None:
-        """Write the record of a job."""
-        name = record.job.id
-        content = json.dumps(asdict(record), indent=1).encode()
-        storage.write_bytes(self._files.at(JOBS, f"{name}.json"), content)
-        self._records[name] = record
-
-    def _log_file(self, job_id: str) -> Uri:
-        return self._files.at(JOBS, f"{job_id}.log")
-
-
-@dataclass(frozen=True)
-class Record:
-    """A job that was started from the page."""
-
-    job: Job
-    """As it was begun, and as it ended if it was a process."""
-
-    cluster: str = ""
-    """Address of the job server that it was sent to; empty for a process of this machine."""
-
-
-def _new(job_id: str, words: Sequence[str]) -> Job:
+def _new(job_id: str, command: Command) -> Job:
     return Job(
         id=job_id,
         status="RUNNING",
-        command=shlex.join([PROGRAM, *words]),
+        command=shlex.join([PROGRAM, *command.words]),
         folder=folder_here(),
         began=time.time(),
         ended=None,
         driver_exit_code=None,
         message="",
-        metadata={"raydrgn.user": user_name()},
+        metadata={**command.metadata, "raydrgn.user": user_name()},
     )
 
 
-def _read(uri: Uri) -> Record | None:
-    """Return a record; a process whose end is not recorded was left by a server that was killed."""
-    try:
-        raw = json.loads(storage.read_bytes(uri))
-        record = Record(Job(**raw["job"]), raw["cluster"])
-    except (ValueError, TypeError, KeyError):
-        log.warning("%s is damaged, and left out", uri)
-        return None
-    if record.cluster or record.job.is_over:
-        return record
-    message = "The server that started it was killed; see its log."
-    return replace(record, job=replace(record.job, status="FAILED", message=message))
+def _begin(words: Sequence[str], log_file: Uri) -> "subprocess.Popen[bytes]":
+    """Start a command as a process of this machine.
+
+    Raises:
+        ConfigError: If the system starts none.
+    """
+    storage.write_bytes(log_file, b"")
+    with open(uri.local_path(log_file), "ab") as stream:
+        try:
+            return subprocess.Popen(
+                [sys.executable, "-m", PROGRAM, *words],
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                start_new_session=True,  # the server's own Ctrl-C does not reach it
+            )
+        except OSError as error:
+            storage.remove(log_file)
+            raise ConfigError(
+                f"{PROGRAM} {words[0]} cannot be started on this machine: {error.strerror}."
+            ) from error
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
@@ -277,6 +276,28 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
         process.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
+
+
+def _interrupt(record: Record) -> None:
+    """Interrupt a process that another explorer has started.
+
+    Raises:
+        ConfigError: If it is of another machine, or another user.
+    """
+    process = record.process
+    if process is None or process.is_gone:
+        return
+    if process.is_gone is None:
+        raise ConfigError(
+            f"{record.job.id} is a process of {process.host}: stop it from an explorer there."
+        )
+    try:
+        os.kill(process.pid, signal.SIGINT)
+    except OSError as error:
+        raise ConfigError(
+            f"{record.job.id}, a process of {record.job.owner}, cannot be stopped: "
+            f"{error.strerror}."
+        ) from error
 
 
 def _stop_job(server: JobServer, job_id: str) -> None:

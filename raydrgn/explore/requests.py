@@ -36,19 +36,27 @@ class SaveSelectionRequest(SelectRequest):
     name: str
 
 
-class VolumeRequest(OfEpoch):
-    """Volumes at the latents of particles, in the order of a page's requests."""
+class OfLatents(OfEpoch):
+    """A request about the latents of particles, or of points of a path."""
+
+    rows: Annotated[list[Row], Field(min_length=1, max_length=MOST_VOLUMES)]
+    """Rows of particles; or which points of the path, from 0."""
+
+    path: Annotated[str, Field(max_length=64)] | None = None
+    """Name of a path of `traverse`."""
+
+
+class VolumeRequest(OfLatents):
+    """Volumes, in the order of a page's requests."""
 
     page: Annotated[str, Field(max_length=64)]
     number: int
-    rows: Annotated[list[Row], Field(min_length=1, max_length=MOST_VOLUMES)]
     size: Literal["preview", "full"]
 
 
-class SaveVolumesRequest(OfEpoch):
+class SaveVolumesRequest(OfLatents):
     """Volumes to save under a name, in the box of the run."""
 
-    rows: Annotated[list[Row], Field(min_length=1, max_length=MOST_VOLUMES)]
     name: str
     level_sd: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
     """Threshold of the surfaces, in SD of the first volume."""

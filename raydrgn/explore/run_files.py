@@ -24,7 +24,10 @@ TYPES = {
 }
 REPORT = "report.html"
 KEPT = "kept.ind.pkl"
-"""Of a selection: the particles that it keeps."""
+"""Of a selection: the particles that it keeps, by their numbers in the original set."""
+
+ROWS = "kept.rows.pkl"
+"""The same by rows of the particle table that the run was trained from, if it was from one."""
 
 MOST_BYTES = 2 << 30
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -99,24 +102,23 @@ class RunFiles:
             raise OutsideError(f"{self.own} leads out of {self.root} through a link.")
         return found
 
-    def below(self, text: str, option: str) -> Uri:
-        """Return a folder or file below the run; a relative one is meant from there.
+    def require_below(self, place: Uri, option: str) -> None:
+        """Refuse a folder or file that is not below the run.
 
         Args:
-            text: What was given.
+            place: Where a command would write.
             option: How the command line calls it.
 
         Raises:
             ConfigError: If it lies elsewhere.
         """
-        found = uri.absolute(text, base=self.root)
+        found = uri.absolute(place)
         has_parent = ".." in found.split("/") and not uri.is_local(found)
         if has_parent or not f"{_real(found)}/".startswith(f"{_real(self.root)}/"):
             raise ConfigError(
-                f"{option} {text} lies outside {self.root}: what is started from the page writes "
+                f"{option} {place} lies outside {self.root}: what is started from the page writes "
                 "below that folder only."
             )
-        return found
 
     def reports(self) -> list[dict[str, Any]]:
         """Return the reports of commands on this run, the newest first."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from raydrgn.fourier.transforms import fft_centred, ifft_centred
-from raydrgn.geometry.lattice import check_box
+from raydrgn.geometry.box import check_box
 from raydrgn.shapes import Complex, Float
 
 CACHE_BYTES = 2 << 20

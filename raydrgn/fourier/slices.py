@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from raydrgn.fourier.transforms import fft_centred
-from raydrgn.geometry.lattice import check_box
+from raydrgn.geometry.box import check_box
 from raydrgn.shapes import Float
 
 OVERSAMPLING = 2

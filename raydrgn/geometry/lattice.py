@@ -8,18 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raydrgn.errors import ConfigError
+from raydrgn.geometry.box import check_box
 from raydrgn.shapes import Float, Int
-
-
-def check_box(box: int) -> None:
-    """Refuse a box without a centre pixel.
-
-    Raises:
-        ConfigError: If ``box`` is odd or smaller than 4.
-    """
-    if box % 2 or box < 4:
-        raise ConfigError(f"The box must be an even number of pixels, at least 4; got {box}.")
 
 
 def half_disc(box: int) -> Int[Tensor, "n 2"]:

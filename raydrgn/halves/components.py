@@ -13,9 +13,10 @@ from matplotlib.figure import Figure
 
 from raydrgn.data.shard import ResidentShard
 from raydrgn.halves.splitting import HALVES
+from raydrgn.mfa.columns import COLUMNS
 from raydrgn.mfa.held_out import gains_of_states, image_likelihoods
 from raydrgn.mfa.model import FactorModel
-from raydrgn.mfa.particles import COLUMNS, ParticleEstimates
+from raydrgn.mfa.particles import ParticleEstimates
 from raydrgn.mfa.workers import WorkerParticles
 from raydrgn.remote.progress import Progress
 from raydrgn.reporting.figures import PALETTE

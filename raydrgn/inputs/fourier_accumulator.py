@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raydrgn.geometry.lattice import check_box
+from raydrgn.geometry.box import check_box
 from raydrgn.shapes import Complex, Float
 
 PADDING = 2

@@ -11,6 +11,7 @@ images         images at some Fourier points, in units of the noise
 mixture        the prior of the latents, and its fit
 posterior      latent, contrast and junk of an image
 poses          shifts and rotations of images
+columns        columns of the table of what is estimated
 particles      what is estimated of each particle
 expectation    a pass over particles
 sums           what a pass adds up

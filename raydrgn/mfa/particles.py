@@ -9,17 +9,6 @@ from torch import Tensor
 
 from raydrgn.shapes import Float, Int
 
-COLUMNS = (
-    "contrast",
-    "null_probability",
-    "shift_x_px",
-    "shift_y_px",
-    "rotation_x",
-    "rotation_y",
-    "rotation_z",
-)
-"""Of the table of particles: what ``ParticleEstimates`` holds, one number each."""
-
 
 @dataclass(slots=True)
 class ParticleEstimates:

@@ -13,6 +13,7 @@ from raydrgn.errors import ConfigError, InputError, RunDirectoryError
 from raydrgn.io import storage
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.storage import Uri
+from raydrgn.protocol.settings import PROJECT
 from raydrgn.run.config import read_yaml
 
 Decider = Literal["program", "user"]
@@ -109,8 +110,9 @@ def file_identity(uri: Uri) -> str:
     return storage.stamp(uri)
 
 
-def is_project_file(uri: Uri) -> bool:
-    """Return whether a file is a ``project.yaml`` of ours, whole or damaged."""
+def is_project_folder(root: Uri) -> bool:
+    """Return whether a folder has a ``project.yaml`` of ours, whole or damaged."""
+    uri = storage.join(root, PROJECT)
     if not storage.exists(uri) or storage.is_folder(uri):
         return False
     if storage.read_bytes(uri).startswith(HEAD.splitlines()[0].encode()):

@@ -6,10 +6,9 @@ from typing import Any
 from raydrgn.explore.handed_in import Pause, Round
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
-from raydrgn.protocol.decisions import CHECKSUM, IND, file_identity
+from raydrgn.protocol.decisions import CHECKSUM, IND, file_identity, is_project_folder
 from raydrgn.protocol.project import Project, StepRecord
 from raydrgn.protocol.rounds import proposed_selection
-from raydrgn.protocol.settings import PROJECT
 from raydrgn.reporting.analysis_results import kmeans_folder
 from raydrgn.run.directory import RunDirectory
 
@@ -17,7 +16,7 @@ from raydrgn.run.directory import RunDirectory
 def find_project(uri: Uri) -> "ExploredProject | None":
     """Return a project, or None if the folder is not one."""
     root = storage.absolute(uri)
-    return ExploredProject(root) if storage.exists(storage.join(root, PROJECT)) else None
+    return ExploredProject(root) if is_project_folder(root) else None
 
 
 class ExploredProject:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from raydrgn.errors import ConfigError
 from raydrgn.io import uri as uris
 from raydrgn.io.uri import Uri
-from raydrgn.protocol.settings import NONE, PROJECT
-from raydrgn.settings import SettingField, setting_fields
+from raydrgn.protocol.settings import PROJECT
+from raydrgn.settings import NO_PROJECT, SettingField, setting_fields
 
 if TYPE_CHECKING:
     from raydrgn.protocol.decisions import Decisions
@@ -42,26 +42,26 @@ def find_project(given: str | None) -> Uri | None:
     Raises:
         ConfigError: If the folder that is given has no project.
     """
-    if given == NONE:
+    if given == NO_PROJECT:
         return None
     if given is not None:
         root = uris.absolute(given)
-        if not _is_project(root):
+        if not _is_project_folder(root):
             raise ConfigError(
                 f"--project {given} is no project: it has no {PROJECT} that raydrgn protocol wrote."
             )
         return root
     here = Path.cwd()
     for folder in (here, *here.parents):
-        if (folder / PROJECT).exists() and _is_project(str(folder)):
+        if (folder / PROJECT).exists() and _is_project_folder(str(folder)):
             return str(folder)
     return None
 
 
-def _is_project(root: Uri) -> bool:
-    from raydrgn.protocol.decisions import is_project_file
+def _is_project_folder(root: Uri) -> bool:
+    from raydrgn.protocol.decisions import is_project_folder
 
-    return is_project_file(uris.join(root, PROJECT))
+    return is_project_folder(root)
 
 
 def inherited(

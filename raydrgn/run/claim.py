@@ -11,20 +11,18 @@ import json
 import logging
 import os
 import re
-import socket
 import threading
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache
-from pathlib import Path
 from types import TracebackType
 from uuid import uuid4
 
 from raydrgn.errors import RaydrgnError, RunDirectoryError, StorageError
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
+from raydrgn.remote.process import ProcessIdentity
 from raydrgn.run.directory import RunDirectory
 
 log = logging.getLogger(__name__)
@@ -72,13 +70,14 @@ class Owner:
     @classmethod
     def here(cls) -> "Owner":
         """Describe this process."""
+        process = ProcessIdentity.of(os.getpid())
         return cls(
             token=uuid4().hex,
             user=_user(),
-            host=socket.gethostname(),
-            machine=_machine(),
-            pid=os.getpid(),
-            process_start=_process_start(os.getpid()),
+            host=process.host,
+            machine=process.machine,
+            pid=process.pid,
+            process_start=process.start,
             job=_job(),
             since=_now(),
         )
@@ -92,9 +91,7 @@ class Owner:
     @property
     def is_gone(self) -> bool | None:
         """Whether its process has ended; None if that cannot be seen from here."""
-        if not self.machine or self.machine != _machine():
-            return None
-        return _process_start(self.pid) != self.process_start
+        return ProcessIdentity(self.host, self.machine, self.pid, self.process_start).is_gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,25 +286,6 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user may have no name
         return f"user {os.getuid()}"
-
-
-@cache
-def _machine() -> str:
-    """Return the boot of this machine and the name space of process numbers; empty if unknown."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return ""
-
-
-def _process_start(pid: int) -> str:
-    """Return when a process began, in ticks since boot; empty if there is none, or it has ended."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if fields[0] in ("Z", "X") else fields[19]
 
 
 def _job() -> str:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from raydrgn.errors import RunDirectoryError
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
-from raydrgn.mfa.particles import COLUMNS
+from raydrgn.mfa.columns import COLUMNS
 from raydrgn.run.directory import Position, RunDirectory
 from raydrgn.shapes import Float
 

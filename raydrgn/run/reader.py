@@ -4,7 +4,7 @@ import logging
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,8 +24,10 @@ from raydrgn.run.identity import Identity
 from raydrgn.run.manifest import Manifest
 from raydrgn.run.metrics import read_losses
 from raydrgn.run.relocation import require_stacks
-from raydrgn.run.weights import DecoderState, read_decoder_tensors
 from raydrgn.shapes import Float, Int
+
+if TYPE_CHECKING:
+    from raydrgn.run.weights import DecoderState
 
 log = logging.getLogger(__name__)
 
@@ -168,8 +170,10 @@ class RunReader:
 
     def decoder(
         self, epoch: int | None, *, pixel_size_angstrom: float | None = None
-    ) -> DecoderState:
+    ) -> "DecoderState":
         """Return the decoder after an epoch; the pixel size may be given if the run lacks it."""
+        from raydrgn.run.weights import DecoderState, read_decoder_tensors  # loads torch
+
         pixel_size = pixel_size_angstrom or self.pixel_size_angstrom
         if not pixel_size:
             log.warning(

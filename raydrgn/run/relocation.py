@@ -22,7 +22,6 @@ from raydrgn.io.storage import Uri
 from raydrgn.run.claim import RunClaim
 from raydrgn.run.config import RunConfig, read_yaml
 from raydrgn.run.directory import RunDirectory, no_run
-from raydrgn.run.writer import RunWriter
 from raydrgn.shapes import Int
 
 SAMPLED_IMAGES = 16
@@ -88,6 +87,8 @@ def relocate(
             a command trains it.
         InputError: If a stack is not found, or does not fit.
     """
+    from raydrgn.run.writer import RunWriter  # loads torch
+
     root = storage.absolute(root)
     files = RunDirectory(root)
     config = _own_config(files)

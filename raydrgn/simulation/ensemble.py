@@ -9,7 +9,7 @@ import torch
 
 from raydrgn.errors import InputError
 from raydrgn.fourier.resample import resample
-from raydrgn.geometry.lattice import check_box
+from raydrgn.geometry.box import check_box
 from raydrgn.io.mrc import read_volume
 from raydrgn.shapes import Bool, Float, Int
 from raydrgn.simulation.junk import KINDS

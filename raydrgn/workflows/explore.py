@@ -2,15 +2,16 @@
 
 import logging
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 from raydrgn.errors import ConfigError, RaydrgnError
 from raydrgn.explore.handed_in import Commands, Project
+from raydrgn.explore.run_files import KEPT, ROWS
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
-from raydrgn.settings import Setting
+from raydrgn.settings import NO_PROJECT, Setting
 from raydrgn.workflows.epoch import PixelSizeSettings
 
 if TYPE_CHECKING:
@@ -19,11 +20,15 @@ if TYPE_CHECKING:
     from raydrgn.explore.decoding import Decoding
     from raydrgn.explore.explored import Explored
     from raydrgn.explore.explorer import Explorer
+    from raydrgn.io.particle_source import ParticleSource
     from raydrgn.run.latents_file import LatentSource
 
 log = logging.getLogger(__name__)
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+TABLE_SUFFIX = ".parquet"
+"""Of a particle file that may have a part of the original set."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,11 +142,13 @@ def open_explorer(settings: ExploreSettings, executor: Executor = IN_PROCESS) ->
     from raydrgn.explore.explorer import Explorer
     from raydrgn.run.latents_file import open_latents
 
-    def open_run(root: str, epoch: int | None, decoding: "Decoding") -> "Explorer":
+    def open_run(
+        root: str, first_epoch: Callable[[], int | None], decoding: "Decoding"
+    ) -> "Explorer":
         source = open_latents(root)
         return Explorer(
             source,
-            epoch=epoch,
+            first_epoch=first_epoch,
             labels=settings.labels,
             actions=_actions(replace(settings, run=root), source),
             decoding=decoding,
@@ -187,14 +194,16 @@ def _actions(settings: ExploreSettings, source: "LatentSource") -> "Actions":
                 out=out,
             )
         )
-        return _export(source, out)
+        return [*_write_rows(source, out), *_export(source, out)]
 
-    def save_volumes(epoch: int | None, rows: Sequence[int], out: str) -> list[str]:
+    def save_volumes(epoch: int | None, chosen: Sequence[int] | str, out: str) -> list[str]:
+        is_file = isinstance(chosen, str)
         made = volumes.run(
             volumes.VolumesSettings(
                 run=settings.run,
                 epoch=epoch,
-                particles=",".join(map(str, rows)),
+                particles=None if is_file else ",".join(map(str, chosen)),
+                z_file=str(chosen) if is_file else None,
                 out=out,
                 pixel_size_angstrom=settings.pixel_size_angstrom,
             )
@@ -204,7 +213,7 @@ def _actions(settings: ExploreSettings, source: "LatentSource") -> "Actions":
     return Actions(
         save_selection=save_selection,
         save_volumes=save_volumes,
-        train=lambda ind, name: _train_settings(source, ind, name),
+        train=lambda folder, name: _train_settings(settings, source, folder, name),
     )
 
 
@@ -219,7 +228,7 @@ def _export(source: "LatentSource", out: str) -> list[str]:
     if not isinstance(source, RunReader):
         return []
     command = "export star"
-    chosen = ParticleSource(particles=source.root, ind=storage.join(out, "kept.ind.pkl"))
+    chosen = ParticleSource(particles=source.root, ind=storage.join(out, KEPT))
     try:
         if original_of(source.particles(), ".cs") is not None:
             command = "export cs"
@@ -233,19 +242,54 @@ def _export(source: "LatentSource", out: str) -> list[str]:
     return []
 
 
-def _train_settings(source: "LatentSource", ind: str, name: str) -> dict[str, str | bool]:
-    """Return what trains a new run on a selection, by the names of its settings; in words.
-
-    A selection has the numbers of the original set, as the run's own ``--ind`` had. Nothing is
-    returned if the run does not know its particles.
-    """
+def _particles_of(source: "LatentSource") -> "ParticleSource | None":
+    """Return the particle file of a run and what goes with it; None if they are not known."""
     from raydrgn.run.config import RunConfig
     from raydrgn.run.reader import RunReader
 
     if not isinstance(source, RunReader):
+        return None
+    return source.source if source.is_foreign else RunConfig.read(source.files.config).source
+
+
+def _write_rows(source: "LatentSource", out: str) -> list[str]:
+    """Write a saved selection as rows of the run's particle table, if it has one; return problems.
+
+    A table may have a part of the original set, whose numbers are other than its rows.
+    """
+    import numpy as np
+
+    from raydrgn.io import cryodrgn, storage
+    from raydrgn.io.particles import ParticleTable
+
+    given = _particles_of(source)
+    if given is None or not given.particles.lower().endswith(TABLE_SUFFIX):
+        return []
+    try:
+        numbers = ParticleTable.read(given.particles).column("index")
+    except RaydrgnError as error:
+        return [f"There is no command to train on the selection: {error}"]
+    rows = np.flatnonzero(np.isin(numbers, cryodrgn.read_indices(storage.join(out, KEPT))))
+    cryodrgn.write_indices(storage.join(out, ROWS), rows)
+    return []
+
+
+def _train_settings(
+    settings: ExploreSettings, source: "LatentSource", folder: str, name: str
+) -> dict[str, str | bool]:
+    """Return what trains a new run on a saved selection, by the names of its settings; in words.
+
+    Nothing is returned if the run does not know its particles.
+    """
+    from raydrgn.io import storage
+    from raydrgn.run.reader import RunReader
+
+    given = _particles_of(source)
+    if given is None or not isinstance(source, RunReader):
         return {}
-    given = source.source if source.is_foreign else RunConfig.read(source.files.config).source
-    if given is None:
+    is_table = given.particles.lower().endswith(TABLE_SUFFIX)
+    ind = storage.join(folder, ROWS if is_table else KEPT)
+    if not storage.exists(ind):
         return {}
     found: dict[str, str | bool] = {"particles": given.particles, "zdim": str(source.zdim)}
     found |= {key: value for key in ("poses", "ctf", "datadir") if (value := getattr(given, key))}
@@ -257,4 +301,5 @@ def _train_settings(source: "LatentSource", ind: str, name: str) -> dict[str, st
         found["uninvert_data"] = True
     if source.model is None:  # a mixture of factor analysers
         found |= {"method": "mfa", "components": found.pop("zdim")}
-    return {**found, "ind": ind, "out": f"explore/runs/{name}"}
+    project = settings.project.root if settings.project else NO_PROJECT
+    return {**found, "ind": ind, "project": project, "out": f"explore/runs/{name}"}

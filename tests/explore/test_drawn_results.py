@@ -89,3 +89,27 @@ def test_paths_lie_where_their_points_are(server, run, z):
     components = principal_components(z).coordinates
     np.testing.assert_allclose(graph["columns"]["pc2"], components[graph["rows"], 1], atol=1e-5)
     assert "umap1" not in direct["columns"]
+
+
+def test_volumes_along_a_path_are_those_of_its_points(server, run, z, tmp_path):
+    """Points of a direct path are no particles, but for its anchors."""
+    words = ["traverse", "direct", run.files.root, "--skip-volumes", "--anchors", "3,11,40"]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    order = {"epoch": 1, "page": "p", "number": 1, "size": "full"}
+    along = server.arrays("/api/volumes", {**order, "path": "direct", "rows": [0, 2, 5]})
+    ends = server.arrays("/api/volumes", {**order, "rows": [3, 11]})
+    made = along["volumes"] * np.array(along["scale"])[:, None, None, None]
+    expected = ends["volumes"] * np.array(ends["scale"])[:, None, None, None]
+    np.testing.assert_allclose(made[[0, 2]], expected, atol=2e-3 * np.abs(expected).max())
+    assert np.abs(made[1] - expected).max(axis=(1, 2, 3)).min() > 0
+
+    shown = {"level_sd": 3.0, "colours": ["#0072b2"] * 3, "name": "film"}
+    body = {"epoch": 1, "path": "direct", "rows": [0, 2, 5], **shown}
+    saved = server.json("/api/save-volumes", body)
+    assert sum(path.endswith(".mrc") for path in saved["files"]) == 3
+    used = np.loadtxt(f"{run.files.root}/explore/volumes/film/z_values.txt")
+    np.testing.assert_allclose(used[[0, 2]], z[[3, 11]], rtol=1e-6)
+
+    for path, row, refusal in (("none", 0, "no path 'none'"), ("direct", 999, "has 11 points")):
+        _, words = server.refusal("/api/volumes", {**order, "path": path, "rows": [row]})
+        assert refusal in words

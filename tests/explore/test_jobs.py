@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import time
 from dataclasses import replace
@@ -13,11 +14,12 @@ import typer.testing
 from explorer_server import running_server
 from finished_run import make_run
 from latents import finished_run
-from raydrgn.cli import main
+from raydrgn.cli import forms, main
 from raydrgn.cli.forms import CommandForms
 from raydrgn.errors import ClusterError, ConfigError, RaydrgnError
 from raydrgn.explore import jobs as module
-from raydrgn.explore.jobs import Jobs, Record
+from raydrgn.explore.handed_in import Command
+from raydrgn.explore.jobs import Jobs
 from raydrgn.explore.run_files import RunFiles
 from raydrgn.remote.job import Job
 from raydrgn.remote.jobserver import JobServer
@@ -94,10 +96,10 @@ def test_a_wrong_value_is_refused_as_the_command_line_refuses_it(server, root, n
 
 
 def test_a_form_has_every_setting_and_stands_for_a_command_line(server, root):
-    forms = {form["name"]: form for form in server.json("/api/forms")["forms"]}
-    assert {"analyze", "train", "traverse graph", "occupancy classes", "filter"} <= forms.keys()
-    assert not {"explore", "simulate", "demo", "parse", "protocol", "jobs"} & forms.keys()
-    fields = {field["name"]: field for field in forms["analyze"]["fields"]}
+    found = {form["name"]: form for form in server.json("/api/forms")["forms"]}
+    assert {"analyze", "train", "traverse graph", "occupancy classes", "filter"} <= found.keys()
+    assert not {"explore", "simulate", "demo", "parse", "protocol", "jobs"} & found.keys()
+    fields = {field["name"]: field for field in found["analyze"]["fields"]}
     assert fields["ksample"]["default"] == "20"
     assert fields["ksample"]["help"] == "Clusters of k-means."
     assert fields["figures"]["choices"] == ["svg", "pdf"]
@@ -112,9 +114,12 @@ def test_a_form_has_every_setting_and_stands_for_a_command_line(server, root):
     assert words[:4] == ["raydrgn", "analyze", str(root), "1"]
     assert words[4:] == [
         *("--ksample", "4", "--pc-range", "5", "95", "--skip-umap", "--figures", "pdf"),
+        *("--project", "none"),
     ]
-    body = {"name": "analyze", "filled": {"run": "/elsewhere", "epoch": "1"}}
-    assert shlex.split(server.json("/api/command", body)["command"])[2] == str(root)
+    fixed = {"run": "/elsewhere", "project": "/elsewhere"}
+    body = {"name": "analyze", "filled": {**fixed, "epoch": "1"}}
+    words = shlex.split(server.json("/api/command", body)["command"])
+    assert words == ["raydrgn", "analyze", str(root), "1", "--project", "none"]
 
 
 @pytest.mark.parametrize(
@@ -131,12 +136,17 @@ def test_nothing_is_started_that_writes_outside_the_run(server, root, out):
     assert f"{root}/explore/v" in server.json("/api/command", body)["command"]
 
 
-def test_a_value_never_becomes_another_option(server):
+def test_a_value_never_becomes_another_option(server, monkeypatch):
     """--zscore may be given bare: the word after it would be an option of its own."""
     body = {"name": "filter", "filled": {"zscore": "--out=/tmp/elsewhere"}}
     status, refusal = server.refusal("/api/start", body)
     assert status == 400
     assert "--zscore cannot be '--out=/tmp/elsewhere'" in refusal
+    # If it did, the place would be refused all the same: by what the command line has read.
+    monkeypatch.setattr(forms, "OPTION_LIKE", re.compile(r"(?!)"))
+    status, refusal = server.refusal("/api/start", body)
+    assert status == 400
+    assert "--out /tmp/elsewhere lies outside" in refusal
 
 
 @pytest.mark.parametrize(
@@ -166,6 +176,7 @@ def test_a_command_works_on_the_run_and_its_results_are_seen(server, root):
     assert listed(server, job_id)["status"] == "RUNNING"
     job = ended(server, job_id)
     assert (job["status"], job["exit_code"], job["is_own"]) == ("SUCCEEDED", 0, True)
+    assert job["run"] == str(root)  # as of `raydrgn submit`
     assert "analyze.1/report.html" in log_of(server, job_id)
     assert "kmeans4" in server.json("/api/facts")["columns"]
     wrong = started(server, "evaluate", truth="no/such")
@@ -221,14 +232,7 @@ def test_without_commands_nothing_is_started(tmp_path):
         assert "Nothing can be started" in server.refusal("/api/start", body)[1]
 
 
-def test_a_process_whose_server_was_killed_is_not_shown_as_running(tmp_path):
-    files = RunFiles(str(tmp_path), str(tmp_path / "explore"))
-    job = module._new("raydrgn-train-1", ["train"])
-    Jobs(files, lambda: None)._keep(Record(job))
-    [found] = Jobs(files, lambda: None).listed()["jobs"]
-    assert found["status"] == "FAILED"
-    (tmp_path / "explore/jobs/raydrgn-train-1.json").write_text("{")
-    assert Jobs(files, lambda: None).listed()["jobs"] == []
+ANALYZE = Command(["analyze", "run"], {}, {"raydrgn.run": "run"})
 
 
 class Cluster(JobServer):
@@ -247,7 +251,8 @@ class Cluster(JobServer):
 
     def submit(self, spec, *, folder, **_):
         self.check()
-        self.found.append(replace(module._new(f"job-{len(self.found)}", spec.words), folder=folder))
+        command = Command(spec.words, {}, spec.metadata)
+        self.found.append(replace(module._new(f"job-{len(self.found)}", command), folder=folder))
         return self.found[-1].id
 
     def jobs(self, **_):
@@ -278,14 +283,15 @@ def test_with_a_cluster_a_command_is_a_job_of_it(cluster, tmp_path):
     other = Job("other", "RUNNING", "raydrgn sweep", "", 1.0, None, None, "")
     cluster.found.append(other)
     held = Jobs(files, lambda: "http://head:8265")
-    assert held.command(["analyze", "run"]) == "raydrgn submit analyze run"
-    job_id = held.start(["analyze", "run"])
+    assert held.typed(ANALYZE) == "raydrgn submit analyze run"
+    job_id = held.start(ANALYZE)
+    assert cluster.found[-1].metadata["raydrgn.run"] == "run"  # as `raydrgn submit` sends it
     found = held.listed()
     assert found["dashboard"] == "http://head:8265"
     assert {job["id"]: job["is_own"] for job in found["jobs"]} == {job_id: True, "other": False}
     assert found["jobs"][0]["waits"] == "waiting for a GPU"
     assert held.log("other") == "log of other"
-    with pytest.raises(ConfigError, match="was not started from this page"):
+    with pytest.raises(ConfigError, match="was not started from a page of this run"):
         held.stop("other")
     Jobs(files, lambda: "http://head:8265").stop(job_id)  # of a server that was started again
     for _ in range(100):
@@ -297,13 +303,13 @@ def test_with_a_cluster_a_command_is_a_job_of_it(cluster, tmp_path):
 
 def test_a_cluster_that_is_gone_is_a_message_until_it_is_back(cluster, tmp_path):
     held = Jobs(RunFiles(str(tmp_path), str(tmp_path / "explore")), lambda: "http://head:8265")
-    job_id = held.start(["analyze", "run"])
+    job_id = held.start(ANALYZE)
     cluster.is_away = True
     found = held.listed()
     assert found["problem"] == "No Ray job server answers at http://head:8265."
     assert found["jobs"] == []
     with pytest.raises(ClusterError, match="answers"):
-        held.start(["analyze", "run"])
+        held.start(ANALYZE)
     cluster.is_away = False
     assert [job["id"] for job in held.listed()["jobs"]] == [job_id]
 

@@ -1,13 +1,23 @@
 """Commands and projects in the page, in a real browser."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from explorer_page import Visit, overlaps, save_picture, started_browser, wait_until
+from explorer_page import (
+    Visit,
+    folder_of_run,
+    overlaps,
+    save_picture,
+    started_browser,
+    wait_until,
+)
 from explorer_server import KSAMPLE, analysed_run, running_server
 from raydrgn.cli.forms import CommandForms
+from raydrgn.cli.main import app
 from raydrgn.explore.handed_in import Pause, Round
 from raydrgn.io import cryodrgn
 from raydrgn.workflows.explore import ExploreSettings, open_explorer
@@ -15,7 +25,8 @@ from raydrgn.workflows.explore import ExploreSettings, open_explorer
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    return analysed_run(tmp_path_factory.mktemp("worked"))
+    with folder_of_run(tmp_path_factory, "ribosome") as folder:
+        yield analysed_run(folder)
 
 
 @pytest.fixture(scope="module")
@@ -25,13 +36,14 @@ def browser():
 
 
 class Project:
-    """A project of one round that waits; keeps what was answered."""
+    """A project that waits after its first round, of run and epoch; keeps what was answered."""
 
-    def __init__(self, run):
+    def __init__(self, run, *others):
         self.root, self.run, self.answered = str(run.parent), str(run), []
+        self.runs = [(self.run, 2), *others]
 
     def rounds(self):
-        return [Round("1", self.run, 2)]
+        return [Round(str(n), *found) for n, found in enumerate(self.runs, start=1)]
 
     def pause(self):
         among = {"column": f"kmeans{KSAMPLE}", "values": [2]}
@@ -86,6 +98,57 @@ def test_a_command_is_started_from_its_form_and_its_path_is_drawn(browser, root)
         chips = page.locator("#volume-chosen button").all_inner_texts()
         assert int(chips[0].split()[0]) == rows[0]
         assert page.input_value("#volume-view") == "film"
+        assert visit.errors == []
+        visit.context.close()
+
+
+def test_a_path_through_the_latent_space_is_a_film_of_its_points(browser, root):
+    words = ["traverse", "direct", str(root), "--anchors", "3,11", "--skip-volumes"]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    with running_server(open_explorer(ExploreSettings(run=str(root)))) as server:
+        visit = Visit(browser, server)
+        page = visit.page
+        page.click("#paths .row:has-text('direct') button")
+        page.wait_for_selector("#volume-surface[data-triangles]")
+        assert page.locator("#volume-chosen button").all_inner_texts() == ["6 points of direct ×"]
+        wait_until(page, "document.getElementById('film-frame').value === '2'")
+        page.click("#film-play")
+        page.fill("#volume-name", "film")
+        page.click("#volume-save-button")
+        page.click("[data-tab=results]")
+        page.wait_for_selector("#saved-volumes a:text('vol_005.mrc')")
+        page.click("[data-tab=volumes]")
+        page.click("#volume-chosen button")
+        page.wait_for_selector("#volume-empty")
+        visit.volume(17)
+        assert page.locator("#volume-chosen button").all_inner_texts() == ["17 ×"]
+        assert visit.errors == []
+        visit.context.close()
+
+
+def test_the_form_of_another_round_is_about_that_round(browser, root):
+    second = root.parent / "second"
+    shutil.copytree(root, second, ignore=shutil.ignore_patterns("explore", "*.2*"))
+    project = Project(root, (str(second), 1))
+    settings = replace(ExploreSettings(run=project.root, commands=CommandForms()), project=project)
+    with running_server(open_explorer(settings)) as server:
+        visit = Visit(browser, server)
+        page = visit.page
+        page.click("[data-tab=jobs]")
+        page.select_option("#job-form-name", "analyze")
+        page.fill("#field-ksample", "7")
+        page.wait_for_selector(f"#job-command:has-text('analyze {second} 1 --ksample 7')")
+        page.select_option("#rounds", "1")
+        page.wait_for_selector(f"#job-command:has-text('analyze {root} 2 --project {root.parent}')")
+        assert page.input_value("#field-ksample") == ""
+        assert visit.text("facts") == "203 particles, zdim 2"
+        assert page.input_value("#epochs") == "2"
+        page.click("[data-tab=volumes]")
+        page.select_option("#rounds", "2")
+        page.wait_for_selector("#missing:has-text('no UMAP')")  # of the other run
+        page.click("#make-umap")
+        page.wait_for_selector(f"#job-command:has-text('analyze {second} 1 --skip-volumes')")
+        assert visit.text("messages") == ""
         assert visit.errors == []
         visit.context.close()
 

@@ -1,5 +1,6 @@
 """A project in the explorer: its rounds, its pause, and an answer that `protocol` goes on from."""
 
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -127,6 +128,11 @@ def test_a_selection_of_the_page_answers_the_pause(waiting):
         assert "explore/selections/mine/kept.ind.pkl was chosen" in answered["answer"]
         command = server.json("/api/command", {"name": "protocol", "filled": {"accept": True}})
         assert command["command"] == f"raydrgn protocol --out {waiting.root} --accept"
+        command = server.json("/api/command", {"name": "analyze", "filled": {"epoch": "1"}})
+        run = waiting.root / "round1"
+        assert command["command"] == f"raydrgn analyze {run} 1 --project {waiting.root}"
+        [saved] = server.json("/api/results?round=1")["selections"]
+        assert f"--project {waiting.root}" in saved["train"]
 
     wanted = np.flatnonzero(~np.isin(labels, [1, 3]) & (np.arange(203) >= 50))
     project, selection = go_on(waiting)
@@ -159,6 +165,34 @@ def test_of_a_project_only_pages_and_results_of_rounds_are_given_out(waiting):
         assert server.ask("/files/round1/analyze.1/report.html")[0] == 200
         assert "no round '7'; there are: 1" in server.refusal("/api/facts?round=7")[1]
         assert server.refusal("/api/facts?round=../x")[0] == 400
+
+
+def test_a_round_begins_at_the_epoch_that_the_project_goes_on_with_now(waiting):
+    shutil.copy(waiting.root / "round1/z.1.pkl", waiting.root / "round1/z.2.pkl")
+    shutil.copy(waiting.root / "round1/weights.1.pkl", waiting.root / "round1/weights.2.pkl")
+    with serve(waiting.root) as server:
+        assert server.json("/api/facts?round=1")["epoch"] == 1
+        chosen = {"run": "round1", "epoch": 2}
+        Project(str(waiting.root)).decisions.make(
+            "epoch of round 1", chosen, by="user", why="it is better"
+        )
+        assert server.json("/api/facts?round=1")["epoch"] == 2
+        second = waiting.root / "round2"
+        shutil.copytree(waiting.root / "round1", second)
+        Project(str(waiting.root)).step(
+            "round 2", {}, made({"epoch": 1, "particles": 203}, ["z.1.pkl"]), folder="round2"
+        )
+        assert server.json("/api/status")["round"] == "2"
+        assert server.json("/api/facts")["root"] == str(second)
+
+
+def test_a_file_of_the_same_name_makes_no_project(tmp_path, waiting):
+    run = tmp_path / "run"
+    shutil.copytree(waiting.root / "round1", run)
+    (run / "project.yaml").write_text("name: of another program\n")
+    assert find_project(str(run)) is None
+    with serve(run) as server:
+        assert server.json("/api/status")["project"] is None
 
 
 def test_a_project_without_a_round_says_what_to_do(tmp_path):

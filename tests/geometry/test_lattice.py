@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raydrgn.errors import ConfigError
-from raydrgn.geometry.lattice import check_box, half_ball, half_disc, plane_coordinates
+from raydrgn.geometry.box import check_box
+from raydrgn.geometry.lattice import half_ball, half_disc, plane_coordinates
 
 boxes = st.integers(2, 12).map(lambda half: 2 * half)
 

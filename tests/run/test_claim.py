@@ -14,6 +14,7 @@ import pytest
 
 from claim_race import race
 from raydrgn.io import storage
+from raydrgn.remote.process import ProcessIdentity
 from raydrgn.run import claim as module
 from raydrgn.run.checkpoint import Checkpoint
 from raydrgn.run.claim import ClaimError, Owner, RunClaim
@@ -104,7 +105,7 @@ def test_a_claim_of_yesterday_is_taken_over_at_once(root):
 def test_a_killed_command_of_this_machine_is_followed_at_once(root):
     """Nobody waits for heartbeats of a process that is seen to be gone."""
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    start = module._process_start(process.pid)
+    start = ProcessIdentity.of(process.pid).start
     owner = dataclasses.replace(Owner.here(), pid=process.pid, process_start=start)
     content = json.dumps(dataclasses.asdict(owner)).encode()
     storage.write_bytes(RunDirectory(root).claim(1), content)
