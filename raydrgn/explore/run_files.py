@@ -17,6 +17,7 @@ from raydrgn.io.storage import Uri
 TYPES = {
     ".html": "text/html; charset=utf-8",
     ".png": "image/png",
+    ".gif": "image/gif",
     ".json": "application/json",
     ".csv": "text/csv; charset=utf-8",
     **dict.fromkeys((".txt", ".cxc"), "text/plain; charset=utf-8"),
@@ -25,6 +26,9 @@ TYPES = {
 REPORT = "report.html"
 KEPT = "kept.ind.pkl"
 """Of a selection: the particles that it keeps."""
+
+ROWS = "kept.rows.pkl"
+"""The same as rows of the table of particles that a run was trained from."""
 
 MOST_BYTES = 2 << 30
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")

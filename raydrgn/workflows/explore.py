@@ -187,7 +187,7 @@ def _actions(settings: ExploreSettings, source: "LatentSource") -> "Actions":
                 out=out,
             )
         )
-        return _export(source, out)
+        return [*_write_rows(source, out), *_export(source, out)]
 
     def save_volumes(epoch: int | None, rows: Sequence[int], out: str) -> list[str]:
         made = volumes.run(
@@ -208,8 +208,30 @@ def _actions(settings: ExploreSettings, source: "LatentSource") -> "Actions":
     )
 
 
+def _write_rows(source: "LatentSource", out: str) -> list[str]:
+    """Write a saved selection as rows of a table of particles, too; return problems.
+
+    In a table of a selection these are other numbers than those of the original set.
+    """
+    from raydrgn.explore.run_files import KEPT, ROWS
+    from raydrgn.io import cryodrgn, storage
+    from raydrgn.io.selection import rows_of
+    from raydrgn.run.reader import RunReader
+
+    given = source.source if isinstance(source, RunReader) else None
+    if given is None or not given.particles.endswith(".parquet"):
+        return []
+    try:
+        numbers = cryodrgn.read_indices(storage.join(out, KEPT))
+        cryodrgn.write_indices(storage.join(out, ROWS), rows_of(given, numbers))
+    except RaydrgnError as error:
+        return [str(error)]
+    return []
+
+
 def _export(source: "LatentSource", out: str) -> list[str]:
     """Write a saved selection for the program that its particles came from; return problems."""
+    from raydrgn.explore.run_files import KEPT
     from raydrgn.io import storage
     from raydrgn.io.particle_source import ParticleSource
     from raydrgn.io.selection import original_of
@@ -219,7 +241,7 @@ def _export(source: "LatentSource", out: str) -> list[str]:
     if not isinstance(source, RunReader):
         return []
     command = "export star"
-    chosen = ParticleSource(particles=source.root, ind=storage.join(out, "kept.ind.pkl"))
+    chosen = ParticleSource(particles=source.root, ind=storage.join(out, KEPT))
     try:
         if original_of(source.particles(), ".cs") is not None:
             command = "export cs"
@@ -236,17 +258,16 @@ def _export(source: "LatentSource", out: str) -> list[str]:
 def _train_settings(source: "LatentSource", ind: str, name: str) -> dict[str, str | bool]:
     """Return what trains a new run on a selection, by the names of its settings; in words.
 
-    A selection has the numbers of the original set, as the run's own ``--ind`` had. Nothing is
-    returned if the run does not know its particles.
+    A selection has the numbers of the original set, as the run's own ``--ind`` had; of a particle
+    table its rows are taken. Nothing is returned if the run does not know its particles.
     """
-    from raydrgn.run.config import RunConfig
+    from raydrgn.explore.run_files import ROWS
+    from raydrgn.io import storage
     from raydrgn.run.reader import RunReader
 
-    if not isinstance(source, RunReader):
+    if not isinstance(source, RunReader) or source.source is None:
         return {}
-    given = source.source if source.is_foreign else RunConfig.read(source.files.config).source
-    if given is None:
-        return {}
+    given = source.source
     found: dict[str, str | bool] = {"particles": given.particles, "zdim": str(source.zdim)}
     found |= {key: value for key in ("poses", "ctf", "datadir") if (value := getattr(given, key))}
     if given.passthrough:
@@ -257,4 +278,5 @@ def _train_settings(source: "LatentSource", ind: str, name: str) -> dict[str, st
         found["uninvert_data"] = True
     if source.model is None:  # a mixture of factor analysers
         found |= {"method": "mfa", "components": found.pop("zdim")}
-    return {**found, "ind": ind, "out": f"explore/runs/{name}"}
+    rows = storage.join(storage.parent(ind), ROWS)
+    return {**found, "ind": rows if storage.exists(rows) else ind, "out": f"explore/runs/{name}"}
