@@ -85,7 +85,7 @@ Project = Annotated[
         metavar="FOLDER|none",
         help="Project of raydrgn protocol from which is taken what is not given here: contrast, "
         "hand, epochs, seed, and the selection of its particles. By default that of the current "
-        "folder, if it lies in one.",
+        "folder, if it lies in one, and then only for the project's own particles and runs.",
     ),
 ]
 

@@ -152,9 +152,15 @@ class Explored:
         Raises:
             ConfigError: If nothing waits, or there is no such selection.
         """
-        pause = self._project.pause() if self._project else None
-        if self._project is None or pause is None:
+        if self._project is None:
             raise ConfigError("Nothing waits for an answer.")
+        pause = self._project.pause()
+        if pause is None:
+            raise ConfigError(
+                "Nothing waits for an answer: no junk was found, or raydrgn protocol has gone on "
+                "from the answer that it has. To drop other clusters, and make again what comes "
+                f"after: raydrgn protocol -o {shlex.quote(self._project.root)} --drop 3,11"
+            )
         kept = None
         if selection is not None:
             files = self.run(pause.round).files

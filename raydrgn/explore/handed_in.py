@@ -79,7 +79,7 @@ class Project(Protocol):
     root: Uri
 
     def rounds(self) -> list[Round]:
-        """Return the rounds whose run has begun, in their order."""
+        """Return the rounds of which an epoch is finished, in their order."""
         ...
 
     def pause(self) -> Pause | None:

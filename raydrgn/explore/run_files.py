@@ -17,6 +17,7 @@ from raydrgn.io.storage import Uri
 TYPES = {
     ".html": "text/html; charset=utf-8",
     ".png": "image/png",
+    ".gif": "image/gif",
     ".json": "application/json",
     ".csv": "text/csv; charset=utf-8",
     **dict.fromkeys((".txt", ".cxc"), "text/plain; charset=utf-8"),

@@ -53,9 +53,7 @@ class DownsamplingOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class BackprojectionOptions:
-    """What a back-projection makes of the particles."""
-
-    out: Annotated[Uri, Setting("Folder for maps, curves and figures.", flags=("-o", "--out"))]
+    """How particles are back-projected, and what the map is compared with."""
 
     uninvert_data: Annotated[
         bool,

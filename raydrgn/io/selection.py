@@ -9,6 +9,7 @@ the exception, since cryoSPARC's uids must be unique: there each comes once, at 
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import PurePosixPath
 
@@ -96,6 +97,19 @@ def select_indices(table: ParticleTable, indices: Int[np.ndarray, " k"]) -> Part
             f"({missing.size} such numbers). Numbers count from 0 in the original file."
         )
     return table.select(rows)
+
+
+def rows_of(source: ParticleSource, numbers: Int[np.ndarray, " k"]) -> Int[np.ndarray, " m"]:
+    """Return the rows of a particle file that have these numbers in the original set, ascending.
+
+    They are others than the numbers where the file is a table (.parquet) of a selection.
+
+    Raises:
+        InputError: If the file cannot be read.
+    """
+    whole = replace(source, ind=None, poses=None, ctf=None)
+    table = open_particles(whole, need_images=False)
+    return np.flatnonzero(np.isin(table.column("index"), numbers))
 
 
 def export_star(source: ParticleSource, out: Uri, *, table: ParticleTable | None = None) -> int:

@@ -1,7 +1,6 @@
 """The folder of the classes: of each its particles, their map, and its decoded volume."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -13,10 +12,9 @@ from raydrgn.inputs.options import BackprojectionOptions
 from raydrgn.inputs.report import write_backprojection
 from raydrgn.io import cryodrgn, storage
 from raydrgn.io.mrc import write_volume
-from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import ParticleTable
 from raydrgn.io.selection import select_indices
-from raydrgn.io.sources import open_particles
+from raydrgn.io.storage import Uri
 from raydrgn.protocol.support import FEWEST, ClassSupport, class_figure, class_support
 from raydrgn.remote.executor import Executor
 from raydrgn.remote.progress import Progress
@@ -30,10 +28,10 @@ FIGURE = "classes.png"
 def make_classes(
     run: RunReader,
     epoch: int,
-    labels: Int[np.ndarray, " n"],
-    names: Sequence[str],
+    members: Mapping[str, Int[np.ndarray, " m"]],
     *,
-    original: ParticleSource,
+    table: ParticleTable,
+    out: Uri,
     options: BackprojectionOptions,
     executor: Executor,
     progress: Progress,
@@ -43,32 +41,30 @@ def make_classes(
     Args:
         run: The run whose particles fall into classes.
         epoch: Its epoch.
-        labels: Class of each particle, from 0; −1 for none.
-        names: Of the classes.
-        original: Where the particles are at full box.
-        options: Folder to write, contrast and hand.
+        members: Rows of the run's particles that are in each class, by its name.
+        table: The particles at full box.
+        out: Folder to write.
+        options: Contrast and hand.
         executor: Where particles are back-projected.
         progress: Called after each class.
     """
     z = run.finite_latents(epoch)
     numbers = run.original_numbers(len(z))
-    table = open_particles(replace(original, ind=None))
     whole = back_project(
         select_indices(table, numbers), options, executor=executor, progress=progress
     )
-    members = [np.flatnonzero(labels == k) for k in range(len(names))]
-    filled = [k for k, rows in enumerate(members) if len(rows)]
-    volumes = _decoded(run, epoch, z, [members[k] for k in filled], options.flip)
+    filled = {name: rows for name, rows in members.items() if len(rows)}
+    volumes = _decoded(run, epoch, z, list(filled.values()), options.flip)
     found, slices = [], {}
-    for done, (k, decoded) in enumerate(zip(filled, volumes, strict=True), start=1):
-        rows, folder = members[k], storage.join(options.out, names[k])
+    for done, (name, decoded) in enumerate(zip(filled, volumes, strict=True), start=1):
+        rows, folder = filled[name], storage.join(out, name)
         cryodrgn.write_indices(storage.join(folder, "ind.pkl"), numbers[rows])
         pixel_size = run.pixel_size_angstrom or 1.0
         write_volume(storage.join(folder, "decoded.mrc"), decoded, pixel_size_angstrom=pixel_size)
-        maps = _maps(table, numbers[rows], replace(options, out=folder), executor)
+        maps = _maps(table, numbers[rows], folder, options, executor)
         found.append(
             class_support(
-                names[k],
+                name,
                 maps,
                 decoded,
                 particles=len(rows),
@@ -77,10 +73,10 @@ def make_classes(
             )
         )
         middle = None if maps is None else maps.full[len(maps.full) // 2]
-        slices[names[k]] = (decoded[len(decoded) // 2], middle)
+        slices[name] = (decoded[len(decoded) // 2], middle)
         progress("maps of classes", done, len(filled), unit="classes")
     figure = to_png(class_figure(found, slices))
-    storage.write_bytes(storage.join(options.out, FIGURE), figure)
+    storage.write_bytes(storage.join(out, FIGURE), figure)
     return found
 
 
@@ -100,6 +96,7 @@ def _decoded(
 def _maps(
     table: ParticleTable,
     numbers: Int[np.ndarray, " m"],
+    out: Uri,
     options: BackprojectionOptions,
     executor: Executor,
 ) -> Backprojection | None:
@@ -107,5 +104,5 @@ def _maps(
     if len(numbers) < FEWEST:
         return None
     maps = back_project(select_indices(table, numbers), options, executor=executor)
-    write_backprojection(maps, options.out)
+    write_backprojection(maps, out)
     return maps

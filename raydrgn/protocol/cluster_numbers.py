@@ -63,7 +63,7 @@ def map_of_all(
     progress: Progress = silent,
 ) -> Backprojection:
     """Return the map of all particles of a table."""
-    options = BackprojectionOptions(out="", uninvert_data=uninvert_data)
+    options = BackprojectionOptions(uninvert_data=uninvert_data)
     return back_project(table, options, executor=executor, progress=progress)
 
 

@@ -124,7 +124,11 @@ def is_project_folder(root: Uri) -> bool:
 
 
 class Decisions:
-    """The decisions of a project, written whenever one changes."""
+    """The decisions of a project, written whenever one changes.
+
+    A person, or the explorer, may change the file while `raydrgn protocol` works on it, so that it
+    is read again before each change: only what is decided anew replaces what it has then.
+    """
 
     def __init__(self, uri: Uri) -> None:
         """Read the file, if there is one.
@@ -136,6 +140,15 @@ class Decisions:
         self.inputs: ProjectInputs | None = None
         self.checksums: dict[str, str] = {}
         self._found: dict[str, Decision] = {}
+        self.read()
+
+    def read(self) -> None:
+        """Read the file again; what is known stays where there is none.
+
+        Raises:
+            RaydrgnError: If it is no such file.
+        """
+        uri = self.uri
         if not storage.exists(uri):
             return
         raw = read_yaml(uri)
@@ -183,6 +196,7 @@ class Decisions:
 
     def begin(self, inputs: ProjectInputs, *, has_results: bool = True) -> None:
         """Keep what the project is begun with, after ``check``; files may have moved since."""
+        self.read()
         checksums = self.check(inputs, has_results=has_results)
         if inputs != self.inputs or checksums != self.checksums:
             self.inputs, self.checksums = inputs, checksums
@@ -206,6 +220,7 @@ class Decisions:
 
     def make(self, name: str, value: Any, *, by: Decider, why: str) -> Any:
         """Make a decision, and return its value."""
+        self.read()
         decision = Decision(value=value, by=by, why=why)
         if self._found.get(name) != decision:
             self._found[name] = decision
@@ -227,6 +242,7 @@ class Decisions:
             option: How the command line calls it.
             why: Reason of the default.
         """
+        self.read()
         if given is not None:
             return self.make(name, given, by="user", why=f"{option} was given")
         kept = self.by_user(name)

@@ -15,6 +15,7 @@ from raydrgn.remote.progress import Progress
 if TYPE_CHECKING:
     import numpy as np
 
+    from raydrgn.io.particles import ParticleTable
     from raydrgn.run.reader import RunReader
 
 SKETCHED, STATES, SAMPLED = 1000, 10, 10_000
@@ -214,7 +215,10 @@ def class_maps(
     """
 
     def make(folder: Uri) -> tuple[dict[str, Any], list[str]]:
+        import numpy as np
+
         from raydrgn.inputs.options import BackprojectionOptions
+        from raydrgn.io.sources import open_particles
         from raydrgn.protocol.class_folder import make_classes
         from raydrgn.run.reader import open_run
 
@@ -222,22 +226,21 @@ def class_maps(
         labels, names = read_classes(grouped, len(run.latents(trained.result["epoch"])))
         inputs = project.decisions.inputs
         assert inputs is not None
+        table = open_particles(inputs.source)
         found = make_classes(
             run,
             trained.result["epoch"],
-            labels,
-            names,
-            original=inputs.source,
-            options=BackprojectionOptions(
-                out=folder, uninvert_data=this.uninvert_data, flip=this.flip
-            ),
+            {name: np.flatnonzero(labels == k) for k, name in enumerate(names)},
+            table=table,
+            out=folder,
+            options=BackprojectionOptions(uninvert_data=this.uninvert_data, flip=this.flip),
             executor=executor,
             progress=progress,
         )
         suffix = export_suffix(inputs.source.particles)
         files = [f"{c.name}/particles{suffix}" for c in found if c.particles]
         for name in files:
-            _export(project, storage.join(folder, name))
+            export_particles(inputs.source, table, storage.join(folder, name))
         return {"classes": [c.to_dict() for c in found], "suffix": suffix}, files
 
     given = {"flip": this.flip, "uninvert_data": this.uninvert_data}
@@ -267,16 +270,14 @@ def export_suffix(particles: Uri) -> str:
     return ".cs" if PurePosixPath(particles).suffix.lower() == ".cs" else ".star"
 
 
-def _export(project: Project, out: Uri) -> None:
-    """Export the particles of ``ind.pkl`` beside a file from the original file."""
-    from dataclasses import replace
+def export_particles(source: ParticleSource, table: "ParticleTable", out: Uri) -> None:
+    """Export the particles of ``ind.pkl`` beside a file, by their numbers in the original set.
 
-    from raydrgn.workflows import export
+    They are rows of the source's file only where that is the original set, and no selection of it.
+    """
+    from raydrgn.io import cryodrgn
+    from raydrgn.io.selection import export_cs, export_star, select_indices
 
-    inputs = project.decisions.inputs
-    assert inputs is not None
-    source = replace(inputs.source, ind=storage.join(storage.parent(out), "ind.pkl"))
-    if out.endswith(".cs"):
-        export.run_cs(export.ExportCsSettings(source=source, out=out))
-    else:
-        export.run_star(export.ExportStarSettings(source=source, out=out))
+    numbers = cryodrgn.read_indices(storage.join(storage.parent(out), "ind.pkl"))
+    export = export_cs if out.endswith(".cs") else export_star
+    export(source, out, table=select_indices(table, numbers))

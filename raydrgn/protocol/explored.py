@@ -8,7 +8,7 @@ from raydrgn.io import storage
 from raydrgn.io.storage import Uri
 from raydrgn.protocol.decisions import CHECKSUM, IND, file_identity, is_project_folder
 from raydrgn.protocol.project import Project, StepRecord
-from raydrgn.protocol.rounds import proposed_selection
+from raydrgn.protocol.rounds import drops, proposed_selection
 from raydrgn.reporting.analysis_results import kmeans_folder
 from raydrgn.run.directory import RunDirectory
 
@@ -58,7 +58,7 @@ class ExploredProject:
         number, proposal = proposals[-1]
         decision = project.decisions.get(_decision(number))
         is_answered = decision is not None and decision.value.get("proposal") == proposal.key
-        if not proposal.result["drop"] or (is_answered and project.records(f"round {number + 1}")):
+        if not proposal.result["drop"] or _has_gone_on(project, number, proposal):
             return None
         [*_, analysis] = project.records(f"analysis of round {number}")
         return Pause(
@@ -96,6 +96,18 @@ class ExploredProject:
 
 def _decision(number: int | str) -> str:
     return f"selection {number}"
+
+
+def _has_gone_on(project: Project, number: int, proposal: StepRecord) -> bool:
+    """Return whether a proposal was answered, and what comes after the answer was begun."""
+    decision = project.decisions.get(_decision(number))
+    if decision is None or decision.value.get("proposal") != proposal.key:
+        return False
+    chosen = {name: value for name, value in decision.value.items() if name != "proposal"}
+    if not drops(chosen):
+        return bool(project.records(f"round {number + 1}"))
+    selections = project.records(f"selection of round {number}")  # of the same training, or others
+    return any((r.inputs, r.after) == (chosen, proposal.after) for r in selections)
 
 
 def _conditions(proposal: Mapping[str, Any], ksample: int) -> list[dict[str, Any]]:

@@ -2,27 +2,30 @@
 
 A command belongs to the project that is named, or to the one whose folder it is started in or
 below. Each ``Setting`` names what holds for it there. Contrast, hand, images that are left out and
-seed hold for whatever the command works on; poses, CTF, folders and the selection of particles for
-the particles that the project was begun with; the epoch for the runs of its rounds. A command that
-works on nothing of a project, such as ``train --resume``, takes nothing.
+seed hold for the project's particles, what its steps have made, and runs that were trained on
+either; where the project is named, for whatever the command works on. Poses, CTF, folders and the
+selection of particles hold for the particles that the project was begun with; the epoch for the
+runs of its rounds. A command that works on nothing of a project, such as ``train --resume``, takes
+nothing.
 
 Where there is no project, this loads nothing heavy.
 """
 
 import logging
 import re
+import shlex
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raydrgn.errors import ConfigError
+from raydrgn.errors import ConfigError, RaydrgnError
 from raydrgn.io import uri as uris
 from raydrgn.io.uri import Uri
 from raydrgn.protocol.settings import PROJECT
 from raydrgn.settings import NO_PROJECT, SettingField, setting_fields
 
 if TYPE_CHECKING:
-    from raydrgn.protocol.decisions import Decisions
+    from raydrgn.protocol.project import Project
 
 log = logging.getLogger(__name__)
 
@@ -82,9 +85,11 @@ def inherited(
     root = find_project(project)
     if root is None or not any(values.get(name) for name in WORKED_ON):
         return {}
-    from raydrgn.protocol.decisions import Decisions
+    from raydrgn.protocol.project import Project
 
-    decided = _decided(root, Decisions(uris.join(root, PROJECT)), values)
+    opened = Project(root)
+    decided = _decided(opened, values)
+    other = _other_particles(opened, values)
     taken, differing = {}, []
     for field in fields:
         assert field.setting.project is not None
@@ -94,8 +99,18 @@ def inherited(
                 differing.append(_in_words(field, values[field.name]))
         elif value and value != field.default:
             taken[field.name] = value
-    words = [_in_words(field, taken[field.name]) for field in fields if field.name in taken]
-    parts = [f"takes {', '.join(words)}"] if words else []
+    words = ", ".join(_in_words(f, taken[f.name]) for f in fields if f.name in taken)
+    if other and project is None:
+        if words:
+            log.info(
+                "project %s: nothing is taken, since %s is not of its particles; to take %s, give "
+                "--project %s",
+                *(root, other, words, shlex.quote(root)),
+            )
+        return {}
+    parts = []
+    if words:
+        parts.append(f"takes {words}" + (f", though {other} is not of its particles" * bool(other)))
     if differing:
         parts.append(f"{', '.join(differing)} was given, and holds instead of what it has")
     if parts:
@@ -103,15 +118,15 @@ def inherited(
     return taken
 
 
-def _decided(root: Uri, decisions: "Decisions", values: Mapping[str, Any]) -> dict[str, Any]:
+def _decided(project: "Project", values: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a project has for a command, by the names that settings have for it."""
     from raydrgn.protocol.decisions import ALL
     from raydrgn.protocol.inputs import SMALLER
-    from raydrgn.protocol.rounds import KEPT, ROWS
+    from raydrgn.protocol.rounds import ROWS, ROWS_OF_ORIGINAL
 
-    inputs = decisions.inputs
+    root, inputs = project.root, project.decisions.inputs
     assert inputs is not None
-    known = {name: decision.value for name, decision in decisions.all().items()}
+    known = {name: decision.value for name, decision in project.decisions.all().items()}
     found = {
         "uninvert_data": known.get("contrast") == "dark",
         "flip": known.get("hand") == "flipped",
@@ -121,9 +136,9 @@ def _decided(root: Uri, decisions: "Decisions", values: Mapping[str, Any]) -> di
     works_on = {uris.absolute(str(values[n])) for n in WORKED_ON if values.get(n)}
     kept = known.get("particles", ALL)
     is_smaller = re.compile(re.escape(uris.join(root, SMALLER)) + r"\d+(\.\d+)?/")
-    if inputs.source.particles in works_on:
+    if any(_are_given(project, uri) for uri in works_on):
         found |= {name: getattr(inputs.source, name) for name in OF_FILE}
-        found["ind"] = inputs.source.ind if kept == ALL else uris.join(root, kept, KEPT)
+        found["ind"] = inputs.source.ind if kept == ALL else uris.join(root, kept, ROWS_OF_ORIGINAL)
     elif kept != ALL and any(is_smaller.match(uri) for uri in works_on):
         found["ind"] = uris.join(root, kept, ROWS)
     for name, value in known.items():
@@ -132,6 +147,50 @@ def _decided(root: Uri, decisions: "Decisions", values: Mapping[str, Any]) -> di
         if "epoch" in value and uris.join(root, str(value.get("run"))) in works_on:
             found["epoch"] = value["epoch"]
     return found
+
+
+def _other_particles(project: "Project", values: Mapping[str, Any]) -> Uri | None:
+    """Return what a command works on if that is not of the project's particles; else None.
+
+    Of the project are the particles that it was begun with, at any path; what its steps have made;
+    and runs that were trained on one of these.
+    """
+    for name in ("particles", "path", "run"):  # a run with other particles is asked about these
+        if values.get(name):
+            uri = uris.absolute(str(values[name]))
+            return None if _is_own(project, uri) else uri
+    return None
+
+
+def _is_own(project: "Project", uri: Uri) -> bool:
+    from raydrgn.io import storage
+
+    is_made = any(f"{uri}/".startswith(f"{folder}/") for folder in project.folders())
+    if is_made or uri == project.root:
+        return True
+    if not storage.is_folder(uri):
+        return _are_given(project, uri)
+    from raydrgn.run.reader import open_run
+
+    try:
+        source = open_run(uri).source
+    except RaydrgnError:
+        return False  # the command reports what is wrong with it
+    return source is not None and _is_own(project, uris.absolute(source.particles))
+
+
+def _are_given(project: "Project", uri: Uri) -> bool:
+    """Return whether a file has the particles that a project was begun with."""
+    from raydrgn.io import storage
+    from raydrgn.protocol.decisions import file_identity
+
+    inputs, checksums = project.decisions.inputs, project.decisions.checksums
+    assert inputs is not None
+    if uri == inputs.source.particles:
+        return True
+    if "particles" not in checksums or not storage.exists(uri) or storage.is_folder(uri):
+        return False
+    return not storage.is_pipe(uri) and file_identity(uri) == checksums["particles"]
 
 
 def _in_words(field: SettingField, value: Any) -> str:

@@ -68,7 +68,8 @@ def check_inputs(
             found = project_back(storage.join(folder, where), *now)
         if found.misfits:
             shown = storage.join(folder, where, "backproject.png")
-            raise InputError(f"The particles do not fit the map. {' '.join(found.misfits)} {shown}")
+            words = " ".join(found.misfits)
+            raise InputError(f"The particles do not fit the map. {words} See {shown}.")
         result = {
             "uninvert_data": now[0],
             "flip": now[1],

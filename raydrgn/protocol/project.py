@@ -102,6 +102,10 @@ class Project:
         """Return the results of a step, begun or whole, the latest last."""
         return list(self._steps.get(name, ()))
 
+    def folders(self) -> list[Uri]:
+        """Return the folders of all results, begun or whole."""
+        return [self.at(r.folder) for records in self._steps.values() for r in records]
+
     def command(self, *words: str) -> str:
         """Return the command that goes on with the project."""
         return shlex.join(["raydrgn", "protocol", "-o", self.root, *words])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
 from raydrgn.protocol.class_folder import FIGURE
+from raydrgn.protocol.decisions import IND
 from raydrgn.protocol.project import Project, Step
 from raydrgn.protocol.round_training import RULE as TRAINING_RULE
 from raydrgn.protocol.rounds import Round
@@ -74,8 +75,8 @@ def write_project_report(project: Project, made: "Made", uri: Uri) -> None:
     sections += [_training(this, trained, command, "high"), _latent_space(this, analyzed)]
     sections += [
         _comparison(made.comparison),
-        _ensemble(made),
-        _classes(made),
+        _ensemble(project.root, made),
+        _classes(project.root, made),
         _decisions(project),
         _resources(project),
     ]
@@ -157,14 +158,20 @@ def _comparison(comparison: Step) -> Section:
     )
 
 
-def _ensemble(made: "Made") -> Section:
+def _ensemble(root: Uri, made: "Made") -> Section:
     path, kind = made.path, made.path.result["path"]
     first, second = path.result["centres"]
     ends = f"Path from cluster {first} to cluster {second}."
+    movie = path.at(kind, "movie.gif").removeprefix(f"{root}/")
+    along = (
+        ("path.png", ends),
+        ("slices.png", "Volumes along it."),
+        ("surfaces.png", f"Their isosurfaces, all at one level; {movie} shows them in motion."),
+    )
     pages = [made.landscape.at("report.html")]
     if made.occupancies:
         pages.append(made.occupancies[-1].at("report.html"))
-    shown = _listed(path.at(kind), [("path.png", ends), ("slices.png", "Volumes along it.")])
+    shown = _listed(path.at(kind), along)
     shown += _listed(made.landscape.folder, LANDSCAPE)
     for step in made.occupancies:
         shown += _listed(step.folder, OCCUPANCIES)
@@ -177,14 +184,14 @@ def _ensemble(made: "Made") -> Section:
     )
 
 
-def _classes(made: "Made") -> Section:
+def _classes(root: Uri, made: "Made") -> Section:
     suffix = made.classes.result["suffix"]
     rows = [
         (
             *(found["name"], f"{found['particles']:,}", f"{100 * found['share']:.1f} %"),
             *(_angstrom(found[name]) for name in ("half_maps_angstrom", "agreement_angstrom")),
             "yes" if found["is_supported"] else "no",
-            made.classes.at(found["name"], f"particles{suffix}"),
+            made.classes.at(found["name"], f"particles{suffix}").removeprefix(f"{root}/"),
         )
         for found in made.classes.result["classes"]
     ]
@@ -213,7 +220,9 @@ def _decisions(project: Project) -> Section:
 
 def _value(value: object) -> str:
     if isinstance(value, dict) and "epoch" in value:
-        return f"{value['epoch']} of {value['of']}"
+        return f"{value['epoch']} of {value.get('of', '?')}"
+    if isinstance(value, dict) and IND in value:
+        return f"kept: {value[IND]}"
     if isinstance(value, dict):
         parts = [f"clusters {', '.join(map(str, value['clusters'])) or 'none'}"]
         if value.get("null") is not None:

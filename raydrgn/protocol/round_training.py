@@ -12,6 +12,7 @@ from raydrgn.protocol.project import Project, Step
 from raydrgn.protocol.rounds import Round
 from raydrgn.remote.executor import Executor
 from raydrgn.remote.progress import Progress
+from raydrgn.run.directory import RunDirectory
 
 if TYPE_CHECKING:
     from raydrgn.convergence.criteria import Finding
@@ -142,7 +143,6 @@ class _Followed:
         """Judge the newest epoch, once its weights and latents are written."""
         from raydrgn.convergence.epochs import MIN_EPOCHS
         from raydrgn.convergence.verdict import open_criteria
-        from raydrgn.run.directory import RunDirectory
 
         newest = max(RunDirectory(self._folder).epochs(), default=0)
         if self._judged is None or newest <= self._judged:
@@ -215,10 +215,11 @@ def _with_decided_epoch(project: Project, this: Round, trained: Step) -> Step:
         project.decisions.make(name, value, by="program", why=found["why"])
         return trained
     epoch = chosen.value.get("epoch")
-    if not storage.exists(trained.at(f"weights.{epoch}.pkl")):
+    epochs = RunDirectory(trained.folder).epochs()
+    if epoch not in epochs:
         raise InputError(
-            f"{project.decisions.uri}: the {name} is {epoch}, but {trained.folder} has epochs 1 to "
-            f"{found['epochs']}. Correct it, or delete the decision."
+            f"{project.decisions.uri}: the {name} is {epoch}, but {trained.folder} has weights of "
+            f"{', '.join(map(str, epochs)) or 'none'} only. Correct it, or delete the decision."
         )
     if epoch == found["epoch"]:
         return trained

@@ -3,7 +3,7 @@
 import logging
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from raydrgn.errors import InputError
@@ -162,6 +162,11 @@ def proposed_selection(proposal: Mapping[str, Any]) -> dict[str, Any]:
     return {"clusters": list(proposal["clusters"]), "null": null}
 
 
+def drops(selection: Mapping[str, Any]) -> bool:
+    """Return whether a selection, as ``select_particles`` takes it, drops anything."""
+    return bool(selection["clusters"]) or selection["null"] is not None or IND in selection
+
+
 def _saved_selection(project: Project, selection: dict[str, Any]) -> Uri | None:
     """Return the file of a selection that was saved in the explorer, if one was chosen.
 
@@ -220,16 +225,13 @@ def select_particles(
         The step, whose result has ``kept`` and ``particles``.
 
     Raises:
-        InputError: If all but nothing would be left.
+        RaydrgnError: If it cannot be made.
     """
-    _require_enough(project, this, trained, analyzed, selection)
 
     def make(folder: Uri) -> tuple[dict[str, Any], list[str]]:
-        import numpy as np
-
         from raydrgn.decoding.options import VolumeOptions
         from raydrgn.io import cryodrgn
-        from raydrgn.io.sources import open_particles
+        from raydrgn.io.selection import rows_of
         from raydrgn.run.reader import open_run
         from raydrgn.workflows import filter as filters
 
@@ -250,9 +252,7 @@ def select_particles(
         inputs = project.decisions.inputs
         assert inputs is not None
         for source, name in ((this.source, ROWS), (inputs.source, ROWS_OF_ORIGINAL)):
-            of_file = open_particles(replace(source, ind=None), need_images=False)
-            rows = np.flatnonzero(np.isin(of_file.column("index"), numbers))
-            cryodrgn.write_indices(storage.join(folder, name), rows)
+            cryodrgn.write_indices(storage.join(folder, name), rows_of(source, numbers))
         return {"kept": kept, "particles": count}, [KEPT, ROWS, ROWS_OF_ORIGINAL]
 
     return project.step(
@@ -264,10 +264,14 @@ def select_particles(
     )
 
 
-def _require_enough(
+def require_enough(
     project: Project, this: Round, trained: Step, analyzed: Step, selection: dict[str, Any]
 ) -> None:
-    """Refuse a selection that leaves all but nothing, before anything of it is written."""
+    """Refuse a selection that leaves all but nothing, before anything of it is written.
+
+    Raises:
+        InputError: Naming the page that shows the proposal, and how to choose otherwise.
+    """
     import numpy as np
 
     from raydrgn.io import cryodrgn

@@ -2,10 +2,10 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from raydrgn.errors import ConfigError
+from raydrgn.errors import ConfigError, InputError
 from raydrgn.io import storage
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.storage import Uri
@@ -141,6 +141,14 @@ def _open(source: ParticleSource) -> "ParticleTable":
 
     table = open_particles(source)
     require_poses(table)
+    if source.ind and (source.poses or source.ctf):
+        try:
+            open_particles(replace(source, ind=None), need_images=False)
+        except InputError as error:  # rows of the selection alone are no rows of a part of it
+            raise InputError(
+                f"{error} With --ind, a project needs poses and CTF of every particle of "
+                f"{source.particles}."
+            ) from error
     return table
 
 
@@ -193,13 +201,17 @@ class _Sequence:
                 return ProtocolResult(project=project, proposal=proposal)
             selected, selection = None, dict(decision.value)
             del selection["proposal"]
-            if selection["clusters"] or selection["null"] is not None or IND in selection:
+            if rounds.drops(selection):
+                rounds.require_enough(project, this, trained, analyzed, selection)
+            kept = asdict(
+                decision
+            )  # only now, but before it is made: the explorer sees it answered
+            project.decisions.make(f"selection {number}", **kept)
+            if rounds.drops(selection):
                 selected = rounds.select_particles(
                     project, this, trained, analyzed, selection, **work
                 )
                 before = [check, selected]
-            kept = asdict(decision)  # only now: a selection that leaves too few is not kept
-            project.decisions.make(f"selection {number}", **kept)
             filtering.append(Filtering(this, trained, analyzed, proposal, selected))
         self._keep_particles(filtering)
         this, after = self._round(len(self._plans), self._plans[-1], selected, before)
@@ -262,7 +274,7 @@ class _Sequence:
             taken = decisions[f"{name} given"]
             if taken != decisions[name]:
                 log.warning(
-                    "%s: %s was taken, but %s; it is %s from here on",
+                    "%s: “%s” was taken, but %s; it is “%s” from here on",
                     name, taken, why[name], decisions[name],
                 )  # fmt: skip
         return check
@@ -301,6 +313,7 @@ class _Sequence:
 
     def _selection(self, number: int, proposal: Step) -> Decision | None:
         """Return what is dropped after a round: as proposed or as the user chose; None to wait."""
+        self._project.decisions.read()  # the explorer may have answered meanwhile
         known = self._project.decisions.get(f"selection {number}")
         if known is not None and known.value.get("proposal") != proposal.key:
             known = None  # of another proposal

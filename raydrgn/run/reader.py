@@ -53,7 +53,7 @@ class RunReader:
     """The selection that cryoDRGN trained on, where it was given one."""
 
     source: ParticleSource | None = None
-    """The particles that cryoDRGN trained on, where its configuration names them."""
+    """The particles that it was trained on, where its configuration names them."""
 
     inverts: bool = True
     """Whether images were multiplied by −1 for training: particles are bright on disk."""
@@ -299,6 +299,7 @@ def _own(files: RunDirectory, config: RunConfig) -> RunReader:
         box=config.data.box,
         pixel_size_angstrom=config.pixel_size_angstrom,
         scale=config.data.scale,
+        source=config.source,
         inverts=config.data.invert,
     )
 

@@ -20,6 +20,8 @@ class BackprojectSettings(BackprojectionOptions):
 
     source: ParticleSource
 
+    out: Annotated[str, Setting("Folder for maps, curves and figures.", flags=("-o", "--out"))]
+
     first: Annotated[
         int | None,
         Setting("Use the first particles only, this many; 10000 are enough for a check.", min=2),

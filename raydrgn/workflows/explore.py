@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from raydrgn.explore.decoding import Decoding
     from raydrgn.explore.explored import Explored
     from raydrgn.explore.explorer import Explorer
-    from raydrgn.io.particle_source import ParticleSource
     from raydrgn.run.latents_file import LatentSource
 
 log = logging.getLogger(__name__)
@@ -217,6 +216,26 @@ def _actions(settings: ExploreSettings, source: "LatentSource") -> "Actions":
     )
 
 
+def _write_rows(source: "LatentSource", out: str) -> list[str]:
+    """Write a saved selection as rows of a table of particles, too; return problems.
+
+    In a table of a selection these are other numbers than those of the original set.
+    """
+    from raydrgn.io import cryodrgn, storage
+    from raydrgn.io.selection import rows_of
+    from raydrgn.run.reader import RunReader
+
+    given = source.source if isinstance(source, RunReader) else None
+    if given is None or not given.particles.endswith(".parquet"):
+        return []
+    try:
+        numbers = cryodrgn.read_indices(storage.join(out, KEPT))
+        cryodrgn.write_indices(storage.join(out, ROWS), rows_of(given, numbers))
+    except RaydrgnError as error:
+        return [str(error)]
+    return []
+
+
 def _export(source: "LatentSource", out: str) -> list[str]:
     """Write a saved selection for the program that its particles came from; return problems."""
     from raydrgn.io import storage
@@ -242,55 +261,23 @@ def _export(source: "LatentSource", out: str) -> list[str]:
     return []
 
 
-def _particles_of(source: "LatentSource") -> "ParticleSource | None":
-    """Return the particle file of a run and what goes with it; None if they are not known."""
-    from raydrgn.run.config import RunConfig
-    from raydrgn.run.reader import RunReader
-
-    if not isinstance(source, RunReader):
-        return None
-    return source.source if source.is_foreign else RunConfig.read(source.files.config).source
-
-
-def _write_rows(source: "LatentSource", out: str) -> list[str]:
-    """Write a saved selection as rows of the run's particle table, if it has one; return problems.
-
-    A table may have a part of the original set, whose numbers are other than its rows.
-    """
-    import numpy as np
-
-    from raydrgn.io import cryodrgn, storage
-    from raydrgn.io.particles import ParticleTable
-
-    given = _particles_of(source)
-    if given is None or not given.particles.lower().endswith(TABLE_SUFFIX):
-        return []
-    try:
-        numbers = ParticleTable.read(given.particles).column("index")
-    except RaydrgnError as error:
-        return [f"There is no command to train on the selection: {error}"]
-    rows = np.flatnonzero(np.isin(numbers, cryodrgn.read_indices(storage.join(out, KEPT))))
-    cryodrgn.write_indices(storage.join(out, ROWS), rows)
-    return []
-
-
 def _train_settings(
     settings: ExploreSettings, source: "LatentSource", folder: str, name: str
 ) -> dict[str, str | bool]:
     """Return what trains a new run on a saved selection, by the names of its settings; in words.
 
-    Nothing is returned if the run does not know its particles.
+    A selection has the numbers of the original set, as the run's own ``--ind`` had; of a particle
+    table its rows are taken. Nothing is returned if the run does not know its particles.
     """
     from raydrgn.io import storage
     from raydrgn.run.reader import RunReader
 
-    given = _particles_of(source)
-    if given is None or not isinstance(source, RunReader):
+    if not isinstance(source, RunReader) or source.source is None:
         return {}
-    is_table = given.particles.lower().endswith(TABLE_SUFFIX)
-    ind = storage.join(folder, ROWS if is_table else KEPT)
+    ind = storage.join(folder, ROWS if source.source.particles.endswith(".parquet") else KEPT)
     if not storage.exists(ind):
         return {}
+    given = source.source
     found: dict[str, str | bool] = {"particles": given.particles, "zdim": str(source.zdim)}
     found |= {key: value for key in ("poses", "ctf", "datadir") if (value := getattr(given, key))}
     if given.passthrough:

@@ -34,11 +34,14 @@ class MontageSettings(FileSettings):
 
     ind: Annotated[
         str | None,
-        Setting("Particles to show, in this order, or to draw from: .pkl, .npy or text."),
+        Setting(
+            "Particles to show, in this order, or to draw from: .pkl, .npy or text.", project="ind"
+        ),
     ] = None
 
     ctf: Annotated[
-        str | None, Setting("cryoDRGN's ctf.pkl, for a stack without CTF parameters.")
+        str | None,
+        Setting("cryoDRGN's ctf.pkl, for a stack without CTF parameters.", project="ctf"),
     ] = None
 
     low_pass_angstrom: Annotated[
@@ -56,7 +59,10 @@ class MontageSettings(FileSettings):
 
     uninvert_data: Annotated[
         bool,
-        Setting("Particles are dark on a bright background (default: bright on a dark one)."),
+        Setting(
+            "Particles are dark on a bright background (default: bright on a dark one).",
+            project="uninvert_data",
+        ),
     ] = False
 
     def __post_init__(self) -> None:

@@ -153,8 +153,22 @@ def test_agreement_is_as_proposed_and_is_not_asked_again(waiting):
         assert "a person agreed" in server.json("/api/status")["project"]["pause"]["answer"]
     project, selection = go_on(waiting)
     assert selection == {"clusters": [1, 3], "null": None}
-    project.step("round 2", {}, made({}, []), folder="round2")
+    assert find_project(str(waiting.root)).pause() is not None
+    project.step("selection of round 1", selection, made({}, []), folder="selection1")
     assert find_project(str(waiting.root)).pause() is None
+    with serve(waiting.root) as server:
+        words = server.refusal("/api/answer", {"selection": None})[1]
+    assert "raydrgn protocol has gone on from the answer that it has" in words
+    assert f"raydrgn protocol -o {waiting.root} --drop 3,11" in words
+
+
+def test_a_selection_of_an_earlier_answer_does_not_end_the_pause(waiting):
+    project = Project(str(waiting.root))
+    project.step("selection of round 1", {"clusters": [0], "null": None}, made({}, []))
+    with serve(waiting.root) as server:
+        server.json("/api/answer", {"selection": None})
+    assert go_on(waiting)[1] == {"clusters": [1, 3], "null": None}
+    assert find_project(str(waiting.root)).pause().answer
 
 
 def test_of_a_project_only_pages_and_results_of_rounds_are_given_out(waiting):

@@ -24,4 +24,4 @@ def known(tmp_path_factory):
 @pytest.fixture(scope="session")
 def consensus(known):
     """The map of the known particles."""
-    return back_project(known[1], BackprojectionOptions(out=""))
+    return back_project(known[1], BackprojectionOptions())

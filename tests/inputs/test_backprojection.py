@@ -129,7 +129,7 @@ def test_with_noise_and_ctf_it_is_at_least_the_plain_weighted_average(tmp_path):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("raydrgn.inputs.backprojection.full_map", keep)
-        found = back_project(table, BackprojectionOptions(out=""))
+        found = back_project(table, BackprojectionOptions())
     centred = volume - volume.mean()  # these images have no sum
 
     def error(candidate):
@@ -159,7 +159,7 @@ def test_half_maps_are_of_even_and_odd_particles(known):
             "slice": np.where(odd, 0, table.column("slice")),
         }
     )
-    first, second = back_project(mixed, BackprojectionOptions(out="")).halves
+    first, second = back_project(mixed, BackprojectionOptions()).halves
     assert np.square(second).sum() < 1e-6 * np.square(first).sum()
 
 
@@ -212,7 +212,7 @@ def test_maps_are_the_same_to_the_bit_for_any_number_of_workers(ray_session, kno
         with Executor(workers=workers) as executor:
             found = back_project(
                 known[1],
-                BackprojectionOptions(out=""),
+                BackprojectionOptions(),
                 executor=executor,
                 progress=lambda what, done, total, **_: seen.append((done, total)),
             )

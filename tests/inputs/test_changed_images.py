@@ -118,7 +118,7 @@ def test_changed_images_are_trained_on_as_raw_ones_are(stacks, name):
 def test_changed_images_are_back_projected_as_raw_ones_are(stacks, name, caplog):
     with caplog.at_level("INFO"):
         raw, changed = (
-            back_project(open_star(stacks[key]), BackprojectionOptions(out="")).full
+            back_project(open_star(stacks[key]), BackprojectionOptions()).full
             for key in ("raw", name)
         )
     assert np.corrcoef(raw.ravel(), changed.ravel())[0, 1] > 0.999

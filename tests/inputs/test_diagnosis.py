@@ -31,7 +31,7 @@ def verdict_with(known, tmp_path, reference=None, pixel_size=PIXEL_SIZE, table=N
         place = str(tmp_path / "reference.mrc")
         write_volume(place, reference, pixel_size_angstrom=pixel_size)
         options["reference"] = place
-    return back_project(table or known[1], BackprojectionOptions(out="", **options)).verdict
+    return back_project(table or known[1], BackprojectionOptions(**options)).verdict
 
 
 def test_right_inputs_have_no_problems(known, tmp_path):
@@ -173,12 +173,12 @@ def test_particles_without_poses_are_refused(tmp_path):
     images = np.random.default_rng(0).normal(size=(4, BOX, BOX)).astype(np.float32)
     table = open_particles(ParticleSource(particles=write_images(tmp_path / "p.mrcs", images)))
     with pytest.raises(InputError, match="has no poses"):
-        back_project(table, BackprojectionOptions(out=""))
+        back_project(table, BackprojectionOptions())
 
 
 def test_one_particle_makes_no_halves(known):
     with pytest.raises(InputError, match="two particles"):
-        back_project(known[1].select(np.array([0])), BackprojectionOptions(out=""))
+        back_project(known[1].select(np.array([0])), BackprojectionOptions())
 
 
 def test_bad_images_are_named(known, tmp_path):
@@ -187,4 +187,4 @@ def test_bad_images_are_named(known, tmp_path):
     eye = np.tile(np.eye(3, dtype=np.float32), (6, 1, 1))
     table = particle_table(tmp_path / "bad.mrcs", images, eye, np.zeros((6, 2), np.float32))
     with pytest.raises(InputError, match=r"Particle 3 .*--drop-bad"):
-        back_project(table, BackprojectionOptions(out=""))
+        back_project(table, BackprojectionOptions())

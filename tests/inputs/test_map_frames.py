@@ -48,7 +48,7 @@ def _write_star(path, stack, rotations, shifts_px, groups, group_sizes, box, *, 
 
 def _place_angstrom(star):
     result = back_project(
-        open_particles(ParticleSource(particles=str(star))), BackprojectionOptions(out="")
+        open_particles(ParticleSource(particles=str(star))), BackprojectionOptions()
     )
     box, size = result.full.shape[-1], result.resolution.pixel_size_angstrom
     # A blob at r has the phase −2πk·r / field: what is left of it at low frequencies, after that of
@@ -74,7 +74,7 @@ def test_hot_pixels_and_offsets_do_not_reach_the_map(known, consensus, tmp_path,
     images = images + np.float32(offset * spread)
     stack = write_images(tmp_path / "hot.mrcs", images)
     table = known[1].with_columns({"stack": [stack] * len(images)})
-    made = back_project(table, BackprojectionOptions(out=""))
+    made = back_project(table, BackprojectionOptions())
     assert "7 (a pixel of" in caplog.text
     assert ("not normalised" in caplog.text) == (offset > 0)
     assert np.corrcoef(made.full.ravel(), consensus.full.ravel())[0, 1] > 0.99
@@ -121,7 +121,7 @@ def test_two_pixel_sizes_make_one_map_as_good_as_one_does(tmp_path, monkeypatch,
     sizes = np.where(np.arange(count) % 4 < 2, FINE, COARSE)  # in both halves
 
     def fsc(table):
-        made = back_project(table, BackprojectionOptions(out=""))
+        made = back_project(table, BackprojectionOptions())
         assert made.resolution.pixel_size_angstrom == FINE
         curve = shell_correlation(truth, torch.from_numpy(made.full))
         return curve[3 : int(BOX / 2 * FINE / COARSE)].numpy()  # where both groups have points

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 
+from objects import check_objects
 from raydrgn.errors import StorageError
 from raydrgn.io import object_store, storage
 from raydrgn.simulation.options import Simulation
@@ -60,22 +61,7 @@ def folder(server, monkeypatch):
 
 
 def test_what_is_written_is_read_in_whole_and_in_part(folder):
-    uri = storage.join(folder, "a", "b.bin")
-    storage.write_bytes(uri, b"0123456789")
-    assert storage.read_bytes(uri) == b"0123456789"
-    assert storage.read_bytes(uri, 2, 5) == b"234"
-    assert storage.read_bytes(uri, 8, 100) == b"89"
-    assert storage.read_bytes(uri, 10, 20) == b""
-    assert storage.file_size(uri) == 10
-    assert storage.is_folder(storage.join(folder, "a"))
-    assert not storage.is_folder(uri)
-    assert storage.list_names(folder) == ["a"]
-    assert storage.list_files(folder) == ["a/b.bin"]
-    storage.write_bytes(uri, b"")
-    assert storage.read_bytes(uri) == b""
-    storage.remove(uri)
-    storage.remove(uri)
-    assert not storage.exists(uri)
+    check_objects(folder)
 
 
 def test_an_object_of_several_ranges_comes_back_whole(folder):

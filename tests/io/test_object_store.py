@@ -9,6 +9,7 @@ import pytest
 import s3fs
 
 import s3
+from objects import check_objects
 from raydrgn.errors import StorageError
 from raydrgn.io import object_store, storage
 
@@ -30,23 +31,7 @@ def short_patience(monkeypatch):
 
 
 def test_what_is_written_is_read_in_whole_and_in_part(s3_folder):
-    uri = storage.join(s3_folder, "a", "b.bin")
-    storage.write_bytes(uri, b"0123456789")
-    assert storage.read_bytes(uri) == b"0123456789"
-    assert storage.read_bytes(uri, 2, 5) == b"234"
-    assert storage.read_bytes(uri, 8, 100) == b"89"
-    assert storage.read_bytes(uri, 10, 20) == b""
-    assert storage.file_size(uri) == 10
-    assert storage.is_folder(storage.join(s3_folder, "a"))
-    assert not storage.is_folder(uri)
-    assert storage.list_names(s3_folder) == ["a"]
-    assert storage.list_files(s3_folder) == ["a/b.bin"]
-    storage.write_bytes(uri, b"")
-    assert storage.read_bytes(uri) == b""
-    storage.remove(uri)
-    storage.remove(uri)
-    assert not storage.exists(uri)
-    assert storage.list_names(storage.join(s3_folder, "a")) == []
+    check_objects(s3_folder)
 
 
 def test_what_another_process_writes_is_seen_at_once(s3_folder):

@@ -1,25 +1,31 @@
 """What commands take from a project, and what the user gives instead."""
 
+import json
 import logging
+import shutil
 from dataclasses import dataclass, field
 from typing import Annotated
 
+import numpy as np
 import pytest
 import typer
 import yaml
 from typer.testing import CliRunner
 
+from finished_run import make_run
 from raydrgn.cli.command import command
 from raydrgn.cli.main import app
 from raydrgn.cli.submission import check_command
 from raydrgn.decoding.options import VolumeOptions
 from raydrgn.errors import ConfigError, InputError
 from raydrgn.io.particle_source import ParticleSource
+from raydrgn.protocol.decisions import file_identity
 from raydrgn.protocol.inheritance import inherited
 from raydrgn.settings import Setting, setting_fields
 from raydrgn.workflows.analyze import AnalyzeSettings
 from raydrgn.workflows.backproject import BackprojectSettings
 from raydrgn.workflows.convergence import ConvergenceSettings
+from raydrgn.workflows.montage import MontageSettings
 from raydrgn.workflows.occupancy_score import OccupancyScoreSettings
 from raydrgn.workflows.select import SelectRandomSettings
 from raydrgn.workflows.sweep import SweepSettings
@@ -49,8 +55,15 @@ def project(tmp_path):
         "datadir": str(tmp_path / "stacks"),
         "map": str(tmp_path / "map.mrc"),
     }
-    content = {"inputs": inputs, "checksums": {}, "decisions": decisions}
+    (tmp_path / "particles.star").write_text("of the project")
+    checksums = {"particles": file_identity(inputs["particles"])}
+    content = {"inputs": inputs, "checksums": checksums, "decisions": decisions}
     (root / "project.yaml").write_text(yaml.safe_dump(content))
+    steps = {
+        name: [{"folder": folder, "key": "k", "inputs": {}, "after": {}}]
+        for name, folder in (("round 1", "round1"), ("particles of 64 px", "particles.64"))
+    }
+    (root / "steps.json").write_text(json.dumps(steps))
     return root
 
 
@@ -61,14 +74,48 @@ def test_the_projects_particles_are_read_as_it_reads_them(project, tmp_path, mon
     assert found == {
         "poses": str(tmp_path / "poses.pkl"),
         "datadir": str(tmp_path / "stacks"),
-        "ind": str(project / "selection1" / "kept.ind.pkl"),
+        "ind": str(project / "selection1" / "kept.rows_of_original.pkl"),
         "drop_bad": True,
         "uninvert_data": True,
         "flip": True,
     }
     found = inherited(TrainSettings, values, ["particles", "out"], str(project))
     assert (found["uninvert_data"], found["seed"], found["drop_bad"]) == (True, 3, True)
-    assert found["ind"].endswith("kept.ind.pkl")
+    assert found["ind"].endswith("kept.rows_of_original.pkl")
+    found = inherited(MontageSettings, values, ["particles", "out"], str(project))
+    assert set(found) == {"datadir", "ind", "uninvert_data"}
+
+
+def trained_on(particles, folder):
+    run = make_run(folder, np.eye(4, 2))
+    config = folder / "config.yaml"
+    config.write_text(config.read_text().replace("/data/p.star", str(particles)))
+    return {"run": run.root}
+
+
+def test_only_the_projects_particles_and_runs_on_them_take_without_being_asked(
+    project, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.chdir(project)
+    caplog.set_level(logging.INFO)
+    copy, other = tmp_path / "copy.star", tmp_path / "other.star"
+    shutil.copy(tmp_path / "particles.star", copy)
+    other.write_text("of something else")
+    assert inherited(SweepSettings, {"particles": str(copy)}, [], None)["uninvert_data"]
+    own = trained_on(project / "particles.64" / "particles.parquet", project / "mine")
+    assert inherited(AnalyzeSettings, own, [], None) == {"flip": True}
+    caplog.clear()
+    for_other = trained_on(other, project / "theirs")
+    assert inherited(AnalyzeSettings, for_other, [], None) == {}
+    assert inherited(SweepSettings, {"particles": str(other)}, [], None) == {}
+    assert [record.getMessage() for record in caplog.records] == [
+        f"project {project}: nothing is taken, since {what} is not of its particles; to take "
+        f"{words}, give --project {project}"
+        for what, words in (
+            (project / "theirs", "--flip"),
+            (other, "--uninvert-data, --drop-bad, --seed 3"),
+        )
+    ]
 
 
 def test_other_particles_have_the_contrast_but_not_the_files(project, tmp_path):
@@ -102,8 +149,8 @@ def test_what_the_user_gives_holds_and_the_log_has_one_line(project, tmp_path, c
     assert "seed" not in found
     [record] = caplog.records
     assert record.getMessage() == (
-        f"project {project}: takes --uninvert-data, --drop-bad; --seed 0 was given, and holds "
-        "instead of what it has"
+        f"project {project}: takes --uninvert-data, --drop-bad, though {tmp_path}/other.star is "
+        "not of its particles; --seed 0 was given, and holds instead of what it has"
     )
 
 
@@ -178,7 +225,7 @@ def test_every_command_with_what_a_project_decides_has_the_option():
 
 def test_settings_of_the_same_name_take_the_same_from_a_project():
     names = {f.name for f in setting_fields(ParticleSource)} - {"particles"}
-    for settings in (TrainSettings, BackprojectSettings, SweepSettings):
+    for settings in (TrainSettings, BackprojectSettings, SweepSettings, MontageSettings):
         for found in setting_fields(settings):
             if found.name in {*names, "uninvert_data", "flip", "drop_bad"}:
                 assert found.setting.project == found.name, (settings, found.name)

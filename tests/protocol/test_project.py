@@ -157,3 +157,16 @@ def test_a_decision_may_be_edited_in_the_file(root):
     uri.write_text("decisions: 3")
     with pytest.raises(InputError, match=r"project\.yaml is damaged"):
         Project(str(root))
+
+
+def test_what_is_decided_meanwhile_by_another_process_is_not_undone(root):
+    ours, theirs = Project(str(root)).decisions, Project(str(root)).decisions
+    ours.make("low", "epochs=4", by="program", why="usual")
+    theirs.make("selection 1", {"clusters": [3]}, by="user", why="chosen in the explorer")
+    ours.make("high", "epochs=9", by="program", why="usual")
+    found = Project(str(root)).decisions
+    assert [found[name] for name in ("low", "selection 1", "high")] == [
+        "epochs=4", {"clusters": [3]}, "epochs=9",
+    ]  # fmt: skip
+    theirs.make("seed", 5, by="user", why="edited")
+    assert ours.choose("seed", None, 0, option="--seed", why="any") == 5

@@ -35,7 +35,7 @@ class Training:
     """Stands for training and comparison: which epochs were asked for, and what is found then."""
 
     def __init__(self, monkeypatch, *, converged_at, warned_at=1000):
-        self.trained, self.compared = [], []
+        self.trained, self.compared, self.delete = [], [], None
         self._converged, self._warned = converged_at, warned_at
         monkeypatch.setattr(round_training, "_train", self.train)
         monkeypatch.setattr(round_training, "_compare", self.compare)
@@ -53,6 +53,8 @@ class Training:
             if done % 10 == 0 and done:
                 for name in ("weights", "z"):
                     storage.write_bytes(f"{folder}/{name}.{done // 10}.pkl", b"x")
+                if self.delete and done > 20:
+                    self.delete(done // 10 - 2)
 
     def judge(self, folder, last):
         return [Finding("log-likelihood", 3 if last >= self._converged else None, "by a rule")]
@@ -142,5 +144,28 @@ def test_an_epoch_that_a_person_has_chosen_is_taken_and_later_steps_change(proje
     assert (chosen.result["epoch"], chosen.result["why"]) == (4, "looks best")
     assert chosen.key != first.key
     assert choose(6).key == first.key
-    with pytest.raises(InputError, match=r"epoch of round 1 is 9, but .* has epochs 1 to 6"):
+    with pytest.raises(InputError, match=r"round 1 is 9, but .* weights of 1, 2, 3, 4, 5, 6 only"):
         choose(9)
+
+
+def test_epochs_are_judged_where_the_weights_of_earlier_ones_are_deleted(
+    project, monkeypatch, caplog
+):
+    def deletes(number):
+        from raydrgn.io import storage
+
+        storage.remove(f"{project.root}/round1/weights.{number}.pkl")
+
+    training = Training(monkeypatch, converged_at=5)
+    training.delete = deletes
+    with caplog.at_level(logging.INFO, "raydrgn"):
+        train(project, "epochs=6")
+    lines = [record.getMessage() for record in caplog.records if "epoch " in record.getMessage()]
+    assert [line.partition(":")[0] for line in lines] == [
+        f"round 1, epoch {number}" for number in (3, 4, 5)
+    ]
+    project.decisions.make(
+        "epoch of round 1", {"run": "round1", "epoch": 2}, by="user", why="looks best"
+    )
+    with pytest.raises(InputError, match=r"round 1 is 2, but .* has weights of 5, 6 only"):
+        train(Project(project.root), "epochs=6")
