@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from raydrgn.data.store import ALONE, Sharing
 from raydrgn.model.vae import HeterogeneousVAE
 
 KEPT_FREE = 0.1
@@ -104,7 +105,7 @@ class Card:
     """Bytes."""
 
     free: float
-    """Bytes that this process can still take, what torch has set aside for it included."""
+    """Bytes that this worker may still take, what torch has set aside for it included."""
 
     used_by_others: float
     """Bytes that other processes hold; 0 if hardly any."""
@@ -122,8 +123,8 @@ class Card:
         return f"{text}; {', '.join(named) or others}"
 
 
-def card_of(device: torch.device) -> Card:
-    """Return a CUDA device as it is now."""
+def card_of(device: torch.device, sharing: Sharing = ALONE) -> Card:
+    """Return a CUDA device as it is now, for a worker that may share it."""
     free, total = torch.cuda.mem_get_info(device)
     properties = torch.cuda.get_device_properties(device)
     reserved = torch.cuda.memory_reserved(device)
@@ -133,7 +134,7 @@ def card_of(device: torch.device) -> Card:
     return Card(
         name=properties.name,
         total=total,
-        free=free + unused,
+        free=sharing.of_gpu * free + unused,
         used_by_others=others if is_shared else 0.0,
         processes=processes_of(str(properties.uuid)) if is_shared else (),
     )
