@@ -30,14 +30,20 @@ class StepMemory:
     """Bytes of a training step, counted from shapes."""
 
     network: int
-    """Parameters, their gradients and both moments."""
+    """Parameters, their gradients, both moments, and what several workers send of them."""
 
     per_particle: int
     """What the backward pass needs of the forward pass of one particle, and what both hold."""
 
     @classmethod
     def of(
-        cls, vae: HeterogeneousVAE, *, num_points: int, num_compared: int, half: bool
+        cls,
+        vae: HeterogeneousVAE,
+        *,
+        num_points: int,
+        num_compared: int,
+        half: bool,
+        num_workers: int = 1,
     ) -> "StepMemory":
         """Count what a network needs.
 
@@ -46,6 +52,7 @@ class StepMemory:
             num_points: Points of the half disc.
             num_compared: Points at which slices are compared.
             half: Whether operands of matrix products have two bytes.
+            num_workers: Workers, of which several send all gradients in one message.
         """
         config = vae.config
         size = 2 if half else 4
@@ -58,7 +65,8 @@ class StepMemory:
         kept += size * config.decoder_width * (config.decoder_layers + 3)
         of_image = 4 * NUMBERS_PER_POINT * num_points
         of_encoder = size * config.encoder_width * (config.encoder_layers + 3)
-        return cls(16 * numbers, evaluated * kept + of_image + of_encoder)
+        of_parameter = 16 if num_workers == 1 else 20
+        return cls(of_parameter * numbers, evaluated * kept + of_image + of_encoder)
 
     def parts(self, batch: int, *, free: float) -> int:
         """Return into how many parts a batch is cut so that each fits; one particle at least.

@@ -131,7 +131,11 @@ class FixedSteps:
             )
         half = half_type(device, amp=config.train.amp)
         self._memory = StepMemory.of(
-            vae, num_points=lattice.num_points, num_compared=plan.num_chosen, half=bool(half)
+            vae,
+            num_points=lattice.num_points,
+            num_compared=plan.num_chosen,
+            half=bool(half),
+            num_workers=plan.world,
         )
         self._step = FixedStep(
             vae,

@@ -63,11 +63,14 @@ def test_the_count_covers_what_the_backward_pass_needs_and_little_more(half, dom
         kept_bytes(vae, lattice, count=count, points=points, half=half) for count in (2, 6)
     )
     of_particle = (many - few) / 4
-    memory = StepMemory.of(
-        vae, num_points=lattice.num_points, num_compared=num_compared, half=half is not None
+    counts = {"num_points": lattice.num_points, "num_compared": num_compared}
+    memory, of_two = (
+        StepMemory.of(vae, **counts, half=half is not None, num_workers=workers)
+        for workers in (1, 2)
     )
     assert of_particle < memory.per_particle < 2.5 * of_particle
     assert memory.network == 16 * sum(p.numel() for p in vae.parameters())
+    assert of_two.network - memory.network == sum(p.nbytes for p in vae.parameters())
 
 
 @pytest.mark.parametrize(
