@@ -132,6 +132,19 @@ class ScalingSettings(NetworkSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExchangeSettings(NetworkSettings):
+    """Settings of ``bench exchange``."""
+
+    batch_size: Annotated[int, Setting("Particles per step of each worker.", min=1)] = 4
+
+    workers: Annotated[
+        int, Setting("Most workers: processes of one thread, whatever the cores.", min=1, max=64)
+    ] = 4
+
+    assignments: Assignments = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class PreparationSettings(Benchmark):
     """Settings of ``bench prepare``."""
 

@@ -27,6 +27,7 @@ from raydrgn.run.recipe import RECIPES, TrainConfig
 from raydrgn.training.ahead import STEPS_AHEAD, StepInput, sent_ahead
 from raydrgn.training.fixed_step import CapturedStep, FixedStep, num_parts, require_compiler
 from raydrgn.training.gpu_memory import StepMemory
+from raydrgn.training.gradients import GradientExchange
 from raydrgn.training.optimiser import make_optimiser
 from raydrgn.training.plan import BatchPlan
 from raydrgn.training.step import SliceLattice, TrainStep, half_type
@@ -157,9 +158,7 @@ def measure(
     if on_gpu:
         torch.cuda.reset_peak_memory_stats(device)
     step = make_step(model, train, box=box, device=device)
-    with FlopCounterMode(display=False) as counter:
-        step()
-    flop = counter.get_total_flops() / train.batch_size
+    flop = flop_of(step) / train.batch_size
     ways, compile_s = [step], None
     if with_compiled:
         ways.append(make_fixed_step(model, train, box=box, device=device, is_compiled=True))
@@ -194,6 +193,13 @@ def measure(
     )
 
 
+def flop_of(step: Callable[[], object]) -> int:
+    """Return the arithmetic of the matrix products of a step, counted as it is taken."""
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_total_flops()
+
+
 def _seconds(step: Callable[[], object], count: int, device: torch.device) -> float:
     """Return the time of the first steps."""
     began = time.perf_counter()
@@ -224,9 +230,9 @@ def make_step(
         train: Batch, share of points, precision.
         box: Edge of the images in pixels.
         device: Where to compute; on a GPU in fixed shapes, kernel by kernel.
-        wrap: Makes of the network the model that is called, as for several workers.
+        wrap: Makes of the network the model that is called, as for several workers of CPUs.
     """
-    if device.type != "cpu" and wrap is _alone:
+    if device.type != "cpu":
         return make_fixed_step(network, train, box=box, device=device, is_compiled=False)
     torch.manual_seed(train.seed)
     lattice = SliceLattice.of_box(box, device=device)
@@ -239,17 +245,16 @@ def make_step(
         amp=train.amp,
     )
     plan, count = _plan(train, lattice.num_points), train.batch_size
-    batch = _made_up_batch(count, lattice.num_points, device)
+    batch = made_up_batch(count, lattice.num_points, device)
     noise = plan.noise(1, network.zdim).to(device)
     taken = 0
 
     def step() -> None:
         nonlocal taken
-        points = plan.points(1, taken)
         train_step(
             batch,
             noise=noise,
-            points=None if points is None else points.to(device, non_blocking=True),
+            points=plan.points(1, taken),
             batch_count=count,
             learning_rate=train.peak_rate(network.decoder_width),
         )
@@ -265,6 +270,7 @@ def make_fixed_step(
     box: int,
     device: torch.device,
     is_compiled: bool,
+    exchange: GradientExchange | None = None,
 ) -> Callable[[], None]:
     """Return a function that takes one step of fixed shapes on made-up particles.
 
@@ -274,21 +280,23 @@ def make_fixed_step(
         box: Edge of the images in pixels.
         device: Where to compute.
         is_compiled: Whether the step is captured on a GPU, or compiled on a CPU.
+        exchange: With other workers.
     """
     torch.manual_seed(train.seed)
     lattice = SliceLattice.of_box(box, device=device)
     vae = HeterogeneousVAE(network, box=box, num_pixels=2 * lattice.num_points).to(device)
     plan, count = _plan(train, lattice.num_points), train.batch_size
-    batch = _made_up_batch(count, lattice.num_points, device)
+    batch = made_up_batch(count, lattice.num_points, device)
     half = half_type(device, amp=train.amp)
     fixed = FixedStep(
         vae,
         make_optimiser(vae.parameters(), rate=torch.zeros((), device=device)),
         lattice,
-        batch.chosen,
+        lambda rows, of_batch: batch.chosen(rows),
         plan.noise(1, network.zdim).to(device),
         beta=train.kl_weight(network.zdim),
         half=half,
+        exchange=exchange,
     )
     memory = StepMemory.of(
         vae, num_points=lattice.num_points, num_compared=plan.num_chosen, half=bool(half)
@@ -331,7 +339,8 @@ def _plan(train: TrainConfig, num_points: int, *, steps: int = 1) -> BatchPlan:
     )
 
 
-def _made_up_batch(count: int, num_points: int, device: torch.device) -> ParticleBatch:
+def made_up_batch(count: int, num_points: int, device: torch.device) -> ParticleBatch:
+    """Return particles of noise, with optics, in any orientation."""
     rotations, _ = torch.linalg.qr(torch.randn(count, 3, 3))
     columns = torch.tensor([15_000.0, 14_500.0, 30.0, 300.0, 2.7, 0.1, 0.0]).expand(count, 7)
     return ParticleBatch(

@@ -1,19 +1,22 @@
 """What was measured, as names and values of a table."""
 
+import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from raydrgn.bench.em import EmRates
+    from raydrgn.bench.exchange import ExchangeRates
     from raydrgn.bench.explore import ExploreRates
     from raydrgn.bench.gpu import GpuRates, NetworkRates
     from raydrgn.bench.occupancy import OccupancyRates
     from raydrgn.bench.particles import Part
     from raydrgn.bench.prepare import PreparationRates
     from raydrgn.bench.reading import ReadingRates
-    from raydrgn.bench.scaling import ScalingRates, StepScaling
+    from raydrgn.bench.scaling import ScalingRates
     from raydrgn.bench.step import StepRate
     from raydrgn.bench.train import PathRate
     from raydrgn.bench.volumes import DecodingRates, PoolRates
+    from raydrgn.bench.worker_steps import StepScaling
 
 Rows = list[tuple[str, str]]
 
@@ -146,6 +149,37 @@ def _step_scaling_rows(step: "StepScaling", one: "StepScaling", batch_size: int)
         ]
     if workers > 1 and step.sent_bytes is not None:
         rows.append(("… sent by a worker", f"{step.sent_bytes / 1e6:,.2f} MB/step"))
+    return rows
+
+
+def exchange_rows(rates: "ExchangeRates") -> Rows:
+    """Return the rows of what workers exchange, and of the steps that it needs."""
+    from raydrgn.bench.exchange import GPU_FLOP_PER_S, LINKS, SCALING, ring_bytes
+
+    size = rates.gradient_bytes
+    rows = [
+        ("arithmetic", f"{rates.flop_per_particle / 1e9:,.3f} GFLOP/particle"),
+        ("gradients", f"{size / 1e6:,.2f} MB"),
+        ("… that come last", f"{100 * rates.last_bytes / size:.0f} %, {rates.last_name}"),
+    ]
+    for step in rates.steps:
+        number = f"{step.workers} worker{'s' * (step.workers > 1)}"
+        rows.append((f"{number}, CPU time of each", f"{1e3 * step.cpu_s:,.1f} ms/step"))
+        if step.workers > 1:
+            rows.append(("… of it, exchange", f"{1e3 * step.exchange_cpu_s:,.1f} ms/step"))
+        if step.workers > 1 and step.sent_bytes is not None:
+            ring = ring_bytes(size, step.workers)
+            sent = f"{step.sent_bytes / 1e6:,.2f} MB/step, a ring {ring / 1e6:,.2f}"
+            rows.append(("… sent by a worker", sent))
+    rows.append((f"modelled: a GPU's step at {GPU_FLOP_PER_S / 1e12:.0f} TFLOP/s", ""))
+    for link in LINKS:
+        rows += [
+            (link.name, f"{1e3 * rates.exchange_s(link):,.2f} ms of exchange"),
+            (
+                f"… for {100 * SCALING:.0f} % of one GPU's rate",
+                f"{math.ceil(rates.least_batch(link)):,} particles per GPU",
+            ),
+        ]
     return rows
 
 

@@ -6,6 +6,7 @@ from raydrgn.bench import tables
 from raydrgn.bench.settings import (
     DecodingBenchSettings,
     EmSettings,
+    ExchangeSettings,
     ExploreBenchSettings,
     GpuSettings,
     OccupancyBenchSettings,
@@ -93,6 +94,20 @@ def bench_scaling(settings: ScalingSettings) -> None:
     show_facts(_title("scaling", settings), rows, numbers=True)
 
 
+@bench.command("exchange")
+@command(ExchangeSettings)
+def bench_exchange(settings: ExchangeSettings) -> None:
+    """Count what GPUs would exchange in a training step, by processes that stand for them.
+
+    Needs neither Ray nor a GPU. The steps are those of a GPU, taken on CPUs. How many particles
+    each GPU needs in a step is modelled, for links and a rate that are named; see docs/scaling.md.
+    """
+    from raydrgn.bench import exchange
+
+    rows = tables.exchange_rows(exchange.run(settings))
+    show_facts(_title("exchange", settings), rows, numbers=True)
+
+
 @bench.command("prepare")
 @command(PreparationSettings)
 def bench_prepare(settings: PreparationSettings) -> None:
@@ -177,6 +192,8 @@ def bench_explore(settings: ExploreBenchSettings, progress: Progress) -> None:
     show_facts(f"explorer, {settings.num_particles:,} particles", rows, numbers=True)
 
 
-def _title(what: str, settings: StepSettings | TrainingSettings | ScalingSettings) -> str:
+def _title(
+    what: str, settings: StepSettings | TrainingSettings | ScalingSettings | ExchangeSettings
+) -> str:
     network = f"{settings.width} × {settings.layers}"
     return f"{what}, box {settings.box}, {network}, batch {settings.batch_size}"

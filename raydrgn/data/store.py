@@ -9,6 +9,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal, Protocol, runtime_checkable
 
@@ -28,7 +29,27 @@ DEVICE_SHARE = 0.6
 """Of the free memory of a GPU: the rest is for the network and its activations."""
 
 HOST_SHARE = 0.6
-"""Of the free memory of the host, over the workers that share it."""
+"""Of the free memory of the host."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """With how many others a worker shares the memory of its host and of its GPU."""
+
+    on_host: int = 1
+    """Workers on the host."""
+
+    of_gpu: float = 1.0
+    """Part of the GPU that the worker was given; 1 for one or more whole ones."""
+
+    @classmethod
+    def of_worker(cls, *, gpus: float, on_host: int = 1) -> "Sharing":
+        """Return the share of a worker that was given some GPUs, or a part of one."""
+        return cls(on_host, gpus if 0 < gpus < 1 else 1.0)
+
+
+ALONE = Sharing()
+CPU = torch.device("cpu")
 
 
 @runtime_checkable
@@ -138,7 +159,8 @@ def make_store(
     *,
     precision: Precision,
     device: torch.device,
-    neighbours: int = 1,
+    sharing: Sharing = ALONE,
+    reserved: int = 0,
 ) -> ParticleStore:
     """Make the store of a shard, choosing a place that has room if ``kind`` is auto.
 
@@ -147,16 +169,17 @@ def make_store(
         shape: Particles, points, 2.
         precision: Type in which values are kept.
         device: Where the worker computes.
-        neighbours: Workers that share this host's memory.
+        sharing: The worker's share of the memory.
+        reserved: Bytes that the fit takes there later.
 
     Raises:
         StorageError: If the local disk has no room for the shard.
     """
     size = shard_bytes(shape, precision)
-    chosen = kind if kind != "auto" else choose_store(size, device, neighbours)
+    chosen = kind if kind != "auto" else choose_store(size, device, sharing, reserved=reserved)
     log.info("%d particles, %.2f GB, kept in the %s store", shape[0], size / 1e9, chosen)
     if chosen != "disk":
-        return MemoryStore(shape, precision, device if chosen == "device" else torch.device("cpu"))
+        return MemoryStore(shape, precision, device if chosen == "device" else CPU)
     return make_disk_store(shape, precision)
 
 
@@ -184,19 +207,27 @@ def shard_bytes(shape: Sequence[int], precision: Precision) -> int:
 
 
 def choose_store(
-    size: int, device: torch.device, neighbours: int
+    size: int, device: torch.device, sharing: Sharing = ALONE, *, reserved: int = 0
 ) -> Literal["device", "host", "disk"]:
-    """Return the place that has room for a shard of some bytes."""
+    """Return the place that has room for a shard.
+
+    Args:
+        size: Bytes of the shard.
+        device: Where the worker computes.
+        sharing: Its share of the memory.
+        reserved: Bytes that the fit takes there later.
+    """
+    if device.type == "cuda" and size < DEVICE_SHARE * (free_memory(device, sharing) - reserved):
+        return "device"
+    host = free_memory(CPU, sharing) - (reserved if device.type == "cpu" else 0)
+    return "host" if size < HOST_SHARE * host else "disk"
+
+
+def free_memory(device: torch.device, sharing: Sharing = ALONE) -> float:
+    """Return the bytes that a worker may take of the memory that is free on a device."""
     if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        if size < DEVICE_SHARE * free:
-            return "device"
-    return "host" if size < HOST_SHARE * free_host_memory() / neighbours else "disk"
-
-
-def free_memory(device: torch.device) -> int:
-    """Return the bytes that may still be taken where a worker computes."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_host_memory()
+        return sharing.of_gpu * torch.cuda.mem_get_info(device)[0]
+    return free_host_memory() / sharing.on_host
 
 
 def free_host_memory() -> int:

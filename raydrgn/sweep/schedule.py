@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -12,13 +12,14 @@ from raydrgn.data.shard import ResidentShard
 from raydrgn.data.store import MemoryStore
 from raydrgn.errors import ConfigError
 from raydrgn.model.device import free_gpu
-from raydrgn.model.vae import HeterogeneousVAE
+from raydrgn.run.config import RunConfig
 from raydrgn.sweep.record import TrialRecord
 from raydrgn.sweep.space import SearchSpace
-from raydrgn.training.optimiser import make_optimiser
+from raydrgn.training.assembly import batch_plan, make_steps
+from raydrgn.training.fixed_step import CapturedStep
 from raydrgn.training.plan import BatchPlan
 from raydrgn.training.prepare_run import PreparedRun
-from raydrgn.training.step import SliceLattice, TrainStep
+from raydrgn.training.steps import Steps
 
 GRID_TRIALS = 12
 """Combinations up to which all are tried."""
@@ -37,6 +38,8 @@ START_SECONDS = 20.0
 
 MEASURED_PARTICLES = 256
 MEASURED_SECONDS = 3.0
+FIRST_STEPS = CapturedStep.WARM_UP + 1
+"""Not measured: caches are cold, and what a trial compiles is compiled."""
 
 
 def count_trials(space: SearchSpace, wanted: int | None) -> tuple[int, bool]:
@@ -146,54 +149,38 @@ def measured_rate(run: PreparedRun, *, threads: int) -> float:
     config, table = run.config, run.table.slice_rows(0, min(len(run.table), MEASURED_PARTICLES))
     gpu = torch.cuda.is_available() and config.resources.gpus != 0
     device = torch.device("cuda" if gpu else "cpu")
-    lattice = SliceLattice.of_box(config.data.box, device=device)
-    store = MemoryStore((len(table), lattice.num_points, 2), config.data.precision, device)
+    plan = batch_plan(config, len(table))
+    store = MemoryStore((len(table), plan.num_points, 2), config.data.precision, device)
     fill_store(store, prepared_blocks(table, config.data))
     shard = ResidentShard(
         table, store, pixel_size_angstrom=config.pixel_size_angstrom, device=device
     )
-    plan = BatchPlan(
-        num_particles=len(table),
-        batch_size=config.train.batch_size,
-        num_points=lattice.num_points,
-        points_fraction=config.train.points_fraction,
-        seed=config.train.seed,
-    )
-    vae = HeterogeneousVAE(config.model, box=config.data.box, num_pixels=2 * lattice.num_points)
-    vae = vae.to(device)
-    step = TrainStep(
-        vae,
-        make_optimiser(vae.parameters()),
-        lattice,
-        beta=config.train.kl_weight(config.model.zdim),
-        amp=config.train.amp,
-        world=1,
-    )
+    steps = make_steps(_with_as_many_steps(config, plan, len(run.table)), plan, shard, device).steps
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        _run_epoch(step, shard, plan, config.model.zdim, device)  # warms up
+        for _ in range(-(-FIRST_STEPS // plan.num_steps)):
+            _run_epoch(steps, plan)
         began, done = time.monotonic(), 0
         while time.monotonic() - began < MEASURED_SECONDS:
-            done += _run_epoch(step, shard, plan, config.model.zdim, device)
+            done += _run_epoch(steps, plan)
         return done / (time.monotonic() - began)
     finally:
         torch.set_num_threads(before)
 
 
-def _run_epoch(
-    step: TrainStep, shard: ResidentShard, plan: BatchPlan, zdim: int, device: torch.device
-) -> int:
-    """Take the steps of an epoch at a learning rate of nearly nothing; return the particles."""
-    noise = plan.noise(1, zdim)
-    for number, rows in enumerate(plan.batches(1)):
-        points = plan.points(1, number)
-        losses = step(
-            shard.batch(rows),
-            noise=noise[rows].to(device),
-            points=None if points is None else points.to(device),
-            batch_count=plan.batch_count(number),
-            learning_rate=1e-9,
-        )
+def _with_as_many_steps(config: RunConfig, plan: BatchPlan, num_particles: int) -> RunConfig:
+    """Return the configuration with as many epochs of few particles as a trial has steps.
+
+    Whether steps are captured on a GPU depends on their number.
+    """
+    of_epoch = replace(plan, num_particles=num_particles).num_steps
+    epochs = -(-config.train.epochs * of_epoch // plan.num_steps)
+    return replace(config, train=replace(config.train, epochs=epochs))
+
+
+def _run_epoch(steps: Steps, plan: BatchPlan) -> int:
+    """Take the steps of the first epoch; return the particles."""
+    *_, losses = steps.take(1, 0, plan.batches(1))
     losses.cpu()  # waits for the device
     return plan.num_particles

@@ -13,6 +13,7 @@ memory           what to do where memory is too small
 step             losses of a batch, and one step of the optimiser
 ahead            what many steps take, sent to the device at once
 gpu_memory       what a step needs of a GPU, what the card has, and who else holds some
+gradients        how workers add up the gradients of steps of fixed shapes
 fixed_step       a step whose shapes never change, and its capture as a CUDA graph
 steps            the steps of an epoch, as they come or of fixed shapes
 loop             epochs from a checkpoint to the end, on one process of any number

@@ -6,7 +6,7 @@ a plain object here.
 
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from raydrgn.data.ingest import PreparedBlock, fill_store
 from raydrgn.data.shard import ResidentShard
-from raydrgn.data.store import ParticleStore, make_store, shard_bytes
+from raydrgn.data.store import ALONE, ParticleStore, Sharing, make_store, shard_bytes
 from raydrgn.errors import RunDirectoryError
 from raydrgn.geometry.lattice import half_disc
 from raydrgn.model.vae import HeterogeneousVAE
@@ -27,6 +27,7 @@ from raydrgn.run.directory import Position
 from raydrgn.shapes import Int
 from raydrgn.training.em_loop import EmLoop
 from raydrgn.training.loop import Sink, TrainingLoop
+from raydrgn.training.memory import reserved_bytes
 from raydrgn.training.optimiser import make_optimiser
 from raydrgn.training.plan import BatchPlan
 from raydrgn.training.schedule import RateSchedule
@@ -71,7 +72,7 @@ def own_store(
     blocks: Iterator[PreparedBlock],
     *,
     run: str,
-    neighbours: int = 1,
+    sharing: Sharing = ALONE,
     progress: Callable[[int], None],
 ) -> tuple[ParticleStore, Int[np.ndarray, " bad"]]:
     """Keep a worker's prepared particles; return the numbers of bad images among them.
@@ -82,7 +83,7 @@ def own_store(
         device: Where it computes.
         blocks: The prepared particles.
         run: Run directory, for the metrics.
-        neighbours: Workers on this machine, which share its memory.
+        sharing: Its share of the memory.
         progress: Called with how many particles are there.
     """
     first, last = plan.rows
@@ -93,13 +94,20 @@ def own_store(
         shape,
         precision=precision,
         device=device,
-        neighbours=neighbours,
+        sharing=sharing,
+        reserved=reserved_bytes(config),
     )
     return store, fill_store(store, blocks, progress=progress)
 
 
 def make_loop(
-    config: RunConfig, plan: BatchPlan, shard: ResidentShard, device: torch.device, sink: Sink
+    config: RunConfig,
+    plan: BatchPlan,
+    shard: ResidentShard,
+    device: torch.device,
+    sink: Sink,
+    *,
+    sharing: Sharing = ALONE,
 ) -> TrainingLoop | EmLoop:
     """Make what is fitted, the same on every worker, and its loop.
 
@@ -107,6 +115,54 @@ def make_loop(
     """
     if config.mfa is not None:
         return EmLoop(config, plan=plan, shard=shard, device=device, sink=sink)
+    parts = make_steps(
+        config,
+        plan,
+        shard,
+        device,
+        sharing=sharing,
+        note=sink.note if plan.rank == 0 else log.info,
+    )
+    return TrainingLoop(
+        config,
+        plan=plan,
+        shard=shard,
+        vae=parts.vae,
+        steps=parts.steps,
+        optimiser=parts.optimiser,
+        lattice=parts.lattice,
+        sink=sink,
+    )
+
+
+class StepParts(NamedTuple):
+    """A network, and what moves its weights."""
+
+    vae: HeterogeneousVAE
+    optimiser: torch.optim.Optimizer
+    lattice: SliceLattice
+    steps: Steps
+
+
+def make_steps(
+    config: RunConfig,
+    plan: BatchPlan,
+    shard: ResidentShard,
+    device: torch.device,
+    *,
+    sharing: Sharing = ALONE,
+    note: Callable[[str], None] = log.info,
+) -> StepParts:
+    """Make a network with its first weights, and its steps as a device takes them.
+
+    Args:
+        config: Of the run.
+        plan: Of the worker.
+        shard: Its particles.
+        device: Where it computes.
+        sharing: Its share of the memory.
+        note: Called with what the user should know.
+    """
     lattice = SliceLattice.of_box(config.data.box, device=device)
     torch.manual_seed(config.train.seed)  # the same weights on every worker
     vae = HeterogeneousVAE(config.model, box=config.data.box, num_pixels=2 * lattice.num_points).to(
@@ -134,18 +190,10 @@ def make_loop(
             vae=vae,
             optimiser=optimiser,
             lattice=lattice,
-            note=sink.note if plan.rank == 0 else log.info,
+            sharing=sharing,
+            note=note,
         )
-    return TrainingLoop(
-        config,
-        plan=plan,
-        shard=shard,
-        vae=vae,
-        steps=steps,
-        optimiser=optimiser,
-        lattice=lattice,
-        sink=sink,
-    )
+    return StepParts(vae, optimiser, lattice, steps)
 
 
 def resume(

@@ -10,18 +10,23 @@ import shutil
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 
 from raydrgn.data.batch import ParticleBatch
+from raydrgn.data.store import ALONE, Sharing
 from raydrgn.errors import ConfigError
 from raydrgn.model.vae import HeterogeneousVAE
 from raydrgn.shapes import Float, Int
 from raydrgn.training.ahead import NO_PARTICLE, StepInput
 from raydrgn.training.gpu_memory import StepMemory, card_of
+from raydrgn.training.gradients import GradientExchange
 from raydrgn.training.step import CACHE_ROWS, SliceLattice, evaluate_losses
 
-Gather = Callable[[Int[Tensor, " b"]], ParticleBatch]
-"""Returns particles by their numbers, on the device, without waiting for it."""
+Gather = Callable[[Int[Tensor, " p"], slice], ParticleBatch]
+"""Returns particles of a micro-batch, on the device, without waiting for it.
+
+Takes their numbers, and which of the batch they are.
+"""
 
 
 class FixedStep:
@@ -41,6 +46,7 @@ class FixedStep:
         *,
         beta: float,
         half: torch.dtype | None,
+        exchange: GradientExchange | None = None,
     ) -> None:
         """Connect the parts.
 
@@ -52,6 +58,7 @@ class FixedStep:
             noise: One draw for each particle of the worker's part; may be overwritten by others.
             beta: Weight of the KL divergence.
             half: Type of the operands of matrix products, if not single precision.
+            exchange: With other workers; None means all of the process group, if there is one.
         """
         self.num_parts = 1
         """Micro-batches of a batch: forward and backward passes, one after the other."""
@@ -63,6 +70,7 @@ class FixedStep:
         self._noise = noise
         self._beta = beta
         self._half = half
+        self._exchange = exchange or GradientExchange()
         [self._rate] = [group["lr"] for group in optimiser.param_groups]
         self._losses_of = self._losses
 
@@ -70,6 +78,11 @@ class FixedStep:
     def device(self) -> torch.device:
         """Where the steps are taken."""
         return self._lattice.plane.device
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether there is no other worker."""
+        return self._exchange.num_workers == 1
 
     def compile(self) -> None:
         """Let ``torch.compile`` compile the losses of a micro-batch, and their gradient."""
@@ -104,30 +117,27 @@ class FixedStep:
 
     def add_gradients(self, given: StepInput) -> Float[Tensor, "3"]:
         """Compute this worker's share of the gradient; return its losses."""
-        self._optimiser.zero_grad(set_to_none=True)
+        self.drop_gradients()
         counts = (given.rows != NO_PARTICLE).float()
         rows = given.rows.clamp(min=0)
-        batch, noise = self._gather(rows), self._noise[rows]
         size = -(-len(rows) // self.num_parts)
         sums = []
-        for part in zip(
-            batch.micro_batches(size), noise.split(size), counts.split(size), strict=True
-        ):
-            losses = self._losses_of(*part, given.points)
+        for start in range(0, len(rows), size):
+            of_batch = slice(start, start + size)
+            chosen = rows[of_batch]
+            batch = self._gather(chosen, of_batch)
+            losses = self._losses_of(batch, self._noise[chosen], counts[of_batch], given.points)
             (losses[0] * given.factor).backward()
             sums.append(losses.detach())
         return torch.stack(sums).sum(0)
 
+    def drop_gradients(self) -> None:
+        """Give back the memory of the gradients."""
+        self._optimiser.zero_grad(set_to_none=True)
+
     def exchange(self) -> None:
-        """Add up the gradients of all workers, in one message."""
-        if _num_workers() == 1:
-            return
-        gradients = [p.grad for p in self._vae.parameters() if p.grad is not None]
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
-        distributed.all_reduce(flat)
-        sizes = [gradient.numel() for gradient in gradients]
-        for gradient, total in zip(gradients, flat.split(sizes), strict=True):
-            gradient.copy_(total.view_as(gradient))
+        """Add up the gradients of all workers."""
+        self._exchange.add_up(self._vae.parameters())
 
     def move(self, given: StepInput) -> None:
         """Let the optimiser move the weights."""
@@ -177,7 +187,7 @@ class CapturedStep:
         self._left = self.WARM_UP
         self._given: StepInput | None = None
         self._losses: Tensor | None = None
-        self._is_alone = _num_workers() == 1
+        self._is_alone = step.is_alone
 
     def __call__(self, given: StepInput) -> Float[Tensor, "3"]:
         """Take a step; return this worker's sums of total, reconstruction and KL.
@@ -214,6 +224,7 @@ class CapturedStep:
         self._given = given.clone()
         step = self._step.alone if self._is_alone else self._step.add_gradients
         before = torch.cuda.current_stream(self._step.device)
+        self._step.drop_gradients()  # the graph has its own, in memory of its own
         torch.cuda.synchronize(self._step.device)
         try:
             with torch.cuda.graph(
@@ -221,16 +232,26 @@ class CapturedStep:
             ):
                 self._losses = step(self._given)
         except RuntimeError as error:  # too little memory is one: smaller parts may fit, uncaptured
-            raise CaptureError(str(error).partition("\n")[0]) from error
+            raise CaptureError(str(first_error(error)).partition("\n")[0]) from error
         finally:
             torch.cuda.set_stream(before)  # where the capture fails, torch may leave its own
 
 
-def _num_workers() -> int:
-    return distributed.get_world_size() if distributed.is_initialized() else 1
+def first_error(error: BaseException) -> BaseException:
+    """Return the error that came first: after one within a capture, its end fails too."""
+    while isinstance(error.__context__, RuntimeError):
+        error = error.__context__
+    return error
 
 
-def num_parts(memory: StepMemory, size: int, *, num_compared: int, device: torch.device) -> int:
+def num_parts(
+    memory: StepMemory,
+    size: int,
+    *,
+    num_compared: int,
+    device: torch.device,
+    sharing: Sharing = ALONE,
+) -> int:
     """Return into how many micro-batches a batch is cut.
 
     On a GPU each is to fit into the memory, on a CPU into the cache.
@@ -240,9 +261,10 @@ def num_parts(memory: StepMemory, size: int, *, num_compared: int, device: torch
         size: Particles of the batch.
         num_compared: Points at which slices are compared.
         device: Where the step is taken.
+        sharing: The worker's share of the memory.
     """
     if device.type == "cuda":
-        return memory.parts(size, free=card_of(device).free)
+        return memory.parts(size, free=card_of(device, sharing).free)
     return min(-(-size * num_compared // CACHE_ROWS), size)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from raydrgn.data.store import ALONE, Sharing
 from raydrgn.model.vae import HeterogeneousVAE
 
 KEPT_FREE = 0.1
@@ -29,14 +30,20 @@ class StepMemory:
     """Bytes of a training step, counted from shapes."""
 
     network: int
-    """Parameters, their gradients and both moments."""
+    """Parameters, their gradients, both moments, and what several workers send of them."""
 
     per_particle: int
     """What the backward pass needs of the forward pass of one particle, and what both hold."""
 
     @classmethod
     def of(
-        cls, vae: HeterogeneousVAE, *, num_points: int, num_compared: int, half: bool
+        cls,
+        vae: HeterogeneousVAE,
+        *,
+        num_points: int,
+        num_compared: int,
+        half: bool,
+        num_workers: int = 1,
     ) -> "StepMemory":
         """Count what a network needs.
 
@@ -45,6 +52,7 @@ class StepMemory:
             num_points: Points of the half disc.
             num_compared: Points at which slices are compared.
             half: Whether operands of matrix products have two bytes.
+            num_workers: Workers, of which several send all gradients in one message.
         """
         config = vae.config
         size = 2 if half else 4
@@ -57,7 +65,8 @@ class StepMemory:
         kept += size * config.decoder_width * (config.decoder_layers + 3)
         of_image = 4 * NUMBERS_PER_POINT * num_points
         of_encoder = size * config.encoder_width * (config.encoder_layers + 3)
-        return cls(16 * numbers, evaluated * kept + of_image + of_encoder)
+        of_parameter = 16 if num_workers == 1 else 20
+        return cls(of_parameter * numbers, evaluated * kept + of_image + of_encoder)
 
     def parts(self, batch: int, *, free: float) -> int:
         """Return into how many parts a batch is cut so that each fits; one particle at least.
@@ -104,7 +113,7 @@ class Card:
     """Bytes."""
 
     free: float
-    """Bytes that this process can still take, what torch has set aside for it included."""
+    """Bytes that this worker may still take, what torch has set aside for it included."""
 
     used_by_others: float
     """Bytes that other processes hold; 0 if hardly any."""
@@ -122,8 +131,8 @@ class Card:
         return f"{text}; {', '.join(named) or others}"
 
 
-def card_of(device: torch.device) -> Card:
-    """Return a CUDA device as it is now."""
+def card_of(device: torch.device, sharing: Sharing = ALONE) -> Card:
+    """Return a CUDA device as it is now, for a worker that may share it."""
     free, total = torch.cuda.mem_get_info(device)
     properties = torch.cuda.get_device_properties(device)
     reserved = torch.cuda.memory_reserved(device)
@@ -133,7 +142,7 @@ def card_of(device: torch.device) -> Card:
     return Card(
         name=properties.name,
         total=total,
-        free=free + unused,
+        free=sharing.of_gpu * free + unused,
         used_by_others=others if is_shared else 0.0,
         processes=processes_of(str(properties.uuid)) if is_shared else (),
     )

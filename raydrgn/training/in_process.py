@@ -17,6 +17,7 @@ import torch
 
 from raydrgn.data.ingest import bad_images_message, prepared_blocks
 from raydrgn.data.shard import ResidentShard
+from raydrgn.data.store import Sharing
 from raydrgn.errors import InputError, RaydrgnError
 from raydrgn.model.device import default_device
 from raydrgn.remote.allocation import Allocation
@@ -95,7 +96,8 @@ def _fit(
     """Return whether the last epoch is done."""
     config, table = run.config, run.table
     device = default_device() if allocation.gpus else torch.device("cpu")
-    require_memory(config, device)
+    sharing = Sharing.of_worker(gpus=allocation.gpus)
+    require_memory(config, device, sharing)
     plan = batch_plan(config, len(table))
 
     def show_reading(done: int) -> None:
@@ -120,6 +122,7 @@ def _fit(
             device,
             prepared_blocks(table, config.data),
             run=run.root,
+            sharing=sharing,
             progress=show_reading,
         )
     except _Stopped:
@@ -131,7 +134,7 @@ def _fit(
     shard = ResidentShard(
         table, store, pixel_size_angstrom=config.pixel_size_angstrom, device=device
     )
-    loop = make_loop(config, plan, shard, device, sink)
+    loop = make_loop(config, plan, shard, device, sink, sharing=sharing)
     start = resume(loop, config, plan, writer=writer, call=_call, note=sink.note)
     finished = loop.run(start)
     if finished:

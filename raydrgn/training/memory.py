@@ -4,7 +4,7 @@ import re
 
 import torch
 
-from raydrgn.data.store import free_memory
+from raydrgn.data.store import ALONE, Sharing, free_memory
 from raydrgn.errors import ConfigError
 from raydrgn.mfa.grids import fit_bytes
 from raydrgn.run.config import RunConfig
@@ -24,13 +24,24 @@ OUT_OF_MEMORY = (
 )
 
 
-def require_memory(config: RunConfig, device: torch.device, *, neighbours: int = 1) -> None:
+def reserved_bytes(config: RunConfig) -> int:
+    """Return what a fit takes beside its particles where it computes, as far as that is large.
+
+    Of a mixture of factor analysers these are its grids. A network is small beside the memory that
+    is left free for it.
+    """
+    if config.mfa is None:
+        return 0
+    return fit_bytes(config.data.box, config.mfa.components)
+
+
+def require_memory(config: RunConfig, device: torch.device, sharing: Sharing = ALONE) -> None:
     """Refuse a mixture of factor analysers whose grids do not fit, before particles are read.
 
     Args:
         config: Of the run.
         device: Where this worker computes.
-        neighbours: Workers that share this host's memory.
+        sharing: Its share of the memory.
 
     Raises:
         ConfigError: If they do not fit; names the components and the box that would.
@@ -38,8 +49,7 @@ def require_memory(config: RunConfig, device: torch.device, *, neighbours: int =
     if config.mfa is None:
         return
     box, components = config.data.box, config.mfa.components
-    free = free_memory(device) // (1 if device.type == "cuda" else neighbours)
-    needed = fit_bytes(box, components)
+    free, needed = free_memory(device, sharing), reserved_bytes(config)
     if needed <= free:
         return
     fewer = [k for k in range(1, components) if fit_bytes(box, k) <= free]

@@ -6,14 +6,21 @@ from typing import Any
 
 import numpy as np
 import ray
-import ray.train
 import torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raydrgn.data.node_shard import NodeShard, PreparedRows
-from raydrgn.data.store import FileStore, MemoryStore, ParticleStore, choose_store, shard_bytes
+from raydrgn.data.store import (
+    FileStore,
+    MemoryStore,
+    ParticleStore,
+    Sharing,
+    choose_store,
+    shard_bytes,
+)
 from raydrgn.run.config import RunConfig
 from raydrgn.shapes import Int
+from raydrgn.training.memory import reserved_bytes
 from raydrgn.training.plan import BatchPlan
 
 COPIED_ROWS = 4096
@@ -74,6 +81,7 @@ class SharedShards:
         config: RunConfig,
         plan: BatchPlan,
         device: torch.device,
+        sharing: Sharing,
         *,
         progress: Callable[[int], None] | None,
     ) -> tuple[ParticleStore, Int[np.ndarray, " bad"]]:
@@ -87,6 +95,7 @@ class SharedShards:
             config: Of the run.
             plan: Which rows are this worker's.
             device: Where it computes.
+            sharing: Its share of the memory.
             progress: Called, elsewhere, with how many of this worker's particles are there.
         """
         node = ray.get_runtime_context().get_node_id()
@@ -102,8 +111,7 @@ class SharedShards:
         kind = config.resources.shard_store
         if kind == "auto":
             size = shard_bytes(shape, precision)
-            neighbours = ray.train.get_context().get_local_world_size()
-            kind = choose_store(size, device, neighbours)
+            kind = choose_store(size, device, sharing, reserved=reserved_bytes(config))
         if kind != "device":
             return shared, found.bad - start
         copy = MemoryStore(shape, precision, device)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from raydrgn.data.batch import ParticleBatch
 from raydrgn.data.shard import ResidentShard
+from raydrgn.data.store import Sharing
 from raydrgn.data.streaming import HostStream, sent
 from raydrgn.errors import RaydrgnError
 from raydrgn.model.device import has_bfloat16
@@ -105,10 +106,12 @@ class FixedSteps:
         vae: HeterogeneousVAE,
         optimiser: torch.optim.Optimizer,
         lattice: SliceLattice,
+        sharing: Sharing,
         note: Callable[[str], None],
     ) -> None:
         """Connect the parts; ``note`` is called with what the user should know."""
         self._config = config
+        self._sharing = sharing
         self._plan = plan
         self._shard = shard
         self._lattice = lattice
@@ -128,7 +131,11 @@ class FixedSteps:
             )
         half = half_type(device, amp=config.train.amp)
         self._memory = StepMemory.of(
-            vae, num_points=lattice.num_points, num_compared=plan.num_chosen, half=bool(half)
+            vae,
+            num_points=lattice.num_points,
+            num_compared=plan.num_chosen,
+            half=bool(half),
+            num_workers=plan.world,
         )
         self._step = FixedStep(
             vae,
@@ -177,14 +184,19 @@ class FixedSteps:
         filled = (filled_up(selection, self._size).clamp(min=0) for selection in selections)
         return self._stream.batches(filled)
 
-    def _gather(self, rows: Int[Tensor, " b"]) -> ParticleBatch:
-        return self._shard.batch(rows, self._coefficients)
+    def _gather(self, rows: Int[Tensor, " p"], of_batch: slice) -> ParticleBatch:
+        streamed = self._coefficients
+        return self._shard.batch(rows, None if streamed is None else streamed[of_batch])
 
     def _begin(self, steps_left: int) -> Callable[[StepInput], Tensor]:
         """Return what takes the steps that are left."""
         mode = self._config.resources.compile
         self._step.num_parts = num_parts(
-            self._memory, self._size, num_compared=self._plan.num_chosen, device=self._device
+            self._memory,
+            self._size,
+            num_compared=self._plan.num_chosen,
+            device=self._device,
+            sharing=self._sharing,
         )
         if self._device.type != "cuda":
             if mode == "on":
@@ -212,8 +224,8 @@ class FixedSteps:
         except CaptureError as error:
             if self._config.resources.compile == "on":
                 raise RaydrgnError(
-                    f"CUDA cannot capture the training step ({error}). Go on without: --resume "
-                    "--set resources.compile=off."
+                    f"CUDA cannot capture the training step ({error}). With --set "
+                    "resources.compile=off it is taken kernel by kernel."
                 ) from error
             self._note(f"the step is not captured as one graph ({error}), and takes longer")
         self._take = self._step  # the error, and what it holds of the step, is gone

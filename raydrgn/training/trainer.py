@@ -94,6 +94,7 @@ def train(
                 config=config.to_dict(),
                 table=ray.put(run.table.table),
                 cpus=share.cpus,
+                gpus=share.gpus,
                 use_ray_data=False,
                 writer=actors.writer,
                 board=actors.board,

@@ -19,6 +19,7 @@ from torch import distributed
 from raydrgn.data.ingest import PreparedBlock, bad_images_message, prepared_blocks
 from raydrgn.data.pipeline import stream_prepared
 from raydrgn.data.shard import ResidentShard
+from raydrgn.data.store import Sharing
 from raydrgn.errors import InputError
 from raydrgn.io.particles import ParticleTable
 from raydrgn.io.storage import Uri
@@ -47,6 +48,9 @@ class TrainingJob:
 
     cpus: int
     """CPU cores of each worker."""
+
+    gpus: float
+    """GPUs of each worker; a fraction is a part of one."""
 
     use_ray_data: bool
     """Whether tasks all over the cluster prepare the particles, or each worker its own."""
@@ -93,12 +97,13 @@ def _train(job: TrainingJob) -> bool:
         job.shards.join()
     device = ray.train.torch.get_device()
     config = RunConfig.from_dict(job.config)
-    require_memory(config, device, neighbours=context.get_local_world_size())
+    sharing = Sharing.of_worker(gpus=job.gpus, on_host=context.get_local_world_size())
+    require_memory(config, device, sharing)
     table = ParticleTable(ray.get(job.table))
     plan = batch_plan(config, len(table), rank=rank, world=world)
-    shard = _fill_shard(job, config, table.slice_rows(*plan.rows), plan, device)
+    shard = _fill_shard(job, config, table.slice_rows(*plan.rows), plan, device, sharing)
     sink = ActorSink(job.writer, job.board, attempt=job.attempt)
-    loop = make_loop(config, plan, shard, device, sink)
+    loop = make_loop(config, plan, shard, device, sink, sharing=sharing)
     start = resume(loop, config, plan, writer=job.writer, call=call_actor, note=sink.note)
     finished = loop.run(start)
     sink.flush()
@@ -110,12 +115,19 @@ def _train(job: TrainingJob) -> bool:
 
 
 def _fill_shard(
-    job: TrainingJob, config: RunConfig, table: ParticleTable, plan: BatchPlan, device: torch.device
+    job: TrainingJob,
+    config: RunConfig,
+    table: ParticleTable,
+    plan: BatchPlan,
+    device: torch.device,
+    sharing: Sharing,
 ) -> ResidentShard:
     """Have this worker's particles prepared in its store; refuse bad images in words."""
     report = partial(_report_reading, job.board, job.attempt, len(table)) if not plan.rank else None
     if job.shards is not None:
-        store, bad_rows = job.shards.store(job.table, config, plan, device, progress=report)
+        store, bad_rows = job.shards.store(
+            job.table, config, plan, device, sharing, progress=report
+        )
     else:
         blocks: Iterator[PreparedBlock] = (
             stream_prepared(table, config.data)
@@ -128,7 +140,7 @@ def _fill_shard(
             device,
             blocks,
             run=job.root,
-            neighbours=ray.train.get_context().get_local_world_size(),
+            sharing=sharing,
             progress=report or _ignore,
         )
     bad = table.select(bad_rows)

@@ -1,6 +1,5 @@
 """The table of a GPU: made on a CPU by the same functions, and refused where there is no GPU."""
 
-import shutil
 import sys
 from pathlib import Path
 
@@ -50,7 +49,6 @@ def test_it_measures_each_network_on_each_box():
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler: install g++")
 def test_the_steps_of_fixed_shapes_are_those_that_are_timed(monkeypatch):
     """Eager, since checks of shapes cannot be compiled; each step draws points of its own."""
     monkeypatch.setattr(step.FixedStep, "compile", lambda self: None)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from raydrgn.bench import scaling
+from raydrgn.bench import scaling, worker_steps
 from raydrgn.bench.run_parts import measure_parts
 from raydrgn.bench.settings import ScalingSettings
 from raydrgn.geometry.lattice import half_disc
@@ -19,7 +19,7 @@ def num_parameters(model, box):
     ("most", "expected"), [(1, [1]), (2, [1, 2]), (6, [1, 2, 4, 6]), (8, [1, 2, 4, 8])]
 )
 def test_numbers_of_workers_double_up_to_the_most(most, expected):
-    assert scaling.numbers_of_workers(most) == expected
+    assert worker_steps.numbers_of_workers(most) == expected
 
 
 def test_sizes_of_the_parts_are_those_of_parameters_and_points():

@@ -7,15 +7,22 @@ import pytest
 import torch
 
 from raydrgn.data import store as store_module
-from raydrgn.data.store import DiskStore, MemoryStore, ParticleStore, make_store
+from raydrgn.data.store import (
+    DiskStore,
+    MemoryStore,
+    ParticleStore,
+    Sharing,
+    choose_store,
+    make_store,
+)
 from raydrgn.errors import StorageError
 
 CPU = torch.device("cpu")
 SHAPE = (9, 5, 2)
 
 
-def make(kind, *, precision="float32", shape=SHAPE, neighbours=1):
-    return make_store(kind, shape, precision=precision, device=CPU, neighbours=neighbours)
+def make(kind, *, precision="float32", shape=SHAPE, **room):
+    return make_store(kind, shape, precision=precision, device=CPU, **room)
 
 
 @pytest.fixture
@@ -65,13 +72,43 @@ def test_the_file_has_no_name_and_goes_with_its_store(tmp_path, values, monkeypa
 
 
 @pytest.mark.parametrize(
-    ("free", "neighbours", "kind"),
-    [(10_000, 1, MemoryStore), (1000, 1, MemoryStore), (500, 1, DiskStore), (1000, 2, DiskStore)],
+    ("free", "workers", "reserved", "kind"),
+    [
+        (10_000, 1, 0, MemoryStore),
+        (1000, 1, 0, MemoryStore),
+        (500, 1, 0, DiskStore),
+        (1000, 2, 0, DiskStore),
+        (1000, 1, 500, DiskStore),
+    ],
 )
-def test_the_host_is_taken_while_it_has_room(free, neighbours, kind, monkeypatch):
-    # 9 × 5 × 2 × 4 = 360 bytes; at most 0.6 of the free memory, shared with neighbours
+def test_the_host_is_taken_while_it_has_room(free, workers, reserved, kind, monkeypatch):
+    # 9 × 5 × 2 × 4 = 360 bytes; at most 0.6 of what is free for the worker and not reserved
     monkeypatch.setattr(store_module, "free_host_memory", lambda: free)
-    assert isinstance(make("auto", neighbours=neighbours), kind)
+    assert isinstance(make("auto", sharing=Sharing(workers), reserved=reserved), kind)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "reserved", "kind"),
+    [
+        (1.0, 0, "device"),
+        (4.0, 0, "device"),
+        (0.5, 0, "device"),
+        (0.25, 0, "host"),  # four workers that each keep 0.3 of the GPU
+        (0.5, 1e9, "host"),
+    ],
+)
+def test_a_worker_takes_its_part_of_a_gpu(gpus, reserved, kind, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (80 * 10**9, 80 * 10**9))
+    monkeypatch.setattr(store_module, "free_host_memory", lambda: 10**12)
+    sharing = Sharing.of_worker(gpus=gpus)
+    found = choose_store(int(23.9e9), torch.device("cuda"), sharing, reserved=int(reserved))
+    assert found == kind
+
+
+def test_what_is_reserved_on_a_gpu_is_not_taken_from_the_host(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10**9, 10**9))
+    monkeypatch.setattr(store_module, "free_host_memory", lambda: 10**10)
+    assert choose_store(5 * 10**9, torch.device("cuda"), reserved=9 * 10**9) == "host"
 
 
 def test_the_memory_of_this_machine_is_known():

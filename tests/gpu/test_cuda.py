@@ -7,23 +7,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import distributed, multiprocessing
 
+from device_loops import fit_together, losses, made, parameters
 from plain import assert_same_run, small_run
-from raydrgn.data.ingest import prepared_blocks
-from raydrgn.data.shard import ResidentShard
 from raydrgn.errors import RaydrgnError
 from raydrgn.fourier.shells import shell_correlation
 from raydrgn.model.device import has_bfloat16
 from raydrgn.remote.allocation import Allocation
 from raydrgn.run.directory import Position
 from raydrgn.run.reader import open_run
-from raydrgn.run.writer import RunWriter
 from raydrgn.training import reduction
-from raydrgn.training.assembly import batch_plan, make_loop, own_store
 from raydrgn.training.fixed_step import CapturedStep
 from raydrgn.training.in_process import train_here
-from raydrgn.training.sinks import DirectSink
 
 pytestmark = [
     pytest.mark.gpu,
@@ -32,6 +27,9 @@ pytestmark = [
 
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")
 ONE_GPU = Allocation(1, cpus=1, gpus=1.0)
+SINGLE_BOUND = 1e-3
+"""Of losses and weights in single precision: between devices, and between numbers of workers."""
+
 HALF_BOUND = 2e-2
 """Of the losses of 50 steps in bfloat16, relative to those in single precision."""
 
@@ -39,36 +37,6 @@ HALF_BOUND = 2e-2
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return tmp_path_factory.mktemp("data")
-
-
-def made(run, device, *, rank=0, world=1, on_progress=None):
-    """Return the loop and the plan of a worker on a device."""
-    config = run.config
-    plan = batch_plan(config, len(run.table), rank=rank, world=world)
-    table = run.table.slice_rows(*plan.rows)
-    blocks = prepared_blocks(table, config.data)
-    store, _ = own_store(config, plan, device, blocks, run=run.root, progress=lambda done: None)
-    shard = ResidentShard(
-        table, store, pixel_size_angstrom=config.pixel_size_angstrom, device=device
-    )
-    sink = DirectSink(RunWriter(run.root, num_particles=len(run.table)), on_progress=on_progress)
-    return make_loop(config, plan, shard, device, sink), plan
-
-
-def losses(parts, count=50):
-    loop, plan = parts
-    found = []
-    for epoch in range(1, 99):
-        for of_step in loop._steps.take(epoch, 0, plan.batches(epoch)):
-            found.append(of_step.cpu())
-            if len(found) == count:
-                return torch.stack(found)
-    raise AssertionError
-
-
-def parameters(parts):
-    loop, _ = parts
-    return torch.cat([p.detach().flatten() for p in loop._vae.parameters()]).cpu()
 
 
 @pytest.mark.parametrize("precision", ["float32", "float16"])
@@ -83,7 +51,7 @@ def test_losses_are_those_of_a_cpu(data, tmp_path, mode, store, precision):
     expected = losses(made(small_run(data, tmp_path / "cpu", **values), CPU))
     values["resources.compile"] = mode
     parts = made(small_run(data, tmp_path / "gpu", **values), CUDA)
-    torch.testing.assert_close(losses(parts), expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(losses(parts), expected, rtol=SINGLE_BOUND, atol=SINGLE_BOUND)
     assert isinstance(parts[0]._steps._take, CapturedStep) == (mode == "on")
 
 
@@ -168,22 +136,13 @@ def test_too_little_memory_ends_in_words(data, tmp_path):
 def test_two_workers_that_share_a_gpu_fit_as_one(data, tmp_path, mode):
     values = {"train.amp": False, "resources.compile": mode}
     alone = made(small_run(data, tmp_path / "alone", **values), CUDA)
-    losses(alone, 20)
+    expected = losses(alone, 20)
     run = small_run(data, tmp_path / "shared", **values)
-    multiprocessing.spawn(_worker, args=(2, run, str(tmp_path)), nprocs=2)
-    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    (first, mine), (second, theirs) = fit_together(run, CUDA, tmp_path)
     assert torch.equal(first, second)
-    torch.testing.assert_close(first, parameters(alone), rtol=0, atol=1e-5)
-
-
-def _worker(rank, world, run, folder):
-    distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/group", rank=rank, world_size=world
-    )
-    parts = made(run, CUDA, rank=rank, world=world)
-    losses(parts, 20)
-    torch.save(parameters(parts), f"{folder}/{rank}.pt")
-    distributed.destroy_process_group()
+    bounds = {"rtol": SINGLE_BOUND, "atol": SINGLE_BOUND}
+    torch.testing.assert_close(mine + theirs, expected, **bounds)
+    torch.testing.assert_close(first, parameters(alone), **bounds)
 
 
 def test_volumes_are_those_of_a_cpu(data, tmp_path):

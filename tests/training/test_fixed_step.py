@@ -9,6 +9,7 @@ from torch import distributed, multiprocessing
 from plain import assemble, small_run
 from raydrgn.ctf import CTFParameters
 from raydrgn.data.batch import ParticleBatch
+from raydrgn.data.store import Sharing
 from raydrgn.errors import ConfigError, RaydrgnError
 from raydrgn.model.config import ModelConfig
 from raydrgn.model.vae import HeterogeneousVAE
@@ -16,7 +17,12 @@ from raydrgn.run.checkpoint import Checkpoint
 from raydrgn.run.directory import Position
 from raydrgn.training import ahead, steps
 from raydrgn.training.ahead import StepInput
-from raydrgn.training.fixed_step import CaptureError, FixedStep, require_compiler
+from raydrgn.training.fixed_step import (
+    CaptureError,
+    FixedStep,
+    first_error,
+    require_compiler,
+)
 from raydrgn.training.gpu_memory import Card
 from raydrgn.training.optimiser import make_optimiser
 from raydrgn.training.step import SliceLattice
@@ -139,6 +145,23 @@ def test_too_little_memory_halves_the_micro_batches(data):
     assert cut.loop._steps._step.num_parts == 4
 
 
+@pytest.mark.parametrize("store", ["device", "disk"])
+def test_only_a_micro_batch_of_particles_is_taken_at_a_time(data, store):
+    values = {"resources.shard_store": store}
+    parts = made(data, **FIXED, **values)
+    step, sizes = parts.loop._steps._step, []
+    gather = step._gather
+
+    def recorded(rows, of_batch):
+        sizes.append(len(rows))
+        return gather(rows, of_batch)
+
+    step._gather = recorded
+    _limit_memory(parts, most=2)
+    losses(parts)
+    assert set(sizes[-STEPS:]) == {2}
+
+
 def test_too_little_memory_for_one_particle_ends_in_words(data, monkeypatch):
     parts = made(data, **FIXED)
     _limit_memory(parts, most=0)
@@ -175,7 +198,7 @@ def test_a_step_that_cannot_be_captured_goes_on_unless_it_was_asked_for(data):
     notes = []
     fixed = parts.loop._steps
     fixed._take, fixed._note = refuse, notes.append
-    with pytest.raises(RaydrgnError, match=r"cannot capture .*--set resources\.compile=off"):
+    with pytest.raises(RaydrgnError, match=r"cannot capture .*--set resources\.compile=off it"):
         losses(parts)
     object.__setattr__(fixed._config.resources, "compile", "auto")
     assert torch.equal(losses(parts), expected)
@@ -183,6 +206,43 @@ def test_a_step_that_cannot_be_captured_goes_on_unless_it_was_asked_for(data):
         "the step is not captured as one graph (operation not permitted when stream is capturing), "
         "and takes longer"
     ]
+
+
+@pytest.mark.parametrize("has_bfloat16", [False, True])
+def test_what_a_gpu_lacks_is_noted_before_the_first_step(data, monkeypatch, has_bfloat16):
+    """That it has no bfloat16, what others hold of it, what a step needs and how it is cut."""
+    fixed = made(data, **FIXED).loop._steps
+    need = fixed._memory.network + 3.5 * fixed._memory.per_particle
+    card = Card(name="Tesla T4", total=16e9, free=need / 0.9, used_by_others=9e9)
+    notes, asked = [], []
+
+    def card_of(device, sharing=None):
+        asked.append(sharing)
+        return card
+
+    monkeypatch.setattr(steps, "card_of", card_of)
+    monkeypatch.setattr("raydrgn.training.fixed_step.card_of", card_of)
+    monkeypatch.setattr(steps, "has_bfloat16", lambda device: has_bfloat16)
+    object.__setattr__(fixed._config.resources, "compile", "auto")
+    fixed._device, fixed._note, fixed._sharing = torch.device("cuda"), notes.append, Sharing(2, 0.5)
+    assert fixed._begin(10) is fixed._step
+    assert asked[0] == Sharing(2, 0.5)
+    assert fixed._step.num_parts == 3  # of 8 particles
+    if not has_bfloat16:
+        assert notes.pop(0) == (
+            "Tesla T4 has no products of bfloat16: they are in single precision (train.amp has no "
+            "effect)"
+        )
+    assert notes[0].endswith("of 16.0 GB free; other processes hold 9.0 GB")
+    assert notes[1].startswith("a step needs about 0.00 GB of the GPU")
+    assert notes[1].endswith("particles, in 3 parts")
+
+
+def test_a_capture_that_fails_is_named_by_its_first_error():
+    of_end = RuntimeError("operation failed due to a previous error during capture")
+    of_end.__context__ = torch.OutOfMemoryError("CUDA out of memory.")  # raised meanwhile
+    assert str(first_error(of_end)) == "CUDA out of memory."
+    assert str(first_error(RuntimeError("alone"))) == "alone"
 
 
 def test_capturing_is_left_out_where_few_steps_are_left():
@@ -237,7 +297,7 @@ def test_the_whole_step_runs_on_tensors_without_values(domain, num_parts):
         vae,
         make_optimiser(vae.parameters(), rate=torch.empty((), device=meta)),
         lattice,
-        particles.chosen,
+        lambda rows, of_batch: particles.chosen(rows),
         torch.empty(53, 2, device=meta),
         beta=0.5,
         half=None,

@@ -8,13 +8,15 @@ import torch
 
 from raydrgn.ctf import CTFParameters
 from raydrgn.data.batch import ParticleBatch
+from raydrgn.data.store import Sharing
 from raydrgn.model.config import ModelConfig
 from raydrgn.model.vae import HeterogeneousVAE
 from raydrgn.training import gpu_memory
+from raydrgn.training.fixed_step import num_parts
 from raydrgn.training.gpu_memory import Card, Process, StepMemory, processes_of, too_small_message
 from raydrgn.training.step import SliceLattice, evaluate_losses
 
-CPU = torch.device("cpu")
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
 def kept_bytes(vae, lattice, *, count, points, half):
@@ -61,11 +63,14 @@ def test_the_count_covers_what_the_backward_pass_needs_and_little_more(half, dom
         kept_bytes(vae, lattice, count=count, points=points, half=half) for count in (2, 6)
     )
     of_particle = (many - few) / 4
-    memory = StepMemory.of(
-        vae, num_points=lattice.num_points, num_compared=num_compared, half=half is not None
+    counts = {"num_points": lattice.num_points, "num_compared": num_compared}
+    memory, of_two = (
+        StepMemory.of(vae, **counts, half=half is not None, num_workers=workers)
+        for workers in (1, 2)
     )
     assert of_particle < memory.per_particle < 2.5 * of_particle
     assert memory.network == 16 * sum(p.numel() for p in vae.parameters())
+    assert of_two.network - memory.network == sum(p.nbytes for p in vae.parameters())
 
 
 @pytest.mark.parametrize(
@@ -122,12 +127,33 @@ def test_a_driver_that_names_nobody_is_no_error(tmp_path, monkeypatch, content):
     assert card.in_words().endswith("other processes hold 64.0 GB")
 
 
-def test_a_card_of_one_process_has_no_others(monkeypatch):
+@pytest.fixture
+def _card_of_80_gb(monkeypatch):
+    """78 GB are free, and this process has set 1 GB aside that it does not use."""
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (78 * 10**9, 80 * 10**9))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 15 * 10**8)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 5 * 10**8)
     properties = type("Properties", (), {"name": "GPU", "uuid": "11-22"})
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
-    card = gpu_memory.card_of(torch.device("cuda"))
+
+
+@pytest.mark.usefixtures("_card_of_80_gb")
+def test_a_card_of_one_process_has_no_others():
+    card = gpu_memory.card_of(CUDA)
     assert card.free == 79e9
     assert card.used_by_others == 0
+
+
+@pytest.mark.usefixtures("_card_of_80_gb")
+def test_workers_that_share_a_card_cut_their_batches_to_its_parts():
+    memory = StepMemory(network=10**9, per_particle=10**9)
+    parts = {
+        gpus: num_parts(
+            memory, 64, num_compared=1, device=CUDA, sharing=Sharing.of_worker(gpus=gpus)
+        )
+        for gpus in (1.0, 0.5, 0.25)
+    }
+    assert parts == {1.0: 1, 0.5: 2, 0.25: 4}
+    for gpus, number in parts.items():
+        # of 79 and 2 × 40 and 4 × 20.5 GB, which each worker's own 1 GB is counted to
+        assert memory.network + 64 / number * memory.per_particle <= 0.9 * (gpus * 78e9 + 1e9)

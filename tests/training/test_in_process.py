@@ -6,10 +6,12 @@ import pytest
 import torch
 
 from plain import assert_same_run, fit, small_run
+from raydrgn.data.store import Sharing
 from raydrgn.errors import InputError, RaydrgnError
 from raydrgn.remote.allocation import Allocation, Wanted
 from raydrgn.remote.executor import IN_PROCESS, SMALL_INPUT_BYTES, Executor
 from raydrgn.remote.resources import Resources
+from raydrgn.training import in_process
 from raydrgn.training.in_process import train_here
 
 ONE = Allocation(1, cpus=1, gpus=0)
@@ -96,6 +98,22 @@ def test_too_little_memory_is_said_with_what_helps(data, tmp_path, monkeypatch):
 def here(executor, *, input_bytes=0, **resources):
     wanted = Wanted(resources=Resources(**resources))
     return executor.one_worker_here(wanted, input_bytes)
+
+
+def test_with_a_part_of_a_gpu_it_takes_that_part_of_the_memory(data, tmp_path, monkeypatch):
+    taken = []
+
+    def own_store(*arguments, sharing, **others):
+        taken.append(sharing)
+        raise InputError("enough")
+
+    monkeypatch.setattr(in_process, "default_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(in_process, "own_store", own_store)
+    run = small_run(data, tmp_path)
+    for gpus in (0.25, 1.0, 2.0):
+        with pytest.raises(InputError, match="enough"):
+            train_here(run, Allocation(1, cpus=1, gpus=gpus))
+    assert taken == [Sharing(1, 0.25), Sharing(), Sharing()]
 
 
 def test_small_inputs_of_one_worker_need_no_ray(monkeypatch):

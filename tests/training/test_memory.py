@@ -6,11 +6,15 @@ import pytest
 import torch
 
 import plain_em
+from raydrgn.data import store as store_module
+from raydrgn.data.ingest import prepared_blocks
+from raydrgn.data.store import DiskStore, MemoryStore
 from raydrgn.errors import ConfigError
 from raydrgn.mfa.grids import VolumeGrids, fit_bytes
 from raydrgn.simulation.dataset import simulate
 from raydrgn.simulation.options import Simulation
 from raydrgn.training import memory
+from raydrgn.training.assembly import batch_plan, own_store
 
 
 def test_the_memory_that_is_named_holds_the_grids():
@@ -23,7 +27,7 @@ def test_the_memory_that_is_named_holds_the_grids():
 def test_what_does_not_fit_is_refused_with_what_would(tmp_path, monkeypatch):
     simulate(str(tmp_path), Simulation(num_particles=60, box=24, seed=1))
     run = plain_em.prepare(tmp_path / "particles.star", tmp_path / "run", **plain_em.SMALL)
-    monkeypatch.setattr(memory, "free_memory", lambda device: fit_bytes(24, 2))
+    monkeypatch.setattr(memory, "free_memory", lambda device, sharing: fit_bytes(24, 2))
     with pytest.raises(ConfigError) as caught:
         plain_em.fit(run)
     text = str(caught.value)
@@ -32,3 +36,17 @@ def test_what_does_not_fit_is_refused_with_what_would(tmp_path, monkeypatch):
     smaller = int(re.search(r"images of (\d+) px would fit", text)[1])
     assert fit_bytes(smaller, 4) <= fit_bytes(24, 2) < fit_bytes(smaller + 2, 4)
     assert not (tmp_path / "run" / "weights.1.pkl").exists()
+
+
+@pytest.mark.parametrize(("room", "kind"), [(0, DiskStore), (10**6, MemoryStore)])
+def test_particles_leave_room_for_the_grids(tmp_path, monkeypatch, room, kind):
+    """60 images of 24 px are 0.1 MB, which is a small part of what is free in both cases."""
+    simulate(str(tmp_path), Simulation(num_particles=60, box=24, seed=1))
+    run = plain_em.prepare(tmp_path / "particles.star", tmp_path / "run", **plain_em.SMALL)
+    free = fit_bytes(24, run.config.mfa.components) + room
+    monkeypatch.setattr(store_module, "free_host_memory", lambda: free)
+    blocks = prepared_blocks(run.table, run.config.data)
+    plan = batch_plan(run.config, len(run.table))
+    device = torch.device("cpu")
+    store, _ = own_store(run.config, plan, device, blocks, run=run.root, progress=lambda done: None)
+    assert isinstance(store, kind)

@@ -1,0 +1,61 @@
+"""Loops of workers on any device, alone or in a group whose members share one GPU."""
+
+import torch
+from torch import distributed, multiprocessing
+
+from raydrgn.data.ingest import prepared_blocks
+from raydrgn.data.shard import ResidentShard
+from raydrgn.data.store import Sharing
+from raydrgn.run.writer import RunWriter
+from raydrgn.training.assembly import batch_plan, make_loop, own_store
+from raydrgn.training.sinks import DirectSink
+
+
+def made(run, device, *, rank=0, world=1, on_progress=None):
+    """Return the loop and the plan of a worker on a device, which all workers share."""
+    config, sharing = run.config, Sharing.of_worker(gpus=1 / world, on_host=world)
+    plan = batch_plan(config, len(run.table), rank=rank, world=world)
+    table = run.table.slice_rows(*plan.rows)
+    blocks = prepared_blocks(table, config.data)
+    options = {"run": run.root, "sharing": sharing}
+    store, _ = own_store(config, plan, device, blocks, progress=lambda done: None, **options)
+    shard = ResidentShard(
+        table, store, pixel_size_angstrom=config.pixel_size_angstrom, device=device
+    )
+    sink = DirectSink(RunWriter(run.root, num_particles=len(run.table)), on_progress=on_progress)
+    return make_loop(config, plan, shard, device, sink, sharing=sharing), plan
+
+
+def losses(parts, count=50):
+    """Take some steps; return the losses of each."""
+    loop, plan = parts
+    found = []
+    for epoch in range(1, 99):
+        for of_step in loop._steps.take(epoch, 0, plan.batches(epoch)):
+            found.append(of_step.cpu())
+            if len(found) == count:
+                return torch.stack(found)
+    raise AssertionError
+
+
+def parameters(parts):
+    """Return all weights, one after the other."""
+    loop, _ = parts
+    return torch.cat([p.detach().flatten() for p in loop._vae.parameters()]).cpu()
+
+
+def fit_together(run, device, folder, *, world=2, count=20):
+    """Take some steps by workers that share a device; return weights and losses of each."""
+    multiprocessing.spawn(_worker, args=(world, run, device, str(folder), count), nprocs=world)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(world)]
+
+
+def _worker(rank, world, run, device, folder, count):
+    torch.set_num_threads(1)
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/group", rank=rank, world_size=world
+    )
+    parts = made(run, device, rank=rank, world=world)
+    found = losses(parts, count)
+    torch.save((parameters(parts), found), f"{folder}/{rank}.pt")
+    distributed.destroy_process_group()
