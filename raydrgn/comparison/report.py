@@ -38,7 +38,7 @@ def write_comparison(
     """
     _write_particles(labelings, folder)
     head = ("first", "second", "particles", "adjusted_rand", "stayed_together", "came_together",
-            "moved")  # fmt: skip
+            "moved", "groups", "agreed", "agreed_by_chance")  # fmt: skip
     folder.write_table("agreement.csv", head, list(map(_numbers, pairs)))
     sections = []
     for pair in pairs:
@@ -97,6 +97,7 @@ def _numbers(pair: Agreement) -> tuple[object, ...]:
     return (
         *(pair.first.name, pair.second.name, len(pair.numbers), pair.adjusted_rand),
         *(pair.stayed_together, pair.came_together, int(pair.moved.sum())),
+        *(len(pair.groups.labels()), *pair.groups.agreement(pair.counts)),
     )
 
 

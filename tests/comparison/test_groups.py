@@ -94,6 +94,8 @@ def test_groups_are_printed_and_written(tmp_path):
     assert head.split("  ")[0] == "labels of the first"
     assert first.split() == ["0", "0,", "2,", "4", "60", "100", "%", "100", "%"]
     assert second.split() == ["1", "1,", "3,", "5", "60", "100", "%", "100", "%"]
+    numbers = (tmp_path / "out" / "agreement.csv").read_text().splitlines()[1]
+    assert numbers.endswith(",2,1,0.5")
     with (tmp_path / "out" / "1-2" / "groups.csv").open() as stream:
         rows = list(csv.reader(stream))
     assert rows[0] == ["group", "labeling", "label", "particles"]
