@@ -12,8 +12,9 @@ def compare(settings: CompareSettings) -> None:
 
     Labels are k-means of two epochs (RUN:10 RUN:20), of two runs or rounds, selections, occupancy
     classes, or published ones in a file. Particles are matched by their numbers in the original
-    set. Prints the adjusted Rand index and the cross-tabulation; with -o, writes counts, shares, a
-    heat map, the labels of every particle, and the numbers of those that have moved.
+    set. Prints the adjusted Rand index, the groups of labels in which both agree, and the
+    cross-tabulation; with -o, writes counts, shares, a heat map, the labels of every particle, and
+    the numbers of those that have moved, and of those that agree.
     """
     found = workflow.run(settings)
     result(*found.lines())

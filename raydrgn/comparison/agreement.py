@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.metrics import adjusted_rand_score
 
+from raydrgn.comparison.groups import LabelGroups, corresponding_groups
 from raydrgn.comparison.labelings import Labeling
 from raydrgn.errors import InputError
 from raydrgn.shapes import Bool, Float, Int
@@ -31,6 +32,12 @@ class Agreement:
 
     moved: Bool[np.ndarray, " n"]
     """Particles that are not where most particles of their label in the first are."""
+
+    agreed: Bool[np.ndarray, " n"]
+    """Particles whose two labels are of one group."""
+
+    groups: LabelGroups
+    """Labels of the first that correspond to labels of the second."""
 
     def shares(self) -> Float[np.ndarray, "k m"]:
         """Return the share of each row's particles in each column; 0 in an empty row."""
@@ -75,6 +82,7 @@ def compare(first: Labeling, second: Labeling) -> Agreement:
     a, b = first.codes[rows], second.codes[other_rows]
     shape = (len(first.names), len(second.names))
     counts = np.bincount(a * shape[1] + b, minlength=shape[0] * shape[1]).reshape(shape)
+    groups = corresponding_groups(counts)
     return Agreement(
         first=first,
         second=second,
@@ -84,4 +92,6 @@ def compare(first: Labeling, second: Labeling) -> Agreement:
         only_second=np.bincount(second.codes, minlength=shape[1]) - counts.sum(axis=0),
         adjusted_rand=float(adjusted_rand_score(a, b)),
         moved=counts.argmax(axis=1)[a] != b,
+        agreed=groups.is_shared()[a, b],
+        groups=groups,
     )

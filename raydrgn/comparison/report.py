@@ -1,7 +1,6 @@
 """Tables, heat maps and report of compared labelings."""
 
 from collections.abc import Sequence
-from itertools import starmap
 from shlex import quote
 
 import numpy as np
@@ -19,8 +18,12 @@ MOST_NUMBERED = 30
 RULE = (
     "A particle has moved if it is not in the label of the second to which most particles of its "
     "label in the first belong. The adjusted Rand index is 1 for the same partition and 0 for one "
-    "by chance; it counts particles that both have."
+    "by chance; it counts particles that both have. A particle agrees if its two labels are of one "
+    "group; groups are united as long as that raises the share of these particles more than by "
+    "chance."
 )
+
+GROUP_HEAD = ("labels of the first", "of the second", "agree", "of the first's", "of the second's")
 
 
 def write_comparison(
@@ -35,13 +38,14 @@ def write_comparison(
     """
     _write_particles(labelings, folder)
     head = ("first", "second", "particles", "adjusted_rand", "stayed_together", "came_together",
-            "moved")  # fmt: skip
+            "moved", "groups", "agreed", "agreed_by_chance")  # fmt: skip
     folder.write_table("agreement.csv", head, list(map(_numbers, pairs)))
     sections = []
     for pair in pairs:
         name = pair_folder(labelings, pair)
         _write_counts(pair, name, folder)
         cryodrgn.write_indices(folder.at(name, "moved.ind.pkl"), pair.numbers[pair.moved])
+        cryodrgn.write_indices(folder.at(name, "agreed.ind.pkl"), pair.numbers[pair.agreed])
         figure = heat_map(pair)
         folder.write_figure(f"{name}/shares.png", figure)
         sections.append(_section(pair, name, figure))
@@ -74,7 +78,18 @@ def describe(pair: Agreement) -> str:
         f"{pair.first.name} ({pair.first.kind}) and {pair.second.name} ({pair.second.kind}): "
         f"adjusted Rand index {pair.adjusted_rand:.3f} over {len(pair.numbers):,} particles that "
         f"both have{''.join(f'; {text}' for text in only)}. {int(pair.moved.sum()):,} "
-        f"({100 * pair.moved.mean():.1f} %) have moved."
+        f"({100 * pair.moved.mean():.1f} %) have moved. {_agreement(pair)}"
+    )
+
+
+def _agreement(pair: Agreement) -> str:
+    groups = pair.groups.labels()
+    if len(groups) < 2:
+        return "No groups of their labels correspond."
+    share, by_chance = pair.groups.agreement(pair.counts)
+    return (
+        f"{len(groups)} groups of their labels correspond: in these {100 * share:.1f} % of the "
+        f"particles agree, where {100 * by_chance:.1f} % would by chance."
     )
 
 
@@ -82,6 +97,7 @@ def _numbers(pair: Agreement) -> tuple[object, ...]:
     return (
         *(pair.first.name, pair.second.name, len(pair.numbers), pair.adjusted_rand),
         *(pair.stayed_together, pair.came_together, int(pair.moved.sum())),
+        *(len(pair.groups.labels()), *pair.groups.agreement(pair.counts)),
     )
 
 
@@ -109,6 +125,16 @@ def _write_counts(pair: Agreement, name: str, folder: ResultFolder) -> None:
         (label, *row.tolist()) for label, row in zip(pair.first.names, pair.shares(), strict=True)
     ]
     folder.write_table(f"{name}/shares.csv", head[:-1], shares)
+    members = [
+        (number, which, labeling.names[label], int(sizes[label]))
+        for number, group in enumerate(pair.groups.labels())
+        for which, labeling, labels, sizes in (
+            ("first", pair.first, group[0], pair.counts.sum(axis=1)),
+            ("second", pair.second, group[1], pair.counts.sum(axis=0)),
+        )
+        for label in labels
+    ]
+    folder.write_table(f"{name}/groups.csv", ("group", "labeling", "label", "particles"), members)
 
 
 def heat_map(pair: Agreement) -> Figure:
@@ -148,17 +174,20 @@ def _short(name: str, length: int) -> str:
 def _section(pair: Agreement, name: str, figure: Figure) -> Section:
     tables = []
     if len(pair.second.names) <= MOST_NUMBERED:
-        head = (pair.first.name, *pair.second.names, "particles", "not in the second")
+        order = pair.column_order()
+        names = [pair.second.names[column] for column in order]
+        head = (pair.first.name, *names, "particles", "not in the second")
         rows = [
             (label, *(f"{n:,}" for n in counts), f"{counts.sum():,}", f"{only:,}")
             for label, counts, only in zip(
-                pair.first.names, pair.counts, pair.only_first, strict=True
+                pair.first.names, pair.counts[:, order], pair.only_first, strict=True
             )
         ]
-        total = (*pair.counts.sum(axis=0), pair.counts.sum(), pair.only_first.sum())
+        total = (*pair.counts.sum(axis=0)[order], pair.counts.sum(), pair.only_first.sum())
         rows.append(("all", *(f"{n:,}" for n in total)))
-        rows.append(("not in the first", *(f"{n:,}" for n in pair.only_second), "", ""))
-        tables = [ReportTable(head=head, rows=rows)]
+        rows.append(("not in the first", *(f"{n:,}" for n in pair.only_second[order]), "", ""))
+        groups = ReportTable(head=GROUP_HEAD, rows=_group_cells(pair))
+        tables = [groups, ReportTable(head=head, rows=rows)]
     caption = (
         f"Share of the particles of each label of {pair.first.name} (rows) in each of "
         f"{pair.second.name} (columns, ordered so that large shares are near the diagonal)."
@@ -166,7 +195,7 @@ def _section(pair: Agreement, name: str, figure: Figure) -> Section:
     text = (
         f"{describe(pair)} {100 * pair.stayed_together:.1f} % of the particles stay with most of "
         f"their label, and {100 * pair.came_together:.1f} % the other way round. Files: "
-        f"{name}/counts.csv, shares.csv, moved.ind.pkl."
+        f"{name}/counts.csv, shares.csv, groups.csv, moved.ind.pkl, agreed.ind.pkl."
     )
     return Section(
         title=f"{pair.first.name} and {pair.second.name}",
@@ -174,6 +203,23 @@ def _section(pair: Agreement, name: str, figure: Figure) -> Section:
         figures=[(figure, caption)],
         tables=tables,
     )
+
+
+def _group_cells(pair: Agreement) -> list[tuple[str, ...]]:
+    """Return the labels of each group, how many particles agree, and their shares of either."""
+    cells = []
+    for rows, columns in pair.groups.labels():
+        both = int(pair.counts[np.ix_(rows, columns)].sum())
+        shares = both / pair.counts[rows].sum(), both / pair.counts[:, columns].sum()
+        cells.append(
+            (
+                ", ".join(pair.first.names[row] for row in rows),
+                ", ".join(pair.second.names[column] for column in columns),
+                f"{both:,}",
+                *(f"{100 * share:.0f} %" for share in shares),
+            )
+        )
+    return cells
 
 
 def _next_commands(
@@ -189,24 +235,31 @@ def _next_commands(
 
 
 def summary_lines(pairs: Sequence[Agreement]) -> list[str]:
-    """Return what the command prints: a sentence per pair, and the counts of a single one."""
+    """Return what the command prints: a sentence per pair; groups and counts of a single one."""
     lines = [*map(describe, pairs)]
     if len(pairs) == 1 and len(pairs[0].second.names) <= MOST_NUMBERED:
-        lines += ["", *starmap(_line, _counts_as_text(pairs[0]))]
+        [pair] = pairs
+        groups = _group_cells(pair)
+        if len(groups) > 1:
+            lines += ["", *_aligned([GROUP_HEAD, *groups])]
+        order = pair.column_order()
+        counts = [
+            (label, *map(str, row.tolist()))
+            for label, row in zip(pair.first.names, pair.counts[:, order], strict=True)
+        ]
+        lines += ["", *_aligned([("", *(pair.second.names[c] for c in order)), *counts])]
     return lines
 
 
-def _counts_as_text(pair: Agreement) -> list[tuple[list[str], list[int]]]:
-    cells = [["", *pair.second.names]]
-    cells += [
-        [label, *map(str, counts.tolist())]
-        for label, counts in zip(pair.first.names, pair.counts, strict=True)
-    ]
+def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table, the first column to the left and the others to the right."""
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return [(row, widths) for row in cells]
-
-
-def _line(cells: list[str], widths: list[int]) -> str:
-    first, *others = cells
-    padded = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
-    return "  ".join([first.ljust(widths[0]), *padded])
+    return [
+        "  ".join(
+            [
+                row[0].ljust(widths[0]),
+                *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)),
+            ]
+        )
+        for row in cells
+    ]
