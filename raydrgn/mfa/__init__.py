@@ -5,6 +5,7 @@ prior of z; see docs/mfa.md. Knows neither Ray nor files of runs.
 
 config         settings
 kernels        slices of Fourier grids and their adjoint, compiled for CPUs
+lanes          eight numbers at a time, in compiled functions
 interpolation  the same on any device
 grids          volumes and their Fourier grids
 images         images at some Fourier points, in units of the noise

@@ -11,6 +11,8 @@ from typing import no_type_check
 import numba as nb
 import numpy as np
 
+from raydrgn.mfa import lanes
+from raydrgn.mfa.lanes import LANES
 from raydrgn.shapes import Float, Int
 
 ONE = np.float32(1.0)
@@ -29,6 +31,63 @@ def _in_half_space(
     if z < 0:
         return is_outside, -ONE, -x, -y, -z
     return is_outside, ONE, x, y, z
+
+
+@nb.njit(fastmath=True, cache=True)
+@no_type_check  # numba has types of its own
+def _flat(grid: Float[np.ndarray, "z y x f"]) -> tuple[Float[np.ndarray, " n"], int, int]:
+    """Return a grid as a line, and how far neighbours along y and z lie apart in it."""
+    per_y = grid.shape[2] * grid.shape[3]
+    return grid.reshape(-1), per_y, grid.shape[1] * per_y
+
+
+@nb.njit(fastmath=True, cache=True)
+@no_type_check  # numba has types of its own
+def _mix_corners(
+    out: Float[np.ndarray, " n"],
+    at: int,
+    flat: Float[np.ndarray, " n"],
+    start: int,
+    features: int,
+    per_y: int,
+    per_z: int,
+    weights: tuple[float, float, float, float, float, float, float, float],
+) -> None:
+    """Set a part of ``out`` to the sum over the eight grid points of a cell, each with a weight.
+
+    Args:
+        out: Gets the features, from ``at`` on.
+        at: Where in it.
+        flat: The grid.
+        start: Where in it the cell begins.
+        features: Of a grid point.
+        per_y: How far neighbours along y lie apart.
+        per_z: The same along z.
+        weights: Of the eight grid points, of which neighbours along x follow each other.
+    """
+    if features < LANES:
+        w000, w001, w010, w011, w100, w101, w110, w111 = weights
+        for f in range(features):
+            i, k = start + f, start + per_z + f
+            out[at + f] = (
+                w000 * flat[i]
+                + w001 * flat[i + features]
+                + w010 * flat[i + per_y]
+                + w011 * flat[i + per_y + features]
+                + w100 * flat[k]
+                + w101 * flat[k + features]
+                + w110 * flat[k + per_y]
+                + w111 * flat[k + per_y + features]
+            )
+        return
+    for first in range(0, features, LANES):
+        f = min(first, features - LANES)  # the last eight overlap those before
+        i, k = start + f, start + per_z + f
+        starts = (
+            *(i, i + features, i + per_y, i + per_y + features),
+            *(k, k + features, k + per_y, k + per_y + features),
+        )
+        lanes.mix(out, at + f, flat, starts, weights)
 
 
 @nb.njit(fastmath=True, cache=True, parallel=True)
@@ -53,6 +112,7 @@ def gather(
     """
     num, count, features = len(rotations), len(points), grid.shape[3]
     half, middle = features // 2, grid.shape[2] // 2
+    flat, per_y, per_z = _flat(grid)
     for b in nb.prange(num):
         r = rotations[b]
         for j in range(count):
@@ -68,29 +128,13 @@ def gather(
             ix, iy, iz = int(x), int(y), int(z)
             fx, fy, fz = x - np.float32(ix), y - np.float32(iy), z - np.float32(iz)
             gx, gy, gz = ONE - fx, ONE - fy, ONE - fz
-            w000 = c * gz * gy * gx
-            w001 = c * gz * gy * fx
-            w010 = c * gz * fy * gx
-            w011 = c * gz * fy * fx
-            w100 = c * fz * gy * gx
-            w101 = c * fz * gy * fx
-            w110 = c * fz * fy * gx
-            w111 = c * fz * fy * fx
-            g000, g001 = grid[iz, iy, ix], grid[iz, iy, ix + 1]
-            g010, g011 = grid[iz, iy + 1, ix], grid[iz, iy + 1, ix + 1]
-            g100, g101 = grid[iz + 1, iy, ix], grid[iz + 1, iy, ix + 1]
-            g110, g111 = grid[iz + 1, iy + 1, ix], grid[iz + 1, iy + 1, ix + 1]
-            for f in range(features):
-                row[f] = (
-                    w000 * g000[f]
-                    + w001 * g001[f]
-                    + w010 * g010[f]
-                    + w011 * g011[f]
-                    + w100 * g100[f]
-                    + w101 * g101[f]
-                    + w110 * g110[f]
-                    + w111 * g111[f]
-                )
+            near, far = c * gz, c * fz
+            start = iz * per_z + iy * per_y + ix * features
+            weights = (
+                *(near * gy * gx, near * gy * fx, near * fy * gx, near * fy * fx),
+                *(far * gy * gx, far * gy * fx, far * fy * gx, far * fy * fx),
+            )
+            _mix_corners(row, 0, flat, start, features, per_y, per_z, weights)
             if sign < 0:
                 for f in range(half, features):
                     row[f] = -row[f]
@@ -114,8 +158,12 @@ def insert(
     """
     num, count, features = len(rotations), len(points), grid.shape[3]
     half, middle = features // 2, grid.shape[2] // 2
+    flat, per_y, per_z = _flat(grid)
+    vectors = -(-features // LANES)
+    last = max(features - LANES, 0)  # where the last eight begin, of which some are 0
     for slab in nb.prange(len(bounds) - 1):
         first, stop = bounds[slab], bounds[slab + 1]
+        added = np.zeros(vectors * LANES, np.float32)
         for b in range(num):
             r = rotations[b]
             for j in range(count):
@@ -132,17 +180,45 @@ def insert(
                 fx, fy, fz = x - np.float32(ix), y - np.float32(iy), z - np.float32(iz)
                 gx, gy, gz = ONE - fx, ONE - fy, ONE - fz
                 row = values[b, j]
-                for corner in range(8):
-                    dz, dy, dx = corner >> 2, (corner >> 1) & 1, corner & 1
-                    if iz + dz < first or iz + dz >= stop:
-                        continue
-                    w = c * (fz if dz else gz) * (fy if dy else gy) * (fx if dx else gx)
-                    target = grid[iz + dz, iy + dy, ix + dx]
-                    for f in range(half):
-                        target[f] += w * row[f]
-                    v = w * sign
-                    for f in range(half, features):
-                        target[f] += v * row[f]
+                for f in range(features):
+                    at = f if f < (vectors - 1) * LANES else f - last + (vectors - 1) * LANES
+                    added[at] = row[f] * (c if f < half else c * sign)
+                start = iz * per_z + iy * per_y + ix * features
+                if first <= iz < stop:
+                    w00, w01, w10, w11 = gz * gy * gx, gz * gy * fx, gz * fy * gx, gz * fy * fx
+                    _add_square(flat, start, per_y, features, added, w00, w01, w10, w11)
+                if first <= iz + 1 < stop:
+                    w00, w01, w10, w11 = fz * gy * gx, fz * gy * fx, fz * fy * gx, fz * fy * fx
+                    _add_square(flat, start + per_z, per_y, features, added, w00, w01, w10, w11)
+
+
+@nb.njit(fastmath=True, cache=True)
+@no_type_check  # numba has types of its own
+def _add_square(
+    flat: Float[np.ndarray, " n"],
+    start: int,
+    per_y: int,
+    features: int,
+    added: Float[np.ndarray, " lanes"],
+    w00: float,
+    w01: float,
+    w10: float,
+    w11: float,
+) -> None:
+    """Add the features of a point to the four grid points around it in a plane."""
+    if features < LANES:
+        for f in range(features):
+            flat[start + f] += w00 * added[f]
+            flat[start + features + f] += w01 * added[f]
+            flat[start + per_y + f] += w10 * added[f]
+            flat[start + per_y + features + f] += w11 * added[f]
+        return
+    for f in range(0, len(added), LANES):
+        i = start + min(f, features - LANES)
+        lanes.add(flat, i, added, f, w00)
+        lanes.add(flat, i + features, added, f, w01)
+        lanes.add(flat, i + per_y, added, f, w10)
+        lanes.add(flat, i + per_y + features, added, f, w11)
 
 
 def slab_bounds(planes: int, slabs: int) -> Int[np.ndarray, " slabs1"]:
@@ -179,10 +255,12 @@ def gather_tangents(
         limit: Radius in grid points from which on there is nothing.
         out: Real and imaginary part by each component of the rotation vector, per radian.
     """
-    num, count, half = len(rotations), len(points), grid.shape[3] // 2
-    middle = grid.shape[2] // 2
+    num, count, features = len(rotations), len(points), grid.shape[3]
+    half, middle = features // 2, grid.shape[2] // 2
+    flat, per_y, per_z = _flat(grid)
     for b in nb.prange(num):
         r, m = rotations[b], moments[b]
+        slopes = np.empty(3 * features, np.float32)  # along x, y and z
         for j in range(count):
             row = out[b, j]
             kx, ky = points[j, 0], points[j, 1]
@@ -197,24 +275,30 @@ def gather_tangents(
             ix, iy, iz = int(x), int(y), int(z)
             fx, fy, fz = x - np.float32(ix), y - np.float32(iy), z - np.float32(iz)
             gx, gy, gz = ONE - fx, ONE - fy, ONE - fz
+            start = iz * per_z + iy * per_y + ix * features
+            along_x = (
+                *(-gy * gz, gy * gz, -fy * gz, fy * gz),
+                *(-gy * fz, gy * fz, -fy * fz, fy * fz),
+            )
+            along_y = (
+                *(-gx * gz, -fx * gz, gx * gz, fx * gz),
+                *(-gx * fz, -fx * fz, gx * fz, fx * fz),
+            )
+            along_z = (
+                *(-gx * gy, -fx * gy, -gx * fy, -fx * fy),
+                *(gx * gy, fx * gy, gx * fy, fx * fy),
+            )
+            for axis, weights in enumerate((along_x, along_y, along_z)):
+                at = axis * features
+                _mix_corners(slopes, at, flat, start, features, per_y, per_z, weights)
             rx = ry = rz = jx = jy = jz = np.float32(0.0)  # gradients of both parts
-            for corner in range(8):
-                dz, dy, dx = corner >> 2, (corner >> 1) & 1, corner & 1
-                values = grid[iz + dz, iy + dy, ix + dx]
-                real = imaginary = np.float32(0.0)
-                for f in range(half):
-                    real += m[f] * values[f]
-                    imaginary += m[f] * values[half + f]
-                wx, wy, wz = (fx if dx else gx), (fy if dy else gy), (fz if dz else gz)
-                tx = wy * wz * (ONE if dx else -ONE)
-                ty = wx * wz * (ONE if dy else -ONE)
-                tz = wx * wy * (ONE if dz else -ONE)
-                rx += tx * real
-                ry += ty * real
-                rz += tz * real
-                jx += tx * imaginary
-                jy += ty * imaginary
-                jz += tz * imaginary
+            for f in range(half):
+                rx += m[f] * slopes[f]
+                jx += m[f] * slopes[half + f]
+                ry += m[f] * slopes[features + f]
+                jy += m[f] * slopes[features + half + f]
+                rz += m[f] * slopes[2 * features + f]
+                jz += m[f] * slopes[2 * features + half + f]
             # At a Friedel mate the value is the conjugate, and the gradient has the other sign.
             c = factors[b, j]
             cr, cj = c * sign, c

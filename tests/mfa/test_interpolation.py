@@ -56,9 +56,10 @@ def test_slices_are_the_transforms_of_projections(geometry):
         assert (error < 0.06 * exact.abs().max(0).values).all()
 
 
-def test_both_ways_to_compute_give_the_same(geometry):
+@pytest.mark.parametrize("volumes", [3, 4, 7, 11])  # fewer and more than compiled code takes
+def test_both_ways_to_compute_give_the_same(geometry, volumes):
     rotations, points, factors = geometry
-    grid = torch.randn(BOX // 2 + 1, BOX + 1, BOX + 1, 6)
+    grid = torch.randn(BOX // 2 + 1, BOX + 1, BOX + 1, 2 * volumes)
     one = gather(grid, rotations, points, factors, limit=BOX / 2)
     other = gather_by_index(grid, rotations, points, factors, limit=BOX / 2)
     torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
@@ -67,6 +68,11 @@ def test_both_ways_to_compute_give_the_same(geometry):
     insert(first, rotations, points, factors, values, limit=BOX / 2)
     insert_by_index(second, rotations, points, factors, values, limit=BOX / 2)
     torch.testing.assert_close(first, second, atol=1e-4, rtol=1e-5)
+    moments = torch.randn(len(rotations), volumes)
+    place = (rotations, points, factors, moments)
+    tangents = gather_tangents(grid, *place, limit=BOX / 2)
+    expected = tangents_by_index(grid, *place, limit=BOX / 2)
+    torch.testing.assert_close(tangents, expected, atol=1e-3, rtol=1e-4)
 
 
 def test_tangents_are_differences_of_slices(geometry):
