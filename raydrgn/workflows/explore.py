@@ -226,7 +226,7 @@ def _write_rows(source: "LatentSource", out: str) -> list[str]:
     from raydrgn.run.reader import RunReader
 
     given = source.source if isinstance(source, RunReader) else None
-    if given is None or not given.particles.endswith(".parquet"):
+    if given is None or not given.particles.endswith(TABLE_SUFFIX):
         return []
     try:
         numbers = cryodrgn.read_indices(storage.join(out, KEPT))
@@ -274,7 +274,7 @@ def _train_settings(
 
     if not isinstance(source, RunReader) or source.source is None:
         return {}
-    ind = storage.join(folder, ROWS if source.source.particles.endswith(".parquet") else KEPT)
+    ind = storage.join(folder, ROWS if source.source.particles.endswith(TABLE_SUFFIX) else KEPT)
     if not storage.exists(ind):
         return {}
     given = source.source
