@@ -20,13 +20,12 @@ LONGER = 2
 def ranked(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
     """Return the trials that have finished, the best first; then those that were stopped early.
 
-    Where agreements of half sets are known they count before the score; they are known of the best.
+    The agreement of half sets does not count: it does not rank settings (docs/sweeps.md).
     """
 
-    def merit(trial: TrialRecord) -> tuple[bool, float, int, float]:
-        agreement = -1.0 if trial.agreement is None else trial.agreement
+    def merit(trial: TrialRecord) -> tuple[bool, int, float]:
         score = float("-inf") if trial.score is None else trial.score
-        return trial.state == "finished", agreement, trial.epoch, score
+        return trial.state == "finished", trial.epoch, score
 
     return sorted(trials, key=merit, reverse=True)
 

@@ -68,8 +68,8 @@ class SweepSettings(ParticleSettings):
         Setting(
             "heldout: prediction of coefficients of held-out images; halves: that, and for the "
             "best three the agreement of trainings on half of the particles; truth: per-image FSC. "
-            "No default but truth with --truth: how well the others rank settings is in "
-            "docs/sweeps.md, as far as it has been measured."
+            "Default: truth with --truth, else heldout, which ranks settings as the truth does "
+            "(docs/sweeps.md)."
         ),
     ] = None
 
@@ -130,11 +130,6 @@ class SweepSettings(ParticleSettings):
 
     def __post_init__(self) -> None:
         check_bounds(self)
-        if not (self.score or self.truth):
-            raise ConfigError(
-                "--score must be given: heldout or halves, or truth with --truth. None is the "
-                "default until it is measured how well they rank settings; see docs/sweeps.md."
-            )
         for option, value, known in (
             ("--scheduler", self.scheduler, SCHEDULERS),
             ("--score", self.score_or_default, SCORES),
@@ -149,8 +144,8 @@ class SweepSettings(ParticleSettings):
 
     @property
     def score_or_default(self) -> str:
-        """The score; that of a known truth if none is given."""
-        return self.score or "truth"
+        """The score; if none is given, that of a known truth, else of held-out images."""
+        return self.score or ("truth" if self.truth else "heldout")
 
     @property
     def source(self) -> ParticleSource:

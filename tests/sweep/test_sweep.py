@@ -161,7 +161,6 @@ def test_too_few_held_out_particles_are_refused_before_training(data, tmp_path):
         ({"scheduler": "pbt"}, "--scheduler is 'pbt'"),
         ({"score": "truth"}, "--score truth needs --truth"),
         ({"truth": "data/truth"}, "--score truth needs --truth"),
-        ({"score": None}, "--score must be given: heldout or halves, or truth with --truth"),
     ],
 )
 def test_mistakes_are_refused_before_any_work(tmp_path, options, message):
@@ -179,6 +178,7 @@ def test_a_truth_is_scored_by_without_being_asked_for(tmp_path):
     assert given.values()["train.held_out_fraction"] == 0.1  # of --set
     plain = settings(tmp_path, tmp_path / "sweep", score=None, truth="data/truth", set=())
     assert plain.values()["train.held_out_fraction"] == 0.0
+    assert settings(tmp_path, tmp_path / "sweep", score=None).score_or_default == "heldout"
 
 
 def test_the_command_for_all_particles_has_the_options_of_the_sweep(data, tmp_path):
