@@ -208,6 +208,7 @@ class App {
   }
 
   async openEpoch(epoch) {
+    const before = this.epoch;
     this.facts = await getJson('/api/facts', { epoch });
     this.epoch = this.facts.epoch;
     this.columns.clear();
@@ -216,6 +217,7 @@ class App {
     await this.hover(-1);
     await this.selection.apply([]);
     await this.volumes.changeEpoch();
+    await this.jobs.changeEpoch(before);
     await this.showDrawn();
   }
 
