@@ -34,6 +34,14 @@ export class Jobs {
     if (name) await this.choose(name);
   }
 
+  /** Takes the epoch that is shown now, where the form has the one shown before. */
+  async changeEpoch(before) {
+    const input = at('job-fields').querySelector('[data-field=epoch]');
+    if (input?.value !== String(before)) return;
+    input.value = String(this.app.epoch);
+    await this.change();
+  }
+
   /** Reads the forms, once for a round. */
   async load() {
     if (this.forms !== null) return;

@@ -98,6 +98,7 @@ class App {
     const pair = x.replace(/\d+$/, '');
     const areEqual = pair === y.replace(/\d+$/, '') && ['umap', 'pc', 'z'].includes(pair);
     const [columnX, columnY] = [await this.column(x), await this.column(y)];
+    if (x !== at('axis-x').value || y !== at('axis-y').value) return; // others were chosen since
     this.plot.setPlane(withLimits(columnX), withLimits(columnY), areEqual);
     at('label-x').textContent = x;
     at('label-y').textContent = y;
@@ -110,7 +111,9 @@ class App {
   }
 
   async showColour(draws = true) {
-    const column = await this.column(at('colour-by').value);
+    const name = at('colour-by').value;
+    const column = await this.column(name);
+    if (name !== at('colour-by').value) return; // another was chosen since
     this.plot.setColour(column);
     const select = (condition) => this.selection.add(condition);
     const parts = column.category
@@ -199,11 +202,13 @@ class App {
     if (at('go-number').value === '' || point < 0) {
       throw new Error(`There is no particle ${at('go-number').value} among those drawn.`);
     }
+    this.showTab('volumes');
     await this.volumes.add(point);
     await this.hover(point);
   }
 
   async openEpoch(epoch) {
+    const before = this.epoch;
     this.facts = await getJson('/api/facts', { epoch });
     this.epoch = this.facts.epoch;
     this.columns.clear();
@@ -212,6 +217,7 @@ class App {
     await this.hover(-1);
     await this.selection.apply([]);
     await this.volumes.changeEpoch();
+    await this.jobs.changeEpoch(before);
     await this.showDrawn();
   }
 

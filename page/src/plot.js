@@ -31,6 +31,7 @@ export class Plot {
       spatialIndexUseWorker: count > MANY_POINTS,
       pointOutlineWidth: 0,
     });
+    this.drawing = null;
     this.isWhole = true; // as long as nobody has moved it, all points stay in view
     for (const event of ['wheel', 'pointerdown']) {
       canvas.addEventListener(event, () => (this.isWhole = false), { passive: true });
@@ -91,7 +92,21 @@ export class Plot {
     this.selected = isSelected;
   }
 
+  /** Draws what is set; while it draws, further calls are one more drawing at its end. */
   async draw() {
+    this.isStale = true;
+    this.drawing ??= this.drawUntilCurrent().finally(() => (this.drawing = null));
+    await this.drawing;
+  }
+
+  async drawUntilCurrent() {
+    while (this.isStale) {
+      this.isStale = false;
+      await this.drawOnce();
+    }
+  }
+
+  async drawOnce() {
     const bright = Math.min(0.9, Math.max(0.12, 60 / Math.sqrt(this.count)));
     const colours = this.colour.category ? classColours() : scaleColours();
     this.scatterplot.set({
@@ -102,15 +117,16 @@ export class Plot {
       pointSize: this.size,
     });
     const shown = this.selected ?? new Float32Array(this.count).fill(1);
+    const places = this.px;
     await this.scatterplot.draw(
-      { x: this.px, y: this.py, valueA: this.shade, valueB: shown },
+      { x: places, y: this.py, valueA: this.shade, valueB: shown },
       {
         zDataType: this.colour.category ? 'categorical' : 'continuous',
         wDataType: 'categorical',
         spatialIndex: this.index,
       },
     );
-    this.index = this.scatterplot.get('spatialIndex');
+    if (places === this.px) this.index = this.scatterplot.get('spatialIndex');
   }
 
   /** From values of the two columns to CSS pixels of the canvas. */
@@ -161,8 +177,9 @@ export class Plot {
   }
 
   async resize() {
-    const box = this.canvas.parentElement.getBoundingClientRect();
-    this.scatterplot.set({ width: box.width, height: box.height });
+    const { width, height } = this.canvas.parentElement.getBoundingClientRect();
+    await this.scatterplot.set({ width, height });
+    await this.scatterplot.set({ width, height }); // scales follow the new shape only now
     if (this.isWhole && this.px) await this.scatterplot.reset();
   }
 }

@@ -173,6 +173,49 @@ def test_a_path_is_a_film_of_volumes(visit):
     visit.page.click("#film-play")
 
 
+CHOOSE = """() => {
+  const list = document.getElementById('colour-by');
+  for (const name of ['z0', 'pc1', 'defocus_u_angstrom', 'z_norm', 'z1']) {
+    list.value = name;
+    list.dispatchEvent(new Event('change'));
+  }
+}"""
+
+
+def test_of_many_colours_chosen_at_once_the_last_is_shown(visit):
+    """The plot draws one at a time, and slowly where the machine is busy."""
+    visit.page.evaluate(CHOOSE)
+    visit.page.wait_for_selector("#legend [aria-label='z1 from']")
+    visit.page.wait_for_timeout(1500)
+    assert visit.page.locator("#legend [aria-label='z1 from']").count() == 1
+    assert visit.text("messages") == ""
+
+
+def test_the_plot_keeps_its_scale_when_a_message_comes_and_goes(visit):
+    """A message takes room above the plot, whose size and shape change."""
+    page = visit.page
+    visit.lasso([(0.3, 0.3), (0.7, 0.7)], mode="rectangle")
+    visit.wait_for_selection()
+    page.fill("#go-number", "7000")
+    page.click("#go button")
+    page.wait_for_selector("#messages p")
+    page.wait_for_timeout(500)
+    page.click("#messages button")
+    page.wait_for_timeout(500)
+    page.select_option("#selection-join", "new")
+    visit.lasso([(0.3, 0.3), (0.7, 0.7)], mode="rectangle")
+    while len(visit.selections) < 2:
+        page.wait_for_timeout(100)
+    before, after = (np.array(s["conditions"][0]["inside"]["corners"]) for s in visit.selections)
+    np.testing.assert_allclose(after, before, atol=0.01 * np.ptp(before, axis=0).max())
+
+
+def test_a_particle_of_a_number_is_shown_from_every_tab(visit):
+    visit.page.click("[data-tab=results]")
+    visit.volume(17)
+    assert visit.page.is_visible("#tab-volumes")
+
+
 def test_images_of_a_selection_lead_to_the_plot(visit):
     visit.page.click("[data-tab=images]")
     visit.page.select_option("#images-of", "selected")

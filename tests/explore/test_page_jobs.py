@@ -143,6 +143,8 @@ def test_the_form_of_another_round_is_about_that_round(browser, root):
         assert page.input_value("#field-ksample") == ""
         assert visit.text("facts") == "203 particles, zdim 2"
         assert page.input_value("#epochs") == "2"
+        page.select_option("#epochs", "1")  # another epoch, too
+        page.wait_for_selector(f"#job-command:has-text('analyze {root} 1 --project')")
         page.click("[data-tab=volumes]")
         page.select_option("#rounds", "2")
         page.wait_for_selector("#missing:has-text('no UMAP')")  # of the other run
