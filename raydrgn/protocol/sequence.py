@@ -274,8 +274,8 @@ class _Sequence:
             taken = decisions[f"{name} given"]
             if taken != decisions[name]:
                 log.warning(
-                    "%s: “%s” was taken, but %s; it is “%s” from here on",
-                    name, taken, why[name], decisions[name],
+                    "%s is “%s” from here on, not “%s”: %s",
+                    name, decisions[name], taken, why[name],
                 )  # fmt: skip
         return check
 
