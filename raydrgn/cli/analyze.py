@@ -14,8 +14,8 @@ def analyze(settings: AnalyzeSettings, executor: Executor, progress: Progress) -
 
     Writes RUN/analyze.N; of a file of latents, NAME.analyze beside it, without volumes. Volumes are
     shown as slices, each on its own grey scale and all on one, as isosurfaces at one level, and as
-    numbers: peak, noise, and the skewness that tells inverted contrast; movie.gif goes along a
-    component. UMAP is
+    numbers: peak, noise, the skewness that tells inverted contrast, and how far density outside
+    the particle forms streaks; movie.gif goes along a component. UMAP is
     seeded; with more than 100,000 particles it is fitted on a sample of 100,000, and the
     coordinates of the others are interpolated from their five nearest neighbours in it (a million
     particles in 8 dimensions: about 3 minutes and 2 GB on two cores). A run in training can be

@@ -13,7 +13,7 @@ import numpy as np
 from raydrgn.decoding.latent_input import write_latents
 from raydrgn.decoding.pool import DecoderPool, VolumeDecoder, VolumeRequest
 from raydrgn.errors import InputError
-from raydrgn.fourier.density import PEAK_PERCENTILE, Density, measure_density
+from raydrgn.fourier.density import PEAK_PERCENTILE, Density, measure_density, peak_density
 from raydrgn.io import storage
 from raydrgn.io.mrc import read_header, read_volume, write_volume
 from raydrgn.io.storage import Uri
@@ -34,9 +34,9 @@ class VolumeSet:
     titles: Sequence[str]
 
 
-def contour_level(density: Density) -> float:
-    """Return the level at which a volume of some density is contoured: half of its peak."""
-    return density.peak / 2
+def contour_level(peak: float) -> float:
+    """Return the level at which a volume is contoured: half of its peak."""
+    return peak / 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +47,12 @@ class Preview:
     """Central slices normal to z, y and x."""
 
     density: Density
-    """Peak, noise and skewness of this volume."""
+    """Peak, noise, skewness and streaks of this volume."""
 
     @property
     def level(self) -> float:
         """Contour level of this volume, in its own units of density: half of its peak."""
-        return contour_level(self.density)
+        return contour_level(self.density.peak)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +81,9 @@ def write_and_preview(decoder: VolumeDecoder, requests: Sequence[VolumeRequest])
     return [preview(read_volume(request.uri)[0]) for request in requests]
 
 
-def write_and_measure(decoder: VolumeDecoder, requests: Sequence[VolumeRequest]) -> list[Density]:
-    """Decode and write volumes, and return their densities."""
-    return [measure_density(read_volume(uri)[0]) for uri in decoder.write(requests)]
+def write_and_contour(decoder: VolumeDecoder, requests: Sequence[VolumeRequest]) -> list[float]:
+    """Decode and write volumes, and return their contour levels."""
+    return [contour_level(peak_density(read_volume(uri)[0])) for uri in decoder.write(requests)]
 
 
 def _is_complete(uri: Uri) -> bool:
@@ -140,11 +140,11 @@ def write_set(
     requests = write_latents(volumes.folder, volumes.z, crop=crop)
     levels: list[float] = []
     failures, done = [], 0
-    for outcome in pool.write(requests, write_and_measure):
+    for outcome in pool.write(requests, write_and_contour):
         if outcome.error:
             failures += [f"{request.uri}: {outcome.error}" for request in outcome.item]
         else:
-            levels += map(contour_level, outcome.value)
+            levels += outcome.value
         done += len(outcome.item)
         progress("decoding", done, len(requests), unit="volumes")
     _write_script(volumes, levels)

@@ -5,5 +5,6 @@ resample     change of box size, low-pass filter
 slices       central slices out of a volume
 masks        soft masks: of maps, and balls
 density      peak, noise and sign of a volume
+streaks      lines of density outside a particle
 shells       Fourier shell correlation and radial sums
 """

@@ -1,10 +1,11 @@
-"""Numbers that describe the density of a volume: its peak, its noise, its sign."""
+"""Numbers that describe the density of a volume: its peak, its noise, its sign, its streaks."""
 
 from typing import NamedTuple
 
 import numpy as np
 
 from raydrgn.fourier.masks import soft_sphere
+from raydrgn.fourier.streaks import streaks
 from raydrgn.shapes import Float
 
 PEAK_PERCENTILE = 99.99
@@ -26,15 +27,24 @@ class Density(NamedTuple):
     skewness: float
     """Third moment about the median within that sphere; positive for a positive density."""
 
+    streaks: float
+    """How far density outside the particle goes on along lines, up to 1; see ``streaks``."""
+
 
 def measure_density(volume: Float[np.ndarray, "d d d"]) -> Density:
     """Return the numbers of a volume."""
-    sphere = soft_sphere(len(volume))
+    sphere, peak = soft_sphere(len(volume)), peak_density(volume)
     return Density(
-        peak=float(np.percentile(volume, PEAK_PERCENTILE)),
+        peak=peak,
         noise=float(volume[sphere < 0.01].astype(np.float64).std()),
         skewness=skewness(volume[sphere > 0.5]),
+        streaks=streaks(volume, peak),
     )
+
+
+def peak_density(volume: Float[np.ndarray, "d d d"]) -> float:
+    """Return the peak of a volume."""
+    return float(np.percentile(volume, PEAK_PERCENTILE))
 
 
 def skewness(values: Float[np.ndarray, " n"]) -> float:

@@ -8,7 +8,12 @@ from matplotlib.figure import Figure
 from raydrgn.decoding.volume_sets import MadeSets, VolumeSet, central_slices
 from raydrgn.latent.analysis import LatentSpace
 from raydrgn.latent.paths import TYPICAL_SUPPORT
-from raydrgn.latent.volume_densities import DENSITIES, contrast_problem, write_densities
+from raydrgn.latent.volume_densities import (
+    DENSITIES,
+    contrast_problem,
+    streaked,
+    write_densities,
+)
 from raydrgn.latent.volume_surfaces import surface_sheet, surfaces, write_path_movie
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.reporting import latent_figures
@@ -89,12 +94,12 @@ def write_analysis(
     write_report(
         folder.at("report.html"),
         title=title,
-        summary=_summary(space, made),
+        summary=_summary(space, made, volume_sets(space, folder)),
         sections=[*sections, Section(title="Next", commands="\n".join(commands))],
     )
 
 
-def _summary(space: LatentSpace, made: MadeSets | None) -> str:
+def _summary(space: LatentSpace, made: MadeSets | None, sets: Sequence[VolumeSet]) -> str:
     sizes = space.clusters.sizes()
     share = 100 * space.components.explained
     sentences = [
@@ -108,6 +113,8 @@ def _summary(space: LatentSpace, made: MadeSets | None) -> str:
         )
     if made and (problem := contrast_problem(made)):
         sentences.append(problem)
+    elif made and (found := streaked(sets, made)):
+        sentences.append(found)
     return " ".join(sentences)
 
 

@@ -1,4 +1,4 @@
-"""Peak, noise and sign of the volumes of an analysis, as numbers that a person can compare."""
+"""Peak, noise, sign and streaks of volumes, as numbers that a person can compare."""
 
 from collections.abc import Sequence
 
@@ -6,13 +6,19 @@ import numpy as np
 
 from raydrgn.decoding.volume_sets import MadeSets, Preview, VolumeSet
 from raydrgn.fourier.density import CLEAR_SKEWNESS, Density
+from raydrgn.fourier.streaks import CLEAR_STREAKS
 from raydrgn.reporting.report import ReportTable
 from raydrgn.reporting.result_folder import ResultFolder
 
 DENSITIES = (
     "Peak is the 99.99th percentile of the density, noise its SD in the corners of the box, and "
     "skewness its third moment about the median, which is positive for particles of the right "
-    "contrast. Volumes of junk have a low peak beside those of particles."
+    "contrast. Volumes of junk have a low peak beside those of particles. Streaks is a "
+    "correlation: how far density outside the particle goes on along rays from the centre (between "
+    "the first and the last third of them) or along parallel lines (a sixth to a third of the box "
+    "apart, in the direction where it is highest). It is near 0 for noise; above "
+    f"{CLEAR_STREAKS:g} there are streaks, as decoders draw them where few particles support a "
+    "latent."
 )
 
 
@@ -45,10 +51,13 @@ def density_table(
             f"{100 * density.peak / highest:.0f} %" if highest > 0 else "–",
             f"{density.noise:.2g}",
             f"{density.skewness:.2f}",
+            "–" if np.isnan(density.streaks) else f"{density.streaks:.2f}",
         )
         for volume, density in made
     ]
-    return ReportTable(head=(what, "peak", "of the highest", "noise", "skewness"), rows=rows)
+    return ReportTable(
+        head=(what, "peak", "of the highest", "noise", "skewness", "streaks"), rows=rows
+    )
 
 
 def contrast_problem(made: MadeSets) -> str | None:
@@ -60,4 +69,23 @@ def contrast_problem(made: MadeSets) -> str | None:
         f"The density of the volumes is negative (median skewness {median:.2f}): contrast looks "
         "inverted. See `raydrgn backproject`, and train again with `raydrgn train "
         "--uninvert-data`, or without it if it was given."
+    )
+
+
+def streaked(sets: Sequence[VolumeSet], made: MadeSets) -> str | None:
+    """Return which volumes have streaks, in a sentence; None if none has."""
+    listed = []
+    for volumes, previews in zip(sets, made.previews, strict=True):
+        numbers = [
+            str(number)
+            for number, shown in enumerate(previews)
+            if shown is not None and shown.density.streaks > CLEAR_STREAKS
+        ]
+        if numbers:
+            listed.append(f"{', '.join(numbers)} of {volumes.name}")
+    if not listed:
+        return None
+    return (
+        f"Streaks outside the particle in volumes {'; '.join(listed)}: few particles may support "
+        "what these show. Compare the number of particles around each."
     )

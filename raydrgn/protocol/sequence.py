@@ -188,10 +188,10 @@ class _Sequence:
         assert last_box is not None
         masks = ensemble.make_masks(project, last_box, **work)  # a model that does not fit is seen
         filtering: list[Filtering] = []
-        selected: Step | None = None
+        last_selected: Step | None = None
         before = [check]
         for number, plan in enumerate(self._plans[:-1], start=1):
-            this, after = self._round(number, plan, selected, before)
+            this, after = self._round(number, plan, last_selected, before)
             trained = round_training.train_round(project, this, after=after, **work)
             analyzed = rounds.analyze_round(project, this, trained, **work)
             proposal = rounds.propose_junk(project, this, trained, analyzed, **work)
@@ -203,18 +203,16 @@ class _Sequence:
             del selection["proposal"]
             if rounds.drops(selection):
                 rounds.require_enough(project, this, trained, analyzed, selection)
-            kept = asdict(
-                decision
-            )  # only now, but before it is made: the explorer sees it answered
-            project.decisions.make(f"selection {number}", **kept)
+            # Only now, but before it is made: the explorer takes no other answer from here on.
+            project.decisions.make(f"selection {number}", **asdict(decision))
             if rounds.drops(selection):
                 selected = rounds.select_particles(
                     project, this, trained, analyzed, selection, **work
                 )
-                before = [check, selected]
+                last_selected, before = selected, [check, selected]
             filtering.append(Filtering(this, trained, analyzed, proposal, selected))
         self._keep_particles(filtering)
-        this, after = self._round(len(self._plans), self._plans[-1], selected, before)
+        this, after = self._round(len(self._plans), self._plans[-1], last_selected, before)
         trained = round_training.train_round(project, this, after=after, **work)
         analyzed = rounds.analyze_round(project, this, trained, **work)
         analyses = [*(found.analyzed for found in filtering), analyzed]
@@ -274,8 +272,8 @@ class _Sequence:
             taken = decisions[f"{name} given"]
             if taken != decisions[name]:
                 log.warning(
-                    "%s: “%s” was taken, but %s; it is “%s” from here on",
-                    name, taken, why[name], decisions[name],
+                    "%s is “%s” from here on, not “%s”: %s",
+                    name, decisions[name], taken, why[name],
                 )  # fmt: skip
         return check
 

@@ -112,7 +112,7 @@ def test_particles_and_volumes_of_clusters_are_shown_before_anything_is_dropped(
         assert read_volume(str(folder / "volumes" / f"cluster{k}.mrc"))[0].shape == (16, 16, 16)
     assert "--ksample 4 --drop-clusters" in said.output
     rows = (folder / "volumes" / "densities.csv").read_text().splitlines()
-    assert rows[0] == "volume,peak,noise,skewness"
+    assert rows[0] == "volume,peak,noise,skewness,streaks"
     assert len(rows) == 5
     assert (folder / "mean_volumes_one_scale.png").stat().st_size > 5000
 

@@ -1,11 +1,13 @@
 """Peak, noise and sign of volumes, and what a report says of them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from raydrgn.decoding.volume_sets import MadeSets, VolumeSet, preview
 from raydrgn.fourier.density import measure_density, skewness
-from raydrgn.latent.volume_densities import contrast_problem, write_densities
+from raydrgn.latent.volume_densities import contrast_problem, streaked, write_densities
 from raydrgn.reporting.figures import Tile, sheet
 from raydrgn.reporting.result_folder import ResultFolder
 
@@ -65,3 +67,14 @@ def test_one_grey_scale_spans_all_images():
     images = [axis.images[0] for axis in sheet(rows, one_scale=True).axes]
     assert [image.get_clim() for image in images] == [(-1, 3), (-1, 3)]
     assert [axis.images[0].get_clim() for axis in sheet(rows).axes] != [(-1, 3), (-1, 3)]
+
+
+def test_volumes_with_streaks_are_named(tmp_path):
+    volumes = VolumeSet(name="component 1", folder=str(tmp_path), z=np.zeros((3, 2), np.float32),
+                        colours=["#000000"] * 3, titles=["0", "1", "2"])  # fmt: skip
+    sound = preview(particle(2.0))
+    bad = replace(sound, density=sound.density._replace(streaks=0.9))
+    assert streaked([volumes], MadeSets([[sound, None, sound]], [])) is None
+    assert streaked([volumes], MadeSets([[bad, None, bad]], [])).startswith(
+        "Streaks outside the particle in volumes 0, 2 of component 1: few particles"
+    )

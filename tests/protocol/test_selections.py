@@ -147,3 +147,49 @@ def test_poses_of_the_selected_particles_alone_are_refused(data, tmp_path):
     with pytest.raises(InputError, match=words):
         sequence.run(settings)
     assert not (tmp_path / "project").exists()
+
+
+def test_a_round_without_junk_keeps_the_selection_of_the_round_before(data, tmp_path, monkeypatch):
+    """Steps are stood for by what they find: junk in the first round, and none in the second."""
+    project = begun(data, tmp_path / "project", source_of(data, "ind"))
+    trained_on = []
+
+    def step(name, result):
+        def make(project, this, *args, **_):
+            inputs = args[-1] if name == "selection" else {}
+            found = result(this.number)
+            return project.step(f"{name} {this.number}", inputs, lambda folder: (found, []))
+
+        return make
+
+    def train(project, this, **_):
+        trained_on.append(this.rows)
+        return step("training", lambda number: {"epoch": 1})(project, this)
+
+    def proposal(number):
+        clusters = [1] if number == 1 else []
+        table = [["cluster"]] * (KSAMPLE + 1)
+        return {"clusters": clusters, "null": None, "drop": len(clusters), "table": table,
+                "nothing": 0}  # fmt: skip
+
+    class Trained(Exception):
+        """All rounds are."""
+
+    def compare(*_, **__):
+        raise Trained
+
+    monkeypatch.setattr(sequence.round_training, "train_round", train)
+    monkeypatch.setattr(rounds, "analyze_round", step("analysis", lambda number: {"ksample": 3}))
+    monkeypatch.setattr(rounds, "propose_junk", step("proposal", proposal))
+    monkeypatch.setattr(rounds, "require_enough", lambda *_: None)
+    kept = {"kept": 30, "particles": 45}
+    monkeypatch.setattr(rounds, "select_particles", step("selection", lambda number: kept))
+    monkeypatch.setattr(sequence, "compare_rounds", compare)
+    check = project.step("check", {}, lambda folder: ({"uninvert_data": False, "flip": False}, []))
+    monkeypatch.setattr(_Sequence, "_check", lambda self: check)
+    plan, settings = TrainingPlan(box=BOX), ProtocolSettings(out=project.root, accept=True)
+    with pytest.raises(Trained):
+        _Sequence(project, settings, [plan, plan, plan], BOX, IN_PROCESS, silent).run()
+    rows = project.at("selection-1", "kept.rows_of_original.pkl")
+    assert trained_on == [None, rows, rows]
+    assert project.decisions["particles"] == "selection-1"
