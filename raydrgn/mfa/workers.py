@@ -93,7 +93,7 @@ class WorkerParticles:
         on_batch: Callable[[int], None],
     ) -> "WorkerParticles":
         """Take the particles of a shard, and number the optics groups of all workers' shards."""
-        counts = [Counter(names) for names in group.all_of(shard.optics_groups)]
+        counts = group.all_of(Counter(shard.optics_groups))
         total = sum(counts, Counter())
         names = sorted(total)
         numbers = {name: number for number, name in enumerate(names)}

@@ -11,13 +11,14 @@ import torch
 
 from raydrgn.bench import em
 from raydrgn.bench.settings import EmSettings
-from raydrgn.bench.step import calls_per_second, make_step
+from raydrgn.bench.step import calls_per_second, make_fixed_step, make_step
 from raydrgn.geometry.lattice import half_disc
 from raydrgn.model.config import ModelConfig
 from raydrgn.protocol.settings import TrainingPlan
 from raydrgn.reporting.units import in_bytes, in_time
 from raydrgn.run.recipe import TrainConfig
 from raydrgn.training.disk_room import mfa_weights_bytes, weights_bytes
+from raydrgn.training.fixed_step import CapturedStep
 
 MEASURED_BOX = 64
 """Largest box at which slices are timed; time goes with the number of Fourier points."""
@@ -139,8 +140,14 @@ def _seconds(plan: TrainingPlan, num_particles: int, device: torch.device) -> tu
             basis += f" at {box} px"
         return MFA_PASSES * plan.epochs * num_particles * scaled, basis
     train = TrainConfig() if device.type == "cuda" else TrainConfig(batch_size=CPU_BATCH)
-    step = make_step(_network(plan), train, box=plan.box, device=device)
-    step()  # compilation, caches
+    network, first = _network(plan), 1
+    if device.type == "cuda":  # captured, as in all but short trainings
+        first += CapturedStep.WARM_UP
+        step = make_fixed_step(network, train, box=plan.box, device=device, is_compiled=True)
+    else:
+        step = make_step(network, train, box=plan.box, device=device)
+    for _ in range(first):
+        step()
     rate = train.batch_size * calls_per_second(step, device)
     return plan.epochs * num_particles / rate, "computed from measured steps"
 

@@ -7,6 +7,7 @@ from raydrgn.bench import exchange, scaling, tables
 from raydrgn.bench.exchange import Link, ring_bytes
 from raydrgn.bench.settings import ExchangeSettings
 from raydrgn.bench.step import configs
+from raydrgn.bench.worker_steps import TimedNetwork
 from raydrgn.geometry.lattice import half_disc
 
 SMALL = {"box": 16, "width": 64, "layers": 1, "batch_size": 2}
@@ -25,6 +26,16 @@ def test_each_worker_sends_what_a_ring_needs(rates):
     assert one.sent_bytes == pytest.approx(0, abs=1000)
     for step in others:
         assert 0.95 < step.sent_bytes / ring_bytes(rates.gradient_bytes, step.workers) < 1.2
+
+
+def test_workers_of_cpus_send_as_much():
+    """They wrap the network for DistributedDataParallel, as `bench scaling` does on CPUs."""
+    model, train = configs([], width=64, layers=1, batch_size=2, amp=False)
+    network = TimedNetwork(model=model, train=train, box=16, round_s=0.02, has_fixed_shapes=False)
+    one, two = exchange.simulated(network, workers=2)
+    size = sum(size for _, size in exchange.gradients_in_order(model, train, box=16))
+    assert one.sent_bytes == pytest.approx(0, abs=1000)
+    assert 0.95 < two.sent_bytes / size < 1.2
 
 
 def test_the_gradient_of_the_first_layer_comes_last(rates):

@@ -8,6 +8,7 @@ from scipy import ndimage
 from raydrgn.inputs.backprojection import Backprojection
 from raydrgn.inputs.resolution import Resolution
 from raydrgn.inputs.verdict import Verdict
+from raydrgn.protocol import estimate
 from raydrgn.protocol.estimate import MAPS, needed_disk
 from raydrgn.protocol.settings import TrainingPlan
 from raydrgn.protocol.support import class_support, in_box
@@ -95,3 +96,23 @@ def test_sizes_and_times_are_for_people():
     assert [in_time(t) for t in (None, 12, 120, 7200, 200000)] == [
         "–", "12 s", "2.0 min", "2.0 h", "2.3 days",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("device", "maker", "first", "batch"),
+    [("cuda", "make_fixed_step", 4, 16), ("cpu", "make_step", 1, 2)],
+)
+def test_the_steps_that_are_timed_are_those_of_training(monkeypatch, device, maker, first, batch):
+    """On a GPU captured ones, after those that are taken before the capture, and with it."""
+    taken = []
+
+    def make(*arguments, is_compiled=False, **options):
+        assert is_compiled == (device == "cuda")
+        return lambda: taken.append(options["device"])
+
+    monkeypatch.setattr(estimate, maker, make)
+    monkeypatch.setattr(estimate, "calls_per_second", lambda step, device: 2.0)
+    plan = TrainingPlan(box=16, width=8, epochs=3)
+    seconds, _ = estimate._seconds(plan, 1000, torch.device(device))
+    assert len(taken) == first
+    assert seconds == pytest.approx(3 * 1000 / (2 * batch))

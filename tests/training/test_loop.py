@@ -86,14 +86,19 @@ def test_a_damaged_state_is_noticed_and_the_one_before_used(data, undisturbed, t
     assert_same_run(again, tmp_path, 2)
 
 
-def test_a_loss_that_is_not_finite_names_the_rows_and_keeps_the_last_state(data, tmp_path):
+@pytest.mark.parametrize("half", [None, torch.bfloat16])
+def test_a_loss_that_is_not_finite_names_the_rows_and_keeps_the_last_state(
+    data, tmp_path, monkeypatch, half
+):
+    monkeypatch.setattr("raydrgn.training.loop.half_type", lambda device, amp: half)
     run = small_run(data, tmp_path, **{"train.epochs": EPOCHS})
     parts = assemble(run)
     assert parts.loop._run_epoch(1, 0)
     coefficients = parts.shard.store._values
     coefficients[17] = float("nan")
-    with pytest.raises(RaydrgnError, match=r"table rows .*\b17\b"):
+    with pytest.raises(RaydrgnError, match=r"table rows .*\b17\b") as caught:
         parts.loop.run(Position(2, 0))
+    assert ("in single precision" in str(caught.value)) == (half is not None)
     assert all(torch.isfinite(tensor).all() for tensor in weights(tmp_path, 1).values())
 
 

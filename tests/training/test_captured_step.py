@@ -1,0 +1,150 @@
+"""What a captured step does in which order, with a recorder in place of CUDA's graphs.
+
+As in a capture, nothing is computed while a step is recorded; a replay computes it with the values
+that its input then has.
+"""
+
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from plain import assemble, small_run
+from raydrgn.training.fixed_step import CapturedStep, CaptureError, FixedStep
+from raydrgn.training.gradients import GradientExchange
+
+STEPS = 20
+VALUES = {"resources.compile": "on", "train.warmup_steps": 0, "train.learning_rate": 1e-3}
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    """Return the steps of a run, over the ends of epochs, on a CPU."""
+    monkeypatch.setattr(FixedStep, "compile", lambda self: None)
+
+    def make(name):
+        return assemble(small_run(tmp_path, tmp_path / name, num_particles=53, **VALUES))
+
+    return make
+
+
+@pytest.fixture
+def cuda(monkeypatch):
+    """Record what is done with streams and graphs."""
+    state = SimpleNamespace(log=[], is_capturing=False, again=None, fails=False)
+    stream = SimpleNamespace(wait_stream=lambda other: None)
+
+    def replay():
+        state.log.append("replay")
+        state.again()
+
+    @contextmanager
+    def graph(graph, *, stream, capture_error_mode):
+        assert capture_error_mode == "thread_local"  # other threads copy particles meanwhile
+        state.log.append("capture")
+        state.is_capturing = True
+        try:
+            yield
+        finally:
+            state.is_capturing = False
+            if state.fails:
+                raise RuntimeError("operation failed due to a previous error during capture")
+
+    names = {
+        "Stream": lambda device: stream,
+        "CUDAGraph": lambda: SimpleNamespace(replay=replay),
+        "current_stream": lambda device: stream,
+        "stream": lambda stream: nullcontext(),
+        "synchronize": lambda device: None,
+        "set_stream": lambda stream: state.log.append("stream is set back"),
+        "graph": graph,
+    }
+    for name, value in names.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    return state
+
+
+def captured(parts, cuda, *, exchange=None):
+    """Let the steps of a run be captured by the recorder."""
+    step = parts.loop._steps._step
+    step._exchange = exchange or step._exchange
+    found = CapturedStep(step)
+
+    def recorded(take):
+        def record(given):
+            if not cuda.is_capturing:
+                return take(given)
+            if cuda.fails:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            assert all(p.grad is None for p in parts.vae.parameters())
+            cuda.again = lambda: found._losses.copy_(take(given))
+            return torch.zeros(3)
+
+        return record
+
+    step.alone, step.add_gradients = recorded(step.alone), recorded(step.add_gradients)
+    parts.loop._steps._take = found
+    return found
+
+
+def losses(parts):
+    found = []
+    for epoch in range(1, 99):
+        for of_step in parts.loop._steps.take(epoch, 0, parts.plan.batches(epoch)):
+            found.append(of_step)
+            if len(found) == STEPS:
+                return torch.stack(found)
+    raise AssertionError
+
+
+def parameters(parts):
+    return torch.cat([p.detach().flatten() for p in parts.vae.parameters()])
+
+
+class OfTwo(GradientExchange):
+    """An exchange of two workers of which the other one has no gradient."""
+
+    def __init__(self, log):
+        super().__init__()
+        self._log = log
+
+    @property
+    def num_workers(self):
+        return 2
+
+    def add_up(self, parameters):
+        assert all(p.grad is not None for p in parameters if p.requires_grad)
+        self._log.append("exchange")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_replays_take_the_steps_that_come_after_the_first(made, cuda, workers):
+    plain, parts = made("plain"), made("captured")
+    captured(parts, cuda, exchange=OfTwo(cuda.log) if workers == 2 else None)
+    expected = losses(plain)
+    assert torch.equal(losses(parts), expected)  # each its own: none is overwritten by the next
+    assert torch.equal(parameters(parts), parameters(plain))
+    after_each = ["exchange"] if workers == 2 else []
+    first, rest = CapturedStep.WARM_UP, STEPS - CapturedStep.WARM_UP
+    assert cuda.log == [
+        *(first * after_each),
+        "capture",
+        "stream is set back",
+        *(rest * ["replay", *after_each]),
+    ]
+
+
+def test_a_step_whose_capture_fails_is_not_taken_and_the_first_error_is_named(made, cuda):
+    parts = made("captured")
+    step = captured(parts, cuda)
+    cuda.fails, step._left = True, 0
+    taken = parts.loop._steps.take(1, 0, parts.plan.batches(1))
+    before, moved = parameters(parts), []
+    step._step.move = moved.append
+    parts.loop._steps._taken = step  # what the steps make of the error is tested elsewhere
+    with pytest.raises(CaptureError, match=r"^CUDA out of memory\.$"):
+        next(taken)
+    assert not moved
+    assert torch.equal(parameters(parts), before)
+    assert cuda.log == ["capture", "stream is set back"]
