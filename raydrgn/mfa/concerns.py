@@ -1,5 +1,7 @@
 """Warnings about a fit: its images, poses and components."""
 
+import math
+
 from raydrgn.mfa.model import FactorModel
 
 WEAK = 0.02
@@ -8,6 +10,18 @@ WEAK = 0.02
 LEAST_EVIDENCE = 1.0
 """Nats per image; below, the mean explains no more than its own noise."""
 
+
+LEAST_OF_ORIENTATIONS = 0.25
+"""Of what the mean explains of images, that given orientations explain beyond random ones.
+
+Twice is usual; where they are random, the mean is that of a ball, and it is a fifth.
+"""
+
+WIDE_ROTATIONS = math.radians(6)
+"""SD of rotations about an axis, from which on one step of a pass does not reach them."""
+
+WIDE_SHIFTS_PX = 0.75
+"""SD of shifts, of which two are as far as they are searched for."""
 
 MOST_OUTSIDE = 0.1
 """Share of the mean's density outside of a mask, above which the mask is too small."""
@@ -20,6 +34,22 @@ def mask_concern(share_outside: float) -> str | None:
     return (
         f"The mask leaves out {100 * share_outside:.0f} % of the density of the mean: "
         "start a new run with another mask, or with --mask auto."
+    )
+
+
+def orientation_concern(gain: float, evidence: float) -> str | None:
+    """Return a warning if given orientations explain the images hardly better than random ones.
+
+    Args:
+        gain: What they explain beyond those of other particles, nats for each image.
+        evidence: What the mean explains of an image.
+    """
+    if evidence < LEAST_EVIDENCE or gain >= LEAST_OF_ORIENTATIONS * evidence:
+        return None
+    return (
+        f"The given orientations explain {max(gain, 0):.1f} nats more of each image than random "
+        f"ones, of {evidence:.0f} that the mean explains: unless the particles are nearly round, "
+        "the poses are wrong, or belong to other images. Check them with `raydrgn backproject`."
     )
 
 
@@ -42,12 +72,25 @@ def first_concerns(model: FactorModel) -> list[str]:
 
 
 def last_concerns(model: FactorModel) -> list[str]:
-    """Return warnings about the components, after the last epoch."""
+    """Return warnings about the poses and the components, after the last epoch."""
+    found = []
+    rotation_sd, shift_sd = model.priors.rotation_sd, model.priors.shift_sd_px
+    if rotation_sd > WIDE_ROTATIONS:
+        found.append(
+            f"The orientations are off by {math.degrees(rotation_sd):.0f} degrees (SD about each "
+            "axis), which is more than a fit can refine: refine them first with RELION or "
+            "cryoSPARC."
+        )
+    if shift_sd > WIDE_SHIFTS_PX:
+        found.append(
+            f"The shifts are off by {shift_sd:.1f} px (SD along each axis), which is more than a "
+            "fit can refine: refine them first with RELION or cryoSPARC, or bin the images."
+        )
     weak = int((model.latent_scale() < WEAK).sum())
-    if not weak:
-        return []
-    kept = model.num_components - weak
-    return [
-        f"{weak} of {model.num_components} components have less than {100 * WEAK:.0f} % of the "
-        f"strongest one's density: the images support {kept}. Their latents are next to 0."
-    ]
+    if weak:
+        kept = model.num_components - weak
+        found.append(
+            f"{weak} of {model.num_components} components have less than {100 * WEAK:.0f} % of the "
+            f"strongest one's density: the images support {kept}. Their latents are next to 0."
+        )
+    return found

@@ -160,7 +160,8 @@ class ParticlePass:
         ones = torch.ones_like(latents[:, :1])
         first = estimates.contrast[:, None] * torch.cat([ones, latents], dim=1)
         predicted = (slices @ first[..., None])[..., 0]
-        residual = (images.values.flatten(1) - predicted)[..., None]
+        kept = 1 - estimates.null_probability
+        residual = (kept[:, None] * (images.values.flatten(1) - predicted))[..., None]
         images.insert(sums.grid, residual * first[:, None])
         sums.add(particles=torch.ones_like(latents[:, 0]))
 
@@ -183,6 +184,25 @@ class MeanPass:
         square = residual.square().view_as(images.values).sum(2)
         sums.add_residuals(square, self._at.shell, images.optics_group, ones)
         sums.add(particles=ones, likely=ones)
+
+    def gain_of_orientations(
+        self, batch: ParticleBatch, estimates: ParticleEstimates, variance: Float[Tensor, " shells"]
+    ) -> Float[Tensor, " b"]:
+        """Return what given orientations explain of images beyond those of other particles, nats.
+
+        Args:
+            batch: Particles.
+            estimates: What is estimated of them.
+            variance: Of the coefficients of the mean; it is due to the images themselves, of
+                which the mean therefore explains somewhat more than it would of others.
+        """
+        turned = replace(batch, rotations=batch.rotations.roll(1, 0))
+        power, product = (
+            self.products(batch, estimates) - self.products(turned, estimates)
+        ).unbind(1)
+        images = ImageSet.of(batch, estimates, self._at, self._model.noise)
+        own = 2 * images.factors.square() @ variance[self._at.shell]
+        return product - 0.5 * power - own
 
     def products(self, batch: ParticleBatch, estimates: ParticleEstimates) -> Float[Tensor, "b 2"]:
         """Return the slice's product with itself, and with the image, of each particle."""

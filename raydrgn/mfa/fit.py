@@ -1,6 +1,6 @@
 """The course of a fit on one worker's particles: which passes there are, and what each does.
 
-Epoch 1 is the mean, random latents, and ``LOW_PASSES`` passes at low frequency of several updates
+Epoch 1 is the mean, random latents, and passes at low frequency of several updates
 each; epoch 2 is passes over all Fourier points; every further epoch fits the mixture prior to the
 latents and makes one update. What workers exchange goes through a ``Group``.
 """
@@ -17,14 +17,21 @@ from torch import Tensor
 
 from raydrgn.data.batch import ParticleBatch
 from raydrgn.mfa import mixture as mixtures
-from raydrgn.mfa.config import LOW_PASSES, MfaConfig
+from raydrgn.mfa.config import MfaConfig
 from raydrgn.mfa.expectation import ParticlePass
 from raydrgn.mfa.grids import VolumeGrids
 from raydrgn.mfa.images import FourierPoints
 from raydrgn.mfa.model import FactorModel
 from raydrgn.mfa.particles import Estimated, ParticleEstimates
 from raydrgn.mfa.posterior import ImagePosterior, ImageProducts
-from raydrgn.mfa.start import ctf_weights, first_model, fit_contrasts, mean_sums
+from raydrgn.mfa.start import (
+    LEAST_EVIDENCE,
+    ctf_weights,
+    first_estimates,
+    first_model,
+    gain_of_orientations,
+    mean_sums,
+)
 from raydrgn.mfa.sums import Sums
 from raydrgn.mfa.support import read_support, share_outside, support_of_mean
 from raydrgn.mfa.update import Updater, contrast_mean
@@ -40,11 +47,6 @@ MIXTURE_PARTICLES = 20_000
 
 FIRST_ITERATIONS, ITERATIONS = 30, 6
 
-LEAST_EVIDENCE = 4.0
-"""Mean evidence for a particle in an image, nats, from which on junk is recognised.
-
-With less, as at an SNR of 0.01 and 32 px, most particles would be taken for junk.
-"""
 
 UNCERTAINTY_WEIGHT = 0.35
 """Of the components' posterior variance once the prior is a mixture; 1 before."""
@@ -97,6 +99,9 @@ class Fit:
         self.share_outside = 0.0
         """Share of the mean's density that is outside of a given mask."""
 
+        self.gain_of_orientations = math.inf
+        """What given orientations explain of a particle beyond random ones, nats."""
+
         self.estimates = ParticleEstimates.given(len(particles), device=device)
         self.model = self._shared(first_model(config, particles, self._grids, self._all_points))
         weights = ctf_weights(particles, self._grids, self._all_points)
@@ -104,7 +109,7 @@ class Fit:
         self._updater = Updater(self._grids, weights, shares, particles.num_particles)
 
     def begin(self) -> None:
-        """Make the mean, the mask, contrasts, and the first components from random latents.
+        """Make the mean, the mask, contrasts and junk, and first components from random latents.
 
         Raises:
             InputError: If the mask cannot be used.
@@ -116,8 +121,14 @@ class Fit:
         if self._group.is_first:
             self.model = self._masked(self.model)
         self._share_model()
-        if self._config.contrast:
-            self.model = fit_contrasts(self.model, *parts)
+        contrast, null_class = self._config.contrast, self._config.null_class
+        if contrast or null_class:
+            self.model = first_estimates(
+                self.model, *parts, contrast=contrast, null_class=null_class
+            )
+        self.gain_of_orientations = gain_of_orientations(
+            self.model, *parts, variance=self._updater.mean_variance(self.model)
+        )
         at = self._low_points
         worker_pass = self._pass(at, Estimated(), variance_weight=1.0)
         sums = worker_pass.empty_sums(self._grids)
@@ -143,7 +154,7 @@ class Fit:
         """Make a pass at low frequency; the first is 1."""
         estimated = Estimated(
             contrast=self._config.contrast,
-            null_class=self._tells_junk and number > LOW_PASSES // 2,
+            null_class=self._tells_junk,
             shifts=self._config.shifts,
         )
         self._run_pass(
@@ -197,8 +208,8 @@ class Fit:
             found, products = worker_pass.expect(batch, self.estimates[rows])
             _add_likelihood(sums, found, products)
             where = rows.numpy()
-            variance = found.covariance.diagonal(dim1=1, dim2=2).clamp(min=1e-12)
-            latents[where] = (found.latent * scale).cpu().numpy()
+            latent, variance = found.moments()
+            latents[where] = (latent * scale).cpu().numpy()
             logvar[where] = (variance.log() + 2 * scale.clamp(min=1e-6).log()).cpu().numpy()
             chosen = sampled[rows] & (found.null_probability < 0.5).cpu()
             values = (found.precision, found.vector, found.latent)

@@ -185,11 +185,11 @@ def insert(
                     added[at] = row[f] * (c if f < half else c * sign)
                 start = iz * per_z + iy * per_y + ix * features
                 if first <= iz < stop:
-                    w00, w01, w10, w11 = gz * gy * gx, gz * gy * fx, gz * fy * gx, gz * fy * fx
-                    _add_square(flat, start, per_y, features, added, w00, w01, w10, w11)
+                    weights = (gz * gy * gx, gz * gy * fx, gz * fy * gx, gz * fy * fx)
+                    _add_square(flat, start, per_y, features, added, weights)
                 if first <= iz + 1 < stop:
-                    w00, w01, w10, w11 = fz * gy * gx, fz * gy * fx, fz * fy * gx, fz * fy * fx
-                    _add_square(flat, start + per_z, per_y, features, added, w00, w01, w10, w11)
+                    weights = (fz * gy * gx, fz * gy * fx, fz * fy * gx, fz * fy * fx)
+                    _add_square(flat, start + per_z, per_y, features, added, weights)
 
 
 @nb.njit(fastmath=True, cache=True)
@@ -200,12 +200,10 @@ def _add_square(
     per_y: int,
     features: int,
     added: Float[np.ndarray, " lanes"],
-    w00: float,
-    w01: float,
-    w10: float,
-    w11: float,
+    weights: tuple[float, float, float, float],
 ) -> None:
     """Add the features of a point to the four grid points around it in a plane."""
+    w00, w01, w10, w11 = weights
     if features < LANES:
         for f in range(features):
             flat[start + f] += w00 * added[f]

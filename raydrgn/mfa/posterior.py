@@ -57,6 +57,8 @@ class ImagePosterior(NamedTuple):
     """E[a²] of particles."""
 
     latent: Float[Tensor, "b k"]
+    """Of the image as that of a particle; so are the next three."""
+
     covariance: Float[Tensor, "b k k"]
     precision: Float[Tensor, "b k k"]
     """A of the latent's likelihood exp(−½ zᵀAz + bᵀz), at the expected contrast."""
@@ -69,6 +71,14 @@ class ImagePosterior(NamedTuple):
 
     particle_evidence: Float[Tensor, " b"]
     """The same if it is known to be a particle."""
+
+    def moments(self) -> tuple[Float[Tensor, "b k"], Float[Tensor, "b k"]]:
+        """Return mean and variance of the latents, of which junk shows nothing: 0 and 1."""
+        null = self.null_probability[:, None]
+        square = self.covariance.diagonal(dim1=1, dim2=2) + self.latent.square()
+        mean = (1 - null) * self.latent
+        variance = (1 - null) * square + null - mean.square()
+        return mean, variance.clamp(min=1e-12)
 
 
 def image_posterior(

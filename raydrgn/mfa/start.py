@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from raydrgn.mfa.model import FactorModel
 from raydrgn.mfa.particles import ParticleEstimates, ParticlePriors
 from raydrgn.mfa.sums import Sums
 from raydrgn.mfa.support import ball
-from raydrgn.mfa.update import COMPONENT_SHARE, LEAST_CONTRAST_SD
+from raydrgn.mfa.update import COMPONENT_SHARE, LEAST_CONTRAST_SD, NULL_SHARES
 from raydrgn.mfa.workers import MEAN, WorkerParticles
 from raydrgn.shapes import Float
 
@@ -27,7 +28,13 @@ MEAN_PARTICLES = 3000
 LEAST_SHARE = 0.05
 """Of all particles, likewise."""
 
-CONTRAST_ITERATIONS = 20
+FIRST_ITERATIONS = 20
+
+LEAST_EVIDENCE = 8.0
+"""Mean evidence for a particle in an image, nats, from which on junk is recognised.
+
+With less, as at an SNR of 0.01 and 32 px, most particles would be taken for junk.
+"""
 
 
 def first_model(
@@ -105,36 +112,124 @@ def mean_sums(
     return sums
 
 
-def fit_contrasts(
+def first_estimates(
     model: FactorModel,
     particles: WorkerParticles,
     estimates: ParticleEstimates,
     grids: VolumeGrids,
     at: FourierPoints,
+    *,
+    contrast: bool,
+    null_class: bool,
 ) -> FactorModel:
-    """Estimate contrasts from the mean alone; return the model with their SD, and mean 1."""
+    """Estimate contrasts, and which images show nothing, from the mean alone.
+
+    Components that begin with junk among the images take up its power, and go on without the
+    density that they should have had.
+
+    Returns:
+        The model with the SD of the contrasts, whose mean is 1, and the share of junk.
+    """
     worker_pass = MeanPass(model, grids, at)
     found = torch.zeros(len(particles), 2, dtype=torch.float64, device=particles.device)
     for where, batch in particles.all_batches(at, num_volumes=1):
         found[where] = worker_pass.products(batch, estimates[where]).double()
-    power, product = found.unbind(1)
-    variance, scale = model.priors.contrast_sd**2, 1.0
-    for _ in range(CONTRAST_ITERATIONS):
-        contrast, precision = _contrasts(power, product, scale=scale, variance=variance)
-        sums = torch.stack([contrast.sum(), (contrast.square() + 1 / precision).sum()])
-        particles.group.add_up([sums])
-        mean, square = particles.group.from_first((sums / particles.num_particles).tolist())
-        variance = max(square / mean**2 - 1, LEAST_CONTRAST_SD**2)
+    priors, scale = model.priors, 1.0
+    if not contrast:
+        priors = replace(priors, contrast_sd=LEAST_CONTRAST_SD)
+    evidence = _mean_of(_seen_by_mean(found, priors, scale=scale).evidence, particles)
+    is_found = null_class and evidence >= LEAST_EVIDENCE
+    for _ in range(FIRST_ITERATIONS):
+        seen = _seen_by_mean(found, priors, scale=scale)
+        kept = 1 - seen.null_probability if is_found else torch.ones_like(seen.evidence)
+        moments = torch.stack([kept, kept * seen.contrast, kept * seen.square], dim=1)
+        likely, first, second = _mean_of(moments, particles)
+        mean = first / likely
+        if contrast:
+            variance = max(second / likely / mean**2 - 1, LEAST_CONTRAST_SD**2)
+            priors = replace(priors, contrast_sd=math.sqrt(variance))
+        if is_found:
+            priors = replace(
+                priors, null_share=min(max(1 - likely, NULL_SHARES[0]), NULL_SHARES[1])
+            )
         scale *= mean
-    contrast, _ = _contrasts(power, product, scale=scale, variance=variance)
-    estimates.contrast = contrast.clamp(min=0).float()
-    priors = ParticlePriors(contrast_sd=math.sqrt(variance))
-    return replace(model, volumes=model.volumes * scale, priors=priors)
+    seen = _seen_by_mean(found, priors, scale=scale)
+    if contrast:
+        estimates.contrast = seen.contrast.clamp(min=0).float()
+    if is_found:
+        estimates.null_probability = seen.null_probability.float()
+    return replace(
+        model,
+        volumes=model.volumes * scale,
+        priors=priors,
+        signal=second / mean**2,
+        evidence=_mean_of(seen.evidence, particles),
+    )
 
 
-def _contrasts(
-    power: Float[Tensor, " n"], product: Float[Tensor, " n"], *, scale: float, variance: float
-) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
-    """Return posterior mean and precision of contrasts about 1, of a mean that is scaled."""
-    precision = scale**2 * power + 1 / variance
-    return (scale * product + 1 / variance) / precision, precision
+def gain_of_orientations(
+    model: FactorModel,
+    particles: WorkerParticles,
+    estimates: ParticleEstimates,
+    grids: VolumeGrids,
+    at: FourierPoints,
+    *,
+    variance: Float[Tensor, " shells"],
+) -> float:
+    """Return what the given orientations explain by the mean beyond those of other particles.
+
+    Args:
+        model: With its mean.
+        particles: Of which some are taken.
+        estimates: What is estimated of them.
+        grids: Of the box.
+        at: Points to take.
+        variance: Of the coefficients of the mean.
+
+    Returns:
+        Nats for each particle; 0 if orientations are random.
+    """
+    rows = torch.from_numpy(np.flatnonzero(particles.chosen(MEAN, 0, count=MEAN_PARTICLES)))
+    worker_pass = MeanPass(model, grids, at)
+    total = torch.zeros(2, dtype=torch.float64, device=particles.device)
+    for where, batch in particles.batches(rows, at, num_volumes=1):
+        mine = estimates[where]
+        kept = 1 - mine.null_probability
+        gain = worker_pass.gain_of_orientations(batch, mine, variance)
+        total += torch.stack([(kept * gain).sum(), kept.sum()]).double()
+    particles.group.add_up([total])
+    gained, likely = particles.group.from_first(total.tolist())
+    return gained / max(likely, 1)
+
+
+class _Seen(NamedTuple):
+    """What the mean's slice shows of each image."""
+
+    contrast: Float[Tensor, " n"]
+    square: Float[Tensor, " n"]
+    """Expectation of the contrast's square."""
+
+    evidence: Float[Tensor, " n"]
+    """Logarithm of the probability of the image of a particle, over that of noise."""
+
+    null_probability: Float[Tensor, " n"]
+
+
+def _seen_by_mean(products: Float[Tensor, "n 2"], priors: ParticlePriors, *, scale: float) -> _Seen:
+    """Return what the mean shows of images, by its slices' products with themselves and them."""
+    power, product = products.unbind(1)
+    prior = 1 / priors.contrast_sd**2
+    precision = scale**2 * power + prior
+    contrast = (scale * product + prior) / precision
+    evidence = 0.5 * (precision * contrast.square() - prior - (precision / prior).log())
+    odds = math.log(priors.null_share) - math.log1p(-priors.null_share)
+    return _Seen(
+        contrast, contrast.square() + 1 / precision, evidence, torch.sigmoid(odds - evidence)
+    )
+
+
+def _mean_of(values: Float[Tensor, "..."], particles: WorkerParticles) -> Any:
+    """Return the mean over all workers' particles: a number, or one for each column."""
+    total = values.sum(0)
+    particles.group.add_up([total])
+    return particles.group.from_first((total / particles.num_particles).tolist())

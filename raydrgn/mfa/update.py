@@ -126,6 +126,12 @@ class Updater:
         parts = [self._grids.shell_means((1 / (precision + part))[None]) for part in inverse_power]
         return torch.cat(parts) * self._mask_share(model) * variance_weight
 
+    def mean_variance(self, model: FactorModel) -> Float[Tensor, " shells"]:
+        """Return the posterior variance of the coefficients of the mean by shell."""
+        inverse = (1 / model.mean_power)[self._grids.shell]
+        [variance] = self._grids.shell_means((1 / (self._precision(model) + inverse))[None])
+        return variance * self._mask_share(model)
+
     def _precision(self, model: FactorModel) -> Float[Tensor, "z y x"]:
         # Of several optics groups as if their views were alike: this only sets the step's length
         # and the variances, not where the steps lead to.
@@ -204,11 +210,9 @@ class Updater:
 
     def _with_mean_power(self, model: FactorModel, radius: float | None = None) -> FactorModel:
         """Return the model with the prior variance that its mean shows."""
-        share = self._mask_share(model)
-        inverse = (1 / model.mean_power)[self._grids.shell]
-        [variance] = self._grids.shell_means((1 / (self._precision(model) + inverse))[None])
         [power] = self._grids.power(model.volumes[:1])
-        estimate = (power / share + variance).clamp(min=1e-9)
+        estimate = (power + self.mean_variance(model)) / self._mask_share(model)
+        estimate = estimate.clamp(min=1e-9)
         if radius is not None:
             shells = torch.arange(len(estimate), device=estimate.device)
             estimate = torch.where(shells < radius - 1, estimate, model.mean_power)

@@ -18,7 +18,7 @@ paper's for the last."""
 VAE_EPOCHS = 50
 """Epochs of the paper."""
 
-MFA_EPOCHS = 10
+MFA_EPOCHS = 7
 """As ``train --method mfa`` has it."""
 
 FEWEST_EPOCHS = 3

@@ -8,7 +8,12 @@ import numpy as np
 import torch
 
 from raydrgn.data.shard import ResidentShard
-from raydrgn.mfa.concerns import first_concerns, last_concerns, mask_concern
+from raydrgn.mfa.concerns import (
+    first_concerns,
+    last_concerns,
+    mask_concern,
+    orientation_concern,
+)
 from raydrgn.mfa.config import LOW_PASSES
 from raydrgn.mfa.fit import FIRST_MIXTURE_EPOCH, FULL_PASSES, Expected, Fit
 from raydrgn.mfa.model import FactorModel
@@ -98,9 +103,14 @@ class EmLoop:
     def _begin(self) -> None:
         """Make the first model, and note at once what a run that is resumed does not know."""
         self._fit.begin()
-        concern = mask_concern(self._fit.share_outside)
-        if concern is not None:  # of the first worker, which makes the mask
-            self._sink.note(concern)
+        fit = self._fit
+        concerns = [
+            mask_concern(fit.share_outside),  # of the first worker, which makes the mask
+            orientation_concern(fit.gain_of_orientations, fit.model.evidence),
+        ]
+        for concern in concerns:
+            if concern is not None and self._group.is_first:
+                self._sink.note(concern)
 
     def _run_epoch(self, epoch: int, first: int) -> bool:
         steps = self._steps(epoch)

@@ -27,7 +27,7 @@ They fit beside the network into a GPU of 40 GB. The choice depends on nothing e
 is the same on every machine.
 """
 
-MFA_EPOCHS = 10
+MFA_EPOCHS = 7
 """Epochs of a mixture of factor analysers, after which the volumes hardly change."""
 
 

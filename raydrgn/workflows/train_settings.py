@@ -40,7 +40,7 @@ class TrainSettings(ParticleSettings):
     epochs: Annotated[
         int | None,
         Setting(
-            "Passes over all particles (default: 20; 50 by --recipe protocol, 10 by --method mfa).",
+            "Passes over all particles (default: 20; 50 by --recipe protocol, 7 by --method mfa).",
             flags=("-n", "--epochs", "--passes"),
             min=1,
         ),

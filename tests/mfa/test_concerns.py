@@ -1,12 +1,17 @@
 """What is said of images that do not fit."""
 
+import math
 import re
+from dataclasses import replace
 
 import mrcfile
 import numpy as np
 import pytest
+import torch
 
 import plain_em
+from raydrgn.mfa.concerns import last_concerns
+from raydrgn.mfa.model import FactorModel
 from raydrgn.simulation.dataset import simulate
 from raydrgn.simulation.options import Simulation
 
@@ -22,6 +27,7 @@ def test_nothing_is_said_of_images_that_fit(clean):
     text = (clean / "run" / "run.log").read_text()
     assert "negative density" not in text
     assert "hardly better" not in text
+    assert "than random ones" not in text
 
 
 def test_images_of_the_other_sign_are_named(clean, tmp_path):
@@ -39,6 +45,31 @@ def test_a_mask_without_the_density_is_named(clean, tmp_path):
     found = re.search(r"The mask leaves out (\d+) % of the density", text())
     assert found
     assert 50 < int(found[1]) < 100
+
+
+def test_orientations_that_explain_nothing_are_named(tmp_path):
+    simulation = Simulation(num_particles=600, box=24, snr=0.4, angle_error_deg=60, seed=3)
+    simulate(str(tmp_path), simulation)
+    run, text = log_of(tmp_path, tmp_path / "run")
+    assert plain_em.fit(run)
+    found = re.search(r"explain ([\d.]+) nats more .* than random ones, of (\d+) that", text())
+    assert found
+    assert float(found[1]) < 0.25 * float(found[2])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("rotation_sd", math.radians(7), "orientations are off by 7 degrees"),
+        ("shift_sd_px", 0.9, "shifts are off by 0.9 px"),
+    ],
+)
+def test_errors_beyond_what_is_searched_are_named(clean, name, value, expected):
+    tensors = plain_em.tensors(clean / "run", 6)
+    model = FactorModel.from_tensors(tensors, box=24, device=torch.device("cpu"))
+    assert not any("off by" in concern for concern in last_concerns(model))
+    wide = replace(model, priors=replace(model.priors, **{name: value}))
+    assert sum(expected in concern for concern in last_concerns(wide)) == 1
 
 
 def test_images_without_particles_are_named(tmp_path):

@@ -43,6 +43,16 @@ def test_errors_are_estimated(disturbed):
     assert found["contrast"][good].std() < 0.25
 
 
+def test_most_junk_is_known_before_components_begin(disturbed, tmp_path):
+    run = plain_em.prepare(disturbed / "particles.star", tmp_path / "run", **plain_em.SMALL)
+    loop, _ = plain_em.assemble(run)
+    loop._fit.begin()
+    is_junk = np.isnan(np.load(disturbed / "truth" / "contrast.npy"))
+    null = loop._fit.estimates.null_probability.numpy() > 0.5
+    assert (null & is_junk).sum() > 0.6 * is_junk.sum()
+    assert (null & ~is_junk).sum() < 0.01 * (~is_junk).sum()
+
+
 def test_refined_poses_are_nearer_to_the_truth(disturbed):
     run = open_run(str(disturbed / "run"))
     given, refined = run.particles(), refined_particles(run)

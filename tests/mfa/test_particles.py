@@ -62,6 +62,19 @@ def test_an_image_without_signal_is_junk_and_one_with_signal_is_not():
     assert float(found.null_probability) > 0.99
 
 
+def test_junk_has_the_latent_of_the_prior():
+    mixture, priors = Mixture.standard_normal(1, device=CPU), ParticlePriors(null_share=0.1)
+    seen = products(40.0, 40.0)._replace(
+        gram=torch.tensor([[[40.0, 0.0], [0.0, 20.0]]]), image=torch.tensor([[40.0, 40.0]])
+    )
+    for null_evidence, latent, variance in ((0.0, 40 / 21, 1 / 21), (300.0, 0.0, 1.0)):
+        given = seen._replace(null_evidence=torch.tensor([null_evidence]))
+        found = image_posterior(given, mixture, priors, contrast=None, has_null_class=True)
+        mean, spread = found.moments()
+        assert float(mean) == pytest.approx(latent, abs=1e-3)
+        assert float(spread) == pytest.approx(variance, abs=1e-3)
+
+
 def test_rotation_vectors_are_those_of_scipy():
     generator = np.random.default_rng(0)
     first, second = generator.normal(0, 0.6, (2, 20, 3))
