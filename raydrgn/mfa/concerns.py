@@ -18,10 +18,15 @@ Twice is usual; where they are random, the mean is that of a ball, and it is a f
 """
 
 WIDE_ROTATIONS = math.radians(6)
-"""SD of rotations about an axis, from which on one step of a pass does not reach them."""
+"""SD of rotations about an axis, from which on they are refined in part: 15 degrees to 8, say."""
 
-WIDE_SHIFTS_PX = 0.75
-"""SD of shifts, of which two are as far as they are searched for."""
+WIDE_SHIFTS_PX = 1.2
+"""SD of shifts along an axis, likewise: 1 px is refined to 0.14 px, but 1.5 px to 0.7 px."""
+
+IN_PART = (
+    "which a fit refines in part: export the refined poses with `raydrgn export`, and fit again "
+    "from them."
+)
 
 MOST_OUTSIDE = 0.1
 """Share of the mean's density outside of a mask, above which the mask is too small."""
@@ -78,14 +83,10 @@ def last_concerns(model: FactorModel) -> list[str]:
     if rotation_sd > WIDE_ROTATIONS:
         found.append(
             f"The orientations are off by {math.degrees(rotation_sd):.0f} degrees (SD about each "
-            "axis), which is more than a fit can refine: refine them first with RELION or "
-            "cryoSPARC."
+            f"axis), {IN_PART}"
         )
     if shift_sd > WIDE_SHIFTS_PX:
-        found.append(
-            f"The shifts are off by {shift_sd:.1f} px (SD along each axis), which is more than a "
-            "fit can refine: refine them first with RELION or cryoSPARC, or bin the images."
-        )
+        found.append(f"The shifts are off by {shift_sd:.1f} px (SD along each axis), {IN_PART}")
     weak = int((model.latent_scale() < WEAK).sum())
     if weak:
         kept = model.num_components - weak

@@ -61,7 +61,7 @@ def test_orientations_that_explain_nothing_are_named(tmp_path):
     ("name", "value", "expected"),
     [
         ("rotation_sd", math.radians(7), "orientations are off by 7 degrees"),
-        ("shift_sd_px", 0.9, "shifts are off by 0.9 px"),
+        ("shift_sd_px", 1.4, "shifts are off by 1.4 px"),
     ],
 )
 def test_errors_beyond_what_is_searched_are_named(clean, name, value, expected):
