@@ -5,7 +5,8 @@ Volumes take one step of the preconditioned normal equations,
     δV_k = (N_k − λ_k V_k) / (w/σ² + λ_k),   N_k = Σ_i Pᵀ C/σ² E[z̃_k (y − prediction)]
 
 with w = Σ C² at each point of the grid and λ the inverse prior variance of the shell. Since the
-latents are made to have covariance 1, the diagonal of the equations is enough.
+latents are made to have covariance 1, the diagonal of the equations is enough; where a new mixture
+has made it larger, steps are shorter.
 """
 
 import math
@@ -148,6 +149,9 @@ class Updater:
         precision = self._precision(model)
         power = torch.cat([model.mean_power[None], model.component_power])
         gradients = self._grids.coefficients(sums.grid)
+        if sums.square.any():  # else there are no latents yet
+            lengths = step_lengths(sums).to(gradients.dtype)
+            gradients[1:] = torch.tensordot(lengths, gradients[1:], dims=1)
         stepped = model.volumes.clone()
         for number in range(len(gradients)):  # one at a time: the transforms take memory
             inverse = (1 / power[number])[self._grids.shell]
@@ -217,6 +221,16 @@ class Updater:
             shells = torch.arange(len(estimate), device=estimate.device)
             estimate = torch.where(shells < radius - 1, estimate, model.mean_power)
         return replace(model, mean_power=estimate)
+
+
+def step_lengths(sums: Sums) -> Float[Tensor, "k k"]:
+    """Return by what the steps of the components are multiplied.
+
+    Steps are right for latents of covariance 1. Where a new mixture has made it larger, they would
+    be too long by as much, and volumes would swing.
+    """
+    values, vectors = torch.linalg.eigh(sums.square / sums.total("likely"))
+    return (vectors / values.clamp(min=1)) @ vectors.T
 
 
 def _with_priors(

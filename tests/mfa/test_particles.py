@@ -14,7 +14,8 @@ from raydrgn.mfa.mixture import Mixture
 from raydrgn.mfa.particles import ParticleEstimates, ParticlePriors, composed, rotation_matrices
 from raydrgn.mfa.poses import ShiftGrid, estimate_rotations, shifted_back
 from raydrgn.mfa.posterior import ImageProducts, image_posterior
-from raydrgn.mfa.update import rotation_sd
+from raydrgn.mfa.sums import Sums
+from raydrgn.mfa.update import rotation_sd, step_lengths
 
 CPU = torch.device("cpu")
 
@@ -73,6 +74,15 @@ def test_junk_has_the_latent_of_the_prior():
         mean, spread = found.moments()
         assert float(mean) == pytest.approx(latent, abs=1e-3)
         assert float(spread) == pytest.approx(variance, abs=1e-3)
+
+
+def test_steps_are_shorter_where_latents_have_a_larger_covariance():
+    sums = Sums.zero(torch.zeros(1, 1, 1, 6), num_components=2, num_shells=1, num_groups=1)
+    turn = torch.tensor([[0.6, -0.8], [0.8, 0.6]], dtype=torch.float64)
+    sums.square += 10 * turn @ torch.diag(torch.tensor([4.0, 0.5]).double()) @ turn.T
+    sums.add(likely=torch.full((10,), 1.0))
+    expected = turn @ torch.diag(torch.tensor([0.25, 1.0]).double()) @ turn.T
+    torch.testing.assert_close(step_lengths(sums), expected)
 
 
 def test_rotation_vectors_are_those_of_scipy():
