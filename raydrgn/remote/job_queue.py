@@ -198,9 +198,10 @@ class JobQueue:
         if (_sum(claim.total for claim in begun) + mine.held).fits(mine.capacity):
             return ""
         return (
-            f"This job keeps {mine.held} for its command (submit --cpus) while it waits for its "
-            f"workers, and {', '.join(map(str, begun))} cannot have all workers of its own without "
-            "them. Submit it again when that has ended, or without --cpus."
+            f"This job was submitted with {mine.held} for its command, which it keeps while it "
+            f"waits for its workers, and {', '.join(map(str, begun))} cannot have all workers of "
+            "its own without them. Submit it again when that has ended, or with none for its "
+            "command."
         )
 
     def _turn(self, mine: Claim) -> Turn:

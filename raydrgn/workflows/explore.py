@@ -232,7 +232,7 @@ def _write_rows(source: "LatentSource", out: str) -> list[str]:
         numbers = cryodrgn.read_indices(storage.join(out, KEPT))
         cryodrgn.write_indices(storage.join(out, ROWS), rows_of(given, numbers))
     except RaydrgnError as error:
-        return [str(error)]
+        return [f"There is no command to train on the selection: {error}"]
     return []
 
 

@@ -24,7 +24,7 @@ from raydrgn.remote.executor import IN_PROCESS
 from raydrgn.remote.progress import silent
 from raydrgn.simulation.dataset import simulate
 from raydrgn.simulation.options import Simulation
-from raydrgn.workflows.explore import _train_settings, _write_rows
+from raydrgn.workflows.explore import ExploreSettings, _train_settings, _write_rows
 
 BOX, KSAMPLE = 16, 3
 CHOSEN = np.arange(5, 95, 2)[::-1]
@@ -125,7 +125,7 @@ def test_training_on_a_selection_of_the_page_takes_the_rows_of_a_table(data, tmp
     kept = tmp_path / "kept.ind.pkl"
     cryodrgn.write_indices(str(kept), numbers)
     assert _write_rows(run, str(tmp_path)) == []
-    given = _train_settings(run, str(kept), "mine")
+    given = _train_settings(ExploreSettings(run=run.root), run, str(tmp_path), "mine")
     trained_on = open_particles(replace(source, ind=given["ind"]))
     assert sorted(trained_on.column("index")) == sorted(numbers)
     np.testing.assert_array_equal(rows_of(source, numbers), np.sort((93 - numbers) // 2))

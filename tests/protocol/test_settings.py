@@ -9,8 +9,8 @@ from raydrgn.protocol.settings import ProtocolSettings, TrainingPlan
 @pytest.mark.parametrize(
     ("text", "method", "values"),
     [
-        ("", "mfa", (None, None, 10)),
-        ("128", "mfa", (128, None, 10)),
+        ("", "mfa", (None, None, 7)),
+        ("128", "mfa", (128, None, 7)),
         ("256x3", "vae", (None, 256, 50)),
         ("128 256x3 epochs=20", "vae", (128, 256, 20)),
         ("epochs=12 64", "mfa", (64, None, 12)),

@@ -119,7 +119,7 @@ def test_commands_that_hold_cpus_and_wait_for_workers_do_not_wait_for_each_other
     assert state(queue, claim("a", 6, held=2), claim("c", 2, submitted=2)) == ["begin", "wait"]
     turn = queue.ask(claim("b", 1, held=2, submitted=1))
     assert turn.state == "never"
-    assert turn.reason.startswith("This job keeps 2 CPUs for its command (submit --cpus) while")
+    assert turn.reason.startswith("This job was submitted with 2 CPUs for its command, which")
     assert "a (ada, 8 CPUs) cannot have" in turn.reason
 
 
