@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from raydrgn.errors import ConfigError
 
+EPOCHS = 7
+"""Of a fit, by default; after them the volumes hardly change."""
+
 LOW_PASSES = 4
 """Passes at low frequency, in the first epoch."""
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from raydrgn.errors import ConfigError
 from raydrgn.io.particle_source import ParticleSettings, ParticleSource
+from raydrgn.mfa.config import EPOCHS as MFA_EPOCHS
 from raydrgn.settings import Setting, check_bounds, setting_fields, whole_numbers
 
 BOXES = (128, 256)
@@ -17,9 +18,6 @@ paper's for the last."""
 
 VAE_EPOCHS = 50
 """Epochs of the paper."""
-
-MFA_EPOCHS = 7
-"""As ``train --method mfa`` has it."""
 
 FEWEST_EPOCHS = 3
 """Epochs that convergence can be judged of."""

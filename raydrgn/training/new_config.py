@@ -10,7 +10,7 @@ from raydrgn.errors import ConfigError, RunDirectoryError
 from raydrgn.geometry.lattice import half_disc
 from raydrgn.io import storage
 from raydrgn.io.particle_source import ParticleSource
-from raydrgn.mfa.config import MASKS, MfaConfig
+from raydrgn.mfa.config import EPOCHS, MASKS, MfaConfig
 from raydrgn.model.config import ModelConfig
 from raydrgn.run.config import MFA_TRAIN, RunConfig
 from raydrgn.run.recipe import TrainConfig, recipe_config, recipe_network
@@ -26,9 +26,6 @@ SINGLE_BYTES = 20e9
 They fit beside the network into a GPU of 40 GB. The choice depends on nothing else, so that a run
 is the same on every machine.
 """
-
-MFA_EPOCHS = 7
-"""Epochs of a mixture of factor analysers, after which the volumes hardly change."""
 
 
 def new_config(
@@ -63,7 +60,7 @@ def new_config(
         data=ImageConfig(box=box, window=not is_mfa),
         model=model,
         mfa=MfaConfig() if is_mfa else None,
-        train=TrainConfig(epochs=MFA_EPOCHS) if is_mfa else recipe_config(recipe),
+        train=TrainConfig(epochs=EPOCHS) if is_mfa else recipe_config(recipe),
         pixel_size_angstrom=pixel_size_angstrom,
     ).with_values(given)
 
