@@ -66,6 +66,7 @@ class ProgressBoard:
         self._latest: dict[str, Any] = {}
         self._notes: list[str] = []
         self._stop_through = 0
+        self._groups: set[str] = set()
 
     def update(self, latest: Mapping[str, Any], *, attempt: int) -> bool:
         """Replace what is known of the work; return whether this attempt at it is to stop."""
@@ -75,6 +76,14 @@ class ProgressBoard:
     def is_stopping(self, attempt: int) -> bool:
         """Return whether an attempt is to end as soon as it can without losing anything."""
         return attempt <= self._stop_through
+
+    def hold(self, placement_group: str) -> None:
+        """Note a placement group in which workers are."""
+        self._groups.add(placement_group)
+
+    def placement_groups(self) -> list[str]:
+        """Return the placement groups in which workers have been."""
+        return sorted(self._groups)
 
     def note(self, message: str) -> None:
         """Add a message for the user."""

@@ -7,7 +7,7 @@ hold a half each, and an autoscaler knows what to start. What is waited for is l
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -156,6 +156,28 @@ class Reservation:
 
         if ray.is_initialized():
             ray.util.remove_placement_group(self.group)
+
+
+def release_groups(names: Iterable[str]) -> list[str]:
+    """Give back room whose owner is gone; return the placement groups that still had any.
+
+    Args:
+        names: Placement groups, by their hexadecimal numbers.
+    """
+    from ray._raylet import PlacementGroupID
+    from ray.util.placement_group import (
+        PlacementGroup,
+        placement_group_table,
+        remove_placement_group,
+    )
+
+    left = []
+    for name in names:
+        group = PlacementGroup(PlacementGroupID.from_hex(name))
+        if placement_group_table(group).get("state") not in (None, "REMOVED"):
+            remove_placement_group(group)
+            left.append(name)
+    return left
 
 
 def check_room(wanted: Wanted, gpu_problem: GpuProblem | None) -> None:

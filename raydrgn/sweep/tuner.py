@@ -17,14 +17,13 @@ from typing import Any
 
 import ray
 from ray import tune
-from ray._raylet import PlacementGroupID
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
-from ray.util.placement_group import PlacementGroup, placement_group_table, remove_placement_group
 
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
 from raydrgn.remote.progress import Progress
+from raydrgn.remote.reservation import release_groups
 from raydrgn.run.directory import RunDirectory
 from raydrgn.run.metrics import read_metrics
 from raydrgn.sweep.record import SweepRecord, TrialRecord
@@ -193,13 +192,7 @@ class FollowTrials(tune.Callback):
 
 def release(keeper: Any, run: str) -> list[str]:
     """Remove the placement groups that a run has left behind; return them."""
-    left = []
-    for name in ray.get(keeper.placement_groups.remote(run)):
-        group = PlacementGroup(PlacementGroupID.from_hex(name))
-        if placement_group_table(group).get("state") not in (None, "REMOVED"):
-            remove_placement_group(group)
-            left.append(name)
-    return left
+    return release_groups(ray.get(keeper.placement_groups.remote(run)))
 
 
 def run_trials(

@@ -27,6 +27,7 @@ from raydrgn.io import storage
 from raydrgn.io.storage import Uri
 from raydrgn.remote import metrics
 from raydrgn.remote.allocation import Allocation
+from raydrgn.remote.reservation import release_groups
 from raydrgn.remote.session import QUIET_THREADS, session_log_folder
 from raydrgn.training.actors import RunActors
 from raydrgn.training.budget import MAX_FAILURES, FailureBudget
@@ -139,9 +140,18 @@ class Attempts(threading.Thread):
             if not self.finished and self.stop_through < self.number:
                 self._report("a node of the workers is being taken back; a checkpoint is kept")
         except FAILURES as error:
+            self._release_room()
             self._judge(error)
         finally:
             self.num_workers = 0
+
+    def _release_room(self) -> None:
+        """Give back the room of workers whose controller was lost.
+
+        Ray Train has an actor for that, which does nothing on a machine with two Ray clusters.
+        """
+        with raised_by_actor():
+            release_groups(ray.get(self._actors.board.placement_groups.remote()))
 
     def _judge(self, error: Exception) -> None:
         """Return if an attempt is worth another one, else raise why not."""

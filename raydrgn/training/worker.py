@@ -79,6 +79,9 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
     parts = TrainingJob(**job)
     if ray.get(parts.board.is_stopping.remote(parts.attempt)):
         return {"finished": False}
+    group = ray.util.get_current_placement_group()
+    if group is not None:
+        ray.get(parts.board.hold.remote(group.id.hex()))
     use_threads(parts.cpus)
     try:
         with raised_by_actor():
