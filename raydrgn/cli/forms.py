@@ -13,7 +13,6 @@ from raydrgn.cli.application import application_context
 from raydrgn.cli.submission import check_command, subject
 from raydrgn.errors import ConfigError
 from raydrgn.explore.handed_in import Command, Filled
-from raydrgn.io import uri
 from raydrgn.settings import setting_fields
 
 NOT_OFFERED = ("bench", "demo", "explore", "simulate")
@@ -60,6 +59,8 @@ class CommandForms:
         Raises:
             ConfigError: If there is no such form or field, or the command line refuses the words.
         """
+        from raydrgn.io import uri
+
         if name not in self._offered:
             raise ConfigError(f"There is no form for a command {name!r:.80}.")
         parameters = _parameters(self._offered[name])

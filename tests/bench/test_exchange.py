@@ -10,6 +10,8 @@ from raydrgn.bench.step import configs
 from raydrgn.bench.worker_steps import TimedNetwork
 from raydrgn.geometry.lattice import half_disc
 
+pytestmark = pytest.mark.clusters  # processes of torch.distributed, half a minute
+
 SMALL = {"box": 16, "width": 64, "layers": 1, "batch_size": 2}
 
 

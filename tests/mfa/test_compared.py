@@ -3,12 +3,14 @@
 import shutil
 
 import numpy as np
+import pytest
 
 from finished_run import make_run
 from raydrgn.run.reader import open_run
 from raydrgn.workflows import analyze, compare
 
 
+@pytest.mark.clusters  # fits a mixture
 def test_a_mixture_and_a_run_of_another_zdim_agree_on_the_states(clean, tmp_path):
     """The other run is of a selection, and its latents are of the true states."""
     shutil.copytree(clean / "run", tmp_path / "mfa")
