@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 from raydrgn.errors import ConfigError, RaydrgnError
 from raydrgn.explore.handed_in import Commands, Project
-from raydrgn.explore.run_files import KEPT, ROWS
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.settings import NO_PROJECT, Setting
@@ -221,6 +220,7 @@ def _write_rows(source: "LatentSource", out: str) -> list[str]:
 
     In a table of a selection these are other numbers than those of the original set.
     """
+    from raydrgn.explore.run_files import KEPT, ROWS
     from raydrgn.io import cryodrgn, storage
     from raydrgn.io.selection import rows_of
     from raydrgn.run.reader import RunReader
@@ -238,6 +238,7 @@ def _write_rows(source: "LatentSource", out: str) -> list[str]:
 
 def _export(source: "LatentSource", out: str) -> list[str]:
     """Write a saved selection for the program that its particles came from; return problems."""
+    from raydrgn.explore.run_files import KEPT
     from raydrgn.io import storage
     from raydrgn.io.particle_source import ParticleSource
     from raydrgn.io.selection import original_of
@@ -269,6 +270,7 @@ def _train_settings(
     A selection has the numbers of the original set, as the run's own ``--ind`` had; of a particle
     table its rows are taken. Nothing is returned if the run does not know its particles.
     """
+    from raydrgn.explore.run_files import KEPT, ROWS
     from raydrgn.io import storage
     from raydrgn.run.reader import RunReader
 
