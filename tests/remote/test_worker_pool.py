@@ -24,7 +24,7 @@ from raydrgn.remote import fanout, waiting, worker_pool
 from raydrgn.remote.allocation import Allocation
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.losses import MOST_LOSSES, Losses, WorkItem, loss_of
-from raydrgn.remote.reservation import Reservation
+from raydrgn.remote.reservation import Reservation, release_groups
 from raydrgn.remote.worker_pool import WorkerPool
 
 AGAIN = "the work of lost workers has been done again"
@@ -318,3 +318,11 @@ def test_work_that_was_only_waiting_at_a_lost_worker_is_never_given_up():
     losses, work = Losses(), WorkItem(0, "item")
     for _ in range(3 * MOST_LOSSES):
         assert losses.add(work, loss_of(WorkerCrashedError()), counts=False) is None
+
+
+@pytest.mark.ray
+def test_room_whose_owner_is_gone_is_given_back_once(ray_session):
+    group = ray.util.placement_group([{"CPU": 1}])
+    assert group.wait(60)
+    assert release_groups([group.id.hex()]) == [group.id.hex()]
+    assert release_groups([group.id.hex()]) == []
