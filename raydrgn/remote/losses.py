@@ -46,6 +46,9 @@ class Loss:
     is_memory: bool = False
     """Whether Ray ended it to make room in the memory of its machine."""
 
+    is_of_machine: bool = False
+    """Whether its machine was lost, or does not answer."""
+
 
 def loss_of(error: Exception, host: str = "") -> Loss | None:
     """Return why the worker was lost, or None if it was the work itself that failed.
@@ -69,9 +72,9 @@ def loss_of(error: Exception, host: str = "") -> Loss | None:
     if isinstance(error, exceptions.NodeDiedError | exceptions.ObjectLostError) or (
         isinstance(error, exceptions.ActorDiedError) and NODE_SIGN.search(str(error))
     ):
-        return Loss(reason=f"{machine} was lost")
+        return Loss(reason=f"{machine} was lost", is_of_machine=True)
     if isinstance(error, exceptions.ActorUnavailableError | exceptions.GetTimeoutError):
-        return Loss(reason=f"{machine} does not answer")
+        return Loss(reason=f"{machine} does not answer", is_of_machine=True)
     if isinstance(error, exceptions.ActorDiedError) and error.actor_init_failed:
         return None
     if isinstance(error, exceptions.ActorDiedError | exceptions.WorkerCrashedError):

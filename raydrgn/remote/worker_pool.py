@@ -32,7 +32,7 @@ BATCHES_PER_WORKER = 2
 """Batches under way: a worker begins the next one without waiting for this process."""
 
 MOST_FAILED_STARTS = 6
-"""Workers in a row that may end before they answer, while no other worker is left."""
+"""Workers in a row whose processes may end before they answer, while no other is left."""
 
 LONGEST_DELAY_SECONDS = 30.0
 """Before a worker is started again after others have failed to start."""
@@ -151,7 +151,7 @@ class _Crew:
         self._rooms: list[Reservation] = []
         """Of one worker each, where the room for all was lost."""
 
-        self._failed_starts = 0
+        self._failed_starts: list[Loss] = []
         self._left_out: list[Any] = []
         self.has_lost = False
         self._waiting = WaitingLog(reservation.allocation)
@@ -231,7 +231,7 @@ class _Crew:
         """Take the answer of a worker."""
         found = collect(worker.answer, WorkItem(0, worker))
         if isinstance(found, Loss):
-            self._failed_starts += 1
+            self._failed_starts.append(found)
             log.warning("a worker was lost before it had begun: %s", found.reason)
             self.replace(worker, found, is_crowded=found.is_memory)
         elif found.error:
@@ -242,7 +242,7 @@ class _Crew:
             log.warning("a worker could not begin and is left out: %s", found.error)
         else:
             worker.answer, worker.host = None, found.value
-            self._failed_starts = 0
+            self._failed_starts.clear()
 
     def replace(self, worker: _Worker, loss: Loss, *, is_crowded: bool) -> None:
         """Start another worker in the place of a lost one.
@@ -263,12 +263,14 @@ class _Crew:
             self._left_out.append(worker.place)
             log.warning("going on with %d workers", len(self.workers) + len(self._to_start))
             return
-        if self._failed_starts >= MOST_FAILED_STARTS and not any(w.is_live for w in self.workers):
+        failed = len(self._failed_starts)
+        ended = sum(not start.is_of_machine for start in self._failed_starts)
+        if ended >= MOST_FAILED_STARTS and not any(w.is_live for w in self.workers):
             raise LostWorkersError(
-                f"{self._failed_starts} workers in a row were lost before they could begin; of the "
-                f"last one: {loss.reason}. {loss.remedy}".rstrip()
+                f"{ended} workers in a row were lost before they could begin; of the last one: "
+                f"{loss.reason}. {loss.remedy}".rstrip()
             )
-        delay = min(2.0**self._failed_starts, LONGEST_DELAY_SECONDS) if self._failed_starts else 0
+        delay = min(2.0**failed, LONGEST_DELAY_SECONDS) if failed else 0
         self._to_start.append((time.monotonic() + delay, worker.place))
 
     def take_back(self) -> None:
