@@ -251,7 +251,7 @@ PICTURES = {
 """Views that docs/explorer.md shows, and how."""
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("theme", [pytest.param("light", marks=pytest.mark.clusters), "dark"])
 def test_a_tour_of_all_views(browser, server, theme):
     """Nothing overlaps or leaves a window of 1280 × 720, and every control can be reached."""
     run = os.environ.get("RAYDRGN_SCREENSHOT_RUN")

@@ -331,6 +331,7 @@ LEAVING = """
 
 
 @pytest.mark.ray
+@pytest.mark.clusters
 def test_after_an_error_or_an_interrupt_no_process_of_ray_is_left():
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(LEAVING)],

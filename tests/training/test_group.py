@@ -42,6 +42,7 @@ def test_the_first_fifty_losses_and_their_particles_are_the_same(data, alone, tm
     np.testing.assert_allclose(latents(tmp_path, 1), latents(root, 1), atol=1e-3)
 
 
+@pytest.mark.clusters
 def test_stopped_on_three_and_resumed_on_two_every_particle_is_seen_once(data, alone, tmp_path):
     root, taken = alone
     run = small_run(data, tmp_path, **{"train.epochs": 2})

@@ -171,6 +171,7 @@ def test_one_worker_stopped_by_ctrl_c_and_gone_on_with_here_gives_what_one_proce
     assert_same_run(plain, tmp_path, EPOCHS)
 
 
+@pytest.mark.clusters
 def test_an_error_of_the_writer_ends_training_in_its_words(data, ray_session, tmp_path):
     run = small_run(data, tmp_path, **{"train.epochs": EPOCHS})
 
