@@ -3,6 +3,7 @@
 import torch
 from torch import distributed, multiprocessing
 
+from plain import all_weights, step_losses
 from raydrgn.data.ingest import prepared_blocks
 from raydrgn.data.shard import ResidentShard
 from raydrgn.data.store import Sharing
@@ -28,20 +29,13 @@ def made(run, device, *, rank=0, world=1, on_progress=None):
 
 def losses(parts, count=50):
     """Take some steps; return the losses of each."""
-    loop, plan = parts
-    found = []
-    for epoch in range(1, 99):
-        for of_step in loop._steps.take(epoch, 0, plan.batches(epoch)):
-            found.append(of_step.cpu())
-            if len(found) == count:
-                return torch.stack(found)
-    raise AssertionError
+    return step_losses(*parts, count)
 
 
 def parameters(parts):
     """Return all weights, one after the other."""
     loop, _ = parts
-    return torch.cat([p.detach().flatten() for p in loop._vae.parameters()]).cpu()
+    return all_weights(loop._vae)
 
 
 def fit_together(run, device, folder, *, world=2, count=20):

@@ -113,3 +113,19 @@ def assert_same_run(first: Path, second: Path, epoch: int) -> None:
     theirs = weights(second, epoch)
     for name, tensor in weights(first, epoch).items():
         assert torch.equal(tensor, theirs[name]), name
+
+
+def step_losses(loop, plan, count):
+    """Take some steps of a loop, over the ends of epochs; return the losses of each."""
+    found = []
+    for epoch in range(1, 99):
+        for of_step in loop._steps.take(epoch, 0, plan.batches(epoch)):
+            found.append(of_step.cpu())
+            if len(found) == count:
+                return torch.stack(found)
+    raise AssertionError
+
+
+def all_weights(vae):
+    """Return the weights of a network, one after the other."""
+    return torch.cat([p.detach().flatten() for p in vae.parameters()]).cpu()

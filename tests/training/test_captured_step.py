@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from plain import assemble, small_run
+from plain import all_weights, assemble, small_run, step_losses
 from raydrgn.training.fixed_step import CapturedStep, CaptureError, FixedStep
 from raydrgn.training.gradients import GradientExchange
 
@@ -89,17 +89,11 @@ def captured(parts, cuda, *, exchange=None):
 
 
 def losses(parts):
-    found = []
-    for epoch in range(1, 99):
-        for of_step in parts.loop._steps.take(epoch, 0, parts.plan.batches(epoch)):
-            found.append(of_step)
-            if len(found) == STEPS:
-                return torch.stack(found)
-    raise AssertionError
+    return step_losses(parts.loop, parts.plan, STEPS)
 
 
 def parameters(parts):
-    return torch.cat([p.detach().flatten() for p in parts.vae.parameters()])
+    return all_weights(parts.vae)
 
 
 class OfTwo(GradientExchange):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import distributed, multiprocessing
 
-from plain import assemble, small_run
+from plain import all_weights, assemble, small_run, step_losses
 from raydrgn.ctf import CTFParameters
 from raydrgn.data.batch import ParticleBatch
 from raydrgn.data.store import Sharing
@@ -52,18 +52,11 @@ def made(data, **values):
 
 
 def losses(parts, count=STEPS):
-    """Take some steps, over the ends of epochs; return the losses of each."""
-    found = []
-    for epoch in range(1, 99):
-        for of_step in parts.loop._steps.take(epoch, 0, parts.plan.batches(epoch)):
-            found.append(of_step)
-            if len(found) == count:
-                return torch.stack(found)
-    raise AssertionError
+    return step_losses(parts.loop, parts.plan, count)
 
 
 def parameters(parts):
-    return torch.cat([p.detach().flatten() for p in parts.vae.parameters()])
+    return all_weights(parts.vae)
 
 
 @pytest.mark.parametrize("store", ["device", "disk"])
