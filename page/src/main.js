@@ -115,15 +115,22 @@ class App {
     const column = await this.column(name);
     if (name !== at('colour-by').value) return; // another was chosen since
     this.plot.setColour(column);
+    this.showLegend(column);
+    this.overlay.centres = at('show-centres').checked ? this.centres(column) : [];
+    if (!draws) return;
+    await this.plot.draw();
+    this.overlay.draw();
+  }
+
+  /** What was ticked or typed stays while the column does. */
+  showLegend(column) {
+    if (this.legendOf === column) return;
+    this.legendOf = column;
     const select = (condition) => this.selection.add(condition);
     const parts = column.category
       ? classList(column, classColour, select)
       : [colourBar(column), ...rangeInputs(column, select)];
     at('legend').replaceChildren(...parts);
-    this.overlay.centres = at('show-centres').checked ? this.centres(column) : [];
-    if (!draws) return;
-    await this.plot.draw();
-    this.overlay.draw();
   }
 
   centres(column) {
@@ -239,6 +246,7 @@ class App {
     await this.hover(-1);
     await this.jobs.changeRound();
     await this.askStatus();
+    at('epochs').value = String(this.epoch); // where both rounds have the same epochs, too
     await this.refreshResults();
     await this.showDrawn();
   }
@@ -331,6 +339,7 @@ class App {
   async setTheme(name) {
     document.documentElement.dataset.theme = name;
     localStorage.setItem('theme', name);
+    this.legendOf = null; // its colours are others
     await this.showColour();
     await this.showDensity();
     this.volumes.made.forEach((volume, n) => (volume.colour = this.volumes.colour(n)));
