@@ -232,6 +232,7 @@ class App {
   async openRound() {
     this.facts = await getJson('/api/facts');
     this.epoch = this.facts.epoch;
+    await this.jobs.changeRound(); // before anything that fills in a form is shown
     const points = await getArrays('/api/points', { epoch: this.epoch });
     [this.rows, this.numbers] = [points.rows, points.numbers];
     this.columns.clear();
@@ -244,7 +245,6 @@ class App {
     await this.selection.apply([]);
     await this.volumes.choose([]);
     await this.hover(-1);
-    await this.jobs.changeRound();
     await this.askStatus();
     at('epochs').value = String(this.epoch); // where both rounds have the same epochs, too
     await this.refreshResults();

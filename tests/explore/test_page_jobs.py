@@ -141,7 +141,7 @@ def test_the_form_of_another_round_is_about_that_round(browser, root):
         page.select_option("#rounds", "1")
         page.wait_for_selector(f"#job-command:has-text('analyze {root} 2 --project {root.parent}')")
         assert page.input_value("#field-ksample") == ""
-        assert visit.text("facts") == "203 particles, zdim 2"
+        wait_until(page, "document.getElementById('facts').textContent === '203 particles, zdim 2'")
         wait_until(page, "document.getElementById('epochs').value === '2'")
         page.select_option("#epochs", "1")  # another epoch, too
         page.wait_for_selector(f"#job-command:has-text('analyze {root} 1 --project')")
