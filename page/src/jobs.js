@@ -62,7 +62,8 @@ export class Jobs {
     if (!form) return this.change();
     const given = { epoch: this.app.epoch === null ? '' : String(this.app.epoch), ...filled };
     const free = form.fields.filter((field) => !(field.name in form.fixed));
-    const isFirst = (field) => field.is_required || field.name in filled || field.name === 'epoch';
+    const isArgument = (field) => !field.option.startsWith('-');
+    const isFirst = (field) => field.is_required || field.name in filled || isArgument(field);
     const rows = (fields) => fields.map((field) => fieldOf(field, given[field.name]));
     const more = make('details', {}, make('summary', {}, 'More settings'));
     more.open = !free.some((field) => field.is_required) && !Object.keys(filled).length;
