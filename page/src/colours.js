@@ -1,6 +1,9 @@
 // Colours that people with any colour vision tell apart: Okabe and Ito's and Tol's for classes,
 // viridis for numbers.
 
+import { make, short } from './dom.js';
+
+const BAR_STEP = 16;
 const CLASSES = {
   light: [
     '#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9',
@@ -49,4 +52,14 @@ function mixed(first, second, share) {
   const [from, to] = [channels(first), channels(second)];
   const values = from.map((value, axis) => Math.round(value + share * (to[axis] - value)));
   return `#${values.map((value) => value.toString(16).padStart(2, '0')).join('')}`;
+}
+
+/** The scale of a column, with its ends. */
+export function colourBar(column) {
+  const steps = scaleColours().filter((_, number) => number % BAR_STEP === 0);
+  const bar = make('div', { className: 'bar' });
+  bar.style.background = `linear-gradient(to right, ${steps.join(', ')})`;
+  const ends = make('div', { className: 'ends' });
+  ends.append(make('span', {}, short(column.from)), make('span', {}, short(column.to)));
+  return make('div', {}, bar, ends);
 }

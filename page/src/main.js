@@ -1,20 +1,19 @@
 // The page: reads what the run has, and wires plot, selection, volumes, images and results.
 
 import { chooseRound, getArrays, getJson } from './api.js';
-import { classColour, isDark, scaleColours } from './colours.js';
-import { at, fill, hideError, make, on, short, showError } from './dom.js';
+import { classColour, colourBar, isDark } from './colours.js';
+import { at, fill, hideError, on, short, showError } from './dom.js';
 import { Images } from './images.js';
 import { Jobs } from './jobs.js';
-import { Overlay } from './overlay.js';
+import { Overlay, along } from './overlay.js';
 import { Paths } from './paths.js';
-import { Plot } from './plot.js';
+import { Plot, withLimits } from './plot.js';
 import { Project } from './project.js';
 import { Results } from './results.js';
 import { Selection, classList, rangeInputs } from './selection.js';
 import { Volumes } from './volumes.js';
 
 const STATUS_MS = 3000;
-const MANY = 16;
 
 class App {
   constructor() {
@@ -62,7 +61,7 @@ class App {
     await this.showPlane();
     await this.hover(-1);
     document.body.dataset.ready = 'yes';
-    await this.refreshResults();
+    await this.results.refresh();
     await this.showDrawn();
     this.poll();
   }
@@ -230,6 +229,15 @@ class App {
 
   /** Opens the round of a project that was chosen: other particles, in other numbers. */
   async openRound() {
+    this.isOpening = true;
+    try {
+      await this.takeRound();
+    } finally {
+      this.isOpening = false;
+    }
+  }
+
+  async takeRound() {
     this.facts = await getJson('/api/facts');
     this.epoch = this.facts.epoch;
     await this.jobs.changeRound(); // before anything that fills in a form is shown
@@ -247,7 +255,7 @@ class App {
     await this.hover(-1);
     await this.askStatus();
     at('epochs').value = String(this.epoch); // where both rounds have the same epochs, too
-    await this.refreshResults();
+    await this.results.refresh();
     await this.showDrawn();
   }
 
@@ -263,7 +271,7 @@ class App {
       if (isEmbedded) for (const [id, value] of chosen) at(id).value = value;
       await this.showPlane();
     }
-    await this.refreshResults();
+    await this.results.refresh();
     await this.showDrawn();
   }
 
@@ -286,10 +294,6 @@ class App {
       this.jobs.load().catch((error) => showError(error));
       this.jobs.refresh().catch((error) => showError(error));
     }
-  }
-
-  refreshResults() {
-    return this.results.refresh();
   }
 
   wire() {
@@ -362,7 +366,10 @@ class App {
   }
 
   async askStatus() {
+    const { root } = this.facts;
     const status = await getJson('/api/status');
+    const isSame = root === this.facts.root && !this.isOpening;
+    if (isSame && status.run !== root) return this.openRound(); // which was trained anew
     const { epochs, is_training: isTraining, problem, project } = status;
     this.canStart = status.can_start;
     if (problem) showError(problem, 'problem');
@@ -380,36 +387,6 @@ class App {
     if (isTraining || this.wasTraining) await this.results.refreshLosses();
     this.wasTraining = isTraining;
   }
-}
-
-function withLimits(column) {
-  if (!column.category) return column;
-  const codes = column.codes;
-  return { ...column, low: Math.min(...codes), high: Math.max(...codes) };
-}
-
-function colourBar(column) {
-  const steps = scaleColours().filter((_, number) => number % MANY === 0);
-  const bar = make('div', { className: 'bar' });
-  bar.style.background = `linear-gradient(to right, ${steps.join(', ')})`;
-  const ends = make('div', { className: 'ends' });
-  ends.append(make('span', {}, short(column.from)), make('span', {}, short(column.to)));
-  return make('div', {}, bar, ends);
-}
-
-/** Places at equal distances along a line of corners on the screen. */
-function along(corners, count) {
-  const lengths = [0];
-  for (let n = 1; n < corners.length; n++) {
-    const [[x0, y0], [x1, y1]] = [corners[n - 1], corners[n]];
-    lengths.push(lengths[n - 1] + Math.hypot(x1 - x0, y1 - y0));
-  }
-  return Array.from({ length: count }, (_, step) => {
-    const wanted = (step / Math.max(1, count - 1)) * lengths.at(-1);
-    const n = Math.max(1, lengths.findIndex((length) => length >= wanted));
-    const share = (wanted - lengths[n - 1]) / (lengths[n] - lengths[n - 1] || 1);
-    return [0, 1].map((axis) => corners[n - 1][axis] + share * (corners[n][axis] - corners[n - 1][axis]));
-  });
 }
 
 window.addEventListener('error', ({ message }) => showError(message));

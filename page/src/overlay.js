@@ -174,3 +174,18 @@ function densityImage(counts) {
   canvas.getContext('2d').putImageData(image, 0, 0);
   return canvas;
 }
+
+/** Places at equal distances along a line of corners on the screen. */
+export function along(corners, count) {
+  const lengths = [0];
+  for (let n = 1; n < corners.length; n++) {
+    const [[x0, y0], [x1, y1]] = [corners[n - 1], corners[n]];
+    lengths.push(lengths[n - 1] + Math.hypot(x1 - x0, y1 - y0));
+  }
+  return Array.from({ length: count }, (_, step) => {
+    const wanted = (step / Math.max(1, count - 1)) * lengths.at(-1);
+    const n = Math.max(1, lengths.findIndex((length) => length >= wanted));
+    const share = (wanted - lengths[n - 1]) / (lengths[n] - lengths[n - 1] || 1);
+    return [0, 1].map((axis) => corners[n - 1][axis] + share * (corners[n][axis] - corners[n - 1][axis]));
+  });
+}

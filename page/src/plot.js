@@ -183,3 +183,10 @@ export class Plot {
     if (this.isWhole && this.px) await this.scatterplot.reset();
   }
 }
+
+/** A column with the ends of its values. */
+export function withLimits(column) {
+  if (!column.category) return column;
+  const codes = column.codes;
+  return { ...column, low: Math.min(...codes), high: Math.max(...codes) };
+}

@@ -100,7 +100,7 @@ export class Selection {
       const saved = await postJson('/api/save-selection', request);
       saved.notes.forEach((note) => showError(note, note));
       at('selection-name').value = '';
-      await this.app.refreshResults();
+      await this.app.results.refresh();
       this.app.showTab('results');
     } finally {
       this.list();

@@ -216,7 +216,7 @@ export class Volumes {
     const count = saved.files.filter((file) => file.endsWith('.mrc')).length;
     this.showStatus(`${count} volumes → explore/volumes/${name}: see Results`);
     saved.notes.forEach((note) => showError(note, note));
-    await this.app.refreshResults();
+    await this.app.results.refresh();
   }
 
   async savePicture() {

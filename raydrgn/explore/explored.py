@@ -46,6 +46,7 @@ class Explored:
         self._open_run, self._decoding = open_run, decoding
         self._commands, self._project = commands, project
         self._opened: dict[str, Explorer] = {}
+        self._runs: dict[str, Uri] = {}  # of the rounds that are opened
         self._rounds: list[Round] = []
         if project is None:
             self._opened[""] = open_run(root, lambda: epoch, decoding)
@@ -64,18 +65,21 @@ class Explored:
     def run(self, name: str) -> Explorer:
         """Return a round, opened; the last one whose training has ended where none is named.
 
+        A round that was trained anew in another folder is opened anew.
+
         Raises:
             RaydrgnError: If there is none of this name, or it cannot be read.
         """
         name = name or self._latest()
-        if name not in self._opened:
-            found = self._round(name)
-            if found is None:
-                known = ", ".join(entry.name for entry in self._rounds) or "none"
-                raise ConfigError(f"There is no round {name!r:.40}; there are: {known}.")
+        found = self._known(name) or (None if name in self._opened else self._round(name))
+        if found is None and name not in self._opened:
+            known = ", ".join(entry.name for entry in self._rounds) or "none"
+            raise ConfigError(f"There is no round {name!r:.40}; there are: {known}.")
+        if found is not None and self._runs.get(name) != found.run:
             self._opened[name] = self._open_run(
                 found.run, lambda: self._epoch_of(name), self._decoding
             )
+            self._runs[name] = found.run
         return self._opened[name]
 
     def _latest(self) -> str:
@@ -84,7 +88,12 @@ class Explored:
         return ([r for r in rounds if r.epoch is not None] or rounds)[-1].name if rounds else ""
 
     def _round(self, name: str) -> Round | None:
-        return next((entry for entry in self._read_rounds() if entry.name == name), None)
+        self._read_rounds()
+        return self._known(name)
+
+    def _known(self, name: str) -> Round | None:
+        """Return a round as the project had it when it was read last."""
+        return next((entry for entry in self._rounds if entry.name == name), None)
 
     def _epoch_of(self, name: str) -> int | None:
         """Return the epoch that the project goes on with now; None while a round trains."""
@@ -102,7 +111,10 @@ class Explored:
 
     def status(self, name: str) -> dict[str, Any]:
         """Return what changes while the page is open."""
-        found = self.run(name).status()
+        self._read_rounds()
+        run = self.run(name)
+        found = run.status()
+        found["run"] = run.source.root
         found["can_start"] = self._commands is not None
         found |= {"project": None, "round": name or self._latest()}
         if self._project is not None:

@@ -3,7 +3,7 @@
 import io
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -141,13 +141,10 @@ class Explorer:
         if len(request.colours) != len(z):
             raise ConfigError("There should be a colour for each volume.")
         folder = self.files.new(VOLUMES, request.name)
-        chosen: Sequence[int] | Uri = request.rows
-        if request.path is not None:
-            chosen = f"{folder}.z.txt"
-            text = io.BytesIO()
-            np.savetxt(text, z)
-            storage.write_bytes(chosen, text.getvalue())
-        failures = self.actions.save_volumes(study.epoch, chosen, folder)
+        if request.path is None:
+            failures = self.actions.save_volumes(study.epoch, request.rows, folder)
+        else:
+            failures = self._save_points(study.epoch, z, folder)
         names = [f"vol_{number:03d}.mrc" for number in range(len(z))]
         made = [
             (name, colour)
@@ -160,6 +157,19 @@ class Explorer:
             lines = script(*zip(*made, strict=True), level=level)
             storage.write_bytes(storage.join(folder, SCRIPT), lines.encode())
         return {**self._volumes(request.name), "notes": failures}
+
+    def _save_points(
+        self, epoch: int | None, z: Float[np.ndarray, "k zdim"], folder: Uri
+    ) -> list[str]:
+        """Save volumes of latents, with a file of these beside them; return those that failed."""
+        file, text = f"{folder}.z.txt", io.BytesIO()
+        np.savetxt(text, z)
+        storage.write_bytes(file, text.getvalue())
+        try:
+            return self.actions.save_volumes(epoch, file, folder)
+        except RaydrgnError:
+            storage.remove(file)
+            raise
 
     async def volumes(
         self, request: VolumeRequest

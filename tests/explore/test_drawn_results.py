@@ -1,5 +1,7 @@
 """Paths and classes of other commands, as the page draws and selects them."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -8,6 +10,7 @@ from explorer_server import running_server
 from finished_run import make_run
 from raydrgn.cli.main import app
 from raydrgn.clustering.embedding import principal_components
+from raydrgn.errors import StorageError
 from raydrgn.io import cryodrgn
 from raydrgn.reporting.result_folder import ResultFolder
 from raydrgn.workflows.explore import ExploreSettings, open_explorer
@@ -91,7 +94,7 @@ def test_paths_lie_where_their_points_are(server, run, z):
     assert "umap1" not in direct["columns"]
 
 
-def test_volumes_along_a_path_are_those_of_its_points(server, run, z, tmp_path):
+def test_volumes_along_a_path_are_those_of_its_points(server, run, z, monkeypatch):
     """Points of a direct path are no particles, but for its anchors."""
     words = ["traverse", "direct", run.files.root, "--skip-volumes", "--anchors", "3,11,40"]
     assert CliRunner().invoke(app, words).exit_code == 0
@@ -109,6 +112,14 @@ def test_volumes_along_a_path_are_those_of_its_points(server, run, z, tmp_path):
     assert sum(path.endswith(".mrc") for path in saved["files"]) == 3
     used = np.loadtxt(f"{run.files.root}/explore/volumes/film/z_values.txt")
     np.testing.assert_allclose(used[[0, 2]], z[[3, 11]], rtol=1e-6)
+
+    def fail(settings):
+        raise StorageError("The disk is full.")
+
+    monkeypatch.setattr("raydrgn.workflows.volumes.run", fail)
+    _, words = server.refusal("/api/save-volumes", {**body, "name": "second"})
+    assert words == "The disk is full."
+    assert not list(Path(run.files.root, "explore", "volumes").glob("second*"))
 
     for path, row, refusal in (("none", 0, "no path 'none'"), ("direct", 999, "has 11 points")):
         _, words = server.refusal("/api/volumes", {**order, "path": path, "rows": [row]})

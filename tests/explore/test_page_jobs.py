@@ -150,6 +150,10 @@ def test_the_form_of_another_round_is_about_that_round(browser, root):
         page.wait_for_selector("#missing:has-text('no UMAP')")  # of the other run
         page.click("#make-umap")
         page.wait_for_selector(f"#job-command:has-text('analyze {second} 1 --skip-volumes')")
+        again = second.rename(root.parent / "again")  # the round was trained anew elsewhere
+        project.runs[1] = (str(again), 1)
+        page.wait_for_selector(f"#job-command:has-text('analyze {again} 1')")
+        wait_until(page, f"document.getElementById('title').title === '{again}'")
         assert visit.text("messages") == ""
         assert visit.errors == []
         visit.context.close()

@@ -198,6 +198,14 @@ def test_a_round_begins_at_the_epoch_that_the_project_goes_on_with_now(waiting):
         )
         assert server.json("/api/status")["round"] == "2"
         assert server.json("/api/facts")["root"] == str(second)
+        again = waiting.root / "round2-b"  # trained anew with other settings
+        second.rename(again)
+        Project(str(waiting.root)).step(
+            *("round 2", {"width": 64}, made({"epoch": 1, "particles": 203}, ["z.1.pkl"])),
+            folder="round2-b",
+        )
+        assert server.json("/api/status?round=2")["run"] == str(again)
+        assert server.json("/api/facts?round=2")["root"] == str(again)
 
 
 def test_a_file_of_the_same_name_makes_no_project(tmp_path, waiting):
