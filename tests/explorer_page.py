@@ -62,7 +62,9 @@ def save_picture(page, name):
     folder = os.environ.get("RAYDRGN_SCREENSHOTS")
     if folder:
         picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-        small = picture.quantize(240, dither=Image.Dither.NONE)
+        small = picture.quantize(
+            256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
+        )  # keeps the colours of few pixels, which are those of classes
         small.save(Path(folder) / f"explorer_{name}.png", optimize=True)
 
 
