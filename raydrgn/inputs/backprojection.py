@@ -1,6 +1,6 @@
-"""Maps from particles with poses: whole, and of its even and odd halves, with a verdict.
+"""Maps from particles with poses: whole, and of two halves, with a verdict.
 
-Particles are split into partitions, each all even or all odd. A task inserts the slices of one
+Particles are split into partitions, each of one half. A task inserts the slices of one
 partition, close to where it reads; its sums are added to those of the others.
 """
 
@@ -8,6 +8,7 @@ import itertools
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ from raydrgn.io.sources import require_poses
 from raydrgn.io.storage import Uri
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
-from raydrgn.shapes import Float
+from raydrgn.shapes import Float, Int
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ class Backprojection:
 
     full: Float[np.ndarray, "d d d"]
     halves: tuple[Float[np.ndarray, "d d d"], Float[np.ndarray, "d d d"]]
-    """Maps of the even and of the odd particles."""
+    """Maps of the particles of each half."""
 
     reference: Float[np.ndarray, "r r r"] | None
     resolution: Resolution
@@ -64,17 +65,27 @@ def back_project(
     table: ParticleTable,
     options: BackprojectionOptions,
     *,
+    half_of: Int[np.ndarray, " n"] | None = None,
     executor: Executor = IN_PROCESS,
     progress: Progress = silent,
 ) -> Backprojection:
     """Back-project particles and judge the maps; nothing is written.
 
+    Args:
+        table: The particles.
+        options: How.
+        half_of: 0 or 1 for each particle; the even ones and the odd by default.
+        executor: Where the work is done.
+        progress: Called as it goes on.
+
     Raises:
         InputError: If particles have no poses, or images are not usable, named by their number.
     """
     require_poses(table)
-    if len(table) < HALVES:
-        raise InputError("Half maps need at least two particles.")
+    if half_of is None:
+        half_of = np.arange(len(table)) % HALVES
+    if len(np.unique(half_of)) < HALVES:
+        raise InputError("Half maps need at least two particles, one in each half.")
     reference = _read_reference(options.reference) if options.reference else None
     if not table.has_ctf:
         log.warning("the particles have no CTF; the maps are not corrected for it")
@@ -84,7 +95,7 @@ def back_project(
     invert = not options.uninvert_data
     correction = _measure_correction(table)
     work = _Insert(invert=invert, correction=correction)
-    sums = _accumulate(table, pixel_size, work, executor, progress)
+    sums = _accumulate(table, half_of, pixel_size, work, executor, progress)
     first, second, correlation = half_maps(*sums)
     full = full_map(*sums, correlation=correlation)
     del sums
@@ -148,27 +159,25 @@ def image_bytes(table: ParticleTable) -> int:
     return 4 * len(table) * table.single_box() ** 2
 
 
-@dataclass(frozen=True, slots=True)
-class RowRange:
-    """Every second particle of a range of rows: the even ones, or the odd."""
+class HalfRows(NamedTuple):
+    """Rows of the table that belong to one half."""
 
     half: int
-    start: int
-    stop: int
-
-    @property
-    def rows(self) -> np.ndarray:
-        """Rows of the table."""
-        return np.arange(self.start + (self.half - self.start) % HALVES, self.stop, HALVES)
+    rows: Int[np.ndarray, " m"]
 
 
-def split_rows(count: int) -> list[RowRange]:
-    """Split particles into ranges, the same for any number of workers, as the order of sums is."""
+def split_rows(half_of: Int[np.ndarray, " n"]) -> list[HalfRows]:
+    """Split particles into partitions, the same for any number of workers, as the order of sums is.
+
+    Args:
+        half_of: 0 or 1 for each particle.
+    """
+    count = len(half_of)
     of_half = count // HALVES
     ranges = max(min(RANGES, of_half // FEWEST_PARTICLES), -(-of_half // MOST_PARTICLES), 1)
     ends = np.linspace(0, count, ranges + 1).astype(int).tolist()
     return [
-        RowRange(half, start, stop)
+        HalfRows(half, start + np.flatnonzero(half_of[start:stop] == half))
         for start, stop in itertools.pairwise(ends)
         for half in range(HALVES)
     ]
@@ -191,16 +200,17 @@ class _Insert:
 
 def _accumulate(
     table: ParticleTable,
+    half_of: Int[np.ndarray, " n"],
     pixel_size_angstrom: float,
     work: _Insert,
     executor: Executor,
     progress: Progress,
 ) -> tuple[FourierAccumulator, FourierAccumulator]:
-    """Return the sums of the even particles and of the odd ones."""
+    """Return the sums of the particles of each half."""
     size = image_bytes(table)
     bad, sums = executor.sum_by(
         work,
-        split_rows(len(table)),
+        split_rows(half_of),
         key=lambda part: part.half,
         load=lambda part: Partition.of(
             table, part.rows, map_pixel_size_angstrom=pixel_size_angstrom

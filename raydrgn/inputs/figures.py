@@ -22,8 +22,13 @@ CURVES = {
 }
 
 
-def draw_curves(resolution: Resolution) -> bytes:
-    """Return a PNG of the correlation of the half maps over frequency."""
+def draw_curves(resolution: Resolution, given: Resolution | None = None) -> bytes:
+    """Return a PNG of the correlation of the half maps over frequency.
+
+    Args:
+        resolution: The curves.
+        given: Those of the same particles with the poses that were given.
+    """
     with mpl.rc_context({"font.size": 9}):
         figure = Figure(figsize=(6, 4), layout="constrained")
         axis = figure.subplots()
@@ -34,6 +39,10 @@ def draw_curves(resolution: Resolution) -> bytes:
             if name == "randomised" and not curve.any():
                 continue
             axis.plot(frequency[shells], curve[shells], style, color=colour, label=label)
+        if given is not None:
+            _, colour, _ = CURVES["corrected"]
+            curve = given.corrected[shells]
+            axis.plot(frequency[shells], curve, ":", color=colour, label="the same, given poses")
         for threshold in (0.143, 0.5):
             axis.axhline(threshold, color="0.8", linewidth=0.8, zorder=0)
         axis.set(

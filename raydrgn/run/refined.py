@@ -1,13 +1,16 @@
 """Particles with the poses that a mixture of factor analysers has refined."""
 
+import shlex
+
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 from raydrgn.errors import InputError, RunDirectoryError
+from raydrgn.io import storage
 from raydrgn.io.particles import ParticleTable
 from raydrgn.io.storage import Uri
 from raydrgn.run.reader import RunReader, open_run
-from raydrgn.shapes import Float
+from raydrgn.shapes import Float, Int
 
 
 def refined_particles(run: RunReader, epoch: int | None = None) -> ParticleTable:
@@ -69,6 +72,56 @@ def with_poses_from(table: ParticleTable, uri: Uri) -> ParticleTable:
             "shift_angstrom": chosen.column("shift_angstrom"),
         }
     )
+
+
+def with_poses_of_halves(
+    table: ParticleTable, uri: Uri
+) -> tuple[ParticleTable, Int[np.ndarray, " n"]]:
+    """Return particles with poses that were refined in each half apart, and whose half each is.
+
+    Args:
+        table: Particles of both halves.
+        uri: The folder that ``halves`` has made of a run, or the run: its last epoch's then.
+
+    Returns:
+        The particles with their refined poses, and 0 or 1 for each.
+
+    Raises:
+        RunDirectoryError: If there are no halves, or they have not estimated poses.
+        InputError: If they are of other particles, or lack some.
+    """
+    roots = _roots_of_halves(uri)
+    first = open_run(roots[0]).particles().column("index")
+    half = np.where(np.isin(table.column("index"), first), 0, 1)
+    rotations, shifts = table.rotations.copy(), table.column("shift_angstrom").copy()
+    for number, root in enumerate(roots):
+        mine = np.flatnonzero(half == number)
+        refined = with_poses_from(table.select(mine), root)
+        rotations[mine], shifts[mine] = refined.rotations, refined.column("shift_angstrom")
+    columns = {"rotation": rotations.reshape(-1, 9), "shift_angstrom": shifts}
+    return table.with_columns(columns), half
+
+
+def _roots_of_halves(uri: Uri) -> tuple[Uri, Uri]:
+    """Return the run directories of the halves."""
+    folders = [uri]
+    if not storage.exists(storage.join(uri, "half1")):
+        run = open_run(uri)
+        made = [run.results("halves", epoch) for epoch in reversed(run.files.epochs())]
+        folders = [folder for folder in made if storage.exists(storage.join(folder, "half1"))]
+        if not folders:
+            raise RunDirectoryError(
+                f"{uri} has poses that were refined with all its particles at once: half maps made "
+                "with them would agree for that alone. Refine each half apart first: raydrgn "
+                f"halves {shlex.quote(uri)}"
+            )
+    first, second = (storage.join(folders[0], name) for name in ("half1", "half2"))
+    for root in (first, second):
+        if not storage.exists(root) or not open_run(root).is_finished():
+            raise RunDirectoryError(
+                f"{root} is not finished; the same raydrgn halves command goes on with it."
+            )
+    return first, second
 
 
 def _stacked(columns: dict[str, np.ndarray], *names: str) -> Float[np.ndarray, "n k"]:

@@ -1,6 +1,6 @@
 """``backproject``: a map of particles with poses, to see that images, poses and CTF fit."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 from raydrgn.inputs.options import BackprojectionOptions
@@ -25,6 +25,15 @@ class BackprojectSettings(BackprojectionOptions):
     first: Annotated[
         int | None,
         Setting("Use the first particles only, this many; 10000 are enough for a check.", min=2),
+    ] = None
+
+    poses_from: Annotated[
+        str | None,
+        Setting(
+            "With the poses that `halves` of this run of --method mfa has refined in each half of "
+            "the particles apart, which are then the half maps'; compared with the given poses.",
+            metavar="RUN",
+        ),
     ] = None
 
     drop_bad: DropBad = False
@@ -57,10 +66,12 @@ def run(
     from raydrgn.data.image_statistics import leave_out_bad
     from raydrgn.inputs import report
     from raydrgn.inputs.backprojection import back_project
+    from raydrgn.inputs.verdict import what_refinement_gave
     from raydrgn.io import storage
     from raydrgn.io.pixel_sizes import reference_pixel_size
     from raydrgn.io.sources import open_particles, require_poses
     from raydrgn.io.unmodelled import refuse_unmodelled
+    from raydrgn.run.refined import with_poses_of_halves
 
     out = storage.absolute(settings.out)
     table = open_particles(settings.source)
@@ -71,6 +82,21 @@ def run(
     report.check_folder(out, box=table.single_box())
     if settings.drop_bad:
         table, _ = leave_out_bad(table)
-    maps = back_project(table, settings, executor=executor, progress=progress)
-    report.write_backprojection(maps, out)
+    given = half_of = None
+    if settings.poses_from:
+        refined, half_of = with_poses_of_halves(table, settings.poses_from)
+        given = back_project(
+            table,
+            settings,
+            half_of=half_of,
+            executor=executor,
+            progress=lambda what, *done, **more: progress(f"given poses: {what}", *done, **more),
+        ).resolution
+        table = refined
+    maps = back_project(table, settings, half_of=half_of, executor=executor, progress=progress)
+    if given is not None:
+        finding = what_refinement_gave(maps.resolution, given)
+        verdict = replace(maps.verdict, findings=[finding, *maps.verdict.findings])
+        maps = replace(maps, verdict=verdict)
+    report.write_backprojection(maps, out, given=given)
     return BackprojectResult(out=settings.out, particles=table, maps=maps)
