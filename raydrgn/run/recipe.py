@@ -102,8 +102,13 @@ class TrainConfig:
             raise ConfigError(f"train.beta must not be negative, got {self.beta}.")
         if self.load and self.init:
             raise ConfigError(
-                "train.load and train.init are both given; a run starts from the weights of an "
-                "autoencoder (--load) or from a mixture of factor analysers (--init)."
+                "train.load and train.init are both given: a run starts from the weights of an "
+                "autoencoder, or from a mixture of factor analysers. Leave one of them out."
+            )
+        if self.held_out_fraction and self.init:
+            raise ConfigError(
+                "train.held_out_fraction and train.init are both given: an encoder that is taught "
+                "the latents of its particles does not know those of others. Leave one of them out."
             )
         if not 0 <= self.held_out_fraction <= MOST_HELD_OUT:
             raise ConfigError(

@@ -44,21 +44,22 @@ class MixtureLatents:
         run, _ = find_weights(text)
         if run.model is not None:
             raise RunDirectoryError(
-                f"{run.root} is an autoencoder; --init takes a run of --method mfa. To start from "
-                "the weights of an autoencoder use --load."
+                f"{run.root} is an autoencoder; `raydrgn train --init` takes a run of `raydrgn "
+                "train --method mfa`. `raydrgn train --load` starts from the weights of an "
+                "autoencoder."
             )
         if not run.is_finished():
             raise RunDirectoryError(
-                f"{run.root} is not finished; --init takes it once `raydrgn train -o "
-                f"{shlex.quote(run.root)} --resume` has ended."
+                f"{run.root} is not finished; `raydrgn train --init` takes it once `raydrgn train "
+                f"-o {shlex.quote(run.root)} --resume` has ended."
             )
         weights = run.files.weights(run.epoch(None))
         volumes = read_decoder_tensors(weights)["volumes"]
         count = int((volumes[1:] != 0).any(dim=1).sum())
         if not count:
             raise RunDirectoryError(
-                f"{run.root} has found no component beside the mean, so that nothing can start "
-                "from its latents; leave --init out."
+                f"{run.root} has found no component beside the mean, so that it has no latents for "
+                "`raydrgn train --init` to start from."
             )
         return cls(run=run, weights=weights, num_components=count)
 
@@ -77,7 +78,7 @@ class MixtureLatents:
         if zdim > self.num_components:
             raise ConfigError(
                 f"model.zdim is {zdim}, but {self.run.root} has {self.num_components} components "
-                "with density; use a --zdim of at most that, or leave it out."
+                f"with density; use model.zdim={self.num_components} or less, or leave it out."
             )
         rows_by_number(table, self.run.particles(), self.run.root, what="latents")
 
@@ -114,5 +115,6 @@ class MixtureLatents:
             return []
         return [
             f"its refined poses, which differ from those of the particles by {angle:.1f}° and "
-            f"{shift:.1f} Å (RMS), are not taken; --poses-from {shlex.quote(run.root)} takes them"
+            f"{shift:.1f} Å (RMS), are not taken; `raydrgn train --poses-from "
+            f"{shlex.quote(run.root)}` takes them"
         ]

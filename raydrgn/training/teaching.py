@@ -1,8 +1,9 @@
 """Teaching an encoder the latents of a mixture of factor analysers, before the first epoch.
 
 The encoder is held from then on, and the epochs fit the decoder to what it gives. By the usual loss
-it leaves what it was taught, and volumes become worse (docs/mfa.md). The optimiser of the teaching
-ends with it: nothing is left but the weights.
+it leaves what it was taught, and volumes become worse (docs/mfa.md). It learns the latents by
+heart: those of other particles it does not know. The optimiser of the teaching ends with it:
+nothing is left but the weights.
 """
 
 import math
@@ -31,12 +32,12 @@ RATE_AT_128 = 2e-3
 
 WARMUP_STEPS = 100
 
-LARGE_ERROR = 0.5
+LARGE_ERROR = 0.25
 """Error, in SDs of the latents, above which the user is warned."""
 
 LARGE_ERROR_NOTE = (
     "the encoder has learnt the latents of the mixture badly (run.log has the error), and volumes "
-    "will blur what they tell apart; start again with a wider encoder (--enc-dim), or without "
+    "will blur what they tell apart; start again with a wider encoder (--enc-dim), or leave out "
     "--init"
 )
 

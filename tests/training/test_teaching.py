@@ -24,6 +24,7 @@ from raydrgn.training import teaching
 from raydrgn.training.in_process import train_here
 from raydrgn.training.mixture_latents import MixtureLatents
 from raydrgn.training.prepare_run import RunRequest, begin, resume
+from raydrgn.workflows import embed
 
 ONE = Allocation(1, cpus=1, gpus=0)
 SWING = Simulation(phantom="swing", num_particles=600, box=20, snr=0.5, seed=5)
@@ -173,7 +174,7 @@ def test_what_it_was_taught_is_deleted_after_the_first_epoch(data, started, tmp_
     for checkpoint in (tmp_path / "state").glob("*.pt"):
         checkpoint.unlink()
     run = resume(RunRequest(root=str(tmp_path), source=None), find_run(str(tmp_path)))
-    with pytest.raises(RunDirectoryError, match=r"began with .*weights\.6\.pkl.*the same --init"):
+    with pytest.raises(RunDirectoryError, match=r"began with .*weights\.6\.pkl\. Start it again"):
         train_here(run, ONE)
 
 
@@ -207,7 +208,7 @@ def test_refined_poses_that_are_not_taken_are_named(data, tmp_path):
     table = mixture.run.particles()
     off = table.column("shift_angstrom") + np.float32(5)
     [note] = mixture.poses_notes(table.with_columns({"shift_angstrom": off}))
-    assert "Å (RMS), are not taken; --poses-from" in note
+    assert "Å (RMS), are not taken; `raydrgn train --poses-from" in note
     run = begin(
         RunRequest(
             root=str(tmp_path),
@@ -227,16 +228,21 @@ def test_other_commands_know_of_it(data, started):
     assert "encoder is held" in shifts.text
     with pytest.raises(RunDirectoryError, match=r"raydrgn halves .*mfa"):
         require_own(opened)
+    source = ParticleSource(particles=str(data / "particles.star"))
+    with pytest.raises(RunDirectoryError, match=r"by heart.*does not know those of others"):
+        embed.run(embed.EmbedSettings(run=str(started), source=source, out=str(data / "embed")))
+    assert not (data / "embed").exists()
 
 
 @pytest.mark.parametrize(
     ("values", "error", "message"),
     [
-        ({"model.zdim": 4}, ConfigError, "has 3 components with density; use a --zdim of at most"),
-        ({"train.init": "{}/started"}, RunDirectoryError, "is an autoencoder; .*--load"),
+        ({"model.zdim": 4}, ConfigError, "has 3 components with density; use model.zdim=3 or less"),
+        ({"train.init": "{}/started"}, RunDirectoryError, "is an autoencoder; .*train --load"),
         ({"train.init": "{}/begun"}, RunDirectoryError, "begun is not finished; .*--resume"),
         ({"train.init": "{}/nowhere"}, RunDirectoryError, "nowhere does not exist"),
         ({"train.load": "{}/started"}, ConfigError, "train.load and train.init are both given"),
+        ({"train.held_out_fraction": 0.1}, ConfigError, "does not know those of others"),
     ],
 )
 def test_what_it_cannot_start_from_is_refused(data, started, tmp_path, values, error, message):
