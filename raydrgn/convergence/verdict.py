@@ -64,6 +64,9 @@ def _judge_latents(
     if run.model is None:
         text = "not judged: components may turn into each other from epoch to epoch"
         return [*findings, Finding("latent shifts", None, text, is_judged=False)]
+    if len(shifts.magnitude) and not shifts.magnitude.any():
+        text = "not judged: the encoder is held, and latents are the same after every epoch"
+        return [*findings, Finding("latent shifts", None, text, is_judged=False)]
     steps = shifts.epochs.tolist()
     findings += [
         criteria.converged_curve("magnitude of latent shifts", steps, shifts.magnitude),

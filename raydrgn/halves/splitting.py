@@ -1,5 +1,6 @@
 """The two halves of a run's particles, as runs of their own."""
 
+import shlex
 from dataclasses import replace
 
 import numpy as np
@@ -28,12 +29,18 @@ def require_own(run: RunReader) -> None:
     """Refuse a run that raydrgn cannot train anew.
 
     Raises:
-        RunDirectoryError: If it is cryoDRGN's.
+        RunDirectoryError: If it is cryoDRGN's, or has begun with the latents of a mixture.
     """
     if run.is_foreign:
         raise RunDirectoryError(
             f"{run.root} is a run of cryoDRGN; only runs of raydrgn can be trained anew on half of "
             "their particles."
+        )
+    if init := RunConfig.read(run.files.config).train.init:
+        mixture = storage.parent(init)
+        raise RunDirectoryError(
+            f"The encoder of {run.root} was taught the latents of {mixture}, which all particles "
+            f"took part in. `raydrgn halves {shlex.quote(mixture)}` compares halves of these."
         )
 
 

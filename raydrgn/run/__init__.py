@@ -14,7 +14,7 @@ metrics          losses over the steps
 lines            text files to which lines are appended
 weights          a decoder without its run; the tensors of a weights file
 estimates        what is estimated of each particle beside its latent
-refined          particles with refined poses
+refined          particles with refined poses, and their rows in a run
 relocation       where the particle images of a run are, when they have moved
 reader           a run of raydrgn or cryoDRGN, opened for reading
 latents_file     a file of latents in the place of a run

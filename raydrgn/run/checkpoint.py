@@ -94,6 +94,20 @@ class Checkpoint:
         )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LatestCheckpoint:
+    """Where a run goes on."""
+
+    content: bytes | None
+    """The newest whole checkpoint; None at the start of a run."""
+
+    problems: list[str]
+    """Why newer checkpoints are not used."""
+
+    lacks_latents: bool
+    """Whether the latents of the epoch before are still to be made, from these weights."""
+
+
 def _load(content: bytes) -> dict[str, Any]:
     raw: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     return raw

@@ -72,6 +72,11 @@ class RunDirectory:
         """Latent means, then log-variances, after an epoch, or the last ones."""
         return storage.join(self.root, _numbered("z", epoch))
 
+    @property
+    def targets(self) -> Uri:
+        """Latents that the encoder is taught before the first epoch, until that is finished."""
+        return storage.join(self.root, "state", "targets.npy")
+
     def checkpoint(self, position: Position) -> Uri:
         """The checkpoint of a position."""
         return storage.join(self.root, "state", f"{position.epoch}.{position.step}.pt")

@@ -139,12 +139,14 @@ def _num_rows(particles: Uri) -> int | None:
 
 
 def _origins(config: RunConfig) -> list[Origin]:
-    """Return the runs whose weights or selections a run began with."""
+    """Return the runs whose weights, latents or selections a run began with."""
     found = []
     if load := config.train.load:
         epoch = re.search(r"weights\.(\d+)\.pkl$", load)
         how = f"weights of epoch {epoch[1]}" if epoch else "weights"
         found.append(Origin(storage.parent(load), how))
+    if init := config.train.init:
+        found.append(Origin(storage.parent(init), "latents of a mixture"))
     for uri in (config.source.ind, config.source.particles):
         if uri and (run := _run_around(uri)):
             found.append(Origin(run, _selection(uri)))

@@ -64,6 +64,12 @@ class TrainConfig:
     load: str | None = None
     """Weights file that training starts from; None starts from random weights."""
 
+    init: str | None = None
+    """Weights file of the mixture of factor analysers whose latents the encoder is taught at first.
+
+    It is held from then on.
+    """
+
     held_out_fraction: float = 0.0
     """Share of the particles that is kept out of training, to score the run with.
 
@@ -94,6 +100,16 @@ class TrainConfig:
             raise ConfigError(f"train.warmup_steps must not be negative, got {self.warmup_steps}.")
         if self.beta is not None and self.beta < 0:
             raise ConfigError(f"train.beta must not be negative, got {self.beta}.")
+        if self.load and self.init:
+            raise ConfigError(
+                "train.load and train.init are both given: a run starts from the weights of an "
+                "autoencoder, or from a mixture of factor analysers. Leave one of them out."
+            )
+        if self.held_out_fraction and self.init:
+            raise ConfigError(
+                "train.held_out_fraction and train.init are both given: an encoder that is taught "
+                "the latents of its particles does not know those of others. Leave one of them out."
+            )
         if not 0 <= self.held_out_fraction <= MOST_HELD_OUT:
             raise ConfigError(
                 f"train.held_out_fraction must be between 0 and {MOST_HELD_OUT}, got "

@@ -1,4 +1,4 @@
-"""Particles with the poses that a mixture of factor analysers has refined."""
+"""Poses that a mixture of factor analysers has refined, and which particles of it are whose."""
 
 import shlex
 
@@ -48,24 +48,7 @@ def with_poses_from(table: ParticleTable, uri: Uri) -> ParticleTable:
         InputError: If it is of other particles, or lacks some.
     """
     refined = refined_particles(open_run(uri))
-    numbers, known = table.column("index"), refined.column("index")
-    order = np.argsort(known, kind="stable")
-    place = order[np.searchsorted(known, numbers, sorter=order).clip(max=len(known) - 1)]
-    missing = np.flatnonzero(known[place] != numbers)
-    if missing.size:
-        raise InputError(
-            f"{uri} has no poses of particle {numbers[missing[0]]} ({missing.size} such particles, "
-            "numbers from 0 in the original file); leave them out with --ind."
-        )
-    same = table.column("slice") == refined.column("slice")[place]
-    if not same.all():
-        row = int(np.flatnonzero(~same)[0])
-        raise InputError(
-            f"{uri} was trained on another set: its particle {numbers[row]} is image "
-            f"{refined.column('slice')[place][row] + 1} of its stack, not "
-            f"{table.column('slice')[row] + 1}."
-        )
-    chosen = refined.select(place)
+    chosen = refined.select(rows_by_number(table, refined, uri, what="poses"))
     return table.with_columns(
         {
             "rotation": chosen.rotations.reshape(-1, 9),
@@ -122,6 +105,46 @@ def _roots_of_halves(uri: Uri) -> tuple[Uri, Uri]:
                 f"{root} is not finished; the same raydrgn halves command goes on with it."
             )
     return first, second
+
+
+def rows_by_number(
+    table: ParticleTable, known: ParticleTable, uri: Uri, *, what: str
+) -> Int[np.ndarray, " n"]:
+    """Return the rows that particles have in the table of a run, by their original numbers.
+
+    In a set of the same box each must be the same image of its stack as well.
+
+    Args:
+        table: Particles.
+        known: Those of the run.
+        uri: The run, for messages.
+        what: What is wanted of the run, likewise.
+
+    Raises:
+        InputError: If the run is of other particles, or lacks some.
+    """
+    numbers, theirs = table.column("index"), known.column("index")
+    order = np.argsort(theirs, kind="stable")
+    rows: np.ndarray = order[
+        np.searchsorted(theirs, numbers, sorter=order).clip(max=len(theirs) - 1)
+    ]
+    missing = np.flatnonzero(theirs[rows] != numbers)
+    if missing.size:
+        raise InputError(
+            f"{uri} has no {what} of particle {numbers[missing[0]]} ({missing.size} such "
+            "particles, numbers from 0 in the original file); leave them out with --ind."
+        )
+    if table.single_box() != known.single_box():  # stacks of another box may be divided otherwise
+        return rows
+    same = table.column("slice") == known.column("slice")[rows]
+    if not same.all():
+        row = int(np.flatnonzero(~same)[0])
+        raise InputError(
+            f"{uri} was trained on another set: its particle {numbers[row]} is image "
+            f"{known.column('slice')[rows][row] + 1} of its stack, not "
+            f"{table.column('slice')[row] + 1}."
+        )
+    return rows
 
 
 def _stacked(columns: dict[str, np.ndarray], *names: str) -> Float[np.ndarray, "n k"]:

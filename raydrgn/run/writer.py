@@ -12,7 +12,6 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -24,7 +23,7 @@ from raydrgn.io import storage
 from raydrgn.io.cryodrgn import write_latents
 from raydrgn.io.storage import Uri
 from raydrgn.remote import metrics
-from raydrgn.run.checkpoint import BATCH_ORDER, Checkpoint
+from raydrgn.run.checkpoint import BATCH_ORDER, Checkpoint, LatestCheckpoint
 from raydrgn.run.claim import RECHECK_SECONDS, ClaimTicket
 from raydrgn.run.directory import Position, RunDirectory
 from raydrgn.run.estimates import EstimateFiles
@@ -40,20 +39,6 @@ KEPT_EPOCHS = 2
 
 CHECKPOINT_NAME = re.compile(r"(\d+)\.(\d+)\.pt")
 LATENT_PART_NAME = re.compile(r"z\.(\d+)\.\d+\.npy")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LatestCheckpoint:
-    """Where a run goes on."""
-
-    content: bytes | None
-    """The newest whole checkpoint; None at the start of a run."""
-
-    problems: list[str]
-    """Why newer checkpoints are not used."""
-
-    lacks_latents: bool
-    """Whether the latents of the epoch before are still to be made, from these weights."""
 
 
 class RunWriter:
@@ -100,19 +85,29 @@ class RunWriter:
         self._remove_leftovers(manifest)
         return manifest
 
-    def begin(self, config: bytes, particles: bytes | None, held_out: bytes | None = None) -> None:
+    def begin(
+        self,
+        config: bytes,
+        particles: bytes | None,
+        held_out: bytes | None = None,
+        targets: bytes | None = None,
+    ) -> None:
         """Write configuration and particles, and take back the end of a run that is to go on.
 
         Args:
             config: Text of config.yaml. It is written last: a directory that has it can go on.
             particles: The particle table as Parquet; None keeps the one that is there.
             held_out: The particles kept out of training, likewise.
+            targets: Latents that the encoder is taught before the first epoch, as .npy.
         """
         self._require_claim()
-        if particles is not None:
-            storage.write_bytes(self._run.particles, particles)
-        if held_out is not None:
-            storage.write_bytes(self._run.held_out, held_out)
+        for uri, content in (
+            (self._run.particles, particles),
+            (self._run.held_out, held_out),
+            (self._run.targets, targets),
+        ):
+            if content is not None:
+                storage.write_bytes(uri, content)
         for name in (self._run.weights, self._run.latents):
             storage.remove(name(None))
         storage.write_bytes(self._run.config, config)
@@ -164,6 +159,13 @@ class RunWriter:
         """Return the checkpoint of a position that ``latest_checkpoint`` has named."""
         return storage.read_bytes(self._run.checkpoint(position))
 
+    def targets(self, start: int, stop: int) -> Float[np.ndarray, "2 n zdim"] | None:
+        """Return what the encoder is taught of the particles in some rows, if it is still there."""
+        if not storage.exists(self._run.targets):
+            return None
+        found: np.ndarray = np.load(io.BytesIO(storage.read_bytes(self._run.targets)))
+        return found[:, start:stop]
+
     def save_checkpoint(self, content: bytes, position: Position) -> None:
         """Keep a checkpoint; at the end of an epoch publish its weights too.
 
@@ -182,6 +184,7 @@ class RunWriter:
             weights = Checkpoint.from_bytes(content).weights_bytes()
             storage.write_bytes(self._run.weights(before), weights)
             self._record(before, "weights", FileRecord.of(weights))
+            storage.remove(self._run.targets)
         self._drop_checkpoints(sorted(manifest.checkpoints)[:-KEPT_CHECKPOINTS])
         metrics.record(_checkpoint_gauges(began, len(content)), run=self._run.root)
 

@@ -25,6 +25,7 @@ NOT_SEARCHED = {
     "train.epochs": "all trials have the same number; give it with --epochs",
     "train.held_out_fraction": "all trials are scored with the same particles",
     "train.load": "all trials start from random weights",
+    "train.init": "all trials start from random weights",
     "train.restarted_after": "a run sets it by itself",
     "train.checkpoint_minutes": "it does not change the result",
     "train.keep_epochs": "it does not change the result",

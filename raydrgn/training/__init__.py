@@ -6,6 +6,8 @@ prepare_run      from settings to a checked run, before Ray starts
 checks           what particles and settings must be like
 new_config       the configuration of a new run: method, recipe, weights
 initial_weights  weights to start from, of an epoch of another run
+mixture_latents  latents of a mixture of factor analysers, for a new encoder
+teaching         steps that teach the encoder these, before the first epoch
 optimiser        Adam, the same on every device
 plan             which particles, noise and points each step takes; a pure function of the seed
 schedule         learning rate over steps

@@ -13,7 +13,7 @@ from raydrgn.run.checkpoint import Checkpoint
 from raydrgn.run.directory import Position
 from raydrgn.shapes import Float
 from raydrgn.training.failures import raised_by_actor
-from raydrgn.training.progress_log import TrainProgress
+from raydrgn.training.progress_log import PhaseProgress, TrainProgress
 from raydrgn.training.sinks import divergence_message
 
 
@@ -55,7 +55,7 @@ class ActorSink:
         self._send("metrics", lambda: self._writer.add_metrics.remote(row, line))
         return self.show(progress)
 
-    def show(self, progress: TrainProgress) -> bool:
+    def show(self, progress: TrainProgress | PhaseProgress) -> bool:
         """Show the progress; return the board's latest answer."""
         stop = False
         if self._answer is not None:
@@ -75,6 +75,10 @@ class ActorSink:
     def note(self, message: str) -> None:
         """Show a message to the user, and write it into the log."""
         self._board.note.remote(message)
+        self._writer.log.remote(message)
+
+    def log(self, message: str) -> None:
+        """Write a message into the log."""
         self._writer.log.remote(message)
 
     def is_interrupted(self) -> bool:

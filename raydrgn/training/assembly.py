@@ -168,6 +168,8 @@ def make_steps(
     vae = HeterogeneousVAE(config.model, box=config.data.box, num_pixels=2 * lattice.num_points).to(
         device
     )
+    if config.train.init:
+        vae.encoder.requires_grad_(False)  # held once it is taught (training.teaching)
     steps: Steps
     if device.type == "cpu" and config.resources.compile != "on":
         optimiser = make_optimiser(vae.parameters())
@@ -207,7 +209,8 @@ def resume(
 ) -> Position:
     """Put a loop where the newest whole checkpoint left it, the same on all workers.
 
-    Latents that are still to be made of the epoch before are made.
+    The loop of a new run whose encoder is to be taught is given the latents for that. Latents that
+    are still to be made of the epoch before are made.
 
     Args:
         loop: New.
@@ -218,7 +221,7 @@ def resume(
         note: Called by the first worker with each reason why a newer checkpoint is not used.
 
     Raises:
-        RunDirectoryError: If no checkpoint is left of a run that began with other weights.
+        RunDirectoryError: If no checkpoint is left of a run that began with another one.
     """
     found: list[Any] = [None]
     content = None
@@ -240,11 +243,15 @@ def resume(
             loop.load(checkpoint)
         else:
             loop.load(checkpoint, call(writer.estimates_at, position))
-    elif config.train.load:
-        raise RunDirectoryError(
-            f"No whole checkpoint is left of this run, which began with {config.train.load}. "
-            "Start it again in another -o with the same --load."
-        )
+    elif began_with := config.train.load or config.train.init:
+        targets = call(writer.targets, *plan.rows)
+        if targets is None:
+            raise RunDirectoryError(
+                f"No whole checkpoint is left of this run, which began with {began_with}. Start it "
+                "again from there, in another -o."
+            )
+        assert isinstance(loop, TrainingLoop)
+        loop.begin_with(targets)
     if lacks_latents:
         loop.encode(position.epoch - 1)
     return position

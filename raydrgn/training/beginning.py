@@ -1,8 +1,11 @@
 """What a run directory is given before training begins, and how its log says that it ended."""
 
+import io
 import logging
 import shlex
 from typing import Any
+
+import numpy as np
 
 from raydrgn.io import storage
 from raydrgn.run.claim import RunClaim
@@ -41,11 +44,18 @@ def begin_run(
         call(writer.save_checkpoint, run.initial.to_bytes(), run.initial.position)
     particles = run.table.to_bytes() if is_new else None
     held_out = run.held_out.to_bytes() if is_new and run.held_out else None
-    call(writer.begin, config.to_yaml().encode(), particles, held_out)
+    targets = _npy(run.targets) if is_new and run.targets is not None else None
+    call(writer.begin, config.to_yaml().encode(), particles, held_out, targets)
     for line in lines[1:]:
         log.info("%s", line)
     for line in (*lines, f"should this command be cut off, go on with: {go_on}"):
         call(writer.log, line)
+
+
+def _npy(array: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
 
 
 def last_line(result: TrainResult) -> str:

@@ -28,7 +28,7 @@ from raydrgn.training.assembly import batch_plan, make_loop, own_store, resume, 
 from raydrgn.training.beginning import begin_run, cut_off_line, last_line
 from raydrgn.training.memory import out_of_memory_message, require_memory
 from raydrgn.training.prepare_run import PreparedRun
-from raydrgn.training.progress_log import TrainProgress, show_progress
+from raydrgn.training.progress_log import PhaseProgress, TrainProgress, show_progress
 from raydrgn.training.result import TrainResult
 from raydrgn.training.sinks import DirectSink
 
@@ -103,9 +103,10 @@ def _fit(
     def show_reading(done: int) -> None:
         if stop.is_set:
             raise _Stopped
-        show_progress(progress, run, {"phase": "reading", "done": done, "of": len(table)})
+        reading = PhaseProgress(phase="reading", done=done, of=len(table))
+        show_progress(progress, run, asdict(reading))
 
-    def show_training(row: TrainProgress) -> bool:
+    def show_training(row: TrainProgress | PhaseProgress) -> bool:
         show_progress(progress, run, asdict(row))
         return stop.is_set
 

@@ -17,18 +17,23 @@ from raydrgn.run.checkpoint import Checkpoint
 from raydrgn.run.config import RunConfig
 from raydrgn.run.directory import Position
 from raydrgn.shapes import Float, Int
+from raydrgn.training.collectives import WorkerGroup
 from raydrgn.training.optimiser import load_state, saved_state
 from raydrgn.training.plan import BatchPlan
-from raydrgn.training.progress_log import TrainProgress, log_line
+from raydrgn.training.progress_log import PhaseProgress, TrainProgress, log_line
 from raydrgn.training.reduction import MetricReduction
 from raydrgn.training.schedule import RateSchedule
 from raydrgn.training.step import SliceLattice, ctf_values, encoder_input, half_type
 from raydrgn.training.steps import Steps
+from raydrgn.training.teaching import LARGE_ERROR, LARGE_ERROR_NOTE, Teaching
 
 LOG_SECONDS = 10.0
 """Time between two lines of run.log within an epoch."""
 
 ENCODE_BATCH = 256
+
+STEPS_BETWEEN_REQUESTS = 10
+"""Steps of teaching after which workers ask whether they are to stop."""
 
 
 @runtime_checkable
@@ -53,7 +58,7 @@ class Sink(Protocol):
         """Report how far the run is, with a line for the log; return whether it is to stop."""
         ...
 
-    def show(self, progress: TrainProgress) -> bool:
+    def show(self, progress: TrainProgress | PhaseProgress) -> bool:
         """Report how far the run is, for people alone; return whether it is to stop."""
         ...
 
@@ -65,6 +70,10 @@ class Sink(Protocol):
 
     def note(self, message: str) -> None:
         """Show a message to the user, and write it into the log."""
+        ...
+
+    def log(self, message: str) -> None:
+        """Write a message into the log."""
         ...
 
     def flush(self) -> None:
@@ -121,6 +130,18 @@ class TrainingLoop:
         self._is_stopping = False
         self._began = time.monotonic()
         self._saved = self._logged = self._began
+        self._teaching: Teaching | None = None
+
+    def begin_with(self, targets: Float[np.ndarray, "2 n zdim"]) -> None:
+        """Let the encoder be taught latents of this worker's particles before the first epoch."""
+        self._teaching = Teaching(
+            self._vae.encoder,
+            targets,
+            plan=self._plan,
+            shard=self._shard,
+            lattice=self._lattice,
+            width=self._vae.config.encoder_width,
+        )
 
     def load(self, checkpoint: Checkpoint) -> Position:
         """Put network and optimiser where a checkpoint left them, and return its position."""
@@ -132,6 +153,8 @@ class TrainingLoop:
 
     def run(self, start: Position) -> bool:
         """Train from a position to the end; return False if it was stopped before."""
+        if self._teaching is not None and not self._learn(self._teaching):
+            return False
         for epoch in range(start.epoch, self._config.epochs + 1):
             first = start.step if epoch == start.epoch else 0
             if not self._run_epoch(epoch, first):
@@ -151,6 +174,37 @@ class TrainingLoop:
         empty = torch.empty(0, self._zdim)
         z, spread = (torch.cat([empty, *parts]).numpy() for parts in (means, logvars))
         self._sink.save_latents(epoch, self._plan.rows[0], z, spread)
+
+    def _learn(self, teaching: Teaching) -> bool:
+        """Teach the encoder, and keep a checkpoint; return False if that was stopped before."""
+        group = WorkerGroup()
+        for done in teaching:
+            if done % STEPS_BETWEEN_REQUESTS and done < teaching.num_steps:
+                continue
+            stop = self._sink.is_interrupted()
+            if group.is_first:
+                shown = PhaseProgress(phase="teaching", done=done, of=teaching.num_steps)
+                stop |= self._sink.show(shown)
+            if group.from_first(stop) and done < teaching.num_steps:
+                return False
+        error = teaching.error()
+        if group.is_first:
+            self._sink.log(
+                f"the encoder gives the latents of the mixture with an error of {error:.0%} of "
+                "their SD, and is held from here on"
+            )
+            if error > LARGE_ERROR:
+                self._sink.note(LARGE_ERROR_NOTE)
+            self._sink.save_checkpoint(
+                Checkpoint(
+                    position=Position(1, 0),
+                    model=self._vae.state_dict(),
+                    optimiser={},
+                    sums=[0.0, 0.0, 0.0],
+                )
+            )
+        self._saved = time.monotonic()
+        return True
 
     def _run_epoch(self, epoch: int, first: int) -> bool:
         plan, rate = self._plan, 0.0

@@ -15,6 +15,7 @@ from raydrgn.model.config import ModelConfig
 from raydrgn.run.config import MFA_TRAIN, RunConfig
 from raydrgn.run.recipe import TrainConfig, recipe_config, recipe_network
 from raydrgn.training.initial_weights import find_weights
+from raydrgn.training.mixture_latents import MixtureLatents
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ def new_config(
         values = _with_absolute_mask(values)
     values = _with_precision(values, num_particles=num_particles, box=box)
     given, model = _with_loaded_network(values, recipe_network(recipe, box))
+    given = _with_mixture(given)
     return RunConfig(
         source=source.absolute(),
         data=ImageConfig(box=box, window=not is_mfa),
@@ -91,6 +93,18 @@ def _with_absolute_mask(values: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(mask, str) or mask in MASKS:
         return dict(values)
     return {**values, "mfa.mask": storage.absolute(mask)}
+
+
+def _with_mixture(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values with the weights file of the mixture of ``train.init``, and its zdim."""
+    init = values.get("train.init")
+    if not init:
+        return dict(values)
+    mixture = MixtureLatents.of_run(str(init))
+    zdim = mixture.default_zdim
+    if "model.zdim" not in values:
+        log.info("zdim is %d: the mixture has %d components", zdim, mixture.num_components)
+    return {"model.zdim": zdim, **values, "train.init": mixture.weights}
 
 
 def _with_loaded_network(

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from raydrgn.data.restoration import log_restoration
 from raydrgn.data.statistics import measure_scale
 from raydrgn.errors import ConfigError, RunDirectoryError
@@ -28,6 +30,7 @@ from raydrgn.run.refined import with_poses_from
 from raydrgn.run.relocation import relocation_command, require_stacks, with_sample
 from raydrgn.run.status import RunStatus, find_run
 from raydrgn.settings import setting_fields
+from raydrgn.shapes import Float
 from raydrgn.training.checks import (
     check_batch_size,
     check_count,
@@ -38,6 +41,7 @@ from raydrgn.training.checks import (
 from raydrgn.training.disk_room import warn_of_room
 from raydrgn.training.held_out import without_held_out
 from raydrgn.training.initial_weights import find_weights, initial_checkpoint
+from raydrgn.training.mixture_latents import MixtureLatents
 from raydrgn.training.new_config import METHODS, new_config
 from raydrgn.training.schedule import change_note
 
@@ -81,7 +85,7 @@ class RunRequest:
     values: Mapping[str, Any] = field(default_factory=dict)
     """Values of single settings, by ``section.field``; they win over the recipe.
 
-    ``train.load`` may also be ``RUN`` or ``RUN:EPOCH``.
+    ``train.load`` may also be ``RUN`` or ``RUN:EPOCH``, and ``train.init`` may be ``RUN``.
     """
 
     poses_from: Uri | None = None
@@ -104,6 +108,9 @@ class PreparedRun:
     initial: Checkpoint | None = None
     """Weights to start from; None for random weights, and for a run that goes on."""
 
+    targets: Float[np.ndarray, "2 n zdim"] | None = None
+    """Means and log-variances that the encoder of a new run is taught before its first epoch."""
+
     note: str | None = None
     """What the user should know about the training that follows."""
 
@@ -125,7 +132,7 @@ def begin(
     Raises:
         InputError: If the particles do not allow training.
         ConfigError: If a value makes no sense.
-        RunDirectoryError: If the weights to start from are those of another network.
+        RunDirectoryError: If the run to start from is of another network or method.
         StorageError: If the run directory cannot be written.
         ClaimError: If another command trains in it.
     """
@@ -156,6 +163,9 @@ def begin(
         read_mask(config.mfa.mask, box=box)  # refused here, if it is no mask
     load = config.train.load
     initial = initial_checkpoint(load, config) if load else None
+    mixture = MixtureLatents.of_run(config.train.init) if config.train.init else None
+    if mixture is not None:
+        mixture.check(table, zdim=config.model.zdim)
     storage.require_writable(request.root)
     if before_reading is not None:
         before_reading(config, len(table))
@@ -177,16 +187,21 @@ def begin(
     config = _with_rate(config)
     warn_of_few_updates(config, len(table))
     warn_of_room(config, request.root)
-    note = f"starting from the weights {load}" if load else None
+    notes = [f"starting from the weights {load}"] if load else []
     if request.poses_from:
-        note = f"poses are those that {request.poses_from} has refined"
+        notes.append(f"poses are those that {request.poses_from} has refined")
+    targets = None
+    if mixture is not None:
+        targets = mixture.of_particles(table, zdim=config.model.zdim)
+        notes += [f"starting from the mixture {mixture.run.root}", *mixture.poses_notes(table)]
     return PreparedRun(
         root=request.root,
         config=config,
         table=with_sample(table),
         held_out=held_out,
         initial=initial,
-        note=note,
+        targets=targets,
+        note="; ".join(notes) or None,
     )
 
 
@@ -298,8 +313,9 @@ def _refuse_source_values(values: Mapping[str, Any]) -> None:
 def _resumed_values(request: RunRequest, config: RunConfig) -> dict[str, Any]:
     """Return the values that a run is asked to go on with, those of a recipe included."""
     values = dict(request.values)
-    if values.get("train.load"):
-        values["train.load"] = find_weights(str(values["train.load"]))[1]
+    for name in ("train.load", "train.init"):
+        if values.get(name):
+            values[name] = find_weights(str(values[name]))[1]
     if not request.recipe:
         return values
     chosen = recipe_config(request.recipe)

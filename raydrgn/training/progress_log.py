@@ -2,11 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from raydrgn.remote import metrics
 from raydrgn.remote.progress import Progress
 from raydrgn.training.prepare_run import PreparedRun
+
+Phase = Literal["reading", "teaching"]
+
+PHASES: dict[Phase, tuple[str, str]] = {
+    "reading": ("reading particles", "particles"),
+    "teaching": ("learning from the mixture", "steps"),
+}
+"""What is shown of each kind of work before the first epoch, and its unit."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +42,15 @@ class TrainProgress:
 
     done: bool = False
     """Whether the epoch is finished, and the losses are means over it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PhaseProgress:
+    """How far the work before the first epoch is."""
+
+    phase: Phase
+    done: int
+    of: int
 
 
 def log_line(progress: TrainProgress, *, epochs: int, num_particles: int) -> str:
@@ -75,15 +92,16 @@ def training_gauges(row: Mapping[str, Any], epochs: int, num_particles: int) -> 
 
 
 def show_progress(progress: Progress, run: PreparedRun, row: Mapping[str, Any]) -> None:
-    """Report particles read, or particles trained on in all epochs, here and as gauges.
+    """Report the work before the first epoch, or particles trained on, here and as gauges.
 
     Args:
         progress: What to report to.
         run: What is trained.
-        row: A ``TrainProgress``; while particles are read, ``phase``, ``done`` and ``of``.
+        row: Fields of a ``TrainProgress``, or of a ``PhaseProgress`` before the first epoch.
     """
-    if row.get("phase") == "reading":
-        progress("reading particles", row["done"], row["of"], unit="particles")
+    if "phase" in row:
+        what, unit = PHASES[row["phase"]]
+        progress(what, row["done"], row["of"], unit=unit)
         return
     num_particles, epochs = len(run.table), run.config.train.epochs
     losses = [] if row["total"] is None else [f"loss {row['total']:.4f} KL {row['kl']:.2f}"]

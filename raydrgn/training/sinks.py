@@ -10,7 +10,7 @@ from raydrgn.run.checkpoint import Checkpoint
 from raydrgn.run.directory import Position
 from raydrgn.run.writer import RunWriter
 from raydrgn.shapes import Float
-from raydrgn.training.progress_log import TrainProgress
+from raydrgn.training.progress_log import PhaseProgress, TrainProgress
 
 
 class DirectSink:
@@ -20,7 +20,7 @@ class DirectSink:
         self,
         writer: RunWriter,
         *,
-        on_progress: Callable[[TrainProgress], bool] | None = None,
+        on_progress: Callable[[TrainProgress | PhaseProgress], bool] | None = None,
         on_note: Callable[[str], None] | None = None,
         is_interrupted: Callable[[], bool] | None = None,
     ) -> None:
@@ -56,7 +56,7 @@ class DirectSink:
         self._writer.add_metrics(asdict(progress), line)
         return self.show(progress)
 
-    def show(self, progress: TrainProgress) -> bool:
+    def show(self, progress: TrainProgress | PhaseProgress) -> bool:
         """Ask whether to stop; nothing is written."""
         return bool(self._on_progress and self._on_progress(progress))
 
@@ -70,6 +70,10 @@ class DirectSink:
         """Show a message to the user, and write it into the log."""
         if self._on_note:
             self._on_note(message)
+        self._writer.log(message)
+
+    def log(self, message: str) -> None:
+        """Write a message into the log."""
         self._writer.log(message)
 
     def flush(self) -> None:

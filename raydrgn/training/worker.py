@@ -5,7 +5,7 @@ globals. Weights, latents and checkpoints leave through the run's writer only.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -30,6 +30,7 @@ from raydrgn.training.assembly import batch_plan, make_loop, own_store, resume, 
 from raydrgn.training.failures import final_failure, raised_by_actor
 from raydrgn.training.memory import require_memory
 from raydrgn.training.plan import BatchPlan
+from raydrgn.training.progress_log import PhaseProgress
 from raydrgn.training.sharing import SharedShards
 
 
@@ -161,7 +162,8 @@ def _fill_shard(
 
 def _report_reading(board: Any, attempt: int, total: int, done: int) -> None:
     """Show on the board how many particles of a worker are read."""
-    board.update.remote({"phase": "reading", "done": done, "of": total}, attempt=attempt)
+    reading = PhaseProgress(phase="reading", done=done, of=total)
+    board.update.remote(asdict(reading), attempt=attempt)
 
 
 def _ignore(done: int) -> None:

@@ -81,6 +81,12 @@ def run(
     _require_encoder(opened)
     epoch = opened.epoch(settings.epoch)
     config = RunConfig.read(opened.files.config)
+    if config.train.init:
+        raise RunDirectoryError(
+            f"The encoder of {opened.root} was taught the latents of its particles by heart "
+            "(train.init in its config.yaml), and does not know those of others. Fit all particles "
+            "together with `raydrgn train --method mfa`."
+        )
     table = open_particles(settings.source)
     require_poses(table)
     refuse_unmodelled(table)

@@ -289,8 +289,11 @@ def _space(settings: SweepSettings, values: dict[str, Any]) -> "SearchSpace":
         train=recipe_config(settings.recipe),
         pixel_size_angstrom=1.0,
     ).with_values(values)
-    if config.train.load:
-        raise ConfigError("Trials start from random weights: train.load cannot be set in a sweep.")
+    for name in ("load", "init"):
+        if getattr(config.train, name):
+            raise ConfigError(
+                f"Trials start from random weights: train.{name} cannot be set in a sweep."
+            )
     space = SearchSpace.parse(settings.search, config)
     for name in space.names:
         if name in values and name not in ("train.seed",):

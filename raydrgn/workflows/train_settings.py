@@ -94,6 +94,17 @@ class TrainSettings(ParticleSettings):
         ),
     ] = None
 
+    init: Annotated[
+        str | None,
+        Setting(
+            "Start from a finished run of --method mfa on the same particles, of any box: the "
+            "encoder is taught its latents, and held from then on (docs/mfa.md). The default of "
+            "--zdim is then the number of its components, at most 8. Poses stay those of "
+            "PARTICLES; --poses-from RUN takes those that it has refined.",
+            metavar="RUN",
+        ),
+    ] = None
+
     poses_from: Annotated[
         str | None,
         Setting(
@@ -292,6 +303,7 @@ class TrainSettings(ParticleSettings):
             "train.learning_rate": self.lr,
             "train.beta": self.beta,
             "train.load": self.load,
+            "train.init": self.init,
             "train.seed": self.seed,
             "train.amp": self.amp,
             "resources.num_workers": self.workers,
