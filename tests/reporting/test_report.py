@@ -1,12 +1,13 @@
 """The page of a report: what stands beside what, and which words are links."""
 
+import io
 import re
 
 import pytest
 from matplotlib.figure import Figure
 
 from raydrgn.io import storage
-from raydrgn.reporting.report import ReportTable, Section, write_report
+from raydrgn.reporting.report import ReportTable, Section, png_width, write_report
 
 TABLE = ReportTable(head=("cluster", "share"), rows=[("0", "40 %"), ("1", "60 %")])
 
@@ -52,6 +53,13 @@ def test_figures_and_tables_stand_beside_each_other_by_their_width(tmp_path):
         ("figure", "third"), ("div", "third"), ("figure", "half"), ("figure", "full"),
         ("div", "full"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("dpi", [110, 300])
+def test_a_picture_from_a_file_is_as_wide_as_its_figure_whatever_its_resolution(dpi):
+    png = io.BytesIO()
+    Figure(figsize=(5, 4)).savefig(png, format="png", dpi=dpi)
+    assert png_width(png.getvalue()) == pytest.approx(5, abs=0.02)
 
 
 def test_a_page_needs_no_other_file_and_no_script(tmp_path):
