@@ -22,7 +22,7 @@ FIGURE_INCHES, TABLE_LETTERS = (7.6, 11.0), (56, 84)
 """Widths up to which figures and tables take a third of the page, and half of it."""
 
 FILE_NAME = re.compile(
-    r"((?<![\w/.])[\w.-]+(?:/[\w.-]+)*\.(?:csv|cxc|gif|html|json|mrc|parquet|pdf|pkl|png|star|svg|txt|yaml))"
+    r"((?<![\w/.])[\w.-]+(?:/[\w.-]+)*\.(?:cs|csv|cxc|gif|html|json|mrc|parquet|pdf|pkl|png|star|svg|txt|yaml))"
     r"(?!\w)"
 )
 """The name of a file, or its path from a folder."""

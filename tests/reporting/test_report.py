@@ -22,7 +22,7 @@ def page_of(folder, **given):
 @pytest.fixture(params=["local", "memory"])
 def folder(request, tmp_path):
     uri = str(tmp_path / "out") if request.param == "local" else f"memory://page/{tmp_path.name}"
-    for name in ("table.csv", "pc1/open.cxc", "vol 1.mrc", ".hidden.csv"):
+    for name in ("table.csv", "pc1/open.cxc", "C1/particles.cs", "vol 1.mrc", ".hidden.csv"):
         storage.write_bytes(storage.join(uri, name), b"x")
     return uri
 
@@ -32,10 +32,17 @@ def links(page):
 
 
 def test_names_of_files_that_are_there_are_links_and_others_are_not(folder):
-    text = "Open pc1/open.cxc, but not pc2/open.cxc, s3://bucket/table.csv or table.csvx; <b>."
+    text = (
+        "Open pc1/open.cxc or C1/particles.cs, but not pc2/open.cxc, s3://bucket/table.csv or "
+        "table.csvx; <b>."
+    )
     page = page_of(folder, text=text, tables=[TABLE])
     body, footer = page.split("<footer>")
-    assert links(body) == [("table.csv", "table.csv"), ("pc1/open.cxc", "pc1/open.cxc")]
+    assert links(body) == [
+        ("table.csv", "table.csv"),
+        ("pc1/open.cxc", "pc1/open.cxc"),
+        ("C1/particles.cs", "C1/particles.cs"),
+    ]
     assert "&lt;b&gt;" in body
     assert ("table.csv", "table.csv") in links(footer)
     assert "pc2/open.cxc" in body
