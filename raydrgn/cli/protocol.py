@@ -1,7 +1,5 @@
 """``raydrgn protocol``."""
 
-import shlex
-
 from raydrgn.cli.command import command
 from raydrgn.cli.console import columns, result
 from raydrgn.protocol.settings import ProtocolSettings
@@ -25,14 +23,13 @@ def protocol(settings: ProtocolSettings, executor: Executor, progress: Progress)
         result(*columns(found.estimate.rows()))
     elif found.proposal is not None:
         proposed, go_on = found.proposal, found.project.command()
-        explore = shlex.join(["raydrgn", "explore", found.project.root])
         result(*columns(proposed.result["table"]), "", proposed.result["summary"])
         result(
             f"→ {proposed.at('report.html')}",
             "",
             f"To go on: {go_on} --accept",
             f"or, to drop other clusters: {go_on} --drop 3,11 (none keeps all)",
-            f"or choose particles in a browser: {explore}",
+            f"or choose particles in a browser: {found.project.explore_command}",
         )
     else:
         result(f"{found.summary} → {found.report}")

@@ -44,7 +44,8 @@ CURVE_RULE = (
 LIKELIHOOD_SHARE = 0.01
 LIKELIHOOD_RULE = (
     "The log-likelihood of a mixture of factor analysers has converged from the epoch on after "
-    "which no epoch changes it by more than 1 % of all that it gained."
+    "which no epoch changes its mean over two successive epochs, between which it may alternate, "
+    "by more than 1 % of all that it gained."
 )
 PAIRS_RULE = (
     "The agreement of successive volumes has converged if its medians over the points, for the "
@@ -263,9 +264,9 @@ def converged_likelihood(epochs: Sequence[int], values: Float[np.ndarray, " e"])
     name = "log-likelihood"
     if len(values) < 3:
         return Finding(name, None, f"too few epochs to judge ({len(values)})")
-    gains = -np.diff(values) / max(float(np.ptp(values)), 1e-30)
+    gains = (values[:-2] - values[2:]) / 2 / max(float(np.ptp(values)), 1e-30)
     large = np.flatnonzero(np.abs(gains) > LIKELIHOOD_SHARE)
-    first = int(large[-1]) + 1 if large.size else 0
+    first = int(large[-1]) + 2 if large.size else 0
     if first > len(values) - 2:
         text = f"still changing: by {100 * gains[-1]:.1f} % of all that it gained"
         return Finding(name, None, f"{text} in the last epoch")

@@ -65,13 +65,18 @@ def write_convergence(
         ],
     )
     rows = [(f.criterion, _answer(f), f.text) for f in found.findings]
-    rules = [criteria.CURVE_RULE, criteria.PAIRS_RULE, criteria.OVERFITTING_RULE]
+    rules = [
+        criteria.CURVE_RULE,
+        criteria.PAIRS_RULE,
+        criteria.OVERFITTING_RULE,
+        criteria.MEANING,
+    ]
     if run.model is None:
         rules = [criteria.LIKELIHOOD_RULE]
     sections = [
         Section(
             title="Verdicts",
-            text=" ".join([*rules, criteria.MEANING]),
+            text=" ".join(rules),
             tables=[ReportTable(head=("criterion", "converged", ""), rows=rows)],
         ),
         _losses(found, folder),

@@ -19,7 +19,7 @@ from raydrgn.data.preprocess import ImageCorrection
 from raydrgn.data.restoration import log_restoration
 from raydrgn.data.statistics import sampled_rows
 from raydrgn.errors import InputError
-from raydrgn.inputs.comparison import compare
+from raydrgn.inputs.comparison import compare, read_reference
 from raydrgn.inputs.diagnosis import Diagnosis, find_pixel_size_factor, find_shift_factor
 from raydrgn.inputs.fourier_accumulator import FourierAccumulator
 from raydrgn.inputs.insertion import Partition, insert_partition
@@ -27,11 +27,9 @@ from raydrgn.inputs.options import BackprojectionOptions
 from raydrgn.inputs.reconstruction import full_map, half_maps
 from raydrgn.inputs.resolution import Resolution, measure_resolution
 from raydrgn.inputs.verdict import Verdict, is_doubtful, judge
-from raydrgn.io.mrc import read_volume
 from raydrgn.io.particles import ParticleTable
 from raydrgn.io.pixel_sizes import log_pixel_sizes, reference_pixel_size
 from raydrgn.io.sources import require_poses
-from raydrgn.io.storage import Uri
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.shapes import Float, Int
@@ -86,7 +84,7 @@ def back_project(
         half_of = np.arange(len(table)) % HALVES
     if len(np.unique(half_of)) < HALVES:
         raise InputError("Half maps need at least two particles, one in each half.")
-    reference = _read_reference(options.reference) if options.reference else None
+    reference = read_reference(options.reference) if options.reference else None
     if not table.has_ctf:
         log.warning("the particles have no CTF; the maps are not corrected for it")
     pixel_size = reference_pixel_size(table)
@@ -227,14 +225,3 @@ def _refuse(table: ParticleTable, bad: Sequence[np.ndarray]) -> None:
     rows = np.sort(np.concatenate(bad))
     if len(rows):
         raise InputError(bad_images_message(table.select(rows)))
-
-
-def _read_reference(uri: Uri) -> tuple[Float[np.ndarray, "r r r"], float]:
-    """Return the density of a reference and its pixel size."""
-    density, header = read_volume(uri)
-    if not header.pixel_size_angstrom:
-        raise InputError(
-            f"{uri} has no pixel size in its header. Set it, in ChimeraX for instance: volume #1 "
-            "voxelSize 1.5, and save the map."
-        )
-    return density, header.pixel_size_angstrom

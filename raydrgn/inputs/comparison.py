@@ -6,12 +6,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from raydrgn.errors import InputError
 from raydrgn.fourier.masks import soft_sphere
 from raydrgn.fourier.resample import resample
 from raydrgn.fourier.shells import resolution_at, shell_correlation, shell_index
 from raydrgn.fourier.slices import SliceSampler
 from raydrgn.fourier.transforms import fft_centred, ifft_centred
 from raydrgn.inputs.resolution import Resolution
+from raydrgn.io.mrc import read_volume
+from raydrgn.io.storage import Uri
 from raydrgn.shapes import Float
 
 LARGEST_BOX = 96
@@ -51,6 +54,23 @@ class Comparison:
 
     matched: Float[Tensor, "d d d"]
     """The reference on the lattice of the map or a coarser one, brought to match it if it does."""
+
+
+def read_reference(uri: Uri) -> tuple[Float[np.ndarray, "r r r"], float]:
+    """Return the density of a reference and its pixel size, Å.
+
+    Raises:
+        InputError: If it is no map, has no pixel size, or the same density everywhere.
+    """
+    density, header = read_volume(uri)
+    if not header.pixel_size_angstrom:
+        raise InputError(
+            f"{uri} has no pixel size in its header. Set it, in ChimeraX for instance: volume #1 "
+            "voxelSize 1.5, and save the map."
+        )
+    if density.min() == density.max():
+        raise InputError(f"{uri} has the same density in every voxel; give the refined map.")
+    return density, header.pixel_size_angstrom
 
 
 def compare(

@@ -71,10 +71,12 @@ def read_pair(
     sizes = (header.pixel_size_angstrom, other.pixel_size_angstrom)
     differ = all(sizes) and not math.isclose(*sizes, rel_tol=SAME_PIXEL_SIZE)
     if len(a) != len(b) or (differ and pixel_size_angstrom is None):
+        remedy = "bring one to the box of the other (`raydrgn downsample MAP -D BOX -o OUT`)"
+        if len(a) == len(b):
+            remedy = "give the pixel size of both with --pixel-size if that of a header is wrong"
         raise InputError(
             f"{first} has {len(a)} px of {sizes[0]:.4g} Å, but {second} has {len(b)} px of "
-            f"{sizes[1]:.4g} Å; bring one to the box and pixel size of the other (`raydrgn "
-            "downsample MAP -D BOX -o OUT`)."
+            f"{sizes[1]:.4g} Å; {remedy}."
         )
     for uri, volume in ((first, a), (second, b)):
         if np.ptp(volume) == 0:

@@ -7,6 +7,7 @@ from raydrgn.errors import ConfigError
 from raydrgn.io import storage
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.storage import Uri
+from raydrgn.protocol.inputs import mask_settings
 from raydrgn.protocol.project import Project, Step
 from raydrgn.protocol.rounds import PER_CLUSTER, Round
 from raydrgn.remote.executor import Executor
@@ -129,8 +130,8 @@ def make_masks(
     """
     inputs = project.decisions.inputs
     assert inputs is not None
-    model, by, density = inputs.model, inputs.by or "chain", inputs.map
-    if model is None:
+    density = inputs.map
+    if inputs.model is None:
         return None
 
     def make(folder: Uri) -> tuple[dict[str, Any], list[str]]:
@@ -146,9 +147,7 @@ def make_masks(
             )
             downsample.run(settings, executor=executor, progress=progress)
         made = occupancy_masks.run(
-            occupancy_masks.OccupancyMasksSettings(
-                models=(model,), map=small, by=by, out=storage.join(folder, SUBUNITS)
-            ),
+            mask_settings(inputs, small, out=storage.join(folder, SUBUNITS)),
             executor=executor,
             progress=progress,
         )

@@ -6,13 +6,14 @@ from raydrgn.errors import InputError
 from raydrgn.io import storage
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.storage import Uri
-from raydrgn.protocol.decisions import MAY_CHANGE
+from raydrgn.protocol.decisions import MAY_CHANGE, ProjectInputs
 from raydrgn.protocol.project import Project, Step
 from raydrgn.remote.executor import Executor
 from raydrgn.remote.progress import Progress
 
 if TYPE_CHECKING:
     from raydrgn.inputs.verdict import Verdict
+    from raydrgn.workflows.occupancy_masks import OccupancyMasksSettings
 
 CHECKED = 10_000
 """Particles that are back-projected, as in the paper."""
@@ -24,6 +25,36 @@ GIVEN, CORRECTED = "as-given", "corrected"
 
 SMALLER = "particles."
 """Begin of the names of folders with the images in a smaller box."""
+
+
+def check_map(inputs: ProjectInputs) -> None:
+    """Refuse a map or a model that no step can use.
+
+    Raises:
+        RaydrgnError: If the map is no map or has no pixel size, the model is no atomic model or
+            lies outside the map, or it lacks a subunit.
+    """
+    from raydrgn.inputs.comparison import read_reference
+
+    read_reference(inputs.map)
+    if inputs.model is None:
+        return
+    from raydrgn.workflows import occupancy_masks
+
+    settings = mask_settings(inputs, inputs.map, out="")
+    _, subunits, _ = occupancy_masks.read_inputs(settings)
+    if not subunits:
+        raise InputError(f"{inputs.model} is a map; --model takes an atomic model (PDB, mmCIF).")
+
+
+def mask_settings(inputs: ProjectInputs, density: Uri, out: Uri) -> "OccupancyMasksSettings":
+    """Return the settings of the masks of the model's subunits, on a map."""
+    from raydrgn.workflows.occupancy_masks import OccupancyMasksSettings
+
+    assert inputs.model is not None
+    return OccupancyMasksSettings(
+        models=(inputs.model,), map=density, by=inputs.by or "chain", out=out
+    )
 
 
 def check_inputs(
@@ -86,7 +117,8 @@ def check_inputs(
         "flip": flip,
         "drop_bad": drop_bad,
     }
-    return project.step("check", given, make)
+    anew = "with what was wrong given anew (PARTICLES, --map or --half-size-shifts)"
+    return project.step("check", given, make, condition=anew)
 
 
 def corrections(

@@ -110,6 +110,11 @@ class Project:
         """Return the command that goes on with the project."""
         return shlex.join(["raydrgn", "protocol", "-o", self.root, *words])
 
+    @property
+    def explore_command(self) -> str:
+        """The command that shows the project in a browser."""
+        return shlex.join(["raydrgn", "explore", self.root])
+
     def seconds(self, step: Step) -> float:
         """Return how long a step took, over all calls that worked on it."""
         return self._seconds.get(step.key, 0.0)
@@ -122,6 +127,7 @@ class Project:
         *,
         after: Sequence[Step] = (),
         folder: str | None = None,
+        condition: str = "",
     ) -> Step:
         """Return a step as the project has it, or make it.
 
@@ -131,6 +137,7 @@ class Project:
             make: Makes the results.
             after: Steps whose results it uses.
             folder: First choice of the folder's name; made of the step's name if None.
+            condition: Of going on after a failure, in words; none if empty.
 
         Raises:
             RaydrgnError: If it cannot be made, naming the step.
@@ -153,19 +160,19 @@ class Project:
                 record = StepRecord(folder=free, key=key, inputs=plain, after=keys)
                 records.append(record)
                 self._write()
-            record = self._make(name, record, make)
+            record = self._make(name, record, make, condition)
         found = Step(name=name, key=key, folder=self.at(record.folder), result=dict(record.result))
         self.made.append(found)
         return found
 
-    def _make(self, name: str, record: StepRecord, make: Make) -> StepRecord:
+    def _make(self, name: str, record: StepRecord, make: Make, condition: str) -> StepRecord:
         began = time.monotonic()
         try:
             result, files = make(self.at(record.folder))
         except RaydrgnError as error:
             raise type(error)(
                 f"The step “{name}” could not be made; what was made before it is kept. {error} "
-                f"To go on: {self.command()}"
+                f"To go on{condition and f', {condition}'}: {self.command()}"
             ) from error
         finally:
             spent = self._seconds.get(record.key, 0.0) + time.monotonic() - began

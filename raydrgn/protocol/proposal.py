@@ -16,6 +16,9 @@ from raydrgn.shapes import Bool, Float, Int
 SHOWS_NOTHING = 0.5
 """Probability above which a particle shows nothing."""
 
+MOST = 0.5
+"""Share of a cluster's particles above which they are most of them."""
+
 LEAST_PEAK = 0.5
 """Peak of a cluster's volume, over the median of all particles', below which it is junk."""
 
@@ -57,6 +60,12 @@ class Proposal:
     def clusters(self) -> list[int]:
         """Clusters that are proposed as a whole."""
         return list(self.reasons)
+
+    def reason(self, numbers: ClusterNumbers) -> str:
+        """Return why most particles of a cluster are proposed, in words; empty if they are not."""
+        if numbers.cluster in self.reasons:
+            return self.reasons[numbers.cluster]
+        return "shows nothing" if (numbers.shows_nothing or 0) > MOST else ""
 
 
 def junk_clusters(
@@ -131,7 +140,7 @@ def cluster_table(proposal: Proposal) -> ReportTable:
             (
                 *(str(n.cluster), f"{n.particles:,}", f"{100 * n.share:.1f} %"),
                 *(f"{n.magnitude:.2f}", f"{n.peak:.3g}", f"{n.total:.0f}", f"{n.noise:.2g}"),
-                *(f"{n.agreement:.2f}", reached, *nothing, proposal.reasons.get(n.cluster, "")),
+                *(f"{n.agreement:.2f}", reached, *nothing, proposal.reason(n)),
             )
         )
     return ReportTable(head=head, rows=rows)

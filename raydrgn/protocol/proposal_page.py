@@ -42,6 +42,7 @@ def write_page(
     folder: ResultFolder,
     *,
     command: str,
+    explore: str,
 ) -> None:
     """Draw the figures, and make a page of them.
 
@@ -51,7 +52,8 @@ def write_page(
         epoch: Its epoch.
         volumes: Decoded volume of each cluster.
         folder: Where to write.
-        command: What accepts the proposal.
+        command: What goes on with the project.
+        explore: What shows the project in a browser.
     """
     z = run.finite_latents(epoch)
     has_null = proposal.numbers[0].shows_nothing is not None
@@ -62,10 +64,11 @@ def write_page(
             title="Clusters",
             text=f"{NULL_RULE if has_null else ''}{CLUSTER_RULE}",
             figures=[(slices, "Central slices normal to z of the volume of each cluster, on one "
-                      "grey scale; proposed ones have a red frame.")],
+                      "grey scale; those of which most particles are proposed have a red frame.")],
             tables=[cluster_table(proposal)],
             commands=f"{command} --accept\n{command} --drop 3,11    # these clusters instead\n"
-            f"{command} --drop none    # keep all",
+            f"{command} --drop none    # keep all\n"
+            f"{explore}    # choose particles in a browser",
         )
     ]  # fmt: skip
     sections.append(Section(title="What the numbers mean", text=MEANING))
@@ -125,7 +128,7 @@ def slice_figure(proposal: Proposal, volumes: Sequence[Float[np.ndarray, "d d d"
     for axis, middle, numbers in zip(grid, middles, proposal.numbers, strict=False):
         axis.imshow(middle, cmap="gray", origin="lower", vmin=low, vmax=high)
         axis.set_title(f"{numbers.cluster}: {100 * numbers.share:.1f} %", fontsize=8, pad=2)
-        if numbers.cluster in proposal.reasons:
+        if proposal.reason(numbers):
             axis.spines[:].set(visible=True, color=PALETTE[1], linewidth=2.5)
     return figure
 

@@ -1,4 +1,4 @@
-"""The report of a project, in the order of the paper's figures."""
+"""The report of a project: its classes, and the steps in the order of the paper's figures."""
 
 import resource
 from collections.abc import Sequence
@@ -35,7 +35,10 @@ ANALYSIS = (
 )
 
 PROPOSAL = (
-    ("volumes.png", "Volumes of the clusters on one grey scale; proposed ones in red frames."),
+    (
+        "volumes.png",
+        "Volumes of the clusters on one grey scale; red: most of their particles are proposed.",
+    ),
     ("methods.png", "What each method would drop."),
     ("images.png", "Particles that were proposed to be dropped, and kept ones."),
 )
@@ -68,7 +71,7 @@ OPTIONS = {
 
 def write_project_report(project: Project, made: "Made", uri: Uri) -> None:
     """Write the report of a whole project."""
-    sections, command = [_inputs(made.check)], project.command()
+    sections, command = [_classes(project, made), _inputs(made.check)], project.command()
     for this, trained, _, proposal, selected in made.filtering:
         sections += [_training(this, trained, command, "low"), _filtering(this, proposal, selected)]
     this, trained, analyzed = made.last
@@ -76,7 +79,6 @@ def write_project_report(project: Project, made: "Made", uri: Uri) -> None:
     sections += [
         _comparison(made.comparison),
         _ensemble(project.root, made),
-        _classes(project.root, made),
         _decisions(project),
         _resources(project),
     ]
@@ -184,8 +186,8 @@ def _ensemble(root: Uri, made: "Made") -> Section:
     )
 
 
-def _classes(root: Uri, made: "Made") -> Section:
-    suffix = made.classes.result["suffix"]
+def _classes(project: Project, made: "Made") -> Section:
+    root, suffix = project.root, made.classes.result["suffix"]
     rows = [
         (
             *(found["name"], f"{found['particles']:,}", f"{100 * found['share']:.1f} %"),
@@ -202,6 +204,7 @@ def _classes(root: Uri, made: "Made") -> Section:
         f"Half maps: FSC 0.143; with the decoded volume: FSC 0.5. {RULE}",
         figures=_listed(made.classes.folder, [(FIGURE, CLASSES)]),
         tables=[ReportTable(head=head, rows=rows)],
+        commands=f"{project.explore_command}    # in a browser",
     )
 
 

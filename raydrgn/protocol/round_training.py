@@ -32,8 +32,8 @@ COMPARED = 5
 RULE = (
     "Losses and latents are judged after each epoch while a round trains, and volumes too at the "
     "end of the planned epochs of an autoencoder. It is not stopped before: the loss falls most at "
-    "the end of the learning-rate schedule, and the epochs of the mixture were chosen by how well "
-    "it finds junk. What has not converged then goes on, an autoencoder by half of its planned "
+    "the end of the learning-rate schedule, and the volumes of a mixture hardly change after its "
+    "planned epochs. What has not converged then goes on, an autoencoder by half of its planned "
     "epochs (its learning rate rises and falls once more), a mixture by a fifth, until all "
     "criteria have converged, an overfitting warning appears, or it has been trained twice as long "
     "as planned. The last epoch is taken, or, after an overfitting warning, the one before the "

@@ -1,7 +1,6 @@
 """Steps b to e of the protocol after a training: its analysis, a proposal, and a selection."""
 
 import logging
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -133,7 +132,15 @@ def propose_junk(
         results = ResultFolder(folder)
         results.begin({"command": "proposal"}, made_from=run.identity(epoch), overwrite=False)
         proposals.write_proposal(found, run.original_numbers(len(z)), results)
-        write_page(found, run, epoch, volumes, results, command=project.command())
+        write_page(
+            found,
+            run,
+            epoch,
+            volumes,
+            results,
+            command=project.command(),
+            explore=project.explore_command,
+        )
         results.finish()
         table = proposals.cluster_table(found)
         result = {
@@ -179,7 +186,7 @@ def _saved_selection(project: Project, selection: dict[str, Any]) -> Uri | None:
     if not storage.exists(uri) or file_identity(uri) != selection[CHECKSUM]:
         raise InputError(
             f"{uri}, the selection that was chosen, is gone or has changed. Choose again: "
-            f"raydrgn explore {shlex.quote(project.root)}, or {project.command('--accept')}."
+            f"{project.explore_command}, or {project.command('--accept')}."
         )
     return uri
 

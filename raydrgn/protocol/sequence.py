@@ -86,7 +86,9 @@ def run(
     """
     project = Project(settings.out)
     given = _inputs(settings, project)
-    project.decisions.check(given, has_results=project.has_results)
+    checksums = project.decisions.check(given, has_results=project.has_results)
+    if checksums != project.decisions.checksums:
+        inputs.check_map(given)
     table = _open(given.source)
     image_box = table.single_box()
     plans = decide_plans(settings, project, image_box, keeps=False)

@@ -22,7 +22,7 @@ FIGURE_INCHES, TABLE_LETTERS = (7.6, 11.0), (56, 84)
 """Widths up to which figures and tables take a third of the page, and half of it."""
 
 FILE_NAME = re.compile(
-    r"((?<![\w/.])[\w.-]+(?:/[\w.-]+)*\.(?:csv|cxc|gif|html|json|mrc|parquet|pdf|pkl|png|star|svg|txt|yaml))"
+    r"((?<![\w/.])[\w.-]+(?:/[\w.-]+)*\.(?:cs|csv|cxc|gif|html|json|mrc|parquet|pdf|pkl|png|star|svg|txt|yaml))"
     r"(?!\w)"
 )
 """The name of a file, or its path from a folder."""
@@ -103,9 +103,26 @@ def _items(section: Section) -> list[ShownItem]:
 
 def _shown_figure(figure: Figure | bytes, caption: str) -> ShownItem:
     png = figure if isinstance(figure, bytes) else to_png(figure)
-    width_px, _ = struct.unpack(">2I", png[16:24])  # from the header of a PNG file
     url = "data:image/png;base64," + base64.b64encode(png).decode()
-    return ShownItem(width=_width(width_px / DPI, FIGURE_INCHES), url=url, caption=caption)
+    return ShownItem(width=_width(png_width(png), FIGURE_INCHES), url=url, caption=caption)
+
+
+def png_width(png: bytes) -> float:
+    """Return the width of a picture in inches: its pixels, by the resolution that its file names.
+
+    ``DPI`` where it names none.
+    """
+    width_px, start, inches_per_m = struct.unpack(">I", png[16:20])[0], 8, 1 / 0.0254
+    while start + 8 <= len(png):
+        length, kind = struct.unpack(">I4s", png[start : start + 8])
+        if kind == b"pHYs":
+            per_m, _, is_metre = struct.unpack(">2IB", png[start + 8 : start + 17])
+            if is_metre and per_m:
+                return float(width_px / (per_m / inches_per_m))
+        if kind == b"IDAT":  # the resolution stands before the pixels
+            break
+        start += 12 + length
+    return float(width_px / DPI)
 
 
 def _shown_table(table: ReportTable) -> ShownItem:

@@ -144,26 +144,15 @@ def run(
         RaydrgnError: If models, map or settings do not allow it.
     """
     from raydrgn.io import storage
-    from raydrgn.occupancy import masking
     from raydrgn.occupancy.selection import subunits_of_models
     from raydrgn.occupancy.subunits import refuse_inputs
-    from raydrgn.occupancy.table import check_subunit_names
     from raydrgn.reporting.result_folder import ResultFolder
 
     uris = [storage.absolute(uri) for uri in settings.models]
-    grid = masking.read_grid(
-        storage.absolute(settings.map),
-        origin_angstrom=settings.origin_angstrom,
-        pixel_size_angstrom=settings.pixel_size_angstrom,
-    )
-    refuse_inputs(settings.out, [*uris, grid.uri])
-    subunits = subunits_of_models(uris, settings.by)
-    if settings.fit and not subunits:
-        raise ConfigError("--fit moves atomic models, but the files are maps; leave it out.")
-    if not settings.fit:
-        _check_placement(subunits, grid)
-    names = [subunit.name for subunit in subunits] or [masking.name_of_map(uri) for uri in uris]
-    check_subunit_names(names)
+    refuse_inputs(settings.out, [*uris, storage.absolute(settings.map)])
+    grid, subunits, warning = read_inputs(settings)
+    if warning:
+        log.warning(warning)
     folder = ResultFolder(settings.out)
     folder.begin(_record(settings, uris, grid), made_from=None, overwrite=settings.overwrite)
     fit = None
@@ -172,6 +161,40 @@ def run(
         subunits = subunits_of_models(_fitted(uris, folder.uri), settings.by)
         _check_placement(subunits, grid)
     return replace(_write(settings, subunits, uris, grid, folder, progress), fit=fit)
+
+
+def read_inputs(
+    settings: OccupancyMasksSettings,
+) -> "tuple[MapGrid, list[Subunit], str | None]":
+    """Read map and models, and check that they belong together; make nothing.
+
+    Returns:
+        The map, the subunits (none if the models are maps), and a warning if some of the atoms lie
+        outside the map.
+
+    Raises:
+        RaydrgnError: If models, map or settings do not allow masks.
+    """
+    from raydrgn.io import storage
+    from raydrgn.occupancy import masking
+    from raydrgn.occupancy.selection import subunits_of_models
+    from raydrgn.occupancy.table import check_subunit_names
+
+    uris = [storage.absolute(uri) for uri in settings.models]
+    grid = masking.read_grid(
+        storage.absolute(settings.map),
+        origin_angstrom=settings.origin_angstrom,
+        pixel_size_angstrom=settings.pixel_size_angstrom,
+    )
+    subunits = subunits_of_models(uris, settings.by)
+    if settings.fit and not subunits:
+        raise ConfigError("--fit moves atomic models, but the files are maps; leave it out.")
+    warning = None
+    if subunits and not settings.fit:
+        warning = masking.check_placement(subunits, grid)
+    names = [subunit.name for subunit in subunits] or [masking.name_of_map(uri) for uri in uris]
+    check_subunit_names(names)
+    return grid, subunits, warning
 
 
 def _check_placement(subunits: "list[Subunit]", grid: "MapGrid") -> None:

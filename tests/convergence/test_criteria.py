@@ -116,3 +116,12 @@ def test_rising_noise_is_an_overfitting_warning():
     assert convergence.overfitting_warnings([5, 10, 15], measures[::-1][:3]) == []
     back = np.array([[0.3, 0.2], [0.1, 0.2], [0.2, 0.2], [0.3, 0.2]])  # to where it was before
     assert convergence.overfitting_warnings([5, 10, 15, 20], back) == []
+
+
+def test_a_likelihood_that_alternates_about_a_constant_has_converged():
+    epochs = list(range(1, 10))
+    numbers = np.array(epochs)
+    alternating = 1.0 + np.exp(-2.0 * numbers) + 0.005 * (-1.0) ** numbers
+    assert convergence.converged_likelihood(epochs, alternating).converged_from == 4
+    drifting = alternating - 0.01 * numbers
+    assert convergence.converged_likelihood(epochs, drifting).converged_from is None

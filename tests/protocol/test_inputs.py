@@ -60,7 +60,9 @@ def test_particles_that_do_not_fit_the_map_stop_the_project_and_the_page_is_name
     poses = tmp_path / "poses.pkl"
     cryodrgn.write_pickles(str(poses), (rotations, found.shifts_fraction))
     project = project_of(data, tmp_path / "p", poses=str(poses))
-    with pytest.raises(InputError, match=r"do not fit the map.*backproject\.png"):
+    with pytest.raises(
+        InputError, match=r"do not fit the map.*backproject\.png.*given anew \(PARTICLES, --map"
+    ):
         check_inputs(project, uninvert_data=False, flip=False, drop_bad=False, **WORK)
     assert set(yaml.safe_load((tmp_path / "p" / "project.yaml").read_text())) == {
         "inputs",

@@ -50,12 +50,8 @@ def quick(monkeypatch):
 
 
 def settings(data, root, **given):
-    return ProtocolSettings(
-        particles=str(data / "particles.star"),
-        map=str(data / "map.mrc"),
-        out=str(root),
-        **{**TRAININGS, **given},
-    )
+    given = {"map": str(data / "map.mrc"), **TRAININGS, **given}
+    return ProtocolSettings(particles=str(data / "particles.star"), out=str(root), **given)
 
 
 def image_numbers(star):
@@ -127,6 +123,18 @@ def test_what_cannot_be_used_is_refused_before_anything_is_made(data, tmp_path, 
         sequence.run(ProtocolSettings(out=str(root)))
     with pytest.raises(ConfigError, match=r"is no project yet: give --map"):
         sequence.run(ProtocolSettings(out=str(root), particles=str(data / "particles.star")))
+    stack = str(data / "particles.mrcs")
+    with pytest.raises(InputError, match="a map must be a cube"):
+        sequence.run(settings(data, root, map=stack))
+    volume, _ = read_volume(str(data / "map.mrc"))
+    for name, density, size in (("bare", volume, 0.0), ("flat", 0 * volume, 1.0)):
+        write_volume(str(tmp_path / f"{name}.mrc"), density, pixel_size_angstrom=size)
+    with pytest.raises(InputError, match="no pixel size in its header"):
+        sequence.run(settings(data, root, map=str(tmp_path / "bare.mrc")))
+    with pytest.raises(InputError, match="same density in every voxel"):
+        sequence.run(settings(data, root, map=str(tmp_path / "flat.mrc")))
+    with pytest.raises(InputError, match="is a map; --model takes an atomic model"):
+        sequence.run(settings(data, root, model=str(data / "map.mrc")))
     with pytest.raises(ConfigError, match="--high has a box of 32 px, but the images have 16 px"):
         sequence.run(settings(data, root, high="32 16x1"))
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1000))

@@ -1,12 +1,13 @@
 """The page of a report: what stands beside what, and which words are links."""
 
+import io
 import re
 
 import pytest
 from matplotlib.figure import Figure
 
 from raydrgn.io import storage
-from raydrgn.reporting.report import ReportTable, Section, write_report
+from raydrgn.reporting.report import ReportTable, Section, png_width, write_report
 
 TABLE = ReportTable(head=("cluster", "share"), rows=[("0", "40 %"), ("1", "60 %")])
 
@@ -21,7 +22,7 @@ def page_of(folder, **given):
 @pytest.fixture(params=["local", "memory"])
 def folder(request, tmp_path):
     uri = str(tmp_path / "out") if request.param == "local" else f"memory://page/{tmp_path.name}"
-    for name in ("table.csv", "pc1/open.cxc", "vol 1.mrc", ".hidden.csv"):
+    for name in ("table.csv", "pc1/open.cxc", "C1/particles.cs", "vol 1.mrc", ".hidden.csv"):
         storage.write_bytes(storage.join(uri, name), b"x")
     return uri
 
@@ -31,10 +32,17 @@ def links(page):
 
 
 def test_names_of_files_that_are_there_are_links_and_others_are_not(folder):
-    text = "Open pc1/open.cxc, but not pc2/open.cxc, s3://bucket/table.csv or table.csvx; <b>."
+    text = (
+        "Open pc1/open.cxc or C1/particles.cs, but not pc2/open.cxc, s3://bucket/table.csv or "
+        "table.csvx; <b>."
+    )
     page = page_of(folder, text=text, tables=[TABLE])
     body, footer = page.split("<footer>")
-    assert links(body) == [("table.csv", "table.csv"), ("pc1/open.cxc", "pc1/open.cxc")]
+    assert links(body) == [
+        ("table.csv", "table.csv"),
+        ("pc1/open.cxc", "pc1/open.cxc"),
+        ("C1/particles.cs", "C1/particles.cs"),
+    ]
     assert "&lt;b&gt;" in body
     assert ("table.csv", "table.csv") in links(footer)
     assert "pc2/open.cxc" in body
@@ -52,6 +60,13 @@ def test_figures_and_tables_stand_beside_each_other_by_their_width(tmp_path):
         ("figure", "third"), ("div", "third"), ("figure", "half"), ("figure", "full"),
         ("div", "full"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("dpi", [110, 300])
+def test_a_picture_from_a_file_is_as_wide_as_its_figure_whatever_its_resolution(dpi):
+    png = io.BytesIO()
+    Figure(figsize=(5, 4)).savefig(png, format="png", dpi=dpi)
+    assert png_width(png.getvalue()) == pytest.approx(5, abs=0.02)
 
 
 def test_a_page_needs_no_other_file_and_no_script(tmp_path):
