@@ -5,7 +5,9 @@ import numpy as np
 from raydrgn.inputs.inspection import Inspection
 from raydrgn.inputs.particle_inspection import describe_table
 from raydrgn.io import storage
+from raydrgn.io.cryodrgn import read_latents
 from raydrgn.io.storage import Uri
+from raydrgn.mfa.config import WEAK
 from raydrgn.run.reader import open_run
 from raydrgn.run.relocation import relocation_command
 from raydrgn.shapes import Float
@@ -37,6 +39,8 @@ def inspect_run(uri: Uri) -> Inspection:
         found.concerns.append("No epoch is finished.")
     else:
         _describe_latents(run.latents(epochs[-1]), found)
+        if model is None:
+            _describe_components(run.latents_uri(epochs[-1]), found)
     if has_particles:
         table = run.particles()
         describe_table(table, found)
@@ -59,3 +63,22 @@ def _describe_latents(latents: Float[np.ndarray, "n zdim"], found: Inspection) -
         found.add("‖z‖", f"{norms.mean():.3g} ± {norms.std():.3g}, at most {norms.max():.3g}")
         if norms.std() < 1e-3:
             found.concerns.append("All latents are the same: the run has learned no heterogeneity.")
+
+
+def _describe_components(uri: Uri, found: Inspection) -> None:
+    """Count the components that have density, by the variance of the latents.
+
+    Mean and variance of a component's latent are given out times its norm over that of the
+    strongest, so that their variance over all particles is the square of that.
+    """
+    mean, logvar = read_latents(uri)
+    assert logvar is not None  # which all runs of raydrgn's have
+    norms = np.sqrt(mean.var(axis=0) + np.exp(logvar).mean(axis=0))
+    kept = int((norms >= WEAK * norms.max()).sum())
+    found.add("components with density", f"{kept} of {len(norms)}")
+    if kept < len(norms):
+        found.concerns.append(
+            f"{len(norms) - kept} of {len(norms)} components have less than {100 * WEAK:.0f} % of "
+            "the strongest one's density. Their latents are next to 0 and change neither distances "
+            "nor volumes."
+        )

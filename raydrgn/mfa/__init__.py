@@ -23,5 +23,7 @@ model          the state of a fit
 concerns       what a person should know about a fit
 workers        the particles of one worker, and random choices
 start          noise, mean and contrasts to start from
+trials         rotations and shifts tried one by one
+search         a coarse search of poses that are far off
 fit            which passes there are
 """

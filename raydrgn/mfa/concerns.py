@@ -2,10 +2,9 @@
 
 import math
 
+from raydrgn.mfa.config import WEAK
 from raydrgn.mfa.model import FactorModel
-
-WEAK = 0.02
-"""Norm of a component, over that of the strongest, below which it is without density."""
+from raydrgn.mfa.trials import PoseWidths
 
 LEAST_EVIDENCE = 1.0
 """Nats per image; below, the mean explains no more than its own noise."""
@@ -18,10 +17,10 @@ Twice is usual; where they are random, the mean is that of a ball, and it is a f
 """
 
 WIDE_ROTATIONS = math.radians(6)
-"""SD of rotations about an axis, from which on they are refined in part: 15 degrees to 8, say."""
+"""SD of rotations about an axis, from which on they are refined in part: 15 degrees to 7, say."""
 
 WIDE_SHIFTS_PX = 1.2
-"""SD of shifts along an axis, likewise: 1 px is refined to 0.14 px, but 1.5 px to 0.7 px."""
+"""SD of shifts along an axis, likewise: 1 px is refined to 0.14 px, but 3 px to 0.8 px."""
 
 IN_PART = (
     "which a fit refines in part: export the refined poses with `raydrgn export`, and fit again "
@@ -55,6 +54,21 @@ def orientation_concern(gain: float, evidence: float) -> str | None:
         f"The given orientations explain {max(gain, 0):.1f} nats more of each image than random "
         f"ones, of {evidence:.0f} that the mean explains: unless the particles are nearly round, "
         "the poses are wrong, or belong to other images. Check them with `raydrgn backproject`."
+    )
+
+
+def search_note(widths: PoseWidths) -> str | None:
+    """Return what is written of a search of poses, if there was one."""
+    parts = []
+    if widths.rotation is not None:
+        parts.append(f"orientations by {math.degrees(widths.rotation):.0f} degrees")
+    if widths.shift_px is not None:
+        parts.append(f"shifts by {widths.shift_px:.1f} px")
+    if not parts:
+        return None
+    return (
+        f"The given poses are off: {' and '.join(parts)} (SD along each axis). Others about them "
+        "are tried first; `raydrgn train --no-rotations --no-shifts` keeps those that are given."
     )
 
 
@@ -92,6 +106,7 @@ def last_concerns(model: FactorModel) -> list[str]:
         kept = model.num_components - weak
         found.append(
             f"{weak} of {model.num_components} components have less than {100 * WEAK:.0f} % of the "
-            f"strongest one's density: the images support {kept}. Their latents are next to 0."
+            f"strongest one's density: the images support {kept}. Their latents are next to 0, and "
+            "change neither distances nor volumes."
         )
     return found

@@ -10,6 +10,9 @@ EPOCHS = 7
 LOW_PASSES = 4
 """Passes at low frequency, in the first epoch."""
 
+WEAK = 0.02
+"""Norm of a component, over that of the strongest, below which it is without density."""
+
 MASKS = ("auto", "none")
 """What ``MfaConfig.mask`` may be beside the path of a map."""
 

@@ -24,16 +24,19 @@ from raydrgn.mfa.images import FourierPoints
 from raydrgn.mfa.model import FactorModel
 from raydrgn.mfa.particles import Estimated, ParticleEstimates
 from raydrgn.mfa.posterior import ImagePosterior, ImageProducts
+from raydrgn.mfa.search import PoseSearch, pose_widths
 from raydrgn.mfa.start import (
     LEAST_EVIDENCE,
     ctf_weights,
     first_estimates,
     first_model,
     gain_of_orientations,
+    mean_rows,
     mean_sums,
 )
 from raydrgn.mfa.sums import Sums
 from raydrgn.mfa.support import read_support, share_outside, support_of_mean
+from raydrgn.mfa.trials import PoseWidths
 from raydrgn.mfa.update import Updater, contrast_mean
 from raydrgn.mfa.workers import PASS, SAMPLE, WorkerParticles
 from raydrgn.shapes import Float, Int
@@ -102,6 +105,9 @@ class Fit:
         self.gain_of_orientations = math.inf
         """What given orientations explain of a particle beyond random ones, nats."""
 
+        self.pose_widths = PoseWidths(None, None)
+        """Of the errors of given poses, where they were so wide that poses were searched."""
+
         self.estimates = ParticleEstimates.given(len(particles), device=device)
         self.model = self._shared(first_model(config, particles, self._grids, self._all_points))
         weights = ctf_weights(particles, self._grids, self._all_points)
@@ -116,8 +122,10 @@ class Fit:
         """
         parts = (self._particles, self.estimates, self._grids, self._all_points)
         for number in range(MEAN_PASSES):
-            sums = mean_sums(self.model, *parts, number=number + 1)
+            rows = mean_rows(self._particles, number + 1)
+            sums = mean_sums(self.model, *parts, rows=rows)
             self._update(sums, partial(self._updater.mean, estimate_noise=number > 0))
+        self._search_poses()
         if self._group.is_first:
             self.model = self._masked(self.model)
         self._share_model()
@@ -136,6 +144,31 @@ class Fit:
         for rows, batch in self._batches(None, at):
             worker_pass.start(batch, self.estimates[rows], latents[rows], sums)
         self._update(sums, partial(self._updater.started, radius=self._low))
+
+    def _search_poses(self) -> None:
+        """Search for rotations and shifts where those given are too far off for single steps."""
+        config, parts = self._config, (self._particles, self.estimates, self._grids)
+        if not config.rotations and not config.shifts:
+            return
+        found = pose_widths(self.model, *parts)
+        widths = PoseWidths(
+            found.rotation if config.rotations else None,
+            found.shift_px if config.shifts else None,
+        )
+        if widths == PoseWidths(None, None):
+            return
+        search = PoseSearch(*parts, new_mean=self._new_mean)
+        self.pose_widths = widths = search.run(self.model, widths, rotations=config.rotations)
+        priors = self.model.priors
+        if widths.rotation is not None:
+            priors = replace(priors, rotation_sd=widths.rotation)
+        if widths.shift_px is not None:
+            priors = replace(priors, shift_sd_px=widths.shift_px)
+        self.model = replace(self.model, priors=priors)
+
+    def _new_mean(self, sums: Sums) -> FactorModel:
+        self._update(sums, partial(self._updater.mean, estimate_noise=True))
+        return self.model
 
     def _masked(self, model: FactorModel) -> FactorModel:
         """Return the model within its mask, and note how much of the mean lies outside."""

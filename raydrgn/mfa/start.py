@@ -20,7 +20,7 @@ from raydrgn.mfa.sums import Sums
 from raydrgn.mfa.support import ball
 from raydrgn.mfa.update import COMPONENT_SHARE, LEAST_CONTRAST_SD, NULL_SHARES
 from raydrgn.mfa.workers import MEAN, WorkerParticles
-from raydrgn.shapes import Float
+from raydrgn.shapes import Float, Int
 
 MEAN_PARTICLES = 3000
 """Particles of one pass for the mean, at least."""
@@ -88,6 +88,12 @@ def ctf_weights(
     return particles.group.from_first(weights).to(particles.device)
 
 
+def mean_rows(particles: WorkerParticles, number: int) -> Int[Tensor, " n"]:
+    """Return the worker's particles that a pass for the mean is over, others for each number."""
+    wanted = max(MEAN_PARTICLES, math.ceil(LEAST_SHARE * particles.num_particles))
+    return torch.from_numpy(np.flatnonzero(particles.chosen(MEAN, number, count=wanted)))
+
+
 def mean_sums(
     model: FactorModel,
     particles: WorkerParticles,
@@ -95,11 +101,9 @@ def mean_sums(
     grids: VolumeGrids,
     at: FourierPoints,
     *,
-    number: int,
+    rows: Int[Tensor, " n"],
 ) -> Sums:
-    """Return this worker's sums for the mean over some particles, others in each pass."""
-    wanted = max(MEAN_PARTICLES, math.ceil(LEAST_SHARE * particles.num_particles))
-    rows = torch.from_numpy(np.flatnonzero(particles.chosen(MEAN, number, count=wanted)))
+    """Return this worker's sums for the mean over some of its particles."""
     worker_pass = MeanPass(model, grids, at)
     sums = Sums.zero(
         grids.empty_sums(1),

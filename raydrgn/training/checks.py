@@ -64,10 +64,12 @@ def check_count(config: RunConfig, num_particles: int) -> None:
             "--workers."
         )
     if config.mfa is not None:
-        if num_particles < MIN_PER_COMPONENT * config.mfa.components:
+        most = num_particles // MIN_PER_COMPONENT
+        if most < config.mfa.components:
+            fewer = f"; `raydrgn train --components {most}` fits as many as there can be"
             raise InputError(
                 f"{num_particles} particles are too few for {config.mfa.components} components, "
-                f"which need {MIN_PER_COMPONENT} each; use a smaller mfa.components."
+                f"which need {MIN_PER_COMPONENT} each{fewer if most else ''}."
             )
         return
     if num_particles < config.train.batch_size:

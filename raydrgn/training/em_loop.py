@@ -13,6 +13,7 @@ from raydrgn.mfa.concerns import (
     last_concerns,
     mask_concern,
     orientation_concern,
+    search_note,
 )
 from raydrgn.mfa.config import LOW_PASSES
 from raydrgn.mfa.fit import FIRST_MIXTURE_EPOCH, FULL_PASSES, Expected, Fit
@@ -107,6 +108,7 @@ class EmLoop:
         concerns = [
             mask_concern(fit.share_outside),  # of the first worker, which makes the mask
             orientation_concern(fit.gain_of_orientations, fit.model.evidence),
+            search_note(fit.pose_widths),
         ]
         for concern in concerns:
             if concern is not None and self._group.is_first:

@@ -20,7 +20,7 @@ OUT_OF_MEMORY = (
     "and noisier, so the learning rate should fall with it (for half the batch, --lr times 0.7). "
     "--set train.points_fraction=0.1 needs less too: each step compares fewer Fourier points, and "
     "training may need more epochs. A mixture of factor analysers needs less with a smaller "
-    "mfa.components or a smaller box. All are settings of a new run: choose another -o."
+    "--components or a smaller box. All are settings of a new run: choose another -o."
 )
 
 
@@ -54,7 +54,7 @@ def require_memory(config: RunConfig, device: torch.device, sharing: Sharing = A
         return
     fewer = [k for k in range(1, components) if fit_bytes(box, k) <= free]
     smaller = [n for n in range(16, box, 2) if fit_bytes(n, components) <= free]
-    remedies = [f"mfa.components={fewer[-1]} would fit"] if fewer else []
+    remedies = [f"--components {fewer[-1]} would fit"] if fewer else []
     if smaller:
         remedies.append(f"images of {smaller[-1]} px would fit (raydrgn downsample)")
     raise ConfigError(

@@ -116,7 +116,7 @@ def test_cryodrgn_cannot_read_it_and_that_is_said(folder, tmp_path):
         (("--method", "mfa", "--recipe", "fast"), "A recipe is a choice of the method vae"),
         (("--components", "4"), "mfa.components is a setting of the method mfa"),
         (("--method", "pca"), "known methods: vae, mfa"),
-        (("--method", "mfa", "--components", "100"), "too few for 100 components"),
+        (("--method", "mfa", "--components", "100"), "`raydrgn train --components "),
         (("--method", "mfa", "--mask", "none.mrc"), "none.mrc does not exist"),
         (("--poses-from", "RUN", "--method", "vae", "--ind", "IND"), "particle"),
     ],

@@ -14,6 +14,7 @@ from raydrgn.mfa.concerns import last_concerns
 from raydrgn.mfa.model import FactorModel
 from raydrgn.simulation.dataset import simulate
 from raydrgn.simulation.options import Simulation
+from raydrgn.workflows import info
 
 
 def log_of(folder, root, **values):
@@ -85,4 +86,7 @@ def test_components_without_density_are_counted(clean, tmp_path, components):
         clean, tmp_path / "run", mfa__components=components, train__epochs=12, mfa__rotations=False
     )
     assert plain_em.fit(run)
-    assert f"of {components} components have less than 2 %" in text()
+    weak = int(re.search(rf"(\d+) of {components} components have less than 2 %", text())[1])
+    shown = info.run(info.InfoSettings(path=str(tmp_path / "run")))
+    assert ("components with density", f"{components - weak} of {components}") in shown.facts
+    assert any(f"{weak} of {components} components have less" in c for c in shown.concerns)

@@ -32,7 +32,7 @@ def test_what_does_not_fit_is_refused_with_what_would(tmp_path, monkeypatch):
         plain_em.fit(run)
     text = str(caught.value)
     assert text.startswith("A fit of 4 components at 24 px needs 0.0 GB of memory for each worker")
-    assert "mfa.components=2 would fit" in text
+    assert "--components 2 would fit" in text
     smaller = int(re.search(r"images of (\d+) px would fit", text)[1])
     assert fit_bytes(smaller, 4) <= fit_bytes(24, 2) < fit_bytes(smaller + 2, 4)
     assert not (tmp_path / "run" / "weights.1.pkl").exists()

@@ -172,7 +172,7 @@ def test_stopped_in_an_epoch_it_is_not_taught_again(data, started, tmp_path):
 
 def test_what_it_was_taught_is_deleted_after_the_first_epoch(data, started, tmp_path):
     assert not (started / "state" / "targets.npy").exists()
-    assert not train_here(prepare(data, tmp_path), ONE, progress=StopAt("training", 601)).finished
+    assert not train_here(prepare(data, tmp_path), ONE, progress=StopAt("training", 600)).finished
     for checkpoint in (tmp_path / "state").glob("*.pt"):
         checkpoint.unlink()
     run = resume(RunRequest(root=str(tmp_path), source=None), find_run(str(tmp_path)))
