@@ -126,7 +126,10 @@ class ParticlePass:
         spread = slices @ found.second
         images.insert(sums.grid, flat[..., None] * found.first[:, None] - spread, pose)
         kept = 1 - found.null_probability
-        error = kept[:, None] * flat.square() - 2 * flat * predicted + (spread * slices).sum(-1)
+        # E|y|², which no shift changes: the expected image alone has less, the more of its noise at
+        # high frequency the uncertainty of the shift averages out.
+        given = images.values.flatten(1).square()
+        error = kept[:, None] * given - 2 * flat * predicted + (spread * slices).sum(-1)
         square = error.view_as(values).sum(2)
         sums.add_residuals(square, self._at.shell, images.optics_group, kept)
         power = images.values.square().sum(-1)

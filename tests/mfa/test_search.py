@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from scipy.spatial.transform import Rotation
 import plain_em
 from raydrgn.io.particles import ParticleTable
 from raydrgn.mfa.concerns import search_note
+from raydrgn.mfa.particles import Estimated
 from raydrgn.mfa.search import PoseSearch
 from raydrgn.mfa.trials import PoseWidths, trials_within
 from raydrgn.run.reader import open_run
@@ -111,3 +113,18 @@ def test_two_workers_search_as_one(far_off, tmp_path):
     found = [open_run(str(tmp_path / name)).estimates(1) for name in ("one", "two")]
     for name, values in found[0].items():
         np.testing.assert_allclose(found[1][name], values, atol=1e-3)
+
+
+def test_uncertain_shifts_take_nothing_from_the_noise(far_off, tmp_path):
+    """Of volumes without density all of an image is noise, wherever the particle lies."""
+    run = plain_em.prepare(far_off / "particles.star", tmp_path / "run", **plain_em.SMALL)
+    fit = plain_em.assemble(run)[0]._fit
+    priors = replace(fit.model.priors, shift_sd_px=2.0)
+    fit.model = replace(fit.model, priors=priors, volumes=torch.zeros_like(fit.model.volumes))
+    of_noise = [
+        fit._accumulated(
+            torch.arange(100), fit._all_points, Estimated(shifts=shifts), variance_weight=1.0
+        ).residual
+        for shifts in (False, True)
+    ]
+    torch.testing.assert_close(*of_noise, rtol=1e-5, atol=1e-3)
