@@ -1,8 +1,8 @@
 """Reports: one HTML file that holds everything it shows."""
 
 import base64
+import io
 import re
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
+from PIL import Image
 
 from raydrgn import __version__
 from raydrgn.io import storage
@@ -112,17 +113,8 @@ def png_width(png: bytes) -> float:
 
     ``DPI`` where it names none.
     """
-    width_px, start, inches_per_m = struct.unpack(">I", png[16:20])[0], 8, 1 / 0.0254
-    while start + 8 <= len(png):
-        length, kind = struct.unpack(">I4s", png[start : start + 8])
-        if kind == b"pHYs":
-            per_m, _, is_metre = struct.unpack(">2IB", png[start + 8 : start + 17])
-            if is_metre and per_m:
-                return float(width_px / (per_m / inches_per_m))
-        if kind == b"IDAT":  # the resolution stands before the pixels
-            break
-        start += 12 + length
-    return float(width_px / DPI)
+    with Image.open(io.BytesIO(png)) as picture:
+        return float(picture.width / picture.info.get("dpi", (DPI, DPI))[0])
 
 
 def _shown_table(table: ReportTable) -> ShownItem:
