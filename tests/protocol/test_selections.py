@@ -10,6 +10,7 @@ from finished_run import make_run
 from raydrgn.cli.main import app
 from raydrgn.errors import InputError
 from raydrgn.io import cryodrgn
+from raydrgn.io.mrc import write_volume
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.selection import rows_of, select_indices
 from raydrgn.io.sources import open_particles
@@ -38,7 +39,11 @@ def data(tmp_path_factory):
     cryodrgn.write_indices(str(folder / "chosen.pkl"), CHOSEN)
     table = open_particles(ParticleSource(particles=str(folder / "particles.star")))
     table.select(CHOSEN).write(str(folder / "chosen.parquet"))
-    (folder / "map.mrc").write_bytes(b"a map")
+    write_volume(
+        str(folder / "map.mrc"),
+        np.eye(BOX, dtype=np.float32)[None].repeat(BOX, axis=0),
+        pixel_size_angstrom=1.0,
+    )
     return folder
 
 

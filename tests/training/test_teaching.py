@@ -99,6 +99,7 @@ def test_volumes_are_nearer_the_truth_than_after_as_many_epochs_from_random_weig
     assert ours.fsc_masked > fast.fsc_masked + 0.1
 
 
+@pytest.mark.clusters
 def test_two_workers_teach_as_one_does(data, tmp_path):
     run = prepare(data, tmp_path / "run")
     multiprocessing.spawn(_teach_in_group, args=(2, run, str(tmp_path)), nprocs=2)
