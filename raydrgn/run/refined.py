@@ -76,6 +76,11 @@ def with_poses_of_halves(
     roots = _roots_of_halves(uri)
     first = open_run(roots[0]).particles().column("index")
     half = np.where(np.isin(table.column("index"), first), 0, 1)
+    if half.min() == half.max():
+        raise InputError(
+            f"All particles are of one half, {roots[half[0]]}, or of neither; half maps need "
+            "particles of both. Check --ind and --first, and whether it is the same set."
+        )
     rotations, shifts = table.rotations.copy(), table.column("shift_angstrom").copy()
     for number, root in enumerate(roots):
         mine = np.flatnonzero(half == number)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import plain_em
-from raydrgn.errors import RunDirectoryError
+from raydrgn.errors import InputError, RunDirectoryError
 from raydrgn.evaluation.truth import read_truth
 from raydrgn.fourier.shells import shell_correlation
 from raydrgn.halves.splitting import HALVES, prepare_half
@@ -65,6 +65,8 @@ def test_each_half_has_the_poses_that_it_has_refined(folder, halved):
     shifts = [one.column("shift_angstrom") for one in own]
     expected = [shifts[number % 2][number // 2] for number in (5, 2, 9, 9, 30)]
     np.testing.assert_array_equal(found.column("shift_angstrom"), expected)
+    with pytest.raises(InputError, match="All particles are of one half"):
+        with_poses_of_halves(table.select(np.arange(0, 10, 2)), halved)
 
 
 def test_refined_poses_make_maps_agree_with_each_other_and_with_the_truth(folder, halved):
