@@ -27,6 +27,9 @@ PALETTE = (
 
 MANY = len(PALETTE)
 
+LETTER_INCHES, TITLE_INCHES, GAP_INCHES = 0.08, 0.2, 0.08
+"""On sheets: width of a letter of 9 points, height of a title, and the space between images."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tile:
@@ -193,31 +196,45 @@ def sheet(
 
     Args:
         rows: Name and images of each row.
-        tile_inches: Edge of an image.
+        tile_inches: Edge of an image; of one that is not square, its longer edge.
         one_scale: Whether all have one grey scale, from the lowest intensity of all to the highest;
             else each has its own.
     """
     every = [tile.image for _, tiles in rows for tile in tiles] if one_scale else []
-    common = {"vmin": min(map(np.min, every)), "vmax": max(map(np.max, every))} if every else {}
+    common = (min(map(np.min, every)), max(map(np.max, every))) if every else (None, None)
     columns = max([1, *(len(tiles) for _, tiles in rows)])
-    figure = Figure(
-        figsize=(tile_inches * columns + 1.2, (tile_inches + 0.18) * len(rows)),
-        layout="constrained",
-    )
-    grid = figure.subplots(len(rows), columns, squeeze=False)
-    for line, (name, tiles) in zip(grid, rows, strict=True):
-        for axis in line:
-            axis.set_axis_off()
-        for number, (axis, tile) in enumerate(zip(line, tiles, strict=False)):
-            limits = common
-            if tile.limits is not None:
-                limits = dict(zip(("vmin", "vmax"), tile.limits, strict=True))
-            axis.imshow(tile.image, cmap="gray", origin="lower", interpolation="nearest", **limits)
-            axis.set_title(tile.title, fontsize=8, pad=2)
-            if number == 0:
-                axis.text(
-                    -0.06, 0.5, name, transform=axis.transAxes, ha="right", va="center", fontsize=9
-                )
+    left = 0.1 + LETTER_INCHES * max(len(name) for name, _ in rows)
+    above = [TITLE_INCHES if any(t.title for t in tiles) else 0.0 for _, tiles in rows]
+    step = tile_inches + GAP_INCHES
+    width, height = left + columns * step + GAP_INCHES, sum(above) + len(rows) * step
+    figure = Figure(figsize=(width, height))
+    # One pair of axes in inches for all: a pair for each image takes ten times as long to draw.
+    axis = figure.add_axes((0, 0, 1, 1))
+    top = height
+    for (name, tiles), title_inches in zip(rows, above, strict=True):
+        top -= title_inches
+        middle = top - tile_inches / 2
+        axis.text(left - 0.05, middle, name, ha="right", va="center", fontsize=9)
+        for number, tile in enumerate(tiles):
+            x = left + number * step + tile_inches / 2
+            shape = np.array(tile.image.shape[:2])
+            high, wide = shape * tile_inches / shape.max() / 2
+            low_value, high_value = tile.limits or common
+            axis.imshow(
+                tile.image,
+                cmap="gray",
+                origin="lower",
+                interpolation="nearest",
+                vmin=low_value,
+                vmax=high_value,
+                extent=(x - wide, x + wide, middle - high, middle + high),
+                aspect="auto",
+            )
+            fits = tile_inches / LETTER_INCHES / max(len(tile.title), 1)
+            axis.text(x, top + 0.04, tile.title, ha="center", fontsize=min(8.0, 9 * fits))
+        top -= step
+    axis.set(xlim=(0, width), ylim=(0, height))
+    axis.set_axis_off()
     return figure
 
 
@@ -238,4 +255,5 @@ def _saved(figure: Figure, kind: str, dpi: int) -> bytes:
     dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
     with mpl.rc_context({"font.family": "DejaVu Sans", "svg.hashsalt": "raydrgn"}):
         figure.savefig(stream, format=kind, dpi=dpi, metadata=dates.get(kind))
+    figure.set_layout_engine("none")  # it is laid out: again, for a page, would take as long
     return stream.getvalue()

@@ -41,9 +41,9 @@ def test_everything_is_where_cryodrgn_puts_it(root, monkeypatch):
         assert all(f"open {path.name} id" in script for path in volumes)
     for name in ("umap", "umap_hexbin", "z_pca", "learning_curve", "kmeans5/umap", "kmeans5/slices",
                  "pc1/umap_traversal"):  # fmt: skip
-        assert (folder / f"{name}.png").stat().st_size > 5000
+        assert (folder / f"{name}.png").stat().st_size > 3000
     for part in ("kmeans5", "pc1", "pc2"):
-        assert (folder / part / "slices_one_scale.png").stat().st_size > 5000
+        assert (folder / part / "slices_one_scale.png").stat().st_size > 3000
         assert (folder / part / "surfaces.png").stat().st_size > 1000
         assert (folder / part / "movie.gif").exists() == part.startswith("pc")
         assert len((folder / part / "densities.csv").read_text().splitlines()) >= 4

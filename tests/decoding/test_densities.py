@@ -64,9 +64,10 @@ def test_a_weak_volume_has_a_low_share_of_the_highest_peak(tmp_path):
 
 def test_one_grey_scale_spans_all_images():
     rows = [("", [Tile(image=np.full((4, 4), value)) for value in (-1.0, 3.0)])]
-    images = [axis.images[0] for axis in sheet(rows, one_scale=True).axes]
-    assert [image.get_clim() for image in images] == [(-1, 3), (-1, 3)]
-    assert [axis.images[0].get_clim() for axis in sheet(rows).axes] != [(-1, 3), (-1, 3)]
+    [axis] = sheet(rows, one_scale=True).axes
+    assert [image.get_clim() for image in axis.images] == [(-1, 3), (-1, 3)]
+    [axis] = sheet(rows).axes
+    assert [image.get_clim() for image in axis.images] != [(-1, 3), (-1, 3)]
 
 
 def test_volumes_with_streaks_are_named(tmp_path):

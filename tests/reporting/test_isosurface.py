@@ -93,7 +93,7 @@ def test_volumes_of_a_set_have_one_level_and_one_frame(tmp_path):
     assert shown(pictures[0]).sum() == pytest.approx(np.pi * (6 * SIZE / 26) ** 2, rel=0.1)
     assert shown(pictures[0]).any()
     assert not shown(pictures[1]).any()  # a weak one has no density of the common level
-    assert len(surface_sheet(found).axes) == 6
+    assert len(surface_sheet(found).axes[0].images) == 6
     write_path_movie(found, of_set)
     assert (tmp_path / "movie.gif").stat().st_size > 1000
     some = surfaces(of_set, [preview(volumes[0]), None, None])
