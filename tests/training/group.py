@@ -6,9 +6,10 @@ import tempfile
 from pathlib import Path
 
 import torch
-from torch import distributed, multiprocessing
+from torch import distributed
 
 from plain import assemble
+from processes import run_group
 from raydrgn.data.shard import ResidentShard
 from raydrgn.run.directory import Position
 from raydrgn.training import reduction
@@ -48,7 +49,7 @@ def train_group(
         For each epoch and step, the table rows that the workers took.
     """
     with tempfile.TemporaryDirectory() as folder:
-        multiprocessing.spawn(_worker, args=(world, run, stop_after, folder), nprocs=world)
+        run_group(_worker, world, run, stop_after, folder, world=world)
         workers = [json.loads(Path(folder, f"{rank}.json").read_text()) for rank in range(world)]
     return [
         [sorted(itertools.chain(*parts)) for parts in zip(*epochs, strict=True)]

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numba
 import torch
-from torch import distributed, multiprocessing
+from torch import distributed
 
 import plain
+from processes import run_group
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.remote.allocation import Allocation
 from raydrgn.run.directory import Position
@@ -67,7 +68,7 @@ class FirstWrites(DirectSink):
 def fit_group(run: PreparedRun, world: int) -> None:
     """Fit a run from the beginning by some processes."""
     with tempfile.TemporaryDirectory() as folder:
-        multiprocessing.spawn(_worker, args=(world, run, folder), nprocs=world)
+        run_group(_worker, world, run, folder, world=world)
 
 
 def _worker(rank: int, world: int, run: PreparedRun, folder: str) -> None:

@@ -4,9 +4,10 @@ import sys
 
 import pytest
 import torch
-from torch import distributed, multiprocessing
+from torch import distributed
 
 from plain import all_weights, assemble, small_run, step_losses
+from processes import run_group
 from raydrgn.ctf import CTFParameters
 from raydrgn.data.batch import ParticleBatch
 from raydrgn.data.store import Sharing
@@ -112,7 +113,7 @@ def test_workers_add_up_their_gradients(data, tmp_path):
     alone = made(data, **FIXED)
     losses(alone)
     run = small_run(data, tmp_path / "run", num_particles=53, **VALUES, **FIXED)
-    multiprocessing.spawn(_worker, args=(2, run, str(tmp_path)), nprocs=2)
+    run_group(_worker, 2, run, str(tmp_path), world=2)
     shared = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
     assert torch.equal(*shared)
     torch.testing.assert_close(shared[0], parameters(alone), rtol=0, atol=1e-6)

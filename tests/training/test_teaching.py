@@ -5,10 +5,11 @@ import signal
 import numpy as np
 import pytest
 import torch
-from torch import distributed, multiprocessing
+from torch import distributed
 
 import plain_em
 from plain import SMALL, assemble, assert_same_run, fit, latents, step_losses, weights
+from processes import run_group
 from raydrgn.convergence.verdict import judge_latents
 from raydrgn.errors import ConfigError, InputError, RunDirectoryError
 from raydrgn.evaluation.evaluation import evaluate
@@ -102,7 +103,7 @@ def test_volumes_are_nearer_the_truth_than_after_as_many_epochs_from_random_weig
 @pytest.mark.clusters
 def test_two_workers_teach_as_one_does(data, tmp_path):
     run = prepare(data, tmp_path / "run")
-    multiprocessing.spawn(_teach_in_group, args=(2, run, str(tmp_path)), nprocs=2)
+    run_group(_teach_in_group, 2, run, str(tmp_path), world=2)
     alone = taught(run)
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     torch.testing.assert_close(first[0], alone[0], rtol=0, atol=1e-5)
