@@ -39,7 +39,7 @@ class ParticlePass:
         """
         self._model = model
         self._at = at
-        self._grid = grids.for_slices(model.volumes)
+        self._grid = grids.for_slices(model.volumes, radius=at.radius)
         self._variance = component_variance[:, at.shell]  # (k n)
         self._estimated = estimated
         self._shifts = (
@@ -175,7 +175,7 @@ class MeanPass:
     def __init__(self, model: FactorModel, grids: VolumeGrids, at: FourierPoints) -> None:
         self._model = model
         self._at = at
-        self._grid = grids.for_slices(model.volumes[:1])
+        self._grid = grids.for_slices(model.volumes[:1], radius=at.radius)
 
     def accumulate(self, batch: ParticleBatch, estimates: ParticleEstimates, sums: Sums) -> None:
         """Add a batch to the sums."""

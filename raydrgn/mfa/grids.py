@@ -5,9 +5,12 @@ sums are spread trilinearly on the transform's own grid. A trilinear kernel mult
 sinc² along each axis; volumes are divided by it before and after.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
+from raydrgn.io.pixel_sizes import LARGEST_DIFFERENCE
 from raydrgn.shapes import Complex, Float
 
 PADDING = 2
@@ -24,8 +27,8 @@ def fit_bytes(box: int, components: int) -> int:
     """Return the memory that a fit takes beside the particles: grids, their sums, and volumes."""
     fine, coarse = ((n // 2 + 1) * (n + 1) ** 2 for n in (PADDING * box, box))
     of_grids = 2 * (fine + 2 * coarse) * (components + 1)
-    transforms = 4 * (PADDING * box) ** 3
-    return 4 * (of_grids + transforms + VOLUME_COPIES * (components + 1) * box**3)
+    columns = 2 * (components + 1) * (box + 1) * box**2
+    return 4 * (of_grids + columns + VOLUME_COPIES * (components + 1) * box**3)
 
 
 class VolumeGrids:
@@ -60,17 +63,33 @@ class VolumeGrids:
         """Fourier shells, from 0 to half of the box."""
         return self.box // 2 + 1
 
-    def for_slices(self, volumes: Float[Tensor, "k d d d"]) -> Float[Tensor, "z y x f"]:
-        """Return the grid of ``gather``; its points are 1/(2·box) cycles per pixel apart."""
-        box, fine = self.box, PADDING * self.box
-        margin = (fine - box) // 2
-        grid = volumes.new_empty(fine // 2 + 1, fine + 1, fine + 1, 2 * len(volumes))
-        for number, volume in enumerate(volumes):  # one at a time: the transforms take memory
-            half = _half_transform(torch.nn.functional.pad(volume / self._fine, (margin,) * 6))
-            for part, values in enumerate((half.real, half.imag)):
-                grid[:, :fine, :fine, number + part * len(volumes)] = values
-        grid[:, fine] = grid[:, 0]
-        grid[:, :, fine] = grid[:, :, 0]
+    def for_slices(
+        self, volumes: Float[Tensor, "k d d d"], *, radius: float
+    ) -> Float[Tensor, "z y x f"]:
+        """Return the grid of ``gather``, whose points are 1/(2·box) cycles per pixel apart.
+
+        It is made plane by plane, of transforms along one axis after the other, since most of a
+        padded volume is 0.
+
+        Args:
+            volumes: Of the box.
+            radius: Of the points of images, cycles per box. The grid reaches as far as those of the
+                smallest pixels.
+        """
+        fine, count = PADDING * self.box, len(volumes)
+        farthest = PADDING * radius * (1 + LARGEST_DIFFERENCE)
+        reach = min(math.ceil(farthest) + 1, fine // 2)
+        kept = torch.arange(-reach, reach + 1, device=self.device) % fine
+        columns = volumes.new_empty(count, reach + 1, self.box, self.box, dtype=torch.complex64)
+        for number, volume in enumerate(volumes):
+            padded = _origin_first(volume / self._fine, -3, fine)
+            columns[number] = torch.fft.rfft(padded, dim=-3)[: reach + 1]
+        grid = volumes.new_empty(reach + 1, 2 * reach + 1, 2 * reach + 1, 2 * count)
+        for plane, values in zip(grid, columns.unbind(1), strict=True):
+            rows = torch.fft.fft(_origin_first(values, -2, fine), dim=-2)[:, kept]
+            points = torch.fft.fft(_origin_first(rows, -1, fine), dim=-1)[:, :, kept]
+            plane[:, :, :count] = points.real.movedim(0, -1)
+            plane[:, :, count:] = points.imag.movedim(0, -1)
         return grid
 
     def empty_sums(self, num_volumes: int) -> Float[Tensor, "z y x f"]:
@@ -131,6 +150,17 @@ class VolumeGrids:
                 for part in values
             ]
         ).float()
+
+
+def _origin_first(values: Tensor, axis: int, size: int) -> Tensor:
+    """Return an array padded along an axis, with its middle first and what is before it last."""
+    before = values.shape[axis] // 2
+    shape = list(values.shape)
+    shape[axis] = size
+    padded = values.new_zeros(shape)
+    padded.narrow(axis, 0, before).copy_(values.narrow(axis, before, before))
+    padded.narrow(axis, size - before, before).copy_(values.narrow(axis, 0, before))
+    return padded
 
 
 def _half_transform(volume: Float[Tensor, "d d d"]) -> Complex[Tensor, "z d d"]:

@@ -28,6 +28,11 @@ class FourierPoints:
 
     shell: Int[Tensor, " n"]
 
+    @property
+    def radius(self) -> float:
+        """Of the point farthest from the origin, cycles per box."""
+        return float(self.points[-1].norm())
+
     @classmethod
     def within(cls, box: int, radius: float, *, device: torch.device) -> "FourierPoints":
         """Return the points nearer to the origin than a radius in cycles per box."""
@@ -83,10 +88,10 @@ class ImageSet:
         """Return the slices of the volumes of a grid, times the factors.
 
         Args:
-            grid: Of ``VolumeGrids.for_slices``.
+            grid: Of ``VolumeGrids.for_slices``, as far as the points.
         """
         fine = self.at.points * PADDING
-        out = gather(grid, self.rotations, fine, self.factors, limit=PADDING * self.at.box / 2)
+        out = gather(grid, self.rotations, fine, self.factors, limit=float(len(grid) - 1))
         return out.view(len(out), -1, out.shape[2] // 2)
 
     def tangents(
@@ -95,10 +100,10 @@ class ImageSet:
         """Return the derivatives by a rotation of each image's frame, of slices of a sum.
 
         Args:
-            grid: Of ``VolumeGrids.for_slices``.
+            grid: Of ``VolumeGrids.for_slices``, as far as the points.
             moments: By which the volumes are added up.
         """
-        fine, limit = self.at.points * PADDING, PADDING * self.at.box / 2
+        fine, limit = self.at.points * PADDING, float(len(grid) - 1)
         out = gather_tangents(grid, self.rotations, fine, self.factors, moments, limit=limit)
         return out.flatten(1, 2)
 

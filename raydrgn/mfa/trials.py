@@ -59,7 +59,7 @@ class PoseTrials:
         """
         self._model = model
         self._at = at
-        self._grid = grids.for_slices(model.volumes[:1])
+        self._grid = grids.for_slices(model.volumes[:1], radius=at.radius)
         none = model.volumes.new_zeros(1, 3)
         self._rotations = none if rotations is None else rotations
         self._shifts = none[:, :2] if shifts_px is None else shifts_px
@@ -82,7 +82,7 @@ class PoseTrials:
             tried.flatten(0, 1),
             self._at.points * PADDING,
             images.factors.repeat_interleave(self.num_rotations, dim=0),
-            limit=PADDING * self._at.box / 2,
+            limit=float(len(self._grid) - 1),
         ).view(len(batch), self.num_rotations, -1, 2)
         image = torch.view_as_complex(images.values.contiguous())
         cross = torch.view_as_complex(slices).conj() * image[:, None]

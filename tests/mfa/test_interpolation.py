@@ -41,7 +41,7 @@ def blobs() -> torch.Tensor:
 def test_slices_are_the_transforms_of_projections(geometry):
     rotations, points, _ = geometry
     volumes = blobs()
-    grid = VolumeGrids(BOX, device=torch.device("cpu")).for_slices(volumes)
+    grid = VolumeGrids(BOX, device=torch.device("cpu")).for_slices(volumes, radius=BOX / 2)
     ones = torch.ones(len(rotations), len(points))
     found = gather(grid, rotations, points * PADDING, ones, limit=PADDING * BOX / 2)
     ticks = torch.arange(-(BOX // 2), BOX // 2).double()
@@ -54,6 +54,21 @@ def test_slices_are_the_transforms_of_projections(geometry):
         real, imaginary = values.chunk(2, dim=1)
         error = (torch.complex(real, imaginary) - exact).abs().max(0).values
         assert (error < 0.06 * exact.abs().max(0).values).all()
+
+
+@pytest.mark.parametrize("scale", [1.0, 1.2])  # 1.2 is of the smallest pixels that are allowed
+def test_slices_of_low_frequency_need_a_part_of_the_grid(geometry, scale):
+    rotations, points, factors = geometry
+    inner = points.norm(dim=1) < BOX / 4
+    radius = float(points[inner].norm(dim=1).max())
+    grids = VolumeGrids(BOX, device=torch.device("cpu"))
+    found = []
+    for reach in (BOX / 2, radius):
+        grid = grids.for_slices(blobs(), radius=reach)
+        place = (scale * rotations, PADDING * points[inner], factors[:, inner])
+        found.append(gather(grid, *place, limit=float(len(grid) - 1)))
+    assert len(grid) < 0.7 * (BOX + 1)
+    torch.testing.assert_close(*found, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("volumes", [3, 4, 7, 11])  # fewer and more than compiled code takes
@@ -78,7 +93,7 @@ def test_both_ways_to_compute_give_the_same(geometry, volumes):
 def test_tangents_are_differences_of_slices(geometry):
     rotations, points, factors = geometry
     grids = VolumeGrids(BOX, device=torch.device("cpu"))
-    grid = grids.for_slices(blobs())
+    grid = grids.for_slices(blobs(), radius=BOX / 2)
     moments = torch.randn(len(rotations), 2)
     place = (rotations, PADDING * points, factors, moments)
     found = gather_tangents(grid, *place, limit=BOX)

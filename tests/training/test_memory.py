@@ -19,7 +19,7 @@ from raydrgn.training.assembly import batch_plan, own_store
 
 def test_the_memory_that_is_named_holds_the_grids():
     grids = VolumeGrids(16, device=torch.device("cpu"))
-    fine = grids.for_slices(torch.zeros(4, 16, 16, 16))
+    fine = grids.for_slices(torch.zeros(4, 16, 16, 16), radius=8)
     held = 4 * (fine.numel() + 2 * grids.empty_sums(4).numel() + 4 * 4 * 16**3)
     assert held < fit_bytes(16, 3) < 2 * held
 
