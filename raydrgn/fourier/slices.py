@@ -10,15 +10,16 @@ References:
     Beatty, Nishimura & Pauly (2005), IEEE Trans. Med. Imaging 24:799 (kernel and its shape).
 """
 
-import itertools
 import math
+from typing import no_type_check
 
+import numba as nb
+import numpy as np
 import torch
 from torch import Tensor
 
-from raydrgn.fourier.transforms import fft_centred
 from raydrgn.geometry.box import check_box
-from raydrgn.shapes import Float
+from raydrgn.shapes import Complex, Float, Int
 
 OVERSAMPLING = 2
 WIDTH = 4
@@ -33,12 +34,12 @@ class SliceSampler:
         check_box(self.box)
         grid = OVERSAMPLING * self.box
         margin = (grid - self.box) // 2
-        position = torch.arange(-(self.box // 2), self.box // 2, device=volume.device) / grid
+        position = torch.arange(-(self.box // 2), self.box // 2) / grid
         correction = 1 / _kernel_transform(position)
         corrected = volume.float() * torch.einsum("i,j,k->ijk", *[correction] * 3)
-        spectrum = fft_centred(torch.nn.functional.pad(corrected, [margin] * 6), ndim=3)
-        self._grid = grid
-        self._samples = spectrum.flatten()
+        padded = torch.nn.functional.pad(corrected, [margin] * 6)
+        # Not shifted back: index -1 of each axis is the frequency before 0.
+        self._samples = torch.fft.fftn(torch.fft.ifftshift(padded)).numpy()
 
     def at(self, points: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 2"]:
         """Return (Re, Im) at points (kx, ky, kz) in units of 1/box cycles per pixel.
@@ -46,17 +47,37 @@ class SliceSampler:
         Beyond Nyquist, |k| > box/2, the value is zero.
         """
         flat = points.reshape(-1, 3)
-        position = flat * OVERSAMPLING + self._grid // 2
+        position = flat * OVERSAMPLING
         first = torch.floor(position).long() - (WIDTH // 2 - 1)
-        taps = torch.arange(WIDTH, device=points.device)
-        index = (first[:, :, None] + taps) % self._grid  # (n 3 w)
-        weight = _kernel(position[:, :, None] - (first[:, :, None] + taps))
-        total = torch.zeros(len(flat), dtype=torch.complex64, device=points.device)
-        for i, j, k in itertools.product(range(WIDTH), repeat=3):
-            where = (index[:, 2, i] * self._grid + index[:, 1, j]) * self._grid + index[:, 0, k]
-            total += self._samples[where] * (weight[:, 2, i] * weight[:, 1, j] * weight[:, 0, k])
+        weight = _kernel(position[:, :, None] - (first[:, :, None] + torch.arange(WIDTH)))
+        total = torch.empty(len(flat), dtype=torch.complex64)
+        most: int = nb.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+        nb.set_num_threads(min(torch.get_num_threads(), most))
+        _add_taps(self._samples, first.numpy(), weight.numpy(), total.numpy())
         total[flat.square().sum(-1) > (self.box / 2) ** 2 * (1 + 1e-5)] = 0
         return torch.view_as_real(total).reshape(*points.shape[:-1], 2)
+
+
+@nb.njit(cache=True, parallel=True)
+@no_type_check  # numba has types of its own
+def _add_taps(
+    samples: Complex[np.ndarray, "g g g"],
+    first: Int[np.ndarray, "n 3"],
+    weight: Float[np.ndarray, "n 3 w"],
+    out: Complex[np.ndarray, " n"],
+) -> None:
+    """Set ``out`` to the sums over the samples around each point, times the kernel of each axis."""
+    size, width = samples.shape[0], weight.shape[2]
+    for p in nb.prange(len(out)):
+        total = np.complex64(0)
+        for i in range(width):
+            plane = samples[(first[p, 2] + i) % size]
+            for j in range(width):
+                row = plane[(first[p, 1] + j) % size]
+                both = weight[p, 2, i] * weight[p, 1, j]
+                for k in range(width):
+                    total += row[(first[p, 0] + k) % size] * (both * weight[p, 0, k])
+        out[p] = total
 
 
 def _kernel(distance: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:

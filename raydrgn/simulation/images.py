@@ -23,7 +23,7 @@ from raydrgn.simulation.acquisition import Acquisition
 from raydrgn.simulation.ensemble import Ensemble
 from raydrgn.simulation.junk import draw_junk
 
-BLOCK = 500
+BLOCK = 2000
 NOISE_SAMPLE = 2000  # images from which the signal's variance is measured
 
 
