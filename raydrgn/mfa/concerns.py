@@ -3,7 +3,8 @@
 import math
 
 from raydrgn.mfa.config import WEAK
-from raydrgn.mfa.model import FactorModel
+from raydrgn.mfa.model import FactorModel, with_density
+from raydrgn.mfa.start import LEAST_EVIDENCE as LEAST_OF_PARTICLES
 from raydrgn.mfa.trials import PoseWidths
 
 LEAST_EVIDENCE = 1.0
@@ -90,9 +91,21 @@ def first_concerns(model: FactorModel) -> list[str]:
     return found
 
 
-def last_concerns(model: FactorModel) -> list[str]:
-    """Return warnings about the poses and the components, after the last epoch."""
+def last_concerns(model: FactorModel, *, null_class: bool) -> list[str]:
+    """Return warnings about junk, poses and components, after the last epoch.
+
+    Args:
+        model: At the end.
+        null_class: Whether junk was to be looked for.
+    """
     found = []
+    if null_class and model.evidence < LEAST_OF_PARTICLES:
+        found.append(
+            "Images without a particle were not looked for, and all null probabilities are 0: an "
+            f"image has {max(model.evidence, 0):.1f} nats of evidence for its particle, and with "
+            f"less than {LEAST_OF_PARTICLES:g} many particles would be taken for junk. Larger "
+            "boxes, or images of higher SNR, have more."
+        )
     rotation_sd, shift_sd = model.priors.rotation_sd, model.priors.shift_sd_px
     if rotation_sd > WIDE_ROTATIONS:
         found.append(
@@ -101,7 +114,7 @@ def last_concerns(model: FactorModel) -> list[str]:
         )
     if shift_sd > WIDE_SHIFTS_PX:
         found.append(f"The shifts are off by {shift_sd:.1f} px (SD along each axis), {IN_PART}")
-    weak = int((model.latent_scale() < WEAK).sum())
+    weak = int((~with_density(model.volumes)).sum())
     if weak:
         kept = model.num_components - weak
         found.append(

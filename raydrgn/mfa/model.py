@@ -5,12 +5,23 @@ from dataclasses import asdict, dataclass, replace
 import torch
 from torch import Tensor
 
+from raydrgn.mfa.config import WEAK
 from raydrgn.mfa.mixture import Mixture
 from raydrgn.mfa.particles import ParticlePriors
-from raydrgn.shapes import Float
+from raydrgn.shapes import Bool, Float
 
 DECODER = "decoder."
 FIT = "mfa."
+
+
+def with_density(volumes: Float[Tensor, "k1 ..."]) -> Bool[Tensor, " k"]:
+    """Return which components have density: ``WEAK`` of the strongest one's, or more.
+
+    Args:
+        volumes: The mean, and the components.
+    """
+    norms = volumes[1:].flatten(1).norm(dim=1)
+    return (norms >= WEAK * norms.max()) & (norms > 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,7 +153,9 @@ class EmLoop:
             if epoch == 1:
                 concerns = first_concerns(self._fit.model)
             if epoch == self._config.train.epochs:
-                concerns += last_concerns(self._fit.model)
+                assert self._config.mfa is not None
+                null_class = self._config.mfa.null_class
+                concerns += last_concerns(self._fit.model, null_class=null_class)
             for concern in concerns:
                 self._sink.note(concern)
         self._save(Position(epoch + 1, 0))

@@ -9,6 +9,7 @@ from raydrgn.errors import ConfigError, RunDirectoryError
 from raydrgn.io.cryodrgn import read_latents
 from raydrgn.io.particles import ParticleTable
 from raydrgn.io.storage import Uri
+from raydrgn.mfa.model import with_density
 from raydrgn.run.reader import RunReader
 from raydrgn.run.refined import refined_particles, rows_by_number
 from raydrgn.run.weights import read_decoder_tensors
@@ -54,8 +55,7 @@ class MixtureLatents:
                 f"-o {shlex.quote(run.root)} --resume` has ended."
             )
         weights = run.files.weights(run.epoch(None))
-        volumes = read_decoder_tensors(weights)["volumes"]
-        count = int((volumes[1:] != 0).any(dim=1).sum())
+        count = int(with_density(read_decoder_tensors(weights)["volumes"]).sum())
         if not count:
             raise RunDirectoryError(
                 f"{run.root} has found no component beside the mean, so that it has no latents for "

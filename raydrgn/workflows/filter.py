@@ -3,6 +3,7 @@
 Also shows clusters or components with their particles, before anything is dropped.
 """
 
+import logging
 import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from raydrgn.reporting.result_folder import ResultFolder
     from raydrgn.run.latents_file import LatentSource
     from raydrgn.workflows.epoch import OpenedLatents
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,7 +263,15 @@ def _apply_methods(
         found.append(filters.by_region(analysis.require_umap(len(z)), corners))
     if settings.null is not None:
         estimates = opened.source.estimates(opened.epoch)
-        found.append(filters.by_null(estimates["null_probability"], settings.null))
+        null = filters.by_null(estimates["null_probability"], settings.null)
+        if null.kept.all():
+            log.warning(
+                "no image has a null probability above %g: none is without a particle, or the fit "
+                "did not look for such images (`raydrgn train --no-null-class`, or too little "
+                "evidence for a particle in each image, of which its run.log warns)",
+                settings.null,
+            )
+        found.append(null)
     if settings.ind is not None:
         found.append(filters.by_selection(numbers, cryodrgn.read_indices(settings.ind)))
     return found

@@ -11,7 +11,7 @@ import torch
 
 import plain_em
 from raydrgn.mfa.concerns import last_concerns
-from raydrgn.mfa.model import FactorModel
+from raydrgn.mfa.model import FactorModel, with_density
 from raydrgn.simulation.dataset import simulate
 from raydrgn.simulation.options import Simulation
 from raydrgn.workflows import info
@@ -68,9 +68,26 @@ def test_orientations_that_explain_nothing_are_named(tmp_path):
 def test_errors_beyond_what_is_searched_are_named(clean, name, value, expected):
     tensors = plain_em.tensors(clean / "run", 6)
     model = FactorModel.from_tensors(tensors, box=24, device=torch.device("cpu"))
-    assert not any("off by" in concern for concern in last_concerns(model))
+    assert not any("off by" in concern for concern in last_concerns(model, null_class=True))
     wide = replace(model, priors=replace(model.priors, **{name: value}))
-    assert sum(expected in concern for concern in last_concerns(wide)) == 1
+    assert sum(expected in concern for concern in last_concerns(wide, null_class=True)) == 1
+
+
+def test_junk_that_was_not_looked_for_is_named(clean):
+    tensors = plain_em.tensors(clean / "run", 6)
+    model = FactorModel.from_tensors(tensors, box=24, device=torch.device("cpu"))
+    faint = replace(model, evidence=5.2)
+    name = "all null probabilities are 0: an image has 5.2 nats"
+    assert any(name in concern for concern in last_concerns(faint, null_class=True))
+    assert not any(name in concern for concern in last_concerns(faint, null_class=False))
+    assert not any("null" in concern for concern in last_concerns(model, null_class=True))
+
+
+def test_components_without_density_are_those_of_less_than_2_percent():
+    volumes = torch.zeros(5, 2, 2, 2)
+    volumes[0], volumes[1], volumes[2], volumes[3] = 100, 1, 0.03, 0.01
+    assert with_density(volumes).tolist() == [True, True, False, False]
+    assert not with_density(torch.zeros(3, 2, 2, 2)).any()
 
 
 def test_images_without_particles_are_named(tmp_path):
