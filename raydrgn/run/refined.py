@@ -12,6 +12,12 @@ from raydrgn.io.storage import Uri
 from raydrgn.run.reader import RunReader, open_run
 from raydrgn.shapes import Float, Int
 
+OTHER_DEFOCUS_ANGSTROM = 1000.0
+"""Median difference of defocus between two sets of particles, above which they are not the same.
+
+A refinement of the CTF changes it by some hundred; micrographs of one session differ by thousands.
+"""
+
 
 def refined_particles(run: RunReader, epoch: int | None = None) -> ParticleTable:
     """Return the particles of a run with refined rotations and shifts.
@@ -22,11 +28,7 @@ def refined_particles(run: RunReader, epoch: int | None = None) -> ParticleTable
     Raises:
         RunDirectoryError: If the run has not estimated poses.
     """
-    if run.model is not None:
-        raise RunDirectoryError(
-            f"{run.root} is an autoencoder, which refines no poses; `raydrgn train --method mfa` "
-            "does."
-        )
+    _require_mixture(run)
     table = run.particles()
     found = run.estimates(run.epoch(epoch))
     further = _stacked(found, "rotation_x", "rotation_y", "rotation_z")
@@ -90,11 +92,20 @@ def with_poses_of_halves(
     return table.with_columns(columns), half
 
 
+def _require_mixture(run: RunReader) -> None:
+    if run.model is not None:
+        raise RunDirectoryError(
+            f"{run.root} is an autoencoder, which refines no poses; `raydrgn train --method mfa` "
+            "does."
+        )
+
+
 def _roots_of_halves(uri: Uri) -> tuple[Uri, Uri]:
     """Return the run directories of the halves."""
     folders = [uri]
     if not storage.exists(storage.join(uri, "half1")):
         run = open_run(uri)
+        _require_mixture(run)
         made = [run.results("halves", epoch) for epoch in reversed(run.files.epochs())]
         folders = [folder for folder in made if storage.exists(storage.join(folder, "half1"))]
         if not folders:
@@ -112,12 +123,33 @@ def _roots_of_halves(uri: Uri) -> tuple[Uri, Uri]:
     return first, second
 
 
+def _refuse_other_defocus(table: ParticleTable, same: ParticleTable, uri: Uri) -> None:
+    """Refuse particles whose defocus is not that of the particles of a run, row by row.
+
+    Numbers and images of stacks are alike in any two sets; the defocus is that of the micrographs.
+
+    Raises:
+        InputError: If half of them differ by more than a refinement of the CTF explains.
+    """
+    if not (table.has_ctf and same.has_ctf):
+        return
+    name = "defocus_u_angstrom"
+    off = float(np.median(np.abs(table.column(name) - same.column(name))))
+    if off > OTHER_DEFOCUS_ANGSTROM:
+        raise InputError(
+            f"{uri} was trained on other particles: their defocus differs from that of the "
+            f"particles of the same numbers here by {off:.0f} Å (median). Give a run on these "
+            "particles, in the order of the same file."
+        )
+
+
 def rows_by_number(
     table: ParticleTable, known: ParticleTable, uri: Uri, *, what: str
 ) -> Int[np.ndarray, " n"]:
     """Return the rows that particles have in the table of a run, by their original numbers.
 
-    In a set of the same box each must be the same image of its stack as well.
+    They must have about the same defocus; in a set of the same box, each must be the same image of
+    its stack as well.
 
     Args:
         table: Particles.
@@ -139,6 +171,7 @@ def rows_by_number(
             f"{uri} has no {what} of particle {numbers[missing[0]]} ({missing.size} such "
             "particles, numbers from 0 in the original file); leave them out with --ind."
         )
+    _refuse_other_defocus(table, known.select(rows), uri)
     if table.single_box() != known.single_box():  # stacks of another box may be divided otherwise
         return rows
     same = table.column("slice") == known.column("slice")[rows]

@@ -18,6 +18,7 @@ from raydrgn.io.particle_source import ParticleSource
 from raydrgn.remote.allocation import Allocation
 from raydrgn.run.listing import summarise
 from raydrgn.run.reader import open_run
+from raydrgn.run.refined import with_poses_of_halves
 from raydrgn.run.status import find_run
 from raydrgn.simulation.dataset import simulate
 from raydrgn.simulation.options import Simulation
@@ -258,3 +259,9 @@ def test_what_it_cannot_start_from_is_refused(data, started, tmp_path, values, e
     with pytest.raises(error, match=message):
         prepare(data, tmp_path / "run", **given)
     assert not (tmp_path / "run").exists()
+
+
+def test_an_autoencoder_has_no_poses_for_half_maps(started):
+    table = open_run(str(started)).particles()
+    with pytest.raises(RunDirectoryError, match="an autoencoder, which refines no poses"):
+        with_poses_of_halves(table, str(started))
