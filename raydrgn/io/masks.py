@@ -84,6 +84,15 @@ def read_mask(uri: Uri) -> Mask:
     Raises:
         InputError: If it is empty, or has other values, as a map has that is not a mask.
     """
+    return read_soft_mask(uri)[0]
+
+
+def read_soft_mask(uri: Uri) -> tuple[Mask, Float[np.ndarray, "d d d"]]:
+    """Read a mask as ``read_mask`` does, and its values, from 0 to 1.
+
+    Raises:
+        InputError: As ``read_mask``.
+    """
     volume, header = read_volume(uri)
     inside = volume >= INSIDE
     if not inside.any():
@@ -93,7 +102,7 @@ def read_mask(uri: Uri) -> Mask:
             f"{uri} has values from {volume.min():.3g} to {volume.max():.3g}, but a mask is "
             "between 0 and 1. Make one of a map with `raydrgn occupancy masks MAP.mrc`."
         )
-    return _of(header, inside)
+    return _of(header, inside), np.clip(volume, 0, 1).astype(np.float32)
 
 
 def read_region(uri: Uri) -> Mask:

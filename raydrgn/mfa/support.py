@@ -8,7 +8,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from raydrgn.errors import InputError
-from raydrgn.io.mrc import read_volume
+from raydrgn.io.masks import INSIDE, read_soft_mask
 from raydrgn.io.storage import Uri
 from raydrgn.shapes import Float
 
@@ -61,28 +61,28 @@ def share_outside(mean: Float[Tensor, "d d d"], support: Float[Tensor, "d d d"])
     return float((density * (1 - support)).sum() / density.sum().clamp(min=1e-12))
 
 
-def read_support(uri: Uri, *, box: int, device: torch.device) -> Float[Tensor, "d d d"]:
+def read_support(
+    uri: Uri, *, box: int, device: torch.device, pixel_size_angstrom: float = 0
+) -> Float[Tensor, "d d d"]:
     """Return the mask in a map, less what is outside the ball.
 
-    Raises:
-        InputError: If it is no mask of that box.
-    """
-    mask = torch.from_numpy(read_mask(uri, box=box))
-    return mask.to(device) * ball(box, device=device)
-
-
-def read_mask(uri: Uri, *, box: int) -> Float[np.ndarray, "d d d"]:
-    """Return the mask in a map.
+    Args:
+        uri: The map.
+        box: Edge of the images, pixels.
+        device: Of the mask that is returned.
+        pixel_size_angstrom: Of the images; 0 takes a mask of any.
 
     Raises:
-        InputError: If it is of another box, or lets nothing through.
+        InputError: If it is no mask of that box and pixel size, or leaves out the whole ball.
     """
-    values, _ = read_volume(uri)
-    if values.shape != (box, box, box):
+    mask, values = read_soft_mask(uri)
+    brings = f"`raydrgn downsample MAP -D {box}` brings a map to that box. "
+    remedy = "" if mask.box == box else brings
+    mask.check_grid(box, pixel_size_angstrom, what="Each image", remedy=remedy)
+    support = torch.from_numpy(values).to(device) * ball(box, device=device)
+    if support.max() < INSIDE:
         raise InputError(
-            f"The mask {uri} has {values.shape[0]} px, but the images have {box} px. Resample it "
-            f"first, with the same pixel size as the images: raydrgn downsample {uri} -D {box}"
+            f"The mask {uri} is 0 within {box // 2} px of the centre of the box, so that no "
+            "density would be left. Check where it lies; `raydrgn train --mask auto` finds one."
         )
-    if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1 or not values.any():
-        raise InputError(f"The mask {uri} must have values from 0 to 1, and some above 0.")
-    return values.astype(np.float32)
+    return support

@@ -115,13 +115,13 @@ class RunConfig:
         """Return the configuration with values replaced, each named ``section.field``.
 
         Raises:
-            ConfigError: If there is no such field, or the value is not of its type.
+            ConfigError: If there is no such field, it is one of the other method, or the value is
+                not of its type.
         """
         raw = self.to_dict()
         for name, value in changes.items():
             section, _, key = name.partition(".")
-            if section == "mfa" and self.mfa is None:
-                raise ConfigError(f"{name} is a setting of the method mfa.")
+            refuse_of_other_method(name, is_mfa=self.mfa is not None)
             if not key or not isinstance(raw.get(section), dict):
                 known = ", ".join(k for k, v in raw.items() if isinstance(v, dict))
                 raise ConfigError(
@@ -132,6 +132,27 @@ class RunConfig:
             if name == "resources.num_workers":  # a number alone ends an earlier range
                 raw[section] |= worker_range(value)
         return RunConfig.from_dict(raw, where="--set")
+
+
+def refuse_of_other_method(name: str, *, is_mfa: bool) -> None:
+    """Refuse a setting that has no effect on a run, since it is one of the other method.
+
+    Args:
+        name: The setting, as ``section.field``.
+        is_mfa: Whether the run is a mixture of factor analysers.
+
+    Raises:
+        ConfigError: If it is one of the other method.
+    """
+    section, _, key = name.partition(".")
+    if section == "mfa" and not is_mfa:
+        raise ConfigError(
+            f"{name} is a setting of the method mfa: start a run with `raydrgn train --method "
+            "mfa`, or leave it out."
+        )
+    if is_mfa and (section == "model" or (section == "train" and key not in MFA_TRAIN)):
+        advice = "use mfa.components instead" if name == "model.zdim" else "leave it out"
+        raise ConfigError(f"{name} is a setting of the method vae, not of mfa; {advice}.")
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:

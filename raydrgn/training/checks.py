@@ -66,10 +66,12 @@ def check_count(config: RunConfig, num_particles: int) -> None:
     if config.mfa is not None:
         most = num_particles // MIN_PER_COMPONENT
         if most < config.mfa.components:
-            fewer = f"; `raydrgn train --components {most}` fits as many as there can be"
+            fewer = f"`raydrgn train --components {most}` fits as many as there can be."
+            if not most:
+                fewer = f"A mixture needs at least {MIN_PER_COMPONENT} particles."
             raise InputError(
                 f"{num_particles} particles are too few for {config.mfa.components} components, "
-                f"which need {MIN_PER_COMPONENT} each{fewer if most else ''}."
+                f"which need {MIN_PER_COMPONENT} each. {fewer}"
             )
         return
     if num_particles < config.train.batch_size:

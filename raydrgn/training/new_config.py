@@ -12,7 +12,7 @@ from raydrgn.io import storage
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.mfa.config import EPOCHS, MASKS, MfaConfig
 from raydrgn.model.config import ModelConfig
-from raydrgn.run.config import MFA_TRAIN, RunConfig
+from raydrgn.run.config import RunConfig, refuse_of_other_method
 from raydrgn.run.recipe import TrainConfig, recipe_config, recipe_network
 from raydrgn.training.initial_weights import find_weights
 from raydrgn.training.mixture_latents import MixtureLatents
@@ -51,9 +51,10 @@ def new_config(
     if method not in METHODS:
         raise ConfigError(f"The method is {method!r}; known methods: {', '.join(METHODS)}.")
     is_mfa = method == "mfa"
-    if is_mfa:
-        _refuse_network_values(values, recipe)
-        values = _with_absolute_mask(values)
+    refuse_recipe(recipe, is_mfa=is_mfa)
+    for name in values:
+        refuse_of_other_method(name, is_mfa=is_mfa)
+    values = _with_absolute_mask(values)
     values = _with_precision(values, num_particles=num_particles, box=box)
     given, model = _with_loaded_network(values, recipe_network(recipe, box))
     given = _with_mixture(given)
@@ -67,15 +68,14 @@ def new_config(
     ).with_values(given)
 
 
-def _refuse_network_values(values: Mapping[str, Any], recipe: str | None) -> None:
-    """Refuse settings of the autoencoder, which would have no effect."""
-    if recipe is not None:
-        raise ConfigError("A recipe is a choice of the method vae; the method mfa has none.")
-    for name in values:
-        section, _, key = name.partition(".")
-        if section == "model" or (section == "train" and key not in MFA_TRAIN):
-            advice = "; use mfa.components instead" if name == "model.zdim" else ""
-            raise ConfigError(f"{name} is a setting of the method vae, not of mfa{advice}.")
+def refuse_recipe(recipe: str | None, *, is_mfa: bool) -> None:
+    """Refuse a recipe, which is a set of values of the autoencoder, for a mixture.
+
+    Raises:
+        ConfigError: If there is one.
+    """
+    if is_mfa and recipe is not None:
+        raise ConfigError("A recipe is a choice of the method vae; leave out --recipe for mfa.")
 
 
 def _with_precision(values: Mapping[str, Any], *, num_particles: int, box: int) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def _with_precision(values: Mapping[str, Any], *, num_particles: int, box: int) 
 
 def _with_absolute_mask(values: Mapping[str, Any]) -> dict[str, Any]:
     mask = values.get("mfa.mask")
-    if not isinstance(mask, str) or mask in MASKS:
+    if not isinstance(mask, str) or not mask or mask in MASKS:
         return dict(values)
     return {**values, "mfa.mask": storage.absolute(mask)}
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 
 from raydrgn.data.restoration import log_restoration
 from raydrgn.data.statistics import measure_scale
@@ -19,7 +20,7 @@ from raydrgn.io.sources import open_particles
 from raydrgn.io.storage import Uri
 from raydrgn.io.unmodelled import refuse_unmodelled
 from raydrgn.mfa.config import MASKS
-from raydrgn.mfa.support import read_mask
+from raydrgn.mfa.support import read_support
 from raydrgn.remote.allocation import Wanted
 from raydrgn.run.checkpoint import Checkpoint
 from raydrgn.run.claim import RunClaim
@@ -42,7 +43,7 @@ from raydrgn.training.disk_room import warn_of_room
 from raydrgn.training.held_out import without_held_out
 from raydrgn.training.initial_weights import find_weights, initial_checkpoint
 from raydrgn.training.mixture_latents import MixtureLatents
-from raydrgn.training.new_config import METHODS, new_config
+from raydrgn.training.new_config import METHODS, new_config, refuse_recipe
 from raydrgn.training.schedule import change_note
 
 log = logging.getLogger(__name__)
@@ -160,7 +161,12 @@ def begin(
         raise ConfigError(f"data.box follows from the images, which have {box} px; do not set it.")
     check_batch_size(config)
     if config.mfa is not None and config.mfa.mask not in MASKS:
-        read_mask(config.mfa.mask, box=box)  # refused here, if it is no mask
+        read_support(  # refused here, if it is no mask
+            config.mfa.mask,
+            box=box,
+            device=torch.device("cpu"),
+            pixel_size_angstrom=config.pixel_size_angstrom,
+        )
     load = config.train.load
     initial = initial_checkpoint(load, config) if load else None
     mixture = MixtureLatents.of_run(config.train.init) if config.train.init else None
@@ -270,6 +276,7 @@ def resume(request: RunRequest, status: RunStatus) -> PreparedRun:
             f"{request.root} holds another run: its method is {method}, not {request.method}. "
             "Choose another -o."
         )
+    refuse_recipe(request.recipe, is_mfa=config.mfa is not None)
     changed = config.with_values(_resumed_values(request, config))
     before, after = config.to_dict(), changed.to_dict()
     for section in ("data", "model", "mfa", "train"):

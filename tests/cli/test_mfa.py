@@ -1,18 +1,20 @@
 """Every command on a run of ``train --method mfa``, and what of its settings is refused."""
 
+import re
 import shutil
 
 import mrcfile
 import numpy as np
 import pytest
+import torch
 from scipy.spatial.transform import Rotation
 from typer.testing import CliRunner
 
 import plain_em
 from raydrgn.cli.main import app
-from raydrgn.errors import InputError, RaydrgnError, RunDirectoryError
+from raydrgn.errors import ConfigError, InputError, RaydrgnError, RunDirectoryError
 from raydrgn.io.sources import ParticleSource, open_particles
-from raydrgn.mfa.support import read_mask
+from raydrgn.mfa.support import ball, read_support
 from raydrgn.run.reader import open_run
 from raydrgn.run.refined import refined_particles, with_poses_from
 from raydrgn.simulation.dataset import simulate
@@ -65,6 +67,12 @@ def test_null_particles_are_dropped(folder, tmp_path):
     assert len(kept) > 0.95 * (~junk).sum()
 
 
+def test_that_no_image_is_junk_is_explained(folder, tmp_path, caplog):
+    found = invoke("filter", folder / "run", "-o", tmp_path / "f", "--null", 1, "--skip-volumes")
+    assert isinstance(found.exception, RaydrgnError)
+    assert "the fit did not look for such images (`raydrgn train --no-null" in caplog.text
+
+
 def test_convergence_is_that_of_the_likelihood(folder, tmp_path):
     out = tmp_path / "convergence"
     found = invoke("convergence", folder / "run", "-o", out)
@@ -101,6 +109,18 @@ def test_refined_poses_are_taken_by_number(folder):
         with_poses_from(other, str(folder / "run"))
 
 
+def test_refined_poses_of_other_particles_are_refused(folder):
+    table, root = open_run(str(folder / "run")).particles(), str(folder / "run")
+    defocus = table.column("defocus_u_angstrom")
+    refined = defocus + 300 * np.random.default_rng(0).standard_normal(len(table))
+    with_poses_from(table.with_columns({"defocus_u_angstrom": refined.astype(np.float32)}), root)
+    other = table.with_columns({"defocus_u_angstrom": np.roll(defocus, 1)})
+    for box in (20, 40):  # of another box, images are not compared
+        boxes = np.full(len(table), box, dtype=np.int32)
+        with pytest.raises(InputError, match=r"on other particles: .* by \d{4} Å \(median\)"):
+            with_poses_from(other.with_columns({"box": boxes}), root)
+
+
 def test_cryodrgn_cannot_read_it_and_that_is_said(folder, tmp_path):
     found = invoke("export", "cryodrgn", folder / "run", "-o", tmp_path / "out")
     assert isinstance(found.exception, RunDirectoryError)
@@ -114,9 +134,10 @@ def test_cryodrgn_cannot_read_it_and_that_is_said(folder, tmp_path):
         (("--method", "mfa", "--lr", "0.1"), "train.learning_rate is a setting of the method vae"),
         (("--method", "mfa", "--zdim", "4"), "use mfa.components"),
         (("--method", "mfa", "--recipe", "fast"), "A recipe is a choice of the method vae"),
-        (("--components", "4"), "mfa.components is a setting of the method mfa"),
+        (("--components", "4"), "start a run with `raydrgn train --method mfa`"),
         (("--method", "pca"), "known methods: vae, mfa"),
         (("--method", "mfa", "--components", "100"), "`raydrgn train --components "),
+        (("--method", "mfa", "--ind", "FEW"), "A mixture needs at least 10 particles"),
         (("--method", "mfa", "--mask", "none.mrc"), "none.mrc does not exist"),
         (("--poses-from", "RUN", "--method", "vae", "--ind", "IND"), "particle"),
     ],
@@ -125,12 +146,29 @@ def test_what_makes_no_sense_is_refused_before_anything_is_written(
     folder, tmp_path, options, message
 ):
     (tmp_path / "ind.txt").write_text("0 1 2 1000")
-    places = {"RUN": folder / "run", "IND": tmp_path / "ind.txt"}
+    (tmp_path / "few.txt").write_text("0 1 2")
+    places = {"RUN": folder / "run", "IND": tmp_path / "ind.txt", "FEW": tmp_path / "few.txt"}
     given = [places.get(option, option) for option in options]
     found = invoke("train", folder / "particles.star", "-o", tmp_path / "run", *given)
     assert isinstance(found.exception, RaydrgnError), found.output
     assert message in str(found.exception)
     assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--lr", "0.1"), "train.learning_rate is a setting of the method vae, not of mfa"),
+        (("--batch-size", "4"), "train.batch_size is a setting of the method vae, not of mfa"),
+        (("--zdim", "4"), "use mfa.components instead"),
+        (("--no-amp",), "train.amp is a setting of the method vae, not of mfa"),
+        (("--recipe", "fast"), "leave out --recipe"),
+    ],
+)
+def test_a_run_does_not_go_on_with_settings_that_it_ignores(folder, options, message):
+    found = invoke("train", "-o", folder / "run", "--resume", *options)
+    assert isinstance(found.exception, ConfigError), found.output
+    assert message in str(found.exception)
 
 
 def test_a_run_keeps_its_method(folder, tmp_path):
@@ -140,12 +178,35 @@ def test_a_run_keeps_its_method(folder, tmp_path):
     assert "its method is mfa, not vae" in str(found.exception)
 
 
-def test_a_mask_must_be_of_the_images_box(tmp_path):
+@pytest.mark.parametrize(
+    ("value", "voxel", "message"),
+    [
+        (1.0, 5.0, "pixels of 17 Å, but the mask .* pixels of 5 Å"),
+        (3.0, 17.0, "values from 3 to 3, but a mask is between 0 and 1"),
+        (0.0, 17.0, "it is empty"),
+    ],
+)
+def test_a_mask_that_does_not_fit_the_images_is_refused_early(
+    folder, tmp_path, value, voxel, message
+):
     path = tmp_path / "mask.mrc"
-    mrcfile.write(path, np.ones((8, 8, 8), np.float32))
-    assert read_mask(str(path), box=8).all()
-    with pytest.raises(InputError, match="8 px, but the images have 20 px"):
-        read_mask(str(path), box=20)
-    mrcfile.write(path, np.full((8, 8, 8), 3, np.float32), overwrite=True)
-    with pytest.raises(InputError, match="values from 0 to 1"):
-        read_mask(str(path), box=8)
+    mrcfile.write(path, np.full((20, 20, 20), value, np.float32), voxel_size=voxel)
+    options = ("--method", "mfa", "--components", "2", "--mask", path)
+    found = invoke("train", folder / "particles.star", "-o", tmp_path / "run", *options)
+    assert isinstance(found.exception, InputError), found.output
+    assert re.search(message, str(found.exception))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_mask_must_be_on_the_grid_of_the_images_and_leave_density(tmp_path):
+    path, device = tmp_path / "mask.mrc", torch.device("cpu")
+    values = np.full((8, 8, 8), 1.0005, np.float32)  # as rounding makes it
+    mrcfile.write(path, values, voxel_size=3.0)
+    found = read_support(str(path), box=8, device=device, pixel_size_angstrom=3.0)
+    torch.testing.assert_close(found, ball(8, device=device))
+    with pytest.raises(InputError, match=r"box of 20 px .* box of 8 px"):
+        read_support(str(path), box=20, device=device)
+    values[1:, 1:, 1:] = 0  # but for the faces of the box
+    mrcfile.write(path, values, voxel_size=3.0, overwrite=True)
+    with pytest.raises(InputError, match="no density would be left"):
+        read_support(str(path), box=8, device=device)
