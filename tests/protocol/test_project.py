@@ -10,6 +10,7 @@ from raydrgn.errors import ConfigError, InputError, RunDirectoryError
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.protocol.decisions import ProjectInputs
 from raydrgn.protocol.project import Project
+from raydrgn.protocol.report import _decisions
 
 
 @pytest.fixture
@@ -222,3 +223,10 @@ def test_a_damaged_record_of_the_steps_is_refused_in_words(root, name, text):
     (root / name).write_text(text)
     with pytest.raises(RunDirectoryError, match=f"{name} is damaged .* Move it away"):
         Project(str(root))
+
+
+def test_the_report_changes_a_training_in_a_box_that_the_images_have(root):
+    project = Project(str(root))
+    project.decisions.make("low", "24 epochs=4", by="user", why="--low was given")
+    [row] = _decisions(project).tables[0].rows
+    assert row[-1].endswith('--low "24 256x3 epochs=50"')
