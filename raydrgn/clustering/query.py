@@ -166,6 +166,10 @@ class _Parser:
         ends = _RANGE.fullmatch(item)
         if ends:
             low, high = float(ends[1]), float(ends[2])
+            if low > high:
+                self.refuse(
+                    f"the range {item} begins above its end; did you mean {ends[2]}-{ends[1]}?"
+                )
             whole = np.floor(column) == column
             return np.asarray((column >= low) & (column <= high) & whole)
         if not _NUMBER.fullmatch(item):
@@ -183,7 +187,7 @@ class _Parser:
         name = token.text[1:-1] if token.kind == "quoted" else token.text
         if name not in self.columns:
             near = difflib.get_close_matches(name, self.columns, n=3, cutoff=0.5)
-            listed = ", ".join(near or list(self.columns)[:12])
+            listed = ", ".join(near or self.columns)
             remedy = f"did you mean {listed}?" if near else f"there are {listed}"
             self.refuse(f"there is no {self.noun} {name!r}; {remedy}")
         self.remaining.pop(0)

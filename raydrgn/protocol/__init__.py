@@ -5,6 +5,7 @@ A project is a folder. ``project.yaml`` has its inputs and what was decided, by 
 
 class_folder     of each class its particles, their map, and its decoded volume
 cluster_numbers  density, noise, resolution and |z| of each cluster of particles
+decision_values  what the value of each decision may be
 decisions        what is decided in a project, by whom and why
 ensemble         traversal, landscape, occupancies, classes and exports
 explored         a project as the explorer shows it

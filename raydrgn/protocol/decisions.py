@@ -13,6 +13,7 @@ from raydrgn.errors import ConfigError, InputError, RunDirectoryError
 from raydrgn.io import storage
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.storage import Uri
+from raydrgn.protocol.decision_values import problem
 from raydrgn.protocol.settings import PROJECT
 from raydrgn.run.config import read_yaml
 
@@ -123,6 +124,23 @@ def is_project_folder(root: Uri) -> bool:
         return False
 
 
+def _decision(name: str, values: Any, *, where: Uri) -> Decision:
+    """Read a decision, which a person may have edited.
+
+    Raises:
+        InputError: Naming the decision, and what is expected of it.
+    """
+    parts = [field.name for field in fields(Decision)]
+    if not isinstance(values, Mapping) or set(values) != set(parts):
+        raise InputError(f"{where}: “{name}” needs {', '.join(parts)}, and nothing else.")
+    if values["by"] not in get_args(Decider):
+        raise InputError(f"{where}: `by` is program or user, not {values['by']}.")
+    wrong = problem(name, values["value"], is_of_user=values["by"] == "user")
+    if wrong:
+        raise InputError(f"{where}: {wrong} Correct it, or delete it: it is decided anew then.")
+    return Decision(**values)
+
+
 class Decisions:
     """The decisions of a project, written whenever one changes.
 
@@ -155,11 +173,10 @@ class Decisions:
         try:
             self.inputs = ProjectInputs.from_dict(raw["inputs"], where=uri)
             self.checksums = dict(raw["checksums"])
-            found = {name: dict(values) for name, values in raw["decisions"].items()}
-            for values in found.values():
-                if values["by"] not in get_args(Decider):
-                    raise InputError(f"{uri}: `by` is program or user, not {values['by']}.")
-            self._found = {name: Decision(**values) for name, values in found.items()}
+            self._found = {
+                str(name): _decision(str(name), values, where=uri)
+                for name, values in raw["decisions"].items()
+            }
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             if isinstance(error, InputError):
                 raise

@@ -25,6 +25,12 @@ log = logging.getLogger(__name__)
 STEPS, TIMES = "steps.json", "times.json"
 KEY_LENGTH = 16
 
+REMADE = {
+    STEPS: "steps are made again then, in folders of their own",
+    TIMES: "the seconds of the steps that are made are not known then",
+}
+"""What follows where a file of the project is moved away."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepRecord:
@@ -81,11 +87,10 @@ class Project:
                 f"{self.root} has files, and is not the folder of a project; choose another -o."
             )
         self.decisions = Decisions(self.at(PROJECT))
-        self._steps = {
-            name: [StepRecord(**raw) for raw in records]
-            for name, records in self._read(STEPS).items()
-        }
-        self._seconds: dict[str, float] = self._read(TIMES)
+        self._steps: dict[str, list[StepRecord]] = self._read(
+            STEPS, lambda records: [StepRecord(**raw) for raw in records]
+        )
+        self._seconds: dict[str, float] = self._read(TIMES, float)
         self.made: list[Step] = []
         """Steps of this call, in their order, whether they were made in it or before."""
 
@@ -206,18 +211,17 @@ class Project:
         else:
             log.info("%s is made again: %s", name, difference(records[-1], inputs, after))
 
-    def _read(self, name: str) -> dict[str, Any]:
+    def _read(self, name: str, entry: Callable[[Any], Any]) -> dict[str, Any]:
         uri = self.at(name)
         if not storage.exists(uri):
             return {}
         try:
-            found: dict[str, Any] = json.loads(storage.read_bytes(uri))
-        except ValueError as error:
+            raw = json.loads(storage.read_bytes(uri))
+            return {key: entry(value) for key, value in raw.items()}
+        except (ValueError, TypeError, AttributeError) as error:
             raise RunDirectoryError(
-                f"{uri} is damaged ({error}). Move it away: steps are made again then, in folders "
-                "of their own."
+                f"{uri} is damaged ({error}). Move it away: {REMADE[name]}."
             ) from error
-        return found
 
     def _write(self) -> None:
         steps = {name: [asdict(r) for r in records] for name, records in self._steps.items()}

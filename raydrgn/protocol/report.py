@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
 from raydrgn.protocol.class_folder import FIGURE
+from raydrgn.protocol.decision_values import PLANS
 from raydrgn.protocol.decisions import IND
 from raydrgn.protocol.project import Project, Step
 from raydrgn.protocol.round_training import RULE as TRAINING_RULE
 from raydrgn.protocol.rounds import Round
+from raydrgn.protocol.settings import TrainingPlan
 from raydrgn.protocol.support import RULE
 from raydrgn.reporting.report import ReportTable, Section, write_report
 from raydrgn.reporting.units import in_bytes, in_time
@@ -58,15 +60,15 @@ OCCUPANCIES = (
 )
 
 OPTIONS = {
-    "low": '--low "128 256x3 epochs=50"',
-    "high": '--high "256 1024x3 epochs=50"',
+    "low": '--low "{box} 256x3 epochs=50"',
+    "high": '--high "{box} 1024x3 epochs=50"',
     "rounds": "--rounds 2",
     "seed": "--seed 1",
     "drop bad images": "--drop-bad",
     "contrast given": "--uninvert-data",
     "hand given": "--flip",
 }
-"""What changes a decision, by its name."""
+"""What changes a decision, by its name; with the box that is decided."""
 
 
 def write_project_report(project: Project, made: "Made", uri: Uri) -> None:
@@ -212,6 +214,8 @@ def _decisions(project: Project) -> Section:
     rows = []
     for name, found in project.decisions.all().items():
         option = "--drop 3,11" if name.startswith("selection") else OPTIONS.get(name, "")
+        if name in PLANS:
+            option = option.format(box=TrainingPlan.read(found.value, f"--{name}").box)
         command = project.command() + f" {option}" if option else ""
         if name.startswith("epoch"):
             command = f"the epoch, and `by: user`, in {project.decisions.uri}"

@@ -99,7 +99,26 @@ def train_round(
     trained = project.step(
         f"round {this.number}", given, make, after=after, folder=f"round{this.number}"
     )
+    _follow_images(this, trained)
     return _with_decided_epoch(project, this, trained)
+
+
+def _follow_images(this: Round, trained: Step) -> None:
+    """Point a training to its particles where they are now, if the project or they have moved."""
+    from raydrgn.run.reader import open_run
+    from raydrgn.run.relocation import relocate
+
+    before = open_run(trained.folder).source
+    if before is None or storage.exists(before.particles):
+        return
+    now = this.source
+    log.info("%s: its particles are now in %s", trained.name, now.particles)
+    relocate(
+        trained.folder,
+        datadir=now.datadir,
+        particles=now.particles,
+        passthrough=now.passthrough,
+    )
 
 
 def judge(folder: Uri, last: int) -> "list[Finding]":

@@ -18,6 +18,7 @@ from raydrgn.protocol.rounds_compared import compare_rounds
 from raydrgn.protocol.settings import ProtocolSettings, TrainingPlan
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
+from raydrgn.run.claim import RunClaim
 
 if TYPE_CHECKING:
     from raydrgn.io.particles import ParticleTable
@@ -99,10 +100,13 @@ def run(
         return ProtocolResult(project=project, estimate=found)
     check_room(project, plans, len(table), image_box)
     project.decisions.begin(given, has_results=project.has_results)
-    _decide_pixel_size(project, table)
-    decide_plans(settings, project, image_box, keeps=True)
-    keep_threads()
-    return _Sequence(project, settings, plans, image_box, executor, progress).run()
+    with RunClaim(project.root) as claim:
+        claim.take()
+        project = Project(settings.out)  # another command may have made steps of it since
+        _decide_pixel_size(project, table)
+        decide_plans(settings, project, image_box, keeps=True)
+        keep_threads()
+        return _Sequence(project, settings, plans, image_box, executor, progress).run()
 
 
 def keep_threads() -> None:

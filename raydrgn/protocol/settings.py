@@ -221,7 +221,12 @@ class ProtocolSettings(ParticleSettings):
         """Clusters to drop; none of them to keep all, and None where that was not given."""
         if self.drop is None:
             return None
-        return () if self.drop == NONE else whole_numbers(self.drop, "--drop")
+        if self.drop == NONE:
+            return ()
+        clusters = whole_numbers(self.drop, "--drop")
+        if not clusters:
+            raise ConfigError("--drop names no cluster; give some as 3,11, or none to keep all.")
+        return clusters
 
     @property
     def source(self) -> ParticleSource | None:

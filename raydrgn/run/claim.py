@@ -1,6 +1,6 @@
-"""The claim to a run: one command at a time trains it, on whichever machine.
+"""The claim to a run or a project: one command at a time works on it, on whichever machine.
 
-A claim is a numbered file in the run directory, made on condition that there is none of its number;
+A claim is a numbered file in its folder, made on condition that there is none of its number;
 the highest number has the run. Its command renews a heartbeat file beside it. A claim whose command
 is gone is taken over with the next number. A writer that has lost the claim, since its machine was
 suspended or cut off, finds that out before it writes or deletes anything.
@@ -115,7 +115,7 @@ class ClaimTicket:
         other = _owner(self.root, max(numbers)) if numbers else None
         by = f"{other.name}, has taken it over" if other else "has taken it over since, and ended"
         raise ClaimError(
-            f"This command no longer has the run {self.root}: another one, {by}. That happens "
+            f"This command no longer has {self.root}: another one, {by}. That happens "
             "where a machine was suspended or cut off. Nothing more is written by this command."
         )
 
@@ -215,9 +215,9 @@ class RunClaim:
     def _refusal(self, number: int, owner: Owner) -> ClaimError:
         end = f"`raydrgn stop {owner.job}`" if owner.job else "Ctrl-C there"
         return ClaimError(
-            f"{self._run.root} is being trained by {owner.name}; its last heartbeat was at "
+            f"{self._run.root} is in use by {owner.name}; its last heartbeat was at "
             f"{self._heartbeat(number) or owner.since}. Wait for its end, or stop it ({end}). If "
-            f"it has crashed, the run is free {STALE_SECONDS:.0f} s after its last heartbeat."
+            f"it has crashed, it is free {STALE_SECONDS:.0f} s after its last heartbeat."
         )
 
     def _heartbeat(self, number: int) -> str:

@@ -69,7 +69,7 @@ def test_stopped_then_damaged_then_killed_it_ends_as_if_undisturbed(tmp_path):
     second = start(tmp_path, root, "--resume")  # while the first one trains
     refused = read(second)
     assert second.returncode == 2, refused
-    assert f"is being trained by {getpass.getuser()} on" in refused
+    assert f"is in use by {getpass.getuser()} on" in refused
     assert f"process {killed.pid}" in refused
     killed.kill()
     assert "its size or checksum differs" in read(killed)

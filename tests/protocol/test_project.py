@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 
 import pytest
 
@@ -9,6 +10,7 @@ from raydrgn.errors import ConfigError, InputError, RunDirectoryError
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.protocol.decisions import ProjectInputs
 from raydrgn.protocol.project import Project
+from raydrgn.protocol.report import _decisions
 
 
 @pytest.fixture
@@ -162,11 +164,69 @@ def test_a_decision_may_be_edited_in_the_file(root):
 def test_what_is_decided_meanwhile_by_another_process_is_not_undone(root):
     ours, theirs = Project(str(root)).decisions, Project(str(root)).decisions
     ours.make("low", "epochs=4", by="program", why="usual")
-    theirs.make("selection 1", {"clusters": [3]}, by="user", why="chosen in the explorer")
+    chosen = {"proposal": "a1", "clusters": [3], "null": None}
+    theirs.make("selection 1", chosen, by="user", why="chosen in the explorer")
     ours.make("high", "epochs=9", by="program", why="usual")
     found = Project(str(root)).decisions
     assert [found[name] for name in ("low", "selection 1", "high")] == [
-        "epochs=4", {"clusters": [3]}, "epochs=9",
+        "epochs=4", chosen, "epochs=9",
     ]  # fmt: skip
     theirs.make("seed", 5, by="user", why="edited")
     assert ours.choose("seed", None, 0, option="--seed", why="any") == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("seed", "abc", "whole number from 0"),
+        ("seed", True, "whole number from 0"),
+        ("rounds", 0, "whole number from 1"),
+        ("low", 24, "words as"),
+        ("high", "24 32y2", "words as"),
+        ("contrast given", "white", "bright or dark"),
+        ("hand given", "left", "as it is or flipped"),
+        ("drop bad images", "no", "true or false"),
+        ("contrast", "dark", "set “contrast given”"),
+        ("pixel size, Å", 5, "of the particles"),
+        ("epoch of round 1", 3, "whole number from 1"),
+        ("epoch of round 2", {"epoch": 3}, "run, the folder"),
+        ("selection 1", 5, "proposal, clusters and null"),
+        ("selection 1", {"proposal": "a1", "clusters": "3", "null": None}, "list of cluster"),
+        ("selection 1", {"proposal": "a1", "clusters": [], "null": "x"}, "probability from 0 to 1"),
+        ("selection 1", {"proposal": "a1", "clusters": []}, "probability from 0 to 1"),
+        ("sead", 1, "there is no decision “sead”; there are low, high"),
+    ],
+)
+def test_an_edited_decision_of_a_wrong_value_is_refused_in_words(root, name, value, words):
+    decisions = Project(str(root)).decisions
+    decisions.make("seed", 4, by="user", why="--seed was given")
+    decisions.make(name, value, by="user", why="edited")
+    with pytest.raises(InputError, match=re.escape(words)) as caught:
+        Project(str(root))
+    assert "project.yaml" in str(caught.value)
+    assert "Correct it, or delete it" in str(caught.value)
+
+
+def test_a_decision_without_a_reason_is_refused_by_its_name(root):
+    Project(str(root)).decisions.make("seed", 4, by="user", why="--seed was given")
+    uri = root / "project.yaml"
+    uri.write_text(uri.read_text().replace("    why: --seed was given\n", ""))
+    with pytest.raises(InputError, match="“seed” needs value, by, why"):
+        Project(str(root))
+
+
+@pytest.mark.parametrize("name", ["steps.json", "times.json"])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"check": [{"folder": 1}]}', '{"check": 1, "b": "x"}']
+)
+def test_a_damaged_record_of_the_steps_is_refused_in_words(root, name, text):
+    (root / name).write_text(text)
+    with pytest.raises(RunDirectoryError, match=f"{name} is damaged .* Move it away"):
+        Project(str(root))
+
+
+def test_the_report_changes_a_training_in_a_box_that_the_images_have(root):
+    project = Project(str(root))
+    project.decisions.make("low", "24 epochs=4", by="user", why="--low was given")
+    [row] = _decisions(project).tables[0].rows
+    assert row[-1].endswith('--low "24 256x3 epochs=50"')

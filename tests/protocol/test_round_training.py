@@ -40,7 +40,7 @@ class Training:
         monkeypatch.setattr(round_training, "_train", self.train)
         monkeypatch.setattr(round_training, "_compare", self.compare)
         monkeypatch.setattr(round_training, "judge", self.judge)
-        run = SimpleNamespace(latents=lambda epoch: np.zeros((30, 2)))
+        run = self.run = SimpleNamespace(latents=lambda epoch: np.zeros((30, 2)), source=None)
         monkeypatch.setattr("raydrgn.run.reader.open_run", lambda folder: run)
 
     def train(self, this, folder, epochs, executor, progress):
@@ -169,3 +169,18 @@ def test_epochs_are_judged_where_the_weights_of_earlier_ones_are_deleted(
     )
     with pytest.raises(InputError, match=r"round 1 is 2, but .* has weights of 5, 6 only"):
         train(Project(project.root), "epochs=6")
+
+
+def test_a_training_follows_its_particles_when_the_project_has_moved(project, monkeypatch):
+    moved = []
+    monkeypatch.setattr(
+        "raydrgn.run.relocation.relocate", lambda run, **where: moved.append((run, where))
+    )
+    training = Training(monkeypatch, converged_at=1)
+    training.run.source = project.decisions.inputs.source  # which is there
+    folder = train(project, "epochs=6").folder
+    assert moved == []
+    training.run.source = ParticleSource(particles="/gone/particles.32/particles.parquet")
+    train(project, "epochs=6")
+    assert training.trained == [6]
+    assert moved == [(folder, {"particles": "p.star", "datadir": None, "passthrough": ()})]

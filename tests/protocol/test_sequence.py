@@ -15,7 +15,10 @@ from raydrgn.io.mrc import read_volume, write_volume
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.sources import open_particles
 from raydrgn.protocol import sequence
+from raydrgn.protocol.decisions import ProjectInputs
+from raydrgn.protocol.project import Project
 from raydrgn.protocol.settings import ProtocolSettings
+from raydrgn.run.claim import ClaimError, RunClaim
 from raydrgn.simulation.dataset import simulate
 from raydrgn.simulation.options import Simulation
 
@@ -115,6 +118,17 @@ def test_from_particles_to_the_report_with_one_pause(data, tmp_path):
     places = [page.index(f"<h2>{title}") for title in order]
     assert places == sorted(places)
     assert f"raydrgn protocol -o {root} --drop 3,11" in page
+
+
+def test_one_command_at_a_time_works_on_a_project(data, tmp_path):
+    root = tmp_path / "project"
+    given = settings(data, root)
+    Project(str(root)).decisions.begin(ProjectInputs(source=given.source, map=given.map).absolute())
+    with RunClaim(str(root)) as claim:
+        claim.take()
+        with pytest.raises(ClaimError, match=r"project is in use by .* Wait for its end"):
+            sequence.run(given)
+    assert not folders(root)
 
 
 def test_what_cannot_be_used_is_refused_before_anything_is_made(data, tmp_path, monkeypatch):

@@ -54,3 +54,5 @@ def test_no_clusters_and_nothing_said_are_different():
     assert ProtocolSettings(out="p").clusters is None
     assert ProtocolSettings(out="p", drop="none").clusters == ()
     assert ProtocolSettings(out="p", drop="3,11").clusters == (3, 11)
+    with pytest.raises(ConfigError, match="names no cluster; give some as 3,11, or none"):
+        ProtocolSettings(out="p", drop="")  # a variable of the shell that is not set

@@ -110,7 +110,7 @@ def test_nothing_is_deleted_while_it_is_not_known_what_results_are_of(root):
 def test_a_run_in_training_is_left_alone(root):
     with RunClaim(root) as claim:
         claim.take()
-        with pytest.raises(ClaimError, match="is being trained by"):
+        with pytest.raises(ClaimError, match="is in use by"):
             workflow.run(CleanSettings(run=root))
     assert len(RunDirectory(root).epochs()) == 12
 
