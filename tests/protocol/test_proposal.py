@@ -95,6 +95,5 @@ def test_numbers_are_written_and_shown_on_one_grey_scale(tmp_path):
     assert len(table.head) == len(table.rows[0])
     assert table.rows[1][-1].startswith("peak density")
     figure = slice_figure(found, [np.full((4, 4, 4), 1.0), np.full((4, 4, 4), 0.1)])
-    [axis] = figure.axes
-    assert len(axis.images) > 1
-    assert len({image.get_clim() for image in axis.images}) == 1
+    scales = {axis.images[0].get_clim() for axis in figure.axes if axis.images}
+    assert len(scales) == 1
