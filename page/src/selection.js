@@ -22,24 +22,23 @@ export class Selection {
   async add(condition) {
     const join = at('selection-join').value;
     const isNew = join === 'new';
-    await this.change([
+    const conditions = [
       ...(isNew ? [] : this.conditions),
       { join: isNew ? 'and' : join, ...condition },
-    ]);
-    if (isNew) at('selection-join').value = 'and';
+    ];
+    await this.change(conditions, isNew ? 'and' : null);
   }
 
-  async change(conditions) {
+  async change(conditions, nextJoin = null) {
     const before = this.conditions;
-    await this.apply(conditions);
+    await this.apply(conditions, nextJoin);
     this.history.push(before);
     this.list();
   }
 
   /** Takes saved or proposed conditions; what is drawn next narrows them. */
   async load(conditions) {
-    await this.change(conditions);
-    at('selection-join').value = 'and';
+    await this.change(conditions, 'and');
   }
 
   async undo() {
@@ -52,9 +51,13 @@ export class Selection {
     this.history = [];
   }
 
-  /** Has the server apply conditions to all particles. */
-  async apply(conditions) {
+  /**
+   * Has the server apply conditions to all particles. The next one is joined by `nextJoin`, unless
+   * that was chosen otherwise in the meantime.
+   */
+  async apply(conditions, nextJoin = null) {
     const number = ++this.number;
+    const joinBefore = at('selection-join').value;
     let found = null;
     if (conditions.length) {
       at('selection-words').textContent = 'Selecting…';
@@ -70,6 +73,9 @@ export class Selection {
     this.found = found;
     this.isSelected = found && bitsOf(found.bits, this.app.facts.shown);
     if (!conditions.length) at('selection-join').value = 'new';
+    else if (nextJoin && at('selection-join').value === joinBefore) {
+      at('selection-join').value = nextJoin;
+    }
     this.list();
     await this.onSelected(this.isSelected, conditions.findLast(({ inside }) => inside)?.inside);
   }

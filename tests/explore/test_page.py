@@ -113,6 +113,7 @@ def test_classes_and_ranges_are_joined(visit, root):
         visit.page,
         f"document.getElementById('selection-count').textContent.startsWith('{expected.sum()} of')",
     )
+    assert visit.page.input_value("#selection-join") == "or"  # as chosen while points were drawn
 
 
 def test_a_selection_is_saved_and_is_there_after_a_reload(visit, root):
