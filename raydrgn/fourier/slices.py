@@ -27,7 +27,10 @@ SHAPE = math.pi * math.sqrt((WIDTH / OVERSAMPLING * (OVERSAMPLING - 0.5)) ** 2 -
 
 
 class SliceSampler:
-    """Evaluates the Fourier transform of one volume at any points, not only lattice points."""
+    """Evaluates the Fourier transform of one volume at any points, not only lattice points.
+
+    Volume and points are on the CPU.
+    """
 
     def __init__(self, volume: Float[Tensor, "d d d"]) -> None:
         self.box = volume.shape[-1]

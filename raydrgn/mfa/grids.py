@@ -31,6 +31,11 @@ def fit_bytes(box: int, components: int) -> int:
     return 4 * (of_grids + columns + VOLUME_COPIES * (components + 1) * box**3)
 
 
+def slice_limit(grid: Float[Tensor, "z y x f"]) -> float:
+    """Return the radius from which on a grid of ``for_slices`` has no slices, in grid points."""
+    return float(len(grid) - 1)
+
+
 class VolumeGrids:
     """Transforms between volumes of one box and the grids of ``raydrgn.mfa.interpolation``."""
 

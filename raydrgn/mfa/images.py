@@ -8,7 +8,7 @@ from torch import Tensor
 from raydrgn.ctf import contrast_transfer
 from raydrgn.data.batch import ParticleBatch
 from raydrgn.geometry.lattice import half_disc
-from raydrgn.mfa.grids import PADDING
+from raydrgn.mfa.grids import PADDING, slice_limit
 from raydrgn.mfa.interpolation import gather, gather_tangents, insert
 from raydrgn.mfa.particles import ParticleEstimates, rotation_matrices
 from raydrgn.mfa.poses import shifted_back
@@ -91,7 +91,7 @@ class ImageSet:
             grid: Of ``VolumeGrids.for_slices``, as far as the points.
         """
         fine = self.at.points * PADDING
-        out = gather(grid, self.rotations, fine, self.factors, limit=float(len(grid) - 1))
+        out = gather(grid, self.rotations, fine, self.factors, limit=slice_limit(grid))
         return out.view(len(out), -1, out.shape[2] // 2)
 
     def tangents(
@@ -103,7 +103,7 @@ class ImageSet:
             grid: Of ``VolumeGrids.for_slices``, as far as the points.
             moments: By which the volumes are added up.
         """
-        fine, limit = self.at.points * PADDING, float(len(grid) - 1)
+        fine, limit = self.at.points * PADDING, slice_limit(grid)
         out = gather_tangents(grid, self.rotations, fine, self.factors, moments, limit=limit)
         return out.flatten(1, 2)
 

@@ -203,7 +203,8 @@ def sheet(
     every = [tile.image for _, tiles in rows for tile in tiles] if one_scale else []
     common = (min(map(np.min, every)), max(map(np.max, every))) if every else (None, None)
     columns = max([1, *(len(tiles) for _, tiles in rows)])
-    left = 0.1 + LETTER_INCHES * max(len(name) for name, _ in rows)
+    names = [line for name, _ in rows for line in name.split("\n")]
+    left = 0.1 + LETTER_INCHES * max(map(len, names))
     above = [TITLE_INCHES if any(t.title for t in tiles) else 0.0 for _, tiles in rows]
     step = tile_inches + GAP_INCHES
     width, height = left + columns * step + GAP_INCHES, sum(above) + len(rows) * step
