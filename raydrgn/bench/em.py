@@ -22,6 +22,7 @@ from raydrgn.mfa.interpolation import gather, insert
 from raydrgn.mfa.mixture import Mixture
 from raydrgn.mfa.particles import ParticlePriors
 from raydrgn.mfa.posterior import ImageProducts, image_posterior
+from raydrgn.mfa.slice_grid import SliceGrid
 
 ROUNDS = 5
 COPIED_BYTES = 1 << 28
@@ -59,17 +60,17 @@ def run(settings: EmSettings) -> EmRates:
     if settings.threads:
         torch.set_num_threads(settings.threads)
         numba.set_num_threads(settings.threads)
-    box, features = settings.box, 2 * (settings.components + 1)
+    box, volumes = settings.box, settings.components + 1
     grids = VolumeGrids(box, device=device)
     at = FourierPoints.within(box, box, device=device)
     points, count = len(at.points), settings.batch_size
-    fine = PADDING * box
-    grid = torch.randn(fine // 2 + 1, fine + 1, fine + 1, features, device=device)
-    sums = grids.empty_sums(settings.components + 1)
+    grid = SliceGrid.empty(PADDING * box // 2, num_volumes=volumes, device=device)
+    grid.values.normal_()
+    sums = grids.empty_sums(volumes)
     rotations = Rotation.random(count, random_state=0).as_matrix().astype(np.float32)
     pose = torch.from_numpy(rotations).to(device)
     factors = torch.ones(count, points, device=device)
-    values = torch.randn(count, points, features, device=device)
+    values = torch.randn(count, points, 2 * volumes, device=device)
     plane = at.points * PADDING
     products = _products(values, settings.components)
     mixture = Mixture.standard_normal(settings.components, device=device)
@@ -78,7 +79,7 @@ def run(settings: EmSettings) -> EmRates:
     target = torch.empty_like(source)
     works: list[Callable[[], object]] = [
         lambda: target.copy_(source),
-        lambda: gather(grid, pose, plane, factors, limit=fine / 2),
+        lambda: gather(grid, pose, plane, factors),
         lambda: insert(sums, pose, at.points, factors, values, limit=box / 2),
         lambda: image_posterior(
             products, mixture, ParticlePriors(), contrast=contrast, has_null_class=True
@@ -94,11 +95,11 @@ def run(settings: EmSettings) -> EmRates:
         gathered_per_s=count / gathered,
         inserted_per_s=count / inserted,
         posterior_per_s=count / posterior,
-        gather_bytes=points * features * 4 * 9,
-        insert_bytes=points * features * 4 * 17,
+        gather_bytes=points * 2 * volumes * 4 * 9,
+        insert_bytes=points * 2 * volumes * 4 * 17,
         limit_bytes_per_s=2 * COPIED_BYTES / copy,
-        grid_bytes=grid.numel() * 4,
-        sums_bytes=sums.numel() * 4,
+        grid_bytes=grid.values.nbytes,
+        sums_bytes=sums.nbytes,
     )
 
 

@@ -7,6 +7,7 @@ config         settings
 kernels        slices of Fourier grids and their adjoint, compiled for CPUs
 lanes          eight numbers at a time, in compiled functions
 interpolation  the same on any device
+slice_grid     the grid that slices are taken of
 grids          volumes and their Fourier grids
 images         images at some Fourier points, in units of the noise
 mixture        the prior of the latents, and its fit
@@ -22,6 +23,7 @@ held_out       components and states that other images support
 model          the state of a fit
 concerns       what a person should know about a fit
 workers        the particles of one worker, and random choices
+memory         what a fit takes beside them
 start          noise, mean and contrasts to start from
 trials         rotations and shifts tried one by one
 search         a coarse search of poses that are far off

@@ -323,6 +323,7 @@ class Fit:
                 self.estimates.contrast /= self._group.from_first(contrast_mean(sums))
             if estimated.rotations and self.model.priors.rotation_sd == 0:
                 self.estimates.rotations.zero_()
+            del sums  # before the next grid of slices, which is larger than all else
 
     def _accumulated(
         self,

@@ -11,29 +11,17 @@ import torch
 from torch import Tensor
 
 from raydrgn.io.pixel_sizes import LARGEST_DIFFERENCE
+from raydrgn.mfa.slice_grid import SliceGrid
 from raydrgn.shapes import Complex, Float
 
 PADDING = 2
 """How much finer the grid of slices is than the transform of the volume."""
 
-VOLUME_COPIES = 4
-"""Of all volumes, that an update takes at a time."""
+TRANSFORMED = 4
+"""Volumes that a grid of slices is made of at a time."""
 
 LEAST_ENVELOPE = 0.2
 """Limit to the division by sinc², which is 0.07 in the corners of the box."""
-
-
-def fit_bytes(box: int, components: int) -> int:
-    """Return the memory that a fit takes beside the particles: grids, their sums, and volumes."""
-    fine, coarse = ((n // 2 + 1) * (n + 1) ** 2 for n in (PADDING * box, box))
-    of_grids = 2 * (fine + 2 * coarse) * (components + 1)
-    columns = 2 * (components + 1) * (box + 1) * box**2
-    return 4 * (of_grids + columns + VOLUME_COPIES * (components + 1) * box**3)
-
-
-def slice_limit(grid: Float[Tensor, "z y x f"]) -> float:
-    """Return the radius from which on a grid of ``for_slices`` has no slices, in grid points."""
-    return float(len(grid) - 1)
 
 
 class VolumeGrids:
@@ -68,13 +56,11 @@ class VolumeGrids:
         """Fourier shells, from 0 to half of the box."""
         return self.box // 2 + 1
 
-    def for_slices(
-        self, volumes: Float[Tensor, "k d d d"], *, radius: float
-    ) -> Float[Tensor, "z y x f"]:
+    def for_slices(self, volumes: Float[Tensor, "k d d d"], *, radius: float) -> SliceGrid:
         """Return the grid of ``gather``, whose points are 1/(2·box) cycles per pixel apart.
 
         It is made plane by plane, of transforms along one axis after the other, since most of a
-        padded volume is 0.
+        padded volume is 0; and of some volumes at a time, whose transforms take memory.
 
         Args:
             volumes: Of the box.
@@ -84,17 +70,23 @@ class VolumeGrids:
         fine, count = PADDING * self.box, len(volumes)
         farthest = PADDING * radius * (1 + LARGEST_DIFFERENCE)
         reach = min(math.ceil(farthest) + 1, fine // 2)
-        kept = torch.arange(-reach, reach + 1, device=self.device) % fine
-        columns = volumes.new_empty(count, reach + 1, self.box, self.box, dtype=torch.complex64)
-        for number, volume in enumerate(volumes):
-            padded = _origin_first(volume / self._fine, -3, fine)
-            columns[number] = torch.fft.rfft(padded, dim=-3)[: reach + 1]
-        grid = volumes.new_empty(reach + 1, 2 * reach + 1, 2 * reach + 1, 2 * count)
-        for plane, values in zip(grid, columns.unbind(1), strict=True):
-            rows = torch.fft.fft(_origin_first(values, -2, fine), dim=-2)[:, kept]
-            points = torch.fft.fft(_origin_first(rows, -1, fine), dim=-1)[:, :, kept]
-            plane[:, :, :count] = points.real.movedim(0, -1)
-            plane[:, :, count:] = points.imag.movedim(0, -1)
+        grid = SliceGrid.empty(reach, num_volumes=count, device=self.device)
+        for first in range(0, count, TRANSFORMED):
+            some = volumes[first : first + TRANSFORMED]
+            columns = some.new_empty(
+                len(some), reach + 1, self.box, self.box, dtype=torch.complex64
+            )
+            for number, volume in enumerate(some):
+                padded = _origin_first(volume / self._fine, -3, fine)
+                columns[number] = torch.fft.rfft(padded, dim=-3)[: reach + 1]
+            stop = first + len(some)
+            for plane, values in zip(grid.planes(), columns.unbind(1), strict=True):
+                kept = torch.arange(-plane.reach, plane.reach + 1, device=self.device) % fine
+                rows = torch.fft.fft(_origin_first(values, -2, fine), dim=-2)[:, kept]
+                points = torch.fft.fft(_origin_first(rows, -1, fine), dim=-1)[:, :, kept]
+                of_plane, inside = grid.values[plane.rows], points[:, plane.inside].T
+                of_plane[:, first:stop] = inside.real
+                of_plane[:, count + first : count + stop] = inside.imag
         return grid
 
     def empty_sums(self, num_volumes: int) -> Float[Tensor, "z y x f"]:
@@ -102,11 +94,18 @@ class VolumeGrids:
         box = self.box
         return torch.zeros(box // 2 + 1, box + 1, box + 1, 2 * num_volumes, device=self.device)
 
-    def coefficients(self, sums: Float[Tensor, "z y x f"]) -> Complex[Tensor, "k z y x"]:
-        """Return what was inserted, each point of the plane z = 0 with its Friedel mate's."""
-        real, imaginary = sums.movedim(-1, 0).chunk(2)
-        values = torch.complex(real.contiguous(), imaginary.contiguous())
-        values[:, 0] += values[:, 0].flip((-2, -1)).conj()
+    def coefficients(
+        self, sums: Float[Tensor, "z y x f"], shares: Float[Tensor, " k"]
+    ) -> Complex[Tensor, "z y x"]:
+        """Return what was inserted, each point of the plane z = 0 with its Friedel mate's.
+
+        Args:
+            sums: Of ``insert``.
+            shares: Of each volume, by which they are added up.
+        """
+        count = len(shares)
+        values = torch.complex(sums[..., :count] @ shares, sums[..., count:] @ shares)
+        values[0] += values[0].flip((-2, -1)).conj()
         return values
 
     def spectrum(self, volumes: Float[Tensor, "k d d d"]) -> Complex[Tensor, "k z y x"]:

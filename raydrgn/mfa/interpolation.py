@@ -1,7 +1,8 @@
 """Slices out of Fourier grids of several volumes, and their adjoint, on any device.
 
-The same sums as ``raydrgn.mfa.kernels``, which has the layout of grids: compiled loops on a CPU,
-gathers and scatters of torch elsewhere.
+Slices are taken of a ``SliceGrid``; what is inserted is added up on a grid with all points of half
+a cube. The same sums as ``raydrgn.mfa.kernels``, which has the layout of grids: compiled loops on a
+CPU, gathers and scatters of torch elsewhere.
 """
 
 import itertools
@@ -12,38 +13,36 @@ import torch
 from torch import Tensor
 
 from raydrgn.mfa import kernels
+from raydrgn.mfa.slice_grid import SliceGrid
 from raydrgn.shapes import Bool, Float, Int
 
 
 def gather(
-    grid: Float[Tensor, "z y x f"],
+    grid: SliceGrid,
     rotations: Float[Tensor, "b 3 3"],
     points: Float[Tensor, "n 2"],
     factors: Float[Tensor, "b n"],
-    *,
-    limit: float,
 ) -> Float[Tensor, "b n f"]:
     """Return the grid at rotated points, times a factor for each point.
 
     Args:
-        grid: Real parts of all volumes, then the imaginary parts; z from 0.
+        grid: Of all volumes.
         rotations: Volume frame to image frame; may include a scale.
         points: (kx, ky) in grid points.
         factors: Such as the contrast transfer function.
-        limit: Radius in grid points from which on slices are 0.
     """
-    if grid.device.type == "cpu":
-        out = torch.empty(*factors.shape, grid.shape[3])
+    if factors.device.type == "cpu":
+        out = torch.empty(*factors.shape, grid.values.shape[1])
         kernels.gather(
-            grid.contiguous().numpy(),
+            grid.values.numpy(),
+            grid.at_zero.numpy(),
             rotations.contiguous().numpy(),
             points.contiguous().numpy(),
             factors.contiguous().numpy(),
-            limit,
             out.numpy(),
         )
         return out
-    return gather_by_index(grid, rotations, points, factors, limit=limit)
+    return gather_by_index(grid, rotations, points, factors)
 
 
 def insert(
@@ -71,13 +70,11 @@ def insert(
 
 
 def gather_tangents(
-    grid: Float[Tensor, "z y x f"],
+    grid: SliceGrid,
     rotations: Float[Tensor, "b 3 3"],
     points: Float[Tensor, "n 2"],
     factors: Float[Tensor, "b n"],
     moments: Float[Tensor, "b k"],
-    *,
-    limit: float,
 ) -> Float[Tensor, "b n 2 3"]:
     """Return the derivatives of slices by a rotation of the frame of the image, per radian.
 
@@ -87,40 +84,37 @@ def gather_tangents(
         points: (kx, ky) in grid points.
         factors: Such as the contrast transfer function.
         moments: Of each volume, for each image; slices are those of the sum.
-        limit: Radius in grid points from which on slices are 0.
     """
-    if grid.device.type == "cpu":
+    if factors.device.type == "cpu":
         out = torch.empty(*factors.shape, 2, 3)
         kernels.gather_tangents(
-            grid.contiguous().numpy(),
+            grid.values.numpy(),
+            grid.at_zero.numpy(),
             rotations.contiguous().numpy(),
             points.contiguous().numpy(),
             factors.contiguous().numpy(),
             moments.contiguous().numpy(),
-            limit,
             out.numpy(),
         )
         return out
-    return tangents_by_index(grid, rotations, points, factors, moments, limit=limit)
+    return tangents_by_index(grid, rotations, points, factors, moments)
 
 
 def tangents_by_index(
-    grid: Float[Tensor, "z y x f"],
+    grid: SliceGrid,
     rotations: Float[Tensor, "b 3 3"],
     points: Float[Tensor, "n 2"],
     factors: Float[Tensor, "b n"],
     moments: Float[Tensor, "b k"],
-    *,
-    limit: float,
 ) -> Float[Tensor, "b n 2 3"]:
     """Return what ``gather_tangents`` does, by operations of torch alone."""
-    position, is_friedel_mate, is_outside = _in_half_space(rotations, points, limit)
-    flat = grid.flatten(0, 2)
+    position, is_friedel_mate, is_outside = _in_half_space(rotations, points, grid.reach)
     fraction = position - position.floor()
-    gradient = flat.new_zeros(*factors.shape, 2, 3)
-    corners = zip(itertools.product((0, 1), repeat=3), _corners(position, grid.shape), strict=True)
-    for corner, (index, _) in corners:
-        parts = flat[index].unflatten(-1, (2, -1)) @ moments[:, None, :, None]  # (b n 2 1)
+    gradient = factors.new_zeros(*factors.shape, 2, 3)
+    corners = zip(itertools.product((0, 1), repeat=3), _corners(position), strict=True)
+    for corner, ((x, y, z), _) in corners:
+        of_volumes = grid.values[grid.at_zero[z, y + grid.reach] + x].unflatten(-1, (2, -1))
+        parts = of_volumes @ moments[:, None, :, None]  # (b n 2 1)
         weights = [f if far else 1 - f for f, far in zip(fraction.unbind(-1), corner, strict=True)]
         slopes = [
             (1 if corner[axis] else -1) * weights[axis - 2] * weights[axis - 1] for axis in range(3)
@@ -136,19 +130,16 @@ def tangents_by_index(
 
 
 def gather_by_index(
-    grid: Float[Tensor, "z y x f"],
+    grid: SliceGrid,
     rotations: Float[Tensor, "b 3 3"],
     points: Float[Tensor, "n 2"],
     factors: Float[Tensor, "b n"],
-    *,
-    limit: float,
 ) -> Float[Tensor, "b n f"]:
     """Return what ``gather`` does, by operations of torch alone."""
-    position, is_friedel_mate, is_outside = _in_half_space(rotations, points, limit)
-    flat = grid.flatten(0, 2)
-    out = flat.new_zeros(*factors.shape, grid.shape[3])
-    for index, weight in _corners(position, grid.shape):
-        out += flat[index] * weight[..., None]
+    position, is_friedel_mate, is_outside = _in_half_space(rotations, points, grid.reach)
+    out = factors.new_zeros(*factors.shape, grid.values.shape[1])
+    for (x, y, z), weight in _corners(position):
+        out += grid.values[grid.at_zero[z, y + grid.reach] + x] * weight[..., None]
     out *= torch.where(is_outside, 0.0, factors)[..., None]
     return torch.where(is_friedel_mate[..., None], _conjugate(out), out)
 
@@ -166,8 +157,9 @@ def insert_by_index(
     position, is_friedel_mate, is_outside = _in_half_space(rotations, points, limit)
     added = torch.where(is_friedel_mate[..., None], _conjugate(values), values)
     added = added * torch.where(is_outside, 0.0, factors)[..., None]
-    flat = grid.view(-1, grid.shape[3])
-    for index, weight in _corners(position, grid.shape):
+    flat, middle = grid.view(-1, grid.shape[3]), grid.shape[2] // 2
+    for (x, y, z), weight in _corners(position):
+        index = (z * grid.shape[1] + y + middle) * grid.shape[2] + x + middle
         flat.index_add_(0, index.flatten(), (added * weight[..., None]).flatten(0, 1))
 
 
@@ -183,18 +175,16 @@ def _in_half_space(
 
 
 def _corners(
-    position: Float[Tensor, "b n 3"], shape: torch.Size
-) -> Iterator[tuple[Int[Tensor, "b n"], Float[Tensor, "b n"]]]:
-    """Yield the index of each of the eight grid points around, and its trilinear weight."""
-    middle = shape[2] // 2
+    position: Float[Tensor, "b n 3"],
+) -> Iterator[tuple[list[Int[Tensor, "b n"]], Float[Tensor, "b n"]]]:
+    """Yield each of the eight grid points around, (x, y, z), and its trilinear weight."""
     first = position.floor()
     fraction = position - first
-    ix, iy, iz = first.long().unbind(-1)
+    origin = first.long().unbind(-1)
     for corner in itertools.product((0, 1), repeat=3):
-        dx, dy, dz = corner
-        index = ((iz + dz) * shape[1] + iy + dy + middle) * shape[2] + ix + dx + middle
         parts = [f if far else 1 - f for f, far in zip(fraction.unbind(-1), corner, strict=True)]
-        yield index, parts[0] * parts[1] * parts[2]
+        point = [axis + far for axis, far in zip(origin, corner, strict=True)]
+        yield point, parts[0] * parts[1] * parts[2]
 
 
 def _conjugate(values: Float[Tensor, "b n f"]) -> Float[Tensor, "b n f"]:

@@ -1,9 +1,10 @@
 """Slices out of Fourier grids of several volumes, and their adjoint, compiled for CPUs.
 
-A grid is (z, y, x, features) in half of the space: z from 0, y and x about the middle of their
-axes. The features are the real parts of all volumes, then the imaginary parts. The coefficient at
-−k is the conjugate of that at k, so a point with z < 0 is taken at its Friedel mate. Interpolation
-is trilinear. Points at ``limit`` or beyond are outside: slices are 0 there.
+The features of a grid point are the real parts of all volumes, then the imaginary parts. Grids are
+half of the space, z from 0, y and x about their middle: those that slices are taken of have the
+points of ``SliceGrid``, those of sums are (z, y, x, features). The coefficient at −k is the
+conjugate of that at k, so a point with z < 0 is taken at its Friedel mate. Interpolation is
+trilinear. Points at ``limit`` or beyond are outside: slices are 0 there.
 """
 
 from typing import no_type_check
@@ -35,6 +36,20 @@ def _in_half_space(
 
 @nb.njit(fastmath=True, cache=True)
 @no_type_check  # numba has types of its own
+def _edges(
+    at_zero: Int[np.ndarray, "z y"], iz: int, iy: int, x: int, features: int
+) -> tuple[int, int, int, int]:
+    """Return where the four edges of a cell along x begin in the values of a ``SliceGrid``."""
+    return (
+        (at_zero[iz, iy] + x) * features,
+        (at_zero[iz, iy + 1] + x) * features,
+        (at_zero[iz + 1, iy] + x) * features,
+        (at_zero[iz + 1, iy + 1] + x) * features,
+    )
+
+
+@nb.njit(fastmath=True, cache=True)
+@no_type_check  # numba has types of its own
 def _flat(grid: Float[np.ndarray, "z y x f"]) -> tuple[Float[np.ndarray, " n"], int, int]:
     """Return a grid as a line, and how far neighbours along y and z lie apart in it."""
     per_y = grid.shape[2] * grid.shape[3]
@@ -47,10 +62,8 @@ def _mix_corners(
     out: Float[np.ndarray, " n"],
     at: int,
     flat: Float[np.ndarray, " n"],
-    start: int,
+    starts: tuple[int, int, int, int],
     features: int,
-    per_y: int,
-    per_z: int,
     weights: tuple[float, float, float, float, float, float, float, float],
 ) -> None:
     """Set a part of ``out`` to the sum over the eight grid points of a cell, each with a weight.
@@ -59,60 +72,57 @@ def _mix_corners(
         out: Gets the features, from ``at`` on.
         at: Where in it.
         flat: The grid.
-        start: Where in it the cell begins.
+        starts: Where in it the four edges of the cell along x begin.
         features: Of a grid point.
-        per_y: How far neighbours along y lie apart.
-        per_z: The same along z.
         weights: Of the eight grid points, of which neighbours along x follow each other.
     """
+    s00, s01, s10, s11 = starts
     if features < LANES:
         w000, w001, w010, w011, w100, w101, w110, w111 = weights
         for f in range(features):
-            i, k = start + f, start + per_z + f
             out[at + f] = (
-                w000 * flat[i]
-                + w001 * flat[i + features]
-                + w010 * flat[i + per_y]
-                + w011 * flat[i + per_y + features]
-                + w100 * flat[k]
-                + w101 * flat[k + features]
-                + w110 * flat[k + per_y]
-                + w111 * flat[k + per_y + features]
+                w000 * flat[s00 + f]
+                + w001 * flat[s00 + features + f]
+                + w010 * flat[s01 + f]
+                + w011 * flat[s01 + features + f]
+                + w100 * flat[s10 + f]
+                + w101 * flat[s10 + features + f]
+                + w110 * flat[s11 + f]
+                + w111 * flat[s11 + features + f]
             )
         return
     for first in range(0, features, LANES):
         f = min(first, features - LANES)  # the last eight overlap those before
-        i, k = start + f, start + per_z + f
-        starts = (
-            *(i, i + features, i + per_y, i + per_y + features),
-            *(k, k + features, k + per_y, k + per_y + features),
+        corners = (
+            *(s00 + f, s00 + features + f, s01 + f, s01 + features + f),
+            *(s10 + f, s10 + features + f, s11 + f, s11 + features + f),
         )
-        lanes.mix(out, at + f, flat, starts, weights)
+        lanes.mix(out, at + f, flat, corners, weights)
 
 
 @nb.njit(fastmath=True, cache=True, parallel=True)
 @no_type_check  # numba has types of its own
 def gather(
-    grid: Float[np.ndarray, "z y x f"],
+    values: Float[np.ndarray, "g f"],
+    at_zero: Int[np.ndarray, "z y"],
     rotations: Float[np.ndarray, "b 3 3"],
     points: Float[np.ndarray, "n 2"],
     factors: Float[np.ndarray, "b n"],
-    limit: float,
     out: Float[np.ndarray, "b n f"],
 ) -> None:
     """Fill ``out`` with the grid at the rotated points, times a factor for each point.
 
     Args:
-        grid: Of one or more volumes.
+        values: Of a ``SliceGrid``.
+        at_zero: Likewise.
         rotations: Volume frame to image frame; may include a scale.
         points: (kx, ky) in grid points.
         factors: Such as the contrast transfer function.
-        limit: Radius in grid points from which on there is nothing.
         out: Values at each point.
     """
-    num, count, features = len(rotations), len(points), grid.shape[3]
-    half, middle = features // 2, grid.shape[2] // 2
-    flat, per_y, per_z = _flat(grid)
+    num, count, features = len(rotations), len(points), values.shape[1]
+    half, middle, flat = features // 2, len(at_zero) - 1, values.reshape(-1)
+    limit = float(middle)
     for b in nb.prange(num):
         r = rotations[b]
         for j in range(count):
@@ -129,12 +139,12 @@ def gather(
             fx, fy, fz = x - np.float32(ix), y - np.float32(iy), z - np.float32(iz)
             gx, gy, gz = ONE - fx, ONE - fy, ONE - fz
             near, far = c * gz, c * fz
-            start = iz * per_z + iy * per_y + ix * features
+            edges = _edges(at_zero, iz, iy, ix - middle, features)
             weights = (
                 *(near * gy * gx, near * gy * fx, near * fy * gx, near * fy * fx),
                 *(far * gy * gx, far * gy * fx, far * fy * gx, far * fy * fx),
             )
-            _mix_corners(row, 0, flat, start, features, per_y, per_z, weights)
+            _mix_corners(row, 0, flat, edges, features, weights)
             if sign < 0:
                 for f in range(half, features):
                     row[f] = -row[f]
@@ -231,12 +241,12 @@ def slab_bounds(planes: int, slabs: int) -> Int[np.ndarray, " slabs1"]:
 @nb.njit(fastmath=True, cache=True, parallel=True)
 @no_type_check  # numba has types of its own
 def gather_tangents(
-    grid: Float[np.ndarray, "z y x f"],
+    values: Float[np.ndarray, "g f"],
+    at_zero: Int[np.ndarray, "z y"],
     rotations: Float[np.ndarray, "b 3 3"],
     points: Float[np.ndarray, "n 2"],
     factors: Float[np.ndarray, "b n"],
     moments: Float[np.ndarray, "b k"],
-    limit: float,
     out: Float[np.ndarray, "b n 2 3"],
 ) -> None:
     """Fill ``out`` with the derivatives of slices by a rotation of the frame of the image.
@@ -245,17 +255,17 @@ def gather_tangents(
     frame of the image, when that turns about the axis e.
 
     Args:
-        grid: Of one or more volumes.
+        values: Of a ``SliceGrid``.
+        at_zero: Likewise.
         rotations: Volume frame to image frame; may include a scale.
         points: (kx, ky) in grid points.
         factors: Such as the contrast transfer function.
         moments: Of each volume, for each image.
-        limit: Radius in grid points from which on there is nothing.
         out: Real and imaginary part by each component of the rotation vector, per radian.
     """
-    num, count, features = len(rotations), len(points), grid.shape[3]
-    half, middle = features // 2, grid.shape[2] // 2
-    flat, per_y, per_z = _flat(grid)
+    num, count, features = len(rotations), len(points), values.shape[1]
+    half, middle, flat = features // 2, len(at_zero) - 1, values.reshape(-1)
+    limit = float(middle)
     for b in nb.prange(num):
         r, m = rotations[b], moments[b]
         slopes = np.empty(3 * features, np.float32)  # along x, y and z
@@ -273,7 +283,7 @@ def gather_tangents(
             ix, iy, iz = int(x), int(y), int(z)
             fx, fy, fz = x - np.float32(ix), y - np.float32(iy), z - np.float32(iz)
             gx, gy, gz = ONE - fx, ONE - fy, ONE - fz
-            start = iz * per_z + iy * per_y + ix * features
+            edges = _edges(at_zero, iz, iy, ix - middle, features)
             along_x = (
                 *(-gy * gz, gy * gz, -fy * gz, fy * gz),
                 *(-gy * fz, gy * fz, -fy * fz, fy * fz),
@@ -288,7 +298,7 @@ def gather_tangents(
             )
             for axis, weights in enumerate((along_x, along_y, along_z)):
                 at = axis * features
-                _mix_corners(slopes, at, flat, start, features, per_y, per_z, weights)
+                _mix_corners(slopes, at, flat, edges, features, weights)
             rx = ry = rz = jx = jy = jz = np.float32(0.0)  # gradients of both parts
             for f in range(half):
                 rx += m[f] * slopes[f]

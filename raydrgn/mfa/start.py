@@ -84,7 +84,7 @@ def ctf_weights(
         values = torch.stack([ctf, torch.zeros_like(ctf)], dim=-1)
         insert(grid, batch.rotations, at.points, ctf, values, limit=at.box / 2)
     particles.group.add_up([grid])
-    weights = grids.coefficients(grid)[0].real.cpu()
+    weights = grids.coefficients(grid, grid.new_ones(1)).real.cpu()
     return particles.group.from_first(weights).to(particles.device)
 
 

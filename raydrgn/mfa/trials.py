@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from raydrgn.data.batch import ParticleBatch
-from raydrgn.mfa.grids import PADDING, VolumeGrids, slice_limit
+from raydrgn.mfa.grids import PADDING, VolumeGrids
 from raydrgn.mfa.images import FourierPoints, ImageSet
 from raydrgn.mfa.interpolation import gather
 from raydrgn.mfa.model import FactorModel
@@ -82,7 +82,6 @@ class PoseTrials:
             tried.flatten(0, 1),
             self._at.points * PADDING,
             images.factors.repeat_interleave(self.num_rotations, dim=0),
-            limit=slice_limit(self._grid),
         ).view(len(batch), self.num_rotations, -1, 2)
         image = torch.view_as_complex(images.values.contiguous())
         cross = torch.view_as_complex(slices).conj() * image[:, None]

@@ -148,17 +148,18 @@ class Updater:
         share = self._num_particles / sums.total("particles")
         precision = self._precision(model)
         power = torch.cat([model.mean_power[None], model.component_power])
-        gradients = self._grids.coefficients(sums.grid)
+        lengths = torch.eye(sums.grid.shape[-1] // 2, device=power.device)
         if sums.square.any():  # else there are no latents yet
-            lengths = step_lengths(sums).to(gradients.dtype)
-            gradients[1:] = torch.tensordot(lengths, gradients[1:], dims=1)
+            lengths[1:, 1:] = step_lengths(sums)
         stepped = model.volumes.clone()
-        for number in range(len(gradients)):  # one at a time: the transforms take memory
+        for number, shares in enumerate(lengths):  # one at a time: the transforms take memory
+            volume = model.volumes[number]
             inverse = (1 / power[number])[self._grids.shell]
-            spectrum = self._grids.spectrum(model.volumes[number][None])[0]
-            change = (share * gradients[number] - inverse * spectrum) / (precision + inverse)
+            spectrum = self._grids.spectrum(volume[None])[0]
+            gradient = share * self._grids.coefficients(sums.grid, shares)
+            change = (gradient - inverse * spectrum) / (precision + inverse)
             [moved] = self._grids.volumes(change[None], radius=radius)
-            stepped[number] = (model.volumes[number] + moved) * model.support
+            stepped[number] = (volume + moved) * model.support
         return replace(model, volumes=stepped)
 
     @staticmethod
@@ -170,19 +171,14 @@ class Updater:
         components = model.volumes[1:].flatten(1)
         values, vectors = torch.linalg.eigh(second)
         root = vectors * values.clamp(min=LEAST_VARIANCE).sqrt()
-        turned = root.T @ components
-        _, order = torch.linalg.eigh(turned @ turned.T)
-        order = order.flip(1)
-        shape = model.volumes[1:].shape
-        volumes = torch.cat(
-            [
-                model.volumes[:1] + (mean @ components).view(1, *shape[1:]),
-                (order.T @ turned).view(shape),
-            ]
-        )
+        _, order = torch.linalg.eigh(root.T @ (components @ components.T) @ root)
+        turn = root @ order.flip(1)
+        volumes = torch.empty_like(model.volumes)
+        torch.addmv(model.volumes[0].flatten(), components.T, mean, out=volumes[0].view(-1))
+        torch.matmul(turn.T, components, out=volumes[1:].view(len(turn), -1))
         mixture = model.mixture
         if is_mixture:
-            mixture = mixture.transformed(mean, root @ order)
+            mixture = mixture.transformed(mean, turn)
         return replace(model, volumes=volumes, mixture=mixture)
 
     def _with_noise(self, model: FactorModel, sums: Sums, *, radius: float | None) -> FactorModel:

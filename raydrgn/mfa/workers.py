@@ -30,6 +30,11 @@ LATENT_BLOCK = 4096
 MEAN, PASS, SAMPLE, LATENTS = 11, 12, 13, 14  # one stream of random numbers for each purpose
 
 
+def batch_size(*, num_volumes: int, num_points: int, device: torch.device) -> int:
+    """Return how many particles a batch has, of slices of some volumes at some points."""
+    return max(BATCH_BYTES[device.type] // (8 * num_volumes * num_points), LEAST_BATCH)
+
+
 @runtime_checkable
 class Group(Protocol):
     """The workers of a fit."""
@@ -130,7 +135,7 @@ class WorkerParticles:
             at: Points of their slices.
             num_volumes: Volumes that slices are taken of.
         """
-        size = max(BATCH_BYTES[self.device.type] // (8 * num_volumes * len(at.points)), LEAST_BATCH)
+        size = batch_size(num_volumes=num_volumes, num_points=len(at.points), device=self.device)
         selections = [part for part in rows.split(size) if len(part)]
         for where, batch in zip(selections, self.shard.batches(selections), strict=True):
             yield where, replace(batch, optics_group=self.optics_groups[where])

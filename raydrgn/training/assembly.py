@@ -95,7 +95,7 @@ def own_store(
         precision=precision,
         device=device,
         sharing=sharing,
-        reserved=reserved_bytes(config),
+        reserved=reserved_bytes(config, device),
     )
     return store, fill_store(store, blocks, progress=progress)
 

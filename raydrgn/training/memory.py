@@ -6,7 +6,7 @@ import torch
 
 from raydrgn.data.store import ALONE, Sharing, free_memory
 from raydrgn.errors import ConfigError
-from raydrgn.mfa.grids import fit_bytes
+from raydrgn.mfa.memory import fit_bytes
 from raydrgn.run.config import RunConfig
 
 NO_MEMORY = re.compile(
@@ -24,15 +24,15 @@ OUT_OF_MEMORY = (
 )
 
 
-def reserved_bytes(config: RunConfig) -> int:
-    """Return what a fit takes beside its particles where it computes, as far as that is large.
+def reserved_bytes(config: RunConfig, device: torch.device) -> int:
+    """Return what a fit takes beside its particles on a device, as far as that is large.
 
     Of a mixture of factor analysers these are its grids. A network is small beside the memory that
     is left free for it.
     """
     if config.mfa is None:
         return 0
-    return fit_bytes(config.data.box, config.mfa.components)
+    return fit_bytes(config.data.box, config.mfa.components, device=device)
 
 
 def require_memory(config: RunConfig, device: torch.device, sharing: Sharing = ALONE) -> None:
@@ -49,11 +49,11 @@ def require_memory(config: RunConfig, device: torch.device, sharing: Sharing = A
     if config.mfa is None:
         return
     box, components = config.data.box, config.mfa.components
-    free, needed = free_memory(device, sharing), reserved_bytes(config)
+    free, needed = free_memory(device, sharing), reserved_bytes(config, device)
     if needed <= free:
         return
-    fewer = [k for k in range(1, components) if fit_bytes(box, k) <= free]
-    smaller = [n for n in range(16, box, 2) if fit_bytes(n, components) <= free]
+    fewer = [k for k in range(1, components) if fit_bytes(box, k, device=device) <= free]
+    smaller = [n for n in range(16, box, 2) if fit_bytes(n, components, device=device) <= free]
     remedies = [f"--components {fewer[-1]} would fit"] if fewer else []
     if smaller:
         remedies.append(f"images of {smaller[-1]} px would fit (raydrgn downsample)")

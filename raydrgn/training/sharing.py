@@ -111,7 +111,7 @@ class SharedShards:
         kind = config.resources.shard_store
         if kind == "auto":
             size = shard_bytes(shape, precision)
-            kind = choose_store(size, device, sharing, reserved=reserved_bytes(config))
+            kind = choose_store(size, device, sharing, reserved=reserved_bytes(config, device))
         if kind != "device":
             return shared, found.bad - start
         copy = MemoryStore(shape, precision, device)

@@ -6,7 +6,7 @@ from scipy.spatial.transform import Rotation
 
 from raydrgn.geometry.lattice import half_disc
 from raydrgn.mfa import kernels
-from raydrgn.mfa.grids import PADDING, VolumeGrids, slice_limit
+from raydrgn.mfa.grids import PADDING, VolumeGrids
 from raydrgn.mfa.interpolation import (
     gather,
     gather_by_index,
@@ -16,6 +16,7 @@ from raydrgn.mfa.interpolation import (
     tangents_by_index,
 )
 from raydrgn.mfa.particles import rotation_matrices
+from raydrgn.mfa.slice_grid import SliceGrid, num_points
 
 BOX = 16
 
@@ -38,12 +39,18 @@ def blobs() -> torch.Tensor:
     return torch.stack([first, second])
 
 
+def random_grid(volumes: int) -> SliceGrid:
+    grid = SliceGrid.empty(BOX // 2, num_volumes=volumes, device=torch.device("cpu"))
+    grid.values.normal_()
+    return grid
+
+
 def test_slices_are_the_transforms_of_projections(geometry):
     rotations, points, _ = geometry
     volumes = blobs()
     grid = VolumeGrids(BOX, device=torch.device("cpu")).for_slices(volumes, radius=BOX / 2)
     ones = torch.ones(len(rotations), len(points))
-    found = gather(grid, rotations, points * PADDING, ones, limit=PADDING * BOX / 2)
+    found = gather(grid, rotations, points * PADDING, ones)
     ticks = torch.arange(-(BOX // 2), BOX // 2).double()
     z, y, x = (axis.flatten() for axis in torch.meshgrid(ticks, ticks, ticks, indexing="ij"))
     places = torch.stack([x, y, z])
@@ -66,27 +73,27 @@ def test_slices_of_low_frequency_need_a_part_of_the_grid(geometry, scale):
     for reach in (BOX / 2, radius):
         grid = grids.for_slices(blobs(), radius=reach)
         place = (scale * rotations, PADDING * points[inner], factors[:, inner])
-        found.append(gather(grid, *place, limit=slice_limit(grid)))
-    assert len(grid) < 0.7 * (BOX + 1)
+        found.append(gather(grid, *place))
+    assert grid.reach < 0.7 * BOX
     torch.testing.assert_close(*found, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("volumes", [3, 4, 7, 11])  # fewer and more than compiled code takes
 def test_both_ways_to_compute_give_the_same(geometry, volumes):
     rotations, points, factors = geometry
-    grid = torch.randn(BOX // 2 + 1, BOX + 1, BOX + 1, 2 * volumes)
-    one = gather(grid, rotations, points, factors, limit=BOX / 2)
-    other = gather_by_index(grid, rotations, points, factors, limit=BOX / 2)
+    grid = random_grid(volumes)
+    one = gather(grid, rotations, points, factors)
+    other = gather_by_index(grid, rotations, points, factors)
     torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
     values = torch.randn_like(one)
-    first, second = torch.zeros_like(grid), torch.zeros_like(grid)
+    first, second = VolumeGrids(BOX, device=one.device).empty_sums(volumes).repeat(2, 1, 1, 1, 1)
     insert(first, rotations, points, factors, values, limit=BOX / 2)
     insert_by_index(second, rotations, points, factors, values, limit=BOX / 2)
     torch.testing.assert_close(first, second, atol=1e-4, rtol=1e-5)
     moments = torch.randn(len(rotations), volumes)
     place = (rotations, points, factors, moments)
-    tangents = gather_tangents(grid, *place, limit=BOX / 2)
-    expected = tangents_by_index(grid, *place, limit=BOX / 2)
+    tangents = gather_tangents(grid, *place)
+    expected = tangents_by_index(grid, *place)
     torch.testing.assert_close(tangents, expected, atol=1e-3, rtol=1e-4)
 
 
@@ -96,8 +103,8 @@ def test_tangents_are_differences_of_slices(geometry):
     grid = grids.for_slices(blobs(), radius=BOX / 2)
     moments = torch.randn(len(rotations), 2)
     place = (rotations, PADDING * points, factors, moments)
-    found = gather_tangents(grid, *place, limit=BOX)
-    other = tangents_by_index(grid, *place, limit=BOX)
+    found = gather_tangents(grid, *place)
+    other = tangents_by_index(grid, *place)
     torch.testing.assert_close(found, other, atol=1e-3, rtol=1e-4)
     step = 1e-2
     for axis in range(3):
@@ -106,7 +113,7 @@ def test_tangents_are_differences_of_slices(geometry):
             vector = torch.zeros(len(rotations), 3)
             vector[:, axis] = sign * step
             pose = rotation_matrices(vector) @ rotations
-            values = gather(grid, pose, PADDING * points, factors, limit=BOX)
+            values = gather(grid, pose, PADDING * points, factors)
             turned.append((values.unflatten(-1, (2, 2)) @ moments[:, None, :, None])[..., 0])
         difference = (turned[0] - turned[1]) / (2 * step)
         inner = points.norm(dim=1) < BOX / 2 - 1  # a step may leave the ball
@@ -116,12 +123,28 @@ def test_tangents_are_differences_of_slices(geometry):
 
 def test_insertion_is_the_adjoint_of_taking_slices(geometry):
     rotations, points, factors = geometry
-    grid = torch.randn(BOX // 2 + 1, BOX + 1, BOX + 1, 4)
-    slices = gather(grid, rotations, points, factors, limit=BOX / 2)
+    grid = random_grid(2)
+    slices = gather(grid, rotations, points, factors)
     values = torch.randn_like(slices)
-    sums = torch.zeros_like(grid)
+    sums = torch.zeros(BOX // 2 + 1, BOX + 1, BOX + 1, 4)
     insert(sums, rotations, points, factors, values, limit=BOX / 2)
-    assert float((sums * grid).sum()) == pytest.approx(float((slices * values).sum()), rel=1e-4)
+    product = 0.0
+    for of_plane, plane in zip(sums, grid.planes(), strict=True):
+        square = slice(BOX // 2 - plane.reach, BOX // 2 + plane.reach + 1)
+        product += float((of_plane[square, square][plane.inside] * grid.values[plane.rows]).sum())
+        of_plane[square, square][plane.inside] = 0
+    assert product == pytest.approx(float((slices * values).sum()), rel=1e-4)
+    assert not sums.any()  # the grid has all points that slices reach
+
+
+@pytest.mark.parametrize("reach", [1, 2, 5, 16, 33])
+def test_a_grid_is_the_points_around_slices(reach):
+    """Of 2/3·π·reach³ points in half a ball, and those of cells at its surface."""
+    grid = SliceGrid.empty(reach, num_volumes=1, device=torch.device("cpu"))
+    count = sum(int(plane.inside.sum()) for plane in grid.planes())
+    assert count == num_points(reach) == len(grid.values)
+    if reach > 10:
+        assert 1 < count / (2 / 3 * torch.pi * reach**3) < 1 + 6 / reach
 
 
 @pytest.mark.parametrize("slabs", [2, 3, 5, 7])
@@ -140,8 +163,9 @@ def test_sums_are_equal_to_the_last_bit_for_any_number_of_threads(geometry, slab
 
 def test_nothing_is_taken_from_beyond_the_limit(geometry):
     rotations, points, factors = geometry
-    grid = torch.ones(BOX // 2 + 1, BOX + 1, BOX + 1, 2)
-    found = gather(grid, 2 * rotations, points, factors, limit=BOX / 2)
+    grid = random_grid(1)
+    grid.values.fill_(1)
+    found = gather(grid, 2 * rotations, points, factors)
     radius = 2 * points.norm(dim=1)
     assert not found[:, radius > BOX / 2 + 0.01].any()
     assert (found[:, radius < BOX / 2 - 0.01] != 0).all()

@@ -10,31 +10,39 @@ from raydrgn.data import store as store_module
 from raydrgn.data.ingest import prepared_blocks
 from raydrgn.data.store import DiskStore, MemoryStore
 from raydrgn.errors import ConfigError
-from raydrgn.mfa.grids import VolumeGrids, fit_bytes
+from raydrgn.mfa.grids import VolumeGrids
+from raydrgn.mfa.memory import fit_bytes
 from raydrgn.simulation.dataset import simulate
 from raydrgn.simulation.options import Simulation
 from raydrgn.training import memory
 from raydrgn.training.assembly import batch_plan, own_store
 
+CPU = torch.device("cpu")
+
 
 def test_the_memory_that_is_named_holds_the_grids():
-    grids = VolumeGrids(16, device=torch.device("cpu"))
-    fine = grids.for_slices(torch.zeros(4, 16, 16, 16), radius=8)
-    held = 4 * (fine.numel() + 2 * grids.empty_sums(4).numel() + 4 * 4 * 16**3)
-    assert held < fit_bytes(16, 3) < 2 * held
+    volumes = torch.zeros(9, 64, 64, 64)
+    grids = VolumeGrids(64, device=CPU)
+    fine = grids.for_slices(volumes, radius=32)
+    held = fine.values.nbytes + grids.empty_sums(9).nbytes + volumes.nbytes
+    assert held < fit_bytes(64, 8, device=CPU) < 2 * held
 
 
 def test_what_does_not_fit_is_refused_with_what_would(tmp_path, monkeypatch):
     simulate(str(tmp_path), Simulation(num_particles=60, box=24, seed=1))
     run = plain_em.prepare(tmp_path / "particles.star", tmp_path / "run", **plain_em.SMALL)
-    monkeypatch.setattr(memory, "free_memory", lambda device, sharing: fit_bytes(24, 2))
+    monkeypatch.setattr(memory, "free_memory", lambda device, sharing: fit_bytes(24, 2, device=CPU))
     with pytest.raises(ConfigError) as caught:
         plain_em.fit(run)
     text = str(caught.value)
     assert text.startswith("A fit of 4 components at 24 px needs 0.0 GB of memory for each worker")
     assert "--components 2 would fit" in text
     smaller = int(re.search(r"images of (\d+) px would fit", text)[1])
-    assert fit_bytes(smaller, 4) <= fit_bytes(24, 2) < fit_bytes(smaller + 2, 4)
+    assert (
+        fit_bytes(smaller, 4, device=CPU)
+        <= fit_bytes(24, 2, device=CPU)
+        < fit_bytes(smaller + 2, 4, device=CPU)
+    )
     assert not (tmp_path / "run" / "weights.1.pkl").exists()
 
 
@@ -43,10 +51,9 @@ def test_particles_leave_room_for_the_grids(tmp_path, monkeypatch, room, kind):
     """60 images of 24 px are 0.1 MB, which is a small part of what is free in both cases."""
     simulate(str(tmp_path), Simulation(num_particles=60, box=24, seed=1))
     run = plain_em.prepare(tmp_path / "particles.star", tmp_path / "run", **plain_em.SMALL)
-    free = fit_bytes(24, run.config.mfa.components) + room
+    free = fit_bytes(24, run.config.mfa.components, device=CPU) + room
     monkeypatch.setattr(store_module, "free_host_memory", lambda: free)
     blocks = prepared_blocks(run.table, run.config.data)
     plan = batch_plan(run.config, len(run.table))
-    device = torch.device("cpu")
-    store, _ = own_store(run.config, plan, device, blocks, run=run.root, progress=lambda done: None)
+    store, _ = own_store(run.config, plan, CPU, blocks, run=run.root, progress=lambda done: None)
     assert isinstance(store, kind)
