@@ -3,6 +3,7 @@
 analysis          components, clusters and paths along components
 analysis_tables   its tables
 analysis_report   its volumes, figures and report
+mask_report       the mask of a mixture, and the density within it
 volume_densities  peak, noise and sign of its volumes
 volume_surfaces   isosurfaces of its volumes, and movies of paths
 paths             along components, straight, through neighbours

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from raydrgn.decoding.volume_sets import MadeSets, VolumeSet, central_slices
 from raydrgn.latent.analysis import LatentSpace
+from raydrgn.latent.mask_report import MaskedDensity
 from raydrgn.latent.paths import TYPICAL_SUPPORT
 from raydrgn.latent.volume_densities import (
     DENSITIES,
@@ -64,6 +65,7 @@ def write_analysis(
     made: MadeSets | None,
     title: str,
     losses: list[dict[str, float]],
+    density: MaskedDensity | None,
     commands: Sequence[str],
     progress: Progress = silent,
 ) -> None:
@@ -76,6 +78,7 @@ def write_analysis(
         made: The decoded ``volume_sets``; None if they were skipped.
         title: Of the report.
         losses: Of each epoch of training; none where they are not known.
+        density: Of a mixture of factor analysers, with its mask; None of others.
         commands: What to do next, at the end of the report.
         progress: Called after each section.
     """
@@ -86,6 +89,8 @@ def write_analysis(
         lambda: _volume_section(space, made, folder),
         lambda: _training_section(losses, folder),
     ]
+    if density is not None:
+        parts.insert(-1, lambda: density.section(folder))
     sections = []
     for number, part in enumerate(parts, start=1):
         sections.append(part())

@@ -32,6 +32,10 @@ MOST_OUTSIDE = 0.1
 """Share of the mean's density outside of a mask, above which the mask is too small."""
 
 
+MOST_CUT_OFF = 0.1
+"""Mobile density outside of a mask over that inside, above which the mask is too small."""
+
+
 def mask_concern(share_outside: float) -> str | None:
     """Return a warning if too large a share of the mean's density is outside of a given mask."""
     if share_outside <= MOST_OUTSIDE:
@@ -91,14 +95,21 @@ def first_concerns(model: FactorModel) -> list[str]:
     return found
 
 
-def last_concerns(model: FactorModel, *, null_class: bool) -> list[str]:
-    """Return warnings about junk, poses and components, after the last epoch.
+def last_concerns(model: FactorModel, *, null_class: bool, cut_off: float) -> list[str]:
+    """Return warnings about junk, mask, poses and components, after the last epoch.
 
     Args:
         model: At the end.
         null_class: Whether junk was to be looked for.
+        cut_off: Mobile density outside of the mask, as a share of that inside.
     """
     found = []
+    if cut_off > MOST_CUT_OFF:
+        found.append(
+            f"The mask cuts off mobile density: outside of it is {100 * cut_off:.0f} % of what is "
+            "inside. `raydrgn analyze` shows the mask; start a new run with a larger one "
+            "(--mask MAP), or with --mask none."
+        )
     if null_class and model.evidence < LEAST_OF_PARTICLES:
         found.append(
             "Images without a particle were not looked for, and all null probabilities are 0: an "

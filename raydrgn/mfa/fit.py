@@ -50,7 +50,6 @@ MIXTURE_PARTICLES = 20_000
 
 FIRST_ITERATIONS, ITERATIONS = 30, 6
 
-
 UNCERTAINTY_WEIGHT = 0.35
 """Of the components' posterior variance once the prior is a mixture; 1 before."""
 
@@ -101,7 +100,6 @@ class Fit:
         self._sample: Sample | None = None
         self.share_outside = 0.0
         """Share of the mean's density that is outside of a given mask."""
-
         self.gain_of_orientations = math.inf
         """What given orientations explain of a particle beyond random ones, nats."""
 
@@ -269,6 +267,11 @@ class Fit:
         """Go on from a model and the estimates of this worker's particles."""
         model = model.of_groups(len(self._particles.optics_shares))
         self.model, self.estimates, self._sample = model, estimates, None
+
+    @property
+    def cut_off(self) -> float:
+        """Mobile density outside of the mask over that inside, on the first worker."""
+        return self._updater.cut_off
 
     @property
     def _low(self) -> float:

@@ -20,6 +20,9 @@ LEVEL = 0.05
 SMOOTHING, DILATION, EDGE = 0.04, 0.08, 0.06
 """SD of the smoothing, reach and soft edge of the mask, over the box."""
 
+FAINT = 0.02
+"""Where a mask is less, it lets nothing through."""
+
 EDGE_PX = 2.0
 """Soft edge of the ball."""
 
@@ -86,3 +89,21 @@ def read_support(
             "density would be left. Check where it lies; `raydrgn train --mask auto` finds one."
         )
     return support
+
+
+def cut_off(power: Float[Tensor, "d d d"], support: Float[Tensor, "d d d"]) -> float:
+    """Return the mobile density outside of a mask, as a share of that inside.
+
+    In most of the box there is noise alone, which is subtracted from both.
+
+    Args:
+        power: Sum of squares of the components as they would be without the mask.
+        support: The mask.
+    """
+    inside = support >= FAINT
+    outside = (ball(len(support), device=support.device) > INSIDE) & ~inside
+    if not outside.any():
+        return 0.0
+    noise = power[outside].median()
+    beyond, kept = ((power[where] - noise).sum() for where in (outside, inside))
+    return float(beyond / kept) if kept > 0 else 0.0

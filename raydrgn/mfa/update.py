@@ -21,6 +21,7 @@ from raydrgn.mfa.model import FactorModel
 from raydrgn.mfa.particles import Estimated
 from raydrgn.mfa.poses import ROTATION_SDS
 from raydrgn.mfa.sums import Sums
+from raydrgn.mfa.support import cut_off
 from raydrgn.shapes import Bool, Float
 
 COMPONENT_SHARE = 0.05
@@ -68,6 +69,9 @@ class Updater:
         self._weights = weights
         self._optics_shares = optics_shares
         self._num_particles = num_particles
+        self.cut_off = 0.0
+        """Mobile density outside of the mask, as a share of that inside, in the last update."""
+
         at = FourierPoints.within(grids.box, grids.box, device=grids.device)
         self._points_per_shell = torch.bincount(at.shell, minlength=grids.num_shells)
 
@@ -151,15 +155,23 @@ class Updater:
         lengths = torch.eye(sums.grid.shape[-1] // 2, device=power.device)
         if sums.square.any():  # else there are no latents yet
             lengths[1:, 1:] = step_lengths(sums)
+        # Of few images of a grid point one alone may have the whole of the equations' largest
+        # eigenvalue, for which their diagonal is too small.
+        images = self._num_particles / (2 * self._grids.radius.clamp(min=0.5))
+        curvature = precision * (share * len(lengths) / images).clamp(min=1)
         stepped = model.volumes.clone()
+        mobile = torch.zeros_like(model.support)
         for number, shares in enumerate(lengths):  # one at a time: the transforms take memory
             volume = model.volumes[number]
             inverse = (1 / power[number])[self._grids.shell]
             spectrum = self._grids.spectrum(volume[None])[0]
             gradient = share * self._grids.coefficients(sums.grid, shares)
-            change = (gradient - inverse * spectrum) / (precision + inverse)
+            change = (gradient - inverse * spectrum) / (curvature + inverse)
             [moved] = self._grids.volumes(change[None], radius=radius)
             stepped[number] = (volume + moved) * model.support
+            if number > 0:
+                mobile += (volume + moved).square()
+        self.cut_off = cut_off(mobile, model.support)
         return replace(model, volumes=stepped)
 
     @staticmethod

@@ -154,8 +154,11 @@ class EmLoop:
                 concerns = first_concerns(self._fit.model)
             if epoch == self._config.train.epochs:
                 assert self._config.mfa is not None
-                null_class = self._config.mfa.null_class
-                concerns += last_concerns(self._fit.model, null_class=null_class)
+                concerns += last_concerns(
+                    self._fit.model,
+                    null_class=self._config.mfa.null_class,
+                    cut_off=self._fit.cut_off,
+                )
             for concern in concerns:
                 self._sink.note(concern)
         self._save(Position(epoch + 1, 0))

@@ -106,6 +106,7 @@ def run(
     from raydrgn.latent.analysis import analyze_latents
     from raydrgn.latent.analysis_report import volume_sets, write_analysis
     from raydrgn.latent.analysis_tables import write_tables
+    from raydrgn.latent.mask_report import MaskedDensity
     from raydrgn.latent.volume_densities import contrast_problem
     from raydrgn.run.reader import RunReader
 
@@ -125,7 +126,9 @@ def run(
     if not settings.skip_umap and z.shape[1] > 1:
         space = replace(space, umap=_umap(z, folder, progress))
     particles = write_tables(space, numbers, folder, uids=source.uids())
-    made = None
+    made = density = None
+    if makes_volumes and isinstance(source, RunReader) and source.model is None:
+        density = MaskedDensity.of(source, epoch)
     if makes_volumes:
         from raydrgn.decoding.volume_sets import make_sets
 
@@ -138,6 +141,7 @@ def run(
         made=made,
         title=source.title(epoch),
         losses=source.losses(),
+        density=density,
         commands=_next_commands(settings, has_weights=isinstance(source, RunReader)),
         progress=progress,
     )

@@ -8,6 +8,7 @@ import mrcfile
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 import plain_em
 from raydrgn.mfa.concerns import last_concerns
@@ -48,6 +49,23 @@ def test_a_mask_without_the_density_is_named(clean, tmp_path):
     assert 50 < int(found[1]) < 100
 
 
+def test_a_mask_that_cuts_off_a_motion_is_named(tmp_path):
+    """A hinge, seen through a mask of its fixed part, and through one of all of it."""
+    simulate(str(tmp_path), Simulation(num_particles=800, box=24, snr=0.4, seed=3, phantom="hinge"))
+    states = sorted((tmp_path / "truth").rglob("*.mrc"))
+    volumes = np.stack([mrcfile.read(path) for path in states])
+    fixed, whole = (
+        ndimage.binary_dilation(made(volumes, axis=0) > 0.15 * volumes.max(), iterations=2)
+        for made in (np.min, np.max)
+    )
+    for name, mask, is_named in (("fixed", fixed, True), ("whole", whole, False)):
+        mrcfile.write(tmp_path / f"{name}.mrc", mask.astype(np.float32))
+        values = {"mfa__mask": str(tmp_path / f"{name}.mrc"), "train__epochs": 2}
+        run, text = log_of(tmp_path, tmp_path / name, **values)
+        assert plain_em.fit(run)
+        assert ("cuts off mobile density" in text()) == is_named
+
+
 def test_orientations_that_explain_nothing_are_named(tmp_path):
     simulation = Simulation(num_particles=600, box=24, snr=0.4, angle_error_deg=60, seed=3)
     simulate(str(tmp_path), simulation)
@@ -68,9 +86,14 @@ def test_orientations_that_explain_nothing_are_named(tmp_path):
 def test_errors_beyond_what_is_searched_are_named(clean, name, value, expected):
     tensors = plain_em.tensors(clean / "run", 6)
     model = FactorModel.from_tensors(tensors, box=24, device=torch.device("cpu"))
-    assert not any("off by" in concern for concern in last_concerns(model, null_class=True))
+    assert not any(
+        "off by" in concern for concern in last_concerns(model, null_class=True, cut_off=0.0)
+    )
     wide = replace(model, priors=replace(model.priors, **{name: value}))
-    assert sum(expected in concern for concern in last_concerns(wide, null_class=True)) == 1
+    assert (
+        sum(expected in concern for concern in last_concerns(wide, null_class=True, cut_off=0.0))
+        == 1
+    )
 
 
 def test_junk_that_was_not_looked_for_is_named(clean):
@@ -78,9 +101,13 @@ def test_junk_that_was_not_looked_for_is_named(clean):
     model = FactorModel.from_tensors(tensors, box=24, device=torch.device("cpu"))
     faint = replace(model, evidence=5.2)
     name = "all null probabilities are 0: an image has 5.2 nats"
-    assert any(name in concern for concern in last_concerns(faint, null_class=True))
-    assert not any(name in concern for concern in last_concerns(faint, null_class=False))
-    assert not any("null" in concern for concern in last_concerns(model, null_class=True))
+    assert any(name in concern for concern in last_concerns(faint, null_class=True, cut_off=0.0))
+    assert not any(
+        name in concern for concern in last_concerns(faint, null_class=False, cut_off=0.0)
+    )
+    assert not any(
+        "null" in concern for concern in last_concerns(model, null_class=True, cut_off=0.0)
+    )
 
 
 def test_components_without_density_are_those_of_less_than_2_percent():

@@ -12,6 +12,8 @@ from raydrgn.mfa.model import FactorModel
 from raydrgn.run.directory import Position
 from raydrgn.run.reader import open_run
 from raydrgn.run.refined import refined_particles
+from raydrgn.simulation.dataset import simulate
+from raydrgn.simulation.options import Simulation
 from raydrgn.training.sinks import DirectSink
 
 
@@ -83,6 +85,18 @@ def test_volumes_are_the_mean_and_components_at_the_latents(clean):
     small = state.volumes(state.build(torch.device("cpu")), z, small_box=12)
     assert small.shape == (5, 12, 12, 12)
     np.testing.assert_allclose(small.sum((1, 2, 3)), volumes.sum((1, 2, 3)), rtol=1e-3)
+
+
+def test_few_images_of_a_large_box_are_fitted(tmp_path):
+    """Most points of the Fourier grid are seen by one image or none."""
+    simulate(str(tmp_path), Simulation(num_particles=60, box=48, snr=0.5, seed=1))
+    values = {"train__epochs": 3, "mfa__components": 3}
+    run = plain_em.prepare(tmp_path / "particles.star", tmp_path / "run", **values)
+    assert plain_em.fit(run)
+    opened = open_run(str(tmp_path / "run"))
+    losses = [row["total"] for row in opened.losses()]
+    assert losses == sorted(losses, reverse=True)
+    assert (opened.estimates(3)["null_probability"] < 0.5).all()
 
 
 class Stopping(DirectSink):
