@@ -16,6 +16,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 from raydrgn.errors import ConfigError
 
 FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
+MAP_SUFFIXES = (".mrc", ".map")
 
 NO_PROJECT = "none"
 """Value of ``--project`` with which a command takes nothing from a project."""
@@ -136,6 +137,16 @@ def check_figure_name(out: str) -> None:
     """
     if PurePosixPath(out).suffix not in FIGURE_SUFFIXES:
         raise ConfigError(f"-o {out} should end in .png, .svg or .pdf.")
+
+
+def check_map_name(out: str) -> None:
+    """Check that the name of a map to write ends as maps' names do.
+
+    Raises:
+        ConfigError: If it does not.
+    """
+    if PurePosixPath(out).suffix not in MAP_SUFFIXES:
+        raise ConfigError(f"-o {out} should end in .mrc or .map: maps are written in MRC format.")
 
 
 def whole_numbers(text: str | None, option: str) -> tuple[int, ...]:

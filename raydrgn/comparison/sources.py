@@ -1,6 +1,5 @@
 """Where labels come from: k-means of a run's epoch, folders of results, files."""
 
-import json
 import re
 
 import numpy as np
@@ -12,7 +11,7 @@ from raydrgn.io.labels import read_labels_file, read_values_file, to_labels
 from raydrgn.io.storage import Uri
 from raydrgn.io.tables import read_parquet
 from raydrgn.reporting.analysis_results import AnalysisResults, kmeans_folder
-from raydrgn.run.identity import SETTINGS
+from raydrgn.run.identity import SETTINGS, read_record
 from raydrgn.run.reader import open_run
 from raydrgn.shapes import Float
 
@@ -127,7 +126,7 @@ def _of_folder(word: str, uri: Uri, ksample: int | None) -> Labeling:
 def _latest(uri: Uri, made: list[int]) -> int:
     if not storage.exists(storage.join(uri, SETTINGS)):
         return made[0]
-    return int(json.loads(storage.read_bytes(storage.join(uri, SETTINGS)))["ksample"])
+    return int(read_record(storage.join(uri, SETTINGS))["ksample"])
 
 
 def _of_table(word: str, uri: Uri, column: str, kind: str) -> Labeling:

@@ -1,6 +1,7 @@
 """Latents and losses through the epochs of a run; epochs are embedded by independent tasks."""
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +17,7 @@ from raydrgn.io import cryodrgn, storage
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.reporting.result_folder import ResultFolder
+from raydrgn.run.identity import read_record
 from raydrgn.run.metrics import read_losses
 from raydrgn.run.reader import RunReader
 from raydrgn.shapes import Float, Int
@@ -129,7 +131,9 @@ def choose_epochs(run: RunReader, epoch: int | None, every: int) -> tuple[list[i
     if len(with_weights) < 2:
         raise RunDirectoryError(
             f"{run.files.root} has the weights of one epoch only ({last}); convergence compares "
-            "volumes of at least two epochs."
+            "volumes of at least two epochs. Weights that were deleted (`raydrgn clean`) do not "
+            f"come back: train on, to more than {last} epochs (raydrgn train -o "
+            f"{shlex.quote(run.files.root)} --resume --epochs N), or train again."
         )
     examined = [last]
     for number in reversed(with_weights):
@@ -149,8 +153,16 @@ def check_epochs(run: RunReader, examined: Sequence[int], folder: ResultFolder) 
     """
     identities = {epoch: run.identity(epoch) for epoch in examined}
     if folder.has(EPOCHS):
-        found = json.loads(storage.read_bytes(folder.at(EPOCHS)))
+        found = read_record(folder.at(EPOCHS))
         if sorted(map(int, found)) != list(examined):
+            lost = sorted(set(map(int, found)) - set(run.files.epochs()))
+            if lost:
+                raise RunDirectoryError(
+                    f"{folder.uri} has results of epochs {', '.join(found)}, and the weights of "
+                    f"{', '.join(map(str, lost))} were deleted since. See "
+                    f"{folder.at('report.html')}, or compare epochs "
+                    f"{', '.join(map(str, examined))} in another folder (--out)."
+                )
             raise RunDirectoryError(
                 f"{folder.uri} has results of the volumes of epochs {', '.join(found)}, not of "
                 f"{', '.join(map(str, examined))}. Choose another folder with --out, or replace "

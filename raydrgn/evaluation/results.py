@@ -8,6 +8,7 @@ from raydrgn.fourier.shells import frequencies
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
 from raydrgn.reporting.result_folder import ResultFolder
+from raydrgn.run.identity import read_record
 
 NAME = "evaluation.json"
 
@@ -28,7 +29,7 @@ def read_score(folder: Uri, epoch: int) -> RecordedScore | None:
     uri = storage.join(folder, NAME)
     if not storage.exists(uri):
         return None
-    found = json.loads(storage.read_bytes(uri))
+    found = read_record(uri)
     return RecordedScore(epoch=epoch, fsc=found["fsc"], fsc_masked=found["fsc_masked"])
 
 

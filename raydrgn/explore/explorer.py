@@ -31,7 +31,7 @@ from raydrgn.latent.conditions import (
     read_conditions,
     to_json,
 )
-from raydrgn.run.identity import SETTINGS
+from raydrgn.run.identity import SETTINGS, read_record
 from raydrgn.run.latents_file import LatentSource
 from raydrgn.run.metrics import read_metrics
 from raydrgn.run.reader import RunReader
@@ -242,7 +242,7 @@ class Explorer:
 
     def _selection(self, name: str) -> dict[str, Any]:
         folder = storage.join(self.files.own, SELECTIONS, name)
-        record = json.loads(storage.read_bytes(storage.join(folder, SETTINGS)))
+        record = read_record(storage.join(folder, SETTINGS))
         conditions = read_conditions(f"{folder}.json")
         names = [n for n in storage.list_names(folder) if n.startswith("kept.")]
         epoch, file = record["made_from"]["epoch"], f"{folder}.json"

@@ -5,7 +5,7 @@ from pathlib import PurePosixPath
 from typing import Annotated
 
 from raydrgn.errors import ConfigError
-from raydrgn.settings import Setting, check_bounds
+from raydrgn.settings import Setting, check_bounds, check_map_name
 
 Uri = str  # as in raydrgn.io.storage, which loads fsspec
 
@@ -24,7 +24,8 @@ class DownsamplingOptions:
     out: Annotated[
         Uri,
         Setting(
-            ".mrcs; or .txt, .star or .parquet with stacks beside it; .mrc with --is-volume.",
+            ".mrcs; or .txt, .star or .parquet with stacks beside it; .mrc or .map with "
+            "--is-volume.",
             flags=("-o", "--out"),
         ),
     ]
@@ -43,6 +44,8 @@ class DownsamplingOptions:
         check_bounds(self)
         if self.box % 2:
             raise ConfigError(f"--box must be even to have a centre pixel, got {self.box}.")
+        if self.is_volume:
+            check_map_name(self.out)
         suffix = PurePosixPath(self.out).suffix
         if not self.is_volume and suffix not in (".mrcs", *LISTINGS):
             raise ConfigError(

@@ -84,20 +84,26 @@ def to_labels(values: Any, where: str) -> Labels:
         array = np.empty((0, 0))
     if array.dtype == object and array.ndim == 1:
         kinds = {type(value) for value in array}
-        if all(issubclass(kind, str | int | np.integer) for kind in kinds):
-            array = array.astype(str)
+        if all(issubclass(kind, str | int | np.integer | type(None)) for kind in kinds):
+            array = np.array(["" if value is None else str(value) for value in array])
     if array.ndim != 1 or array.dtype.kind not in "iufbUS" or not array.size:
         raise InputError(
             f"{where} should hold {WANTED}, a whole number or a word; found "
             f"{type(values).__name__} of shape {array.shape} and type {array.dtype}."
         )
+    is_bad = np.zeros(len(array), bool)
     if array.dtype.kind == "f":
-        bad = np.flatnonzero(~(np.isfinite(array) & (np.floor(array) == array)))
-        if bad.size:
-            raise InputError(
-                f"{where} should hold {WANTED}, a whole number or a word; row {bad[0]} (from 0) "
-                f"is {array[bad[0]]:g} ({bad.size} such rows)."
-            )
+        is_bad = ~(np.isfinite(array) & (np.floor(array) == array))
+    elif array.dtype.kind in "US":
+        is_bad = np.char.str_len(array) == 0
+    bad = np.flatnonzero(is_bad)
+    if bad.size:
+        found = f"{array[bad[0]]:g}" if array.dtype.kind == "f" else "empty"
+        raise InputError(
+            f"{where} should hold {WANTED}, a whole number or a word; row {bad[0]} (from 0) is "
+            f"{found} ({bad.size} such rows)."
+        )
+    if array.dtype.kind == "f":
         array = array.astype(np.int64)
     different, codes = np.unique(array, return_inverse=True)
     if len(different) > MOST_LABELS:

@@ -101,12 +101,13 @@ def _of_arrow(table: pa.Table) -> PlainTable:
 
 
 def _of_text(text: str, uri: Uri) -> PlainTable:
-    lines = [(i, line.split("#")[0].strip()) for i, line in enumerate(text.split("\n"), start=1)]
-    lines = [(i, line) for i, line in lines if line]
+    lines = [(i, line.split("#")[0]) for i, line in enumerate(text.split("\n"), start=1)]
+    lines = [(i, line) for i, line in lines if line.strip()]
     if not lines:
         return PlainTable(None, [np.empty(0)])
-    delimiter = next((mark for mark in ("\t", ";", ",") if mark in lines[0][1]), None)
-    rows = [_cells(line, delimiter) for _, line in lines]
+    head = "\n".join(line.strip() for _, line in lines[:2])  # the first name may be empty
+    delimiter = next((mark for mark in ("\t", ";", ",") if mark in head), None)
+    rows = _without_ends([_cells(line, delimiter) for _, line in lines])
     names = None
     if _is_header(rows):
         _check_name(rows[0], uri, lines[0][0])
@@ -125,11 +126,21 @@ def _of_text(text: str, uri: Uri) -> PlainTable:
 
 def _cells(line: str, delimiter: str | None) -> list[str]:
     """Split a line; lists as Python prints them lose their brackets."""
-    line = line.strip("[]()")
+    line = line.strip(" " if delimiter == "\t" else None).strip("[]()")
     if delimiter is None:
         return [cell.strip("'\"") for cell in line.split()]
-    cells = [cell.strip().strip("'\"") for cell in line.split(delimiter)]
-    return cells[:-1] if len(cells) > 1 and not cells[-1] else cells
+    return [cell.strip().strip("'\"") for cell in line.split(delimiter)]
+
+
+def _without_ends(rows: list[list[str]]) -> list[list[str]]:
+    """Return rows without the empty cells that delimiters at the ends of lines make.
+
+    Where other rows have a value in its place, an empty cell stands for one that is missing.
+    """
+    if all(len(row) > 1 and not row[0] for row in rows):
+        rows = [row[1:] for row in rows]
+    width = max(len(row) - (not row[-1]) for row in rows)
+    return [row[:-1] if len(row) > max(width, 1) and not row[-1] else row for row in rows]
 
 
 def _is_header(rows: list[list[str]]) -> bool:
@@ -164,12 +175,16 @@ def _is_value(cell: str) -> bool:
 
 
 def _values(cells: tuple[str, ...]) -> np.ndarray:
-    """Return cells as truth values or numbers where all are, and else as text."""
+    """Return cells as truth values or numbers where all are, and else as text.
+
+    Empty ones are NaN among numbers, as pandas writes it.
+    """
     lowered = [cell.lower() for cell in cells]
     if cells and all(cell in TRUTH for cell in lowered):
         return np.array([TRUTH[cell] for cell in lowered])
     try:
-        return np.fromiter(map(float, cells), dtype=np.float64, count=len(cells))
+        numbers = (float(cell or "nan") for cell in cells)
+        return np.fromiter(numbers, dtype=np.float64, count=len(cells))
     except ValueError:
         return np.array(cells)
 
@@ -191,10 +206,21 @@ def original_numbers(
     if name is None:
         return None
     values = columns[name]
-    is_number = values.dtype.kind in "iuf" and bool(((values >= 0) & (values % 1 == 0)).all())
-    if not is_number or (unique and len(np.unique(values)) < len(values)):
+    if values.dtype.kind in "iuf":
+        is_bad = ~((values >= 0) & (values % 1 == 0))
+    else:
+        is_bad = np.array([not str(value).isdecimal() for value in values])
+        is_bad |= not is_bad.any()  # truth values, or numbers as text
+    if unique and not is_bad.any():
+        is_bad[:] = True
+        is_bad[np.unique(values, return_index=True)[1]] = False
+    bad = np.flatnonzero(is_bad)
+    if bad.size:
+        first = values[bad[0]]
+        found = f"{first:g}" if values.dtype.kind in "iuf" else str(first) or "empty"
         raise InputError(
-            f"{uri}: column {name} should hold the number of each particle in the original set"
-            f"{', each once' if unique else ''}. Rename the column if it holds something else."
+            f"{uri}: column {name} should hold the number of each particle in the original set, "
+            f"from 0{', each once' if unique else ''}; row {bad[0]} (from 0) is {found} "
+            f"({bad.size} such rows). Rename the column if it holds something else."
         )
     return values.astype(np.int64)

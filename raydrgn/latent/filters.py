@@ -110,7 +110,7 @@ def kept_by_all(methods: Sequence[Method]) -> Bool[np.ndarray, " n"]:
     if kept.all() or not kept.any():
         raise ConfigError(
             f"This would {'keep' if kept.all() else 'drop'} all {len(kept)} particles; choose "
-            "fewer or more."
+            f"{'more' if kept.all() else 'fewer'} to drop."
         )
     return np.asarray(kept)
 

@@ -47,6 +47,7 @@ class SelectionOptions:
             "Drop particles with |z| more than this number of SD above the mean; 2, as in the "
             "published protocol, if no number is given.",
             bare=2,
+            above=0,
         ),
     ] = None
 

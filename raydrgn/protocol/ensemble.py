@@ -1,5 +1,6 @@
 """Steps f and g of the protocol: a path, the landscape, occupancies, classes and their exports."""
 
+from contextlib import nullcontext
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -218,6 +219,7 @@ def class_maps(
 
         from raydrgn.inputs.options import BackprojectionOptions
         from raydrgn.io.sources import open_particles
+        from raydrgn.io.verification import quiet
         from raydrgn.protocol.class_folder import make_classes
         from raydrgn.run.reader import open_run
 
@@ -238,8 +240,9 @@ def class_maps(
         )
         suffix = export_suffix(inputs.source.particles)
         files = [f"{c.name}/particles{suffix}" for c in found if c.particles]
-        for name in files:
-            export_particles(inputs.source, table, storage.join(folder, name))
+        for count, name in enumerate(files):
+            with quiet() if count else nullcontext():  # what is logged of the first is of all
+                export_particles(inputs.source, table, storage.join(folder, name))
         return {"classes": [c.to_dict() for c in found], "suffix": suffix}, files
 
     given = {"flip": this.flip, "uninvert_data": this.uninvert_data}

@@ -4,6 +4,9 @@ A step has inputs, which are plain values, and comes after other steps. Its key 
 its name, its inputs and the keys of the steps before it. Where the project has whole results of
 that key, nothing is done; else they are made in a folder of their own, or gone on with where that
 was interrupted. Results of other inputs stay where they are: nothing is ever deleted.
+
+Whole results that lack a file are completed in their folder. Trainings cannot be completed, nor
+results with a damaged file: the message names the file, and the folder for a person to delete.
 """
 
 import json
@@ -47,6 +50,9 @@ class StepRecord:
     files: Sequence[str] = ()
     """Files that whole results have, within the folder."""
 
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    """Bytes of each file that the folder had when the results were whole."""
+
     result: Mapping[str, Any] = field(default_factory=dict)
     """What the step found, for the steps after it."""
 
@@ -69,6 +75,9 @@ class Step:
 
 Make = Callable[[Uri], tuple[Mapping[str, Any], Sequence[str]]]
 """Makes the results of a step in a folder; returns what it found, and files that are whole then."""
+
+FindLost = Callable[[StepRecord, Uri], Uri | None]
+"""Returns a file of whole results in a folder that is gone or damaged; None if all are whole."""
 
 
 class Project:
@@ -133,6 +142,7 @@ class Project:
         after: Sequence[Step] = (),
         folder: str | None = None,
         condition: str = "",
+        find_lost: FindLost | None = None,
     ) -> Step:
         """Return a step as the project has it, or make it.
 
@@ -143,9 +153,12 @@ class Project:
             after: Steps whose results it uses.
             folder: First choice of the folder's name; made of the step's name if None.
             condition: Of going on after a failure, in words; none if empty.
+            find_lost: Looks through whole results that cannot be completed where a file is lost;
+                without it, those that lack a file are completed.
 
         Raises:
-            RaydrgnError: If it cannot be made, naming the step.
+            RunDirectoryError: If results that cannot be completed have lost a file.
+            RaydrgnError: If the step cannot be made, naming it.
         """
         plain: dict[str, Any] = json.loads(json.dumps(dict(inputs)))
         keys = {step.name: step.key for step in after}
@@ -153,8 +166,9 @@ class Project:
         key = storage.checksum(content)[:KEY_LENGTH]
         records = self._steps.setdefault(name, [])
         record = next((r for r in records if r.key == key), None)
-        if record is None or not self._is_whole(record):
-            self._log(name, records, record, plain, keys)
+        lacks = None if record is None else self._lacks(name, record, find_lost)
+        if record is None or lacks or not record.is_whole:
+            self._log(name, records, record, lacks, plain, keys)
             if record is None:
                 wanted = folder or name.replace(" ", "-")
                 used = {r.folder for others in self._steps.values() for r in others}
@@ -184,28 +198,71 @@ class Project:
             self._seconds[record.key] = round(spent, 1)
             self._write_json(TIMES, self._seconds)
         plain = json.loads(json.dumps(dict(result)))
-        whole = replace(record, result=plain, files=list(files), is_whole=True)
+        folder = self.at(record.folder)
+        sizes = {file: storage.file_size(f"{folder}/{file}") for file in storage.list_files(folder)}
+        whole = replace(record, result=plain, files=list(files), sizes=sizes, is_whole=True)
         records = self._steps[name]
         records[[r.key for r in records].index(record.key)] = whole
         self._write()
         return whole
 
-    def _is_whole(self, record: StepRecord) -> bool:
-        there = (storage.exists(self.at(record.folder, name)) for name in record.files)
-        return record.is_whole and all(there)
+    def _lacks(self, name: str, record: StepRecord, find_lost: FindLost | None) -> str | None:
+        """Return what whole results lack, in words; None if nothing, or if they are not whole."""
+        folder = self.at(record.folder)
+        if not record.is_whole:
+            return None
+        if not storage.list_names(folder):
+            return "its folder"
+        if find_lost is not None:
+            lost = find_lost(record, folder)
+            if lost is not None:
+                raise RunDirectoryError(f"{lost} is gone or damaged. {self._remedy(name, record)}")
+            return None
+        return next((n for n in record.files if not storage.exists(f"{folder}/{n}")), None)
+
+    def _remedy(self, name: str, record: StepRecord) -> str:
+        return (
+            f"To have the step “{name}” made again, delete the folder {self.at(record.folder)} and "
+            f"run: {self.command()}"
+        )
+
+    def remedy(self, problem: str) -> str | None:
+        """Return what to do about a problem that names a lost file of a step: gone, or damaged.
+
+        Args:
+            problem: The text of an error.
+
+        Returns:
+            Sentences; None if the problem names no file of a step, or one that is as it was
+            written.
+        """
+        whole = [(n, r) for n, records in self._steps.items() for r in records if r.is_whole]
+        for name, record in sorted(whole, key=lambda of_step: -len(of_step[1].folder)):
+            for file, size in record.sizes.items():
+                uri = self.at(record.folder, file)
+                if uri not in problem:
+                    continue
+                remedy = self._remedy(name, record)
+                if remedy in problem:
+                    return None
+                if not storage.exists(uri):
+                    return f"{uri} is gone. {remedy}"
+                if storage.file_size(uri) != size:
+                    return f"{uri} is damaged. {remedy}"
+        return None
 
     def _log(
         self,
         name: str,
         records: Sequence[StepRecord],
         record: StepRecord | None,
+        lacks: str | None,
         inputs: Mapping[str, Any],
         after: Mapping[str, str],
     ) -> None:
         """Log why a step is made."""
         if record is not None:
-            what = "lacks files and is made again" if record.is_whole else "goes on"
-            log.info("%s %s", name, what)
+            log.info("%s %s", name, f"lacks {lacks} and is made again" if lacks else "goes on")
         elif not records:
             log.info("%s begins", name)
         else:

@@ -8,11 +8,13 @@ from raydrgn.errors import InputError
 from raydrgn.io import storage
 from raydrgn.io.particle_source import ParticleSettings
 from raydrgn.io.storage import Uri
-from raydrgn.protocol.project import Project, Step
+from raydrgn.protocol.decisions import Decision
+from raydrgn.protocol.project import Project, Step, StepRecord
 from raydrgn.protocol.rounds import Round
 from raydrgn.remote.executor import Executor
 from raydrgn.remote.progress import Progress
 from raydrgn.run.directory import RunDirectory
+from raydrgn.run.manifest import Manifest
 
 if TYPE_CHECKING:
     from raydrgn.convergence.criteria import Finding
@@ -89,6 +91,13 @@ def train_round(
         }
         return result, [f"weights.{epoch}.pkl", f"z.{epoch}.pkl", "particles.parquet"]
 
+    def find_lost(record: StepRecord, folder: Uri) -> Uri | None:
+        chosen = _chosen_epoch(project, this, folder)
+        epoch = record.result["epoch"] if chosen is None else chosen.value.get("epoch")
+        if chosen is not None and epoch not in RunDirectory(folder).epochs():
+            return None  # which is another message: the person corrects what was chosen
+        return _lost_file(folder, epoch, has_estimates=plan.method == "mfa")
+
     given = {
         "training": plan.in_words(),
         "seed": this.seed,
@@ -97,10 +106,35 @@ def train_round(
         "half_size_shifts": this.source.half_size_shifts,
     }
     trained = project.step(
-        f"round {this.number}", given, make, after=after, folder=f"round{this.number}"
+        f"round {this.number}",
+        given,
+        make,
+        after=after,
+        folder=f"round{this.number}",
+        find_lost=find_lost,
     )
     _follow_images(this, trained)
     return _with_decided_epoch(project, this, trained)
+
+
+def _lost_file(folder: Uri, epoch: int, *, has_estimates: bool) -> Uri | None:
+    """Return a file that later steps need of an epoch of a training, and that is gone or damaged.
+
+    Weights and latents are compared with the manifest; None if nothing is lost.
+    """
+    run = RunDirectory(folder)
+    weights, latents = run.weights(epoch), run.latents(epoch)
+    needed = [run.config, run.manifest, run.particles, weights, latents]
+    if has_estimates:
+        needed.append(run.estimates(epoch))
+    gone = next((uri for uri in needed if not storage.exists(uri)), None)
+    if gone is not None:
+        return gone
+    recorded = Manifest.read(run.manifest).epochs.get(epoch, {})
+    for name, uri in (("weights", weights), ("latents", latents)):
+        if name in recorded and not recorded[name].matches(storage.read_bytes(uri)):
+            return uri
+    return None
 
 
 def _follow_images(this: Round, trained: Step) -> None:
@@ -219,6 +253,18 @@ def _train(this: Round, folder: Uri, epochs: int, executor: Executor, progress: 
         raise KeyboardInterrupt  # training was asked to stop, and has kept a checkpoint
 
 
+def _epoch_decision(this: Round) -> str:
+    return f"epoch of round {this.number}"
+
+
+def _chosen_epoch(project: Project, this: Round, folder: Uri) -> Decision | None:
+    """Return the decision of a person which epoch of a training is taken; None if there is none."""
+    found = project.decisions.by_user(_epoch_decision(this))
+    if found is None or not isinstance(found.value, dict):
+        return None
+    return found if found.value.get("run") == storage.name(folder) else None
+
+
 def _with_decided_epoch(project: Project, this: Round, trained: Step) -> Step:
     """Return a training with the epoch that ``project.yaml`` has for it.
 
@@ -227,9 +273,10 @@ def _with_decided_epoch(project: Project, this: Round, trained: Step) -> Step:
     Raises:
         InputError: If the run has no such epoch.
     """
-    name, run = f"epoch of round {this.number}", storage.name(trained.folder)
-    found, chosen = trained.result, project.decisions.by_user(name)
-    if chosen is None or not isinstance(chosen.value, dict) or chosen.value.get("run") != run:
+    name, found = _epoch_decision(this), trained.result
+    chosen = _chosen_epoch(project, this, trained.folder)
+    if chosen is None:
+        run = storage.name(trained.folder)
         value = {"run": run, "epoch": found["epoch"], "of": found["epochs"]}
         project.decisions.make(name, value, by="program", why=found["why"])
         return trained

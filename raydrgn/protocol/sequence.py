@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from raydrgn.errors import ConfigError, InputError
+from raydrgn.errors import ConfigError, InputError, RaydrgnError
 from raydrgn.io import storage
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.storage import Uri
@@ -106,7 +106,13 @@ def run(
         _decide_pixel_size(project, table)
         decide_plans(settings, project, image_box, keeps=True)
         keep_threads()
-        return _Sequence(project, settings, plans, image_box, executor, progress).run()
+        try:
+            return _Sequence(project, settings, plans, image_box, executor, progress).run()
+        except RaydrgnError as error:
+            remedy = project.remedy(str(error))
+            if remedy is None:
+                raise
+            raise type(error)(f"{error}\n{remedy}") from error
 
 
 def keep_threads() -> None:

@@ -3,7 +3,6 @@
 Results of another epoch, or of weights or latents that have been replaced, are never returned.
 """
 
-import json
 import shlex
 
 import numpy as np
@@ -12,7 +11,7 @@ from raydrgn.errors import InputError, RunDirectoryError
 from raydrgn.io import cryodrgn, storage
 from raydrgn.io.storage import Uri
 from raydrgn.reporting.result_folder import ResultFolder
-from raydrgn.run.identity import SETTINGS
+from raydrgn.run.identity import SETTINGS, read_record
 from raydrgn.run.latents_file import LatentSource
 from raydrgn.shapes import Float, Int
 
@@ -86,7 +85,7 @@ class AnalysisResults:
             )
         if not self.folder.has(SETTINGS):
             return CRYODRGN_KSAMPLE
-        return int(json.loads(storage.read_bytes(self.folder.at(SETTINGS)))["ksample"])
+        return int(read_record(self.folder.at(SETTINGS))["ksample"])
 
     def labels(self, ksample: int, num_particles: int) -> Int[np.ndarray, " n"]:
         """Return the k-means cluster of each particle.

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from raydrgn.errors import RunDirectoryError
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
-from raydrgn.run.identity import MADE_FROM, SETTINGS, Identity
+from raydrgn.run.identity import MADE_FROM, SETTINGS, Identity, read_record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -96,8 +96,7 @@ class ResultFolder:
         return found is not None and identity.difference(found) is None
 
     def _record(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(storage.read_bytes(self.at(SETTINGS)))
-        return found
+        return read_record(self.at(SETTINGS))
 
     def _write_record(self, record: Mapping[str, Any]) -> None:
         storage.write_bytes(self.at(SETTINGS), json.dumps(record, indent=1).encode())

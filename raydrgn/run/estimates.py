@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from raydrgn.errors import RunDirectoryError
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
+from raydrgn.io.tables import read_parquet
 from raydrgn.mfa.columns import COLUMNS
 from raydrgn.run.directory import Position, RunDirectory
 from raydrgn.shapes import Float
@@ -75,11 +76,12 @@ def read_estimates(uri: Uri) -> dict[str, np.ndarray]:
 
     Raises:
         RunDirectoryError: If there is no such table.
+        InputError: If it is damaged.
     """
     if not storage.exists(uri):
         raise RunDirectoryError(
             f"{uri} does not exist: contrasts, shifts, rotations and null probabilities are "
             "estimated by `raydrgn train --method mfa`."
         )
-    table = pq.read_table(io.BytesIO(storage.read_bytes(uri)))
+    table = read_parquet(storage.read_bytes(uri), uri)
     return {name: table[name].to_numpy() for name in COLUMNS}

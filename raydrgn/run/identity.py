@@ -5,11 +5,13 @@ run are never taken for those of another: not after a directory was renamed or c
 after a run went on or was trained again under its old name.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
+from raydrgn.errors import RunDirectoryError
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
 from raydrgn.run.directory import RunDirectory
@@ -62,6 +64,24 @@ class Identity:
             if found.get(name) != getattr(self, name):
                 return f"other {name} (of {found.get('run')}, epoch {found.get('epoch')})"
         return None
+
+
+def read_record(uri: Uri) -> dict[str, Any]:
+    """Return what results record of themselves in a JSON file, such as ``settings.json``.
+
+    Raises:
+        RunDirectoryError: If the file is damaged.
+    """
+    try:
+        found = json.loads(storage.read_bytes(uri))
+        if not isinstance(found, dict):
+            raise ValueError("no names and values")
+    except ValueError as error:
+        raise RunDirectoryError(
+            f"{uri} is damaged ({error}), so that it is not known what the results beside it were "
+            "made from. Delete their folder or move it away, and make them again."
+        ) from error
+    return found
 
 
 def _file_checksum(uri: Uri) -> str:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
-from raydrgn.settings import Setting, check_bounds
+from raydrgn.settings import Setting, check_bounds, check_map_name
 
 if TYPE_CHECKING:
     from raydrgn.inputs.map_pairs import MapCorrelation
@@ -61,7 +61,10 @@ class FlipSettings:
 
     map: Annotated[str, Setting("Map (.mrc).", is_argument=True)]
 
-    out: Annotated[str, Setting("Map to write.", flags=("-o", "--out"))]
+    out: Annotated[str, Setting("Map to write: .mrc or .map.", flags=("-o", "--out"))]
+
+    def __post_init__(self) -> None:
+        check_map_name(self.out)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +73,10 @@ class InvertSettings:
 
     map: Annotated[str, Setting("Map (.mrc).", is_argument=True)]
 
-    out: Annotated[str, Setting("Map to write.", flags=("-o", "--out"))]
+    out: Annotated[str, Setting("Map to write: .mrc or .map.", flags=("-o", "--out"))]
+
+    def __post_init__(self) -> None:
+        check_map_name(self.out)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from raydrgn.comparison.agreement import compare
 from raydrgn.comparison.labelings import Labeling
 from raydrgn.errors import ConfigError, InputError, RunDirectoryError
 from raydrgn.io import cryodrgn
-from raydrgn.io.labels import read_labels_file, to_labels
+from raydrgn.io.labels import read_labels_file, read_values_file, to_labels
 from raydrgn.workflows import compare as workflow
 from raydrgn.workflows.compare import CompareSettings
 
@@ -100,6 +100,7 @@ def test_labels_are_numbers_or_words_in_their_order(values, names):
     [
         ([0.5, 1.0], r"row 0 \(from 0\) is 0.5"),
         (np.arange(201), "201 different values"),
+        (["a", "", "b"], r"row 1 \(from 0\) is empty"),
         (np.zeros((3, 2)), r"shape \(3, 2\)"),
         ([[1], [1, 2]], "a label for each particle"),
         ({"a": 1}, "found dict"),
@@ -129,6 +130,28 @@ def test_files_of_every_kind_hold_the_same_labels(tmp_path):
         assert (found.numbers is not None) == (suffix in ("csv", "parquet"))
     found = read_labels_file(str(tmp_path / "a.parquet"), "z")
     assert len(found.names) == 5
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("0,1\n3,\n4,2", r"a.csv, column class .* row 1 \(from 0\) is nan"),
+        ("0,a\n3,\n4,b", r"a.csv, column class .* row 1 \(from 0\) is empty"),
+        ("0,1\n-3,2\n4,2", r"column index should hold .* row 1 \(from 0\) is -3 \(1 such rows\)"),
+        ("0,1\n,2\n4,2", r"column index should hold .* row 1 \(from 0\) is nan"),
+        ("0,1\nx,2\n4,2", r"column index should hold .* row 1 \(from 0\) is x"),
+    ],
+)
+def test_an_empty_or_wrong_cell_is_named_by_its_row(rows, message, tmp_path):
+    (tmp_path / "a.csv").write_text(f"index,class\n{rows}\n")
+    with pytest.raises(InputError, match=message):
+        read_labels_file(str(tmp_path / "a.csv"))
+
+
+def test_an_empty_cell_is_an_unknown_value(tmp_path):
+    (tmp_path / "a.tsv").write_text("index\tvalue\n0\t1.5\n1\t\n2\t3\n")
+    found = read_values_file(str(tmp_path / "a.tsv"))
+    np.testing.assert_array_equal(found.values, [1.5, np.nan, 3])
 
 
 def test_two_epochs_of_a_run_and_published_labels(tmp_path):

@@ -252,6 +252,7 @@ def test_several_boxes_are_listed_by_optics_group(data):
     [
         ({"box": 32}, "-D 32 is larger than the images, which have 16"),
         ({"out": "s.mrc"}, r"should end in .mrcs, .txt, .star or .parquet.*--is-volume"),
+        ({"out": "s.png", "is_volume": True}, "s.png should end in .mrc or .map"),
         ({"box": 7}, "--box must be even"),
         ({"out": "a.mrcs"}, "would replace .*a.mrcs, which is read"),
         ({"chunk": -1}, "--chunk must be at least 0"),

@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import shutil
 
 import pytest
 
@@ -72,12 +73,15 @@ def test_steps_after_a_changed_one_are_made_again_and_name_it(root, caplog):
     assert "train is made again: “check” has changed" in caplog.text
 
 
-def test_a_step_whose_files_are_gone_is_made_again_in_its_folder(root):
+def test_a_step_that_lacks_a_file_is_completed_in_its_folder_and_says_which(root, caplog):
     work = Work()
     step = Project(str(root)).step("check", {}, work)
     (root / "check" / "made.txt").unlink()
-    again = Project(str(root)).step("check", {}, work)
+    (root / "check" / "other.txt").write_text("x")
+    with caplog.at_level(logging.INFO, "raydrgn"):
+        again = Project(str(root)).step("check", {}, work)
     assert len(work.calls) == 2
+    assert "check lacks made.txt and is made again" in caplog.text
     assert (again.folder, again.key) == (step.folder, step.key)
 
 
@@ -107,6 +111,26 @@ def test_a_failure_names_the_step_and_the_command_that_goes_on(root):
     with pytest.raises(ConfigError, match=r"step “check”.*no pixel size.*raydrgn protocol -o"):
         Project(str(root)).step("check", {}, fails)
     assert Project(str(root)).step("check", {}, Work()).result == {"value": 7}
+
+
+def test_a_problem_with_a_damaged_file_of_a_step_gets_the_remedy_that_works(root):
+    work = Work()
+    step = Project(str(root)).step("check", {}, work)
+    problem = f"{step.at('made.txt')} is not a whole file."
+    assert Project(str(root)).remedy(problem) is None  # it is as it was written
+    (root / "check" / "made.txt").write_text("damaged")
+    project = Project(str(root))
+    assert project.remedy("The disk is full.") is None
+    found = project.remedy(problem)
+    assert found == (
+        f"{root}/check/made.txt is damaged. To have the step “check” made again, delete the folder "
+        f"{root}/check and run: raydrgn protocol -o {root}"
+    )
+    assert project.remedy(f"{problem} {found}") is None  # it has it already
+    shutil.rmtree(root / "check")
+    assert "made.txt is gone." in project.remedy(problem)
+    Project(str(root)).step("check", {}, work)
+    assert (root / "check" / "made.txt").read_text() == "x"
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path):

@@ -1,6 +1,8 @@
 """When a training goes on, which epoch is taken, and what the log has while it trains."""
 
 import logging
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,16 +10,21 @@ import pytest
 import yaml
 
 from raydrgn.convergence.criteria import Finding
-from raydrgn.errors import InputError
+from raydrgn.errors import InputError, RunDirectoryError
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.protocol import round_training
 from raydrgn.protocol.decisions import ProjectInputs
+from raydrgn.protocol.inputs import in_box
 from raydrgn.protocol.project import Project
 from raydrgn.protocol.round_training import train_round
 from raydrgn.protocol.rounds import Round
 from raydrgn.protocol.settings import TrainingPlan
 from raydrgn.remote.executor import IN_PROCESS
 from raydrgn.remote.progress import silent
+from raydrgn.run.manifest import FileRecord, Manifest
+from raydrgn.run.reader import open_run
+from raydrgn.simulation.dataset import simulate
+from raydrgn.simulation.options import Simulation
 
 
 @pytest.fixture
@@ -47,14 +54,20 @@ class Training:
         from raydrgn.io import storage
 
         self.trained.append(epochs)
-        storage.write_bytes(f"{folder}/particles.parquet", b"x")
+        for name in ("config.yaml", "particles.parquet"):
+            storage.write_bytes(f"{folder}/{name}", b"x")
+        manifest = Manifest()
         for done in range(10 * epochs + 1):  # an epoch is reported before its weights are written
             progress("training", done, 10 * epochs)
             if done % 10 == 0 and done:
-                for name in ("weights", "z"):
-                    storage.write_bytes(f"{folder}/{name}.{done // 10}.pkl", b"x")
+                epoch = done // 10
+                for name in ("weights.{}.pkl", "z.{}.pkl", "estimates.{}.parquet"):
+                    storage.write_bytes(f"{folder}/{name.format(epoch)}", b"x")
+                record = FileRecord.of(b"x")
+                manifest.epochs[epoch] = {"weights": record, "latents": record}
                 if self.delete and done > 20:
                     self.delete(done // 10 - 2)
+        manifest.write(f"{folder}/manifest.json")
 
     def judge(self, folder, last):
         return [Finding("log-likelihood", 3 if last >= self._converged else None, "by a rule")]
@@ -71,11 +84,11 @@ class Training:
         return SimpleNamespace(convergence=found, verdict=verdict)
 
 
-def train(project, words, after=()):
+def train(project, words, after=(), source=None):
     this = Round(
         number=1,
         plan=TrainingPlan.read(words, "--low").in_box(32),
-        source=ParticleSource(particles="p.star"),
+        source=source or ParticleSource(particles="p.star"),
         rows=None,
         uninvert_data=False,
         flip=False,
@@ -171,16 +184,57 @@ def test_epochs_are_judged_where_the_weights_of_earlier_ones_are_deleted(
         train(Project(project.root), "epochs=6")
 
 
-def test_a_training_follows_its_particles_when_the_project_has_moved(project, monkeypatch):
-    moved = []
-    monkeypatch.setattr(
-        "raydrgn.run.relocation.relocate", lambda run, **where: moved.append((run, where))
-    )
-    training = Training(monkeypatch, converged_at=1)
-    training.run.source = project.decisions.inputs.source  # which is there
-    folder = train(project, "epochs=6").folder
-    assert moved == []
-    training.run.source = ParticleSource(particles="/gone/particles.32/particles.parquet")
+@pytest.mark.clusters
+def test_a_training_follows_its_particles_when_the_project_has_moved(tmp_path, monkeypatch):
+    """Images in a smaller box lie in the project, and move with it."""
+    found = SimpleNamespace(is_converged=True, warnings=[])
+    compared = SimpleNamespace(convergence=found, verdict="Converged.")
+    monkeypatch.setattr(round_training, "_compare", lambda *_: compared)
+    simulate(str(tmp_path / "data"), Simulation(num_particles=40, box=16, snr=1.0, seed=5))
+    source = ParticleSource(particles=str(tmp_path / "data" / "particles.star"))
+    inputs = ProjectInputs(source=source, map=str(tmp_path / "data" / "truth" / "vol_000.mrc"))
+    work = {"executor": IN_PROCESS, "progress": silent}
+
+    def trained(root):
+        project = Project(str(root))
+        project.decisions.begin(inputs, has_results=project.has_results)
+        small, made = in_box(project, 12, image_box=16, drop_bad=False, **work)
+        return train(project, "12 8x1 epochs=3", after=made, source=small)
+
+    before = trained(tmp_path / "project")
+    weights = Path(before.at("weights.3.pkl")).read_bytes()
+    shutil.move(tmp_path / "project", tmp_path / "elsewhere")
+    after = trained(tmp_path / "elsewhere")
+    assert (after.key, after.folder) == (before.key, str(tmp_path / "elsewhere" / "round1"))
+    assert Path(after.at("weights.3.pkl")).read_bytes() == weights
+    run = open_run(after.folder)
+    assert run.source.particles == str(tmp_path / "elsewhere" / "particles.12/particles.parquet")
+    [stack] = run.particles(need_images=True).stacks
+    assert stack == str(tmp_path / "elsewhere" / "particles.12/particles.mrcs")
+
+
+@pytest.mark.parametrize("name", ["weights.6.pkl", "z.6.pkl", "particles.parquet", "manifest.json"])
+def test_a_training_that_lost_a_file_is_refused_until_its_folder_is_deleted(
+    project, monkeypatch, name
+):
+    training = Training(monkeypatch, converged_at=5)
     train(project, "epochs=6")
+    lost = Path(project.root, "round1", name)
+    lost.unlink()
+    with pytest.raises(
+        RunDirectoryError, match=rf"{name} is gone or damaged\..*“round 1” made"
+    ) as e:
+        train(Project(project.root), "epochs=6")
+    assert f"delete the folder {project.root}/round1 and run: raydrgn protocol -o" in str(e.value)
     assert training.trained == [6]
-    assert moved == [(folder, {"particles": "p.star", "datadir": None, "passthrough": ()})]
+    shutil.rmtree(lost.parent)
+    train(Project(project.root), "epochs=6")
+    assert training.trained == [6, 6]
+
+
+def test_damaged_weights_are_known_by_their_checksum(project, monkeypatch):
+    Training(monkeypatch, converged_at=5)
+    train(project, "epochs=6")
+    Path(project.root, "round1", "weights.6.pkl").write_bytes(b"y")  # of the same size
+    with pytest.raises(RunDirectoryError, match=r"weights.6.pkl is gone or damaged"):
+        train(Project(project.root), "epochs=6")

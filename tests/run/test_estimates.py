@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from raydrgn.errors import RunDirectoryError
+from raydrgn.errors import InputError, RunDirectoryError
 from raydrgn.run.directory import Position, RunDirectory
 from raydrgn.run.estimates import EstimateFiles, read_estimates
 
@@ -49,6 +49,12 @@ def test_only_the_parts_of_one_checkpoint_are_deleted(files, tmp_path):
     left = sorted(path.name for path in (tmp_path / "state").iterdir())
     assert left == ["2.0.pt", "estimates.3.0.0.npy", "estimates.3.0.3.npy"]
     assert (tmp_path / "estimates.1.parquet").exists()
+
+
+def test_a_damaged_table_is_refused_by_its_name(tmp_path):
+    (tmp_path / "estimates.3.parquet").write_bytes(b"garbage")
+    with pytest.raises(InputError, match=r"estimates.3.parquet is not a whole Parquet file"):
+        read_estimates(str(tmp_path / "estimates.3.parquet"))
 
 
 def test_a_run_without_estimates_is_refused(tmp_path):

@@ -107,5 +107,9 @@ def test_mistakes_are_one_message(files, tmp_path):
     assert "Nyquist, 4.00 Å" in workflow.run_fsc(given).lines()[0]
     with pytest.raises(ConfigError, match="would replace"):
         raise CliRunner().invoke(app, ["flip", found[1], "-o", found[1]]).exception
+    for name in ("flip", "invert"):
+        with pytest.raises(ConfigError, match=r"x.png should end in .mrc or .map"):
+            raise CliRunner().invoke(app, [name, found[1], "-o", str(tmp_path / "x.png")]).exception
+    assert not (tmp_path / "x.png").exists()
     said = CliRunner().invoke(app, ["invert", found[1], "-o", str(tmp_path / "i.mrc")])
     assert said.output == f"map of 32 px of 3 Å → {tmp_path}/i.mrc\n"

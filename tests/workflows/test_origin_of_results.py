@@ -1,5 +1,7 @@
 """Nothing of one epoch or run is found in the results of another: analyze, filter, traverse."""
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -132,6 +134,19 @@ def test_clusters_and_umap_of_another_training_are_not_read(run):
     ):
         with pytest.raises(RunDirectoryError, match=remedy):
             read()
+
+
+@pytest.mark.parametrize("text", ["garbage", "[]"])
+def test_results_with_a_damaged_record_are_refused_by_its_name(run, text):
+    filtered(run, 1, zscore=1.0)
+    Path(run.root, "filter", "settings.json").write_text(text)
+    with pytest.raises(RunDirectoryError, match=r"filter/settings.json is damaged .*Delete their"):
+        filtered(run, 1, zscore=1.0)
+
+
+def test_a_z_score_below_the_mean_is_refused():
+    with pytest.raises(ConfigError, match="--zscore must be greater than 0, got -3"):
+        FilterSettings(run="run", zscore=-3.0)
 
 
 def test_filter_refuses_a_selection_of_another_epoch(run):
