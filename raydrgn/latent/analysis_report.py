@@ -1,6 +1,7 @@
 """Volumes, figures and report of the analysis of one epoch."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -34,6 +35,18 @@ TYPICAL = (
 )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AnalysedRun:
+    """What the report shows of a run beside its latents."""
+
+    title: str
+    losses: list[dict[str, float]]
+    """Of each epoch of training; none where they are not known."""
+
+    density: MaskedDensity | None
+    """Of a mixture of factor analysers, with its mask; None of others."""
+
+
 def volume_sets(space: LatentSpace, folder: ResultFolder) -> list[VolumeSet]:
     """Return the volumes of an analysis: at cluster centres, and along components."""
     clusters, count = space.clusters, len(space.clusters.rows)
@@ -63,9 +76,7 @@ def write_analysis(
     *,
     numbers: Int[np.ndarray, " n"] | None,
     made: MadeSets | None,
-    title: str,
-    losses: list[dict[str, float]],
-    density: MaskedDensity | None,
+    run: AnalysedRun,
     commands: Sequence[str],
     progress: Progress = silent,
 ) -> None:
@@ -76,9 +87,7 @@ def write_analysis(
         folder: Where the report goes.
         numbers: Of the particles in the original set; None if they are not known.
         made: The decoded ``volume_sets``; None if they were skipped.
-        title: Of the report.
-        losses: Of each epoch of training; none where they are not known.
-        density: Of a mixture of factor analysers, with its mask; None of others.
+        run: Whose latents they are.
         commands: What to do next, at the end of the report.
         progress: Called after each section.
     """
@@ -87,9 +96,9 @@ def write_analysis(
         lambda: _cluster_section(space, numbers, folder),
         lambda: _path_section(space, folder),
         lambda: _volume_section(space, made, folder),
-        lambda: _training_section(losses, folder),
+        lambda: _training_section(run.losses, folder),
     ]
-    if density is not None:
+    if (density := run.density) is not None:
         parts.insert(-1, lambda: density.section(folder))
     sections = []
     for number, part in enumerate(parts, start=1):
@@ -98,7 +107,7 @@ def write_analysis(
     sections = [section for section in sections if section.figures or section.tables]
     write_report(
         folder.at("report.html"),
-        title=title,
+        title=run.title,
         summary=_summary(space, made, volume_sets(space, folder)),
         sections=[*sections, Section(title="Next", commands="\n".join(commands))],
     )

@@ -104,7 +104,7 @@ def run(
         RaydrgnError: If the run, the settings or the folder do not allow it.
     """
     from raydrgn.latent.analysis import analyze_latents
-    from raydrgn.latent.analysis_report import volume_sets, write_analysis
+    from raydrgn.latent.analysis_report import AnalysedRun, volume_sets, write_analysis
     from raydrgn.latent.analysis_tables import write_tables
     from raydrgn.latent.mask_report import MaskedDensity
     from raydrgn.latent.volume_densities import contrast_problem
@@ -139,9 +139,7 @@ def run(
         folder,
         numbers=numbers,
         made=made,
-        title=source.title(epoch),
-        losses=source.losses(),
-        density=density,
+        run=AnalysedRun(title=source.title(epoch), losses=source.losses(), density=density),
         commands=_next_commands(settings, has_weights=isinstance(source, RunReader)),
         progress=progress,
     )

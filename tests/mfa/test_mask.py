@@ -1,0 +1,44 @@
+"""The mask of a fit, shown beside the density, and the density that it cuts off."""
+
+import numpy as np
+import pytest
+import torch
+
+from raydrgn.io.mrc import read_volume
+from raydrgn.latent.mask_report import MASK
+from raydrgn.mfa.support import ball, cut_off, read_support
+from raydrgn.run.reader import open_run
+from raydrgn.workflows import analyze
+
+CPU = torch.device("cpu")
+
+
+def test_an_analysis_has_the_mask_as_a_file_that_train_takes(clean, tmp_path):
+    settings = analyze.AnalyzeSettings(
+        run=str(clean / "run"), out=str(tmp_path / "out"), ksample=2, pc=0, skip_umap=True
+    )
+    analyze.run(settings)
+    mask, header = read_volume(str(tmp_path / "out" / MASK))
+    assert header.pixel_size_angstrom == pytest.approx(
+        open_run(str(clean / "run")).pixel_size_angstrom
+    )
+    assert 0.02 < (mask > 0.5).mean() < 0.5
+    again = read_support(str(tmp_path / "out" / MASK), box=24, device=CPU).numpy()
+    inside = ball(24, device=CPU).numpy() == 1  # the ball of any box has a soft edge
+    np.testing.assert_allclose(again[inside], mask[inside], atol=1e-6)
+    assert "Central slices: mean" in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(("inside", "outside", "share"), [(4.0, 0.0, 0.0), (4.0, 1.0, 0.25)])
+def test_what_a_mask_cuts_off_is_a_share_of_what_it_keeps(inside, outside, share):
+    torch.manual_seed(0)
+    power = torch.randn(10, 32, 32, 32).square().sum(0)
+    support = torch.zeros(32, 32, 32)
+    support[12:20, 12:20, 12:20] = 1
+    power[12:20, 12:20, 12:20] += 1000 * inside
+    power[12:20, 12:20, 20:28] += 1000 * outside
+    assert cut_off(power, support) == pytest.approx(share, abs=0.02)
+
+
+def test_a_ball_cuts_off_nothing():
+    assert cut_off(torch.ones(16, 16, 16), torch.ones(16, 16, 16)) == 0
