@@ -200,6 +200,9 @@ def read_values_file(uri: Uri, column: str | None = None) -> Values:
     try:
         array = np.asarray(found, dtype=np.float64)
     except (TypeError, ValueError):
+        words = np.asarray(found, dtype=object)
+        if words.ndim == 1 and words.size:  # of words, all rows need one
+            to_labels(words, str(uri))
         array = np.empty((0, 0))
     if array.ndim != 1 or not array.size:
         raise InputError(

@@ -154,6 +154,12 @@ def test_an_empty_cell_is_an_unknown_value(tmp_path):
     np.testing.assert_array_equal(found.values, [1.5, np.nan, 3])
 
 
+def test_an_empty_cell_among_words_is_named_by_its_row(tmp_path):
+    (tmp_path / "a.csv").write_text("index,label\n0,apo\n1,\n2,holo\n")
+    with pytest.raises(InputError, match=r"row 1 \(from 0\) is empty"):
+        read_values_file(str(tmp_path / "a.csv"))
+
+
 def test_two_epochs_of_a_run_and_published_labels(tmp_path):
     """The run has a selection; published labels are of the original set."""
     states = np.arange(60) % 3
