@@ -68,9 +68,13 @@ class MadeSets:
 
 def preview(volume: Float[np.ndarray, "d d d"]) -> Preview:
     """Return the preview of a volume."""
+    return Preview(slices_of(volume), measure_density(volume))
+
+
+def slices_of(volume: Float[np.ndarray, "d d d"]) -> Float[np.ndarray, "3 d d"]:
+    """Return the central slices of a volume, normal to z, y and x."""
     c = volume.shape[-1] // 2
-    slices = np.stack([volume[c], volume[:, c], volume[:, :, c]])
-    return Preview(slices, measure_density(volume))
+    return np.stack([volume[c], volume[:, c], volume[:, :, c]])
 
 
 def write_and_preview(decoder: VolumeDecoder, requests: Sequence[VolumeRequest]) -> list[Preview]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from raydrgn.decoding.volume_sets import slices_of
 from raydrgn.io.mrc import write_volume
 from raydrgn.reporting.figures import sheet, slice_rows
 from raydrgn.reporting.report import Section
@@ -52,7 +53,7 @@ class MaskedDensity:
         write_volume(folder.at(MASK), self.mask, pixel_size_angstrom=self.pixel_size_angstrom)
         titles = ["mean", "variation", "mask"]
         shown = (self.mean, self.variation, self.mask)
-        figure = sheet(slice_rows(titles, [_central(volume) for volume in shown]), tile_inches=1.8)
+        figure = sheet(slice_rows(titles, [slices_of(volume) for volume in shown]), tile_inches=1.8)
         folder.write_figure("mask.png", figure)
         return Section(
             title="Mask",
@@ -63,9 +64,3 @@ class MaskedDensity:
                 (figure, "Central slices: mean, SD of the density by the components, and mask.")
             ],
         )
-
-
-def _central(volume: Float[np.ndarray, "d d d"]) -> Float[np.ndarray, "3 d d"]:
-    """Return the slices through the middle, normal to z, y and x."""
-    middle = len(volume) // 2
-    return np.stack([volume[middle], volume[:, middle], volume[:, :, middle]])

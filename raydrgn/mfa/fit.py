@@ -271,7 +271,7 @@ class Fit:
     @property
     def cut_off(self) -> float:
         """Mobile density outside of the mask over that inside, on the first worker."""
-        return self._updater.cut_off
+        return self._updater.cut_off(self.model)
 
     @property
     def _low(self) -> float:

@@ -69,8 +69,8 @@ class Updater:
         self._weights = weights
         self._optics_shares = optics_shares
         self._num_particles = num_particles
-        self.cut_off = 0.0
-        """Mobile density outside of the mask, as a share of that inside, in the last update."""
+        self._mobile: Float[Tensor, "d d d"] | None = None
+        """Sum of squares of the components as the last update makes them without the mask."""
 
         at = FourierPoints.within(grids.box, grids.box, device=grids.device)
         self._points_per_shell = torch.bincount(at.shell, minlength=grids.num_shells)
@@ -122,6 +122,10 @@ class Updater:
         floor = RELEVANCE_FLOOR * model.mean_power
         return replace(model, component_power=torch.maximum(estimate, floor))
 
+    def cut_off(self, model: FactorModel) -> float:
+        """Return the mobile density outside of the mask over that inside, by the last update."""
+        return 0.0 if self._mobile is None else cut_off(self._mobile, model.support)
+
     def component_variance(
         self, model: FactorModel, variance_weight: float
     ) -> Float[Tensor, "k shells"]:
@@ -171,7 +175,7 @@ class Updater:
             stepped[number] = (volume + moved) * model.support
             if number > 0:
                 mobile += (volume + moved).square()
-        self.cut_off = cut_off(mobile, model.support)
+        self._mobile = mobile
         return replace(model, volumes=stepped)
 
     @staticmethod

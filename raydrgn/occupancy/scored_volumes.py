@@ -19,9 +19,9 @@ from raydrgn.io.mrc import read_header, read_volume
 from raydrgn.io.storage import Uri
 from raydrgn.occupancy.subunits import MASK_PREFIX, SubunitSet
 from raydrgn.run.reader import RunReader
+from raydrgn.settings import MAP_SUFFIXES
 from raydrgn.shapes import Float, Int
 
-MAP_SUFFIXES = (".mrc", ".map")
 CLUSTERS_OF_ALL = 20
 """Clusters of the particles where every particle is scored: those of `analyze`."""
 

@@ -32,11 +32,11 @@ from raydrgn.occupancy.atomic_models import (
     is_model,
     read_model,
 )
+from raydrgn.settings import MAP_SUFFIXES
 from raydrgn.shapes import Bool
 
 KEYS = ("file", "chain", "chains", "residues", "secondary", "helices", "sheets")
 KINDS = {"helix": HELIX, "sheet": SHEET}
-MAP_SUFFIXES = (".mrc", ".map")
 _RANGE = re.compile(r"\s*(-?\d+)\s*(?:-\s*(-?\d+))?\s*")
 _FORBIDDEN = re.compile(r'[/\\:*?"<>|\0\n]')
 
