@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 PATIENCE_SECONDS = 60.0
-"""Time after which a request that keeps failing is not sent again."""
+"""Time from the first failure after which a request that keeps failing is not sent again."""
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 10.0
 
@@ -116,15 +116,18 @@ def _client_options(protocol: str | None) -> dict[str, Any]:
 
 def persistently(request: Callable[[], Result], uri: Uri) -> Result:
     """Return the result of a request, sent again while it fails for reasons that may pass."""
-    end, pause = time.monotonic() + PATIENCE_SECONDS, FIRST_PAUSE_SECONDS
+    end, pause = 0.0, FIRST_PAUSE_SECONDS
     while True:
         try:
             return request()
         except Exception as error:
-            if not is_transient(error) or time.monotonic() + pause > end:
+            if not is_transient(error):
                 raise
-            if pause == FIRST_PAUSE_SECONDS:
+            if not end:  # however long the first request took, it is sent again
+                end = time.monotonic() + PATIENCE_SECONDS
                 log.warning("%s: %s; trying again for a minute", uri, _reason(error))
+            if time.monotonic() + pause > end:
+                raise
         time.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 

@@ -106,6 +106,21 @@ def test_a_store_that_does_not_answer_is_reported(s3_folder, monkeypatch, short_
     assert "trying again for a minute" in caplog.text
 
 
+def test_a_request_whose_first_failure_comes_late_is_sent_again(monkeypatch, caplog):
+    monkeypatch.setattr(object_store, "PATIENCE_SECONDS", 1.0)
+    answers = [ConnectionResetError("reset"), b"content"]
+
+    def request():
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            time.sleep(1.5)  # longer than requests are repeated for
+            raise answer
+        return answer
+
+    assert object_store.persistently(request, "s3://bucket/a") == b"content"
+    assert "s3://bucket/a: reset; trying again for a minute" in caplog.text
+
+
 @pytest.mark.parametrize("variable", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
 def test_wrong_keys_are_reported_at_once(s3_folder, monkeypatch, variable):
     monkeypatch.setenv(variable, "wrong-value")
