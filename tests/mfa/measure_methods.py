@@ -1,8 +1,9 @@
 """Mixture of factor analysers beside the autoencoder: the measurement behind docs/mfa.md.
 
 Sets of 6,000 images of 32 px, simulated with seeds that no setting was chosen on, are fitted with
-one thread by ``--method mfa``, by the recipe ``fast`` (128 × 3, 40 epochs), and by ``fast`` of 24
-epochs from the mixture (``init``, whose seconds are those of both fits). Run by hand from
+one thread by ``--method mfa``, by the recipe ``fast`` (128 × 3, 40 epochs), by ``fast`` of 24
+epochs from the mixture (``init``, whose seconds are those of both fits), and by the recipe
+``protocol`` (128 × 3, 50 epochs). Run by hand from
 the repository's root, with PYTHONPATH set to it and to tests/training; what is measured already is
 kept in the folder, so that it goes on.
 
@@ -38,15 +39,17 @@ ERRORS = {
     "defocus_error_angstrom": 300.0,
     "junk": 0.2,
 }
+KINDS = {
+    "ribosome": {"maps": True},
+    "assembly": {"phantom": "assembly"},
+    "hinge": {"phantom": "hinge"},
+    "swing": {"phantom": "swing"},
+}
 SETS = {
-    "ribosome SNR 0.1": {"maps": True, "snr": 0.1},
-    "ribosome SNR 0.1, errors": {"maps": True, "snr": 0.1, **ERRORS},
-    "assembly SNR 0.1": {"phantom": "assembly", "snr": 0.1},
-    "ribosome SNR 0.03": {"maps": True, "snr": 0.03},
-    "hinge SNR 0.1": {"phantom": "hinge", "snr": 0.1},
-    "swing SNR 0.1": {"phantom": "swing", "snr": 0.1},
-    "assembly SNR 0.1, errors": {"phantom": "assembly", "snr": 0.1, **ERRORS},
-    "ribosome SNR 0.01": {"maps": True, "snr": 0.01},
+    f"{kind} SNR {snr}{', errors' if errors else ''}": {**options, "snr": snr, **errors}
+    for snr in (0.1, 0.03, 0.01)
+    for errors in ({}, ERRORS)
+    for kind, options in KINDS.items()
 }
 NETWORK = {
     "model.encoder_width": 128,
@@ -66,13 +69,14 @@ PLAIN_MFA = {
 def measure(folder: Path, method: str) -> dict:
     """Fit a set by a method, and compare with the truth."""
     star, root = folder / "particles.star", folder / method
-    is_network = method in ("fast", "init")
+    is_network = method in ("fast", "init", "protocol")
     if is_network:
-        values = dict(NETWORK)
+        recipe = "protocol" if method == "protocol" else None
+        values = NETWORK | ({"train.epochs": 50} if recipe else {})
         if method == "init":
             values |= {"train.epochs": INIT_EPOCHS, "train.init": str(folder / "mfa")}
         source = ParticleSource(particles=str(star))
-        run = begin(RunRequest(root=str(root), source=source, values=values))
+        run = begin(RunRequest(root=str(root), source=source, recipe=recipe, values=values))
     else:
         run = plain_em.prepare(star, root, **(PLAIN_MFA if method == "mfa-plain" else {}))
     began = time.process_time()
@@ -115,14 +119,17 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--maps", required=True)
-    parser.add_argument("--methods", default="mfa,mfa-plain,fast,init")
+    parser.add_argument("--methods", default="mfa,mfa-plain,fast,init,protocol")
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    parser.add_argument("--sets", nargs="+", default=list(SETS), metavar="NAME")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     numba.set_num_threads(1)
     rows = []
     for method in arguments.methods.split(","):
-        for name, options in SETS.items():
-            for seed in SEEDS:
+        for name in arguments.sets:
+            options = SETS[name]
+            for seed in arguments.seeds:
                 folder = arguments.folder / f"{name.replace(' ', '_').replace(',', '')}-{seed}"
                 given = {k: v for k, v in options.items() if k != "maps"}
                 if not (folder / "particles.star").exists():
@@ -139,7 +146,7 @@ def main() -> None:
         writer = csv.DictWriter(out, names)
         writer.writeheader()
         writer.writerows(rows)
-    for name in SETS:
+    for name in arguments.sets:
         for method in arguments.methods.split(","):
             of = [row for row in rows if (row["set"], row["method"]) == (name, method)]
             means = {
