@@ -135,9 +135,11 @@ class ParticlePass:
         power = images.values.square().sum(-1)
         sums.null_power.index_add_(0, self._at.shell, (found.null_probability @ power).double())
         kept = kept.double()
-        square = found.covariance + found.latent[:, :, None] * found.latent[:, None, :]
-        sums.latent += kept @ found.latent.double()
-        sums.square += (kept[:, None, None] * square.double()).sum(0)
+        latent = found.latent.double()
+        of_means = (kept[:, None] * latent).T @ latent
+        sums.latent += kept @ latent
+        sums.square_of_means += of_means
+        sums.square += of_means + (kept[:, None, None] * found.covariance.double()).sum(0)
         sums.add(
             particles=torch.ones_like(kept),
             likely=kept,

@@ -50,7 +50,7 @@ MIXTURE_PARTICLES = 20_000
 
 FIRST_ITERATIONS, ITERATIONS = 30, 6
 
-UNCERTAINTY_WEIGHT = 0.35
+UNCERTAINTY_WEIGHT = 0.5
 """Of the components' posterior variance once the prior is a mixture; 1 before."""
 
 
@@ -215,9 +215,7 @@ class Fit:
             )
             self.model = replace(self.model, mixture=fitted)
             if not is_first:
-                self.model = self._updater.with_relevance(
-                    self.model, variance_weight=UNCERTAINTY_WEIGHT
-                )
+                self.model = self._updater.with_relevance(self.model)
         self._share_model()
         self._run_pass(
             (epoch, 1), self._all_points, self._estimated, updates=1, is_mixture=True,

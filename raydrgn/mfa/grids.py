@@ -108,6 +108,15 @@ class VolumeGrids:
         values[0] += values[0].flip((-2, -1)).conj()
         return values
 
+    def subtract(
+        self, sums: Float[Tensor, "z y x f"], number: int, coefficients: Complex[Tensor, "z y x"]
+    ) -> None:
+        """Take the coefficients of a real volume from what was inserted of one volume."""
+        both = torch.ones(len(coefficients), 1, 1, device=self.device)
+        both[0] = 0.5  # each point of the plane z = 0 is added up with its Friedel pair
+        sums[..., number] -= both * coefficients.real
+        sums[..., sums.shape[-1] // 2 + number] -= both * coefficients.imag
+
     def spectrum(self, volumes: Float[Tensor, "k d d d"]) -> Complex[Tensor, "k z y x"]:
         """Return the transform of volumes on the unpadded grid."""
         box = self.box
@@ -136,9 +145,9 @@ class VolumeGrids:
         """Return the mean of values over each Fourier shell inside the ball."""
         return self._shell_sums(values) / self._counts
 
-    def at_shells(self, values: Float[Tensor, "k shells"]) -> Float[Tensor, "k z y x"]:
+    def at_shell(self, values: Float[Tensor, " shells"]) -> Float[Tensor, "z y x"]:
         """Return the value of its shell at each point of the unpadded grid."""
-        return values[:, self.shell]
+        return values[self.shell]
 
     def power(self, volumes: Float[Tensor, "k d d d"]) -> Float[Tensor, "k shells"]:
         """Return the mean |F|² of volumes over each Fourier shell."""

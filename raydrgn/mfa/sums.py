@@ -32,7 +32,10 @@ class Sums:
     """Latents of particles, each by how likely it is one."""
 
     square: Float[Tensor, "k k"]
-    """Their products, likewise."""
+    """Expectations of their products, likewise."""
+
+    square_of_means: Float[Tensor, "k k"]
+    """Products of their expectations, likewise."""
 
     rotation_evidence: Float[Tensor, " trials"]
     """Logarithms of the images' probabilities for each of ``ROTATION_SDS``, over those for 0."""
@@ -60,6 +63,7 @@ class Sums:
             zeros(num_groups),
             zeros(num_shells),
             zeros(num_components),
+            zeros(num_components, num_components),
             zeros(num_components, num_components),
             zeros(len(ROTATION_SDS)),
             zeros(len(SCALARS)),

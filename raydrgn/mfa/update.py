@@ -4,9 +4,15 @@ Volumes take one step of the preconditioned normal equations,
 
     δV_k = (N_k − λ_k V_k) / (w/σ² + λ_k),   N_k = Σ_i Pᵀ C/σ² E[z̃_k (y − prediction)]
 
-with w = Σ C² at each point of the grid and λ the inverse prior variance of the shell. Since the
-latents are made to have covariance 1, the diagonal of the equations is enough; where a new mixture
-has made it larger, steps are shorter.
+with w = Σ C² at each point of the grid and λ the inverse prior variance of the shell. The latents
+are made to have covariance 1; what images tell of them is less, R = E[ẑ ẑᵀ] of the expectations ẑ,
+and so is the curvature of the likelihood (its observed information). Steps are R⁻¹ times as long:
+with those of expectation maximisation itself, weak components would take hundreds of passes.
+
+References:
+    Louis (1982), J. R. Stat. Soc. B 44, 226: the observed information in expectation maximisation.
+    MacKay (1992), Neural Comput. 4, 415: prior variances from the number of parameters that the
+    data determine.
 """
 
 import math
@@ -29,6 +35,12 @@ COMPONENT_SHARE = 0.05
 
 RELEVANCE_FLOOR = 0.005
 """Least prior variance of components over that of the mean, when it is estimated."""
+
+LEAST_DETERMINED = 0.01
+"""Share of a shell's coefficients of a component that images determine, at least."""
+
+LEAST_CERTAINTY = 0.2
+"""Of a latent: variance of its expectations, of 1 at most. Steps are five times as long at most."""
 
 LEAST_VARIANCE = 1e-4
 """Of a latent, when they are made to have covariance 1."""
@@ -114,13 +126,17 @@ class Updater:
             model = replace(model, component_power=power.expand_as(model.component_power))
         return model
 
-    def with_relevance(self, model: FactorModel, *, variance_weight: float) -> FactorModel:
-        """Return the model with each component's own prior variance by shell."""
-        power = self._grids.power(model.volumes[1:])
-        power = power + self.component_variance(model, variance_weight)
-        estimate = power / self._mask_share(model)
+    def with_relevance(self, model: FactorModel) -> FactorModel:
+        """Return the model with each component's own prior variance by shell.
+
+        It is the power of a shell over the share of its coefficients that the images determine
+        (MacKay 1992), so that it goes to nothing where there is no more than noise.
+        """
+        power = self._grids.power(model.volumes[1:]) / self._mask_share(model)
+        left = self.component_variance(model, 1.0) / self._mask_share(model)
+        determined = (1 - left / model.component_power).clamp(min=LEAST_DETERMINED)
         floor = RELEVANCE_FLOOR * model.mean_power
-        return replace(model, component_power=torch.maximum(estimate, floor))
+        return replace(model, component_power=torch.maximum(power / determined, floor))
 
     def cut_off(self, model: FactorModel) -> float:
         """Return the mobile density outside of the mask over that inside, by the last update."""
@@ -131,13 +147,15 @@ class Updater:
     ) -> Float[Tensor, "k shells"]:
         """Return the posterior variance of the coefficients of each component by shell."""
         precision = self._precision(model)
-        inverse_power = self._grids.at_shells(1 / model.component_power)
-        parts = [self._grids.shell_means((1 / (precision + part))[None]) for part in inverse_power]
+        parts = [
+            self._grids.shell_means((1 / (precision + self._grids.at_shell(1 / power)))[None])
+            for power in model.component_power
+        ]
         return torch.cat(parts) * self._mask_share(model) * variance_weight
 
     def mean_variance(self, model: FactorModel) -> Float[Tensor, " shells"]:
         """Return the posterior variance of the coefficients of the mean by shell."""
-        inverse = (1 / model.mean_power)[self._grids.shell]
+        inverse = self._grids.at_shell(1 / model.mean_power)
         [variance] = self._grids.shell_means((1 / (self._precision(model) + inverse))[None])
         return variance * self._mask_share(model)
 
@@ -145,7 +163,7 @@ class Updater:
         # Of several optics groups as if their views were alike: this only sets the step's length
         # and the variances, not where the steps lead to.
         over_noise = self._optics_shares @ (1 / model.noise)
-        return model.signal * self._weights * over_noise[self._grids.shell]
+        return model.signal * self._weights * self._grids.at_shell(over_noise)
 
     @staticmethod
     def _mask_share(model: FactorModel) -> float:
@@ -155,8 +173,9 @@ class Updater:
     def _stepped(self, model: FactorModel, sums: Sums, radius: float | None) -> FactorModel:
         share = self._num_particles / sums.total("particles")
         precision = self._precision(model)
+        volumes = range(sums.grid.shape[-1] // 2)  # the mean alone, at first
         power = torch.cat([model.mean_power[None], model.component_power])
-        lengths = torch.eye(sums.grid.shape[-1] // 2, device=power.device)
+        lengths = torch.eye(len(volumes), device=power.device)
         if sums.square.any():  # else there are no latents yet
             lengths[1:, 1:] = step_lengths(sums)
         # Of few images of a grid point one alone may have the whole of the equations' largest
@@ -165,13 +184,15 @@ class Updater:
         curvature = precision * (share * len(lengths) / images).clamp(min=1)
         stepped = model.volumes.clone()
         mobile = torch.zeros_like(model.support)
-        for number, shares in enumerate(lengths):  # one at a time: the transforms take memory
-            volume = model.volumes[number]
-            inverse = (1 / power[number])[self._grids.shell]
-            spectrum = self._grids.spectrum(volume[None])[0]
+        for number in volumes:  # one at a time: the transforms take memory
+            [spectrum] = self._grids.spectrum(model.volumes[number][None])
+            of_prior = self._grids.at_shell(1 / power[number]) * spectrum / share
+            self._grids.subtract(sums.grid, number, of_prior)
+        for number in volumes:
+            volume, shares = model.volumes[number], lengths[number]
             gradient = share * self._grids.coefficients(sums.grid, shares)
-            change = (gradient - inverse * spectrum) / (curvature + inverse)
-            [moved] = self._grids.volumes(change[None], radius=radius)
+            damping = shares[number] * self._grids.at_shell(1 / power[number])
+            [moved] = self._grids.volumes((gradient / (curvature + damping))[None], radius=radius)
             stepped[number] = (volume + moved) * model.support
             if number > 0:
                 mobile += (volume + moved).square()
@@ -236,13 +257,13 @@ class Updater:
 
 
 def step_lengths(sums: Sums) -> Float[Tensor, "k k"]:
-    """Return by what the steps of the components are multiplied.
+    """Return by what the steps of the components are multiplied: R⁻¹.
 
-    Steps are right for latents of covariance 1. Where a new mixture has made it larger, they would
-    be too long by as much, and volumes would swing.
+    Where a new mixture has made the covariance of the latents larger than 1, steps are as much
+    shorter; else volumes would swing.
     """
-    values, vectors = torch.linalg.eigh(sums.square / sums.total("likely"))
-    return (vectors / values.clamp(min=1)) @ vectors.T
+    values, vectors = torch.linalg.eigh(sums.square_of_means / sums.total("likely"))
+    return ((vectors / values.clamp(min=LEAST_CERTAINTY)) @ vectors.T).float()
 
 
 def _with_priors(

@@ -76,13 +76,17 @@ def test_junk_has_the_latent_of_the_prior():
         assert float(spread) == pytest.approx(variance, abs=1e-3)
 
 
-def test_steps_are_shorter_where_latents_have_a_larger_covariance():
+@pytest.mark.parametrize(
+    ("variances", "lengths"),
+    [((4.0, 0.5), (0.25, 2.0)), ((1.0, 0.01), (1.0, 5.0))],  # five times as long at most
+)
+def test_steps_are_as_long_as_what_images_tell_of_latents_is_little(variances, lengths):
     sums = Sums.zero(torch.zeros(1, 1, 1, 6), num_components=2, num_shells=1, num_groups=1)
     turn = torch.tensor([[0.6, -0.8], [0.8, 0.6]], dtype=torch.float64)
-    sums.square += 10 * turn @ torch.diag(torch.tensor([4.0, 0.5]).double()) @ turn.T
+    sums.square_of_means += 10 * turn @ torch.diag(torch.tensor(variances).double()) @ turn.T
     sums.add(likely=torch.full((10,), 1.0))
-    expected = turn @ torch.diag(torch.tensor([0.25, 1.0]).double()) @ turn.T
-    torch.testing.assert_close(step_lengths(sums), expected)
+    expected = turn @ torch.diag(torch.tensor(lengths).double()) @ turn.T
+    torch.testing.assert_close(step_lengths(sums), expected.float())
 
 
 def test_rotation_vectors_are_those_of_scipy():
