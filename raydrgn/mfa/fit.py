@@ -50,7 +50,7 @@ MIXTURE_PARTICLES = 20_000
 
 FIRST_ITERATIONS, ITERATIONS = 30, 6
 
-UNCERTAINTY_WEIGHT = 0.5
+UNCERTAINTY_WEIGHT = 0.7
 """Of the components' posterior variance once the prior is a mixture; 1 before."""
 
 

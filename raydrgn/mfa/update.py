@@ -6,8 +6,9 @@ Volumes take one step of the preconditioned normal equations,
 
 with w = Σ C² at each point of the grid and λ the inverse prior variance of the shell. The latents
 are made to have covariance 1; what images tell of them is less, R = E[ẑ ẑᵀ] of the expectations ẑ,
-and so is the curvature of the likelihood (its observed information). Steps are R⁻¹ times as long:
-with those of expectation maximisation itself, weak components would take hundreds of passes.
+and so is the curvature of the likelihood (its observed information). Where an update is of all
+particles, steps are R⁻¹ times as long: with those of expectation maximisation itself, weak
+components would take hundreds of passes. Of a part of them, the noise would grow as much.
 
 References:
     Louis (1982), J. R. Stat. Soc. B 44, 226: the observed information in expectation maximisation.
@@ -114,10 +115,12 @@ class Updater:
             sums: Over the particles of the pass.
             radius: Of the Fourier points taken, where not all were.
             estimated: What was estimated of the particles.
-            is_mixture: Whether the prior of the latents is a mixture, which is then carried along.
+            is_mixture: Whether the prior of the latents is a mixture, which is then carried along;
+                the sums are of all particles.
             is_relevance: Whether the prior variance of the components is their own.
         """
-        model = self._whitened(self._stepped(model, sums, radius), sums, is_mixture=is_mixture)
+        stepped = self._stepped(model, sums, radius, is_whole=is_mixture)
+        model = self._whitened(stepped, sums, is_mixture=is_mixture)
         model = self._with_noise(model, sums, radius=radius)
         model = _with_priors(model, sums, estimated, is_mixture=is_mixture)
         model = self._with_mean_power(model, radius)
@@ -170,14 +173,17 @@ class Updater:
         """Return the share of white noise's power that the mask lets through."""
         return float(model.support.square().mean())
 
-    def _stepped(self, model: FactorModel, sums: Sums, radius: float | None) -> FactorModel:
+    def _stepped(
+        self, model: FactorModel, sums: Sums, radius: float | None, *, is_whole: bool = False
+    ) -> FactorModel:
+        """Return the model with new volumes; the grid of the sums is changed."""
         share = self._num_particles / sums.total("particles")
         precision = self._precision(model)
         volumes = range(sums.grid.shape[-1] // 2)  # the mean alone, at first
         power = torch.cat([model.mean_power[None], model.component_power])
         lengths = torch.eye(len(volumes), device=power.device)
         if sums.square.any():  # else there are no latents yet
-            lengths[1:, 1:] = step_lengths(sums)
+            lengths[1:, 1:] = step_lengths(sums, is_whole=is_whole)
         # Of few images of a grid point one alone may have the whole of the equations' largest
         # eigenvalue, for which their diagonal is too small.
         images = self._num_particles / (2 * self._grids.radius.clamp(min=0.5))
@@ -256,14 +262,20 @@ class Updater:
         return replace(model, mean_power=estimate)
 
 
-def step_lengths(sums: Sums) -> Float[Tensor, "k k"]:
-    """Return by what the steps of the components are multiplied: R⁻¹.
+def step_lengths(sums: Sums, *, is_whole: bool) -> Float[Tensor, "k k"]:
+    """Return by what the steps of the components are multiplied.
 
-    Where a new mixture has made the covariance of the latents larger than 1, steps are as much
-    shorter; else volumes would swing.
+    Steps of length 1 are right for latents of covariance 1. Where a new mixture has made it larger,
+    they are as much shorter; else volumes would swing.
+
+    Args:
+        sums: Over particles.
+        is_whole: Whether over all of them, so that steps may be longer: R⁻¹.
     """
-    values, vectors = torch.linalg.eigh(sums.square_of_means / sums.total("likely"))
-    return ((vectors / values.clamp(min=LEAST_CERTAINTY)) @ vectors.T).float()
+    products = sums.square_of_means if is_whole else sums.square
+    values, vectors = torch.linalg.eigh(products / sums.total("likely"))
+    least = LEAST_CERTAINTY if is_whole else 1.0
+    return ((vectors / values.clamp(min=least)) @ vectors.T).float()
 
 
 def _with_priors(

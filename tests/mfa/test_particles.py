@@ -14,8 +14,7 @@ from raydrgn.mfa.mixture import Mixture
 from raydrgn.mfa.particles import ParticleEstimates, ParticlePriors, composed, rotation_matrices
 from raydrgn.mfa.poses import ShiftGrid, estimate_rotations, shifted_back
 from raydrgn.mfa.posterior import ImageProducts, image_posterior
-from raydrgn.mfa.sums import Sums
-from raydrgn.mfa.update import rotation_sd, step_lengths
+from raydrgn.mfa.update import rotation_sd
 
 CPU = torch.device("cpu")
 
@@ -74,19 +73,6 @@ def test_junk_has_the_latent_of_the_prior():
         mean, spread = found.moments()
         assert float(mean) == pytest.approx(latent, abs=1e-3)
         assert float(spread) == pytest.approx(variance, abs=1e-3)
-
-
-@pytest.mark.parametrize(
-    ("variances", "lengths"),
-    [((4.0, 0.5), (0.25, 2.0)), ((1.0, 0.01), (1.0, 5.0))],  # five times as long at most
-)
-def test_steps_are_as_long_as_what_images_tell_of_latents_is_little(variances, lengths):
-    sums = Sums.zero(torch.zeros(1, 1, 1, 6), num_components=2, num_shells=1, num_groups=1)
-    turn = torch.tensor([[0.6, -0.8], [0.8, 0.6]], dtype=torch.float64)
-    sums.square_of_means += 10 * turn @ torch.diag(torch.tensor(variances).double()) @ turn.T
-    sums.add(likely=torch.full((10,), 1.0))
-    expected = turn @ torch.diag(torch.tensor(lengths).double()) @ turn.T
-    torch.testing.assert_close(step_lengths(sums), expected.float())
 
 
 def test_rotation_vectors_are_those_of_scipy():

@@ -1,0 +1,78 @@
+"""The maximisation step: how far volumes go, and what they show of their prior variance."""
+
+import pytest
+import torch
+
+from raydrgn.mfa.grids import VolumeGrids
+from raydrgn.mfa.mixture import Mixture
+from raydrgn.mfa.model import FactorModel
+from raydrgn.mfa.particles import ParticlePriors
+from raydrgn.mfa.sums import Sums
+from raydrgn.mfa.update import Updater, step_lengths
+
+BOX, WEIGHT = 12, 50.0
+INSIDE = slice(1, BOX // 2)
+"""Shells that volumes have."""
+
+
+@pytest.mark.parametrize(
+    ("of", "is_whole", "variances", "lengths"),
+    [
+        ("square", False, (4.0, 0.5), (0.25, 1.0)),
+        ("square_of_means", True, (4.0, 0.5), (0.25, 2.0)),
+        ("square_of_means", True, (1.0, 0.01), (1.0, 5.0)),  # five times as long at most
+    ],
+)
+def test_lengths_of_steps(of, is_whole, variances, lengths):
+    sums = Sums.zero(torch.zeros(1, 1, 1, 6), num_components=2, num_shells=1, num_groups=1)
+    turn = torch.tensor([[0.6, -0.8], [0.8, 0.6]], dtype=torch.float64)
+    getattr(sums, of).add_(10 * turn @ torch.diag(torch.tensor(variances).double()) @ turn.T)
+    sums.add(likely=torch.full((10,), 1.0))
+    expected = turn @ torch.diag(torch.tensor(lengths).double()) @ turn.T
+    torch.testing.assert_close(step_lengths(sums, is_whole=is_whole), expected.float())
+
+
+@pytest.fixture
+def grids():
+    return VolumeGrids(BOX, device=torch.device("cpu"))
+
+
+def relevance(grids, volumes, prior, noise):
+    """Return the prior variance of one component after an update of it."""
+    mixture = Mixture.standard_normal(1, device=torch.device("cpu"))
+    model = FactorModel(
+        volumes,
+        torch.ones_like(volumes[0]),
+        noise[None],
+        noise[None],
+        torch.full_like(noise, 1e-6),
+        prior[None],
+        mixture,
+        ParticlePriors(),
+    )
+    weights = torch.full_like(grids.radius, WEIGHT)
+    return Updater(grids, weights, torch.ones(1), 100).with_relevance(model).component_power[0]
+
+
+def test_prior_variance_stays_where_it_explains_what_images_show(grids):
+    # An estimate x with noise s² is drawn to v = τ/(τ + s²) x, and x² is τ + s² on average.
+    volumes = torch.randn(2, BOX, BOX, BOX, generator=torch.Generator().manual_seed(0))
+    [power] = grids.power(volumes[1:])
+    determined = torch.linspace(0.3, 0.9, len(power))
+    prior = power / determined
+    noise = WEIGHT * prior * (1 - determined) / determined
+    found = relevance(grids, volumes, prior, noise)
+    torch.testing.assert_close(found[INSIDE], prior[INSIDE], rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize(("strength", "expected"), [(2.0, 0.5), (1.25, 0.2), (0.7, 0.0)])
+def test_prior_variance_goes_to_what_is_beyond_the_noise(grids, strength, expected):
+    # By turns, an estimate is drawn towards 0 and its prior variance is updated: τ = x² − s².
+    estimate = torch.randn(2, BOX, BOX, BOX, generator=torch.Generator().manual_seed(1))
+    [seen] = grids.power(estimate[1:])
+    variance = seen / strength
+    prior = 10 * seen
+    for _ in range(40):
+        [share] = (prior / (prior + variance))[INSIDE].mean(0, keepdim=True)
+        prior = relevance(grids, share * estimate, prior, WEIGHT * variance)
+    assert prior[INSIDE] / seen[INSIDE] == pytest.approx(expected, abs=0.01)
