@@ -77,7 +77,7 @@ def test_a_server_that_says_nothing_does_not_hold_a_command(monkeypatch, caplog)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         began = time.monotonic()
         with notices(f"http://127.0.0.1:{silent.getsockname()[1]}/", command="train"):
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < 30
     assert "(ReadTimeout)" in caplog.text
 
 
