@@ -110,12 +110,11 @@ def last_concerns(model: FactorModel, *, null_class: bool, cut_off: float) -> li
             "inside. `raydrgn analyze` shows the mask; start a new run with a larger one "
             "(--mask MAP), or with --mask none."
         )
-    if null_class and model.evidence < LEAST_OF_PARTICLES:
+    if null_class and model.priors.null_share == 0:
         found.append(
-            "Images without a particle were not looked for, and all null probabilities are 0: an "
-            f"image has {max(model.evidence, 0):.1f} nats of evidence for its particle, and with "
-            f"less than {LEAST_OF_PARTICLES:g} many particles would be taken for junk. Larger "
-            "boxes, or images of higher SNR, have more."
+            "Images without a particle were not looked for, and all null probabilities are 0: the "
+            f"mean explains less than {LEAST_OF_PARTICLES:g} nats of an image, so that many "
+            "particles would be taken for junk. Larger boxes, or images of higher SNR, have more."
         )
     rotation_sd, shift_sd = model.priors.rotation_sd, model.priors.shift_sd_px
     if rotation_sd > WIDE_ROTATIONS:

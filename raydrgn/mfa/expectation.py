@@ -146,7 +146,7 @@ class ParticlePass:
             contrast=kept * found.contrast,
             square_contrast=kept * found.square_contrast,
             null=found.null_probability,
-            log_evidence=found.particle_evidence,
+            log_evidence=kept * found.particle_evidence,
         )
         if self._estimated.contrast:
             changes["contrast"] = found.contrast

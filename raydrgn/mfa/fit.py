@@ -26,7 +26,6 @@ from raydrgn.mfa.particles import Estimated, ParticleEstimates
 from raydrgn.mfa.posterior import ImagePosterior, ImageProducts
 from raydrgn.mfa.search import PoseSearch, pose_widths
 from raydrgn.mfa.start import (
-    LEAST_EVIDENCE,
     ctf_weights,
     first_estimates,
     first_model,
@@ -283,7 +282,7 @@ class Fit:
     @property
     def _tells_junk(self) -> bool:
         """Whether images without a particle are looked for, and can be distinguished."""
-        return self._config.null_class and self.model.evidence >= LEAST_EVIDENCE
+        return self._config.null_class and self.model.priors.null_share > 0
 
     @property
     def _estimated(self) -> Estimated:

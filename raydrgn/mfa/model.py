@@ -56,7 +56,10 @@ class FactorModel:
     """Mean E[a²] over all images, those of nothing with 0."""
 
     evidence: float = 0.0
-    """Mean logarithm of the images' probability as particles over that as noise, nats."""
+    """Mean logarithm of the images' probability as particles over that as noise, nats.
+
+    Each image counts by how likely it shows a particle.
+    """
 
     @property
     def box(self) -> int:

@@ -30,10 +30,10 @@ LEAST_SHARE = 0.05
 
 FIRST_ITERATIONS = 20
 
-LEAST_EVIDENCE = 8.0
-"""Mean evidence for a particle in an image, nats, from which on junk is recognised.
+LEAST_EVIDENCE = 4.0
+"""Mean evidence for a particle in an image that shows one, nats, from which on junk is looked for.
 
-With less, as at an SNR of 0.01 and 32 px, most particles would be taken for junk.
+With less, as at an SNR of 0.01 and 32 px, many particles would be taken for junk.
 """
 
 
@@ -138,37 +138,65 @@ def first_estimates(
     found = torch.zeros(len(particles), 2, dtype=torch.float64, device=particles.device)
     for where, batch in particles.all_batches(at, num_volumes=1):
         found[where] = worker_pass.products(batch, estimates[where]).double()
-    priors, scale = model.priors, 1.0
-    if not contrast:
-        priors = replace(priors, contrast_sd=LEAST_CONTRAST_SD)
-    evidence = _mean_of(_seen_by_mean(found, priors, scale=scale).evidence, particles)
-    is_found = null_class and evidence >= LEAST_EVIDENCE
+    start = model.priors if contrast else replace(model.priors, contrast_sd=LEAST_CONTRAST_SD)
+    by_mean = _by_mean(found, start, particles, contrast=contrast, null_class=null_class)
+    if null_class and by_mean.evidence < LEAST_EVIDENCE:
+        start = replace(start, null_share=0.0)
+        by_mean = _by_mean(found, start, particles, contrast=contrast, null_class=False)
+    if contrast:
+        estimates.contrast = by_mean.contrasts.clamp(min=0).float()
+    estimates.null_probability = by_mean.null_probability.float()
+    return replace(
+        model,
+        volumes=model.volumes * by_mean.scale,
+        priors=by_mean.priors,
+        signal=by_mean.signal,
+        evidence=by_mean.evidence,
+    )
+
+
+class _ByMean(NamedTuple):
+    """Estimates by the mean alone."""
+
+    priors: ParticlePriors
+    scale: float
+    """Of the mean, for contrasts of 1 on average."""
+
+    signal: float
+    evidence: float
+    """Mean over images, each by how likely it shows a particle."""
+
+    contrasts: Float[Tensor, " n"]
+    null_probability: Float[Tensor, " n"]
+
+
+def _by_mean(
+    found: Float[Tensor, "n 2"],
+    priors: ParticlePriors,
+    particles: WorkerParticles,
+    *,
+    contrast: bool,
+    null_class: bool,
+) -> _ByMean:
+    """Return the estimates of images, by their products with slices of the mean."""
+    scale = 1.0
     for _ in range(FIRST_ITERATIONS):
         seen = _seen_by_mean(found, priors, scale=scale)
-        kept = 1 - seen.null_probability if is_found else torch.ones_like(seen.evidence)
-        moments = torch.stack([kept, kept * seen.contrast, kept * seen.square], dim=1)
-        likely, first, second = _mean_of(moments, particles)
+        kept = 1 - seen.null_probability if null_class else torch.ones_like(seen.evidence)
+        values = torch.stack([torch.ones_like(kept), seen.contrast, seen.square, seen.evidence], 1)
+        likely, first, second, evidence = _mean_of(kept[:, None] * values, particles)
         mean = first / likely
         if contrast:
             variance = max(second / likely / mean**2 - 1, LEAST_CONTRAST_SD**2)
             priors = replace(priors, contrast_sd=math.sqrt(variance))
-        if is_found:
+        if null_class:
             priors = replace(
                 priors, null_share=min(max(1 - likely, NULL_SHARES[0]), NULL_SHARES[1])
             )
         scale *= mean
     seen = _seen_by_mean(found, priors, scale=scale)
-    if contrast:
-        estimates.contrast = seen.contrast.clamp(min=0).float()
-    if is_found:
-        estimates.null_probability = seen.null_probability.float()
-    return replace(
-        model,
-        volumes=model.volumes * scale,
-        priors=priors,
-        signal=second / mean**2,
-        evidence=_mean_of(seen.evidence, particles),
-    )
+    null = seen.null_probability if null_class else torch.zeros_like(seen.evidence)
+    return _ByMean(priors, scale, second / mean**2, evidence / likely, seen.contrast, null)
 
 
 def gain_of_orientations(
@@ -226,7 +254,7 @@ def _seen_by_mean(products: Float[Tensor, "n 2"], priors: ParticlePriors, *, sca
     precision = scale**2 * power + prior
     contrast = (scale * product + prior) / precision
     evidence = 0.5 * (precision * contrast.square() - prior - (precision / prior).log())
-    odds = math.log(priors.null_share) - math.log1p(-priors.null_share)
+    odds = math.log(max(priors.null_share, NULL_SHARES[0])) - math.log1p(-priors.null_share)
     return _Seen(
         contrast, contrast.square() + 1 / precision, evidence, torch.sigmoid(odds - evidence)
     )

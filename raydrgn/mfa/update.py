@@ -304,7 +304,7 @@ def _with_priors(
         volumes=volumes,
         priors=replace(priors, **changes),
         signal=sums.total("square_contrast") / particles,
-        evidence=sums.total("log_evidence") / particles,
+        evidence=sums.total("log_evidence") / likely,
     )
 
 
