@@ -200,8 +200,8 @@ class Updater:
             damping = shares[number] * self._grids.at_shell(1 / power[number])
             [moved] = self._grids.volumes((gradient / (curvature + damping))[None], radius=radius)
             stepped[number] = (volume + moved) * model.support
-            if number > 0:
-                mobile += (volume + moved).square()
+            if number > 0:  # of steps no longer than 1, whose noise is less
+                mobile += (volume + moved / shares[number].clamp(min=1)).square()
         self._mobile = mobile
         return replace(model, volumes=stepped)
 

@@ -99,8 +99,8 @@ def test_errors_beyond_what_is_searched_are_named(clean, name, value, expected):
 def test_junk_that_was_not_looked_for_is_named(clean):
     tensors = plain_em.tensors(clean / "run", 6)
     model = FactorModel.from_tensors(tensors, box=24, device=torch.device("cpu"))
-    faint = replace(model, evidence=5.2)
-    name = "all null probabilities are 0: an image has 5.2 nats"
+    faint = replace(model, priors=replace(model.priors, null_share=0.0))
+    name = "all null probabilities are 0: the mean explains less than 4 nats of an image"
     assert any(name in concern for concern in last_concerns(faint, null_class=True, cut_off=0.0))
     assert not any(
         name in concern for concern in last_concerns(faint, null_class=False, cut_off=0.0)

@@ -55,6 +55,20 @@ def test_most_junk_is_known_before_components_begin(disturbed, tmp_path):
     assert (null & ~is_junk).sum() < 0.01 * (~is_junk).sum()
 
 
+@pytest.mark.parametrize("share", [0.2, 0.0])
+def test_junk_is_known_where_an_image_shows_little(tmp_path, share):
+    options = Simulation(seed=3, num_particles=1500, box=24, snr=0.05, junk=share)
+    simulate(str(tmp_path / "set"), options)
+    values = plain_em.SMALL | {"train__epochs": 3}
+    run = plain_em.prepare(tmp_path / "set" / "particles.star", tmp_path / "run", **values)
+    assert plain_em.fit(run)
+    null = open_run(str(tmp_path / "run")).estimates(3)["null_probability"] > 0.5
+    is_junk = np.load(tmp_path / "set" / "truth" / "labels.npy") >= 7  # beyond the seven states
+    assert is_junk.mean() == pytest.approx(share, abs=0.01)
+    assert (null & is_junk).sum() >= 0.9 * is_junk.sum()
+    assert (null & ~is_junk).sum() <= 3
+
+
 def test_refined_poses_are_nearer_to_the_truth(disturbed):
     run = open_run(str(disturbed / "run"))
     given, refined = run.particles(), refined_particles(run)
