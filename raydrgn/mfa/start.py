@@ -140,9 +140,10 @@ def first_estimates(
         found[where] = worker_pass.products(batch, estimates[where]).double()
     start = model.priors if contrast else replace(model.priors, contrast_sd=LEAST_CONTRAST_SD)
     by_mean = _by_mean(found, start, particles, contrast=contrast, null_class=null_class)
-    if null_class and by_mean.evidence < LEAST_EVIDENCE:
+    if by_mean is None or (null_class and by_mean.evidence < LEAST_EVIDENCE):
         start = replace(start, null_share=0.0)
         by_mean = _by_mean(found, start, particles, contrast=contrast, null_class=False)
+    assert by_mean is not None  # without junk all images are of particles
     if contrast:
         estimates.contrast = by_mean.contrasts.clamp(min=0).float()
     estimates.null_probability = by_mean.null_probability.float()
@@ -177,14 +178,19 @@ def _by_mean(
     *,
     contrast: bool,
     null_class: bool,
-) -> _ByMean:
-    """Return the estimates of images, by their products with slices of the mean."""
+) -> _ByMean | None:
+    """Return the estimates of images, by their products with slices of the mean.
+
+    None if all of them seem to be junk.
+    """
     scale = 1.0
     for _ in range(FIRST_ITERATIONS):
         seen = _seen_by_mean(found, priors, scale=scale)
         kept = 1 - seen.null_probability if null_class else torch.ones_like(seen.evidence)
         values = torch.stack([torch.ones_like(kept), seen.contrast, seen.square, seen.evidence], 1)
         likely, first, second, evidence = _mean_of(kept[:, None] * values, particles)
+        if likely < NULL_SHARES[0]:
+            return None
         mean = first / likely
         if contrast:
             variance = max(second / likely / mean**2 - 1, LEAST_CONTRAST_SD**2)
