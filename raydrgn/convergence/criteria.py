@@ -41,11 +41,11 @@ CURVE_RULE = (
     "scatter about the smooth curve where that is more; this must hold for five epochs and for 15 "
     "% of the run at least."
 )
-LIKELIHOOD_SHARE = 0.01
+LIKELIHOOD_SHARE = 0.02
 LIKELIHOOD_RULE = (
     "The log-likelihood of a mixture of factor analysers has converged from the epoch on after "
     "which no epoch changes its mean over two successive epochs, between which it may alternate, "
-    "by more than 1 % of all that it gained."
+    "by more than 2 % of all that it gained."
 )
 PAIRS_RULE = (
     "The agreement of successive volumes has converged if its medians over the points, for the "
