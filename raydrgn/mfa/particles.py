@@ -77,6 +77,8 @@ class ParticlePriors:
 
     contrast_sd: float = 0.3
     null_share: float = 0.02
+    """0 where images show too little for junk to be looked for."""
+
     shift_sd_px: float = 0.5
     rotation_sd: float = math.radians(3)
     """Of each component of the rotation vector, radians."""

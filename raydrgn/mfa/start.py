@@ -141,9 +141,9 @@ def first_estimates(
     start = model.priors if contrast else replace(model.priors, contrast_sd=LEAST_CONTRAST_SD)
     by_mean = _by_mean(found, start, particles, contrast=contrast, null_class=null_class)
     if by_mean is None or (null_class and by_mean.evidence < LEAST_EVIDENCE):
-        start = replace(start, null_share=0.0)
         by_mean = _by_mean(found, start, particles, contrast=contrast, null_class=False)
-    assert by_mean is not None  # without junk all images are of particles
+        assert by_mean is not None  # without junk all images are of particles
+        by_mean = by_mean._replace(priors=replace(by_mean.priors, null_share=0.0))
     if contrast:
         estimates.contrast = by_mean.contrasts.clamp(min=0).float()
     estimates.null_probability = by_mean.null_probability.float()
@@ -260,7 +260,7 @@ def _seen_by_mean(products: Float[Tensor, "n 2"], priors: ParticlePriors, *, sca
     precision = scale**2 * power + prior
     contrast = (scale * product + prior) / precision
     evidence = 0.5 * (precision * contrast.square() - prior - (precision / prior).log())
-    odds = math.log(max(priors.null_share, NULL_SHARES[0])) - math.log1p(-priors.null_share)
+    odds = math.log(priors.null_share) - math.log1p(-priors.null_share)
     return _Seen(
         contrast, contrast.square() + 1 / precision, evidence, torch.sigmoid(odds - evidence)
     )

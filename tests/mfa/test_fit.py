@@ -69,6 +69,19 @@ def test_junk_is_known_where_an_image_shows_little(tmp_path, share):
     assert (null & ~is_junk).sum() <= 3
 
 
+@pytest.mark.parametrize("contrast", [True, False])
+def test_junk_is_not_looked_for_where_an_image_shows_next_to_nothing(tmp_path, contrast):
+    simulate(str(tmp_path / "set"), Simulation(seed=3, num_particles=400, box=24, snr=0.004))
+    values = plain_em.SMALL | {"train__epochs": 2, "mfa__contrast": contrast}
+    run = plain_em.prepare(tmp_path / "set" / "particles.star", tmp_path / "run", **values)
+    assert plain_em.fit(run)
+    tensors = plain_em.tensors(tmp_path / "run", 2)
+    model = FactorModel.from_tensors(tensors, box=24, device=torch.device("cpu"))
+    assert model.priors.null_share == 0
+    assert model.volumes.isfinite().all()
+    assert not open_run(str(tmp_path / "run")).estimates(2)["null_probability"].any()
+
+
 def test_refined_poses_are_nearer_to_the_truth(disturbed):
     run = open_run(str(disturbed / "run"))
     given, refined = run.particles(), refined_particles(run)
