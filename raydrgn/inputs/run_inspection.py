@@ -78,7 +78,7 @@ def _describe_components(uri: Uri, found: Inspection) -> None:
     found.add("components with density", f"{kept} of {len(norms)}")
     if kept < len(norms):
         found.concerns.append(
-            f"{len(norms) - kept} of {len(norms)} components have less than {100 * WEAK:.0f} % of "
-            "the strongest one's density. Their latents are next to 0 and change neither distances "
-            "nor volumes."
+            f"The density of {len(norms) - kept} of {len(norms)} components is below "
+            f"{100 * WEAK:.0f} % of the strongest one's. Their latents are next to 0, and change "
+            "neither distances nor volumes."
         )

@@ -77,7 +77,7 @@ def streaked(sets: Sequence[VolumeSet], made: MadeSets) -> str | None:
     listed = []
     for volumes, previews in zip(sets, made.previews, strict=True):
         numbers = [
-            str(number)
+            f"vol_{number:03d}"
             for number, shown in enumerate(previews)
             if shown is not None and shown.density.streaks > CLEAR_STREAKS
         ]
@@ -86,6 +86,6 @@ def streaked(sets: Sequence[VolumeSet], made: MadeSets) -> str | None:
     if not listed:
         return None
     return (
-        f"Streaks outside the particle in volumes {'; '.join(listed)}: few particles may support "
+        f"Streaks outside the particle in {'; '.join(listed)}: few particles may support "
         "what these show. Compare the number of particles around each."
     )

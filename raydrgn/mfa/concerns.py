@@ -128,8 +128,8 @@ def last_concerns(model: FactorModel, *, null_class: bool, cut_off: float) -> li
     if weak:
         kept = model.num_components - weak
         found.append(
-            f"{weak} of {model.num_components} components have less than {100 * WEAK:.0f} % of the "
-            f"strongest one's density: the images support {kept}. Their latents are next to 0, and "
-            "change neither distances nor volumes."
+            f"The density of {weak} of {model.num_components} components is below "
+            f"{100 * WEAK:.0f} % of the strongest one's: the images support {kept}. Their latents "
+            "are next to 0, and change neither distances nor volumes."
         )
     return found

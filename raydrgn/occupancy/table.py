@@ -172,11 +172,18 @@ class OccupancyTable:
             names = storage.list_names(uri)
             found = next((name for name in (PARQUET_NAME, CSV_NAME) if name in names), None)
             if found is None:
-                raise InputError(
-                    f"{uri} contains no {PARQUET_NAME}. Make it with `raydrgn occupancy score`."
-                )
+                raise InputError(f"{uri} contains no {PARQUET_NAME}. {_remedy(uri, names)}")
             uri = storage.join(uri, found)
         return _read_csv(uri) if uri.endswith(".csv") else _read_parquet(uri)
+
+
+def _remedy(folder: Uri, names: Sequence[str]) -> str:
+    """Return which folder to give instead: a run has its occupancies in folders of their own."""
+    inner = [storage.join(folder, name) for name in names if name.startswith("occupancy")]
+    scored = [uri for uri in inner if storage.exists(storage.join(uri, PARQUET_NAME))]
+    if scored:
+        return f"Give a folder that does: {', '.join(scored)}."
+    return "Make it with `raydrgn occupancy score`."
 
 
 def check_subunit_names(names: Sequence[str]) -> None:

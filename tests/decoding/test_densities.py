@@ -77,5 +77,5 @@ def test_volumes_with_streaks_are_named(tmp_path):
     bad = replace(sound, density=sound.density._replace(streaks=0.9))
     assert streaked([volumes], MadeSets([[sound, None, sound]], [])) is None
     assert streaked([volumes], MadeSets([[bad, None, bad]], [])).startswith(
-        "Streaks outside the particle in volumes 0, 2 of component 1: few particles"
+        "Streaks outside the particle in vol_000, vol_002 of component 1: few particles"
     )

@@ -130,7 +130,7 @@ def test_components_without_density_are_counted(clean, tmp_path, components):
         clean, tmp_path / "run", mfa__components=components, train__epochs=12, mfa__rotations=False
     )
     assert plain_em.fit(run)
-    weak = int(re.search(rf"(\d+) of {components} components have less than 2 %", text())[1])
+    weak = int(re.search(rf"(\d+) of {components} components is below 2 %", text())[1])
     shown = info.run(info.InfoSettings(path=str(tmp_path / "run")))
     assert ("components with density", f"{components - weak} of {components}") in shown.facts
-    assert any(f"{weak} of {components} components have less" in c for c in shown.concerns)
+    assert any(f"{weak} of {components} components is below" in c for c in shown.concerns)

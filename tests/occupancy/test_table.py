@@ -47,6 +47,14 @@ def test_the_csv_of_maven_is_read(real_maps):
     assert found.values[0, 0] == 10.285704410725472
 
 
+def test_of_a_run_the_folder_of_its_occupancies_is_named(tmp_path):
+    with pytest.raises(InputError, match="Make it with `raydrgn occupancy score`"):
+        OccupancyTable.read(str(tmp_path))
+    table().write(str(tmp_path / "occupancy.7"))
+    with pytest.raises(InputError, match=r"Give a folder that does: \S+/occupancy\.7\.$"):
+        OccupancyTable.read(str(tmp_path))
+
+
 def test_a_ragged_csv_is_refused_by_its_line(tmp_path):
     path = tmp_path / "bad.csv"
     path.write_text("PDB,m,m\nChain,a,b\n1,0.5,0.25\n2,0.5\n")
