@@ -316,6 +316,13 @@ class ParticleTable:
         old = {name: self.table.column(name) for name in self.table.column_names}
         return ParticleTable.from_columns({**old, **columns}, metadata=self.metadata)
 
+    def with_metadata(self, name: str, value: str | None) -> "ParticleTable":
+        """Return the table with a value of its metadata set, or without it; selections keep it."""
+        metadata = {key: kept for key, kept in self.metadata.items() if key != name}
+        if value is not None:
+            metadata[name] = value
+        return ParticleTable(self.table.replace_schema_metadata(metadata or None))
+
     def to_bytes(self) -> bytes:
         """Return the table as a Parquet file, with the version of the layout."""
         metadata = {**self.metadata, "raydrgn.particles": str(FORMAT_VERSION)}

@@ -5,11 +5,15 @@ volume of pixel size p₀, the reference. So a point k of image i, at pose R, li
 
     (p₀ / pᵢ) · k @ R.
 
-The reference is the pixel size of most particles. Of particles with smaller pixels, points reach
-beyond the volume's Nyquist frequency, at most by as much as pixel sizes may differ:
-back-projection leaves these out, and training fits them to the decoder, which is a continuous
-function of k, beyond the ball that volumes are made of. Shifts are in Å, and the CTF takes each
-particle's own pixel size.
+The reference is the pixel size of most particles of the file that they come from, so that a
+selection, such as a class with most of its particles in another optics group, has the frame of all.
+The extent of that frame in Å is noted in tables with several pixel sizes; unlike the pixel size it
+stays as it is when images are downsampled.
+
+Of particles with smaller pixels, points reach beyond the volume's Nyquist frequency, at most by as
+much as pixel sizes may differ: back-projection leaves these out, and training fits them to the
+decoder, which is a continuous function of k, beyond the ball that volumes are made of. Shifts are
+in Å, and the CTF takes each particle's own pixel size.
 
 The intensities of the groups are taken as they are. RELION and cryoSPARC normalise images to noise
 of one SD, so that of an equal dose per area the particles in images of pixel size p have a
@@ -32,12 +36,37 @@ LARGEST_DIFFERENCE = 0.2
 SAME = 1e-4
 """Relative difference up to which pixel sizes are the same, and rounded differently."""
 
+FRAME = "map_field_angstrom"
+"""Metadata of a particle table: box × pixel size, in Å, of the frame of all particles."""
+
 DECIMALS = 4  # of pixel sizes in Å that are counted as one
 GROUPS_NAMED = 12
 
 
+def with_frame(table: ParticleTable, sizes: Float[np.ndarray, " m"] | None = None) -> ParticleTable:
+    """Return the table with the frame of several pixel sizes noted, for selections of it.
+
+    Args:
+        table: Particles; as they are if their boxes, or pixel sizes, differ too much for one map.
+        sizes: Pixel sizes in Å of all particles of the file; by default those of the table, unless
+            it is a selection already, whose frame is noted.
+    """
+    if sizes is None:
+        if "pixel_size_angstrom" not in table.table.column_names or FRAME in table.metadata:
+            return table
+        sizes = table.column("pixel_size_angstrom")
+    boxes = table.column("box")
+    frame = None
+    several = SAME < sizes.max() / sizes.min() - 1 <= LARGEST_DIFFERENCE
+    if several and (boxes == boxes[0]).all():
+        frame = repr(float(_most_frequent(sizes) * boxes[0]))
+    return table if frame == table.metadata.get(FRAME) else table.with_metadata(FRAME, frame)
+
+
 def reference_pixel_size(table: ParticleTable) -> float:
-    """Return the pixel size of most particles in Å; of two as frequent, the smaller.
+    """Return the pixel size, in Å, of a map of the particles.
+
+    That of most particles of the file that they come from; of two as frequent, the smaller.
 
     Raises:
         InputError: If pixel sizes differ by more than 20 %; lists the optics groups.
@@ -51,6 +80,13 @@ def reference_pixel_size(table: ParticleTable) -> float:
             "with boxes for which box × pixel size agrees and `raydrgn downsample` each group to "
             "one box; or train on one group at a time."
         )
+    frame = table.metadata.get(FRAME)
+    if frame is not None:
+        return float(frame) / table.single_box()
+    return _most_frequent(sizes)
+
+
+def _most_frequent(sizes: Float[np.ndarray, " n"]) -> float:
     rounded = sizes.round(DECIMALS)
     values, counts = np.unique(rounded, return_counts=True)
     return float(np.median(sizes[rounded == values[counts.argmax()]]))

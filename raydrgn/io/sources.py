@@ -19,6 +19,7 @@ from raydrgn.io.metadata import read_for_parsing as read_for_parsing
 from raydrgn.io.metadata import read_metadata as read_metadata
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import CTF_COLUMNS, NoParticlesError, ParticleTable, RowError
+from raydrgn.io.pixel_sizes import with_frame
 from raydrgn.io.stacks import check_slices, find_stacks, read_headers
 from raydrgn.io.storage import Uri
 from raydrgn.shapes import Float
@@ -67,6 +68,7 @@ def open_particles(source: ParticleSource, *, need_images: bool = True) -> Parti
     full = len(table)
     if not full:
         raise NoParticlesError(source.particles)
+    table = with_frame(table)
     rows = None
     if source.ind:
         rows = cryodrgn.read_indices(source.ind, count=full, particles=source.particles)
@@ -219,7 +221,9 @@ def _with_ctf(table: ParticleTable, uri: Uri, rows: np.ndarray | None, full: int
         _refuse_other_order(own, given, table, uri, what="defocus values")
     warn_of_micrometres(columns["defocus_u_angstrom"], uri)
     with _rows_of(uri, rows if len(every) == full else None):
-        return table.with_columns({**columns, "pixel_size_angstrom": pixel_size})
+        table = table.with_columns({**columns, "pixel_size_angstrom": pixel_size})
+    fields = every[:, 1] * every[:, 0]
+    return with_frame(table, fields[fields > 0] / table.column("box")[0])
 
 
 def _with_poses(

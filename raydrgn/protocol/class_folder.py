@@ -15,6 +15,7 @@ from raydrgn.io.mrc import write_volume
 from raydrgn.io.particles import ParticleTable
 from raydrgn.io.selection import select_indices
 from raydrgn.io.storage import Uri
+from raydrgn.io.verification import quiet
 from raydrgn.protocol.support import FEWEST, ClassSupport, class_figure, class_support
 from raydrgn.remote.executor import Executor
 from raydrgn.remote.progress import Progress
@@ -103,6 +104,7 @@ def _maps(
     """Back-project the particles of a class, and write the maps; None if they are too few."""
     if len(numbers) < FEWEST:
         return None
-    maps = back_project(select_indices(table, numbers), options, executor=executor)
+    with quiet("raydrgn"):  # what is logged of all particles is true of these
+        maps = back_project(select_indices(table, numbers), options, executor=executor)
     write_backprojection(maps, out)
     return maps

@@ -16,6 +16,7 @@ from raydrgn.inputs.backprojection import HALVES, Backprojection, back_project
 from raydrgn.inputs.options import BackprojectionOptions
 from raydrgn.inputs.resolution import density_mask
 from raydrgn.io.particles import ParticleTable
+from raydrgn.io.pixel_sizes import reference_pixel_size
 from raydrgn.io.verification import quiet
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
@@ -90,7 +91,7 @@ def cluster_numbers(
         executor: Where particles are back-projected.
         progress: Called after each cluster.
     """
-    pixel_size = float(table.column("pixel_size_angstrom")[0])
+    pixel_size = reference_pixel_size(table)
     whole = map_of_all(table, uninvert_data=uninvert_data, executor=executor, progress=progress)
     mask = density_mask(whole.full, pixel_size_angstrom=pixel_size)
     sphere = soft_sphere(len(whole.full)) > 0.5

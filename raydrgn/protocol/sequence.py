@@ -168,7 +168,7 @@ def _decide_pixel_size(project: Project, table: "ParticleTable") -> None:
     from raydrgn.io.pixel_sizes import reference_pixel_size
 
     size = round(float(reference_pixel_size(table)), 6)
-    why = "of the first particle, at the box of the images"
+    why = "that of most particles, at the box of the images"
     project.decisions.make("pixel size, Å", size, by="program", why=why)
 
 

@@ -12,7 +12,6 @@ from raydrgn.settings import Setting, check_bounds
 if TYPE_CHECKING:
     from raydrgn.io.particles import ParticleTable
     from raydrgn.reporting.result_folder import ResultFolder
-    from raydrgn.run.config import RunConfig
     from raydrgn.run.reader import RunReader
     from raydrgn.training.encoding import Encoded
 
@@ -90,7 +89,7 @@ def run(
     table = open_particles(settings.source)
     require_poses(table)
     refuse_unmodelled(table)
-    _require_same_images(table, config, settings.run)
+    _require_same_images(table, opened, config.data.box)
     if settings.drop_bad:
         table, _ = leave_out_bad(table)
     folder = ResultFolder(settings.out)
@@ -117,21 +116,24 @@ def _require_encoder(opened: "RunReader") -> None:
         )
 
 
-def _require_same_images(table: "ParticleTable", config: "RunConfig", run: str) -> None:
-    """Refuse particles of another box or pixel size than the run's."""
-    from raydrgn.io.pixel_sizes import reference_pixel_size
+def _require_same_images(table: "ParticleTable", run: "RunReader", wanted: int) -> None:
+    """Refuse particles of another box, or of pixel sizes that none of the run's particles has."""
+    import numpy as np
 
-    box, wanted = table.single_box(), config.data.box
+    box = table.single_box()
     if box != wanted:
         raise InputError(
-            f"The particles have {box} px, but those of {run} have {wanted} px. Bring them to that "
-            f"box with `raydrgn downsample PARTICLES -D {wanted}`."
+            f"The particles have {box} px, but those of {run.root} have {wanted} px. Bring them to "
+            f"that box with `raydrgn downsample PARTICLES -D {wanted}`."
         )
-    size = reference_pixel_size(table)
-    if abs(size / config.pixel_size_angstrom - 1) > SAME_PIXELS:
+    known = np.unique(run.particles().column("pixel_size_angstrom"))
+    sizes = np.unique(table.column("pixel_size_angstrom"))
+    other = sizes[np.abs(sizes[:, None] / known - 1).min(axis=1) > SAME_PIXELS]
+    if other.size:
+        listed = ", ".join(f"{size:.4g}" for size in known)
         raise InputError(
-            f"The particles have a pixel size of {size:.4g} Å, but those of {run} have "
-            f"{config.pixel_size_angstrom:.4g} Å: the network would take them for others."
+            f"The particles have a pixel size of {other[0]:.4g} Å, but those of {run.root} have "
+            f"{listed} Å: the network would take them for others."
         )
 
 

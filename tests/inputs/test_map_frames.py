@@ -17,6 +17,7 @@ from raydrgn.inputs.downsampling import downsample
 from raydrgn.inputs.options import BackprojectionOptions, DownsamplingOptions
 from raydrgn.io.mrc import read_header, read_slices
 from raydrgn.io.particle_source import ParticleSource
+from raydrgn.io.pixel_sizes import with_frame
 from raydrgn.io.sources import open_particles
 
 POINT_ANGSTROM = np.array([15.0, -9.0, 6.0])
@@ -140,6 +141,18 @@ def test_two_pixel_sizes_make_one_map_as_good_as_one_does(tmp_path, monkeypatch,
     assert (two > one - 0.01).all()
     # measured: 0.94 at the last of these shells, and 0.69 where the groups are taken as one
     assert (1 - unmodelled > 3 * (1 - two)).all()
+
+
+def test_a_class_of_another_optics_group_has_the_map_of_all(tmp_path):
+    count = 1200
+    sizes = np.where(np.arange(count) % 3 < 2, FINE, COARSE)
+    every = with_frame(_two_scales(tmp_path / "images.mrcs", sizes))
+    maps = [
+        torch.from_numpy(back_project(every.select(rows), BackprojectionOptions()).full)
+        for rows in (np.arange(count), np.flatnonzero(sizes == COARSE))
+    ]
+    # measured: 0.966, and 0.600 where each map has the scale of its own particles
+    assert shell_correlation(*maps)[1:11].min() > 0.95
 
 
 @settings(

@@ -8,10 +8,12 @@ import pytest
 from phantoms import table_of
 from raydrgn.errors import InputError
 from raydrgn.io.pixel_sizes import (
+    FRAME,
     log_pixel_sizes,
     pixel_size_factors,
     reference_pixel_size,
     several_pixel_sizes,
+    with_frame,
 )
 
 
@@ -40,6 +42,30 @@ def test_the_reference_is_the_pixel_size_of_most(counts, expected):
     assert reference_pixel_size(table) == pytest.approx(expected)
     wanted = np.repeat([expected / 3.0, expected / 3.4], counts)
     np.testing.assert_allclose(pixel_size_factors(table, expected), wanted, rtol=1e-6)
+
+
+def test_selections_have_the_frame_of_all_particles_of_their_file():
+    table = with_frame(table_with(np.repeat([3.0, 3.4], [12, 8]), optics_group=["a"] * 20))
+    coarse = table.select(np.arange(10, 20))
+    assert reference_pixel_size(coarse) == pytest.approx(3.0)
+    assert reference_pixel_size(with_frame(coarse)) == pytest.approx(3.0)  # a table that was read
+    assert reference_pixel_size(coarse.slice_rows(5, 10)) == pytest.approx(3.0)
+    box = table.single_box()
+    columns = {"box": np.full(10, box // 2), "pixel_size_angstrom": np.full(10, 6.8)}
+    assert reference_pixel_size(coarse.with_columns(columns)) == pytest.approx(6.0)
+
+
+def test_no_frame_is_noted_of_one_pixel_size_or_of_sizes_for_two_maps():
+    for sizes in ([3.0] * 4, [3.0, 3.0, 3.0, 4.0]):
+        assert with_frame(table_with(sizes)).metadata.get(FRAME) is None
+    alone = with_frame(table_with([3.0, 3.0, 3.0, 4.0])).select(np.array([3]))
+    assert reference_pixel_size(alone) == pytest.approx(4.0)
+
+
+def test_pixel_sizes_of_pickles_replace_those_of_the_file():
+    table = with_frame(table_with(np.repeat([3.0, 3.4], [12, 8])))
+    assert reference_pixel_size(with_frame(table, np.repeat([3.0, 3.4], [8, 12]))) == 3.4
+    assert FRAME not in with_frame(table, np.full(20, 3.0)).metadata
 
 
 def test_groups_of_several_pixel_sizes_are_logged(caplog):

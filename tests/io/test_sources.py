@@ -23,6 +23,7 @@ from raydrgn.io.cryodrgn import Poses, read_ctf, read_poses, write_ctf, write_po
 from raydrgn.io.imaging import Imaging
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import CTF_COLUMNS, NoParticlesError, ParticleTable
+from raydrgn.io.pixel_sizes import reference_pixel_size
 from raydrgn.io.sources import (
     open_particles,
     read_for_parsing,
@@ -128,6 +129,17 @@ def test_indices_take_rows_of_everything_in_their_order(folder, indices):
     full, part = open_particles(source(folder)), open_particles(source(folder, ind="ind.pkl"))
     assert part.column("index").tolist() == [4, 0, 2]
     assert part.table.equals(full.select(np.array([4, 0, 2])).table)
+
+
+def test_a_selection_has_the_frame_of_all_particles(folder):
+    ctf = read_ctf(str(folder / "ctf.pkl"))
+    ctf[3:, 1] = 1.6
+    ctf[0, 1] = 1.6
+    write_ctf(str(folder / "ctf.pkl"), ctf)
+    put_ind(folder, np.array([1, 2, 4]))
+    assert reference_pixel_size(open_particles(source(folder, ind="ind.pkl"))) == pytest.approx(1.6)
+    write_ctf(str(folder / "ctf.pkl"), ctf[[1, 2, 4]])
+    assert reference_pixel_size(open_particles(source(folder, ind="ind.pkl"))) == pytest.approx(1.5)
 
 
 def test_pickles_of_the_selected_particles_only_are_taken_as_they_are(folder):

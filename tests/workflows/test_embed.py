@@ -76,6 +76,26 @@ def test_images_that_are_not_the_run_s_are_refused(data, run, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_particles_of_one_optics_group_of_the_run_are_taken(data, tmp_path):
+    star = (data / "particles.star").read_text()
+    head, rows = star.split("_rlnOpticsGroup #11\n")
+    optics = next(line for line in head.splitlines() if line.startswith("1 opticsGroup1"))
+    size = optics.split()[3]
+    other = optics.replace("1 opticsGroup1", "2 coarse").replace(size, f"{float(size) * 1.07:.4f}")
+    lines = rows.strip().splitlines()
+    coarse = [line.rsplit(maxsplit=1)[0] + " 2" for line in lines[:60]]
+    head = head.replace(optics, f"{optics}\n{other}") + "_rlnOpticsGroup #11\n"
+    (data / "mixed.star").write_text("\n".join([head + coarse[0], *coarse[1:], *lines[60:], ""]))
+    (data / "coarse.star").write_text("\n".join([head + coarse[0], *coarse[1:], ""]))
+    source = ParticleSource(particles=str(data / "mixed.star"))
+    values = {**SMALL, "train.epochs": 1}
+    root = tmp_path / "run"
+    fit(begin(RunRequest(root=str(root), source=source, values=values)))
+    embedded(root, tmp_path / "out", data / "coarse.star")
+    mean, _ = read_latents(str(tmp_path / "out" / "z.pkl"))
+    np.testing.assert_allclose(mean, latents(root, 1)[:60], atol=1e-5)
+
+
 def test_a_run_without_an_encoder_of_raydrgn_is_refused(data, tmp_path):
     theirs = Path(__file__).parents[1] / "assets" / "cryodrgn" / "fourier"
     with pytest.raises(RunDirectoryError, match="is a run of cryoDRGN"):
