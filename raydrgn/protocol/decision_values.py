@@ -18,10 +18,12 @@ CHOICES = {
 FEWEST = {"rounds": 1, "seed": 0}
 """Decisions on a whole number, and the smallest."""
 
+PIXEL_SIZE = "pixel size, Å"
+
 MEASURED = {
     "contrast": "It is what the check against the map found; set “contrast given” instead.",
     "hand": "It is what the check against the map found; set “hand given” instead.",
-    "pixel size, Å": "It is that of the particles.",
+    PIXEL_SIZE: "It is that of the particles.",
 }
 """Decisions of the program alone, and where they come from."""
 

@@ -1,5 +1,6 @@
 """Steps f and g of the protocol: a path, the landscape, occupancies, classes and their exports."""
 
+import logging
 from contextlib import nullcontext
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from raydrgn.io.particles import ParticleTable
     from raydrgn.run.reader import RunReader
+
+log = logging.getLogger(__name__)
 
 SKETCHED, STATES, SAMPLED = 1000, 10, 10_000
 """As ``landscape`` has them, or less where there are few particles."""
@@ -119,34 +122,43 @@ def landscape(
 
 
 def make_masks(
-    project: Project, box: int, *, executor: Executor, progress: Progress
+    project: Project, box: int, *, field_angstrom: float, executor: Executor, progress: Progress
 ) -> Step | None:
     """Make masks of the model's subunits on the map; None without a model.
 
     Args:
         project: The project.
         box: Of the last round, whose volumes are scored; a larger map is brought to it.
+        field_angstrom: Box × pixel size of its volumes; a map of another field is brought to it.
         executor: Passed on.
         progress: Called after each subunit.
     """
+    from raydrgn.inputs.map_grid import has_field, write_on_grid
+
     inputs = project.decisions.inputs
     assert inputs is not None
     density = inputs.map
     if inputs.model is None:
         return None
+    fits = has_field(density, field_angstrom)
 
     def make(folder: Uri) -> tuple[dict[str, Any], list[str]]:
         from raydrgn.io.mrc import read_header
-        from raydrgn.workflows import downsample, occupancy_masks
+        from raydrgn.workflows import occupancy_masks
 
-        small = density
-        if read_header(density).shape[-1] > box:
-            small = storage.join(folder, "map.mrc")
-            source = ParticleSource(particles=density)
-            settings = downsample.DownsampleSettings(
-                source=source, box=box, out=small, is_volume=True
+        own, small = read_header(density), density
+        if not fits:
+            log.info(
+                "the map has a box of %d px of %.4g Å; masks are made on the grid of the volumes, "
+                "%d px of %.4g Å",
+                own.shape[-1],
+                own.pixel_size_angstrom,
+                box,
+                field_angstrom / box,
             )
-            downsample.run(settings, executor=executor, progress=progress)
+        if not fits or own.shape[-1] > box:
+            small = storage.join(folder, "map.mrc")
+            write_on_grid(density, small, box=box, field_angstrom=field_angstrom)
         made = occupancy_masks.run(
             mask_settings(inputs, small, out=storage.join(folder, SUBUNITS)),
             executor=executor,
@@ -155,7 +167,8 @@ def make_masks(
         return {"subunits": len(made.masks)}, [f"{SUBUNITS}/settings.json"]
 
     given = {name: project.decisions.checksums.get(name) for name in ("map", "model", "by")}
-    return project.step("masks", {**given, "box": box}, make)
+    grid = {"box": box} if fits else {"box": box, "field_angstrom": field_angstrom}
+    return project.step("masks", {**given, **grid}, make)
 
 
 def occupancies(

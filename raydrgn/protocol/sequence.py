@@ -10,6 +10,7 @@ from raydrgn.io import storage
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.storage import Uri
 from raydrgn.protocol import ensemble, inputs, round_training, rounds
+from raydrgn.protocol.decision_values import PIXEL_SIZE
 from raydrgn.protocol.decisions import ALL, IND, Decision, ProjectInputs
 from raydrgn.protocol.plans import REPORT, check_room, decide_plans
 from raydrgn.protocol.project import Project, Step
@@ -169,7 +170,7 @@ def _decide_pixel_size(project: Project, table: "ParticleTable") -> None:
 
     size = round(float(reference_pixel_size(table)), 6)
     why = "that of most particles, at the box of the images"
-    project.decisions.make("pixel size, Å", size, by="program", why=why)
+    project.decisions.make(PIXEL_SIZE, size, by="program", why=why)
 
 
 class _Sequence:
@@ -198,7 +199,11 @@ class _Sequence:
         check = self._check()
         last_box = self._plans[-1].box
         assert last_box is not None
-        masks = ensemble.make_masks(project, last_box, **work)  # a model that does not fit is seen
+        size = project.decisions.get(PIXEL_SIZE)
+        assert size is not None
+        field = size.value * self._image_box
+        # before training, so that a model that does not fit is known now
+        masks = ensemble.make_masks(project, last_box, field_angstrom=field, **work)
         filtering: list[Filtering] = []
         last_selected: Step | None = None
         before = [check]

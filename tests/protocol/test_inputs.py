@@ -11,7 +11,9 @@ from raydrgn.errors import InputError
 from raydrgn.io import cryodrgn
 from raydrgn.io.mrc import read_volume, write_volume
 from raydrgn.io.particle_source import ParticleSource
+from raydrgn.occupancy.subunits import read_subunits
 from raydrgn.protocol.decisions import ProjectInputs
+from raydrgn.protocol.ensemble import make_masks
 from raydrgn.protocol.inputs import check_inputs, corrections, in_box
 from raydrgn.protocol.project import Project
 from raydrgn.remote.executor import IN_PROCESS
@@ -79,6 +81,28 @@ def test_a_map_that_does_not_match_leaves_the_contrast_to_the_density():
     assert "skewness of -2.0" in why["contrast"]
     unclear = SimpleNamespace(comparison=None, skewness=0.1)
     assert corrections(unclear, uninvert_data=True, flip=False)[0] == (True, False)
+
+
+def test_masks_are_made_on_the_grid_of_the_volumes_whatever_the_map_s_field(data, tmp_path):
+    density, header = read_volume(str(data / "map.mrc"))
+    size = header.pixel_size_angstrom
+    padded = str(tmp_path / "padded.mrc")  # as of another box, about the same atoms
+    corner = (-8 * size,) * 3
+    write_volume(padded, np.pad(density, 8), pixel_size_angstrom=size, origin_angstrom=corner)
+    made = []
+    for name, given in (("same", str(data / "map.mrc")), ("padded", padded)):
+        project = Project(str(tmp_path / name))
+        source = ParticleSource(particles=str(data / "particles.star"))
+        model, by = (str(data / "truth" / file) for file in ("model.pdb", "subunits.yaml"))
+        inputs = ProjectInputs(source=source, map=given, model=model, by=by)
+        project.decisions.begin(inputs.absolute())
+        step = make_masks(project, 24, field_angstrom=32 * size, **WORK)
+        subunits = read_subunits(step.at("subunits"))
+        assert subunits.box == 24
+        assert subunits.pixel_size_angstrom == pytest.approx(32 * size / 24, rel=1e-4)
+        made.append(subunits)
+    difference = abs(made[0].weights - made[1].weights)
+    assert difference.sum() < 0.01 * made[0].weights.sum()  # voxels at the threshold
 
 
 def test_images_are_downsampled_only_where_they_have_a_larger_box(data, tmp_path):
