@@ -8,9 +8,13 @@ from raydrgn.io import storage
 from raydrgn.io.cryodrgn import read_latents
 from raydrgn.io.storage import Uri
 from raydrgn.mfa.config import WEAK
+from raydrgn.mfa.latents import UNDETERMINED, component_norms, determine_latents
 from raydrgn.run.reader import open_run
 from raydrgn.run.relocation import relocation_command
 from raydrgn.shapes import Float
+
+SAME = 1e-3
+"""SD of the latents' norms, below which all latents are the same."""
 
 
 def inspect_run(uri: Uri) -> Inspection:
@@ -38,9 +42,11 @@ def inspect_run(uri: Uri) -> Inspection:
     if not epochs:
         found.concerns.append("No epoch is finished.")
     else:
-        _describe_latents(run.latents(epochs[-1]), found)
+        norms = _describe_latents(run.latents(epochs[-1]), found)
         if model is None:
             _describe_components(run.latents_uri(epochs[-1]), found)
+        elif norms.size and norms.std() < SAME:
+            found.concerns.append("All latents are the same: the run has learned no heterogeneity.")
     if has_particles:
         table = run.particles()
         describe_table(table, found)
@@ -53,27 +59,28 @@ def inspect_run(uri: Uri) -> Inspection:
     return found
 
 
-def _describe_latents(latents: Float[np.ndarray, "n zdim"], found: Inspection) -> None:
+def _describe_latents(
+    latents: Float[np.ndarray, "n zdim"], found: Inspection
+) -> Float[np.ndarray, " m"]:
+    """Describe latents, and return the norms of those that are finite."""
     finite = np.isfinite(latents).all(axis=1)
     found.add("latents", f"{len(latents):,}")
     if not finite.all():
         found.concerns.append(f"{int((~finite).sum())} latents are not finite.")
+    norms = np.linalg.norm(latents[finite], axis=1)
     if finite.any():
-        norms = np.linalg.norm(latents[finite], axis=1)
         found.add("‖z‖", f"{norms.mean():.3g} ± {norms.std():.3g}, at most {norms.max():.3g}")
-        if norms.std() < 1e-3:
-            found.concerns.append("All latents are the same: the run has learned no heterogeneity.")
+    return norms
 
 
 def _describe_components(uri: Uri, found: Inspection) -> None:
-    """Count the components that have density, by the variance of the latents.
-
-    Mean and variance of a component's latent are given out times its norm over that of the
-    strongest, so that their variance over all particles is the square of that.
-    """
+    """Count the components that have density, by the variance of the latents."""
     mean, logvar = read_latents(uri)
     assert logvar is not None  # which all runs of raydrgn's have
-    norms = np.sqrt(mean.var(axis=0) + np.exp(logvar).mean(axis=0))
+    if not determine_latents(mean, logvar):
+        found.concerns.append(UNDETERMINED)
+        return
+    norms = component_norms(mean, logvar)
     kept = int((norms >= WEAK * norms.max()).sum())
     found.add("components with density", f"{kept} of {len(norms)}")
     if kept < len(norms):

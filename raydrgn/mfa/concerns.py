@@ -3,6 +3,7 @@
 import math
 
 from raydrgn.mfa.config import WEAK
+from raydrgn.mfa.latents import UNDETERMINED
 from raydrgn.mfa.model import FactorModel, with_density
 from raydrgn.mfa.start import LEAST_EVIDENCE as LEAST_OF_PARTICLES
 from raydrgn.mfa.trials import PoseWidths
@@ -95,15 +96,18 @@ def first_concerns(model: FactorModel) -> list[str]:
     return found
 
 
-def last_concerns(model: FactorModel, *, null_class: bool, cut_off: float) -> list[str]:
+def last_concerns(
+    model: FactorModel, *, null_class: bool, cut_off: float, has_latents: bool
+) -> list[str]:
     """Return warnings about junk, mask, poses and components, after the last epoch.
 
     Args:
         model: At the end.
         null_class: Whether junk was to be looked for.
         cut_off: Mobile density outside of the mask, as a share of that inside.
+        has_latents: Whether the images determine any latent.
     """
-    found = []
+    found = [] if has_latents else [UNDETERMINED]
     if cut_off > MOST_CUT_OFF:
         found.append(
             f"The mask cuts off mobile density: outside of it is {100 * cut_off:.0f} % of what is "
@@ -125,7 +129,7 @@ def last_concerns(model: FactorModel, *, null_class: bool, cut_off: float) -> li
     if shift_sd > WIDE_SHIFTS_PX:
         found.append(f"The shifts are off by {shift_sd:.1f} px (SD along each axis), {IN_PART}")
     weak = int((~with_density(model.volumes)).sum())
-    if weak:
+    if weak and has_latents:
         kept = model.num_components - weak
         found.append(
             f"The density of {weak} of {model.num_components} components is below "

@@ -9,6 +9,7 @@ from raydrgn.errors import ConfigError
 from raydrgn.io import storage
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.storage import Uri
+from raydrgn.protocol.decision_values import PIXEL_SIZE
 from raydrgn.protocol.inputs import mask_settings
 from raydrgn.protocol.project import Project, Step
 from raydrgn.protocol.rounds import PER_CLUSTER, Round
@@ -122,14 +123,14 @@ def landscape(
 
 
 def make_masks(
-    project: Project, box: int, *, field_angstrom: float, executor: Executor, progress: Progress
+    project: Project, box: int, *, image_box: int, executor: Executor, progress: Progress
 ) -> Step | None:
     """Make masks of the model's subunits on the map; None without a model.
 
     Args:
         project: The project.
         box: Of the last round, whose volumes are scored; a larger map is brought to it.
-        field_angstrom: Box × pixel size of its volumes; a map of another field is brought to it.
+        image_box: Of the images; a map of another box × pixel size is brought to theirs.
         executor: Passed on.
         progress: Called after each subunit.
     """
@@ -140,6 +141,9 @@ def make_masks(
     density = inputs.map
     if inputs.model is None:
         return None
+    size = project.decisions.get(PIXEL_SIZE)
+    assert size is not None
+    field_angstrom = size.value * image_box
     fits = has_field(density, field_angstrom)
 
     def make(folder: Uri) -> tuple[dict[str, Any], list[str]]:

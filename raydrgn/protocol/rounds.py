@@ -118,6 +118,8 @@ def propose_junk(
         null = None
         if this.plan.method == "mfa":
             null = run.estimates(epoch)["null_probability"]
+            if not null.any():  # with too little signal junk is not looked for
+                null = None
         numbers = cluster_numbers(
             run.particles(need_images=True),
             z,

@@ -199,11 +199,8 @@ class _Sequence:
         check = self._check()
         last_box = self._plans[-1].box
         assert last_box is not None
-        size = project.decisions.get(PIXEL_SIZE)
-        assert size is not None
-        field = size.value * self._image_box
         # before training, so that a model that does not fit is known now
-        masks = ensemble.make_masks(project, last_box, field_angstrom=field, **work)
+        masks = ensemble.make_masks(project, last_box, image_box=self._image_box, **work)
         filtering: list[Filtering] = []
         last_selected: Step | None = None
         before = [check]
@@ -343,8 +340,11 @@ class _Sequence:
         found = proposal.result
         value = {"proposal": proposal.key, **rounds.proposed_selection(found)}
         if not found["drop"]:
-            log.info("round %d: no junk was found; all particles are kept", number)
-            return Decision(value=value, by="program", why="no junk was found")
+            why = "no junk was found"
+            if self._plans[number - 1].method == "mfa" and found["null"] is None:
+                why += ", and the images have too little signal to look for it one by one"
+            log.info("round %d: %s; all particles are kept", number, why)
+            return Decision(value=value, by="program", why=why)
         if self._settings.accept:
             return Decision(value=value, by="user", why="as proposed; --accept was given")
         return None

@@ -17,6 +17,7 @@ from raydrgn.mfa.concerns import (
 )
 from raydrgn.mfa.config import LOW_PASSES
 from raydrgn.mfa.fit import FIRST_MIXTURE_EPOCH, FULL_PASSES, Expected, Fit
+from raydrgn.mfa.latents import determine_latents
 from raydrgn.mfa.model import FactorModel
 from raydrgn.mfa.particles import ParticleEstimates
 from raydrgn.mfa.workers import WorkerParticles
@@ -158,6 +159,7 @@ class EmLoop:
                     self._fit.model,
                     null_class=self._config.mfa.null_class,
                     cut_off=self._fit.cut_off,
+                    has_latents=determine_latents(found.latents, found.logvar),  # of this worker's
                 )
             for concern in concerns:
                 self._sink.note(concern)

@@ -18,6 +18,10 @@ from raydrgn.simulation.options import Simulation
 from raydrgn.workflows import info
 
 
+def concerns_of(model, *, null_class=True):
+    return last_concerns(model, null_class=null_class, cut_off=0.0, has_latents=True)
+
+
 def log_of(folder, root, **values):
     run = plain_em.prepare(
         folder / "particles.star", root, **{**plain_em.SMALL, "train__epochs": 1, **values}
@@ -86,14 +90,9 @@ def test_orientations_that_explain_nothing_are_named(tmp_path):
 def test_errors_beyond_what_is_searched_are_named(clean, name, value, expected):
     tensors = plain_em.tensors(clean / "run", 6)
     model = FactorModel.from_tensors(tensors, box=24, device=torch.device("cpu"))
-    assert not any(
-        "off by" in concern for concern in last_concerns(model, null_class=True, cut_off=0.0)
-    )
+    assert not any("off by" in concern for concern in concerns_of(model))
     wide = replace(model, priors=replace(model.priors, **{name: value}))
-    assert (
-        sum(expected in concern for concern in last_concerns(wide, null_class=True, cut_off=0.0))
-        == 1
-    )
+    assert sum(expected in concern for concern in concerns_of(wide)) == 1
 
 
 def test_junk_that_was_not_looked_for_is_named(clean):
@@ -101,13 +100,9 @@ def test_junk_that_was_not_looked_for_is_named(clean):
     model = FactorModel.from_tensors(tensors, box=24, device=torch.device("cpu"))
     faint = replace(model, priors=replace(model.priors, null_share=0.0))
     name = "all null probabilities are 0: the mean explains less than 4 nats of an image"
-    assert any(name in concern for concern in last_concerns(faint, null_class=True, cut_off=0.0))
-    assert not any(
-        name in concern for concern in last_concerns(faint, null_class=False, cut_off=0.0)
-    )
-    assert not any(
-        "null" in concern for concern in last_concerns(model, null_class=True, cut_off=0.0)
-    )
+    assert any(name in concern for concern in concerns_of(faint))
+    assert not any(name in concern for concern in concerns_of(faint, null_class=False))
+    assert not any("null" in concern for concern in concerns_of(model))
 
 
 def test_components_without_density_are_those_of_less_than_2_percent():
@@ -122,6 +117,17 @@ def test_images_without_particles_are_named(tmp_path):
     run, text = log_of(tmp_path, tmp_path / "run")
     assert plain_em.fit(run)
     assert "hardly better than noise" in text()
+
+
+def test_images_that_determine_no_latent_are_named(tmp_path):
+    simulate(str(tmp_path), Simulation(num_particles=400, box=24, snr=0.01, seed=5))
+    run, text = log_of(tmp_path, tmp_path / "run", train__epochs=5, mfa__rotations=False)
+    assert plain_em.fit(run)
+    assert "The images determine no latent" in text()
+    assert "components is below" not in text()
+    shown = info.run(info.InfoSettings(path=str(tmp_path / "run")))
+    assert sum("determine no latent" in c for c in shown.concerns) == 1
+    assert not any("same" in c for c in shown.concerns)
 
 
 @pytest.mark.parametrize("components", [12])

@@ -96,7 +96,8 @@ def test_masks_are_made_on_the_grid_of_the_volumes_whatever_the_map_s_field(data
         model, by = (str(data / "truth" / file) for file in ("model.pdb", "subunits.yaml"))
         inputs = ProjectInputs(source=source, map=given, model=model, by=by)
         project.decisions.begin(inputs.absolute())
-        step = make_masks(project, 24, field_angstrom=32 * size, **WORK)
+        project.decisions.make("pixel size, Å", size, by="program", why="of the particles")
+        step = make_masks(project, 24, image_box=32, **WORK)
         subunits = read_subunits(step.at("subunits"))
         assert subunits.box == 24
         assert subunits.pixel_size_angstrom == pytest.approx(32 * size / 24, rel=1e-4)
