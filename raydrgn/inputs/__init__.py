@@ -12,6 +12,7 @@ map_pairs            correlation of any two maps
 comparison           how a map relates to a reference
 diagnosis            why it agrees with the reference less far than its half maps do
 verdict              what a map shows about its inputs, in words
+map_grid             a map on the grid of volumes of another box and pixel size
 montage              particle images in rows
 figures              figures of maps and curves
 report               the files of a back-projection
