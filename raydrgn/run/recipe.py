@@ -1,7 +1,7 @@
 """How a run is trained: objective, optimiser, and the recipes to choose from."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from raydrgn.errors import ConfigError
@@ -12,14 +12,20 @@ Schedule = Literal["constant", "cosine"]
 RATE_AT_128 = 3e-3
 """Best learning rate of the recipe ``fast`` at width 128; see jobs/README.md for the search."""
 
+FEWEST_EPOCHS, MOST_EPOCHS = 20, 40
+"""Of ``fast`` for large sets, which it would take long for, and for small ones."""
+
+FAST_IMAGES = 800_000
+"""Images that it takes of sets between these, each once in an epoch; see jobs/README.md."""
+
 MOST_HELD_OUT = 0.5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainConfig:
-    """How the network is fitted; the defaults are the recipe ``fast``."""
+    """How the network is fitted; the defaults are the recipe ``fast`` for large sets."""
 
-    epochs: int = 20
+    epochs: int = FEWEST_EPOCHS
     """Passes over all particles."""
 
     batch_size: int = 16
@@ -146,8 +152,18 @@ PROTOCOL_BOX, PROTOCOL_WIDTH = 128, 1024
 DEFAULT_RECIPE = "fast"
 
 
-def recipe_config(name: str | None) -> TrainConfig:
+def fast_epochs(num_particles: int) -> int:
+    """Return the epochs of ``fast``: 40 for up to 20,000 particles, 20 from 40,000 on."""
+    wanted = math.ceil(FAST_IMAGES / max(num_particles, 1))
+    return min(max(wanted, FEWEST_EPOCHS), MOST_EPOCHS)
+
+
+def recipe_config(name: str | None, *, num_particles: int | None = None) -> TrainConfig:
     """Return the settings of a recipe; of the default one for None.
+
+    Args:
+        name: Of the recipe.
+        num_particles: That it is for; None for those of a large set.
 
     Raises:
         ConfigError: If there is no such recipe.
@@ -155,7 +171,10 @@ def recipe_config(name: str | None) -> TrainConfig:
     chosen = name or DEFAULT_RECIPE
     if chosen not in RECIPES:
         raise ConfigError(f"--recipe is {chosen!r}; known recipes: {', '.join(RECIPES)}.")
-    return TrainConfig(**RECIPES[chosen])
+    config = TrainConfig(**RECIPES[chosen])
+    if chosen == "fast" and num_particles is not None:
+        return replace(config, epochs=fast_epochs(num_particles))
+    return config
 
 
 def recipe_network(name: str | None, box: int) -> ModelConfig:

@@ -58,12 +58,15 @@ def new_config(
     values = _with_precision(values, num_particles=num_particles, box=box)
     given, model = _with_loaded_network(values, recipe_network(recipe, box))
     given = _with_mixture(given)
+    train = (
+        TrainConfig(epochs=EPOCHS) if is_mfa else recipe_config(recipe, num_particles=num_particles)
+    )
     return RunConfig(
         source=source.absolute(),
         data=ImageConfig(box=box, window=not is_mfa),
         model=model,
         mfa=MfaConfig() if is_mfa else None,
-        train=TrainConfig(epochs=EPOCHS) if is_mfa else recipe_config(recipe),
+        train=train,
         pixel_size_angstrom=pixel_size_angstrom,
     ).with_values(given)
 

@@ -80,7 +80,8 @@ class SweepSettings(ParticleSettings):
     epochs: Annotated[
         int | None,
         Setting(
-            "Passes of each training over all particles (default: 20; 50 by --recipe protocol).",
+            "Passes of each training over all particles (default: 40 for up to 20,000 of them, "
+            "falling to 20 for 40,000 and more; 50 by --recipe protocol).",
             flags=("-n", "--epochs"),
             min=1,
         ),

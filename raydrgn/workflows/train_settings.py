@@ -40,7 +40,8 @@ class TrainSettings(ParticleSettings):
     epochs: Annotated[
         int | None,
         Setting(
-            "Passes over all particles (default: 20; 50 by --recipe protocol, 7 by --method mfa).",
+            "Passes over all particles (default: 40 for up to 20,000 of them, falling to 20 for "
+            "40,000 and more; 50 by --recipe protocol, 7 by --method mfa).",
             flags=("-n", "--epochs", "--passes"),
             min=1,
         ),

@@ -13,7 +13,7 @@ from raydrgn.mfa.config import MfaConfig
 from raydrgn.model.config import ModelConfig
 from raydrgn.remote.resources import Resources
 from raydrgn.run.config import RunConfig, parse_assignment, read_yaml
-from raydrgn.run.recipe import RECIPES, TrainConfig, recipe_network
+from raydrgn.run.recipe import RECIPES, TrainConfig, fast_epochs, recipe_config, recipe_network
 
 
 @pytest.fixture
@@ -160,6 +160,15 @@ def test_the_protocol_is_that_of_the_paper():
     assert recipe_network("fast", 256) == ModelConfig()
     assert protocol.kl_weight(8) == 1 / 8  # β = 1 / zdim
     assert TrainConfig(**RECIPES["fast"]) == TrainConfig()
+
+
+def test_few_particles_are_seen_more_often():
+    counts = (1, 20_000, 30_000, 40_000, 10**7)
+    assert [fast_epochs(count) for count in counts] == [40, 40, 27, 20, 20]
+    assert recipe_config("fast", num_particles=5_000).epochs == fast_epochs(5_000)
+    assert recipe_config(None) == TrainConfig()
+    protocol = TrainConfig(**RECIPES["protocol"])
+    assert recipe_config("protocol", num_particles=5_000) == protocol
 
 
 def test_rates_and_weights_that_are_given_are_used():
