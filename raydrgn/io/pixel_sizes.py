@@ -73,17 +73,28 @@ def reference_pixel_size(table: ParticleTable) -> float:
     """
     sizes = table.column("pixel_size_angstrom")
     low, high = float(sizes.min()), float(sizes.max())
-    if high > low * (1 + LARGEST_DIFFERENCE):
+    most = 1 + LARGEST_DIFFERENCE
+    if high > low * most:
         raise InputError(
             f"The particles have pixel sizes from {low:.4g} to {high:.4g} Å, too different for one "
             f"map: {_listed_groups(table)}. Extract the particles again with one pixel size, or "
             "with boxes for which box × pixel size agrees and `raydrgn downsample` each group to "
             "one box; or train on one group at a time."
         )
-    frame = table.metadata.get(FRAME)
-    if frame is not None:
-        return float(frame) / table.single_box()
+    noted = _noted_size(table)
+    if noted is not None and high / (1 + LARGEST_DIFFERENCE) <= noted <= low * (
+        1 + LARGEST_DIFFERENCE
+    ):
+        return noted
     return _most_frequent(sizes)
+
+
+def _noted_size(table: ParticleTable) -> float | None:
+    """Return the pixel size of the frame that is noted in a table; None if there is none."""
+    try:
+        return float(table.metadata[FRAME]) / table.single_box()
+    except (KeyError, ValueError):
+        return None
 
 
 def _most_frequent(sizes: Float[np.ndarray, " n"]) -> float:

@@ -116,10 +116,8 @@ def propose_junk(
         z = run.finite_latents(epoch)
         labels, volumes = _clusters(run, epoch, ksample, len(z))
         null = None
-        if this.plan.method == "mfa":
+        if this.plan.method == "mfa" and _looked_for_junk(run, epoch):
             null = run.estimates(epoch)["null_probability"]
-            if not null.any():  # with too little signal junk is not looked for
-                null = None
         numbers = cluster_numbers(
             run.particles(need_images=True),
             z,
@@ -163,6 +161,18 @@ def propose_junk(
         after=[trained, analyzed],
         folder=f"proposal{this.number}",
     )
+
+
+def _looked_for_junk(run: "RunReader", epoch: int) -> bool:
+    """Return whether a mixture has looked for junk, which with too little signal it does not."""
+    import torch
+
+    from raydrgn.mfa.model import FactorModel
+    from raydrgn.run.weights import read_network_tensors
+
+    tensors = read_network_tensors(run.files.weights(epoch))
+    model = FactorModel.from_tensors(tensors, box=run.box, device=torch.device("cpu"))
+    return model.priors.null_share > 0
 
 
 def proposed_selection(proposal: Mapping[str, Any]) -> dict[str, Any]:

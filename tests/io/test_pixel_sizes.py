@@ -62,6 +62,12 @@ def test_no_frame_is_noted_of_one_pixel_size_or_of_sizes_for_two_maps():
     assert reference_pixel_size(alone) == pytest.approx(4.0)
 
 
+@pytest.mark.parametrize("noted", ["", "wide", "nan", "1e9", "-3"])
+def test_a_frame_that_is_none_is_left_out(noted):
+    table = table_with(np.repeat([3.0, 3.4], [12, 8])).with_metadata(FRAME, noted)
+    assert reference_pixel_size(table) == pytest.approx(3.0)
+
+
 def test_pixel_sizes_of_pickles_replace_those_of_the_file():
     table = with_frame(table_with(np.repeat([3.0, 3.4], [12, 8])))
     assert reference_pixel_size(with_frame(table, np.repeat([3.0, 3.4], [8, 12]))) == 3.4
