@@ -25,7 +25,7 @@ WORKERS = 2
 NEXT_COMMANDS = """raydrgn explore {out}/run
 raydrgn volumes {out}/run -o volumes --particles 0,17,42
 raydrgn evaluate {out}/run --truth {out}/data/truth
-raydrgn train your_particles.star -o run --zdim 8 --epochs 20"""
+raydrgn train your_particles.star -o run --zdim 8"""
 
 
 @dataclass(frozen=True, kw_only=True)
