@@ -39,7 +39,7 @@ def test_the_help_names_the_defaults():
     protocol, large = TrainConfig(**RECIPES["protocol"]), recipe_network("protocol", 256)
     expected = {
         "zdim": model.zdim,
-        "epochs": f"{train.epochs}; {protocol.epochs} by --recipe protocol",
+        "epochs": f"falling to {train.epochs} for 40,000 and more; {protocol.epochs} by --recipe",
         "batch_size": f"{train.batch_size}; {protocol.batch_size} by --recipe protocol",
         "lr": f"{train.peak_rate(model.decoder_width):.5f}",
         "beta": "1 / zdim",
