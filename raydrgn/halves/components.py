@@ -15,14 +15,13 @@ from raydrgn.data.shard import ResidentShard
 from raydrgn.halves.splitting import HALVES
 from raydrgn.mfa.columns import COLUMNS
 from raydrgn.mfa.held_out import gains_of_states, image_likelihoods
-from raydrgn.mfa.model import FactorModel
 from raydrgn.mfa.particles import ParticleEstimates
 from raydrgn.mfa.workers import WorkerParticles
 from raydrgn.remote.progress import Progress
 from raydrgn.reporting.figures import PALETTE
 from raydrgn.run.config import RunConfig
+from raydrgn.run.mixture import read_mixture
 from raydrgn.run.reader import RunReader
-from raydrgn.run.weights import read_network_tensors
 from raydrgn.shapes import Float
 from raydrgn.training.collectives import WorkerGroup
 
@@ -98,9 +97,8 @@ def measure_support(runs: Sequence[RunReader], *, progress: Progress) -> Support
         progress("comparing components", half - 1, len(HALVES), unit="halves")
         config = RunConfig.read(run.files.config)
         assert config.mfa is not None
-        tensors = read_network_tensors(run.files.weights(run.epoch(None)))
         names = sorted(set(run.particles().optics_groups()))
-        model = FactorModel.from_tensors(tensors, box=run.box, device=CPU).of_groups(len(names))
+        model = read_mixture(run, run.epoch(None)).of_groups(len(names))
         samples = [_sample(one, config, names) for one in (run, runs[2 - half])]
         if not all(samples):
             log.warning(

@@ -35,11 +35,9 @@ class MaskedDensity:
         """
         import torch
 
-        from raydrgn.mfa.model import FactorModel
-        from raydrgn.run.weights import read_network_tensors
+        from raydrgn.run.mixture import read_mixture
 
-        tensors = read_network_tensors(run.files.weights(epoch))
-        model = FactorModel.from_tensors(tensors, box=run.box, device=torch.device("cpu"))
+        model = read_mixture(run, epoch)
         variation = torch.linalg.vector_norm(model.volumes[1:], dim=0)
         return cls(
             mask=model.support.numpy(),

@@ -165,14 +165,9 @@ def propose_junk(
 
 def _looked_for_junk(run: "RunReader", epoch: int) -> bool:
     """Return whether a mixture has looked for junk, which with too little signal it does not."""
-    import torch
+    from raydrgn.run.mixture import read_mixture
 
-    from raydrgn.mfa.model import FactorModel
-    from raydrgn.run.weights import read_network_tensors
-
-    tensors = read_network_tensors(run.files.weights(epoch))
-    model = FactorModel.from_tensors(tensors, box=run.box, device=torch.device("cpu"))
-    return model.priors.null_share > 0
+    return read_mixture(run, epoch).priors.null_share > 0
 
 
 def proposed_selection(proposal: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ writer           the only writer of a run directory
 metrics          losses over the steps
 lines            text files to which lines are appended
 weights          a decoder without its run; the tensors of a weights file
+mixture          the model of a mixture of factor analysers
 estimates        what is estimated of each particle beside its latent
 refined          particles with refined poses, and their rows in a run
 relocation       where the particle images of a run are, when they have moved
