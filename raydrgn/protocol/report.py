@@ -3,13 +3,13 @@
 import resource
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
 from raydrgn.protocol.class_folder import FIGURE
 from raydrgn.protocol.decision_values import PLANS
 from raydrgn.protocol.decisions import IND
+from raydrgn.protocol.made_steps import MadeSteps
 from raydrgn.protocol.project import Project, Step
 from raydrgn.protocol.round_training import RULE as TRAINING_RULE
 from raydrgn.protocol.rounds import Round
@@ -17,9 +17,6 @@ from raydrgn.protocol.settings import TrainingPlan
 from raydrgn.protocol.support import RULE
 from raydrgn.reporting.report import ReportTable, Section, write_report
 from raydrgn.reporting.units import in_bytes, in_time
-
-if TYPE_CHECKING:
-    from raydrgn.protocol.sequence import Made
 
 Shown = list[tuple[bytes, str]]
 
@@ -71,7 +68,7 @@ OPTIONS = {
 """What changes a decision, by its name; with the box that is decided."""
 
 
-def write_project_report(project: Project, made: "Made", uri: Uri) -> None:
+def write_project_report(project: Project, made: MadeSteps, uri: Uri) -> None:
     """Write the report of a whole project."""
     sections, command = [_classes(project, made), _inputs(made.check)], project.command()
     for this, trained, _, proposal, selected in made.filtering:
@@ -87,7 +84,7 @@ def write_project_report(project: Project, made: "Made", uri: Uri) -> None:
     write_report(uri, title=f"{project.root}", summary=summary(made), sections=sections)
 
 
-def summary(made: "Made") -> str:
+def summary(made: MadeSteps) -> str:
     """Return the answer in a few sentences."""
     classes = made.classes.result["classes"]
     supported = sum(found["is_supported"] for found in classes)
@@ -162,7 +159,7 @@ def _comparison(comparison: Step) -> Section:
     )
 
 
-def _ensemble(root: Uri, made: "Made") -> Section:
+def _ensemble(root: Uri, made: MadeSteps) -> Section:
     path, kind = made.path, made.path.result["path"]
     first, second = path.result["centres"]
     ends = f"Path from cluster {first} to cluster {second}."
@@ -188,7 +185,7 @@ def _ensemble(root: Uri, made: "Made") -> Section:
     )
 
 
-def _classes(project: Project, made: "Made") -> Section:
+def _classes(project: Project, made: MadeSteps) -> Section:
     root, suffix = project.root, made.classes.result["suffix"]
     rows = [
         (

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from raydrgn.errors import ConfigError, InputError, RaydrgnError
 from raydrgn.io import storage
@@ -12,6 +12,7 @@ from raydrgn.io.storage import Uri
 from raydrgn.protocol import ensemble, inputs, round_training, rounds
 from raydrgn.protocol.decision_values import PIXEL_SIZE
 from raydrgn.protocol.decisions import ALL, IND, Decision, ProjectInputs
+from raydrgn.protocol.made_steps import Filtering, MadeSteps
 from raydrgn.protocol.plans import REPORT, check_room, decide_plans
 from raydrgn.protocol.project import Project, Step
 from raydrgn.protocol.rounds import Round
@@ -26,37 +27,6 @@ if TYPE_CHECKING:
     from raydrgn.protocol.estimate import ProjectEstimate
 
 log = logging.getLogger(__name__)
-
-
-class Filtering(NamedTuple):
-    """A round that filters, and its steps."""
-
-    round: Round
-    trained: Step
-    analyzed: Step
-    proposal: Step
-    selected: Step | None
-    """None where all particles are kept."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Made:
-    """The steps of a whole project, as its report shows them."""
-
-    check: Step
-    filtering: Sequence[Filtering]
-    last: tuple[Round, Step, Step]
-    """Of the last round: training and analysis."""
-
-    comparison: Step
-    """Clusters of the rounds, cross-tabulated."""
-
-    path: Step
-    landscape: Step
-    occupancies: Sequence[Step]
-    """Masks, scores and classes; none without a model."""
-
-    classes: Step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,7 +208,7 @@ class _Sequence:
         )
         grouped = occupancies[-1] if occupancies else landscape
         classes = ensemble.class_maps(project, this, trained, grouped, **work)
-        made = Made(
+        made = MadeSteps(
             check=check,
             filtering=filtering,
             last=(this, trained, analyzed),
