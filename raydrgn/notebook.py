@@ -181,7 +181,7 @@ class Run:
         mask = np.asarray(chosen)
         if mask.dtype != np.bool_ or mask.shape != numbers.shape:
             raise ConfigError(
-                f"A selection is one boolean for each of the {len(numbers)} particles; got "
+                f"A selection is one boolean for each of the {len(numbers):,} particles; got "
                 f"{mask.dtype} of shape {mask.shape}."
             )
         if not mask.any():

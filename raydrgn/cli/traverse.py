@@ -55,7 +55,7 @@ def traverse_graph(settings: TraverseGraphSettings, executor: Executor, progress
     """
     found = workflow.run(settings, executor=executor, progress=progress)
     result(
-        f"path of {len(found.path.z)} particles, length {found.length:.3f}; straight "
+        f"path of {len(found.path.z):,} particles, length {found.length:.3f}; straight "
         f"{found.distance:.3f}"
     )
     _end(found)
@@ -63,5 +63,5 @@ def traverse_graph(settings: TraverseGraphSettings, executor: Executor, progress
 
 def _end(found: TraverseResult) -> None:
     """Print the result of a path."""
-    result(f"{len(found.path.z)} points → {found.folder.uri}")
+    result(f"{len(found.path.z):,} points → {found.folder.uri}")
     end_with(found.failures)

@@ -18,5 +18,5 @@ def volumes(settings: VolumesSettings, executor: Executor, progress: Progress) -
     """
     found = workflow.run(settings, executor=executor, progress=progress)
     num_made = len(found.paths) - len(found.failures)
-    result(f"{num_made} of {len(found.paths)} volumes → {settings.out}")
+    result(f"{num_made:,} of {len(found.paths):,} volumes → {settings.out}")
     end_with(found.failures)

@@ -79,7 +79,7 @@ def mixture(
     """
     if not 1 <= count <= len(z):
         raise ConfigError(
-            f"A Gaussian mixture of {len(z)} particles can have 1 to {len(z)} components, not "
+            f"A Gaussian mixture of {len(z):,} particles can have 1 to {len(z)} components, not "
             f"{count}."
         )
     from sklearn.exceptions import ConvergenceWarning

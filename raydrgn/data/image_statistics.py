@@ -162,7 +162,7 @@ class ImageStatistics:
                 for row in rows[:NAMED]
             )
             found.append(
-                f"{len(rows)} of {len(self)} images examined are outliers, with values farther "
+                f"{len(rows):,} of {len(self):,} images examined are outliers, with values farther "
                 f"from the mean of their image than {FAR_SD} SD of the data set ({sd:.4g}), or "
                 f"more than {STRONG_RATIO:g} times as strong as others: particles {named}"
                 f"{', …' if len(rows) > NAMED else ''} (numbers from 0)."
@@ -170,8 +170,8 @@ class ImageStatistics:
         uneven = int(((self.far | self.strong) & ~self.outliers).sum())
         if uneven:
             found.append(
-                f"{uneven} of {len(self)} images examined are much stronger than others, too many "
-                "to be exceptions: the images are not normalised alike. Extract the particles "
+                f"{uneven} of {len(self):,} images examined are much stronger than others, too "
+                "many to be exceptions: the images are not normalised alike. Extract the particles "
                 "again with normalisation."
             )
         if not self.is_normalised:

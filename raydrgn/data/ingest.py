@@ -95,6 +95,6 @@ def bad_images_message(bad: ParticleTable) -> str:
             "Leave it out with --drop-bad."
         )
     return (
-        f"{count} images have pixels that are not finite, or are constant: particles {named} "
+        f"{count:,} images have pixels that are not finite, or are constant: particles {named} "
         f"(numbers from 0; the first is {place}). Leave them out with --drop-bad."
     )

@@ -60,7 +60,7 @@ def measure_scale(table: ParticleTable, config: ImageConfig) -> float:
         scale = float(np.sqrt(max(power - mean**2, 0.0)))
     if not scale > 0:
         raise InputError(
-            f"None of {len(rows)} images taken evenly from the particles has any contrast; "
+            f"None of {len(rows):,} images taken evenly from the particles has any contrast; "
             "the stacks are empty or not finite."
         )
     return scale

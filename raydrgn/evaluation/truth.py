@@ -79,7 +79,7 @@ def read_truth(folder: Uri, run: RunReader, *, num_particles: int) -> Truth:
     for name, values in arrays.items():
         if original.max() >= len(values):
             raise InputError(
-                f"{folder}/{name}.npy has {len(values)} particles, but the run has particle "
+                f"{folder}/{name}.npy has {len(values):,} particles, but the run has particle "
                 f"{original.max()}; this is the truth of other particles."
             )
     labels = arrays["labels"][original].astype(np.int64)

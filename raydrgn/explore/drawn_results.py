@@ -50,7 +50,7 @@ def path_latents(study: Study, name: str, points: Sequence[int]) -> Float[np.nda
         raise ConfigError(f"There is no path {name!r:.80} of this epoch.")
     z = _latents(results)
     if max(points) >= len(z):
-        raise ConfigError(f"The path {name} has {len(z)} points, which are counted from 0.")
+        raise ConfigError(f"The path {name} has {len(z):,} points, which are counted from 0.")
     return z[list(points)]
 
 

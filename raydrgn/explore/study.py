@@ -132,7 +132,7 @@ class Study:
         """
         rows = np.array(given, dtype=np.int64)
         if rows.size and not (rows.min() >= 0 and rows.max() < len(self.z)):
-            raise ConfigError(f"There are {len(self.z)} particles, with rows from 0.")
+            raise ConfigError(f"There are {len(self.z):,} particles, with rows from 0.")
         return rows
 
     def _missing(self) -> str:

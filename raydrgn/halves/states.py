@@ -53,7 +53,7 @@ def find_states(
     enough = np.flatnonzero(sizes.min(axis=1) >= LEAST_PARTICLES)
     if len(enough) < 2:
         raise InputError(
-            f"Only {len(enough)} of {count} clusters have {LEAST_PARTICLES} particles in each "
+            f"Only {len(enough):,} of {count:,} clusters have {LEAST_PARTICLES} particles in each "
             "half, and two are needed to compare differences; choose a smaller --ksample."
         )
     first, second = (

@@ -102,7 +102,7 @@ def _describe_images(
     statistics = ImageStatistics.of(images)
     if statistics.bad.any():
         found.concerns.append(
-            f"{int(statistics.bad.sum())} of {len(images)} images examined are constant or have "
+            f"{int(statistics.bad.sum())} of {len(images):,} images examined are constant or have "
             "pixels that are not finite."
         )
     _describe_intensities(images, found)

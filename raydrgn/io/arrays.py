@@ -41,8 +41,8 @@ def read_array(uri: Uri, *, wanted: str = "a NumPy array (.npy)") -> np.ndarray:
         size = len(content) - stream.tell()
         if count * dtype.itemsize != size:
             raise InputError(
-                f"{uri} is damaged: its header promises {count} values of {dtype.itemsize} bytes, "
-                f"but {size} bytes follow. Copy it again."
+                f"{uri} is damaged: its header promises {count:,} values of {dtype.itemsize} "
+                f"bytes, but {size:,} bytes follow. Copy it again."
             )
         values = np.frombuffer(content, dtype=dtype, offset=stream.tell(), count=count)
         array = values.reshape(shape, order="F" if fortran_order else "C")

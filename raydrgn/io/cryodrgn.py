@@ -50,13 +50,13 @@ def read_poses(uri: Uri) -> Poses:
     shifts = arrays[1] if len(arrays) == 2 else np.zeros((len(rotations), 2), dtype=np.float32)
     if shifts.shape != (len(rotations), 2):
         raise InputError(
-            f"{uri} has {len(rotations)} rotations, but shifts of shape {shifts.shape}; "
+            f"{uri} has {len(rotations):,} rotations, but shifts of shape {shifts.shape}; "
             f"expected ({len(rotations)}, 2)."
         )
     far = np.flatnonzero(np.abs(shifts).max(axis=1) > 1) if len(shifts) else np.empty(0)
     if far.size:
         raise InputError(
-            f"{uri} has shifts larger than the box for {far.size} particles, first at row "
+            f"{uri} has shifts larger than the box for {far.size:,} particles, first at row "
             f"{far[0]} ({shifts[far[0]].tolist()} boxes). Shifts must be fractions of the box; "
             "parse the poses again with the box of the refinement."
         )
@@ -86,8 +86,8 @@ def read_ctf(uri: Uri) -> Float[np.ndarray, "n 9"]:
     if bad.size:
         columns = np.flatnonzero(~np.isfinite(table[bad[0]])).tolist()
         raise InputError(
-            f"{uri} has values that are not finite in {bad.size} of {len(table)} rows, first at "
-            f"row {bad[0]}, column {columns[0]} (columns: box, pixel size, defocus U, V, angle, "
+            f"{uri} has values that are not finite in {bad.size:,} of {len(table):,} rows, first "
+            f"at row {bad[0]}, column {columns[0]} (columns: box, pixel size, defocus U, V, angle, "
             "kV, Cs, amplitude contrast, phase shift). Parse the CTF again; `raydrgn parse` fills "
             "what a file lacks."
         )

@@ -89,7 +89,7 @@ def fill(
     if bad.size:
         raise RowError(
             int(bad[0]),
-            f"{field} is not a number ({bad.size} such rows). Repair it, or give one value for "
+            f"{field} is not a number ({bad.size:,} such rows). Repair it, or give one value for "
             f"all rows: {give(name, source)}.",
             source=source,
             column=name,
@@ -170,6 +170,6 @@ def compare_boxes(
         raise RowError(
             int(row),
             f"{field if imaging.box is None else OPTIONS['box']} is {expected[row]:g}, but the "
-            f"image has {boxes[row]} px ({differs.size} such particles).",
+            f"image has {boxes[row]} px ({differs.size:,} such particles).",
             source=source,
         )

@@ -58,9 +58,9 @@ def read_indices(
         where = particles or "the data set"
         if numbers.min() > 0 and numbers.max() == count:
             raise InputError(
-                f"{uri} contains particle {count}, but {where} has {count} particles, with numbers "
-                f"from 0 to {count - 1}. There is no 0 in the list: if it counts from 1, subtract "
-                "1 from each number."
+                f"{uri} contains particle {count}, but {where} has {count:,} particles, with "
+                f"numbers from 0 to {count - 1}. There is no 0 in the list: if it counts from 1, "
+                "subtract 1 from each number."
             )
         raise InputError(
             f"{uri} contains particle {numbers.max()}, but {where} has {count} (numbers count "
@@ -78,13 +78,13 @@ def _read_mask(found: np.ndarray, uri: Uri, count: int | None) -> Int[np.ndarray
     rows = np.flatnonzero(found)
     if count is not None and len(found) != count:
         raise InputError(
-            f"{uri} is a mask of {len(found)} values, but there are {count} particles; a mask has "
-            "one value for each."
+            f"{uri} is a mask of {len(found):,} values, but there are {count:,} particles; a mask "
+            "has one value for each."
         )
     if found.dtype != bool:
         if count is None:
             raise InputError(
-                f"{uri} holds {len(found)} values, all 0 or 1: numbers of particles, or a mask? "
+                f"{uri} holds {len(found):,} values, all 0 or 1: numbers of particles, or a mask? "
                 "Save a mask as truth values (mask.astype(bool)), or its numbers "
                 "(np.flatnonzero(mask))."
             )
@@ -253,7 +253,7 @@ def _whole(found: np.ndarray, uri: Uri, *, least: int, what: str) -> Int[np.ndar
         )
         raise InputError(
             f"{uri} does not contain {what} only: value {rows[0] + 1} of {len(found)} is "
-            f"{value:g} ({rows.size} such values){reason}."
+            f"{value:g} ({rows.size:,} such values){reason}."
         )
     return found.astype(np.int64)
 

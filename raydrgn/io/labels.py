@@ -101,7 +101,7 @@ def to_labels(values: Any, where: str) -> Labels:
         found = f"{array[bad[0]]:g}" if array.dtype.kind == "f" else "empty"
         raise InputError(
             f"{where} should hold {WANTED}, a whole number or a word; row {bad[0]} (from 0) is "
-            f"{found} ({bad.size} such rows)."
+            f"{found} ({bad.size:,} such rows)."
         )
     if array.dtype.kind == "f":
         array = array.astype(np.int64)

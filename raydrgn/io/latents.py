@@ -63,7 +63,7 @@ def read_latents_file(uri: Uri) -> Latents:
     bad = np.flatnonzero(~np.isfinite(found.values).all(axis=1))
     if bad.size:
         raise InputError(
-            f"{uri}, row {bad[0]} (from 0): a latent is not finite ({bad.size} such rows)."
+            f"{uri}, row {bad[0]} (from 0): a latent is not finite ({bad.size:,} such rows)."
         )
     return found
 

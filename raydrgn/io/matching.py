@@ -59,7 +59,7 @@ def _match_uids(particles: Uri, original: Uri) -> Int[np.ndarray, " k"]:
         row = missing[0]
         raise InputError(
             f"{particles}, row {row} (from 0): uid {selected[row]} is not in {original} "
-            f"({missing.size} such particles)."
+            f"({missing.size:,} such particles)."
         )
     distinct, counts = np.unique(every, return_counts=True)
     repeated = np.flatnonzero(np.isin(selected, distinct[counts > 1]))
@@ -67,10 +67,10 @@ def _match_uids(particles: Uri, original: Uri) -> Int[np.ndarray, " k"]:
         row = repeated[0]
         rows = np.flatnonzero(every == selected[row])
         raise InputError(
-            f"{particles}, row {row} (from 0): uid {selected[row]} is in {len(rows)} rows of "
+            f"{particles}, row {row} (from 0): uid {selected[row]} is in {len(rows):,} rows of "
             f"{original}, first {rows[0]} and {rows[1]}; which of them was selected is not known "
-            f"({repeated.size} such particles). cryoSPARC has each uid once: take the file before "
-            "it was joined with another, or select by numbers."
+            f"({repeated.size:,} such particles). cryoSPARC has each uid once: take the file "
+            "before it was joined with another, or select by numbers."
         )
     return found
 
@@ -119,7 +119,7 @@ class _StarMatch:
             name = self._block.cells("rlnImageName")[missing[0]]
             raise InputError(
                 f"{self._place(missing[0])}: {name} is not in {self._original.uri} "
-                f"({len(missing)} such particles)."
+                f"({len(missing):,} such particles)."
             )
 
     def _place(self, row: int) -> str:
@@ -147,7 +147,7 @@ class _StarMatch:
         if len(found) == 1:
             return found[0]
         name = self._block.cells("rlnImageName")[row]
-        what = f"{self._place(row)}: {name} is in {len(candidates)} rows of {self._original.uri}"
+        what = f"{self._place(row)}: {name} is in {len(candidates):,} rows of {self._original.uri}"
         if not found:
             raise InputError(
                 f"{what}, and none of them has these angles and origins. Give the file that the "
@@ -159,7 +159,7 @@ class _StarMatch:
             self._next[tuple(found)] = turn + 1
             return found[turn % len(found)]
         raise InputError(
-            f"{what}, and {len(found)} of them have its angles and origins. They differ in "
+            f"{what}, and {len(found):,} of them have its angles and origins. They differ in "
             f"{', '.join(differing[:5])}; give each row poses of its own, or select by numbers."
         )
 

@@ -84,7 +84,7 @@ def read_header(uri: Uri) -> MrcHeader:
     raw = storage.read_bytes(uri, 0, HEADER_BYTES)
     if len(raw) < HEADER_BYTES:
         check_type(raw, uri, wanted="an MRC file")
-        raise InputError(f"{uri} has {len(raw)} bytes; an MRC header alone has {HEADER_BYTES}.")
+        raise InputError(f"{uri} has {len(raw):,} bytes; an MRC header alone has {HEADER_BYTES:,}.")
     header = _header_in_byte_order(uri, raw)
     mode = int(header["mode"])
     if mode not in MODES:

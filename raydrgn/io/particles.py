@@ -133,7 +133,7 @@ class ParticleTable:
                 rows = np.unique(bad)
                 raise self._row_error(
                     rows[0],
-                    f"column {name} is not finite ({len(rows)} such rows of {len(column)}). Drop "
+                    f"column {name} is not finite ({len(rows):,} such rows of {len(column)}). Drop "
                     "these rows, or repair the file.",
                     column=name,
                 )
@@ -146,8 +146,8 @@ class ParticleTable:
                 raise self._row_error(
                     start + bad[0],
                     "the rotation is not a rotation: its rows are not orthonormal or it mirrors "
-                    f"({bad.size} such rows, or more). Matrices must be those of a refinement, in "
-                    "cryoDRGN's layout (N, 3, 3).",
+                    f"({bad.size:,} such rows, or more). Matrices must be those of a refinement, "
+                    "in cryoDRGN's layout (N, 3, 3).",
                 )
 
     def _check_possible(self, name: str) -> None:
@@ -158,7 +158,7 @@ class ParticleTable:
         if bad.size:
             raise self._row_error(
                 bad[0],
-                f"column {name} is {values[bad[0]]:g} ({bad.size} such rows of {len(self)}); it "
+                f"column {name} is {values[bad[0]]:g} ({bad.size:,} such rows of {len(self)}); it "
                 f"should lie between {low:g} and {high:g}. Repair the file, or give one value for "
                 "all particles to `raydrgn parse`.",
                 column=name,
@@ -172,7 +172,7 @@ class ParticleTable:
             raise self._row_error(
                 row,
                 f"the shift of {self.column('shift_angstrom')[row].tolist()} Å is larger than the "
-                f"box of {field[row]:.1f} Å ({far.size} such particles). Check the pixel size of "
+                f"box of {field[row]:.1f} Å ({far.size:,} such particles). Check the pixel size of "
                 "the shifts and of the images.",
             )
 
@@ -201,7 +201,7 @@ class ParticleTable:
                 raise InputError(f"Unknown particle column {name!r}; known: {', '.join(_TYPES)}.")
             if len(values) != count:
                 raise InputError(
-                    f"Column {name} has {len(values)} rows, but there are {count} particles."
+                    f"Column {name} has {len(values):,} rows, but there are {count:,} particles."
                 )
             try:
                 arrays[name] = _to_arrow(values, _TYPES[name])
@@ -291,7 +291,7 @@ class ParticleTable:
         boxes = self.column("box").tolist()
         found = sorted(Counter(zip(self.optics_groups(), boxes, strict=True)).items())
         return ", ".join(
-            (f"optics group {group}: " if has_groups else "") + f"{count} of {box} px"
+            (f"optics group {group}: " if has_groups else "") + f"{count:,} of {box} px"
             for (group, box), count in found
         )
 

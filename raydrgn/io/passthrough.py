@@ -110,7 +110,7 @@ def _join(rows: np.ndarray, more: np.ndarray, uri: Uri, other: Uri) -> np.ndarra
     missing = np.flatnonzero(more["uid"][found] != rows["uid"])
     if missing.size:
         raise InputError(
-            f"{missing.size} of {len(rows)} particles of {uri} are not in {other}, first uid "
+            f"{missing.size:,} of {len(rows):,} particles of {uri} are not in {other}, first uid "
             f"{rows['uid'][missing[0]]}. Take the passthrough file of the same job."
         )
     own = rows.dtype.names or ()

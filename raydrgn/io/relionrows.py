@@ -31,7 +31,7 @@ def select_rows(star: TextStar, rows: Int[np.ndarray, " k"]) -> TextStar:
     outside = rows[(rows < 0) | (rows >= len(particles.rows))]
     if outside.size:
         raise InputError(
-            f"{star.uri} has {len(particles.rows)} particles, but particle {outside[0]} (from 0) "
+            f"{star.uri} has {len(particles.rows):,} particles, but particle {outside[0]} (from 0) "
             "was selected; the selection belongs to another file."
         )
     if rows.size and not np.array_equal(rows, np.arange(len(particles.rows))):

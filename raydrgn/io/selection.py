@@ -93,8 +93,8 @@ def select_indices(table: ParticleTable, indices: Int[np.ndarray, " k"]) -> Part
     missing = np.flatnonzero(own[rows] != indices)
     if missing.size:
         raise InputError(
-            f"Particle {indices[missing[0]]} was selected, but is none of the {len(own)} particles "
-            f"({missing.size} such numbers). Numbers count from 0 in the original file."
+            f"Particle {indices[missing[0]]} was selected, but is none of the {len(own):,} "
+            f"particles ({missing.size:,} such numbers). Numbers count from 0 in the original file."
         )
     return table.select(rows)
 

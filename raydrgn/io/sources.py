@@ -191,8 +191,8 @@ def _fit_rows(
         return values
     selected = f" ({source_count} selected)" if rows is not None else ""
     raise InputError(
-        f"{uri} has {len(values)} rows, but there are {full} particles{selected}. Poses, CTF and "
-        "images must come from one data set, in one order."
+        f"{uri} has {len(values):,} rows, but there are {full:,} particles{selected}. Poses, CTF "
+        "and images must come from one data set, in one order."
     )
 
 

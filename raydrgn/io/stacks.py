@@ -306,7 +306,7 @@ def check_slices(
         raise RowError(
             int(row),
             f"slice {slices[row] + 1} of {headers[codes[row]].uri}, which has "
-            f"{counts[codes[row]]} slices ({beyond.size} such particles). The metadata belong to "
+            f"{counts[codes[row]]} slices ({beyond.size:,} such particles). The metadata belong to "
             "another stack.",
             source=source,
         )

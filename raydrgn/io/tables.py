@@ -119,7 +119,7 @@ def _of_text(text: str, uri: Uri) -> PlainTable:
     for (number, _), row in zip(lines, rows, strict=True):
         if len(row) != width:
             raise InputError(
-                f"{uri}, line {number}: {len(row)} values, where the lines above have {width}."
+                f"{uri}, line {number}: {len(row):,} values, where the lines above have {width}."
             )
     return PlainTable(names, [_values(column) for column in zip(*rows, strict=True)])
 
@@ -221,6 +221,6 @@ def original_numbers(
         raise InputError(
             f"{uri}: column {name} should hold the number of each particle in the original set, "
             f"from 0{', each once' if unique else ''}; row {bad[0]} (from 0) is {found} "
-            f"({bad.size} such rows). Rename the column if it holds something else."
+            f"({bad.size:,} such rows). Rename the column if it holds something else."
         )
     return values.astype(np.int64)

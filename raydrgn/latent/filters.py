@@ -109,7 +109,7 @@ def kept_by_all(methods: Sequence[Method]) -> Bool[np.ndarray, " n"]:
     kept = np.logical_and.reduce([method.kept for method in methods])
     if kept.all() or not kept.any():
         raise ConfigError(
-            f"This would {'keep' if kept.all() else 'drop'} all {len(kept)} particles; choose "
+            f"This would {'keep' if kept.all() else 'drop'} all {len(kept):,} particles; choose "
             f"{'more' if kept.all() else 'fewer'} to drop."
         )
     return np.asarray(kept)

@@ -263,8 +263,8 @@ def own_labels(uri: Uri, count: int, numbers: Int[np.ndarray, " n"]) -> Int[np.n
     most = int(numbers.max())
     if len(labels) <= most:
         raise InputError(
-            f"{uri} has {len(labels)} labels, but there are {count} particles; give a label for "
-            f"each, or for all {most + 1} or more of the set that they were selected from."
+            f"{uri} has {len(labels):,} labels, but there are {count:,} particles; give a label "
+            f"for each, or for all {most + 1} or more of the set that they were selected from."
         )
     return labels[numbers]
 

@@ -145,7 +145,7 @@ def check_values(table: OccupancyTable) -> None:
         row, column = bad[0].tolist()
         raise InputError(
             f"The occupancy of {table.labels[column]} in volume {table.volumes[row]} is "
-            f"{table.values[row, column]}, one of {len(bad)} values that are not finite. Score "
+            f"{table.values[row, column]}, one of {len(bad):,} values that are not finite. Score "
             "again, or leave the subunit out with --omit."
         )
     constant = np.flatnonzero(np.ptp(table.values, axis=0) == 0)

@@ -68,7 +68,7 @@ def membership(
         cluster = cryodrgn.read_indices(labels)
         if len(cluster) != len(z):
             raise RunDirectoryError(
-                f"{labels} has {len(cluster)} labels, but {where} has {len(z)} particles: the "
+                f"{labels} has {len(cluster):,} labels, but {where} has {len(z):,} particles: the "
                 f"table was scored from another run. {_AGAIN}"
             )
         row_of = np.full(max(int(cluster.max()), int(table.clusters.max())) + 1, -1)

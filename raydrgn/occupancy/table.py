@@ -259,7 +259,7 @@ def _read_csv(uri: Uri) -> OccupancyTable:
     for number, line in rows:
         if len(line) != width:
             raise InputError(
-                f"{uri}, line {number}: it has {len(line)} cells, but the first row has {width}."
+                f"{uri}, line {number}: it has {len(line):,} cells, but the first row has {width}."
             )
     for number, line in rows[2:]:
         try:

@@ -98,7 +98,7 @@ class AnalysisResults:
         labels = cryodrgn.read_labels(uri)
         if len(labels) != num_particles:
             raise InputError(
-                f"{uri} has {len(labels)} labels, but there are {num_particles} particles."
+                f"{uri} has {len(labels):,} labels, but there are {num_particles:,} particles."
             )
         return labels
 

@@ -62,7 +62,7 @@ class LatentsFile:
             InputError: If they are all equal.
         """
         if len(self.z) > 1 and np.ptp(self.z, axis=0).max() == 0:
-            raise InputError(f"{self.root}: all {len(self.z)} particles have the same latent.")
+            raise InputError(f"{self.root}: all {len(self.z):,} particles have the same latent.")
         return self.z
 
     def identity(self, epoch: int | None) -> Identity:

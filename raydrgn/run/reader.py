@@ -138,14 +138,14 @@ class RunReader:
         bad = np.flatnonzero(~np.isfinite(z).all(axis=1))
         if bad.size:
             raise RunDirectoryError(
-                f"{where}: the latents of {bad.size} of {len(z)} particles are not finite, the "
+                f"{where}: the latents of {bad.size:,} of {len(z):,} particles are not finite, the "
                 f"first in row {bad[0]} (from 0). Training has diverged: use an earlier epoch, or "
                 "train again with a lower learning rate (`raydrgn train --lr`)."
             )
         if len(z) > 1 and np.ptp(z, axis=0).max() == 0:
             raise RunDirectoryError(
-                f"{where}: all {len(z)} particles have the same latent, so the encoder ignores the "
-                "images. Train for more epochs, or with a weaker KL divergence (`raydrgn train "
+                f"{where}: all {len(z):,} particles have the same latent, so the encoder ignores "
+                "the images. Train for more epochs, or with a weaker KL divergence (`raydrgn train "
                 "--beta`)."
             )
         return z
@@ -239,7 +239,7 @@ class RunReader:
             numbers = self.particles().column("index").astype(np.int64)
             if len(numbers) != num_particles:
                 raise RunDirectoryError(
-                    f"{self.files.particles} has {len(numbers)} particles, but there are latents "
+                    f"{self.files.particles} has {len(numbers):,} particles, but there are latents "
                     f"of {num_particles}."
                 )
             return numbers
@@ -250,7 +250,7 @@ class RunReader:
         numbers = np.arange(num_particles) if ind is None else read_indices(ind)
         if len(numbers) != num_particles:
             raise RunDirectoryError(
-                f"{ind} selects {len(numbers)} particles, but the run has "
+                f"{ind} selects {len(numbers):,} particles, but the run has "
                 f"{num_particles}; the file must contain the selection that it was trained on."
             )
         return numbers

@@ -168,7 +168,7 @@ def rows_by_number(
     missing = np.flatnonzero(theirs[rows] != numbers)
     if missing.size:
         raise InputError(
-            f"{uri} has no {what} of particle {numbers[missing[0]]} ({missing.size} such "
+            f"{uri} has no {what} of particle {numbers[missing[0]]} ({missing.size:,} such "
             "particles, numbers from 0 in the original file); leave them out with --ind."
         )
     _refuse_other_defocus(table, known.select(rows), uri)

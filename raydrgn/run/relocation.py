@@ -57,8 +57,8 @@ def require_stacks(table: ParticleTable, root: Uri) -> None:
     if missing:
         raise RunDirectoryError(
             f"{root} was trained on the stack {missing[0]}, which does not exist "
-            f"({len(missing)} of {len(table.stacks)} stacks are missing). If they have moved, run: "
-            f"{relocation_command(root)} FOLDER"
+            f"({len(missing):,} of {len(table.stacks):,} stacks are missing). If they have moved, "
+            f"run: {relocation_command(root)} FOLDER"
         )
 
 
@@ -125,7 +125,7 @@ def relocate(
         RunWriter(root, num_particles=len(table), claim=claim.ticket).replace_source(
             config.to_yaml().encode(),
             moved.to_bytes(),
-            f"{num_moved} of {len(pairs)} stacks are at another place now, the first is "
+            f"{num_moved:,} of {len(pairs):,} stacks are at another place now, the first is "
             f"{moved.stacks[0]}",
         )
     return Relocation(root, len(pairs), num_moved, bool(expected))
@@ -162,8 +162,8 @@ def _with_stacks_of(table: ParticleTable, source: ParticleSource) -> ParticleTab
     numbers = table.column("index")
     if numbers.max(initial=-1) >= len(found):
         raise RunDirectoryError(
-            f"{uri} has {len(found)} particles, but the run has particle {numbers.max()} (from 0); "
-            "it lists other particles."
+            f"{uri} has {len(found):,} particles, but the run has particle {numbers.max()} (from "
+            "0); it lists other particles."
         )
     found = found.select(numbers)
     other = np.flatnonzero(found.column("slice") != table.column("slice"))
@@ -171,8 +171,8 @@ def _with_stacks_of(table: ParticleTable, source: ParticleSource) -> ParticleTab
         raise RunDirectoryError(
             f"{uri}: particle {numbers[other[0]]} (from 0) is image "
             f"{found.column('slice')[other[0]] + 1} of its stack, but image "
-            f"{table.column('slice')[other[0]] + 1} in the run ({other.size} such particles); the "
-            "file lists other particles, or in another order."
+            f"{table.column('slice')[other[0]] + 1} in the run ({other.size:,} such particles); "
+            "the file lists other particles, or in another order."
         )
     return table.with_columns({"stack": _names_of_rows(found)})
 

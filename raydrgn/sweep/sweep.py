@@ -120,8 +120,8 @@ def _held_out(base: PreparedRun) -> HeldOutImages:
         total = len(base.table) + count
         share = min(math.ceil(100 * LEAST_HELD_OUT / total) / 100, 0.5)
         raise ConfigError(
-            f"{count} of {total} particles are held out, too few to score with; hold out more with "
-            f"--set train.held_out_fraction={share:g}."
+            f"{count:,} of {total:,} particles are held out, too few to score with; hold out more "
+            f"with --set train.held_out_fraction={share:g}."
         )
     return HeldOutImages.prepare(base.held_out, base.config)
 

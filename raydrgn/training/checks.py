@@ -60,7 +60,7 @@ def check_count(config: RunConfig, num_particles: int) -> None:
     workers = config.resources.num_workers
     if num_particles < workers:
         raise InputError(
-            f"{num_particles} particles cannot be divided among {workers} workers; use fewer "
+            f"{num_particles:,} particles cannot be divided among {workers} workers; use fewer "
             "--workers."
         )
     if config.mfa is not None:
@@ -70,7 +70,7 @@ def check_count(config: RunConfig, num_particles: int) -> None:
             if not most:
                 fewer = f"A mixture needs at least {MIN_PER_COMPONENT} particles."
             raise InputError(
-                f"{num_particles} particles are too few for {config.mfa.components} components, "
+                f"{num_particles:,} particles are too few for {config.mfa.components} components, "
                 f"which need {MIN_PER_COMPONENT} each. {fewer}"
             )
         return

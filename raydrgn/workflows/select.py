@@ -80,7 +80,7 @@ def run_random(
     )
     numbers = np.unique(particle_numbers(source))
     if settings.number > len(numbers):
-        raise ConfigError(f"N is {settings.number}, but there are {len(numbers)} particles.")
+        raise ConfigError(f"N is {settings.number}, but there are {len(numbers):,} particles.")
     chosen = np.random.default_rng(settings.seed).choice(numbers, settings.number, replace=False)
     chosen.sort()
     cryodrgn.write_indices(settings.out, chosen)

@@ -222,7 +222,7 @@ def test_a_file_with_more_than_its_header_says_is_refused(tmp_path):
 @pytest.mark.parametrize("size", [1, 10, 1023])
 def test_less_than_a_header_is_refused(tmp_path, size):
     (tmp_path / "a.mrcs").write_bytes(b"\x00" * size)
-    refuse(str(tmp_path / "a.mrcs"), f"has {size} bytes; an MRC header alone has 1024")
+    refuse(str(tmp_path / "a.mrcs"), f"has {size:,} bytes; an MRC header alone has 1,024")
 
 
 @pytest.mark.parametrize("content", [b"\x00" * 2048, b"<data>" * 400, b"\xff" * 2048])
