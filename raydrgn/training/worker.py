@@ -127,7 +127,7 @@ def _fill_shard(
     sharing: Sharing,
 ) -> ResidentShard:
     """Have this worker's particles prepared in its store; refuse bad images in words."""
-    report = partial(_report_reading, job.board, job.attempt, len(table)) if not plan.rank else None
+    report = partial(_report_reading, job.board, job.attempt, plan) if not plan.rank else None
     if job.shards is not None:
         store, bad_rows = job.shards.store(
             job.table, config, plan, device, sharing, progress=report
@@ -160,9 +160,11 @@ def _fill_shard(
     )
 
 
-def _report_reading(board: Any, attempt: int, total: int, done: int) -> None:
-    """Show on the board how many particles of a worker are read."""
-    reading = PhaseProgress(phase="reading", done=done, of=total)
+def _report_reading(board: Any, attempt: int, plan: BatchPlan, done: int) -> None:
+    """Show on the board how many particles are read, if all workers are as far as this one."""
+    start, stop = plan.rows
+    total = plan.num_particles
+    reading = PhaseProgress(phase="reading", done=done * total // (stop - start), of=total)
     board.update.remote(asdict(reading), attempt=attempt)
 
 
