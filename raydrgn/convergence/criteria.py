@@ -45,7 +45,8 @@ LIKELIHOOD_SHARE = 0.02
 LIKELIHOOD_RULE = (
     "The log-likelihood of a mixture of factor analysers has converged from the epoch on after "
     "which no epoch changes its mean over two successive epochs, between which it may alternate, "
-    "by more than 2 % of all that it gained."
+    "by more than 2 % of all that it gained; and where the images determine no latent, since only "
+    "noise would change."
 )
 PAIRS_RULE = (
     "The agreement of successive volumes has converged if its medians over the points, for the "
@@ -254,16 +255,22 @@ def converged_loss(epochs: Sequence[int], values: Float[np.ndarray, " e"]) -> Fi
     )
 
 
-def converged_likelihood(epochs: Sequence[int], values: Float[np.ndarray, " e"]) -> Finding:
+def converged_likelihood(
+    epochs: Sequence[int], values: Float[np.ndarray, " e"], *, has_latents: bool = True
+) -> Finding:
     """Find the epoch from which on each epoch changes the log-likelihood little.
 
     Args:
         epochs: Numbers of the epochs.
         values: Negative log-likelihood after each; see ``LIKELIHOOD_RULE``.
+        has_latents: Whether the images determine a latent after the last of them.
     """
     name = "log-likelihood"
     if len(values) < 3:
         return Finding(name, None, f"too few epochs to judge ({len(values)})")
+    if not has_latents:
+        text = "nothing is left to change: the images determine no latent"
+        return Finding(name, int(epochs[-1]), text)
     gains = (values[:-2] - values[2:]) / 2 / max(float(np.ptp(values)), 1e-30)
     large = np.flatnonzero(np.abs(gains) > LIKELIHOOD_SHARE)
     first = int(large[-1]) + 2 if large.size else 0

@@ -11,7 +11,9 @@ from raydrgn.convergence.criteria import Finding, LatentShifts
 from raydrgn.convergence.epochs import Convergence, latent_shifts, losses
 from raydrgn.convergence.schedule import CRITERION as SCHEDULE
 from raydrgn.convergence.schedule import unfinished_schedule
+from raydrgn.io.cryodrgn import read_latents
 from raydrgn.io.storage import Uri
+from raydrgn.mfa.latents import determine_latents
 from raydrgn.run.reader import RunReader
 
 
@@ -56,8 +58,12 @@ def _judge_latents(
     if of_epochs:
         at = [int(row["epoch"]) for row in of_epochs]
         total = np.array([row["total"] for row in of_epochs])
-        rule = criteria.converged_loss if run.model else criteria.converged_likelihood
-        findings.append(rule(at, total))
+        if run.model:
+            findings.append(criteria.converged_loss(at, total))
+        else:
+            mean, logvar = read_latents(run.files.latents(epoch))
+            has_latents = logvar is None or determine_latents(mean, logvar)
+            findings.append(criteria.converged_likelihood(at, total, has_latents=has_latents))
     else:
         text = "the run has no record of its losses"
         findings.append(Finding("total loss", None, text, is_judged=False))

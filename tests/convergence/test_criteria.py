@@ -125,3 +125,5 @@ def test_a_likelihood_that_alternates_about_a_constant_has_converged():
     assert convergence.converged_likelihood(epochs, alternating).converged_from == 4
     drifting = alternating - 0.01 * numbers
     assert convergence.converged_likelihood(epochs, drifting).converged_from is None
+    idle = convergence.converged_likelihood(epochs, drifting, has_latents=False)
+    assert idle.converged_from == 9
