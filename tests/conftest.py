@@ -15,6 +15,13 @@ os.environ.update(  # before torch and Ray are imported
 )
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small transforms only spin with more
 
+
+def pytest_configure(config):
+    """Hide GPUs from all tests but those of ``-m gpu``: fits of CPUs are compared to the bit."""
+    if config.getoption("-m") != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 # The same examples in every run, and no limit of time on a busy machine.
 settings.register_profile("raydrgn", derandomize=True, deadline=None, max_examples=50)
 settings.load_profile("raydrgn")

@@ -1,12 +1,13 @@
 """What a GPU does, in one run: steps, the whole path, volumes and memory of several networks."""
 
 import logging
+import math
 import shutil
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,10 @@ log = logging.getLogger(__name__)
 
 LAYERS = 3
 QUARTER = 0.25
+PATH_SECONDS = 20
+"""Time of an epoch of the whole path, beside which what ends an epoch is short."""
+
+FROM_HOST = "resources.shard_store=host"
 CRYODRGN_EPOCHS = (1, 3)
 """Lengths of two runs of cryoDRGN, whose difference is epochs alone."""
 
@@ -40,6 +45,9 @@ class NetworkRates:
     volumes: volumes.DecodingRates
     path_per_s: float | None = None
     """Particles per second of the whole path through Ray, with all points; None if not measured."""
+
+    from_host_per_s: float | None = None
+    """The same with particles that stay in the host's memory."""
 
     cryodrgn_per_s: float | None = None
     """Particles per second of cryoDRGN on the same data; None where it is not installed."""
@@ -97,7 +105,7 @@ def measure(
         with tempfile.TemporaryDirectory(prefix="raydrgn-bench-") as folder:
             for width in settings.widths:
                 found = _bare_rates(settings, box, width, device)
-                path = cryodrgn = None
+                path = from_host = cryodrgn = None
                 if with_path:
                     of_path = TrainingSettings(
                         box=box,
@@ -107,12 +115,21 @@ def measure(
                         num_particles=settings.num_particles,
                     )
                     free_gpu()
-                    path = train.path_rate(of_path, folder)
+                    long = PATH_SECONDS * found["all_points"].best_per_s
+                    times = math.ceil(long / settings.num_particles)
+                    path = train.path_rate(of_path, folder, times=times)
+                    host = replace(of_path, assignments=(FROM_HOST,))
+                    from_host = train.path_rate(host, folder, times=times)
                     cryodrgn = cryodrgn_rate(of_path, folder)
                 done += 1
                 progress("measuring", done, total, unit="networks")
                 yield NetworkRates(
-                    box=box, width=width, path_per_s=path, cryodrgn_per_s=cryodrgn, **found
+                    box=box,
+                    width=width,
+                    path_per_s=path,
+                    from_host_per_s=from_host,
+                    cryodrgn_per_s=cryodrgn,
+                    **found,
                 )
 
 

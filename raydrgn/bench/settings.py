@@ -76,7 +76,13 @@ class GpuSettings(Benchmark):
     batch_size: Annotated[int, Setting("Particles per step.", min=1)] = 32
 
     num_particles: Annotated[
-        int, Setting("Particles per epoch of the whole path.", flags=("--particles",), min=100)
+        int,
+        Setting(
+            "Simulated images of the whole path, of which each is taken several times where epochs "
+            "would be shorter than 20 s.",
+            flags=("--particles",),
+            min=100,
+        ),
     ] = 10_000
 
 

@@ -6,34 +6,33 @@ backward passes carry out.
 """
 
 import ast
-import itertools
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from statistics import median
 from typing import Any
 
 import torch
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from raydrgn.bench.made_steps import make_fixed_step, make_step
 from raydrgn.bench.settings import StepSettings
-from raydrgn.ctf import CTFParameters
-from raydrgn.data.batch import ParticleBatch
 from raydrgn.errors import ConfigError
 from raydrgn.model.config import ModelConfig
-from raydrgn.model.vae import HeterogeneousVAE
+from raydrgn.model.device import free_gpu
 from raydrgn.run.recipe import RECIPES, TrainConfig
-from raydrgn.training.ahead import STEPS_AHEAD, StepInput, sent_ahead
-from raydrgn.training.fixed_step import CapturedStep, FixedStep, num_parts, require_compiler
-from raydrgn.training.gpu_memory import StepMemory
-from raydrgn.training.gradients import GradientExchange
-from raydrgn.training.optimiser import make_optimiser
-from raydrgn.training.plan import BatchPlan
-from raydrgn.training.step import SliceLattice, TrainStep, half_type
+from raydrgn.training.fixed_step import CapturedStep, require_compiler
+from raydrgn.training.step import half_type
+
+log = logging.getLogger(__name__)
 
 ROUNDS = 5
 ROUND_SECONDS = 2.0
+FIRST_STEPS = 4 + CapturedStep.WARM_UP
+"""Steps taken before those that are timed."""
+
 LIMIT_SIZE = {"cpu": 2048, "cuda": 8192}
 """Edge of the square matrices whose product is the limit."""
 
@@ -64,8 +63,15 @@ class StepRate:
     compile_s: float | None = None
     """Time of compiling: of the first steps, beyond that of others."""
 
+    fused_per_s: float | None = None
+    """Particles per second of a captured step whose kernels ``torch.compile`` has fused.
+
+    Training takes none: it is measured beside the captured one. None on a CPU, where the compiled
+    step is one, and where it cannot be compiled.
+    """
+
     memory_bytes: float | None = None
-    """Most of a GPU's memory that tensors took; None on a CPU."""
+    """Most of a GPU's memory that tensors of the step took that is trained on; None on a CPU."""
 
     @property
     def best_per_s(self) -> float:
@@ -156,28 +162,33 @@ def measure(
     """
     on_gpu = device.type == "cuda"
     if on_gpu:
+        free_gpu()
         torch.cuda.reset_peak_memory_stats(device)
-    step = make_step(model, train, box=box, device=device)
+    made = partial(make_fixed_step, model, train, box=box, device=device, is_compiled=True)
+    bare = partial(make_step, model, train, box=box, device=device)
+    trained = made() if with_compiled else bare()
+    began_s = _seconds(trained, FIRST_STEPS, device)
+    memory = float(torch.cuda.max_memory_allocated(device)) if on_gpu else None
+    step = bare() if with_compiled else trained
+    ways = [step, trained] if with_compiled else [step]
     flop = flop_of(step) / train.batch_size
-    ways, compile_s = [step], None
-    if with_compiled:
-        ways.append(make_fixed_step(model, train, box=box, device=device, is_compiled=True))
-        compile_s = _seconds(ways[1], 4 + CapturedStep.WARM_UP, device)
     for _ in range(3):  # caches
         step()
+    fused = _fused(made, device) if with_compiled and on_gpu else None
     half = half_type(device, amp=train.amp)
     limit = product(half or torch.float32, device)
     limit()
     rates: list[list[float]] = [[] for _ in ways]
-    limits = []
+    limits, of_fused = [], []
     for _ in range(ROUNDS):
         limits.append(2 * LIMIT_SIZE[device.type] ** 3 * calls_per_second(limit, device))
         for way, found in zip(ways, rates, strict=True):
             found.append(train.batch_size * calls_per_second(way, device))
+        if fused is not None:
+            of_fused.append(train.batch_size * calls_per_second(fused, device))
     best = [max(pair) for pair in zip(*rates, strict=True)]
     rate, compiled = median(rates[0]), median(rates[1]) if with_compiled else None
-    if compile_s is not None and compiled:
-        compile_s = max(compile_s - 7 * train.batch_size / compiled, 0.0)
+    compile_s = max(began_s - FIRST_STEPS * train.batch_size / compiled, 0.0) if compiled else None
     return StepRate(
         device=device_name(device),
         precision="bfloat16" if half else "float32",
@@ -189,8 +200,23 @@ def measure(
         compiled_per_s=compiled,
         speed_up=median(c / e for e, c in zip(*rates, strict=True)) if with_compiled else None,
         compile_s=compile_s,
-        memory_bytes=float(torch.cuda.max_memory_allocated(device)) if on_gpu else None,
+        fused_per_s=median(of_fused) if of_fused else None,
+        memory_bytes=memory,
     )
+
+
+def _fused(
+    made: Callable[..., Callable[[], None]], device: torch.device
+) -> Callable[[], None] | None:
+    """Return the captured step with fused kernels, warmed up; None where it cannot be made."""
+    try:
+        step = made(is_fused=True)
+        _seconds(step, FIRST_STEPS, device)
+    except Exception as problem:  # of torch's compiler, of the one that it calls, or of CUDA
+        reason = (str(problem).strip() or type(problem).__name__).splitlines()[0]
+        log.warning("torch.compile cannot compile the step (%s): it is not compared", reason)
+        return None
+    return step
 
 
 def flop_of(step: Callable[[], object]) -> int:
@@ -208,147 +234,6 @@ def _seconds(step: Callable[[], object], count: int, device: torch.device) -> fl
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter() - began
-
-
-def _alone(vae: nn.Module) -> nn.Module:
-    """Return the network as it is."""
-    return vae
-
-
-def make_step(
-    network: ModelConfig,
-    train: TrainConfig,
-    *,
-    box: int,
-    device: torch.device,
-    wrap: Callable[[nn.Module], nn.Module] = _alone,
-) -> Callable[[], None]:
-    """Return a function that takes one step on made-up particles, as training takes it.
-
-    Args:
-        network: Network.
-        train: Batch, share of points, precision.
-        box: Edge of the images in pixels.
-        device: Where to compute; on a GPU in fixed shapes, kernel by kernel.
-        wrap: Makes of the network the model that is called, as for several workers of CPUs.
-    """
-    if device.type != "cpu":
-        return make_fixed_step(network, train, box=box, device=device, is_compiled=False)
-    torch.manual_seed(train.seed)
-    lattice = SliceLattice.of_box(box, device=device)
-    vae = HeterogeneousVAE(network, box=box, num_pixels=2 * lattice.num_points).to(device)
-    train_step = TrainStep(
-        wrap(vae),
-        make_optimiser(vae.parameters()),
-        lattice,
-        beta=train.kl_weight(network.zdim),
-        amp=train.amp,
-    )
-    plan, count = _plan(train, lattice.num_points), train.batch_size
-    batch = made_up_batch(count, lattice.num_points, device)
-    noise = plan.noise(1, network.zdim).to(device)
-    taken = 0
-
-    def step() -> None:
-        nonlocal taken
-        train_step(
-            batch,
-            noise=noise,
-            points=plan.points(1, taken),
-            batch_count=count,
-            learning_rate=train.peak_rate(network.decoder_width),
-        )
-        taken += 1
-
-    return step
-
-
-def make_fixed_step(
-    network: ModelConfig,
-    train: TrainConfig,
-    *,
-    box: int,
-    device: torch.device,
-    is_compiled: bool,
-    exchange: GradientExchange | None = None,
-) -> Callable[[], None]:
-    """Return a function that takes one step of fixed shapes on made-up particles.
-
-    Args:
-        network: Network.
-        train: Batch, share of points, precision.
-        box: Edge of the images in pixels.
-        device: Where to compute.
-        is_compiled: Whether the step is captured on a GPU, or compiled on a CPU.
-        exchange: With other workers.
-    """
-    torch.manual_seed(train.seed)
-    lattice = SliceLattice.of_box(box, device=device)
-    vae = HeterogeneousVAE(network, box=box, num_pixels=2 * lattice.num_points).to(device)
-    plan, count = _plan(train, lattice.num_points), train.batch_size
-    batch = made_up_batch(count, lattice.num_points, device)
-    half = half_type(device, amp=train.amp)
-    fixed = FixedStep(
-        vae,
-        make_optimiser(vae.parameters(), rate=torch.zeros((), device=device)),
-        lattice,
-        lambda rows, of_batch: batch.chosen(rows),
-        plan.noise(1, network.zdim).to(device),
-        beta=train.kl_weight(network.zdim),
-        half=half,
-        exchange=exchange,
-    )
-    memory = StepMemory.of(
-        vae, num_points=lattice.num_points, num_compared=plan.num_chosen, half=bool(half)
-    )
-    fixed.num_parts = num_parts(memory, count, num_compared=plan.num_chosen, device=device)
-    take: Callable[[StepInput], object] = fixed
-    if is_compiled and device.type == "cuda":
-        take = CapturedStep(fixed)
-    elif is_compiled:
-        fixed.compile()
-    rate = train.peak_rate(network.decoder_width)
-    endless = _plan(train, lattice.num_points, steps=1 << 30)
-    inputs = itertools.chain.from_iterable(
-        sent_ahead(
-            endless,
-            [torch.arange(count)] * STEPS_AHEAD,
-            epoch=1,
-            first=first,
-            size=count,
-            rate=lambda *_: rate,
-            device=device,
-        )
-        for first in itertools.count(step=STEPS_AHEAD)
-    )
-
-    def step() -> None:
-        take(next(inputs))
-
-    return step
-
-
-def _plan(train: TrainConfig, num_points: int, *, steps: int = 1) -> BatchPlan:
-    """Return the draws of an epoch of some steps."""
-    return BatchPlan(
-        num_particles=steps * train.batch_size,
-        batch_size=train.batch_size,
-        num_points=num_points,
-        points_fraction=train.points_fraction,
-        seed=train.seed,
-    )
-
-
-def made_up_batch(count: int, num_points: int, device: torch.device) -> ParticleBatch:
-    """Return particles of noise, with optics, in any orientation."""
-    rotations, _ = torch.linalg.qr(torch.randn(count, 3, 3))
-    columns = torch.tensor([15_000.0, 14_500.0, 30.0, 300.0, 2.7, 0.1, 0.0]).expand(count, 7)
-    return ParticleBatch(
-        coefficients=torch.randn(count, num_points, 2).to(device),
-        rotations=rotations.to(device),
-        pixel_size_angstrom=torch.full((count,), 3.0).to(device),
-        ctf=CTFParameters.from_columns(columns.to(device)),
-    )
 
 
 def product(dtype: torch.dtype, device: torch.device) -> Callable[[], None]:

@@ -67,11 +67,20 @@ def _network_rows(found: "NetworkRates") -> Rows:
     for name, rate in (("all points", whole), ("a quarter", quarter)):
         if rate.speed_up is not None:
             rows.append((f"  captured, of the bare step, {name}", f"× {rate.speed_up:.2f}"))
+        if rate.fused_per_s is not None and rate.compiled_per_s:
+            speed_up = rate.fused_per_s / rate.compiled_per_s
+            rows.append((f"  fused by torch.compile, of the captured, {name}", f"× {speed_up:.2f}"))
     if found.path_per_s is not None:
         share = found.path_per_s / whole.best_per_s
         rows += [
             ("  whole path, all points", f"{found.path_per_s:,.0f} particles/s"),
             ("  … of the step", f"{100 * share:.0f} %"),
+        ]
+    if found.path_per_s is not None and found.from_host_per_s is not None:
+        share = found.from_host_per_s / found.path_per_s
+        rows += [
+            ("  … from the host's memory", f"{found.from_host_per_s:,.0f} particles/s"),
+            ("  … of the whole path", f"{100 * share:.0f} %"),
         ]
     rows.append(("  volumes", f"{decoding.volumes_per_s:,.1f}/s, {decoding.precision}"))
     if whole.memory_bytes is not None:

@@ -51,19 +51,22 @@ def run(settings: TrainingSettings, *, progress: Progress = silent) -> PathRate:
     return PathRate(particles_per_s=rate, step=after, share_of_step=rate / bare)
 
 
-def path_rate(settings: TrainingSettings, folder: str) -> float:
+def path_rate(settings: TrainingSettings, folder: str, *, times: int = 1) -> float:
     """Return the particles per second of the whole path alone.
 
     Args:
         settings: Of the network and its training.
         folder: Where the simulated stack is, or is written first.
+        times: How often each image of the stack is listed, so that an epoch is long enough.
     """
     with tempfile.TemporaryDirectory(prefix="raydrgn-bench-") as own:
-        run = _prepared(settings, folder, root=str(Path(own, "run")))
+        run = _prepared(settings, folder, root=str(Path(own, "run")), times=times)
         return _rate(run, settings, silent)
 
 
-def _prepared(settings: TrainingSettings, folder: str, *, root: str) -> prepare_run.PreparedRun:
+def _prepared(
+    settings: TrainingSettings, folder: str, *, root: str, times: int = 1
+) -> prepare_run.PreparedRun:
     """Return the run of the benchmark on a stack that is simulated if it is not there."""
     values: dict[str, Any] = {
         "model.encoder_width": settings.width,
@@ -79,6 +82,12 @@ def _prepared(settings: TrainingSettings, folder: str, *, root: str) -> prepare_
     if not star.exists():
         simulation = Simulation(num_particles=settings.num_particles, box=settings.box, snr=0.1)
         simulate(folder, simulation)
+    if times > 1:
+        lines = star.read_text().splitlines()
+        images = [line for line in lines if "@" in line]
+        head = [line for line in lines if "@" not in line]
+        star = star.with_name(f"{times}-times.star")
+        star.write_text("\n".join([*head, *images * times, ""]))
     source = ParticleSource(particles=str(star))
     return prepare_run.begin(
         prepare_run.RunRequest(root=root, source=source, recipe="protocol", values=values)

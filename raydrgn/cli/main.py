@@ -103,6 +103,8 @@ def main() -> None:
             f"There is not enough memory ({str(problem) or 'of unknown size'}). Take a smaller box "
             "or fewer particles, or a machine with more memory."
         )
+    except RuntimeError as problem:
+        _end_with_error(_full_gpu(problem))
     except KeyboardInterrupt:
         message("interrupted")
         sys.exit(EXIT_INTERRUPTED)
@@ -116,6 +118,20 @@ def main() -> None:
             f"The output of the command cannot be written: {problem.strerror}. Free space, or send "
             "it elsewhere."
         )
+
+
+def _full_gpu(problem: RuntimeError) -> str:
+    """Return what to do about a GPU whose memory is exhausted; raise any other error again."""
+    from raydrgn.model.device import full_gpu
+
+    held = full_gpu(problem)
+    if held is None:
+        raise problem
+    return (
+        f"The memory of the GPU is full. {held or 'The driver names no process that holds it.'} "
+        "End what else uses it, or hide the GPU from the command, which then computes on CPUs: "
+        "CUDA_VISIBLE_DEVICES= raydrgn …"
+    )
 
 
 def _require_current_folder() -> None:

@@ -286,7 +286,9 @@ class PoseSearch:
         count = torch.tensor([float(len(rows))], dtype=torch.float64, device=total.device)
         group = self._particles.group
         group.add_up([total, count])
-        total, count = group.from_first((total, count))
+        total, count = (
+            value.to(total.device) for value in group.from_first((total.cpu(), count.cpu()))
+        )
         normal, vector, turn = total.split((3, 1, 1), dim=1)
         offset = torch.linalg.lstsq(normal.cpu(), vector.cpu()).solution
         if widths.shift_px is not None:

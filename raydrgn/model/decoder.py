@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from raydrgn.model.config import ModelConfig
-from raydrgn.model.device import autocast
+from raydrgn.model.device import autocast, operand_type
 from raydrgn.model.layers import ResidualMLP
 from raydrgn.model.positional import axis_waves, projection_waves, series_frequencies
 from raydrgn.shapes import Float
@@ -56,19 +56,22 @@ class _PerceptronDecoder(nn.Module):
             config.activation,
         )
 
-    def _features(self, points: Float[Tensor, "p n 3"]) -> Float[Tensor, "p n f"]:
+    def _features(
+        self, points: Float[Tensor, "p n 3"], dtype: torch.dtype | None
+    ) -> Float[Tensor, "p n f"]:
         if self.encoding == "gaussian":
-            return projection_waves(points, self.rand_freqs * self.scale)
+            return projection_waves(points, self.rand_freqs * self.scale, dtype=dtype)
         if self.encoding == "none":
             return points
-        return axis_waves(points, self.get_buffer("series"))
+        return axis_waves(points, self.get_buffer("series"), dtype=dtype)
 
     def _evaluate(
         self, points: Float[Tensor, "p n 3"], z: Float[Tensor, "b zdim"]
     ) -> Float[Tensor, "b n out"]:
+        operands = operand_type(points.device)
         # The phases reach several hundred radians: never in half precision.
         with autocast(points.device, None):
-            features = self._features(points)
+            features = self._features(points, operands)
         return self.decoder.split(features, z).float()
 
 

@@ -2,11 +2,15 @@
 
 import gc
 import os
+import re
 import socket
 import warnings
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+
+CAPACITY = re.compile(r"GPU \d+ has a total capacity.*?(?= Of the allocated| If reserved|\n|$)")
+"""In torch's message: how much a GPU has, what is free, and which processes hold the rest."""
 
 
 def default_device() -> torch.device:
@@ -32,6 +36,25 @@ def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContext
     if not torch.amp.is_autocast_available(device.type):
         return nullcontext()
     return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None, cache_enabled=False)
+
+
+def operand_type(device: torch.device) -> torch.dtype | None:
+    """Return the type in which matrix products take their operands now; None: as they are."""
+    kind = device.type
+    if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
+        return None
+    return torch.get_autocast_dtype(kind)
+
+
+def full_gpu(error: BaseException) -> str | None:
+    """Return who holds the memory of a GPU that is exhausted, as torch tells; None otherwise.
+
+    The text is empty where torch tells nothing of it.
+    """
+    if not isinstance(error, torch.OutOfMemoryError):
+        return None
+    found = CAPACITY.search(str(error))
+    return found.group().strip() if found else ""
 
 
 def free_gpu() -> None:

@@ -60,6 +60,7 @@ class ResidualMLP(nn.Module):
             if not last:
                 modules.append(_activation(activation))
         self.main = nn.Sequential(*modules)
+        self._activate = torch.relu if activation == "relu" else nn.functional.leaky_relu
 
     def forward(self, values: Float[Tensor, "*b in"]) -> Float[Tensor, "*b out"]:
         """Apply all layers."""
@@ -78,8 +79,11 @@ class ResidualMLP(nn.Module):
         width = fixed.shape[-1]
         once = nn.functional.linear(varying, matrix[:, width:], first.bias)  # (b h)
         hidden = nn.functional.linear(fixed, matrix[:, :width]) + once[:, None]  # (b n h)
-        # Rows of a matrix, not a batch of matrices: activations in place on a view copy it.
-        return self.main[1:](hidden.flatten(0, 1)).unflatten(0, hidden.shape[:2])
+        shape = hidden.shape[:2]
+        # Rows of a matrix, not a batch of matrices. They are a view, of which an activation in
+        # place would have autograd copy the gradient three times.
+        hidden = self._activate(hidden.flatten(0, 1))
+        return self.main[2:](hidden).unflatten(0, shape)
 
 
 def _activation(name: Activation) -> nn.Module:

@@ -18,19 +18,44 @@ from raydrgn.shapes import Float
 
 
 def projection_waves(
-    points: Float[Tensor, "*b n 3"], frequencies: Float[Tensor, "f 3"]
+    points: Float[Tensor, "*b n 3"],
+    frequencies: Float[Tensor, "f 3"],
+    *,
+    dtype: torch.dtype | None = None,
 ) -> Float[Tensor, "*b n g"]:
-    """Return sines, then cosines, of the points' products with frequency vectors; g = 2f."""
-    phase = points @ frequencies.t()
-    return torch.cat([torch.sin(phase), torch.cos(phase)], dim=-1)
+    """Return sines, then cosines, of the points' products with frequency vectors; g = 2f.
+
+    Args:
+        points: Points; no gradient goes to them.
+        frequencies: Frequency vectors, radians × pixels.
+        dtype: Type of what is returned; that of the points by default.
+    """
+    return _waves(points @ frequencies.t(), dtype)
 
 
 def axis_waves(
-    points: Float[Tensor, "*b n 3"], series: Float[Tensor, " f"]
+    points: Float[Tensor, "*b n 3"],
+    series: Float[Tensor, " f"],
+    *,
+    dtype: torch.dtype | None = None,
 ) -> Float[Tensor, "*b n g"]:
-    """Return sines, then cosines, of x times each frequency, then of y, then of z; g = 6f."""
-    phase = points[..., None] * series  # (*b n 3 f)
-    return torch.cat([torch.sin(phase), torch.cos(phase)], dim=-1).flatten(-2)
+    """Return sines, then cosines, of x times each frequency, then of y, then of z; g = 6f.
+
+    Args:
+        points: Points; no gradient goes to them.
+        series: Frequencies, radians × pixels.
+        dtype: Type of what is returned; that of the points by default.
+    """
+    return _waves(points[..., None] * series, dtype).flatten(-2)  # phases: (*b n 3 f)
+
+
+@torch.no_grad()
+def _waves(phase: Float[Tensor, "*b f"], dtype: torch.dtype | None) -> Float[Tensor, "*b g"]:
+    """Return sines, then cosines, which are never written in another type than the wanted one."""
+    sines, cosines = (torch.empty_like(phase, dtype=dtype) for _ in range(2))
+    torch.sin(phase, out=sines)
+    torch.cos(phase, out=cosines)
+    return torch.cat([sines, cosines], dim=-1)
 
 
 def series_frequencies(kind: Encoding, box: int, dim: int) -> Float[Tensor, " f"]:

@@ -1,5 +1,7 @@
 """The decoder on a ball of Fourier points: real-space density of a latent."""
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -7,10 +9,16 @@ from raydrgn.fourier.transforms import volumes_from_half
 from raydrgn.geometry.lattice import half_ball
 from raydrgn.model.decoder import Decoder
 from raydrgn.model.device import autocast
-from raydrgn.shapes import Float
+from raydrgn.shapes import Float, Int
 
 ROWS_PER_PASS = 1 << 15
 """Points × latents evaluated at once: about 32 MB per activation at width 256."""
+
+
+@lru_cache(maxsize=1)
+def _lattice(box: int, radius: float | None, device: torch.device) -> Int[Tensor, "n 3"]:
+    """Return the points of the half ball; the last ones are kept, for the volumes that follow."""
+    return half_ball(box, radius=radius).to(device)
 
 
 @torch.inference_mode()
@@ -37,7 +45,7 @@ def decode_volumes(
         half: Type of the operands of matrix products, if not single precision.
     """
     out = small_box or box
-    lattice = half_ball(out, radius=box if corners else None).to(z.device)
+    lattice = _lattice(out, box if corners else None, z.device)
     chunks = lattice.split(max(ROWS_PER_PASS // len(z), 1))
     with autocast(z.device, half):
         parts = [decoder.values(chunk.to(torch.float32)[None] / box, z) for chunk in chunks]

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import torch
 
 from raydrgn.bench import em
+from raydrgn.bench.made_steps import make_fixed_step, make_step
 from raydrgn.bench.settings import EmSettings
-from raydrgn.bench.step import calls_per_second, make_fixed_step, make_step
+from raydrgn.bench.step import calls_per_second
 from raydrgn.geometry.lattice import half_disc
 from raydrgn.model.config import ModelConfig
 from raydrgn.protocol.settings import TrainingPlan

@@ -59,10 +59,8 @@ class StepMemory:
         numbers = sum(parameter.numel() for parameter in vae.parameters())
         inputs = vae.decoder.num_features
         evaluated = num_compared * (2 if config.domain == "hartley" else 1)
-        # of each point: features, as they are and as operands; what each layer was given, and the
-        # gradients of two of them at a time
-        kept = inputs * (4 + (size if half else 0))
-        kept += size * config.decoder_width * (config.decoder_layers + 3)
+        # of each point: features; what each layer was given, and the gradients of two at a time
+        kept = size * (inputs + config.decoder_width * (config.decoder_layers + 3))
         of_image = 4 * NUMBERS_PER_POINT * num_points
         of_encoder = size * config.encoder_width * (config.encoder_layers + 3)
         of_parameter = 16 if num_workers == 1 else 20

@@ -7,7 +7,9 @@ import torch
 from raydrgn.data.store import ALONE, Sharing, free_memory
 from raydrgn.errors import ConfigError
 from raydrgn.mfa.memory import fit_bytes
+from raydrgn.model.device import full_gpu
 from raydrgn.run.config import RunConfig
+from raydrgn.training.gpu_memory import card_of
 
 NO_MEMORY = re.compile(
     r"can't allocate memory|not enough memory|out of memory"
@@ -60,13 +62,23 @@ def require_memory(config: RunConfig, device: torch.device, sharing: Sharing = A
     raise ConfigError(
         f"A fit of {components} components at {box} px needs {needed / 1e9:.1f} GB of memory for "
         f"each worker, and {free / 1e9:.1f} GB are free: {'; '.join(remedies) or 'too little'}."
+        f"{_others(device)}"
     )
+
+
+def _others(device: torch.device) -> str:
+    """Return a sentence about the other processes on a GPU; empty where there are none."""
+    if device.type != "cuda":
+        return ""
+    card = card_of(device)
+    return f" {card.in_words()}." if card.used_by_others else ""
 
 
 def out_of_memory_message(error: BaseException) -> str | None:
     """Return what to do if training failed for lack of memory; None for other failures."""
-    if isinstance(error, torch.OutOfMemoryError):
-        return OUT_OF_MEMORY.format(where=" on the GPU")
+    held = full_gpu(error)
+    if held is not None:
+        return OUT_OF_MEMORY.format(where=f" on the GPU. {held}".rstrip(". "))
     if isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
         return OUT_OF_MEMORY.format(where="")
     return None

@@ -9,6 +9,7 @@ import torch
 from raydrgn.bench import gpu, step, tables
 from raydrgn.bench.settings import GpuSettings, TrainingSettings
 from raydrgn.errors import ClusterError
+from raydrgn.training.fixed_step import FixedStep
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def test_it_measures_each_network_on_each_box():
 @pytest.mark.usefixtures("quick")
 def test_the_steps_of_fixed_shapes_are_those_that_are_timed(monkeypatch):
     """Eager, since checks of shapes cannot be compiled; each step draws points of its own."""
-    monkeypatch.setattr(step.FixedStep, "compile", lambda self: None)
+    monkeypatch.setattr(FixedStep, "compile", lambda self: None)
     model, train = step.configs(
         ["train.points_fraction=0.25"], width=16, layers=1, batch_size=4, amp=True
     )

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from rich.table import Table
 
 import raydrgn.cli
@@ -221,13 +222,30 @@ def test_a_folder_that_is_gone_is_one_message(tmp_path):
     )
 
 
-def test_too_little_memory_is_one_message(monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (
+            MemoryError("Unable to allocate 80.0 GiB"),
+            "not enough memory (Unable to allocate 80.0 GiB)",
+        ),
+        (
+            torch.OutOfMemoryError(
+                "CUDA out of memory. GPU 0 has a total capacity of 14.75 GiB of which 0.2 GiB is "
+                "free. Process 2044 has 14.5 GiB memory in use. If reserved but unallocated …"
+            ),
+            "The memory of the GPU is full. GPU 0 has a total capacity of 14.75 GiB of which 0.2 "
+            "GiB is free. Process 2044 has 14.5 GiB memory in use. End what else uses it",
+        ),
+    ],
+)
+def test_too_little_memory_is_one_message(error, text, monkeypatch, capsys):
     def fill():
-        raise MemoryError("Unable to allocate 80.0 GiB")
+        raise error
 
     monkeypatch.setattr(main, "app", fill)
     monkeypatch.setattr(main, "set_up_logging", lambda: None)
     with pytest.raises(SystemExit) as ended:
         main.main()
     assert ended.value.code == 2
-    assert "not enough memory (Unable to allocate 80.0 GiB)" in capsys.readouterr().err
+    assert text in " ".join(capsys.readouterr().err.split())

@@ -59,3 +59,12 @@ def test_batches_of_points_are_kept(shape, generator):
     points = torch.rand(*shape, 3, generator=generator)
     assert axis_waves(points, torch.arange(1.0, 5)).shape == (*shape, 24)
     assert projection_waves(points, torch.ones(7, 3)).shape == (*shape, 14)
+
+
+def test_waves_of_half_precision_are_those_of_single_precision_rounded(generator):
+    """Their phases, of several hundred radians, are in single precision."""
+    points, half = torch.rand(6, 3, generator=generator), torch.bfloat16
+    vectors, series = 500 * torch.rand(7, 3, generator=generator), torch.tensor([1.0, 300.0])
+    for waves, frequencies in ((projection_waves, vectors), (axis_waves, series)):
+        rounded = waves(points, frequencies).to(half)
+        assert torch.equal(waves(points, frequencies, dtype=half), rounded)

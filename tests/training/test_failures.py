@@ -58,7 +58,11 @@ def full_python():
 
 
 def full_gpu():
-    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    raise torch.OutOfMemoryError(
+        "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 14.75 GiB "
+        "of which 1.21 GiB is free. Process 2044 has 12.53 GiB memory in use. Of the allocated "
+        "memory 0.41 GiB is allocated by PyTorch, and 18.50 MiB is reserved by PyTorch."
+    )
 
 
 def full_node():
@@ -85,6 +89,9 @@ def test_too_little_memory_is_explained(fill):
     for advice in ("--batch-size", "learning rate should fall", "train.points_fraction"):
         assert advice in str(failure)
     assert ("on the GPU" in str(failure)) == (fill is full_gpu)
+    assert ("Process 2044 has 12.53 GiB memory in use. A smaller" in str(failure)) == (
+        fill is full_gpu
+    )
     by_monitor = fill in (full_node, full_node_as_ray_train_reports_it)
     assert ("Ray's memory monitor has killed a worker" in str(failure)) == by_monitor
 
