@@ -1,5 +1,6 @@
 """The label of each particle of a set, known by its number in the original set."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -7,6 +8,8 @@ import numpy as np
 
 from raydrgn.errors import InputError
 from raydrgn.shapes import Int
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,7 +66,21 @@ def with_numbers(labelings: Sequence[Labeling]) -> list[Labeling]:
                 f"({int((counts > 1).sum())} such particles); each must be there once to be "
                 "matched."
             )
+    _warn_of_counts_from_one(found)
     return found
+
+
+def _warn_of_counts_from_one(labelings: Sequence[Labeling]) -> None:
+    """Warn of numbers that seem to count from 1 beside others that count from 0."""
+    numbers = [found.known_numbers for found in labelings]
+    ranges = [(int(of_one.min()), int(of_one.max())) for of_one in numbers]
+    for labeling, (least, most) in zip(labelings, ranges, strict=True):
+        if least == 1 and any(other == (0, most - 1) for other in ranges):
+            log.warning(
+                "%s has the particles 1 to %s, and others 0 to %s: numbers count from 0; if these "
+                "count from 1, subtract 1 from each, or other particles are compared",
+                *(labeling.name, f"{most:,}", f"{most - 1:,}"),
+            )
 
 
 def matching_rows(first: Labeling, second: Labeling) -> Int[np.ndarray, " n"]:

@@ -7,7 +7,7 @@ import numpy as np
 from raydrgn.comparison.labelings import Labeling, matching_rows, with_numbers
 from raydrgn.errors import InputError
 from raydrgn.io import cryodrgn, storage
-from raydrgn.io.labels import read_labels_file, read_values_file, to_labels
+from raydrgn.io.labels import read_labels_file, read_values_file, split_column, to_labels
 from raydrgn.io.storage import Uri
 from raydrgn.io.tables import read_parquet
 from raydrgn.reporting.analysis_results import AnalysisResults, kmeans_folder
@@ -32,7 +32,7 @@ def open_labeling(word: str, *, ksample: int | None = None) -> Labeling:
     Raises:
         RaydrgnError: If it is none of these, or its labels cannot be read.
     """
-    place, part = _split(word)
+    place, part = split_column(word)
     uri = storage.absolute(place)
     if storage.is_folder(uri):
         if RUN_CONFIGS & set(storage.list_names(uri)):
@@ -60,7 +60,7 @@ def open_values(word: str, own: Labeling) -> Float[np.ndarray, " n"] | None:
     Raises:
         InputError: If the file holds no numbers, or not of these particles.
     """
-    place, column = _split(word)
+    place, column = split_column(word)
     uri = storage.absolute(place)
     if storage.is_folder(uri) or not storage.exists(uri):
         return None
@@ -69,14 +69,6 @@ def open_values(word: str, own: Labeling) -> Float[np.ndarray, " n"] | None:
     other = Labeling(name=word, kind="values", names=(), codes=rows, numbers=found.numbers)
     row = matching_rows(own, with_numbers([own, other])[1])
     return np.where(row >= 0, found.values[row], np.nan)
-
-
-def _split(word: str) -> tuple[str, str | None]:
-    """Return a place, and the epoch or column after its last colon."""
-    head, colon, tail = word.rpartition(":")
-    if not colon or "/" in tail or not head or storage.exists(storage.absolute(word)):
-        return word, None
-    return head, tail
 
 
 def _of_run(word: str, root: Uri, epoch: str | None, ksample: int | None) -> Labeling:

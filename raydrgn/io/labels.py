@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from raydrgn.errors import InputError
+from raydrgn.io import storage
 from raydrgn.io.arrays import read_array
 from raydrgn.io.filetypes import suffix_of
 from raydrgn.io.pickles import read_pickles
@@ -44,6 +45,14 @@ class Labels(NamedTuple):
     """Number of each particle in the original set, where a table has a column of them."""
 
 
+def split_column(word: str) -> tuple[str, str | None]:
+    """Return a place, and what stands after its last colon: a column of a file, or an epoch."""
+    head, colon, tail = word.rpartition(":")
+    if not colon or "/" in tail or not head or storage.exists(storage.absolute(word)):
+        return word, None
+    return head, tail
+
+
 def read_labels_file(uri: Uri, column: str | None = None) -> Labels:
     """Read the label of each particle.
 
@@ -58,9 +67,11 @@ def read_labels_file(uri: Uri, column: str | None = None) -> Labels:
     if suffix in (*TEXT_SUFFIXES, ".parquet", ".star"):
         columns = _star_columns(uri) if suffix == ".star" else _table_columns(uri)
         name = _label_column(columns, uri, column)
-        return to_labels(columns[name], f"{uri}, column {name}")._replace(
-            numbers=original_numbers(columns, uri)
-        )
+        found = to_labels(columns[name], f"{uri}, column {name}")
+        numbers = original_numbers(columns, uri)
+        if numbers is None:
+            return found._replace(codes=found.codes[_order_of_rows(columns)])
+        return found._replace(numbers=numbers)
     if column is not None:
         raise InputError(f"{uri} has no columns, and so no column {column!r}.")
     if suffix == ".npy":
@@ -150,6 +161,15 @@ def _parsed(cells: list[str]) -> np.ndarray:
         return np.array(cells)
 
 
+def _order_of_rows(columns: Mapping[str, np.ndarray]) -> Int[np.ndarray, " n"]:
+    """Return the order of the rows by their column of particles from 0, where a table has one."""
+    count = len(next(iter(columns.values())))
+    rows = columns.get("particle", np.arange(count))
+    if rows.dtype.kind in "iuf" and np.array_equal(np.sort(rows), np.arange(count)):
+        return np.argsort(rows)
+    return np.arange(count)
+
+
 def _label_column(columns: Mapping[str, np.ndarray], uri: Uri, wanted: str | None) -> str:
     """Return the column of labels.
 
@@ -191,6 +211,8 @@ def read_values_file(uri: Uri, column: str | None = None) -> Values:
         columns = _star_columns(uri) if suffix == ".star" else _table_columns(uri)
         found = columns[_label_column(columns, uri, column)]
         numbers = original_numbers(columns, uri)
+        if numbers is None:
+            found = found[_order_of_rows(columns)]
     elif column is not None:
         raise InputError(f"{uri} has no columns, and so no column {column!r}.")
     elif suffix == ".npy":

@@ -23,7 +23,9 @@ from raydrgn.clustering.embedding import PrincipalComponents, principal_componen
 from raydrgn.errors import ConfigError, InputError, RaydrgnError
 from raydrgn.geometry.rotations import to_euler
 from raydrgn.io import storage
+from raydrgn.io.filetypes import suffix_of
 from raydrgn.io.indices import read_labels
+from raydrgn.io.labels import read_labels_file, split_column
 from raydrgn.io.particles import ParticleTable
 from raydrgn.io.storage import Uri
 from raydrgn.io.tables import read_parquet
@@ -251,13 +253,34 @@ class ParticleValues:
                 yield f"{command}.{name}", partial(_of_arrow, column, order)
 
 
+ARRAYS = (".pkl", ".npy")
+
+
 def own_labels(uri: Uri, count: int, numbers: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
     """Read a label of each particle: in the order of the particles, or by their original numbers.
 
+    Args:
+        uri: ``FILE`` or, of a table, ``FILE:COLUMN``; a table may have the original numbers.
+        count: Particles.
+        numbers: Their numbers in the original set.
+
     Raises:
-        InputError: If there are too few.
+        InputError: If there are too few, or some are no whole numbers.
     """
-    labels = read_labels(uri)
+    place, column = split_column(uri)
+    if column is None and suffix_of(place) in ARRAYS:
+        labels = read_labels(place)
+    else:
+        found = read_labels_file(place, column)
+        words = [name for name in found.names if not re.fullmatch(r"-?\d+", name)]
+        if words:
+            raise InputError(
+                f"{uri} has the label {words[0]!r}, but labels are whole numbers here, as those of "
+                "clusters."
+            )
+        labels = np.array([int(name) for name in found.names])[found.codes]
+        if found.numbers is not None:
+            return _of_numbers(uri, labels, found.numbers, numbers)
     if len(labels) == count:
         return labels
     most = int(numbers.max())
@@ -267,6 +290,32 @@ def own_labels(uri: Uri, count: int, numbers: Int[np.ndarray, " n"]) -> Int[np.n
             f"for each, or for all {most + 1} or more of the set that they were selected from."
         )
     return labels[numbers]
+
+
+def _of_numbers(
+    uri: Uri,
+    labels: Int[np.ndarray, " m"],
+    known: Int[np.ndarray, " m"],
+    numbers: Int[np.ndarray, " n"],
+) -> Int[np.ndarray, " n"]:
+    """Return the labels of some original numbers.
+
+    Raises:
+        InputError: If some have none, or several.
+    """
+    order = np.argsort(known, kind="stable")
+    ordered = known[order]
+    several = np.flatnonzero(ordered[1:] == ordered[:-1])
+    if several.size:
+        raise InputError(f"{uri} has particle {ordered[several[0]]} more than once.")
+    place = np.searchsorted(ordered, numbers).clip(max=len(order) - 1)
+    missing = np.flatnonzero(ordered[place] != numbers)
+    if missing.size:
+        raise InputError(
+            f"{uri} has no label of particle {numbers[missing[0]]} ({missing.size:,} such "
+            "particles). Numbers count from 0 in the original set."
+        )
+    return labels[order[place]]
 
 
 def _labels(uri: Uri, count: int, numbers: Int[np.ndarray, " n"]) -> Values:

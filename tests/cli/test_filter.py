@@ -199,7 +199,7 @@ def test_numbers_are_those_of_the_original_set(tmp_path):
         (
             ["--drop-clusters", "1", "--labels", "{line}"],
             InputError,
-            "does not contain cluster numbers",
+            "which of them holds the labels is not known",
         ),
     ],
 )

@@ -13,7 +13,7 @@ from finished_run import make_run
 from phantoms import table_of
 from raydrgn.cli.main import app
 from raydrgn.comparison.agreement import compare
-from raydrgn.comparison.labelings import Labeling
+from raydrgn.comparison.labelings import Labeling, with_numbers
 from raydrgn.errors import ConfigError, InputError, RunDirectoryError
 from raydrgn.io import cryodrgn
 from raydrgn.io.labels import read_labels_file, read_values_file, to_labels
@@ -44,6 +44,16 @@ def test_the_same_partition_under_other_names_agrees_wholly():
     assert not found.moved.any()
     np.testing.assert_array_equal(found.counts, np.fliplr(np.diag(np.bincount(first))))
     np.testing.assert_array_equal(found.column_order(), [4, 3, 2, 1, 0])
+
+
+def test_numbers_that_seem_to_count_from_1_are_named(caplog):
+    from_zero, values = labeling(range(5)), [0, 1, 2, 3, 4]
+    with_numbers([from_zero, labeling(values, [1, 2, 3, 4, 5], name="published")])
+    [record] = caplog.records
+    assert record.getMessage().startswith("published has the particles 1 to 5, and others 0 to 4:")
+    caplog.clear()
+    with_numbers([from_zero, labeling([0, 1], [1, 3])])
+    assert not caplog.records
 
 
 def test_partitions_by_chance_agree_by_chance():

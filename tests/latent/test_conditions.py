@@ -197,6 +197,26 @@ def test_labels_are_of_each_particle_or_by_original_number(tmp_path):
         own_labels(str(tmp_path / "few.pkl"), 3, numbers)
 
 
+def test_labels_of_a_table_are_found_by_their_original_numbers(tmp_path):
+    numbers = np.array([7, 2, 5])
+    table = tmp_path / "labels.csv"
+    table.write_text("original,label,other\n2,0,9\n5,1,9\n7,4,8\n9,3,9\n")
+    assert own_labels(str(table), 3, numbers).tolist() == [4, 0, 1]
+    assert own_labels(f"{table}:other", 3, numbers).tolist() == [8, 9, 9]
+    table.write_text("index,state\n5,1\n7,4\n2,0\n")
+    assert own_labels(str(table), 3, numbers).tolist() == [4, 0, 1]
+    table.write_text("particle,label\n2,7\n0,5\n1,6\n")  # rows of the run
+    assert own_labels(str(table), 3, numbers).tolist() == [5, 6, 7]
+    for rows, message in (
+        ("original,label\n2,0\n5,1\n", "no label of particle 7 \\(1 such"),
+        ("original,label\n2,0\n5,1\n7,1\n7,2\n", "particle 7 more than once"),
+        ("original,label\n2,C1\n5,C2\n7,C1\n", "label 'C1'.* whole numbers"),
+    ):
+        table.write_text(rows)
+        with pytest.raises(InputError, match=message):
+            own_labels(str(table), 3, numbers)
+
+
 def test_filter_takes_conditions(run, tmp_path):
     z = run.latents(1)
     cryodrgn.write_pickles(str(tmp_path / "labels.pkl"), np.arange(COUNT) % 3)
