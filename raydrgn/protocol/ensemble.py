@@ -202,7 +202,10 @@ def occupancies(
             out=folder,
         )
         made = occupancy_score.run(settings, executor=executor, progress=progress)
-        return {"volumes": len(made.table)}, ["occupancies.csv"]
+        found: dict[str, Any] = {"volumes": len(made.table)}
+        if made.alignment is not None and made.alignment.warning:
+            found["misplaced"] = made.alignment.warning
+        return found, ["occupancies.csv"]
 
     scores = project.step("occupancies", {"flip": this.flip}, make_scores, after=[trained, masks])
 

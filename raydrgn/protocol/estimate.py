@@ -5,7 +5,7 @@ factor analysers at 64 px or less. Everything else is computed from sizes.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -81,10 +81,16 @@ class ProjectEstimate:
 
 
 def needed_disk(rounds: Sequence[TrainingPlan], *, num_particles: int, image_box: int) -> float:
-    """Return the bytes that all files of a project take; computed."""
+    """Return the bytes that all files of a project take at most; computed.
+
+    Trainings that do not converge are extended to ``LONGEST`` times their epochs.
+    """
+    from raydrgn.protocol.round_training import LONGEST
+
+    longest = [replace(plan, epochs=LONGEST * plan.epochs) for plan in rounds]
     costs = [
         _stacks(rounds, num_particles, image_box),
-        *(_disk(plan, num_particles) for plan in rounds),
+        *(_disk(plan, num_particles) for plan in longest),
     ]
     return sum(costs) + MAPS * 4 * image_box**3
 

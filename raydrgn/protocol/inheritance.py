@@ -81,7 +81,10 @@ def inherited(
     Raises:
         RaydrgnError: If there is no such project, or its file is damaged.
     """
-    fields = [field for field in setting_fields(settings) if field.setting.project]
+    known = list(setting_fields(settings))
+    if not any(field.name == "particles" and field.setting.is_argument for field in known):
+        values = {**values, "particles": None}  # rows of the run, or where its images are now
+    fields = [field for field in known if field.setting.project]
     root = find_project(project)
     if root is None or not any(values.get(name) for name in WORKED_ON):
         return {}

@@ -101,6 +101,7 @@ def check_inputs(
             shown = storage.join(folder, where, "backproject.png")
             words = " ".join(found.misfits)
             raise InputError(f"The particles do not fit the map. {words} See {shown}.")
+        _require_bright(found, inputs.map)
         result = {
             "uninvert_data": now[0],
             "flip": now[1],
@@ -119,6 +120,25 @@ def check_inputs(
     }
     anew = "with what was wrong given anew (PARTICLES, --map or --half-size-shifts)"
     return project.step("check", given, make, condition=anew)
+
+
+def _require_bright(found: "Verdict", reference: Uri) -> None:
+    """Refuse a map of opposite sign: particles that agree with it give a dark density.
+
+    Raises:
+        InputError: If it is.
+    """
+    from raydrgn.fourier.density import CLEAR_SKEWNESS
+    from raydrgn.inputs.comparison import MATCH
+
+    match = found.comparison
+    if match is not None and match.score >= MATCH and found.skewness < -CLEAR_SKEWNESS:
+        raise InputError(
+            f"The particles agree with {reference} where their density is darker than its "
+            f"surroundings (skewness {found.skewness:.1f}): the map has the opposite sign, so that "
+            "it does not tell the contrast. Change it with `raydrgn invert`, and give the new one "
+            "with --map."
+        )
 
 
 def corrections(

@@ -95,10 +95,12 @@ def summary(made: MadeSteps) -> str:
         for this, _, _, _, step in made.filtering
         if step is not None
     ]
-    return (
+    found = [
+        *(step.result["misplaced"] for step in made.occupancies if "misplaced" in step.result),
         f"{'; '.join(dropped) or 'No particle was dropped'}. {kept:,} particles fall into "
-        f"{len(classes)} classes, of which {supported} are supported by their own particles."
-    )
+        f"{len(classes)} classes, of which {supported} are supported by their own particles.",
+    ]
+    return " ".join(found)
 
 
 def _inputs(check: Step) -> Section:

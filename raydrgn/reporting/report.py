@@ -17,6 +17,7 @@ from raydrgn import __version__
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
 from raydrgn.reporting.figures import DPI, to_png
+from raydrgn.run.claim import CLAIM_NAME
 from raydrgn.shapes import Float
 
 FIGURE_INCHES, TABLE_LETTERS = (7.6, 11.0), (56, 84)
@@ -88,11 +89,16 @@ def write_report(uri: Uri, *, title: str, summary: str, sections: Sequence[Secti
         title=title,
         summary=summary,
         sections=sections,
-        files=[name for name in storage.list_names(folder) if FILE_NAME.fullmatch(name)],
+        files=[name for name in storage.list_names(folder) if _is_listed(name)],
         version=__version__,
         when=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
     storage.write_bytes(uri, page.encode())
+
+
+def _is_listed(name: str) -> bool:
+    """Return whether a report lists a file: not a claim, which is gone when the command ends."""
+    return bool(FILE_NAME.fullmatch(name)) and not CLAIM_NAME.fullmatch(name)
 
 
 def _items(section: Section) -> list[ShownItem]:

@@ -30,6 +30,7 @@ from raydrgn.workflows.occupancy_score import OccupancyScoreSettings
 from raydrgn.workflows.select import SelectRandomSettings
 from raydrgn.workflows.sweep import SweepSettings
 from raydrgn.workflows.train_settings import TrainSettings
+from raydrgn.workflows.volumes import VolumesSettings
 
 
 def decided(value, by="program"):
@@ -104,6 +105,7 @@ def test_only_the_projects_particles_and_runs_on_them_take_without_being_asked(
     assert inherited(SweepSettings, {"particles": str(copy)}, [], None)["uninvert_data"]
     own = trained_on(project / "particles.64" / "particles.parquet", project / "mine")
     assert inherited(AnalyzeSettings, own, [], None) == {"flip": True}
+    assert inherited(VolumesSettings, {**own, "particles": "0,1"}, [], None) == {"flip": True}
     caplog.clear()
     for_other = trained_on(other, project / "theirs")
     assert inherited(AnalyzeSettings, for_other, [], None) == {}

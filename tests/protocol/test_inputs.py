@@ -56,6 +56,18 @@ def test_one_wrong_flag_is_found_and_corrected(data, tmp_path, uninvert, flip):
     assert "correlation" in check.result["why"]["hand"]
 
 
+@pytest.mark.parametrize("uninvert", [False, True])
+def test_a_map_of_opposite_sign_is_refused_whatever_contrast_is_given(data, tmp_path, uninvert):
+    density, header = read_volume(str(data / "map.mrc"))
+    negative = str(tmp_path / "negative.mrc")
+    write_volume(negative, -density, pixel_size_angstrom=header.pixel_size_angstrom)
+    project = Project(str(tmp_path / "p"))
+    source = ParticleSource(particles=str(data / "particles.star"))
+    project.decisions.begin(ProjectInputs(source=source, map=negative).absolute())
+    with pytest.raises(InputError, match=r"negative\.mrc .* opposite sign.*raydrgn invert"):
+        check_inputs(project, uninvert_data=uninvert, flip=False, drop_bad=False, **WORK)
+
+
 def test_particles_that_do_not_fit_the_map_stop_the_project_and_the_page_is_named(data, tmp_path):
     found = cryodrgn.read_poses(str(data / "poses.pkl"))
     rotations = Rotation.random(len(found.rotations), random_state=0).as_matrix()
