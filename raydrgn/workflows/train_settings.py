@@ -222,7 +222,7 @@ class TrainSettings(ParticleSettings):
     gpus_per_worker: GpusPerTrainingProcess = None
 
     seed: Annotated[
-        int | None, Setting("Seed of everything random (default: 0).", project="seed")
+        int | None, Setting("Seed of everything random (default: 0).", project="seed", min=0)
     ] = None
 
     amp: Annotated[
