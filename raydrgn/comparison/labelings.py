@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from raydrgn.errors import InputError
+from raydrgn.io.labels import rows_of_numbers
 from raydrgn.shapes import Int
 
 log = logging.getLogger(__name__)
@@ -85,10 +86,7 @@ def _warn_of_counts_from_one(labelings: Sequence[Labeling]) -> None:
 
 def matching_rows(first: Labeling, second: Labeling) -> Int[np.ndarray, " n"]:
     """Return for each particle of the first its row in the second; −1 where it is not there."""
-    order = np.argsort(second.known_numbers, kind="stable")
-    ordered = second.known_numbers[order]
-    place = np.searchsorted(ordered, first.known_numbers).clip(max=len(order) - 1)
-    return np.where(ordered[place] == first.known_numbers, order[place], -1)
+    return rows_of_numbers(second.known_numbers, first.known_numbers)
 
 
 def _numbered(labeling: Labeling, known: Sequence[Labeling], highest: int) -> Labeling:

@@ -240,7 +240,7 @@ def _checked_latents(run: RunReader, epoch: int, count: int) -> Float[np.ndarray
     z = run.latents(epoch)
     where = run.files.latents(epoch)
     if len(z) != count:
-        raise RunDirectoryError(f"{where} has {len(z):,} particles, but the last epoch {count}.")
+        raise RunDirectoryError(f"{where} has {len(z):,} particles, but the last epoch {count:,}.")
     if not np.isfinite(z).all():
         raise RunDirectoryError(f"{where} has latents that are not finite: training has diverged.")
     return z

@@ -107,7 +107,9 @@ def image_rows(
     """
     table = run.particles(need_images=True)
     if len(table) != len(numbers):
-        raise InputError(f"the images are of {len(table):,} particles, the run has {len(numbers)}.")
+        raise InputError(
+            f"the images are of {len(table):,} particles, the run has {len(numbers):,}."
+        )
     chosen = np.random.default_rng(0).choice(members, min(count, len(members)), replace=False)
     chosen.sort()
     raw = read_images(table, chosen)

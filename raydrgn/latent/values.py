@@ -25,7 +25,7 @@ from raydrgn.geometry.rotations import to_euler
 from raydrgn.io import storage
 from raydrgn.io.filetypes import suffix_of
 from raydrgn.io.indices import read_labels
-from raydrgn.io.labels import read_labels_file, split_column
+from raydrgn.io.labels import read_labels_file, rows_of_numbers, split_column
 from raydrgn.io.particles import ParticleTable
 from raydrgn.io.storage import Uri
 from raydrgn.io.tables import read_parquet
@@ -303,19 +303,17 @@ def _of_numbers(
     Raises:
         InputError: If some have none, or several.
     """
-    order = np.argsort(known, kind="stable")
-    ordered = known[order]
-    several = np.flatnonzero(ordered[1:] == ordered[:-1])
-    if several.size:
-        raise InputError(f"{uri} has particle {ordered[several[0]]} more than once.")
-    place = np.searchsorted(ordered, numbers).clip(max=len(order) - 1)
-    missing = np.flatnonzero(ordered[place] != numbers)
+    different, counts = np.unique(known, return_counts=True)
+    if counts.max() > 1:
+        raise InputError(f"{uri} has particle {different[counts.argmax()]} more than once.")
+    rows = rows_of_numbers(known, numbers)
+    missing = np.flatnonzero(rows < 0)
     if missing.size:
         raise InputError(
             f"{uri} has no label of particle {numbers[missing[0]]} ({missing.size:,} such "
             "particles). Numbers count from 0 in the original set."
         )
-    return labels[order[place]]
+    return labels[rows]
 
 
 def _labels(uri: Uri, count: int, numbers: Int[np.ndarray, " n"]) -> Values:
