@@ -21,6 +21,7 @@ update         the maximisation step
 support        the mask
 held_out       components and states that other images support
 model          the state of a fit
+likelihood     of a model over all particles
 latents        what latents show of the components
 concerns       what a person should know about a fit
 workers        the particles of one worker, and random choices

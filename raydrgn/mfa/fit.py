@@ -21,9 +21,9 @@ from raydrgn.mfa.config import MfaConfig
 from raydrgn.mfa.expectation import ParticlePass
 from raydrgn.mfa.grids import VolumeGrids
 from raydrgn.mfa.images import FourierPoints
+from raydrgn.mfa.likelihood import Expected, add_likelihood, likelihood_terms
 from raydrgn.mfa.model import FactorModel
 from raydrgn.mfa.particles import Estimated, ParticleEstimates
-from raydrgn.mfa.posterior import ImagePosterior, ImageProducts
 from raydrgn.mfa.search import PoseSearch, pose_widths
 from raydrgn.mfa.start import (
     ctf_weights,
@@ -51,22 +51,6 @@ FIRST_ITERATIONS, ITERATIONS = 30, 6
 
 UNCERTAINTY_WEIGHT = 0.7
 """Of the components' posterior variance once the prior is a mixture; 1 before."""
-
-
-@dataclass(frozen=True, slots=True)
-class Expected:
-    """Latents of a worker's particles, and the terms of the likelihood over all workers'."""
-
-    latents: Float[np.ndarray, "n k"]
-    logvar: Float[np.ndarray, "n k"]
-    negative_log_likelihood: float
-    """Per Fourier point of an image, nats."""
-
-    misfit: float
-    """Squared residual over the noise's variance, per Fourier point; 1 is noise alone."""
-
-    divergence: float
-    """Kullback–Leibler divergence of latent and contrast from their priors, nats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +206,11 @@ class Fit:
         )  # fmt: skip
 
     def expect(self) -> Expected:
-        """Return the latents with the present model; nothing of it is changed."""
+        """Return the latents with the present model; nothing of it is changed.
+
+        Raises:
+            InputError: If all images have become junk.
+        """
         dim = self.model.num_components
         weight = 1.0 if len(self.model.mixture.weights) == 1 else UNCERTAINTY_WEIGHT
         worker_pass = self._pass(self._all_points, self._estimated, variance_weight=weight)
@@ -234,7 +222,7 @@ class Fit:
         kept: list[tuple[np.ndarray, ...]] = []
         for rows, batch in self._batches(None, self._all_points):
             found, products = worker_pass.expect(batch, self.estimates[rows])
-            _add_likelihood(sums, found, products)
+            add_likelihood(sums, found, products)
             where = rows.numpy()
             latent, variance = found.moments()
             latents[where] = (latent * scale).cpu().numpy()
@@ -244,20 +232,9 @@ class Fit:
             kept.append(tuple(value.cpu()[chosen].numpy() for value in values))
         self._sample = self._gathered(kept, dim)
         self._group.add_up([sums.scalars])
-        return self._expected(sums, latents, logvar)
-
-    def _expected(
-        self, sums: Sums, latents: Float[np.ndarray, "n k"], logvar: Float[np.ndarray, "n k"]
-    ) -> Expected:
-        count = self._particles.num_particles * len(self._all_points.points)
-        noise = self.model.noise[:, self._all_points.shell].log().mean(1)
-        of_noise = math.log(math.pi) + float(self._particles.optics_shares @ noise)
-        of_noise += sums.total("power") / count
-        terms = (
-            of_noise - sums.total("log_evidence") / count,
-            sums.total("misfit") / sums.total("likely") / len(self._all_points.points),
-            sums.total("divergence") / sums.total("likely"),
-        )
+        points, shares = self._all_points, self._particles.optics_shares
+        is_first = self._group.is_first
+        terms = likelihood_terms(sums, self.model, points, shares) if is_first else None
         return Expected(latents, logvar, *self._group.from_first(terms))
 
     def load(self, model: FactorModel, estimates: ParticleEstimates) -> None:
@@ -381,17 +358,3 @@ class Fit:
         everyone = self._group.all_of(mine)
         parts = [np.concatenate(part) for part in zip(*everyone, strict=True)]
         return Sample(*(torch.from_numpy(p.astype(np.float32)).to(self._device) for p in parts))
-
-
-def _add_likelihood(sums: Sums, found: ImagePosterior, products: ImageProducts) -> None:
-    """Add the terms of the likelihood of a batch."""
-    kept = 1 - found.null_probability
-    fitted = (found.first * products.image).sum(1)
-    square = (found.second * products.gram).sum((1, 2))
-    sums.add(
-        log_evidence=found.log_evidence,
-        divergence=fitted - 0.5 * square - kept * found.particle_evidence,
-        power=0.5 * products.power,
-        likely=kept,
-        misfit=0.5 * kept * products.power - fitted + 0.5 * square,
-    )

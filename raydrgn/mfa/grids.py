@@ -9,6 +9,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from raydrgn.io.pixel_sizes import LARGEST_DIFFERENCE
 from raydrgn.mfa.slice_grid import SliceGrid
@@ -148,6 +149,12 @@ class VolumeGrids:
     def at_shell(self, values: Float[Tensor, " shells"]) -> Float[Tensor, "z y x"]:
         """Return the value of its shell at each point of the unpadded grid."""
         return values[self.shell]
+
+    def neighbour_means(self, values: Float[Tensor, "z y x"]) -> Float[Tensor, "z y x"]:
+        """Return the mean of real values over each point and its 26 neighbours."""
+        both = torch.cat([values[1:2].flip((1, 2)), values])[None, None]
+        around = functional.pad(both, (1, 1, 1, 1, 0, 1), mode="replicate")
+        return functional.avg_pool3d(around, 3, stride=1)[0, 0]
 
     def power(self, volumes: Float[Tensor, "k d d d"]) -> Float[Tensor, "k shells"]:
         """Return the mean |F|² of volumes over each Fourier shell."""

@@ -22,6 +22,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from raydrgn.errors import InputError
 from raydrgn.mfa.grids import VolumeGrids
 from raydrgn.mfa.images import FourierPoints
 from raydrgn.mfa.model import FactorModel
@@ -79,9 +80,12 @@ class Updater:
             num_particles: Of which the sums of a pass may be over a part.
         """
         self._grids = grids
-        self._weights = weights
         self._optics_shares = optics_shares
         self._num_particles = num_particles
+        self._of_shell = grids.at_shell(grids.shell_means(weights[None])[0])
+        self._views = torch.where(self._of_shell > 0, weights / self._of_shell, 1.0)
+        """Weight of each point over the mean of its shell: 1 where views are even."""
+
         self._mobile: Float[Tensor, "d d d"] | None = None
         """Sum of squares of the components as the last update makes them without the mask."""
 
@@ -118,7 +122,11 @@ class Updater:
             is_mixture: Whether the prior of the latents is a mixture, which is then carried along;
                 the sums are of all particles.
             is_relevance: Whether the prior variance of the components is their own.
+
+        Raises:
+            InputError: If all images have become junk, or the volumes are not finite.
         """
+        require_particles(sums)
         stepped = self._stepped(model, sums, radius, is_whole=is_mixture)
         model = self._whitened(stepped, sums, is_mixture=is_mixture)
         model = self._with_noise(model, sums, radius=radius)
@@ -136,7 +144,7 @@ class Updater:
         (MacKay 1992), so that it goes to nothing where there is no more than noise.
         """
         power = self._grids.power(model.volumes[1:]) / self._mask_share(model)
-        left = self.component_variance(model, 1.0) / self._mask_share(model)
+        left = self._variance(model, model.component_power) / self._mask_share(model)
         determined = (1 - left / model.component_power).clamp(min=LEAST_DETERMINED)
         floor = RELEVANCE_FLOOR * model.mean_power
         return replace(model, component_power=torch.maximum(power / determined, floor))
@@ -148,25 +156,45 @@ class Updater:
     def component_variance(
         self, model: FactorModel, variance_weight: float
     ) -> Float[Tensor, "k shells"]:
-        """Return the posterior variance of the coefficients of each component by shell."""
-        precision = self._precision(model)
-        parts = [
-            self._grids.shell_means((1 / (precision + self._grids.at_shell(1 / power)))[None])
-            for power in model.component_power
-        ]
-        return torch.cat(parts) * self._mask_share(model) * variance_weight
+        """Return the posterior variance of the coefficients of each component by shell.
+
+        It is a mean over the images' points: where no image has a slice does not count.
+        """
+        return self._variance(model, model.component_power, self._views) * variance_weight
 
     def mean_variance(self, model: FactorModel) -> Float[Tensor, " shells"]:
-        """Return the posterior variance of the coefficients of the mean by shell."""
-        inverse = self._grids.at_shell(1 / model.mean_power)
-        [variance] = self._grids.shell_means((1 / (self._precision(model) + inverse))[None])
-        return variance * self._mask_share(model)
+        """Return the same of the mean."""
+        [variance] = self._variance(model, model.mean_power[None], self._views)
+        return variance
 
-    def _precision(self, model: FactorModel) -> Float[Tensor, "z y x"]:
+    def _variance(
+        self,
+        model: FactorModel,
+        powers: Float[Tensor, "k shells"],
+        views: Float[Tensor, "z y x"] | None = None,
+    ) -> Float[Tensor, "k shells"]:
+        """Return the posterior variance of coefficients of some prior variances by shell.
+
+        Args:
+            model: With noise and mask.
+            powers: Prior variances.
+            views: Weights of the points of a shell; None counts all alike.
+        """
+        precision = self._precision(model, self._views)
+        parts = []
+        for power in powers:
+            variance = 1 / (precision + self._grids.at_shell(1 / power))
+            counted = variance if views is None else variance * views
+            parts.append(self._grids.shell_means(counted[None]))
+        return torch.cat(parts) * self._mask_share(model)
+
+    def _precision(
+        self, model: FactorModel, views: Float[Tensor, "z y x"]
+    ) -> Float[Tensor, "z y x"]:
         # Of several optics groups as if their views were alike: this only sets the step's length
         # and the variances, not where the steps lead to.
         over_noise = self._optics_shares @ (1 / model.noise)
-        return model.signal * self._weights * self._grids.at_shell(over_noise)
+        return model.signal * self._of_shell * views * self._grids.at_shell(over_noise)
 
     @staticmethod
     def _mask_share(model: FactorModel) -> float:
@@ -178,7 +206,8 @@ class Updater:
     ) -> FactorModel:
         """Return the model with new volumes; the grid of the sums is changed."""
         share = self._num_particles / sums.total("particles")
-        precision = self._precision(model)
+        views = torch.maximum(self._views, self._grids.neighbour_means(self._views))
+        precision = self._precision(model, views)
         volumes = range(sums.grid.shape[-1] // 2)  # the mean alone, at first
         power = torch.cat([model.mean_power[None], model.component_power])
         lengths = torch.eye(len(volumes), device=power.device)
@@ -186,8 +215,8 @@ class Updater:
             lengths[1:, 1:] = step_lengths(sums, is_whole=is_whole)
         # Of few images of a grid point one alone may have the whole of the equations' largest
         # eigenvalue, for which their diagonal is too small.
-        images = self._num_particles / (2 * self._grids.radius.clamp(min=0.5))
-        curvature = precision * (share * len(lengths) / images).clamp(min=1)
+        images = views * self._num_particles / (2 * self._grids.radius.clamp(min=0.5))
+        curvature = precision * (share * len(lengths) / images.clamp(min=1)).clamp(min=1)
         stepped = model.volumes.clone()
         mobile = torch.zeros_like(model.support)
         for number in volumes:  # one at a time: the transforms take memory
@@ -203,6 +232,11 @@ class Updater:
             if number > 0:  # of steps no longer than 1, whose noise is less
                 mobile += (volume + moved / shares[number].clamp(min=1)).square()
         self._mobile = mobile
+        if not bool(stepped.isfinite().all()):
+            raise InputError(
+                "The fit diverged: its volumes are no longer finite. Check poses and CTF with "
+                "`raydrgn backproject`, and try fewer components (`raydrgn train --components 4`)."
+            )
         return replace(model, volumes=stepped)
 
     @staticmethod
@@ -254,12 +288,26 @@ class Updater:
     def _with_mean_power(self, model: FactorModel, radius: float | None = None) -> FactorModel:
         """Return the model with the prior variance that its mean shows."""
         [power] = self._grids.power(model.volumes[:1])
-        estimate = (power + self.mean_variance(model)) / self._mask_share(model)
+        [variance] = self._variance(model, model.mean_power[None])
+        estimate = (power + variance) / self._mask_share(model)
         estimate = estimate.clamp(min=1e-9)
         if radius is not None:
             shells = torch.arange(len(estimate), device=estimate.device)
             estimate = torch.where(shells < radius - 1, estimate, model.mean_power)
         return replace(model, mean_power=estimate)
+
+
+def require_particles(sums: Sums) -> None:
+    """Refuse to go on without particles.
+
+    Raises:
+        InputError: If all images are likelier to be junk.
+    """
+    if sums.total("likely") < 1:
+        raise InputError(
+            "All images have become junk: none is explained by the volumes. Check poses and CTF "
+            "with `raydrgn backproject`; `raydrgn train --no-null-class` looks for no junk."
+        )
 
 
 def step_lengths(sums: Sums, *, is_whole: bool) -> Float[Tensor, "k k"]:

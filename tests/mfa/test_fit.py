@@ -1,11 +1,15 @@
 """What a fit learns, and that it goes on where it was stopped."""
 
+import pickle
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
 import plain_em
+from raydrgn.errors import InputError
 from raydrgn.evaluation.evaluation import evaluate
 from raydrgn.io.particles import ParticleTable
 from raydrgn.mfa.model import FactorModel
@@ -21,6 +25,36 @@ def test_states_and_their_volumes_are_found(clean):
     found = evaluate(open_run(str(clean / "run")), str(clean / "truth"))
     assert found.fsc > found.fsc_of_mean + 0.04
     assert found.separation.neighbour_accuracy > 0.8
+
+
+def test_one_preferred_view_shows_the_states(tmp_path):
+    # Most of Fourier space is empty, and beside many images there are points of one.
+    simulate(str(tmp_path), Simulation(box=24, snr=0.4, seed=21, num_particles=16_000))
+    rotations, _ = pickle.loads((tmp_path / "poses.pkl").read_bytes())
+    tilt = np.degrees(np.arccos(np.clip(rotations[:, 2, 2], -1, 1)))
+    for degrees in (10, 20):
+        ind, root = tmp_path / f"{degrees}.txt", tmp_path / f"within{degrees}"
+        np.savetxt(ind, np.flatnonzero(tilt < degrees), fmt="%d")
+        run = plain_em.prepare(tmp_path / "particles.star", root, ind=ind, **plain_em.SMALL)
+        assert plain_em.fit(run)
+        assert "orientations" not in (root / "run.log").read_text()
+        opened = open_run(str(root))
+        losses = [row["total"] for row in opened.losses()]
+        assert losses[-1] < losses[0]
+        assert opened.estimates(opened.epoch(None))["contrast"].std() < 0.2
+    found = evaluate(opened, str(tmp_path / "truth"))
+    assert (found.separation.neighbour_accuracy or 0) > 0.5  # 20 degrees, 500 images
+
+
+def test_a_fit_is_refused_once_all_images_are_junk(clean):
+    run = plain_em.prepare(clean / "particles.star", clean / "again", **plain_em.SMALL)
+    fit = plain_em.assemble(run)[0]._fit
+    fit.begin()
+    kept = fit.model
+    junk = replace(kept.priors, null_share=1 - 1e-12)
+    fit.model = replace(kept, volumes=-9 * kept.volumes, priors=junk)
+    with pytest.raises(InputError, match="All images have become junk"):
+        fit.low_pass(1)
 
 
 def test_the_likelihood_rises_and_the_residual_is_noise(clean):

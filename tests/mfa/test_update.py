@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from raydrgn.errors import InputError
 from raydrgn.mfa.grids import VolumeGrids
 from raydrgn.mfa.mixture import Mixture
 from raydrgn.mfa.model import FactorModel
@@ -37,10 +38,10 @@ def grids():
     return VolumeGrids(BOX, device=torch.device("cpu"))
 
 
-def relevance(grids, volumes, prior, noise):
-    """Return the prior variance of one component after an update of it."""
+def model_of(volumes, prior, noise):
+    """Return a model of one component without a mask."""
     mixture = Mixture.standard_normal(1, device=torch.device("cpu"))
-    model = FactorModel(
+    return FactorModel(
         volumes,
         torch.ones_like(volumes[0]),
         noise[None],
@@ -50,6 +51,11 @@ def relevance(grids, volumes, prior, noise):
         mixture,
         ParticlePriors(),
     )
+
+
+def relevance(grids, volumes, prior, noise):
+    """Return the prior variance of one component after an update of it."""
+    model = model_of(volumes, prior, noise)
     weights = torch.full_like(grids.radius, WEIGHT)
     return Updater(grids, weights, torch.ones(1), 100).with_relevance(model).component_power[0]
 
@@ -76,3 +82,30 @@ def test_prior_variance_goes_to_what_is_beyond_the_noise(grids, strength, expect
         [share] = (prior / (prior + variance))[INSIDE].mean(0, keepdim=True)
         prior = relevance(grids, share * estimate, prior, WEIGHT * variance)
     assert prior[INSIDE] / seen[INSIDE] == pytest.approx(expected, abs=0.01)
+
+
+def test_volumes_that_are_not_finite_are_refused(grids):
+    model = model_of(torch.zeros(2, BOX, BOX, BOX), *torch.ones(2, BOX // 2 + 1))
+    updater = Updater(grids, torch.ones_like(grids.radius), torch.ones(1), 100)
+    sums = Sums.zero(
+        grids.empty_sums(1), num_components=1, num_shells=grids.num_shells, num_groups=1
+    )
+    sums.add(particles=torch.ones(100), likely=torch.ones(100))
+    sums.grid[1, 5, 5] = torch.inf
+    with pytest.raises(InputError, match="The fit diverged"):
+        updater.mean(model, sums, estimate_noise=False)
+
+
+def test_variance_at_the_images_points_is_that_of_the_views_alone(grids):
+    # Where half of each shell has no view, the variance there, the prior's, concerns no image.
+    noise, prior = torch.ones(BOX // 2 + 1), torch.full((BOX // 2 + 1,), 100.0)
+    model = model_of(torch.zeros(2, BOX, BOX, BOX), prior, noise)
+    even = torch.full_like(grids.radius, WEIGHT)
+    seen = even.clone()
+    seen[..., : BOX // 2] = 0
+    variances = [
+        Updater(grids, weights, torch.ones(1), 100).component_variance(model, 1.0)[0, INSIDE]
+        for weights in (even, seen)
+    ]
+    torch.testing.assert_close(variances[1], variances[0])
+    assert float(variances[1].max()) < 1.1 / WEIGHT

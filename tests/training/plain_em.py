@@ -22,10 +22,10 @@ SMALL = {"mfa__components": 4, "mfa__states": 12, "train__epochs": 6, "resources
 """A fit that takes seconds."""
 
 
-def prepare(star: Path, root: Path, **values) -> PreparedRun:
+def prepare(star: Path, root: Path, *, ind: Path | None = None, **values) -> PreparedRun:
     """Prepare a run on particles; values by ``section.field``, with ``__`` for the dot."""
     given = {name.replace("__", "."): value for name, value in values.items()}
-    source = ParticleSource(particles=str(star))
+    source = ParticleSource(particles=str(star), ind=str(ind) if ind else None)
     return begin(RunRequest(root=str(root), source=source, method="mfa", values=given))
 
 
