@@ -20,6 +20,13 @@ SHIFT_STEP_PX = 0.25
 LARGEST_ROTATION = math.radians(5)
 """Largest change in one pass."""
 
+ROTATION_STEP = 0.5
+"""Of a Gauss–Newton step, what is taken.
+
+Whole ones overshoot where the noise bends the likelihood as much as the density does: some images
+swing between two rotations, and rounding errors double with every pass.
+"""
+
 ROTATION_SDS = tuple(math.radians(0.05) * 2 ** (step / 2) for step in range(16))
 """SDs of rotations whose likelihoods are compared, from 0.05 to 9 degrees."""
 
@@ -88,7 +95,7 @@ def shifted_back(
 
 
 class RotationEstimate(NamedTuple):
-    """Rotations of images after one Gauss–Newton step."""
+    """Rotations of images after half a Gauss–Newton step."""
 
     rotations: Float[Tensor, "b 3"]
     """Rotation vectors after the given rotation, radians."""
@@ -105,7 +112,7 @@ def estimate_rotations(
     *,
     shared: Float[Tensor, "b 3 3"],
 ) -> RotationEstimate:
-    """Take one Gauss–Newton step towards the rotation that fits best.
+    """Take half a Gauss–Newton step towards the rotation that fits best.
 
     Args:
         residual: Image less prediction, in units of the noise, real and imaginary parts.
@@ -121,7 +128,7 @@ def estimate_rotations(
     slope = 2 * (axes.mT @ (jacobian.mT @ residual[..., None]))[..., 0]
     vector = information * along + slope
     moved = vector / (information + 1 / priors.rotation_sd**2)
-    step = (axes @ (moved - along)[..., None])[..., 0]
+    step = ROTATION_STEP * (axes @ (moved - along)[..., None])[..., 0]
     length = step.norm(dim=1, keepdim=True).clamp(min=1e-9)
     step = step * (LARGEST_ROTATION / length).clamp(max=1)
     variances = residual.new_tensor(ROTATION_SDS).square()[:, None]  # (trials 1)

@@ -250,6 +250,8 @@ class Updater:
         root = vectors * values.clamp(min=LEAST_VARIANCE).sqrt()
         _, order = torch.linalg.eigh(root.T @ (components @ components.T) @ root)
         turn = root @ order.flip(1)
+        # An eigenvector's sign is arbitrary: latents keep theirs from pass to pass.
+        turn = turn * turn.gather(0, turn.abs().argmax(0, keepdim=True)).sign()
         volumes = torch.empty_like(model.volumes)
         torch.addmv(model.volumes[0].flatten(), components.T, mean, out=volumes[0].view(-1))
         torch.matmul(turn.T, components, out=volumes[1:].view(len(turn), -1))

@@ -136,7 +136,7 @@ def test_rotations_come_nearer_to_the_truth():
     truth = 0.06 * torch.randn(10, 3)
     seen = view(rotation_matrices(truth))
     found = torch.zeros(10, 3)
-    for _ in range(3):
+    for _ in range(6):  # of which each goes half of what is left
         now = rotation_matrices(found)
         columns = []
         for axis in 1e-2 * torch.eye(3):
