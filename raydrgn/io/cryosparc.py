@@ -46,6 +46,9 @@ ANGSTROM_PER_MM = 1e7
 SEVERAL_CLASSES = re.compile(r"^alignments(?:3D_multi|_class_\d+)/pose$")
 """Poses in each of the classes of an ab-initio reconstruction or heterogeneous refinement."""
 
+HALF_SIZE_SHIFTS = "half_size_shifts"
+"""Of the metadata of a table: whether its shifts were read as those of a half-size box."""
+
 SAME_SIZE = 1e-3  # of two pixel sizes, relative
 POSE_FIELDS = ("alignments3D/pose", "alignments3D/shift")
 
@@ -129,6 +132,8 @@ def read_cryosparc(
         metadata["several_classes"] = several[0]
     if used:
         metadata["passthrough"] = json.dumps(used)
+    if imaging.half_size_shifts:
+        metadata[HALF_SIZE_SHIFTS] = "true"
     return ParticleTable.from_columns(columns, metadata=metadata)
 
 
@@ -286,16 +291,25 @@ def _refuse_other_group(group: Uri, listed: str, uri: Uri) -> None:
         )
 
 
-def with_pose_rows(rows: np.ndarray, table: ParticleTable, *, source: Uri) -> np.ndarray:
+def with_pose_rows(
+    rows: np.ndarray, table: ParticleTable, *, before: ParticleTable, source: Uri
+) -> np.ndarray:
     """Return rows with the poses of a table, shifts in the pixels in which the rows have them.
+
+    Args:
+        rows: Of the original file.
+        table: The particles, whose images may have another box and pixel size.
+        before: The rows as they were read.
+        source: The file, for messages.
 
     Raises:
         InputError: If the rows have no fields for poses.
     """
     _require(rows, POSE_FIELDS, source)
     changed = rows.copy()
-    pixel_size = table.column("pixel_size_angstrom").astype(np.float64)
-    aligned = aligned_pixel_size(rows, pixel_size, half_size=False, source=source)
+    pixel_size = before.column("pixel_size_angstrom").astype(np.float64)
+    half_size = HALF_SIZE_SHIFTS in before.metadata
+    aligned = aligned_pixel_size(rows, pixel_size, half_size=half_size, source=source)
     changed["alignments3D/pose"] = to_axis_angle(table.rotations)
     changed["alignments3D/shift"] = table.column("shift_angstrom") / aligned[:, None]
     return changed

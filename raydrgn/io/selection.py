@@ -17,11 +17,11 @@ import numpy as np
 
 from raydrgn.errors import ConfigError, InputError, StorageError
 from raydrgn.io import cryodrgn, storage
-from raydrgn.io.cryosparc import with_ctf_rows, with_pose_rows, write_rows
+from raydrgn.io.cryosparc import HALF_SIZE_SHIFTS, with_ctf_rows, with_pose_rows, write_rows
 from raydrgn.io.imaging import Imaging
 from raydrgn.io.metadata import read_metadata
 from raydrgn.io.particle_source import ParticleSource
-from raydrgn.io.particles import NoParticlesError, ParticleTable
+from raydrgn.io.particles import CTF_COLUMNS, NoParticlesError, ParticleTable
 from raydrgn.io.passthrough import passthrough_of, read_joined
 from raydrgn.io.relionrows import select_rows, with_ctf, with_poses
 from raydrgn.io.relionwriter import write_relion
@@ -51,7 +51,8 @@ def original_rows(table: ParticleTable, uri: Uri) -> ParticleTable:
     Raises:
         InputError: If the file has changed since: rows are gone, or of other images.
     """
-    imaging = Imaging(box=table.single_box())
+    half_size = HALF_SIZE_SHIFTS in table.metadata
+    imaging = Imaging(box=table.single_box(), half_size_shifts=half_size)
     with quiet():
         found = read_metadata(
             uri, imaging=imaging, need_images=False, passthrough=passthrough_of(table)
@@ -144,14 +145,16 @@ def export_star(source: ParticleSource, out: Uri, *, table: ParticleTable | None
         return len(table)
     before = original_rows(table, original)
     keep_poses, keep_ctf = same_poses(table, before), same_ctf(table, before)
-    del before
     star = select_rows(read_text_star(original), table.column("index"))
     if not keep_poses:
         star = with_poses(star, table)
     if not keep_ctf:
         star = with_ctf(star, table)
     star = _with_names(star, out, source.datadir)
-    star.write(out, check=partial(check_star, star=star, table=table))
+    poses_and_ctf = ("rotation", "shift_angstrom", *CTF_COLUMNS)
+    values = {n: table.column(n) for n in poses_and_ctf if n in table.table.column_names}
+    expected = before.with_columns(values)  # the images are the original's, if table's are not
+    star.write(out, check=partial(check_star, star=star, table=expected))
     return len(table)
 
 
@@ -260,7 +263,7 @@ def export_cs(source: ParticleSource, out: Uri, *, table: ParticleTable | None =
     before = original_rows(table, original)
     rows = read_joined(original, passthrough_of(table))[0][kept]
     if not same_poses(table, before):
-        rows = with_pose_rows(rows, table, source=original)
+        rows = with_pose_rows(rows, table, before=before, source=original)
     if not same_ctf(table, before):
         rows = with_ctf_rows(rows, table, source=original)
     write_rows(out, rows, check=partial(check_cs, rows=rows))

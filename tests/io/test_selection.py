@@ -2,6 +2,7 @@
 
 import logging
 
+import mrcfile
 import numpy as np
 import numpy.lib.recfunctions
 import pytest
@@ -179,6 +180,52 @@ def test_shifts_of_smaller_images_are_known_from_the_file_or_the_flag(
     expected = cs_rows["alignments3D/shift"] * 1.5 * factor
     np.testing.assert_allclose(table.column("shift_angstrom"), expected, rtol=1e-6)
     assert ("2 times those of the images" in caplog.text) == (factor == 2)
+
+
+def downsampled(table, folder):
+    """Return particles as of images of half the box, in a stack of their own, with other shifts."""
+    with mrcfile.new(folder / "small.mrcs") as stack:
+        stack.set_data(np.zeros((len(table), BOX // 2, BOX // 2), np.float32))
+    return table.with_columns(
+        {
+            "box": np.full(len(table), BOX // 2),
+            "pixel_size_angstrom": 2 * table.column("pixel_size_angstrom"),
+            "stack": np.full(len(table), str(folder / "small.mrcs"), dtype=object),
+            "slice": np.arange(len(table)),
+            "shift_angstrom": table.column("shift_angstrom") + 1.5,
+        }
+    )
+
+
+def test_particles_of_smaller_images_go_out_as_rows_of_the_original_star_file(folder):
+    table = downsampled(open_particles(source(folder)), folder).select(np.array([5, 3]))
+    out = str(folder / "out.star")
+    assert selection.export_star(source(folder), out, table=table) == 2
+    again, before = open_particles(source(folder, "out.star")), open_particles(source(folder))
+    assert again.single_box() == BOX
+    assert again.stacks == before.stacks
+    np.testing.assert_array_equal(again.column("slice"), before.column("slice")[[5, 3]])
+    shift = before.column("shift_angstrom")[[5, 3]] + 1.5
+    np.testing.assert_allclose(again.column("shift_angstrom"), shift, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("psize", "flag"), [(1.5, False), (3.0, False), (0, True), (0, False)])
+def test_shifts_of_smaller_images_go_out_in_the_pixels_of_the_original_cs_file(
+    psize, flag, folder, cs_rows
+):
+    cs_rows["alignments3D/psize_A"] = psize
+    with (folder / "h.cs").open("wb") as stream:
+        np.save(stream, cs_rows)
+    imaging = Imaging(half_size_shifts=flag)
+    before = read_cryosparc(str(folder / "h.cs"), imaging=imaging)
+    table = downsampled(before, folder)
+    selection.export_cs(source(folder, "h.cs"), str(folder / "out.cs"), table=table)
+    again = read_cryosparc(str(folder / "out.cs"), imaging=imaging)
+    shift = before.column("shift_angstrom") + 1.5
+    np.testing.assert_allclose(again.column("shift_angstrom"), shift, rtol=1e-5)
+    # and poses that are as they were stay as they are, to the bit
+    selection.export_cs(source(folder, "h.cs"), str(folder / "same.cs"), table=before)
+    assert read_rows(str(folder / "same.cs")).tobytes() == cs_rows.tobytes()
 
 
 def test_a_cs_file_without_poses_names_the_jobs_that_have_them(folder, cs_rows):
