@@ -12,7 +12,7 @@ from raydrgn.workflows.backproject import BackprojectSettings
 def backproject(settings: BackprojectSettings, executor: Executor, progress: Progress) -> None:
     """Back-project particles with their poses, to see that images, poses and CTF fit.
 
-    Writes map.mrc, half_map_a.mrc, half_map_b.mrc (even and odd particles, or the halves of
+    Writes map.mrc, half_map_a.mrc, half_map_b.mrc (every second particle, or the halves of
     --poses-from), mask.mrc, fsc.csv, fsc.png, verdict.txt and backproject.png, and names what to
     change: contrast, handedness, shifts, pixel size.
     """

@@ -31,7 +31,12 @@ HEAD = (
 
 
 def write_agreement(
-    agreement: Agreement, folder: ResultFolder, *, title: str, support: Support | None
+    agreement: Agreement,
+    folder: ResultFolder,
+    *,
+    title: str,
+    support: Support | None,
+    concern: str | None,
 ) -> None:
     """Write tables, maps and the report.
 
@@ -40,7 +45,9 @@ def write_agreement(
         folder: Where to.
         title: Of the report.
         support: Components and states that the halves support; None for an autoencoder.
+        concern: Why the halves may agree for another reason, if there is one.
     """
+    summary = [concern, agreement.summary, support and support.summary]
     folder.write_table("states.csv", HEAD, _rows(agreement))
     storage.write_bytes(folder.at("fsc.csv"), _curves(agreement).encode())
     _write_map(folder, "mask.mrc", agreement.mask, agreement)
@@ -51,7 +58,7 @@ def write_agreement(
     write_report(
         folder.at("report.html"),
         title=title,
-        summary=agreement.summary if support is None else f"{agreement.summary} {support.summary}",
+        summary=" ".join(part for part in summary if part),
         sections=[*_sections(agreement), *([] if support is None else [_of_support(support)])],
     )
     if support is not None:

@@ -7,6 +7,7 @@ import numpy as np
 
 from raydrgn.errors import RunDirectoryError
 from raydrgn.io import storage
+from raydrgn.io.half_sets import half_of_particles
 from raydrgn.io.indices import write_indices
 from raydrgn.io.particles import ParticleTable
 from raydrgn.io.storage import Uri
@@ -20,9 +21,9 @@ from raydrgn.training.prepare_run import PreparedRun, RunRequest, resume
 HALVES = (1, 2)
 
 
-def rows_of_half(count: int, half: int) -> Int[np.ndarray, " m"]:
-    """Return every second row, from the first for half 1 and from the second for half 2."""
-    return np.arange(half - 1, count, 2)
+def rows_of_half(table: ParticleTable, half: int) -> Int[np.ndarray, " m"]:
+    """Return the rows of half 1 or 2: every second one, but all rows of one image in one half."""
+    return np.flatnonzero(half_of_particles(table) == half - 1)
 
 
 def require_own(run: RunReader) -> None:
@@ -60,7 +61,7 @@ def prepare_half(run: RunReader, half: int, root: Uri, *, epochs: int) -> Prepar
     if status is not None:
         return _go_on(root, status)
     config, table = RunConfig.read(run.files.config), ParticleTable.read(run.files.particles)
-    mine = table.select(rows_of_half(len(table), half))
+    mine = table.select(rows_of_half(table, half))
     selection = f"{root}.ind.pkl"
     write_indices(selection, mine.column("index"))
     config = replace(

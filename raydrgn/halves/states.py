@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from raydrgn.errors import InputError
-from raydrgn.halves.splitting import HALVES, rows_of_half
 from raydrgn.shapes import Float, Int
 
 LEAST_PARTICLES = 10
@@ -36,19 +35,21 @@ class States:
 
 def find_states(
     labels: Int[np.ndarray, " n"],
+    rows: tuple[Int[np.ndarray, " n1"], Int[np.ndarray, " n2"]],
     latents: tuple[Float[np.ndarray, "n1 zdim"], Float[np.ndarray, "n2 zdim"]],
 ) -> States:
     """Return where the clusters of a run are in the latent spaces of its halves.
 
     Args:
         labels: Cluster of each particle of the whole run, from 0.
-        latents: Latents of each half's particles, in the order of ``rows_of_half``.
+        rows: Of each half's particles in the whole run.
+        latents: Theirs.
 
     Raises:
         InputError: If fewer than two clusters have enough particles in both halves.
     """
     count = int(labels.max()) + 1
-    mine = [labels[rows_of_half(len(labels), half)] for half in HALVES]
+    mine = [labels[of_half] for of_half in rows]
     sizes = np.stack([np.bincount(part, minlength=count) for part in mine], axis=1)
     enough = np.flatnonzero(sizes.min(axis=1) >= LEAST_PARTICLES)
     if len(enough) < 2:

@@ -27,6 +27,7 @@ from raydrgn.inputs.options import BackprojectionOptions
 from raydrgn.inputs.reconstruction import full_map, half_maps
 from raydrgn.inputs.resolution import Resolution, measure_resolution
 from raydrgn.inputs.verdict import Verdict, is_doubtful, judge
+from raydrgn.io.half_sets import half_of_particles
 from raydrgn.io.particles import ParticleTable
 from raydrgn.io.pixel_sizes import log_pixel_sizes, reference_pixel_size
 from raydrgn.io.sources import require_poses
@@ -72,7 +73,8 @@ def back_project(
     Args:
         table: The particles.
         options: How.
-        half_of: 0 or 1 for each particle; the even ones and the odd by default.
+        half_of: 0 or 1 for each particle; every second one by default, all rows of one image
+            in one half.
         executor: Where the work is done.
         progress: Called as it goes on.
 
@@ -81,9 +83,9 @@ def back_project(
     """
     require_poses(table)
     if half_of is None:
-        half_of = np.arange(len(table)) % HALVES
+        half_of = half_of_particles(table)
     if len(np.unique(half_of)) < HALVES:
-        raise InputError("Half maps need at least two particles, one in each half.")
+        raise InputError("Half maps need the particles of at least two images, one in each half.")
     reference = read_reference(options.reference) if options.reference else None
     if not table.has_ctf:
         log.warning("the particles have no CTF; the maps are not corrected for it")

@@ -20,6 +20,7 @@ particle_source  where a data set is
 particles        ParticleTable, the one record of a data set
 sources          any of the particle files to one checked ParticleTable
 stacks           which stacks a particle file means; the order of its rows
+half_sets        which half of a set a particle belongs to
 imaging          what a particle file lacks, given by the user
 pixel_sizes      particles of several pixel sizes in one frame
 unmodelled       properties of images that are not modelled

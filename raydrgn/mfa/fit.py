@@ -234,7 +234,7 @@ class Fit:
         self._group.add_up([sums.scalars])
         points, shares = self._all_points, self._particles.optics_shares
         is_first = self._group.is_first
-        terms = likelihood_terms(sums, self.model, points, shares) if is_first else None
+        terms = likelihood_terms(sums, self.model, points, shares) if is_first else (0.0, 0.0, 0.0)
         return Expected(latents, logvar, *self._group.from_first(terms))
 
     def load(self, model: FactorModel, estimates: ParticleEstimates) -> None:

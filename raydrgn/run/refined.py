@@ -12,6 +12,9 @@ from raydrgn.io.storage import Uri
 from raydrgn.run.reader import RunReader, open_run
 from raydrgn.shapes import Float, Int
 
+POSES_FROM = "poses_from"
+"""Of the metadata of a table: the run that has refined its poses."""
+
 OTHER_DEFOCUS_ANGSTROM = 1000.0
 """Median difference of defocus between two sets of particles, above which they are not the same.
 
@@ -51,17 +54,29 @@ def with_poses_from(table: ParticleTable, uri: Uri) -> ParticleTable:
     """
     refined = refined_particles(open_run(uri))
     chosen = refined.select(rows_by_number(table, refined, uri, what="poses"))
-    return table.with_columns(
+    taken = table.with_columns(
         {
             "rotation": chosen.rotations.reshape(-1, 9),
             "shift_angstrom": chosen.column("shift_angstrom"),
         }
     )
+    return taken.with_metadata(POSES_FROM, uri)
+
+
+def shared_poses(table: ParticleTable) -> str | None:
+    """Return a warning for comparisons of halves of particles whose poses a run refined on all."""
+    uri = table.metadata.get(POSES_FROM)
+    if uri is None:
+        return None
+    return (
+        f"The poses were refined by {uri} on the particles of both halves, which agree better for "
+        "that alone. A run with the poses of the consensus refinement shows what is real."
+    )
 
 
 def with_poses_of_halves(
     table: ParticleTable, uri: Uri
-) -> tuple[ParticleTable, Int[np.ndarray, " n"]]:
+) -> tuple[ParticleTable, Int[np.ndarray, " n"], str | None]:
     """Return particles with poses that were refined in each half apart, and whose half each is.
 
     Args:
@@ -69,15 +84,16 @@ def with_poses_of_halves(
         uri: The folder that ``halves`` has made of a run, or the run: its last epoch's then.
 
     Returns:
-        The particles with their refined poses, and 0 or 1 for each.
+        The particles with their refined poses; 0 or 1 for each; and a warning, if the poses from
+        which the halves began were refined on both.
 
     Raises:
         RunDirectoryError: If there are no halves, or they have not estimated poses.
         InputError: If they are of other particles, or lack some.
     """
     roots = _roots_of_halves(uri)
-    first = open_run(roots[0]).particles().column("index")
-    half = np.where(np.isin(table.column("index"), first), 0, 1)
+    first = open_run(roots[0]).particles()
+    half = np.where(np.isin(table.column("index"), first.column("index")), 0, 1)
     if half.min() == half.max():
         raise InputError(
             f"All particles are of one half, {roots[half[0]]}, or of neither; half maps need "
@@ -89,7 +105,7 @@ def with_poses_of_halves(
         refined = with_poses_from(table.select(mine), root)
         rotations[mine], shifts[mine] = refined.rotations, refined.column("shift_angstrom")
     columns = {"rotation": rotations.reshape(-1, 9), "shift_angstrom": shifts}
-    return table.with_columns(columns), half
+    return table.with_columns(columns), half, shared_poses(first)
 
 
 def _require_mixture(run: RunReader) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from raydrgn.io import storage
+from raydrgn.io.half_sets import half_of_particles
 from raydrgn.io.storage import Uri
 from raydrgn.run.status import find_run
 from raydrgn.sweep.scores import Score, Scorer
@@ -67,7 +68,7 @@ class TrialPlan:
         root = storage.join(self.root, trial.name)
         made = variant(self.base, root, values)
         if trial.half:
-            rows = np.arange(trial.half - 1, len(made.table), len(HALVES))
+            rows = np.flatnonzero(half_of_particles(made.table) == trial.half - 1)
             made = replace(made, table=made.table.select(rows), held_out=None)
         return made
 

@@ -17,8 +17,8 @@ from raydrgn.mfa.concerns import (
 )
 from raydrgn.mfa.config import LOW_PASSES
 from raydrgn.mfa.fit import FIRST_MIXTURE_EPOCH, FULL_PASSES, Fit
-from raydrgn.mfa.likelihood import Expected
 from raydrgn.mfa.latents import determine_latents
+from raydrgn.mfa.likelihood import Expected
 from raydrgn.mfa.model import FactorModel
 from raydrgn.mfa.particles import ParticleEstimates
 from raydrgn.mfa.workers import WorkerParticles

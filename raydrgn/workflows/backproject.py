@@ -1,5 +1,6 @@
 """``backproject``: a map of particles with poses, to see that images, poses and CTF fit."""
 
+import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,8 @@ from raydrgn.settings import Setting, check_bounds
 if TYPE_CHECKING:
     from raydrgn.inputs.backprojection import Backprojection
     from raydrgn.io.particles import ParticleTable
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,9 +85,11 @@ def run(
     report.check_folder(out, box=table.single_box())
     if settings.drop_bad:
         table, _ = leave_out_bad(table)
-    given = half_of = None
+    given = half_of = concern = None
     if settings.poses_from:
-        refined, half_of = with_poses_of_halves(table, settings.poses_from)
+        refined, half_of, concern = with_poses_of_halves(table, settings.poses_from)
+        if concern:
+            log.warning("%s", concern)
         given = back_project(
             table,
             settings,
@@ -96,7 +101,8 @@ def run(
     maps = back_project(table, settings, half_of=half_of, executor=executor, progress=progress)
     if given is not None:
         finding = what_refinement_gave(maps.resolution, given)
-        verdict = replace(maps.verdict, findings=[finding, *maps.verdict.findings])
+        findings = [finding, *([concern] if concern else []), *maps.verdict.findings]
+        verdict = replace(maps.verdict, findings=findings)
         maps = replace(maps, verdict=verdict)
     report.write_backprojection(maps, out, given=given)
     return BackprojectResult(out=settings.out, particles=table, maps=maps)

@@ -1,5 +1,6 @@
 """``halves``: which differences between states are real, by trainings on half of the particles."""
 
+import logging
 import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from raydrgn.halves.components import Support
     from raydrgn.reporting.result_folder import ResultFolder
     from raydrgn.run.reader import RunReader
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,13 +57,16 @@ def run(
     from raydrgn.clustering.clusters import SEED, k_means
     from raydrgn.halves.components import measure_support
     from raydrgn.halves.report import write_agreement
-    from raydrgn.halves.splitting import HALVES, require_own
+    from raydrgn.halves.splitting import HALVES, require_own, rows_of_half
     from raydrgn.run.reader import open_run
+    from raydrgn.run.refined import shared_poses
 
     opened = open_run(settings.run)
     require_own(opened)
     epoch = opened.epoch(settings.epoch)
     labels = k_means(opened.finite_latents(epoch), settings.ksample, seed=SEED).labels
+    if concern := shared_poses(opened.particles()):
+        log.warning("%s", concern)
     folder = settings.begin(opened, epoch, "halves")
     for half in HALVES:
         try:
@@ -71,12 +77,15 @@ def run(
             raise
         if not finished:
             return HalvesResult(folder=folder, agreement=None, support=None)
-    agreement = _compare(folder, labels, executor, progress)
+    table = opened.particles()
+    rows = (rows_of_half(table, 1), rows_of_half(table, 2))
+    agreement = _compare(folder, labels, rows, executor, progress)
     support = None
     if opened.model is None:
         halves = [open_run(folder.at(f"half{half}")) for half in HALVES]
         support = measure_support(halves, progress=progress)
-    write_agreement(agreement, folder, title=f"Halves of {opened.title(epoch)}", support=support)
+    title = f"Halves of {opened.title(epoch)}"
+    write_agreement(agreement, folder, title=title, support=support, concern=concern)
     folder.finish()
     return HalvesResult(folder=folder, agreement=agreement, support=support)
 
@@ -111,7 +120,11 @@ def _train_half(
 
 
 def _compare(
-    folder: "ResultFolder", labels: "np.ndarray", executor: Executor, progress: Progress
+    folder: "ResultFolder",
+    labels: "np.ndarray",
+    rows: "tuple[np.ndarray, np.ndarray]",
+    executor: Executor,
+    progress: Progress,
 ) -> "Agreement":
     """Decode the states by both halves, and compare them."""
     from raydrgn.decoding.options import VolumeOptions
@@ -126,7 +139,7 @@ def _compare(
 
     runs = [open_run(folder.at(f"half{half}")) for half in HALVES]
     first, second = (run.finite_latents(run.epoch(None)) for run in runs)
-    states = find_states(labels, (first, second))
+    states = find_states(labels, rows, (first, second))
     pixel_size, failures = 1.0, []
     for half, run, z in zip(HALVES, runs, states.z, strict=True):
         decoder = run.decoder(run.epoch(None))

@@ -7,7 +7,6 @@ from scipy.ndimage import gaussian_filter
 
 from raydrgn.errors import InputError
 from raydrgn.halves.agreement import compare_state, local_correlation, local_resolution
-from raydrgn.halves.splitting import rows_of_half
 from raydrgn.halves.states import find_states
 
 BOX, PIXEL = 32, 3.0
@@ -98,15 +97,16 @@ def test_local_resolution_is_finer_where_less_noise_is():
 
 def test_states_are_at_the_mean_of_each_half_s_own_latents():
     labels = np.array([0, 0, 1, 1] * 20 + [2, 2])
-    latents = []
+    latents, rows = [], (np.arange(0, len(labels), 2), np.arange(1, len(labels), 2))
     for half, sign in ((1, 1.0), (2, -1.0)):
-        mine = labels[rows_of_half(len(labels), half)]
+        mine = labels[rows[half - 1]]
         latents.append(np.stack([sign * mine, np.full(len(mine), half)], axis=1))
-    states = find_states(labels, (latents[0], latents[1]))
+    states = find_states(labels, rows, (latents[0], latents[1]))
     assert states.numbers.tolist() == [0, 1]
     assert states.left_out.tolist() == [2]
     assert states.sizes.tolist() == [[20, 20], [20, 20]]
     np.testing.assert_array_equal(states.z[0], [[0, 1], [1, 1]])
     np.testing.assert_array_equal(states.z[1], [[0, 2], [-1, 2]])
+    few = (np.arange(0, 12, 2), np.arange(1, 12, 2))
     with pytest.raises(InputError, match="Only 0 of 3 clusters have 10 particles"):
-        find_states(labels[-12:] * 0 + np.arange(12) % 3, (latents[0][-6:], latents[1][-6:]))
+        find_states(np.arange(12) % 3, few, (latents[0][-6:], latents[1][-6:]))

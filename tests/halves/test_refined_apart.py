@@ -15,9 +15,10 @@ from raydrgn.halves.splitting import HALVES, prepare_half
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.sources import open_particles
 from raydrgn.run.reader import open_run
-from raydrgn.run.refined import refined_particles, with_poses_of_halves
+from raydrgn.run.refined import refined_particles, shared_poses, with_poses_of_halves
 from raydrgn.simulation.dataset import simulate
 from raydrgn.simulation.options import Simulation
+from raydrgn.training.prepare_run import RunRequest, begin
 from raydrgn.workflows import backproject
 from raydrgn.workflows.backproject import BackprojectSettings
 
@@ -59,7 +60,8 @@ def test_without_halves_it_is_refused_and_the_command_is_named(folder):
 def test_each_half_has_the_poses_that_it_has_refined(folder, halved):
     table = open_particles(ParticleSource(particles=str(folder / "particles.star")))
     chosen = table.select(np.array([5, 2, 9, 9, 30]))
-    found, half = with_poses_of_halves(chosen, halved)
+    found, half, concern = with_poses_of_halves(chosen, halved)
+    assert concern is None
     assert half.tolist() == [1, 0, 1, 1, 0]
     own = [refined_particles(open_run(f"{halved}/halves.3/half{k}")) for k in (1, 2)]
     shifts = [one.column("shift_angstrom") for one in own]
@@ -84,3 +86,23 @@ def test_refined_poses_make_maps_agree_with_each_other_and_with_the_truth(folder
     assert maps.verdict.findings[0].startswith("With poses that each half has refined apart")
     files = {path.name for path in Path(folder, "map").iterdir()}
     assert "fsc_given_poses.csv" in files
+
+
+def test_poses_that_were_refined_on_both_halves_are_named(folder, tmp_path):
+    source = ParticleSource(particles=str(folder / "particles.star"))
+    request = RunRequest(
+        root=str(tmp_path / "again"),
+        source=source,
+        method="mfa",
+        values={"train.epochs": 1, "mfa.components": 4, "resources.cpus": 1},
+        poses_from=str(folder / "run"),
+    )
+    assert plain_em.fit(begin(request))
+    again = open_run(str(tmp_path / "again"))
+    assert f"refined by {folder}/run on" in (shared_poses(again.particles()) or "")
+    assert shared_poses(open_run(str(folder / "run")).particles()) is None
+    for half in HALVES:
+        root = f"{again.results('halves', 1)}/half{half}"
+        assert plain_em.fit(prepare_half(again, half, root, epochs=1))
+    found = backproject.run(replace(settings(folder, again.root), out=str(tmp_path / "map")))
+    assert "the particles of both halves" in " ".join(found.maps.verdict.findings)

@@ -16,6 +16,7 @@ from raydrgn.inputs.backprojection import back_project, split_rows
 from raydrgn.inputs.fourier_accumulator import PADDING, FourierAccumulator
 from raydrgn.inputs.options import BackprojectionOptions
 from raydrgn.inputs.report import check_folder, write_backprojection
+from raydrgn.io.half_sets import half_of_particles
 from raydrgn.io.mrc import read_header, read_volume
 from raydrgn.remote.executor import Executor
 from raydrgn.simulation.acquisition import draw_acquisition
@@ -150,17 +151,28 @@ def test_with_noise_and_ctf_it_is_at_least_the_plain_weighted_average(tmp_path):
 def test_half_maps_are_of_even_and_odd_particles(known):
     _, table = known
     # Odd particles that show nothing leave nothing in the second half map.
-    empty = np.random.default_rng(0).normal(size=(1, BOX, BOX)).astype(np.float32) * 1e-6
+    size = (len(table), BOX, BOX)
+    empty = np.random.default_rng(0).normal(size=size).astype(np.float32) * 1e-6
     stack = write_images(_beside(table, "empty.mrcs"), empty)
     odd = np.arange(len(table)) % 2 == 1
     mixed = table.with_columns(
         {
             "stack": np.where(odd, stack, table.stacks[0]).astype(object),
-            "slice": np.where(odd, 0, table.column("slice")),
+            "slice": np.where(odd, np.arange(len(table)), table.column("slice")),
         }
     )
     first, second = back_project(mixed, BackprojectionOptions()).halves
     assert np.square(second).sum() < 1e-6 * np.square(first).sum()
+
+
+@pytest.mark.parametrize("times", ["in turn", "one after another"])
+def test_rows_of_one_image_are_in_one_half(known, times):
+    """As symmetry expansion makes them: noise in both half maps would agree with itself."""
+    _, table = known
+    rows = np.arange(len(table))
+    expanded = np.repeat(rows, 2) if times == "in turn" else np.tile(rows, 2)
+    half = half_of_particles(table.select(expanded))
+    np.testing.assert_array_equal(half, expanded % 2)
 
 
 def _beside(table, name):
