@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 MOST_PARTICLES = 4000
 """Of a half, that the likelihood is of; of more, this number is taken evenly."""
 
+LEAST_GAIN = 1e-3
+"""Nats for each image, below which a number of components or states explains no more."""
+
 STATES = (1, 2, 5, 10, 20, 40, 80)
 """Numbers of states that are compared."""
 
@@ -59,12 +62,16 @@ class Gains:
 
     @property
     def supported(self) -> int:
-        """The smallest number whose gain is within a standard error of the largest gain."""
+        """The smallest number whose gain is within a standard error of the largest gain.
+
+        Or within ``LEAST_GAIN``, which rounding errors of components without density have not.
+        """
         gains = np.concatenate(self.by_half)
         best = int(gains.mean(axis=0).argmax())
         lost = gains[:, best : best + 1] - gains
         error = lost.std(axis=0) / np.sqrt(len(lost))
-        return self.numbers[int(np.argmax(lost.mean(axis=0) <= error))]
+        enough = lost.mean(axis=0) <= np.maximum(error, LEAST_GAIN)
+        return self.numbers[int(np.argmax(enough))]
 
 
 @dataclass(frozen=True, slots=True)

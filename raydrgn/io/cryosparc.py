@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
 import numpy as np
+from numpy.lib import recfunctions
 
 from raydrgn.errors import ConfigError, InputError
 from raydrgn.geometry.rotations import from_axis_angle, to_axis_angle
@@ -50,6 +51,7 @@ HALF_SIZE_SHIFTS = "half_size_shifts"
 """Of the metadata of a table: whether its shifts were read as those of a half-size box."""
 
 SAME_SIZE = 1e-3  # of two pixel sizes, relative
+CONTRAST_FIELD = "alignments3D/alpha"
 POSE_FIELDS = ("alignments3D/pose", "alignments3D/shift")
 
 
@@ -326,6 +328,18 @@ def with_ctf_rows(rows: np.ndarray, table: ParticleTable, *, source: Uri) -> np.
     for name, field in CTF_FIELDS.items():
         values = table.column(name).astype(np.float64)
         changed[field] = np.deg2rad(values) if field.endswith("_rad") else values
+    return changed
+
+
+def with_contrast(rows: np.ndarray, table: ParticleTable) -> np.ndarray:
+    """Return rows with the contrast of a table as the scale of each particle, if it has one."""
+    if "contrast" not in table.table.column_names:
+        return rows
+    contrast = table.column("contrast").astype(np.float32)
+    if CONTRAST_FIELD not in (rows.dtype.names or ()):
+        return recfunctions.append_fields(rows, CONTRAST_FIELD, contrast, usemask=False)
+    changed = rows.copy()
+    changed[CONTRAST_FIELD] = contrast
     return changed
 
 

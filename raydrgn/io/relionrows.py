@@ -11,7 +11,7 @@ import numpy as np
 from raydrgn.errors import InputError
 from raydrgn.io.particles import ParticleTable
 from raydrgn.io.relion import check_groups, group_labels
-from raydrgn.io.relionwriter import CTF_FIELDS, decimals, defocus_cells, pose_cells
+from raydrgn.io.relionwriter import CTF_FIELDS, decimals, defocus_cells, estimate_cells, pose_cells
 from raydrgn.io.starrows import TextBlock, TextStar
 from raydrgn.shapes import Int
 
@@ -61,6 +61,12 @@ def with_poses(star: TextStar, table: ParticleTable) -> TextStar:
             del cells[f"rlnOrigin{axis}Angst"]
             cells[f"rlnOrigin{axis}"] = decimals(in_pixels[:, i])
     return star.with_blocks(particles.with_columns(cells))
+
+
+def with_estimates(star: TextStar, table: ParticleTable) -> TextStar:
+    """Return the file with contrast and null probability of a table, if it has them."""
+    cells = estimate_cells(table)
+    return star.with_blocks(star.particles().with_columns(cells)) if cells else star
 
 
 def with_ctf(star: TextStar, table: ParticleTable) -> TextStar:

@@ -30,6 +30,9 @@ IMAGE_FIELDS = {
 }
 """What has been done to images, and how they were recorded; in RELION's units."""
 
+ESTIMATE_FIELDS = {"contrast": "raydrgnContrast", "null_probability": "raydrgnNullProbability"}
+"""What RELION has no column for; it keeps columns that it does not know."""
+
 
 def write_relion(
     uri: Uri, table: ParticleTable, *, check: Callable[[Uri], None] | None = None
@@ -76,6 +79,7 @@ def write_relion(
     particles = {"rlnImageName": names_for(uri, table), **defocus_cells(table)}
     if table.has_poses:
         particles |= pose_cells(table)
+    particles |= estimate_cells(table)
     particles["rlnOpticsGroup"] = [labels[group - 1] for group in groups]
     write_star(uri, {"optics": optics, "particles": particles}, check=check)
 
@@ -95,6 +99,12 @@ def defocus_cells(table: ParticleTable) -> dict[str, list[str]]:
     """Return what RELION keeps of the CTF for each particle, as text by RELION's column."""
     names = ("defocus_u_angstrom", "defocus_v_angstrom", "defocus_angle_deg", "phase_shift_deg")
     found = {CTF_FIELDS[name]: _formatted(table, name) for name in names}
+    return {field: cells for field, cells in found.items() if cells}
+
+
+def estimate_cells(table: ParticleTable) -> dict[str, list[str]]:
+    """Return contrast and null probability, if they are known, as text by their column."""
+    found = {field: _formatted(table, name) for name, field in ESTIMATE_FIELDS.items()}
     return {field: cells for field, cells in found.items() if cells}
 
 

@@ -17,13 +17,19 @@ import numpy as np
 
 from raydrgn.errors import ConfigError, InputError, StorageError
 from raydrgn.io import cryodrgn, storage
-from raydrgn.io.cryosparc import HALF_SIZE_SHIFTS, with_ctf_rows, with_pose_rows, write_rows
+from raydrgn.io.cryosparc import (
+    HALF_SIZE_SHIFTS,
+    with_contrast,
+    with_ctf_rows,
+    with_pose_rows,
+    write_rows,
+)
 from raydrgn.io.imaging import Imaging
 from raydrgn.io.metadata import read_metadata
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import CTF_COLUMNS, NoParticlesError, ParticleTable
 from raydrgn.io.passthrough import passthrough_of, read_joined
-from raydrgn.io.relionrows import select_rows, with_ctf, with_poses
+from raydrgn.io.relionrows import select_rows, with_ctf, with_estimates, with_poses
 from raydrgn.io.relionwriter import write_relion
 from raydrgn.io.sources import open_particles
 from raydrgn.io.stacks import find_stacks, leads_there, without_format
@@ -144,16 +150,16 @@ def export_star(source: ParticleSource, out: Uri, *, table: ParticleTable | None
         write_relion(out, table, check=partial(check_star, table=table))
         return len(table)
     before = original_rows(table, original)
-    keep_poses, keep_ctf = same_poses(table, before), same_ctf(table, before)
     star = select_rows(read_text_star(original), table.column("index"))
-    if not keep_poses:
-        star = with_poses(star, table)
-    if not keep_ctf:
-        star = with_ctf(star, table)
-    star = _with_names(star, out, source.datadir)
+    # Images and their pixel size are the original's, where those of the table were written anew.
     poses_and_ctf = ("rotation", "shift_angstrom", *CTF_COLUMNS)
     values = {n: table.column(n) for n in poses_and_ctf if n in table.table.column_names}
-    expected = before.with_columns(values)  # the images are the original's, if table's are not
+    expected = before.with_columns(values)
+    if not same_poses(table, before):
+        star = with_poses(star, expected)
+    if not same_ctf(table, before):
+        star = with_ctf(star, expected)
+    star = _with_names(with_estimates(star, table), out, source.datadir)
     star.write(out, check=partial(check_star, star=star, table=expected))
     return len(table)
 
@@ -266,6 +272,7 @@ def export_cs(source: ParticleSource, out: Uri, *, table: ParticleTable | None =
         rows = with_pose_rows(rows, table, before=before, source=original)
     if not same_ctf(table, before):
         rows = with_ctf_rows(rows, table, source=original)
+    rows = with_contrast(rows, table)
     write_rows(out, rows, check=partial(check_cs, rows=rows))
     return len(rows)
 

@@ -23,7 +23,7 @@ A refinement of the CTF changes it by some hundred; micrographs of one session d
 
 
 def refined_particles(run: RunReader, epoch: int | None = None) -> ParticleTable:
-    """Return the particles of a run with refined rotations and shifts.
+    """Return the particles of a run with refined rotations and shifts, contrast and junk.
 
     The rotation comes after the given one. A particle that lies at d after the given shift is
     brought to the origin by the given shift less d.
@@ -41,6 +41,8 @@ def refined_particles(run: RunReader, epoch: int | None = None) -> ParticleTable
         {
             "rotation": rotations.reshape(-1, 9).astype(np.float32),
             "shift_angstrom": (table.column("shift_angstrom") - off).astype(np.float32),
+            "contrast": found["contrast"],
+            "null_probability": found["null_probability"],
         }
     )
 

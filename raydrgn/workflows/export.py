@@ -24,7 +24,11 @@ class ExportStarSettings:
     out: Annotated[str, Setting("STAR file to write.", flags=("-o", "--out"))]
 
     refined: Annotated[
-        bool, Setting("Of a run of --method mfa: with the poses that it has refined.")
+        bool,
+        Setting(
+            "Of a run of --method mfa: with the poses that it has refined, and columns "
+            "raydrgnContrast and raydrgnNullProbability."
+        ),
     ] = False
 
 
@@ -37,7 +41,11 @@ class ExportCsSettings:
     out: Annotated[str, Setting(".cs file to write, with its .csg.", flags=("-o", "--out"))]
 
     refined: Annotated[
-        bool, Setting("Of a run of --method mfa: with the poses that it has refined.")
+        bool,
+        Setting(
+            "Of a run of --method mfa: with the poses that it has refined, and its contrasts as "
+            "alignments3D/alpha."
+        ),
     ] = False
 
 

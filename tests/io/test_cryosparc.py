@@ -176,7 +176,7 @@ def test_poses_go_back_in_the_pixels_in_which_they_came(tmp_path, stack):
         fields={"alignments3D/pose": vectors, "alignments3D/psize_A": np.full(4, 3.0, "f4")}
     )
     table = read_cryosparc(write_cs(tmp_path, rows))
-    again = with_pose_rows(rows, table, source="x.cs")
+    again = with_pose_rows(rows, table, before=table, source="x.cs")
     # vectors longer than half a turn come back as their shorter equals
     np.testing.assert_allclose(
         Rotation.from_rotvec(again["alignments3D/pose"].astype("f8")).as_matrix(),

@@ -228,6 +228,36 @@ def test_shifts_of_smaller_images_go_out_in_the_pixels_of_the_original_cs_file(
     assert read_rows(str(folder / "same.cs")).tobytes() == cs_rows.tobytes()
 
 
+def test_contrast_and_junk_go_out_beside_the_poses(folder, cs_rows):
+    def refined(name):
+        table = open_particles(source(folder, name))
+        values = np.linspace(0.5, 1, COUNT, dtype=np.float32)
+        return table.with_columns({"contrast": values, "null_probability": 1 - values}), values
+
+    table, values = refined("in.star")
+    selection.export_star(source(folder), str(folder / "out.star"), table=table)
+    particles = read_text_star(str(folder / "out.star")).particles()
+    np.testing.assert_array_equal(np.float32(particles.cells("raydrgnContrast")), values)
+    np.testing.assert_array_equal(np.float32(particles.cells("raydrgnNullProbability")), 1 - values)
+    table, values = refined("in.cs")
+    selection.export_cs(source(folder, "in.cs"), str(folder / "out.cs"), table=table)
+    rows = read_rows(str(folder / "out.cs"))
+    np.testing.assert_array_equal(rows["alignments3D/alpha"], values)
+    np.testing.assert_array_equal(rows["uid"], cs_rows["uid"])
+
+
+def test_shifts_in_pixels_go_out_in_those_of_the_original_star_file(folder):
+    text = (folder / "in.star").read_text()
+    text = text.replace("rlnOriginXAngst", "rlnOriginX").replace("rlnOriginYAngst", "rlnOriginY")
+    (folder / "in.star").write_text(text)
+    before = open_particles(source(folder))
+    table = downsampled(before, folder)
+    selection.export_star(source(folder), str(folder / "out.star"), table=table)
+    again = open_particles(source(folder, "out.star"))
+    shift = before.column("shift_angstrom") + 1.5
+    np.testing.assert_allclose(again.column("shift_angstrom"), shift, atol=1e-5)
+
+
 def test_a_cs_file_without_poses_names_the_jobs_that_have_them(folder, cs_rows):
     kept = [name for name in cs_rows.dtype.names if not name.startswith("alignments3D")]
     with (folder / "x.cs").open("wb") as stream:

@@ -35,3 +35,8 @@ def test_of_numbers_within_the_error_the_smallest_is_supported():
     found = Gains(range(4), [gains[:100], gains[100:]])
     assert found.supported == 1
     np.testing.assert_allclose(found.means.mean(0), gains.mean(0))
+
+
+def test_gains_that_are_rounding_errors_support_nothing():
+    gains = 1e-8 * np.arange(4) + np.zeros((200, 1))
+    assert Gains(range(4), [gains, gains]).supported == 0
