@@ -47,6 +47,21 @@ def peak_density(volume: Float[np.ndarray, "d d d"]) -> float:
     return float(np.percentile(volume, PEAK_PERCENTILE))
 
 
+def solvent_level(values: Float[np.ndarray, " n"]) -> float:
+    """Return the density that divides molecule from solvent best.
+
+    Reference:
+        Otsu (1979), IEEE Trans. Syst. Man Cybern. 9, 62: the threshold whose two sides differ most.
+    """
+    counts, edges = np.histogram(values, bins=256)
+    centres = (edges[1:] + edges[:-1]) / 2
+    below, sums = np.cumsum(counts)[:-1], np.cumsum(counts * centres)[:-1]
+    total, mean = len(values), float(counts @ centres) / len(values)
+    sizes = np.maximum(below * (total - below), 1)
+    between = (mean * below - sums) ** 2 / sizes
+    return float(centres[:-1][between.argmax()])
+
+
 def skewness(values: Float[np.ndarray, " n"]) -> float:
     """Return the skewness of densities about their median; 0 if they are constant.
 

@@ -1,8 +1,12 @@
 """Maps and models that are not in one frame are told from those that are."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from scipy.ndimage import rotate
 
+from raydrgn.fourier.density import solvent_level
 from raydrgn.io.mrc import read_volume
 from raydrgn.occupancy.alignment import alignment
 from raydrgn.occupancy.subunits import read_subunits
@@ -40,3 +44,27 @@ def test_a_whole_model_is_missed_by_its_distance(six):
     assert warning(volumes, whole) is None
     assert "moved by (26, 0, -13) Å" in warning(np.roll(volumes, (-2, 4), axis=(1, 3)), whole)
     assert "rotated" in warning(np.rot90(volumes, 1, (1, 2)), whole)
+
+
+@pytest.mark.parametrize("degrees", [50, 75])
+def test_a_turned_model_is_missed_by_how_little_of_it_lies_in_density(six, degrees):
+    volumes, density = six
+    turned = rotate(density, degrees, axes=(0, 1), reshape=False, order=1)
+    found = alignment(volumes, turned, pixel_size_angstrom=PIXEL)
+    assert found.inside < 0.5
+    text = f"{100 * found.inside:.0f} % of the model is where a map has density"
+    assert text in (replace(found, detail=0.05, placement="").warning or "")
+    assert replace(found, detail=0.2, placement="").warning is None  # parts are missing, no more
+    assert found.warning  # of detail too little, or of density
+    right = alignment(volumes, density, pixel_size_angstrom=PIXEL)
+    assert right.inside > 0.6
+    # whatever the maps' noise, blur or sharpening is
+    noise = np.random.default_rng(0).normal(size=volumes.shape) * volumes.std()
+    assert alignment(volumes + noise, density, pixel_size_angstrom=PIXEL).inside > 0.6
+
+
+def test_the_level_of_the_solvent_is_between_the_two_densities():
+    generator = np.random.default_rng(0)
+    values = np.concatenate([generator.normal(0, 1, 9000), generator.normal(8, 1, 1000)])
+    assert 2 < solvent_level(values) < 6
+    assert solvent_level(np.zeros(10)) == pytest.approx(0, abs=1)
