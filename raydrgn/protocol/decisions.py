@@ -5,8 +5,9 @@ A person may edit the file: a decision whose ``by`` is ``user`` is kept.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
+import numpy as np
 import yaml
 
 from raydrgn.errors import ConfigError, InputError, RunDirectoryError
@@ -16,6 +17,9 @@ from raydrgn.io.storage import Uri
 from raydrgn.protocol.decision_values import problem
 from raydrgn.protocol.settings import PROJECT
 from raydrgn.run.config import read_yaml
+
+if TYPE_CHECKING:
+    from raydrgn.io.particles import ParticleTable
 
 Decider = Literal["program", "user"]
 
@@ -27,6 +31,9 @@ CHECKED_BYTES = 256_000_000
 
 MAY_CHANGE = ("model", "by")
 """Inputs that concern the occupancies alone, and may be given later."""
+
+IMAGES, SAMPLED_IMAGES = "images", 16
+"""What is known of the images beside the files: the content of some, taken evenly."""
 
 IND, CHECKSUM = "ind", "checksum"
 """Of a decision which particles are kept: the file of a saved selection, and its content."""
@@ -111,6 +118,18 @@ def file_identity(uri: Uri) -> str:
     return storage.stamp(uri)
 
 
+def image_identity(table: "ParticleTable") -> str:
+    """Return what identifies the images of particles, wherever their stacks are.
+
+    Raises:
+        InputError: If images cannot be read.
+    """
+    from raydrgn.data.particle_images import read_images
+
+    rows = np.unique(np.linspace(0, len(table) - 1, SAMPLED_IMAGES).astype(np.int64))
+    return storage.checksum(read_images(table, rows).tobytes())
+
+
 def is_project_folder(root: Uri) -> bool:
     """Return whether a folder has a ``project.yaml`` of ours, whole or damaged."""
     uri = storage.join(root, PROJECT)
@@ -184,11 +203,14 @@ class Decisions:
                 f"{uri} is damaged ({error}); correct it, or move it away and begin anew."
             ) from error
 
-    def check(self, inputs: ProjectInputs, *, has_results: bool = True) -> dict[str, str]:
+    def check(
+        self, inputs: ProjectInputs, *, images: str | None = None, has_results: bool = True
+    ) -> dict[str, str]:
         """Compare what is given now with what the project was begun with; keep nothing.
 
         Args:
             inputs: What is given now.
+            images: Their ``image_identity``, once they are open.
             has_results: Whether anything was made of what it was begun with.
 
         Returns:
@@ -198,9 +220,18 @@ class Decisions:
             RunDirectoryError: If the project has results of something else.
         """
         checksums = {name: file_identity(uri) for name, uri in inputs.files.items()}
+        images = images or self.checksums.get(IMAGES)
+        if images is not None:
+            checksums[IMAGES] = images
         if self.inputs is None or not has_results:
             return checksums
-        for name in sorted({*checksums, *self.checksums} - set(MAY_CHANGE)):
+        if IMAGES in self.checksums and self.checksums[IMAGES] != images:
+            raise RunDirectoryError(
+                f"{storage.parent(self.uri)} was begun with other images: the stacks of "
+                f"{inputs.source.particles} have changed since. Choose another -o, or give the "
+                "stacks that it was begun with (--datadir)."
+            )
+        for name in sorted({*checksums, *self.checksums} - {*MAY_CHANGE, IMAGES}):
             before, now = self.checksums.get(name), checksums.get(name)
             if before != now:
                 what = "another" if before and now else "no" if before else "a"
@@ -211,10 +242,12 @@ class Decisions:
                 )
         return checksums
 
-    def begin(self, inputs: ProjectInputs, *, has_results: bool = True) -> None:
+    def begin(
+        self, inputs: ProjectInputs, *, images: str | None = None, has_results: bool = True
+    ) -> None:
         """Keep what the project is begun with, after ``check``; files may have moved since."""
         self.read()
-        checksums = self.check(inputs, has_results=has_results)
+        checksums = self.check(inputs, images=images, has_results=has_results)
         if inputs != self.inputs or checksums != self.checksums:
             self.inputs, self.checksums = inputs, checksums
             self._write()

@@ -6,7 +6,7 @@ from raydrgn.errors import InputError
 from raydrgn.io import storage
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.storage import Uri
-from raydrgn.protocol.decisions import MAY_CHANGE, ProjectInputs
+from raydrgn.protocol.decisions import IMAGES, MAY_CHANGE, ProjectInputs
 from raydrgn.protocol.project import Project, Step
 from raydrgn.remote.executor import Executor
 from raydrgn.remote.progress import Progress
@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 CHECKED = 10_000
 """Particles that are back-projected, as in the paper."""
 
-OF_MAP = ("map", *MAY_CHANGE)
-"""Inputs that do not concern the images."""
+OF_MODEL = (IMAGES, *MAY_CHANGE)
+"""Inputs that the check does not depend on; changed images are refused before it."""
+
+OF_MAP = ("map", *OF_MODEL)
+"""Inputs that do not concern the particles."""
 
 GIVEN, CORRECTED = "as-given", "corrected"
 
@@ -112,7 +115,7 @@ def check_inputs(
         return result, [f"{where}/map.mrc", f"{where}/backproject.png"]
 
     given = {
-        "inputs": {n: c for n, c in project.decisions.checksums.items() if n not in MAY_CHANGE},
+        "inputs": {n: c for n, c in project.decisions.checksums.items() if n not in OF_MODEL},
         "half_size_shifts": inputs.source.half_size_shifts,
         "uninvert_data": uninvert_data,
         "flip": flip,

@@ -11,7 +11,7 @@ from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.storage import Uri
 from raydrgn.protocol import ensemble, inputs, round_training, rounds
 from raydrgn.protocol.decision_values import PIXEL_SIZE
-from raydrgn.protocol.decisions import ALL, IND, Decision, ProjectInputs
+from raydrgn.protocol.decisions import ALL, IND, Decision, ProjectInputs, image_identity
 from raydrgn.protocol.made_steps import Filtering, MadeSteps
 from raydrgn.protocol.plans import REPORT, check_room, decide_plans
 from raydrgn.protocol.project import Project, Step
@@ -62,6 +62,8 @@ def run(
     if checksums != project.decisions.checksums:
         inputs.check_map(given)
     table = _open(given.source)
+    images = image_identity(table)
+    project.decisions.check(given, images=images, has_results=project.has_results)
     image_box = table.single_box()
     plans = decide_plans(settings, project, image_box, keeps=False)
     if settings.estimate:
@@ -70,7 +72,7 @@ def run(
         found = estimate(plans, num_particles=len(table), image_box=image_box)
         return ProtocolResult(project=project, estimate=found)
     check_room(project, plans, len(table), image_box)
-    project.decisions.begin(given, has_results=project.has_results)
+    project.decisions.begin(given, images=images, has_results=project.has_results)
     with RunClaim(project.root) as claim:
         claim.take()
         project = Project(settings.out)  # another command may have made steps of it since

@@ -4,14 +4,18 @@ import json
 import logging
 import re
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from raydrgn.errors import ConfigError, InputError, RunDirectoryError
 from raydrgn.io.particle_source import ParticleSource
-from raydrgn.protocol.decisions import ProjectInputs
+from raydrgn.io.sources import open_particles
+from raydrgn.protocol.decisions import ProjectInputs, image_identity
 from raydrgn.protocol.project import Project
 from raydrgn.protocol.report import _decisions
+from raydrgn.simulation.dataset import simulate
+from raydrgn.simulation.options import Simulation
 
 
 @pytest.fixture
@@ -151,9 +155,26 @@ def test_other_inputs_than_the_project_was_begun_with_are_refused(root, files, t
         project.decisions.begin(files.absolute(), has_results=project.has_results)
 
 
-def test_a_model_may_be_given_later(root, files, tmp_path):
-    from dataclasses import replace
+def test_other_images_under_the_same_name_are_refused_before_the_next_step(root, files, tmp_path):
+    simulate(str(tmp_path / "set"), Simulation(num_particles=40, box=8, seed=1))
+    source = ParticleSource(particles=str(tmp_path / "set" / "particles.star"))
+    given = replace(files, source=source).absolute()
+    images = image_identity(open_particles(source))
+    project = Project(str(root))
+    project.decisions.begin(given, images=images, has_results=False)
+    project.step("check", {}, Work())
+    assert project.decisions.check(given, images=images)["images"] == images
+    shutil.copytree(tmp_path / "set", tmp_path / "moved")
+    moved = ParticleSource(particles=str(tmp_path / "moved" / "particles.star"))
+    assert image_identity(open_particles(moved)) == images
+    simulate(str(tmp_path / "again"), Simulation(num_particles=40, box=8, seed=2))
+    shutil.copy(tmp_path / "again" / "particles.mrcs", tmp_path / "set" / "particles.mrcs")
+    other = image_identity(open_particles(source))
+    with pytest.raises(RunDirectoryError, match=r"begun with other images: .*--datadir"):
+        project.decisions.begin(given, images=other)
 
+
+def test_a_model_may_be_given_later(root, files, tmp_path):
     model = tmp_path / "model.pdb"
     model.write_text("ATOM")
     Project(str(root)).decisions.begin(replace(files, model=str(model)).absolute())
