@@ -33,6 +33,9 @@ class Labeling:
     run: str | None = None
     """Run of the particles, where it is known."""
 
+    images: str | None = None
+    """RELION's particle file that the labels are of, where they are."""
+
     @property
     def known_numbers(self) -> Int[np.ndarray, " n"]:
         """The numbers, after ``with_numbers``."""

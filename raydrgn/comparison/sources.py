@@ -1,19 +1,26 @@
 """Where labels come from: k-means of a run's epoch, folders of results, files."""
 
+import logging
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from raydrgn.comparison.labelings import Labeling, matching_rows, with_numbers
 from raydrgn.errors import InputError
 from raydrgn.io import cryodrgn, storage
+from raydrgn.io.filetypes import suffix_of
 from raydrgn.io.labels import read_labels_file, read_values_file, split_column, to_labels
+from raydrgn.io.matching import find_numbers
 from raydrgn.io.storage import Uri
 from raydrgn.io.tables import read_parquet
 from raydrgn.reporting.analysis_results import AnalysisResults, kmeans_folder
 from raydrgn.run.identity import SETTINGS, read_record
 from raydrgn.run.reader import open_run
 from raydrgn.shapes import Float
+
+log = logging.getLogger(__name__)
 
 RUN_CONFIGS = {"config.yaml", "config.pkl"}
 KMEANS = re.compile(r"kmeans(\d+)")
@@ -43,8 +50,37 @@ def open_labeling(word: str, *, ksample: int | None = None) -> Labeling:
         raise InputError(f"{word} is no run, no folder of results and no file: it is not there.")
     found = read_labels_file(uri, part)
     return Labeling(
-        name=word, kind="labels", names=found.names, codes=found.codes, numbers=found.numbers
+        name=word,
+        kind="labels",
+        names=found.names,
+        codes=found.codes,
+        numbers=found.numbers,
+        images=uri if suffix_of(uri) == ".star" else None,
     )
+
+
+def numbered_by_images(labelings: Sequence[Labeling]) -> list[Labeling]:
+    """Return labelings with the numbers that RELION's files have by their images' names.
+
+    The names are looked up in the STAR file that a run's particles come from; where one is not
+    there, the rows of a file stay without numbers, and a warning tells of it.
+    """
+    runs = [labeling.run for labeling in labelings if labeling.run is not None]
+    sources = [open_run(run).particles().metadata.get("source", "") for run in runs]
+    original = next((s for s in sources if suffix_of(s) == ".star" and storage.exists(s)), None)
+    return [
+        labeling if original is None else _by_images(labeling, original) for labeling in labelings
+    ]
+
+
+def _by_images(labeling: Labeling, original: Uri) -> Labeling:
+    if labeling.images is None or labeling.numbers is not None:
+        return labeling
+    try:
+        return replace(labeling, numbers=find_numbers(labeling.images, original))
+    except InputError as error:
+        log.warning("the rows of %s are taken in order: %s", labeling.name, error)
+        return labeling
 
 
 def open_values(word: str, own: Labeling) -> Float[np.ndarray, " n"] | None:

@@ -85,13 +85,12 @@ def run(
     from raydrgn.comparison.agreement import compare
     from raydrgn.comparison.labelings import with_numbers
     from raydrgn.comparison.report import write_comparison
-    from raydrgn.comparison.sources import open_labeling
+    from raydrgn.comparison.sources import numbered_by_images, open_labeling
     from raydrgn.io import storage
     from raydrgn.reporting.result_folder import ResultFolder
 
-    labelings = with_numbers(
-        [open_labeling(word, ksample=settings.ksample) for word in settings.labels]
-    )
+    labelings = [open_labeling(word, ksample=settings.ksample) for word in settings.labels]
+    labelings = with_numbers(numbered_by_images(labelings))
     pairs = [compare(first, second) for first, second in combinations(labelings, 2)]
     folder = None
     if settings.out is not None:

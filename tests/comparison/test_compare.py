@@ -213,6 +213,32 @@ def test_two_epochs_of_a_run_and_published_labels(tmp_path):
         compare_files(f"{root}:4", tmp_path / "states.pkl")
 
 
+def test_rows_of_relion_s_file_are_matched_by_image(tmp_path, caplog):
+    """A selection in another order, as of a classification, with a run of the whole file."""
+    states = np.arange(60) % 3
+    z = np.random.default_rng(0).normal(size=(60, 2)) + np.array([[0, 0], [9, 0], [0, 9]])[states]
+    original, classes = tmp_path / "p.star", tmp_path / "run_it025_data.star"
+
+    def write(path, rows):
+        lines = [f"{row + 1:06d}@stack.mrcs {states[row] + 1}" for row in rows]
+        head = "data_particles\n\nloop_\n_rlnImageName #1\n_rlnClassNumber #2\n"
+        path.write_text(head + "\n".join(lines) + "\n")
+
+    write(original, range(60))
+    write(classes, np.random.default_rng(1).permutation(60)[:40])
+    table = table_of(60, box=8, pixel_size=2.0).with_metadata("source", str(original))
+    root = make_run(tmp_path / "run", z, table=table).files.root
+    arguments = ["analyze", root, "--ksample", "3", "--skip-umap", "--skip-volumes"]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    [found] = compare_files(root, classes).pairs
+    assert found.adjusted_rand == pytest.approx(1)
+    assert len(found.numbers) == 40
+    classes.write_text(classes.read_text().replace("stack.mrcs", "other.mrcs"))
+    with pytest.raises(InputError, match="40 labels without the numbers"):
+        compare_files(root, classes)
+    assert "the rows of" in caplog.text
+
+
 def test_selections_and_occupancy_classes(tmp_path):
     for number, particles in ((1, [4, 2]), (2, [1]), (10, [0, 3])):
         folder = tmp_path / "classes" / f"C{number}"
