@@ -78,8 +78,11 @@ def _by_images(labeling: Labeling, original: Uri) -> Labeling:
         return labeling
     try:
         return replace(labeling, numbers=find_numbers(labeling.images, original))
-    except InputError as error:
-        log.warning("the rows of %s are taken in order: %s", labeling.name, error)
+    except InputError:
+        log.warning(
+            "the rows of %s are taken in order: not all of its images are in %s",
+            *(labeling.name, original),
+        )
         return labeling
 
 

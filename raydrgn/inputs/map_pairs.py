@@ -71,7 +71,9 @@ def read_pair(
     sizes = (header.pixel_size_angstrom, other.pixel_size_angstrom)
     differ = all(sizes) and not math.isclose(*sizes, rel_tol=SAME_PIXEL_SIZE)
     if len(a) != len(b) or (differ and pixel_size_angstrom is None):
-        remedy = "bring one to the box of the other (`raydrgn downsample MAP -D BOX -o OUT`)"
+        remedy = (
+            "bring one to the box of the other (`raydrgn downsample MAP --is-volume -D BOX -o OUT`)"
+        )
         if len(a) == len(b):
             remedy = "give the pixel size of both with --pixel-size if that of a header is wrong"
         raise InputError(

@@ -67,8 +67,7 @@ def _expected(name: str, value: Any) -> str | None:
     if name == BAD_IMAGES:
         return None if isinstance(value, bool) else "true or false"
     if name in PLANS:
-        words = 'words as "128 256x3 epochs=50" (box, network, epochs)'
-        return None if isinstance(value, str) and _is_plan(value, name) else words
+        return _expected_plan(value, name)
     if name == KEPT:
         return None if isinstance(value, str) and value else "all, or the folder of a selection"
     if OF_ROUND.fullmatch(name):
@@ -80,12 +79,14 @@ def _is_whole(value: Any, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
-def _is_plan(text: str, name: str) -> bool:
+def _expected_plan(value: Any, name: str) -> str | None:
+    if not isinstance(value, str):
+        return 'words as "128 256x3 epochs=50" (box, network, epochs)'
     try:
-        TrainingPlan.read(text, f"--{name}")
-    except ConfigError:
-        return False
-    return True
+        TrainingPlan.read(value, f"--{name}")
+    except ConfigError as error:
+        return f'words as "128 256x3 epochs=50" ({str(error).rstrip(".")})'
+    return None
 
 
 def _expected_epoch(value: Any) -> str | None:

@@ -153,7 +153,7 @@ def _decision(name: str, values: Any, *, where: Uri) -> Decision:
     if not isinstance(values, Mapping) or set(values) != set(parts):
         raise InputError(f"{where}: “{name}” needs {', '.join(parts)}, and nothing else.")
     if values["by"] not in get_args(Decider):
-        raise InputError(f"{where}: `by` is program or user, not {values['by']}.")
+        raise InputError(f"{where}: “{name}”: `by` is program or user, not {values['by']}.")
     wrong = problem(name, values["value"], is_of_user=values["by"] == "user")
     if wrong:
         raise InputError(f"{where}: {wrong} Correct it, or delete it: it is decided anew then.")

@@ -162,6 +162,11 @@ class RunReader:
         """
         if epoch is None:
             raise RunDirectoryError(f"{self.root} has no estimates of particles.")
+        if self.model is not None:
+            raise RunDirectoryError(
+                f"{self.root} is an autoencoder, which estimates no contrasts, null probabilities, "
+                "shifts or rotations; a run of `raydrgn train --method mfa` has them."
+            )
         return read_estimates(self.files.estimates(epoch))
 
     def identity(self, epoch: int | None) -> Identity:

@@ -77,8 +77,9 @@ class MixtureLatents:
         """
         if zdim > self.num_components:
             raise ConfigError(
-                f"model.zdim is {zdim}, but {self.run.root} has {self.num_components} components "
-                f"with density; use model.zdim={self.num_components} or less, or leave it out."
+                f"A latent of {zdim} dimensions cannot be taught by {self.run.root}, which has "
+                f"{self.num_components} components with density; choose {self.num_components} or "
+                "fewer, or leave the number out."
             )
         rows_by_number(table, self.run.particles(), self.run.root, what="latents")
 

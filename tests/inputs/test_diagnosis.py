@@ -177,7 +177,7 @@ def test_particles_without_poses_are_refused(tmp_path):
 
 
 def test_one_particle_makes_no_halves(known):
-    with pytest.raises(InputError, match="two particles"):
+    with pytest.raises(InputError, match="particles of at least two images"):
         back_project(known[1].select(np.array([0])), BackprojectionOptions())
 
 

@@ -199,7 +199,7 @@ def test_a_decision_may_be_edited_in_the_file(root):
     uri.write_text(uri.read_text().replace("value: 0\n    by: program", "value: 5\n    by: user"))
     assert Project(str(root)).decisions.choose("seed", None, 0, option="--seed", why="any") == 5
     uri.write_text(uri.read_text().replace("by: user", "by: me"))
-    with pytest.raises(InputError, match="`by` is program or user, not me"):
+    with pytest.raises(InputError, match=r"“.*”: `by` is program or user, not me"):
         Project(str(root))
     uri.write_text("decisions: 3")
     with pytest.raises(InputError, match=r"project\.yaml is damaged"):

@@ -242,7 +242,7 @@ def test_other_commands_know_of_it(data, started):
 @pytest.mark.parametrize(
     ("values", "error", "message"),
     [
-        ({"model.zdim": 4}, ConfigError, "has 3 components with density; use model.zdim=3 or less"),
+        ({"model.zdim": 4}, ConfigError, "has 3 components with density; choose 3 or fewer"),
         ({"train.init": "{}/started"}, RunDirectoryError, "is an autoencoder; .*train --load"),
         ({"train.init": "{}/begun"}, RunDirectoryError, "begun is not finished; .*--resume"),
         ({"train.init": "{}/nowhere"}, RunDirectoryError, "nowhere does not exist"),
