@@ -9,7 +9,7 @@ from raydrgn.errors import InputError, RaydrgnError
 from raydrgn.inputs.inspection import Inspection
 from raydrgn.inputs.stack_inspection import describe_stacks
 from raydrgn.io.particle_source import ParticleSource
-from raydrgn.io.particles import CTF_COLUMNS, NoParticlesError, ParticleTable
+from raydrgn.io.particles import CTF_COLUMNS, POSES_FROM, NoParticlesError, ParticleTable
 from raydrgn.io.pixel_sizes import several_pixel_sizes
 from raydrgn.io.sources import open_particles
 from raydrgn.io.storage import Uri
@@ -104,7 +104,9 @@ def describe_table(table: ParticleTable, found: Inspection) -> None:
         found.concerns.append(f"{repeated} images are listed more than once.")
     if "uid" in names and len(np.unique(table.column("uid"))) < len(table):
         found.concerns.append("Some uids are listed more than once.")
-    found.add("poses", "yes" if table.has_poses else "no")
+    refined_by = table.metadata.get(POSES_FROM)
+    of_run = f"refined by {refined_by}" if refined_by else "yes"
+    found.add("poses", of_run if table.has_poses else "no")
     if table.has_poses:
         describe_poses(table.rotations, table.column("shift_angstrom"), "Å", found)
         if "pixel_size_angstrom" in names:

@@ -62,6 +62,9 @@ _TYPES: dict[str, pa.DataType] = {
     "uid": pa.uint64(),
 }
 
+POSES_FROM = "poses_from"
+"""Of the metadata of a table: the run that has refined its poses."""
+
 POSSIBLE = {
     "pixel_size_angstrom": (0.01, 1000.0),
     "voltage_kv": (10.0, 10_000.0),

@@ -7,13 +7,10 @@ from scipy.spatial.transform import Rotation
 
 from raydrgn.errors import InputError, RunDirectoryError
 from raydrgn.io import storage
-from raydrgn.io.particles import ParticleTable
+from raydrgn.io.particles import POSES_FROM, ParticleTable
 from raydrgn.io.storage import Uri
 from raydrgn.run.reader import RunReader, open_run
 from raydrgn.shapes import Float, Int
-
-POSES_FROM = "poses_from"
-"""Of the metadata of a table: the run that has refined its poses."""
 
 OTHER_DEFOCUS_ANGSTROM = 1000.0
 """Median difference of defocus between two sets of particles, above which they are not the same.

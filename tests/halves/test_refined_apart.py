@@ -19,7 +19,7 @@ from raydrgn.run.refined import refined_particles, shared_poses, with_poses_of_h
 from raydrgn.simulation.dataset import simulate
 from raydrgn.simulation.options import Simulation
 from raydrgn.training.prepare_run import RunRequest, begin
-from raydrgn.workflows import backproject
+from raydrgn.workflows import backproject, info
 from raydrgn.workflows.backproject import BackprojectSettings
 
 COUNT = 600
@@ -101,6 +101,8 @@ def test_poses_that_were_refined_on_both_halves_are_named(folder, tmp_path):
     again = open_run(str(tmp_path / "again"))
     assert f"refined by {folder}/run on" in (shared_poses(again.particles()) or "")
     assert shared_poses(open_run(str(folder / "run")).particles()) is None
+    shown = dict(info.run(info.InfoSettings(path=again.root)).facts)
+    assert shown["poses"] == f"refined by {folder}/run"
     for half in HALVES:
         root = f"{again.results('halves', 1)}/half{half}"
         assert plain_em.fit(prepare_half(again, half, root, epochs=1))
