@@ -86,6 +86,10 @@ class Updater:
         self._views = torch.where(self._of_shell > 0, weights / self._of_shell, 1.0)
         """Weight of each point over the mean of its shell: 1 where views are even."""
 
+        self._views_for_steps = torch.maximum(self._views, grids.neighbour_means(self._views))
+        """At least the mean of the neighbours: beside a view that others do not cover, the diagonal
+        falls off faster than the neighbours' share in the equations."""
+
         self._mobile: Float[Tensor, "d d d"] | None = None
         """Sum of squares of the components as the last update makes them without the mask."""
 
@@ -206,7 +210,7 @@ class Updater:
     ) -> FactorModel:
         """Return the model with new volumes; the grid of the sums is changed."""
         share = self._num_particles / sums.total("particles")
-        views = torch.maximum(self._views, self._grids.neighbour_means(self._views))
+        views = self._views_for_steps
         precision = self._precision(model, views)
         volumes = range(sums.grid.shape[-1] // 2)  # the mean alone, at first
         power = torch.cat([model.mean_power[None], model.component_power])

@@ -203,34 +203,24 @@ class Decisions:
                 f"{uri} is damaged ({error}); correct it, or move it away and begin anew."
             ) from error
 
-    def check(
-        self, inputs: ProjectInputs, *, images: str | None = None, has_results: bool = True
-    ) -> dict[str, str]:
+    def check(self, inputs: ProjectInputs, *, has_results: bool = True) -> dict[str, str]:
         """Compare what is given now with what the project was begun with; keep nothing.
 
         Args:
             inputs: What is given now.
-            images: Their ``image_identity``, once they are open.
             has_results: Whether anything was made of what it was begun with.
 
         Returns:
-            What identifies each file.
+            What identifies each file, and the images as far as they are known.
 
         Raises:
             RunDirectoryError: If the project has results of something else.
         """
         checksums = {name: file_identity(uri) for name, uri in inputs.files.items()}
-        images = images or self.checksums.get(IMAGES)
-        if images is not None:
-            checksums[IMAGES] = images
+        if IMAGES in self.checksums:
+            checksums[IMAGES] = self.checksums[IMAGES]
         if self.inputs is None or not has_results:
             return checksums
-        if IMAGES in self.checksums and self.checksums[IMAGES] != images:
-            raise RunDirectoryError(
-                f"{storage.parent(self.uri)} was begun with other images: the stacks of "
-                f"{inputs.source.particles} have changed since. Choose another -o, or give the "
-                "stacks that it was begun with (--datadir)."
-            )
         for name in sorted({*checksums, *self.checksums} - {*MAY_CHANGE, IMAGES}):
             before, now = self.checksums.get(name), checksums.get(name)
             if before != now:
@@ -242,12 +232,32 @@ class Decisions:
                 )
         return checksums
 
+    def check_images(self, images: str, *, has_results: bool = True) -> None:
+        """Compare images, once they are open, with those that the project was begun with.
+
+        Args:
+            images: Their ``image_identity``.
+            has_results: Whether anything was made of those before.
+
+        Raises:
+            RunDirectoryError: If they are others.
+        """
+        if has_results and self.checksums.get(IMAGES, images) != images:
+            raise RunDirectoryError(
+                f"{storage.parent(self.uri)} was begun with other images: the stacks of its "
+                "particles have changed since. Choose another -o, or give the stacks that it was "
+                "begun with (--datadir)."
+            )
+
     def begin(
         self, inputs: ProjectInputs, *, images: str | None = None, has_results: bool = True
     ) -> None:
         """Keep what the project is begun with, after ``check``; files may have moved since."""
         self.read()
-        checksums = self.check(inputs, images=images, has_results=has_results)
+        checksums = self.check(inputs, has_results=has_results)
+        if images is not None:
+            self.check_images(images, has_results=has_results)
+            checksums[IMAGES] = images
         if inputs != self.inputs or checksums != self.checksums:
             self.inputs, self.checksums = inputs, checksums
             self._write()

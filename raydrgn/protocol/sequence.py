@@ -63,7 +63,7 @@ def run(
         inputs.check_map(given)
     table = _open(given.source)
     images = image_identity(table)
-    project.decisions.check(given, images=images, has_results=project.has_results)
+    project.decisions.check_images(images, has_results=project.has_results)
     image_box = table.single_box()
     plans = decide_plans(settings, project, image_box, keeps=False)
     if settings.estimate:

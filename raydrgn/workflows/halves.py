@@ -65,7 +65,8 @@ def run(
     require_own(opened)
     epoch = opened.epoch(settings.epoch)
     labels = k_means(opened.finite_latents(epoch), settings.ksample, seed=SEED).labels
-    if concern := shared_poses(opened.particles()):
+    table = opened.particles()
+    if concern := shared_poses(table):
         log.warning("%s", concern)
     folder = settings.begin(opened, epoch, "halves")
     for half in HALVES:
@@ -77,7 +78,6 @@ def run(
             raise
         if not finished:
             return HalvesResult(folder=folder, agreement=None, support=None)
-    table = opened.particles()
     rows = (rows_of_half(table, 1), rows_of_half(table, 2))
     agreement = _compare(folder, labels, rows, executor, progress)
     support = None

@@ -163,7 +163,8 @@ def test_other_images_under_the_same_name_are_refused_before_the_next_step(root,
     project = Project(str(root))
     project.decisions.begin(given, images=images, has_results=False)
     project.step("check", {}, Work())
-    assert project.decisions.check(given, images=images)["images"] == images
+    project.decisions.check_images(images)
+    assert project.decisions.check(given)["images"] == images
     shutil.copytree(tmp_path / "set", tmp_path / "moved")
     moved = ParticleSource(particles=str(tmp_path / "moved" / "particles.star"))
     assert image_identity(open_particles(moved)) == images
