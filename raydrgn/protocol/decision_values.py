@@ -29,7 +29,8 @@ MEASURED = {
 
 PLANS, KEPT, BAD_IMAGES = ("low", "high"), "particles", "drop bad images"
 
-OF_ROUND = re.compile(r"(epoch of round|selection) [1-9][0-9]*")
+OF_ROUND = re.compile(r"(epoch of round|selection) ([1-9][0-9]*)")
+"""Decisions of a round: what it is of, and the number."""
 
 
 def problem(name: str, value: Any, *, is_of_user: bool) -> str | None:

@@ -1,5 +1,6 @@
 """Step a of the protocol: contrast and hand of the particles, and their smaller boxes."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from raydrgn.errors import InputError
@@ -7,7 +8,7 @@ from raydrgn.io import storage
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.storage import Uri
 from raydrgn.protocol.decisions import IMAGES, MAY_CHANGE, ProjectInputs
-from raydrgn.protocol.project import Project, Step
+from raydrgn.protocol.project import Project, Step, step_key
 from raydrgn.remote.executor import Executor
 from raydrgn.remote.progress import Progress
 
@@ -122,7 +123,10 @@ def check_inputs(
         "drop_bad": drop_bad,
     }
     anew = "with what was wrong given anew (PARTICLES, --map or --half-size-shifts)"
-    return project.step("check", given, make, condition=anew)
+    check = project.step("check", given, make, condition=anew)
+    # Known by what it found: the steps after it do not depend on how it was given.
+    found = {name: check.result[name] for name in ("uninvert_data", "flip")}
+    return replace(check, key=step_key(check.name, {**given, **found}, {}))
 
 
 def _require_bright(found: "Verdict", reference: Uri) -> None:

@@ -76,6 +76,9 @@ class Step:
 Make = Callable[[Uri], tuple[Mapping[str, Any], Sequence[str]]]
 """Makes the results of a step in a folder; returns what it found, and files that are whole then."""
 
+Continues = Callable[[StepRecord], bool]
+"""Returns whether a step may go on in the folder of whole results."""
+
 FindLost = Callable[[StepRecord, Uri], Uri | None]
 """Returns a file of whole results in a folder that is gone or damaged; None if all are whole."""
 
@@ -143,6 +146,7 @@ class Project:
         folder: str | None = None,
         condition: str = "",
         find_lost: FindLost | None = None,
+        continues: Continues | None = None,
     ) -> Step:
         """Return a step as the project has it, or make it.
 
@@ -155,6 +159,8 @@ class Project:
             condition: Of going on after a failure, in words; none if empty.
             find_lost: Looks through whole results that cannot be completed where a file is lost;
                 without it, those that lack a file are completed.
+            continues: Finds earlier results, after the same steps, that it goes on from, in their
+                folder; without it, results of other inputs lie beside each other.
 
         Raises:
             RunDirectoryError: If results that cannot be completed have lost a file.
@@ -162,20 +168,16 @@ class Project:
         """
         plain: dict[str, Any] = json.loads(json.dumps(dict(inputs)))
         keys = {step.name: step.key for step in after}
-        content = json.dumps([name, plain, keys], sort_keys=True).encode()
-        key = storage.checksum(content)[:KEY_LENGTH]
+        key = step_key(name, plain, keys)
         records = self._steps.setdefault(name, [])
         record = next((r for r in records if r.key == key), None)
         lacks = None if record is None else self._lacks(name, record, find_lost)
         if record is None or lacks or not record.is_whole:
-            self._log(name, records, record, lacks, plain, keys)
+            same = [r for r in records if r.is_whole and r.after == keys]
+            before = next((r for r in reversed(same) if continues and continues(r)), None)
+            self._log(name, records, record, lacks, plain, keys, before)
             if record is None:
-                wanted = folder or name.replace(" ", "-")
-                used = {r.folder for others in self._steps.values() for r in others}
-                number, free = 1, wanted
-                while free in used:
-                    number += 1
-                    free = f"{wanted}.{number}"
+                free = before.folder if before else self._free(folder or name.replace(" ", "-"))
                 record = StepRecord(folder=free, key=key, inputs=plain, after=keys)
                 records.append(record)
                 self._write()
@@ -183,6 +185,15 @@ class Project:
         found = Step(name=name, key=key, folder=self.at(record.folder), result=dict(record.result))
         self.made.append(found)
         return found
+
+    def _free(self, wanted: str) -> str:
+        """Return the name of a folder that no step has."""
+        used = {r.folder for records in self._steps.values() for r in records}
+        number, free = 1, wanted
+        while free in used:
+            number += 1
+            free = f"{wanted}.{number}"
+        return free
 
     def _make(self, name: str, record: StepRecord, make: Make, condition: str) -> StepRecord:
         began = time.monotonic()
@@ -259,10 +270,13 @@ class Project:
         lacks: str | None,
         inputs: Mapping[str, Any],
         after: Mapping[str, str],
+        before: StepRecord | None,
     ) -> None:
         """Log why a step is made."""
         if record is not None:
             log.info("%s %s", name, f"lacks {lacks} and is made again" if lacks else "goes on")
+        elif before is not None:
+            log.info("%s goes on: %s", name, difference(before, inputs, after))
         elif not records:
             log.info("%s begins", name)
         else:
@@ -286,6 +300,18 @@ class Project:
 
     def _write_json(self, name: str, content: Any) -> None:
         storage.write_bytes(self.at(name), json.dumps(content, indent=1).encode())
+
+
+def step_key(name: str, inputs: Mapping[str, Any], after: Mapping[str, str]) -> str:
+    """Return the key of a step.
+
+    Args:
+        name: Of the step.
+        inputs: Plain values that change its results.
+        after: Keys of the steps before it, by their names.
+    """
+    content = json.dumps([name, inputs, after], sort_keys=True).encode()
+    return storage.checksum(content)[:KEY_LENGTH]
 
 
 def difference(before: StepRecord, inputs: Mapping[str, Any], after: Mapping[str, str]) -> str:

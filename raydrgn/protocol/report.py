@@ -7,7 +7,7 @@ from dataclasses import replace
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
 from raydrgn.protocol.class_folder import FIGURE
-from raydrgn.protocol.decision_values import PLANS
+from raydrgn.protocol.decision_values import OF_ROUND, PLANS
 from raydrgn.protocol.decisions import IND
 from raydrgn.protocol.made_steps import MadeSteps
 from raydrgn.protocol.project import Project, Step
@@ -72,13 +72,13 @@ def write_project_report(project: Project, made: MadeSteps, uri: Uri) -> None:
     """Write the report of a whole project."""
     sections, command = [_classes(project, made), _inputs(made.check)], project.command()
     for this, trained, _, proposal, selected in made.filtering:
-        sections += [_training(this, trained, command, "low"), _filtering(this, proposal, selected)]
+        sections += [_training(this, trained, command), _filtering(this, proposal, selected)]
     this, trained, analyzed = made.last
-    sections += [_training(this, trained, command, "high"), _latent_space(this, analyzed)]
+    sections += [_training(this, trained, command), _latent_space(this, analyzed)]
     sections += [
         _comparison(made.comparison),
         _ensemble(project.root, made),
-        _decisions(project),
+        _decisions(project, rounds=this.number),
         _resources(project),
     ]
     write_report(uri, title=f"{project.root}", summary=summary(made), sections=sections)
@@ -112,7 +112,7 @@ def _inputs(check: Step) -> Section:
     )
 
 
-def _training(this: Round, trained: Step, command: str, option: str) -> Section:
+def _training(this: Round, trained: Step, command: str) -> Section:
     found = trained.result
     longer = replace(this.plan, epochs=2 * found["epochs"])
     folder = trained.at(f"convergence.{found['epochs']}", "plots")
@@ -121,7 +121,7 @@ def _training(this: Round, trained: Step, command: str, option: str) -> Section:
         text=f"{this.plan.in_words()}; {found['particles']:,} particles. {found['why']} Epoch "
         f"{found['epoch']} of {found['epochs']} is taken.",
         figures=_listed(folder, CONVERGENCE),
-        commands=f'{command} --{option} "{longer.text()}"    # trains for longer',
+        commands=f'{command} {this.option} "{longer.text()}"    # trains for longer',
     )
 
 
@@ -209,10 +209,16 @@ def _classes(project: Project, made: MadeSteps) -> Section:
     )
 
 
-def _decisions(project: Project) -> Section:
+def _decisions(project: Project, *, rounds: int) -> Section:
+    """Return what was decided; what was decided of later rounds than there are is left out."""
     rows = []
     for name, found in project.decisions.all().items():
-        option = "--drop 3,11" if name.startswith("selection") else OPTIONS.get(name, "")
+        of_round = OF_ROUND.fullmatch(name)
+        number = int(of_round[2]) if of_round else 0
+        is_selection = name.startswith("selection")
+        if number > (rounds - 1 if is_selection else rounds):
+            continue
+        option = f"--drop {number}:3,11" if is_selection else OPTIONS.get(name, "")
         if name in PLANS:
             option = option.format(box=TrainingPlan.read(found.value, f"--{name}").box)
         command = project.command() + f" {option}" if option else ""

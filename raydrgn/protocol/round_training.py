@@ -11,6 +11,7 @@ from raydrgn.io.storage import Uri
 from raydrgn.protocol.decisions import Decision
 from raydrgn.protocol.project import Project, Step, StepRecord
 from raydrgn.protocol.rounds import Round
+from raydrgn.protocol.settings import FEWEST_EPOCHS
 from raydrgn.remote.executor import Executor
 from raydrgn.remote.progress import Progress
 from raydrgn.run.directory import RunDirectory
@@ -98,6 +99,14 @@ def train_round(
             return None  # which is another message: the person corrects what was chosen
         return _lost_file(folder, epoch, has_estimates=plan.method == "mfa")
 
+    def continues(record: StepRecord) -> bool:
+        shorter = (replace(plan, epochs=n).in_words() for n in range(FEWEST_EPOCHS, plan.epochs))
+        if record.inputs not in [{**given, "training": words} for words in shorter]:
+            return False
+        return max(RunDirectory(project.at(record.folder)).epochs(), default=0) in range(
+            1, plan.epochs + 1
+        )
+
     given = {
         "training": plan.in_words(),
         "seed": this.seed,
@@ -112,9 +121,27 @@ def train_round(
         after=after,
         folder=f"round{this.number}",
         find_lost=find_lost,
+        continues=continues,
     )
     _follow_images(this, trained)
+    _warn_of_more_epochs(project, this, trained)
     return _with_decided_epoch(project, this, trained)
+
+
+def _warn_of_more_epochs(project: Project, this: Round, trained: Step) -> None:
+    """Log that another command has trained the run for longer, and how to take that."""
+    records = _records_of(project, trained)
+    newest = max(RunDirectory(trained.folder).epochs(), default=0)
+    if all(r.is_whole and r.result["epochs"] < newest for r in records):
+        longer = replace(this.plan, epochs=newest).text()
+        log.warning(
+            "%s has been trained to epoch %d by another command; what follows is of its first %d "
+            "epochs. To take all: %s",
+            trained.folder,
+            newest,
+            trained.result["epochs"],
+            project.command(this.option, longer),
+        )
 
 
 def _lost_file(folder: Uri, epoch: int, *, has_estimates: bool) -> Uri | None:
@@ -253,6 +280,12 @@ def _train(this: Round, folder: Uri, epochs: int, executor: Executor, progress: 
         raise KeyboardInterrupt  # training was asked to stop, and has kept a checkpoint
 
 
+def _records_of(project: Project, trained: Step) -> list[StepRecord]:
+    """Return the records of a training that was planned for longer and longer, the first first."""
+    folder = trained.folder.removeprefix(f"{project.root}/")
+    return [record for record in project.records(trained.name) if record.folder == folder]
+
+
 def _epoch_decision(this: Round) -> str:
     return f"epoch of round {this.number}"
 
@@ -279,7 +312,7 @@ def _with_decided_epoch(project: Project, this: Round, trained: Step) -> Step:
         run = storage.name(trained.folder)
         value = {"run": run, "epoch": found["epoch"], "of": found["epochs"]}
         project.decisions.make(name, value, by="program", why=found["why"])
-        return trained
+        return replace(trained, key=_key_of(project, trained, found["epoch"]))
     epoch = chosen.value.get("epoch")
     epochs = RunDirectory(trained.folder).epochs()
     if epoch not in epochs:
@@ -287,7 +320,18 @@ def _with_decided_epoch(project: Project, this: Round, trained: Step) -> Step:
             f"{project.decisions.uri}: the {name} is {epoch}, but {trained.folder} has weights of "
             f"{', '.join(map(str, epochs)) or 'none'} only. Correct it, or delete the decision."
         )
-    if epoch == found["epoch"]:
-        return trained
-    key = storage.checksum(f"{trained.key} {epoch}".encode())[: len(trained.key)]
-    return replace(trained, key=key, result={**found, "epoch": epoch, "why": chosen.why})
+    result = found if epoch == found["epoch"] else {**found, "epoch": epoch, "why": chosen.why}
+    return replace(trained, key=_key_of(project, trained, epoch), result=result)
+
+
+def _key_of(project: Project, trained: Step, epoch: int) -> str:
+    """Return the key of an epoch of a training: it stays where the training has gone on since."""
+    whole = [record for record in _records_of(project, trained) if record.is_whole]
+    first = next((r for r in whole if r.result["epochs"] >= epoch), None)
+    if first is None:  # trained for longer by another command
+        key, taken = trained.key, trained.result["epoch"]
+    else:
+        key, taken = first.key, first.result["epoch"]
+    if epoch == taken:
+        return key
+    return storage.checksum(f"{key} {epoch}".encode())[: len(key)]

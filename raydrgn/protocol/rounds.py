@@ -42,6 +42,9 @@ class Round:
 
     number: int
     plan: TrainingPlan
+    option: str
+    """How the command line calls the plan."""
+
     source: ParticleSource
     """All particles, in the box of the round."""
 

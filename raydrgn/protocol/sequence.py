@@ -66,6 +66,12 @@ def run(
     project.decisions.check_images(images, has_results=project.has_results)
     image_box = table.single_box()
     plans = decide_plans(settings, project, image_box, keeps=False)
+    last = len(plans) - 1
+    if settings.drop_round is not None and not 1 <= settings.drop_round <= last:
+        raise ConfigError(
+            f"--drop names round {settings.drop_round}, but particles are filtered after "
+            f"{'round 1' if last == 1 else f'rounds 1 to {last}'} only."
+        )
     if settings.estimate:
         from raydrgn.protocol.estimate import estimate
 
@@ -279,6 +285,7 @@ class _Sequence:
         this = Round(
             number=number,
             plan=plan,
+            option="--high" if number == len(self._plans) else "--low",
             source=source,
             rows=None if selected is None else selected.at(self._rows_of(source)),
             uninvert_data=check["uninvert_data"],
@@ -303,10 +310,12 @@ class _Sequence:
             known = None  # of another proposal
         clusters = self._clusters_for(number, None if known is None else known.value)
         if clusters is not None:
-            self._check_clusters(clusters, proposal)
+            _check_clusters(clusters, proposal, "--drop")
             value = {"proposal": proposal.key, "clusters": list(clusters), "null": None}
             return Decision(value=value, by="user", why="--drop was given")
         if known is not None:
+            where = f"{self._project.decisions.uri}: “selection {number}”"
+            _check_clusters(known.value["clusters"], proposal, where)
             log.info("round %d: %s", number, known.why)
             return known
         found = proposal.result
@@ -340,24 +349,30 @@ class _Sequence:
     def _clusters_for(self, number: int, known: Mapping[str, Any] | None) -> Sequence[int] | None:
         """Return the clusters of ``--drop`` if they are meant for a round, else None.
 
-        They are meant for the round that waits; for the one that was decided so, where a command is
-        repeated; or for the last one.
+        They are meant for the round that is named; without a number for the one that waits, for
+        the one that was decided so, where a command is repeated, or for the last one.
         """
-        clusters = self._settings.clusters
-        if clusters is None or self._has_dropped:
+        clusters, named = self._settings.clusters, self._settings.drop_round
+        if clusters is None or self._has_dropped or named not in (None, number):
             return None
         is_repeated = known is not None and (known["clusters"], IND in known) == (
             list(clusters),
             False,
         )
         is_last = number == len(self._plans) - 1
-        if not (known is None or is_repeated or is_last):
+        if named is None and not (known is None or is_repeated or is_last):
             return None
         self._has_dropped = True
         return clusters
 
-    def _check_clusters(self, clusters: Sequence[int], proposal: Step) -> None:
-        count = len(proposal.result["table"]) - 1
-        outside = [number for number in clusters if not 0 <= number < count]
-        if outside:
-            raise ConfigError(f"--drop contains {outside[0]}, but there are 0 to {count - 1}.")
+
+def _check_clusters(clusters: Sequence[int], proposal: Step, where: str) -> None:
+    """Refuse clusters that a round does not have.
+
+    Raises:
+        ConfigError: Naming where they were given.
+    """
+    count = len(proposal.result["table"]) - 1
+    outside = [number for number in clusters if not 0 <= number < count]
+    if outside:
+        raise ConfigError(f"{where} contains {outside[0]}, but there are 0 to {count - 1}.")

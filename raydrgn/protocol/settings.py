@@ -133,8 +133,9 @@ class ProtocolSettings(ParticleSettings):
     drop: Annotated[
         str | None,
         Setting(
-            "Go on, and drop these clusters instead of what is proposed, as 3,11; none keeps all.",
-            metavar="CLUSTERS|none",
+            "Go on, and drop these clusters instead of what is proposed, as 3,11; none keeps all. "
+            "As 1:3,11 it is for round 1, without a number for the round that waits.",
+            metavar="[ROUND:]CLUSTERS|none",
         ),
     ] = None
 
@@ -217,13 +218,24 @@ class ProtocolSettings(ParticleSettings):
         return boxes[0], boxes[1]
 
     @property
+    def drop_round(self) -> int | None:
+        """Round that ``--drop`` names; None where it names none."""
+        number, colon, _ = (self.drop or "").partition(":")
+        if not colon:
+            return None
+        if not number.isdecimal():
+            raise ConfigError(f"--drop takes ROUND:CLUSTERS as 1:3,11; got {self.drop!r}.")
+        return int(number)
+
+    @property
     def clusters(self) -> tuple[int, ...] | None:
         """Clusters to drop; none of them to keep all, and None where that was not given."""
         if self.drop is None:
             return None
-        if self.drop == NONE:
+        named = self.drop if self.drop_round is None else self.drop.partition(":")[2]
+        if named == NONE:
             return ()
-        clusters = whole_numbers(self.drop, "--drop")
+        clusters = whole_numbers(named, "--drop")
         if not clusters:
             raise ConfigError("--drop names no cluster; give some as 3,11, or none to keep all.")
         return clusters

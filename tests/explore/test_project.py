@@ -91,7 +91,7 @@ def go_on(waiting):
 
 def select(waiting, project, selection):
     this = Round(
-        number=1, plan=TrainingPlan(box=16), source=waiting.source, rows=None,
+        number=1, plan=TrainingPlan(box=16), option="--low", source=waiting.source, rows=None,
         uninvert_data=False, flip=False, drop_bad=False, seed=0,
     )  # fmt: skip
     where = {"executor": IN_PROCESS, "progress": silent}

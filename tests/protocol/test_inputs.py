@@ -56,6 +56,17 @@ def test_one_wrong_flag_is_found_and_corrected(data, tmp_path, uninvert, flip):
     assert "correlation" in check.result["why"]["hand"]
 
 
+def test_what_follows_does_not_depend_on_how_contrast_was_given(data, tmp_path):
+    """But on what was found: nothing is made again once the right flag is given."""
+    project = project_of(data, tmp_path / "p")
+    given = {"flip": False, "drop_bad": False, **WORK}
+    wrong = check_inputs(project, uninvert_data=True, **given)
+    right = check_inputs(project, uninvert_data=False, **given)
+    assert wrong.folder != right.folder
+    assert wrong.key == right.key
+    assert right.key == project.records("check")[-1].key
+
+
 @pytest.mark.parametrize("uninvert", [False, True])
 def test_a_map_of_opposite_sign_is_refused_whatever_contrast_is_given(data, tmp_path, uninvert):
     density, header = read_volume(str(data / "map.mrc"))

@@ -274,5 +274,35 @@ def test_a_damaged_record_of_the_steps_is_refused_in_words(root, name, text):
 def test_the_report_changes_a_training_in_a_box_that_the_images_have(root):
     project = Project(str(root))
     project.decisions.make("low", "24 epochs=4", by="user", why="--low was given")
-    [row] = _decisions(project).tables[0].rows
+    [row] = _decisions(project, rounds=2).tables[0].rows
     assert row[-1].endswith('--low "24 256x3 epochs=50"')
+
+
+def test_the_report_lists_decisions_of_the_rounds_that_there_are(root):
+    """Those of more rounds stay in the file, and hold again with --rounds."""
+    project = Project(str(root))
+    chosen = {"proposal": "a1", "clusters": [3], "null": None}
+    for number in (1, 2):
+        project.decisions.make(f"selection {number}", chosen, by="user", why="--drop was given")
+    for number in (1, 2, 3):
+        value = {"run": f"round{number}", "epoch": 4, "of": 4}
+        project.decisions.make(f"epoch of round {number}", value, by="program", why="the last")
+    rows = _decisions(project, rounds=2).tables[0].rows
+    assert [row[0] for row in rows] == ["selection 1", "epoch of round 1", "epoch of round 2"]
+    assert rows[0][-1] == f"raydrgn protocol -o {root} --drop 1:3,11"
+
+
+def test_a_step_goes_on_in_the_folder_of_earlier_results(root, caplog):
+    work, others = Work(), Work()
+    known = {"continues": lambda record: record.inputs["epochs"] < 6}
+    with caplog.at_level(logging.INFO, "raydrgn"):
+        first = Project(str(root)).step("train", {"epochs": 3}, work)
+        longer = Project(str(root)).step("train", {"epochs": 6}, work, **known)
+    assert longer.folder == first.folder
+    assert longer.key != first.key
+    assert "train goes on: epochs is 6, not 3" in caplog.text
+    assert Project(str(root)).step("train", {"epochs": 3}, work).key == first.key
+    assert len(work.calls) == 2
+    before = Project(str(root)).step("check", {}, others)
+    beside = Project(str(root)).step("train", {"epochs": 6}, work, after=[before], **known)
+    assert beside.folder != first.folder

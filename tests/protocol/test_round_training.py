@@ -88,6 +88,7 @@ def train(project, words, after=(), source=None):
     this = Round(
         number=1,
         plan=TrainingPlan.read(words, "--low").in_box(32),
+        option="--low",
         source=source or ParticleSource(particles="p.star"),
         rows=None,
         uninvert_data=False,
@@ -159,6 +160,55 @@ def test_an_epoch_that_a_person_has_chosen_is_taken_and_later_steps_change(proje
     assert choose(6).key == first.key
     with pytest.raises(InputError, match=r"round 1 is 9, but .* weights of 1, 2, 3, 4, 5, 6 only"):
         choose(9)
+
+
+def test_a_training_planned_for_longer_goes_on_where_it_ended(project, monkeypatch):
+    training = Training(monkeypatch, converged_at=5)
+    first = train(project, "epochs=6")
+    longer = train(Project(project.root), "epochs=8")
+    assert training.trained == [6, 8]
+    assert longer.folder == first.folder
+    assert longer.key != first.key
+    assert (longer.result["epochs"], longer.result["epoch"]) == (8, 8)
+    # The first plan still has its own epoch, and what was made of it.
+    again = train(Project(project.root), "epochs=6")
+    assert (again.key, again.result["epoch"]) == (first.key, 6)
+    # Fewer epochs than are trained are those of another schedule.
+    assert train(Project(project.root), "epochs=7").folder != first.folder
+    # So is another network.
+    assert train(Project(project.root), "8x1 epochs=9").folder != first.folder
+
+
+def test_an_epoch_keeps_its_key_where_the_training_has_gone_on(project, monkeypatch):
+    Training(monkeypatch, converged_at=5)
+    first = train(project, "epochs=6")
+    monkeypatch.setattr(
+        round_training,
+        "_compare",
+        lambda *_: SimpleNamespace(
+            verdict="Converged.",
+            convergence=SimpleNamespace(
+                is_converged=True, warnings=["The noise rises."], examined=[6, 7, 8]
+            ),
+        ),
+    )
+    longer = train(Project(project.root), "epochs=8")
+    assert (longer.result["epochs"], longer.result["epoch"]) == (8, 6)
+    assert longer.key == first.key
+
+
+def test_epochs_of_another_command_are_named_with_the_command_that_takes_them(
+    project, monkeypatch, caplog
+):
+    training = Training(monkeypatch, converged_at=5)
+    first = train(project, "epochs=6")
+    training.train(None, first.folder, 9, None, lambda *_, **__: None)
+    with caplog.at_level(logging.WARNING, "raydrgn"):
+        assert train(Project(project.root), "epochs=6").result["epoch"] == 6
+    assert "has been trained to epoch 9 by another command" in caplog.text
+    assert f"raydrgn protocol -o {project.root} --low '32 epochs=9'" in caplog.text
+    taken = train(Project(project.root), "epochs=9")
+    assert (taken.folder, taken.result["epoch"]) == (first.folder, 9)
 
 
 def test_epochs_are_judged_where_the_weights_of_earlier_ones_are_deleted(

@@ -77,7 +77,7 @@ def select(project, source, *, made):
         "analysis of round 1", {}, lambda folder: ({"ksample": KSAMPLE}, []), folder="round1/a"
     )
     this = Round(
-        number=1, plan=TrainingPlan(box=BOX), source=source, rows=None,
+        number=1, plan=TrainingPlan(box=BOX), option="--low", source=source, rows=None,
         uninvert_data=False, flip=False, drop_bad=False, seed=0,
     )  # fmt: skip
     selection = {"clusters": [1], "null": None}

@@ -1,5 +1,6 @@
 """From a .star file to the report, with a pause, in one process."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numba
@@ -117,7 +118,18 @@ def test_from_particles_to_the_report_with_one_pause(data, tmp_path):
     order = ("Inputs", "Round 1: filtering", "Round 2: training", "Rounds compared", "Ensemble")
     places = [page.index(f"<h2>{title}") for title in order]
     assert places == sorted(places)
-    assert f"raydrgn protocol -o {root} --drop 3,11" in page
+    assert f"raydrgn protocol -o {root} --drop 1:3,11" in page
+
+    # A training that is planned for longer goes on in its folder; what was made of it stays.
+    newest = decisions(root)["epoch of round 1"]["value"]["epoch"]
+    before = (root / "round1" / f"weights.{newest}.pkl").read_bytes()
+    longer = ProtocolSettings(out=str(root), low=f"16 epochs={newest + 1}")
+    with pytest.raises(ConfigError, match=r"--drop names round 2, but .* after round 1 only"):
+        sequence.run(replace(longer, drop="2:none"))
+    assert sequence.run(longer).proposal is not None
+    assert "round1.2" not in folders(root)
+    assert (root / "round1" / f"weights.{newest + 1}.pkl").exists()
+    assert (root / "round1" / f"weights.{newest}.pkl").read_bytes() == before
 
 
 def test_one_command_at_a_time_works_on_a_project(data, tmp_path):
