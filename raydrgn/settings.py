@@ -18,6 +18,9 @@ from raydrgn.errors import ConfigError
 FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
 MAP_SUFFIXES = (".mrc", ".map")
 
+PROJECT = "project.yaml"
+"""File of a project's inputs and decisions; its runs and results lie in the folder beside it."""
+
 NO_PROJECT = "none"
 """Value of ``--project`` with which a command takes nothing from a project."""
 

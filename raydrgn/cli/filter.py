@@ -35,11 +35,16 @@ def filter_(settings: FilterSettings, executor: Executor, progress: Progress) ->
 def _lines(found: FilterResult | GroupsResult) -> list[str]:
     if isinstance(found, GroupsResult):
         lines = [*found.groups.describe(), f"→ {found.folder.at('report.html')}"]
-        return [*lines, "next, for example:", *(f"  {line}" for line in found.commands)]
+        return [*lines, *_next(found)]
     lines = [f"{method.name}: drops {int((~method.kept).sum()):,}" for method in found.methods]
     num_kept = int(found.kept.sum())
     lines.append(
         f"{num_kept:,} kept, {len(found.kept) - num_kept:,} dropped → "
         f"{found.folder.at('kept.ind.pkl')}"
     )
-    return lines
+    return [*lines, *_next(found)]
+
+
+def _next(found: FilterResult | GroupsResult) -> list[str]:
+    commands = [f"  {line}" for line in found.commands]
+    return ["next, for example:", *commands] if commands else []

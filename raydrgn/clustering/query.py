@@ -3,7 +3,8 @@
 A comparison has a column on one side and a number, or another column, on the other; comparisons may
 be chained (``0.2 < H68 < 0.8``) and joined with ``and``, ``or``, ``not`` and parentheses. A column
 may also be asked for some values: ``cluster in (3, 5, 8-12)``, where ``8-12`` are the whole numbers
-from 8 to 12. The name of a column needs quotes if it contains spaces, brackets, quotes or one of
+from 8 to 12. A column of names has ``in``, ``==`` and ``!=``: ``occupancy.class in (C1, C3)``. The
+name of a column needs quotes if it contains spaces, brackets, quotes or one of
 ``<>=!``, or if it is a number or one of the four words. Nothing else is understood, and nothing is
 run.
 """
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from raydrgn.errors import ConfigError
-from raydrgn.shapes import Bool, Float
+from raydrgn.shapes import Bool
 
 _TOKEN = re.compile(
     r"""\s*(?:
@@ -42,6 +43,14 @@ _COMPARISONS: dict[str, Callable[..., Bool[np.ndarray, " n"]]] = {
 }
 
 
+LISTED_NAMES = 12
+"""Names of a column that a message lists at most."""
+
+
+def _is_text(column: np.ndarray) -> bool:
+    return column.dtype.kind == "U"
+
+
 class _Token(NamedTuple):
     kind: str
     text: str
@@ -53,8 +62,8 @@ def select(expression: str, columns: Mapping[str, Any], *, noun: str) -> Bool[np
 
     Args:
         expression: Condition on the columns.
-        columns: Values of each column, float (n,), by each of its names; only those that the
-            expression names are read.
+        columns: Values of each column, float or text (n,), by each of its names; only those that
+            the expression names are read.
         noun: What messages call a column: ``subunit``.
 
     Raises:
@@ -138,10 +147,15 @@ class _Parser:
             return self._one_of(left)
         if self.next.kind != "comparison":
             self.refuse("a comparison is missing, such as > 0.5")
+        if _is_text(left):
+            return self._is_name(left)
         found: Bool[np.ndarray, " n"] = np.array(True)
         while self.next.kind == "comparison":
             compare = _COMPARISONS[self.remaining.pop(0).text]
+            at = self.next
             right, is_name = self._operand()
+            if _is_text(right):
+                raise _error(self.text, at.start, "names are compared as in (A, B), or == A")
             has_name = has_name or is_name
             found = found & compare(left, right)
             left = right
@@ -149,20 +163,46 @@ class _Parser:
             raise _error(self.text, start.start, f"a comparison without a {self.noun}")
         return found
 
-    def _one_of(self, column: Float[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+    def _one_of(self, column: np.ndarray) -> Bool[np.ndarray, " n"]:
         """Read values in parentheses; return where a column has one of them."""
         if not self._takes("("):
             self.refuse("values in parentheses are missing, such as (3, 5, 8-12)")
         found = np.zeros(len(column), dtype=bool)
         while not self._takes(")"):
-            if self.next.kind != "word":
-                self.refuse("a number or a closing parenthesis is missing")
-            for item in self.next.text.split(","):
-                found |= self._has(column, item) if item else False
+            if _is_text(column) and self.next.kind == "quoted":
+                found |= self._has_name(column, self.next.text[1:-1])
+            elif self.next.kind == "word":
+                for item in self.next.text.split(","):
+                    found |= self._has(column, item) if item else False
+            else:
+                what = "name" if _is_text(column) else "number"
+                self.refuse(f"a {what} or a closing parenthesis is missing")
             self.remaining.pop(0)
         return found
 
-    def _has(self, column: Float[np.ndarray, " n"], item: str) -> Bool[np.ndarray, " n"]:
+    def _is_name(self, column: np.ndarray) -> Bool[np.ndarray, " n"]:
+        """Read what a column of names is compared with."""
+        comparison = self.next.text
+        if comparison not in ("==", "!="):
+            self.refuse("names have no order; use in (A, B), == or !=")
+        self.remaining.pop(0)
+        if self.next.kind not in ("word", "quoted"):
+            self.refuse("a name is missing")
+        quoted = self.next.kind == "quoted"
+        found = self._has_name(column, self.next.text[1:-1] if quoted else self.next.text)
+        self.remaining.pop(0)
+        return found if comparison == "==" else ~found
+
+    def _has_name(self, column: np.ndarray, name: str) -> Bool[np.ndarray, " n"]:
+        found = column == name
+        if not found.any():
+            listed = ", ".join(np.unique(column)[:LISTED_NAMES])
+            self.refuse(f"no row has {name!r}; there are {listed}")
+        return np.asarray(found)
+
+    def _has(self, column: np.ndarray, item: str) -> Bool[np.ndarray, " n"]:
+        if _is_text(column):
+            return self._has_name(column, item)
         ends = _RANGE.fullmatch(item)
         if ends:
             low, high = float(ends[1]), float(ends[2])
@@ -176,7 +216,7 @@ class _Parser:
             self.refuse(f"{item!r} is no number, and no range such as 8-12")
         return np.asarray(column == float(item))
 
-    def _operand(self) -> tuple[Float[np.ndarray, "*n"], bool]:
+    def _operand(self) -> tuple[np.ndarray, bool]:
         token = self.next
         if token.kind == "word" and _NUMBER.fullmatch(token.text):
             self.remaining.pop(0)

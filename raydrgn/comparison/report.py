@@ -11,6 +11,8 @@ from raydrgn.comparison.labelings import Labeling
 from raydrgn.io import cryodrgn
 from raydrgn.reporting.report import ReportTable, Section, write_report
 from raydrgn.reporting.result_folder import ResultFolder
+from raydrgn.run.next_commands import selection_commands
+from raydrgn.run.reader import open_run
 
 MOST_NUMBERED = 30
 """Labels of either side up to which cells of a heat map have their numbers, and reports a table."""
@@ -226,12 +228,18 @@ def _next_commands(
     labelings: Sequence[Labeling], pairs: Sequence[Agreement], folder: ResultFolder
 ) -> Section:
     run = next((labeling.run for labeling in labelings if labeling.run), None)
+    file = next((labeling.images for labeling in labelings if labeling.images), None)
     moved = next((pair for pair in pairs if pair.moved.any()), None)
-    if run is None or moved is None:
-        return Section(title="Next")
+    if moved is None:
+        text = "No particle has moved."
+        show = f"raydrgn explore {quote(run)}" if run else ""
+        return Section(title="Next", text=text, commands=show)
     ind = folder.at(pair_folder(labelings, moved), "moved.ind.pkl")
-    line = f"raydrgn export star {quote(run)} -o moved.star --ind {quote(ind)}"
-    return Section(title="Next", text="The particles that have moved, for RELION:", commands=line)
+    commands = [] if run is None else selection_commands(open_run(run), ind, name="moved")
+    if file is not None and not commands:
+        commands = [f"raydrgn export star {quote(file)} --ind {quote(ind)} -o moved.star"]
+    text = "The particles that have moved, by themselves:"
+    return Section(title="Next", text=text, commands="\n".join(commands))
 
 
 def summary_lines(pairs: Sequence[Agreement]) -> list[str]:

@@ -16,7 +16,7 @@ from raydrgn.io.matching import find_numbers
 from raydrgn.io.storage import Uri
 from raydrgn.io.tables import read_parquet
 from raydrgn.reporting.analysis_results import AnalysisResults, kmeans_folder
-from raydrgn.run.identity import SETTINGS, read_record
+from raydrgn.run.identity import MADE_FROM, SETTINGS, read_record
 from raydrgn.run.reader import open_run
 from raydrgn.shapes import Float
 
@@ -26,14 +26,15 @@ RUN_CONFIGS = {"config.yaml", "config.pkl"}
 KMEANS = re.compile(r"kmeans(\d+)")
 CLASS = re.compile(r"C(\d+)")
 LABELS_TABLE, SELECTION, CLASS_PARTICLES = "labels.parquet", "selection.parquet", "ind.pkl"
+LANDSCAPE = "landscape.parquet"
 
 
 def open_labeling(word: str, *, ksample: int | None = None) -> Labeling:
     """Return the labels that a word of the command line names.
 
     Args:
-        word: ``RUN`` or ``RUN:EPOCH``; a folder of ``analyze``, ``filter`` or ``occupancy
-            classes``; ``FILE`` or ``FILE:COLUMN``.
+        word: ``RUN`` or ``RUN:EPOCH``; a folder of ``analyze``, ``filter``, ``landscape`` or
+            ``occupancy classes``; ``FILE`` or ``FILE:COLUMN``.
         ksample: K of the k-means to use; the latest by default.
 
     Raises:
@@ -45,7 +46,7 @@ def open_labeling(word: str, *, ksample: int | None = None) -> Labeling:
         if RUN_CONFIGS & set(storage.list_names(uri)):
             return _of_run(word, uri, part, ksample)
         if part is None:
-            return _of_folder(word, uri, ksample)
+            return replace(_of_folder(word, uri, ksample), run=_made_from(uri))
     if not storage.exists(uri):
         raise InputError(f"{word} is no run, no folder of results and no file: it is not there.")
     found = read_labels_file(uri, part)
@@ -65,6 +66,8 @@ def numbered_by_images(labelings: Sequence[Labeling]) -> list[Labeling]:
     The names are looked up in the STAR file that a run's particles come from; where one is not
     there, the rows of a file stay without numbers, and a warning tells of it.
     """
+    if all(labeling.images is None or labeling.numbers is not None for labeling in labelings):
+        return list(labelings)
     runs = [labeling.run for labeling in labelings if labeling.run is not None]
     sources = [open_run(run).particles().metadata.get("source", "") for run in runs]
     original = next((s for s in sources if suffix_of(s) == ".star" and storage.exists(s)), None)
@@ -136,6 +139,8 @@ def _of_folder(word: str, uri: Uri, ksample: int | None) -> Labeling:
         return _of_table(word, storage.join(uri, SELECTION), "kept", "selection")
     if LABELS_TABLE in names:
         return _of_table(word, storage.join(uri, LABELS_TABLE), "cluster", "k-means")
+    if LANDSCAPE in names:
+        return _of_table(word, storage.join(uri, LANDSCAPE), "state", "states of the landscape")
     made = sorted(int(m.group(1)) for name in names if (m := KMEANS.fullmatch(name)))
     if made:
         clusters = ksample or _latest(uri, made)
@@ -150,8 +155,18 @@ def _of_folder(word: str, uri: Uri, ksample: int | None) -> Labeling:
         return _of_classes(word, uri, classes)
     raise InputError(
         f"{word} has no labels of particles; expected a run, or a folder that `raydrgn analyze`, "
-        "`raydrgn filter` or `raydrgn occupancy classes` has made of one."
+        "`raydrgn filter`, `raydrgn landscape` or `raydrgn occupancy classes` has made of one."
     )
+
+
+def _made_from(uri: Uri) -> str | None:
+    """Return the run that the results in a folder, or in the one around it, were made from."""
+    for folder in (uri, storage.parent(uri)):
+        settings = storage.join(folder, SETTINGS)
+        if storage.exists(settings):
+            run = (read_record(settings).get(MADE_FROM) or {}).get("run")
+            return run if run and storage.exists(storage.join(run, "config.yaml")) else None
+    return None
 
 
 def _latest(uri: Uri, made: list[int]) -> int:

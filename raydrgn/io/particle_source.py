@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from raydrgn.settings import Setting
+from raydrgn.settings import Setting, setting_fields
 
 Uri = str  # as in raydrgn.io.storage, which loads fsspec
 
@@ -82,6 +82,18 @@ class ParticleSettings(StackSettings):
             project="ind",
         ),
     ] = None
+
+    def words(self) -> list[str]:
+        """Return what is given as options of the command line."""
+        found: list[str] = []
+        for field in setting_fields(ParticleSettings):
+            value = getattr(self, field.name)
+            option = field.setting.option(field.name)
+            if isinstance(value, tuple):
+                found += [word for part in value for word in (option, part)]
+            elif value:
+                found += [option] if value is True else [option, value]
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)

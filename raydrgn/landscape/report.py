@@ -1,5 +1,6 @@
 """Figures, tables and report of a landscape."""
 
+import shlex
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from raydrgn.reporting.figures import PALETTE, Tile, explained_variance, sheet, 
 from raydrgn.reporting.latent_plane import latent_plane
 from raydrgn.reporting.report import ReportTable, Section, write_report
 from raydrgn.reporting.result_folder import ResultFolder
+from raydrgn.run.next_commands import selection_commands
 from raydrgn.run.reader import RunReader
 from raydrgn.shapes import Float
 
@@ -50,13 +52,29 @@ def write_landscape(found: Landscape, folder: ResultFolder) -> None:
         _components(found, folder),
         _energy(found, folder),
         _regression(found.particles.regression, len(found.particles.rows), folder),
+        Section(title="Next", commands="\n".join(_next_commands(found, folder))),
     ]
     write_report(
         folder.at("report.html"),
         title=f"Landscape of {found.run.files.root}, epoch {found.epoch}",
         summary=_summary(found),
-        sections=[section for section in sections if section.figures or section.text],
+        sections=[
+            section for section in sections if section.figures or section.text or section.commands
+        ],
     )
+
+
+def _next_commands(found: Landscape, folder: ResultFolder) -> list[str]:
+    """Return what usually comes after, filled in for the state of the most particles."""
+    state = int(np.bincount(found.sketch.particle_states()).argmax())
+    name = f"state_{state:03d}"
+    root = found.run.root
+    epoch = [] if found.epoch is None else [str(found.epoch)]
+    by = ["--by", "landscape.state", "-o", "states.png"]
+    return [
+        shlex.join(["raydrgn", "plot", root, *epoch, *by]),
+        *selection_commands(found.run, folder.at("states", f"{name}.ind.pkl"), name=name),
+    ]
 
 
 def _summary(found: Landscape) -> str:

@@ -15,7 +15,7 @@ from raydrgn.clustering.query import select
 from raydrgn.errors import ConfigError, InputError
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
-from raydrgn.latent.numeric_values import NumericValues
+from raydrgn.latent.numeric_values import ConditionValues
 from raydrgn.shapes import Bool, Float, Int
 
 REFERENCE_SD = 2.0
@@ -60,7 +60,7 @@ def by_mixture(components: Clusters, drop: Sequence[int]) -> Method:
     return Method(f"mixture of {count}", ~np.isin(components.labels, drop))
 
 
-def by_condition(condition: str, values: NumericValues) -> Method:
+def by_condition(condition: str, values: ConditionValues) -> Method:
     """Keep particles that fulfil a condition on their values.
 
     Raises:

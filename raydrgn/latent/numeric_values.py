@@ -1,4 +1,4 @@
-"""Values of particles that are numbers, for conditions in words and for colours."""
+"""Values of particles by name, as conditions in words and colours take them."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -49,3 +49,19 @@ class NumericValues(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._labels) + len(self._values.columns)
+
+
+class ConditionValues(NumericValues):
+    """Columns as conditions take them: of numbers, or of names as text."""
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """Return a column.
+
+        Raises:
+            RaydrgnError: If it cannot be read.
+        """
+        if name not in self._labels:
+            found = self._values(name)
+            if found.names and not found.is_truth:
+                return np.array(found.names)[found.array]
+        return super().__getitem__(name)

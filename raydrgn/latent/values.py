@@ -5,8 +5,8 @@
 the number in the original set and the row; the columns of the particle table, with angles as
 ``rot_deg``, ``tilt_deg``, ``psi_deg`` and shifts as ``shift_x_angstrom``, ``shift_y_angstrom``;
 what a mixture of factor analysers estimates; and ``COMMAND.COLUMN`` of tables with a row for each
-particle that `landscape` and `occupancy` have made of the same epoch; ``occupancy.class``, the
-class of `occupancy classes`. ``label`` is a file of the
+particle that `landscape` and `occupancy` have made of the same epoch, in the run or beside it in
+its project; ``occupancy.class``, the class of `occupancy classes`. ``label`` is a file of the
 user's own.
 """
 
@@ -31,8 +31,10 @@ from raydrgn.io.storage import Uri
 from raydrgn.io.tables import read_parquet
 from raydrgn.reporting.analysis_results import AnalysisResults, kmeans_folder
 from raydrgn.reporting.result_folder import ResultFolder
+from raydrgn.run.identity import SETTINGS, read_record
 from raydrgn.run.latents_file import LatentSource
 from raydrgn.run.reader import RunReader
+from raydrgn.settings import PROJECT
 from raydrgn.shapes import Float, Int
 
 log = logging.getLogger(__name__)
@@ -44,7 +46,7 @@ UMAP = ("umap1", "umap2")
 TRUTH = ("no", "yes")
 """Names of the values of a column of truth values."""
 
-CLASSES, CLASS_LABELS = "classes", "labels.pkl"
+CLASSES, CLASS_LABELS, CLASS_TABLE = "classes", "labels.pkl", "classes.csv"
 OCCUPANCY_CLASS = "occupancy.class"
 """Class of each particle by `occupancy classes`."""
 
@@ -220,21 +222,37 @@ class ParticleValues:
                 yield name, partial(_of_arrow, column)
 
     def _result_columns(self) -> Iterator[tuple[str, Callable[[], Values]]]:
-        """Yield the columns of tables of other commands on the same epoch."""
+        """Yield the columns of other commands' tables on the same epoch, those in the run last."""
         if not isinstance(self._source, RunReader):
             return
-        identity = self._source.identity(self._epoch)
+        identity, beside = self._source.identity(self._epoch), self._in_project(self._source)
         for command in TABLES:
-            folder = ResultFolder(self._source.results(command, self._epoch))
-            if folder.is_made_from(identity):
-                for name in storage.list_files(folder.uri):
+            own = self._source.results(command, self._epoch)
+            for uri in (*(u for u, made_by in beside if made_by == command), own):
+                folder = ResultFolder(uri)
+                names = storage.list_files(uri) if folder.is_made_from(identity) else []
+                for name in names:
                     if name.endswith(".parquet"):
                         yield from self._table(command, folder.at(name))
-        classes = ResultFolder(
-            storage.join(self._source.results("occupancy", self._epoch), CLASSES)
-        )
-        if classes.has(CLASS_LABELS) and classes.is_made_from(identity):
-            yield OCCUPANCY_CLASS, partial(_occupancy_classes, classes.at(CLASS_LABELS))
+        own = storage.join(self._source.results("occupancy", self._epoch), CLASSES)
+        for uri in (*(uri for uri, _ in beside), own):
+            classes = ResultFolder(uri)
+            if all(map(classes.has, (CLASS_LABELS, CLASS_TABLE))) and classes.is_made_from(
+                identity
+            ):
+                yield OCCUPANCY_CLASS, partial(_occupancy_classes, classes.at(CLASS_LABELS))
+
+    def _in_project(self, run: RunReader) -> list[tuple[Uri, str]]:
+        """Return the folders of results beside a run in its project, and what has made each."""
+        root = storage.parent(run.root)
+        if not storage.exists(storage.join(root, PROJECT)):
+            return []
+        folders = (storage.join(root, name) for name in storage.list_names(root))
+        return [
+            (uri, str(read_record(storage.join(uri, SETTINGS)).get("command", "")))
+            for uri in folders
+            if storage.exists(storage.join(uri, SETTINGS))
+        ]
 
     def _table(self, command: str, uri: Uri) -> Iterator[tuple[str, Callable[[], Values]]]:
         """Yield the columns of a table, if it has a row for each particle."""

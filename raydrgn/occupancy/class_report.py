@@ -1,6 +1,5 @@
 """Figures and report of volume classes and structural blocks."""
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -38,6 +37,9 @@ class ReportContent:
     num_selected: int | None = None
     """Particles of the selected volumes."""
 
+    commands: Sequence[str] = ()
+    """What usually comes after."""
+
 
 def write_class_report(content: ReportContent, folder: ResultFolder) -> None:
     """Draw the figures into the folder, and ``report.html`` with all of them."""
@@ -50,6 +52,7 @@ def write_class_report(content: ReportContent, folder: ResultFolder) -> None:
         _pair_section(found, folder),
         _histogram_section(found, folder),
         _selection_section(found, content.num_selected),
+        Section(title="Next", commands="\n".join(content.commands)),
     ]
     write_report(
         folder.at("report.html"),
@@ -163,16 +166,7 @@ def _particle_section(content: ReportContent, folder: ResultFolder) -> Section |
         "Circles: the particle of each class that is nearest to the median of its latents. Its "
         "volume is the centroid volume."
     )
-    numbers = shlex.quote(folder.at("C1", "ind.pkl"))
-    commands = "\n".join(
-        (
-            f"raydrgn export star PARTICLES.star --ind {numbers} -o C1.star",
-            f"raydrgn train PARTICLES.star --ind {numbers} -o RUN_C1",
-        )
-    )
-    return Section(
-        title="Particles by class", text=text, figures=[(figure, caption)], commands=commands
-    )
+    return Section(title="Particles by class", text=text, figures=[(figure, caption)])
 
 
 def _block_section(

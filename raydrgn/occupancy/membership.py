@@ -1,6 +1,6 @@
 """Which particles are in which class, and which particle is the centroid of each class."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -35,6 +35,21 @@ class Membership:
     def particles_of(self, volumes: Int[np.ndarray, " m"]) -> Int[np.ndarray, " q"]:
         """Return the particles (rows of the run) for which some volumes stand."""
         return np.flatnonzero(np.isin(self.volume, volumes))
+
+    def among(
+        self, rows: Int[np.ndarray, " k"], chosen: Int[np.ndarray, " q"], *, count: int
+    ) -> "Membership":
+        """Return the same for some volumes of the table, in their order, and some particles.
+
+        Args:
+            rows: The volumes, as rows of the table.
+            chosen: Numbers of the particles in the original set; the others have no volume then.
+            count: Volumes of the table.
+        """
+        position = np.full(count + 1, -1)  # the last one for particles without a volume
+        position[rows] = np.arange(len(rows))
+        is_chosen = np.isin(self.numbers, chosen)
+        return replace(self, volume=np.where(is_chosen, position[self.volume], -1))
 
     def centroid(self, particles: Int[np.ndarray, " q"]) -> int:
         """Return the particle, of some, that is nearest to the median of their latents."""

@@ -111,6 +111,30 @@ class OccupancyTable:
             source=self.source,
         )
 
+    def rows_of(self, numbers: Int[np.ndarray, " q"], uri: Uri) -> Int[np.ndarray, " k"]:
+        """Return the volumes of particles with these numbers in the original set.
+
+        Args:
+            numbers: Numbers of particles.
+            uri: Their file, for messages.
+
+        Raises:
+            InputError: If it is not known of which particles the volumes are, or there are fewer
+                than two.
+        """
+        if self.original is None:
+            raise InputError(
+                f"{uri} chooses particles, but the table has no numbers of particles: its volumes "
+                "are maps, or were scored by another program."
+            )
+        rows = np.flatnonzero(np.isin(self.original, numbers))
+        if len(rows) < 2:
+            raise InputError(
+                f"{uri} has the particles of {len(rows)} volumes of the table; two or more are "
+                "needed to cluster them. Numbers count from 0 in the original set."
+            )
+        return rows
+
     def without(self, omitted: Sequence[str]) -> "OccupancyTable":
         """Return the table without some subunits, given by whole or short name.
 

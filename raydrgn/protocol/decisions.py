@@ -15,8 +15,8 @@ from raydrgn.io import storage
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.storage import Uri
 from raydrgn.protocol.decision_values import problem
-from raydrgn.protocol.settings import PROJECT
 from raydrgn.run.config import read_yaml
+from raydrgn.settings import PROJECT
 
 if TYPE_CHECKING:
     from raydrgn.io.particles import ParticleTable

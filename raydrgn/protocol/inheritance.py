@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING, Any
 from raydrgn.errors import ConfigError, RaydrgnError
 from raydrgn.io import uri as uris
 from raydrgn.io.uri import Uri
-from raydrgn.protocol.settings import PROJECT
-from raydrgn.settings import NO_PROJECT, SettingField, setting_fields
+from raydrgn.settings import NO_PROJECT, PROJECT, SettingField, setting_fields
 
 if TYPE_CHECKING:
     from raydrgn.protocol.project import Project

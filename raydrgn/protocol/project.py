@@ -21,7 +21,7 @@ from raydrgn.errors import RaydrgnError, RunDirectoryError
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
 from raydrgn.protocol.decisions import Decisions
-from raydrgn.protocol.settings import PROJECT
+from raydrgn.settings import PROJECT
 
 log = logging.getLogger(__name__)
 

@@ -24,9 +24,6 @@ FEWEST_EPOCHS = 3
 
 NONE = "none"
 
-PROJECT = "project.yaml"
-"""File of a project's inputs and decisions."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingPlan:

@@ -22,9 +22,9 @@ class CompareSettings:
     labels: Annotated[
         tuple[str, ...],
         Setting(
-            "Two or more of: RUN or RUN:EPOCH, for its k-means; a folder of analyze, filter or "
-            "occupancy classes; FILE or FILE:COLUMN of labels (.pkl, .npy, .txt, .csv, .parquet, "
-            ".star).",
+            "Two or more of: RUN or RUN:EPOCH, for its k-means; a folder of analyze, filter, "
+            "landscape or occupancy classes; FILE or FILE:COLUMN of labels (.pkl, .npy, .txt, "
+            ".csv, .parquet, .star).",
             is_argument=True,
             metavar="LABELS...",
         ),

@@ -58,6 +58,9 @@ class FilterResult:
     methods: "list[Method]"
     """Each method, and the particles that it keeps."""
 
+    commands: list[str]
+    """What exports the kept particles, and trains on them; empty where they are not known."""
+
     images_error: str
     """Why there are no images of particles; empty if there are."""
 
@@ -97,6 +100,8 @@ def run(
     from raydrgn.latent import filter_report
     from raydrgn.latent.filters import kept_by_all
     from raydrgn.reporting.latent_plane import latent_plane
+    from raydrgn.run.next_commands import selection_commands
+    from raydrgn.run.reader import RunReader
 
     opened = settings.open()
     source, epoch, z, makes_volumes = opened
@@ -130,12 +135,16 @@ def run(
             means, folder, pixel_size_angstrom=pool.pixel_size_angstrom
         )
     folder.finish()
+    commands = []
+    if isinstance(source, RunReader):
+        commands = selection_commands(source, folder.at("kept.ind.pkl"), name="kept")
     return FilterResult(
         folder=folder,
         epoch=epoch,
         numbers=numbers,
         kept=kept,
         methods=methods,
+        commands=commands,
         images_error=images_error,
         failures=failures,
     )
@@ -231,7 +240,7 @@ def _apply_methods(
     from raydrgn.io import cryodrgn
     from raydrgn.latent import filters
     from raydrgn.latent.conditions import by_conditions, read_conditions
-    from raydrgn.latent.numeric_values import NumericValues
+    from raydrgn.latent.numeric_values import ConditionValues
     from raydrgn.latent.values import ParticleValues
     from raydrgn.reporting.analysis_results import AnalysisResults
 
@@ -253,7 +262,7 @@ def _apply_methods(
             own = {"cluster": lambda: _labels(settings, numbers, analysis)}
             if components is not None:
                 own["component"] = lambda: components.labels
-            found.append(filters.by_condition(settings.where, NumericValues(values, own)))
+            found.append(filters.by_condition(settings.where, ConditionValues(values, own)))
         if settings.conditions is not None:
             found.append(by_conditions(read_conditions(settings.conditions), values))
     if settings.zscore is not None:

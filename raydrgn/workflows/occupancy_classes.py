@@ -1,9 +1,11 @@
 """``occupancy classes``: volume classes and structural blocks of a table of occupancies."""
 
 import logging
+import shlex
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
+from raydrgn.errors import ConfigError
 from raydrgn.occupancy.options import ClassOptions
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
@@ -44,6 +46,14 @@ class OccupancyClassesSettings:
 
     clustering: ClassOptions = field(default_factory=ClassOptions)
 
+    ind: Annotated[
+        str | None,
+        Setting(
+            "Cluster only the volumes of these particles again: .pkl, .npy or text of their "
+            "numbers in the original set, as C1/ind.pkl of an earlier clustering."
+        ),
+    ] = None
+
     models: Annotated[
         tuple[str, ...],
         Setting(
@@ -62,13 +72,21 @@ class OccupancyClassesSettings:
 
     out: Annotated[
         str | None,
-        Setting("Folder for the results; OUT/classes by default.", flags=("-o", "--out")),
+        Setting(
+            "Folder for the results; OUT/classes by default. With --ind it must be given.",
+            flags=("-o", "--out"),
+        ),
     ] = None
 
     overwrite: Annotated[bool, Setting("Replace earlier results in the folder.")] = False
 
     def __post_init__(self) -> None:
         check_bounds(self)
+        if self.ind is not None and self.out is None:
+            raise ConfigError(
+                "--ind clusters a part of the table: give -o a folder beside OUT/classes, which "
+                "is that of the whole."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +129,7 @@ def run(
     Raises:
         RaydrgnError: If the table, its run, the settings or the folder do not allow it.
     """
-    from raydrgn.io import storage
+    from raydrgn.io import cryodrgn, storage
     from raydrgn.occupancy import class_tables
     from raydrgn.occupancy.block_model import write_script
     from raydrgn.occupancy.class_report import ReportContent, write_class_report
@@ -124,10 +142,15 @@ def run(
 
     origin, table = TableOrigin.of(settings.table), OccupancyTable.read(settings.table)
     options = replace(settings.clustering, scale=settings.clustering.scale or origin.scale)
-    found = find_classes(table, options)
-    opened, particles = origin.open_run(), None
+    opened, particles, rows = origin.open_run(), None, None
+    if settings.ind is not None:
+        chosen = cryodrgn.read_indices(settings.ind)
+        rows = table.rows_of(chosen, settings.ind)
+    found = find_classes(table if rows is None else table.select(rows), options)
     if opened is not None:
-        members = membership(found.table, opened, origin.epoch, labels=origin.labels())
+        members = membership(table, opened, origin.epoch, labels=origin.labels())
+        if rows is not None:
+            members = members.among(rows, chosen, count=len(table))
         particles = class_particles(found.classes.labels, members)
     uris, by = (list(settings.models), settings.by) if settings.models else origin.models()
     models = _models(found, uris, by)
@@ -135,7 +158,7 @@ def run(
     inputs = [storage.absolute(settings.table), *origin.inputs(), *uris, *([by] if by else [])]
     refuse_inputs(folder.uri, inputs)
     folder.begin(
-        _record(table, options, uris, by) | {"volumes": not settings.skip_volumes},
+        _record(found.table, options, uris, by) | {"volumes": not settings.skip_volumes},
         made_from=opened.identity(origin.epoch) if opened else None,
         overwrite=settings.overwrite,
     )
@@ -156,12 +179,37 @@ def run(
         centroids=centroids,
         models=models,
         num_selected=None if selected is None else len(selected),
+        commands=_next_commands(settings, opened, particles, folder, found.classes.count),
     )
     write_class_report(content, folder)
     folder.finish()
     return OccupancyClassesResult(
         folder=folder, clustered=found, particles=particles, selected=selected, centroids=centroids
     )
+
+
+def _next_commands(
+    settings: OccupancyClassesSettings,
+    opened: "RunReader | None",
+    particles: "ClassParticles | None",
+    folder: "ResultFolder",
+    count: int,
+) -> list[str]:
+    """Return what usually comes after, filled in for the class of the most particles."""
+    from raydrgn.occupancy.class_tables import IND
+    from raydrgn.run.next_commands import selection_commands
+
+    again = shlex.join(["raydrgn", "occupancy", "classes", settings.table])
+    if opened is None or particles is None:
+        more = shlex.join(["--classes", str(count + 1), "-o", f"{folder.uri}-{count + 1}"])
+        return [f"{again} {more}"]
+    counts = particles.counts()
+    name = f"C{1 + counts.index(max(counts))}"
+    ind = folder.at(name, IND)
+    return [
+        *selection_commands(opened, ind, name=name),
+        f"{again} {shlex.join(['--ind', ind, '-o', f'{folder.uri}-{name}'])}",
+    ]
 
 
 def _record(

@@ -9,7 +9,7 @@ from raydrgn.errors import ConfigError, RaydrgnError
 from raydrgn.io.particle_source import ParticleSettings, ParticleSource
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
-from raydrgn.settings import Setting, check_bounds, setting_fields
+from raydrgn.settings import Setting, check_bounds
 from raydrgn.training.options import CpusPerTrainingProcess, GpusPerTrainingProcess
 
 if TYPE_CHECKING:
@@ -178,15 +178,8 @@ class SweepSettings(ParticleSettings):
         """Return the command that trains some settings on all particles."""
         from raydrgn.sweep.ranking import assignments
 
-        words = ["raydrgn", "train", shlex.quote(self.particles), "-o", shlex.quote(out)]
-        for field in setting_fields(ParticleSettings):
-            value = getattr(self, field.name)
-            option = field.setting.option(field.name)
-            if isinstance(value, tuple):
-                words += [f"{option} {shlex.quote(part)}" for part in value]
-            elif value:
-                words.append(option if value is True else f"{option} {shlex.quote(value)}")
-        words += [f"--epochs {epochs}"]
+        words = ["raydrgn", "train", self.particles, "-o", out, *self.words()]
+        words = [shlex.join(words), f"--epochs {epochs}"]
         words += [f"--recipe {self.recipe}"] if self.recipe else []
         words += ["--uninvert-data"] if self.uninvert_data else []
         words += ["--drop-bad"] if self.drop_bad else []

@@ -134,6 +134,26 @@ def test_a_condition_keeps_what_fulfils_it(root):
     np.testing.assert_array_equal(kept, np.flatnonzero(expected))
 
 
+def test_occupancy_classes_are_conditions_by_their_names(root, tmp_path):
+    """Those in the run's folder, or beside the run in its project."""
+    project = tmp_path / "project"
+    shutil.copytree(root, project / "round2")
+    (project / "project.yaml").write_text("")
+    run = open_run(str(project / "round2"))
+    labels = np.arange(203) % 4
+    folder = ResultFolder(str(project / "occupancy-classes"))
+    folder.begin({}, made_from=run.identity(2), overwrite=False)
+    cryodrgn.write_pickles(folder.at("labels.pkl"), labels)
+    folder.write_table("classes.csv", ("class",), [])
+    kept = kept_of(project / "round2", "--where", "occupancy.class in (C1, C3)")
+    np.testing.assert_array_equal(kept, np.flatnonzero(labels % 2))
+    kept = kept_of(project / "round2", "--where", "occupancy.class != none")
+    np.testing.assert_array_equal(kept, np.flatnonzero(labels))
+    (project / "project.yaml").unlink()
+    result = choose(project / "round2", "--where", "occupancy.class == C1")
+    assert "no value 'occupancy.class'" in str(result.exception)
+
+
 def test_two_sd_is_the_number_of_a_bare_zscore(root):
     size = np.linalg.norm(latents(root), axis=1)
     expected = np.flatnonzero(size < size.mean() + 2 * size.std())

@@ -14,6 +14,7 @@ COLUMNS = {
     "cluster": np.array([-1.0, 3.0, 8.0, 5.0]),
     "16": np.array([1.0, 0.0, 0.0, 0.0]),
     "L7/L12 stalk": np.array([1.0, 1.0, 0.0, 0.0]),
+    "class": np.array(["C1", "C2", "C1", "a b"]),
 }
 
 
@@ -34,6 +35,10 @@ COLUMNS = {
         ("not cluster in (0-5) and bL28 > 0.5", [0, 2]),
         ("cluster in (3) or H68 in (.1)", [0, 1]),
         ("bL28 in (0-1)", [3]),
+        ("class in (C2)", [1]),
+        ("class in (C2, 'a b')", [1, 3]),
+        ("class == C1 and bL28 > 0.7", [2]),
+        ('class != "a b" and not class == C2', [0, 2]),
     ],
 )
 def test_limits_select_rows(expression, rows):
@@ -56,6 +61,11 @@ def test_limits_select_rows(expression, rows):
         ("cluster in (3, 8-2)", "range 8-2 begins above its end; did you mean 2-8"),
         ("bL28 = 0.5", "at character 6, '= 0.5'"),
         ("bL28 > 0.5 and 'H68 < 2", "a quote without an end.*character 16"),
+        ("class in (C2, C3)", "no row has 'C3'; there are C1, C2, a b"),
+        ("class in (C2", "a name or a closing parenthesis is missing"),
+        ("class > C1", "names have no order; use in"),
+        ("class ==", "a name is missing"),
+        ("bL28 > class", "names are compared as in .A, B., or == A"),
         ("bL28", "a comparison is missing"),
         ("", "a number is missing .at the end"),
         ("__import__('os').remove('x')", "there is no subunit '__import__'"),

@@ -202,6 +202,7 @@ def test_two_epochs_of_a_run_and_published_labels(tmp_path):
     assert particles.num_rows == 60
     assert particles.column(1).null_count == 30
     assert cryodrgn.read_pickles(str(out / "1-2" / "moved.ind.pkl"))[0].size == 0
+    assert f"raydrgn explore {root}" in (out / "report.html").read_text()
     assert (out / "1-2" / "shares.png").stat().st_size > 5000
     assert "adjusted Rand index 1.000" in (out / "report.html").read_text()
 
@@ -253,6 +254,19 @@ def test_selections_and_occupancy_classes(tmp_path):
     assert found.first.names == ("C1", "C2", "C10")
     assert found.second.names == ("dropped", "kept")
     np.testing.assert_array_equal(found.counts, [[1, 1], [0, 1], [1, 1]])
+
+
+def test_states_of_a_landscape(tmp_path):
+    (tmp_path / "landscape").mkdir()
+    states = np.array([2, 0, 0, 1, 2])
+    pq.write_table(
+        pa.table({"particle": range(5), "original": range(5), "state": states}),
+        tmp_path / "landscape" / "landscape.parquet",
+    )
+    cryodrgn.write_pickles(str(tmp_path / "states.pkl"), states)
+    [found] = compare_files(tmp_path / "landscape", tmp_path / "states.pkl").pairs
+    assert found.first.kind == "states of the landscape"
+    assert found.adjusted_rand == 1
 
 
 def test_three_are_compared_in_pairs(tmp_path):

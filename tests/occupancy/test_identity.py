@@ -7,7 +7,7 @@ import torch
 
 from finished_run import MODEL, make_run
 from phantoms import table_of
-from raydrgn.errors import InputError, RunDirectoryError
+from raydrgn.errors import ConfigError, InputError, RunDirectoryError
 from raydrgn.io.cryodrgn import write_latents, write_pickles
 from raydrgn.model.vae import HeterogeneousVAE
 from raydrgn.occupancy.options import ClassOptions
@@ -207,3 +207,31 @@ def test_original_numbers_of_earlier_tables_are_read_as_such(tmp_path):
     found = OccupancyTable.read(str(tmp_path))
     assert found.particles is None
     np.testing.assert_array_equal(found.original, [7, 1, 4])
+
+
+def test_the_particles_of_a_class_are_clustered_again_by_themselves(run, tmp_path, reports):
+    """And their classes have no other particles, whether volumes are of particles or clusters."""
+    for out, more in (("own", {}), ("clusters", {"all_particles": False, "ksample": 12})):
+        scored = score(run, str(tmp_path / out), **more)
+        whole = classes(scored.folder.uri)
+        assert reports[-1].commands[-1].startswith("raydrgn occupancy classes")
+        largest = 1 + int(np.argmax(whole.particles.counts()))
+        ind = whole.folder.at(f"C{largest}", "ind.pkl")
+        part = classes(scored.folder.uri, ind=ind, out=str(tmp_path / f"{out}-part"))
+        inside = whole.particles.labels == largest
+        np.testing.assert_array_equal(part.particles.labels > 0, inside)
+        assert len(part.clustered.table) == (whole.clustered.classes.labels == largest).sum()
+        # The same occupancies as in the table of all.
+        rows = whole.clustered.rows_of(largest)
+        values = whole.clustered.table.values[rows]
+        np.testing.assert_array_equal(part.clustered.table.values, values)
+
+
+def test_a_part_without_volumes_or_without_its_own_folder_is_refused(run, tmp_path):
+    out = score(run, str(tmp_path / "out")).folder.uri
+    other = str(tmp_path / "other.pkl")
+    write_pickles(other, np.array([0, 2]))
+    with pytest.raises(InputError, match=r"other.pkl has the particles of 0 volumes"):
+        classes(out, ind=other, out=str(tmp_path / "part"))
+    with pytest.raises(ConfigError, match="--ind clusters a part of the table: give -o"):
+        classes(out, ind=other)

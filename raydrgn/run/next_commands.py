@@ -1,0 +1,49 @@
+"""The commands that usually follow on some particles of a run, filled in."""
+
+import shlex
+from dataclasses import replace
+
+from raydrgn.errors import RaydrgnError
+from raydrgn.io import cryodrgn
+from raydrgn.io.filetypes import suffix_of
+from raydrgn.io.selection import original_of, rows_of
+from raydrgn.io.storage import Uri
+from raydrgn.run.reader import RunReader
+
+
+def selection_commands(run: RunReader, ind: Uri, *, name: str) -> list[str]:
+    """Return the commands that export some particles, and that train on them alone.
+
+    Args:
+        run: A run that they are of.
+        ind: File of their numbers in the original set.
+        name: Of what the commands write.
+
+    Returns:
+        Nothing if the particles of the run are not known. Particles are exported for the program
+        that they come from. Where the particle file is a table of a selection, whose rows have
+        other numbers, there is no command to train.
+    """
+    try:
+        suffix = ".cs" if original_of(run.particles(), ".cs") is not None else ".star"
+        trains = _counts_as_original(run, ind)
+    except RaydrgnError:
+        return []
+    out = shlex.quote(f"{name}{suffix}")
+    words = ["raydrgn", "export", suffix[1:], run.root, "--ind", ind]
+    commands = [f"{shlex.join(words)} -o {out}"]
+    if run.source is not None and trains:
+        source = replace(run.source, ind=ind)
+        words = ["raydrgn", "train", source.particles, *source.words()]
+        words += [] if run.model else ["--method", "mfa"]
+        words += [] if run.inverts else ["--uninvert-data"]
+        commands.append(shlex.join([*words, "-o", name]))
+    return commands
+
+
+def _counts_as_original(run: RunReader, ind: Uri) -> bool:
+    """Return whether the particle file of a run has the particles in rows of their numbers."""
+    if run.source is None or suffix_of(run.source.particles) != ".parquet":
+        return True
+    numbers = cryodrgn.read_indices(ind)
+    return rows_of(run.source, numbers).tolist() == sorted(numbers.tolist())
