@@ -44,6 +44,8 @@ EXECUTOR = "raydrgn.remote.executor:Executor."
 NOT_TAKEN = {
     # Any error of these is replaced by one that has no option of theirs.
     ("raydrgn.run.reader:RunReader.particles", "raydrgn.io.sources:open_particles"),
+    # Any error of it leaves out the commands that it is for.
+    ("raydrgn.run.next_commands:_counts_as_original", "raydrgn.io.selection:rows_of"),
     # Any error of it becomes a warning without its words.
     ("raydrgn.comparison.sources:_by_images", "raydrgn.io.matching:find_numbers"),
     # A run of raydrgn's has poses, or it would not have begun.

@@ -12,7 +12,8 @@ def embed(settings: EmbedSettings, progress: Progress) -> None:
     """Encode particles that a run has not seen: their latents, and how well each image fits.
 
     Writes z.pkl, a file of latents for `analyze`, `filter` and cryoDRGN, and particles.parquet with
-    the reconstruction error and KL divergence of each image.
+    the reconstruction error, the correlation with what is decoded, and the KL divergence of each
+    image.
     """
     found = workflow.run(settings, progress=progress)
     result(f"{len(found.particles):,} particles, epoch {found.epoch} → {found.folder.uri}")

@@ -18,6 +18,7 @@ estimates        what is estimated of each particle beside its latent
 refined          particles with refined poses, and their rows in a run
 relocation       where the particle images of a run are, when they have moved
 reader           a run of raydrgn or cryoDRGN, opened for reading
+next_commands    commands for some particles of a run, filled in
 latents_file     a file of latents in the place of a run
 identity         what results are made from
 cryodrgn_export  a run in the layout of cryoDRGN

@@ -25,25 +25,31 @@ def selection_commands(run: RunReader, ind: Uri, *, name: str) -> list[str]:
         other numbers, there is no command to train.
     """
     try:
-        suffix = ".cs" if original_of(run.particles(), ".cs") is not None else ".star"
+        is_cs = original_of(run.particles(), ".cs") is not None
         trains = _counts_as_original(run, ind)
     except RaydrgnError:
         return []
-    out = shlex.quote(f"{name}{suffix}")
-    words = ["raydrgn", "export", suffix[1:], run.root, "--ind", ind]
-    commands = [f"{shlex.join(words)} -o {out}"]
-    if run.source is not None and trains:
-        source = replace(run.source, ind=ind)
-        words = ["raydrgn", "train", source.particles, *source.words()]
-        words += [] if run.model else ["--method", "mfa"]
-        words += [] if run.inverts else ["--uninvert-data"]
-        commands.append(shlex.join([*words, "-o", name]))
-    return commands
+    place, chosen, out = map(shlex.quote, (run.root, ind, f"{name}.{'cs' if is_cs else 'star'}"))
+    export = f"raydrgn export star {place} --ind {chosen} -o {out}"
+    if is_cs:
+        export = f"raydrgn export cs {place} --ind {chosen} -o {out}"
+    return [export, *([_train_command(run, ind, name)] if trains else [])]
+
+
+def _train_command(run: RunReader, ind: Uri, name: str) -> str:
+    assert run.source is not None
+    chosen = replace(run.source, ind=ind)
+    words = ["raydrgn", "train", chosen.particles, *chosen.words()]
+    words += [] if run.model else ["--method", "mfa"]
+    words += [] if run.inverts else ["--uninvert-data"]
+    return shlex.join([*words, "-o", name])
 
 
 def _counts_as_original(run: RunReader, ind: Uri) -> bool:
-    """Return whether the particle file of a run has the particles in rows of their numbers."""
-    if run.source is None or suffix_of(run.source.particles) != ".parquet":
+    """Return whether a run's particle file is known, and has particles in rows of their numbers."""
+    if run.source is None:
+        return False
+    if suffix_of(run.source.particles) != ".parquet":
         return True
     numbers = cryodrgn.read_indices(ind)
     return rows_of(run.source, numbers).tolist() == sorted(numbers.tolist())

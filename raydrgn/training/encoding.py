@@ -5,6 +5,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from torch.nn.functional import cosine_similarity
 
 from raydrgn.data.ingest import bad_images_message, prepared_blocks
 from raydrgn.data.shard import ResidentShard
@@ -29,6 +30,9 @@ class Encoded:
     logvar: Float[np.ndarray, "n zdim"]
     reconstruction: Float[np.ndarray, " n"]
     """Mean squared error of each image's coefficients, decoded at the latent's mean."""
+
+    correlation: Float[np.ndarray, " n"]
+    """Of each image's coefficients with those that its latent decodes to, from −1 to 1."""
 
     kl: Float[np.ndarray, " n"]
     """KL divergence of each latent from the prior, nats."""
@@ -73,10 +77,18 @@ def encode_particles(
             ctf = ctf_values(batch, lattice)
             mean, logvar = vae.encoder.encode(encoder_input(batch, ctf))
             values = vae.decoder.values(lattice.plane @ batch.rotations, mean)
-            error = reconstruction_error(ctf[..., None] * values, batch.coefficients)
-            found = (mean, logvar, error, kl_divergence(mean, logvar))
+            decoded = ctf[..., None] * values
+            error = reconstruction_error(decoded, batch.coefficients)
+            agreement = cosine_similarity(decoded.flatten(1), batch.coefficients.flatten(1))
+            found = (mean, logvar, error, agreement, kl_divergence(mean, logvar))
             parts.append([part.cpu() for part in found])
             done += len(batch)
             progress("encoding", done, count, unit="particles")
     columns = [torch.cat(column).numpy() for column in zip(*parts, strict=True)]
-    return Encoded(mean=columns[0], logvar=columns[1], reconstruction=columns[2], kl=columns[3])
+    return Encoded(
+        mean=columns[0],
+        logvar=columns[1],
+        reconstruction=columns[2],
+        correlation=columns[3],
+        kl=columns[4],
+    )

@@ -1,6 +1,7 @@
 """``embed``: latents of other particles, by the encoder of a run."""
 
-from dataclasses import asdict, dataclass
+import logging
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 from raydrgn.errors import InputError, RunDirectoryError
@@ -15,9 +16,14 @@ if TYPE_CHECKING:
     from raydrgn.run.reader import RunReader
     from raydrgn.training.encoding import Encoded
 
+log = logging.getLogger(__name__)
+
 LATENTS, TABLE = "z.pkl", "particles.parquet"
 SAME_PIXELS = 0.01
 """Relative difference of pixel sizes up to which they are the same."""
+
+CLEAR_SD = 4.0
+"""Standard errors from which a mean correlation is not one by chance."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +41,10 @@ class EmbedSettings:
     ] = None
 
     drop_bad: DropBad = False
+
+    opposite_contrast: Annotated[
+        bool, Setting("The images have the opposite contrast of those that the run was trained on.")
+    ] = False
 
     overwrite: Annotated[bool, Setting("Replace earlier results in the folder.")] = False
 
@@ -60,7 +70,8 @@ def run(
 ) -> EmbedResult:
     """Encode particles that the run has not seen, and write latents and losses.
 
-    ``z.pkl`` is a file of latents as ``analyze``, ``filter`` and cryoDRGN take it.
+    ``z.pkl`` is a file of latents as ``analyze``, ``filter`` and cryoDRGN take it. A warning tells
+    of images that do not correlate with what the run decodes, or with its negative.
 
     Raises:
         RaydrgnError: If the run, the particles or the folder do not allow it.
@@ -94,12 +105,18 @@ def run(
         table, _ = leave_out_bad(table)
     folder = ResultFolder(settings.out)
     given = {"command": "embed", "drop_bad": settings.drop_bad} | asdict(settings.source.absolute())
+    if settings.opposite_contrast:
+        given["opposite_contrast"] = True
+        config = replace(config, data=replace(config.data, invert=not config.data.invert))
     folder.begin(given, made_from=opened.identity(epoch), overwrite=settings.overwrite)
     tensors = read_network_tensors(opened.files.weights(epoch))
     encoded = encode_particles(config, tensors, table, device=default_device(), progress=progress)
     write_latents(folder.at(LATENTS), encoded.mean, encoded.logvar)
     _write_table(encoded, table, folder)
     folder.finish()
+    remedy = "Leave out" if settings.opposite_contrast else "Give"
+    if problem := _disagreement(encoded, opened.root, remedy):
+        log.warning("%s", problem)
     return EmbedResult(folder=folder, epoch=epoch, particles=table, encoded=encoded)
 
 
@@ -146,6 +163,27 @@ def _write_table(encoded: "Encoded", table: "ParticleTable", folder: "ResultFold
         "original": table.column("index"),
         **{f"z{k}": column for k, column in enumerate(encoded.mean.T)},
         "reconstruction": encoded.reconstruction,
+        "correlation": encoded.correlation,
         "kl": encoded.kl,
     }
     folder.write_parquet(TABLE, columns)
+
+
+def _disagreement(encoded: "Encoded", root: str, remedy: str) -> str | None:
+    """Return in words that images are not of what a run decodes; None if they agree with it."""
+    import numpy as np
+
+    mean = float(encoded.correlation.mean())
+    error = float(encoded.correlation.std()) / np.sqrt(len(encoded.correlation))
+    if mean > CLEAR_SD * error:
+        return None
+    found = f"The images correlate with what {root} decodes from their latents by {mean:.3f} in the"
+    if mean < -CLEAR_SD * error:
+        return (
+            f"{found} mean: they have the opposite contrast of those that it was trained on. "
+            f"{remedy} --opposite-contrast, with --overwrite."
+        )
+    return (
+        f"{found} mean, which is nothing: their poses are of another frame or hand than those of "
+        "the run, or they show something else. Their latents mean nothing."
+    )

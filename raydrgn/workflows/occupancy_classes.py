@@ -199,16 +199,17 @@ def _next_commands(
     from raydrgn.occupancy.class_tables import IND
     from raydrgn.run.next_commands import selection_commands
 
-    again = shlex.join(["raydrgn", "occupancy", "classes", settings.table])
+    again = ["raydrgn", "occupancy", "classes", settings.table]
     if opened is None or particles is None:
-        more = shlex.join(["--classes", str(count + 1), "-o", f"{folder.uri}-{count + 1}"])
-        return [f"{again} {more}"]
+        return [
+            shlex.join([*again, "--classes", str(count + 1), "-o", f"{folder.uri}-{count + 1}"])
+        ]
     counts = particles.counts()
     name = f"C{1 + counts.index(max(counts))}"
     ind = folder.at(name, IND)
     return [
         *selection_commands(opened, ind, name=name),
-        f"{again} {shlex.join(['--ind', ind, '-o', f'{folder.uri}-{name}'])}",
+        shlex.join([*again, "--ind", ind, "-o", f"{folder.uri}-{name}"]),
     ]
 
 

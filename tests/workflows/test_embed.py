@@ -1,5 +1,6 @@
 """``embed``: the run's own latents again, and those of particles that it has not seen."""
 
+from collections import namedtuple
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from raydrgn.workflows import embed
 from raydrgn.workflows.embed import EmbedSettings
 
 EPOCHS = 3
+
+Correlated = namedtuple("Correlated", "correlation")
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +64,22 @@ def test_an_earlier_epoch_is_taken_by_its_number(data, run, tmp_path):
     embedded(run, tmp_path / "out", data / "particles.star", epoch=1)
     mean, _ = read_latents(str(tmp_path / "out" / "z.pkl"))
     np.testing.assert_allclose(mean[:150], latents(run, 1), atol=1e-5)
+
+
+def test_images_of_opposite_contrast_are_told_by_their_correlation(data, run, tmp_path, caplog):
+    first = embedded(run, tmp_path / "own", data / "particles.star")
+    assert not caplog.records
+    other = embedded(run, tmp_path / "dark", data / "particles.star", opposite_contrast=True)
+    assert "by -0." in caplog.text
+    assert "opposite contrast" in caplog.text
+    assert first.encoded.correlation.mean() > 0 > other.encoded.correlation.mean()
+    assert "Leave out --opposite-contrast" in caplog.text
+
+
+def test_images_that_correlate_with_nothing_are_told(data):
+    noise = np.random.default_rng(0).normal(size=500) * 0.05
+    assert "which is nothing" in embed._disagreement(Correlated(noise), "run", "Give")
+    assert embed._disagreement(Correlated(noise + 0.02), "run", "Give") is None
 
 
 def test_images_that_are_not_the_run_s_are_refused(data, run, tmp_path):
