@@ -14,12 +14,17 @@ from raydrgn.bench.made_steps import make_fixed_step, make_step
 from raydrgn.bench.settings import EmSettings
 from raydrgn.bench.step import calls_per_second
 from raydrgn.geometry.lattice import half_disc
+from raydrgn.mfa.config import MfaConfig
+from raydrgn.mfa.memory import fit_bytes
 from raydrgn.model.config import ModelConfig
+from raydrgn.model.vae import HeterogeneousVAE
+from raydrgn.protocol.round_training import LONGEST
 from raydrgn.protocol.settings import TrainingPlan
 from raydrgn.reporting.units import in_bytes, in_time
 from raydrgn.run.recipe import TrainConfig
 from raydrgn.training.disk_room import mfa_weights_bytes, weights_bytes
 from raydrgn.training.fixed_step import CapturedStep
+from raydrgn.training.gpu_memory import StepMemory
 
 MEASURED_BOX = 64
 """Largest box at which slices are timed; time goes with the number of Fourier points."""
@@ -28,11 +33,21 @@ MFA_PASSES = 4.0
 """Time of an epoch of a mixture over that of the slices of one pass and their adjoint: rotations,
 the posterior, and the pass that makes latents. Measured with 2,000 images of 32 px."""
 
+COMPONENTS = MfaConfig().components
+"""Of a mixture of factor analysers."""
+
 CPU_BATCH = 2
 """Particles of a step that is timed on a CPU, where larger batches are not faster."""
 
 MAPS = 96
 """Maps at full box that the check and up to twenty classes leave, four each and some more."""
+
+LIBRARIES = 0.4e9
+"""Memory of a process that trains, beside what it computes with; measured."""
+
+ANALYSES, ANALYSED_PARTICLE = 1.7e9, 12e3
+"""Memory of UMAP, volumes and figures: of few particles, and for each more; measured with 1,200
+and 20,000."""
 
 VOLUMES = 200
 """Volumes of a round that are written: of clusters, components, paths, states, classes."""
@@ -71,12 +86,21 @@ class ProjectEstimate:
 
     def rows(self) -> list[tuple[str, ...]]:
         """Return the table, for a person to read."""
-        head = ("step", "time", "memory", "disk", "time is")
+        head = ("step", "time", "if it goes on", "memory", "disk", "time is")
         rows = [
-            (c.step, in_time(c.seconds), in_bytes(c.memory_bytes), in_bytes(c.disk_bytes), c.basis)
+            (
+                c.step,
+                in_time(c.seconds),
+                "at most " + in_time(LONGEST * c.seconds) if c.seconds is not None else "",
+                in_bytes(c.memory_bytes),
+                in_bytes(c.disk_bytes),
+                c.basis,
+            )
             for c in self.costs
         ]
-        total = ("in all", in_time(self.seconds), "", in_bytes(self.disk_bytes), self.device)
+        times = (in_time(self.seconds), f"at most {in_time(LONGEST * self.seconds)}")
+        memory = in_bytes(max(cost.memory_bytes for cost in self.costs))
+        total = ("in all", *times, memory, in_bytes(self.disk_bytes), self.device)
         return [head, *rows, total]
 
 
@@ -85,8 +109,6 @@ def needed_disk(rounds: Sequence[TrainingPlan], *, num_particles: int, image_box
 
     Trainings that do not converge are extended to ``LONGEST`` times their epochs.
     """
-    from raydrgn.protocol.round_training import LONGEST
-
     longest = [replace(plan, epochs=LONGEST * plan.epochs) for plan in rounds]
     costs = [
         _stacks(rounds, num_particles, image_box),
@@ -110,7 +132,7 @@ def estimate(
         Cost(
             step="inputs",
             seconds=None,
-            memory_bytes=3 * 16 * (2 * image_box) ** 3,
+            memory_bytes=LIBRARIES + 3 * 16 * (2 * image_box) ** 3,
             disk_bytes=_stacks(rounds, num_particles, image_box),
             basis="not estimated",
         )
@@ -121,16 +143,24 @@ def estimate(
             measured[plan] = _seconds(plan, num_particles, device)
         seconds, basis = measured[plan]
         assert plan.box is not None
-        images = 8 * num_particles * len(half_disc(plan.box))
         costs.append(
             Cost(
                 step=f"round {number}: {plan.in_words()}",
                 seconds=seconds,
-                memory_bytes=images + _model_bytes(plan),
+                memory_bytes=_memory(plan, num_particles, device),
                 disk_bytes=_disk(plan, num_particles),
                 basis=basis,
             )
         )
+    costs.append(
+        Cost(
+            step="analyses, classes, report",
+            seconds=None,
+            memory_bytes=ANALYSES + ANALYSED_PARTICLE * num_particles,
+            disk_bytes=MAPS * 4 * image_box**3,
+            basis="not estimated",
+        )
+    )
     return ProjectEstimate(costs=costs, device=f"on {device.type}")
 
 
@@ -169,11 +199,26 @@ def _network(plan: TrainingPlan) -> ModelConfig:
     )
 
 
+def _memory(plan: TrainingPlan, num_particles: int, device: torch.device) -> float:
+    """Return what a training takes in memory: libraries, images, and grids or network and batch."""
+    assert plan.box is not None
+    points = len(half_disc(plan.box))
+    images = 8.0 * num_particles * points
+    if plan.width is None:
+        return LIBRARIES + images + fit_bytes(plan.box, COMPONENTS, device=device)
+    train, network = TrainConfig(), _network(plan)
+    with torch.device("meta"):
+        vae = HeterogeneousVAE(network, box=plan.box, num_pixels=2 * points)
+    compared = int(points * train.points_fraction)
+    step = StepMemory.of(vae, num_points=points, num_compared=compared, half=False)
+    return LIBRARIES + images + step.network + train.batch_size * step.per_particle
+
+
 def _model_bytes(plan: TrainingPlan) -> float:
     """Return the size of the weights of one epoch: parameters and moments, or volumes."""
     assert plan.box is not None
     if plan.width is None:
-        return mfa_weights_bytes(10, plan.box)
+        return mfa_weights_bytes(COMPONENTS, plan.box)
     return weights_bytes(_network(plan), plan.box)
 
 
