@@ -20,6 +20,7 @@ from raydrgn.run.metrics import read_losses
 from raydrgn.run.reader import RunReader
 from raydrgn.run.reader import open_run as read_run
 from raydrgn.shapes import Float, Int
+from raydrgn.wording import counted
 
 
 class Run:
@@ -35,7 +36,9 @@ class Run:
 
     def __repr__(self) -> str:
         epochs = self.epochs()
-        last = f"{len(epochs)} epochs, the last is {epochs[-1]}" if epochs else "no finished epoch"
+        last = "no finished epoch"
+        if epochs:
+            last = f"{counted(len(epochs), 'epoch')}, the last is {epochs[-1]}"
         return f"Run({self.path!r}: zdim {self.zdim}, box {self.box} px, {last})"
 
     @property

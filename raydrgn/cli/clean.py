@@ -3,6 +3,7 @@
 from raydrgn.cli.command import command
 from raydrgn.cli.console import columns, result
 from raydrgn.remote.progress import Progress
+from raydrgn.wording import counted
 from raydrgn.workflows import clean as workflow
 from raydrgn.workflows.clean import CleanResult, CleanSettings
 
@@ -24,7 +25,7 @@ def _lines(found: CleanResult) -> list[str]:
     from raydrgn.reporting.units import in_bytes
 
     size = f"{in_bytes(found.num_bytes)} ({found.num_bytes:,} bytes)"
-    count = f"{len(found.deleted)} epoch{'' if len(found.deleted) == 1 else 's'}"
+    count = counted(len(found.deleted), "epoch")
     what = "would be deleted" if found.is_dry_run else "deleted"
     head = [f"weights of {count}, {size}, {what} from {found.run}"]
     if not found.deleted:

@@ -4,6 +4,7 @@ import typer
 
 from raydrgn.cli.command import command
 from raydrgn.cli.console import result
+from raydrgn.wording import counted
 from raydrgn.workflows import export as workflow
 from raydrgn.workflows.export import (
     ExportCryodrgnSettings,
@@ -64,4 +65,4 @@ def export_cryodrgn(settings: ExportCryodrgnSettings) -> None:
     refused.
     """
     made = workflow.run_cryodrgn(settings)
-    result(f"{len(made.epochs)} epochs → {made.out}")
+    result(f"{counted(len(made.epochs), 'epoch')} → {made.out}")

@@ -9,6 +9,7 @@ from raydrgn.cli.command import Address, Wait, command
 from raydrgn.cli.console import EXIT_INTERRUPTED, ask, result, warning
 from raydrgn.remote.executor import Executor
 from raydrgn.remote.progress import Progress
+from raydrgn.wording import counted
 from raydrgn.workflows import train as workflow
 from raydrgn.workflows.train_settings import TrainSettings
 
@@ -29,13 +30,12 @@ def train(
     with Executor(address=address, wait_seconds=wait) as executor:
         found = workflow.run(settings, executor=executor, progress=progress)
     resume = f"raydrgn train -o {shlex.quote(settings.out)} --resume"
+    done = f"{counted(found.epochs, 'epoch')} of {found.num_particles:,} particles"
     if not found.trained:
-        result(
-            f"{found.root} is finished: {found.epochs} epochs of {found.num_particles:,} "
-            f"particles. To train further: {resume} --epochs N, with N above {found.epochs}."
-        )
+        longer = f"{resume} --epochs N, with N above {found.epochs}"
+        result(f"{found.root} is finished: {done}. To train further: {longer}.")
     elif found.finished:
-        result(f"{found.epochs} epochs of {found.num_particles:,} particles → {found.root}")
+        result(f"{done} → {found.root}")
     else:
         result(f"Stopped; {found.what_is_kept}. To go on: {resume}")
         raise typer.Exit(EXIT_INTERRUPTED)

@@ -138,7 +138,7 @@ def _of_folder(word: str, uri: Uri, ksample: int | None) -> Labeling:
     if SELECTION in names:
         return _of_table(word, storage.join(uri, SELECTION), "kept", "selection")
     if LABELS_TABLE in names:
-        return _of_table(word, storage.join(uri, LABELS_TABLE), "cluster", "k-means")
+        return _of_table(word, storage.join(uri, LABELS_TABLE), "cluster", _shown_kind(uri))
     if LANDSCAPE in names:
         return _of_table(word, storage.join(uri, LANDSCAPE), "state", "states of the landscape")
     made = sorted(int(m.group(1)) for name in names if (m := KMEANS.fullmatch(name)))
@@ -167,6 +167,13 @@ def _made_from(uri: Uri) -> str | None:
             run = (read_record(settings).get(MADE_FROM) or {}).get("run")
             return run if run and storage.exists(storage.join(run, "config.yaml")) else None
     return None
+
+
+def _shown_kind(uri: Uri) -> str:
+    """Return what clusters in a folder are of: a mixture where `filter` showed its components."""
+    settings = storage.join(uri, SETTINGS)
+    gmm = read_record(settings).get("gmm") if storage.exists(settings) else None
+    return "k-means" if gmm is None else f"Gaussian mixture of {gmm}"
 
 
 def _latest(uri: Uri, made: list[int]) -> int:

@@ -22,7 +22,7 @@ HALVES = (1, 2)
 
 
 def rows_of_half(table: ParticleTable, half: int) -> Int[np.ndarray, " m"]:
-    """Return the rows of half 1 or 2: every second one, but all rows of one image in one half."""
+    """Return the rows of half 1 or 2, which are those of the refinement where it had halves."""
     return np.flatnonzero(half_of_particles(table) == half - 1)
 
 

@@ -73,8 +73,7 @@ def back_project(
     Args:
         table: The particles.
         options: How.
-        half_of: 0 or 1 for each particle; every second one by default, all rows of one image
-            in one half.
+        half_of: 0 or 1 for each particle; by default as ``half_of_particles`` has it.
         executor: Where the work is done.
         progress: Called as it goes on.
 

@@ -16,6 +16,7 @@ from numpy.lib import recfunctions
 from raydrgn.errors import ConfigError, InputError
 from raydrgn.geometry.rotations import from_axis_angle, to_axis_angle
 from raydrgn.io import storage
+from raydrgn.io.half_sets import half_columns
 from raydrgn.io.imaging import Imaging, compare_boxes, ctf_columns, fill
 from raydrgn.io.particles import TILT_COLUMNS, NoParticlesError, ParticleTable, RowError
 from raydrgn.io.passthrough import read_joined
@@ -51,7 +52,7 @@ HALF_SIZE_SHIFTS = "half_size_shifts"
 """Of the metadata of a table: whether its shifts were read as those of a half-size box."""
 
 SAME_SIZE = 1e-3  # of two pixel sizes, relative
-CONTRAST_FIELD = "alignments3D/alpha"
+CONTRAST_FIELD, SPLIT_FIELD = "alignments3D/alpha", "alignments3D/split"
 POSE_FIELDS = ("alignments3D/pose", "alignments3D/shift")
 
 
@@ -124,6 +125,8 @@ def read_cryosparc(
         **ctf_columns(found, imaging=imaging, count=count, source=uri, fields=CTF_FIELDS),
     }
     columns |= _beam_tilt(rows, uri)
+    if SPLIT_FIELD in names:
+        columns |= half_columns(_field(rows, SPLIT_FIELD, uri), first=0)
     if "uid" in names:
         columns["uid"] = _field(rows, "uid", uri, kinds="iu")
     if "ctf/exp_group_id" in names:

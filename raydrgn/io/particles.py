@@ -7,8 +7,9 @@ Columns: ``index`` (row in the original, unfiltered set), ``stack`` (absolute pa
 ``slice`` (from 0), ``box`` (pixels); and, where known, ``rotation`` (9, row-major),
 ``shift_angstrom`` (x, y), ``pixel_size_angstrom`` (of the stored images), the seven columns of
 ``CTF_COLUMNS``, ``optics_group`` and cryoSPARC's ``uid``; and, where it is not as in a raw image,
-``phase_flipped``, ``ctf_premultiplied``, ``beam_tilt_x_mrad`` and ``beam_tilt_y_mrad``. Particles
-that a mixture of factor analysers has refined have ``contrast`` and ``null_probability`` as well.
+``phase_flipped``, ``ctf_premultiplied``, ``beam_tilt_x_mrad`` and ``beam_tilt_y_mrad``; and
+``half``, 1 or 2, where a refinement had halves. Particles that a mixture of factor analysers has
+refined have ``contrast`` and ``null_probability`` as well.
 """
 
 import io
@@ -56,6 +57,7 @@ _TYPES: dict[str, pa.DataType] = {
     "ctf_premultiplied": pa.bool_(),
     "beam_tilt_x_mrad": pa.float32(),
     "beam_tilt_y_mrad": pa.float32(),
+    "half": pa.int8(),
     "contrast": pa.float32(),
     "null_probability": pa.float32(),
     "optics_group": pa.string(),

@@ -12,9 +12,10 @@ import numpy as np
 
 from raydrgn.errors import InputError
 from raydrgn.geometry.rotations import from_euler
+from raydrgn.io.half_sets import half_columns
 from raydrgn.io.imaging import Imaging, compare_boxes, ctf_columns, fill, give
 from raydrgn.io.particles import TILT_COLUMNS, NoParticlesError, ParticleTable, RowError
-from raydrgn.io.relionwriter import ANGLE_FIELDS, CTF_FIELDS, IMAGE_FIELDS
+from raydrgn.io.relionwriter import ANGLE_FIELDS, CTF_FIELDS, HALF_FIELD, IMAGE_FIELDS
 from raydrgn.io.stacks import check_slices, find_stacks, read_headers, without_format
 from raydrgn.io.star import StarBlock, read_star
 from raydrgn.io.storage import Uri
@@ -131,6 +132,7 @@ def _read_table(
     known = {name: values for name, values in found.items() if values is not None}
     columns |= ctf_columns(known, imaging=imaging, count=count, source=uri, fields=CTF_FIELDS)
     columns |= _image_state(fields, uri)
+    columns |= half_columns(fields.numbers(HALF_FIELD), first=1)
     if pixel_size is not None:
         columns["pixel_size_angstrom"] = pixel_size
     elif "defocus_u_angstrom" in columns:

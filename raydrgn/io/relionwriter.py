@@ -7,6 +7,7 @@ import numpy as np
 
 from raydrgn.geometry.rotations import to_euler
 from raydrgn.io import storage
+from raydrgn.io.half_sets import HALF
 from raydrgn.io.particles import TILT_COLUMNS, ParticleTable
 from raydrgn.io.star import write_star
 from raydrgn.io.storage import Uri
@@ -29,6 +30,8 @@ IMAGE_FIELDS = {
     "beam_tilt_y_mrad": "rlnBeamTiltY",
 }
 """What has been done to images, and how they were recorded; in RELION's units."""
+
+HALF_FIELD = "rlnRandomSubset"
 
 ESTIMATE_FIELDS = {"contrast": "raydrgnContrast", "null_probability": "raydrgnNullProbability"}
 """What RELION has no column for; it keeps columns that it does not know."""
@@ -80,6 +83,8 @@ def write_relion(
     if table.has_poses:
         particles |= pose_cells(table)
     particles |= estimate_cells(table)
+    if HALF in names:
+        particles[HALF_FIELD] = table.column(HALF).astype(str).tolist()
     particles["rlnOpticsGroup"] = [labels[group - 1] for group in groups]
     write_star(uri, {"optics": optics, "particles": particles}, check=check)
 

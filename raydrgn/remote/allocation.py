@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from raydrgn.errors import ClusterError
 from raydrgn.remote.resources import Resources
+from raydrgn.wording import counted
 
 GPU_STEPS = 10_000
 """Smallest part of a GPU that Ray counts: a ten-thousandth."""
@@ -42,9 +43,9 @@ class Size(NamedTuple):
         return max(min(by_cpus, by_gpus), 0)
 
     def __str__(self) -> str:
-        parts = [_counted(self.gpus, "GPU")] if self.gpus else []
+        parts = [counted(self.gpus, "GPU")] if self.gpus else []
         if self.cpus or not parts:
-            parts.append(_counted(self.cpus, "CPU"))
+            parts.append(counted(self.cpus, "CPU"))
         return " and ".join(parts)
 
 
@@ -304,12 +305,8 @@ def _fewer_gpus(sizes: Iterable[Size]) -> str:
     return f"Use --gpus-per-worker {f'{most:g} or fewer' if most else '0 to compute on CPUs'}."
 
 
-def _counted(number: float, name: str) -> str:
-    return f"{number:g} {name}{'' if number == 1 else 's'}"
-
-
 def _nodes(count: int, size: Size) -> str:
-    return f"{_counted(count, 'node')} with {size}"
+    return f"{counted(count, 'node')} with {size}"
 
 
 def _there(count: int) -> str:

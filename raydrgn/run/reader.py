@@ -78,6 +78,11 @@ class RunReader:
             return epochs[-1] if epochs else None
         if wanted not in epochs:
             listed = ", ".join(map(str, epochs)) or "none"
+            if wanted in self.files.latent_epochs():  # which `clean` and train.keep_epochs leave
+                raise RunDirectoryError(
+                    f"{self.files.root} has no weights of epoch {wanted} any more; those that it "
+                    f"has: {listed}."
+                )
             raise RunDirectoryError(
                 f"{self.files.root} has no epoch {wanted}; those that are finished: {listed}."
             )

@@ -13,6 +13,7 @@ from raydrgn.run.directory import RunDirectory
 from raydrgn.training.assembly import WriterCall
 from raydrgn.training.prepare_run import PreparedRun
 from raydrgn.training.result import TrainResult
+from raydrgn.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,8 @@ def _npy(array: np.ndarray) -> bytes:
 def last_line(result: TrainResult) -> str:
     """Return the last line of the log."""
     if result.finished:
-        return f"training finished: {result.epochs} epochs of {result.num_particles:,} particles"
+        count = counted(result.epochs, "epoch")
+        return f"training finished: {count} of {result.num_particles:,} particles"
     if not result.has_checkpoint:
         return "training stopped on request before its first checkpoint; --resume begins it again"
     return "training stopped on request; the checkpoint is kept, and --resume goes on"

@@ -290,8 +290,8 @@ def resume(request: RunRequest, status: RunStatus) -> PreparedRun:
     done = status.epochs_done
     if changed.train.epochs < done:
         raise ConfigError(
-            f"{request.root} has {done} finished epochs, more than --epochs "
-            f"{changed.train.epochs}. To train further, give a number above {done}."
+            f"{request.root} has {done} finished epochs, more than the {changed.train.epochs} "
+            f"asked for. To train further, give a number above {done}."
         )
     is_cosine = config.mfa is None and changed.train.schedule == "cosine"
     if status.is_finished and changed.train.epochs > done and is_cosine:

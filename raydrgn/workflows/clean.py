@@ -8,6 +8,7 @@ from raydrgn.errors import RunDirectoryError
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.settings import Setting, check_bounds
+from raydrgn.wording import counted
 
 if TYPE_CHECKING:
     from raydrgn.run.surplus import EpochWeights, WeightsOfEpochs
@@ -83,7 +84,7 @@ def run(
         cleaned = _result(opened.root, found, is_dry_run=False)
         epochs = ", ".join(map(str, cleaned.kept))
         writer.log(
-            f"raydrgn clean: the weights of {len(found.surplus)} epochs are deleted "
+            f"raydrgn clean: the weights of {counted(len(found.surplus), 'epoch')} are deleted "
             f"({in_bytes(cleaned.num_bytes)}); those of epochs {epochs} are kept"
         )
     return cleaned

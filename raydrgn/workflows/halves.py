@@ -58,6 +58,7 @@ def run(
     from raydrgn.halves.components import measure_support
     from raydrgn.halves.report import write_agreement
     from raydrgn.halves.splitting import HALVES, require_own, rows_of_half
+    from raydrgn.io.half_sets import has_own_halves
     from raydrgn.run.reader import open_run
     from raydrgn.run.refined import shared_poses
 
@@ -68,6 +69,8 @@ def run(
     table = opened.particles()
     if concern := shared_poses(table):
         log.warning("%s", concern)
+    if has_own_halves(table):
+        log.info("halves are those of the refinement, in which each had its poses by itself")
     folder = settings.begin(opened, epoch, "halves")
     for half in HALVES:
         try:

@@ -7,6 +7,7 @@ from raydrgn.errors import RunDirectoryError
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.notices import notices
 from raydrgn.remote.progress import Progress, silent
+from raydrgn.wording import counted
 from raydrgn.workflows.train_settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def run(
             report, problem = analyze_finished(root, executor=executor, progress=progress)
             found = replace(found, report=report, analysis_problem=problem)
         if found.finished:
-            what = f"{found.epochs} epochs of {found.num_particles:,} particles are done"
+            what = f"{counted(found.epochs, 'epoch')} of {found.num_particles:,} particles are done"
             notice.ended(f"{what}; {found.analysis_problem}" if found.analysis_problem else what)
         else:
             notice.stopped(f"stopped on request; {found.what_is_kept}")

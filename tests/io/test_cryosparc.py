@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 from phantoms import Hostile, cs_rows, images_of, write_cs, write_mrc
 from raydrgn.errors import ConfigError, InputError
 from raydrgn.io.cryosparc import read_cryosparc, with_pose_rows, write_rows
+from raydrgn.io.half_sets import half_of_particles
 from raydrgn.io.imaging import Imaging
 from raydrgn.io.passthrough import read_rows
 from raydrgn.io.relion import read_relion
@@ -40,6 +41,12 @@ def test_fields_become_columns_in_our_units(tmp_path, stack):
     np.testing.assert_allclose(table.column("defocus_angle_deg"), 5.28, rtol=1e-6)
     np.testing.assert_allclose(table.column("defocus_u_angstrom"), np.float32(15301.1))
     np.testing.assert_allclose(table.column("shift_angstrom"), [[4.5, -1.5]] * 4)
+
+
+def test_the_split_of_a_refinement_is_kept(tmp_path, stack):
+    fields = {"alignments3D/split": np.array([0, 1, 1, 0], dtype="u4")}
+    table = table_from(tmp_path, fields=fields)
+    np.testing.assert_array_equal(half_of_particles(table), [0, 1, 1, 0])
 
 
 def test_pose_vectors_are_rodrigues_rotations_transposed(tmp_path, stack):

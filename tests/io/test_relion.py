@@ -21,6 +21,7 @@ from phantoms import (
 )
 from raydrgn.errors import InputError
 from raydrgn.io import storage
+from raydrgn.io.half_sets import HALF, half_of_particles
 from raydrgn.io.imaging import Imaging
 from raydrgn.io.particles import CTF_COLUMNS
 from raydrgn.io.relion import read_relion
@@ -371,3 +372,25 @@ def test_a_defocus_in_micrometres_is_warned_of(tmp_path, caplog, defocus, is_war
     columns = {"rlnDefocusU": [defocus] * 4, "rlnDefocusV": [defocus] * 4}
     read_relion(star_31(tmp_path, particles=columns)[0])
     assert ("multiply the defocus by 10,000" in caplog.text) == is_warned
+
+
+def test_halves_of_a_refinement_are_kept_and_written(tmp_path):
+    table = read_relion(star_30(tmp_path, rlnRandomSubset=[2, 1, 2]))
+    np.testing.assert_array_equal(half_of_particles(table), [1, 0, 1])
+    write_relion(str(tmp_path / "out.star"), table)
+    [_, particles] = read_star(str(tmp_path / "out.star"))
+    assert particles.text("rlnRandomSubset") == ["2", "1", "2"]
+
+
+@pytest.mark.parametrize("subset", [[1, 1, 1], [0, 1, 2], [1, 2, 3]])
+def test_what_is_not_two_halves_is_no_column(tmp_path, subset):
+    table = read_relion(star_30(tmp_path, rlnRandomSubset=subset))
+    assert HALF not in table.table.column_names
+    np.testing.assert_array_equal(half_of_particles(table), [0, 1, 0])
+
+
+def test_images_in_turn_where_a_half_is_gone_or_an_image_is_in_both(tmp_path):
+    table = read_relion(star_30(tmp_path, rlnRandomSubset=[2, 1, 2]))
+    np.testing.assert_array_equal(half_of_particles(table.select(np.array([0, 2]))), [0, 1])
+    both = table.with_columns({"slice": [0, 0, 1]})
+    np.testing.assert_array_equal(half_of_particles(both), [0, 0, 1])

@@ -78,6 +78,10 @@ def test_clean_keeps_every_nth_epoch_the_last_and_those_with_results(root):
     assert "analyze.3" in found.kept[3]
     assert before - set(storage.list_files(root)) == {f"weights.{epoch}.pkl" for epoch in gone}
     assert "epochs 3, 5, 10, 12 are kept" in storage.read_bytes(run.log).decode()
+    with pytest.raises(RunDirectoryError, match=r"no weights of epoch 4 any more.*: 3, 5, 10, 12"):
+        open_run(root).epoch(4)
+    with pytest.raises(RunDirectoryError, match=r"has no epoch 13; those that are finished"):
+        open_run(root).epoch(13)
     # the same again finds nothing to do, and the run still counts as finished
     assert not workflow.run(CleanSettings(run=root, every=5)).deleted
     assert Manifest.read(run.manifest).finished_epochs() == list(range(1, 13))

@@ -65,7 +65,7 @@ def test_what_cannot_be_had_is_refused_before_images_are_read(data, tmp_path, mo
     def check(config, num_particles):
         Executor().check_room(wanted(config, num_particles))
 
-    with pytest.raises(ClusterError, match=r"9999 CPUs does not fit on this machine.*--cpus-per"):
+    with pytest.raises(ClusterError, match=r"9,999 CPUs does not fit on this machine.*--cpus-per"):
         begin(request(data, tmp_path, **{"resources.cpus": 9999}), before_reading=check)
     with pytest.raises(ClusterError, match=r"99 GPUs and 1 CPU does not fit.*--gpus-per-worker"):
         begin(request(data, tmp_path, **{"resources.gpus": 99}), before_reading=check)
@@ -253,7 +253,9 @@ def test_a_run_that_has_ended_goes_on_with_a_warm_restart(data, begun):
 def test_fewer_epochs_than_are_finished_are_refused(data, begun):
     status = find_run(str(begun))
     status = dataclasses.replace(status, epochs_done=16)
-    with pytest.raises(ConfigError, match=r"16 finished epochs, more than --epochs 12.*above 16"):
+    with pytest.raises(
+        ConfigError, match=r"16 finished epochs, more than the 12 asked for.*above 16"
+    ):
         resume(request(data, begun, **{"train.epochs": 12}), status)
 
 
