@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from raydrgn.decoding.contrast import contrast_of_run
 from raydrgn.inputs.inspection import Inspection
 from raydrgn.inputs.particle_inspection import describe_table
 from raydrgn.io import storage
@@ -47,6 +48,8 @@ def inspect_run(uri: Uri) -> Inspection:
             _describe_components(run.latents_uri(epochs[-1]), found)
         elif norms.size and norms.std() < SAME:
             found.concerns.append("All latents are the same: the run has learned no heterogeneity.")
+        if norms.size and (problem := contrast_of_run(run, epochs[-1])):
+            found.concerns.append(problem)
     if has_particles:
         table = run.particles()
         describe_table(table, found)

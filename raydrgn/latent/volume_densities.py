@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from raydrgn.decoding.contrast import negative_density
 from raydrgn.decoding.volume_sets import MadeSets, Preview, VolumeSet
-from raydrgn.fourier.density import CLEAR_SKEWNESS, Density
+from raydrgn.fourier.density import Density
 from raydrgn.fourier.streaks import CLEAR_STREAKS
 from raydrgn.reporting.report import ReportTable
 from raydrgn.reporting.result_folder import ResultFolder
@@ -62,13 +63,8 @@ def density_table(
 
 def contrast_problem(made: MadeSets) -> str | None:
     """Return what to do if the density of the volumes is negative; None if it is not."""
-    found = [shown.density.skewness for of_set in made.previews for shown in of_set if shown]
-    if not found or (median := float(np.median(found))) > -CLEAR_SKEWNESS:
-        return None
-    return (
-        f"The density of the volumes is negative (median skewness {median:.2f}): contrast looks "
-        "inverted. See `raydrgn backproject`, and train again with `raydrgn train "
-        "--uninvert-data`, or without it if it was given."
+    return negative_density(
+        [shown.density.skewness for of_set in made.previews for shown in of_set if shown]
     )
 
 

@@ -8,6 +8,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from raydrgn.errors import InputError
+from raydrgn.fourier.density import CLEAR_SKEWNESS, skewness
 from raydrgn.io.masks import INSIDE, read_soft_mask
 from raydrgn.io.storage import Uri
 from raydrgn.shapes import Float
@@ -36,13 +37,18 @@ def ball(box: int, *, device: torch.device) -> Float[Tensor, "d d d"]:
 
 
 def support_of_mean(mean: Float[Tensor, "d d d"]) -> Float[Tensor, "d d d"]:
-    """Return a mask of the largest connected density of the mean, grown and with a soft edge."""
+    """Return a mask of the largest connected density of the mean, grown and with a soft edge.
+
+    Where the density is clearly negative, as of images of the other sign, the mask is of that.
+    """
     box = mean.shape[-1]
     volume = ndimage.gaussian_filter(mean.cpu().numpy(), SMOOTHING * box)
     ticks = np.arange(-(box // 2), box // 2)
     radius = np.sqrt(
         ticks[:, None, None] ** 2 + ticks[None, :, None] ** 2 + ticks[None, None, :] ** 2
     )
+    if skewness(volume[radius < 0.5 * box]) < -CLEAR_SKEWNESS:
+        volume = -volume
     noise = volume[(radius > 0.4 * box) & (radius < 0.48 * box)].std()
     inside = (volume > max(LEVEL * volume.max(), 2 * noise)) & (radius < 0.45 * box)
     labels, count = ndimage.label(inside)
@@ -60,7 +66,7 @@ def support_of_mean(mean: Float[Tensor, "d d d"]) -> Float[Tensor, "d d d"]:
 
 def share_outside(mean: Float[Tensor, "d d d"], support: Float[Tensor, "d d d"]) -> float:
     """Return the share of the mean's largest connected density that is outside of a mask."""
-    density = (mean * support_of_mean(mean)).clamp(min=0)
+    density = (mean * support_of_mean(mean)).abs()
     return float((density * (1 - support)).sum() / density.sum().clamp(min=1e-12))
 
 

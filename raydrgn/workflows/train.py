@@ -1,5 +1,6 @@
 """``train``: an autoencoder, or a mixture of factor analysers, on particles with known poses."""
 
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,11 @@ from raydrgn.wording import counted
 from raydrgn.workflows.train_settings import TrainSettings
 
 if TYPE_CHECKING:
+    from raydrgn.run.claim import RunClaim
     from raydrgn.run.config import RunConfig
     from raydrgn.training.result import TrainResult
+
+log = logging.getLogger(__name__)
 
 
 def run(
@@ -84,4 +88,20 @@ def _run(settings: TrainSettings, executor: Executor, progress: Progress) -> "Tr
             claim.take()
             status = find_run(request.root) or status  # as the command before has left it
             prepared = prepare_run.resume(request, status)
-        return start_training(prepared, claim=claim, executor=executor, progress=progress)
+        found = start_training(prepared, claim=claim, executor=executor, progress=progress)
+        if found.finished:
+            _warn_of_contrast(request.root, claim)
+    return found
+
+
+def _warn_of_contrast(root: str, claim: "RunClaim") -> None:
+    """Warn, on the console and in the run's log, if the density of the volumes is negative."""
+    from raydrgn.decoding.contrast import contrast_of_run
+    from raydrgn.run.reader import open_run
+    from raydrgn.run.writer import RunWriter
+
+    opened = open_run(root)
+    problem = contrast_of_run(opened, opened.epoch(None))
+    if problem is not None:
+        log.warning("%s", problem)
+        RunWriter(root, num_particles=0, claim=claim.ticket).log(problem)

@@ -6,7 +6,7 @@ import torch
 
 from raydrgn.io.mrc import read_volume
 from raydrgn.latent.mask_report import MASK
-from raydrgn.mfa.support import ball, cut_off, read_support
+from raydrgn.mfa.support import ball, cut_off, read_support, support_of_mean
 from raydrgn.run.reader import open_run
 from raydrgn.workflows import analyze
 
@@ -27,6 +27,16 @@ def test_an_analysis_has_the_mask_as_a_file_that_train_takes(clean, tmp_path):
     inside = ball(24, device=CPU).numpy() == 1  # the ball of any box has a soft edge
     np.testing.assert_allclose(again[inside], mask[inside], atol=1e-6)
     assert "Central slices: mean" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_images_of_the_other_sign_have_the_same_mask():
+    """So that the fit finds the negative of the density, and it is told by its sign."""
+    ticks = np.indices((32,) * 3) - 16
+    particle = 2.0 * (np.sqrt(((ticks - 3) ** 2).sum(axis=0)) < 5)
+    mean = torch.from_numpy(particle + np.random.default_rng(0).normal(scale=0.3, size=(32,) * 3))
+    found = support_of_mean(mean.float())
+    assert 0.01 < float((found > 0.5).float().mean()) < 0.2
+    torch.testing.assert_close(support_of_mean(-mean.float()), found)
 
 
 @pytest.mark.parametrize(("inside", "outside", "share"), [(4.0, 0.0, 0.0), (4.0, 1.0, 0.25)])

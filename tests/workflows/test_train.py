@@ -9,6 +9,7 @@ from raydrgn.errors import ConfigError, RunDirectoryError
 from raydrgn.model.config import ModelConfig
 from raydrgn.run.recipe import RECIPES, TrainConfig, recipe_network
 from raydrgn.settings import setting_fields
+from raydrgn.workflows import info
 from raydrgn.workflows import train as workflow
 from raydrgn.workflows.train_settings import TrainSettings
 
@@ -99,6 +100,26 @@ def test_every_field_of_the_particle_source_is_handed_on():
 def test_numbers_out_of_bounds_are_refused_by_their_option(name, value):
     with pytest.raises(ConfigError, match=f"--{name}"):
         TrainSettings(out="run", **{name: value})
+
+
+@pytest.mark.parametrize("method", ["vae", "mfa"])
+def test_wrong_contrast_is_told_by_the_log_and_by_info(data, tmp_path, caplog, method):
+    network = {"zdim": 2, "enc_dim": 16, "dec_dim": 16} if method == "vae" else {"components": 2}
+    for root, is_dark in ((tmp_path / "right", False), (tmp_path / "wrong", True)):
+        caplog.clear()
+        workflow.run(
+            TrainSettings(
+                out=str(root),
+                particles=str(data / "particles.star"),
+                method=method,
+                epochs=4,
+                uninvert_data=is_dark,
+                **network,
+            )
+        )
+        concerns = " ".join(info.run(info.InfoSettings(path=str(root))).concerns)
+        for text in (caplog.text, (root / "run.log").read_text(), concerns):
+            assert ("contrast looks inverted" in text) == is_dark
 
 
 def test_a_new_run_needs_particles(tmp_path):
