@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.metrics import adjusted_rand_score
 
 from raydrgn.comparison.groups import LabelGroups, corresponding_groups
-from raydrgn.comparison.labelings import Labeling
+from raydrgn.comparison.labelings import SELECTION, Labeling
 from raydrgn.errors import InputError
 from raydrgn.shapes import Bool, Float, Int
 
@@ -31,7 +31,8 @@ class Agreement:
     """1 for the same partition, 0 as by chance (Hubert & Arabie 1985, J. Classif. 2:193)."""
 
     moved: Bool[np.ndarray, " n"]
-    """Particles that are not where most particles of their label in the first are."""
+    """Particles that are not where most particles of their label in the first are; of two
+    selections, those that one keeps and the other drops."""
 
     agreed: Bool[np.ndarray, " n"]
     """Particles whose two labels are of one group."""
@@ -83,6 +84,9 @@ def compare(first: Labeling, second: Labeling) -> Agreement:
     shape = (len(first.names), len(second.names))
     counts = np.bincount(a * shape[1] + b, minlength=shape[0] * shape[1]).reshape(shape)
     groups = corresponding_groups(counts)
+    moved = counts.argmax(axis=1)[a] != b
+    if first.kind == second.kind == SELECTION:  # whose names mean the same in both
+        moved = np.array(first.names)[a] != np.array(second.names)[b]
     return Agreement(
         first=first,
         second=second,
@@ -91,7 +95,7 @@ def compare(first: Labeling, second: Labeling) -> Agreement:
         only_first=np.bincount(first.codes, minlength=shape[0]) - counts.sum(axis=1),
         only_second=np.bincount(second.codes, minlength=shape[1]) - counts.sum(axis=0),
         adjusted_rand=float(adjusted_rand_score(a, b)),
-        moved=counts.argmax(axis=1)[a] != b,
+        moved=moved,
         agreed=groups.is_shared()[a, b],
         groups=groups,
     )

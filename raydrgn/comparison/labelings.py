@@ -12,6 +12,9 @@ from raydrgn.shapes import Int
 
 log = logging.getLogger(__name__)
 
+SELECTION = "selection"
+"""Kind of the labels kept and dropped."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Labeling:

@@ -19,10 +19,10 @@ MOST_NUMBERED = 30
 
 RULE = (
     "A particle has moved if it is not in the label of the second to which most particles of its "
-    "label in the first belong. The adjusted Rand index is 1 for the same partition and 0 for one "
-    "by chance; it counts particles that both have. A particle agrees if its two labels are of one "
-    "group; groups are united as long as that raises the share of these particles more than by "
-    "chance."
+    "label in the first belong; of two selections, if one keeps it and the other drops it. The "
+    "adjusted Rand index is 1 for the same partition and 0 for one by chance; it counts particles "
+    "that both have. A particle agrees if its two labels are of one group; groups are united as "
+    "long as that raises the share of these particles more than by chance."
 )
 
 GROUP_HEAD = ("labels of the first", "of the second", "agree", "of the first's", "of the second's")

@@ -7,25 +7,34 @@ from dataclasses import replace
 
 import numpy as np
 
-from raydrgn.comparison.labelings import Labeling, matching_rows, with_numbers
-from raydrgn.errors import InputError
+from raydrgn.comparison.labelings import SELECTION, Labeling, matching_rows, with_numbers
+from raydrgn.errors import InputError, RaydrgnError
 from raydrgn.io import cryodrgn, storage
 from raydrgn.io.filetypes import suffix_of
-from raydrgn.io.labels import read_labels_file, read_values_file, split_column, to_labels
+from raydrgn.io.labels import (
+    read_labels_file,
+    read_values_file,
+    rows_of_numbers,
+    split_column,
+    to_labels,
+)
 from raydrgn.io.matching import find_numbers
+from raydrgn.io.particles import ParticleTable
+from raydrgn.io.starrows import read_text_star
 from raydrgn.io.storage import Uri
 from raydrgn.io.tables import read_parquet
 from raydrgn.reporting.analysis_results import AnalysisResults, kmeans_folder
 from raydrgn.run.identity import MADE_FROM, SETTINGS, read_record
 from raydrgn.run.reader import open_run
-from raydrgn.shapes import Float
+from raydrgn.run.same_particles import numbers_in
+from raydrgn.shapes import Float, Int
 
 log = logging.getLogger(__name__)
 
 RUN_CONFIGS = {"config.yaml", "config.pkl"}
 KMEANS = re.compile(r"kmeans(\d+)")
 CLASS = re.compile(r"C(\d+)")
-LABELS_TABLE, SELECTION, CLASS_PARTICLES = "labels.parquet", "selection.parquet", "ind.pkl"
+LABELS_TABLE, SELECTION_TABLE, CLASS_PARTICLES = "labels.parquet", "selection.parquet", "ind.pkl"
 LANDSCAPE = "landscape.parquet"
 
 
@@ -60,20 +69,70 @@ def open_labeling(word: str, *, ksample: int | None = None) -> Labeling:
     )
 
 
-def numbered_by_images(labelings: Sequence[Labeling]) -> list[Labeling]:
-    """Return labelings with the numbers that RELION's files have by their images' names.
+def matched(labelings: Sequence[Labeling]) -> list[Labeling]:
+    """Return labelings whose particles have the same numbers where they are the same.
 
-    The names are looked up in the STAR file that a run's particles come from; where one is not
-    there, the rows of a file stay without numbers, and a warning tells of it.
+    Of runs on different files they are known by their images; in RELION's files by the images'
+    names, in the STAR file that a run's particles come from. Where one is not there, the rows of a
+    file stay without numbers, and a warning tells of it; for these see ``with_numbers``.
+
+    Raises:
+        InputError: If it is not known which particles are the same.
     """
-    if all(labeling.images is None or labeling.numbers is not None for labeling in labelings):
-        return list(labelings)
-    runs = [labeling.run for labeling in labelings if labeling.run is not None]
-    sources = [open_run(run).particles().metadata.get("source", "") for run in runs]
-    original = next((s for s in sources if suffix_of(s) == ".star" and storage.exists(s)), None)
-    return [
-        labeling if original is None else _by_images(labeling, original) for labeling in labelings
+    tables = {run: _table(run) for run in dict.fromkeys(found.run for found in labelings) if run}
+    known = {run: table for run, table in tables.items() if table is not None}
+    if not known:
+        return with_numbers(labelings)
+    main, reference = next(iter(known.items()))
+    numbers = {
+        run: numbers_in(table, reference, name=run, other=main) for run, table in known.items()
+    }
+    found = [
+        labeling
+        if labeling.numbers is None or labeling.run not in known
+        else _renumbered(labeling, known[labeling.run], numbers[labeling.run])
+        for labeling in labelings
     ]
+    original = reference.metadata.get("source", "")
+    if suffix_of(original) == ".star" and storage.exists(original):
+        found = [_by_images(labeling, original) for labeling in found]
+        _check_counts(found, original)
+    return with_numbers(found)
+
+
+def _check_counts(labelings: Sequence[Labeling], original: Uri) -> None:
+    """Refuse more labels without numbers than the original file has particles.
+
+    Raises:
+        InputError: Naming both files.
+    """
+    unknown = [labeling for labeling in labelings if labeling.numbers is None]
+    if not unknown:
+        return
+    count = len(read_text_star(original).particles().rows)
+    for labeling in unknown:
+        if len(labeling.codes) > count:
+            raise InputError(
+                f"{labeling.name} has {len(labeling.codes):,} labels without the numbers of their "
+                f"particles, but {original}, which the run was trained from, lists {count:,}: they "
+                "are of another file. Give a table with the columns original and label."
+            )
+
+
+def _table(run: str) -> ParticleTable | None:
+    """Return the particles of a run; None where they are not known."""
+    try:
+        return open_run(run).particles()
+    except RaydrgnError:
+        return None
+
+
+def _renumbered(
+    labeling: Labeling, table: ParticleTable, numbers: Int[np.ndarray, " n"]
+) -> Labeling:
+    """Return a labeling with other numbers of a table's particles, as far as they are in it."""
+    rows = rows_of_numbers(table.column("index"), labeling.known_numbers)
+    return replace(labeling, numbers=np.where(rows < 0, labeling.known_numbers, numbers[rows]))
 
 
 def _by_images(labeling: Labeling, original: Uri) -> Labeling:
@@ -108,8 +167,11 @@ def open_values(word: str, own: Labeling) -> Float[np.ndarray, " n"] | None:
         return None
     found = read_values_file(uri, column)
     rows = np.arange(len(found.values))
-    other = Labeling(name=word, kind="values", names=(), codes=rows, numbers=found.numbers)
-    row = matching_rows(own, with_numbers([own, other])[1])
+    images = uri if suffix_of(uri) == ".star" else None
+    other = Labeling(
+        name=word, kind="values", names=(), codes=rows, numbers=found.numbers, images=images
+    )
+    row = matching_rows(own, matched([own, other])[1])
     return np.where(row >= 0, found.values[row], np.nan)
 
 
@@ -135,8 +197,8 @@ def _of_run(word: str, root: Uri, epoch: str | None, ksample: int | None) -> Lab
 def _of_folder(word: str, uri: Uri, ksample: int | None) -> Labeling:
     """Return the labels in a folder of results, known by its files."""
     names = storage.list_names(uri)
-    if SELECTION in names:
-        return _of_table(word, storage.join(uri, SELECTION), "kept", "selection")
+    if SELECTION_TABLE in names:
+        return _of_table(word, storage.join(uri, SELECTION_TABLE), "kept", SELECTION)
     if LABELS_TABLE in names:
         return _of_table(word, storage.join(uri, LABELS_TABLE), "cluster", _shown_kind(uri))
     if LANDSCAPE in names:

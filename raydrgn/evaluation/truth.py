@@ -9,12 +9,18 @@ import numpy as np
 
 from raydrgn.errors import InputError
 from raydrgn.io import storage
+from raydrgn.io.metadata import read_metadata
 from raydrgn.io.mrc import read_volume
 from raydrgn.io.storage import Uri
+from raydrgn.io.verification import quiet
 from raydrgn.run.reader import RunReader
+from raydrgn.run.same_particles import numbers_in
 from raydrgn.shapes import Bool, Float, Int
 
 ARRAYS = ("labels", "shown", "motion_deg")
+
+PARTICLES = "particles.star"
+"""File of the simulated set, beside the folder of its truth."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,6 +62,31 @@ class Truth:
         return np.unique(self.labels).tolist()
 
 
+def _simulated_numbers(folder: Uri, run: RunReader, num_particles: int) -> Int[np.ndarray, " n"]:
+    """Return the numbers of a run's particles in the simulated set, whatever file they come from.
+
+    Raises:
+        InputError: If the run was trained from another file, and they are not known in the set.
+    """
+    numbers = run.original_numbers(num_particles)
+    star = storage.join(storage.parent(storage.absolute(folder)), PARTICLES)
+    if run.is_foreign or not storage.exists(star):
+        return numbers
+    with quiet():
+        simulated = read_metadata(star, need_images=False)
+    table = run.particles()
+    if table.metadata.get("source") == star:
+        return numbers
+    found = numbers_in(table, simulated, name=run.root, other=star)
+    other = np.flatnonzero(found > simulated.column("index").max())
+    if other.size:
+        raise InputError(
+            f"{other.size:,} of the particles of {run.root} are no images of {star}, whose truth "
+            f"{folder} has."
+        )
+    return found
+
+
 def read_truth(folder: Uri, run: RunReader, *, num_particles: int) -> Truth:
     """Read the truth about a run's particles.
 
@@ -74,7 +105,7 @@ def read_truth(folder: Uri, run: RunReader, *, num_particles: int) -> Truth:
     paths = [storage.join(folder, n) for n in names if n.startswith("vol_") and n.endswith(".mrc")]
     if "labels.npy" not in names or not paths:
         raise InputError(f"{folder} has no labels.npy and vol_000.mrc …, which --truth needs.")
-    original = run.original_numbers(num_particles)
+    original = _simulated_numbers(folder, run, num_particles)
     arrays = {name: _read_array(folder, name) for name in ARRAYS if f"{name}.npy" in names}
     for name, values in arrays.items():
         if original.max() >= len(values):

@@ -10,13 +10,8 @@ from raydrgn.io import storage
 from raydrgn.io.particles import POSES_FROM, ParticleTable
 from raydrgn.io.storage import Uri
 from raydrgn.run.reader import RunReader, open_run
+from raydrgn.run.same_particles import DEFOCUS, OTHER_DEFOCUS_ANGSTROM
 from raydrgn.shapes import Float, Int
-
-OTHER_DEFOCUS_ANGSTROM = 1000.0
-"""Median difference of defocus between two sets of particles, above which they are not the same.
-
-A refinement of the CTF changes it by some hundred; micrographs of one session differ by thousands.
-"""
 
 
 def refined_particles(run: RunReader, epoch: int | None = None) -> ParticleTable:
@@ -148,8 +143,7 @@ def _refuse_other_defocus(table: ParticleTable, same: ParticleTable, uri: Uri) -
     """
     if not (table.has_ctf and same.has_ctf):
         return
-    name = "defocus_u_angstrom"
-    off = float(np.median(np.abs(table.column(name) - same.column(name))))
+    off = float(np.median(np.abs(table.column(DEFOCUS) - same.column(DEFOCUS))))
     if off > OTHER_DEFOCUS_ANGSTROM:
         raise InputError(
             f"{uri} was trained on other particles: their defocus differs from that of the "

@@ -83,14 +83,13 @@ def run(
             way.
     """
     from raydrgn.comparison.agreement import compare
-    from raydrgn.comparison.labelings import with_numbers
     from raydrgn.comparison.report import write_comparison
-    from raydrgn.comparison.sources import numbered_by_images, open_labeling
+    from raydrgn.comparison.sources import matched, open_labeling
     from raydrgn.io import storage
     from raydrgn.reporting.result_folder import ResultFolder
 
     labelings = [open_labeling(word, ksample=settings.ksample) for word in settings.labels]
-    labelings = with_numbers(numbered_by_images(labelings))
+    labelings = matched(labelings)
     pairs = [compare(first, second) for first, second in combinations(labelings, 2)]
     folder = None
     if settings.out is not None:

@@ -149,13 +149,16 @@ def _colours(
         analysis = AnalysisResults(source, epoch)
         count = settings.ksample or analysis.ksample()
         return analysis.labels(count, len(z)), tuple(map(str, range(count)))
-    known = NumericValues(ParticleValues(source, epoch, z))
+    values_of = ParticleValues(source, epoch, z)
+    known = NumericValues(values_of)
+    if settings.by in known and (named := values_of(settings.by)).names and not named.is_truth:
+        return named.array, named.names
     if settings.by in known:
         values = known[settings.by]
         if not np.isfinite(values).any():
             raise InputError(f"{settings.by} is not known of any particle.")
         return values, None
-    own = _own(settings, numbers)
+    own = _own(settings, source, numbers)
     try:
         other = open_labeling(settings.by, ksample=settings.ksample)
     except InputError as error:
@@ -167,22 +170,27 @@ def _colours(
     return _matched(own, other), other.names
 
 
-def _own(settings: PlotSettings, numbers: "np.ndarray") -> "Labeling":
+def _own(settings: PlotSettings, source: "LatentSource", numbers: "np.ndarray") -> "Labeling":
     """Return the particles of the run as a labeling, to match others with."""
     import numpy as np
 
     from raydrgn.comparison.labelings import Labeling
+    from raydrgn.run.reader import RunReader
 
     codes = np.zeros(len(numbers), dtype=np.int64)
-    return Labeling(name=settings.run, kind="run", names=("",), codes=codes, numbers=numbers)
+    run = source.root if isinstance(source, RunReader) else None
+    return Labeling(
+        name=settings.run, kind="run", names=("",), codes=codes, numbers=numbers, run=run
+    )
 
 
 def _matched(own: "Labeling", other: "Labeling") -> "np.ndarray":
     """Return the label of each of the run's particles; −1 where the other does not have it."""
     import numpy as np
 
-    from raydrgn.comparison.labelings import matching_rows, with_numbers
+    from raydrgn.comparison.labelings import matching_rows
+    from raydrgn.comparison.sources import matched
 
-    _, found = with_numbers([own, other])
+    _, found = matched([own, other])
     rows = matching_rows(own, found)
     return np.where(rows >= 0, found.codes[rows], -1)

@@ -19,6 +19,10 @@ from raydrgn.evaluation import report as truth_report
 from raydrgn.evaluation.evaluation import evaluate, fsc_curves, mean_fsc, nearest_to_median
 from raydrgn.evaluation.separation import separate
 from raydrgn.evaluation.truth import Truth, read_truth
+from raydrgn.io.particle_source import ParticleSource
+from raydrgn.io.sources import open_particles
+from raydrgn.simulation.dataset import simulate
+from raydrgn.simulation.options import Simulation
 from raydrgn.workflows import evaluate as workflow
 from raydrgn.workflows.evaluate import EvaluateSettings
 
@@ -55,6 +59,30 @@ def truth_folder(tmp_path, run, latents):
 def few_images(monkeypatch):
     """Ten images stand for CryoBench's hundred."""
     monkeypatch.setattr(evaluation, "IMAGES", 10)
+
+
+def test_rows_of_another_file_are_known_by_their_images(tmp_path):
+    """The truth is by the numbers of the simulated set, whatever file the run was trained from."""
+    simulate(str(tmp_path / "data"), Simulation(num_particles=60, box=BOX, seed=3))
+    star = tmp_path / "data" / "particles.star"
+    chosen = np.random.default_rng(0).permutation(60)[:40]
+    head, rows = star.read_text().split("_rlnOpticsGroup #11\n")
+    lines = [line for line in rows.splitlines() if line.strip()]
+    other = tmp_path / "data" / "other.star"
+    picked = "\n".join(lines[row] for row in chosen)
+    other.write_text(f"{head}_rlnOpticsGroup #11\n{picked}\n")
+    truth = str(tmp_path / "data" / "truth")
+    table = open_particles(ParticleSource(particles=str(other)))
+    run = make_run(tmp_path / "run", np.zeros((40, 2)), box=BOX, table=table)
+    found = read_truth(truth, run, num_particles=40)
+    np.testing.assert_array_equal(found.original, chosen)
+    np.testing.assert_array_equal(found.labels, np.load(f"{truth}/labels.npy")[chosen])
+    shifted = table.column("defocus_u_angstrom") + 5000.0
+    stack = np.full(40, "/elsewhere.mrcs", dtype=object)
+    wrong = table.with_columns({"stack": stack, "defocus_u_angstrom": shifted})
+    run = make_run(tmp_path / "wrong", np.zeros((40, 2)), box=BOX, table=wrong)
+    with pytest.raises(InputError, match="which particle is which is not known"):
+        read_truth(truth, run, num_particles=40)
 
 
 # FSC -----------------------------------------------------------------------------------------

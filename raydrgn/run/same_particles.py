@@ -1,0 +1,91 @@
+"""Which particles of one file are which of another: by their images, or by their numbers."""
+
+import numpy as np
+
+from raydrgn.errors import InputError
+from raydrgn.io.particles import ParticleTable
+from raydrgn.shapes import Int
+
+OTHER_DEFOCUS_ANGSTROM = 1000.0
+"""Median difference of defocus between two sets of particles, above which they are not the same.
+
+A refinement of the CTF changes it by some hundred; micrographs of one session differ by thousands.
+"""
+
+DEFOCUS = "defocus_u_angstrom"
+
+
+def numbers_in(
+    table: ParticleTable, reference: ParticleTable, *, name: str, other: str
+) -> Int[np.ndarray, " n"]:
+    """Return the numbers that particles have in the original set of other ones.
+
+    These are their own where both tables come from one file. Else particles are the same if their
+    images are: by cryoSPARC's uid, or by stack and slice. Those whose images the reference lacks
+    have numbers above all of its own. Where no image is in both, as of images that were made
+    smaller, numbers count alike if the defocus of the same ones is alike.
+
+    Args:
+        table: Particles.
+        reference: Others, of which each image is in one row.
+        name: What messages call the particles.
+        other: What they call the others.
+
+    Raises:
+        InputError: If it is not known which are the same.
+    """
+    own = table.column("index")
+    source = table.metadata.get("source")
+    if source is not None and source == reference.metadata.get("source"):
+        return own
+    keys, known = _images(table, reference)
+    order = np.argsort(known, kind="stable")
+    rows = order[np.searchsorted(known, keys, sorter=order).clip(max=len(known) - 1)]
+    is_there = known[rows] == keys
+    if is_there.any():
+        if len(np.unique(known)) < len(known):
+            raise InputError(
+                f"{name} and {other} come from different files, and {other} has an image in "
+                "several rows: which particle is which is not known. Train both from one file."
+            )
+        numbers = reference.column("index")
+        return np.where(is_there, numbers[rows], numbers.max() + 1 + own)
+    if not has_same_defocus(table, reference):
+        raise InputError(
+            f"{name} and {other} come from different files, which have no image in common, and "
+            "the defocus of particles of the same number differs: which particle is which is not "
+            f"known ({source} and {reference.metadata.get('source')})."
+        )
+    return own
+
+
+def has_same_defocus(table: ParticleTable, reference: ParticleTable) -> bool:
+    """Return whether particles of the same number in two sets have about the same defocus.
+
+    Numbers and images of stacks are alike in any two sets; the defocus is that of the micrographs.
+    Where it is not known of either, they count as the same.
+    """
+    if not (table.has_ctf and reference.has_ctf):
+        return True
+    _, rows, others = np.intersect1d(
+        table.column("index"), reference.column("index"), return_indices=True
+    )
+    if not len(rows):
+        return False
+    off = table.column(DEFOCUS)[rows] - reference.column(DEFOCUS)[others]
+    return float(np.median(np.abs(off))) <= OTHER_DEFOCUS_ANGSTROM
+
+
+def _images(
+    table: ParticleTable, reference: ParticleTable
+) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " m"]]:
+    """Return a number for each image of either table, the same for the same image."""
+    if all("uid" in one.table.column_names for one in (table, reference)):
+        return table.column("uid"), reference.column("uid")
+    codes = {uri: number for number, uri in enumerate(sorted({*table.stacks, *reference.stacks}))}
+    depth = 1 + max(int(one.column("slice").max(initial=0)) for one in (table, reference))
+    first, second = (
+        np.array([codes[uri] for uri in one.stacks])[one.stack_codes] * depth + one.column("slice")
+        for one in (table, reference)
+    )
+    return first, second
