@@ -40,7 +40,7 @@ def _lines(found: FilterResult | GroupsResult) -> list[str]:
     num_kept = int(found.kept.sum())
     lines.append(
         f"{num_kept:,} kept, {len(found.kept) - num_kept:,} dropped → "
-        f"{found.folder.at('kept.ind.pkl')}"
+        f"{found.folder.at('kept.ind.pkl')}, report.html"
     )
     return [*lines, *_next(found)]
 

@@ -38,6 +38,9 @@ class Clusters(NamedTuple):
 def k_means(z: Float[np.ndarray, "n zdim"], count: int, *, seed: int = 0) -> Clusters:
     """Return k-means clusters of latents.
 
+    Where many latents are the same, as those of junk in a mixture of factor analysers, the
+    algorithm may leave clusters empty. Each is then given the particle farthest from its centre.
+
     Raises:
         ConfigError: If there are fewer (different) particles than clusters.
     """
@@ -51,13 +54,32 @@ def k_means(z: Float[np.ndarray, "n zdim"], count: int, *, seed: int = 0) -> Clu
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # checked below
         found = KMeans(count, max_iter=KMEANS_ITERATIONS, n_init=1, random_state=seed).fit(z)
-    different = len(np.unique(found.labels_))
+    labels, centres = found.labels_.astype(np.int64), found.cluster_centers_
+    if len(np.unique(labels)) < count:
+        labels, centres = _filled(z, labels, centres)
+    return _numbered(z, labels, centres)
+
+
+def _filled(
+    z: Float[np.ndarray, "n zdim"], labels: Int[np.ndarray, " n"], centres: np.ndarray
+) -> tuple[Int[np.ndarray, " n"], np.ndarray]:
+    """Return clusters with the empty ones filled: each takes the particle farthest from its centre.
+
+    Raises:
+        ConfigError: If there are fewer different latents than clusters.
+    """
+    different, count = len(np.unique(z, axis=0)), len(centres)
     if different < count:
         raise ConfigError(
             f"There are only {different} distinct latents, too few for {count} clusters. "
             f"Use --ksample {different}."
         )
-    return _numbered(z, found.labels_.astype(np.int64), found.cluster_centers_)
+    labels, centres = labels.copy(), centres.copy()
+    for empty in np.setdiff1d(np.arange(count), labels):
+        row = int(np.linalg.norm(z - centres[labels], axis=1).argmax())
+        centres[empty] = z[row]
+        labels[(z == z[row]).all(axis=1)] = empty
+    return labels, centres
 
 
 def mixture(

@@ -46,6 +46,9 @@ _COMPARISONS: dict[str, Callable[..., Bool[np.ndarray, " n"]]] = {
 LISTED_NAMES = 12
 """Names of a column that a message lists at most."""
 
+MOST_LABELS = 200
+"""Different whole numbers up to which a column holds labels."""
+
 
 def _is_text(column: np.ndarray) -> bool:
     return column.dtype.kind == "U"
@@ -214,7 +217,12 @@ class _Parser:
             return np.asarray((column >= low) & (column <= high) & whole)
         if not _NUMBER.fullmatch(item):
             self.refuse(f"{item!r} is no number, and no range such as 8-12")
-        return np.asarray(column == float(item))
+        found = np.asarray(column == float(item))
+        different = np.unique(column) if not found.any() else column[:0]
+        are_labels = 0 < len(different) <= MOST_LABELS and (different == np.floor(different)).all()
+        if are_labels:  # of clusters, where it is a slip
+            self.refuse(f"no row has {item}; there are {different[0]:g} to {different[-1]:g}")
+        return found
 
     def _operand(self) -> tuple[np.ndarray, bool]:
         token = self.next

@@ -109,7 +109,7 @@ def _check_counts(labelings: Sequence[Labeling], original: Uri) -> None:
     unknown = [labeling for labeling in labelings if labeling.numbers is None]
     if not unknown:
         return
-    count = len(read_text_star(original).particles().rows)
+    count = len(read_text_star(original).particles().cells("rlnImageName"))
     for labeling in unknown:
         if len(labeling.codes) > count:
             raise InputError(

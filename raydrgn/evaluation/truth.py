@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from raydrgn.errors import InputError
+from raydrgn.errors import InputError, StorageError
 from raydrgn.io import storage
 from raydrgn.io.metadata import read_metadata
 from raydrgn.io.mrc import read_volume
@@ -72,8 +72,11 @@ def _simulated_numbers(folder: Uri, run: RunReader, num_particles: int) -> Int[n
     star = storage.join(storage.parent(storage.absolute(folder)), PARTICLES)
     if run.is_foreign or not storage.exists(star):
         return numbers
-    with quiet():
-        simulated = read_metadata(star, need_images=False)
+    try:
+        with quiet():
+            simulated = read_metadata(star, need_images=False)
+    except (InputError, StorageError):
+        return numbers
     table = run.particles()
     if table.metadata.get("source") == star:
         return numbers

@@ -87,7 +87,8 @@ class Support:
         most, found = self.components.numbers[-1], self.components.supported
         text = f"The other half's images support {found} of {most} components"
         if found == most:
-            text += f" (more may be found by `raydrgn train --components {2 * most}`)"
+            again = f"raydrgn train PARTICLES --method mfa --components {2 * most} -o OUT"
+            text += f" (more may be found by `{again}`)"
         states, largest = self.states.supported, self.states.numbers[-1]
         return f"{text}, and {states}{' or more' if states == largest else ''} states."
 

@@ -17,6 +17,9 @@ from raydrgn.reporting.figures import fsc_figure
 from raydrgn.reporting.result_folder import ResultFolder
 from raydrgn.shapes import Float
 
+CLEAR_GAIN = 0.2
+"""Mean correlation by which another hand or sign must be better."""
+
 THRESHOLDS = (0.5, 0.143)
 """For maps of different data or a model, and for half maps."""
 
@@ -112,6 +115,33 @@ def correlate(pair: MapPair, *, seed: int = 0) -> MapCorrelation:
         )
         curves |= dict(zip(("masked", "randomised", "corrected"), found, strict=True))
     return MapCorrelation(pixel_size_angstrom=pair.pixel_size_angstrom, curves=curves)
+
+
+def relation(pair: MapPair, found: MapCorrelation) -> str | None:
+    """Return in words that maps agree but for sign or hand; None if they do not.
+
+    The mean correlation of half of the shells tells, of the maps as they are and with the second
+    one's z axis reversed.
+    """
+    plain = found.curves["unmasked"]
+    shells = slice(1, max(len(plain) // 2, 2))
+    mirrored = shell_correlation(
+        torch.from_numpy(pair.first), torch.from_numpy(pair.second[::-1].copy())
+    )
+    as_is, mirror = (float(curve[shells].mean()) for curve in (plain, mirrored))
+    words = []
+    if abs(mirror) > abs(as_is) + CLEAR_GAIN:
+        words.append("hand")
+    if (mirror if words else as_is) < -CLEAR_GAIN:
+        words.append("sign")
+    if not words:
+        return None
+    best = mirror if "hand" in words else as_is
+    changes = " and ".join({"hand": "`raydrgn flip`", "sign": "`raydrgn invert`"}[w] for w in words)
+    return (
+        f"The maps have the opposite {' and '.join(words)}: with that changed ({changes}) their "
+        f"mean correlation to half of Nyquist is {abs(best):.2f}, not {as_is:.2f}."
+    )
 
 
 def describe(found: MapCorrelation) -> list[str]:

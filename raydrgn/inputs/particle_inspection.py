@@ -8,6 +8,7 @@ import numpy as np
 from raydrgn.errors import InputError, RaydrgnError
 from raydrgn.inputs.inspection import Inspection
 from raydrgn.inputs.stack_inspection import describe_stacks
+from raydrgn.io.half_sets import repeated_images
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import CTF_COLUMNS, POSES_FROM, NoParticlesError, ParticleTable
 from raydrgn.io.pixel_sizes import several_pixel_sizes
@@ -98,9 +99,7 @@ def describe_table(table: ParticleTable, found: Inspection) -> None:
         groups = Counter(table.table.column("optics_group").to_pylist())
         found.add("optics groups", ", ".join(f"{g}: {n:,}" for g, n in sorted(groups.items())))
     found.concerns += [f"{item}." for item in unusual_images(table)]
-    images = np.stack([table.stack_codes, table.column("slice")], axis=-1)
-    repeated = len(table) - len(np.unique(images, axis=0))
-    if repeated:
+    if repeated := repeated_images(table):
         found.concerns.append(f"{repeated} images are listed more than once.")
     if "uid" in names and len(np.unique(table.column("uid"))) < len(table):
         found.concerns.append("Some uids are listed more than once.")

@@ -32,6 +32,11 @@ def has_own_halves(table: ParticleTable) -> bool:
     return len(np.unique(image)) == len(np.unique(2 * image + half))
 
 
+def repeated_images(table: ParticleTable) -> int:
+    """Return how many rows are of an image that another row before them is of."""
+    return len(table) - len(np.unique(_images(table)))
+
+
 def half_of_particles(table: ParticleTable) -> Int[np.ndarray, " n"]:
     """Return 0 or 1 for each particle: its half in the refinement, whose poses each had apart.
 

@@ -130,7 +130,8 @@ def to_labels(values: Any, where: str) -> Labels:
     if len(different) > MOST_LABELS:
         raise InputError(
             f"{where} has {len(different):,} different values; labels of particles have "
-            f"{MOST_LABELS} at most. Choose another column or file."
+            f"{MOST_LABELS} at most. Choose another column or file; of a selection that `raydrgn "
+            "filter` has made, the folder."
         )
     words: list[str] = different.astype(str).tolist()
     order = np.array(sorted(range(len(words)), key=lambda k: _sort_key(words[k])))

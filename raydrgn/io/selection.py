@@ -274,6 +274,12 @@ def export_cs(source: ParticleSource, out: Uri, *, table: ParticleTable | None =
         rows = with_ctf_rows(rows, table, source=original)
     rows = with_contrast(rows, table)
     write_rows(out, rows, check=partial(check_cs, rows=rows))
+    if storage.parent(storage.absolute(out)) != storage.parent(original):
+        log.info(
+            "stacks are named as in %s, from cryoSPARC's project folder; raydrgn finds those of "
+            "%s with --datadir",
+            *(original, out),
+        )
     return len(rows)
 
 

@@ -120,6 +120,8 @@ def _read_images(source: ParticleSource, *, need_images: bool) -> ParticleTable:
             "and runs keep its name. Write what comes through the pipe to a file."
         )
     hint = f" {OTHER_PROGRAMS[suffix]}" if suffix in OTHER_PROGRAMS else ""
+    if storage.exists(own := storage.join(uri, "particles.parquet")):  # a run, or a project's step
+        hint = f" Its particles are in {own}."
     raise ConfigError(
         f"{uri} is no particle source: expected .mrcs, .txt, .star, .cs or .parquet, "
         f"found {suffix or 'no suffix'!r}.{hint}"

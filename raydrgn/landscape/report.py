@@ -70,7 +70,7 @@ def _next_commands(found: Landscape, folder: ResultFolder) -> list[str]:
     name = f"state_{state:03d}"
     root = found.run.root
     epoch = [] if found.epoch is None else [str(found.epoch)]
-    by = ["--by", "landscape.state", "-o", "states.png"]
+    by = ["--by", folder.uri, "-o", "states.png"]
     return [
         shlex.join(["raydrgn", "plot", root, *epoch, *by]),
         *selection_commands(found.run, folder.at("states", f"{name}.ind.pkl"), name=name),

@@ -13,7 +13,8 @@ options           how particles are selected
 filters           methods that select particles
 mean_volumes      mean volume of a group of particles
 values            values of every particle by name
-numeric_values    those that are numbers, for conditions in words and for colours
+own_labels        labels that a user gives, of any kind of file
+numeric_values    those of them that conditions and colours take
 conditions        conditions on values, as the explorer saves them
 groups_report     clusters or components, shown before anything is dropped
 filter_report     figures, images and mean volumes of a selection

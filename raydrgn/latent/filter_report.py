@@ -6,13 +6,14 @@ import numpy as np
 
 from raydrgn.data.particle_images import clear_images, read_images
 from raydrgn.errors import InputError, RaydrgnError
-from raydrgn.io import cryodrgn
+from raydrgn.io import cryodrgn, storage
 from raydrgn.io.mrc import write_volume
 from raydrgn.latent.analysis_tables import particle_columns
 from raydrgn.latent.filters import REFERENCE_SD, Method, by_magnitude, overlaps
 from raydrgn.reporting import latent_figures
 from raydrgn.reporting.figures import Tile, sheet
 from raydrgn.reporting.latent_plane import Plane
+from raydrgn.reporting.report import ReportTable, Section, write_report
 from raydrgn.reporting.result_folder import ResultFolder
 from raydrgn.run.latents_file import LatentSource
 from raydrgn.shapes import Bool, Float, Int
@@ -125,6 +126,49 @@ def image_rows(
         rows.append((f"{name}\nraw", tiles))
         rows.append((f"{name}\nfiltered", [Tile(image=image) for image in clear[part]]))
     return rows
+
+
+def write_filter_report(
+    methods: Sequence[Method],
+    kept: Bool[np.ndarray, " n"],
+    folder: ResultFolder,
+    *,
+    title: str,
+    commands: Sequence[str],
+) -> None:
+    """Write ``report.html``: what each method drops, the figures of the folder, what comes next."""
+    rows = [
+        (method.name, f"{dropped:,}", f"{100 * dropped / len(kept):.1f} %")
+        for method in methods
+        for dropped in (int((~method.kept).sum()),)
+    ]
+    overlapping = [
+        (first, second, f"{both:,}", f"{jaccard:.2f}")
+        for first, second, _, _, both, jaccard in overlaps(methods)
+    ]
+    tables = [ReportTable(head=("method", "dropped", "share"), rows=rows)]
+    if overlapping:
+        head = ("method", "other", "dropped by both", "Jaccard index")
+        tables.append(ReportTable(head=head, rows=overlapping))
+    listed = (
+        ("selection.png", "Kept and dropped particles in the latent space."),
+        ("mean_volumes.png", "Mean volumes of kept and dropped particles."),
+        ("images.png", "Random particles that are kept, and dropped ones."),
+    )
+    figures = [
+        (storage.read_bytes(folder.at(name)), caption)
+        for name, caption in listed
+        if folder.has(name)
+    ]
+    write_report(
+        folder.at("report.html"),
+        title=title,
+        summary=f"{int(kept.sum()):,} of {len(kept):,} particles are kept by all methods.",
+        sections=[
+            Section(title="Selection", figures=figures, tables=tables),
+            Section(title="Next", commands="\n".join(commands)),
+        ],
+    )
 
 
 def write_mean_volumes(

@@ -20,15 +20,14 @@ import numpy as np
 import pyarrow as pa
 
 from raydrgn.clustering.embedding import PrincipalComponents, principal_components
-from raydrgn.errors import ConfigError, InputError, RaydrgnError
+from raydrgn.errors import ConfigError, RaydrgnError
 from raydrgn.geometry.rotations import to_euler
 from raydrgn.io import storage
-from raydrgn.io.filetypes import suffix_of
 from raydrgn.io.indices import read_labels
-from raydrgn.io.labels import read_labels_file, rows_of_numbers, split_column
 from raydrgn.io.particles import ParticleTable
 from raydrgn.io.storage import Uri
 from raydrgn.io.tables import read_parquet
+from raydrgn.latent.own_labels import own_labels
 from raydrgn.reporting.analysis_results import AnalysisResults, kmeans_folder
 from raydrgn.reporting.result_folder import ResultFolder
 from raydrgn.run.identity import SETTINGS, read_record
@@ -146,7 +145,7 @@ class ParticleValues:
         for ksample in self._ksamples():
             found[kmeans_folder(ksample)] = partial(self._clusters, ksample)
         if self._labels is not None:
-            found[LABEL] = partial(_labels, self._labels, count, self.numbers)
+            found[LABEL] = partial(self._own_labels, self._labels)
         found |= {f"{name}": partial(_plain, v) for name, v in self._estimates().items()}
         found["original"] = lambda: Values(self.numbers)
         found["particle"] = lambda: Values(np.arange(count))
@@ -173,6 +172,11 @@ class ParticleValues:
 
     def _component(self, axis: int) -> Values:
         return Values(self.components.coordinates[:, axis].astype(np.float32))
+
+    def _own_labels(self, uri: Uri) -> Values:
+        original = original_file(self._source)
+        found = own_labels(uri, len(self.z), self.numbers, original=original)
+        return Values(found, is_category=True)
 
     def _latent(self, axis: int) -> Values:
         return Values(self.z[:, axis])
@@ -271,71 +275,15 @@ class ParticleValues:
                 yield f"{command}.{name}", partial(_of_arrow, column, order)
 
 
-ARRAYS = (".pkl", ".npy")
-
-
-def own_labels(uri: Uri, count: int, numbers: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-    """Read a label of each particle: in the order of the particles, or by their original numbers.
-
-    Args:
-        uri: ``FILE`` or, of a table, ``FILE:COLUMN``; a table may have the original numbers.
-        count: Particles.
-        numbers: Their numbers in the original set.
-
-    Raises:
-        InputError: If there are too few, or some are no whole numbers.
-    """
-    place, column = split_column(uri)
-    if column is None and suffix_of(place) in ARRAYS:
-        labels = read_labels(place)
-    else:
-        found = read_labels_file(place, column)
-        words = [name for name in found.names if not re.fullmatch(r"-?\d+", name)]
-        if words:
-            raise InputError(
-                f"{uri} has the label {words[0]!r}, but labels are whole numbers here, as those of "
-                "clusters."
-            )
-        labels = np.array([int(name) for name in found.names])[found.codes]
-        if found.numbers is not None:
-            return _of_numbers(uri, labels, found.numbers, numbers)
-    if len(labels) == count:
-        return labels
-    most = int(numbers.max())
-    if len(labels) <= most:
-        raise InputError(
-            f"{uri} has {len(labels):,} labels, but there are {count:,} particles; give a label "
-            f"for each, or for all {most + 1} or more of the set that they were selected from."
-        )
-    return labels[numbers]
-
-
-def _of_numbers(
-    uri: Uri,
-    labels: Int[np.ndarray, " m"],
-    known: Int[np.ndarray, " m"],
-    numbers: Int[np.ndarray, " n"],
-) -> Int[np.ndarray, " n"]:
-    """Return the labels of some original numbers.
-
-    Raises:
-        InputError: If some have none, or several.
-    """
-    different, counts = np.unique(known, return_counts=True)
-    if counts.max() > 1:
-        raise InputError(f"{uri} has particle {different[counts.argmax()]} more than once.")
-    rows = rows_of_numbers(known, numbers)
-    missing = np.flatnonzero(rows < 0)
-    if missing.size:
-        raise InputError(
-            f"{uri} has no label of particle {numbers[missing[0]]} ({missing.size:,} such "
-            "particles). Numbers count from 0 in the original set."
-        )
-    return labels[rows]
-
-
-def _labels(uri: Uri, count: int, numbers: Int[np.ndarray, " n"]) -> Values:
-    return Values(own_labels(uri, count, numbers), is_category=True)
+def original_file(source: LatentSource) -> Uri | None:
+    """Return the file that the particles of a run come from, if it is known and there."""
+    if not isinstance(source, RunReader):
+        return None
+    try:
+        uri = source.particles().metadata.get("source")
+    except RaydrgnError:
+        return None
+    return uri if uri and storage.exists(uri) else None
 
 
 def _occupancy_classes(uri: Uri) -> Values:

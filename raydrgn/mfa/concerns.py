@@ -1,12 +1,17 @@
 """Warnings about a fit: its images, poses and components."""
 
 import math
+from collections.abc import Sequence
+
+import numpy as np
 
 from raydrgn.mfa.config import WEAK
 from raydrgn.mfa.latents import UNDETERMINED
 from raydrgn.mfa.model import FactorModel, with_density
 from raydrgn.mfa.start import LEAST_EVIDENCE as LEAST_OF_PARTICLES
 from raydrgn.mfa.trials import PoseWidths
+from raydrgn.shapes import Float
+from raydrgn.wording import counted
 
 LEAST_EVIDENCE = 1.0
 """Nats per image; below, the mean explains no more than its own noise."""
@@ -25,9 +30,18 @@ WIDE_SHIFTS_PX = 1.2
 """SD of shifts along an axis, likewise: 1 px is refined to 0.14 px, but 3 px to 0.8 px."""
 
 IN_PART = (
-    "which a fit refines in part: export the refined poses with `raydrgn export`, and fit again "
-    "from them."
+    "which a fit refines in part: `raydrgn train PARTICLES --method mfa --poses-from RUN -o OUT` "
+    "goes on from those that this one has found."
 )
+
+NO_PARTICLE = 0.5
+"""Null probability from which an image counts as one without a particle."""
+
+FAINT, MOST_FAINT = 0.1, 0.05
+"""Contrast that is next to none, over the mean; and the share of such images that is too large."""
+
+FEWEST_OF_GROUP, MOST_OF_GROUPS = 20, 1.5
+"""Images of an optics group whose mean contrast counts; and how far means may be apart."""
 
 MOST_OUTSIDE = 0.1
 """Share of the mean's density outside of a mask, above which the mask is too small."""
@@ -67,14 +81,15 @@ def search_note(widths: PoseWidths) -> str | None:
     """Return what is written of a search of poses, if there was one."""
     parts = []
     if widths.rotation is not None:
-        parts.append(f"orientations by {math.degrees(widths.rotation):.0f} degrees")
+        parts.append(f"orientations by {counted(round(math.degrees(widths.rotation)), 'degree')}")
     if widths.shift_px is not None:
         parts.append(f"shifts by {widths.shift_px:.1f} px")
     if not parts:
         return None
     return (
         f"The given poses are off: {' and '.join(parts)} (SD along each axis). Others about them "
-        "are tried first; `raydrgn train --no-rotations --no-shifts` keeps those that are given."
+        "are tried first; `raydrgn train PARTICLES --method mfa --no-rotations --no-shifts "
+        "-o OUT` keeps those that are given."
     )
 
 
@@ -92,6 +107,42 @@ def first_concerns(model: FactorModel) -> list[str]:
         found.append(
             f"The mean explains the images hardly better than noise ({model.evidence:.1f} nats "
             "each): check poses and CTF with `raydrgn backproject`."
+        )
+    return found
+
+
+def concerns_of_contrast(
+    contrast: Float[np.ndarray, " n"], null: Float[np.ndarray, " n"], groups: Sequence[str]
+) -> list[str]:
+    """Return warnings about images of another sign, and optics groups of another scale.
+
+    Args:
+        contrast: Of each image, as it is estimated.
+        null: Probability that it shows nothing.
+        groups: Optics group of each image.
+    """
+    found: list[str] = []
+    shown = null < NO_PARTICLE
+    if not shown.any():
+        return found
+    faint = float((contrast[shown] < FAINT * contrast[shown].mean()).mean())
+    if faint > MOST_FAINT:
+        found.append(
+            f"{100 * faint:.0f} % of the images that seem to show a particle have a contrast near "
+            "0: they may have the opposite sign of the others, as where bright and dark stacks "
+            "were joined. `raydrgn montage` shows images."
+        )
+    names = np.array(groups)
+    means = {
+        str(name): float(contrast[members].mean())
+        for name in np.unique(names)
+        if (members := shown & (names == name)).sum() >= FEWEST_OF_GROUP
+    }
+    if len(means) > 1 and max(means.values()) > MOST_OF_GROUPS * min(means.values()):
+        listed = ", ".join(f"{name}: {mean:.2f}" for name, mean in means.items())
+        found.append(
+            f"Optics groups differ in scale (mean contrast of {listed}): the contrasts of their "
+            "particles have that scale in them. Normalise the images of each group alike."
         )
     return found
 

@@ -53,8 +53,12 @@ ROTATION_SDS = tuple(math.radians(angle) for angle in (1, 2, 3, 4, 5, 6, 8, 10))
 SHIFT_SDS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
 """The same of shifts, in steps of the first stage."""
 
-WIDE_ROTATIONS, WIDE_SHIFTS_PX = math.radians(3.5), 1.0
-"""SDs above which poses are searched."""
+WIDE_ROTATIONS, WIDE_SHIFTS_PX = math.radians(5.5), 1.0
+"""SDs above which poses are searched. A motion looks like errors of rotations of a few degrees; the
+steps of the fit reach these better than a search with the mean alone."""
+
+NEARLY_ALL = 0.98
+"""Of what the likeliest SD explains: wide ones explain about the same, and the least is taken."""
 
 LEAST_GAIN = 0.1
 """Nats per image that wide errors must explain beyond the narrowest."""
@@ -135,10 +139,10 @@ def _evidence(
 def _wide(
     evidence: Sequence[float], sds: Sequence[float], *, above: float, least: float
 ) -> float | None:
-    """Return the likeliest SD, if it is wide and explains enough beyond the narrowest."""
-    best = int(np.argmax(evidence))
-    is_wide = sds[best] > above and evidence[best] - evidence[0] > least
-    return sds[best] if is_wide else None
+    """Return the least SD that explains nearly all, if it is wide and explains enough."""
+    gain = np.asarray(evidence) - evidence[0]
+    found = int(np.argmax(gain >= NEARLY_ALL * gain.max()))
+    return sds[found] if sds[found] > above and gain[found] > least else None
 
 
 def _new_width(width: float | None, square: float, *, least: float) -> float | None:

@@ -1,6 +1,7 @@
 """The mask of a fit: where in the box there may be density."""
 
 import logging
+import math
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from raydrgn.errors import InputError
 from raydrgn.fourier.density import CLEAR_SKEWNESS, skewness
-from raydrgn.io.masks import INSIDE, read_soft_mask
+from raydrgn.io.masks import INSIDE, SAME_PIXEL_SIZE, read_soft_mask
 from raydrgn.io.storage import Uri
 from raydrgn.shapes import Float
 
@@ -85,8 +86,11 @@ def read_support(
         InputError: If it is no mask of that box and pixel size, or leaves out the whole ball.
     """
     mask, values = read_soft_mask(uri)
-    brings = f"`raydrgn downsample MAP -D {box}` brings a map to that box. "
-    remedy = "" if mask.box == box else brings
+    sizes = (pixel_size_angstrom, mask.pixel_size_angstrom)
+    remedy = f"Crop or pad it to {box} px. "
+    if not all(sizes) or not math.isclose(*sizes, rel_tol=SAME_PIXEL_SIZE):
+        remedy = f"`raydrgn downsample MAP --is-volume -D {box} -o OUT` brings a map to that box. "
+    remedy = "" if mask.box == box else remedy
     mask.check_grid(box, pixel_size_angstrom, what="Each image", remedy=remedy)
     support = torch.from_numpy(values).to(device) * ball(box, device=device)
     if support.max() < INSIDE:

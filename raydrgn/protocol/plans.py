@@ -29,6 +29,8 @@ def decide_plans(
         ("low", settings.low, LOW, boxes[0], BOXES[0], "a mixture finds junk best"),
         ("high", settings.high, HIGH, boxes[1], BOXES[1], "the paper's network"),
     ):
+        if box is not None and box > image_box:
+            raise ConfigError(f"--boxes has a box of {box} px, but the images have {image_box} px.")
         usual = min(box or paper, image_box)
         given = None
         if text is not None or box is not None:

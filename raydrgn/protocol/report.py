@@ -67,6 +67,13 @@ OPTIONS = {
 }
 """What changes a decision, by its name; with the box that is decided."""
 
+SET = {
+    ("contrast given", "dark"): "bright",
+    ("hand given", "flipped"): "as it is",
+    ("drop bad images", "True"): "false",
+}
+"""Decisions that an option has made, which has no opposite, and what they are without it."""
+
 
 def write_project_report(project: Project, made: MadeSteps, uri: Uri) -> None:
     """Write the report of a whole project."""
@@ -224,6 +231,8 @@ def _decisions(project: Project, *, rounds: int) -> Section:
         command = project.command() + f" {option}" if option else ""
         if name.startswith("epoch"):
             command = f"the epoch, and `by: user`, in {project.decisions.uri}"
+        if without := SET.get((name, str(found.value))):
+            command = f"`value: {without}`, and `by: user`, in {project.decisions.uri}"
         rows.append((name, _value(found.value), found.by, found.why, command))
     head = ("decision", "value", "by", "why", "to change it")
     table = ReportTable(head=head, rows=rows)

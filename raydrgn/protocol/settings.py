@@ -211,7 +211,9 @@ class ProtocolSettings(ParticleSettings):
         if not boxes:
             return None, None
         if len(boxes) != 2 or any(box < 4 or box % 2 for box in boxes):
-            raise ConfigError(f"--boxes takes two even numbers as 128,256; got {self.boxes!r}.")
+            raise ConfigError(
+                f"--boxes takes two even numbers as 128,256, or twice the same; got {self.boxes!r}."
+            )
         return boxes[0], boxes[1]
 
     @property

@@ -7,9 +7,11 @@ from raydrgn.data.image_statistics import FAR_SD, ImageStatistics, leave_out_bad
 from raydrgn.data.ingest import bad_images_message
 from raydrgn.data.statistics import sampled_rows
 from raydrgn.errors import ConfigError, InputError
+from raydrgn.io.half_sets import repeated_images
 from raydrgn.io.particles import ParticleTable
 from raydrgn.run.config import RunConfig
 from raydrgn.run.recipe import TrainConfig
+from raydrgn.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +35,12 @@ def check_trainable(table: ParticleTable) -> int:
     if not table.has_ctf:
         log.warning(
             "the particles have no CTF parameters (--ctf); images are taken as plain projections"
+        )
+    if repeated := repeated_images(table):
+        log.warning(
+            "%s are of images that are listed more than once: with symmetry expansion that is "
+            "right; else a file was joined with itself, and these count more than others",
+            counted(repeated, "row"),
         )
     return box
 
@@ -66,7 +74,8 @@ def check_count(config: RunConfig, num_particles: int) -> None:
     if config.mfa is not None:
         most = num_particles // MIN_PER_COMPONENT
         if most < config.mfa.components:
-            fewer = f"`raydrgn train --components {most}` fits as many as there can be."
+            again = f"raydrgn train PARTICLES --method mfa --components {most} -o RUN"
+            fewer = f"`{again}` fits as many as there can be."
             if not most:
                 fewer = f"A mixture needs at least {MIN_PER_COMPONENT} particles."
             raise InputError(

@@ -176,13 +176,16 @@ def analyze_finished(
 
 def _next_commands(settings: AnalyzeSettings, *, has_weights: bool) -> list[str]:
     """Return what usually comes after an analysis, filled in."""
-    words = [settings.run, *([] if settings.epoch is None else [str(settings.epoch)])]
-    place = shlex.join(words)
+    from raydrgn.io import storage
+
+    epoch = [] if settings.epoch is None else [str(settings.epoch)]
+    place = shlex.join([storage.absolute(settings.run), *epoch])
     options = settings.volumes
     signs = " --flip" * options.flip + " --invert" * options.invert
     commands = [f"raydrgn filter {place} --show --ksample {settings.ksample}{signs}"]
     if settings.out is not None:  # filter looks for clusters in the folder of the run
-        labels = shlex.quote(f"{settings.out}/kmeans{settings.ksample}/labels.pkl")
+        out = storage.absolute(settings.out)
+        labels = shlex.quote(f"{out}/kmeans{settings.ksample}/labels.pkl")
         commands = [f"raydrgn filter {place} --show --labels {labels}{signs}"]
     if has_weights:
         commands += [f"raydrgn convergence {place}", f"raydrgn landscape {place}{signs}"]

@@ -134,10 +134,13 @@ def run(
         filter_report.write_mean_volumes(
             means, folder, pixel_size_angstrom=pool.pixel_size_angstrom
         )
-    folder.finish()
     commands = []
     if isinstance(source, RunReader):
         commands = selection_commands(source, folder.at("kept.ind.pkl"), name="kept")
+    filter_report.write_filter_report(
+        methods, kept, folder, title=source.title(epoch), commands=commands
+    )
+    folder.finish()
     return FilterResult(
         folder=folder,
         epoch=epoch,
@@ -161,10 +164,12 @@ def run_groups(
     Raises:
         RaydrgnError: If the run, the settings or the folder do not allow it.
     """
+    from raydrgn.io import storage
     from raydrgn.io.storage import checksum
     from raydrgn.latent import groups_report
     from raydrgn.reporting.latent_plane import latent_plane
     from raydrgn.reporting.report import Section
+    from raydrgn.run.reader import RunReader
 
     opened = settings.open()
     source, epoch, z, makes_volumes = opened
@@ -185,6 +190,12 @@ def run_groups(
         with settings.pool(opened, executor) as pool:
             volumes, failures = groups_report.write_volumes(groups, pool, folder, progress=progress)
     commands = groups_report.next_commands(groups, _words(settings))
+    if isinstance(source, RunReader) and source.model is None:
+        null = source.estimates(epoch)["null_probability"]
+        if (null > 0.5).any():  # which tells junk better than clusters do
+            epochs = [] if settings.epoch is None else [str(settings.epoch)]
+            place = [storage.absolute(settings.run), *epochs]
+            commands = [shlex.join(["raydrgn", "filter", *place, "--null", "0.5"]), *commands]
     groups_report.write_groups_report(
         groups,
         latent_plane(source, epoch, z),
@@ -207,12 +218,14 @@ def run_groups(
 
 def _words(settings: FilterSettings) -> str:
     """Return the command that selects by what is shown, but for what it drops."""
-    words = ["raydrgn", "filter", settings.run]
+    from raydrgn.io import storage
+
+    words = ["raydrgn", "filter", storage.absolute(settings.run)]
     words += [] if settings.epoch is None else [str(settings.epoch)]
     if settings.gmm is not None:
         words += ["--gmm", str(settings.gmm)]
     elif settings.labels is not None:
-        words += ["--labels", settings.labels]
+        words += ["--labels", storage.absolute(settings.labels)]
     else:
         words += ["--ksample", str(settings.ksample)]
     return shlex.join(words)
@@ -227,7 +240,9 @@ def _groups(settings: FilterSettings, opened: "OpenedLatents", numbers: "np.ndar
     if settings.gmm is not None:
         labels = mixture(z, settings.gmm).labels
     else:
-        labels = _labels(settings, numbers, AnalysisResults(opened.source, opened.epoch))
+        labels = _labels(
+            settings, opened.source, numbers, AnalysisResults(opened.source, opened.epoch)
+        )
     noun = "cluster" if settings.gmm is None else "component"
     return Groups(noun=noun, labels=labels, z=z, numbers=numbers)
 
@@ -249,7 +264,7 @@ def _apply_methods(
     keep = whole_numbers(settings.keep_clusters, "--keep-clusters")
     drop = whole_numbers(settings.drop_clusters, "--drop-clusters")
     if keep or drop:
-        labels = _labels(settings, numbers, analysis)
+        labels = _labels(settings, opened.source, numbers, analysis)
         found.append(filters.by_clusters(labels, keep=keep, drop=drop))
     components = None
     if settings.gmm is not None:
@@ -259,7 +274,7 @@ def _apply_methods(
     if settings.where is not None or settings.conditions is not None:
         values = ParticleValues(opened.source, opened.epoch, z, labels=settings.labels)
         if settings.where is not None:
-            own = {"cluster": lambda: _labels(settings, numbers, analysis)}
+            own = {"cluster": lambda: _labels(settings, opened.source, numbers, analysis)}
             if components is not None:
                 own["component"] = lambda: components.labels
             found.append(filters.by_condition(settings.where, ConditionValues(values, own)))
@@ -274,24 +289,44 @@ def _apply_methods(
         estimates = opened.source.estimates(opened.epoch)
         null = filters.by_null(estimates["null_probability"], settings.null)
         if null.kept.all():
-            log.warning(
-                "no image has a null probability above %g: none is without a particle, or the fit "
-                "did not look for such images (`raydrgn train --no-null-class`, or too little "
-                "evidence for a particle in each image, of which its run.log warns)",
-                settings.null,
-            )
+            why = _why_no_junk(opened, settings.null)
+            log.warning("no image has a null probability above %g: %s", settings.null, why)
         found.append(null)
     if settings.ind is not None:
         found.append(filters.by_selection(numbers, cryodrgn.read_indices(settings.ind)))
     return found
 
 
+def _why_no_junk(opened: "OpenedLatents", limit: float) -> str:
+    """Return why no image of a mixture of factor analysers has a null probability above a limit."""
+    from raydrgn.run.config import RunConfig
+    from raydrgn.run.mixture import read_mixture
+    from raydrgn.run.reader import RunReader
+
+    if limit >= 1:
+        return "1 is the highest there is, and keeps all"
+    assert isinstance(opened.source, RunReader)  # which alone has estimates
+    config = RunConfig.read(opened.source.files.config)
+    if config.mfa is not None and not config.mfa.null_class:
+        return "the run, of `raydrgn train --no-null-class`, did not look for such images"
+    if read_mixture(opened.source, opened.epoch).priors.null_share == 0:
+        return (
+            "the images have too little evidence for a particle, so that the fit did not look for "
+            "such ones (its run.log has a warning)"
+        )
+    return "all seem to show a particle"
+
+
 def _labels(
-    settings: FilterSettings, numbers: "np.ndarray", analysis: "AnalysisResults"
+    settings: FilterSettings,
+    source: "LatentSource",
+    numbers: "np.ndarray",
+    analysis: "AnalysisResults",
 ) -> "np.ndarray":
     """Return the cluster of each particle: of k-means, or of the file given."""
-    from raydrgn.latent.values import own_labels
+    from raydrgn.latent.own_labels import own_labels
+    from raydrgn.latent.values import original_file
 
     if settings.labels is None:
         return analysis.labels(settings.ksample, len(numbers))
-    return own_labels(settings.labels, len(numbers), numbers)
+    return own_labels(settings.labels, len(numbers), numbers, original=original_file(source))

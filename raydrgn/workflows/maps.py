@@ -48,11 +48,14 @@ class FscResult:
     folder: "ResultFolder | None"
     """None where no folder was asked for."""
 
+    relation: str | None
+    """That the maps agree but for sign or hand; None if they do not."""
+
     def lines(self) -> list[str]:
         """Return in words the resolution at each threshold."""
         from raydrgn.inputs.map_pairs import describe
 
-        return describe(self.correlation)
+        return [*describe(self.correlation), *([self.relation] if self.relation else [])]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +100,7 @@ def run_fsc(
     Raises:
         RaydrgnError: If the maps or the mask are on different grids, or the folder is in the way.
     """
-    from raydrgn.inputs.map_pairs import correlate, read_pair, write_correlation
+    from raydrgn.inputs.map_pairs import correlate, read_pair, relation, write_correlation
     from raydrgn.io import storage
     from raydrgn.reporting.result_folder import ResultFolder
 
@@ -120,7 +123,7 @@ def run_fsc(
         )
         write_correlation(found, folder)
         folder.finish()
-    return FscResult(correlation=found, folder=folder)
+    return FscResult(correlation=found, folder=folder, relation=relation(pair, found))
 
 
 def run_flip(

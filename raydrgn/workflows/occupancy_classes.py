@@ -196,10 +196,11 @@ def _next_commands(
     count: int,
 ) -> list[str]:
     """Return what usually comes after, filled in for the class of the most particles."""
+    from raydrgn.io import storage
     from raydrgn.occupancy.class_tables import IND
     from raydrgn.run.next_commands import selection_commands
 
-    again = ["raydrgn", "occupancy", "classes", settings.table]
+    again = ["raydrgn", "occupancy", "classes", storage.absolute(settings.table)]
     if opened is None or particles is None:
         return [
             shlex.join([*again, "--classes", str(count + 1), "-o", f"{folder.uri}-{count + 1}"])

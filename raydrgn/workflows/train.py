@@ -95,13 +95,19 @@ def _run(settings: TrainSettings, executor: Executor, progress: Progress) -> "Tr
 
 
 def _warn_of_contrast(root: str, claim: "RunClaim") -> None:
-    """Warn, on the console and in the run's log, if the density of the volumes is negative."""
+    """Warn, on the console and in the run's log, of density or images of the other sign."""
     from raydrgn.decoding.contrast import contrast_of_run
+    from raydrgn.mfa.concerns import concerns_of_contrast
     from raydrgn.run.reader import open_run
     from raydrgn.run.writer import RunWriter
 
     opened = open_run(root)
-    problem = contrast_of_run(opened, opened.epoch(None))
-    if problem is not None:
+    epoch = opened.epoch(None)
+    problem = contrast_of_run(opened, epoch)
+    problems = [] if problem is None else [problem]
+    if opened.model is None:
+        found, groups = opened.estimates(epoch), opened.particles().optics_groups()
+        problems += concerns_of_contrast(found["contrast"], found["null_probability"], groups)
+    for problem in problems:
         log.warning("%s", problem)
         RunWriter(root, num_particles=0, claim=claim.ticket).log(problem)

@@ -20,7 +20,8 @@ from raydrgn.latent.conditions import (
     read_conditions,
     to_json,
 )
-from raydrgn.latent.values import ParticleValues, Values, own_labels
+from raydrgn.latent.own_labels import own_labels
+from raydrgn.latent.values import ParticleValues, Values
 from raydrgn.reporting.result_folder import ResultFolder
 
 COUNT = 400

@@ -11,7 +11,7 @@ import torch
 from scipy import ndimage
 
 import plain_em
-from raydrgn.mfa.concerns import last_concerns
+from raydrgn.mfa.concerns import concerns_of_contrast, last_concerns
 from raydrgn.mfa.model import FactorModel, with_density
 from raydrgn.simulation.dataset import simulate
 from raydrgn.simulation.options import Simulation
@@ -140,3 +140,18 @@ def test_components_without_density_are_counted(clean, tmp_path, components):
     shown = info.run(info.InfoSettings(path=str(tmp_path / "run")))
     assert ("components with density", f"{components - weak} of {components}") in shown.facts
     assert any(f"{weak} of {components} components is below" in c for c in shown.concerns)
+
+
+def test_images_of_another_sign_and_groups_of_another_scale_are_told():
+    generator = np.random.default_rng(0)
+    contrast, null = 1 + 0.2 * generator.normal(size=400), np.zeros(400)
+    groups = ["1", "2"] * 200
+    assert concerns_of_contrast(contrast, null, groups) == []
+    null[:100], contrast[:100] = 1, 0.0  # junk
+    assert concerns_of_contrast(contrast, null, groups) == []
+    scaled = np.where(np.arange(400) % 2, 3 * contrast, contrast)
+    [found] = concerns_of_contrast(scaled, null, groups)
+    assert found.startswith("Optics groups differ in scale (mean contrast of 1: 0.97, 2: 2.9")
+    null[:50] = 0
+    [found] = concerns_of_contrast(contrast, null, ["1"] * 400)
+    assert found.startswith("14 % of the images that seem to show a particle have a contrast near")

@@ -278,6 +278,17 @@ def test_the_report_changes_a_training_in_a_box_that_the_images_have(root):
     assert row[-1].endswith('--low "24 256x3 epochs=50"')
 
 
+def test_the_report_names_how_an_option_is_taken_back(root):
+    project = Project(str(root))
+    project.decisions.make("contrast given", "dark", by="user", why="--uninvert-data was given")
+    project.decisions.make("hand given", "as it is", by="program", why="usual")
+    project.decisions.make("seed", 1, by="program", why="any number does")
+    rows = _decisions(project, rounds=2).tables[0].rows
+    assert rows[0][-1] == f"`value: bright`, and `by: user`, in {root}/project.yaml"
+    assert rows[1][-1].endswith("--flip")
+    assert rows[2][-1].endswith("--seed 1")
+
+
 def test_the_report_lists_decisions_of_the_rounds_that_there_are(root):
     """Those of more rounds stay in the file, and hold again with --rounds."""
     project = Project(str(root))

@@ -1,0 +1,93 @@
+"""Labels that a user gives: one of each particle of a run, in a file of any kind."""
+
+import re
+
+import numpy as np
+
+from raydrgn.errors import InputError
+from raydrgn.io.filetypes import suffix_of
+from raydrgn.io.indices import read_labels
+from raydrgn.io.labels import read_labels_file, rows_of_numbers, split_column
+from raydrgn.io.matching import find_numbers
+from raydrgn.io.storage import Uri
+from raydrgn.shapes import Int
+
+ARRAYS = (".pkl", ".npy")
+
+
+def own_labels(
+    uri: Uri, count: int, numbers: Int[np.ndarray, " n"], *, original: Uri | None = None
+) -> Int[np.ndarray, " n"]:
+    """Read a label of each particle: in the order of the particles, or by their original numbers.
+
+    Args:
+        uri: ``FILE`` or, of a table, ``FILE:COLUMN``; a table may have the original numbers.
+        count: Particles.
+        numbers: Their numbers in the original set.
+        original: The file that they come from; rows of another STAR file are matched to a STAR file
+            by the names of their images.
+
+    Raises:
+        InputError: If there are too few, or some are no whole numbers.
+    """
+    place, column = split_column(uri)
+    if column is None and suffix_of(place) in ARRAYS:
+        labels = read_labels(place)
+    else:
+        found = read_labels_file(place, column)
+        words = [name for name in found.names if not re.fullmatch(r"-?\d+", name)]
+        if words:
+            raise InputError(
+                f"{uri} has the label {words[0]!r}, but labels are whole numbers here, as those of "
+                "clusters."
+            )
+        labels = np.array([int(name) for name in found.names])[found.codes]
+        known = found.numbers
+        if known is None and original and {suffix_of(place), suffix_of(original)} == {".star"}:
+            known = _numbers_by_image(place, original)
+        if known is not None:
+            return _of_numbers(uri, labels, known, numbers)
+    if len(labels) == count:
+        return labels
+    most = int(numbers.max())
+    if len(labels) <= most:
+        raise InputError(
+            f"{uri} has {len(labels):,} labels, but there are {count:,} particles; give a label "
+            f"for each, or for all {most + 1} or more of the set that they were selected from."
+        )
+    return labels[numbers]
+
+
+def _numbers_by_image(uri: Uri, original: Uri) -> Int[np.ndarray, " m"]:
+    try:
+        return find_numbers(uri, original)
+    except InputError as error:
+        raise InputError(
+            f"{uri} has labels of images that are not all in {original}, or not once, so that it "
+            "is not known which particles these are. Give a table with the columns original and "
+            "label."
+        ) from error
+
+
+def _of_numbers(
+    uri: Uri,
+    labels: Int[np.ndarray, " m"],
+    known: Int[np.ndarray, " m"],
+    numbers: Int[np.ndarray, " n"],
+) -> Int[np.ndarray, " n"]:
+    """Return the labels of some original numbers.
+
+    Raises:
+        InputError: If some have none, or several.
+    """
+    different, counts = np.unique(known, return_counts=True)
+    if counts.max() > 1:
+        raise InputError(f"{uri} has particle {different[counts.argmax()]} more than once.")
+    rows = rows_of_numbers(known, numbers)
+    missing = np.flatnonzero(rows < 0)
+    if missing.size:
+        raise InputError(
+            f"{uri} has no label of particle {numbers[missing[0]]} ({missing.size:,} such "
+            "particles). Numbers count from 0 in the original set."
+        )
+    return labels[rows]
