@@ -76,10 +76,9 @@ def write_convergence(
     sections = [
         Section(
             title="Verdicts",
-            text=" ".join(rules),
+            figures=_losses(found, folder),
             tables=[ReportTable(head=("criterion", "converged", ""), rows=rows)],
         ),
-        _losses(found, folder),
         _embeddings(found, folder),
         _shifts(found, folder),
         _points(found, folder),
@@ -89,12 +88,15 @@ def write_convergence(
             _agreement(found, folder, pixel_size_angstrom),
             _overfitting(found, folder),
         ]
+    sections.append(Section(title="How it is judged", text=" ".join(rules)))
     sections.append(Section(title="Next", commands="\n".join(found.commands)))
     write_report(
         folder.at("report.html"),
         title=f"{run.files.root}: convergence at epoch {found.epoch}",
         summary=_summary(found),
-        sections=[part for part in sections if part.figures or part.tables or part.commands],
+        sections=[
+            part for part in sections if part.figures or part.tables or part.text or part.commands
+        ],
     )
 
 
@@ -112,9 +114,10 @@ def _answer(finding: criteria.Finding) -> str:
     return "no" if finding.is_open else "yes"
 
 
-def _losses(found: Convergence, folder: ResultFolder) -> Section:
+def _losses(found: Convergence, folder: ResultFolder) -> list[tuple[Figure, str]]:
+    """Write the losses as a table, and return their curve for the report; none if not known."""
     if not found.losses:
-        return Section(title="Total loss")
+        return []
     head = ("epoch", "total", "reconstruction", "kl")
     folder.write_table("total_loss.csv", head, [[row[k] for k in head] for row in found.losses])
     epochs = [row["epoch"] for row in found.losses]
@@ -122,7 +125,7 @@ def _losses(found: Convergence, folder: ResultFolder) -> Section:
         [("total loss", epochs, np.array([row["total"] for row in found.losses]))], found
     )
     folder.write_figure("plots/00_total_loss.png", figure)
-    return Section(title="Total loss", figures=[(figure, "Mean over the particles of each epoch.")])
+    return [(figure, "Total loss: mean over the particles of each epoch.")]
 
 
 def _embeddings(found: Convergence, folder: ResultFolder) -> Section:

@@ -122,7 +122,7 @@ def check_inputs(
         "flip": flip,
         "drop_bad": drop_bad,
     }
-    anew = "with what was wrong given anew (PARTICLES, --map or --half-size-shifts)"
+    anew = "with what was wrong given anew (PARTICLES, --map, --half-size-shifts or --drop-bad)"
     check = project.step("check", given, make, condition=anew)
     # Known by what it found: the steps after it do not depend on how it was given.
     found = {name: check.result[name] for name in ("uninvert_data", "flip")}
