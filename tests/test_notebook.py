@@ -21,7 +21,7 @@ def run(tmp_path):
 
 def test_what_a_run_is(run):
     assert (run.zdim, run.box, run.pixel_size_angstrom, run.epochs()) == (2, 8, 2.0, [1])
-    assert repr(run) == f"Run({run.path!r}: zdim 2, box 8 px, 1 epochs, the last is 1)"
+    assert repr(run) == f"Run({run.path!r}: zdim 2, box 8 px, 1 epoch, the last is 1)"
     assert run.latents().shape == (10, 2)
     np.testing.assert_array_equal(run.latents(), run.latents(1))
     assert all(isinstance(array, np.ndarray) for array in run.weights().values())

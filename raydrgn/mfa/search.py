@@ -57,7 +57,7 @@ WIDE_ROTATIONS, WIDE_SHIFTS_PX = math.radians(5.5), 1.0
 """SDs above which poses are searched. A motion looks like errors of rotations of a few degrees; the
 steps of the fit reach these better than a search with the mean alone."""
 
-NEARLY_ALL = 0.98
+NEARLY_ALL = 0.99
 """Of what the likeliest SD explains: wide ones explain about the same, and the least is taken."""
 
 LEAST_GAIN = 0.1

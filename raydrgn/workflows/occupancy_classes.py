@@ -46,11 +46,13 @@ class OccupancyClassesSettings:
 
     clustering: ClassOptions = field(default_factory=ClassOptions)
 
-    ind: Annotated[
+    chosen: Annotated[
         str | None,
         Setting(
             "Cluster only the volumes of these particles again: .pkl, .npy or text of their "
-            "numbers in the original set, as C1/ind.pkl of an earlier clustering."
+            "numbers in the original set, as C1/ind.pkl of an earlier clustering.",
+            flags=("--particles",),
+            metavar="FILE",
         ),
     ] = None
 
@@ -73,7 +75,7 @@ class OccupancyClassesSettings:
     out: Annotated[
         str | None,
         Setting(
-            "Folder for the results; OUT/classes by default. With --ind it must be given.",
+            "Folder for the results; OUT/classes by default. With --particles it must be given.",
             flags=("-o", "--out"),
         ),
     ] = None
@@ -82,10 +84,10 @@ class OccupancyClassesSettings:
 
     def __post_init__(self) -> None:
         check_bounds(self)
-        if self.ind is not None and self.out is None:
+        if self.chosen is not None and self.out is None:
             raise ConfigError(
-                "--ind clusters a part of the table: give -o a folder beside OUT/classes, which "
-                "is that of the whole."
+                "--particles clusters a part of the table: give -o a folder beside OUT/classes, "
+                "which is that of the whole."
             )
 
 
@@ -143,9 +145,9 @@ def run(
     origin, table = TableOrigin.of(settings.table), OccupancyTable.read(settings.table)
     options = replace(settings.clustering, scale=settings.clustering.scale or origin.scale)
     opened, particles, rows = origin.open_run(), None, None
-    if settings.ind is not None:
-        chosen = cryodrgn.read_indices(settings.ind)
-        rows = table.rows_of(chosen, settings.ind)
+    if settings.chosen is not None:
+        chosen = cryodrgn.read_indices(settings.chosen)
+        rows = table.rows_of(chosen, settings.chosen)
     found = find_classes(table if rows is None else table.select(rows), options)
     if opened is not None:
         members = membership(table, opened, origin.epoch, labels=origin.labels())
@@ -210,7 +212,7 @@ def _next_commands(
     ind = folder.at(name, IND)
     return [
         *selection_commands(opened, ind, name=name),
-        shlex.join([*again, "--ind", ind, "-o", f"{folder.uri}-{name}"]),
+        shlex.join([*again, "--particles", ind, "-o", f"{folder.uri}-{name}"]),
     ]
 
 

@@ -177,6 +177,9 @@ def test_tries_lie_side_by_side_under_names(root):
 def test_images_and_mean_volumes_of_either_side(root):
     assert choose(root, "--zscore", "1").exit_code == 0
     folder = root / "filter"
+    page = (folder / "report.html").read_text()
+    assert f"raydrgn export star {root} --ind {folder}/kept.ind.pkl" in page
+    assert page.count("<img") == 3
     for name in ("images.png", "mean_volumes.png", "selection.png"):
         assert (folder / name).stat().st_size > 5000
     first, _ = read_volume(str(folder / "kept_mean.mrc"))

@@ -51,6 +51,16 @@ def test_order_of_one_point_and_nearest_of_itself():
     np.testing.assert_array_equal(nearest_rows(z, z[[7, 3]]), [7, 3])
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_clusters_that_are_left_empty_among_equal_latents_are_filled(seed):
+    """A fifth of the latents are the same, as those of junk in a mixture."""
+    z = np.random.default_rng(seed).normal(size=(60, 1)).astype(np.float32)
+    z[:12] = 0
+    found = k_means(z, 49, seed=seed)
+    assert (found.sizes() > 0).all()
+    assert len(np.unique(found.labels[:12])) == 1
+
+
 def test_too_many_clusters_are_refused_in_words():
     z, _ = blobs(LINE, size=2)
     with pytest.raises(ConfigError, match=r"--ksample 9 .* particles \(8\)"):

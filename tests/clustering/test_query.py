@@ -64,6 +64,7 @@ def test_limits_select_rows(expression, rows):
         ("class in (C2, C3)", "no row has 'C3'; there are C1, C2, a b"),
         ("class in (C2", "a name or a closing parenthesis is missing"),
         ("class > C1", "names have no order; use in"),
+        ("cluster in (3, 99)", "no row has 99; there are -1 to 8"),
         ("class ==", "a name is missing"),
         ("bL28 > class", "names are compared as in .A, B., or == A"),
         ("bL28", "a comparison is missing"),

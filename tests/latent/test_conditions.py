@@ -1,6 +1,7 @@
 """Conditions on values of particles, and the values."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -196,6 +197,27 @@ def test_labels_are_of_each_particle_or_by_original_number(tmp_path):
     assert own_labels(str(tmp_path / "all.pkl"), 3, numbers).tolist() == [7, 2, 5]
     with pytest.raises(InputError, match=r"few\.pkl has 5 labels, but there are 3 particles"):
         own_labels(str(tmp_path / "few.pkl"), 3, numbers)
+
+
+def test_rows_of_another_star_file_are_matched_by_image(tmp_path):
+    """As of a classification, which has some of the particles in another order."""
+    head = "data_particles\n\nloop_\n_rlnImageName #1\n_rlnClassNumber #2\n"
+
+    def write(name, rows):
+        lines = [f"{row + 1}@stack.mrcs {row % 3}" for row in rows]
+        (tmp_path / name).write_text(head + "\n".join(lines) + "\n")
+        return str(tmp_path / name)
+
+    original, classes = write("all.star", range(12)), write("classes.star", [9, 7, 2, 5, 1])
+    numbers = np.array([7, 2, 5])
+    found = own_labels(classes, 3, numbers, original=original)
+    assert found.tolist() == [1, 2, 2]
+    with pytest.raises(InputError, match="no label of particle 3"):
+        own_labels(classes, 3, np.array([7, 2, 3]), original=original)
+    other = write("other.star", range(5))
+    Path(other).write_text(Path(other).read_text().replace("stack.mrcs", "another.mrcs"))
+    with pytest.raises(InputError, match=r"labels of images that are not all in .*all\.star"):
+        own_labels(other, 3, numbers, original=original)
 
 
 def test_labels_of_a_table_are_found_by_their_original_numbers(tmp_path):

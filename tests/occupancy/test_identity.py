@@ -217,7 +217,7 @@ def test_the_particles_of_a_class_are_clustered_again_by_themselves(run, tmp_pat
         assert reports[-1].commands[-1].startswith("raydrgn occupancy classes")
         largest = 1 + int(np.argmax(whole.particles.counts()))
         ind = whole.folder.at(f"C{largest}", "ind.pkl")
-        part = classes(scored.folder.uri, ind=ind, out=str(tmp_path / f"{out}-part"))
+        part = classes(scored.folder.uri, chosen=ind, out=str(tmp_path / f"{out}-part"))
         inside = whole.particles.labels == largest
         np.testing.assert_array_equal(part.particles.labels > 0, inside)
         assert len(part.clustered.table) == (whole.clustered.classes.labels == largest).sum()
@@ -232,6 +232,6 @@ def test_a_part_without_volumes_or_without_its_own_folder_is_refused(run, tmp_pa
     other = str(tmp_path / "other.pkl")
     write_pickles(other, np.array([0, 2]))
     with pytest.raises(InputError, match=r"other.pkl has the particles of 0 volumes"):
-        classes(out, ind=other, out=str(tmp_path / "part"))
-    with pytest.raises(ConfigError, match="--ind clusters a part of the table: give -o"):
-        classes(out, ind=other)
+        classes(out, chosen=other, out=str(tmp_path / "part"))
+    with pytest.raises(ConfigError, match="--particles clusters a part of the table: give -o"):
+        classes(out, chosen=other)

@@ -161,6 +161,8 @@ def test_what_cannot_be_used_is_refused_before_anything_is_made(data, tmp_path, 
         sequence.run(settings(data, root, map=str(tmp_path / "flat.mrc")))
     with pytest.raises(InputError, match="is a map; --model takes an atomic model"):
         sequence.run(settings(data, root, model=str(data / "map.mrc")))
+    with pytest.raises(ConfigError, match="--boxes has a box of 32 px, but the images have 16 px"):
+        sequence.run(settings(data, root, boxes="16,32"))
     with pytest.raises(ConfigError, match="--high has a box of 32 px, but the images have 16 px"):
         sequence.run(settings(data, root, high="32 16x1"))
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1000))

@@ -46,6 +46,22 @@ def test_the_resolution_is_where_the_maps_stop_to_agree(files):
     assert made.lines()[0].startswith("without a mask: FSC 0.5: 1")
 
 
+@pytest.mark.parametrize("changed", [(), ("hand",), ("sign",), ("hand", "sign")])
+def test_maps_of_another_hand_or_sign_are_told(files, tmp_path, changed):
+    _, found = files
+    uri = found[2]
+    if "hand" in changed:
+        uri = workflow.run_flip(FlipSettings(map=uri, out=str(tmp_path / "hand.mrc"))).out
+    if "sign" in changed:
+        uri = workflow.run_invert(InvertSettings(map=uri, out=str(tmp_path / "sign.mrc"))).out
+    made = workflow.run_fsc(FscSettings(first=found[1], second=uri))
+    if not changed:
+        assert made.relation is None
+        return
+    assert made.relation.startswith(f"The maps have the opposite {' and '.join(changed)}: ")
+    assert made.lines()[-1] == made.relation
+
+
 def test_what_the_mask_makes_is_taken_out(files, tmp_path):
     _, found = files
     settings = FscSettings(

@@ -66,7 +66,7 @@ def test_training_that_was_stopped_is_not_analysed(analyses, tmp_path, monkeypat
 def test_an_analysis_that_fails_is_no_failure_of_training(tmp_path):
     said = train(tmp_path, "--analyze", num_particles=16)
     assert said.exit_code == 0, said.output
-    assert "1 epochs of 16 particles" in said.output
+    assert "1 epoch of 16 particles" in said.output
     assert (
         "training is finished; the analysis was not made: --ksample 20 is more than" in said.output
     )
