@@ -8,8 +8,8 @@ from raydrgn.fourier.density import CLEAR_SKEWNESS, measure_density
 from raydrgn.model.device import default_device
 from raydrgn.run.reader import RunReader
 
-SHOWN_BOX = 64
-"""Box of the volume that stands for a run; the sign shows at any."""
+SHOWN_BOX = 32
+"""Box of the volume that stands for a run; the sign shows at any, and a small one takes least."""
 
 
 def negative_density(skewness: Sequence[float]) -> str | None:
@@ -28,12 +28,15 @@ def negative_density(skewness: Sequence[float]) -> str | None:
 
 
 def contrast_of_run(run: RunReader, epoch: int | None) -> str | None:
-    """Return the same of a run, by its volume at the median of the latents.
+    """Return the same of a run, by its volume at the median of the latents that are finite.
 
     Raises:
         RaydrgnError: If the epoch cannot be read.
     """
-    latents, state = run.finite_latents(epoch), run.decoder(epoch)
+    latents, state = run.latents(epoch), run.decoder(epoch)
+    latents = latents[np.isfinite(latents).all(axis=1)]
+    if not len(latents):
+        return None
     median = np.median(latents, axis=0, keepdims=True).astype(np.float32)
     decoder = state.build(default_device())
     [volume] = state.volumes(decoder, median, small_box=min(SHOWN_BOX, run.box))
