@@ -85,7 +85,10 @@ def matched(labelings: Sequence[Labeling]) -> list[Labeling]:
         return with_numbers(labelings)
     main, reference = next(iter(known.items()))
     numbers = {
-        run: numbers_in(table, reference, name=run, other=main) for run, table in known.items()
+        run: table.column("index")
+        if run == main
+        else numbers_in(table, reference, name=run, other=main)
+        for run, table in known.items()
     }
     found = [
         labeling
