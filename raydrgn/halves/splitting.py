@@ -9,10 +9,13 @@ from raydrgn.errors import RunDirectoryError
 from raydrgn.io import storage
 from raydrgn.io.half_sets import half_of_particles
 from raydrgn.io.indices import write_indices
+from raydrgn.io.mrc import write_volume
 from raydrgn.io.particles import ParticleTable
 from raydrgn.io.storage import Uri
+from raydrgn.mfa.config import MASKS
 from raydrgn.remote.resources import Resources
 from raydrgn.run.config import RunConfig
+from raydrgn.run.mixture import read_mixture
 from raydrgn.run.reader import RunReader
 from raydrgn.run.status import RunStatus, find_run
 from raydrgn.shapes import Int
@@ -70,7 +73,17 @@ def prepare_half(run: RunReader, half: int, root: Uri, *, epochs: int) -> Prepar
         source=replace(config.source, ind=storage.absolute(selection)),
         resources=Resources(shard_store=config.resources.shard_store),
     )
-    return PreparedRun(root=root, config=config, table=mine)
+    return PreparedRun(root=root, config=_with_mask(config, run, root), table=mine)
+
+
+def _with_mask(config: RunConfig, run: RunReader, root: Uri) -> RunConfig:
+    """Return a configuration whose mask is there: that of the run, where its file is gone."""
+    if config.mfa is None or config.mfa.mask in MASKS or storage.exists(config.mfa.mask):
+        return config
+    uri = storage.absolute(f"{root}.mask.mrc")
+    support = read_mixture(run, run.epoch(None)).support.numpy()
+    write_volume(uri, support, pixel_size_angstrom=run.pixel_size_angstrom)
+    return replace(config, mfa=replace(config.mfa, mask=uri))
 
 
 def _go_on(root: Uri, status: RunStatus) -> PreparedRun | None:

@@ -2,12 +2,18 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 import plain_em
 from raydrgn.cli.main import app
 from raydrgn.errors import RunDirectoryError
+from raydrgn.halves.splitting import prepare_half
+from raydrgn.io.mrc import read_volume, write_volume
+from raydrgn.io.particle_source import ParticleSource
+from raydrgn.io.sources import open_particles
+from raydrgn.run.mixture import read_mixture
 from raydrgn.run.reader import open_run
 from raydrgn.simulation.dataset import simulate
 from raydrgn.simulation.options import Simulation
@@ -73,6 +79,26 @@ def test_states_of_particles_in_one_state_are_not_reproduced(several, tmp_path):
     assert result.support is not None
     assert result.support.components.supported == 0
     assert result.support.states.supported == 1
+
+
+def test_halves_have_the_mask_of_the_run_where_its_file_is_gone(tmp_path):
+    mask = tmp_path / "mask.mrc"
+    ticks = np.indices((16,) * 3) - 8
+    inside = (np.sqrt((ticks**2).sum(axis=0)) < 6).astype(np.float32)
+    simulate(str(tmp_path / "data"), Simulation(num_particles=200, box=16, snr=0.5, seed=4))
+    star = tmp_path / "data" / "particles.star"
+    size = open_particles(ParticleSource(particles=str(star))).column("pixel_size_angstrom")[0]
+    write_volume(str(mask), inside, pixel_size_angstrom=float(size))
+    values = {**plain_em.SMALL, "train__epochs": 1, "mfa__mask": str(mask)}
+    assert plain_em.fit(plain_em.prepare(star, tmp_path / "run", **values))
+    run = open_run(str(tmp_path / "run"))
+    half = prepare_half(run, 1, str(tmp_path / "half1"), epochs=1)
+    assert half.config.mfa.mask == str(mask)
+    mask.unlink()
+    half = prepare_half(run, 1, str(tmp_path / "half1"), epochs=1)
+    found, _ = read_volume(half.config.mfa.mask)
+    np.testing.assert_allclose(found, read_mixture(run, 1).support.numpy(), atol=1e-6)
+    np.testing.assert_allclose(found[4:12, 4:12, 4:12], inside[4:12, 4:12, 4:12], atol=1e-5)
 
 
 def test_a_run_of_cryodrgn_is_refused(tmp_path):
