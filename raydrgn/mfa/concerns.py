@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from raydrgn.mfa.config import WEAK
+from raydrgn.mfa.config import SHOWS_NOTHING, WEAK
 from raydrgn.mfa.latents import UNDETERMINED
 from raydrgn.mfa.model import FactorModel, with_density
 from raydrgn.mfa.start import LEAST_EVIDENCE as LEAST_OF_PARTICLES
@@ -33,9 +33,6 @@ IN_PART = (
     "which a fit refines in part: `raydrgn train PARTICLES --method mfa --poses-from RUN -o OUT` "
     "goes on from those that this one has found."
 )
-
-NO_PARTICLE = 0.5
-"""Null probability from which an image counts as one without a particle."""
 
 FAINT, MOST_FAINT = 0.1, 0.05
 """Contrast that is next to none, over the mean; and the share of such images that is too large."""
@@ -122,7 +119,7 @@ def concerns_of_contrast(
         groups: Optics group of each image.
     """
     found: list[str] = []
-    shown = null < NO_PARTICLE
+    shown = null < SHOWS_NOTHING
     if not shown.any():
         return found
     faint = float((contrast[shown] < FAINT * contrast[shown].mean()).mean())

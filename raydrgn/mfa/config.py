@@ -13,6 +13,9 @@ LOW_PASSES = 4
 WEAK = 0.02
 """Norm of a component, over that of the strongest, below which it is without density."""
 
+SHOWS_NOTHING = 0.5
+"""Null probability from which an image counts as one without a particle."""
+
 MASKS = ("auto", "none")
 """What ``MfaConfig.mask`` may be beside the path of a map."""
 

@@ -10,7 +10,7 @@ from raydrgn.io import cryodrgn
 from raydrgn.io.storage import Uri
 from raydrgn.occupancy.table import OccupancyTable
 from raydrgn.run.reader import RunReader
-from raydrgn.shapes import Float, Int
+from raydrgn.shapes import Bool, Float, Int
 
 SAME_LATENT = 1e-4
 """Largest difference that single precision explains."""
@@ -50,6 +50,10 @@ class Membership:
         position[rows] = np.arange(len(rows))
         is_chosen = np.isin(self.numbers, chosen)
         return replace(self, volume=np.where(is_chosen, position[self.volume], -1))
+
+    def without(self, particles: Bool[np.ndarray, " p"]) -> "Membership":
+        """Return the same with no volume for some particles."""
+        return replace(self, volume=np.where(particles, -1, self.volume))
 
     def centroid(self, particles: Int[np.ndarray, " q"]) -> int:
         """Return the particle, of some, that is nearest to the median of their latents."""

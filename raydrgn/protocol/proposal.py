@@ -8,13 +8,11 @@ import numpy as np
 from raydrgn.clustering.clusters import mixture
 from raydrgn.io import cryodrgn
 from raydrgn.latent.filters import REFERENCE_SD, Method, by_magnitude, by_null, overlaps
+from raydrgn.mfa.config import SHOWS_NOTHING
 from raydrgn.protocol.cluster_numbers import ClusterNumbers
 from raydrgn.reporting.report import ReportTable
 from raydrgn.reporting.result_folder import ResultFolder
 from raydrgn.shapes import Bool, Float, Int
-
-SHOWS_NOTHING = 0.5
-"""Probability above which a particle shows nothing."""
 
 MOST = 0.5
 """Share of a cluster's particles above which they are most of them."""

@@ -7,10 +7,10 @@ from matplotlib.figure import Figure
 
 from raydrgn.data.particle_images import clear_images, read_images
 from raydrgn.errors import RaydrgnError
+from raydrgn.mfa.config import SHOWS_NOTHING
 from raydrgn.protocol.proposal import (
     CLUSTER_RULE,
     NULL_RULE,
-    SHOWS_NOTHING,
     Proposal,
     cluster_table,
     overlap_table,

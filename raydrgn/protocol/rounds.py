@@ -9,6 +9,7 @@ from raydrgn.errors import InputError
 from raydrgn.io import storage
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.storage import Uri
+from raydrgn.mfa.config import SHOWS_NOTHING
 from raydrgn.protocol.decisions import CHECKSUM, IND, file_identity
 from raydrgn.protocol.project import Project, Step
 from raydrgn.protocol.settings import NONE, TrainingPlan
@@ -148,9 +149,9 @@ def propose_junk(
         table = proposals.cluster_table(found)
         result = {
             "clusters": found.clusters,
-            "null": proposals.SHOWS_NOTHING if null is not None else None,
+            "null": SHOWS_NOTHING if null is not None else None,
             "drop": int((~found.kept).sum()),
-            "nothing": 0 if null is None else int((null > proposals.SHOWS_NOTHING).sum()),
+            "nothing": 0 if null is None else int((null > SHOWS_NOTHING).sum()),
             "particles": len(z),
             "summary": summary(found),
             "table": [list(table.head), *map(list, table.rows)],

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from raydrgn.latent.options import SelectionOptions
+from raydrgn.mfa.config import SHOWS_NOTHING
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.settings import whole_numbers
@@ -192,10 +193,13 @@ def run_groups(
     commands = groups_report.next_commands(groups, _words(settings))
     if isinstance(source, RunReader) and source.model is None:
         null = source.estimates(epoch)["null_probability"]
-        if (null > 0.5).any():  # which tells junk better than clusters do
+        if (null > SHOWS_NOTHING).any():  # which tells junk better than clusters do
             epochs = [] if settings.epoch is None else [str(settings.epoch)]
             place = [storage.absolute(settings.run), *epochs]
-            commands = [shlex.join(["raydrgn", "filter", *place, "--null", "0.5"]), *commands]
+            commands = [
+                shlex.join(["raydrgn", "filter", *place, "--null", f"{SHOWS_NOTHING:g}"]),
+                *commands,
+            ]
     groups_report.write_groups_report(
         groups,
         latent_plane(source, epoch, z),

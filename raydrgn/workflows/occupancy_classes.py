@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from raydrgn.errors import ConfigError
+from raydrgn.mfa.config import SHOWS_NOTHING
 from raydrgn.occupancy.options import ClassOptions
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
@@ -153,6 +154,11 @@ def run(
         members = membership(table, opened, origin.epoch, labels=origin.labels())
         if rows is not None:
             members = members.among(rows, chosen, count=len(table))
+        if opened.model is None:  # junk has the latents of the mean, and its occupancies
+            null = opened.estimates(origin.epoch)["null_probability"] > SHOWS_NOTHING
+            members = members.without(null)
+            if null.any():
+                log.info("%d images show no particle, and are in no class", null.sum())
         particles = class_particles(found.classes.labels, members)
     uris, by = (list(settings.models), settings.by) if settings.models else origin.models()
     models = _models(found, uris, by)

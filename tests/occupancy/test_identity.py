@@ -10,6 +10,7 @@ from phantoms import table_of
 from raydrgn.errors import ConfigError, InputError, RunDirectoryError
 from raydrgn.io.cryodrgn import write_latents, write_pickles
 from raydrgn.model.vae import HeterogeneousVAE
+from raydrgn.occupancy.membership import class_particles
 from raydrgn.occupancy.options import ClassOptions
 from raydrgn.occupancy.table import OccupancyTable
 from raydrgn.workflows import occupancy_classes, occupancy_score
@@ -235,3 +236,13 @@ def test_a_part_without_volumes_or_without_its_own_folder_is_refused(run, tmp_pa
         classes(out, chosen=other, out=str(tmp_path / "part"))
     with pytest.raises(ConfigError, match="--particles clusters a part of the table: give -o"):
         classes(out, chosen=other)
+
+
+def test_particles_without_a_volume_are_in_no_class(run, tmp_path):
+    """As images without a particle, whose latents are those of the mean."""
+    found = classes(score(run, str(tmp_path / "out")).folder.uri).particles
+    junk = np.arange(COUNT) % 4 == 0
+    volumes = np.zeros(COUNT, dtype=np.int64)
+    volumes[found.members.volume] = found.labels
+    again = class_particles(volumes, found.members.without(junk))
+    np.testing.assert_array_equal(again.labels, np.where(junk, 0, found.labels))
