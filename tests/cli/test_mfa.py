@@ -70,7 +70,13 @@ def test_null_particles_are_dropped(folder, tmp_path):
 def test_that_no_image_is_junk_is_explained(folder, tmp_path, caplog):
     found = invoke("filter", folder / "run", "-o", tmp_path / "f", "--null", 1, "--skip-volumes")
     assert isinstance(found.exception, RaydrgnError)
-    assert "the fit did not look for such images (`raydrgn train --no-null" in caplog.text
+    assert "above 1: 1 is the highest there is, and keeps all" in caplog.text
+    caplog.clear()
+    words = ("--method", "mfa", "--components", "2", "--epochs", "1", "--no-null-class")
+    found = invoke("train", folder / "particles.star", "-o", tmp_path / "run", *words)
+    assert found.exit_code == 0, found.output
+    invoke("filter", tmp_path / "run", "--null", 0.5, "--skip-volumes")
+    assert "of `raydrgn train --no-null-class`, did not look for such images" in caplog.text
 
 
 def test_convergence_is_that_of_the_likelihood(folder, tmp_path):
@@ -136,7 +142,10 @@ def test_cryodrgn_cannot_read_it_and_that_is_said(folder, tmp_path):
         (("--method", "mfa", "--recipe", "fast"), "A recipe is a choice of the method vae"),
         (("--components", "4"), "start a run with `raydrgn train --method mfa`"),
         (("--method", "pca"), "known methods: vae, mfa"),
-        (("--method", "mfa", "--components", "100"), "`raydrgn train --components "),
+        (
+            ("--method", "mfa", "--components", "100"),
+            "--method mfa --components 60 -o RUN` fits as many",
+        ),
         (("--method", "mfa", "--ind", "FEW"), "A mixture needs at least 10 particles"),
         (("--method", "mfa", "--mask", "none.mrc"), "none.mrc does not exist"),
         (("--poses-from", "RUN", "--method", "vae", "--ind", "IND"), "particle"),
