@@ -144,7 +144,7 @@ def test_cryodrgn_cannot_read_it_and_that_is_said(folder, tmp_path):
         (("--method", "pca"), "known methods: vae, mfa"),
         (
             ("--method", "mfa", "--components", "100"),
-            "--method mfa --components 60 -o RUN` fits as many",
+            "--components 60 -o RUN` fits",
         ),
         (("--method", "mfa", "--ind", "FEW"), "A mixture needs at least 10 particles"),
         (("--method", "mfa", "--mask", "none.mrc"), "none.mrc does not exist"),
