@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -48,6 +49,9 @@ TRUTH = ("no", "yes")
 CLASSES, CLASS_LABELS, CLASS_TABLE = "classes", "labels.pkl", "classes.csv"
 OCCUPANCY_CLASS = "occupancy.class"
 """Class of each particle by `occupancy classes`."""
+
+OF_A_PART = "particles"
+"""What `occupancy classes` records of a part of a table that was clustered by itself."""
 
 TABLES = ("landscape", "occupancy", "occupancy_pca")
 """Commands that write tables with a row for each particle."""
@@ -232,28 +236,29 @@ class ParticleValues:
         identity, beside = self._source.identity(self._epoch), self._in_project(self._source)
         for command in TABLES:
             own = self._source.results(command, self._epoch)
-            for uri in (*(u for u, made_by in beside if made_by == command), own):
+            made = (uri for uri, record in beside if record.get("command") == command)
+            for uri in (*made, own):
                 folder = ResultFolder(uri)
                 names = storage.list_files(uri) if folder.is_made_from(identity) else []
                 for name in names:
                     if name.endswith(".parquet"):
                         yield from self._table(command, folder.at(name))
         own = storage.join(self._source.results("occupancy", self._epoch), CLASSES)
-        for uri in (*(uri for uri, _ in beside), own):
+        whole = (uri for uri, record in beside if not record.get(OF_A_PART))
+        for uri in (*whole, own):
             classes = ResultFolder(uri)
-            if all(map(classes.has, (CLASS_LABELS, CLASS_TABLE))) and classes.is_made_from(
-                identity
-            ):
+            is_there = classes.has(CLASS_LABELS) and classes.has(CLASS_TABLE)
+            if is_there and classes.is_made_from(identity):
                 yield OCCUPANCY_CLASS, partial(_occupancy_classes, classes.at(CLASS_LABELS))
 
-    def _in_project(self, run: RunReader) -> list[tuple[Uri, str]]:
-        """Return the folders of results beside a run in its project, and what has made each."""
+    def _in_project(self, run: RunReader) -> list[tuple[Uri, dict[str, Any]]]:
+        """Return the folders of results beside a run in its project, and what each records."""
         root = storage.parent(run.root)
         if not storage.exists(storage.join(root, PROJECT)):
             return []
         folders = (storage.join(root, name) for name in storage.list_names(root))
         return [
-            (uri, str(read_record(storage.join(uri, SETTINGS)).get("command", "")))
+            (uri, read_record(storage.join(uri, SETTINGS)))
             for uri in folders
             if storage.exists(storage.join(uri, SETTINGS))
         ]

@@ -165,8 +165,11 @@ def run(
     folder = ResultFolder(settings.out or storage.join(origin.folder, "classes"))
     inputs = [storage.absolute(settings.table), *origin.inputs(), *uris, *([by] if by else [])]
     refuse_inputs(folder.uri, inputs)
+    record = _record(found.table, options, uris, by) | {"volumes": not settings.skip_volumes}
+    if settings.chosen is not None:
+        record["particles"] = storage.absolute(settings.chosen)
     folder.begin(
-        _record(found.table, options, uris, by) | {"volumes": not settings.skip_volumes},
+        record,
         made_from=opened.identity(origin.epoch) if opened else None,
         overwrite=settings.overwrite,
     )

@@ -145,6 +145,10 @@ def test_occupancy_classes_are_conditions_by_their_names(root, tmp_path):
     folder.begin({}, made_from=run.identity(2), overwrite=False)
     cryodrgn.write_pickles(folder.at("labels.pkl"), labels)
     folder.write_table("classes.csv", ("class",), [])
+    part = ResultFolder(str(project / "occupancy-classes-C1"))  # clustered again by itself
+    part.begin({"particles": "C1/ind.pkl"}, made_from=run.identity(2), overwrite=False)
+    cryodrgn.write_pickles(part.at("labels.pkl"), np.ones(203, dtype=np.int64))
+    part.write_table("classes.csv", ("class",), [])
     kept = kept_of(project / "round2", "--where", "occupancy.class in (C1, C3)")
     np.testing.assert_array_equal(kept, np.flatnonzero(labels % 2))
     kept = kept_of(project / "round2", "--where", "occupancy.class != none")
