@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from raydrgn.errors import ConfigError
+from raydrgn.io.labels import MOST_LABELS
 from raydrgn.shapes import Bool
 
 _TOKEN = re.compile(
@@ -45,9 +46,6 @@ _COMPARISONS: dict[str, Callable[..., Bool[np.ndarray, " n"]]] = {
 
 LISTED_NAMES = 12
 """Names of a column that a message lists at most."""
-
-MOST_LABELS = 200
-"""Different whole numbers up to which a column holds labels."""
 
 
 def _is_text(column: np.ndarray) -> bool:

@@ -67,7 +67,8 @@ def support_of_mean(mean: Float[Tensor, "d d d"]) -> Float[Tensor, "d d d"]:
 
 def share_outside(mean: Float[Tensor, "d d d"], support: Float[Tensor, "d d d"]) -> float:
     """Return the share of the mean's largest connected density that is outside of a mask."""
-    density = (mean * support_of_mean(mean)).abs()
+    density = mean * support_of_mean(mean)
+    density = (density if density.sum() > 0 else -density).clamp(min=0)
     return float((density * (1 - support)).sum() / density.sum().clamp(min=1e-12))
 
 

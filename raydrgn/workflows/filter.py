@@ -165,7 +165,6 @@ def run_groups(
     Raises:
         RaydrgnError: If the run, the settings or the folder do not allow it.
     """
-    from raydrgn.io import storage
     from raydrgn.io.storage import checksum
     from raydrgn.latent import groups_report
     from raydrgn.reporting.latent_plane import latent_plane
@@ -194,12 +193,8 @@ def run_groups(
     if isinstance(source, RunReader) and source.model is None:
         null = source.estimates(epoch)["null_probability"]
         if (null > SHOWS_NOTHING).any():  # which tells junk better than clusters do
-            epochs = [] if settings.epoch is None else [str(settings.epoch)]
-            place = [storage.absolute(settings.run), *epochs]
-            commands = [
-                shlex.join(["raydrgn", "filter", *place, "--null", f"{SHOWS_NOTHING:g}"]),
-                *commands,
-            ]
+            by_null = shlex.join([*_first_words(settings), "--null", f"{SHOWS_NOTHING:g}"])
+            commands = [by_null, *commands]
     groups_report.write_groups_report(
         groups,
         latent_plane(source, epoch, z),
@@ -220,12 +215,18 @@ def run_groups(
     )
 
 
+def _first_words(settings: FilterSettings) -> list[str]:
+    from raydrgn.io import storage
+
+    epoch = [] if settings.epoch is None else [str(settings.epoch)]
+    return ["raydrgn", "filter", storage.absolute(settings.run), *epoch]
+
+
 def _words(settings: FilterSettings) -> str:
     """Return the command that selects by what is shown, but for what it drops."""
     from raydrgn.io import storage
 
-    words = ["raydrgn", "filter", storage.absolute(settings.run)]
-    words += [] if settings.epoch is None else [str(settings.epoch)]
+    words = _first_words(settings)
     if settings.gmm is not None:
         words += ["--gmm", str(settings.gmm)]
     elif settings.labels is not None:
