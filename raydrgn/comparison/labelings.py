@@ -37,7 +37,7 @@ class Labeling:
     """Run of the particles, where it is known."""
 
     images: str | None = None
-    """RELION's particle file that the labels are of, where they are."""
+    """Particle file of RELION or cryoSPARC that the labels are of, where they are."""
 
     @property
     def known_numbers(self) -> Int[np.ndarray, " n"]:

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from raydrgn.comparison.agreement import Agreement
 from raydrgn.comparison.labelings import Labeling
 from raydrgn.io import cryodrgn
+from raydrgn.io.filetypes import suffix_of
 from raydrgn.reporting.report import ReportTable, Section, write_report
 from raydrgn.reporting.result_folder import ResultFolder
 from raydrgn.run.next_commands import selection_commands
@@ -237,7 +238,12 @@ def _next_commands(
     ind = folder.at(pair_folder(labelings, moved), "moved.ind.pkl")
     commands = [] if run is None else selection_commands(open_run(run), ind, name="moved")
     if file is not None and not commands:
-        commands = [f"raydrgn export star {quote(file)} --ind {quote(ind)} -o moved.star"]
+        words = f"{quote(file)} --ind {quote(ind)} -o"
+        exports = {
+            ".star": f"raydrgn export star {words} moved.star",
+            ".cs": f"raydrgn export cs {words} moved.cs",
+        }
+        commands = [exports[suffix_of(file)]]
     text = "The particles that have moved, by themselves:"
     return Section(title="Next", text=text, commands="\n".join(commands))
 

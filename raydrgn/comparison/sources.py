@@ -12,6 +12,7 @@ from raydrgn.errors import InputError, RaydrgnError
 from raydrgn.io import cryodrgn, storage
 from raydrgn.io.filetypes import suffix_of
 from raydrgn.io.labels import (
+    WITH_IMAGES,
     read_labels_file,
     read_values_file,
     rows_of_numbers,
@@ -20,6 +21,7 @@ from raydrgn.io.labels import (
 )
 from raydrgn.io.matching import find_numbers
 from raydrgn.io.particles import ParticleTable
+from raydrgn.io.passthrough import read_rows
 from raydrgn.io.starrows import read_text_star
 from raydrgn.io.storage import Uri
 from raydrgn.io.tables import read_parquet
@@ -65,7 +67,7 @@ def open_labeling(word: str, *, ksample: int | None = None) -> Labeling:
         names=found.names,
         codes=found.codes,
         numbers=found.numbers,
-        images=uri if suffix_of(uri) == ".star" else None,
+        images=uri if suffix_of(uri) in WITH_IMAGES else None,
     )
 
 
@@ -73,8 +75,9 @@ def matched(labelings: Sequence[Labeling]) -> list[Labeling]:
     """Return labelings whose particles have the same numbers where they are the same.
 
     Of runs on different files they are known by their images; in RELION's files by the images'
-    names, in the STAR file that a run's particles come from. Where one is not there, the rows of a
-    file stay without numbers, and a warning tells of it; for these see ``with_numbers``.
+    names, in cryoSPARC's by their uids, in the file of the same kind that a run's particles come
+    from; without a run in the file of most labels. Where one is not there, the rows of a file stay
+    without numbers, and a warning tells of it; for these see ``with_numbers``.
 
     Raises:
         InputError: If it is not known which particles are the same.
@@ -82,7 +85,7 @@ def matched(labelings: Sequence[Labeling]) -> list[Labeling]:
     tables = {run: _table(run) for run in dict.fromkeys(found.run for found in labelings) if run}
     known = {run: table for run, table in tables.items() if table is not None}
     if not known:
-        return with_numbers(labelings)
+        return with_numbers(_of_files(labelings))
     main, reference = next(iter(known.items()))
     numbers = {
         run: table.column("index")
@@ -97,10 +100,19 @@ def matched(labelings: Sequence[Labeling]) -> list[Labeling]:
         for labeling in labelings
     ]
     original = reference.metadata.get("source", "")
-    if suffix_of(original) == ".star" and storage.exists(original):
+    if suffix_of(original) in WITH_IMAGES and storage.exists(original):
         found = [_by_images(labeling, original) for labeling in found]
         _check_counts(found, original)
     return with_numbers(found)
+
+
+def _of_files(labelings: Sequence[Labeling]) -> list[Labeling]:
+    """Return labelings of files, with numbers in the one of most labels where images are known."""
+    files = [found for found in labelings if found.images and found.numbers is None]
+    if len(files) < 2:
+        return [*labelings]
+    original = str(max(files, key=lambda found: len(found.codes)).images)
+    return [_by_images(labeling, original) for labeling in labelings]
 
 
 def _check_counts(labelings: Sequence[Labeling], original: Uri) -> None:
@@ -112,7 +124,10 @@ def _check_counts(labelings: Sequence[Labeling], original: Uri) -> None:
     unknown = [labeling for labeling in labelings if labeling.numbers is None]
     if not unknown:
         return
-    count = len(read_text_star(original).particles().cells("rlnImageName"))
+    if suffix_of(original) == ".star":
+        count = len(read_text_star(original).particles().cells("rlnImageName"))
+    else:
+        count = len(read_rows(original))
     for labeling in unknown:
         if len(labeling.codes) > count:
             raise InputError(
@@ -140,6 +155,12 @@ def _renumbered(
 
 def _by_images(labeling: Labeling, original: Uri) -> Labeling:
     if labeling.images is None or labeling.numbers is not None:
+        return labeling
+    if suffix_of(labeling.images) != suffix_of(original):
+        log.warning(
+            "the rows of %s are taken in order: %s is a file of another kind",
+            *(labeling.name, original),
+        )
         return labeling
     try:
         return replace(labeling, numbers=find_numbers(labeling.images, original))
@@ -170,7 +191,7 @@ def open_values(word: str, own: Labeling) -> Float[np.ndarray, " n"] | None:
         return None
     found = read_values_file(uri, column)
     rows = np.arange(len(found.values))
-    images = uri if suffix_of(uri) == ".star" else None
+    images = uri if suffix_of(uri) in WITH_IMAGES else None
     other = Labeling(
         name=word, kind="values", names=(), codes=rows, numbers=found.numbers, images=images
     )

@@ -1,7 +1,7 @@
 """Labels of particles in files of any program: clusters, classes, published states.
 
 A label is a whole number or a word. Files: pickles and ``.npy`` of one value per particle, text,
-CSV and Parquet, and STAR files (``rlnClassNumber``).
+CSV and Parquet, STAR files (``rlnClassNumber``) and cryoSPARC's .cs files.
 """
 
 import re
@@ -14,6 +14,7 @@ from raydrgn.errors import InputError
 from raydrgn.io import storage
 from raydrgn.io.arrays import read_array
 from raydrgn.io.filetypes import suffix_of
+from raydrgn.io.passthrough import read_rows
 from raydrgn.io.pickles import read_pickles
 from raydrgn.io.star import read_star
 from raydrgn.io.storage import Uri
@@ -25,6 +26,15 @@ MOST_LABELS = 200
 
 LABEL_COLUMNS = ("cluster", "class", "label", "labels", "state", "rlnClassNumber")
 """Names of the column of labels, the better one first; else the only column of no other use."""
+
+CRYOSPARC_CLASSES = ("alignments3D/class", "alignments2D/class")
+"""Fields of a .cs file; where it has both, which is wanted is not known."""
+
+WITH_IMAGES = (".star", ".cs")
+"""Files whose rows name the images, so that the order of the rows does not matter."""
+
+TABLES = (*TEXT_SUFFIXES, ".parquet", *WITH_IMAGES)
+"""Files that may have several columns."""
 
 OTHER_COLUMNS = ("particle", "uid")
 """Columns of raydrgn's own tables that are neither."""
@@ -48,7 +58,8 @@ class Labels(NamedTuple):
 def split_column(word: str) -> tuple[str, str | None]:
     """Return a place, and what stands after its last colon: a column of a file, or an epoch."""
     head, colon, tail = word.rpartition(":")
-    if not colon or "/" in tail or not head or storage.exists(storage.absolute(word)):
+    is_path = "/" in tail and suffix_of(head) != ".cs"  # fields of a .cs file have a slash
+    if not colon or is_path or not head or storage.exists(storage.absolute(word)):
         return word, None
     return head, tail
 
@@ -67,15 +78,16 @@ def read_labels_file(uri: Uri, column: str | None = None) -> Labels:
     """Read the label of each particle.
 
     Args:
-        uri: A ``.pkl``, ``.npy``, ``.txt``, ``.csv``, ``.tsv``, ``.parquet`` or ``.star`` file.
+        uri: A ``.pkl``, ``.npy``, ``.txt``, ``.csv``, ``.tsv``, ``.parquet``, ``.star`` or ``.cs``
+            file.
         column: Name of the column of labels, in a table of several.
 
     Raises:
         InputError: If the file does not hold a label for each particle, with what was found.
     """
     suffix = suffix_of(uri)
-    if suffix in (*TEXT_SUFFIXES, ".parquet", ".star"):
-        columns = _star_columns(uri) if suffix == ".star" else _table_columns(uri)
+    if suffix in TABLES:
+        columns = _columns(uri)
         name = _label_column(columns, uri, column)
         found = to_labels(columns[name], f"{uri}, column {name}")
         numbers = original_numbers(columns, uri)
@@ -145,6 +157,12 @@ def _sort_key(word: str) -> tuple[Any, ...]:
     return tuple((0, int(p), "") if re.fullmatch(r"-?\d+", p) else (1, 0, p) for p in parts if p)
 
 
+def _columns(uri: Uri) -> dict[str, np.ndarray]:
+    """Return the columns of a table of any kind."""
+    readers = {".star": _star_columns, ".cs": _cryosparc_columns}
+    return readers.get(suffix_of(uri), _table_columns)(uri)
+
+
 def _table_columns(uri: Uri) -> dict[str, np.ndarray]:
     table = read_table(uri, wanted=f"a table with {WANTED}").without_row_numbers()
     names = table.names or tuple(f"{i}" for i in range(len(table.columns)))
@@ -163,6 +181,16 @@ def _star_columns(uri: Uri) -> dict[str, np.ndarray]:
         if len(cells) == len(block):
             columns[name] = _parsed(cells)
     return columns
+
+
+def _cryosparc_columns(uri: Uri) -> dict[str, np.ndarray]:
+    """Return the fields that have one value in each row."""
+    rows = read_rows(uri)
+    columns = {name: rows[name] for name in rows.dtype.names or () if rows[name].ndim == 1}
+    return {
+        name: np.char.decode(values, errors="replace") if values.dtype.kind == "S" else values
+        for name, values in columns.items()
+    }
 
 
 def _parsed(cells: list[str]) -> np.ndarray:
@@ -192,6 +220,9 @@ def _label_column(columns: Mapping[str, np.ndarray], uri: Uri, wanted: str | Non
             raise InputError(f"{uri} has no column {wanted!r}; there are {', '.join(columns)}.")
         return wanted
     named = [name for name in LABEL_COLUMNS if name in columns]
+    classes = [name for name in CRYOSPARC_CLASSES if name in columns]
+    if len(classes) == 1:
+        named += classes
     others = [n for n in columns if n.lower() not in (*NUMBER_COLUMNS, *OTHER_COLUMNS)]
     if not named and len(others) != 1:
         raise InputError(
@@ -218,8 +249,8 @@ def read_values_file(uri: Uri, column: str | None = None) -> Values:
     suffix = suffix_of(uri)
     numbers = None
     found: Any
-    if suffix in (*TEXT_SUFFIXES, ".parquet", ".star"):
-        columns = _star_columns(uri) if suffix == ".star" else _table_columns(uri)
+    if suffix in TABLES:
+        columns = _columns(uri)
         found = columns[_label_column(columns, uri, column)]
         numbers = original_numbers(columns, uri)
         if numbers is None:

@@ -7,7 +7,7 @@ import numpy as np
 from raydrgn.errors import InputError
 from raydrgn.io.filetypes import suffix_of
 from raydrgn.io.indices import read_labels
-from raydrgn.io.labels import read_labels_file, rows_of_numbers, split_column
+from raydrgn.io.labels import WITH_IMAGES, read_labels_file, rows_of_numbers, split_column
 from raydrgn.io.matching import find_numbers
 from raydrgn.io.storage import Uri
 from raydrgn.shapes import Int
@@ -25,7 +25,7 @@ def own_labels(
         count: Particles.
         numbers: Their numbers in the original set.
         original: The file that they come from; rows of another STAR file are matched to a STAR file
-            by the names of their images.
+            by the names of their images, those of a .cs file to a .cs file by their uids.
 
     Raises:
         InputError: If there are too few, or some are no whole numbers.
@@ -43,7 +43,8 @@ def own_labels(
             )
         labels = np.array([int(name) for name in found.names])[found.codes]
         known = found.numbers
-        if known is None and original and {suffix_of(place), suffix_of(original)} == {".star"}:
+        kind = suffix_of(place)
+        if known is None and original and kind in WITH_IMAGES and kind == suffix_of(original):
             known = _numbers_by_image(place, original)
         if known is not None:
             return _of_numbers(uri, labels, known, numbers)

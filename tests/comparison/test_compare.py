@@ -17,9 +17,7 @@ from raydrgn.comparison.labelings import Labeling, with_numbers
 from raydrgn.errors import ConfigError, InputError, RunDirectoryError
 from raydrgn.io import cryodrgn
 from raydrgn.io.labels import read_labels_file, read_values_file, to_labels
-from raydrgn.run.same_particles import numbers_in
 from raydrgn.workflows import compare as workflow
-from raydrgn.workflows import plot
 from raydrgn.workflows.compare import CompareSettings
 
 
@@ -214,87 +212,6 @@ def test_two_epochs_of_a_run_and_published_labels(tmp_path):
         compare_files(f"{root}/analyze.1", tmp_path / "states.pkl", ksample=7)
     with pytest.raises(RunDirectoryError, match="has no epoch 4"):
         compare_files(f"{root}:4", tmp_path / "states.pkl")
-
-
-def test_rows_of_relion_s_file_are_matched_by_image(tmp_path, caplog):
-    """A selection in another order, as of a classification, with a run of the whole file."""
-    states = np.arange(60) % 3
-    z = np.random.default_rng(0).normal(size=(60, 2)) + np.array([[0, 0], [9, 0], [0, 9]])[states]
-    original, classes = tmp_path / "p.star", tmp_path / "run_it025_data.star"
-
-    def write(path, rows):
-        lines = [f"{row + 1:06d}@stack.mrcs {states[row] + 1}" for row in rows]
-        head = "data_particles\n\nloop_\n_rlnImageName #1\n_rlnClassNumber #2\n"
-        path.write_text(head + "\n".join(lines) + "\n")
-
-    write(original, range(60))
-    write(classes, np.random.default_rng(1).permutation(60)[:40])
-    table = table_of(60, box=8, pixel_size=2.0).with_metadata("source", str(original))
-    root = make_run(tmp_path / "run", z, table=table).files.root
-    arguments = ["analyze", root, "--ksample", "3", "--skip-umap", "--skip-volumes"]
-    assert CliRunner().invoke(app, arguments).exit_code == 0
-    [found] = compare_files(root, classes).pairs
-    assert found.adjusted_rand == pytest.approx(1)
-    assert len(found.numbers) == 40
-    classes.write_text(classes.read_text().replace("stack.mrcs", "other.mrcs"))
-    with pytest.raises(InputError, match="40 labels without the numbers"):
-        compare_files(root, classes)
-    assert "the rows of" in caplog.text
-
-
-def test_runs_on_different_files_are_matched_by_their_images(tmp_path):
-    """One is on all particles, the other on some of them in another order."""
-    states = np.arange(60) % 3
-    chosen = np.random.default_rng(1).permutation(60)[:40]
-    every = table_of(60, box=8, pixel_size=2.0)
-    part = every.select(chosen).with_columns({"index": np.arange(40)})
-    offsets = np.array([[0, 0], [9, 0], [0, 9]])
-    roots = []
-    for name, table, shown in (("all", every, states), ("part", part, states[chosen])):
-        z = np.random.default_rng(2).normal(size=(len(table), 2)) + offsets[shown]
-        table = table.with_metadata("source", f"/data/{name}.star")
-        root = make_run(tmp_path / name, z, table=table).files.root
-        arguments = ["analyze", root, "--ksample", "3", "--skip-umap", "--skip-volumes"]
-        assert CliRunner().invoke(app, arguments).exit_code == 0
-        roots.append(root)
-    for first, second in (roots, [f"{root}/analyze.1" for root in roots]):
-        [found] = compare_files(first, second).pairs
-        assert found.adjusted_rand == pytest.approx(1)
-        np.testing.assert_array_equal(found.numbers, np.sort(chosen))
-        assert found.only_first.sum() == 20
-    figure = plot.run(plot.PlotSettings(run=roots[1], by=roots[0], out=str(tmp_path / "p.png")))
-    assert figure.num_coloured == 40
-
-
-def test_files_without_an_image_in_common_are_matched_by_number_if_their_defocus_is_alike():
-    """As where images were made smaller into a stack of their own."""
-    table = table_of(30, box=8, pixel_size=2.0)
-    table = table.with_metadata("source", "/data/a.star")
-    stack = np.full(30, "/data/smaller.mrcs", dtype=object)
-    smaller = table.with_columns({"stack": stack}).with_metadata("source", "/data/b.star")
-    names = {"name": "b", "other": "a"}
-    np.testing.assert_array_equal(numbers_in(smaller, table, **names), np.arange(30))
-    defocus = table.column("defocus_u_angstrom") + 3000.0
-    other = smaller.with_columns({"defocus_u_angstrom": defocus})
-    with pytest.raises(InputError, match="have no image in common, and the defocus"):
-        numbers_in(other, table, **names)
-    twice = table.select(np.array([0, 1, 1]))
-    with pytest.raises(InputError, match="has an image in several rows"):
-        numbers_in(table.with_metadata("source", "/data/b.star"), twice, **names)
-
-
-def test_more_labels_than_the_file_of_the_run_has_are_refused(tmp_path):
-    star = tmp_path / "p.star"
-    rows = "".join(f"{row + 1}@stack.mrcs\n" for row in range(30))
-    star.write_text(f"data_particles\n\nloop_\n_rlnImageName #1\n{rows}")
-    table = table_of(30, box=8, pixel_size=2.0).with_metadata("source", str(star))
-    z = np.random.default_rng(0).normal(size=(30, 2))
-    root = make_run(tmp_path / "run", z, table=table).files.root
-    arguments = ["analyze", root, "--ksample", "3", "--skip-umap", "--skip-volumes"]
-    assert CliRunner().invoke(app, arguments).exit_code == 0
-    cryodrgn.write_pickles(str(tmp_path / "labels.pkl"), np.arange(45) % 3)
-    with pytest.raises(InputError, match=r"45 labels without .*p\.star, .* lists 30"):
-        compare_files(root, tmp_path / "labels.pkl")
 
 
 def test_what_moves_between_two_selections_is_what_one_keeps_and_the_other_drops(tmp_path):

@@ -220,6 +220,18 @@ def test_rows_of_another_star_file_are_matched_by_image(tmp_path):
         own_labels(other, 3, numbers, original=original)
 
 
+def test_rows_of_another_cs_file_are_matched_by_uid(tmp_path):
+    places = []
+    for name, rows in (("all.cs", np.arange(12)), ("classes.cs", np.array([9, 7, 2, 5, 1]))):
+        table = np.zeros(len(rows), [("uid", "u8"), ("alignments3D/class", "u4")])
+        table["uid"], table["alignments3D/class"] = 100 - rows, rows % 3
+        with (tmp_path / name).open("wb") as stream:
+            np.save(stream, table)
+        places.append(str(tmp_path / name))
+    found = own_labels(places[1], 3, np.array([7, 2, 5]), original=places[0])
+    assert found.tolist() == [1, 2, 2]
+
+
 def test_labels_of_a_table_are_found_by_their_original_numbers(tmp_path):
     numbers = np.array([7, 2, 5])
     table = tmp_path / "labels.csv"

@@ -1,0 +1,134 @@
+"""Which particles of labels in different files are the same."""
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from finished_run import make_run
+from phantoms import table_of
+from raydrgn.cli.main import app
+from raydrgn.comparison.sources import open_labeling
+from raydrgn.errors import InputError
+from raydrgn.io import cryodrgn
+from raydrgn.run.same_particles import numbers_in
+from raydrgn.workflows import compare, plot
+
+
+def compare_files(*labels):
+    return compare.run(compare.CompareSettings(labels=tuple(map(str, labels))))
+
+
+def test_rows_of_relion_s_file_are_matched_by_image(tmp_path, caplog):
+    """A selection in another order, as of a classification, with a run of the whole file."""
+    states = np.arange(60) % 3
+    z = np.random.default_rng(0).normal(size=(60, 2)) + np.array([[0, 0], [9, 0], [0, 9]])[states]
+    original, classes = tmp_path / "p.star", tmp_path / "run_it025_data.star"
+
+    def write(path, rows):
+        lines = [f"{row + 1:06d}@stack.mrcs {states[row] + 1}" for row in rows]
+        head = "data_particles\n\nloop_\n_rlnImageName #1\n_rlnClassNumber #2\n"
+        path.write_text(head + "\n".join(lines) + "\n")
+
+    write(original, range(60))
+    write(classes, np.random.default_rng(1).permutation(60)[:40])
+    table = table_of(60, box=8, pixel_size=2.0).with_metadata("source", str(original))
+    root = make_run(tmp_path / "run", z, table=table).files.root
+    arguments = ["analyze", root, "--ksample", "3", "--skip-umap", "--skip-volumes"]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    [found] = compare_files(root, classes).pairs
+    assert found.adjusted_rand == pytest.approx(1)
+    assert len(found.numbers) == 40
+    classes.write_text(classes.read_text().replace("stack.mrcs", "other.mrcs"))
+    with pytest.raises(InputError, match="40 labels without the numbers"):
+        compare_files(root, classes)
+    assert "the rows of" in caplog.text
+
+
+def test_rows_of_two_files_are_matched_by_image_without_a_run(tmp_path):
+    """Two classifications, of which one has some of the particles in another order."""
+    states = np.arange(60) % 3
+    chosen = np.random.default_rng(1).permutation(60)[:40]
+    for name, rows in (("a", np.arange(60)), ("b", chosen)):
+        lines = "".join(f"{row + 1}@stack.mrcs {states[row]}\n" for row in rows)
+        head = "data_particles\n\nloop_\n_rlnImageName #1\n_rlnClassNumber #2\n"
+        (tmp_path / f"{name}.star").write_text(head + lines)
+        kinds = [("uid", "u8"), ("alignments3D/class", "u4"), ("alignments3D/pose", "f4", 3)]
+        table = np.zeros(len(rows), kinds)
+        table["uid"], table["alignments3D/class"] = 7 + 13 * rows, states[rows]
+        with (tmp_path / f"{name}.cs").open("wb") as stream:
+            np.save(stream, table)
+    for kind in ("star", "cs"):
+        for first, second in ("ab", "ba"):
+            files = (tmp_path / f"{first}.{kind}", tmp_path / f"{second}.{kind}")
+            [found] = compare_files(*files).pairs
+            assert found.adjusted_rand == pytest.approx(1)
+            np.testing.assert_array_equal(found.numbers, np.sort(chosen))
+
+
+def test_fields_of_cryosparc_s_file_are_labels(tmp_path):
+    place = tmp_path / "p.cs"
+    fields = ("uid", "alignments2D/class", "alignments3D/class", "blob/path")
+    table = np.zeros(6, [(name, "S8" if name == "blob/path" else "u8") for name in fields])
+    table["alignments2D/class"], table["alignments3D/class"] = np.arange(6) % 3, np.arange(6) % 2
+    table["blob/path"] = [b"a", b"b"] * 3
+    with place.open("wb") as stream:
+        np.save(stream, table)
+    with pytest.raises(InputError, match="which of them holds the labels is not known"):
+        open_labeling(str(place))
+    assert open_labeling(f"{place}:alignments2D/class").names == ("0", "1", "2")
+    assert open_labeling(f"{place}:blob/path").codes.tolist() == [0, 1] * 3
+
+
+def test_runs_on_different_files_are_matched_by_their_images(tmp_path):
+    """One is on all particles, the other on some of them in another order."""
+    states = np.arange(60) % 3
+    chosen = np.random.default_rng(1).permutation(60)[:40]
+    every = table_of(60, box=8, pixel_size=2.0)
+    part = every.select(chosen).with_columns({"index": np.arange(40)})
+    offsets = np.array([[0, 0], [9, 0], [0, 9]])
+    roots = []
+    for name, table, shown in (("all", every, states), ("part", part, states[chosen])):
+        z = np.random.default_rng(2).normal(size=(len(table), 2)) + offsets[shown]
+        table = table.with_metadata("source", f"/data/{name}.star")
+        root = make_run(tmp_path / name, z, table=table).files.root
+        arguments = ["analyze", root, "--ksample", "3", "--skip-umap", "--skip-volumes"]
+        assert CliRunner().invoke(app, arguments).exit_code == 0
+        roots.append(root)
+    for first, second in (roots, [f"{root}/analyze.1" for root in roots]):
+        [found] = compare_files(first, second).pairs
+        assert found.adjusted_rand == pytest.approx(1)
+        np.testing.assert_array_equal(found.numbers, np.sort(chosen))
+        assert found.only_first.sum() == 20
+    figure = plot.run(plot.PlotSettings(run=roots[1], by=roots[0], out=str(tmp_path / "p.png")))
+    assert figure.num_coloured == 40
+
+
+def test_files_without_an_image_in_common_are_matched_by_number_if_their_defocus_is_alike():
+    """As where images were made smaller into a stack of their own."""
+    table = table_of(30, box=8, pixel_size=2.0)
+    table = table.with_metadata("source", "/data/a.star")
+    stack = np.full(30, "/data/smaller.mrcs", dtype=object)
+    smaller = table.with_columns({"stack": stack}).with_metadata("source", "/data/b.star")
+    names = {"name": "b", "other": "a"}
+    np.testing.assert_array_equal(numbers_in(smaller, table, **names), np.arange(30))
+    defocus = table.column("defocus_u_angstrom") + 3000.0
+    other = smaller.with_columns({"defocus_u_angstrom": defocus})
+    with pytest.raises(InputError, match="have no image in common, and the defocus"):
+        numbers_in(other, table, **names)
+    twice = table.select(np.array([0, 1, 1]))
+    with pytest.raises(InputError, match="has an image in several rows"):
+        numbers_in(table.with_metadata("source", "/data/b.star"), twice, **names)
+
+
+def test_more_labels_than_the_file_of_the_run_has_are_refused(tmp_path):
+    star = tmp_path / "p.star"
+    rows = "".join(f"{row + 1}@stack.mrcs\n" for row in range(30))
+    star.write_text(f"data_particles\n\nloop_\n_rlnImageName #1\n{rows}")
+    table = table_of(30, box=8, pixel_size=2.0).with_metadata("source", str(star))
+    z = np.random.default_rng(0).normal(size=(30, 2))
+    root = make_run(tmp_path / "run", z, table=table).files.root
+    arguments = ["analyze", root, "--ksample", "3", "--skip-umap", "--skip-volumes"]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    cryodrgn.write_pickles(str(tmp_path / "labels.pkl"), np.arange(45) % 3)
+    with pytest.raises(InputError, match=r"45 labels without .*p\.star, .* lists 30"):
+        compare_files(root, tmp_path / "labels.pkl")
