@@ -47,6 +47,12 @@ class Labeling:
         return self.numbers
 
 
+def largest_file(labelings: Sequence[Labeling]) -> str | None:
+    """Return the particle file of most labels, whose rows are the numbers where there is no run."""
+    files = [labeling for labeling in labelings if labeling.images]
+    return max(files, key=lambda labeling: len(labeling.codes)).images if files else None
+
+
 def with_numbers(labelings: Sequence[Labeling]) -> list[Labeling]:
     """Return labelings whose particles all have numbers.
 

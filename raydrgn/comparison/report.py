@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from raydrgn.comparison.agreement import Agreement
-from raydrgn.comparison.labelings import Labeling
+from raydrgn.comparison.labelings import Labeling, largest_file
 from raydrgn.io import cryodrgn
 from raydrgn.io.filetypes import suffix_of
 from raydrgn.reporting.report import ReportTable, Section, write_report
@@ -229,7 +229,7 @@ def _next_commands(
     labelings: Sequence[Labeling], pairs: Sequence[Agreement], folder: ResultFolder
 ) -> Section:
     run = next((labeling.run for labeling in labelings if labeling.run), None)
-    file = next((labeling.images for labeling in labelings if labeling.images), None)
+    file = largest_file(labelings)
     moved = next((pair for pair in pairs if pair.moved.any()), None)
     if moved is None:
         text = "No particle has moved."
@@ -238,10 +238,10 @@ def _next_commands(
     ind = folder.at(pair_folder(labelings, moved), "moved.ind.pkl")
     commands = [] if run is None else selection_commands(open_run(run), ind, name="moved")
     if file is not None and not commands:
-        words = f"{quote(file)} --ind {quote(ind)} -o"
+        particles, indices = quote(file), quote(ind)
         exports = {
-            ".star": f"raydrgn export star {words} moved.star",
-            ".cs": f"raydrgn export cs {words} moved.cs",
+            ".star": f"raydrgn export star {particles} --ind {indices} -o moved.star",
+            ".cs": f"raydrgn export cs {particles} --ind {indices} -o moved.cs",
         }
         commands = [exports[suffix_of(file)]]
     text = "The particles that have moved, by themselves:"

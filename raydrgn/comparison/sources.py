@@ -7,7 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from raydrgn.comparison.labelings import SELECTION, Labeling, matching_rows, with_numbers
+from raydrgn.comparison.labelings import (
+    SELECTION,
+    Labeling,
+    largest_file,
+    matching_rows,
+    with_numbers,
+)
 from raydrgn.errors import InputError, RaydrgnError
 from raydrgn.io import cryodrgn, storage
 from raydrgn.io.filetypes import suffix_of
@@ -108,10 +114,9 @@ def matched(labelings: Sequence[Labeling]) -> list[Labeling]:
 
 def _of_files(labelings: Sequence[Labeling]) -> list[Labeling]:
     """Return labelings of files, with numbers in the one of most labels where images are known."""
-    files = [found for found in labelings if found.images and found.numbers is None]
-    if len(files) < 2:
+    original = largest_file(labelings)
+    if original is None or sum(found.images is not None for found in labelings) < 2:
         return [*labelings]
-    original = str(max(files, key=lambda found: len(found.codes)).images)
     return [_by_images(labeling, original) for labeling in labelings]
 
 

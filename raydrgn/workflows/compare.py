@@ -24,7 +24,7 @@ class CompareSettings:
         Setting(
             "Two or more of: RUN or RUN:EPOCH, for its k-means; a folder of analyze, filter, "
             "landscape or occupancy classes; FILE or FILE:COLUMN of labels (.pkl, .npy, .txt, "
-            ".csv, .parquet, .star).",
+            ".csv, .parquet, .star, .cs).",
             is_argument=True,
             metavar="LABELS...",
         ),

@@ -14,8 +14,8 @@ from raydrgn.run.same_particles import numbers_in
 from raydrgn.workflows import compare, plot
 
 
-def compare_files(*labels):
-    return compare.run(compare.CompareSettings(labels=tuple(map(str, labels))))
+def compare_files(*labels, **more):
+    return compare.run(compare.CompareSettings(labels=tuple(map(str, labels)), **more))
 
 
 def test_rows_of_relion_s_file_are_matched_by_image(tmp_path, caplog):
@@ -63,6 +63,20 @@ def test_rows_of_two_files_are_matched_by_image_without_a_run(tmp_path):
             [found] = compare_files(*files).pairs
             assert found.adjusted_rand == pytest.approx(1)
             np.testing.assert_array_equal(found.numbers, np.sort(chosen))
+
+
+def test_particles_that_have_moved_are_those_of_the_larger_file(tmp_path):
+    head = "data_particles\n\nloop_\n_rlnImageName #1\n_rlnClassNumber #2\n"
+    classes = {"part": {9: 1, 7: 1, 5: 1, 3: 0}, "all": {row: int(row > 4) for row in range(12)}}
+    classes["all"][9] = 0
+    for name, rows in classes.items():
+        lines = "".join(f"{row + 1}@s.mrcs {number}\n" for row, number in rows.items())
+        (tmp_path / f"{name}.star").write_text(head + lines)
+    compare_files(tmp_path / "part.star", tmp_path / "all.star", out=str(tmp_path / "out"))
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert f"export star {tmp_path}/all.star" in report
+    [moved] = (tmp_path / "out").rglob("moved.ind.pkl")
+    assert cryodrgn.read_indices(str(moved)).tolist() == [9]
 
 
 def test_fields_of_cryosparc_s_file_are_labels(tmp_path):
