@@ -161,7 +161,7 @@ def whole_numbers(text: str | None, option: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in (text or "").replace(",", " ").split())
     except ValueError as error:
-        raise ConfigError(f"{option} takes whole numbers as 0,3,5; got {text!r}.") from error
+        raise ConfigError(f"{option} takes whole numbers such as 0,3,5; got {text!r}.") from error
 
 
 def _check(setting: Setting, option: str, value: float) -> None:

@@ -73,8 +73,8 @@ Wait = Annotated[
     typer.Option(
         parser=read_duration,
         metavar="TIME",
-        help="Wait this long for room on the cluster, as 90s, 30m or 2h, and give up with code 2; "
-        "without limit by default.",
+        help="Wait this long for room on the cluster, such as 90s, 30m or 2h, and give up with "
+        "code 2; without limit by default.",
     ),
 ]
 

@@ -7,12 +7,7 @@ from raydrgn.cli.console import result
 from raydrgn.workflows import select as workflow
 from raydrgn.workflows.select import SelectRandomSettings
 
-select = typer.Typer(help="Choose particles without looking at them.", no_args_is_help=True)
-
-
-@select.callback()
-def group() -> None:
-    """Choose particles without looking at them."""
+select = typer.Typer(help="Select particles at random.", no_args_is_help=True)
 
 
 @select.command("random")

@@ -214,7 +214,7 @@ class _Parser:
             whole = np.floor(column) == column
             return np.asarray((column >= low) & (column <= high) & whole)
         if not _NUMBER.fullmatch(item):
-            self.refuse(f"{item!r} is no number, and no range such as 8-12")
+            self.refuse(f"{item!r} is neither a number nor a range such as 8-12")
         found = np.asarray(column == float(item))
         different = np.unique(column) if not found.any() else column[:0]
         are_labels = 0 < len(different) <= MOST_LABELS and (different == np.floor(different)).all()

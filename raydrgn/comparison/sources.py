@@ -65,7 +65,9 @@ def open_labeling(word: str, *, ksample: int | None = None) -> Labeling:
         if part is None:
             return replace(_of_folder(word, uri, ksample), run=_made_from(uri))
     if not storage.exists(uri):
-        raise InputError(f"{word} is no run, no folder of results and no file: it is not there.")
+        raise InputError(
+            f"{word} does not exist: expected a run, a folder of results, or a file of labels."
+        )
     found = read_labels_file(uri, part)
     return Labeling(
         name=word,

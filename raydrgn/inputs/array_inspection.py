@@ -45,9 +45,9 @@ def _as_array(part: Any, uri: Uri) -> np.ndarray:
             for item in list(part)[:5]
         )
         raise InputError(
-            f"{uri} holds a {type(part).__name__} of {len(part):,} values that are no one array "
-            f"({kinds}). Poses are (rotations (N, 3, 3), shifts (N, 2)); other pickles hold one "
-            "array."
+            f"{uri} holds a {type(part).__name__} of {len(part):,} values that do not form one "
+            f"array ({kinds}). Poses are (rotations (N, 3, 3), shifts (N, 2)); other pickles hold "
+            "one array."
         ) from error
 
 

@@ -55,7 +55,7 @@ def read_latents_file(uri: Uri) -> Latents:
         found = _of_array(read_latents(uri)[0], uri)
     else:
         raise InputError(
-            f"{uri} is no file of latents; expected {', '.join(SUFFIXES)}, found "
+            f"{uri} is not a file of latents; expected {', '.join(SUFFIXES)}, found "
             f"{suffix or 'no suffix'!r}."
         )
     if not len(found.values):

@@ -349,7 +349,7 @@ class ParticleTable:
         """Read what ``write`` wrote.
 
         Raises:
-            InputError: If the file is no particle table, or of a later version.
+            InputError: If the file is not a particle table, or of a later version.
         """
         table = read_parquet(storage.read_bytes(uri), uri)
         raw = table.schema.metadata or {}
@@ -357,7 +357,7 @@ class ParticleTable:
         version = metadata.pop("raydrgn.particles", None)
         if version != str(FORMAT_VERSION):
             raise InputError(
-                f"{uri} is no particle table of this version of raydrgn (layout {version}, "
+                f"{uri} is not a particle table of this version of raydrgn (layout {version}, "
                 f"expected {FORMAT_VERSION}). Make one with `raydrgn parse --table`."
             )
         columns = {name: table.column(name) for name in table.column_names if name in _TYPES}

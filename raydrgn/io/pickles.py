@@ -56,7 +56,7 @@ def read_pickles(uri: Uri, *, count: int = 1) -> list[Any]:
     """Return the objects of up to ``count`` pickles that follow each other in one file.
 
     Raises:
-        InputError: If the file is no pickle, or one that names anything but arrays; nothing of
+        InputError: If the file is not a pickle, or one that names anything but arrays; nothing of
             such a file is run.
     """
     content = storage.read_bytes(uri)
@@ -82,11 +82,11 @@ def _check_sizes(stream: io.BytesIO) -> None:
     """Walk through a pickle without building anything, so that no length asks for memory.
 
     Raises:
-        ValueError: If a value is longer than the file, or remembered at a place out of turn.
+        ValueError: If a value is longer than the file, or remembered out of order.
     """
     for seen, (opcode, argument, _) in enumerate(pickletools.genops(stream), start=1):
         if opcode.name in MEMO_OPCODES and int(argument or 0) > seen:
-            raise ValueError(f"{opcode.name} of {argument} is out of turn")
+            raise ValueError(f"{opcode.name} of {argument} is out of order")
 
 
 def _reason(error: Exception) -> str:

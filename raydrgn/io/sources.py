@@ -123,7 +123,7 @@ def _read_images(source: ParticleSource, *, need_images: bool) -> ParticleTable:
     if storage.exists(own := storage.join(uri, "particles.parquet")):  # a run, or a project's step
         hint = f" Its particles are in {own}."
     raise ConfigError(
-        f"{uri} is no particle source: expected .mrcs, .txt, .star, .cs or .parquet, "
+        f"{uri} is not a particle source: expected .mrcs, .txt, .star, .cs or .parquet, "
         f"found {suffix or 'no suffix'!r}.{hint}"
     )
 

@@ -80,7 +80,7 @@ def find_stacks(
             a shortened name; names the places, and the ``--datadir`` that helps.
     """
     if datadir and storage.is_local(datadir) and not storage.is_folder(datadir):
-        raise InputError(f"--datadir {datadir} is no folder; give the folder of the stacks.")
+        raise InputError(f"--datadir {datadir} is not a folder; give the folder of the stacks.")
     search = _Search(source, datadir)
     found = [search.find(name) for name in names]
     _refuse_shared(names, found, search)

@@ -101,7 +101,7 @@ class TextStar:
         loops = [block.as_loop() for block in self.blocks]
         found = [block for block in loops if "rlnImageName" in block.columns]
         if not found:
-            raise InputError(f"{self.uri} has no column rlnImageName; it is no particle file.")
+            raise InputError(f"{self.uri} has no column rlnImageName; it is not a particle file.")
         return max(found, key=lambda block: len(block.rows))
 
     def particle_place(self, row: int) -> str:

@@ -43,7 +43,7 @@ def _particles(text: str) -> Int[np.ndarray, " a"]:
     if numbers is not None:
         return numbers
     if re.fullmatch(r"[-+.,\s\d]*", text):
-        raise ConfigError(f"--anchors takes particle numbers as 0,17,42; got {text!r}.")
+        raise ConfigError(f"--anchors takes particle numbers such as 0,17,42; got {text!r}.")
     return read_indices(storage.absolute(text))
 
 
@@ -52,7 +52,7 @@ def _centres(analysis: AnalysisResults, text: str) -> Int[np.ndarray, " a"]:
     found = re.fullmatch(r"(?:(\d+):)?([\d,\s]+)", text)
     clusters = _numbers(found[2]) if found else None
     if found is None or clusters is None:
-        raise ConfigError(f"--centres takes clusters as 0,7 or 20:0,7; got {text!r}.")
+        raise ConfigError(f"--centres takes clusters such as 0,7 or 20:0,7; got {text!r}.")
     rows = analysis.centres(int(found[1]) if found[1] else analysis.ksample())
     outside = clusters[clusters >= len(rows)]
     if outside.size:

@@ -221,7 +221,7 @@ def read_conditions(uri: Uri) -> Conditions:
     try:
         return parse_conditions(json.loads(storage.read_bytes(uri)))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{uri} is no file of conditions: {error}") from error
+        raise InputError(f"{uri} is not a file of conditions: {error}") from error
 
 
 def to_json(conditions: Conditions) -> bytes:

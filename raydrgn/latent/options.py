@@ -15,11 +15,11 @@ class SelectionOptions:
     """Methods that select particles; a particle is kept if all of them keep it."""
 
     keep_clusters: Annotated[
-        str | None, Setting("Clusters of analyze, or of --labels, to keep, as 0,3,5.")
+        str | None, Setting("Clusters of analyze, or of --labels, to keep, such as 0,3,5.")
     ] = None
 
     drop_clusters: Annotated[
-        str | None, Setting("Clusters of analyze, or of --labels, to drop, as 0,3,5.")
+        str | None, Setting("Clusters of analyze, or of --labels, to drop, such as 0,3,5.")
     ] = None
 
     ksample: Annotated[int, Setting("K of the k-means of analyze to use.", min=1)] = 20
@@ -38,7 +38,7 @@ class SelectionOptions:
 
     drop: Annotated[
         str | None,
-        Setting("Components of the mixture to drop, as 0,3; without, they are shown."),
+        Setting("Components of the mixture to drop, such as 0,3; without, they are shown."),
     ] = None
 
     zscore: Annotated[

@@ -50,7 +50,8 @@ def find_project(given: str | None) -> Uri | None:
         root = uris.absolute(given)
         if not _is_project_folder(root):
             raise ConfigError(
-                f"--project {given} is no project: it has no {PROJECT} that raydrgn protocol wrote."
+                f"--project {given} is not a project: it has no {PROJECT} that raydrgn "
+                "protocol wrote."
             )
         return root
     here = Path.cwd()

@@ -96,7 +96,7 @@ class Project:
         names = storage.list_names(self.root)
         if names and PROJECT not in names:
             raise RunDirectoryError(
-                f"{self.root} has files, and is not the folder of a project; choose another -o."
+                f"{self.root} is not empty, and is not a project; choose another -o."
             )
         self.decisions = Decisions(self.at(PROJECT))
         self._steps: dict[str, list[StepRecord]] = self._read(
@@ -201,7 +201,7 @@ class Project:
             result, files = make(self.at(record.folder))
         except RaydrgnError as error:
             raise type(error)(
-                f"The step “{name}” could not be made; what was made before it is kept. {error} "
+                f"The step “{name}” failed; what was made before it is kept. {error} "
                 f"To go on{condition and f', {condition}'}: {self.command()}"
             ) from error
         finally:

@@ -112,7 +112,7 @@ def _inputs(settings: ProtocolSettings, project: Project) -> ProjectInputs:
     known, source = project.decisions.inputs, settings.source
     if known is None and (source is None or settings.map is None):
         missing = "PARTICLES" if source is None else "--map, the map that their poses are of"
-        raise ConfigError(f"{project.root} is no project yet: give {missing}.")
+        raise ConfigError(f"{project.root} is not a project yet: give {missing}.")
     if known is None:
         assert source is not None
         assert settings.map is not None

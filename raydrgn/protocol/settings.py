@@ -60,8 +60,8 @@ class TrainingPlan:
                 found["epochs"] = int(epochs[1])
             else:
                 raise ConfigError(
-                    f'{option} takes words as "128 256x3 epochs=50" (box, network, epochs), but '
-                    f"has {word!r}."
+                    f'{option} takes words such as "128 256x3 epochs=50" (box, network, epochs), '
+                    f"but has {word!r}."
                 )
         if "width" in found:
             found.setdefault("epochs", VAE_EPOCHS)
@@ -130,8 +130,8 @@ class ProtocolSettings(ParticleSettings):
     drop: Annotated[
         str | None,
         Setting(
-            "Go on, and drop these clusters instead of what is proposed, as 3,11; none keeps all. "
-            "As 1:3,11 it is for round 1, without a number for the round that waits.",
+            "Go on, and drop these clusters instead of what is proposed, such as 3,11; none keeps "
+            "all. As 1:3,11 it is for round 1, without a number for the round that waits.",
             metavar="[ROUND:]CLUSTERS|none",
         ),
     ] = None
@@ -152,9 +152,9 @@ class ProtocolSettings(ParticleSettings):
     low: Annotated[
         str | None,
         Setting(
-            'Training of the rounds that filter, as "128 256x3 epochs=50": box, units x layers of '
-            "an autoencoder, epochs. Without a network (default) it is a mixture of factor "
-            "analysers, which tells junk from particles better.",
+            'Training of the rounds that filter, such as "128 256x3 epochs=50": box, units x '
+            "layers of an autoencoder, epochs. Without a network (default) it is a mixture of "
+            "factor analysers, which tells junk from particles better.",
             metavar="WORDS",
         ),
     ] = None
@@ -212,7 +212,8 @@ class ProtocolSettings(ParticleSettings):
             return None, None
         if len(boxes) != 2 or any(box < 4 or box % 2 for box in boxes):
             raise ConfigError(
-                f"--boxes takes two even numbers as 128,256, or twice the same; got {self.boxes!r}."
+                f"--boxes takes two even numbers such as 128,256, or twice the same; got "
+                f"{self.boxes!r}."
             )
         return boxes[0], boxes[1]
 
@@ -223,7 +224,7 @@ class ProtocolSettings(ParticleSettings):
         if not colon:
             return None
         if not number.isdecimal():
-            raise ConfigError(f"--drop takes ROUND:CLUSTERS as 1:3,11; got {self.drop!r}.")
+            raise ConfigError(f"--drop takes ROUND:CLUSTERS such as 1:3,11; got {self.drop!r}.")
         return int(number)
 
     @property
@@ -236,7 +237,9 @@ class ProtocolSettings(ParticleSettings):
             return ()
         clusters = whole_numbers(named, "--drop")
         if not clusters:
-            raise ConfigError("--drop names no cluster; give some as 3,11, or none to keep all.")
+            raise ConfigError(
+                "--drop names no cluster; give some, such as 3,11, or none to keep all."
+            )
         return clusters
 
     @property

@@ -139,7 +139,7 @@ def is_this_machine(host: str) -> bool:
 
 
 def dashboards_here() -> int:
-    """Return how many Rays with a dashboard run on this machine, whoever started them."""
+    """Return how many Ray clusters with a dashboard run on this machine, whoever started them."""
     found = 0
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         try:

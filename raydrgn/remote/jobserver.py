@@ -231,7 +231,7 @@ def _only_url_here() -> str:
     number = dashboards_here()
     if number > 1:
         raise ClusterError(
-            f"{number} Rays with a dashboard run on this machine. Name one with --address "
+            f"{number} Ray clusters with a dashboard run on this machine. Name one with --address "
             "or RAY_ADDRESS: the address of its dashboard, as `ray start` has printed it."
         )
     return DEFAULT_URL

@@ -115,8 +115,9 @@ def _join(cluster: RayAddress) -> None:
                 ) from error
             if several := SEVERAL_INSTANCES.search(str(error)):
                 raise ClusterError(
-                    f"Several Rays run on this machine, at {several[1]}: {cluster.text} from "
-                    f"{cluster.source} does not say which is meant. Give its address, HOST:PORT."
+                    f"Several Ray clusters run on this machine, at {several[1]}: {cluster.text} "
+                    f"from {cluster.source} does not say which is meant. Give its address, "
+                    "HOST:PORT."
                 ) from error
             raise ClusterError(
                 f"No Ray at {cluster.text}: {_first_line(error)}. The address comes from "

@@ -96,7 +96,7 @@ class SweepRecord:
         if SWEEP not in names:
             if names:
                 raise RunDirectoryError(
-                    f"{self.root} has files, and is not the folder of a sweep; choose another -o."
+                    f"{self.root} is not empty, and is not a sweep; choose another -o."
                 )
             return
         found, wanted = self._read(SWEEP), json.loads(json.dumps(shared))

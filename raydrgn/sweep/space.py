@@ -106,7 +106,7 @@ def _parse(text: str, base: RunConfig) -> Search:
         return _parse_range(name, found, text, base)
     words = [word.strip() for word in expression.split(",")]
     if not all(words):
-        raise ConfigError(f"--search {text!r} has an empty value; write the values as 2,4,8.")
+        raise ConfigError(f"--search {text!r} has an empty value; write values such as 2,4,8.")
     if expression.startswith("log:"):
         raise ConfigError(f"--search {text!r}: log: needs a range, such as log:1e-4..1e-2.")
     values = tuple(_typed(name, word, text, base) for word in words)
@@ -119,7 +119,7 @@ def _check_name(name: str) -> None:
     section, _, field = name.partition(".")
     if section not in SECTIONS or not field:
         raise ConfigError(
-            f"--search {name}: settings of {' and '.join(SECTIONS)} can be searched, as "
+            f"--search {name}: settings of {' and '.join(SECTIONS)} can be searched, such as "
             "model.zdim=2,4,8; others do not change a network and its training."
         )
     if name in NOT_SEARCHED:
@@ -131,7 +131,7 @@ def _parse_range(name: str, found: re.Match[str], text: str, base: RunConfig) ->
     for end in ends:
         if isinstance(end, bool) or not isinstance(end, int | float):
             raise ConfigError(
-                f"--search {text!r}: {name} is no number; write its values as a list."
+                f"--search {text!r}: {name} is not a number; write its values as a list."
             )
     low, high = ends
     if not low < high:

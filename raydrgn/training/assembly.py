@@ -248,7 +248,7 @@ def resume(
         if targets is None:
             raise RunDirectoryError(
                 f"No whole checkpoint is left of this run, which began with {began_with}. Start it "
-                "again from there, in another -o."
+                "again from there, with another -o."
             )
         assert isinstance(loop, TrainingLoop)
         loop.begin_with(targets)

@@ -24,7 +24,8 @@ def without_held_out(
     count = round(fraction * len(table))
     if not count:
         raise ConfigError(
-            f"train.held_out_fraction is {fraction:g}, which is no particle of {len(table)}."
+            f"train.held_out_fraction is {fraction:g}, which of {len(table)} particles is less "
+            "than one; increase it."
         )
     order = np.random.default_rng(SEED).permutation(len(table))
     is_held_out = np.zeros(len(table), dtype=bool)

@@ -161,7 +161,7 @@ def begin(
         raise ConfigError(f"data.box follows from the images, which have {box} px; do not set it.")
     check_batch_size(config)
     if config.mfa is not None and config.mfa.mask not in MASKS:
-        read_support(  # refused here, if it is no mask
+        read_support(  # refused here, if it is not a mask
             config.mfa.mask,
             box=box,
             device=torch.device("cpu"),

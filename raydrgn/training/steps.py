@@ -206,8 +206,8 @@ class FixedSteps:
         card = card_of(self._device)
         if self._config.train.amp and not has_bfloat16(self._device):
             self._note(
-                f"{card.name} has no products of bfloat16: they are in single precision (train.amp "
-                "has no effect)"
+                f"{card.name} does not support bfloat16; float32 is used, and train.amp has no "
+                "effect"
             )
         if card.used_by_others:
             self._note(card.in_words())

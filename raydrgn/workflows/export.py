@@ -223,7 +223,7 @@ def _open(source: ParticleSource, *, refined: bool = False) -> "ParticleTable | 
     if not storage.is_folder(source.particles):
         if refined:
             raise ConfigError(
-                f"{source.particles} is no run directory, and only runs have refined poses."
+                f"{source.particles} is not a run directory, and only runs have refined poses."
             )
         return None
     if source.poses or source.ctf:

@@ -51,7 +51,7 @@ class OccupancyClassesSettings:
         str | None,
         Setting(
             "Cluster only the volumes of these particles again: .pkl, .npy or text of their "
-            "numbers in the original set, as C1/ind.pkl of an earlier clustering.",
+            "numbers in the original set, such as C1/ind.pkl of an earlier clustering.",
             flags=("--particles",),
             metavar="FILE",
         ),

@@ -103,7 +103,7 @@ class OccupancyMasksSettings:
             x, y, z = map(float, self.origin.replace(",", " ").split())
         except ValueError as error:
             raise ConfigError(
-                f"--origin takes three numbers, as 0,0,0, but it was {self.origin!r}."
+                f"--origin takes three numbers, such as 0,0,0, but it was {self.origin!r}."
             ) from error
         if not all(math.isfinite(value) for value in (x, y, z)):
             raise ConfigError(f"--origin takes finite numbers, but it was {self.origin!r}.")

@@ -49,7 +49,9 @@ class PlotSettings:
 
     pcs: Annotated[
         str | None,
-        Setting("Two principal components to draw on, as 1,2; by default the UMAP, if there is."),
+        Setting(
+            "Two principal components to draw on, such as 1,2; by default the UMAP, if there is."
+        ),
     ] = None
 
     ksample: Annotated[

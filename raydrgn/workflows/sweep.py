@@ -328,7 +328,7 @@ def _finish(
     base: "PreparedRun",
     root: str,
 ) -> SweepResult:
-    """Write what a reader wants."""
+    """Write the table, the report and the configuration of the best trial."""
     from raydrgn.io import storage
     from raydrgn.sweep import report
     from raydrgn.sweep.ranking import LONGER, longer_command, ranked

@@ -84,12 +84,14 @@ class AnchoredPathSettings(TraverseSettings):
 
     anchors: Annotated[
         str | None,
-        Setting("Particles to visit, as 0,17,42 (rows of z.N.pkl), or a file of them."),
+        Setting("Particles to visit, such as 0,17,42 (rows of z.N.pkl), or a file of them."),
     ] = None
 
     centres: Annotated[
         str | None,
-        Setting("Clusters of analyze to visit, as 0,7; as 20:0,7 if K = 20 is not the latest."),
+        Setting(
+            "Clusters of analyze to visit, such as 0,7, or 20:0,7 if K = 20 is not the latest."
+        ),
     ] = None
 
     def __post_init__(self) -> None:

@@ -22,10 +22,10 @@ class VolumesSettings(PixelSizeSettings):
 
     particles: Annotated[
         str | None,
-        Setting("Particles whose latents to decode, as 0,17,42: rows of z.N.pkl."),
+        Setting("Particles whose latents to decode, such as 0,17,42: rows of z.N.pkl."),
     ] = None
 
-    z: Annotated[str | None, Setting("One latent, as 0.1,0.2,…", flags=("-z",))] = None
+    z: Annotated[str | None, Setting("One latent, such as 0.1,0.2,…", flags=("-z",))] = None
 
     epoch: Annotated[
         int | None, Setting("Epoch; the last finished one by default.", project="epoch")

@@ -57,7 +57,7 @@ def test_limits_select_rows(expression, rows):
         ("3 in (3)", "a comparison without a subunit"),
         ("cluster in 3", r"values in parentheses are missing.*character 12, '3'"),
         ("cluster in (3", "a number or a closing parenthesis is missing .at the end"),
-        ("cluster in (3, x)", "'x' is no number, and no range such as 8-12"),
+        ("cluster in (3, x)", "'x' is neither a number nor a range such as 8-12"),
         ("cluster in (3, 8-2)", "range 8-2 begins above its end; did you mean 2-8"),
         ("bL28 = 0.5", "at character 6, '= 0.5'"),
         ("bL28 > 0.5 and 'H68 < 2", "a quote without an end.*character 16"),

@@ -212,7 +212,7 @@ def test_a_table_is_not_exported_by_an_original_that_has_changed(tmp_path, count
 
 def test_a_folder_of_stacks_that_is_not_there_is_named(tmp_path):
     particles, _ = star_31(tmp_path)
-    with pytest.raises(InputError, match=r"--datadir .*gone is no folder"):
+    with pytest.raises(InputError, match=r"--datadir .*gone is not a folder"):
         parse.run(
             ParseSettings(
                 particles=particles,

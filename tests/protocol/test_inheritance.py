@@ -198,7 +198,7 @@ def test_a_command_belongs_to_the_project_above_its_folder(project, tmp_path, mo
 
 
 def test_a_folder_without_a_project_is_refused_and_a_damaged_one_too(project, tmp_path):
-    with pytest.raises(ConfigError, match=r"is no project: it has no project\.yaml"):
+    with pytest.raises(ConfigError, match=r"is not a project: it has no project\.yaml"):
         example("run", "--project", str(tmp_path))
     content = yaml.safe_load((project / "project.yaml").read_text())
     content["decisions"]["hand"]["by"] = "chance"

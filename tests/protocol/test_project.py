@@ -139,7 +139,7 @@ def test_a_problem_with_a_damaged_file_of_a_step_gets_the_remedy_that_works(root
 
 def test_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(RunDirectoryError, match="is not the folder of a project"):
+    with pytest.raises(RunDirectoryError, match="is not empty, and is not a project"):
         Project(str(tmp_path))
 
 

@@ -145,9 +145,9 @@ def test_one_command_at_a_time_works_on_a_project(data, tmp_path):
 
 def test_what_cannot_be_used_is_refused_before_anything_is_made(data, tmp_path, monkeypatch):
     root = tmp_path / "project"
-    with pytest.raises(ConfigError, match="is no project yet: give PARTICLES"):
+    with pytest.raises(ConfigError, match="is not a project yet: give PARTICLES"):
         sequence.run(ProtocolSettings(out=str(root)))
-    with pytest.raises(ConfigError, match=r"is no project yet: give --map"):
+    with pytest.raises(ConfigError, match=r"is not a project yet: give --map"):
         sequence.run(ProtocolSettings(out=str(root), particles=str(data / "particles.star")))
     stack = str(data / "particles.mrcs")
     with pytest.raises(InputError, match="a map must be a cube"):

@@ -57,7 +57,7 @@ def test_no_clusters_and_nothing_said_are_different():
     of_round = ProtocolSettings(out="p", drop="2:3,11")
     assert (of_round.drop_round, of_round.clusters) == (2, (3, 11))
     assert ProtocolSettings(out="p", drop="1:none").clusters == ()
-    with pytest.raises(ConfigError, match="takes ROUND:CLUSTERS as 1:3,11; got 'x:3'"):
+    with pytest.raises(ConfigError, match="takes ROUND:CLUSTERS such as 1:3,11; got 'x:3'"):
         ProtocolSettings(out="p", drop="x:3")
-    with pytest.raises(ConfigError, match="names no cluster; give some as 3,11, or none"):
+    with pytest.raises(ConfigError, match="names no cluster; give some, such as 3,11, or none"):
         ProtocolSettings(out="p", drop="")  # a variable of the shell that is not set

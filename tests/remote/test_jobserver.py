@@ -49,7 +49,7 @@ def test_the_option_wins_over_the_variables(monkeypatch):
 @pytest.mark.parametrize("address", [None, "auto"])
 def test_of_several_clusters_on_a_machine_one_must_be_named(monkeypatch, address):
     monkeypatch.setattr(jobserver, "dashboards_here", lambda: 2)
-    with pytest.raises(ClusterError, match="2 Rays with a dashboard run on this machine"):
+    with pytest.raises(ClusterError, match="2 Ray clusters with a dashboard run on this machine"):
         server_url(address)
     assert server_url("http://127.0.0.1:8290") == "http://127.0.0.1:8290"
 

@@ -60,7 +60,7 @@ def test_an_address_that_may_be_one_of_several_is_refused_with_those_there_are(m
     with pytest.raises(ClusterError) as caught:
         _join(RayAddress("auto", "--address"))
     assert str(caught.value) == (
-        "Several Rays run on this machine, at '10.0.0.1:6379', '10.0.0.1:6390': auto from "
+        "Several Ray clusters run on this machine, at '10.0.0.1:6379', '10.0.0.1:6390': auto from "
         "--address does not say which is meant. Give its address, HOST:PORT."
     )
 

@@ -158,7 +158,7 @@ def test_the_folder_of_another_sweep_is_refused(tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     (other / "notes.txt").write_text("mine")
-    with pytest.raises(RunDirectoryError, match="not the folder of a sweep"):
+    with pytest.raises(RunDirectoryError, match="is not empty, and is not a sweep"):
         SweepRecord(str(other)).require_same({})
 
 

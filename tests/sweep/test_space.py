@@ -64,7 +64,7 @@ def test_all_combinations_of_lists():
         ("model.zdim=2,,4", "empty value"),
         ("model.zdim=2,2", "a value twice"),
         ("model.zdim=8..2", "8 is not below 2"),
-        ("model.encoding=gaussian..none", "is no number"),
+        ("model.encoding=gaussian..none", "is not a number"),
         ("train.learning_rate=log:0..1e-2", "train.learning_rate must be positive"),
         ("train.beta=log:0..1", "begins above 0, and this one at 0.0"),
         ("train.beta=log:0.1,1", "log: needs a range"),
