@@ -56,7 +56,9 @@ class Setting:
         """Return what a message calls the field of this name."""
         if self.is_argument:
             return (self.metavar or name).upper()
-        return self.flags[-1].split("/")[0] if self.flags else f"--{name.replace('_', '-')}"
+        own = f"--{name.replace('_', '-')}"
+        flags = [flag.split("/")[0] for flag in self.flags]
+        return own if own in flags or not flags else flags[-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,19 @@ def _build(settings: type, path: tuple[str, ...], nested: dict[tuple[str, ...], 
         if dataclasses.is_dataclass(hints[field.name]) and (*path, field.name) in nested
     }
     return settings(**nested.get(path, {}), **inside)
+
+
+def check_percentiles(values: tuple[float, float], option: str) -> None:
+    """Check that two percentiles are a range.
+
+    Raises:
+        ConfigError: Naming the option, if they are not.
+    """
+    low, high = values
+    if not 0 <= low < high <= 100:
+        raise ConfigError(
+            f"{option} takes two percentiles, low then high; got {low:g} and {high:g}."
+        )
 
 
 def check_figure_name(out: str) -> None:

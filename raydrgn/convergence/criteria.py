@@ -314,7 +314,7 @@ def overfitting_warnings(epochs: Sequence[int], measures: Float[np.ndarray, "e 2
             continue
         if (np.diff(last) > 0).all() and last[-1] > RISE * values[:-2].max():
             warnings.append(
-                f"The {name} rises from epoch {epochs[-3]} to {epochs[-1]} "
+                f"The {name} rises from epoch {epochs[-OVERFITTING_EPOCHS]} to {epochs[-1]} "
                 f"({last[0]:.3g} to {last[-1]:.3g}): further training may fit noise."
             )
     return warnings

@@ -74,6 +74,11 @@ class Convergence:
     """What usually follows from the verdict."""
 
     @property
+    def before_overfitting(self) -> int:
+        """The examined epoch before the rise of an overfitting warning."""
+        return self.examined[-criteria.OVERFITTING_EPOCHS]
+
+    @property
     def zdim(self) -> int:
         """Dimensions of the latents."""
         return self.latents.shape[-1]

@@ -42,7 +42,7 @@ def judge(run: RunReader, found: Convergence) -> Convergence:
         run.root,
         found.epoch,
         findings,
-        fitted_noise_from=found.examined[-criteria.OVERFITTING_EPOCHS] if warnings else None,
+        fitted_noise_from=found.before_overfitting if warnings else None,
         can_train=not run.is_foreign,
     )
     return replace(found, findings=findings, warnings=warnings, commands=commands)

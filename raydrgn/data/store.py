@@ -19,11 +19,10 @@ from torch import Tensor
 
 from raydrgn.data.config import Precision
 from raydrgn.errors import StorageError
+from raydrgn.remote.resources import ShardStore
 from raydrgn.shapes import Float, Int
 
 log = logging.getLogger(__name__)
-
-StoreKind = Literal["auto", "device", "host", "disk"]
 
 DEVICE_SHARE = 0.6
 """Of the free memory of a GPU: the rest is for the network and its activations."""
@@ -154,7 +153,7 @@ class DiskStore(FileStore):
 
 
 def make_store(
-    kind: StoreKind,
+    kind: ShardStore,
     shape: Sequence[int],
     *,
     precision: Precision,

@@ -20,7 +20,7 @@ from raydrgn.clustering.clusters import nearest_to_median
 from raydrgn.decoding.options import VolumeOptions
 from raydrgn.decoding.pool import DecoderPool
 from raydrgn.evaluation.separation import Separation, separate
-from raydrgn.evaluation.truth import read_truth
+from raydrgn.evaluation.truth import Truth, read_truth
 from raydrgn.fourier.masks import soft_mask
 from raydrgn.fourier.shells import frequencies, shell_correlation
 from raydrgn.io.storage import Uri
@@ -29,6 +29,12 @@ from raydrgn.run.reader import RunReader
 from raydrgn.shapes import Float, Int
 
 IMAGES = 100
+
+
+def compared_rows(truth: Truth) -> Int[np.ndarray, " n"]:
+    """Return about a hundred particles, evenly taken, of those that show something."""
+    particles = np.flatnonzero(~truth.is_junk)
+    return particles[:: max(len(particles) // IMAGES, 1)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,8 +107,7 @@ def evaluate(
     chosen = run.epoch(epoch)
     z = run.latents(chosen)
     truth = read_truth(truth_folder, run, num_particles=len(z))
-    particles = np.flatnonzero(~truth.is_junk)
-    rows = particles[:: max(len(particles) // IMAGES, 1)]
+    rows = compared_rows(truth)
     states = np.unique(truth.labels[~truth.is_junk])
     centres = np.array(
         [nearest_to_median(z, np.flatnonzero(truth.labels == state)) for state in states]

@@ -55,12 +55,11 @@ class Mask:
         Raises:
             InputError: With both grids.
         """
-        sizes = (pixel_size_angstrom, self.pixel_size_angstrom)
-        same = not all(sizes) or math.isclose(*sizes, rel_tol=SAME_PIXEL_SIZE)
-        if box != self.box or not same:
+        volumes, own = (box, pixel_size_angstrom), (self.box, self.pixel_size_angstrom)
+        if not is_same_grid(volumes, own):
             raise InputError(
-                f"{what} has {_grid(box, sizes[0])}, but the mask {self.uri} has "
-                f"{_grid(self.box, sizes[1])}. {remedy}Make the mask of a map on the grid of the "
+                f"{what} has {describe_grid(*volumes)}, but the mask {self.uri} has "
+                f"{describe_grid(*own)}. {remedy}Make the mask of a map on the grid of the "
                 "volumes."
             )
 
@@ -97,11 +96,7 @@ def read_soft_mask(uri: Uri) -> tuple[Mask, Float[np.ndarray, "d d d"]]:
     inside = volume >= INSIDE
     if not inside.any():
         raise InputError(f"{uri} has no voxel of {INSIDE:g} or more: it is empty, or not a mask.")
-    if volume.max() > 1 + OUTSIDE_RANGE or volume.min() < -OUTSIDE_RANGE:
-        raise InputError(
-            f"{uri} has values from {volume.min():.3g} to {volume.max():.3g}, but a mask is "
-            "between 0 and 1. Make one of a map with `raydrgn occupancy masks MAP.mrc`."
-        )
+    check_range(uri, volume)
     return _of(header, inside), np.clip(volume, 0, 1).astype(np.float32)
 
 
@@ -125,6 +120,27 @@ def _of(header: MrcHeader, inside: Bool[np.ndarray, "d d d"]) -> Mask:
     return Mask(header.uri, inside, header.pixel_size_angstrom, header.origin_angstrom)
 
 
-def _grid(box: int, pixel_size: float) -> str:
-    size = f"{pixel_size:.4g} Å" if pixel_size else "unknown size"
+def is_same_grid(first: tuple[int, float], second: tuple[int, float]) -> bool:
+    """Return whether two boxes (px) and pixel sizes (Å) are alike; an unknown size (0) fits any."""
+    sizes = (first[1], second[1])
+    is_close = not all(sizes) or math.isclose(*sizes, rel_tol=SAME_PIXEL_SIZE)
+    return first[0] == second[0] and is_close
+
+
+def describe_grid(box: int, pixel_size_angstrom: float) -> str:
+    """Return a grid in words."""
+    size = f"{pixel_size_angstrom:.4g} Å" if pixel_size_angstrom else "unknown size"
     return f"a box of {box} px with pixels of {size}"
+
+
+def check_range(uri: Uri, values: Float[np.ndarray, "d d d"]) -> None:
+    """Refuse values that are not those of a mask.
+
+    Raises:
+        InputError: If some lie outside 0 to 1.
+    """
+    if values.max() > 1 + OUTSIDE_RANGE or values.min() < -OUTSIDE_RANGE:
+        raise InputError(
+            f"{uri} has values from {values.min():.3g} to {values.max():.3g}, but a mask is "
+            "between 0 and 1. Make one of a map with `raydrgn occupancy masks MAP.mrc`."
+        )

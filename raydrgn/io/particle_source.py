@@ -1,7 +1,7 @@
 """Where a data set is: the particle file and what goes with it. Loads nothing heavy."""
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Any
 
 from raydrgn.settings import Setting, setting_fields
@@ -82,6 +82,11 @@ class ParticleSettings(StackSettings):
             project="ind",
         ),
     ] = None
+
+    def source_of(self, particles: Uri) -> "ParticleSource":
+        """Return a particle file with what goes with it."""
+        beside = {field.name: getattr(self, field.name) for field in fields(ParticleSettings)}
+        return ParticleSource(particles=particles, **beside)
 
     def words(self) -> list[str]:
         """Return what is given as options of the command line."""

@@ -16,6 +16,7 @@ from scipy.spatial import cKDTree
 
 from raydrgn.clustering.embedding import PrincipalComponents
 from raydrgn.errors import ConfigError
+from raydrgn.settings import check_percentiles
 from raydrgn.shapes import Float, Int
 
 EXACT_LIMIT = 200_000
@@ -28,6 +29,10 @@ SUPPORT_SAMPLE = 2000
 MAX_SUGGESTED_NEIGHBORS = 320
 MAX_SUGGESTED_EDGES = 50_000_000
 """Edges of the largest graph that is tried for a suggestion; 2 GB."""
+
+
+class NoPathError(ConfigError):
+    """Particles that no path through neighbours connects."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,10 +73,7 @@ def along_component(
             f"--pc {component + 1} is more than the number of components, {len(components.axes)}."
         )
     low, high = percentiles
-    if not 0 <= low < high <= 100:
-        raise ConfigError(
-            f"A range must be two percentiles, low then high, got {low:g} and {high:g}."
-        )
+    check_percentiles(percentiles, "The range")
     if points < 2:
         raise ConfigError(f"A path needs at least 2 points, got {points}.")
     scores = components.coordinates[:, component]
@@ -149,8 +151,9 @@ class NeighbourGraph:
         """Return the shortest path that visits anchors in order.
 
         Raises:
-            ConfigError: If there are fewer than two, or an anchor is not reached from the
-                previous one; suggests options that reach them all.
+            ConfigError: If there are fewer than two.
+            NoPathError: If an anchor is not reached from the previous one; suggests options that
+                reach them all.
         """
         if len(anchors) < 2:
             raise ConfigError("A path needs at least two anchors.")
@@ -159,7 +162,7 @@ class NeighbourGraph:
         for start, end in legs:
             found = _shortest(self._graph, start, end)
             if found is None:
-                raise ConfigError(
+                raise NoPathError(
                     f"No path leads from particle {start} to particle {end} through neighbours "
                     f"(--max-neighbors {self.max_neighbors} --avg-neighbors "
                     f"{self.avg_neighbors:g}). {self._suggestion(legs)}"

@@ -11,13 +11,14 @@ import numpy as np
 from raydrgn.errors import InputError
 from raydrgn.fourier.masks import soft_mask
 from raydrgn.io import storage
+from raydrgn.io.masks import SAME_PIXEL_SIZE
 from raydrgn.io.mrc import read_volume, write_volume
 from raydrgn.io.storage import Uri
 from raydrgn.occupancy.atomic_models import AtomicModel
 from raydrgn.occupancy.molmap import density_of_atoms
 from raydrgn.occupancy.options import MaskOptions
 from raydrgn.occupancy.selection import Subunit
-from raydrgn.occupancy.subunits import MASK_FOLDER, MASK_PREFIX, REFERENCE_FOLDER, SAME_PIXEL_SIZE
+from raydrgn.occupancy.subunits import MASK_FOLDER, MASK_PREFIX, REFERENCE_FOLDER
 from raydrgn.reporting.result_folder import ResultFolder
 from raydrgn.shapes import Bool, Float, Int
 

@@ -4,7 +4,6 @@ Masks are mostly empty, so they are kept as the rows of one sparse matrix, subun
 """
 
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -16,6 +15,7 @@ from scipy import sparse
 
 from raydrgn.errors import ConfigError, InputError
 from raydrgn.io import storage
+from raydrgn.io.masks import check_range, describe_grid, is_same_grid
 from raydrgn.io.mrc import MrcHeader, read_volume
 from raydrgn.io.storage import Uri
 from raydrgn.occupancy.options import Normalisation
@@ -28,12 +28,6 @@ MASK_PREFIX = "Mask_"
 MASK_FOLDER, REFERENCE_FOLDER = "masks", "reference"
 SAME_VOXELS = 0.95
 """Dice coefficient from which two masks count as the same."""
-
-OUTSIDE = 1e-3
-"""How far values of a mask may lie outside 0 to 1."""
-
-SAME_PIXEL_SIZE = 2e-3
-"""Relative difference of pixel sizes that rounding in headers explains."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,14 +70,11 @@ class SubunitSet:
         Raises:
             InputError: Naming what does not fit, with both grids.
         """
-        unknown = not (pixel_size_angstrom and self.pixel_size_angstrom)
-        same = unknown or math.isclose(
-            pixel_size_angstrom, self.pixel_size_angstrom, rel_tol=SAME_PIXEL_SIZE
-        )
-        if box != self.box or not same:
+        volumes, own = (box, pixel_size_angstrom), (self.box, self.pixel_size_angstrom)
+        if not is_same_grid(volumes, own):
             raise InputError(
-                f"{what} has {_grid(box, pixel_size_angstrom)}, but the masks have "
-                f"{_grid(self.box, self.pixel_size_angstrom)}. Make masks on the grid of the maps "
+                f"{what} has {describe_grid(*volumes)}, but the masks have "
+                f"{describe_grid(*own)}. Make masks on the grid of the maps "
                 "(raydrgn occupancy masks --map), or give maps on the grid of the masks."
             )
 
@@ -100,10 +91,6 @@ def refuse_inputs(out: Uri, inputs: Sequence[Uri]) -> None:
             raise ConfigError(
                 f"-o {out} is or contains {uri}, which is an input. Choose another folder."
             )
-
-
-def _grid(box: int, pixel_size: float) -> str:
-    return f"a box of {box} px of {f'{pixel_size:.4g} Å' if pixel_size else 'unknown size'}"
 
 
 def read_subunits(
@@ -128,11 +115,7 @@ def read_subunits(
     rows = []
     for mask, header in found:
         _check_same_grid(header, first)
-        if mask.min() < -OUTSIDE or mask.max() > 1 + OUTSIDE:
-            raise InputError(
-                f"{header.uri} has values from {mask.min():.3g} to {mask.max():.3g}, but a mask is "
-                "between 0 and 1. Make a mask of a map with `raydrgn occupancy masks MAP.mrc`."
-            )
+        check_range(header.uri, mask)
         if not mask.any():
             raise InputError(f"{header.uri} is empty. Make this mask again, or remove it.")
         rows.append(sparse.csr_array(mask.reshape(1, -1)))
@@ -227,12 +210,11 @@ def _pixel_size(headers: list[MrcHeader]) -> float:
 
 
 def _check_same_grid(header: MrcHeader, first: MrcHeader) -> None:
-    sizes = (header.pixel_size_angstrom, first.pixel_size_angstrom)
-    same = not all(sizes) or math.isclose(*sizes, rel_tol=SAME_PIXEL_SIZE)
-    if header.shape != first.shape or not same:
+    own, others = ((one.shape[0], one.pixel_size_angstrom) for one in (header, first))
+    if not is_same_grid(own, others):
         raise InputError(
-            f"{header.uri} has {_grid(header.shape[0], sizes[0])}, but {first.uri} has "
-            f"{_grid(first.shape[0], sizes[1])}. All masks and references must have the same grid."
+            f"{header.uri} has {describe_grid(*own)}, but {first.uri} has "
+            f"{describe_grid(*others)}. All masks and references must have the same grid."
         )
 
 

@@ -5,7 +5,6 @@ from contextlib import nullcontext
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from raydrgn.errors import ConfigError
 from raydrgn.io import storage
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.storage import Uri
@@ -50,6 +49,7 @@ def traverse(
 
     def make(folder: Uri) -> tuple[dict[str, Any], list[str]]:
         from raydrgn.decoding.options import VolumeOptions
+        from raydrgn.latent.paths import NoPathError
         from raydrgn.run.reader import open_run
         from raydrgn.workflows import traverse as workflow
 
@@ -67,7 +67,7 @@ def traverse(
                 **given, out=storage.join(folder, "graph")
             )
             workflow.run(settings, executor=executor, progress=progress)
-        except ConfigError:  # the particles fall into parts without neighbours in each other
+        except NoPathError:  # the particles fall into parts without neighbours in each other
             kind = "direct"
             settings = workflow.TraverseDirectSettings(**given, out=storage.join(folder, "direct"))
             workflow.run(settings, executor=executor, progress=progress)

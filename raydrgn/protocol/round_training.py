@@ -81,7 +81,7 @@ def train_round(
         if not found.convergence.is_converged and epochs >= longest:
             reasons.append("It was not trained longer than twice as planned.")
         if found.convergence.warnings:
-            epoch = found.convergence.examined[-3]
+            epoch = found.convergence.before_overfitting
             reasons += found.convergence.warnings
         result = {
             "epochs": epochs,

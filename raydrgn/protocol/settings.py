@@ -1,7 +1,7 @@
 """Settings of the protocol, and of one of its trainings. Loads nothing heavy."""
 
 import re
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from raydrgn.errors import ConfigError
@@ -247,5 +247,4 @@ class ProtocolSettings(ParticleSettings):
         """The particles, with what goes with them; None where they are not given."""
         if self.particles is None:
             return None
-        beside = {field.name: getattr(self, field.name) for field in fields(ParticleSettings)}
-        return ParticleSource(particles=self.particles, **beside)
+        return self.source_of(self.particles)

@@ -2,21 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from raydrgn.decoding.options import VolumeOptions
 from raydrgn.decoding.pool import DecoderPool
-from raydrgn.evaluation.evaluation import IMAGES, fsc_curves
+from raydrgn.evaluation.evaluation import compared_rows, fsc_curves
 from raydrgn.evaluation.truth import read_truth
 from raydrgn.io.storage import Uri
 from raydrgn.run.reader import open_run
 from raydrgn.shapes import Float
 from raydrgn.sweep.held_out import EncodedHalf, HeldOutImages
 from raydrgn.sweep.networks import read_network
-
-ScoreKind = Literal["heldout", "halves", "truth"]
 
 TITLES = {
     "heldout": "gain in held-out coefficients, % of the error of one map",
@@ -79,8 +76,7 @@ class TruthScorer:
         run = open_run(root)
         z = run.latents(epoch)
         truth = read_truth(self.truth, run, num_particles=len(z))
-        particles = np.flatnonzero(~truth.is_junk)
-        rows = particles[:: max(len(particles) // IMAGES, 1)]
+        rows = compared_rows(truth)
         with DecoderPool(run.decoder(epoch), VolumeOptions()) as pool:
             decoded = pool.volumes(z[rows])
         curves = fsc_curves(decoded, truth.volumes[truth.shown[rows]])

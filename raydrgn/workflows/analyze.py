@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from raydrgn.errors import ConfigError, InputError, RaydrgnError
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
-from raydrgn.settings import Setting
+from raydrgn.settings import Setting, check_percentiles
 from raydrgn.workflows.epoch import LatentSettings
 
 if TYPE_CHECKING:
@@ -44,11 +44,7 @@ class AnalyzeSettings(LatentSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        low, high = self.pc_range
-        if not 0 <= low < high <= 100:
-            raise ConfigError(
-                f"--pc-range takes two percentiles, low then high; got {low:g} and {high:g}."
-            )
+        check_percentiles(self.pc_range, "--pc-range")
 
     def recorded(self) -> dict[str, Any]:
         """Return all settings but whether some of the results are made."""

@@ -2,7 +2,7 @@
 
 import logging
 import shlex
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from raydrgn.errors import ConfigError, RaydrgnError
@@ -151,8 +151,7 @@ class SweepSettings(ParticleSettings):
     @property
     def source(self) -> ParticleSource:
         """The particles, with what goes with them."""
-        beside = {field.name: getattr(self, field.name) for field in fields(ParticleSettings)}
-        return ParticleSource(particles=self.particles, **beside)
+        return self.source_of(self.particles)
 
     def values(self) -> dict[str, Any]:
         """Return what all trials share, by the names of config.yaml.

@@ -1,6 +1,6 @@
 """Settings of ``train``, and the run that they ask for."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from raydrgn.errors import ConfigError
@@ -329,8 +329,7 @@ class TrainSettings(ParticleSettings):
 
         source = None
         if self.particles is not None:
-            beside = {field.name: getattr(self, field.name) for field in fields(ParticleSettings)}
-            source = ParticleSource(particles=self.particles, **beside)
+            source = self.source_of(self.particles)
         return RunRequest(
             root=storage.absolute(self.out),
             source=source,

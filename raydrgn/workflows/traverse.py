@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from raydrgn.errors import ConfigError
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
-from raydrgn.settings import Setting
+from raydrgn.settings import Setting, check_percentiles
 from raydrgn.workflows.epoch import LatentSettings
 
 if TYPE_CHECKING:
@@ -54,11 +54,7 @@ class TraversePcSettings(TraverseSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        low, high = self.percentiles
-        if not 0 <= low < high <= 100:
-            raise ConfigError(
-                f"--range takes two percentiles, low then high; got {low:g} and {high:g}."
-            )
+        check_percentiles(self.percentiles, "--range")
 
     def find_path(
         self, z: "np.ndarray", analysis: "AnalysisResults"
