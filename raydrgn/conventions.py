@@ -30,6 +30,11 @@ Contrast
     density images dark. Stacks whose particles are bright (RELION's inverted contrast) are
     therefore multiplied by -1 before training, unless ``--uninvert-data`` says they are dark.
 
+Handedness
+    The mirror image of a volume about its origin is V(x, y, -z): index 0 of z stays where it is.
+    ``--flip`` is cryoDRGN's: it reverses the array, which is this mirror image moved by one voxel
+    along z: a model, or a map of the right hand, lies one voxel off.
+
 Units
     Lengths in Å, defocus in Å (positive is underfocus), angles in degrees, voltage in kV, spherical
     aberration in mm, amplitude contrast a fraction; in names: ``_angstrom``, ``_deg``, ``_kv``,

@@ -51,7 +51,8 @@ class CTFParameters:
 def electron_wavelength(voltage_kv: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
     """Return the relativistic de Broglie wavelength of the electrons, in Å.
 
-    λ = 12.2639 / √(V + 0.97845e-6 V²), V in volts.
+    λ = 12.2639 / √(V + 0.97845e-6 V²), V in volts. The constants are those of cryoDRGN, so that
+    its CTFs and these agree; of CODATA's, 12.2643 and 0.978476e-6, λ is 3e-5 longer.
 
     References:
         Reimer & Kohl (2008), Transmission Electron Microscopy, 5th ed., section 2.1.

@@ -33,3 +33,11 @@ class LostWorkersError(ClusterError):
 
 class StorageError(RaydrgnError):
     """A path cannot be read or written: missing, forbidden, unreachable or full."""
+
+
+def reworded(error: RaydrgnError, text: str) -> RaydrgnError:
+    """Return an error of the same kind, of those of this module, with another text."""
+    kind = next(kind for kind in type(error).__mro__ if kind.__module__ == __name__)
+    found = kind(text)
+    assert isinstance(found, RaydrgnError)
+    return found

@@ -2,7 +2,7 @@
 
 settings      settings of all benchmarks
 step          the bare training step; needs torch, NumPy, Typer and Rich only
-made_steps    training steps on made-up particles
+synthetic_steps    training steps on synthetic particles
 gpu           what a GPU does, in one run
 em            passes of a mixture of factor analysers
 train         the whole path: simulation, Ray Train, run directory

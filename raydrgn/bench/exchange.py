@@ -15,9 +15,9 @@ import torch
 from torch import distributed
 from torch.multiprocessing.spawn import spawn
 
-from raydrgn.bench.made_steps import made_up_batch, make_fixed_step
 from raydrgn.bench.settings import ExchangeSettings
 from raydrgn.bench.step import configs, flop_of
+from raydrgn.bench.synthetic_steps import made_up_batch, make_fixed_step
 from raydrgn.bench.worker_steps import StepScaling, TimedNetwork, measure
 from raydrgn.model.config import ModelConfig
 from raydrgn.model.vae import HeterogeneousVAE

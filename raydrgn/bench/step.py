@@ -17,14 +17,14 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from raydrgn.bench.made_steps import make_fixed_step, make_step
 from raydrgn.bench.settings import StepSettings
+from raydrgn.bench.synthetic_steps import make_fixed_step, make_step
 from raydrgn.errors import ConfigError
 from raydrgn.model.config import ModelConfig
 from raydrgn.model.device import free_gpu
 from raydrgn.run.recipe import RECIPES, TrainConfig
 from raydrgn.training.fixed_step import CapturedStep, require_compiler
-from raydrgn.training.step import half_type
+from raydrgn.training.step import choose_amp_dtype
 
 log = logging.getLogger(__name__)
 
@@ -175,8 +175,8 @@ def measure(
     for _ in range(3):  # caches
         step()
     fused = _fused(made, device) if with_compiled and on_gpu else None
-    half = half_type(device, amp=train.amp)
-    limit = product(half or torch.float32, device)
+    amp_dtype = choose_amp_dtype(device, amp=train.amp)
+    limit = product(amp_dtype or torch.float32, device)
     limit()
     rates: list[list[float]] = [[] for _ in ways]
     limits, of_fused = [], []
@@ -191,7 +191,7 @@ def measure(
     compile_s = max(began_s - FIRST_STEPS * train.batch_size / compiled, 0.0) if compiled else None
     return StepRate(
         device=device_name(device),
-        precision="bfloat16" if half else "float32",
+        precision="bfloat16" if amp_dtype else "float32",
         particles_per_s=rate,
         flop_per_particle=flop,
         flop_per_s=max(rate, compiled or 0.0) * flop,

@@ -107,10 +107,10 @@ def measure(state: DecoderState, *, device: torch.device) -> DecodingRates:
     decoder = state.build(device)
     assert not isinstance(decoder, LinearDecoder)  # that of ``decoder_state``
     z = torch.from_numpy(latents(LATENTS_PER_BATCH, state.zdim)).to(device)
-    half_type = volume_type(device)
+    dtype = volume_type(device)
 
     def half() -> Tensor:
-        return decode_volumes(decoder, z, box=state.box, half=half_type)
+        return decode_volumes(decoder, z, box=state.box, amp_dtype=dtype)
 
     def full() -> Tensor:
         return decode_whole_ball(decoder, z, box=state.box)
@@ -119,7 +119,7 @@ def measure(state: DecoderState, *, device: torch.device) -> DecodingRates:
         made = half()
     flop = counter.get_total_flops() / len(z)
     difference = (full() - made).abs().max() / made.std()
-    product = step.product(half_type or torch.float32, device)
+    product = step.product(dtype or torch.float32, device)
     product()
     rounds = [
         (
@@ -132,7 +132,7 @@ def measure(state: DecoderState, *, device: torch.device) -> DecodingRates:
     rate = median(r for r, _, _ in rounds)
     return DecodingRates(
         device=step.device_name(device),
-        precision="float16" if half_type else "float32",
+        precision="float16" if dtype else "float32",
         volumes_per_s=rate,
         flop_per_volume=flop,
         flop_per_s=rate * flop,

@@ -11,7 +11,7 @@ import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from raydrgn.bench.made_steps import make_fixed_step, make_step
+from raydrgn.bench.synthetic_steps import make_fixed_step, make_step
 from raydrgn.model.config import ModelConfig
 from raydrgn.run.recipe import TrainConfig
 from raydrgn.training.gradients import GradientExchange

@@ -12,7 +12,7 @@ from typer.exceptions import TyperException
 from raydrgn.cli.application import application_context
 from raydrgn.cli.submission import check_command, subject
 from raydrgn.errors import ConfigError
-from raydrgn.explore.handed_in import Command, Filled
+from raydrgn.explore.interfaces import Command, Filled
 from raydrgn.settings import setting_fields
 
 NOT_OFFERED = ("bench", "demo", "explore", "simulate")

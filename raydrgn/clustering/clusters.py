@@ -82,9 +82,7 @@ def _filled(
     return labels, centres
 
 
-def mixture(
-    z: Float[np.ndarray, "n zdim"], count: int, *, starts: int = 1, seed: int = 0
-) -> Clusters:
+def mixture(z: Float[np.ndarray, "n zdim"], count: int, *, starts: int = 1) -> Clusters:
     """Return the most probable component of a Gaussian mixture, full covariances.
 
     Fitted in double precision to latents of unit variance: in single precision the covariance of a
@@ -94,7 +92,6 @@ def mixture(
         z: Latents.
         count: Components.
         starts: Initialisations; the fit of highest likelihood is taken.
-        seed: Of the initialisations.
 
     Raises:
         ConfigError: If there are fewer particles than components.
@@ -111,7 +108,7 @@ def mixture(
     exact /= max(float(exact.std()), np.finfo(np.float64).tiny)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # an approximate optimum is enough
-        found = GaussianMixture(count, random_state=seed, n_init=starts).fit(exact)
+        found = GaussianMixture(count, random_state=SEED, n_init=starts).fit(exact)
     return _numbered(exact, found.predict(exact).astype(np.int64), found.means_)
 
 

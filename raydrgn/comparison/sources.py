@@ -32,6 +32,7 @@ from raydrgn.io.starrows import read_text_star
 from raydrgn.io.storage import Uri
 from raydrgn.io.tables import read_parquet
 from raydrgn.reporting.analysis_results import AnalysisResults, kmeans_folder
+from raydrgn.run.directory import RunDirectory, is_run
 from raydrgn.run.identity import MADE_FROM, SETTINGS, read_record
 from raydrgn.run.reader import open_run
 from raydrgn.run.same_particles import numbers_in
@@ -39,7 +40,6 @@ from raydrgn.shapes import Float, Int
 
 log = logging.getLogger(__name__)
 
-RUN_CONFIGS = {"config.yaml", "config.pkl"}
 KMEANS = re.compile(r"kmeans(\d+)")
 CLASS = re.compile(r"C(\d+)")
 LABELS_TABLE, SELECTION_TABLE, CLASS_PARTICLES = "labels.parquet", "selection.parquet", "ind.pkl"
@@ -60,7 +60,7 @@ def open_labeling(word: str, *, ksample: int | None = None) -> Labeling:
     place, part = split_column(word)
     uri = storage.absolute(place)
     if storage.is_folder(uri):
-        if RUN_CONFIGS & set(storage.list_names(uri)):
+        if is_run(storage.list_names(uri)):
             return _of_run(word, uri, part, ksample)
         if part is None:
             return replace(_of_folder(word, uri, ksample), run=_made_from(uri))
@@ -258,7 +258,7 @@ def _made_from(uri: Uri) -> str | None:
         settings = storage.join(folder, SETTINGS)
         if storage.exists(settings):
             run = (read_record(settings).get(MADE_FROM) or {}).get("run")
-            return run if run and storage.exists(storage.join(run, "config.yaml")) else None
+            return run if run and storage.exists(RunDirectory(run).config) else None
     return None
 
 

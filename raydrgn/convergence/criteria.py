@@ -22,6 +22,8 @@ from raydrgn.fourier.transforms import fft_centred
 from raydrgn.shapes import Float, Int
 
 BINS = 30
+"""Bins of the histogram of an embedding along each axis."""
+
 SMOOTH_BINS = 1.0
 MAXIMA = 10
 MAXIMA_BEFORE_PRUNING = 12
@@ -31,36 +33,37 @@ DILATE_PX, EDGE_PX = 3.0, 10.0
 CONVERGED_SHARE = 0.1
 CONVERGED_EPOCHS, CONVERGED_RUN = 5, 0.15
 SMOOTH_EPOCHS = 5
+LIKELIHOOD_SHARE = 0.02
 LEAST_RANGE = 0.01
 SAME_CORRELATION, SAME_FSC = 0.99, 0.95
 RISE = 1.1
+OVERFITTING_EPOCHS = 3
+"""Epochs that show two rises in a row."""
 
 CURVE_RULE = (
-    "A curve, smoothed by a running median of five epochs, has converged from the epoch on after "
-    "which it stays within a tenth of its whole range of its last value, or within twice its "
-    "scatter about the smooth curve where that is more; this must hold for five epochs and for 15 "
-    "% of the run at least."
+    f"A curve, smoothed by a running median of {SMOOTH_EPOCHS} epochs, has converged from the "
+    f"epoch on after which it stays within {100 * CONVERGED_SHARE:g} % of its whole range of its "
+    "last value, or within twice its scatter about the smooth curve where that is more; this must "
+    f"hold for {CONVERGED_EPOCHS} epochs and for {100 * CONVERGED_RUN:g} % of the run at least."
 )
-LIKELIHOOD_SHARE = 0.02
 LIKELIHOOD_RULE = (
     "The log-likelihood of a mixture of factor analysers has converged from the epoch on after "
     "which no epoch changes its mean over two successive epochs, between which it may alternate, "
-    "by more than 2 % of all that it gained; and where the images determine no latent, since only "
-    "noise would change."
+    f"by more than {100 * LIKELIHOOD_SHARE:g} % of all that it gained; and where the images "
+    "determine no latent, since only noise would change."
 )
 PAIRS_RULE = (
     "The agreement of successive volumes has converged if its medians over the points, for the "
-    "last three pairs of epochs, lie within a tenth of the whole range of the medians (0.01 at "
-    "least), or if there is nothing left to change: medians of 0.99 (correlation) or 0.95 (FSC at "
-    "Nyquist) and more for the last two pairs."
+    f"last three pairs of epochs, lie within {100 * CONVERGED_SHARE:g} % of the whole range of the "
+    f"medians ({LEAST_RANGE:g} at least), or if there is nothing left to change: medians of "
+    f"{SAME_CORRELATION:g} (correlation) or {SAME_FSC:g} (FSC at Nyquist) and more for the last "
+    "two pairs."
 )
 OVERFITTING_RULE = (
     "There is an overfitting warning if the power at high frequencies (the outer quarter of the "
     "shells) or the SD outside the mask (relative to that inside) rises twice in a row, to more "
-    "than 10 % above all earlier values."
+    f"than {100 * (RISE - 1):.0f} % above all earlier values."
 )
-OVERFITTING_EPOCHS = 3
-"""Epochs that show two rises in a row."""
 
 MEANING = (
     "These are the protocol's heuristics with a rule for each. A falling learning rate makes all "
@@ -144,10 +147,10 @@ def latent_shifts(
 def density_maxima(embedding: Float[np.ndarray, "n k"]) -> list[Int[np.ndarray, " m"]]:
     """Return the particles about each of the highest maxima of the density, highest first.
 
-    The density is a histogram of 30 × 30 bins (30 of a line) smoothed by one bin; a maximum is
-    higher than its neighbours. While there are more than twelve, the lower of the two closest is
-    left out, if they are closer than five bins; ten are taken. Members lie in the 3 × 3 bins about
-    a maximum.
+    The density is a smoothed histogram of ``BINS`` bins along each axis; a maximum is higher than
+    its neighbours. While there are more than ``MAXIMA_BEFORE_PRUNING``, the lower of the two
+    closest is left out, if they are closer than ``PRUNE_RADIUS_BINS``; ``MAXIMA`` are taken.
+    Members lie in the 3 × 3 bins about a maximum.
     """
     counts, edges = np.histogramdd(embedding, bins=BINS)
     smooth = ndimage.gaussian_filter(counts, SMOOTH_BINS)

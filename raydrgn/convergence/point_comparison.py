@@ -15,7 +15,7 @@ from raydrgn.convergence.criteria import Agreement, OverfittingMeasures
 from raydrgn.decoding.options import VolumeOptions
 from raydrgn.decoding.pool import VolumeDecoder
 from raydrgn.io import storage
-from raydrgn.io.mrc import write_volume
+from raydrgn.io.mrc import volume_name, write_volume
 from raydrgn.io.storage import Uri
 from raydrgn.run.weights import DecoderState
 from raydrgn.shapes import Float
@@ -55,7 +55,7 @@ class ComparePoint:
             [volume] = decoder.decode(self.latents[number, [point]])
             if self.folders:
                 write_volume(
-                    storage.join(self.folders[number], f"vol_{point:03d}.mrc"),
+                    storage.join(self.folders[number], volume_name(point)),
                     volume,
                     pixel_size_angstrom=decoder.pixel_size_angstrom,
                 )

@@ -71,7 +71,7 @@ def _judge_latents(
         text = "not judged: components may turn into each other from epoch to epoch"
         return [*findings, Finding("latent shifts", None, text, is_judged=False)]
     if len(shifts.magnitude) and not shifts.magnitude.any():
-        text = "not judged: the encoder is held, and latents are the same after every epoch"
+        text = "not judged: the encoder is frozen, and latents are the same after every epoch"
         return [*findings, Finding("latent shifts", None, text, is_judged=False)]
     steps = shifts.epochs.tolist()
     findings += [

@@ -16,7 +16,7 @@ from raydrgn.data.batch import ParticleBatch
 from raydrgn.data.config import ImageConfig
 from raydrgn.data.ingest import fill_store, prepared_blocks
 from raydrgn.data.store import MemoryStore, ParticleStore
-from raydrgn.data.streaming import sent
+from raydrgn.data.streaming import to_device
 from raydrgn.geometry.lattice import half_disc
 from raydrgn.io.particles import CTF_COLUMNS, ParticleTable
 from raydrgn.io.pixel_sizes import pixel_size_factors
@@ -93,7 +93,7 @@ class ResidentShard:
         or those given.
         """
         if coefficients is None:
-            coefficients = sent(self.store.read(rows), self._device)
+            coefficients = to_device(self.store.read(rows), self._device)
         where = rows.to(self._device, non_blocking=True)
         columns = {name: values[where] for name, values in self._columns.items()}
         pixel_size = columns.pop("pixel_size_angstrom")

@@ -15,7 +15,7 @@ from raydrgn.data.store import ParticleStore
 from raydrgn.shapes import Float, Int
 
 
-def sent(values: Tensor, device: torch.device) -> Tensor:
+def to_device(values: Tensor, device: torch.device) -> Tensor:
     """Return a tensor on a device; a GPU copies one of the host when its turn comes."""
     if device.type != "cuda" or values.is_cuda:
         return values.to(device)

@@ -8,6 +8,7 @@ from raydrgn.decoding.pool import VolumeRequest
 from raydrgn.errors import ConfigError, InputError
 from raydrgn.io import cryodrgn, storage
 from raydrgn.io.filetypes import suffix_of
+from raydrgn.io.mrc import volume_name
 from raydrgn.io.storage import Uri
 from raydrgn.run.reader import RunReader
 from raydrgn.shapes import Float
@@ -117,6 +118,6 @@ def write_latents(
     np.savetxt(text, latents)
     storage.write_bytes(storage.join(folder, "z_values.txt"), text.getvalue().encode())
     return [
-        VolumeRequest(tuple(map(float, z)), storage.join(folder, f"vol_{number:03d}.mrc"), crop)
+        VolumeRequest(tuple(map(float, z)), storage.join(folder, volume_name(number)), crop)
         for number, z in enumerate(latents)
     ]

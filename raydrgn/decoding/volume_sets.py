@@ -15,7 +15,7 @@ from raydrgn.decoding.pool import DecoderPool, VolumeDecoder, VolumeRequest
 from raydrgn.errors import InputError
 from raydrgn.fourier.density import PEAK_PERCENTILE, Density, measure_density, peak_density
 from raydrgn.io import storage
-from raydrgn.io.mrc import read_header, read_volume, write_volume
+from raydrgn.io.mrc import read_header, read_volume, volume_name, write_volume
 from raydrgn.io.storage import Uri
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.shapes import Float
@@ -161,7 +161,7 @@ def copy_maps(volumes: VolumeSet, uris: Sequence[Uri]) -> MadeSets:
     for number, uri in enumerate(uris):
         volume, header = read_volume(uri)
         write_volume(
-            storage.join(volumes.folder, f"vol_{number:03d}.mrc"),
+            storage.join(volumes.folder, volume_name(number)),
             volume,
             pixel_size_angstrom=header.pixel_size_angstrom,
             origin_angstrom=header.origin_angstrom,
@@ -180,7 +180,7 @@ def write_maps(
     """Write maps that are in memory as the volumes of a set, and its ChimeraX script."""
     previews = []
     for number, volume in enumerate(maps):
-        uri = storage.join(volumes.folder, f"vol_{number:03d}.mrc")
+        uri = storage.join(volumes.folder, volume_name(number))
         write_volume(uri, volume, pixel_size_angstrom=pixel_size_angstrom)
         previews.append(preview(volume))
     _write_script(volumes, levels_of(previews))
@@ -189,7 +189,7 @@ def write_maps(
 def previews_of(volumes: VolumeSet) -> list[Preview]:
     """Return previews of the volumes of a set that are in its folder."""
     count = len(volumes.titles)
-    uris = [storage.join(volumes.folder, f"vol_{number:03d}.mrc") for number in range(count)]
+    uris = [storage.join(volumes.folder, volume_name(number)) for number in range(count)]
     return [preview(read_volume(uri)[0]) for uri in uris]
 
 
@@ -212,7 +212,7 @@ def _write_script(volumes: VolumeSet, levels: Sequence[float]) -> None:
     if levels:
         script = chimerax_script(
             volumes.name,
-            [f"vol_{number:03d}.mrc" for number in range(len(volumes.titles))],
+            [volume_name(number) for number in range(len(volumes.titles))],
             colours=volumes.colours,
             titles=[f"{n:03d} {title}".rstrip() for n, title in enumerate(volumes.titles)],
             level=common_level(levels),

@@ -12,7 +12,7 @@ drawn_results  paths of traversals and occupancies of classes
 chimerax       a script of the volumes that were saved
 run_files      files of the run that the page may have
 explorer       a run that is being explored
-handed_in      what comes from above: commands as forms, a project
+interfaces     what comes from above: commands as forms, a project
 explored       what was opened: a run, or a project with its rounds
 job_records    records of the jobs that were started from pages of a run
 jobs           commands that were started from the page

@@ -127,7 +127,11 @@ class Decoding:
         except (ConfigError, OvertakenError):
             raise
         except Exception as error:
-            log.warning("decoding failed, and the decoder is started again: %s", error)
+            log.warning(
+                "decoding failed, and the decoder is started again: %s",
+                error,
+                exc_info=not isinstance(error, RaydrgnError),
+            )
             self._leave()
             raise ClusterError(
                 f"The decoder was lost ({error}). It is started again with the next request."

@@ -7,7 +7,7 @@ from typing import Any
 from raydrgn.errors import ConfigError, RaydrgnError, RunDirectoryError
 from raydrgn.explore.decoding import Decoding
 from raydrgn.explore.explorer import Explorer
-from raydrgn.explore.handed_in import Command, Commands, Filled, Project, Round
+from raydrgn.explore.interfaces import Command, Commands, Filled, Project, Round
 from raydrgn.explore.jobs import Jobs
 from raydrgn.explore.run_files import KEPT, SELECTIONS, RunFiles
 from raydrgn.io import storage

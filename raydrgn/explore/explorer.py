@@ -23,7 +23,7 @@ from raydrgn.explore.requests import (
 from raydrgn.explore.run_files import KEPT, SELECTIONS, VOLUMES, RunFiles
 from raydrgn.explore.study import Study
 from raydrgn.io import storage
-from raydrgn.io.mrc import read_volume
+from raydrgn.io.mrc import read_volume, volume_name
 from raydrgn.io.storage import Uri
 from raydrgn.latent.conditions import (
     in_words,
@@ -145,7 +145,7 @@ class Explorer:
             failures = self.actions.save_volumes(study.epoch, request.rows, folder)
         else:
             failures = self._save_points(study.epoch, z, folder)
-        names = [f"vol_{number:03d}.mrc" for number in range(len(z))]
+        names = [volume_name(number) for number in range(len(z))]
         made = [
             (name, colour)
             for name, colour in zip(names, request.colours, strict=True)

@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import Any
 
 from raydrgn.errors import ConfigError, RaydrgnError
-from raydrgn.explore.handed_in import Command
+from raydrgn.explore.interfaces import Command
 from raydrgn.explore.job_records import JobRecords, Record
 from raydrgn.explore.run_files import RunFiles
 from raydrgn.io import storage, uri

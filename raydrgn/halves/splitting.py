@@ -43,8 +43,9 @@ def require_own(run: RunReader) -> None:
     if init := RunConfig.read(run.files.config).train.init:
         mixture = storage.parent(init)
         raise RunDirectoryError(
-            f"The encoder of {run.root} was taught the latents of {mixture}, which all particles "
-            f"took part in. `raydrgn halves {shlex.quote(mixture)}` compares halves of these."
+            f"The encoder of {run.root} was trained on the latents of {mixture}, which all "
+            f"particles took part in. `raydrgn halves {shlex.quote(mixture)}` compares halves of "
+            "these."
         )
 
 

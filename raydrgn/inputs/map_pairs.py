@@ -17,6 +17,8 @@ from raydrgn.reporting.figures import fsc_figure
 from raydrgn.reporting.result_folder import ResultFolder
 from raydrgn.shapes import Float
 
+SEED = 0  # of the random phases
+
 CLEAR_GAIN = 0.2
 """Mean correlation by which another hand or sign must be better."""
 
@@ -96,12 +98,11 @@ def read_pair(
     return MapPair(first=a, second=b, mask=inside, pixel_size_angstrom=pixel_size)
 
 
-def correlate(pair: MapPair, *, seed: int = 0) -> MapCorrelation:
+def correlate(pair: MapPair) -> MapCorrelation:
     """Return the Fourier shell correlation of two maps.
 
     Args:
         pair: The maps, and a mask if one is wanted.
-        seed: Of the random phases.
     """
     a, b = torch.from_numpy(pair.first), torch.from_numpy(pair.second)
     curves = {"unmasked": shell_correlation(a, b)}
@@ -111,7 +112,7 @@ def correlate(pair: MapPair, *, seed: int = 0) -> MapCorrelation:
             b,
             torch.from_numpy(pair.mask),
             unmasked=curves["unmasked"],
-            generator=torch.Generator().manual_seed(seed),
+            generator=torch.Generator().manual_seed(SEED),
         )
         curves |= dict(zip(("masked", "randomised", "corrected"), found, strict=True))
     return MapCorrelation(pixel_size_angstrom=pair.pixel_size_angstrom, curves=curves)

@@ -73,6 +73,11 @@ class MrcHeader:
         return self.shape[1] * self.shape[2] * self.dtype.itemsize
 
 
+def volume_name(number: int) -> str:
+    """Return the file name of a volume of a numbered set, as cryoDRGN has it."""
+    return f"vol_{number:03d}.mrc"
+
+
 def read_header(uri: Uri) -> MrcHeader:
     """Read the header of a stack or volume, and check that the file holds what it promises.
 

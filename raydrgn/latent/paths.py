@@ -135,7 +135,6 @@ class NeighbourGraph:
         *,
         max_neighbors: int = 10,
         avg_neighbors: float = 5,
-        exact_limit: int = EXACT_LIMIT,
     ) -> None:
         if not 0 < avg_neighbors <= max_neighbors:
             raise ConfigError(
@@ -144,7 +143,6 @@ class NeighbourGraph:
             )
         self._z = z
         self.max_neighbors, self.avg_neighbors = max_neighbors, avg_neighbors
-        self._exact_limit = exact_limit
         self._graph = _graph(*self._neighbours(max_neighbors), avg_neighbors)
 
     def through(self, anchors: Sequence[int]) -> GraphPath:
@@ -176,7 +174,7 @@ class NeighbourGraph:
         self, max_neighbors: int
     ) -> tuple[Float[np.ndarray, "n k"], Int[np.ndarray, "n k"]]:
         count = min(max_neighbors, len(self._z))
-        return nearest_neighbours(self._z, count, exact_limit=self._exact_limit)
+        return nearest_neighbours(self._z, count)
 
     def _suggestion(self, legs: Sequence[tuple[int, int]]) -> str:
         """Return in words which options would give a path for every leg."""
@@ -212,10 +210,10 @@ def _graph(
 
 
 def nearest_neighbours(
-    z: Float[np.ndarray, "n zdim"], count: int, *, exact_limit: int = EXACT_LIMIT
+    z: Float[np.ndarray, "n zdim"], count: int
 ) -> tuple[Float[np.ndarray, "n k"], Int[np.ndarray, "n k"]]:
     """Return distance and row of the nearest particles of each, the particle itself the first."""
-    if len(z) <= exact_limit:
+    if len(z) <= EXACT_LIMIT:
         distance, rows = cKDTree(z).query(z, k=[*range(1, count + 1)], workers=-1)
         return np.asarray(distance), np.asarray(rows, dtype=np.int64)
     from pynndescent import NNDescent

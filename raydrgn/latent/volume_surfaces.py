@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from raydrgn.decoding.volume_sets import Preview, VolumeSet
 from raydrgn.io import storage
-from raydrgn.io.mrc import read_volume
+from raydrgn.io.mrc import read_volume, volume_name
 from raydrgn.reporting.figures import Tile, sheet
 from raydrgn.reporting.isosurface import VIEWS, Pictures, render, write_movie
 from raydrgn.shapes import Float
@@ -33,7 +33,7 @@ def surfaces(volumes: VolumeSet, previews: Sequence[Preview | None]) -> list[tup
     if not levels or (level := float(np.median(levels))) <= 0:
         return []
     uris = {
-        number: storage.join(volumes.folder, f"vol_{number:03d}.mrc")
+        number: storage.join(volumes.folder, volume_name(number))
         for number, shown in enumerate(previews)
         if shown is not None
     }

@@ -202,7 +202,7 @@ class Fit:
         self._share_model()
         self._run_pass(
             (epoch, 1), self._all_points, self._estimated, updates=1, is_mixture=True,
-            is_relevance=not is_first,
+            estimates_prior=not is_first,
         )  # fmt: skip
 
     def expect(self) -> Expected:
@@ -280,7 +280,7 @@ class Fit:
         updates: int,
         radius: float | None = None,
         is_mixture: bool = False,
-        is_relevance: bool = False,
+        estimates_prior: bool = False,
     ) -> None:
         """Make a pass of several updates, each of another part of the particles."""
         rank = self._particles.ranks(PASS, *place)
@@ -293,7 +293,7 @@ class Fit:
                 radius=radius,
                 estimated=estimated,
                 is_mixture=is_mixture,
-                is_relevance=is_relevance,
+                estimates_prior=estimates_prior,
             )
             self._update(sums, update)
             if estimated.contrast:

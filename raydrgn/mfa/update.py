@@ -114,7 +114,7 @@ class Updater:
         radius: float | None,
         estimated: Estimated,
         is_mixture: bool,
-        is_relevance: bool,
+        estimates_prior: bool,
     ) -> FactorModel:
         """Return the model after a pass.
 
@@ -125,7 +125,8 @@ class Updater:
             estimated: What was estimated of the particles.
             is_mixture: Whether the prior of the latents is a mixture, which is then carried along;
                 the sums are of all particles.
-            is_relevance: Whether the prior variance of the components is their own.
+            estimates_prior: Whether the prior variance of each component is estimated, in each
+                shell; else it is a share of the mean's power.
 
         Raises:
             InputError: If all images have become junk, or the volumes are not finite.
@@ -136,7 +137,7 @@ class Updater:
         model = self._with_noise(model, sums, radius=radius)
         model = _with_priors(model, sums, estimated, is_mixture=is_mixture)
         model = self._with_mean_power(model, radius)
-        if not is_relevance:
+        if not estimates_prior:
             power = COMPONENT_SHARE * model.mean_power
             model = replace(model, component_power=power.expand_as(model.component_power))
         return model

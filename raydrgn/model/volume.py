@@ -29,7 +29,7 @@ def decode_volumes(
     box: int,
     small_box: int | None = None,
     corners: bool = False,
-    half: torch.dtype | None = None,
+    amp_dtype: torch.dtype | None = None,
 ) -> Float[Tensor, "b d d d"]:
     """Return the real-space volumes of latents, on the decoder's normalised scale.
 
@@ -42,15 +42,15 @@ def decode_volumes(
         box: Box the decoder was trained at, in pixels.
         small_box: Smaller even box to decode at; frequencies beyond it are left out, pixels grow.
         corners: Also evaluate the cube's corners beyond Nyquist, which no image has trained.
-        half: Type of the operands of matrix products, if not single precision.
+        amp_dtype: Type of the operands of matrix products, if not single precision.
     """
     out = small_box or box
     lattice = _lattice(out, box if corners else None, z.device)
     chunks = lattice.split(max(ROWS_PER_PASS // len(z), 1))
-    with autocast(z.device, half):
+    with autocast(z.device, amp_dtype):
         parts = [decoder.values(chunk.to(torch.float32)[None] / box, z) for chunk in chunks]
     values = torch.cat(parts, dim=1)
-    if half is not None and not torch.isfinite(values).all():
+    if amp_dtype is not None and not torch.isfinite(values).all():
         return decode_volumes(decoder, z, box=box, small_box=small_box, corners=corners)
     return volumes_from_half(values, lattice, box=out)
 

@@ -19,6 +19,7 @@ from raydrgn.decoding.volume_sets import (
 )
 from raydrgn.errors import InputError
 from raydrgn.io import storage
+from raydrgn.io.mrc import volume_name
 from raydrgn.io.storage import Uri
 from raydrgn.occupancy.classes import OccupancyClasses
 from raydrgn.occupancy.colours import class_colours
@@ -57,7 +58,7 @@ def decode_centroids(
     folder.write_table(
         TABLE,
         ("volume", "class", "particle", "original"),
-        [(_file_name(i), f"C{c}", row, members.numbers[row]) for i, (c, row) in enumerate(rows)],
+        [(volume_name(i), f"C{c}", row, members.numbers[row]) for i, (c, row) in enumerate(rows)],
     )
     colours = class_colours(len(particles.centroids))
     volumes = VolumeSet(
@@ -89,7 +90,7 @@ def copy_centroids(
         TABLE,
         ("volume", "class", "map"),
         [
-            (_file_name(i), f"C{i + 1}", PurePosixPath(maps[name]).name)
+            (volume_name(i), f"C{i + 1}", PurePosixPath(maps[name]).name)
             for i, name in enumerate(names)
         ],
     )
@@ -127,7 +128,3 @@ def _write_class_scripts(
             level=level,
         )
         storage.write_bytes(script, text.encode())
-
-
-def _file_name(number: int) -> str:
-    return f"vol_{number:03d}.mrc"

@@ -71,9 +71,7 @@ class OccupancyClasses:
         return nearest
 
 
-def find_classes(
-    table: OccupancyTable, options: ClassOptions, *, seed: int = 0
-) -> OccupancyClasses:
+def find_classes(table: OccupancyTable, options: ClassOptions) -> OccupancyClasses:
     """Scale and cluster a table along both axes, and correlate its subunits.
 
     Raises:
@@ -97,7 +95,7 @@ def find_classes(
         scaling=limits,
         scaled=scaled,
         classes=cut(
-            ward_tree(clipped, seed=seed),
+            ward_tree(clipped),
             threshold=options.row_threshold,
             count=options.classes,
             share=ROW_SHARE,
@@ -111,7 +109,7 @@ def find_classes(
             share=COLUMN_SHARE,
             options=("--column-threshold", "--blocks"),
         ),
-        pairs=cooperativity(clipped, seed=seed),
+        pairs=cooperativity(clipped),
         selected=selected,
     )
 

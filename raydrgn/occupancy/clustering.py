@@ -25,6 +25,7 @@ from raydrgn.shapes import Float, Int
 EXACT_LIMIT = 5_000
 GROUPS = 1_000
 GROUPING_ITERATIONS = 10
+SEED = 0  # of the grouping
 MOST_CLUSTERS = 40
 """Clusters at most; more colours cannot be distinguished in a figure."""
 
@@ -99,7 +100,7 @@ class Tree:
         return np.argsort(rank[self.leaf], kind="stable")
 
 
-def ward_tree(points: Float[np.ndarray, "n k"], *, seed: int = 0) -> Tree:
+def ward_tree(points: Float[np.ndarray, "n k"]) -> Tree:
     """Return the Ward tree of points, Euclidean, with the fuller branch first at every fork.
 
     "Fuller" means the larger mean of all coordinates: the most complete volumes come first.
@@ -108,7 +109,7 @@ def ward_tree(points: Float[np.ndarray, "n k"], *, seed: int = 0) -> Tree:
         leaf = np.arange(len(points))
         centres = points
     else:
-        leaf, centres = _groups(points, seed)
+        leaf, centres = _groups(points)
     sizes = np.bincount(leaf, minlength=len(centres))
     if len(points) <= EXACT_LIMIT and len(points) > 1:
         merges = linkage(points, method="ward")
@@ -119,11 +120,11 @@ def ward_tree(points: Float[np.ndarray, "n k"], *, seed: int = 0) -> Tree:
 
 
 def _groups(
-    points: Float[np.ndarray, "n k"], seed: int
+    points: Float[np.ndarray, "n k"],
 ) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, "g k"]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than groups
-        found = KMeans(GROUPS, max_iter=GROUPING_ITERATIONS, n_init=1, random_state=seed).fit(
+        found = KMeans(GROUPS, max_iter=GROUPING_ITERATIONS, n_init=1, random_state=SEED).fit(
             points.astype(np.float32)
         )
     used, leaf = np.unique(found.labels_, return_inverse=True)

@@ -12,7 +12,7 @@ explored         a project as the explorer shows it
 estimate         time, memory and disk of a project before it runs
 inheritance      what other commands take from a project
 inputs           contrast and hand of the particles, and their smaller boxes
-made_steps       the steps of a project that are made
+completed_steps  the steps of a project that are made
 plans            the trainings, as they are decided, and whether the disk holds them
 project          the folder, and steps that are made once
 proposal         which particles are junk, by a rule

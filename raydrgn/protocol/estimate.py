@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 import torch
 
 from raydrgn.bench import em
-from raydrgn.bench.made_steps import make_fixed_step, make_step
 from raydrgn.bench.settings import EmSettings
 from raydrgn.bench.step import calls_per_second
+from raydrgn.bench.synthetic_steps import make_fixed_step, make_step
 from raydrgn.geometry.lattice import half_disc
 from raydrgn.mfa.config import MfaConfig
 from raydrgn.mfa.memory import fit_bytes
@@ -210,7 +210,7 @@ def _memory(plan: TrainingPlan, num_particles: int, device: torch.device) -> flo
     with torch.device("meta"):
         vae = HeterogeneousVAE(network, box=plan.box, num_pixels=2 * points)
     compared = int(points * train.points_fraction)
-    step = StepMemory.of(vae, num_points=points, num_compared=compared, half=False)
+    step = StepMemory.of(vae, num_points=points, num_compared=compared, uses_amp=False)
     return LIBRARIES + images + step.network + train.batch_size * step.per_particle
 
 

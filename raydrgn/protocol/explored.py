@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from raydrgn.explore.handed_in import Pause, Round
+from raydrgn.explore.interfaces import Pause, Round
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
 from raydrgn.protocol.decisions import CHECKSUM, IND, file_identity, is_project_folder

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from raydrgn.errors import RaydrgnError, RunDirectoryError
+from raydrgn.errors import RaydrgnError, RunDirectoryError, reworded
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
 from raydrgn.protocol.decisions import Decisions
@@ -200,10 +200,11 @@ class Project:
         try:
             result, files = make(self.at(record.folder))
         except RaydrgnError as error:
-            raise type(error)(
+            text = (
                 f"The step “{name}” failed; what was made before it is kept. {error} "
                 f"To go on{condition and f', {condition}'}: {self.command()}"
-            ) from error
+            )
+            raise reworded(error, text) from error
         finally:
             spent = self._seconds.get(record.key, 0.0) + time.monotonic() - began
             self._seconds[record.key] = round(spent, 1)

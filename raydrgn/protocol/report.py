@@ -7,9 +7,9 @@ from dataclasses import replace
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
 from raydrgn.protocol.class_folder import FIGURE
+from raydrgn.protocol.completed_steps import CompletedSteps
 from raydrgn.protocol.decision_values import OF_ROUND, PLANS
 from raydrgn.protocol.decisions import IND
-from raydrgn.protocol.made_steps import MadeSteps
 from raydrgn.protocol.project import Project, Step
 from raydrgn.protocol.round_training import RULE as TRAINING_RULE
 from raydrgn.protocol.rounds import Round
@@ -75,7 +75,7 @@ SET = {
 """Decisions that an option has made, which has no opposite, and what they are without it."""
 
 
-def write_project_report(project: Project, made: MadeSteps, uri: Uri) -> None:
+def write_project_report(project: Project, made: CompletedSteps, uri: Uri) -> None:
     """Write the report of a whole project."""
     sections, command = [_classes(project, made), _inputs(made.check)], project.command()
     for this, trained, _, proposal, selected in made.filtering:
@@ -91,7 +91,7 @@ def write_project_report(project: Project, made: MadeSteps, uri: Uri) -> None:
     write_report(uri, title=f"{project.root}", summary=summary(made), sections=sections)
 
 
-def summary(made: MadeSteps) -> str:
+def summary(made: CompletedSteps) -> str:
     """Return the answer in a few sentences."""
     classes = made.classes.result["classes"]
     supported = sum(found["is_supported"] for found in classes)
@@ -168,7 +168,7 @@ def _comparison(comparison: Step) -> Section:
     )
 
 
-def _ensemble(root: Uri, made: MadeSteps) -> Section:
+def _ensemble(root: Uri, made: CompletedSteps) -> Section:
     path, kind = made.path, made.path.result["path"]
     first, second = path.result["centres"]
     ends = f"Path from cluster {first} to cluster {second}."
@@ -194,7 +194,7 @@ def _ensemble(root: Uri, made: MadeSteps) -> Section:
     )
 
 
-def _classes(project: Project, made: MadeSteps) -> Section:
+def _classes(project: Project, made: CompletedSteps) -> Section:
     root, suffix = project.root, made.classes.result["suffix"]
     rows = [
         (

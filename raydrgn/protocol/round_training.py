@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import fields, replace
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from raydrgn.errors import InputError
@@ -83,6 +84,8 @@ def train_round(
         if found.convergence.warnings:
             epoch = found.convergence.before_overfitting
             reasons += found.convergence.warnings
+        of_run = RunDirectory(folder)
+        needed = of_run.weights(epoch), of_run.latents(epoch), of_run.particles
         result = {
             "epochs": epochs,
             "epoch": epoch,
@@ -90,7 +93,7 @@ def train_round(
             "why": " ".join(reasons),
             "particles": len(open_run(folder).latents(epoch)),
         }
-        return result, [f"weights.{epoch}.pkl", f"z.{epoch}.pkl", "particles.parquet"]
+        return result, [PurePosixPath(uri).name for uri in needed]
 
     def find_lost(record: StepRecord, folder: Uri) -> Uri | None:
         chosen = _chosen_epoch(project, this, folder)

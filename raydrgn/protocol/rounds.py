@@ -206,14 +206,12 @@ def _clusters(
     run: "RunReader", epoch: int, ksample: int, count: int
 ) -> "tuple[np.ndarray, list[np.ndarray]]":
     """Return the cluster of each particle, and the volume of each cluster."""
-    from raydrgn.io.mrc import read_volume
+    from raydrgn.io.mrc import read_volume, volume_name
     from raydrgn.reporting.analysis_results import AnalysisResults, kmeans_folder
 
     analysis = AnalysisResults(run, epoch)
     folder = kmeans_folder(ksample)
-    volumes = [
-        read_volume(analysis.folder.at(folder, f"vol_{k:03d}.mrc"))[0] for k in range(ksample)
-    ]
+    volumes = [read_volume(analysis.folder.at(folder, volume_name(k)))[0] for k in range(ksample)]
     return analysis.labels(ksample, count), volumes
 
 

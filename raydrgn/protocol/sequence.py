@@ -5,14 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from raydrgn.errors import ConfigError, InputError, RaydrgnError
+from raydrgn.errors import ConfigError, InputError, RaydrgnError, reworded
 from raydrgn.io import storage
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.storage import Uri
 from raydrgn.protocol import ensemble, inputs, round_training, rounds
+from raydrgn.protocol.completed_steps import CompletedSteps, Filtering
 from raydrgn.protocol.decision_values import PIXEL_SIZE
 from raydrgn.protocol.decisions import ALL, IND, Decision, ProjectInputs, image_identity
-from raydrgn.protocol.made_steps import Filtering, MadeSteps
 from raydrgn.protocol.plans import REPORT, check_room, decide_plans
 from raydrgn.protocol.project import Project, Step
 from raydrgn.protocol.rounds import Round
@@ -91,7 +91,7 @@ def run(
             remedy = project.remedy(str(error))
             if remedy is None:
                 raise
-            raise type(error)(f"{error}\n{remedy}") from error
+            raise reworded(error, f"{error}\n{remedy}") from error
 
 
 def keep_threads() -> None:
@@ -216,7 +216,7 @@ class _Sequence:
         )
         grouped = occupancies[-1] if occupancies else landscape
         classes = ensemble.class_maps(project, this, trained, grouped, **work)
-        made = MadeSteps(
+        made = CompletedSteps(
             check=check,
             filtering=filtering,
             last=(this, trained, analyzed),

@@ -4,7 +4,7 @@ executor          work in this process or on Ray, decided once
 fanout            bounded parallel tasks, failures as outcomes
 worker_pool       actors that hold an object and take batches
 summation         sums over tasks, the same to the bit whatever is lost
-losses            why workers are lost, and what is done again
+lost_workers  why workers are lost, and what is done again
 waiting           what is logged while no worker can start
 progress          progress of work, here or on workers
 progress_line     progress as a line of a log, and found there again

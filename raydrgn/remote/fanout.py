@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from raydrgn.remote.losses import Loss, Losses, WorkItem, loss_of, own_error
+from raydrgn.remote.lost_workers import Loss, Losses, WorkItem, loss_of, own_error
 
 if TYPE_CHECKING:
     from ray import ObjectRef

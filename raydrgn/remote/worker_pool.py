@@ -20,7 +20,7 @@ from uuid import uuid4
 from raydrgn.errors import LostWorkersError, RaydrgnError
 from raydrgn.remote.allocation import Allocation
 from raydrgn.remote.fanout import WAIT_SECONDS, Outcome, collect
-from raydrgn.remote.losses import Loss, Losses, WorkItem
+from raydrgn.remote.lost_workers import Loss, Losses, WorkItem
 from raydrgn.remote.reservation import Reservation, ask_for_room
 from raydrgn.remote.waiting import WaitingLog
 

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from raydrgn.errors import RunDirectoryError
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
+from raydrgn.run.directory import CONFIG
 from raydrgn.run.identity import MADE_FROM, SETTINGS, Identity, read_record
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ FILES, OTHER_FILES = "files", "other_files"
 DEFAULT = "the default"
 """What a message calls a setting that is not recorded."""
 
-RUN_CONFIG = "config.yaml"
 """What a run directory holds, and results never do."""
 
 _REMEDY = "Choose another folder with --out, or replace these results with --overwrite."
@@ -125,7 +125,7 @@ class ResultFolder:
             )
 
     def _check_own(self) -> None:
-        if not self.has(SETTINGS) or self.has(RUN_CONFIG):
+        if not self.has(SETTINGS) or self.has(CONFIG):
             raise RunDirectoryError(
                 f"{self.uri} has files that no raydrgn command wrote as results; they are kept. "
                 "Choose another folder with --out, or move the files away."

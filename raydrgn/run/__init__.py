@@ -16,7 +16,7 @@ weights          a decoder without its run; the tensors of a weights file
 mixture          the model of a mixture of factor analysers
 estimates        what is estimated of each particle beside its latent
 same_particles   which particles of one file are which of another
-refined          particles with refined poses, and their rows in a run
+refined_poses    particles with refined poses, and their rows in a run
 relocation       where the particle images of a run are, when they have moved
 reader           a run of raydrgn or cryoDRGN, opened for reading
 next_commands    commands for some particles of a run, filled in

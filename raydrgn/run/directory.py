@@ -1,13 +1,21 @@
 """Names of everything a run writes; no other module spells a file name of a run."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from raydrgn.errors import RunDirectoryError
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
+
+CONFIG, CRYODRGN_CONFIG = "config.yaml", "config.pkl"
+"""Configuration of a run; cryoDRGN's older versions pickle it."""
+
+
+def is_run(names: Iterable[str]) -> bool:
+    """Return whether a folder of files of these names is a run, raydrgn's or cryoDRGN's."""
+    return not {CONFIG, CRYODRGN_CONFIG}.isdisjoint(names)
 
 
 class Position(NamedTuple):
@@ -29,7 +37,7 @@ class RunDirectory:
     @property
     def config(self) -> Uri:
         """The configuration the run was started with."""
-        return storage.join(self.root, "config.yaml")
+        return storage.join(self.root, CONFIG)
 
     @property
     def manifest(self) -> Uri:
@@ -74,7 +82,7 @@ class RunDirectory:
 
     @property
     def targets(self) -> Uri:
-        """Latents that the encoder is taught before the first epoch, until that is finished."""
+        """Latents that the encoder is pre-trained on, until the first epoch is finished."""
         return storage.join(self.root, "state", "targets.npy")
 
     def checkpoint(self, position: Position) -> Uri:

@@ -12,13 +12,12 @@ from raydrgn.io import storage
 from raydrgn.io.filetypes import suffix_of
 from raydrgn.io.latents import SUFFIXES, read_latents_file
 from raydrgn.io.storage import Uri
+from raydrgn.run.directory import is_run
 from raydrgn.run.identity import Identity
 from raydrgn.run.reader import RunReader, open_run
 from raydrgn.shapes import Float, Int
 
 log = logging.getLogger(__name__)
-
-RUN_CONFIGS = {"config.yaml", "config.pkl"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,7 +134,7 @@ def open_latents(uri: Uri) -> LatentSource:
     if suffix_of(uri) not in SUFFIXES or storage.is_folder(uri):
         return open_run(uri)
     found = read_latents_file(uri)
-    if found.numbers is None and RUN_CONFIGS & set(storage.list_names(storage.parent(uri))):
+    if found.numbers is None and is_run(storage.list_names(storage.parent(uri))):
         log.warning(
             "%s lies in a run: its particles are numbered by their rows, from 0, as if there had "
             "been no selection; for their numbers in the original set, give the run",

@@ -12,7 +12,7 @@ from raydrgn.errors import RaydrgnError
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
 from raydrgn.run.config import RunConfig
-from raydrgn.run.directory import RunDirectory
+from raydrgn.run.directory import RunDirectory, is_run
 from raydrgn.run.metrics import read_losses
 from raydrgn.run.reader import open_run
 from raydrgn.run.status import find_run
@@ -88,7 +88,7 @@ def _find_runs(folder: Uri, depth: int) -> Iterator[Uri]:
 
 
 def _is_run(names: set[str]) -> bool:
-    has_config = bool(names & {"config.yaml", "config.pkl"})
+    has_config = is_run(names)
     return has_config and ("manifest.json" in names or any(map(WEIGHTS.fullmatch, names)))
 
 

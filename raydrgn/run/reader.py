@@ -18,7 +18,7 @@ from raydrgn.io.stacks import StackNotFoundError
 from raydrgn.io.storage import Uri
 from raydrgn.model.config import ModelConfig
 from raydrgn.run.config import RunConfig, read_yaml
-from raydrgn.run.directory import RunDirectory, no_run
+from raydrgn.run.directory import CONFIG, CRYODRGN_CONFIG, RunDirectory, no_run
 from raydrgn.run.estimates import read_estimates
 from raydrgn.run.identity import Identity
 from raydrgn.run.manifest import Manifest
@@ -289,13 +289,13 @@ def open_run(root: Uri) -> RunReader:
     root = storage.absolute(root)
     files = RunDirectory(root)
     names = storage.list_names(root)
-    if "config.yaml" in names:
+    if CONFIG in names:
         raw = read_yaml(files.config)
         if "raydrgn_version" in raw:
             return _own(files, RunConfig.from_dict(raw, where=files.config))
         return _cryodrgn(files, raw)
-    if "config.pkl" in names:
-        [raw] = read_pickles(storage.join(root, "config.pkl"))
+    if CRYODRGN_CONFIG in names:
+        [raw] = read_pickles(storage.join(root, CRYODRGN_CONFIG))
         if isinstance(raw, dict):
             return _cryodrgn(files, raw)
     raise no_run(root)

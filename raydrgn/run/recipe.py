@@ -71,9 +71,9 @@ class TrainConfig:
     """Weights file that training starts from; None starts from random weights."""
 
     init: str | None = None
-    """Weights file of the mixture of factor analysers whose latents the encoder is taught at first.
+    """Weights file of the mixture of factor analysers whose latents the encoder is pre-trained on.
 
-    It is held from then on.
+    It is frozen from then on.
     """
 
     held_out_fraction: float = 0.0
@@ -113,8 +113,9 @@ class TrainConfig:
             )
         if self.held_out_fraction and self.init:
             raise ConfigError(
-                "train.held_out_fraction and train.init are both given: an encoder that is taught "
-                "the latents of its particles does not know those of others. Leave one of them out."
+                "train.held_out_fraction and train.init are both given: an encoder that is trained "
+                "on the latents of its particles does not know those of others. Leave one of them "
+                "out."
             )
         if not 0 <= self.held_out_fraction <= MOST_HELD_OUT:
             raise ConfigError(

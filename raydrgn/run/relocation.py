@@ -21,7 +21,7 @@ from raydrgn.io.stacks import check_slices, read_headers
 from raydrgn.io.storage import Uri
 from raydrgn.run.claim import RunClaim
 from raydrgn.run.config import RunConfig, read_yaml
-from raydrgn.run.directory import RunDirectory, no_run
+from raydrgn.run.directory import CONFIG, RunDirectory, is_run, no_run
 from raydrgn.shapes import Int
 
 SAMPLED_IMAGES = 16
@@ -133,11 +133,11 @@ def relocate(
 
 def _own_config(files: RunDirectory) -> RunConfig:
     names = storage.list_names(files.root)
-    if "config.yaml" in names and "particles.parquet" in names:
+    if CONFIG in names and "particles.parquet" in names:
         raw = read_yaml(files.config)
         if "raydrgn_version" in raw:
             return RunConfig.from_dict(raw, where=files.config)
-    if {"config.yaml", "config.pkl"} & set(names):
+    if is_run(names):
         raise RunDirectoryError(
             f"{files.root} is a run of cryoDRGN's, whose files are left as they are. Make a link "
             "to the particles where its configuration has them."

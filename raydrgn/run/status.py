@@ -6,7 +6,7 @@ from raydrgn.errors import RunDirectoryError
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
 from raydrgn.run.config import RunConfig
-from raydrgn.run.directory import RunDirectory
+from raydrgn.run.directory import CONFIG, RunDirectory
 from raydrgn.run.manifest import Manifest
 
 
@@ -37,15 +37,15 @@ def find_run(root: Uri) -> RunStatus | None:
     run = RunDirectory(root)
     names = storage.list_names(root)
     if "manifest.json" not in names:
-        foreign = [n for n in names if n.startswith(("weights.", "config.")) and n != "config.yaml"]
-        if foreign or ("config.yaml" in names and not _is_own(run.config)):
+        foreign = [n for n in names if n.startswith(("weights.", "config.")) and n != CONFIG]
+        if foreign or (CONFIG in names and not _is_own(run.config)):
             raise RunDirectoryError(
-                f"{root} holds a run of another program ({(foreign or ['config.yaml'])[0]}); "
+                f"{root} holds a run of another program ({(foreign or [CONFIG])[0]}); "
                 "choose another -o."
             )
-        if "config.yaml" not in names:
+        if CONFIG not in names:
             return None
-    if "config.yaml" not in names:
+    if CONFIG not in names:
         raise RunDirectoryError(f"{root} has a manifest, but no config.yaml; choose another -o.")
     finished = Manifest.read(run.manifest).finished_epochs()
     return RunStatus(RunConfig.read(run.config), finished[-1] if finished else 0)

@@ -84,7 +84,7 @@ class DecoderState:
             box=self.box,
             small_box=small_box,
             corners=self.corners,
-            half=volume_type(latents.device),
+            amp_dtype=volume_type(latents.device),
         )
         volumes = volumes * self.scale
         centre = volumes.shape[-1] // 2

@@ -92,13 +92,13 @@ class RunWriter:
         held_out: bytes | None = None,
         targets: bytes | None = None,
     ) -> None:
-        """Write configuration and particles, and take back the end of a run that is to go on.
+        """Write configuration and particles, and undo the end of a run that is to go on.
 
         Args:
             config: Text of config.yaml. It is written last: a directory that has it can go on.
             particles: The particle table as Parquet; None keeps the one that is there.
             held_out: The particles kept out of training, likewise.
-            targets: Latents that the encoder is taught before the first epoch, as .npy.
+            targets: Latents that the encoder is pre-trained on, as .npy.
         """
         self._require_claim()
         for uri, content in (
@@ -160,7 +160,7 @@ class RunWriter:
         return storage.read_bytes(self._run.checkpoint(position))
 
     def targets(self, start: int, stop: int) -> Float[np.ndarray, "2 n zdim"] | None:
-        """Return what the encoder is taught of the particles in some rows, if it is still there."""
+        """Return what the encoder is pre-trained on, of particles in some rows, if it is there."""
         if not storage.exists(self._run.targets):
             return None
         found: np.ndarray = np.load(io.BytesIO(storage.read_bytes(self._run.targets)))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from raydrgn.io import cryodrgn, storage
-from raydrgn.io.mrc import StackWriter, write_volume
+from raydrgn.io.mrc import StackWriter, volume_name, write_volume
 from raydrgn.io.particles import CTF_COLUMNS, ParticleTable
 from raydrgn.io.relionwriter import write_relion
 from raydrgn.io.sources import to_ctf
@@ -124,7 +124,7 @@ def _counted(
 def _write_truth(folder: Uri, ensemble: Ensemble) -> None:
     for number, volume in enumerate(ensemble.volumes):
         write_volume(
-            storage.join(folder, f"vol_{number:03d}.mrc"),
+            storage.join(folder, volume_name(number)),
             volume,
             pixel_size_angstrom=ensemble.pixel_size_angstrom,
         )

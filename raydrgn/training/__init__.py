@@ -7,13 +7,13 @@ checks           what particles and settings must be like
 new_config       the configuration of a new run: method, recipe, weights
 initial_weights  weights to start from, of an epoch of another run
 mixture_latents  latents of a mixture of factor analysers, for a new encoder
-teaching         steps that teach the encoder these, before the first epoch
+pretraining      supervised training of the encoder on these, before the first epoch
 optimiser        Adam, the same on every device
 plan             which particles, noise and points each step takes; a pure function of the seed
 schedule         learning rate over steps
 memory           what to do where memory is too small
 step             losses of a batch, and one step of the optimiser
-ahead            what many steps take, sent to the device at once
+prefetch         what many steps take, sent to the device at once
 gpu_memory       what a step needs of a GPU, what the card has, and who else holds some
 gradients        how workers add up the gradients of steps of fixed shapes
 fixed_step       a step whose shapes never change, and its capture as a CUDA graph

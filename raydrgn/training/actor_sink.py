@@ -82,13 +82,13 @@ class ActorSink:
         self._writer.log.remote(message)
 
     def is_interrupted(self) -> bool:
-        """Return whether a worker's node is to be taken back, the same on all workers."""
+        """Return whether a worker's node is to be preempted, the same on all workers."""
         return ray.train.get_preemption_info() is not None
 
-    def diverged(self, position: Position, rows: list[int], *, half: bool) -> None:
+    def report_divergence(self, position: Position, rows: list[int], *, uses_amp: bool) -> None:
         """Stop with an error that names the rows, on the worker that has them."""
         if rows:
-            raise RaydrgnError(divergence_message(position, rows, half=half))
+            raise RaydrgnError(divergence_message(position, rows, uses_amp=uses_amp))
 
     def flush(self) -> None:
         """Wait until everything sent is on disk."""

@@ -169,7 +169,7 @@ def make_steps(
         device
     )
     if config.train.init:
-        vae.encoder.requires_grad_(False)  # held once it is taught (training.teaching)
+        vae.encoder.requires_grad_(False)  # frozen after training.pretraining
     steps: Steps
     if device.type == "cpu" and config.resources.compile != "on":
         optimiser = make_optimiser(vae.parameters())
@@ -209,7 +209,7 @@ def resume(
 ) -> Position:
     """Put a loop where the newest whole checkpoint left it, the same on all workers.
 
-    The loop of a new run whose encoder is to be taught is given the latents for that. Latents that
+    The loop of a new run whose encoder is pre-trained is given the latents for that. Latents that
     are still to be made of the epoch before are made.
 
     Args:

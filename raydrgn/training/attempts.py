@@ -35,7 +35,7 @@ from raydrgn.training.elastic import wait_for_room, workers_in_words
 from raydrgn.training.failures import (
     attempt_message,
     final_failure_of_attempt,
-    is_taken_back,
+    is_preemption,
     raised_by_actor,
 )
 from raydrgn.training.worker import TrainingJob, train_worker
@@ -138,7 +138,7 @@ class Attempts(threading.Thread):
             result = self._trainer(allocation, folder).fit()
             self.finished = bool((result.return_value or {}).get("finished"))
             if not self.finished and self.stop_through < self.number:
-                self._report("a node of the workers is being taken back; a checkpoint is kept")
+                self._report("a node of the workers is being preempted; a checkpoint is kept")
         except FAILURES as error:
             self._release_room()
             self._judge(error)
@@ -166,7 +166,7 @@ class Attempts(threading.Thread):
         if self._is_stopping.is_set():
             return
         message = attempt_message(error)
-        if not is_taken_back(error):
+        if not is_preemption(error):
             with raised_by_actor():
                 position = ray.get(self._actors.writer.newest_position.remote())
             if not self._budget.allows_another_try(position):

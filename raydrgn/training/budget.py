@@ -8,7 +8,7 @@ MAX_FAILURES = 3
 class FailureBudget:
     """Counts failures since the run last got further; a checkpoint made since begins anew.
 
-    Machines that are taken back in good order are no failures, and are not counted.
+    Machines that are preempted with notice are no failures, and are not counted.
     """
 
     def __init__(self, limit: int = MAX_FAILURES) -> None:

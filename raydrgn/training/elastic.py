@@ -86,7 +86,7 @@ def workers_that_fit(free: Iterable[Size], share: Allocation) -> int:
 
 
 def free_on_nodes() -> list[Size]:
-    """Return what is free on each node that answers and is not to be taken back.
+    """Return what is free on each node that answers and is not to be preempted.
 
     Ray finds out only after half a minute that a machine is gone.
     """
@@ -107,7 +107,7 @@ def free_on_nodes() -> list[Size]:
 
 
 def is_draining(node_id: str) -> bool:
-    """Return whether a node is to be taken back."""
+    """Return whether a node is to be preempted."""
     return node_id in ray._private.state.state.get_draining_nodes()
 
 

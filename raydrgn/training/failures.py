@@ -79,8 +79,8 @@ def final_failure_of_worker(error: Exception) -> Exception | None:
     return None if message is None else RaydrgnError(message)
 
 
-def is_taken_back(error: Exception) -> bool:
-    """Return whether an attempt ended since a node was taken back in good order."""
+def is_preemption(error: Exception) -> bool:
+    """Return whether an attempt ended since a node was preempted with notice."""
     if isinstance(error, PreemptionError):
         return True
     failures = error.worker_failures.values() if isinstance(error, WorkerGroupError) else ()
@@ -91,7 +91,7 @@ def is_taken_back(error: Exception) -> bool:
 def attempt_message(error: Exception) -> str:
     """Return in words why an attempt ended, for failures that are worth another try."""
     if isinstance(error, PreemptionError):
-        return "a node of the workers was taken back"
+        return "a node of the workers was preempted"
     if isinstance(error, WorkerGroupError):
         return _workers_message(error.worker_failures)
     if isinstance(error, ControllerError):

@@ -17,9 +17,9 @@ from raydrgn.data.store import ALONE, Sharing
 from raydrgn.errors import ConfigError
 from raydrgn.model.vae import HeterogeneousVAE
 from raydrgn.shapes import Float, Int
-from raydrgn.training.ahead import NO_PARTICLE, StepInput
 from raydrgn.training.gpu_memory import StepMemory, card_of
 from raydrgn.training.gradients import GradientExchange
+from raydrgn.training.prefetch import PADDING, StepInput
 from raydrgn.training.step import CACHE_ROWS, SliceLattice, evaluate_losses
 
 Gather = Callable[[Int[Tensor, " p"], slice], ParticleBatch]
@@ -45,7 +45,7 @@ class FixedStep:
         noise: Float[Tensor, "rows zdim"],
         *,
         beta: float,
-        half: torch.dtype | None,
+        amp_dtype: torch.dtype | None,
         exchange: GradientExchange | None = None,
     ) -> None:
         """Connect the parts.
@@ -57,7 +57,7 @@ class FixedStep:
             gather: Returns particles.
             noise: One draw for each particle of the worker's part; may be overwritten by others.
             beta: Weight of the KL divergence.
-            half: Type of the operands of matrix products, if not single precision.
+            amp_dtype: Type of the operands of matrix products, if not single precision.
             exchange: With other workers; None means all of the process group, if there is one.
         """
         self.num_parts = 1
@@ -69,7 +69,7 @@ class FixedStep:
         self._gather = gather
         self._noise = noise
         self._beta = beta
-        self._half = half
+        self._amp_dtype = amp_dtype
         self._exchange = exchange or GradientExchange()
         [self._rate] = [group["lr"] for group in optimiser.param_groups]
         self._losses_of = self._losses
@@ -118,7 +118,7 @@ class FixedStep:
     def add_gradients(self, given: StepInput) -> Float[Tensor, "3"]:
         """Compute this worker's share of the gradient; return its losses."""
         self.drop_gradients()
-        counts = (given.rows != NO_PARTICLE).float()
+        counts = (given.rows != PADDING).float()
         rows = given.rows.clamp(min=0)
         size = -(-len(rows) // self.num_parts)
         sums = []
@@ -159,7 +159,7 @@ class FixedStep:
                 noise=noise,
                 beta=self._beta,
                 points=points,
-                half=self._half,
+                amp_dtype=self._amp_dtype,
                 weights=counts,
             )
         )

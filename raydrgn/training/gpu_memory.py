@@ -42,7 +42,7 @@ class StepMemory:
         *,
         num_points: int,
         num_compared: int,
-        half: bool,
+        uses_amp: bool,
         num_workers: int = 1,
     ) -> "StepMemory":
         """Count what a network needs.
@@ -51,11 +51,11 @@ class StepMemory:
             vae: Network.
             num_points: Points of the half disc.
             num_compared: Points at which slices are compared.
-            half: Whether operands of matrix products have two bytes.
+            uses_amp: Whether operands of matrix products have two bytes.
             num_workers: Workers, of which several send all gradients in one message.
         """
         config = vae.config
-        size = 2 if half else 4
+        size = 2 if uses_amp else 4
         numbers = sum(parameter.numel() for parameter in vae.parameters())
         inputs = vae.decoder.num_features
         evaluated = num_compared * (2 if config.domain == "hartley" else 1)

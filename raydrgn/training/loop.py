@@ -20,12 +20,12 @@ from raydrgn.shapes import Float, Int
 from raydrgn.training.collectives import WorkerGroup
 from raydrgn.training.optimiser import load_state, saved_state
 from raydrgn.training.plan import BatchPlan
+from raydrgn.training.pretraining import LARGE_ERROR, LARGE_ERROR_NOTE, EncoderPretraining
 from raydrgn.training.progress_log import PhaseProgress, TrainProgress, log_line
 from raydrgn.training.reduction import MetricReduction
 from raydrgn.training.schedule import RateSchedule
-from raydrgn.training.step import SliceLattice, ctf_values, encoder_input, half_type
+from raydrgn.training.step import SliceLattice, choose_amp_dtype, ctf_values, encoder_input
 from raydrgn.training.steps import Steps
-from raydrgn.training.teaching import LARGE_ERROR, LARGE_ERROR_NOTE, Teaching
 
 LOG_SECONDS = 10.0
 """Time between two lines of run.log within an epoch."""
@@ -33,7 +33,7 @@ LOG_SECONDS = 10.0
 ENCODE_BATCH = 256
 
 STEPS_BETWEEN_REQUESTS = 10
-"""Steps of teaching after which workers ask whether they are to stop."""
+"""Steps of pre-training after which workers ask whether they are to stop."""
 
 
 @runtime_checkable
@@ -87,13 +87,13 @@ class Sink(Protocol):
         """
         ...
 
-    def diverged(self, position: Position, rows: list[int], *, half: bool) -> None:
+    def report_divergence(self, position: Position, rows: list[int], *, uses_amp: bool) -> None:
         """Report in which table rows the loss is not finite; every worker calls this.
 
         Args:
             position: After the step.
             rows: Of this worker's part of the batch; empty if its loss is finite.
-            half: Whether matrix products are in half precision.
+            uses_amp: Whether matrix products are in half precision.
         """
         ...
 
@@ -124,17 +124,17 @@ class TrainingLoop:
         self._zdim = vae.config.zdim
         self._rate = RateSchedule.of(config, plan)
         self._sink = sink
-        self._is_half = half_type(lattice.plane.device, amp=config.train.amp) is not None
+        self._uses_amp = choose_amp_dtype(lattice.plane.device, amp=config.train.amp) is not None
         self._reduction = MetricReduction(lattice.plane.device)
         self._sums = np.zeros(3)
         self._is_stopping = False
         self._began = time.monotonic()
         self._saved = self._logged = self._began
-        self._teaching: Teaching | None = None
+        self._pretraining: EncoderPretraining | None = None
 
     def begin_with(self, targets: Float[np.ndarray, "2 n zdim"]) -> None:
-        """Let the encoder be taught latents of this worker's particles before the first epoch."""
-        self._teaching = Teaching(
+        """Pre-train the encoder on latents of this worker's particles before the first epoch."""
+        self._pretraining = EncoderPretraining(
             self._vae.encoder,
             targets,
             plan=self._plan,
@@ -153,7 +153,7 @@ class TrainingLoop:
 
     def run(self, start: Position) -> bool:
         """Train from a position to the end; return False if it was stopped before."""
-        if self._teaching is not None and not self._learn(self._teaching):
+        if self._pretraining is not None and not self._pretrain(self._pretraining):
             return False
         for epoch in range(start.epoch, self._config.epochs + 1):
             first = start.step if epoch == start.epoch else 0
@@ -175,23 +175,23 @@ class TrainingLoop:
         z, spread = (torch.cat([empty, *parts]).numpy() for parts in (means, logvars))
         self._sink.save_latents(epoch, self._plan.rows[0], z, spread)
 
-    def _learn(self, teaching: Teaching) -> bool:
-        """Teach the encoder, and keep a checkpoint; return False if that was stopped before."""
+    def _pretrain(self, steps: EncoderPretraining) -> bool:
+        """Pre-train the encoder, and keep a checkpoint; return False if stopped before the end."""
         group = WorkerGroup()
-        for done in teaching:
-            if done % STEPS_BETWEEN_REQUESTS and done < teaching.num_steps:
+        for done in steps:
+            if done % STEPS_BETWEEN_REQUESTS and done < steps.num_steps:
                 continue
             stop = self._sink.is_interrupted()
             if group.is_first:
-                shown = PhaseProgress(phase="teaching", done=done, of=teaching.num_steps)
+                shown = PhaseProgress(phase="pretraining", done=done, of=steps.num_steps)
                 stop |= self._sink.show(shown)
-            if group.from_first(stop) and done < teaching.num_steps:
+            if group.from_first(stop) and done < steps.num_steps:
                 return False
-        error = teaching.error()
+        error = steps.error()
         if group.is_first:
             self._sink.log(
                 f"the encoder gives the latents of the mixture with an error of {error:.0%} of "
-                "their SD, and is held from here on"
+                "their SD, and is frozen from here on"
             )
             if error > LARGE_ERROR:
                 self._sink.note(LARGE_ERROR_NOTE)
@@ -232,7 +232,7 @@ class TrainingLoop:
             broken = [i for i, row in enumerate(steps) if not np.isfinite(row).all()]
             start, _ = self._plan.rows
             rows = (taken[broken[0]] + start).tolist() if broken else []
-            self._sink.diverged(position, rows, half=self._is_half)
+            self._sink.report_divergence(position, rows, uses_amp=self._uses_amp)
             return False
         self._sums += reduced.sums
         if self._plan.rank == 0:

@@ -11,7 +11,7 @@ from raydrgn.io.particles import ParticleTable
 from raydrgn.io.storage import Uri
 from raydrgn.mfa.model import with_density
 from raydrgn.run.reader import RunReader
-from raydrgn.run.refined import refined_particles, rows_by_number
+from raydrgn.run.refined_poses import refined_particles, rows_by_number
 from raydrgn.run.weights import read_decoder_tensors
 from raydrgn.shapes import Float
 from raydrgn.training.initial_weights import find_weights
@@ -77,9 +77,8 @@ class MixtureLatents:
         """
         if zdim > self.num_components:
             raise ConfigError(
-                f"A latent of {zdim} dimensions cannot be taught by {self.run.root}, which has "
-                f"{self.num_components} components with density; choose {self.num_components} or "
-                "fewer, or leave the number out."
+                f"{self.run.root} has {self.num_components} components with density, fewer than "
+                f"--zdim {zdim}; choose {self.num_components} or fewer, or leave --zdim out."
             )
         rows_by_number(table, self.run.particles(), self.run.root, what="latents")
 

@@ -27,7 +27,7 @@ from raydrgn.run.claim import RunClaim
 from raydrgn.run.config import RunConfig
 from raydrgn.run.directory import RunDirectory
 from raydrgn.run.recipe import RECIPES, recipe_config
-from raydrgn.run.refined import with_poses_from
+from raydrgn.run.refined_poses import with_poses_from
 from raydrgn.run.relocation import relocation_command, require_stacks, with_sample
 from raydrgn.run.status import RunStatus, find_run
 from raydrgn.settings import setting_fields
@@ -110,7 +110,7 @@ class PreparedRun:
     """Weights to start from; None for random weights, and for a run that goes on."""
 
     targets: Float[np.ndarray, "2 n zdim"] | None = None
-    """Means and log-variances that the encoder of a new run is taught before its first epoch."""
+    """Means and log-variances that the encoder of a new run is pre-trained on."""
 
     note: str | None = None
     """What the user should know about the training that follows."""

@@ -8,11 +8,11 @@ from raydrgn.remote import metrics
 from raydrgn.remote.progress import Progress
 from raydrgn.training.prepare_run import PreparedRun
 
-Phase = Literal["reading", "teaching"]
+Phase = Literal["reading", "pretraining"]
 
 PHASES: dict[Phase, tuple[str, str]] = {
     "reading": ("reading particles", "particles"),
-    "teaching": ("learning from the mixture", "steps"),
+    "pretraining": ("pre-training the encoder", "steps"),
 }
 """What is shown of each kind of work before the first epoch, and its unit."""
 

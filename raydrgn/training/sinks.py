@@ -83,14 +83,14 @@ class DirectSink:
         """Return whether the loop is to stop as soon as it can."""
         return bool(self._is_interrupted and self._is_interrupted())
 
-    def diverged(self, position: Position, rows: list[int], *, half: bool) -> None:
+    def report_divergence(self, position: Position, rows: list[int], *, uses_amp: bool) -> None:
         """Stop with an error that names the rows."""
-        raise RaydrgnError(divergence_message(position, rows, half=half))
+        raise RaydrgnError(divergence_message(position, rows, uses_amp=uses_amp))
 
 
-def divergence_message(position: Position, rows: list[int], *, half: bool) -> str:
+def divergence_message(position: Position, rows: list[int], *, uses_amp: bool) -> str:
     """Return the message that the loss is not finite, with the particles and what may help."""
-    single = ", or in single precision: --resume --set train.amp=false" if half else ""
+    single = ", or in single precision: --resume --set train.amp=false" if uses_amp else ""
     named = ", ".join(map(str, rows[:20])) + (", …" if len(rows) > 20 else "")
     return (
         f"The loss is not finite before {position}: the batch of table rows {named}. The last good "

@@ -69,7 +69,7 @@ def evaluate_losses(
     noise: Float[Tensor, "b zdim"],
     beta: float,
     points: Int[Tensor, " m"] | None,
-    half: torch.dtype | None = None,
+    amp_dtype: torch.dtype | None = None,
     weights: Float[Tensor, " b"] | None = None,
 ) -> Losses:
     """Reconstruct a batch; return reconstruction error + β·KL / pixels, and its terms.
@@ -84,8 +84,8 @@ def evaluate_losses(
         noise: One draw per particle.
         beta: Weight of the KL divergence.
         points: Numbers of the points to compare at; None means all.
-        half: Type of the operands of matrix products, if not single precision.
-        weights: 1 for each particle that counts, 0 for one that fills up the batch; None: all
+        amp_dtype: Type of the operands of matrix products, if not single precision.
+        weights: 1 for each particle that counts, 0 for one that pads the batch; None: all
             count.
     """
     ctf = ctf_values(batch, lattice)
@@ -94,7 +94,7 @@ def evaluate_losses(
     if points is not None:
         observed, ctf, plane = observed[:, points], ctf[:, points], plane[points]
     slices = plane @ batch.rotations  # a matrix product, too, but of positions
-    with autocast(plane.device, half):
+    with autocast(plane.device, amp_dtype):
         out = model(hartley, slices, noise)
 
     predicted = ctf[..., None] * out.predicted
@@ -106,7 +106,7 @@ def evaluate_losses(
     return Losses(reconstruction + beta * kl / (2 * lattice.num_points), reconstruction, kl)
 
 
-def half_type(device: torch.device, *, amp: bool) -> torch.dtype | None:
+def choose_amp_dtype(device: torch.device, *, amp: bool) -> torch.dtype | None:
     """Return the type of the operands of matrix products, None for single precision.
 
     It is bfloat16 where that is asked for and the device has it. It has the range of single
@@ -144,7 +144,7 @@ class TrainStep:
         self._lattice = lattice
         self._beta = beta
         self._on_cpu = lattice.plane.device.type == "cpu"
-        self._half = half_type(lattice.plane.device, amp=amp)
+        self._amp_dtype = choose_amp_dtype(lattice.plane.device, amp=amp)
         self._world = world
 
     def __call__(
@@ -187,7 +187,7 @@ class TrainStep:
             noise=noise,
             beta=self._beta,
             points=points,
-            half=self._half,
+            amp_dtype=self._amp_dtype,
         )
         (losses.total * (self._world / batch_count)).backward()
         return torch.stack([term.detach() for term in losses])

@@ -10,14 +10,13 @@ from torch import Tensor
 from raydrgn.data.batch import ParticleBatch
 from raydrgn.data.shard import ResidentShard
 from raydrgn.data.store import Sharing
-from raydrgn.data.streaming import HostStream, sent
+from raydrgn.data.streaming import HostStream, to_device
 from raydrgn.errors import RaydrgnError
 from raydrgn.model.device import has_bfloat16
 from raydrgn.model.vae import HeterogeneousVAE
 from raydrgn.remote.resources import Compile
 from raydrgn.run.config import RunConfig
 from raydrgn.shapes import Float, Int
-from raydrgn.training.ahead import StepInput, filled_up, sent_ahead
 from raydrgn.training.fixed_step import (
     CapturedStep,
     CaptureError,
@@ -27,8 +26,9 @@ from raydrgn.training.fixed_step import (
 )
 from raydrgn.training.gpu_memory import StepMemory, card_of, too_small_message
 from raydrgn.training.plan import BatchPlan
+from raydrgn.training.prefetch import StepInput, padded, prefetched
 from raydrgn.training.schedule import RateSchedule
-from raydrgn.training.step import SliceLattice, TrainStep, half_type
+from raydrgn.training.step import SliceLattice, TrainStep, choose_amp_dtype
 
 CAPTURED_STEPS = 500
 """Steps from which capturing pays on a GPU.
@@ -90,7 +90,7 @@ class PlainSteps:
 
 
 class FixedSteps:
-    """Steps of one shape: an epoch's last batch is filled up with particles of weight zero.
+    """Steps of one shape: an epoch's last batch is padded with particles of weight zero.
 
     On a GPU a step is a captured graph where enough of them are left to pay for it, and batches
     are cut into the largest parts that fit into its memory. On a CPU ``torch.compile`` compiles
@@ -129,12 +129,12 @@ class FixedSteps:
             self._coefficients = torch.empty(
                 self._size, *store.shape[1:], dtype=store.dtype, device=device
             )
-        half = half_type(device, amp=config.train.amp)
+        amp_dtype = choose_amp_dtype(device, amp=config.train.amp)
         self._memory = StepMemory.of(
             vae,
             num_points=lattice.num_points,
             num_compared=plan.num_chosen,
-            half=bool(half),
+            uses_amp=amp_dtype is not None,
             num_workers=plan.world,
         )
         self._step = FixedStep(
@@ -144,7 +144,7 @@ class FixedSteps:
             self._gather,
             self._noise,
             beta=config.train.kl_weight(self._zdim),
-            half=half,
+            amp_dtype=amp_dtype,
         )
         self._take: Callable[[StepInput], Tensor] | None = None
 
@@ -160,8 +160,8 @@ class FixedSteps:
         if self._take is None:
             epochs_left = self._config.train.epochs + 1 - epoch
             self._take = self._begin(epochs_left * self._plan.num_steps - first)
-        self._noise.copy_(sent(self._plan.noise(epoch, self._zdim), self._device))
-        inputs = sent_ahead(
+        self._noise.copy_(to_device(self._plan.noise(epoch, self._zdim), self._device))
+        inputs = prefetched(
             self._plan,
             selections,
             epoch=epoch,
@@ -181,7 +181,7 @@ class FixedSteps:
         """Yield the coefficients of each batch where they are not on the device, else None."""
         if self._stream is None:
             return itertools.repeat(None)
-        filled = (filled_up(selection, self._size).clamp(min=0) for selection in selections)
+        filled = (padded(selection, self._size).clamp(min=0) for selection in selections)
         return self._stream.batches(filled)
 
     def _gather(self, rows: Int[Tensor, " p"], of_batch: slice) -> ParticleBatch:

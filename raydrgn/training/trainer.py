@@ -51,7 +51,7 @@ def train(
     """Train a run to its last epoch, going on from its latest checkpoint, on the connected cluster.
 
     The configuration is written, and the particles of a new run.
-    Ctrl-C, SIGTERM, and a machine of the workers that is taken back, ask the workers to keep a
+    Ctrl-C, SIGTERM, and a machine of the workers that is preempted, ask the workers to keep a
     checkpoint; the first two end training then, and a second one ends it at once.
 
     Args:
@@ -224,9 +224,9 @@ class _Watch:
             self._check_nodes()
 
     def _check_nodes(self) -> None:
-        """Ask for a checkpoint where this node is taken back, or there is room for more workers."""
+        """Ask for a checkpoint where this node is preempted, or there is room for more workers."""
         if is_draining(self._node):
-            self._stop("this node is being taken back: a checkpoint is being written")
+            self._stop("this node is being preempted: a checkpoint is being written")
             return
         workers = self._attempts.num_workers
         has_begun = self._shown.get("attempt") == self._attempts.number

@@ -74,7 +74,7 @@ def run(
     from raydrgn.io.pixel_sizes import reference_pixel_size
     from raydrgn.io.sources import open_particles, require_poses
     from raydrgn.io.unmodelled import refuse_unmodelled
-    from raydrgn.run.refined import with_poses_of_halves
+    from raydrgn.run.refined_poses import with_poses_of_halves
 
     out = storage.absolute(settings.out)
     table = open_particles(settings.source)

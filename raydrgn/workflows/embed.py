@@ -93,9 +93,9 @@ def run(
     config = RunConfig.read(opened.files.config)
     if config.train.init:
         raise RunDirectoryError(
-            f"The encoder of {opened.root} was taught the latents of its particles by heart "
-            "(train.init in its config.yaml), and does not know those of others. Fit all particles "
-            "together with `raydrgn train --method mfa`."
+            f"The encoder of {opened.root} was trained only to reproduce the latents of its own "
+            "particles (train.init in its config.yaml), and does not know those of others. Fit all "
+            "particles together with `raydrgn train --method mfa`."
         )
     table = open_particles(settings.source)
     require_poses(table)

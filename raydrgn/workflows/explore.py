@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 from raydrgn.errors import ConfigError, RaydrgnError
-from raydrgn.explore.handed_in import Commands, Project
+from raydrgn.explore.interfaces import Commands, Project
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.settings import NO_PROJECT, Setting

@@ -218,7 +218,7 @@ def _open(source: ParticleSource, *, refined: bool = False) -> "ParticleTable | 
     from raydrgn.io import cryodrgn, storage
     from raydrgn.io.selection import select_indices
     from raydrgn.run.reader import open_run
-    from raydrgn.run.refined import refined_particles
+    from raydrgn.run.refined_poses import refined_particles
 
     if not storage.is_folder(source.particles):
         if refined:

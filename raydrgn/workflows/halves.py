@@ -5,7 +5,7 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-from raydrgn.errors import ClusterError, RaydrgnError
+from raydrgn.errors import ClusterError, RaydrgnError, reworded
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.settings import Setting
@@ -60,7 +60,7 @@ def run(
     from raydrgn.halves.splitting import HALVES, require_own, rows_of_half
     from raydrgn.io.half_sets import has_own_halves
     from raydrgn.run.reader import open_run
-    from raydrgn.run.refined import shared_poses
+    from raydrgn.run.refined_poses import shared_poses
 
     opened = open_run(settings.run)
     require_own(opened)
@@ -77,8 +77,8 @@ def run(
             finished = _train_half(opened, half, folder, epoch, executor, progress)
         except RaydrgnError as error:  # with the advice of `train`, which goes on with a half too
             root = shlex.quote(folder.at(f"half{half}"))
-            error.args = (f"half {half}, as by `raydrgn train -o {root} --resume`: {error}",)
-            raise
+            text = f"half {half}, as by `raydrgn train -o {root} --resume`: {error}"
+            raise reworded(error, text) from error
         if not finished:
             return HalvesResult(folder=folder, agreement=None, support=None)
     rows = (rows_of_half(table, 1), rows_of_half(table, 2))
@@ -136,7 +136,7 @@ def _compare(
     from raydrgn.halves.comparison import compare_halves
     from raydrgn.halves.splitting import HALVES
     from raydrgn.halves.states import find_states
-    from raydrgn.io.mrc import read_volume
+    from raydrgn.io.mrc import read_volume, volume_name
     from raydrgn.reporting.latent_figures import series_colours
     from raydrgn.run.reader import open_run
 
@@ -160,6 +160,6 @@ def _compare(
         raise ClusterError(f"{len(failures)} volumes could not be decoded: {failures[0]}")
 
     def volume(half: int, state: int) -> "np.ndarray":
-        return read_volume(folder.at(f"volumes{half}", f"vol_{state:03d}.mrc"))[0]
+        return read_volume(folder.at(f"volumes{half}", volume_name(state)))[0]
 
     return compare_halves(states, volume, pixel_size_angstrom=pixel_size, progress=progress)

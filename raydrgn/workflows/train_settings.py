@@ -99,7 +99,7 @@ class TrainSettings(ParticleSettings):
         str | None,
         Setting(
             "Start from a finished run of --method mfa on the same particles, of any box: the "
-            "encoder is taught its latents, and held from then on (docs/mfa.md). The default of "
+            "encoder is pre-trained on its latents, and frozen then (docs/mfa.md). The default of "
             "--zdim is then the number of its components, at most 8. Poses stay those of "
             "PARTICLES; --poses-from RUN takes those that it has refined.",
             metavar="RUN",

@@ -16,7 +16,7 @@ from raydrgn.errors import ConfigError, InputError, RaydrgnError, RunDirectoryEr
 from raydrgn.io.sources import ParticleSource, open_particles
 from raydrgn.mfa.support import ball, read_support
 from raydrgn.run.reader import open_run
-from raydrgn.run.refined import refined_particles, with_poses_from
+from raydrgn.run.refined_poses import refined_particles, with_poses_from
 from raydrgn.simulation.dataset import simulate
 from raydrgn.simulation.options import Simulation
 

@@ -18,7 +18,7 @@ from raydrgn.cli import forms, main
 from raydrgn.cli.forms import CommandForms
 from raydrgn.errors import ClusterError, ConfigError, RaydrgnError
 from raydrgn.explore import jobs as module
-from raydrgn.explore.handed_in import Command
+from raydrgn.explore.interfaces import Command
 from raydrgn.explore.jobs import Jobs
 from raydrgn.explore.run_files import RunFiles
 from raydrgn.remote.job import Job

@@ -18,7 +18,7 @@ from explorer_page import (
 from explorer_server import KSAMPLE, analysed_run, running_server
 from raydrgn.cli.forms import CommandForms
 from raydrgn.cli.main import app
-from raydrgn.explore.handed_in import Pause, Round
+from raydrgn.explore.interfaces import Pause, Round
 from raydrgn.io import cryodrgn
 from raydrgn.workflows.explore import ExploreSettings, open_explorer
 

@@ -10,7 +10,7 @@ import pytest
 
 from raydrgn.errors import ConfigError
 from raydrgn.explore import jobs as module
-from raydrgn.explore.handed_in import Command
+from raydrgn.explore.interfaces import Command
 from raydrgn.explore.job_records import JobRecords, Record
 from raydrgn.explore.jobs import Jobs
 from raydrgn.explore.run_files import RunFiles

@@ -55,7 +55,7 @@ class TrialCluster:
         self.cluster.remove_node(node, allow_graceful=False)
 
     def drain(self, node) -> None:
-        """Announce that a node is taken back, and take it back when the notice has run out."""
+        """Announce that a node is preempted, and stop it when the notice has run out."""
         words = (
             f"drain-node --address {self.cluster.address} --node-id {node.node_id} "
             "--reason DRAIN_NODE_REASON_PREEMPTION --reason-message trial "
@@ -244,7 +244,7 @@ def add_node(cluster: TrialCluster) -> str:
 
 
 def drain_node(cluster: TrialCluster) -> str:
-    """Announce that a node is taken back."""
+    """Announce that a node is preempted."""
     cluster.drain(cluster.nodes.pop())
     return "training with 2 workers"
 
@@ -286,7 +286,7 @@ TRIALS = [
         num_nodes=2,
         then=add_late,
     ),
-    trial("train-drain", "a machine is taken back", "1-3", drain_node, num_nodes=3),
+    trial("train-drain", "a machine is preempted", "1-3", drain_node, num_nodes=3),
     trial("train-more", "a machine is added", "1-3", add_node, num_nodes=2),
     trial(
         "train-worker",

@@ -15,7 +15,7 @@ from raydrgn.halves.splitting import HALVES, prepare_half
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.sources import open_particles
 from raydrgn.run.reader import open_run
-from raydrgn.run.refined import refined_particles, shared_poses, with_poses_of_halves
+from raydrgn.run.refined_poses import refined_particles, shared_poses, with_poses_of_halves
 from raydrgn.simulation.dataset import simulate
 from raydrgn.simulation.options import Simulation
 from raydrgn.training.prepare_run import RunRequest, begin

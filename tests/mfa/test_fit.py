@@ -15,7 +15,7 @@ from raydrgn.io.particles import ParticleTable
 from raydrgn.mfa.model import FactorModel
 from raydrgn.run.directory import Position
 from raydrgn.run.reader import open_run
-from raydrgn.run.refined import refined_particles
+from raydrgn.run.refined_poses import refined_particles
 from raydrgn.simulation.dataset import simulate
 from raydrgn.simulation.options import Simulation
 from raydrgn.training.sinks import DirectSink

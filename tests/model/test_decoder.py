@@ -135,9 +135,9 @@ def test_a_slice_turned_by_quarters_is_that_plane_of_the_volume(decoder, z, turn
 
 def test_values_beyond_the_range_of_half_precision_are_decoded_in_single(decoder, z):
     expected = decode_volumes(decoder, z, box=BOX)
-    half = decode_volumes(decoder, z, box=BOX, half=torch.float16)
+    half = decode_volumes(decoder, z, box=BOX, amp_dtype=torch.float16)
     assert not torch.equal(half, expected)
     with torch.no_grad():
         decoder.decoder.main[-1].weight *= 1e7
     expected = decode_volumes(decoder, z, box=BOX)
-    assert torch.equal(decode_volumes(decoder, z, box=BOX, half=torch.float16), expected)
+    assert torch.equal(decode_volumes(decoder, z, box=BOX, amp_dtype=torch.float16), expected)

@@ -10,6 +10,7 @@ import pytest
 
 from raydrgn.errors import ConfigError, InputError, RunDirectoryError
 from raydrgn.io.particle_source import ParticleSource
+from raydrgn.io.particles import RowError
 from raydrgn.io.sources import open_particles
 from raydrgn.protocol.decisions import ProjectInputs, image_identity
 from raydrgn.protocol.project import Project
@@ -114,6 +115,14 @@ def test_a_failure_names_the_step_and_the_command_that_goes_on(root):
 
     with pytest.raises(ConfigError, match=r"step “check”.*no pixel size.*raydrgn protocol -o"):
         Project(str(root)).step("check", {}, fails)
+
+    def finds_a_bad_row(folder):
+        raise RowError(7, "the defocus is not a number.", source="particles.star")
+
+    with pytest.raises(
+        InputError, match=r"“check”.*particles\.star, row 7.*raydrgn protocol -o"
+    ):
+        Project(str(root)).step("check", {}, finds_a_bad_row)
     assert Project(str(root)).step("check", {}, Work()).result == {"value": 7}
 
 

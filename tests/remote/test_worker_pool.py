@@ -23,7 +23,7 @@ from raydrgn.errors import InputError, LostWorkersError
 from raydrgn.remote import fanout, waiting, worker_pool
 from raydrgn.remote.allocation import Allocation
 from raydrgn.remote.executor import IN_PROCESS, Executor
-from raydrgn.remote.losses import MOST_LOSSES, Losses, WorkItem, loss_of
+from raydrgn.remote.lost_workers import MOST_LOSSES, Losses, WorkItem, loss_of
 from raydrgn.remote.reservation import Reservation, release_groups
 from raydrgn.remote.worker_pool import WorkerPool
 

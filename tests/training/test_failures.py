@@ -15,7 +15,7 @@ from raydrgn.training.failures import (
     final_failure,
     final_failure_of_attempt,
     is_lost_peer,
-    is_taken_back,
+    is_preemption,
     raised_by_actor,
 )
 
@@ -156,7 +156,7 @@ def test_lost_workers_are_named_without_gloo_s_text(failures, expected):
     error = WorkerGroupError("", failures)
     assert final_failure_of_attempt(error) is None
     assert attempt_message(error) == expected
-    assert not is_taken_back(error)
+    assert not is_preemption(error)
 
 
 def test_what_a_worker_has_found_final_wins_over_lost_peers():
@@ -174,8 +174,8 @@ def test_a_worker_killed_by_the_memory_monitor_ends_the_run_with_advice():
     assert "--batch-size" in str(final)
 
 
-def test_a_node_that_is_taken_back_is_no_failure():
+def test_a_node_that_is_preempted_is_no_failure():
     info = PreemptionInfo(deadline_ms=None, preempted_node_to_ranks={"node": [1]})
-    assert is_taken_back(PreemptionError(info))
+    assert is_preemption(PreemptionError(info))
     reclaimed = ray.exceptions.RayActorError(None, "reclaimed", False, True)
-    assert is_taken_back(WorkerGroupError("", {1: WorkerHealthCheckFailedError("", reclaimed)}))
+    assert is_preemption(WorkerGroupError("", {1: WorkerHealthCheckFailedError("", reclaimed)}))

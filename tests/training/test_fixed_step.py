@@ -16,8 +16,7 @@ from raydrgn.model.config import ModelConfig
 from raydrgn.model.vae import HeterogeneousVAE
 from raydrgn.run.checkpoint import Checkpoint
 from raydrgn.run.directory import Position
-from raydrgn.training import ahead, steps
-from raydrgn.training.ahead import StepInput
+from raydrgn.training import prefetch, steps
 from raydrgn.training.fixed_step import (
     CaptureError,
     FixedStep,
@@ -26,6 +25,7 @@ from raydrgn.training.fixed_step import (
 )
 from raydrgn.training.gpu_memory import Card
 from raydrgn.training.optimiser import make_optimiser
+from raydrgn.training.prefetch import StepInput
 from raydrgn.training.step import SliceLattice
 from raydrgn.training.steps import FixedSteps, PlainSteps, is_captured
 
@@ -65,7 +65,7 @@ def parameters(parts):
 def test_filled_up_batches_and_what_is_sent_ahead_fit_as_the_plain_loop(
     data, monkeypatch, fraction, store
 ):
-    monkeypatch.setattr(ahead, "STEPS_AHEAD", 3)
+    monkeypatch.setattr(prefetch, "PREFETCHED_STEPS", 3)
     monkeypatch.setattr("raydrgn.training.fixed_step.CACHE_ROWS", 100)  # several micro-batches
     values = {"train.points_fraction": fraction, "resources.shard_store": store}
     plain, fixed = made(data, **values), made(data, **values, **FIXED)
@@ -294,7 +294,7 @@ def test_the_whole_step_runs_on_tensors_without_values(domain, num_parts):
         lambda rows, of_batch: particles.chosen(rows),
         torch.empty(53, 2, device=meta),
         beta=0.5,
-        half=None,
+        amp_dtype=None,
     )
     step.num_parts = num_parts
     given = StepInput(

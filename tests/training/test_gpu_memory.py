@@ -45,7 +45,7 @@ def kept_bytes(vae, lattice, *, count, points, half):
             noise=torch.zeros(count, vae.config.zdim),
             beta=1.0,
             points=points,
-            half=half,
+            amp_dtype=half,
         )
     return sum(storage.nbytes() for storage in kept.values())
 
@@ -65,7 +65,7 @@ def test_the_count_covers_what_the_backward_pass_needs_and_little_more(half, dom
     of_particle = (many - few) / 4
     counts = {"num_points": lattice.num_points, "num_compared": num_compared}
     memory, of_two = (
-        StepMemory.of(vae, **counts, half=half is not None, num_workers=workers)
+        StepMemory.of(vae, **counts, uses_amp=half is not None, num_workers=workers)
         for workers in (1, 2)
     )
     assert of_particle < memory.per_particle < 2.5 * of_particle

@@ -90,7 +90,7 @@ def test_a_damaged_state_is_noticed_and_the_one_before_used(data, undisturbed, t
 def test_a_loss_that_is_not_finite_names_the_rows_and_keeps_the_last_state(
     data, tmp_path, monkeypatch, half
 ):
-    monkeypatch.setattr("raydrgn.training.loop.half_type", lambda device, amp: half)
+    monkeypatch.setattr("raydrgn.training.loop.choose_amp_dtype", lambda device, amp: half)
     run = small_run(data, tmp_path, **{"train.epochs": EPOCHS})
     parts = assemble(run)
     assert parts.loop._run_epoch(1, 0)
@@ -103,7 +103,9 @@ def test_a_loss_that_is_not_finite_names_the_rows_and_keeps_the_last_state(
 
 
 def test_a_loss_that_is_not_finite_in_half_precision_suggests_single_precision():
-    whole, half = (divergence_message(Position(2, 7), [17], half=half) for half in (False, True))
+    whole, half = (
+        divergence_message(Position(2, 7), [17], uses_amp=uses_amp) for uses_amp in (False, True)
+    )
     assert "train.amp" not in whole
     assert half.endswith("or in single precision: --resume --set train.amp=false.")
     assert "table rows 17." in half
@@ -151,7 +153,9 @@ def test_it_tells_two_states_apart_and_makes_their_volumes(tmp_path):
     opened = open_run(str(root))
     decoder = opened.decoder(25).build(torch.device("cpu"))
     z = torch.from_numpy(opened.latents(25)[:4])
-    single, half = (decode_volumes(decoder, z, box=24, half=half) for half in (None, torch.float16))
+    single, half = (
+        decode_volumes(decoder, z, box=24, amp_dtype=half) for half in (None, torch.float16)
+    )
     assert not torch.equal(single, half)
     assert shell_correlation(single, half)[:, 1:].min() > 0.9999
 

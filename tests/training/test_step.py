@@ -177,7 +177,7 @@ def test_points_of_slices_are_exact_where_products_are_in_bfloat16(parts):
         noise=torch.zeros(5, 2),
         beta=1.0,
         points=None,
-        half=torch.bfloat16,
+        amp_dtype=torch.bfloat16,
     )
     assert torch.equal(model.points, parts.lattice.plane @ batch.rotations)
 
@@ -186,7 +186,7 @@ def test_losses_in_bfloat16_are_nearly_those_in_single_precision(parts):
     batch, noise = parts.shard.batch(torch.arange(20)), torch.zeros(20, 2)
     single, half = (
         evaluate_losses(
-            parts.vae, batch, parts.lattice, noise=noise, beta=1.0, points=None, half=half
+            parts.vae, batch, parts.lattice, noise=noise, beta=1.0, points=None, amp_dtype=half
         )
         for half in (None, torch.bfloat16)
     )

@@ -11,13 +11,13 @@ from raydrgn.data.batch import ParticleBatch
 from raydrgn.model.config import ModelConfig
 from raydrgn.model.vae import HeterogeneousVAE
 from raydrgn.run.recipe import TrainConfig
-from raydrgn.training.ahead import STEPS_AHEAD, StepInput, sent_ahead
 from raydrgn.training.fixed_step import CapturedStep, FixedStep, num_parts
 from raydrgn.training.gpu_memory import StepMemory
 from raydrgn.training.gradients import GradientExchange
 from raydrgn.training.optimiser import make_optimiser
 from raydrgn.training.plan import BatchPlan
-from raydrgn.training.step import SliceLattice, TrainStep, half_type
+from raydrgn.training.prefetch import PREFETCHED_STEPS, StepInput, prefetched
+from raydrgn.training.step import SliceLattice, TrainStep, choose_amp_dtype
 
 
 def _alone(vae: nn.Module) -> nn.Module:
@@ -99,7 +99,7 @@ def make_fixed_step(
     vae = HeterogeneousVAE(network, box=box, num_pixels=2 * lattice.num_points).to(device)
     plan, count = _plan(train, lattice.num_points), train.batch_size
     batch = made_up_batch(count, lattice.num_points, device)
-    half = half_type(device, amp=train.amp)
+    amp_dtype = choose_amp_dtype(device, amp=train.amp)
     fixed = FixedStep(
         vae,
         make_optimiser(vae.parameters(), rate=torch.zeros((), device=device)),
@@ -107,11 +107,14 @@ def make_fixed_step(
         lambda rows, of_batch: batch.chosen(rows),
         plan.noise(1, network.zdim).to(device),
         beta=train.kl_weight(network.zdim),
-        half=half,
+        amp_dtype=amp_dtype,
         exchange=exchange,
     )
     memory = StepMemory.of(
-        vae, num_points=lattice.num_points, num_compared=plan.num_chosen, half=bool(half)
+        vae,
+        num_points=lattice.num_points,
+        num_compared=plan.num_chosen,
+        uses_amp=amp_dtype is not None,
     )
     fixed.num_parts = num_parts(memory, count, num_compared=plan.num_chosen, device=device)
     take: Callable[[StepInput], object] = fixed
@@ -122,16 +125,16 @@ def make_fixed_step(
     rate = train.peak_rate(network.decoder_width)
     endless = _plan(train, lattice.num_points, steps=1 << 30)
     inputs = itertools.chain.from_iterable(
-        sent_ahead(
+        prefetched(
             endless,
-            [torch.arange(count)] * STEPS_AHEAD,
+            [torch.arange(count)] * PREFETCHED_STEPS,
             epoch=1,
             first=first,
             size=count,
             rate=lambda *_: rate,
             device=device,
         )
-        for first in itertools.count(step=STEPS_AHEAD)
+        for first in itertools.count(step=PREFETCHED_STEPS)
     )
 
     def step() -> None:

@@ -1,6 +1,6 @@
 """Work that is lost with its worker: why, what is done about it, and what is logged.
 
-Workers end for reasons that have nothing to do with their work: a machine fails or is taken back,
+Workers end for reasons that have nothing to do with their work: a machine fails or is preempted,
 or Ray makes room in its memory. Their work is done again by others. Only work that several workers
 in a row did not survive is given up.
 """

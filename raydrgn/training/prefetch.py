@@ -7,21 +7,21 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from raydrgn.data.streaming import sent
+from raydrgn.data.streaming import to_device
 from raydrgn.shapes import Float, Int
 from raydrgn.training.plan import BatchPlan
 
-STEPS_AHEAD = 256
+PREFETCHED_STEPS = 256
 
-NO_PARTICLE = -1
-"""Stands in the rows of a batch for a particle that only fills it up."""
+PADDING = -1
+"""In the rows of a batch: no particle, but what gives the batch its size."""
 
 
 class StepInput(NamedTuple):
     """What one step takes, on the device; the shapes are those of every step."""
 
     rows: Int[Tensor, " b"]
-    """Particles, numbered within the worker's part; ``NO_PARTICLE`` fills up the batch."""
+    """Particles, numbered within the worker's part; ``PADDING`` pads the batch."""
 
     points: Int[Tensor, " m"] | None
     """Fourier points to compare at; None means all."""
@@ -44,14 +44,14 @@ class StepInput(NamedTuple):
                 mine.copy_(theirs)
 
 
-def filled_up(selection: Int[Tensor, " _"], size: int) -> Int[Tensor, " b"]:
-    """Return a selection of particles, filled up to a size."""
-    rows = torch.full((size,), NO_PARTICLE)
+def padded(selection: Int[Tensor, " _"], size: int) -> Int[Tensor, " b"]:
+    """Return a selection of particles, padded to a size."""
+    rows = torch.full((size,), PADDING)
     rows[: len(selection)] = selection
     return rows
 
 
-def sent_ahead(
+def prefetched(
     plan: BatchPlan,
     selections: Sequence[Int[Tensor, " _"]],
     *,
@@ -63,15 +63,15 @@ def sent_ahead(
 ) -> Iterator[StepInput]:
     """Yield what the steps of an epoch take.
 
-    ``STEPS_AHEAD`` steps at a time are drawn by a thread, while the device computes, and sent in
-    one copy of whole numbers and one of others.
+    ``PREFETCHED_STEPS`` steps at a time are drawn by a thread, while the device computes, and sent
+    in one copy of whole numbers and one of others.
 
     Args:
         plan: Of the epoch's draws.
         selections: Particles of each step from ``first`` on.
         epoch: Number of the epoch.
         first: Step to begin with.
-        size: Particles of each batch after filling up.
+        size: Particles of each batch after padding.
         rate: Returns the learning rate of a step of an epoch.
         device: Where the steps are taken.
     """
@@ -79,10 +79,10 @@ def sent_ahead(
     def drawn(start: int) -> tuple[Tensor, Tensor]:
         numbers, values = [], []
         for step, selection in enumerate(
-            selections[start : start + STEPS_AHEAD], start=first + start
+            selections[start : start + PREFETCHED_STEPS], start=first + start
         ):
             points = plan.points(epoch, step)
-            rows = filled_up(selection, size)
+            rows = padded(selection, size)
             numbers.append(rows if points is None else torch.cat([rows, points]))
             values.append((rate(epoch, step), 1 / plan.batch_count(step)))
         return torch.stack(numbers), torch.tensor(values)
@@ -90,10 +90,10 @@ def sent_ahead(
     has_points = plan.num_chosen < plan.num_points
     with ThreadPoolExecutor(1) as drawer:
         ahead = drawer.submit(drawn, 0)
-        for start in range(0, len(selections), STEPS_AHEAD):
-            numbers, values = (sent(part, device) for part in ahead.result())
-            if start + STEPS_AHEAD < len(selections):
-                ahead = drawer.submit(drawn, start + STEPS_AHEAD)
+        for start in range(0, len(selections), PREFETCHED_STEPS):
+            numbers, values = (to_device(part, device) for part in ahead.result())
+            if start + PREFETCHED_STEPS < len(selections):
+                ahead = drawer.submit(drawn, start + PREFETCHED_STEPS)
             for row, (step_rate, factor) in zip(numbers, values, strict=True):
                 points = row[size:] if has_points else None
                 yield StepInput(row[:size], points, step_rate, factor)

@@ -18,11 +18,11 @@ from raydrgn.io.particle_source import ParticleSource
 from raydrgn.remote.allocation import Allocation
 from raydrgn.run.listing import summarise
 from raydrgn.run.reader import open_run
-from raydrgn.run.refined import with_poses_of_halves
+from raydrgn.run.refined_poses import with_poses_of_halves
 from raydrgn.run.status import find_run
 from raydrgn.simulation.dataset import simulate
 from raydrgn.simulation.options import Simulation
-from raydrgn.training import teaching
+from raydrgn.training import pretraining
 from raydrgn.training.in_process import train_here
 from raydrgn.training.mixture_latents import MixtureLatents
 from raydrgn.training.prepare_run import RunRequest, begin, resume
@@ -36,9 +36,9 @@ del NETWORK["model.zdim"]
 
 @pytest.fixture(scope="module", autouse=True)
 def _fewer_steps():
-    """Teach such a small network by fewer steps."""
+    """Pre-train such a small network by fewer steps."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(teaching, "STEPS", 800)
+        patch.setattr(pretraining, "STEPS", 800)
         yield
 
 
@@ -87,7 +87,7 @@ def test_the_encoder_gives_the_latents_of_the_mixture_and_is_held(data, started)
     for name, tensor in first.items():
         is_held = name.startswith("encoder.") or name == "decoder.rand_freqs"
         assert torch.equal(tensor, second[name]) == is_held, name
-    assert "of their SD, and is held" in (started / "run.log").read_text()
+    assert "of their SD, and is frozen" in (started / "run.log").read_text()
 
 
 @pytest.mark.clusters
@@ -102,21 +102,21 @@ def test_volumes_are_nearer_the_truth_than_after_as_many_epochs_from_random_weig
 
 
 @pytest.mark.clusters
-def test_two_workers_teach_as_one_does(data, tmp_path):
+def test_two_workers_pretrain_as_one_does(data, tmp_path):
     run = prepare(data, tmp_path / "run")
-    run_group(_teach_in_group, 2, run, str(tmp_path), world=2)
-    alone = taught(run)
+    run_group(_pretrain_in_group, 2, run, str(tmp_path), world=2)
+    alone = pretrained(run)
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     torch.testing.assert_close(first[0], alone[0], rtol=0, atol=1e-5)
     assert torch.equal(first[0], second[0])
     torch.testing.assert_close(first[1] + second[1], alone[1], rtol=1e-4, atol=1e-4)
 
 
-def taught(run, **options):
-    """Take some steps of the teaching, and then of an epoch; return weights and losses."""
+def pretrained(run, **options):
+    """Take some steps of the pre-training, and then of an epoch; return weights and losses."""
     parts = assemble(run, **options)
     parts.loop.begin_with(run.targets[:, slice(*parts.plan.rows)])
-    for done in parts.loop._teaching:
+    for done in parts.loop._pretraining:
         if done == 30:
             break
     encoder = parts.vae.encoder.requires_grad_(False)
@@ -124,18 +124,18 @@ def taught(run, **options):
     return weights, step_losses(parts.loop, parts.plan, 5)
 
 
-def _teach_in_group(rank, world, run, folder):
+def _pretrain_in_group(rank, world, run, folder):
     torch.set_num_threads(1)
     distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/group", rank=rank, world_size=world
     )
-    torch.save(taught(run, rank=rank, world=world), f"{folder}/{rank}.pt")
+    torch.save(pretrained(run, rank=rank, world=world), f"{folder}/{rank}.pt")
     distributed.destroy_process_group()
 
 
 def test_an_encoder_that_learns_badly_is_warned_of(data, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(teaching, "PASSES", 1)
-    monkeypatch.setattr(teaching, "STEPS", 5)
+    monkeypatch.setattr(pretraining, "PASSES", 1)
+    monkeypatch.setattr(pretraining, "STEPS", 5)
     fit(prepare(data, tmp_path, **{"train.epochs": 1}))
     assert "wider encoder (--enc-dim)" in caplog.text
     assert "wider encoder (--enc-dim)" in (tmp_path / "run.log").read_text()
@@ -154,7 +154,7 @@ class StopAt:
             signal.raise_signal(signal.SIGTERM)
 
 
-def test_stopped_while_it_is_taught_it_begins_that_anew(data, started, tmp_path):
+def test_stopped_in_the_pretraining_it_begins_that_anew(data, started, tmp_path):
     run, stop = prepare(data, tmp_path), StopAt("learning from the mixture", 100)
     stopped = train_here(run, ONE, progress=stop)
     assert not stopped.finished
@@ -165,15 +165,15 @@ def test_stopped_while_it_is_taught_it_begins_that_anew(data, started, tmp_path)
     assert_same_run(started, tmp_path, 2)
 
 
-def test_stopped_in_an_epoch_it_is_not_taught_again(data, started, tmp_path):
+def test_stopped_in_an_epoch_it_is_not_pretrained_again(data, started, tmp_path):
     run = prepare(data, tmp_path)
     assert not train_here(run, ONE, progress=StopAt("training", 1)).finished
     fit(run)
-    assert (tmp_path / "run.log").read_text().count("of their SD, and is held") == 1
+    assert (tmp_path / "run.log").read_text().count("of their SD, and is frozen") == 1
     assert_same_run(started, tmp_path, 2)
 
 
-def test_what_it_was_taught_is_deleted_after_the_first_epoch(data, started, tmp_path):
+def test_what_it_was_pretrained_on_is_deleted_after_the_first_epoch(data, started, tmp_path):
     assert not (started / "state" / "targets.npy").exists()
     assert not train_here(prepare(data, tmp_path), ONE, progress=StopAt("training", 600)).finished
     for checkpoint in (tmp_path / "state").glob("*.pt"):
@@ -230,11 +230,11 @@ def test_other_commands_know_of_it(data, started):
     assert [origin.run for origin in summarise(str(started)).origins] == [str(data / "mfa")]
     findings = judge_latents(opened, [1, 2])
     [shifts] = [found for found in findings if found.criterion == "latent shifts"]
-    assert "encoder is held" in shifts.text
+    assert "encoder is frozen" in shifts.text
     with pytest.raises(RunDirectoryError, match=r"raydrgn halves .*mfa"):
         require_own(opened)
     source = ParticleSource(particles=str(data / "particles.star"))
-    with pytest.raises(RunDirectoryError, match=r"by heart.*does not know those of others"):
+    with pytest.raises(RunDirectoryError, match=r"of its own particles.*does not know"):
         embed.run(embed.EmbedSettings(run=str(started), source=source, out=str(data / "embed")))
     assert not (data / "embed").exists()
 

@@ -14,7 +14,7 @@ from raydrgn.run.same_particles import DEFOCUS, OTHER_DEFOCUS_ANGSTROM
 from raydrgn.shapes import Float, Int
 
 
-def refined_particles(run: RunReader, epoch: int | None = None) -> ParticleTable:
+def refined_particles(run: RunReader) -> ParticleTable:
     """Return the particles of a run with refined rotations and shifts, contrast and junk.
 
     The rotation comes after the given one. A particle that lies at d after the given shift is
@@ -25,7 +25,7 @@ def refined_particles(run: RunReader, epoch: int | None = None) -> ParticleTable
     """
     _require_mixture(run)
     table = run.particles()
-    found = run.estimates(run.epoch(epoch))
+    found = run.estimates(run.epoch(None))
     further = _stacked(found, "rotation_x", "rotation_y", "rotation_z")
     rotations = Rotation.from_rotvec(further).as_matrix() @ table.rotations
     off = _stacked(found, "shift_x_px", "shift_y_px") * table.column("pixel_size_angstrom")[:, None]

@@ -1,9 +1,9 @@
-"""Teaching an encoder the latents of a mixture of factor analysers, before the first epoch.
+"""Pre-training of an encoder on the latents of a mixture of factor analysers.
 
-The encoder is held from then on, and the epochs fit the decoder to what it gives. By the usual loss
-it leaves what it was taught, and volumes become worse (docs/mfa.md). It learns the latents by
-heart: those of other particles it does not know. The optimiser of the teaching ends with it:
-nothing is left but the weights.
+It comes before the first epoch. The encoder is frozen from then on, and the epochs fit the decoder
+to what it gives: by the usual loss it would leave these latents, and volumes become worse
+(docs/mfa.md). It does not generalise to other particles. The optimiser of the pre-training ends
+with it: nothing is left but the weights.
 """
 
 import math
@@ -42,8 +42,8 @@ LARGE_ERROR_NOTE = (
 )
 
 
-class Teaching:
-    """Steps that teach an encoder, on one worker of any number: more of them change rounding only.
+class EncoderPretraining:
+    """Steps of supervised training, on one worker of any number: more of them change rounding only.
 
     Each takes some consecutive batches of the plan, in the order of the epoch of the pass's number.
     """
@@ -61,7 +61,7 @@ class Teaching:
         """Connect the parts.
 
         Args:
-            encoder: What is taught.
+            encoder: What is trained.
             targets: Mean and log-variance of the latent of each of this worker's particles.
             plan: Which particles each step takes.
             shard: This worker's particles.

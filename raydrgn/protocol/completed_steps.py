@@ -20,7 +20,7 @@ class Filtering(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MadeSteps:
+class CompletedSteps:
     """The steps of a whole project."""
 
     check: Step
