@@ -14,9 +14,23 @@ from typer.testing import CliRunner
 import raydrgn.workflows
 from raydrgn.cli.command import command
 from raydrgn.errors import ConfigError
+from raydrgn.mfa.config import EPOCHS, MfaConfig
+from raydrgn.model.config import ModelConfig
+from raydrgn.protocol.settings import BOXES, HIGH, ProtocolSettings
 from raydrgn.remote.executor import Executor
 from raydrgn.remote.progress import Progress
+from raydrgn.run.recipe import (
+    FAST_IMAGES,
+    PROTOCOL_BOX,
+    PROTOCOL_WIDTH,
+    RECIPES,
+    TrainConfig,
+    fast_epochs,
+)
 from raydrgn.settings import Setting, build, check_bounds, setting_fields
+from raydrgn.training.mixture_latents import MOST_COMPONENTS
+from raydrgn.workflows.sweep import SweepSettings
+from raydrgn.workflows.train_settings import TrainSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,6 +224,34 @@ def test_records_are_built_of_flat_values():
 )
 def test_messages_name_settings_as_the_command_line_does(setting, name, option):
     assert setting.option(name) == option
+
+
+def helped(settings, *names):
+    return " ".join(f.setting.help for f in setting_fields(settings) if f.name in names)
+
+
+def test_the_defaults_that_help_texts_name_are_those_of_the_code():
+    paper, model, mixture = RECIPES["protocol"], ModelConfig(), MfaConfig()
+    most, fewest = fast_epochs(0), fast_epochs(10**9)
+    last, first = FAST_IMAGES // most, FAST_IMAGES // fewest
+    epochs = f"{most} for up to {last:,} of them, falling to {fewest} for {first:,} and more; "
+    for settings in (TrainSettings, SweepSettings):
+        assert f"{epochs}{paper['epochs']} by --recipe" in helped(settings, "epochs")
+    assert f"{EPOCHS} by --method mfa" in helped(TrainSettings, "epochs")
+    batch = f"{TrainConfig(epochs=1).batch_size}; {paper['batch_size']} by"
+    assert batch in helped(TrainSettings, "batch_size")
+    rate = TrainConfig(epochs=1).peak_rate(model.decoder_width)
+    rates = f"which is {rate:.5f} for the default network; {paper['learning_rate']:.4f} by"
+    assert rates in helped(TrainSettings, "lr")
+    for coder in ("enc", "dec"):
+        widths = f"{model.encoder_width}; {PROTOCOL_WIDTH} above {PROTOCOL_BOX} px"
+        assert widths in helped(TrainSettings, f"{coder}_dim")
+        assert f"default: {model.encoder_layers}" in helped(TrainSettings, f"{coder}_layers")
+    assert f"default: {mixture.components}" in helped(TrainSettings, "components")
+    assert f"default: {mixture.states}" in helped(TrainSettings, "states")
+    assert f"at most {MOST_COMPONENTS}." in helped(TrainSettings, "init")
+    assert "default: {},{}".format(*BOXES) in helped(ProtocolSettings, "boxes")
+    assert f'default: "{BOXES[1]} {HIGH}"' in helped(ProtocolSettings, "high")
 
 
 # --- all workflows --------------------------------------------------------------------------------

@@ -119,9 +119,7 @@ def test_a_failure_names_the_step_and_the_command_that_goes_on(root):
     def finds_a_bad_row(folder):
         raise RowError(7, "the defocus is not a number.", source="particles.star")
 
-    with pytest.raises(
-        InputError, match=r"“check”.*particles\.star, row 7.*raydrgn protocol -o"
-    ):
+    with pytest.raises(InputError, match=r"“check”.*particles\.star, row 7.*raydrgn protocol -o"):
         Project(str(root)).step("check", {}, finds_a_bad_row)
     assert Project(str(root)).step("check", {}, Work()).result == {"value": 7}
 
