@@ -30,8 +30,9 @@ WIDE_SHIFTS_PX = 1.2
 """SD of shifts along an axis, likewise: 1 px is refined to 0.14 px, but 3 px to 0.8 px."""
 
 IN_PART = (
-    "which a fit refines in part: `raydrgn train PARTICLES --method mfa --poses-from RUN -o OUT` "
-    "goes on from those that this one has found."
+    "which a fit refines in part. Unless a warning says that poses or mask are wrong, `raydrgn "
+    "train PARTICLES --method mfa --poses-from RUN -o OUT` goes on from those that this one has "
+    "found."
 )
 
 FAINT, MOST_FAINT = 0.1, 0.05

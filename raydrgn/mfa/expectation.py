@@ -192,8 +192,10 @@ class MeanPass:
 
     def gain_of_orientations(
         self, batch: ParticleBatch, estimates: ParticleEstimates, variance: Float[Tensor, " shells"]
-    ) -> Float[Tensor, " b"]:
-        """Return what given orientations explain of images beyond those of other particles, nats.
+    ) -> Float[Tensor, "b 2"]:
+        """Return what given orientations explain of images, nats.
+
+        The second column is that beyond the orientations of other particles.
 
         Args:
             batch: Particles.
@@ -202,12 +204,13 @@ class MeanPass:
                 which the mean therefore explains somewhat more than it would of others.
         """
         turned = replace(batch, rotations=batch.rotations.roll(1, 0))
-        power, product = (
-            self.products(batch, estimates) - self.products(turned, estimates)
-        ).unbind(1)
+        mine, others = (
+            products[:, 1] - 0.5 * products[:, 0]
+            for products in (self.products(one, estimates) for one in (batch, turned))
+        )
         images = ImageSet.of(batch, estimates, self._at, self._model.noise)
         own = 2 * images.factors.square() @ variance[self._at.shell]
-        return product - 0.5 * power - own
+        return torch.stack([mine - own, mine - others - own], dim=1)
 
     def products(self, batch: ParticleBatch, estimates: ParticleEstimates) -> Float[Tensor, "b 2"]:
         """Return the slice's product with itself, and with the image, of each particle."""

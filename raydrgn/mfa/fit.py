@@ -26,6 +26,7 @@ from raydrgn.mfa.model import FactorModel
 from raydrgn.mfa.particles import Estimated, ParticleEstimates
 from raydrgn.mfa.search import PoseSearch, pose_widths
 from raydrgn.mfa.start import (
+    OrientationGain,
     ctf_weights,
     first_estimates,
     first_model,
@@ -83,8 +84,11 @@ class Fit:
         self._sample: Sample | None = None
         self.share_outside = 0.0
         """Share of the mean's density that is outside of a given mask."""
-        self.gain_of_orientations = math.inf
-        """What given orientations explain of a particle beyond random ones, nats."""
+        self.gain_of_orientations = OrientationGain(math.inf, math.inf)
+        """What given orientations explain of the images, or what a search has made of them."""
+
+        self.gain_before_search: OrientationGain | None = None
+        """The same before a search of poses, where there was one."""
 
         self.pose_widths = PoseWidths(None, None)
         """Of the errors of given poses, where they were so wide that poses were searched."""
@@ -115,9 +119,7 @@ class Fit:
             self.model = first_estimates(
                 self.model, *parts, contrast=contrast, null_class=null_class
             )
-        self.gain_of_orientations = gain_of_orientations(
-            self.model, *parts, variance=self._updater.mean_variance(self.model)
-        )
+        self.gain_of_orientations = self._gain_of_orientations()
         at = self._low_points
         worker_pass = self._pass(at, Estimated(), variance_weight=1.0)
         sums = worker_pass.empty_sums(self._grids)
@@ -138,6 +140,7 @@ class Fit:
         )
         if widths == PoseWidths(None, None):
             return
+        self.gain_before_search = self._gain_of_orientations()
         search = PoseSearch(*parts, new_mean=self._new_mean)
         self.pose_widths = widths = search.run(self.model, widths, rotations=config.rotations)
         priors = self.model.priors
@@ -146,6 +149,11 @@ class Fit:
         if widths.shift_px is not None:
             priors = replace(priors, shift_sd_px=widths.shift_px)
         self.model = replace(self.model, priors=priors)
+
+    def _gain_of_orientations(self) -> OrientationGain:
+        parts = (self._particles, self.estimates, self._grids, self._all_points)
+        variance = self._updater.mean_variance(self.model)
+        return gain_of_orientations(self.model, *parts, variance=variance)
 
     def _new_mean(self, sums: Sums) -> FactorModel:
         self._update(sums, partial(self._updater.mean, estimate_noise=True))

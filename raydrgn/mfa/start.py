@@ -205,6 +205,16 @@ def _by_mean(
     return _ByMean(priors, scale, second / mean**2, evidence / likely, seen.contrast, null)
 
 
+class OrientationGain(NamedTuple):
+    """What given orientations explain of images by the mean, nats for each particle."""
+
+    gain: float
+    """Beyond the orientations of other particles; 0 if orientations are random."""
+
+    explained: float
+    """In all."""
+
+
 def gain_of_orientations(
     model: FactorModel,
     particles: WorkerParticles,
@@ -213,8 +223,8 @@ def gain_of_orientations(
     at: FourierPoints,
     *,
     variance: Float[Tensor, " shells"],
-) -> float:
-    """Return what the given orientations explain by the mean beyond those of other particles.
+) -> OrientationGain:
+    """Return what the given orientations explain by the mean.
 
     Args:
         model: With its mean.
@@ -224,20 +234,18 @@ def gain_of_orientations(
         at: Points to take.
         variance: Of the coefficients of the mean.
 
-    Returns:
-        Nats for each particle; 0 if orientations are random.
     """
     rows = torch.from_numpy(np.flatnonzero(particles.chosen(MEAN, 0, count=MEAN_PARTICLES)))
     worker_pass = MeanPass(model, grids, at)
-    total = torch.zeros(2, dtype=torch.float64, device=particles.device)
+    total = torch.zeros(3, dtype=torch.float64, device=particles.device)
     for where, batch in particles.batches(rows, at, num_volumes=1):
         mine = estimates[where]
         kept = 1 - mine.null_probability
         gain = worker_pass.gain_of_orientations(batch, mine, variance)
-        total += torch.stack([(kept * gain).sum(), kept.sum()]).double()
+        total += torch.cat([kept @ gain, kept.sum()[None]]).double()
     particles.group.add_up([total])
-    gained, likely = particles.group.from_first(total.tolist())
-    return gained / max(likely, 1)
+    explained, gained, likely = particles.group.from_first(total.tolist())
+    return OrientationGain(gained / max(likely, 1), explained / max(likely, 1))
 
 
 class _Seen(NamedTuple):

@@ -86,12 +86,14 @@ def with_poses_of_halves(
         InputError: If they are of other particles, or lack some.
     """
     roots = _roots_of_halves(uri)
-    first = open_run(roots[0]).particles()
+    first, second = (open_run(root).particles() for root in roots)
     half = np.where(np.isin(table.column("index"), first.column("index")), 0, 1)
     if half.min() == half.max():
+        is_of_either = half[0] == 0 or np.isin(table.column("index"), second.column("index")).all()
+        found = f"are of one half, {roots[half[0]]}" if is_of_either else "are not all of a half"
         raise InputError(
-            f"All particles are of one half, {roots[half[0]]}, or of neither; half maps need "
-            "particles of both. Check --ind and --first, and whether it is the same set."
+            f"The particles {found}; half maps need particles of both. Check --ind and --first, "
+            "and whether it is the same set."
         )
     rotations, shifts = table.rotations.copy(), table.column("shift_angstrom").copy()
     for number, root in enumerate(roots):

@@ -107,9 +107,12 @@ class EmLoop:
         """Make the first model, and note at once what a run that is resumed does not know."""
         self._fit.begin()
         fit = self._fit
+        before = fit.gain_before_search
+        given = orientation_concern(before.gain, before.explained) if before else None
+        found = orientation_concern(fit.gain_of_orientations.gain, fit.model.evidence)
         concerns = [
             mask_concern(fit.share_outside),  # of the first worker, which makes the mask
-            orientation_concern(fit.gain_of_orientations, fit.model.evidence),
+            given or found,
             search_note(fit.pose_widths),
         ]
         for concern in concerns:

@@ -78,7 +78,8 @@ class MixtureLatents:
         if zdim > self.num_components:
             raise ConfigError(
                 f"{self.run.root} has {self.num_components} components with density, fewer than "
-                f"--zdim {zdim}; choose {self.num_components} or fewer, or leave --zdim out."
+                f"the {zdim} dimensions of the latent; choose {self.num_components} or fewer, or "
+                "leave the number out."
             )
         rows_by_number(table, self.run.particles(), self.run.root, what="latents")
 

@@ -102,7 +102,7 @@ def _train_half(
     progress: Progress,
 ) -> bool:
     """Train a half to the epoch of the run that is compared; return False if it was stopped."""
-    from raydrgn.halves.splitting import prepare_half
+    from raydrgn.halves.splitting import HALVES, prepare_half
     from raydrgn.model.device import gpu_problem
     from raydrgn.run.claim import RunClaim
     from raydrgn.training.prepare_run import wanted
@@ -118,6 +118,7 @@ def _train_half(
             return True
         executor.check_room(wanted(prepared.config, len(prepared.table)), gpu_problem)
         claim.take()
+        log.info("half %d of %d: %s particles", half, len(HALVES), f"{len(prepared.table):,}")
         found = start_training(prepared, claim=claim, executor=executor, progress=of_half)
     return found.finished
 

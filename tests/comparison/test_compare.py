@@ -280,7 +280,7 @@ def test_mistakes_are_one_message(tmp_path):
         (("a.csv", "twice.csv"), r"twice.csv has particle 3 2 times"),
         (("a.csv", "many.csv"), r"columns x, y; .* many.csv:COLUMN"),
         (("a.csv", "many.csv:z"), r"no column 'z'; there are x, y"),
-        (("a.csv", "nothing.csv"), "it is not there"),
+        (("a.csv", "nothing.csv"), "does not exist"),
         (("a.csv", "empty"), "has no labels of particles"),
     ):
         pattern = re.sub(r"(\w+\.csv)", rf"{re.escape(str(tmp_path))}/\1", message)

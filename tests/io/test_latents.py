@@ -86,7 +86,7 @@ def test_one_dimension(tmp_path):
         ("z.npy", np.zeros((0, 2)), "has no rows"),
         ("z.csv", b"a,b\n1,x\n2,y\n", "column b holds no numbers"),
         ("z.csv", b"", r"z\.csv is empty"),
-        ("z.mrc", b"1", "no file of latents"),
+        ("z.mrc", b"1", "not a file of latents"),
         ("z.cs", np.zeros(3, [("uid", "u8")]), "3D Variability"),
     ],
 )

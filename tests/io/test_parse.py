@@ -234,7 +234,7 @@ def test_a_link_to_nowhere_is_named_where_a_stack_is_not_found(tmp_path):
 def test_info_refuses_pickles_of_arrays_in_the_wrong_order(tmp_path, count):
     parts = (np.zeros((4, 2)), np.zeros((4, 3, 3)), np.zeros(4))[:count]
     (tmp_path / "swapped.pkl").write_bytes(pickle.dumps(parts))
-    with pytest.raises(InputError, match=r"tuple of \d values that are no one array"):
+    with pytest.raises(InputError, match=r"tuple of \d values that do not form one array"):
         info.run(InfoSettings(path=str(tmp_path / "swapped.pkl")))
 
 

@@ -229,7 +229,7 @@ def test_a_list_of_stacks_of_different_boxes_is_refused_when_one_is_needed(folde
 
 
 def test_other_suffixes_are_refused(folder):
-    refuse(folder, "no particle source: expected .mrcs, .txt.*found '.dat'", ConfigError,
+    refuse(folder, "not a particle source: expected .mrcs, .txt.*found '.dat'", ConfigError,
            particles="p.dat")  # fmt: skip
     with pytest.raises(ConfigError, match=r"neither a RELION \.star nor a cryoSPARC \.cs"):
         read_metadata(str(folder / "p.mrcs"))

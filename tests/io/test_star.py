@@ -164,7 +164,7 @@ def test_what_follows_a_loop_in_its_block_is_no_row(tmp_path):
 @pytest.mark.parametrize("text", ["\n", "# nothing\n", "   "])
 def test_text_without_a_block_has_no_particles(tmp_path, text):
     uri = star_of(tmp_path, text)
-    with pytest.raises(InputError, match="no column rlnImageName; it is no particle file"):
+    with pytest.raises(InputError, match="no column rlnImageName; it is not a particle file"):
         read_text_star(uri).particles()
 
 

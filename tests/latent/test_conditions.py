@@ -124,7 +124,7 @@ def test_what_is_no_condition_is_refused(given, message):
 @pytest.mark.parametrize("content", [b"{", b"\xff", b"[]", b"[" * 100_000])
 def test_a_file_of_something_else_is_refused(tmp_path, content):
     (tmp_path / "c.json").write_bytes(content)
-    with pytest.raises(InputError, match=r"c\.json is no file of conditions"):
+    with pytest.raises(InputError, match=r"c\.json is not a file of conditions"):
         read_conditions(str(tmp_path / "c.json"))
 
 

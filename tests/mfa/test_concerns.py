@@ -11,6 +11,7 @@ import torch
 from scipy import ndimage
 
 import plain_em
+from raydrgn.io.metadata import read_metadata
 from raydrgn.mfa.concerns import concerns_of_contrast, last_concerns
 from raydrgn.mfa.model import FactorModel, with_density
 from raydrgn.simulation.dataset import simulate
@@ -78,6 +79,20 @@ def test_orientations_that_explain_nothing_are_named(tmp_path):
     found = re.search(r"explain ([\d.]+) nats more .* than random ones, of (\d+) that", text())
     assert found
     assert float(found[1]) < 0.25 * float(found[2])
+
+
+def test_orientations_of_another_convention_are_named_though_a_search_makes_them_fit(tmp_path):
+    """Transposed rotation matrices, of which the search takes those for widely off."""
+    simulate(str(tmp_path), Simulation(num_particles=1500, box=24, snr=0.4, seed=71))
+    table = read_metadata(str(tmp_path / "particles.star"))
+    transposed = table.rotations.transpose(0, 2, 1).reshape(-1, 9)
+    table.with_columns({"rotation": transposed}).write(str(tmp_path / "particles.parquet"))
+    values = {**plain_em.SMALL, "train__epochs": 1}
+    run = plain_em.prepare(tmp_path / "particles.parquet", tmp_path / "run", **values)
+    assert plain_em.fit(run)
+    text = (tmp_path / "run" / "run.log").read_text()
+    assert "The given poses are off: orientations by" in text
+    assert "than random ones" in text
 
 
 @pytest.mark.parametrize(

@@ -234,7 +234,7 @@ def test_masks_that_cannot_be_scored_are_named(tmp_path):
         read_subunits(str(twins))
     other = write_subunits(tmp_path / "other")
     write_mrc(other / "Mask_m_chainb.mrc", BALLS["b"], pixel_size=2.2, volume=True)
-    with pytest.raises(InputError, match=r"chainb.mrc has a box of 12 px of 2.2 Å"):
+    with pytest.raises(InputError, match=r"chainb.mrc has a box of 12 px with pixels of 2.2 Å"):
         read_subunits(str(other))
     nothing = write_subunits(tmp_path / "nothing")
     write_mrc(nothing / "../reference/m_chainc.mrc", 0 * BALLS["c"], pixel_size=2.0, volume=True)
@@ -249,10 +249,10 @@ def test_masks_that_cannot_be_scored_are_named(tmp_path):
 def test_volumes_on_another_grid_are_refused(trained, tmp_path):
     opened, _, masks = trained
     maps = write_maps(tmp_path / "maps", AMOUNTS, pixel_size=2.5)
-    with pytest.raises(RaydrgnError, match=r"vol_000.mrc has a box of 12 px of 2.5 Å"):
+    with pytest.raises(RaydrgnError, match=r"vol_000.mrc has a box of 12 px with pixels of 2.5 Å"):
         run("--volumes", maps, "--masks", masks, "-o", tmp_path / "out")
     other = write_subunits(tmp_path / "other", pixel_size=3.0)
-    with pytest.raises(RaydrgnError, match=r"12 px of 2 Å, but the masks have .* 3 Å"):
+    with pytest.raises(RaydrgnError, match=r"12 px with pixels of 2 Å, but the masks have .* 3 Å"):
         run(opened.files.root, "--all", "--masks", other)
 
 

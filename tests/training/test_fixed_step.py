@@ -224,8 +224,7 @@ def test_what_a_gpu_lacks_is_noted_before_the_first_step(data, monkeypatch, has_
     assert fixed._step.num_parts == 3  # of 8 particles
     if not has_bfloat16:
         assert notes.pop(0) == (
-            "Tesla T4 has no products of bfloat16: they are in single precision (train.amp has no "
-            "effect)"
+            "Tesla T4 does not support bfloat16; float32 is used, and train.amp has no effect"
         )
     assert notes[0].endswith("of 16.0 GB free; other processes hold 9.0 GB")
     assert notes[1].startswith("a step needs about 0.00 GB of the GPU")
