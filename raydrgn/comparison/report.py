@@ -43,7 +43,12 @@ def write_comparison(
     head = ("first", "second", "particles", "adjusted_rand", "stayed_together", "came_together",
             "moved", "groups", "agreed", "agreed_by_chance")  # fmt: skip
     folder.write_table("agreement.csv", head, list(map(_numbers, pairs)))
-    sections = []
+    sections, summary = [], f"{describe(pairs[0])} {RULE}"
+    if len(pairs) > 1:
+        matrix = rand_matrix(labelings, pairs)
+        folder.write_figure("rand.png", matrix)
+        sections.append(_overview(pairs, matrix))
+        summary = _range_of(pairs)
     for pair in pairs:
         name = pair_folder(labelings, pair)
         _write_counts(pair, name, folder)
@@ -56,7 +61,7 @@ def write_comparison(
     write_report(
         folder.at("report.html"),
         title="Labels of " + ", ".join(labeling.name for labeling in labelings),
-        summary=" ".join([*map(describe, pairs), RULE]),
+        summary=summary,
         sections=[section for section in sections if section.figures or section.commands],
     )
 
@@ -82,6 +87,54 @@ def describe(pair: Agreement) -> str:
         f"adjusted Rand index {pair.adjusted_rand:.3f} over {len(pair.numbers):,} particles that "
         f"both have{''.join(f'; {text}' for text in only)}. {int(pair.moved.sum()):,} "
         f"({100 * pair.moved.mean():.1f} %) have moved. {_agreement(pair)}"
+    )
+
+
+def rand_matrix(labelings: Sequence[Labeling], pairs: Sequence[Agreement]) -> Figure:
+    """Draw the adjusted Rand index of each two of several labelings."""
+    names = [labeling.name for labeling in labelings]
+    values = np.eye(len(names))
+    for pair in pairs:
+        first, second = names.index(pair.first.name), names.index(pair.second.name)
+        values[first, second] = values[second, first] = pair.adjusted_rand
+    size = max(3.2, 0.5 * len(names) + 2.2)
+    figure = Figure(figsize=(size + 0.8, size), layout="constrained")
+    axis = figure.subplots()
+    image = axis.imshow(values, cmap="Blues", vmin=0, vmax=1)
+    shown = [f"{number}: {_short(name, 20)}" for number, name in enumerate(names, start=1)]
+    axis.set_yticks(range(len(names)), shown, fontsize=8)
+    axis.set_xticks(range(len(names)), [str(n + 1) for n in range(len(names))], fontsize=8)
+    for (y, x), value in np.ndenumerate(values):
+        colour = "white" if value > 0.6 else "black"
+        axis.text(x, y, f"{value:.2f}", ha="center", va="center", fontsize=7, color=colour)
+    figure.colorbar(image, ax=axis, label="adjusted Rand index", shrink=0.8)
+    return figure
+
+
+def _range_of(pairs: Sequence[Agreement]) -> str:
+    """Return in a sentence which of several labelings agree most and least."""
+    ordered = sorted(pairs, key=lambda pair: pair.adjusted_rand)
+    most, least = (
+        f"{pair.first.name} and {pair.second.name} (adjusted Rand index {pair.adjusted_rand:.3f})"
+        for pair in (ordered[-1], ordered[0])
+    )
+    return f"Of {len(pairs)} pairs {most} agree most, {least} least."
+
+
+def _overview(pairs: Sequence[Agreement], matrix: Figure) -> Section:
+    rows = [
+        (
+            *(pair.first.name, pair.second.name, f"{len(pair.numbers):,}"),
+            *(f"{pair.adjusted_rand:.3f}", f"{100 * pair.moved.mean():.1f} %"),
+        )
+        for pair in pairs
+    ]
+    head = ("first", "second", "particles", "adjusted Rand index", "moved")
+    return Section(
+        title="All pairs",
+        text=RULE,
+        figures=[(matrix, "Adjusted Rand index of each two.")],
+        tables=[ReportTable(head=head, rows=rows)],
     )
 
 

@@ -26,7 +26,7 @@ from raydrgn.inputs.insertion import Partition, insert_partition
 from raydrgn.inputs.options import BackprojectionOptions
 from raydrgn.inputs.reconstruction import full_map, half_maps
 from raydrgn.inputs.resolution import Resolution, measure_resolution
-from raydrgn.inputs.verdict import Verdict, is_doubtful, judge
+from raydrgn.inputs.verdict import Verdict, judge
 from raydrgn.io.half_sets import half_of_particles
 from raydrgn.io.particles import ParticleTable
 from raydrgn.io.pixel_sizes import log_pixel_sizes, reference_pixel_size
@@ -119,13 +119,11 @@ def back_project(
                 pixel_size_angstrom=pixel_size,
                 invert=invert,
                 correction=correction,
-            )
-        )
-        if is_doubtful(comparison, resolution):
-            factor = find_pixel_size_factor(
+            ),
+            pixel_size_factor=find_pixel_size_factor(
                 full, density, resolution, reference_pixel_size_angstrom=size
-            )
-            diagnosis = diagnosis._replace(pixel_size_factor=factor)
+            ),
+        )
     verdict = judge(
         full,
         resolution,

@@ -103,7 +103,7 @@ def judge(
         diagnosis = diagnosis or Diagnosis()
         if diagnosis.shift_factor is not None:
             misfits.append(SHIFT_REMEDIES[diagnosis.shift_factor])
-        elif is_doubtful(comparison, resolution):
+        elif diagnosis.pixel_size_factor is not None or _is_doubtful(comparison, resolution):
             _judge_agreement(comparison, reached, diagnosis, findings, misfits)
     return Verdict(
         findings=findings,
@@ -114,7 +114,7 @@ def judge(
     )
 
 
-def is_doubtful(comparison: Comparison, resolution: Resolution) -> bool:
+def _is_doubtful(comparison: Comparison, resolution: Resolution) -> bool:
     """Return whether a map agrees with its reference less than its half maps let expect."""
     reached, pixel_size = resolution.at(0.143), resolution.pixel_size_angstrom
     follows = comparison.resolution_angstrom <= max(2 * reached, 6 * pixel_size)
@@ -185,6 +185,8 @@ def _judge_agreement(
             "The map does not match the reference in this orientation, nor does its mirror image "
             f"(best {_agreement(found)})."
         )
+    elif diagnosis.pixel_size_factor is not None:
+        what = f"It agrees with the reference in part ({_agreement(found)})."
     else:
         what = (
             f"It agrees with the reference to {found.resolution_angstrom:.1f} Å only, while its "

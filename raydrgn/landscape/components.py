@@ -97,11 +97,16 @@ def in_memory(rows: Float[np.ndarray, "n m"]) -> Slabs:
     return slabs
 
 
+class EqualVolumesError(InputError):
+    """Volumes that do not differ have no components."""
+
+
 def gram_matrix(slabs: Slabs, *, num_volumes: int, num_voxels: int) -> GramMatrix:
     """Return the mean of the volumes, and their products.
 
     Raises:
-        InputError: If there are fewer than two volumes, or all are equal within the mask.
+        InputError: If there are fewer than two volumes.
+        EqualVolumesError: If all are equal within the mask.
     """
     if num_volumes < 2:
         raise InputError(f"Principal components need at least 2 volumes, found {num_volumes}.")
@@ -112,7 +117,7 @@ def gram_matrix(slabs: Slabs, *, num_volumes: int, num_voxels: int) -> GramMatri
         centred = rows - mean[part].astype(np.float32)
         products += centred @ centred.T
     if not np.trace(products) > 1e-12 * num_volumes * float((mean**2).sum()):
-        raise InputError(
+        raise EqualVolumesError(
             "All volumes are equal within the mask, so there are no components. Train longer, or "
             "take another mask."
         )

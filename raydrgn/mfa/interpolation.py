@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from raydrgn.mfa import kernels
+from raydrgn.mfa.kernels import INSIDE, SLOPE_STEP
 from raydrgn.mfa.slice_grid import SliceGrid
 from raydrgn.shapes import Bool, Float, Int
 
@@ -108,25 +109,35 @@ def tangents_by_index(
     moments: Float[Tensor, "b k"],
 ) -> Float[Tensor, "b n 2 3"]:
     """Return what ``gather_tangents`` does, by operations of torch alone."""
-    position, is_friedel_mate, is_outside = _in_half_space(rotations, points, grid.reach)
-    fraction = position - position.floor()
-    gradient = factors.new_zeros(*factors.shape, 2, 3)
-    corners = zip(itertools.product((0, 1), repeat=3), _corners(position), strict=True)
-    for corner, ((x, y, z), _) in corners:
-        of_volumes = grid.values[grid.at_zero[z, y + grid.reach] + x].unflatten(-1, (2, -1))
-        parts = of_volumes @ moments[:, None, :, None]  # (b n 2 1)
-        weights = [f if far else 1 - f for f, far in zip(fraction.unbind(-1), corner, strict=True)]
-        slopes = [
-            (1 if corner[axis] else -1) * weights[axis - 2] * weights[axis - 1] for axis in range(3)
-        ]
-        gradient += parts * torch.stack(slopes, dim=-1)[..., None, :]
-    factor = torch.where(is_outside, 0.0, factors)
-    real = torch.where(is_friedel_mate, -factor, factor)
-    in_image = gradient @ rotations.mT[:, None]  # by the position in the frame of the image
-    in_image = in_image * torch.stack([real, factor], dim=-1)[..., None]
-    along_x, along_y, along_z = in_image.unbind(-1)
+    position = points @ rotations[:, :2]
+    outward = SLOPE_STEP * rotations[:, None, 2]
+    reached = position.square().sum(-1) + outward.square().sum(-1)
+    radius = points.norm(dim=1, keepdim=True)
+    is_left_out = (reached >= INSIDE * grid.reach**2) | (radius[:, 0] == 0)
+    turned = torch.stack([points[:, 1], -points[:, 0]], dim=1) / radius.clamp(min=1e-6)
+    circle = SLOPE_STEP * turned @ rotations[:, :2]
+    out_of_plane, on_circle = (
+        (
+            _mixed_values(grid, position + step, moments)
+            - _mixed_values(grid, position - step, moments)
+        )
+        * (torch.where(is_left_out, 0.0, factors) / (2 * SLOPE_STEP))[..., None]
+        for step in (outward, circle)
+    )
     kx, ky = (axis[:, None] for axis in points.unbind(-1))
-    return torch.stack([-ky * along_z, kx * along_z, ky * along_x - kx * along_y], dim=-1)
+    return torch.stack([-ky * out_of_plane, kx * out_of_plane, radius * on_circle], dim=-1)
+
+
+def _mixed_values(
+    grid: SliceGrid, position: Float[Tensor, "b n 3"], moments: Float[Tensor, "b k"]
+) -> Float[Tensor, "b n 2"]:
+    """Return real and imaginary parts at points of the volumes, added up with their moments."""
+    position, is_friedel_mate, _ = _to_half_space(position, grid.reach)
+    out = position.new_zeros(*position.shape[:2], 2)
+    for (x, y, z), weight in _corners(position):
+        of_volumes = grid.values[grid.at_zero[z, y + grid.reach] + x].unflatten(-1, (2, -1))
+        out += (of_volumes @ moments[:, None, :, None])[..., 0] * weight[..., None]
+    return torch.where(is_friedel_mate[..., None], _conjugate(out), out)
 
 
 def gather_by_index(
@@ -167,7 +178,13 @@ def _in_half_space(
     rotations: Float[Tensor, "b 3 3"], points: Float[Tensor, "n 2"], limit: float
 ) -> tuple[Float[Tensor, "b n 3"], Bool[Tensor, "b n"], Bool[Tensor, "b n"]]:
     """Return the points in half of the space; which are Friedel mates, and which outside."""
-    position = points @ rotations[:, :2]
+    return _to_half_space(points @ rotations[:, :2], limit)
+
+
+def _to_half_space(
+    position: Float[Tensor, "b n 3"], limit: float
+) -> tuple[Float[Tensor, "b n 3"], Bool[Tensor, "b n"], Bool[Tensor, "b n"]]:
+    """Return points in half of the space; which are Friedel mates, and which outside."""
     is_outside = position.square().sum(-1) >= limit**2
     is_friedel_mate = position[..., 2] < 0
     position = torch.where(is_friedel_mate[..., None], -position, position)

@@ -18,6 +18,16 @@ from raydrgn.shapes import Float, Int
 
 ONE = np.float32(1.0)
 
+SLOPE_STEP = 0.5
+"""Grid points between a point and those ahead and behind, of whose values a slope is made.
+
+The slope of a trilinear interpolation itself jumps where a point goes over from one cell to the
+next, so that rotations that differ by rounding would be refined to others.
+"""
+
+INSIDE = 1 - 1e-5
+"""Of the square of ``limit``: what lies within it after rounding."""
+
 
 @nb.njit(fastmath=True, cache=True)
 @no_type_check  # numba has types of its own
@@ -238,6 +248,64 @@ def slab_bounds(planes: int, slabs: int) -> Int[np.ndarray, " slabs1"]:
     return np.round(planes * (1 - np.sqrt(1 - share))).astype(np.int64)
 
 
+@nb.njit(fastmath=True, cache=True)
+@no_type_check  # numba has types of its own
+def _take(
+    out: Float[np.ndarray, " f"],
+    flat: Float[np.ndarray, " n"],
+    at_zero: Int[np.ndarray, "z y"],
+    x: float,
+    y: float,
+    z: float,
+) -> float:
+    """Set ``out`` to the features at a point; return −1 for those of a Friedel mate, or 1."""
+    middle = len(at_zero) - 1
+    sign = ONE
+    if z < 0:
+        sign, x, y, z = -ONE, -x, -y, -z
+    x += np.float32(middle)
+    y += np.float32(middle)
+    ix, iy, iz = int(x), int(y), int(z)
+    fx, fy, fz = x - np.float32(ix), y - np.float32(iy), z - np.float32(iz)
+    gx, gy, gz = ONE - fx, ONE - fy, ONE - fz
+    weights = (
+        *(gx * gy * gz, fx * gy * gz, gx * fy * gz, fx * fy * gz),
+        *(gx * gy * fz, fx * gy * fz, gx * fy * fz, fx * fy * fz),
+    )
+    edges = _edges(at_zero, iz, iy, ix - middle, len(out))
+    _mix_corners(out, 0, flat, edges, len(out), weights)
+    return sign
+
+
+@nb.njit(fastmath=True, cache=True)
+@no_type_check  # numba has types of its own
+def _slope(
+    flat: Float[np.ndarray, " n"],
+    at_zero: Int[np.ndarray, "z y"],
+    place: tuple[float, float, float],
+    step: tuple[float, float, float],
+    moments: Float[np.ndarray, " k"],
+    buffers: Float[np.ndarray, "2 f"],
+) -> tuple[float, float]:
+    """Return by how much the volumes, added up with their moments, change along a step.
+
+    Half the difference of their real and imaginary parts a step ahead and a step behind, over the
+    length of a step.
+    """
+    (x, y, z), (dx, dy, dz) = place, step
+    ahead, behind = buffers[0], buffers[1]
+    sign_ahead = _take(ahead, flat, at_zero, x + dx, y + dy, z + dz)
+    sign_behind = _take(behind, flat, at_zero, x - dx, y - dy, z - dz)
+    half = len(ahead) // 2
+    real = imaginary = np.float32(0.0)
+    for f in range(half):
+        real += moments[f] * (ahead[f] - behind[f])
+        change = sign_ahead * ahead[half + f] - sign_behind * behind[half + f]
+        imaginary += moments[f] * change
+    per_step = np.float32(0.5 / SLOPE_STEP)
+    return real * per_step, imaginary * per_step
+
+
 @nb.njit(fastmath=True, cache=True, parallel=True)
 @no_type_check  # numba has types of its own
 def gather_tangents(
@@ -252,7 +320,8 @@ def gather_tangents(
     """Fill ``out`` with the derivatives of slices by a rotation of the frame of the image.
 
     The volumes are added up with the moments of each image first. A point k moves by k × e in the
-    frame of the image, when that turns about the axis e.
+    frame of the image, when that turns about the axis e: out of the plane, or along its circle.
+    See ``SLOPE_STEP``. The derivative is 0 at points so near to ``limit`` that a step leads there.
 
     Args:
         values: Of a ``SliceGrid``.
@@ -264,59 +333,34 @@ def gather_tangents(
         out: Real and imaginary part by each component of the rotation vector, per radian.
     """
     num, count, features = len(rotations), len(points), values.shape[1]
-    half, middle, flat = features // 2, len(at_zero) - 1, values.reshape(-1)
-    limit = float(middle)
+    flat, limit, h = values.reshape(-1), float(len(at_zero) - 1), np.float32(SLOPE_STEP)
     for b in nb.prange(num):
         r, m = rotations[b], moments[b]
-        slopes = np.empty(3 * features, np.float32)  # along x, y and z
+        buffers = np.empty((2, features), np.float32)
+        dx, dy, dz = h * r[2, 0], h * r[2, 1], h * r[2, 2]
         for j in range(count):
             row = out[b, j]
             kx, ky = points[j, 0], points[j, 1]
-            is_outside, sign, x, y, z = _in_half_space(r, kx, ky, limit)
-            if is_outside:
+            x = kx * r[0, 0] + ky * r[1, 0]
+            y = kx * r[0, 1] + ky * r[1, 1]
+            z = kx * r[0, 2] + ky * r[1, 2]
+            radius = np.sqrt(kx * kx + ky * ky)
+            reached = x * x + y * y + z * z + dx * dx + dy * dy + dz * dz
+            if radius == 0 or reached >= limit * limit * INSIDE:
                 for part in range(2):
                     for axis in range(3):
                         row[part, axis] = np.float32(0.0)
                 continue
-            x += np.float32(middle)
-            y += np.float32(middle)
-            ix, iy, iz = int(x), int(y), int(z)
-            fx, fy, fz = x - np.float32(ix), y - np.float32(iy), z - np.float32(iz)
-            gx, gy, gz = ONE - fx, ONE - fy, ONE - fz
-            edges = _edges(at_zero, iz, iy, ix - middle, features)
-            along_x = (
-                *(-gy * gz, gy * gz, -fy * gz, fy * gz),
-                *(-gy * fz, gy * fz, -fy * fz, fy * fz),
+            out_of_plane = _slope(flat, at_zero, (x, y, z), (dx, dy, dz), m, buffers)
+            u, v = h * ky / radius, -h * kx / radius
+            along = (
+                u * r[0, 0] + v * r[1, 0],
+                u * r[0, 1] + v * r[1, 1],
+                u * r[0, 2] + v * r[1, 2],
             )
-            along_y = (
-                *(-gx * gz, -fx * gz, gx * gz, fx * gz),
-                *(-gx * fz, -fx * fz, gx * fz, fx * fz),
-            )
-            along_z = (
-                *(-gx * gy, -fx * gy, -gx * fy, -fx * fy),
-                *(gx * gy, fx * gy, gx * fy, fx * fy),
-            )
-            for axis, weights in enumerate((along_x, along_y, along_z)):
-                at = axis * features
-                _mix_corners(slopes, at, flat, edges, features, weights)
-            rx = ry = rz = jx = jy = jz = np.float32(0.0)  # gradients of both parts
-            for f in range(half):
-                rx += m[f] * slopes[f]
-                jx += m[f] * slopes[half + f]
-                ry += m[f] * slopes[features + f]
-                jy += m[f] * slopes[features + half + f]
-                rz += m[f] * slopes[2 * features + f]
-                jz += m[f] * slopes[2 * features + half + f]
-            # At a Friedel mate the value is the conjugate, and the gradient has the other sign.
+            on_circle = _slope(flat, at_zero, (x, y, z), along, m, buffers)
             c = factors[b, j]
-            cr, cj = c * sign, c
-            gr0 = rx * r[0, 0] + ry * r[0, 1] + rz * r[0, 2]
-            gr1 = rx * r[1, 0] + ry * r[1, 1] + rz * r[1, 2]
-            gr2 = rx * r[2, 0] + ry * r[2, 1] + rz * r[2, 2]
-            gj0 = jx * r[0, 0] + jy * r[0, 1] + jz * r[0, 2]
-            gj1 = jx * r[1, 0] + jy * r[1, 1] + jz * r[1, 2]
-            gj2 = jx * r[2, 0] + jy * r[2, 1] + jz * r[2, 2]
-            row[0, 0], row[1, 0] = -ky * gr2 * cr, -ky * gj2 * cj
-            row[0, 1], row[1, 1] = kx * gr2 * cr, kx * gj2 * cj
-            row[0, 2] = (ky * gr0 - kx * gr1) * cr
-            row[1, 2] = (ky * gj0 - kx * gj1) * cj
+            for part in range(2):
+                row[part, 0] = -ky * out_of_plane[part] * c
+                row[part, 1] = kx * out_of_plane[part] * c
+                row[part, 2] = radius * on_circle[part] * c

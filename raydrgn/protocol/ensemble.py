@@ -32,6 +32,11 @@ SCORED = 500
 SUBUNITS = "subunits"
 """Folder of the masks within their step."""
 
+NO_DIFFERENCE = (
+    "The volumes of the last round do not differ: the images show no difference between the "
+    "particles, which are one class."
+)
+
 LEAST_SHARE = 0.01
 """Share of the particles from which a cluster is an end of the path."""
 
@@ -98,11 +103,16 @@ def far_centres(run: "RunReader", epoch: int, ksample: int) -> list[int]:
 def landscape(
     project: Project, this: Round, trained: Step, *, executor: Executor, progress: Progress
 ) -> Step:
-    """Find states and components in the space of volumes."""
+    """Find states and components in the space of volumes.
+
+    The result has the number of ``states``: 1 where the volumes do not differ at all.
+    """
 
     def make(folder: Uri) -> tuple[dict[str, Any], list[str]]:
         from raydrgn.decoding.options import VolumeOptions
-        from raydrgn.landscape.results import PARTICLES
+        from raydrgn.landscape.components import EqualVolumesError
+        from raydrgn.landscape.results import PARTICLES, write_one_state
+        from raydrgn.run.reader import open_run
         from raydrgn.workflows import landscape as workflow
 
         count = trained.result["particles"]
@@ -116,7 +126,12 @@ def landscape(
             sample=min(SAMPLED, count),
             volumes=VolumeOptions(flip=this.flip),
         )
-        found = workflow.run(settings, executor=executor, progress=progress)
+        try:
+            found = workflow.run(settings, executor=executor, progress=progress)
+        except EqualVolumesError:
+            log.warning("%s", NO_DIFFERENCE)
+            write_one_state(open_run(trained.folder).original_numbers(count), folder)
+            return {"states": 1}, [PARTICLES]
         return {"states": found.sketch.num_states}, ["report.html", PARTICLES]
 
     return project.step("landscape", {"flip": this.flip}, make, after=[trained])

@@ -54,6 +54,10 @@ class Proposal:
 
     kept: Bool[np.ndarray, " n"]
 
+    has_latents: bool = True
+    """Whether the images determine any latent; clusters mean nothing without, and none is proposed.
+    """
+
     @property
     def clusters(self) -> list[int]:
         """Clusters that are proposed as a whole."""
@@ -82,7 +86,7 @@ def junk_clusters(
     for n in numbers:
         if n.peak < LEAST_PEAK * typical:
             found[n.cluster] = f"peak density {n.peak:.2g}, where {typical:.2g} is typical"
-        elif n.agreement < LEAST_AGREEMENT and n.magnitude > far:
+        elif n.particles > 1 and n.agreement < LEAST_AGREEMENT and n.magnitude > far:
             found[n.cluster] = (
                 f"half sets agree to {max(n.agreement, 0):.2f}, and |z| is {n.magnitude:.1f}"
             )
@@ -94,6 +98,8 @@ def propose(
     z: Float[np.ndarray, "n zdim"],
     labels: Int[np.ndarray, " n"],
     null: Float[np.ndarray, " n"] | None,
+    *,
+    has_latents: bool = True,
 ) -> Proposal:
     """Return what is proposed to be junk, beside what other methods would drop.
 
@@ -102,9 +108,10 @@ def propose(
         z: Latents.
         labels: Cluster of each particle.
         null: Probability of each particle to show nothing; None by the autoencoder.
+        has_latents: Whether the images determine any latent.
     """
     magnitude = np.linalg.norm(z.astype(np.float64), axis=1)
-    reasons = junk_clusters(numbers, magnitude)
+    reasons = junk_clusters(numbers, magnitude) if has_latents else {}
     by_cluster = Method("clusters", ~np.isin(labels, list(reasons)))
     methods = [by_cluster]
     if null is not None:
@@ -120,7 +127,9 @@ def propose(
             Method(f"mixture of {COMPONENTS}, component of largest |z|", components.labels != far)
         )
     methods.append(by_magnitude(z, REFERENCE_SD))
-    return Proposal(numbers=numbers, reasons=reasons, methods=methods, kept=kept)
+    return Proposal(
+        numbers=numbers, reasons=reasons, methods=methods, kept=kept, has_latents=has_latents
+    )
 
 
 def cluster_table(proposal: Proposal) -> ReportTable:

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from raydrgn.data.particle_images import clear_images, read_images
 from raydrgn.errors import RaydrgnError
 from raydrgn.mfa.config import SHOWS_NOTHING
+from raydrgn.mfa.latents import UNDETERMINED
 from raydrgn.protocol.proposal import (
     CLUSTER_RULE,
     NULL_RULE,
@@ -101,8 +102,9 @@ def write_page(
 def summary(proposal: Proposal) -> str:
     """Return in words what is proposed."""
     count, drop = len(proposal.kept), int((~proposal.kept).sum())
+    clusters = "" if proposal.has_latents else f" No cluster is proposed: {UNDETERMINED}"
     if not drop:
-        return f"No junk was found: all {count:,} particles are proposed to be kept."
+        return f"No junk was found: all {count:,} particles are proposed to be kept.{clusters}"
     listed = ", ".join(map(str, proposal.clusters))
     parts = [f"clusters {listed}"] if listed else []
     if proposal.numbers[0].shows_nothing is not None:
@@ -110,7 +112,7 @@ def summary(proposal: Proposal) -> str:
         parts.insert(0, f"{nothing:,} that show nothing (probability above {SHOWS_NOTHING:g})")
     return (
         f"{drop:,} of {count:,} particles ({100 * drop / count:.1f} %) are proposed to be dropped: "
-        f"{' and '.join(parts)}."
+        f"{' and '.join(parts)}.{clusters}"
     )
 
 

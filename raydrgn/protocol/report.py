@@ -10,6 +10,7 @@ from raydrgn.protocol.class_folder import FIGURE
 from raydrgn.protocol.completed_steps import CompletedSteps
 from raydrgn.protocol.decision_values import OF_ROUND, PLANS
 from raydrgn.protocol.decisions import IND
+from raydrgn.protocol.ensemble import NO_DIFFERENCE
 from raydrgn.protocol.project import Project, Step
 from raydrgn.protocol.round_training import RULE as TRAINING_RULE
 from raydrgn.protocol.rounds import Round
@@ -105,8 +106,11 @@ def summary(made: CompletedSteps) -> str:
     found = [
         *(step.result["misplaced"] for step in made.occupancies if "misplaced" in step.result),
         f"{'; '.join(dropped) or 'No particle was dropped'}. {kept:,} particles fall into "
-        f"{len(classes)} classes, of which {supported} are supported by their own particles.",
+        f"{f'{len(classes)} classes' if len(classes) > 1 else '1 class'}, of which {supported} "
+        f"{'is' if supported == 1 else 'are'} supported by their own particles.",
     ]
+    if made.landscape.result["states"] == 1:
+        found.insert(0, NO_DIFFERENCE)
     return " ".join(found)
 
 
@@ -178,7 +182,8 @@ def _ensemble(root: Uri, made: CompletedSteps) -> Section:
         ("slices.png", "Volumes along it."),
         ("surfaces.png", f"Their isosurfaces, all at one level; {movie} shows them in motion."),
     )
-    pages = [made.landscape.at("report.html")]
+    has_states = made.landscape.result["states"] > 1
+    pages = [made.landscape.at("report.html")] if has_states else []
     if made.occupancies:
         pages.append(made.occupancies[-1].at("report.html"))
     shown = _listed(path.at(kind), along)
@@ -188,7 +193,9 @@ def _ensemble(root: Uri, made: CompletedSteps) -> Section:
     return Section(
         title="Ensemble",
         text="Path between the two cluster centres farthest apart, states and components in the "
-        "space of volumes, and, with a model, occupancies of its subunits.",
+        "space of volumes, and, with a model, occupancies of its subunits."
+        if has_states
+        else NO_DIFFERENCE,
         figures=shown,
         commands="\n".join(f"open {page}" for page in pages),
     )

@@ -110,6 +110,8 @@ def propose_junk(
     epoch, ksample = trained.result["epoch"], analyzed.result["ksample"]
 
     def make(folder: Uri) -> tuple[dict[str, Any], list[str]]:
+        from raydrgn.io.cryodrgn import read_latents
+        from raydrgn.mfa.latents import determine_latents
         from raydrgn.protocol import proposal as proposals
         from raydrgn.protocol.cluster_numbers import cluster_numbers
         from raydrgn.protocol.proposal_page import summary, write_page
@@ -132,7 +134,11 @@ def propose_junk(
             executor=executor,
             progress=progress,
         )
-        found = proposals.propose(numbers, z, labels, null)
+        has_latents = True
+        if this.plan.method == "mfa":
+            mean, logvar = read_latents(run.files.latents(epoch))
+            has_latents = logvar is None or determine_latents(mean, logvar)
+        found = proposals.propose(numbers, z, labels, null, has_latents=has_latents)
         results = ResultFolder(folder)
         results.begin({"command": "proposal"}, made_from=run.identity(epoch), overwrite=False)
         proposals.write_proposal(found, run.original_numbers(len(z)), results)

@@ -211,9 +211,9 @@ class _Sequence:
         comparison = compare_rounds(project, analyses, **work)
         path = ensemble.traverse(project, this, trained, analyzed, **work)
         landscape = ensemble.landscape(project, this, trained, **work)
-        occupancies = (
-            [masks, *ensemble.occupancies(project, this, trained, masks, **work)] if masks else []
-        )
+        occupancies: list[Step] = []
+        if masks and landscape.result["states"] > 1:  # else all occupancies are the same
+            occupancies = [masks, *ensemble.occupancies(project, this, trained, masks, **work)]
         grouped = occupancies[-1] if occupancies else landscape
         classes = ensemble.class_maps(project, this, trained, grouped, **work)
         made = CompletedSteps(

@@ -20,7 +20,7 @@ from raydrgn.shapes import Float, Int
 
 DPI, PRINT_DPI = 110, 300
 PALETTE = (
-    "#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#222222", "#bbbbbb",
+    "#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#222222", "#44aa99",
     "#e8601c", "#7bafde", "#882e72", "#90c987",
 )  # fmt: skip
 """Paul Tol's bright colours and some of his others; readable for colour-blind people."""

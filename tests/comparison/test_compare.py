@@ -260,6 +260,9 @@ def test_three_are_compared_in_pairs(tmp_path):
     for name in ("1-2", "1-3", "2-3"):
         assert (tmp_path / "out" / name / "counts.csv").exists()
     assert rows_of(tmp_path / "out" / "1-3" / "counts.csv")[0][1] == "x,y"
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert "c.pkl (adjusted Rand index 1.000) agree most" in report
+    assert (tmp_path / "out" / "rand.png").exists()
 
 
 def test_labels_of_unknown_particles_are_refused(tmp_path):
