@@ -35,7 +35,7 @@ from raydrgn.reporting.analysis_results import AnalysisResults, kmeans_folder
 from raydrgn.run.directory import RunDirectory, is_run
 from raydrgn.run.identity import MADE_FROM, SETTINGS, read_record
 from raydrgn.run.reader import open_run
-from raydrgn.run.same_particles import numbers_in
+from raydrgn.run.same_particles import numbers_in, numbers_in_file
 from raydrgn.shapes import Float, Int
 
 log = logging.getLogger(__name__)
@@ -108,8 +108,8 @@ def matched(labelings: Sequence[Labeling]) -> list[Labeling]:
         for labeling in labelings
     ]
     original = reference.metadata.get("source", "")
+    found = [_by_images(labeling, original, reference) for labeling in found]
     if suffix_of(original) in WITH_IMAGES and storage.exists(original):
-        found = [_by_images(labeling, original) for labeling in found]
         _check_counts(found, original)
     return with_numbers(found)
 
@@ -160,10 +160,20 @@ def _renumbered(
     return replace(labeling, numbers=np.where(rows < 0, labeling.known_numbers, numbers[rows]))
 
 
-def _by_images(labeling: Labeling, original: Uri) -> Labeling:
+def _by_images(
+    labeling: Labeling, original: Uri, reference: ParticleTable | None = None
+) -> Labeling:
+    """Return a labeling of a particle file with the numbers of its particles in another one.
+
+    Raises:
+        InputError: If that is of another kind, and it is not known which particles are the same.
+    """
     if labeling.images is None or labeling.numbers is not None:
         return labeling
-    if suffix_of(labeling.images) != suffix_of(original):
+    is_same_kind = suffix_of(labeling.images) == suffix_of(original) and storage.exists(original)
+    if reference is not None and not is_same_kind:
+        return replace(labeling, numbers=numbers_in_file(labeling.images, reference))
+    if not is_same_kind:
         log.warning(
             "the rows of %s are taken in order: %s is a file of another kind",
             *(labeling.name, original),

@@ -8,15 +8,20 @@ from raydrgn.errors import InputError
 from raydrgn.io.filetypes import suffix_of
 from raydrgn.io.indices import read_labels
 from raydrgn.io.labels import WITH_IMAGES, read_labels_file, rows_of_numbers, split_column
-from raydrgn.io.matching import find_numbers
+from raydrgn.io.particles import ParticleTable
 from raydrgn.io.storage import Uri
+from raydrgn.run.same_particles import numbers_in_file
 from raydrgn.shapes import Int
 
 ARRAYS = (".pkl", ".npy")
 
 
 def own_labels(
-    uri: Uri, count: int, numbers: Int[np.ndarray, " n"], *, original: Uri | None = None
+    uri: Uri,
+    count: int,
+    numbers: Int[np.ndarray, " n"],
+    *,
+    particles: ParticleTable | None = None,
 ) -> Int[np.ndarray, " n"]:
     """Read a label of each particle: in the order of the particles, or by their original numbers.
 
@@ -24,8 +29,8 @@ def own_labels(
         uri: ``FILE`` or, of a table, ``FILE:COLUMN``; a table may have the original numbers.
         count: Particles.
         numbers: Their numbers in the original set.
-        original: The file that they come from; rows of another STAR file are matched to a STAR file
-            by the names of their images, those of a .cs file to a .cs file by their uids.
+        particles: The particles, where they are known: rows of a STAR or .cs file are matched to
+            them by their images.
 
     Raises:
         InputError: If there are too few, or some are no whole numbers.
@@ -43,9 +48,8 @@ def own_labels(
             )
         labels = np.array([int(name) for name in found.names])[found.codes]
         known = found.numbers
-        kind = suffix_of(place)
-        if known is None and original and kind in WITH_IMAGES and kind == suffix_of(original):
-            known = _numbers_by_image(place, original)
+        if known is None and particles is not None and suffix_of(place) in WITH_IMAGES:
+            known = _numbers_by_image(place, particles)
         if known is not None:
             return _of_numbers(uri, labels, known, numbers)
     if len(labels) == count:
@@ -59,14 +63,14 @@ def own_labels(
     return labels[numbers]
 
 
-def _numbers_by_image(uri: Uri, original: Uri) -> Int[np.ndarray, " m"]:
+def _numbers_by_image(uri: Uri, particles: ParticleTable) -> Int[np.ndarray, " m"] | None:
     try:
-        return find_numbers(uri, original)
+        return numbers_in_file(uri, particles)
     except InputError as error:
         raise InputError(
-            f"{uri} has labels of images that are not all in {original}, or not once, so that it "
-            "is not known which particles these are. Give a table with the columns original and "
-            "label."
+            f"{uri} has labels of images that are not all in {particles.metadata.get('source')}, "
+            "or not once, so that it is not known which particles these are. Give a table with the "
+            "columns original and label."
         ) from error
 
 

@@ -178,8 +178,8 @@ class ParticleValues:
         return Values(self.components.coordinates[:, axis].astype(np.float32))
 
     def _own_labels(self, uri: Uri) -> Values:
-        original = original_file(self._source)
-        found = own_labels(uri, len(self.z), self.numbers, original=original)
+        particles = particles_of(self._source)
+        found = own_labels(uri, len(self.z), self.numbers, particles=particles)
         return Values(found, is_category=True)
 
     def _latent(self, axis: int) -> Values:
@@ -280,15 +280,14 @@ class ParticleValues:
                 yield f"{command}.{name}", partial(_of_arrow, column, order)
 
 
-def original_file(source: LatentSource) -> Uri | None:
-    """Return the file that the particles of a run come from, if it is known and there."""
+def particles_of(source: LatentSource) -> ParticleTable | None:
+    """Return the particles of a run, if they are known."""
     if not isinstance(source, RunReader):
         return None
     try:
-        uri = source.particles().metadata.get("source")
+        return source.particles()
     except RaydrgnError:
         return None
-    return uri if uri and storage.exists(uri) else None
 
 
 def _occupancy_classes(uri: Uri) -> Values:

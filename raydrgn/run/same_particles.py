@@ -1,10 +1,20 @@
 """Which particles of one file are which of another: by their images, or by their numbers."""
 
+import logging
+
 import numpy as np
 
-from raydrgn.errors import InputError
+from raydrgn.errors import InputError, RaydrgnError
+from raydrgn.io import storage
+from raydrgn.io.filetypes import suffix_of
+from raydrgn.io.matching import find_numbers
+from raydrgn.io.metadata import read_metadata
 from raydrgn.io.particles import ParticleTable
+from raydrgn.io.storage import Uri
+from raydrgn.io.verification import quiet
 from raydrgn.shapes import Int
+
+log = logging.getLogger(__name__)
 
 OTHER_DEFOCUS_ANGSTROM = 1000.0
 """Median difference of defocus between two sets of particles, above which they are not the same.
@@ -13,6 +23,34 @@ A refinement of the CTF changes it by some hundred; micrographs of one session d
 """
 
 DEFOCUS = "defocus_u_angstrom"
+
+
+def numbers_in_file(uri: Uri, reference: ParticleTable) -> Int[np.ndarray, " n"] | None:
+    """Return the numbers that the rows of a particle file have in the original set of others.
+
+    In a file of the same kind as that of the others they are known by their images' names, or
+    uids; in one of another kind as by ``numbers_in``.
+
+    Args:
+        uri: A STAR or .cs file, such as of a classification.
+        reference: The others.
+
+    Returns:
+        None if the file lacks what is needed for that, with a warning.
+
+    Raises:
+        InputError: If it is not known which are the same.
+    """
+    original = reference.metadata.get("source", "")
+    if suffix_of(uri) == suffix_of(original) and storage.exists(original):
+        return find_numbers(uri, original)
+    try:
+        with quiet():
+            table = read_metadata(uri, need_images=False)
+    except RaydrgnError as error:
+        log.warning("the rows of %s are taken in order, since %s", uri, error)
+        return None
+    return numbers_in(table, reference, name=uri, other=original)
 
 
 def numbers_in(

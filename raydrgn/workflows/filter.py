@@ -330,8 +330,8 @@ def _labels(
 ) -> "np.ndarray":
     """Return the cluster of each particle: of k-means, or of the file given."""
     from raydrgn.latent.own_labels import own_labels
-    from raydrgn.latent.values import original_file
+    from raydrgn.latent.values import particles_of
 
     if settings.labels is None:
         return analysis.labels(settings.ksample, len(numbers))
-    return own_labels(settings.labels, len(numbers), numbers, original=original_file(source))
+    return own_labels(settings.labels, len(numbers), numbers, particles=particles_of(source))

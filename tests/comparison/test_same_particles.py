@@ -65,6 +65,38 @@ def test_rows_of_two_files_are_matched_by_image_without_a_run(tmp_path):
             np.testing.assert_array_equal(found.numbers, np.sort(chosen))
 
 
+def test_rows_of_a_star_file_are_matched_to_a_run_of_cryosparc_s_particles(tmp_path):
+    """By stack and slice; where no image is the same, by the defocus at least."""
+    (tmp_path / "stack.mrcs").write_bytes(b"")
+    states = np.arange(40) % 3
+    z = np.array([[0, 0], [9, 0], [0, 9]])[states] + np.random.default_rng(0).normal(size=(40, 2))
+    stack = np.full(40, str(tmp_path / "stack.mrcs"), dtype=object)
+    table = table_of(40, box=8, pixel_size=2.0).with_columns({"stack": stack})
+    root = make_run(tmp_path / "run", z, table=table.with_metadata("source", "/d/J5.cs")).files.root
+    arguments = ["analyze", root, "--ksample", "3", "--skip-umap", "--skip-volumes"]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    columns = (
+        *("ImageName", "ImageSize", "ImagePixelSize", "DefocusU", "DefocusV", "DefocusAngle"),
+        *("Voltage", "SphericalAberration", "AmplitudeContrast", "ClassNumber"),
+    )
+    head = "data_particles\n\nloop_\n" + "".join(f"_rln{name}\n" for name in columns)
+    for name, moved in (("stack.mrcs", 0.0), ("other.mrcs", 0.0), ("other.mrcs", 5000.0)):
+        order = np.random.default_rng(1).permutation(40) if name == "stack.mrcs" else np.arange(40)
+        (tmp_path / "classes.star").write_text(
+            head
+            + "".join(
+                f"{row + 1}@{name} 8 2.0 {u + moved} {u + moved} 0 300 2.7 0.1 {states[row]}\n"
+                for row, u in zip(order, table.column("defocus_u_angstrom")[order], strict=True)
+            )
+        )
+        if moved:
+            with pytest.raises(InputError, match="no image in common, and the defocus"):
+                compare_files(root, tmp_path / "classes.star")
+        else:
+            [found] = compare_files(root, tmp_path / "classes.star").pairs
+            assert found.adjusted_rand == pytest.approx(1)
+
+
 def test_particles_that_have_moved_are_those_of_the_larger_file(tmp_path):
     head = "data_particles\n\nloop_\n_rlnImageName #1\n_rlnClassNumber #2\n"
     classes = {"part": {9: 1, 7: 1, 5: 1, 3: 0}, "all": {row: int(row > 4) for row in range(12)}}

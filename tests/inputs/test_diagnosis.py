@@ -9,6 +9,7 @@ from known_map import BOX, PIXEL_SIZE, blobs, particle_table, project, write_ima
 from raydrgn.data.preprocess import ImageCorrection
 from raydrgn.errors import InputError
 from raydrgn.inputs.backprojection import back_project
+from raydrgn.inputs.comparison import MATCH
 from raydrgn.inputs.diagnosis import find_pixel_size_factor, find_shift_factor
 from raydrgn.inputs.options import BackprojectionOptions
 from raydrgn.io.mrc import read_header, write_volume
@@ -112,6 +113,12 @@ def test_a_reference_with_a_wrong_pixel_size_is_measured(stated, known, consensu
         consensus.full, known[0], consensus.resolution, reference_pixel_size_angstrom=stated
     )
     assert factor == pytest.approx(PIXEL_SIZE / stated, abs=0.015)
+
+
+def test_a_reference_that_matches_is_named_where_another_pixel_size_fits_better(known, tmp_path):
+    verdict = verdict_with(known, tmp_path, known[0], pixel_size=0.94 * PIXEL_SIZE)
+    assert verdict.comparison.score >= MATCH
+    assert any("1.06 times as large it agrees clearly better" in p for p in verdict.misfits)
 
 
 def test_the_right_pixel_size_has_no_better_one(known, consensus):

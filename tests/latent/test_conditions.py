@@ -209,15 +209,16 @@ def test_rows_of_another_star_file_are_matched_by_image(tmp_path):
         return str(tmp_path / name)
 
     original, classes = write("all.star", range(12)), write("classes.star", [9, 7, 2, 5, 1])
+    particles = table_of(12, box=8, pixel_size=2.0).with_metadata("source", original)
     numbers = np.array([7, 2, 5])
-    found = own_labels(classes, 3, numbers, original=original)
+    found = own_labels(classes, 3, numbers, particles=particles)
     assert found.tolist() == [1, 2, 2]
     with pytest.raises(InputError, match="no label of particle 3"):
-        own_labels(classes, 3, np.array([7, 2, 3]), original=original)
+        own_labels(classes, 3, np.array([7, 2, 3]), particles=particles)
     other = write("other.star", range(5))
     Path(other).write_text(Path(other).read_text().replace("stack.mrcs", "another.mrcs"))
     with pytest.raises(InputError, match=r"labels of images that are not all in .*all\.star"):
-        own_labels(other, 3, numbers, original=original)
+        own_labels(other, 3, numbers, particles=particles)
 
 
 def test_rows_of_another_cs_file_are_matched_by_uid(tmp_path):
@@ -228,7 +229,8 @@ def test_rows_of_another_cs_file_are_matched_by_uid(tmp_path):
         with (tmp_path / name).open("wb") as stream:
             np.save(stream, table)
         places.append(str(tmp_path / name))
-    found = own_labels(places[1], 3, np.array([7, 2, 5]), original=places[0])
+    particles = table_of(12, box=8, pixel_size=2.0).with_metadata("source", places[0])
+    found = own_labels(places[1], 3, np.array([7, 2, 5]), particles=particles)
     assert found.tolist() == [1, 2, 2]
 
 

@@ -97,3 +97,21 @@ def test_numbers_are_written_and_shown_on_one_grey_scale(tmp_path):
     figure = slice_figure(found, [np.full((4, 4, 4), 1.0), np.full((4, 4, 4), 0.1)])
     scales = {axis.images[0].get_clim() for axis in figure.axes if axis.images}
     assert len(scales) == 1
+
+
+def test_a_cluster_of_one_particle_has_no_half_sets():
+    numbers = clusters({}, {}, {"particles": 1, "magnitude": 9.0, "agreement": 0.0})
+    z, _ = latents(numbers)
+    assert not junk_clusters(numbers, np.linalg.norm(z, axis=1))
+
+
+def test_no_cluster_is_proposed_where_the_images_determine_no_latent():
+    """|z| is rounding there: what lies far says nothing."""
+    numbers = clusters({}, {}, {"particles": 5, "magnitude": 9.0, "agreement": 0.2})
+    z, labels = latents(numbers)
+    null = np.zeros(len(z))
+    assert propose(numbers, z, labels, null).clusters == [2]
+    found = propose(numbers, z, labels, null, has_latents=False)
+    assert found.clusters == []
+    assert found.kept.all()
+    assert "No cluster is proposed: The images determine no latent" in summary(found)

@@ -78,7 +78,7 @@ class Training:
         found = SimpleNamespace(
             is_converged=is_converged,
             warnings=["The noise rises."] if epochs >= self._warned else [],
-            examined=list(range(epochs % 10 or 10, epochs + 1, 10)),
+            before_overfitting=epochs - 20,  # every tenth epoch is examined
         )
         verdict = f"{'Converged' if is_converged else 'Not converged'} at epoch {epochs}."
         return SimpleNamespace(convergence=found, verdict=verdict)

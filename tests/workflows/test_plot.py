@@ -97,7 +97,7 @@ def test_mistakes_are_one_message(root, tmp_path):
     np.save(tmp_path / "three.npy", np.arange(3))
     np.save(tmp_path / "shape.npy", np.zeros((60, 2)))
     for by, error, message in (
-        ("nothing", InputError, r"it is not there. Values there are: cluster, "),
+        ("nothing", InputError, r"or a file of labels\. Values there are: cluster, "),
         ("cluster", RunDirectoryError, "raydrgn analyze"),
         (tmp_path / "three.npy", InputError, "3 labels without the numbers"),
         (tmp_path / "shape.npy", InputError, "a number for each particle; found"),

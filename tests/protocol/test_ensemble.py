@@ -1,0 +1,51 @@
+"""What the protocol makes of the last round, and of particles that do not differ."""
+
+import numpy as np
+
+from finished_run import make_run
+from raydrgn.io.particle_source import ParticleSource
+from raydrgn.io.tables import read_parquet
+from raydrgn.landscape.components import EqualVolumesError
+from raydrgn.protocol import ensemble
+from raydrgn.protocol.project import Project, Step
+from raydrgn.protocol.rounds import Round
+from raydrgn.protocol.settings import TrainingPlan
+from raydrgn.remote.executor import Executor
+from raydrgn.remote.progress import silent
+from raydrgn.workflows import landscape
+
+
+def test_volumes_that_do_not_differ_are_one_class(tmp_path, monkeypatch, caplog):
+    """Of a homogeneous sample, which has no components and no states."""
+
+    def refuses(settings, **_):
+        raise EqualVolumesError("All volumes are equal within the mask.")
+
+    monkeypatch.setattr(landscape, "run", refuses)
+    project = Project(str(tmp_path / "project"))
+    run = make_run(tmp_path / "project" / "round2", np.zeros((60, 2)))
+    made = {"particles": 60, "epoch": 1}
+    trained = Step(name="round 2", key="key", folder=run.files.root, result=made)
+    this = Round(
+        number=2,
+        plan=TrainingPlan.read("8 8x1 epochs=4", "--high"),
+        option="--high",
+        source=ParticleSource(particles="p.star"),
+        rows=None,
+        uninvert_data=False,
+        flip=False,
+        drop_bad=False,
+        seed=0,
+    )
+    with Executor() as executor:
+        found = ensemble.landscape(project, this, trained, executor=executor, progress=silent)
+    assert found.result["states"] == 1
+    assert ensemble.NO_DIFFERENCE in caplog.text
+    uri = found.at("landscape.parquet")
+    table = read_parquet(
+        (tmp_path / "project" / "landscape" / "landscape.parquet").read_bytes(), uri
+    )
+    assert table["original"].to_pylist() == list(range(60))
+    labels, names = ensemble.read_classes(found, 60)
+    assert names == ["S0"]
+    assert not labels.any()
