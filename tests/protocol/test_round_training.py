@@ -188,7 +188,7 @@ def test_an_epoch_keeps_its_key_where_the_training_has_gone_on(project, monkeypa
         lambda *_: SimpleNamespace(
             verdict="Converged.",
             convergence=SimpleNamespace(
-                is_converged=True, warnings=["The noise rises."], examined=[6, 7, 8]
+                is_converged=True, warnings=["The noise rises."], before_overfitting=6
             ),
         ),
     )
