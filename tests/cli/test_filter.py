@@ -209,7 +209,7 @@ def test_numbers_are_those_of_the_original_set(tmp_path):
         ([], ConfigError, "Choose a method"),
         (["--zscore", "1000"], ConfigError, "would keep all 203"),
         (["--drop-clusters", "4", "--ksample", "4"], ConfigError, "contains 4, but there are 0"),
-        (["--drop-clusters", "x"], ConfigError, "takes whole numbers as 0,3,5"),
+        (["--drop-clusters", "x"], ConfigError, "takes whole numbers such as 0,3,5"),
         (["--drop-clusters", "1"], RunDirectoryError, r"raydrgn analyze \S+ 2 --ksample 20"),
         (["--drop-clusters", "1", "--keep-clusters", "2"], ConfigError, "not both"),
         (["--gmm", "3", "--drop", "3"], ConfigError, "--drop contains 3"),
