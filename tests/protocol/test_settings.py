@@ -26,7 +26,7 @@ def test_a_network_makes_it_an_autoencoder(text, method, values):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("128 256x3 batch=8", "--low takes words as .* but has 'batch=8'"),
+        ("128 256x3 batch=8", "--low takes words such as .* but has 'batch=8'"),
         ("127", "--low '127' needs an even box"),
         ("128 0x3", "needs an even box, and a network"),
         ("128 epochs=2", "too few epochs; convergence can be judged of 3 or more"),
