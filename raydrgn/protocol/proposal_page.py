@@ -102,7 +102,7 @@ def write_page(
 def summary(proposal: Proposal) -> str:
     """Return in words what is proposed."""
     count, drop = len(proposal.kept), int((~proposal.kept).sum())
-    clusters = "" if proposal.has_latents else f" No cluster is proposed: {UNDETERMINED}"
+    clusters = "" if proposal.has_latents else f" No cluster is proposed. {UNDETERMINED}"
     if not drop:
         return f"No junk was found: all {count:,} particles are proposed to be kept.{clusters}"
     listed = ", ".join(map(str, proposal.clusters))

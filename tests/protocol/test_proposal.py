@@ -114,4 +114,4 @@ def test_no_cluster_is_proposed_where_the_images_determine_no_latent():
     found = propose(numbers, z, labels, null, has_latents=False)
     assert found.clusters == []
     assert found.kept.all()
-    assert "No cluster is proposed: The images determine no latent" in summary(found)
+    assert "No cluster is proposed. The images determine no latent" in summary(found)
