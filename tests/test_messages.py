@@ -47,10 +47,11 @@ NOT_TAKEN = {
     # Any error of it leaves out the commands that it is for.
     ("raydrgn.run.next_commands:_counts_as_original", "raydrgn.io.selection:rows_of"),
     # Any error of these is replaced by one, or by a choice, without their words.
-    ("raydrgn.latent.own_labels:_numbers_by_image", "raydrgn.io.matching:find_numbers"),
+    ("raydrgn.run.same_particles:numbers_in_file", "raydrgn.io.matching:find_numbers"),
     ("raydrgn.evaluation.truth:_simulated_numbers", "raydrgn.io.metadata:read_metadata"),
-    # Any error of it becomes a warning without its words.
+    # Any error of these becomes a warning without its words.
     ("raydrgn.comparison.sources:_by_images", "raydrgn.io.matching:find_numbers"),
+    ("raydrgn.run.same_particles:numbers_in_file", "raydrgn.io.metadata:read_metadata"),
     # A run of raydrgn's has poses, or it would not have begun.
     ("raydrgn.run.cryodrgn_export:export_run", "raydrgn.io.sources:to_poses"),
     # Its results are always replaced.

@@ -47,8 +47,10 @@ def numbers_in_file(uri: Uri, reference: ParticleTable) -> Int[np.ndarray, " n"]
     try:
         with quiet():
             table = read_metadata(uri, need_images=False)
-    except RaydrgnError as error:
-        log.warning("the rows of %s are taken in order, since %s", uri, error)
+    except RaydrgnError:
+        log.warning(
+            "the rows of %s are taken in order: it does not show which images they are", uri
+        )
         return None
     return numbers_in(table, reference, name=uri, other=original)
 
