@@ -30,6 +30,7 @@ from raydrgn.io.particles import CTF_COLUMNS, ParticleTable
 from raydrgn.io.storage import Uri
 from raydrgn.remote.resources import cores_here
 from raydrgn.shapes import Int
+from raydrgn.wording import counted
 
 ROUNDS = 3
 
@@ -38,7 +39,9 @@ ROUNDS = 3
 class PreparationRates:
     """Images per second of the work and of its limits; medians over rounds."""
 
-    threads: int
+    title: str
+    """What was timed."""
+
     old_megabytes: float
     """Size of an image in the large box."""
 
@@ -82,7 +85,8 @@ def run(settings: PreparationSettings) -> PreparationRates:
         )
         seconds = timed(lambda: insert_partition(partition, invert=True))
     return PreparationRates(
-        threads=threads,
+        title=f"preparing {num_particles:,} images, {box} → {small} px, "
+        f"{counted(threads, 'thread')}",
         old_megabytes=4e-6 * box**2,
         small_megabytes=4e-6 * small**2,
         downsample=median(work),

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from statistics import median
 from uuid import uuid4
 
-from raydrgn.bench.prepare import ROUNDS, made_up_stack, timed
+from raydrgn.bench import prepare
+from raydrgn.bench.prepare import ROUNDS, PreparationRates, made_up_stack, timed
 from raydrgn.bench.settings import PreparationSettings
 from raydrgn.data.source import ImageSource, block_ends
 from raydrgn.errors import ConfigError
@@ -25,6 +26,9 @@ URL_SECONDS = 3600  # for which the address of the plain request is valid
 class ReadingRates:
     """MB per second of reading one stack; medians over rounds."""
 
+    title: str
+    """What was timed."""
+
     megabytes: float
     """Size of the stack."""
 
@@ -36,6 +40,17 @@ class ReadingRates:
 
     share: float
     """Of the plain request, median of the rounds' ratios."""
+
+
+def run_prepare(settings: PreparationSettings) -> PreparationRates | ReadingRates:
+    """Time reading from a store where the folder is one, else downsampling and back-projection.
+
+    Raises:
+        ConfigError: If the store gives no address for a plain request.
+    """
+    if settings.folder is not None and not storage.is_local(settings.folder):
+        return run(settings, settings.folder)
+    return prepare.run(settings)
 
 
 def run(settings: PreparationSettings, folder: Uri) -> ReadingRates:
@@ -60,6 +75,7 @@ def run(settings: PreparationSettings, folder: Uri) -> ReadingRates:
     finally:
         storage.remove(uri)
     return ReadingRates(
+        title=f"reading {settings.num_particles:,} images of {settings.box} px",
         megabytes=1e-6 * size,
         reader=median(reader),
         plain=median(plain),

@@ -192,8 +192,12 @@ def exchange_rows(rates: "ExchangeRates") -> Rows:
     return rows
 
 
-def preparation_rows(rates: "PreparationRates") -> Rows:
-    """Return the rows of downsampling and back-projection."""
+def preparation_rows(rates: "PreparationRates | ReadingRates") -> Rows:
+    """Return the rows of downsampling and back-projection, or of reading from a store."""
+    from raydrgn.bench.reading import ReadingRates
+
+    if isinstance(rates, ReadingRates):
+        return reading_rows(rates)
     moved = rates.old_megabytes + rates.small_megabytes
     measured = (
         ("downsample", rates.downsample, moved),

@@ -116,20 +116,10 @@ def bench_prepare(settings: PreparationSettings) -> None:
     One process, without Ray; the stack is written into a temporary folder and deleted. With an
     s3:// URL as --folder, reading the stack from there is timed beside one plain request for it.
     """
-    from raydrgn.bench import prepare, reading
-    from raydrgn.io import storage
+    from raydrgn.bench import reading
 
-    if settings.folder is not None and not storage.is_local(settings.folder):
-        title = f"reading {settings.num_particles:,} images of {settings.box} px"
-        found = reading.run(settings, settings.folder)
-        show_facts(title, tables.reading_rows(found), numbers=True)
-        return
-    rates = prepare.run(settings)
-    title = (
-        f"preparing {settings.num_particles:,} images, {settings.box} → {settings.small} px, "
-        f"{rates.threads} threads"
-    )
-    show_facts(title, tables.preparation_rows(rates), numbers=True)
+    rates = reading.run_prepare(settings)
+    show_facts(rates.title, tables.preparation_rows(rates), numbers=True)
 
 
 @bench.command("particles")
