@@ -34,6 +34,14 @@ class ImageConfig:
     their poses, so that no volume explains it.
     """
 
+    background_sd: float | None = None
+    """SD that each image's pixels beyond 0.85 of half the box are scaled to; set where images are
+    not normalised alike.
+
+    The noise would be far stronger in some images than in others, while the loss and the mixture
+    take it to be the same in all (of an optics group).
+    """
+
     outlier_limit: float | None = None
     """Pixels farther than this from the median of their image are replaced by it.
 
@@ -59,6 +67,8 @@ class ImageConfig:
             )
         if self.outlier_limit is not None and not self.outlier_limit > 0:
             raise ConfigError(f"data.outlier_limit must be positive, got {self.outlier_limit}.")
+        if self.background_sd is not None and not self.background_sd > 0:
+            raise ConfigError(f"data.background_sd must be positive, got {self.background_sd}.")
         if not self.scale > 0:
             raise ConfigError(f"data.scale must be positive, got {self.scale}.")
         if self.precision not in ("float32", "float16"):

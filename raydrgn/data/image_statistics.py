@@ -4,6 +4,9 @@ An image is an outlier if a pixel is farther from the image's mean than ``FAR_SD
 deviations of the data set (a hot pixel, a cosmic ray), or if the whole image is more than
 ``STRONG_RATIO`` times as strong as others. The SD of the data set is the median of those of its
 images, which outliers cannot carry.
+
+Images are normalised where they have a mean near 0, and backgrounds of about the same SD. The
+background is what lies beyond the particle (``BACKGROUND_RADIUS``).
 """
 
 import logging
@@ -12,7 +15,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from raydrgn.data.preprocess import ImageCorrection, find_bad
+from raydrgn.data.preprocess import ImageCorrection, background_pixels, find_bad
 from raydrgn.data.source import ImageSource, block_ends
 from raydrgn.errors import InputError
 from raydrgn.io.particles import ParticleTable
@@ -25,6 +28,12 @@ FAR_SD = 50
 
 LARGE_OFFSET_SD = 10
 """Mean over SD of a typical image from which images are not normalised."""
+
+UNEVEN_RATIO = 1.5
+"""Third quartile over first of the backgrounds' SDs from which images are not normalised alike."""
+
+NOISE_SHARE = 0.5
+"""SD of the background over that of the image, of a typical image, from which it is noise."""
 
 STRONG_RATIO = 3.0
 """Times the median from which the strength of an image is that of an outlier, if it also is …"""
@@ -51,6 +60,9 @@ class ImageStatistics:
     mean: Float[np.ndarray, " n"]
     sd: Float[np.ndarray, " n"]
 
+    background_sd: Float[np.ndarray, " n"]
+    """SD beyond ``BACKGROUND_RADIUS``, where there is no particle."""
+
     extreme: Float[np.ndarray, " n"]
     """Value of the pixel that is farthest from the mean of its image."""
 
@@ -69,6 +81,9 @@ class ImageStatistics:
         return cls(
             mean=mean,
             sd=np.sqrt(np.maximum(power - mean**2, 0.0)),
+            background_sd=background_pixels(flat.reshape(images.shape)).std(
+                axis=1, dtype=np.float64
+            ),
             extreme=np.where(high - mean > mean - low, high, low),
             bad=bad,
         )
@@ -97,16 +112,33 @@ class ImageStatistics:
         return float(np.median(usable)) if len(usable) else 0.0
 
     @property
-    def is_normalised(self) -> bool:
+    def has_zero_mean(self) -> bool:
         """Whether the means of images are no more than a few SDs from zero."""
         return self.typical_offset <= LARGE_OFFSET_SD * self.typical_sd
 
     @property
+    def background_quartiles(self) -> Float[np.ndarray, " 3"]:
+        """Quartiles of the backgrounds' SDs, of usable images; 0 if there are none."""
+        usable = ~self.bad
+        if not usable.any():
+            return np.zeros(3)
+        return np.percentile(self.background_sd[usable], [25, 50, 75])
+
+    @property
+    def has_even_noise(self) -> bool:
+        """Whether backgrounds have about the same SD, or are something else than noise."""
+        low, middle, high = self.background_quartiles
+        if low == 0 or middle < NOISE_SHARE * self.typical_sd:
+            return True
+        return bool(high <= UNEVEN_RATIO * low)
+
+    @property
     def correction(self) -> ImageCorrection:
         """What is corrected in images of this data set before they are used."""
-        limit = FAR_SD * self.typical_sd
         return ImageCorrection(
-            subtract_background=not self.is_normalised, outlier_limit=limit or None
+            subtract_background=not self.has_zero_mean,
+            background_sd=None if self.has_even_noise else float(self.background_quartiles[1]),
+            outlier_limit=FAR_SD * self.typical_sd or None,
         )
 
     @property
@@ -124,7 +156,7 @@ class ImageStatistics:
         usable = ~self.bad
         if not usable.any():
             return usable
-        offset = self.mean if self.is_normalised else 0.0
+        offset = self.mean if self.has_zero_mean else 0.0
         strength = np.hypot(offset, self.sd)
         levels = np.log(np.where(usable, strength, 1.0))
         middle = np.median(levels[usable])
@@ -168,13 +200,20 @@ class ImageStatistics:
                 f"{', …' if len(rows) > NAMED else ''} (numbers from 0)."
             )
         uneven = int(((self.far | self.strong) & ~self.outliers).sum())
-        if uneven:
+        if not self.has_even_noise:
+            low, _, high = self.background_quartiles
+            found.append(
+                f"The noise of the images differs: of half of them the SD of the background is "
+                f"below {low:.3g} or above {high:.3g}. The images are not normalised alike. "
+                "Extract the particles again with normalisation."
+            )
+        elif uneven:
             found.append(
                 f"{uneven} of {len(self):,} images examined are much stronger than others, too "
                 "many to be exceptions: the images are not normalised alike. Extract the particles "
                 "again with normalisation."
             )
-        if not self.is_normalised:
+        if not self.has_zero_mean:
             found.append(
                 f"The mean of an image ({self.typical_offset:.4g}) is much larger than its SD "
                 f"({sd:.4g}): the images are not normalised. Extract the particles again with "

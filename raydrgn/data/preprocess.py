@@ -2,11 +2,12 @@
 
 A prepared particle is the image windowed, given the right sign, transformed, divided by the data
 set's SD, and centred by its shift: complex coefficients at the half disc's points. Before that, hot
-pixels are replaced, and where images are not normalised the background of each is subtracted.
+pixels are replaced, and where images are not normalised the background of each is subtracted, or
+scaled to one SD.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -38,15 +39,28 @@ def find_bad(images: Float[np.ndarray, "b h w"]) -> Bool[np.ndarray, " b"]:
     return ~(np.isfinite(low) & np.isfinite(high)) | (low == high)
 
 
+def background_pixels(images: Float[np.ndarray, "b h w"]) -> Float[np.ndarray, "b k"]:
+    """Return the pixels beyond ``BACKGROUND_RADIUS``, where the window fades images."""
+    return images[:, soft_window(images.shape[-1], radius=BACKGROUND_RADIUS).numpy() < 1]
+
+
 def without_background(images: Float[np.ndarray, "b h w"]) -> Float[np.ndarray, "b h w"]:
-    """Return images less the mean of each beyond ``BACKGROUND_RADIUS``, where the window fades it.
+    """Return images less the mean of the background of each.
 
     The mean of the whole image would leave an offset there, of minus that of the particle.
     """
-    box = images.shape[-1]
-    outside = soft_window(box, radius=BACKGROUND_RADIUS).numpy() < 1
-    levels = images[:, outside].mean(axis=1, dtype=np.float64)
+    levels = background_pixels(images).mean(axis=1, dtype=np.float64)
     return images - levels.astype(np.float32)[:, None, None]
+
+
+def with_background_sd(images: Float[np.ndarray, "b h w"], sd: float) -> Float[np.ndarray, "b h w"]:
+    """Return images scaled so that the background of each has some SD.
+
+    Images whose background has one intensity throughout are returned as they are.
+    """
+    found = background_pixels(images).std(axis=1, dtype=np.float64)
+    factors = np.divide(sd, found, out=np.ones_like(found), where=found > 0)
+    return images * factors.astype(np.float32)[:, None, None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,21 +70,26 @@ class ImageCorrection:
     subtract_background: bool = False
     """As ``ImageConfig.subtract_background``."""
 
+    background_sd: float | None = None
+    """As ``ImageConfig.background_sd``."""
+
     outlier_limit: float | None = None
     """As ``ImageConfig.outlier_limit``."""
 
     @classmethod
     def of(cls, config: ImageConfig) -> "ImageCorrection":
         """Return what a configuration asks for."""
-        return cls(
-            subtract_background=config.subtract_background, outlier_limit=config.outlier_limit
-        )
+        return cls(**{field.name: getattr(config, field.name) for field in fields(cls)})
 
     def __call__(self, images: Float[np.ndarray, "b h w"]) -> Float[np.ndarray, "b h w"]:
         """Return the images corrected; those that need no correction are not changed by a bit."""
         if self.outlier_limit is not None:
             images = self._without_outliers(images, self.outlier_limit)
-        return without_background(images) if self.subtract_background else images
+        if self.subtract_background:
+            images = without_background(images)
+        if self.background_sd is not None:
+            images = with_background_sd(images, self.background_sd)
+        return images
 
     def _without_outliers(
         self, images: Float[np.ndarray, "b h w"], limit: float

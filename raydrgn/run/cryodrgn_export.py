@@ -93,6 +93,8 @@ def _warn_of_corrections(table: ParticleTable, config: RunConfig) -> None:
         missing.append("take account of several pixel sizes")
     if config.data.subtract_background:
         missing.append("subtract the background of images that are not normalised")
+    if config.data.background_sd is not None:
+        missing.append("scale images that are not normalised alike")
     if missing:
         log.warning(
             "cryoDRGN does not %s: use the exported run for its latents and volumes, and encode "

@@ -187,6 +187,8 @@ def begin(
     config = config.with_values({name: given[name] for name in given if name not in values})
     if config.data.subtract_background:
         log.warning("the background of each image is subtracted before training")
+    if config.data.background_sd is not None:
+        log.warning("images are scaled to backgrounds of one SD before training")
     if "data.scale" not in values:
         scale = measure_scale(table, config.data)
         config = config.with_values({"data.scale": scale})

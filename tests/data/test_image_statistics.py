@@ -10,7 +10,7 @@ from phantoms import images_of, table_of, write_mrc
 from raydrgn.data.config import ImageConfig
 from raydrgn.data.image_statistics import ImageStatistics, leave_out_bad, measure_images
 from raydrgn.data.ingest import prepared_blocks
-from raydrgn.data.preprocess import without_background
+from raydrgn.data.preprocess import with_background_sd, without_background
 from raydrgn.data.statistics import measure_scale
 from raydrgn.errors import InputError
 
@@ -74,8 +74,19 @@ def test_an_image_with_an_offset_is_an_outlier(images):
 def test_groups_of_other_strength_are_no_exceptions(images):
     images[: COUNT // 3] *= 5
     assert outliers(images) == []
-    (warning,) = ImageStatistics.of(images).warnings(np.arange(COUNT))
-    assert "20 of 60 images examined are much stronger than others, too many" in warning
+    found = ImageStatistics.of(images)
+    (warning,) = found.warnings(np.arange(COUNT))
+    assert "The noise of the images differs" in warning
+    assert found.correction.background_sd == pytest.approx(1, rel=0.1)
+
+
+def test_a_fifth_of_strong_images_is_named(images):
+    """As junk may be, which has its own strength and is not to lose it."""
+    images[: COUNT // 5] *= 5
+    found = ImageStatistics.of(images)
+    (warning,) = found.warnings(np.arange(COUNT))
+    assert "12 of 60 images examined are much stronger than others, too many" in warning
+    assert found.correction.background_sd is None
 
 
 def test_bad_images_do_not_count(images):
@@ -102,7 +113,7 @@ def test_an_offset_is_subtracted_from_what_is_trained_on(tmp_path, images):
     """It would leak through the window to low frequencies, a hundred times the noise."""
     centred = without_background(images)
     raw = table_with(tmp_path, centred + 1000)
-    assert not measure_images(raw, box=BOX).is_normalised
+    assert not measure_images(raw, box=BOX).has_zero_mean
     (leaking,) = prepared_blocks(raw, ImageConfig(box=BOX, scale=BOX))
     (found,) = prepared_blocks(raw, ImageConfig(box=BOX, scale=BOX, subtract_background=True))
     table = table_with(tmp_path, centred)
@@ -110,6 +121,30 @@ def test_an_offset_is_subtracted_from_what_is_trained_on(tmp_path, images):
     assert np.abs(leaking.values - wanted.values).max() > 100 * wanted.values.std()
     # pixels near 1000 have steps of 6e-5
     np.testing.assert_allclose(found.values, wanted.values, atol=1e-4)
+
+
+def test_images_of_uneven_scale_are_trained_on_as_if_they_were_even(tmp_path, images):
+    """RELION's normalisation: a background of one SD in each image."""
+    even = with_background_sd(images, 1.0)
+    factors = np.exp(np.random.default_rng(3).normal(0, 0.5, COUNT)).astype(np.float32)
+    uneven = ImageStatistics.of(even * factors[:, None, None])
+    sd = uneven.correction.background_sd
+    assert sd == pytest.approx(np.median(factors), rel=1e-5)
+    config = ImageConfig(box=BOX, scale=BOX * sd, background_sd=sd)
+    (found,) = prepared_blocks(table_with(tmp_path, even * factors[:, None, None]), config)
+    (wanted,) = prepared_blocks(table_with(tmp_path, even), ImageConfig(box=BOX, scale=BOX))
+    np.testing.assert_allclose(found.values, wanted.values, atol=1e-5)
+
+
+def test_backgrounds_without_noise_are_left_as_they_are(images):
+    """Simulated or masked images: what lies there is no measure of their scale."""
+    x = np.arange(BOX) - BOX // 2
+    images *= np.hypot(*np.meshgrid(x, x)) < 0.4 * BOX
+    factors = np.exp(np.random.default_rng(3).normal(0, 1, COUNT)).astype(np.float32)
+    for level in (0.0, 0.05):
+        noise = level * factors[:, None, None] * np.ones_like(images)
+        noise[:, ::2] *= -1
+        assert ImageStatistics.of(images + noise).has_even_noise
 
 
 def test_far_pixels_are_replaced_and_others_untouched(images):

@@ -5,7 +5,8 @@ one thread by ``--method mfa``, by the recipe ``fast`` (128 × 3, 40 epochs), by
 epochs from the mixture (``init``, whose seconds are those of both fits), and by the recipe
 ``protocol`` (128 × 3, 50 epochs). Run by hand from
 the repository's root, with PYTHONPATH set to it and to tests/training; what is measured already is
-kept in the folder, so that it goes on.
+kept in the folder, so that it goes on. The rows of 64 px are made in a folder of their own with
+``--box 64 --width 256``.
 
     nice -n 10 python tests/mfa/measure_methods.py FOLDER --maps "…/occupancy/vol_*.mrc"
 """
@@ -52,8 +53,6 @@ SETS = {
     for kind, options in KINDS.items()
 }
 NETWORK = {
-    "model.encoder_width": 128,
-    "model.decoder_width": 128,
     "train.epochs": 40,
     "resources.cpus": 1,
 }
@@ -66,13 +65,14 @@ PLAIN_MFA = {
 }
 
 
-def measure(folder: Path, method: str) -> dict:
-    """Fit a set by a method, and compare with the truth."""
+def measure(folder: Path, method: str, width: int) -> dict:
+    """Fit a set by a method, with networks of some width, and compare with the truth."""
     star, root = folder / "particles.star", folder / method
     is_network = method in ("fast", "init", "protocol")
     if is_network:
         recipe = "protocol" if method == "protocol" else None
-        values = NETWORK | ({"train.epochs": 50} if recipe else {})
+        values = NETWORK | {"model.encoder_width": width, "model.decoder_width": width}
+        values |= {"train.epochs": 50} if recipe else {}
         if method == "init":
             values |= {"train.epochs": INIT_EPOCHS, "train.init": str(folder / "mfa")}
         source = ParticleSource(particles=str(star))
@@ -122,6 +122,8 @@ def main() -> None:
     parser.add_argument("--methods", default="mfa,mfa-plain,fast,init,protocol")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--sets", nargs="+", default=list(SETS), metavar="NAME")
+    parser.add_argument("--box", type=int, default=32)
+    parser.add_argument("--width", type=int, default=128)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     numba.set_num_threads(1)
@@ -131,13 +133,13 @@ def main() -> None:
             options = SETS[name]
             for seed in arguments.seeds:
                 folder = arguments.folder / f"{name.replace(' ', '_').replace(',', '')}-{seed}"
-                given = {k: v for k, v in options.items() if k != "maps"}
+                given = {k: v for k, v in options.items() if k != "maps"} | {"box": arguments.box}
                 if not (folder / "particles.star").exists():
                     maps = arguments.maps if options.get("maps") else None
                     simulate(str(folder), Simulation(seed=seed, maps=maps, **given))
                 kept = folder / f"{method}.json"
                 if not kept.exists():
-                    kept.write_text(json.dumps(measure(folder, method)))
+                    kept.write_text(json.dumps(measure(folder, method, arguments.width)))
                     show(name, seed, method, kept.read_text())
                 row = json.loads(kept.read_text())
                 rows.append({"set": name, "seed": seed, "method": method, **row})
