@@ -60,6 +60,12 @@ LEAST_JUNK = 5.0
 
 NULL_SHARES = (1e-4, 0.9)
 
+LEAST_NULL_NOISE = 0.1
+"""Power of junk over that of other images' noise, at least.
+
+Less than 1 is needed: images normalised to one SD have less noise where ice or carbon have more.
+"""
+
 
 class Updater:
     """Makes a new model from a model and the sums of a pass with it."""
@@ -281,7 +287,7 @@ class Updater:
         sums: Sums,
         known: Bool[Tensor, " shells"],
     ) -> FactorModel:
-        """Return the model with the power that junk has: at least that of other images' noise.
+        """Return the model with the power that junk has in each shell.
 
         As long as little junk is known, it is that of other images.
         """
@@ -290,7 +296,7 @@ class Updater:
         counts = (self._points_per_shell * sums.total("null")).clamp(min=1)
         power = torch.where(known, unit * (sums.null_power / counts).float(), model.null_noise)
         power[:, 0] = power[:, 1]
-        return replace(model, null_noise=torch.maximum(power, model.noise))
+        return replace(model, null_noise=torch.maximum(power, LEAST_NULL_NOISE * model.noise))
 
     def _with_mean_power(self, model: FactorModel, radius: float | None = None) -> FactorModel:
         """Return the model with the prior variance that its mean shows."""

@@ -3,12 +3,14 @@
 import pickle
 from dataclasses import replace
 
+import mrcfile
 import numpy as np
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
 import plain_em
+from raydrgn.data.preprocess import with_background_sd, without_background
 from raydrgn.errors import InputError
 from raydrgn.evaluation.evaluation import evaluate
 from raydrgn.io.particles import ParticleTable
@@ -89,10 +91,13 @@ def test_most_junk_is_known_before_components_begin(disturbed, tmp_path):
     assert (null & ~is_junk).sum() < 0.01 * (~is_junk).sum()
 
 
-@pytest.mark.parametrize("share", [0.2, 0.0])
-def test_junk_is_known_where_an_image_shows_little(tmp_path, share):
+@pytest.mark.parametrize(("share", "is_normalised"), [(0.2, False), (0.2, True), (0.0, False)])
+def test_junk_is_known_where_an_image_shows_little(tmp_path, share, is_normalised):
     options = Simulation(seed=3, num_particles=1500, box=24, snr=0.05, junk=share)
     simulate(str(tmp_path / "set"), options)
+    if is_normalised:  # as particles are extracted: junk is no stronger than other images
+        with mrcfile.open(tmp_path / "set" / "particles.mrcs", mode="r+") as stack:
+            stack.data[:] = with_background_sd(without_background(stack.data), 1.0)
     values = plain_em.SMALL | {"train__epochs": 3}
     run = plain_em.prepare(tmp_path / "set" / "particles.star", tmp_path / "run", **values)
     assert plain_em.fit(run)
