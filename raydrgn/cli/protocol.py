@@ -1,7 +1,11 @@
 """``raydrgn protocol``."""
 
+import shlex
+
+import typer
+
 from raydrgn.cli.command import command
-from raydrgn.cli.console import columns, result
+from raydrgn.cli.console import EXIT_INTERRUPTED, columns, message, result
 from raydrgn.protocol.settings import ProtocolSettings
 from raydrgn.remote.executor import Executor
 from raydrgn.remote.progress import Progress
@@ -16,9 +20,15 @@ def protocol(settings: ProtocolSettings, executor: Executor, progress: Progress)
     landscape, occupancies and classes, and exports them. What a step has made is kept: the same
     command goes on where it was stopped, and makes again what a changed setting concerns.
     """
+    from raydrgn.io import storage
     from raydrgn.protocol import sequence  # loads what its steps need
 
-    found = sequence.run(settings, executor=executor, progress=progress)
+    try:
+        found = sequence.run(settings, executor=executor, progress=progress)
+    except KeyboardInterrupt:
+        go_on = shlex.join(["raydrgn", "protocol", "-o", storage.absolute(settings.out)])
+        message(f"Stopped; what has been made is kept. To go on: {go_on}")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
     if found.estimate is not None:
         result(*columns(found.estimate.rows()))
     elif found.proposal is not None:

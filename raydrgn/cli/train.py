@@ -43,6 +43,8 @@ def train(
         result(f"→ {found.report}")
     if found.analysis_problem:
         warning(f"training is finished; {found.analysis_problem}")
+    if found.stopped:
+        raise typer.Exit(EXIT_INTERRUPTED)
 
 
 def _wants_to_go_on(out: str) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from raydrgn.decoding.options import VolumeOptions
-from raydrgn.fourier.resample import low_pass
+from raydrgn.fourier.resample import cropped, low_pass
 from raydrgn.io.mrc import write_volume
 from raydrgn.io.storage import Uri
 from raydrgn.io.unfinished import remove_unfinished
@@ -94,7 +94,7 @@ class VolumeDecoder:
         """Decode and write volumes; arrays stay here, paths are returned."""
         volumes = self.decode(np.array([request.z for request in requests], dtype=np.float32))
         for request, volume in zip(requests, volumes, strict=True):
-            cube, start = cropped(volume, request.crop)
+            cube, start = cropped(volume, request.crop or len(volume))
             write_volume(
                 request.uri,
                 cube,
@@ -102,21 +102,6 @@ class VolumeDecoder:
                 origin_angstrom=(start * self.pixel_size_angstrom,) * 3,
             )
         return [request.uri for request in requests]
-
-
-def cropped(
-    volume: Float[np.ndarray, "d d d"], edge: int | None
-) -> tuple[Float[np.ndarray, "s s s"], int]:
-    """Return the cube of some voxels about the centre of a box, and the index of its first voxel.
-
-    The voxel at ``box // 2`` stays the one at ``edge // 2``; both are even.
-    """
-    size = volume.shape[-1]
-    if edge is None or edge == size:
-        return volume, 0
-    start = (size - edge) // 2
-    part = slice(start, start + edge)
-    return np.ascontiguousarray(volume[part, part, part]), start
 
 
 def _write_requested(decoder: VolumeDecoder, requests: Sequence[VolumeRequest]) -> list[Uri]:

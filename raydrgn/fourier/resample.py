@@ -1,8 +1,10 @@
-"""Change of box size by cropping or padding in Fourier space, and low-pass filtering.
+"""Change of box size by cropping or padding in Fourier space, low-pass filtering, and cropping.
 
-A smaller box covers the same field of view with larger pixels: box·pixel size is unchanged.
+A box that is made smaller in Fourier space covers the same field of view with larger pixels:
+box·pixel size is unchanged.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -86,3 +88,15 @@ def low_pass(
     z, y, x = torch.meshgrid(ticks, ticks, ticks, indexing="ij")
     kept = torch.sqrt(x**2 + y**2 + z**2) <= pixel_size_angstrom / resolution_angstrom
     return ifft_centred(fft_centred(volume, ndim=3) * kept, ndim=3)
+
+
+def cropped(
+    volume: Float[np.ndarray, "d d d"], edge: int
+) -> tuple[Float[np.ndarray, "s s s"], int]:
+    """Return the cube of some voxels about the centre of a box, and the index of its first voxel.
+
+    The voxel at ``box // 2`` becomes the one at ``edge // 2``; the pixel size stays.
+    """
+    start = len(volume) // 2 - edge // 2
+    part = slice(start, start + edge)
+    return volume[part, part, part].copy(), start

@@ -1,6 +1,8 @@
 """Fourier shell correlation of any two maps, with and without a mask."""
 
+import logging
 import math
+import shlex
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +10,7 @@ import torch
 from torch import Tensor
 
 from raydrgn.errors import ConfigError, InputError
+from raydrgn.fourier.resample import cropped
 from raydrgn.fourier.shells import frequencies, resolution_at, shell_correlation
 from raydrgn.inputs.resolution import within_mask
 from raydrgn.io.masks import SAME_PIXEL_SIZE, read_mask
@@ -16,6 +19,8 @@ from raydrgn.io.storage import Uri
 from raydrgn.reporting.figures import fsc_figure
 from raydrgn.reporting.result_folder import ResultFolder
 from raydrgn.shapes import Float
+
+log = logging.getLogger(__name__)
 
 SEED = 0  # of the random phases
 
@@ -67,6 +72,9 @@ def read_pair(
         mask: A mask with values from 0 to 1.
         pixel_size_angstrom: Of the maps; that in their headers if not given.
 
+    Of maps of one pixel size, such as a volume of ``volumes --crop`` and the whole map, the larger
+    is cropped to the box of the other.
+
     Raises:
         InputError: If they are on different grids, or a map is empty.
         ConfigError: If the pixel size is not known.
@@ -75,12 +83,21 @@ def read_pair(
     b, other = read_volume(second)
     sizes = (header.pixel_size_angstrom, other.pixel_size_angstrom)
     differ = all(sizes) and not math.isclose(*sizes, rel_tol=SAME_PIXEL_SIZE)
+    if len(a) != len(b) and all(sizes) and not differ:
+        box = min(len(a), len(b))
+        log.info("the larger map is cropped to the box of the other, %d px", box)
+        a, b = cropped(a, box)[0], cropped(b, box)[0]
     if len(a) != len(b) or (differ and pixel_size_angstrom is None):
-        remedy = (
-            "bring one to the box of the other (`raydrgn downsample MAP --is-volume -D BOX -o OUT`)"
-        )
-        if len(a) == len(b):
-            remedy = "give the pixel size of both with --pixel-size if that of a header is wrong"
+        remedy = "give the pixel size of both with --pixel-size if that of a header is wrong"
+        if len(a) != len(b):
+            remedy = "bring both to one pixel size first"
+            if math.isclose(len(a) * sizes[0], len(b) * sizes[1], rel_tol=SAME_PIXEL_SIZE):
+                large = first if len(a) > len(b) else second
+                small = shlex.join(["-D", str(min(len(a), len(b))), "-o", "OUT.mrc"])
+                remedy = (
+                    "bring one to the box of the other (`raydrgn downsample "
+                    f"{shlex.quote(large)} --is-volume {small}`)"
+                )
         raise InputError(
             f"{first} has {len(a)} px of {sizes[0]:.4g} Å, but {second} has {len(b)} px of "
             f"{sizes[1]:.4g} Å; {remedy}."

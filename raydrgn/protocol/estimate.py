@@ -100,7 +100,7 @@ class ProjectEstimate:
         ]
         times = (in_time(self.seconds), f"at most {in_time(LONGEST * self.seconds)}")
         memory = in_bytes(max(cost.memory_bytes for cost in self.costs))
-        total = ("in all", *times, memory, in_bytes(self.disk_bytes), self.device)
+        total = ("in all (time: trainings)", *times, memory, in_bytes(self.disk_bytes), self.device)
         return [head, *rows, total]
 
 

@@ -279,8 +279,8 @@ def _train(this: Round, folder: Uri, epochs: int, executor: Executor, progress: 
         **network,
         **beside,
     )
-    if not train.run(settings, executor=executor, progress=progress).finished:
-        raise KeyboardInterrupt  # training was asked to stop, and has kept a checkpoint
+    if not train.run(settings, executor=executor, progress=progress).goes_on:
+        raise KeyboardInterrupt  # a stop was asked for; a checkpoint or the last epoch is kept
 
 
 def _records_of(project: Project, trained: Step) -> list[StepRecord]:

@@ -190,6 +190,7 @@ class _Sequence:
             decision = self._selection(number, proposal)
             if decision is None:
                 self._keep_particles(filtering)
+                self._warn_of_drop(number)
                 return ProtocolResult(project=project, proposal=proposal)
             selected, selection = None, dict(decision.value)
             del selection["proposal"]
@@ -316,7 +317,7 @@ class _Sequence:
         if known is not None:
             where = f"{self._project.decisions.uri}: “selection {number}”"
             _check_clusters(known.value["clusters"], proposal, where)
-            log.info("round %d: %s", number, known.why)
+            log.info("round %d: as decided before (%s)", number, known.why)
             return known
         found = proposal.result
         value = {"proposal": proposal.key, **rounds.proposed_selection(found)}
@@ -364,6 +365,16 @@ class _Sequence:
             return None
         self._has_dropped = True
         return clusters
+
+    def _warn_of_drop(self, waiting: int) -> None:
+        """Warn where ``--drop`` names a round that comes after the one that waits."""
+        named = self._settings.drop_round
+        if named is not None and named > waiting:
+            log.warning(
+                "--drop was not taken: it names round %d, but round %d waits for its answer. Give "
+                "it again once round %d has been analysed.",
+                named, waiting, named,
+            )  # fmt: skip
 
 
 def _check_clusters(clusters: Sequence[int], proposal: Step, where: str) -> None:

@@ -117,12 +117,11 @@ def class_figure(
         Tile(image=slices[c.name][0], title=c.name if c.is_supported else f"{c.name} ?")
         for c in classes
     ]
-    nothing = np.zeros((2, 2), dtype=np.float32)
+    white = np.full((2, 2, 3), 255, dtype=np.uint8)
     mapped = [
-        Tile(
-            image=nothing if (shown := slices[c.name][1]) is None else shown,
-            title=f"{c.particles:,}",
-        )
+        Tile(image=white, title=f"{c.particles:,}: too few")
+        if (shown := slices[c.name][1]) is None
+        else Tile(image=shown, title=f"{c.particles:,}")
         for c in classes
     ]
     return sheet([("decoded", decoded), ("particles", mapped)])

@@ -72,7 +72,7 @@ def train_here(
         with _StopRequest() as stop, _threads(allocation.cpus):
             finished = _fit(run, writer, allocation, stop, progress)
         kept = writer.newest_position()
-        result = TrainResult.of(run, finished=finished, kept=kept)
+        result = TrainResult.of(run, finished=finished, stopped=stop.is_set, kept=kept)
         writer.log(last_line(result))
     except BaseException as error:
         message = out_of_memory_message(error)

@@ -22,6 +22,9 @@ class TrainResult:
     finished: bool
     """False if it was stopped before its last epoch."""
 
+    stopped: bool = False
+    """Whether a stop was asked for; in its last steps an epoch is finished all the same."""
+
     trained: bool = True
     """False if all epochs were finished before."""
 
@@ -40,6 +43,7 @@ class TrainResult:
         run: PreparedRun,
         *,
         finished: bool,
+        stopped: bool = False,
         trained: bool = True,
         kept: Position | None = None,
     ) -> "TrainResult":
@@ -48,6 +52,7 @@ class TrainResult:
         Args:
             run: The run.
             finished: Whether its last epoch is done.
+            stopped: Whether a stop was asked for.
             trained: Whether anything was left to do.
             kept: Position of the newest checkpoint, if it is known.
         """
@@ -56,9 +61,15 @@ class TrainResult:
             epochs=run.config.train.epochs,
             num_particles=len(run.table),
             finished=finished,
+            stopped=stopped,
             trained=trained,
             has_checkpoint=run.initial is not None or kept != Position(1, 0),
         )
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether what follows training may begin: it is finished, and no stop was asked for."""
+        return self.finished and not self.stopped
 
     @property
     def what_is_kept(self) -> str:

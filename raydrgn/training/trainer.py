@@ -113,7 +113,9 @@ def train(
                 attempts.stop()
                 metrics.forget(run=run.root)
             kept = actors.newest_position()
-            result = TrainResult.of(run, finished=attempts.finished, kept=kept)
+            result = TrainResult.of(
+                run, finished=attempts.finished, stopped=watch.is_stopping, kept=kept
+            )
             actors.log_last(last_line(result))
     return result
 
@@ -177,7 +179,7 @@ class _Watch:
         self._node = ray.get_runtime_context().get_node_id()
         self._shown: Mapping[str, Any] = {}
         self._heard = self._checked = time.monotonic()
-        self._is_stopping = False
+        self.is_stopping = False
 
     def until_the_end(self) -> None:
         """Return when training is finished or stopped; raise why it cannot go on."""
@@ -187,7 +189,7 @@ class _Watch:
                 self._poll()
                 has_ended = self._attempts.wait(POLL_SECONDS)
             except KeyboardInterrupt:
-                if self._is_stopping:
+                if self.is_stopping:
                     raise
                 self._stop("stopping: a checkpoint is being written; press Ctrl-C again to end now")
         self._raise_lost_claim()
@@ -220,7 +222,7 @@ class _Watch:
             return
         self._checked = now
         self._writer.poll()
-        if not self._is_stopping:
+        if not self.is_stopping:
             self._check_nodes()
 
     def _check_nodes(self) -> None:
@@ -236,7 +238,7 @@ class _Watch:
             self._attempts.resize()
 
     def _stop(self, message: str) -> None:
-        self._is_stopping = True
+        self.is_stopping = True
         log.warning("%s", message)
         self._attempts.stop()
 

@@ -76,7 +76,7 @@ def run(
     root = storage.absolute(storage.join(settings.out, "run"))
     report = storage.absolute(storage.join(settings.out, "report.html"))
     truth = storage.join(data, "truth")
-    if not _train(settings, data, root, executor, progress).finished:
+    if not _train(settings, data, root, executor, progress).goes_on:
         return DemoResult(run=root, report=report, evaluation=None)
     opened = open_run(root)
     log.info("3/5 comparing with the truth")

@@ -74,12 +74,12 @@ def run(
     folder = settings.begin(opened, epoch, "halves")
     for half in HALVES:
         try:
-            finished = _train_half(opened, half, folder, epoch, executor, progress)
+            goes_on = _train_half(opened, half, folder, epoch, executor, progress)
         except RaydrgnError as error:  # with the advice of `train`, which goes on with a half too
             root = shlex.quote(folder.at(f"half{half}"))
             text = f"half {half}, as by `raydrgn train -o {root} --resume`: {error}"
             raise reworded(error, text) from error
-        if not finished:
+        if not goes_on:
             return HalvesResult(folder=folder, agreement=None, support=None)
     rows = (rows_of_half(table, 1), rows_of_half(table, 2))
     agreement = _compare(folder, labels, rows, executor, progress)
@@ -101,7 +101,7 @@ def _train_half(
     executor: Executor,
     progress: Progress,
 ) -> bool:
-    """Train a half to the epoch of the run that is compared; return False if it was stopped."""
+    """Train a half to the epoch of the run that is compared; return whether to go on."""
     from raydrgn.halves.splitting import HALVES, prepare_half
     from raydrgn.model.device import gpu_problem
     from raydrgn.run.claim import RunClaim
@@ -120,7 +120,7 @@ def _train_half(
         claim.take()
         log.info("half %d of %d: %s particles", half, len(HALVES), f"{len(prepared.table):,}")
         found = start_training(prepared, claim=claim, executor=executor, progress=of_half)
-    return found.finished
+    return found.goes_on
 
 
 def _compare(

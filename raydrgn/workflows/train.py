@@ -1,6 +1,7 @@
 """``train``: an autoencoder, or a mixture of factor analysers, on particles with known poses."""
 
 import logging
+import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,13 @@ def run(
     root = storage.absolute(settings.out)
     with notices(settings.notify, command="train", run=root) as notice:
         found = _run(settings, executor, progress)
-        if found.finished and settings.analyze:
+        if settings.analyze and found.finished and found.stopped:
+            command = shlex.join(["raydrgn", "analyze", root])
+            problem = (
+                f"the analysis was left out, since a stop was asked for. To make it: {command}"
+            )
+            found = replace(found, analysis_problem=problem)
+        elif settings.analyze and found.finished:
             from raydrgn.workflows.analyze import analyze_finished
 
             report, problem = analyze_finished(root, executor=executor, progress=progress)

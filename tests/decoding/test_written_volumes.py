@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from finished_run import make_run
 from raydrgn.cli.main import app
-from raydrgn.decoding.pool import cropped
+from raydrgn.fourier.resample import cropped
 from raydrgn.io.mrc import read_volume
 from raydrgn.reporting.latent_figures import series_colours
 

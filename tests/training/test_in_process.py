@@ -55,6 +55,16 @@ def test_a_request_to_stop_keeps_a_checkpoint_and_the_run_goes_on(data, undistur
     assert_same_run(undisturbed, tmp_path, EPOCHS)
 
 
+def test_a_request_in_the_last_steps_is_no_less_one(data, tmp_path):
+    """The last epoch is finished all the same; what would follow must not begin."""
+    run = small_run(data, tmp_path, **{"train.epochs": EPOCHS})
+    found = train_here(run, ONE, progress=Signals(after=203 * EPOCHS))
+    assert found.finished
+    assert found.stopped
+    assert not found.goes_on
+    assert train_here(small_run(data, tmp_path / "other", **{"train.epochs": 1}), ONE).goes_on
+
+
 def test_stopped_while_particles_are_read_it_says_that_nothing_is_kept(data, tmp_path):
     run = small_run(data, tmp_path, **{"train.epochs": EPOCHS})
     stopped = train_here(run, ONE, progress=Signals(phase="reading particles"))

@@ -11,7 +11,7 @@ from phantoms import write_mrc
 from raydrgn.cli.main import app
 from raydrgn.errors import ConfigError, InputError
 from raydrgn.fourier.masks import soft_sphere
-from raydrgn.fourier.resample import low_pass
+from raydrgn.fourier.resample import cropped, low_pass
 from raydrgn.io.mrc import read_volume
 from raydrgn.workflows import maps as workflow
 from raydrgn.workflows.maps import FlipSettings, FscSettings, InvertSettings
@@ -98,6 +98,28 @@ def test_flipped_and_inverted_twice_a_map_is_itself(files, tmp_path):
         np.testing.assert_array_equal(read_volume(once)[0], changed)
         run(settings(map=once, out=twice))
         np.testing.assert_array_equal(read_volume(twice)[0], original)
+
+
+def test_a_cropped_map_is_compared_with_the_same_cube_of_the_whole_one(files, tmp_path):
+    _, found = files
+    volume, header = read_volume(found[1])
+    cube, _ = cropped(volume, 20)
+    pixel_size = header.pixel_size_angstrom
+    part = write_mrc(tmp_path / "part.mrc", cube, pixel_size=pixel_size, volume=True)
+    for first, second in ((part, found[1]), (found[1], part)):
+        made = workflow.run_fsc(FscSettings(first=first, second=second))
+        np.testing.assert_allclose(made.correlation.curves["unmasked"].numpy(), 1, atol=1e-5)
+
+
+def test_a_map_of_another_box_of_the_same_width_is_named_with_the_command(files, tmp_path):
+    _, found = files
+    volume, header = read_volume(found[1])
+    pixel_size = 2 * header.pixel_size_angstrom
+    half = write_mrc(
+        tmp_path / "half.mrc", volume[::2, ::2, ::2], pixel_size=pixel_size, volume=True
+    )
+    with pytest.raises(InputError, match=r"`raydrgn downsample .* --is-volume -D 16 -o OUT.mrc`"):
+        workflow.run_fsc(FscSettings(first=half, second=found[1]))
 
 
 def test_mistakes_are_one_message(files, tmp_path):

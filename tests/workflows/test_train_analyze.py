@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 from plain import small_run
 from raydrgn.cli.main import app
 from raydrgn.training.result import TrainResult
+from raydrgn.training.start import start_training
 from raydrgn.workflows import analyze as analyze_workflow
 from raydrgn.workflows.analyze import AnalyzeSettings
 
@@ -60,6 +61,17 @@ def test_training_that_was_stopped_is_not_analysed(analyses, tmp_path, monkeypat
     monkeypatch.setattr("raydrgn.training.start.start_training", lambda *_, **__: stopped)
     said = train(tmp_path, "--analyze", num_particles=203)
     assert said.exit_code == 130, said.output
+    assert not analyses
+
+
+def test_a_stop_in_the_last_epoch_leaves_out_the_analysis(analyses, tmp_path, monkeypatch):
+    def stopped_at_the_end(*arguments, **others):
+        return replace(start_training(*arguments, **others), stopped=True)
+
+    monkeypatch.setattr("raydrgn.training.start.start_training", stopped_at_the_end)
+    said = train(tmp_path, "--analyze", num_particles=203)
+    assert said.exit_code == 130, said.output
+    assert f"To make it: raydrgn analyze {tmp_path / 'run'}" in said.output
     assert not analyses
 
 
