@@ -12,9 +12,9 @@ from raydrgn.workflows.backproject import BackprojectSettings
 def backproject(settings: BackprojectSettings, executor: Executor, progress: Progress) -> None:
     """Back-project particles with their poses, to see that images, poses and CTF fit.
 
-    Writes map.mrc, half_map_a.mrc, half_map_b.mrc (every second particle, or the halves of
-    --poses-from), mask.mrc, fsc.csv, fsc.png, verdict.txt and backproject.png, and names what to
-    change: contrast, handedness, shifts, pixel size.
+    Writes map.mrc, half_map_a.mrc, half_map_b.mrc, mask.mrc, fsc.csv, fsc.png, verdict.txt and
+    backproject.png, and names what to change: contrast, handedness, shifts, pixel size. Halves are
+    those of --poses-from or of the refinement, if the particles have them, else every second image.
     """
     found = workflow.run(settings, executor=executor, progress=progress)
     verdict = found.maps.verdict

@@ -22,7 +22,7 @@ def clean(settings: CleanSettings, progress: Progress) -> None:
 
 
 def _lines(found: CleanResult) -> list[str]:
-    from raydrgn.reporting.units import in_bytes
+    from raydrgn.wording import in_bytes
 
     size = f"{in_bytes(found.num_bytes)} ({found.num_bytes:,} bytes)"
     count = counted(len(found.deleted), "epoch")

@@ -20,6 +20,7 @@ from raydrgn.fourier.masks import soft_mask
 from raydrgn.fourier.shells import shell_correlation, shell_index
 from raydrgn.fourier.transforms import fft_centred
 from raydrgn.shapes import Float, Int
+from raydrgn.wording import counted
 
 BINS = 30
 """Bins of the histogram of an embedding along each axis."""
@@ -237,7 +238,9 @@ def converged_curve(name: str, epochs: Sequence[int], values: Float[np.ndarray, 
     start = int(far[-1]) + 1 if far.size else 0
     if len(x) - start < needed:
         return Finding(
-            name, None, f"still changing: near its last value for {len(x) - start} epochs only"
+            name,
+            None,
+            f"still changing: near its last value for {counted(len(x) - start, 'epoch')} only",
         )
     text = f"converged from epoch {at[start]} on"
     if 2 * scatter > float(np.ptp(smooth)):

@@ -249,9 +249,9 @@ def leave_out_bad(table: ParticleTable) -> tuple[ParticleTable, ImageStatistics]
     bad = numbers[statistics.bad]
     if len(bad):
         log.warning(
-            "%d images have pixels that are not finite, or are constant: particles %s%s (numbers "
+            "%s images have pixels that are not finite, or are constant: particles %s%s (numbers "
             "from 0)",
-            len(bad),
+            f"{len(bad):,}",
             ", ".join(map(str, bad[:NAMED])),
             ", …" if len(bad) > NAMED else "",
         )
@@ -259,5 +259,6 @@ def leave_out_bad(table: ParticleTable) -> tuple[ParticleTable, ImageStatistics]
         log.warning("%s", warning)
     if kept.all():
         return table, statistics
-    log.warning("left out %d of %d images by --drop-bad", int((~kept).sum()), len(table))
+    left = f"{int((~kept).sum()):,} of {len(table):,}"
+    log.warning("left out %s images by --drop-bad", left)
     return table.select(np.flatnonzero(kept)), statistics.rows(kept)

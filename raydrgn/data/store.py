@@ -21,6 +21,7 @@ from raydrgn.data.config import Precision
 from raydrgn.errors import StorageError
 from raydrgn.remote.resources import ShardStore
 from raydrgn.shapes import Float, Int
+from raydrgn.wording import in_bytes
 
 log = logging.getLogger(__name__)
 
@@ -176,10 +177,13 @@ def make_store(
     """
     size = shard_bytes(shape, precision)
     chosen = kind if kind != "auto" else choose_store(size, device, sharing, reserved=reserved)
-    log.info("%d particles, %.2f GB, kept in the %s store", shape[0], size / 1e9, chosen)
+    log.info("%s particles, %s, are kept %s", f"{shape[0]:,}", in_bytes(size), KEPT[chosen])
     if chosen != "disk":
         return MemoryStore(shape, precision, device if chosen == "device" else CPU)
     return make_disk_store(shape, precision)
+
+
+KEPT = {"device": "on the GPU", "host": "in memory", "disk": "on the local disk"}
 
 
 def make_disk_store(shape: Sequence[int], precision: Precision) -> DiskStore:

@@ -187,7 +187,7 @@ def downsample(
     work.begin(overwrite=options.overwrite)
     done = work.rows_done
     if done:
-        log.info("%d of %d particles are finished already", done, len(table))
+        log.info("%s particles are finished already", f"{done:,} of {len(table):,}")
     bad, failures = [np.empty(0, dtype=np.int64)], []
     size = 4 * len(table) * table.single_box() ** 2
     for outcome in executor.map(write_part, work.parts_to_do(), input_bytes=size):

@@ -89,8 +89,8 @@ def _read_mask(found: np.ndarray, uri: Uri, count: int | None) -> Int[np.ndarray
                 "(np.flatnonzero(mask))."
             )
         log.warning(
-            "%s has a 0 or 1 for each of the %d particles: it is read as a mask that selects %d",
-            *(uri, count, len(rows)),
+            "%s has a 0 or 1 for each of the %s particles: it is read as a mask that selects %s",
+            *(uri, f"{count:,}", f"{len(rows):,}"),
         )
     return rows
 

@@ -287,8 +287,8 @@ def _once(indices: Int[np.ndarray, " k"]) -> Int[np.ndarray, " m"]:
     _, first = np.unique(indices, return_index=True)
     if len(first) < len(indices):
         log.warning(
-            "%d particles are selected more than once; a .cs file has each once",
-            len(indices) - len(first),
+            "%s particles are selected more than once; a .cs file has each once",
+            f"{len(indices) - len(first):,}",
         )
     return indices[np.sort(first)]
 

@@ -216,7 +216,8 @@ class ParticleValues:
             log.warning("The columns of the particles are not known: %s", error)
             return
         if len(table) != len(self.z):
-            log.warning("%s has %d particles, not %d", self._source.root, len(table), len(self.z))
+            counts = f"{len(table):,} particles, not {len(self.z):,}"
+            log.warning("%s has %s", self._source.root, counts)
             return
         if "rotation" in table.table.column_names:
             angles = partial(_euler, table)

@@ -20,11 +20,11 @@ from raydrgn.model.config import ModelConfig
 from raydrgn.model.vae import HeterogeneousVAE
 from raydrgn.protocol.round_training import LONGEST
 from raydrgn.protocol.settings import TrainingPlan
-from raydrgn.reporting.units import in_bytes, in_time
 from raydrgn.run.recipe import TrainConfig
 from raydrgn.training.disk_room import mfa_weights_bytes, weights_bytes
 from raydrgn.training.fixed_step import CapturedStep
 from raydrgn.training.gpu_memory import StepMemory
+from raydrgn.wording import in_bytes, in_time
 
 MEASURED_BOX = 64
 """Largest box at which slices are timed; time goes with the number of Fourier points."""

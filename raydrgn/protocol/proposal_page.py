@@ -29,9 +29,10 @@ SEED = 0
 MEANING = (
     "Peak, total and noise are of the decoded volume at the centre of a cluster, in the units of "
     "the map, so that they can be compared: highest density, sum of the density in the sphere, SD "
-    "in the sphere outside the mask of the map of all particles. Half sets are the even and odd "
-    "particles of the cluster, back-projected: their mean FSC in shells 2 to 8 within that mask, "
-    "and the resolution at 0.143. Small clusters have less of both."
+    "in the sphere outside the mask of the map of all particles, where density that most particles "
+    "lack counts as noise, too. Half sets are the even and odd particles of the cluster, "
+    "back-projected: their mean FSC in shells 2 to 8 within that mask, and the resolution at "
+    "0.143. Small clusters have less of both."
 )
 
 

@@ -13,11 +13,11 @@ from raydrgn.protocol.decisions import IND
 from raydrgn.protocol.ensemble import NO_DIFFERENCE
 from raydrgn.protocol.project import Project, Step
 from raydrgn.protocol.round_training import RULE as TRAINING_RULE
-from raydrgn.protocol.rounds import Round
+from raydrgn.protocol.rounds import Round, drops
 from raydrgn.protocol.settings import TrainingPlan
 from raydrgn.protocol.support import RULE
 from raydrgn.reporting.report import ReportTable, Section, write_report
-from raydrgn.reporting.units import in_bytes, in_time
+from raydrgn.wording import in_bytes, in_time
 
 Shown = list[tuple[bytes, str]]
 
@@ -60,13 +60,13 @@ OCCUPANCIES = (
 OPTIONS = {
     "low": '--low "{box} 256x3 epochs=50"',
     "high": '--high "{box} 1024x3 epochs=50"',
-    "rounds": "--rounds 2",
-    "seed": "--seed 1",
+    "rounds": "--rounds {next}",
+    "seed": "--seed {next}",
     "drop bad images": "--drop-bad",
     "contrast given": "--uninvert-data",
     "hand given": "--flip",
 }
-"""What changes a decision, by its name; with the box that is decided."""
+"""What changes a decision, by its name; with the box, or the number after the one, decided."""
 
 SET = {
     ("contrast given", "dark"): "bright",
@@ -232,9 +232,13 @@ def _decisions(project: Project, *, rounds: int) -> Section:
         is_selection = name.startswith("selection")
         if number > (rounds - 1 if is_selection else rounds):
             continue
-        option = f"--drop {number}:3,11" if is_selection else OPTIONS.get(name, "")
-        if name in PLANS:
+        option = OPTIONS.get(name, "")
+        if is_selection:
+            option = f"--drop {number}:{'none' if drops(found.value) else '3,11'}"
+        elif name in PLANS:
             option = option.format(box=TrainingPlan.read(found.value, f"--{name}").box)
+        elif isinstance(found.value, int):
+            option = option.format(next=found.value + 1)
         command = project.command() + f" {option}" if option else ""
         if name.startswith("epoch"):
             command = f"the epoch, and `by: user`, in {project.decisions.uri}"

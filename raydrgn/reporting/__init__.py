@@ -7,5 +7,4 @@ report            one HTML file
 figures           slices, curves, scatter plots
 isosurface        shaded pictures and movies of surfaces
 latent_figures    particles in two dimensions
-units             sizes and times in words
 """

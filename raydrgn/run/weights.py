@@ -1,6 +1,7 @@
 """A decoder apart from its run: what it takes to make volumes, small enough to ship to actors."""
 
 import io
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,9 @@ from raydrgn.model.volume import decode_volumes, volume_type
 from raydrgn.shapes import Float
 
 PREFIX = "decoder."
+
+REFUSED_NAME = re.compile(r"unsupported GLOBAL (\S+)|Unsupported global: GLOBAL (\S+)")
+"""What torch writes of a function that a pickle would call."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,11 +117,12 @@ def read_network_tensors(uri: Uri) -> dict[str, torch.Tensor]:
         raw: Any = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         found: dict[str, torch.Tensor] = dict(raw["model_state_dict"])
     except Exception as error:  # torch raises many kinds for a broken or foreign archive
-        raise RunDirectoryError(
-            f"{uri} does not contain weights of a run ({type(error).__name__}: "
-            f"{str(error).splitlines()[0] if str(error) else ''}); the file is damaged, or of "
-            "another kind."
-        ) from error
+        asked = REFUSED_NAME.search(str(error))
+        reason = "the file is damaged, or of another kind"
+        if asked is not None:
+            name = asked[1] or asked[2]
+            reason = f"it asks for {name}, which is refused, and nothing of it has been run"
+        raise RunDirectoryError(f"{uri} does not contain weights of a run: {reason}.") from error
     # cryoDRGN's plain perceptron without encoding is the decoder itself
     plain = f"{PREFIX}main."
     return {f"{PREFIX}{k}" if k.startswith(plain) else k: v for k, v in found.items()}

@@ -85,9 +85,9 @@ def check_count(config: RunConfig, num_particles: int) -> None:
         return
     if num_particles < config.train.batch_size:
         log.warning(
-            "the batch size is %d, but there are %d particles: every step takes all of them",
+            "the batch size is %d, but there are %s particles: every step takes all of them",
             config.train.batch_size,
-            num_particles,
+            f"{num_particles:,}",
         )
 
 

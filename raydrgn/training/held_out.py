@@ -24,7 +24,7 @@ def without_held_out(
     count = round(fraction * len(table))
     if not count:
         raise ConfigError(
-            f"train.held_out_fraction is {fraction:g}, which of {len(table)} particles is less "
+            f"train.held_out_fraction is {fraction:g}, which of {len(table):,} particles is less "
             "than one; increase it."
         )
     order = np.random.default_rng(SEED).permutation(len(table))

@@ -61,10 +61,10 @@ def run(
     Raises:
         RunDirectoryError: If it is no run of raydrgn's, has no finished epoch, or is being trained.
     """
-    from raydrgn.reporting.units import in_bytes
     from raydrgn.run.claim import RunClaim
     from raydrgn.run.reader import open_run
     from raydrgn.run.writer import RunWriter
+    from raydrgn.wording import in_bytes
 
     opened = open_run(settings.run)
     if opened.is_foreign:

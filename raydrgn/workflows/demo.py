@@ -118,7 +118,9 @@ def _train(
 
     status, seed = find_run(root), settings.seed
     if status is None:
-        log.info("1/5 simulating %d particles of seven states; one is rare, one moves", PARTICLES)
+        log.info(
+            "1/5 simulating %s particles of seven states; one is rare, one moves", f"{PARTICLES:,}"
+        )
         simulation = Simulation(num_particles=PARTICLES, box=BOX, snr=SNR, seed=seed)
         simulate.run(simulate.SimulateSettings(out=data, simulation=simulation), progress=progress)
     workers = settings.workers or min(cores_here(), WORKERS)

@@ -121,7 +121,8 @@ def run(
 
     def ready(address: str) -> None:
         addresses.append(address.partition("?")[0])
-        log.info("%d particles, zdim %d; Ctrl-C ends it", *study.z.shape)
+        count, zdim = study.z.shape
+        log.info("%s particles, zdim %d; Ctrl-C ends it", f"{count:,}", zdim)
         log.info("open in a browser: %s", address)
 
     serve(explored, found, settings.host, ready=ready)

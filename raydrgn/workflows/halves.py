@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 class HalvesSettings(EpochSettings):
     """Settings of ``halves``."""
 
+    run: Annotated[str, Setting("Run directory, of raydrgn.", is_argument=True)]
+
     ksample: Annotated[int, Setting("States: clusters of the latents.", min=2)] = 10
 
 

@@ -158,7 +158,7 @@ def run(
             null = opened.estimates(origin.epoch)["null_probability"] > SHOWS_NOTHING
             members = members.without(null)
             if null.any():
-                log.info("%d images show no particle, and are in no class", null.sum())
+                log.info("%s images show no particle, and are in no class", f"{null.sum():,}")
         particles = class_particles(found.classes.labels, members)
     uris, by = (list(settings.models), settings.by) if settings.models else origin.models()
     models = _models(found, uris, by)

@@ -293,7 +293,7 @@ def test_the_report_names_how_an_option_is_taken_back(root):
     rows = _decisions(project, rounds=2).tables[0].rows
     assert rows[0][-1] == f"`value: bright`, and `by: user`, in {root}/project.yaml"
     assert rows[1][-1].endswith("--flip")
-    assert rows[2][-1].endswith("--seed 1")
+    assert rows[2][-1].endswith("--seed 2")
 
 
 def test_the_report_lists_decisions_of_the_rounds_that_there_are(root):
@@ -302,12 +302,15 @@ def test_the_report_lists_decisions_of_the_rounds_that_there_are(root):
     chosen = {"proposal": "a1", "clusters": [3], "null": None}
     for number in (1, 2):
         project.decisions.make(f"selection {number}", chosen, by="user", why="--drop was given")
+        chosen = chosen | {"clusters": []}
     for number in (1, 2, 3):
         value = {"run": f"round{number}", "epoch": 4, "of": 4}
         project.decisions.make(f"epoch of round {number}", value, by="program", why="the last")
+    rows = _decisions(project, rounds=3).tables[0].rows
+    assert rows[0][-1] == f"raydrgn protocol -o {root} --drop 1:none"
+    assert rows[1][-1] == f"raydrgn protocol -o {root} --drop 2:3,11"
     rows = _decisions(project, rounds=2).tables[0].rows
     assert [row[0] for row in rows] == ["selection 1", "epoch of round 1", "epoch of round 2"]
-    assert rows[0][-1] == f"raydrgn protocol -o {root} --drop 1:3,11"
 
 
 def test_a_step_goes_on_in_the_folder_of_earlier_results(root, caplog):

@@ -12,7 +12,7 @@ from raydrgn.protocol import estimate
 from raydrgn.protocol.estimate import MAPS, needed_disk
 from raydrgn.protocol.settings import TrainingPlan
 from raydrgn.protocol.support import class_support, in_box
-from raydrgn.reporting.units import in_bytes, in_time
+from raydrgn.wording import in_bytes, in_time
 
 BOX, PIXEL = 32, 3.0
 
