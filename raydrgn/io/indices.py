@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 MAX_INDEX = 2**53  # whole numbers up to here are exact as floats too
 PARTICLE_NUMBERS = "particle numbers from 0"
 CLUSTER_NUMBERS = "cluster numbers (−1: no cluster)"
-NUMBER_COLUMNS = ("index", "number", "particle", "ind")
+INDEX_COLUMNS = ("index", "number", "particle", "ind")
 """Names of the column that is taken from a table of several."""
 
 HOW_TO_WRITE = (
@@ -140,11 +140,11 @@ def _column(table: PlainTable, uri: Uri, what: str) -> np.ndarray:
             f"{uri} does not contain {what}, but a table of {rows} rows and {width} columns. "
             f"{HOW_TO_WRITE}."
         )
-    named = [i for i, name in enumerate(table.names) if name.lower() in NUMBER_COLUMNS]
+    named = [i for i, name in enumerate(table.names) if name.lower() in INDEX_COLUMNS]
     if len(named) != 1:
         raise InputError(
             f"{uri} has the columns {', '.join(table.names)}; which of them holds {what} is not "
-            f"known. Keep one, or call it {NUMBER_COLUMNS[0]!r}."
+            f"known. Keep one, or call it {INDEX_COLUMNS[0]!r}."
         )
     masks = [
         name

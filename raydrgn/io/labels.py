@@ -203,7 +203,8 @@ def _parsed(cells: list[str]) -> np.ndarray:
 def _order_of_rows(columns: Mapping[str, np.ndarray]) -> Int[np.ndarray, " n"]:
     """Return the order of the rows by their column of particles from 0, where a table has one."""
     count = len(next(iter(columns.values())))
-    rows = columns.get("particle", np.arange(count))
+    name = next((name for name in columns if name.lower() == "particle"), None)
+    rows = np.arange(count) if name is None else columns[name]
     if rows.dtype.kind in "iuf" and np.array_equal(np.sort(rows), np.arange(count)):
         return np.argsort(rows)
     return np.arange(count)
@@ -219,7 +220,7 @@ def _label_column(columns: Mapping[str, np.ndarray], uri: Uri, wanted: str | Non
         if wanted not in columns:
             raise InputError(f"{uri} has no column {wanted!r}; there are {', '.join(columns)}.")
         return wanted
-    named = [name for name in LABEL_COLUMNS if name in columns]
+    named = [name for known in LABEL_COLUMNS for name in columns if name.lower() == known.lower()]
     classes = [name for name in CRYOSPARC_CLASSES if name in columns]
     if len(classes) == 1:
         named += classes

@@ -93,9 +93,7 @@ def _of_table(uri: Uri) -> Latents:
                 "or name them z0, z1, …."
             )
     values = np.stack([to_float32(columns[i]) for i in chosen], axis=-1)
-    numbers = original_numbers(
-        dict(zip(map(str.lower, names), columns, strict=True)), uri, unique=True
-    )
+    numbers = original_numbers(dict(zip(names, columns, strict=True)), uri, unique=True)
     return Latents(values, tuple(names[i] for i in chosen), numbers=numbers)
 
 

@@ -195,14 +195,15 @@ def original_numbers(
     """Return the column of numbers in the original set, if a table has one.
 
     Args:
-        columns: Of the table, by their names in lower case.
+        columns: Of the table, by their names, in which capitals do not count.
         uri: The table, for messages.
         unique: Whether each number may stand there once only.
 
     Raises:
         InputError: If it holds anything else than a whole number for each particle.
     """
-    name = next((name for name in NUMBER_COLUMNS if name in columns), None)
+    names = {name.lower(): name for name in columns}
+    name = next((names[known] for known in NUMBER_COLUMNS if known in names), None)
     if name is None:
         return None
     values = columns[name]

@@ -1,6 +1,7 @@
 """A whole simulated data set on disk, as a refinement would leave it, with the truth beside it."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -15,7 +16,7 @@ from raydrgn.shapes import Float
 from raydrgn.simulation.acquisition import Acquisition, draw_acquisition, with_errors, with_options
 from raydrgn.simulation.ensemble import Ensemble, of_maps, of_phantom, with_junk
 from raydrgn.simulation.images import ForwardModel
-from raydrgn.simulation.model import model_files
+from raydrgn.simulation.model import MODEL_FILES, model_files
 from raydrgn.simulation.options import Simulation
 from raydrgn.simulation.phantom import PHANTOMS
 
@@ -24,6 +25,9 @@ Progress = Callable[[int, int], None]
 
 TRUE_VALUES = ("particles.parquet", "contrast.npy")
 """Files of the truth that are there only where it is not what is written."""
+
+ARRAYS = ("labels.npy", "shown.npy", "motion_deg.npy")
+VOLUME = re.compile(r"vol_\d{3,}\.mrc")
 
 
 def simulate(
@@ -59,6 +63,7 @@ def simulate(
     model = ForwardModel(ensemble, acquisition)
     noisy = model.noisy(noise_sd=model.noise_sd(simulation.snr), generator=generator)
 
+    _remove_truth(storage.join(out, "truth"))
     _write_truth(storage.join(out, "truth"), ensemble)
     if not simulation.maps:
         for name, text in model_files(PHANTOMS[simulation.phantom], box=box).items():
@@ -75,10 +80,14 @@ def simulate(
     if simulation.has_true_values:
         _particle_table(acquisition, simulation, ensemble, stacks).write(true)
         _write_array(contrast, _true_contrast(acquisition, ensemble))
-    else:  # those of an earlier simulation in this folder would be taken for the truth
-        storage.remove(true)
-        storage.remove(contrast)
     return table
+
+
+def _remove_truth(folder: Uri) -> None:
+    """Remove the truth of an earlier simulation, whose files would be taken for those of this."""
+    for name in storage.list_names(folder):
+        if VOLUME.fullmatch(name) or name in (*ARRAYS, *TRUE_VALUES, *MODEL_FILES):
+            storage.remove(storage.join(folder, name))
 
 
 def _particle_table(

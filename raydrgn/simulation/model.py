@@ -16,7 +16,11 @@ from raydrgn.simulation.phantom import ATOM_SIGMA_ANGSTROM, Phantom
 
 ATOMS_PER_RESIDUE = 100
 MODEL_RESOLUTION_ANGSTROM = 10.0
-MODEL_NAME, SUBUNITS_NAME, COMPOSITION_NAME = "model.pdb", "subunits.yaml", "composition.csv"
+MODEL_FILES = MODEL_NAME, SUBUNITS_NAME, COMPOSITION_NAME = (
+    "model.pdb",
+    "subunits.yaml",
+    "composition.csv",
+)
 
 
 def model_files(phantom: Phantom, *, box: int) -> dict[str, str]:

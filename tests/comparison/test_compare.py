@@ -142,6 +142,16 @@ def test_files_of_every_kind_hold_the_same_labels(tmp_path):
     assert len(found.names) == 5
 
 
+@pytest.mark.parametrize("name", ["index", "Index", "Original", "NUMBER"])
+def test_numbers_are_found_by_their_column_whatever_its_capitals(tmp_path, name):
+    (tmp_path / "a.csv").write_text(f"{name},Label\n2,7\n0,5\n1,6\n")
+    found = read_labels_file(str(tmp_path / "a.csv"))
+    assert found.numbers is not None
+    assert found.numbers.tolist() == [2, 0, 1]
+    assert [found.names[code] for code in found.codes] == ["7", "5", "6"]
+    assert read_values_file(str(tmp_path / "a.csv")).numbers.tolist() == [2, 0, 1]
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [

@@ -113,3 +113,14 @@ def test_true_values_of_an_earlier_simulation_are_deleted(tmp_path):
     assert all((tmp_path / "truth" / name).exists() for name in TRUE_VALUES)
     simulate(str(tmp_path), settings())
     assert not any((tmp_path / "truth" / name).exists() for name in TRUE_VALUES)
+
+
+def test_the_truth_of_an_earlier_simulation_is_no_part_of_the_new_one(tmp_path):
+    """What a hinge has shown would else be taken for the states of two maps."""
+    simulate(str(tmp_path), settings(phantom="hinge"))
+    own = tmp_path / "truth" / "mask.mrc"
+    own.write_bytes(b"of the user")
+    maps = str(tmp_path / "truth" / "vol_00[01].mrc")  # read before they are replaced
+    simulate(str(tmp_path), settings(maps=maps))
+    found = {path.name for path in (tmp_path / "truth").iterdir()}
+    assert found == {"labels.npy", "states.json", "vol_000.mrc", "vol_001.mrc", "mask.mrc"}
