@@ -224,10 +224,12 @@ class Decisions:
         for name in sorted({*checksums, *self.checksums} - {*MAY_CHANGE, IMAGES}):
             before, now = self.checksums.get(name), checksums.get(name)
             if before != now:
-                what = "another" if before and now else "no" if before else "a"
+                how = (
+                    "is not what it was" if before and now else "is missing" if before else "is new"
+                )
                 raise RunDirectoryError(
-                    f"{storage.parent(self.uri)} was begun with other inputs: now it has {what} "
-                    f"{name} ({inputs.files.get(name) or self.inputs.files[name]}). Choose another "
+                    f"{storage.parent(self.uri)} was begun with other inputs: {name} {how} "
+                    f"({inputs.files.get(name) or self.inputs.files[name]}). Choose another "
                     "-o, or give what it was begun with."
                 )
         return checksums

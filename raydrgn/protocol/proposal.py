@@ -180,6 +180,5 @@ def write_proposal(
         ],
     )
     head = ("method", "other", "dropped", "dropped_by_other", "by_both", "jaccard")
-    rows = [(f'"{a}"', f'"{b}"', *rest) for a, b, *rest in overlaps(proposal.methods)]
-    folder.write_table("overlap.csv", head, rows)
+    folder.write_table("overlap.csv", head, overlaps(proposal.methods))
     cryodrgn.write_indices(folder.at("proposed.ind.pkl"), numbers[~proposal.kept])

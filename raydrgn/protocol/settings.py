@@ -210,9 +210,9 @@ class ProtocolSettings(ParticleSettings):
         boxes = whole_numbers(self.boxes, "--boxes")
         if not boxes:
             return None, None
-        if len(boxes) != 2 or any(box < 4 or box % 2 for box in boxes):
+        if len(boxes) != 2 or boxes[0] > boxes[1] or any(box < 4 or box % 2 for box in boxes):
             raise ConfigError(
-                f"--boxes takes two even numbers such as 128,256, or twice the same; got "
+                f"--boxes takes two even numbers, the smaller first, such as 128,256; got "
                 f"{self.boxes!r}."
             )
         return boxes[0], boxes[1]

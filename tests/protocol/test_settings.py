@@ -40,7 +40,7 @@ def test_words_that_are_none_are_refused(text, words):
 def test_settings_that_contradict_each_other_are_refused():
     with pytest.raises(ConfigError, match=r"--high has a box of 128 px, and --boxes 64,96 another"):
         ProtocolSettings(out="p", boxes="64,96", high="128 64x3")
-    with pytest.raises(ConfigError, match="--boxes takes two even numbers"):
+    with pytest.raises(ConfigError, match="--boxes takes two even numbers, the smaller first"):
         ProtocolSettings(out="p", boxes="64")
     with pytest.raises(ConfigError, match="--by names the subunits of --model"):
         ProtocolSettings(out="p", by="chain")
