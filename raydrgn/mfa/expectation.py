@@ -69,7 +69,7 @@ class ParticlePass:
         self, images: ImageSet, slices: Float[Tensor, "b n2 k1"], estimates: ParticleEstimates
     ) -> tuple[ImagePosterior, ImageProducts]:
         flat = images.values.flatten(1)
-        # Of junk, whose coefficients have another variance: Σ |y|² (1 − 1/r) − log r, with r the
+        # Of ice and carbon, whose coefficients have another variance: Σ |y|² (1 − 1/r) − log r, with r the
         # ratio of the variances.
         ratio = self._model.null_noise / self._model.noise
         ratio = ratio[images.optics_group][:, self._at.shell]  # (b n)
@@ -133,7 +133,8 @@ class ParticlePass:
         square = error.view_as(values).sum(2)
         sums.add_residuals(square, self._at.shell, images.optics_group, kept)
         power = images.values.square().sum(-1)
-        sums.null_power.index_add_(0, self._at.shell, (found.null_probability @ power).double())
+        of_junk = (found.contaminant_probability @ power).double()
+        sums.null_power.index_add_(0, self._at.shell, of_junk)
         kept = kept.double()
         latent = found.latent.double()
         of_means = (kept[:, None] * latent).T @ latent
@@ -146,6 +147,7 @@ class ParticlePass:
             contrast=kept * found.contrast,
             square_contrast=kept * found.square_contrast,
             null=found.null_probability,
+            contaminants=found.contaminant_probability,
             log_evidence=kept * found.particle_evidence,
         )
         if self._estimated.contrast:

@@ -83,6 +83,9 @@ class ParticlePriors:
     rotation_sd: float = math.radians(3)
     """Of each component of the rotation vector, radians."""
 
+    empty_share: float = 0.5
+    """Of images without a particle, those of noise alone; the others show ice or carbon."""
+
 
 def rotation_matrices(vectors: Float[Tensor, "b 3"]) -> Float[Tensor, "b 3 3"]:
     """Return the matrices of rotation vectors (Rodrigues' formula)."""

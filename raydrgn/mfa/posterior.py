@@ -38,7 +38,7 @@ class ImageProducts(NamedTuple):
     """What the uncertainty of each component adds to the Gram matrix's diagonal."""
 
     null_evidence: Float[Tensor, " b"]
-    """Logarithm of the image's probability as junk, over that as noise of other images."""
+    """Logarithm of the image's probability as ice or carbon, over that as noise alone."""
 
 
 class ImagePosterior(NamedTuple):
@@ -46,6 +46,9 @@ class ImagePosterior(NamedTuple):
 
     contrast: Float[Tensor, " b"]
     null_probability: Float[Tensor, " b"]
+
+    contaminant_probability: Float[Tensor, " b"]
+    """That it shows ice or carbon; a part of the null probability."""
 
     first: Float[Tensor, "b k1"]
     """E[a·(1, z)], 0 for junk."""
@@ -115,11 +118,14 @@ def image_posterior(
     of_particle = torch.logsumexp(logs, dim=1)
     q = torch.softmax(logs, dim=1)
     null, log_evidence = torch.zeros_like(of_particle), of_particle
+    contaminant = null
     if has_null_class:
-        share = priors.null_share
-        junk = math.log(share) + products.null_evidence
+        share, empty = priors.null_share, math.log(priors.empty_share)
+        evidence = products.null_evidence + math.log1p(-priors.empty_share)
+        junk = math.log(share) + torch.logaddexp(evidence, torch.full_like(evidence, empty))
         particle = math.log1p(-share) + of_particle
         null = torch.sigmoid(junk - particle)
+        contaminant = null * torch.sigmoid(evidence - empty)
         log_evidence = torch.logaddexp(junk, particle)
 
     weights = torch.stack([q, q * values, q * square], dim=1)  # (b 3 p): of 1, a and a²
@@ -137,6 +143,7 @@ def image_posterior(
     return ImagePosterior(
         contrast=expected,
         null_probability=null,
+        contaminant_probability=contaminant,
         first=first * kept[:, None],
         second=second * kept[:, None, None],
         square_contrast=expected_square,

@@ -113,6 +113,7 @@ SCALARS = (
     "contrast",
     "square_contrast",
     "null",
+    "contaminants",
     "log_evidence",
     "divergence",
     "power",

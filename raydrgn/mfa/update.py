@@ -59,6 +59,7 @@ LEAST_JUNK = 5.0
 """Images of nothing from which their power can be estimated."""
 
 NULL_SHARES = (1e-4, 0.9)
+EMPTY_SHARES = (0.01, 0.99)  # of junk
 
 LEAST_NULL_NOISE = 0.1
 """Power of junk over that of other images' noise, at least.
@@ -291,9 +292,9 @@ class Updater:
 
         As long as little junk is known, it is that of other images.
         """
-        if sums.total("null") < LEAST_JUNK:
+        if sums.total("contaminants") < LEAST_JUNK:
             return replace(model, null_noise=model.noise)
-        counts = (self._points_per_shell * sums.total("null")).clamp(min=1)
+        counts = (self._points_per_shell * sums.total("contaminants")).clamp(min=1)
         power = torch.where(known, unit * (sums.null_power / counts).float(), model.null_noise)
         power[:, 0] = power[:, 1]
         return replace(model, null_noise=torch.maximum(power, LEAST_NULL_NOISE * model.noise))
@@ -348,7 +349,10 @@ def _with_priors(
     changes: dict[str, float] = {}
     if estimated.null_class:
         low, high = NULL_SHARES
-        changes["null_share"] = min(max(sums.total("null") / particles, low), high)
+        null = sums.total("null")
+        changes["null_share"] = min(max(null / particles, low), high)
+        empty = 1 - sums.total("contaminants") / max(null, 1.0)
+        changes["empty_share"] = min(max(empty, EMPTY_SHARES[0]), EMPTY_SHARES[1])
     mean = sums.total("contrast") / likely
     square = sums.total("square_contrast") / likely
     if estimated.contrast:
