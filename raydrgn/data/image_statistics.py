@@ -5,13 +5,14 @@ deviations of the data set (a hot pixel, a cosmic ray), or if the whole image is
 ``STRONG_RATIO`` times as strong as others. The SD of the data set is the median of those of its
 images, which outliers cannot carry.
 
-Images are normalised where they have a mean near 0, and backgrounds of about the same SD. The
-background is what lies beyond the particle (``BACKGROUND_RADIUS``).
+Images are normalised where they have a mean near 0, and backgrounds of about the same SD within
+each optics group. The background is what lies beyond the particle (``BACKGROUND_RADIUS``). Groups
+may differ: by noise alone, as of thicker ice, or by the scale of their images.
 """
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -30,7 +31,8 @@ LARGE_OFFSET_SD = 10
 """Mean over SD of a typical image from which images are not normalised."""
 
 UNEVEN_RATIO = 1.5
-"""Third quartile over first of the backgrounds' SDs from which images are not normalised alike."""
+"""Third quartile over first of the backgrounds' SDs, over the median of the optics group, from
+which images are not normalised alike."""
 
 NOISE_SHARE = 0.5
 """SD of the background over that of the image, of a typical image, from which it is noise."""
@@ -69,9 +71,12 @@ class ImageStatistics:
     bad: Bool[np.ndarray, " n"]
     """Images that are constant or have a pixel that is not finite."""
 
+    group: Int[np.ndarray, " n"]
+    """Number of the optics group."""
+
     @classmethod
     def of(cls, images: Float[np.ndarray, "n h w"]) -> "ImageStatistics":
-        """Measure images."""
+        """Measure images of one optics group."""
         bad = find_bad(images)
         flat = np.where(bad[:, None, None], np.float32(0), images) if bad.any() else images
         flat = flat.reshape(len(images), -1)
@@ -86,6 +91,7 @@ class ImageStatistics:
             ),
             extreme=np.where(high - mean > mean - low, high, low),
             bad=bad,
+            group=np.zeros(len(images), dtype=np.int64),
         )
 
     @classmethod
@@ -117,27 +123,40 @@ class ImageStatistics:
         return self.typical_offset <= LARGE_OFFSET_SD * self.typical_sd
 
     @property
-    def background_quartiles(self) -> Float[np.ndarray, " 3"]:
-        """Quartiles of the backgrounds' SDs, of usable images; 0 if there are none."""
-        usable = ~self.bad
-        if not usable.any():
-            return np.zeros(3)
-        return np.percentile(self.background_sd[usable], [25, 50, 75])
+    def typical_background_sd(self) -> float:
+        """Median of the backgrounds' SDs of usable images; 0 if there are none."""
+        usable = self.background_sd[~self.bad]
+        return float(np.median(usable)) if len(usable) else 0.0
+
+    @property
+    def background_quartiles(self) -> tuple[float, float]:
+        """Quartiles of the backgrounds' SDs over the median of the group, of usable images.
+
+        1 where the backgrounds are something else than noise.
+        """
+        middle = self.typical_background_sd
+        if middle == 0 or middle < NOISE_SHARE * self.typical_sd:
+            return 1.0, 1.0
+        relative = []
+        for group in np.unique(self.group):
+            sd = self.background_sd[~self.bad & (self.group == group)]
+            if len(sd) and (median := np.median(sd)) > 0:
+                relative.append(sd / median)
+        low, high = np.percentile(np.concatenate(relative), [25, 75])
+        return float(low), float(high)
 
     @property
     def has_even_noise(self) -> bool:
-        """Whether backgrounds have about the same SD, or are something else than noise."""
-        low, middle, high = self.background_quartiles
-        if low == 0 or middle < NOISE_SHARE * self.typical_sd:
-            return True
-        return bool(high <= UNEVEN_RATIO * low)
+        """Whether backgrounds have about the same SD within each optics group."""
+        low, high = self.background_quartiles
+        return high <= UNEVEN_RATIO * low
 
     @property
     def correction(self) -> ImageCorrection:
         """What is corrected in images of this data set before they are used."""
         return ImageCorrection(
             subtract_background=not self.has_zero_mean,
-            background_sd=None if self.has_even_noise else float(self.background_quartiles[1]),
+            background_sd=None if self.has_even_noise else self.typical_background_sd,
             outlier_limit=FAR_SD * self.typical_sd or None,
         )
 
@@ -201,11 +220,11 @@ class ImageStatistics:
             )
         uneven = int(((self.far | self.strong) & ~self.outliers).sum())
         if not self.has_even_noise:
-            low, _, high = self.background_quartiles
+            low, high = self.background_quartiles
             found.append(
                 f"The noise of the images differs: of half of them the SD of the background is "
-                f"below {low:.3g} or above {high:.3g}. The images are not normalised alike. "
-                "Extract the particles again with normalisation."
+                f"below {low:.2g} or above {high:.2g} times that of their optics group. The images "
+                "are not normalised alike. Extract the particles again with normalisation."
             )
         elif uneven:
             found.append(
@@ -225,12 +244,13 @@ class ImageStatistics:
 def measure_images(table: ParticleTable, *, box: int) -> ImageStatistics:
     """Read all images of a table, and measure each."""
     source = ImageSource.of(table)
-    return ImageStatistics.joined(
+    found = ImageStatistics.joined(
         [
             ImageStatistics.of(source.part(start, stop).read())
             for start, stop in block_ends(0, len(table), box=box)
         ]
     )
+    return replace(found, group=np.unique(table.optics_groups(), return_inverse=True)[1])
 
 
 def leave_out_bad(table: ParticleTable) -> tuple[ParticleTable, ImageStatistics]:

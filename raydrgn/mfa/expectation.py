@@ -69,8 +69,8 @@ class ParticlePass:
         self, images: ImageSet, slices: Float[Tensor, "b n2 k1"], estimates: ParticleEstimates
     ) -> tuple[ImagePosterior, ImageProducts]:
         flat = images.values.flatten(1)
-        # Of ice and carbon, whose coefficients have another variance: Σ |y|² (1 − 1/r) − log r, with r the
-        # ratio of the variances.
+        # Of ice and carbon, whose coefficients have another variance: Σ |y|² (1 − 1/r) − log r,
+        # with r the ratio of the variances.
         ratio = self._model.null_noise / self._model.noise
         ratio = ratio[images.optics_group][:, self._at.shell]  # (b n)
         power = images.values.square().sum(-1)

@@ -80,6 +80,20 @@ def test_groups_of_other_strength_are_no_exceptions(images):
     assert found.correction.background_sd == pytest.approx(1, rel=0.1)
 
 
+def test_optics_groups_may_differ_in_their_noise(tmp_path, images):
+    """It is estimated for each; scaled alike, their particles would have another contrast."""
+    images[::2] *= 5
+    assert not measure_images(table_with(tmp_path, images), box=BOX).has_even_noise
+    groups = np.where(np.arange(COUNT) % 2, "a", "b").astype(object)
+    table = table_with(tmp_path, images).with_columns({"optics_group": groups})
+    found = measure_images(table, box=BOX)
+    assert found.has_even_noise
+    assert found.correction.background_sd is None
+    images *= np.exp(np.random.default_rng(3).normal(0, 0.5, COUNT))[:, None, None].astype("f4")
+    table = table_with(tmp_path, images).with_columns({"optics_group": groups})
+    assert not measure_images(table, box=BOX).has_even_noise
+
+
 def test_a_fifth_of_strong_images_is_named(images):
     """As junk may be, which has its own strength and is not to lose it."""
     images[: COUNT // 5] *= 5
