@@ -11,6 +11,7 @@ export class Images {
     this.app = app;
     this.onFind = onFind;
     this.start = 0;
+    this.number = 0;
     on(at('images-of'), 'change', () => this.show(0));
     on(at('images-kind'), 'change', () => this.show(this.start));
     on(at('images-back'), 'click', () => this.show(this.start - PER_PAGE));
@@ -19,6 +20,7 @@ export class Images {
 
   /** Shows the page of images that begins with one of the points. */
   async show(start = 0) {
+    const number = ++this.number;
     const points = this.points();
     this.start = Math.max(0, Math.min(start, points.length - 1));
     const page = points.slice(this.start, this.start + PER_PAGE);
@@ -35,12 +37,13 @@ export class Images {
     const rows = page.map((point) => this.app.rows[point]);
     const kind = at('images-kind').value;
     const found = await postArrays('/api/images', { epoch: this.app.epoch, rows, kind });
+    if (number !== this.number) return;
     const [, box] = found.images.shape;
-    const tiles = page.map((point, number) => {
-      const picture = draw(found.images.subarray(number * box * box, (number + 1) * box * box), box);
-      const title = `Particle ${found.numbers[number]}: find it in the plot`;
+    const tiles = page.map((point, n) => {
+      const picture = draw(found.images.subarray(n * box * box, (n + 1) * box * box), box);
+      const title = `Particle ${found.numbers[n]}: find it in the plot`;
       const button = make('button', { type: 'button', className: 'tile', title }, picture);
-      button.append(make('span', {}, String(found.numbers[number])));
+      button.append(make('span', {}, String(found.numbers[n])));
       on(button, 'click', () => this.onFind(point));
       return button;
     });

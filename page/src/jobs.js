@@ -178,10 +178,12 @@ export class Jobs {
   async refreshLog() {
     at('job-log-part').hidden = this.log === null;
     if (this.log === null || at('tab-jobs').hidden) return;
-    const { text } = await getJson('/api/job-log', { id: this.log });
+    const id = this.log;
+    const { text } = await getJson('/api/job-log', { id });
+    if (id !== this.log) return; // another log was opened since
     const box = at('job-log');
     const isAtEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 20;
-    at('job-log-name').textContent = this.log;
+    at('job-log-name').textContent = id;
     if (box.textContent !== text) box.textContent = text;
     if (isAtEnd) box.scrollTop = box.scrollHeight;
   }

@@ -2,7 +2,8 @@
 
 import { chooseRound, getArrays, getJson } from './api.js';
 import { classColour, colourBar, isDark } from './colours.js';
-import { at, fill, hideError, on, short, showError } from './dom.js';
+import { at, fill, hideError, on, showError } from './dom.js';
+import { Hover } from './hover.js';
 import { Images } from './images.js';
 import { Jobs } from './jobs.js';
 import { Overlay, along } from './overlay.js';
@@ -47,6 +48,7 @@ class App {
       await this.plot.draw();
       if (at('images-of').value === 'selected') await this.images.show(0);
     });
+    this.hover = new Hover(this);
     this.images = new Images(this, (point) => this.find(point));
     this.paths = new Paths(this);
     this.jobs = new Jobs(this);
@@ -59,7 +61,7 @@ class App {
     this.wire();
     this.describe();
     await this.showPlane();
-    await this.hover(-1);
+    await this.hover.show(-1);
     document.body.dataset.ready = 'yes';
     await this.results.refresh();
     await this.showDrawn();
@@ -72,8 +74,7 @@ class App {
     at('title').textContent = title;
     at('title').title = root;
     const drawn = shown < particles ? `, ${shown.toLocaleString('en')} drawn` : '';
-    const count = `${particles.toLocaleString('en')} particles${drawn}, zdim ${zdim}`;
-    at('facts').textContent = count;
+    at('facts').textContent = `${particles.toLocaleString('en')} particles${drawn}, zdim ${zdim}`;
     const planes = columns.filter((name) => !name.startsWith('kmeans'));
     const has = columns.includes('umap1');
     fill(at('axis-x'), planes, has ? 'umap1' : planes[0]);
@@ -86,18 +87,25 @@ class App {
   }
 
   async column(name) {
-    if (!this.columns.has(name)) {
-      this.columns.set(name, await getArrays('/api/column', { epoch: this.epoch, name }));
-    }
-    return this.columns.get(name);
+    const { columns, epoch } = this; // an answer that comes late is of the epoch that was asked
+    if (!columns.has(name)) columns.set(name, await getArrays('/api/column', { epoch, name }));
+    return columns.get(name);
+  }
+
+  /** Returns a function that tells whether the epoch and some choices are what they are now. */
+  watch(...ids) {
+    const chosen = () => ids.map((id) => at(id).value).join('\n');
+    const [columns, before] = [this.columns, chosen()];
+    return () => columns === this.columns && before === chosen();
   }
 
   async showPlane() {
     const [x, y] = [at('axis-x').value, at('axis-y').value];
+    const isCurrent = this.watch('axis-x', 'axis-y');
     const pair = x.replace(/\d+$/, '');
     const areEqual = pair === y.replace(/\d+$/, '') && ['umap', 'pc', 'z'].includes(pair);
     const [columnX, columnY] = [await this.column(x), await this.column(y)];
-    if (x !== at('axis-x').value || y !== at('axis-y').value) return; // others were chosen since
+    if (!isCurrent()) return;
     this.plot.setPlane(withLimits(columnX), withLimits(columnY), areEqual);
     at('label-x').textContent = x;
     at('label-y').textContent = y;
@@ -110,9 +118,9 @@ class App {
   }
 
   async showColour(draws = true) {
-    const name = at('colour-by').value;
-    const column = await this.column(name);
-    if (name !== at('colour-by').value) return; // another was chosen since
+    const isCurrent = this.watch('colour-by');
+    const column = await this.column(at('colour-by').value);
+    if (!isCurrent()) return;
     this.plot.setColour(column);
     this.showLegend(column);
     this.overlay.centres = at('show-centres').checked ? this.centres(column) : [];
@@ -155,13 +163,13 @@ class App {
   }
 
   async showDensity() {
+    const isCurrent = this.watch('axis-x', 'axis-y', 'density-view');
     const view = at('density-view').value;
     at('points').style.opacity = view === 'density' ? '0' : '1';
     at('density').style.opacity = view === 'both' ? '0.55' : '1';
-    const plane = { x: at('axis-x').value, y: at('axis-y').value };
-    const isShown = view !== 'points';
-    const query = { epoch: this.epoch, ...plane };
-    this.overlay.setDensity(isShown ? await getArrays('/api/density', query) : null);
+    const query = { epoch: this.epoch, x: at('axis-x').value, y: at('axis-y').value };
+    const found = view === 'points' ? null : await getArrays('/api/density', query);
+    if (isCurrent()) this.overlay.setDensity(found);
   }
 
   async drawn(mode, corners) {
@@ -181,25 +189,7 @@ class App {
   async find(point) {
     this.overlay.marks = [...this.volumes.marks(), { point, colour: '#ff2d95' }];
     this.overlay.draw();
-    await this.hover(point);
-  }
-
-  /** Shows what is known of a point beside the plot; −1 shows nothing. */
-  async hover(point) {
-    if (point < 0) {
-      at('hover').textContent = 'Point at a particle to see its values; click to see its volume.';
-      return;
-    }
-    const names = [at('axis-x').value, at('axis-y').value, at('colour-by').value];
-    const parts = await Promise.all(
-      [...new Set(names)].map(async (name) => {
-        const column = await this.column(name);
-        const value = column.values[point];
-        const text = column.category ? column.names[column.codes.indexOf(value)] : short(value);
-        return `${name} ${text}`;
-      }),
-    );
-    at('hover').textContent = `particle ${this.numbers[point]}: ${parts.join(', ')}`;
+    await this.hover.show(point);
   }
 
   async goTo() {
@@ -210,17 +200,17 @@ class App {
     }
     this.showTab('volumes');
     await this.volumes.add(point);
-    await this.hover(point);
+    await this.hover.show(point);
   }
 
   async openEpoch(epoch) {
     const before = this.epoch;
-    this.facts = await getJson('/api/facts', { epoch });
-    this.epoch = this.facts.epoch;
-    this.columns.clear();
+    const facts = await getJson('/api/facts', { epoch });
+    if (at('epochs').value !== String(epoch)) return;
+    [this.facts, this.epoch, this.columns] = [facts, facts.epoch, new Map()];
     this.describe();
     await this.showPlane();
-    await this.hover(-1);
+    await this.hover.show(-1);
     await this.selection.apply([]);
     await this.volumes.changeEpoch();
     await this.jobs.changeEpoch(before);
@@ -238,12 +228,15 @@ class App {
   }
 
   async takeRound() {
-    this.facts = await getJson('/api/facts');
-    this.epoch = this.facts.epoch;
+    const name = at('rounds').value;
+    const facts = await getJson('/api/facts');
+    if (at('rounds').value !== name) return;
+    [this.facts, this.epoch] = [facts, facts.epoch];
     await this.jobs.changeRound(); // before anything that fills in a form is shown
     const points = await getArrays('/api/points', { epoch: this.epoch });
+    if (at('rounds').value !== name) return;
     [this.rows, this.numbers] = [points.rows, points.numbers];
-    this.columns.clear();
+    this.columns = new Map();
     this.selection.forget();
     this.plot.setCount(this.facts.shown);
     this.overlay.marks = [];
@@ -252,7 +245,7 @@ class App {
     await this.showPlane();
     await this.selection.apply([]);
     await this.volumes.choose([]);
-    await this.hover(-1);
+    await this.hover.show(-1);
     await this.askStatus();
     at('epochs').value = String(this.epoch); // where both rounds have the same epochs, too
     await this.results.refresh();
@@ -263,9 +256,11 @@ class App {
   async refresh() {
     const before = this.facts.columns;
     const chosen = ['axis-x', 'axis-y', 'colour-by'].map((id) => [id, at(id).value]);
-    this.facts = await getJson('/api/facts', { epoch: this.epoch });
-    if (this.facts.columns.join() !== before.join()) {
-      this.columns.clear();
+    const isCurrent = this.watch();
+    const facts = await getJson('/api/facts', { epoch: this.epoch });
+    if (isCurrent()) this.facts = facts;
+    if (isCurrent() && facts.columns.join() !== before.join()) {
+      this.columns = new Map();
       this.describe();
       const isEmbedded = before.includes('umap1') || !this.facts.columns.includes('umap1');
       if (isEmbedded) for (const [id, value] of chosen) at(id).value = value;
@@ -277,7 +272,9 @@ class App {
 
   /** Reads results that are drawn on the page itself: paths, occupancies. */
   async showDrawn() {
+    const isCurrent = this.watch();
     const { paths, occupancy } = await getJson('/api/drawn', { epoch: this.epoch });
+    if (!isCurrent()) return;
     this.paths.take(paths);
     this.results.showOccupancy(occupancy);
   }
@@ -319,7 +316,7 @@ class App {
     }
     this.overlay.onDrawn = (mode, corners) =>
       this.drawn(mode, corners).catch((error) => showError(error));
-    this.plot.listen('hover', (point) => this.hover(point).catch((error) => showError(error)));
+    this.plot.listen('hover', (point) => this.hover.show(point).catch((error) => showError(error)));
     this.plot.listen('click', (point) => {
       hideError();
       this.showTab('volumes');

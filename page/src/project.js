@@ -35,7 +35,9 @@ export class Project {
   /** Lists what can be answered: what is proposed, or a saved selection of that round. */
   async listAnswers() {
     if (this.pause === null) return;
-    const { selections } = await getJson('/api/results', { round: this.pause.round });
+    const { round } = this.pause;
+    const { selections } = await getJson('/api/results', { round });
+    if (this.pause?.round !== round) return;
     const chosen = at('pause-choice').value;
     const listed = [...at('pause-choice').options].map(({ value }) => value);
     if (listed.join() === ['', ...selections.map(({ name }) => name)].join()) return;

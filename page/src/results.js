@@ -20,11 +20,15 @@ export class Results {
     this.onClass = onClass;
     this.canTrain = false;
     this.losses = [];
+    this.number = 0;
+    this.lossesNumber = 0;
     new ResizeObserver(() => this.drawLosses()).observe(at('losses'));
   }
 
   async refresh() {
+    const number = ++this.number;
     const found = await getJson('/api/results');
+    if (number !== this.number) return;
     at('saved-selections').replaceChildren(...found.selections.map((entry) => this.saved(entry)));
     at('saved-volumes').replaceChildren(
       ...found.volumes.map(({ name, files }) =>
@@ -79,7 +83,10 @@ export class Results {
   }
 
   async refreshLosses() {
-    this.losses = await getJson('/api/losses');
+    const number = ++this.lossesNumber;
+    const losses = await getJson('/api/losses');
+    if (number !== this.lossesNumber) return;
+    this.losses = losses;
     this.drawLosses();
   }
 

@@ -192,6 +192,81 @@ def test_of_many_colours_chosen_at_once_the_last_is_shown(visit):
     assert visit.text("messages") == ""
 
 
+def held(page, pattern):
+    """Return a list that takes the next request of a pattern, which waits for its answer."""
+    found = []
+
+    def hold(route):
+        if found:
+            route.continue_()
+        else:
+            found.append(route)
+
+    page.route(pattern, hold)
+    return found
+
+
+def release(page, found):
+    """Have the request answered that was held, and give the page time to take the answer."""
+    with page.expect_response(found[0].request.url):
+        found[0].continue_()
+    page.wait_for_timeout(300)
+
+
+def wait_for_request(page, found):
+    while not found:
+        page.wait_for_timeout(50)
+
+
+def test_a_late_column_of_an_epoch_is_not_taken_for_one_of_the_next(visit, server):
+    page = visit.page
+    late = held(page, "**/api/column?epoch=2&name=z0")
+    page.select_option("#colour-by", "z0")
+    wait_for_request(page, late)
+    wait_until(page, "document.getElementById('epochs').options.length === 2")
+    page.select_option("#epochs", "1")
+    wait_until(page, "document.getElementById('colour-by').value === 'z_norm'")
+    release(page, late)
+    page.select_option("#colour-by", "z0")
+    page.wait_for_selector("#legend [aria-label='z0 from']")
+    low = server.arrays("/api/column?epoch=1&name=z0")["low"]
+    shown = page.get_attribute("#legend [aria-label='z0 from']", "placeholder")
+    assert float(shown) == pytest.approx(low, rel=1e-3)
+
+
+INK = """() => {
+  const canvas = document.getElementById('density');
+  const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+  return data.some((value) => value > 0);
+}"""
+
+
+def test_a_late_density_is_not_drawn_over_points_alone(visit):
+    page = visit.page
+    late = held(page, "**/api/density*")
+    page.select_option("#density-view", "both")
+    wait_for_request(page, late)
+    page.select_option("#density-view", "points")
+    release(page, late)
+    assert not page.evaluate(INK)
+    page.select_option("#density-view", "both")
+    wait_until(page, INK)
+
+
+def test_late_images_do_not_take_the_place_of_the_next_page(visit):
+    page = visit.page
+    page.click("[data-tab=images]")
+    page.select_option("#images-of", "selected")
+    late = held(page, "**/api/images")
+    visit.lasso([(0.1, 0.1), (0.9, 0.9)], mode="rectangle")
+    wait_for_request(page, late)
+    page.click("#images-on")
+    page.wait_for_selector("#images .tile")
+    shown = visit.text("images")
+    release(page, late)
+    assert visit.text("images") == shown
+
+
 def test_the_plot_keeps_its_scale_when_a_message_comes_and_goes(visit):
     """A message takes room above the plot, whose size and shape change."""
     page = visit.page
