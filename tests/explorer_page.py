@@ -71,8 +71,9 @@ def save_picture(page, name):
 class Visit:
     """A page that is open, with what its browser has said and asked."""
 
-    def __init__(self, browser, server, **options):
+    def __init__(self, browser, server, *, script="", **options):
         self.context = browser.new_context(viewport=SIZE, **options)
+        self.context.add_init_script(script)
         self.page = self.context.new_page()
         self.page.set_default_timeout(SECONDS)
         self.errors, self.asked, self.selections = [], [], []

@@ -130,10 +130,12 @@ function occupancyColour(value) {
 const spaced = (items) => items.flatMap((item) => [item, ' ']);
 
 function command(text) {
+  const code = make('code', { title: text }, text);
+  if (!navigator.clipboard) return make('div', { className: 'command' }, code); // over HTTP
   const copy = make('button', { type: 'button', title: 'Copy the command' }, 'Copy');
   on(copy, 'click', async () => {
     await navigator.clipboard.writeText(text);
     copy.textContent = 'Copied';
   });
-  return make('div', { className: 'command' }, make('code', { title: text }, text), copy);
+  return make('div', { className: 'command' }, code, copy);
 }

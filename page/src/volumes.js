@@ -13,7 +13,8 @@ export class Volumes {
   constructor(app, onChosen) {
     this.app = app;
     this.onChosen = onChosen;
-    this.page = crypto.randomUUID();
+    // `randomUUID` is there in secure contexts alone, which a page over HTTP of another node is not
+    this.page = [...crypto.getRandomValues(new Uint32Array(4))].join('-');
     this.number = 0;
     this.chosen = [];
     this.path = null; // points of a path that are chosen in place of particles

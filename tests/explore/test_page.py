@@ -137,6 +137,23 @@ def test_a_selection_is_saved_and_is_there_after_a_reload(visit, root):
     np.testing.assert_array_equal(found, kept)
 
 
+INSECURE = "delete Crypto.prototype.randomUUID; delete Navigator.prototype.clipboard;"
+"""Takes from a browser what it has not on a page over HTTP of another machine."""
+
+
+def test_the_page_of_another_node_shows_volumes_and_commands_without_copy(browser, server):
+    some = [{"join": "and", "range": {"column": "original", "low": 0, "high": 9}}]
+    server.json("/api/save-selection", {"epoch": 2, "conditions": some, "name": "first_ten"})
+    visit = Visit(browser, server, script=INSECURE)
+    assert visit.page.evaluate("!crypto.randomUUID && !navigator.clipboard")
+    visit.volume(17)
+    visit.page.click("[data-tab=results]")
+    visit.page.wait_for_selector("#saved-selections .command code")
+    assert visit.page.locator("#saved-selections .command button").count() == 0
+    assert visit.errors == []
+    visit.context.close()
+
+
 def test_a_volume_is_decoded_shown_and_saved(visit, root, tmp_path):
     before = visit.picture(".stage")
     visit.volume(17)
