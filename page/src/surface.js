@@ -30,7 +30,6 @@ export class SurfaceView {
     this.interactor.bindEvents(container);
     this.interactor.setInteractorStyle(vtkInteractorStyle.newInstance());
     this.renderers = [];
-    this.actors = [];
     this.camera = null;
     this.pending = new Map();
     this.worker = new Worker('/assets/cubes.js', { type: 'module' });
