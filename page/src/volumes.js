@@ -88,6 +88,7 @@ export class Volumes {
     const number = ++this.number;
     const chosen = this.order();
     if (!chosen.rows.length || !this.app.facts.has_volumes) {
+      this.showStatus('');
       await this.show();
       return;
     }
@@ -213,7 +214,13 @@ export class Volumes {
     this.showStatus('Decoding and writing…');
     const colours = chosen.rows.map((_, number) => this.colour(number));
     const request = { epoch: this.app.epoch, ...chosen, name, level_sd: this.level, colours };
-    const saved = await postJson('/api/save-volumes', request);
+    let saved;
+    try {
+      saved = await postJson('/api/save-volumes', request);
+    } catch (error) {
+      this.showStatus('');
+      throw error;
+    }
     const count = saved.files.filter((file) => file.endsWith('.mrc')).length;
     this.showStatus(`${count} volumes → explore/volumes/${name}: see Results`);
     saved.notes.forEach((note) => showError(note, note));
