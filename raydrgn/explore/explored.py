@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Callable
+from threading import Lock
 from typing import Any
 
 from raydrgn.errors import ConfigError, RaydrgnError, RunDirectoryError
@@ -45,6 +46,7 @@ class Explored:
     ) -> None:
         self._open_run, self._decoding = open_run, decoding
         self._commands, self._project = commands, project
+        self._lock = Lock()  # of the runs that are opened: requests are answered in threads
         self._opened: dict[str, Explorer] = {}
         self._runs: dict[str, Uri] = {}  # of the rounds that are opened
         self._rounds: list[Round] = []
@@ -75,12 +77,13 @@ class Explored:
         if found is None and name not in self._opened:
             known = ", ".join(entry.name for entry in self._rounds) or "none"
             raise ConfigError(f"There is no round {name!r:.40}; there are: {known}.")
-        if found is not None and self._runs.get(name) != found.run:
-            self._opened[name] = self._open_run(
-                found.run, lambda: self._epoch_of(name), self._decoding
-            )
-            self._runs[name] = found.run
-        return self._opened[name]
+        with self._lock:
+            if found is not None and self._runs.get(name) != found.run:
+                self._opened[name] = self._open_run(
+                    found.run, lambda: self._epoch_of(name), self._decoding
+                )
+                self._runs[name] = found.run
+            return self._opened[name]
 
     def _latest(self) -> str:
         """Return the last round whose training has ended, or is under way if none has."""

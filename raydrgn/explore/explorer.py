@@ -4,6 +4,7 @@ import io
 import json
 from collections import OrderedDict
 from collections.abc import Callable
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ from raydrgn.run.reader import RunReader
 from raydrgn.shapes import Float
 
 EPOCHS_KEPT = 2
-"""Epochs whose latents and decoders stay in memory."""
+"""Epochs whose latents stay in memory."""
 
 MOST_LOSSES = 2000
 SCRIPT = "open.cxc"
@@ -68,7 +69,8 @@ class Explorer:
         self._first_epoch, self._labels = first_epoch, labels
         own = source.results("explore")
         self.files = RunFiles(source.root if isinstance(source, RunReader) else own, own)
-        self._studies: OrderedDict[int | None, Study] = OrderedDict()
+        self._studies: OrderedDict[int | None, Study] = OrderedDict()  # used last at the end
+        self._lock = RLock()  # each request is answered in a thread
 
     def facts(self, epoch: int | None) -> dict[str, Any]:
         """Return what the page begins with; results that were made meanwhile are seen.
@@ -76,10 +78,11 @@ class Explorer:
         Raises:
             RaydrgnError: If the epoch cannot be read.
         """
-        study = self.study(epoch)
-        if not study.is_current():
-            self._studies.pop(study.epoch, None)
-            study = self.study(study.epoch)
+        with self._lock:
+            study = self.study(epoch)
+            if not study.is_current():
+                self._studies.pop(study.epoch, None)
+                study = self.study(study.epoch)
         return study.facts()
 
     def study(self, epoch: int | None) -> Study:
@@ -88,14 +91,16 @@ class Explorer:
         Raises:
             RaydrgnError: If it cannot be read.
         """
-        if epoch in self._studies:  # also of a run that has been deleted since
-            return self._studies[epoch]
-        number = self.source.epoch(epoch if epoch is not None else self._first_epoch())
-        if number not in self._studies:
-            self._studies[number] = Study(self.source, number, self._labels)
-            if len(self._studies) > EPOCHS_KEPT:
+        with self._lock:
+            number = epoch
+            if number not in self._studies:  # one that is open may be of a run deleted since
+                number = self.source.epoch(epoch if epoch is not None else self._first_epoch())
+            if number not in self._studies:
+                self._studies[number] = Study(self.source, number, self._labels)
+            self._studies.move_to_end(number)
+            while len(self._studies) > EPOCHS_KEPT:
                 self._studies.popitem(last=False)
-        return self._studies[number]
+            return self._studies[number]
 
     def status(self) -> dict[str, Any]:
         """Return what changes while the page is open: epochs, and whether training goes on."""
