@@ -21,7 +21,7 @@ from raydrgn.explore.requests import (
     SelectRequest,
     VolumeRequest,
 )
-from raydrgn.explore.run_files import KEPT, SELECTIONS, VOLUMES, RunFiles
+from raydrgn.explore.run_files import KEPT, SELECTIONS, VOLUMES, RunFiles, taken
 from raydrgn.explore.study import Study
 from raydrgn.io import storage
 from raydrgn.io.mrc import read_volume, volume_name
@@ -135,8 +135,17 @@ class Explorer:
             which = "no particle" if count == 0 else "all particles"
             raise ConfigError(f"This selects {which}; there is nothing to save.")
         folder = self.files.new(SELECTIONS, request.name)
-        storage.write_bytes(f"{folder}.json", to_json(conditions))
-        notes = self.actions.save_selection(study.epoch, f"{folder}.json", folder)
+        file = f"{folder}.json"
+        if not storage.create_exclusively(file, to_json(conditions)):
+            raise ConfigError(taken(request.name))
+        try:
+            notes = self.actions.save_selection(study.epoch, file, folder)
+        except RaydrgnError:
+            for name in storage.list_files(folder):
+                storage.remove(storage.join(folder, name))
+            storage.remove_empty_folders(folder)
+            storage.remove(file)
+            raise
         return {**self._selection(request.name), "notes": notes}
 
     def save_volumes(self, request: SaveVolumesRequest) -> dict[str, Any]:

@@ -86,8 +86,9 @@ class RunFiles:
                 f"{name!r:.80} is no name: use letters, digits, and - _ . (at most 64)."
             )
         found = storage.join(self.own, kind, name)
-        if storage.exists(found) or storage.exists(f"{found}.json"):
-            raise ConfigError(f"There is {name!r} already; choose another name.")
+        is_empty = storage.is_folder(found) and not storage.list_names(found)
+        if (storage.exists(found) and not is_empty) or storage.exists(f"{found}.json"):
+            raise ConfigError(taken(name))
         if not self._is_inside(found):
             raise OutsideError(f"{self.own} leads out of {self.root} through a link.")
         return found
@@ -145,6 +146,11 @@ class RunFiles:
     def _is_inside(self, found: Uri) -> bool:
         """Return whether links, if there are any, lead nowhere else."""
         return _real(found).startswith(f"{_real(self.root)}/")
+
+
+def taken(name: str) -> str:
+    """Return the message about a name that other results have."""
+    return f"There is {name!r} already; choose another name."
 
 
 def _real(found: Uri) -> str:

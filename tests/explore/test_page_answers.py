@@ -109,6 +109,7 @@ def test_late_images_do_not_take_the_place_of_the_next_page(visit):
 
 def test_what_could_not_be_saved_is_not_being_written(visit, root):
     (root / "explore/volumes/taken").mkdir(parents=True)
+    (root / "explore/volumes/taken/vol_000.mrc").write_bytes(b"")
     visit.volume(17)
     visit.page.fill("#volume-name", "taken")
     visit.page.click("#volume-save-button")
