@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from raydrgn.errors import ClusterError, ConfigError, RaydrgnError
+from raydrgn.errors import ClusterError, InputError, RaydrgnError
 from raydrgn.io.storage import Uri
 from raydrgn.shapes import Float
 
@@ -83,6 +83,8 @@ class Decoding:
             OvertakenError: If the page has asked for others since.
             BusyError: If too many requests wait.
             ClusterError: If the decoder was lost; the next request starts it again.
+            InputError: If volumes are not finite.
+            RaydrgnError: If the weights cannot be read, or there is no room for a decoder.
         """
         if self._waiting >= MOST_WAITING:
             raise BusyError(f"{MOST_WAITING} requests for volumes wait already; try again later.")
@@ -123,19 +125,27 @@ class Decoding:
             if self._pool is None:
                 self._pool = self._open_pool(*wanted).__enter__()
                 self._decodes = wanted
-            return self._pool.volumes(order.z[part], box=order.box)
-        except (ConfigError, OvertakenError):
-            raise
+            made = self._pool.volumes(order.z[part], box=order.box)
         except Exception as error:
+            is_known = isinstance(error, RaydrgnError)
+            if is_known and not (isinstance(error, ClusterError) and self._pool is not None):
+                raise  # nothing was lost: it is about the weights, the settings or the cluster
             log.warning(
                 "decoding failed, and the decoder is started again: %s",
                 error,
-                exc_info=not isinstance(error, RaydrgnError),
+                exc_info=not is_known,
             )
             self._leave()
             raise ClusterError(
                 f"The decoder was lost ({error}). It is started again with the next request."
             ) from error
+        if not np.isfinite(made).all():
+            of = "" if order.epoch is None else f" of epoch {order.epoch}"
+            raise InputError(
+                f"{order.run}: volumes{of} have densities that are not finite, so the training "
+                "has diverged or the weights are damaged. Choose another epoch."
+            )
+        return made
 
     def _leave(self) -> None:
         pool, self._pool = self._pool, None

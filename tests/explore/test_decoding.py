@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 
-from raydrgn.errors import ClusterError
+from raydrgn.errors import ClusterError, InputError, LostWorkersError, StorageError
 from raydrgn.explore import decoding
 from raydrgn.explore.decoding import BusyError, Decoding, OvertakenError, VolumeOrder
 
@@ -80,6 +80,35 @@ def test_a_decoder_that_dies_is_said_and_started_again():
     assert asyncio.run(held.volumes(order(2, [1]))).shape == (1, BOX, BOX, BOX)
     assert [pool.is_open for pool in pools] == [False, True]
     held.close()
+
+
+def test_lost_workers_are_said_and_started_again():
+    pools = [Pool(LostWorkersError("3 workers died")), Pool()]
+    opened = iter(pools)
+    held = Decoding(lambda run, epoch: next(opened), workers=None)
+    with pytest.raises(ClusterError, match=r"lost \(3 workers died\)"):
+        asyncio.run(held.volumes(order(1, [1])))
+    assert asyncio.run(held.volumes(order(2, [1]))).shape == (1, BOX, BOX, BOX)
+    held.close()
+
+
+@pytest.mark.parametrize(
+    "problem", [StorageError("weights.1.pkl does not exist."), ClusterError("No GPU is free.")]
+)
+def test_a_decoder_that_cannot_be_opened_is_not_called_lost(problem):
+    def open_pool(run, epoch):
+        raise problem
+
+    held = Decoding(open_pool, workers=None)
+    with pytest.raises(type(problem)) as found:
+        asyncio.run(held.volumes(order(1, [1])))
+    assert found.value is problem
+    held.close()
+
+
+def test_volumes_that_are_not_finite_are_refused(held):
+    with pytest.raises(InputError, match="run: volumes of epoch 1 have densities that are not"):
+        asyncio.run(held.volumes(order(1, [1, np.nan])))
 
 
 def test_another_epoch_has_another_pool():
