@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from http import HTTPStatus
 from importlib.resources import files
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from starlette.applications import Starlette
@@ -118,17 +119,19 @@ class _Routes:
         return _asset(request.path_params["name"])
 
     async def file(self, request: Request) -> Response:
-        def find() -> str:
+        def find() -> tuple[str, int]:
             is_of_run = "round" in request.query_params
             files = self._run(request).files if is_of_run else self._explored.files
-            return files.find(request.path_params["path"])
+            found = files.find(request.path_params["path"])
+            return found, storage.file_size(found)
 
-        uri = await run_in_threadpool(find)
+        uri, size = await run_in_threadpool(find)
         suffix = f".{uri.rpartition('.')[2].lower()}"
         headers = {"Content-Security-Policy": REPORT_POLICY}
         if suffix not in (".html", ".png"):
-            headers["Content-Disposition"] = f'attachment; filename="{name_of(uri)}"'
-        return StreamingResponse(_blocks(uri), media_type=TYPES[suffix], headers=headers)
+            name = quote(name_of(uri), safe="")  # headers are Latin-1, and a quote would end it
+            headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{name}"
+        return StreamingResponse(_blocks(uri, size), media_type=TYPES[suffix], headers=headers)
 
     async def facts(self, request: Request) -> Response:
         return await _json(lambda: self._run(request).facts(_epoch(request)))
@@ -305,8 +308,7 @@ async def _binary(work: Callable[[], bytes]) -> Response:
     return Response(await run_in_threadpool(work), media_type="application/octet-stream")
 
 
-async def _blocks(uri: str) -> AsyncIterator[bytes]:
-    size = storage.file_size(uri)
+async def _blocks(uri: str, size: int) -> AsyncIterator[bytes]:
     for start in range(0, size, BLOCK_BYTES):
         end = min(start + BLOCK_BYTES, size)
         yield await run_in_threadpool(storage.read_bytes, uri, start, end)

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -278,6 +279,14 @@ def test_a_run_in_training_shows_its_last_whole_epoch_and_the_next_when_it_is_th
         assert server.json("/api/status")["epochs"] == [1, 2, 3]
         assert server.json("/api/facts?epoch=3")["epoch"] == 3
         assert server.json("/api/losses")[-1]["epoch"] == 2
+
+
+@pytest.mark.parametrize("name", ["Zähler 漢字.txt", 'two "words"; a.txt'])
+def test_files_of_any_name_are_given_out(server, root, name):
+    (root / "analyze.2" / name).write_bytes(b"7\n")
+    status, headers, content = server.ask(f"/files/analyze.2/{quote(name)}")
+    assert (status, content) == (200, b"7\n")
+    assert headers["Content-Disposition"] == f"attachment; filename*=UTF-8''{quote(name)}"
 
 
 def test_two_browsers_do_not_take_each_others_volumes_or_names(server):
