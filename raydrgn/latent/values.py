@@ -47,6 +47,9 @@ TRUTH = ("no", "yes")
 """Names of the values of a column of truth values."""
 
 CLASSES, CLASS_LABELS, CLASS_TABLE = "classes", "labels.pkl", "classes.csv"
+NO_NAME = "none"
+"""Name of what a table leaves empty among texts and truth values."""
+
 OCCUPANCY_CLASS = "occupancy.class"
 """Class of each particle by `occupancy classes`."""
 
@@ -294,7 +297,7 @@ def particles_of(source: LatentSource) -> ParticleTable | None:
 def _occupancy_classes(uri: Uri) -> Values:
     """Return the classes C1, C2, …; particles whose volume was not scored have none."""
     labels = read_labels(uri)
-    names = ("none", *(f"C{number}" for number in range(1, int(labels.max()) + 1)))
+    names = (NO_NAME, *(f"C{number}" for number in range(1, int(labels.max()) + 1)))
     return Values(labels, names, is_category=True)
 
 
@@ -313,17 +316,23 @@ def _euler(table: ParticleTable, axis: int) -> Values:
 
 
 def _of_arrow(column: pa.ChunkedArray, order: Int[np.ndarray, " n"] | None = None) -> Values:
-    """Return a column of a table; texts and truth values are categories, and so are integers."""
+    """Return a column of a table; texts and truth values are categories, and so are integers.
+
+    What is empty is NaN among numbers, and a category of its own among texts and truth values.
+    """
     kind = column.type
     if order is not None:
         column = column.take(pa.array(order))
-    is_text = pa.types.is_string(kind) or pa.types.is_dictionary(kind)
-    if is_text:
-        encoded = column.cast(pa.string()).combine_chunks().dictionary_encode()
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind):
+        texts = column.cast(pa.string()).fill_null(NO_NAME)
+        encoded = texts.combine_chunks().dictionary_encode()
         names = tuple(str(name) for name in encoded.dictionary.to_pylist())
         return Values(encoded.indices.to_numpy(zero_copy_only=False), names, is_category=True)
+    if pa.types.is_boolean(kind):
+        names = (*TRUTH, NO_NAME) if column.null_count else TRUTH
+        codes = column.cast(pa.int64()).fill_null(len(TRUTH))
+        return Values(codes.to_numpy(), names, is_category=True)
     array = column.combine_chunks().to_numpy(zero_copy_only=False)
-    is_class = pa.types.is_integer(kind) and len(np.unique(array)) <= len(array) // 2
-    if array.dtype == bool:
-        return Values(array.astype(np.int64), TRUTH, is_category=True)
+    is_whole = pa.types.is_integer(kind) and not column.null_count
+    is_class = is_whole and len(np.unique(array)) <= len(array) // 2
     return Values(array, is_category=is_class)

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -11,6 +13,7 @@ from finished_run import make_run
 from phantoms import table_of
 from raydrgn.cli.main import app
 from raydrgn.errors import ConfigError, InputError, RunDirectoryError
+from raydrgn.explore.study import Study
 from raydrgn.geometry.rotations import to_euler
 from raydrgn.io import cryodrgn
 from raydrgn.latent.conditions import (
@@ -21,6 +24,7 @@ from raydrgn.latent.conditions import (
     read_conditions,
     to_json,
 )
+from raydrgn.latent.numeric_values import ConditionValues
 from raydrgn.latent.own_labels import own_labels
 from raydrgn.latent.values import ParticleValues, Values
 from raydrgn.reporting.result_folder import ResultFolder
@@ -186,6 +190,35 @@ def test_tables_of_landscape_and_occupancy_are_values_by_particle(run):
     assert found("landscape.state").is_category
     np.testing.assert_array_equal(found("landscape.state").array, np.arange(COUNT) % 3)
     assert "landscape.few" not in found.columns
+
+
+def test_what_a_table_leaves_empty_is_a_category_or_not_a_number(run):
+    own = ResultFolder(run.results("occupancy_pca", 1))
+    own.begin({"command": "occupancy_pca"}, made_from=run.identity(1), overwrite=False)
+    texts = ["a", "b", None, "a"] * (COUNT // 4)
+    table = pa.table(
+        {
+            "particle": np.arange(COUNT),
+            "text": texts,
+            "long": pa.array(texts, pa.large_string()),
+            "coded": pa.array(texts).dictionary_encode(),
+            "truth": [True, None, False, True] * (COUNT // 4),
+            "whole": [1, 2, None, 1] * (COUNT // 4),
+        }
+    )
+    pq.write_table(table, own.at("particles.parquet"))
+    own.finish()
+    study = Study(run, 1, None)
+    for name in ("text", "long", "coded"):
+        found = ConditionValues(study.values)[f"occupancy_pca.{name}"]
+        assert found.tolist() == ["a", "b", "none", "a"] * (COUNT // 4)
+    facts, _ = study.column("occupancy_pca.text")
+    assert (facts["names"], facts["counts"]) == (["a", "b", "none"], [200, 100, 100])
+    facts, _ = study.column("occupancy_pca.truth")
+    assert (facts["names"], facts["counts"]) == (["no", "yes", "none"], [100, 200, 100])
+    facts, values = study.column("occupancy_pca.whole")
+    assert (facts["category"], facts["low"], facts["high"]) == (False, 1, 2)
+    assert np.isnan(values[2])
 
 
 def test_labels_are_of_each_particle_or_by_original_number(tmp_path):
