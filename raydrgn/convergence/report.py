@@ -1,7 +1,5 @@
 """Figures, tables and report of a convergence analysis; figures have cryoDRGN's names."""
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +14,7 @@ from raydrgn.convergence.verdict import verdict
 from raydrgn.fourier.shells import frequencies
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
+from raydrgn.io.tables import read_csv_rows
 from raydrgn.reporting.figures import PALETTE, Tile, label_epochs, sheet
 from raydrgn.reporting.latent_figures import GREYS, HALO, path_colours, series_colours
 from raydrgn.reporting.report import ReportTable, Section, write_report
@@ -46,7 +45,8 @@ def read_verdict(folder: Uri, epoch: int) -> RecordedVerdict | None:
     uri = storage.join(folder, VERDICT)
     if not storage.exists(uri):
         return None
-    rows = list(csv.DictReader(io.StringIO(storage.read_bytes(uri).decode())))
+    head, *cells = read_csv_rows(uri, wanted="a table of `convergence`") or [[]]
+    rows = [dict(zip(head, row, strict=True)) for row in cells if row]
     open_ = [row["criterion"] for row in rows if row["converged"] == "no"]
     return RecordedVerdict(epoch=epoch, is_converged=bool(rows) and not open_, open_criteria=open_)
 

@@ -1,6 +1,5 @@
 """Results of commands on an epoch that the page draws itself: paths, and occupancies of classes."""
 
-import csv
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from raydrgn.io import storage
 from raydrgn.io.cryodrgn import read_indices
 from raydrgn.io.latents import read_latents_file
 from raydrgn.io.storage import Uri
+from raydrgn.io.tables import read_csv_rows
 from raydrgn.latent.values import CLASSES, OCCUPANCY_CLASS, UMAP
 from raydrgn.reporting.result_folder import ResultFolder
 from raydrgn.shapes import Float
@@ -106,7 +106,7 @@ def occupancies(study: Study) -> dict[str, Any] | None:
 
 
 def _read_csv(uri: Uri) -> list[list[str]]:
-    return list(csv.reader(storage.read_bytes(uri).decode().splitlines()))
+    return [row for row in read_csv_rows(uri, wanted="a table of `occupancy classes`") if row]
 
 
 def _by_name(table: list[list[str]]) -> list[dict[str, str]]:

@@ -4,6 +4,8 @@ What notebooks, spreadsheets and pandas write: commas, semicolons, tabs or space
 names in the first line, with or without pandas' own column of row numbers.
 """
 
+import csv
+import io
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -66,6 +68,23 @@ def read_table(uri: Uri, *, wanted: str) -> PlainTable:
             raise InputError(f"{uri} has no columns; expected {wanted}.")
         return _of_arrow(found)
     return _of_text(decode(content, uri, wanted=wanted), uri)
+
+
+def read_csv_rows(uri: Uri, *, wanted: str) -> list[list[str]]:
+    """Return the cells of each row of a CSV file as they are; an empty line is an empty row.
+
+    Args:
+        uri: The file.
+        wanted: What is expected, with its article, for messages.
+
+    Raises:
+        InputError: If it is no text, or no CSV file.
+    """
+    text = decode(storage.read_bytes(uri), uri, wanted=wanted)
+    try:
+        return list(csv.reader(io.StringIO(text)))
+    except csv.Error as error:
+        raise InputError(f"{uri} is not {wanted}: {error}.") from error
 
 
 def read_parquet(content: bytes, uri: Uri) -> pa.Table:

@@ -1,8 +1,6 @@
 """Which volumes are scored: maps of a folder, or latents of a run with their particles."""
 
 import contextlib
-import csv
-import io
 import math
 import re
 from collections.abc import Sequence
@@ -17,6 +15,7 @@ from raydrgn.errors import ConfigError, InputError
 from raydrgn.io import storage
 from raydrgn.io.mrc import read_header, read_volume
 from raydrgn.io.storage import Uri
+from raydrgn.io.tables import read_csv_rows
 from raydrgn.occupancy.subunits import MASK_PREFIX, SubunitSet
 from raydrgn.run.reader import RunReader
 from raydrgn.settings import MAP_SUFFIXES
@@ -220,22 +219,22 @@ def read_thresholds(text: str | None, names: Sequence[str]) -> Float[np.ndarray,
             return np.full(len(names), number)
     if not storage.exists(text):
         raise ConfigError(f"--binarize {text} is neither a finite number nor a file that exists.")
-    try:
-        rows = list(csv.DictReader(io.StringIO(storage.read_bytes(text).decode())))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{text} is not a CSV file: {error}.") from error
+    head, *rows = read_csv_rows(text, wanted="a CSV file of thresholds") or [[]]
     key, value = THRESHOLD_COLUMNS
-    if not rows or not {key, value} <= set(rows[0]):
+    if not any(rows) or not {key, value} <= set(head):
         raise InputError(f"{text} should be a CSV file with the columns {key} and {value}.")
     found = {}
-    for line, row in enumerate(rows, start=2):
-        name = PurePosixPath(row[key]).stem
+    for line, cells in enumerate(rows, start=2):
+        if not cells:
+            continue
+        row = dict(zip(head, cells, strict=False))
+        name, given = PurePosixPath(row.get(key, "")).stem, row.get(value, "")
         try:
-            threshold = float(row[value])
-        except (TypeError, ValueError):
+            threshold = float(given)
+        except ValueError:
             threshold = math.nan
         if not math.isfinite(threshold):
-            raise InputError(f"{text}, line {line}: {row[value]!r} is not a number.")
+            raise InputError(f"{text}, line {line}: {given!r} is not a number.")
         found[name] = threshold
         found.setdefault(_number(name) or name, threshold)
     missing = [name for name in names if name not in found]

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from raydrgn.errors import ConfigError, InputError
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
+from raydrgn.io.tables import read_csv_rows
 from raydrgn.shapes import Float, Int
 
 CSV_NAME, PARQUET_NAME = "occupancies.csv", "occupancies.parquet"
@@ -271,7 +272,7 @@ def _read_parquet(uri: Uri) -> OccupancyTable:
 
 
 def _read_csv(uri: Uri) -> OccupancyTable:
-    lines = list(csv.reader(io.StringIO(storage.read_bytes(uri).decode(errors="replace"))))
+    lines = read_csv_rows(uri, wanted="a table of occupancies")
     rows = [(number, line) for number, line in enumerate(lines, 1) if any(line)]
     if len(rows) < 3 or rows[0][1][0] != "PDB" or rows[1][1][0] != "Chain":
         raise InputError(

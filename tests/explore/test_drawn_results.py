@@ -64,6 +64,10 @@ def test_a_class_of_the_heat_map_is_selected_by_its_name(server, run, z):
         among = {"column": found["column"], "values": [entry["name"]]}
         chosen = server.arrays("/api/select", {"conditions": [{"join": "and", "among": among}]})
         assert chosen["count"] == entry["particles"] == (labels == number).sum()
+    for name in ("class_means.csv", "classes.csv"):  # as a spreadsheet saves them
+        file = Path(run.results("occupancy", 1), "classes", name)
+        file.write_bytes(file.read_text().replace("\n", "\r").encode("utf-8-sig"))
+    assert server.json("/api/drawn")["occupancy"] == found
 
 
 def test_classes_of_other_weights_are_not_shown(server, run, z):

@@ -62,6 +62,24 @@ def test_a_ragged_csv_is_refused_by_its_line(tmp_path):
         OccupancyTable.read(str(path))
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("codec", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_csv_of_a_spreadsheet_is_read(tmp_path, end, codec):
+    path = tmp_path / "saved.csv"
+    lines = ["PDB,4ybb,4ybb", "Chain,ä,b", "1,0.5,0.25", "2,0.5,1", ""]
+    path.write_bytes(end.join(lines).encode(codec))
+    found = OccupancyTable.read(str(path))
+    assert found.subunits == ("4ybb_chainä", "4ybb_chainb")
+    assert found.values.tolist() == [[0.5, 0.25], [0.5, 1]]
+
+
+def test_what_is_no_csv_is_refused_in_words(tmp_path):
+    path = tmp_path / "long.csv"
+    path.write_text("PDB," + "x" * 200_000)
+    with pytest.raises(InputError, match=r"long\.csv is not a table of occupancies: field larger"):
+        OccupancyTable.read(str(path))
+
+
 def test_names_that_would_hide_each_other_are_refused():
     with pytest.raises(InputError, match="two volumes named '18'"):
         table(volumes=("18", "18", "442"))
