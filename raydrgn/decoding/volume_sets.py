@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from raydrgn.decoding.chimerax import volume_script
 from raydrgn.decoding.latent_input import write_latents
 from raydrgn.decoding.pool import DecoderPool, VolumeDecoder, VolumeRequest
 from raydrgn.errors import InputError
@@ -210,7 +211,7 @@ def levels_of(previews: Sequence[Preview | None]) -> list[float]:
 
 def _write_script(volumes: VolumeSet, levels: Sequence[float]) -> None:
     if levels:
-        script = chimerax_script(
+        script = set_script(
             volumes.name,
             [volume_name(number) for number in range(len(volumes.titles))],
             colours=volumes.colours,
@@ -220,7 +221,7 @@ def _write_script(volumes: VolumeSet, levels: Sequence[float]) -> None:
         storage.write_bytes(storage.join(volumes.folder, "open.cxc"), script.encode())
 
 
-def chimerax_script(
+def set_script(
     name: str,
     files: Sequence[str],
     *,
@@ -228,32 +229,19 @@ def chimerax_script(
     titles: Sequence[str],
     level: float,
 ) -> str:
-    """Return ChimeraX commands that open volumes; ChimeraX runs them in the script's folder.
+    """Return a ChimeraX script that shows the volumes of a set one after the other.
 
     Args:
-        name: Of the volumes together.
-        files: Their paths from the script's folder.
+        name: Of the set.
+        files: Paths of the volumes from the script's folder.
         colours: Hexadecimal colour of each.
         titles: What each is called in ChimeraX.
         level: Contour level of all.
     """
-    count = len(files)
-    lines = [
-        f"# {name}: {count} volumes at one contour level, the median of half of their",
-        f"# {PEAK_PERCENTILE:g}th percentiles; colours are those of the figures",
-        "set bgColor white",
-        *(f"open {_word(file)} id {number}" for number, file in enumerate(files, start=1)),
-        f"volume #1-{count} style surface step 1 level {level:.5g}",
-        *(f"color #{number} {colour}" for number, colour in enumerate(colours, start=1)),
-        *(f'rename #{number} "{title}"' for number, title in enumerate(titles, start=1)),
-        f"hide #2-{count} models" if count > 1 else "",
-        "lighting soft",
-        "view",
-        f"mseries slider #1-{count}" if count > 1 else "",
-    ]
-    return "\n".join(line for line in lines if line) + "\n"
-
-
-def _word(path: str) -> str:
-    """Return a path as one word of a ChimeraX command."""
-    return f'"{path}"' if " " in path else path
+    title = (
+        f"{name}: {len(files)} volumes at one contour level, the median of half of their\n"
+        f"{PEAK_PERCENTILE:g}th percentiles; colours are those of the figures"
+    )
+    return volume_script(
+        files, colours=colours, level=level, title=title, names=titles, as_series=True
+    )

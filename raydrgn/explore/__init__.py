@@ -9,7 +9,6 @@ study          an epoch as the page sees it
 decoding       volumes for the page; requests that were overtaken are dropped
 images         particle images for the page
 drawn_results  paths of traversals and occupancies of classes
-chimerax       a script of the volumes that were saved
 run_files      files of the run that the page may have
 explorer       a run that is being explored
 interfaces     what comes from above: commands as forms, a project

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from raydrgn.decoding.chimerax import volume_script
 from raydrgn.errors import ConfigError, RaydrgnError, RunDirectoryError
 from raydrgn.explore.actions import Actions, filter_command, train_command
-from raydrgn.explore.chimerax import script
 from raydrgn.explore.decoding import LARGEST_BOX, PREVIEW_BOX, Decoding, VolumeOrder
 from raydrgn.explore.drawn_results import occupancies, path_latents, paths
 from raydrgn.explore.requests import (
@@ -168,8 +168,9 @@ class Explorer:
         if made:
             first, _ = read_volume(storage.join(folder, made[0][0]))
             level = request.level_sd * float(first.std())
-            lines = script(*zip(*made, strict=True), level=level)
-            storage.write_bytes(storage.join(folder, SCRIPT), lines.encode())
+            files, colours = zip(*made, strict=True)
+            script = volume_script(files, colours=colours, level=level)
+            storage.write_bytes(storage.join(folder, SCRIPT), script.encode())
         return {**self._volumes(request.name), "notes": failures}
 
     def _save_points(

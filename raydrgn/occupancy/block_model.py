@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from raydrgn.decoding.chimerax import word
 from raydrgn.errors import InputError
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
@@ -89,10 +90,12 @@ def write_script(models: Sequence[BlockModel], count: int, folder: ResultFolder)
     The script names the atoms of each block ``B1``, ``B2`` and so on.
     """
     lines = ["# The model by structural block, in the colours of the heat map", "set bgColor white"]
+    names = [PurePosixPath(model.uri).name for model, _ in models]
     for number, (model, _) in enumerate(models, start=1):
-        name = PurePosixPath(model.uri).name
-        storage.write_bytes(folder.at("model", name), storage.read_bytes(model.uri))
-        lines.append(f"open model/{name} id {number}")
+        name = names[number - 1]
+        place = ["model", name] if names.count(name) == 1 else ["model", str(number), name]
+        storage.write_bytes(folder.at(*place), storage.read_bytes(model.uri))
+        lines.append(f"open {word('/'.join(place))} id {number}")
     # cartoons of polymers; spheres of the rest, such as ligands and the models of simulate
     lines += [
         "hide atoms",

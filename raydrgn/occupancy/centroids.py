@@ -11,11 +11,11 @@ from raydrgn.decoding.pool import DecoderPool
 from raydrgn.decoding.volume_sets import (
     MadeSets,
     VolumeSet,
-    chimerax_script,
     common_level,
     copy_maps,
     levels_of,
     make_sets,
+    set_script,
 )
 from raydrgn.errors import InputError
 from raydrgn.io import storage
@@ -120,7 +120,7 @@ def _write_class_scripts(
         own = [maps[name] for row in rows if (name := found.table.volumes[row]) in maps]
         script = folder.at(f"C{number}", "open.cxc")
         base = storage.local_path(storage.parent(script))
-        text = chimerax_script(
+        text = set_script(
             f"class C{number}",
             [PurePath(os.path.relpath(storage.local_path(uri), base)).as_posix() for uri in own],
             colours=[colour] * len(own),

@@ -1,15 +1,19 @@
 """The model by block: atoms of subunits under any name, and what ChimeraX is told."""
 
+import shlex
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from planted import planted_table
 from raydrgn.errors import InputError
 from raydrgn.occupancy.atomic_models import read_model
-from raydrgn.occupancy.block_model import atom_specs, block_models
+from raydrgn.occupancy.block_model import BlockModel, atom_specs, block_models, write_script
 from raydrgn.occupancy.classes import find_classes
 from raydrgn.occupancy.options import ClassOptions
 from raydrgn.occupancy.table import OccupancyTable
+from raydrgn.reporting.result_folder import ResultFolder
 
 ATOM = (
     "ATOM  {n:5d}  CA  ALA {chain}{residue:4d}    {x:8.3f}{y:8.3f}{z:8.3f}"
@@ -63,6 +67,26 @@ def test_case_counts_where_chains_differ_by_it(tmp_path):
     chains = {"a": [1], "b": [1], "A": [1], "B": [1]}
     [one], _ = block_models(found, [model_file(tmp_path / "m.pdb", chains)])
     assert one.blocks.tolist() == found.blocks.labels.tolist()
+
+
+def test_models_of_one_name_and_names_with_spaces_are_opened(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    uris = [
+        model_file(tmp_path / "one" / "m.pdb", {"A": [1]}),
+        model_file(tmp_path / "two" / "m.pdb", {"B": [1, 2]}),
+        model_file(tmp_path / "my model; 2.pdb", {"C": [1]}),
+    ]
+    models = [
+        BlockModel(read_model(uri), np.ones(len(read_model(uri).chains), dtype=np.int64))
+        for uri in uris
+    ]
+    write_script(models, 1, ResultFolder(str(tmp_path / "out")))
+    script = (tmp_path / "out" / "blocks.cxc").read_text().splitlines()
+    opened = [shlex.split(line)[1] for line in script if line.startswith("open ")]
+    assert opened == ["model/1/m.pdb", "model/2/m.pdb", "model/my model; 2.pdb"]
+    for uri, file in zip(uris, opened, strict=True):
+        assert (tmp_path / "out" / file).read_bytes() == Path(uri).read_bytes()
 
 
 def test_a_model_of_something_else_is_refused(tmp_path):
