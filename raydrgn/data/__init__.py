@@ -10,6 +10,7 @@ particle_images   phase-flipped, low-pass filtered images, for people
 pipeline          Ray Data: prepared particles from tasks all over the cluster
 ingest            every particle read and prepared once, into a shard
 node_shard        prepared particles of a node, for all processes on it
+host_memory       how much memory of the host may still be taken
 store             where a worker keeps its prepared particles: device, host memory or local disk
 streaming         batches from the host to a GPU, one ahead
 shard             a worker's resident particles, and batches of them

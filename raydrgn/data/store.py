@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from raydrgn.data.config import Precision
+from raydrgn.data.host_memory import free_host_memory
 from raydrgn.errors import StorageError
 from raydrgn.remote.resources import ShardStore
 from raydrgn.shapes import Float, Int
@@ -231,19 +232,3 @@ def free_memory(device: torch.device, sharing: Sharing = ALONE) -> float:
     if device.type == "cuda":
         return sharing.of_gpu * torch.cuda.mem_get_info(device)[0]
     return free_host_memory() / sharing.on_host
-
-
-def free_host_memory() -> int:
-    """Return the bytes that may still be taken: of the machine, or of this container if less."""
-    pages = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                pages = int(line.split()[1]) * 1024
-        group = Path("/sys/fs/cgroup")
-        limit = int((group / "memory.max").read_text())
-        used = int((group / "memory.current").read_text())
-        counts = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        return min(pages, limit - used + int(counts.get("inactive_file", 0)))  # cached files
-    except (OSError, ValueError):  # no such files, or "max": no limit
-        return pages
