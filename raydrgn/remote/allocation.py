@@ -206,9 +206,18 @@ def allocate(wanted: Wanted, cluster: Cluster) -> Allocation:
     allocation = Allocation(number, cpus or 1, gpus)
     if cluster.whole.room_for(allocation.worker) < number and not cluster.has_unknown_growth:
         raise ClusterError(_refusal(number, allocation.worker, cluster))
-    if wanted.leaves_cpu and not asked.cpus and cpus > 1 and not _leaves_cpu(allocation, cluster):
+    if wanted.leaves_cpu and not asked.cpus and cpus > 1 and not leaves_cpu(allocation, cluster):
         return Allocation(number, cpus - 1, gpus)
     return allocation
+
+
+def leaves_cpu(allocation: Allocation, cluster: Cluster) -> bool:
+    """Return whether a CPU is left for tasks beside the workers."""
+    number, worker = allocation.num_workers, allocation.worker
+    if cluster.up.room_for(worker) >= number:
+        return sum(size.cpus for size in cluster.up.sizes) - number * worker.cpus >= 1
+    sizes = cluster.whole.all_sizes()
+    return any(size.cpus - size.room_for(worker) * worker.cpus >= 1 for size in sizes)
 
 
 def fitting(wanted: Wanted, cluster: Cluster) -> Wanted:
@@ -270,15 +279,6 @@ def _cpus(number: int, gpus: float, cluster: Cluster) -> int:
         if cpus := space.most_cpus(number, gpus):
             return cpus
     return cluster.whole.most_cpus(1, gpus) if cluster.has_unknown_growth else 0
-
-
-def _leaves_cpu(allocation: Allocation, cluster: Cluster) -> bool:
-    """Return whether a CPU is left beside the workers."""
-    number, worker = allocation.num_workers, allocation.worker
-    if cluster.up.room_for(worker) >= number:
-        return sum(size.cpus for size in cluster.up.sizes) - number * worker.cpus >= 1
-    sizes = cluster.whole.all_sizes()
-    return any(size.cpus - size.room_for(worker) * worker.cpus >= 1 for size in sizes)
 
 
 def _refusal(number: int, worker: Size, cluster: Cluster) -> str:

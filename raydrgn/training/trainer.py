@@ -15,8 +15,9 @@ import ray
 from raydrgn.errors import ClusterError, LostWorkersError, RaydrgnError
 from raydrgn.io.particles import ParticleTable
 from raydrgn.remote import metrics
-from raydrgn.remote.allocation import Allocation
+from raydrgn.remote.allocation import Allocation, leaves_cpu
 from raydrgn.remote.progress import Progress, silent
+from raydrgn.remote.reservation import read_cluster
 from raydrgn.remote.session import session_log_folder
 from raydrgn.run.claim import RunClaim
 from raydrgn.run.config import RunConfig
@@ -125,13 +126,13 @@ def _uses_ray_data(config: RunConfig, table: ParticleTable, allocation: Allocati
     megabytes = image_megabytes(config, len(table)) / allocation.num_workers
     if megabytes < config.resources.local_ingest_mb:
         return False
-    cores = ray.cluster_resources().get("CPU", 0)
-    if cores >= allocation.num_workers * allocation.cpus + 1:
+    cluster = read_cluster()
+    if cluster.is_this_machine or leaves_cpu(allocation, cluster):  # this machine's has spare CPUs
         return True
     if config.resources.is_elastic:  # slower, but nothing that a run must end for
         return False
     raise ClusterError(
-        f"The workers take all {cores:g} CPUs of the cluster, and none is left for the tasks "
+        f"The workers take all CPUs that {cluster} has for them, and none is left for the tasks "
         f"that prepare {megabytes:.0f} MB of images per worker. Give workers fewer with "
         "--cpus-per-worker, or let each prepare its own with --set resources.local_ingest_mb="
         f"{megabytes + 1:.0f}."

@@ -12,6 +12,7 @@ from raydrgn.remote.allocation import (
     Wanted,
     allocate,
     fitting,
+    leaves_cpu,
 )
 from raydrgn.remote.resources import Resources, parse_duration
 
@@ -200,3 +201,19 @@ def test_a_length_of_time(text, seconds):
 def test_what_is_no_length_of_time_is_refused(text):
     with pytest.raises(ConfigError, match="such as 90s, 30m, 2h or 1d"):
         parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("there", "workers", "is_left"),
+    [
+        (cluster((8, 0)), (1, 7), True),
+        (cluster((7, 0)), (1, 7), False),  # the eighth is held by the command of a job
+        (cluster((8, 0)), (2, 4), False),
+        (cluster((8, 0), (1, 0)), (2, 4), True),
+        (cluster(HEAD, types=(NodeType(Size(8, 0), 1),)), (1, 7), True),
+        (cluster(HEAD, types=(NodeType(Size(8, 0), 1),)), (2, 4), False),
+    ],
+)
+def test_a_cpu_is_left_beside_the_workers_or_not(there, workers, is_left):
+    number, cpus = workers
+    assert leaves_cpu(Allocation(number, cpus, 0.0), there) is is_left
