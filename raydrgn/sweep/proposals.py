@@ -110,8 +110,11 @@ class Proposals(Searcher):
             self._study.tell(asked, state=TrialState.FAIL)  # told again when its score is known
             if values not in self._tried:
                 return values
-        left = [values for values in self._space.combinations() if values not in self._tried]
-        return left[np.random.default_rng((self._seed, number)).integers(len(left))]
+        count = self._space.num_combinations
+        if count is None:
+            return values
+        first = int(np.random.default_rng((self._seed, number)).integers(count))
+        return next(v for v in self._space.combinations(first) if v not in self._tried)
 
     def _tell(self, values: Mapping[str, Any], scores: Mapping[int, float]) -> None:
         """Add a trial to what proposals follow.

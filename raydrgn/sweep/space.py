@@ -5,10 +5,9 @@
 ``train.learning_rate=log:1e-4..1e-2``  any value of a range, evenly on a logarithmic scale
 """
 
-import itertools
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +50,11 @@ class Range:
     is_log: bool
     is_whole: bool
 
+    @property
+    def values(self) -> Sequence[Any] | None:
+        """All values of a range of whole numbers; None if there is no end of them."""
+        return range(int(self.low), int(self.high) + 1) if self.is_whole else None
+
 
 Search = Choice | Range
 
@@ -84,14 +88,30 @@ class SearchSpace:
 
     @property
     def num_combinations(self) -> int | None:
-        """Number of different settings; None if there are ranges."""
-        sizes = [len(s.values) for s in self.searches if isinstance(s, Choice)]
-        return math.prod(sizes) if len(sizes) == len(self.searches) else None
+        """Number of different settings; None if a range has no end of values."""
+        lists = self._values()
+        return None if lists is None else math.prod(len(values) for values in lists)
 
-    def combinations(self) -> list[dict[str, Any]]:
-        """Return all combinations of lists of values, the last setting changing fastest."""
-        lists = [s.values for s in self.searches if isinstance(s, Choice)]
-        return [dict(zip(self.names, values, strict=True)) for values in itertools.product(*lists)]
+    def combinations(self, first: int = 0) -> Iterator[dict[str, Any]]:
+        """Yield all combinations of a finite number, the last setting changing fastest.
+
+        Args:
+            first: The one to begin with; those before it follow the last.
+        """
+        lists = self._values()
+        assert lists is not None, "ranges without an end have no combinations"
+        count = math.prod(len(values) for values in lists)
+        for place in range(first, first + count):
+            number, found = place % count, []
+            for values in reversed(lists):
+                number, position = divmod(number, len(values))
+                found.append(values[position])
+            yield dict(zip(self.names, reversed(found), strict=True))
+
+    def _values(self) -> list[Sequence[Any]] | None:
+        """Return the values of each setting; None if one has no end of them."""
+        lists = [search.values for search in self.searches]
+        return None if any(v is None for v in lists) else [v for v in lists if v is not None]
 
 
 def _parse(text: str, base: RunConfig) -> Search:

@@ -42,14 +42,14 @@ def take_all(proposals, score):
 
 def test_a_grid_is_tried_once_in_its_order():
     taken = take_all(propose(GRID, count=4, is_grid=True), lambda values: 0.0)
-    assert [trial["values"] for trial in taken] == GRID.combinations()
+    assert [trial["values"] for trial in taken] == list(GRID.combinations())
     assert [trial["number"] for trial in taken] == [0, 1, 2, 3]
 
 
 def test_a_grid_that_goes_on_tries_what_is_left():
-    known = [TrialRecord(number=0, values=GRID.combinations()[2], state="failed")]
+    known = [TrialRecord(number=0, values=list(GRID.combinations())[2], state="failed")]
     taken = take_all(propose(GRID, count=4, is_grid=True, known=known), lambda values: 0.0)
-    combinations = GRID.combinations()
+    combinations = list(GRID.combinations())
     assert [t["values"] for t in taken] == [combinations[0], combinations[1], combinations[3]]
     assert [t["number"] for t in taken] == [1, 2, 3]
 
@@ -58,6 +58,15 @@ def test_settings_of_lists_are_never_tried_twice():
     space = SearchSpace((Choice("model.zdim", tuple(range(1, 16))),))
     taken = take_all(propose(space, count=15), lambda values: -abs(values["model.zdim"] - 4))
     assert sorted(trial["values"]["model.zdim"] for trial in taken) == list(range(1, 16))
+
+
+@pytest.mark.parametrize("is_log", [False, True])
+def test_whole_numbers_of_a_range_are_never_tried_twice(is_log):
+    whole = Range("model.zdim", 2, 5, is_log=is_log, is_whole=True)
+    space = SearchSpace((whole, Choice("train.schedule", ("cosine", "constant"))))
+    taken = take_all(propose(space, count=8), lambda values: values["model.zdim"])
+    found = {(t["values"]["model.zdim"], t["values"]["train.schedule"]) for t in taken}
+    assert found == {(zdim, s) for zdim in range(2, 6) for s in ("cosine", "constant")}
 
 
 def test_proposals_follow_the_seed_and_then_the_scores():

@@ -40,12 +40,27 @@ def test_lists_and_ranges_are_read_with_the_types_of_their_settings():
 def test_all_combinations_of_lists():
     space = parse("model.zdim=1,2", "train.batch_size=8,16")
     assert space.num_combinations == 4
-    assert space.combinations() == [
+    assert list(space.combinations()) == [
         {"model.zdim": 1, "train.batch_size": 8},
         {"model.zdim": 1, "train.batch_size": 16},
         {"model.zdim": 2, "train.batch_size": 8},
         {"model.zdim": 2, "train.batch_size": 16},
     ]
+
+
+@pytest.mark.parametrize("log", ["", "log:"])
+def test_whole_numbers_of_a_range_are_combined_as_those_of_a_list(log):
+    space = parse(f"model.zdim={log}2..4", "train.batch_size=8,16")
+    listed = parse("model.zdim=2,3,4", "train.batch_size=8,16")
+    assert space.num_combinations == 6
+    assert list(space.combinations()) == list(listed.combinations())
+    assert count_trials(space, None) == (6, True)
+    assert next(space.combinations(4)) == {"model.zdim": 4, "train.batch_size": 8}
+
+
+def test_more_trials_than_whole_numbers_are_refused():
+    with pytest.raises(ConfigError, match=r"--trials is 4, .* have 3 combinations"):
+        count_trials(parse("model.zdim=2..4"), 4)
 
 
 @pytest.mark.parametrize(
