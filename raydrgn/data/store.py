@@ -3,6 +3,7 @@
 All three give back the same values bit by bit. Which one is taken follows from sizes alone.
 """
 
+import errno
 import logging
 import os
 import shutil
@@ -20,6 +21,8 @@ from torch import Tensor
 from raydrgn.data.config import Precision
 from raydrgn.data.host_memory import free_host_memory
 from raydrgn.errors import StorageError
+from raydrgn.io import storage
+from raydrgn.io.file_ranges import read_range, reserve, write_range
 from raydrgn.remote.resources import ShardStore
 from raydrgn.shapes import Float, Int
 from raydrgn.wording import in_bytes
@@ -116,6 +119,7 @@ class FileStore:
         self._row_bytes = shard_bytes(self.shape[1:], precision)
         self._first = first_row
         self._file = file
+        self._folder = tempfile.gettempdir()
         weakref.finalize(self, self._file.close)
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
@@ -123,8 +127,9 @@ class FileStore:
     def write(self, rows: Int[np.ndarray, " k"], values: Float[np.ndarray, "k n 2"]) -> None:
         """Keep the coefficients of some particles."""
         stored = np.ascontiguousarray(values, dtype=self._on_disk)
-        for row, value in zip(rows.tolist(), stored, strict=True):
-            os.pwrite(self._file.fileno(), value.tobytes(), self._place(row))
+        with storage.explained(self._folder, action="written"):
+            for row, value in zip(rows.tolist(), stored, strict=True):
+                write_range(self._file.fileno(), memoryview(value).cast("B"), self._place(row))
 
     def read(self, rows: Int[Tensor, " k"]) -> Float[Tensor, "k n 2"]:
         """Return the coefficients of some particles, single precision, in host memory."""
@@ -134,8 +139,14 @@ class FileStore:
 
     def read_into(self, rows: Int[Tensor, " k"], values: Float[Tensor, "k n 2"]) -> None:
         """Write the coefficients of some particles into a tensor of the host."""
-        for row, value in zip(rows.tolist(), values.numpy(), strict=True):
-            os.preadv(self._file.fileno(), [memoryview(value).cast("B")], self._place(row))
+        with storage.explained(self._folder, action="read"):
+            for row, value in zip(rows.tolist(), values.numpy(), strict=True):
+                buffer = memoryview(value).cast("B")
+                if read_range(self._file.fileno(), buffer, self._place(row)) < len(buffer):
+                    raise StorageError(
+                        f"The file of prepared particles in {self._folder} has no particle {row}: "
+                        "it has been cut short. Run the same command again."
+                    )
 
     def _place(self, row: int) -> int:
         return (self._first + row) * self._row_bytes
@@ -145,7 +156,23 @@ class DiskStore(FileStore):
     """One file without a name on a disk of this node; it goes when the process does."""
 
     def __init__(self, shape: Sequence[int], precision: Precision, folder: Path) -> None:
-        file = tempfile.TemporaryFile(dir=folder, prefix="raydrgn-shard-")  # noqa: SIM115
+        """Make the file, with room for all particles.
+
+        Raises:
+            StorageError: If the disk has no room for them, or cannot be written.
+        """
+        size = shard_bytes(shape, precision)
+        if shutil.disk_usage(folder).free < size:
+            raise StorageError(_no_room(folder, size))
+        with storage.explained(str(folder), action="written"):
+            file = tempfile.TemporaryFile(dir=folder, prefix="raydrgn-shard-")  # noqa: SIM115
+            try:
+                reserve(file.fileno(), size)
+            except OSError as error:
+                file.close()
+                if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                    raise StorageError(_no_room(folder, size)) from error
+                raise
         super().__init__(shape, precision, file)
 
     @property
@@ -193,16 +220,16 @@ def make_disk_store(shape: Sequence[int], precision: Precision) -> DiskStore:
     Raises:
         StorageError: If it has no room for the shard.
     """
-    size = shard_bytes(shape, precision)
-    folder = Path(tempfile.gettempdir())
+    return DiskStore(shape, precision, Path(tempfile.gettempdir()))
+
+
+def _no_room(folder: Path, size: int) -> str:
     free = shutil.disk_usage(folder).free
-    if free < size:
-        raise StorageError(
-            f"{folder} has {free / 1e9:.1f} GB free, but this worker's particles need "
-            f"{size / 1e9:.1f} GB there. Set TMPDIR to a larger local disk, train with "
-            "data.precision=float16, which halves the need, or use more nodes."
-        )
-    return DiskStore(shape, precision, folder)
+    return (
+        f"{folder} has {free / 1e9:.1f} GB free, but this worker's particles need "
+        f"{size / 1e9:.1f} GB there. Set TMPDIR to a larger local disk, train with "
+        "data.precision=float16, which halves the need, or use more nodes."
+    )
 
 
 def shard_bytes(shape: Sequence[int], precision: Precision) -> int:

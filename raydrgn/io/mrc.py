@@ -21,6 +21,7 @@ from mrcfile.dtypes import HEADER_DTYPE
 
 from raydrgn.errors import InputError
 from raydrgn.io import storage
+from raydrgn.io.file_ranges import read_range, reserve, write_range
 from raydrgn.io.filetypes import check_type
 from raydrgn.io.storage import Uri
 from raydrgn.shapes import Float
@@ -197,12 +198,8 @@ def read_slices(
 def _read_into(path: os.PathLike[str], buffer: memoryview, offset: int) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        done = 0
-        while done < len(buffer):  # one call reads 2 GiB at most
-            got = os.preadv(descriptor, [buffer[done : done + (1 << 30)]], offset + done)
-            if not got:
-                raise InputError(f"{path} ended while it was read; is it being written?")
-            done += got
+        if read_range(descriptor, buffer, offset) < len(buffer):
+            raise InputError(f"{path} ended while it was read; is it being written?")
     finally:
         os.close(descriptor)
 
@@ -359,10 +356,7 @@ def reserve_stack(
         with path.open("wb") as stream:
             stream.write(header)
             stream.flush()
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(stream.fileno(), 0, size)
-            else:  # macOS: the file is made sparse, and may still find the disk full
-                stream.truncate(size)
+            reserve(stream.fileno(), size)
 
 
 def write_slices(path: Path, images: Float[np.ndarray, "b h w"], *, start: int) -> None:
@@ -377,8 +371,6 @@ def write_slices(path: Path, images: Float[np.ndarray, "b h w"], *, start: int) 
     with storage.explained(str(path), action="written"):
         descriptor = os.open(path, os.O_WRONLY)
         try:
-            done = 0
-            while done < len(data):  # one call writes 2 GiB at most
-                done += os.pwrite(descriptor, data[done : done + (1 << 30)], first + done)
+            write_range(descriptor, data, first)
         finally:
             os.close(descriptor)

@@ -1,5 +1,7 @@
 """Stores: the same values bit by bit wherever they are kept; the choice by size."""
 
+import errno
+import os
 from collections import namedtuple
 
 import numpy as np
@@ -16,6 +18,7 @@ from raydrgn.data.store import (
     make_store,
 )
 from raydrgn.errors import StorageError
+from raydrgn.io import file_ranges
 
 CPU = torch.device("cpu")
 SHAPE = (9, 5, 2)
@@ -62,6 +65,38 @@ def test_half_precision_needs_half_the_disk(values, monkeypatch):
     assert isinstance(make("disk", precision="float16"), DiskStore)
     with pytest.raises(StorageError, match=r"GB free, but .*TMPDIR.*data\.precision=float16"):
         make("disk")
+
+
+def test_room_that_others_took_meanwhile_is_missed_before_anything_is_read(values, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(StorageError, match=r"GB free, but .*TMPDIR"):
+        make("disk")
+
+
+def test_room_is_reserved_where_the_file_system_can(values, monkeypatch):
+    store = make("disk")
+    assert os.stat(store.path).st_size == values.nbytes
+
+    def cannot(*_):
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(os, "posix_fallocate", cannot)
+    assert os.stat(make("disk").path).st_size == values.nbytes
+
+
+def test_calls_that_do_less_than_asked_are_repeated(values, monkeypatch):
+    monkeypatch.setattr(file_ranges, "CALL_BYTES", 3)
+    np.testing.assert_array_equal(filled("disk", values).read(torch.arange(9)).numpy(), values)
+
+
+def test_a_file_that_was_cut_short_is_refused(values):
+    store = filled("disk", values)
+    os.truncate(store.path, values.nbytes - 1)
+    with pytest.raises(StorageError, match="no particle 8: it has been cut short"):
+        store.read(torch.arange(9))
 
 
 def test_the_file_has_no_name_and_goes_with_its_store(tmp_path, values, monkeypatch):
