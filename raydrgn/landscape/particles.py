@@ -14,7 +14,7 @@ from raydrgn.decoding.pool import DecoderPool
 from raydrgn.errors import InputError
 from raydrgn.io import storage
 from raydrgn.landscape.components import MaskedVoxels, VolumeComponents
-from raydrgn.landscape.regression import Regression, fit_regression
+from raydrgn.landscape.regression import MIN_VOLUMES, Regression, fit_regression
 from raydrgn.landscape.sketch import Sketch
 from raydrgn.remote.progress import Progress
 from raydrgn.reporting.result_folder import ResultFolder
@@ -75,8 +75,12 @@ def particle_coordinates(
     found = np.concatenate([sketch.components.coordinates, found[known]])[first].astype(np.float32)
     if len(rows) == len(z):
         return ParticleCoordinates(rows=rows, coordinates=found, regression=None), failures
-    if len(rows) < 2:
-        raise InputError(f"Too few volumes could be decoded: {'; '.join(failures)}")
+    if len(rows) < MIN_VOLUMES:
+        because = f" These could not be decoded: {'; '.join(failures)}." if failures else ""
+        raise InputError(
+            f"There are volumes of {len(rows)} particles, and the coordinates of the others are "
+            f"predicted from {MIN_VOLUMES} or more.{because} Decode more with --sample."
+        )
     progress("regression", 0, 1)
     regression = fit_regression(z[rows], found, seed=SEED)
     everywhere = regression.predict(z)

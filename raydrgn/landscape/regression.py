@@ -15,6 +15,10 @@ HIDDEN = (512, 512, 512)
 LEARNING_RATE, BATCH = 1e-3, 128
 BLOCK = 100_000
 
+MIN_VOLUMES = 20
+"""Volumes that a regression needs at least: the network's own check takes a tenth of three quarters
+of them, and cannot do with one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Regression:

@@ -72,10 +72,19 @@ class LandscapeSettings(DecodingSettings):
         Raises:
             ConfigError: Naming the option.
         """
+        from raydrgn.landscape.regression import MIN_VOLUMES
+
         if self.ksample > num_particles:
             raise ConfigError(
                 f"--ksample {self.ksample} is larger than the number of particles, "
                 f"{num_particles}. Use --ksample {max(2, num_particles // 10)}, for example."
+            )
+        decoded, needed = self.ksample + self.sample, min(MIN_VOLUMES, num_particles)
+        if self.sample < needed and decoded < needed:
+            raise ConfigError(
+                f"--ksample {self.ksample} and --sample {self.sample} give at most {decoded} "
+                f"volumes, and at least {MIN_VOLUMES} are needed to predict the coordinates of "
+                f"the other particles. Use --sample {needed} or more."
             )
 
     def recorded(self) -> dict[str, Any]:

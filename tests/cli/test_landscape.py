@@ -13,7 +13,7 @@ from raydrgn.decoding.options import VolumeOptions
 from raydrgn.errors import ConfigError, InputError, RunDirectoryError
 from raydrgn.io import cryodrgn
 from raydrgn.io.mrc import read_header, read_volume, write_volume
-from raydrgn.landscape import regression
+from raydrgn.landscape import particles, regression
 from raydrgn.run.reader import open_run
 from raydrgn.workflows import landscape as workflow
 from raydrgn.workflows.landscape import LandscapeSettings
@@ -89,11 +89,21 @@ def test_a_sample_of_all_needs_no_regression(root, tmp_path):
     [
         (("--ksample", "600"), "--ksample 600 is larger than the number of particles, 60"),
         (("--ksample", "5", "-M", "6"), "--states 6 must not be larger than --ksample 5"),
+        (
+            ("--ksample", "5", "-M", "3", "--sample", "5"),
+            "--ksample 5 and --sample 5 give at most 10 volumes, .* Use --sample 20 or more",
+        ),
     ],
 )
 def test_what_cannot_be_is_said(root, words, said):
     with pytest.raises(ConfigError, match=said):
         raise run(root, *words).exception
+
+
+def test_a_regression_from_few_volumes_is_refused(root, tmp_path, monkeypatch):
+    monkeypatch.setattr(particles, "MIN_VOLUMES", 40)
+    with pytest.raises(InputError, match=r"volumes of \d+ particles, .* from 40 or more.*--sample"):
+        raise run(root, *WORDS, "-o", str(tmp_path / "few")).exception
 
 
 # What results are made from --------------------------------------------------------------------

@@ -144,6 +144,13 @@ def test_the_regression_learns_a_smooth_map_and_reports_how_well(rng, monkeypatc
         assert found.r_squared[2] < 0.2  # nothing can be learnt of noise, and R² shows it
 
 
+def test_the_fewest_volumes_are_enough_for_a_regression(rng, monkeypatch):
+    monkeypatch.setattr(regressions, "HIDDEN", (16,))
+    z = rng.normal(size=(regressions.MIN_VOLUMES, 2)).astype(np.float32)
+    found = regressions.fit_regression(z, z, seed=0)
+    assert np.isfinite(found.predict(z)).all()
+
+
 def test_the_energy_of_a_gaussian_is_half_the_squared_distance(rng):
     found = free_energy(rng.normal(size=(400_000, 2)))
     x, y = ((edges[:-1] + edges[1:]) / 2 for edges in found.edges)
