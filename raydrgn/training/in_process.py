@@ -75,7 +75,7 @@ def train_here(
         result = TrainResult.of(run, finished=finished, stopped=stop.is_set, kept=kept)
         writer.log(last_line(result))
     except BaseException as error:
-        message = out_of_memory_message(error)
+        message = None if isinstance(error, RaydrgnError) else out_of_memory_message(error)
         final = error if message is None else RaydrgnError(message)
         with suppress(RaydrgnError):  # the error before it matters more
             writer.log(cut_off_line(final))

@@ -105,6 +105,16 @@ def test_too_little_memory_is_said_with_what_helps(data, tmp_path, monkeypatch):
         train_here(run, ONE)
 
 
+def test_what_was_found_of_a_full_gpu_is_said_as_it_is(data, tmp_path, monkeypatch):
+    def fill(*_, **__):
+        raise RaydrgnError("Training ran out of memory on the GPU. One particle needs 3 GB.")
+
+    run = small_run(data, tmp_path, **{"train.epochs": 1})
+    monkeypatch.setattr("raydrgn.training.in_process.make_loop", fill)
+    with pytest.raises(RaydrgnError, match=r"on the GPU\. One particle needs 3 GB\."):
+        train_here(run, ONE)
+
+
 def here(executor, *, input_bytes=0, **resources):
     wanted = Wanted(resources=Resources(**resources))
     return executor.one_worker_here(wanted, input_bytes)
