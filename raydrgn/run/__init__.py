@@ -9,6 +9,7 @@ manifest         what is finished, with sizes and checksums
 surplus          weights of epochs that need not be kept
 checkpoint       what is needed to resume, as bytes
 claim            which command trains a run
+claim_watch      whether a command still has a run
 writer           the only writer of a run directory
 metrics          losses over the steps
 lines            text files to which lines are appended

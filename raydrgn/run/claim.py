@@ -193,7 +193,7 @@ class RunClaim:
 
     def _wait_for_end(self, number: int, owner: Owner) -> None:
         """Return once a claim is given back, or its command is gone; refuse if it lives."""
-        last = self._heartbeat(number)
+        last = _heartbeat(self._run.root, number)
         if owner.is_gone or _age(last or owner.since) > ABANDONED:
             return
         if owner.is_gone is False:
@@ -209,23 +209,17 @@ class RunClaim:
             time.sleep(1.0)
             if number not in _numbers(self._run.root):
                 return
-            if self._heartbeat(number) != last:
+            if _heartbeat(self._run.root, number) != last:
                 raise self._refusal(number, owner)
 
     def _refusal(self, number: int, owner: Owner) -> ClaimError:
         end = f"`raydrgn stop {owner.job}`" if owner.job else "Ctrl-C there"
+        last = _heartbeat(self._run.root, number) or owner.since
         return ClaimError(
-            f"{self._run.root} is in use by {owner.name}; its last heartbeat was at "
-            f"{self._heartbeat(number) or owner.since}. Wait for its end, or stop it ({end}). If "
-            f"it has crashed, it is free {STALE_SECONDS:.0f} s after its last heartbeat."
+            f"{self._run.root} is in use by {owner.name}; its last heartbeat was at {last}. Wait "
+            f"for its end, or stop it ({end}). If it has crashed, it is free "
+            f"{STALE_SECONDS:.0f} s after its last heartbeat."
         )
-
-    def _heartbeat(self, number: int) -> str:
-        """Return the time of a claim's last heartbeat, or an empty text before its first."""
-        uri = self._run.heartbeat(number)
-        with suppress(StorageError):
-            return storage.read_bytes(uri).decode()
-        return ""
 
     def _renew(self) -> None:
         assert self._ticket is not None
@@ -245,6 +239,19 @@ class RunClaim:
                 return
             except StorageError as error:
                 log.warning("the heartbeat of the run cannot be written: %s", error)
+
+
+def newest_heartbeat(root: Uri) -> str | None:
+    """Return what changes while a command has a run; None if none has it, nor ended by a crash."""
+    number = max(_numbers(root), default=0)
+    return f"{number} {_heartbeat(root, number)}" if number else None
+
+
+def _heartbeat(root: Uri, number: int) -> str:
+    """Return the time of a claim's last heartbeat, or an empty text before its first."""
+    with suppress(StorageError):
+        return storage.read_bytes(RunDirectory(root).heartbeat(number)).decode()
+    return ""
 
 
 def _numbers(root: Uri) -> list[int]:

@@ -128,7 +128,9 @@ def watch(
     progress: Progress = silent,
     report: Callable[[str], None],
 ) -> ConvergenceResult:
-    """Follow a run in training until it has converged or ended, and return the last comparison.
+    """Follow a run until it has converged or training has ended, and return the last comparison.
+
+    Training that was stopped, or has died, has ended once no command has the run for a while.
 
     Losses and latents are judged at every new epoch. Once they have converged, and the learning
     rate has come to the end of its schedule, volumes are compared too, at most every
@@ -163,15 +165,18 @@ def _watch(
 ) -> ConvergenceResult:
     from raydrgn.convergence.epochs import MIN_EPOCHS
     from raydrgn.convergence.verdict import judge_latents, open_criteria
+    from raydrgn.run.claim_watch import ClaimWatch
     from raydrgn.run.reader import open_run
 
     opened = open_run(settings.run)
     settings.volumes.check(opened.box)
+    claims = ClaimWatch(opened.root)
     seen = compared = 0
     if len(opened.files.latent_epochs()) < MIN_EPOCHS:
         report(f"waiting for {MIN_EPOCHS} epochs; Ctrl-C ends")
     while True:
-        is_finished = opened.is_finished()  # before epochs are listed, so that none is missed
+        # Both before epochs are listed, so that none is missed.
+        is_finished, is_held = opened.is_finished(), opened.is_foreign or claims.is_held()
         epochs = opened.files.latent_epochs()
         if len(epochs) >= MIN_EPOCHS and epochs[-1] > seen:
             seen = epochs[-1]
@@ -189,5 +194,8 @@ def _watch(
                     report(line)
                 continue  # epochs may have been finished meanwhile
         if is_finished:
+            return _compare(settings, executor, progress)
+        if not is_held and (epochs or claims.was_held):  # else training has not begun
+            report("Training has ended before its last epoch: no command has the run any more.")
             return _compare(settings, executor, progress)
         sleep(POLL_SECONDS)

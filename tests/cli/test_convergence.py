@@ -15,11 +15,14 @@ from raydrgn.convergence import epochs as stages
 from raydrgn.convergence.volumes import compare_volumes
 from raydrgn.decoding.options import VolumeOptions
 from raydrgn.errors import ConfigError, RunDirectoryError
+from raydrgn.io import storage
 from raydrgn.io.cryodrgn import read_latents, read_pickles, write_latents
 from raydrgn.io.mrc import read_volume
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.reporting.result_folder import ResultFolder
+from raydrgn.run import claim_watch
 from raydrgn.run.config import RunConfig
+from raydrgn.run.directory import RunDirectory
 from raydrgn.run.manifest import Manifest
 from raydrgn.run.reader import open_run
 from raydrgn.workflows import convergence as workflow
@@ -247,6 +250,30 @@ def test_watch_follows_a_run_that_was_resumed_after_its_end(copy, no_report, mon
     found = workflow.watch(settings(copy), report=lines.append)
     assert [line.split(":")[0] for line in lines] == ["epoch 4", "epoch 5", "epoch 6"]
     assert found.convergence.epoch == 6
+
+
+def test_watch_ends_with_a_training_that_was_stopped(copy, no_report, monkeypatch):
+    set_config(copy, epochs=6)
+    now = [0.0]
+    monkeypatch.setattr(claim_watch.time, "monotonic", lambda: now[0])
+    claim = RunDirectory(str(copy)).claim(1)
+
+    def pass_time(_):
+        """Training has the run for some minutes, and then is stopped."""
+        now[0] += 30.0
+        if now[0] < 300.0:
+            storage.write_bytes(claim, b"{}")
+            heartbeat = f"{now[0]}".encode()
+            storage.write_bytes(RunDirectory(str(copy)).heartbeat(1), heartbeat)
+        elif storage.exists(claim):
+            storage.remove(claim)
+
+    monkeypatch.setattr(workflow, "sleep", pass_time)
+    lines = []
+    found = workflow.watch(settings(copy), report=lines.append)
+    assert lines[-1].startswith("Training has ended before its last epoch")
+    assert found.convergence.epoch == 4
+    assert now[0] == pytest.approx(270 + claim_watch.PATIENCE_SECONDS, abs=30)
 
 
 def test_watch_does_not_advise_to_stop_before_the_schedule_has_ended(copy, no_report, monkeypatch):
