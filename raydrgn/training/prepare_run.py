@@ -4,11 +4,12 @@ import dataclasses
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from raydrgn.data.image_statistics import ImageStatistics
 from raydrgn.data.restoration import log_restoration
 from raydrgn.data.statistics import measure_scale
 from raydrgn.errors import ConfigError, RunDirectoryError
@@ -137,12 +138,48 @@ def begin(
         StorageError: If the run directory cannot be written.
         ClaimError: If another command trains in it.
     """
+    table, config = _checked(request)
+    start = _start_of(config, table)
+    storage.require_writable(request.root)
+    if before_reading is not None:
+        before_reading(config, len(table))
+    if claim is not None:
+        _take(claim, request.root)
+    log_pixel_sizes(table)
+    log_restoration(table)
+    table, statistics = check_images(table, config.data.box, drop=request.drop_bad)
+    table, held_out = without_held_out(table, config.train.held_out_fraction)
+    check_count(config, len(table))
+    config = _measured(config, table, statistics, given=request.values)
+    warn_of_few_updates(config, len(table))
+    warn_of_room(config, request.root)
+    notes, targets = [], None
+    if start.checkpoint is not None:
+        notes.append(f"starting from the weights {config.train.load}")
+    if request.poses_from:
+        notes.append(f"poses are those that {request.poses_from} has refined")
+    if start.mixture is not None:
+        targets = start.mixture.of_particles(table, zdim=config.model.zdim)
+        root = start.mixture.run.root
+        notes += [f"starting from the mixture {root}", *start.mixture.poses_notes(table)]
+    return PreparedRun(
+        root=request.root,
+        config=config,
+        table=with_sample(table),
+        held_out=held_out,
+        initial=start.checkpoint,
+        targets=targets,
+        note="; ".join(notes) or None,
+    )
+
+
+def _checked(request: RunRequest) -> tuple[ParticleTable, RunConfig]:
+    """Return particles and configuration of a new run, as far as they are known without images."""
     if request.source is None:
         raise ConfigError(
             f"{request.root} holds no run to go on with; name the particles to start one."
         )
     _refuse_source_values(request.values)
-    values = request.values
     table = open_particles(request.source)
     if request.poses_from:
         table = with_poses_from(table, request.poses_from)
@@ -150,7 +187,7 @@ def begin(
     box = check_trainable(table)
     config = new_config(
         request.source,
-        values,
+        request.values,
         method=request.method or METHODS[0],
         recipe=request.recipe,
         box=box,
@@ -167,50 +204,41 @@ def begin(
             device=torch.device("cpu"),
             pixel_size_angstrom=config.pixel_size_angstrom,
         )
-    load = config.train.load
-    initial = initial_checkpoint(load, config) if load else None
-    mixture = MixtureLatents.of_run(config.train.init) if config.train.init else None
+    return table, config
+
+
+class _Start(NamedTuple):
+    """What a new run starts from; nothing for random weights."""
+
+    checkpoint: Checkpoint | None
+    mixture: MixtureLatents | None
+
+
+def _start_of(config: RunConfig, table: ParticleTable) -> _Start:
+    load, init = config.train.load, config.train.init
+    mixture = MixtureLatents.of_run(init) if init else None
     if mixture is not None:
         mixture.check(table, zdim=config.model.zdim)
-    storage.require_writable(request.root)
-    if before_reading is not None:
-        before_reading(config, len(table))
-    if claim is not None:
-        _take(claim, request.root)
-    log_pixel_sizes(table)
-    log_restoration(table)
-    table, statistics = check_images(table, box, drop=request.drop_bad)
-    table, held_out = without_held_out(table, config.train.held_out_fraction)
-    check_count(config, len(table))
-    measured = dataclasses.asdict(statistics.correction)
-    given = {f"data.{name}": value for name, value in measured.items()}
-    config = config.with_values({name: given[name] for name in given if name not in values})
+    return _Start(initial_checkpoint(load, config) if load else None, mixture)
+
+
+def _measured(
+    config: RunConfig,
+    table: ParticleTable,
+    statistics: ImageStatistics,
+    *,
+    given: Mapping[str, Any],
+) -> RunConfig:
+    """Return the configuration with what images show: their correction, scale, and the rate."""
+    measured = {f"data.{k}": v for k, v in dataclasses.asdict(statistics.correction).items()}
+    config = config.with_values({k: v for k, v in measured.items() if k not in given})
     if config.data.subtract_background:
         log.warning("the background of each image is subtracted before training")
     if config.data.background_sd is not None:
         log.warning("images are scaled to backgrounds of one SD before training")
-    if "data.scale" not in values:
-        scale = measure_scale(table, config.data)
-        config = config.with_values({"data.scale": scale})
-    config = _with_rate(config)
-    warn_of_few_updates(config, len(table))
-    warn_of_room(config, request.root)
-    notes = [f"starting from the weights {load}"] if load else []
-    if request.poses_from:
-        notes.append(f"poses are those that {request.poses_from} has refined")
-    targets = None
-    if mixture is not None:
-        targets = mixture.of_particles(table, zdim=config.model.zdim)
-        notes += [f"starting from the mixture {mixture.run.root}", *mixture.poses_notes(table)]
-    return PreparedRun(
-        root=request.root,
-        config=config,
-        table=with_sample(table),
-        held_out=held_out,
-        initial=initial,
-        targets=targets,
-        note="; ".join(notes) or None,
-    )
+    if "data.scale" not in given:
+        config = config.with_values({"data.scale": measure_scale(table, config.data)})
+    return _with_rate(config)
 
 
 def _take(claim: RunClaim, root: Uri) -> None:
@@ -280,15 +308,7 @@ def resume(request: RunRequest, status: RunStatus) -> PreparedRun:
         )
     refuse_recipe(request.recipe, is_mfa=config.mfa is not None)
     changed = config.with_values(_resumed_values(request, config))
-    before, after = config.to_dict(), changed.to_dict()
-    for section in ("data", "model", "mfa", "train"):
-        for key, old in before.get(section, {}).items():
-            name, new = f"{section}.{key}", after[section][key]
-            if new != old and (name not in MAY_CHANGE or name not in request.values):
-                raise RunDirectoryError(
-                    f"{request.root} holds another run: its {name} is {old}, not {new}. Choose "
-                    "another -o."
-                )
+    _refuse_other_settings(request, config, changed)
     done = status.epochs_done
     if changed.train.epochs < done:
         raise ConfigError(
@@ -308,6 +328,19 @@ def resume(request: RunRequest, status: RunStatus) -> PreparedRun:
     if config.mfa is None:
         note = change_note(config.train, changed.train, epochs_done=done)
     return PreparedRun(root=request.root, config=changed, table=table, note=note)
+
+
+def _refuse_other_settings(request: RunRequest, config: RunConfig, changed: RunConfig) -> None:
+    """Refuse to go on with settings of another run."""
+    before, after = config.to_dict(), changed.to_dict()
+    for section in ("data", "model", "mfa", "train"):
+        for key, old in before.get(section, {}).items():
+            name, new = f"{section}.{key}", after[section][key]
+            if new != old and (name not in MAY_CHANGE or name not in request.values):
+                raise RunDirectoryError(
+                    f"{request.root} holds another run: its {name} is {old}, not {new}. Choose "
+                    "another -o."
+                )
 
 
 def _refuse_source_values(values: Mapping[str, Any]) -> None:
