@@ -14,7 +14,8 @@ from raydrgn.decoding.chimerax import volume_script
 from raydrgn.decoding.latent_input import write_latents
 from raydrgn.decoding.pool import DecoderPool, VolumeDecoder, VolumeRequest
 from raydrgn.errors import InputError
-from raydrgn.fourier.density import PEAK_PERCENTILE, Density, measure_density, peak_density
+from raydrgn.fourier.density import Density, measure_density
+from raydrgn.fourier.peaks import PEAK_PERCENTILE, contour_level, peak_density
 from raydrgn.io import storage
 from raydrgn.io.mrc import read_header, read_volume, volume_name, write_volume
 from raydrgn.io.storage import Uri
@@ -33,11 +34,6 @@ class VolumeSet:
     """Hexadecimal colour of each volume."""
 
     titles: Sequence[str]
-
-
-def contour_level(peak: float) -> float:
-    """Return the level at which a volume is contoured: half of its peak."""
-    return peak / 2
 
 
 @dataclass(frozen=True, slots=True)

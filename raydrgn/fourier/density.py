@@ -5,11 +5,9 @@ from typing import NamedTuple
 import numpy as np
 
 from raydrgn.fourier.masks import soft_sphere
+from raydrgn.fourier.peaks import peak_density
 from raydrgn.fourier.streaks import streaks
 from raydrgn.shapes import Float
-
-PEAK_PERCENTILE = 99.99
-"""Percentile of the voxels that stands for the highest density, as the default contour does."""
 
 CLEAR_SKEWNESS = 0.3
 """Skewness from which the sign of a density is clear."""
@@ -19,7 +17,7 @@ class Density(NamedTuple):
     """Numbers of one volume, in its own units of density."""
 
     peak: float
-    """99.99th percentile."""
+    """As ``peaks`` has it."""
 
     noise: float
     """SD of the voxels beyond the largest sphere in the box, where there is no particle."""
@@ -40,11 +38,6 @@ def measure_density(volume: Float[np.ndarray, "d d d"]) -> Density:
         skewness=skewness(volume[sphere > 0.5]),
         streaks=streaks(volume, peak),
     )
-
-
-def peak_density(volume: Float[np.ndarray, "d d d"]) -> float:
-    """Return the peak of a volume."""
-    return float(np.percentile(volume, PEAK_PERCENTILE))
 
 
 def solvent_level(values: Float[np.ndarray, " n"]) -> float:

@@ -5,6 +5,7 @@ import math
 import numpy as np
 from scipy import ndimage
 
+from raydrgn.fourier.peaks import contour_level, peak_density
 from raydrgn.shapes import Float
 
 
@@ -26,9 +27,9 @@ def soft_mask(
         pixel_size_angstrom: Edge of a voxel.
         dilate_angstrom: How far the mask reaches beyond the density.
         edge_angstrom: Width of the soft edge; 0 gives a binary mask.
-        threshold: Density that counts; half of the 99.99th percentile if not given.
+        threshold: Density that counts; half of the peak if not given.
     """
-    level = np.percentile(volume, 99.99) / 2 if threshold is None else threshold
+    level = contour_level(peak_density(volume)) if threshold is None else threshold
     inside = volume >= level
     steps = int(dilate_angstrom // pixel_size_angstrom)
     if steps:

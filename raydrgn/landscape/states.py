@@ -13,6 +13,7 @@ from scipy.spatial.distance import squareform
 
 from raydrgn.errors import InputError
 from raydrgn.fourier.masks import soft_mask
+from raydrgn.fourier.peaks import contour_level, peak_density
 from raydrgn.landscape.volume_store import VolumeStore
 from raydrgn.shapes import Bool, Float, Int
 
@@ -24,13 +25,13 @@ class ThresholdedVolumes(NamedTuple):
 
     volumes: Float[np.ndarray, "b d d d"]
     thresholds: Float[np.ndarray, " b"]
-    """Half of the 99.99th percentile."""
+    """Half of the peak of each."""
 
 
 def with_thresholds(volumes: Float[np.ndarray, "b d d d"]) -> ThresholdedVolumes:
     """Return volumes with the usual threshold of each; called where they are decoded."""
-    thresholds = np.percentile(volumes.reshape(len(volumes), -1), 99.99, axis=1) / 2
-    return ThresholdedVolumes(volumes, thresholds)
+    thresholds = [contour_level(peak_density(volume)) for volume in volumes]
+    return ThresholdedVolumes(volumes, np.array(thresholds))
 
 
 def union_mask(

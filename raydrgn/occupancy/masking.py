@@ -10,6 +10,7 @@ import numpy as np
 
 from raydrgn.errors import InputError
 from raydrgn.fourier.masks import soft_mask
+from raydrgn.fourier.peaks import PEAK_PERCENTILE
 from raydrgn.io import storage
 from raydrgn.io.masks import SAME_PIXEL_SIZE
 from raydrgn.io.mrc import read_volume, write_volume
@@ -210,9 +211,10 @@ def make_masks(
             threshold=threshold,
         )
         if not density.any() or not mask.any():
+            half = f"half of the {PEAK_PERCENTILE:g}th percentile of the density"
             raise InputError(
                 f"The mask of {name} is empty: the largest density is {density.max():.3g}, and "
-                f"the threshold is {threshold if threshold is not None else 'half of that'}. "
+                f"the threshold is {half if threshold is None else threshold}. "
                 "Lower --threshold, or check that the subunit lies inside the map."
             )
         yield SubunitMask(name=name, mask=mask, density=density)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from raydrgn.fourier.density import measure_density, peak_density
+from raydrgn.fourier.density import measure_density
+from raydrgn.fourier.peaks import peak_density
 from raydrgn.fourier.streaks import CLEAR_STREAKS, streaks
 from raydrgn.simulation.ensemble import of_phantom
 from raydrgn.simulation.phantom import ASSEMBLY

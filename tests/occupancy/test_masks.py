@@ -304,6 +304,9 @@ def test_a_map_can_be_a_subunit(tmp_path):
     mask, _ = read_volume(str(tmp_path / "out/masks/Mask_whole.mrc"))
     volume, _ = read_volume(str(density))
     np.testing.assert_array_equal(mask > 0, volume >= np.percentile(volume, 99.99) / 2)
+    write_mrc(tmp_path / "zero.mrc", np.zeros_like(volume), pixel_size=PIXEL, volume=True)
+    with pytest.raises(InputError, match=r"the threshold is half of the 99\.99th"):
+        run(tmp_path / "zero.mrc", "--map", density, "-o", tmp_path / "none")
 
 
 def test_chains_are_listed_in_the_order_of_the_file(tmp_path):
