@@ -19,6 +19,8 @@ MOST_LOSSES = 4
 """Workers that may end while they do one and the same work."""
 
 MEMORY_SIGN = "running low on memory"
+"""Ray's words, in any error, for a process that its memory monitor has ended."""
+
 NODE_SIGN = re.compile(r"its node has died|the actor's node was")
 """Ray's words, in the error of an actor, for a machine that was lost."""
 
@@ -64,9 +66,7 @@ def loss_of(error: Exception, host: str = "") -> Loss | None:
         is_of_ray = isinstance(cause, exceptions.RayError) and cause is not error
         return loss_of(cause, host) if is_of_ray else None
     machine = f"its machine ({host})" if host else "its machine"
-    if isinstance(error, exceptions.OutOfMemoryError) or (
-        isinstance(error, exceptions.ActorDiedError) and MEMORY_SIGN in str(error)
-    ):
+    if is_monitor_kill(error):
         reason = f"Ray ended it because the memory of {machine} was nearly full"
         return Loss(reason=reason, remedy=MEMORY_REMEDY, is_memory=True)
     if isinstance(error, exceptions.NodeDiedError | exceptions.ObjectLostError) or (
@@ -80,6 +80,13 @@ def loss_of(error: Exception, host: str = "") -> Loss | None:
     if isinstance(error, exceptions.ActorDiedError | exceptions.WorkerCrashedError):
         return Loss(reason=f"its process{f' on {host}' if host else ''} ended unexpectedly")
     return None
+
+
+def is_monitor_kill(error: BaseException) -> bool:
+    """Return whether Ray's memory monitor has ended a process."""
+    from ray import exceptions
+
+    return isinstance(error, exceptions.OutOfMemoryError) or MEMORY_SIGN in str(error)
 
 
 def own_error(error: Exception) -> Exception:

@@ -18,12 +18,13 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from raydrgn.errors import RaydrgnError
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
+from raydrgn.remote.lost_workers import is_monitor_kill
 from raydrgn.remote.progress import ProgressBoard
 from raydrgn.run.claim import ClaimTicket
 from raydrgn.run.directory import Position
 from raydrgn.run.writer import RunWriter
 from raydrgn.training.beginning import cut_off_line
-from raydrgn.training.failures import is_monitor_kill, raised_by_actor
+from raydrgn.training.failures import raised_by_actor
 
 log = logging.getLogger(__name__)
 

@@ -14,13 +14,11 @@ from ray.train import ControllerError, PreemptionError, WorkerGroupError
 from torch import distributed
 
 from raydrgn.errors import RaydrgnError
+from raydrgn.remote.lost_workers import is_monitor_kill
 from raydrgn.training.memory import OUT_OF_MEMORY, out_of_memory_message
 
 LOST_PEER = re.compile(r"gloo/.*(connection|broken pipe|timed out|timeout|peer)", re.I | re.S)
 """Message of gloo's plain RuntimeError when another worker is gone."""
-
-MONITOR_KILL = re.compile("running low on memory")
-"""Messages of Ray when its monitor has killed a process."""
 
 KILLED_BY_MONITOR = ", and Ray's memory monitor has killed a worker: its node was full"
 
@@ -55,12 +53,6 @@ def lost_memory_message(error: BaseException) -> str | None:
     if is_monitor_kill(error):
         return OUT_OF_MEMORY.format(where=KILLED_BY_MONITOR)
     return out_of_memory_message(error)
-
-
-def is_monitor_kill(error: BaseException) -> bool:
-    """Return whether Ray's memory monitor has killed a process."""
-    is_known = isinstance(error, ray.exceptions.OutOfMemoryError)
-    return is_known or bool(MONITOR_KILL.search(str(error)))
 
 
 def final_failure_of_attempt(error: Exception) -> Exception | None:
