@@ -7,6 +7,7 @@ import numpy as np
 from raydrgn.decoding.pool import VolumeRequest
 from raydrgn.errors import ConfigError, InputError
 from raydrgn.io import cryodrgn, storage
+from raydrgn.io.arrays import read_array
 from raydrgn.io.filetypes import suffix_of
 from raydrgn.io.mrc import volume_name
 from raydrgn.io.storage import Uri
@@ -91,13 +92,14 @@ def read_latent_table(uri: Uri) -> Float[np.ndarray, "k zdim"]:
         if suffix == ".pkl":
             found = cryodrgn.read_latents(uri)[0]
         elif suffix == ".npy":
-            found = np.load(io.BytesIO(storage.read_bytes(uri)), allow_pickle=False)
+            found = read_array(uri, wanted="an array of latents (.npy)")
         else:
             text = storage.read_bytes(uri).decode().replace(",", " ")
             found = np.loadtxt(io.StringIO(text), ndmin=2)
     except (UnicodeDecodeError, ValueError) as error:
         raise InputError(f"{uri} does not contain latents: {error}.") from error
-    if found.ndim != 2 or not len(found) or not np.isfinite(found).all():
+    is_table = found.ndim == 2 and len(found) and found.dtype.kind in "fiu"
+    if not is_table or not np.isfinite(found).all():
         raise InputError(f"{uri} should contain a table of finite numbers, one latent per row.")
     return found
 

@@ -1,6 +1,5 @@
 """The truth about simulated particles, as ``simulate`` writes it into ``truth/``."""
 
-import io
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 
 from raydrgn.errors import InputError, StorageError
 from raydrgn.io import storage
+from raydrgn.io.arrays import read_array
 from raydrgn.io.metadata import read_metadata
 from raydrgn.io.mrc import read_volume
 from raydrgn.io.storage import Uri
@@ -145,10 +145,7 @@ def read_truth(folder: Uri, run: RunReader, *, num_particles: int) -> Truth:
 
 def _read_array(folder: Uri, name: str) -> Any:
     uri = storage.join(folder, f"{name}.npy")
-    try:
-        return np.load(io.BytesIO(storage.read_bytes(uri)), allow_pickle=False)
-    except ValueError as error:
-        raise InputError(f"{uri} is not an array in NumPy's format: {error}.") from error
+    return read_array(uri)
 
 
 def _state_names(folder: Uri, names: list[str], count: int) -> list[str]:

@@ -108,9 +108,14 @@ def leads_there(name: str, place: Uri, *, source: Uri) -> bool:
         return False
     if found is None or not found.is_full_name:
         return False
-    return found.uri == place or (
-        storage.is_local(place) and os.path.exists(place) and os.path.samefile(found.uri, place)
-    )
+    return found.uri == place or _is_same_file(found.uri, place)
+
+
+def _is_same_file(first: Uri, second: Uri) -> bool:
+    """Return whether two names are of one local file that exists."""
+    is_local = storage.is_local(first) and storage.is_local(second)
+    paths = [storage.local_path(uri) for uri in (first, second)] if is_local else []
+    return is_local and all(map(os.path.exists, paths)) and os.path.samefile(*paths)
 
 
 class _Search:
@@ -199,7 +204,7 @@ class _Search:
             return None
         identity = (status.st_dev, status.st_ino)
         plain = os.path.normpath(uri)  # wrong where ``..`` follows a link
-        if plain != uri and not (os.path.exists(plain) and os.path.samefile(plain, uri)):
+        if plain != uri and not _is_same_file(plain, uri):
             plain = os.path.realpath(uri)
         return _Place(plain, identity, is_full_name)
 

@@ -21,6 +21,9 @@ from raydrgn.io.storage import Uri
 from raydrgn.shapes import Int
 
 TEXT_SUFFIXES = (".txt", ".csv", ".tsv", ".dat")
+BRACKETS = "[]()"
+"""Around lists as Python prints them."""
+
 TRUTH = {"true": True, "false": False}
 NUMBER_COLUMNS = ("original", "index", "number")
 """Names of the column of numbers in the original set, the better one first."""
@@ -121,7 +124,7 @@ def _of_arrow(table: pa.Table) -> PlainTable:
 
 def _of_text(text: str, uri: Uri) -> PlainTable:
     lines = [(i, line.split("#")[0]) for i, line in enumerate(text.split("\n"), start=1)]
-    lines = [(i, line) for i, line in lines if line.strip()]
+    lines = [(i, line) for i, line in lines if line.strip().strip(BRACKETS).strip()]
     if not lines:
         return PlainTable(None, [np.empty(0)])
     head = "\n".join(line.strip() for _, line in lines[:2])  # the first name may be empty
@@ -145,7 +148,7 @@ def _of_text(text: str, uri: Uri) -> PlainTable:
 
 def _cells(line: str, delimiter: str | None) -> list[str]:
     """Split a line; lists as Python prints them lose their brackets."""
-    line = line.strip(" " if delimiter == "\t" else None).strip("[]()")
+    line = line.strip(" " if delimiter == "\t" else None).strip(BRACKETS)
     if delimiter is None:
         return [cell.strip("'\"") for cell in line.split()]
     return [cell.strip().strip("'\"") for cell in line.split(delimiter)]

@@ -7,6 +7,7 @@ belong to their chain, as in ChimeraX.
 
 import gzip
 import logging
+import zlib
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -148,6 +149,8 @@ def _parse(uri: Uri) -> Any:
             block = next((b for b in blocks if b.find_values("_atom_site.Cartn_x")), blocks[0])
             return gemmi.make_structure_from_block(block)
         return gemmi.read_pdb_string(text)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{uri} is not a whole gzip file: {error}. Copy it again.") from error
     except (OSError, RuntimeError, ValueError, IndexError) as error:
         raise InputError(f"{uri} cannot be read as an atomic model: {error}.") from error
 

@@ -228,7 +228,9 @@ def read_thresholds(text: str | None, names: Sequence[str]) -> Float[np.ndarray,
         if not cells:
             continue
         row = dict(zip(head, cells, strict=False))
-        name, given = PurePosixPath(row.get(key, "")).stem, row.get(value, "")
+        if not row.get(key):
+            raise InputError(f"{text}, line {line}: the column {key} is empty.")
+        name, given = PurePosixPath(row[key]).stem, row.get(value, "")
         try:
             threshold = float(given)
         except ValueError:

@@ -24,6 +24,14 @@ HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0
 SETTINGS_FRAME = 4
 
 
+def host_of(url: str) -> str | None:
+    """Return the host that a URL names; None if there is none, or it cannot be parsed."""
+    try:
+        return urlsplit(url).hostname
+    except ValueError:  # such as "http://[::1"
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class RayAddress:
     """Address of a cluster to join."""

@@ -35,13 +35,14 @@ class Autoscaler:
     def of_config(cls, config: Mapping[str, Any]) -> "Autoscaler":
         """Return what a configuration of Ray's autoscaler allows."""
         head, kinds = config.get("head_node_type"), {}
-        for name, kind in config.get("available_node_types", {}).items():
-            resources = kind.get("resources")
-            if not resources and name != head:  # found out from the provider, by Ray alone
+        for name, written in (config.get("available_node_types") or {}).items():
+            kind = written or {}
+            if name == head and not kind.get("max_workers"):
+                continue
+            if not kind.get("resources"):  # found out from the provider, by Ray alone
                 return cls(is_known=False)
             most = kind.get("max_workers", config.get("max_workers", 0))
-            if name != head or kind.get("max_workers"):
-                kinds[name] = NodeType(_size(resources), most)
+            kinds[name] = NodeType(_size(kind["resources"]), most)
         return cls(kinds, config.get("max_workers"))
 
     def addable(
@@ -83,7 +84,7 @@ def find_autoscaler(gcs_address: str, has_reported: bool) -> Autoscaler | None:
         config = yaml.safe_load(Path(files[0]).expanduser().read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError):
         return Autoscaler(is_known=False)
-    return Autoscaler.of_config(config)
+    return Autoscaler.of_config(config) if config else Autoscaler(is_known=False)
 
 
 def _monitor_command(gcs_address: str) -> list[str] | None:

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from raydrgn.errors import ClusterError
-from raydrgn.remote.address import DASHBOARD_PORT, RAY_PORT, dashboards_here
+from raydrgn.remote.address import DASHBOARD_PORT, RAY_PORT, dashboards_here, host_of
 from raydrgn.remote.job import Job
 from raydrgn.remote.job_attempts import ATTEMPT_OF, cancellation, new_id, supervised
 from raydrgn.remote.job_client import connect, proxy_hint, token_message
@@ -208,7 +208,7 @@ def server_url(address: str | None) -> str:
     if where == "auto":
         return _only_url_here()
     scheme, separator, _ = where.partition("://")
-    host = urlsplit(where if separator else f"//{where}").hostname
+    host = host_of(where if separator else f"//{where}")
     if not host or (separator and scheme not in ("http", "https")):
         raise ClusterError(
             f"{where} is not the address of a job server, which takes the form "

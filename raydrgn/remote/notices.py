@@ -16,6 +16,7 @@ from queue import SimpleQueue
 from urllib.parse import urlsplit
 
 from raydrgn.errors import ConfigError
+from raydrgn.remote.address import host_of
 from raydrgn.remote.metrics import JOB_ID
 
 log = logging.getLogger(__name__)
@@ -39,9 +40,7 @@ class Notices:
         self._sender = threading.Thread(target=self._post_all, daemon=True, name="raydrgn-notices")
         self._has_failed = False
         self._ending = ("end", "ended")
-        if url is not None and not (
-            urlsplit(url).scheme in ("http", "https") and urlsplit(url).hostname
-        ):
+        if url is not None and not (url.startswith(("http://", "https://")) and host_of(url)):
             raise ConfigError(f"--notify takes a URL such as https://HOST/PATH, got {url!r}.")
         if url is not None:
             self._sender.start()

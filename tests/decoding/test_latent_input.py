@@ -89,12 +89,25 @@ def test_texts_that_are_no_table_are_refused(tmp_path, content):
         read_latent_table(str(tmp_path / "z.txt"))
 
 
+@pytest.mark.parametrize("damage", ["empty", "an archive", "a cut archive", "text"])
+def test_arrays_that_are_none_are_refused(tmp_path, damage):
+    path = tmp_path / "z.npy"
+    np.savez(tmp_path / "z.npz", z=np.array(TABLE))
+    archive = (tmp_path / "z.npz").read_bytes()
+    if damage == "text":
+        np.save(path, np.array([["a", "b"]]))
+    else:
+        path.write_bytes({"empty": b"", "an archive": archive}.get(damage, archive[:40]))
+    with pytest.raises(InputError, match=r"z\.npy"):
+        read_latent_table(str(path))
+
+
 def test_nothing_of_a_malicious_file_runs(tmp_path):
     mark = tmp_path / "ran"
     (tmp_path / "z.pkl").write_bytes(pickle.dumps(Hostile(mark)))
     np.save(tmp_path / "z.npy", np.array([Hostile(mark)], dtype=object))
     for name in ("z.pkl", "z.npy"):
-        with pytest.raises(InputError, match=r"is refused|does not contain latents"):
+        with pytest.raises(InputError, match=r"is refused|holds Python objects"):
             read_latent_table(str(tmp_path / name))
     assert not mark.exists()
 

@@ -281,3 +281,12 @@ def test_the_name_that_pandas_gives_a_lone_column_is_warned_of_or_refused(tmp_pa
     caplog.clear()
     assert read_indices(text(tmp_path, "0\n3\n10\n")).tolist() == [0, 3, 10]
     assert not caplog.text
+
+
+@pytest.mark.parametrize("content", ["[]", "(", "[]\n()\n"])
+def test_lists_of_nothing_are_as_an_empty_file(tmp_path, content):
+    assert len(read_indices(text(tmp_path, content))) == 0
+
+
+def test_brackets_may_have_lines_of_their_own(tmp_path):
+    np.testing.assert_array_equal(read_indices(text(tmp_path, "[\n0,\n2\n]\n")), [0, 2])

@@ -1,5 +1,6 @@
 """Where stacks are looked for, and what is refused about them."""
 
+import fsspec
 import numpy as np
 import pytest
 
@@ -10,6 +11,7 @@ from raydrgn.io.stacks import (
     check_slices,
     find_stacks,
     first_out_of_order,
+    leads_there,
     order_warning,
     read_headers,
 )
@@ -190,6 +192,15 @@ def test_two_absolute_names_for_one_stack_below_datadir_are_refused(grids):
 def test_a_missing_stack_that_need_not_be_there_keeps_its_name(project):
     found = find_stacks([NAME, "x.mrcs"], source=str(project[1]), datadir=None, required=False)
     assert found == [NAME, "x.mrcs"]
+
+
+def test_a_url_is_not_the_local_file_of_its_name(tmp_path):
+    fsspec.filesystem("memory").store.clear()
+    storage.write_bytes("memory://there/a.mrcs", b"")
+    (tmp_path / "a.mrcs").touch()
+    source = str(tmp_path / "p.star")
+    assert not leads_there("memory://there/a.mrcs", str(tmp_path / "a.mrcs"), source=source)
+    assert leads_there("memory://there/a.mrcs", "memory://there/a.mrcs", source=source)
 
 
 def test_urls_are_taken_as_they_are(project):

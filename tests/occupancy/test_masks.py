@@ -152,6 +152,17 @@ def test_packed_models_and_other_files_hold_the_same_atoms(tmp_path):
     assert packed.name == "p"
 
 
+@pytest.mark.parametrize("damage", ["cut", "changed", "no gzip"])
+def test_packed_models_that_are_damaged_are_refused(tmp_path, damage):
+    packed = gzip.compress(write_model(tmp_path / "m.pdb").read_bytes())
+    middle = len(packed) // 2
+    changed = packed[:middle] + bytes(16) + packed[middle + 16 :]
+    contents = {"cut": packed[:middle], "changed": changed, "no gzip": b"ATOM"}
+    (tmp_path / "p.pdb.gz").write_bytes(contents[damage])
+    with pytest.raises(InputError, match=r"p\.pdb\.gz is not a whole gzip file"):
+        read_model(str(tmp_path / "p.pdb.gz"))
+
+
 def test_selections_take_chains_residues_and_helices(tmp_path):
     model = read_model(str(write_model(tmp_path / "m.cif")))
     said = tmp_path / "s.yaml"

@@ -221,6 +221,9 @@ def test_thresholds_that_are_none_are_refused(tmp_path, given):
     (tmp_path / "t.csv").write_text("\n".join(["vol_id,denormalized_predictions", *rows]))
     with pytest.raises(InputError, match=rf"t.csv, line 4: '{given}' is not a number"):
         run(*base, "--binarize", tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_text("number,vol_id,denormalized_predictions\n1\n")
+    with pytest.raises(InputError, match=r"t.csv, line 2: the column vol_id is empty"):
+        run(*base, "--binarize", tmp_path / "t.csv")
     with pytest.raises(InputError, match="is not text; expected a CSV file"):
         run(*base, "--binarize", maps / "vol_000.mrc")
 

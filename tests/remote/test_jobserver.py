@@ -54,7 +54,9 @@ def test_of_several_clusters_on_a_machine_one_must_be_named(monkeypatch, address
     assert server_url("http://127.0.0.1:8290") == "http://127.0.0.1:8290"
 
 
-@pytest.mark.parametrize("address", ["ray://head:10001", "s3://head", "http://"])
+@pytest.mark.parametrize(
+    "address", ["ray://head:10001", "s3://head", "http://", "http://[::1", "[::1"]
+)
 def test_other_kinds_of_address_are_explained(address):
     with pytest.raises(ClusterError, match=r"is not the address of a job server.*:8265"):
         server_url(address)

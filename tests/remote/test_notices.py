@@ -81,7 +81,9 @@ def test_a_server_that_says_nothing_does_not_hold_a_command(monkeypatch, caplog)
     assert "(ReadTimeout)" in caplog.text
 
 
-@pytest.mark.parametrize("url", ["", "hooks.example.org/x", "ftp://host/x", "http://"])
+@pytest.mark.parametrize(
+    "url", ["", "hooks.example.org/x", "ftp://host/x", "http://", "http://[::1"]
+)
 def test_other_kinds_of_url_are_refused(url):
     with pytest.raises(ConfigError, match="--notify takes a URL such as"):
         Notices(url, command="train")

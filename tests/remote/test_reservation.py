@@ -298,6 +298,25 @@ def test_the_shipped_kubernetes_cluster_may_add_what_its_file_has(tmp_path, monk
     assert autoscaler.find_autoscaler("nowhere:1", has_reported=False) is None
 
 
-def test_types_whose_resources_are_not_written_down_are_not_known():
-    config = {"head_node_type": "head", "available_node_types": {"head": {}, "gpu": {}}}
-    assert not Autoscaler.of_config(config).is_known
+@pytest.mark.parametrize(
+    ("types", "is_known"),
+    [
+        ({"head": {}, "gpu": {}}, False),
+        ({"head": {"max_workers": 2}}, False),
+        ({"head": None, "gpu": None}, False),
+        ({"head": {}}, True),
+        (None, True),
+    ],
+)
+def test_types_whose_resources_are_not_written_down_are_not_known(types, is_known):
+    config = {"head_node_type": "head", "available_node_types": types}
+    assert Autoscaler.of_config(config).is_known is is_known
+
+
+def test_of_an_empty_file_nothing_is_known(tmp_path, monkeypatch):
+    from raydrgn.remote import autoscaler
+
+    (tmp_path / "cluster.yaml").write_text("")
+    words = [f"{autoscaler.OPTION}{tmp_path}/cluster.yaml"]
+    monkeypatch.setattr(autoscaler, "_monitor_command", lambda _: words)
+    assert not autoscaler.find_autoscaler("nowhere:1", has_reported=True).is_known
