@@ -25,6 +25,9 @@ from raydrgn.remote.progress_line import ProgressLine, last_progress
 DEFAULT_URL = f"http://127.0.0.1:{DASHBOARD_PORT}"
 ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 
+NO_AGENT = "No available agent"
+"""In Ray's answer to a job that it has no dashboard agent for."""
+
 POLL_SECONDS = 0.3
 TAIL_LINES = 100
 """Lines of a log in which its last line of progress is looked for."""
@@ -192,6 +195,14 @@ class JobServer:
             if job_id is not None and "does not exist" in str(error):
                 raise ClusterError(
                     f"There is no job {job_id} at {self.url}; `raydrgn jobs` lists those there are."
+                ) from error
+            if NO_AGENT in str(error):
+                raise ClusterError(
+                    f"The cluster at {self.url} cannot start jobs: the dashboard agent of its head "
+                    "does not run. Most often its port is taken by another Ray on that machine: "
+                    "start it with `ray start --head --dashboard-agent-listen-port PORT` and a "
+                    "free port (see cluster/README.md). Of a cluster that has just been started, "
+                    "try again."
                 ) from error
             last = (str(error).strip().splitlines() or [type(error).__name__])[-1]
             raise ClusterError(f"The job server at {self.url} refuses: {last}") from error

@@ -87,6 +87,14 @@ def test_a_log_that_is_read_again_goes_on_where_it_was():
     assert write.seen == 9
 
 
+def test_a_head_without_a_dashboard_agent_is_explained():
+    server = JobServer.__new__(JobServer)
+    server.url = "http://head:8265"
+    text = "No available agent to submit job, please try again later.."
+    with pytest.raises(ClusterError, match="--dashboard-agent-listen-port"), server._explained():
+        raise RuntimeError(f"Request failed with status code 500: Traceback\n{text}")
+
+
 def test_nobody_there_is_one_message():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
