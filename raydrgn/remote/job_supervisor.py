@@ -7,6 +7,8 @@ start in place of the command. Each attempt is a job; stopping the supervisor st
 import json
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from ray.job_submission import JobSubmissionClient
 
@@ -52,26 +54,29 @@ def is_final(job: Job) -> bool:
     return job.exit_code in FINAL_EXIT_CODES
 
 
-def _run_attempts(attempt: dict[str, object], sender: Notices) -> Job:
+def _run_attempts(attempt: dict[str, Any], sender: Notices) -> Job:
     job_id, retries = os.environ[JOB_ID], int(os.environ[RETRIES])
     package = json.loads(os.environ[RAY_JOB_CONFIG])["runtime_env"]["working_dir"]
     server = JobServer(JobSubmissionClient().get_address())
-    for number in range(1, retries + 2):
+    number = 1
+    while True:
         arguments = attempt_arguments(attempt, job_id=job_id, number=number, package=package)
-        server.start(arguments)
-        job = _follow(server, arguments["submission_id"])
+        job = _run_attempt(server, arguments)
         if is_final(job) or number > retries:
-            break
+            return job
         reason = f"exit code {job.driver_exit_code}" if job.driver_exit_code else "its node is lost"
         text = f"attempt {number} failed ({reason}); starting it again, {number} of {retries}"
         _print(f"{job.id}: {text}\n")
         sender.send("restart", text)
-    return job
+        number += 1
 
 
-def _follow(server: JobServer, attempt_id: str) -> Job:
-    """Show an attempt's log until it is over; a request to stop is passed on."""
+def _run_attempt(server: JobServer, arguments: dict[str, Any]) -> Job:
+    """Start an attempt, and show its log until it is over; a request to stop is passed on."""
+    attempt_id = arguments["submission_id"]
     try:
+        with ThreadPoolExecutor(max_workers=1) as starting:  # whole, whenever the request comes
+            starting.submit(server.start, arguments).result()
         return server.follow(attempt_id, _print)
     except KeyboardInterrupt:
         return server.stop(attempt_id)
