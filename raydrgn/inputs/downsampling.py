@@ -207,6 +207,9 @@ def downsample(
 
 
 def _refuse(table: ParticleTable, bad: Int[np.ndarray, " bad"], failures: list[Exception]) -> None:
+    permanent = next((failure for failure in failures if isinstance(failure, InputError)), None)
+    if permanent is not None:
+        raise permanent
     if failures:
         raise StorageError(
             f"{len(failures)} parts could not be made, the first because: {failures[0]} What was "

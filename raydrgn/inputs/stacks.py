@@ -151,6 +151,7 @@ class StackSet:
         fresh = []
         for stack in self._stacks:
             if self._is_whole(stack):
+                self._state.stacks.add(stack.number)
                 continue
             if storage.exists(stack.uri) and not overwrite:
                 raise InputError(
@@ -174,8 +175,12 @@ class StackSet:
                 )
 
     def _is_whole(self, stack: StackPlan) -> bool:
-        known = stack.number in self._state.stacks and storage.exists(stack.uri)
-        return known and storage.file_size(stack.uri) == stack.size
+        """Return whether a stack is finished; one may have its name without that being recorded."""
+        has_parts = self._state.parts.issuperset(self._parts[stack.number])
+        is_named = stack.number in self._state.stacks or (
+            has_parts and storage.is_local(stack.uri) and not stack.unfinished.exists()
+        )
+        return is_named and storage.exists(stack.uri) and storage.file_size(stack.uri) == stack.size
 
     def _is_reserved(self, stack: StackPlan) -> bool:
         if not storage.is_local(stack.uri) or not self._state.parts:

@@ -1,5 +1,6 @@
 """Smaller boxes: the mathematics, what is written, and what happens when it goes wrong."""
 
+import json
 import shutil
 from collections import namedtuple
 from pathlib import Path
@@ -213,6 +214,30 @@ def test_an_interrupted_run_goes_on_and_writes_nothing_twice(chunk, data, tmp_pa
     written.append(None)
     downsample(table, options)
     assert written == [None]  # a third time there is nothing to do
+
+
+def test_a_stack_that_got_its_name_without_a_record_is_whole(data, tmp_path, monkeypatch):
+    table, _ = data
+    options = DownsamplingOptions(out=str(tmp_path / "s.mrcs"), box=SMALL)
+    downsample(table, options)
+    made = (tmp_path / "s.mrcs").stat().st_mtime_ns
+    [state] = [p for p in tmp_path.iterdir() if p.suffix == ".json"]
+    raw = json.loads(state.read_text())
+    state.write_text(json.dumps({**raw, "stacks": []}))  # it was killed before this was written
+    downsample(table, options)
+    assert (tmp_path / "s.mrcs").stat().st_mtime_ns == made
+    state.write_text(json.dumps({**raw, "stacks": [], "parts": []}))
+    with pytest.raises(InputError, match="exists, and is not a whole result"):
+        downsample(table, options)
+
+
+def test_a_mistake_is_reported_as_it_is_beside_other_failures(data):
+    table, _ = data
+    failures = [StorageError("no room"), InputError("leave out --float16")]
+    with pytest.raises(InputError, match=r"^leave out --float16$"):
+        work._refuse(table, np.empty(0, dtype=np.int64), failures)
+    with pytest.raises(StorageError, match=r"no room.*run the same command again"):
+        work._refuse(table, np.empty(0, dtype=np.int64), failures[:1])
 
 
 def _pairs(start, stop, size):
