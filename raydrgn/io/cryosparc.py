@@ -154,7 +154,7 @@ def _beam_tilt(rows: np.ndarray, uri: Uri) -> dict[str, np.ndarray]:
         return {}
     with np.errstate(divide="ignore", invalid="ignore"):
         sine = tilt / (_field(rows, "ctf/cs_mm", uri)[:, None] * ANGSTROM_PER_MM)
-        angles = 1e3 * np.arcsin(sine)
+        angles = np.where(tilt == 0, 0.0, 1e3 * np.arcsin(sine))  # 0/0 where Cs is 0
     return {name: angles[:, i] for i, name in enumerate(TILT_COLUMNS)}
 
 

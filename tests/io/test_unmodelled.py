@@ -163,6 +163,11 @@ def test_the_beam_tilt_of_cryosparc_is_an_angle(tmp_path):
     table = read_metadata(write_cs(tmp_path, cs_rows(fields={"ctf/tilt_A": tilt})))
     np.testing.assert_allclose(table.column("beam_tilt_x_mrad"), 0.5, rtol=1e-5)
     np.testing.assert_allclose(table.column("beam_tilt_y_mrad"), -0.1, rtol=1e-5)
+    tilt[:2] = 0  # and a corrected microscope, with Cs of 0
+    corrected = cs_rows(fields={"ctf/tilt_A": tilt})
+    corrected["ctf/cs_mm"][:2] = 0
+    table = read_metadata(write_cs(tmp_path, corrected))
+    np.testing.assert_allclose(table.column("beam_tilt_x_mrad"), [0, 0, 0.5, 0.5], rtol=1e-5)
     straight = cs_rows(fields={"ctf/tilt_A": np.zeros((4, 2), "f4")})
     table = read_metadata(write_cs(tmp_path, straight))
     assert "beam_tilt_x_mrad" not in table.table.column_names
