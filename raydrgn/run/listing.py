@@ -1,5 +1,6 @@
 """Runs below a folder: what each was trained on, how far it is, and which run it came from."""
 
+import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -8,7 +9,7 @@ from typing import NamedTuple
 
 import pyarrow.parquet as pq
 
-from raydrgn.errors import RaydrgnError
+from raydrgn.errors import RaydrgnError, StorageError
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
 from raydrgn.run.config import RunConfig
@@ -16,6 +17,8 @@ from raydrgn.run.directory import RunDirectory, is_run
 from raydrgn.run.metrics import read_losses
 from raydrgn.run.reader import open_run
 from raydrgn.run.status import find_run
+
+log = logging.getLogger(__name__)
 
 MAX_DEPTH = 6
 """Folders below the one given in which runs are looked for."""
@@ -84,7 +87,10 @@ def _find_runs(folder: Uri, depth: int) -> Iterator[Uri]:
     if depth:
         for name, entry in sorted(named.items()):
             if entry["type"] == "directory" and not entry.get("islink"):
-                yield from _find_runs(storage.join(folder, name), depth - 1)
+                try:
+                    yield from _find_runs(storage.join(folder, name), depth - 1)
+                except StorageError as error:
+                    log.warning("%s is skipped: %s", storage.join(folder, name), error)
 
 
 def _is_run(names: set[str]) -> bool:
