@@ -22,6 +22,7 @@ from uuid import uuid4
 from raydrgn.errors import RaydrgnError, RunDirectoryError, StorageError
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
+from raydrgn.remote.metrics import JOB_ID
 from raydrgn.remote.process import ProcessIdentity
 from raydrgn.run.directory import RunDirectory
 
@@ -296,7 +297,9 @@ def _user() -> str:
 
 
 def _job() -> str:
-    """Return the submission id of the Ray job that this process is, or an empty text."""
+    """Return the job that this process is, by the id that its user knows, or an empty text."""
+    if os.environ.get(JOB_ID):  # where Ray's own id is that of an attempt
+        return os.environ[JOB_ID]
     try:
         config = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
         return str(config.get("metadata", {}).get("job_submission_id", ""))

@@ -75,6 +75,13 @@ def test_a_job_is_stopped_by_its_name(root, monkeypatch):
             RunClaim(root).take()
 
 
+def test_an_attempt_of_a_job_is_stopped_by_the_name_that_is_listed(root, monkeypatch):
+    job = json.dumps({"metadata": {"job_submission_id": "raydrgn-train-7-1"}})
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", job)
+    monkeypatch.setenv("RAYDRGN_JOB_ID", "raydrgn-train-7")
+    assert Owner.here().job == "raydrgn-train-7"
+
+
 def test_a_heartbeat_from_another_machine_refuses(root, monkeypatch):
     """Clocks of two machines are not compared: what counts is that the heartbeat changes."""
     elsewhere(root)
