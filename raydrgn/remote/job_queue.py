@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from raydrgn.wording import counted
+
 LIMITS = "RAYDRGN_LIMITS"
 """Variable of the head with the limits of the cluster, as ``user.gpus=4 job.cpus=64``."""
 
@@ -243,5 +245,6 @@ def _sum(amounts: Iterable[Amount]) -> Amount:
 
 
 def _limit(most: Amount) -> str:
-    finite = Amount(*(number if number != float("inf") else 0.0 for number in most))
-    return str(finite)
+    """Return the limits that there are, in words; a limit of 0 is one."""
+    named = [pair for pair in zip(most, ("CPU", "GPU"), strict=True) if pair[0] != float("inf")]
+    return " and ".join(counted(number, name) for number, name in named)

@@ -91,6 +91,12 @@ def test_a_user_at_the_limit_waits_and_is_in_nobodys_way():
     assert queue.ask(claim("b", 1, gpus=1, submitted=1)).state == "begin"
 
 
+def test_a_limit_of_nothing_is_named():
+    turn = JobQueue("user.gpus=0").ask(claim("a", 1, gpus=1))
+    assert turn.state == "never"
+    assert "at most 0 GPUs" in turn.reason
+
+
 def test_more_than_a_job_may_have_is_refused():
     turn = JobQueue("job.cpus=4 user.cpus=6").ask(claim("a", 5))
     assert turn.state == "never"
