@@ -5,7 +5,7 @@ import logging
 import os
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from raydrgn.errors import ClusterError
@@ -34,6 +34,8 @@ class _Held:
     claim: Claim
     queue: Any
     is_kept: bool = True
+    asking: threading.Lock = field(default_factory=threading.Lock)
+    """Held while the queue is asked, and while the turn is given back."""
 
 
 _held: list[_Held] = []
@@ -94,10 +96,14 @@ def leave() -> None:
         return
     held = _held.pop()
     held.is_kept = False
+    is_quiet = held.asking.acquire(timeout=ASK_SECONDS)
     try:
         ray.get(held.queue.leave.remote(held.claim.job_id), timeout=ASK_SECONDS)
     except ray.exceptions.RayError:
         log.debug("the queue did not answer; it forgets this command by itself")
+    finally:
+        if is_quiet:
+            held.asking.release()
 
 
 def _ask(queue: Any, claim: Claim, *, has_begun: bool = False) -> Turn:
@@ -114,8 +120,11 @@ def _ask(queue: Any, claim: Claim, *, has_begun: bool = False) -> Turn:
 def _keep(held: _Held, ray: Any) -> None:
     """Repeat what this command has, so that the queue knows that it goes on."""
     try:
-        while held.is_kept and ray.is_initialized():
-            _ask(held.queue, held.claim, has_begun=True)
+        while ray.is_initialized():
+            with held.asking:  # no question may come after that by which `leave` gives it back
+                if not held.is_kept:
+                    break
+                _ask(held.queue, held.claim, has_begun=True)
             time.sleep(ASK_SECONDS)
     except ray.exceptions.RayError as error:
         log.debug("the turn is not kept any more: %s", error)
