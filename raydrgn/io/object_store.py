@@ -283,4 +283,5 @@ def create_exclusively(uri: Uri, content: bytes) -> bool:
 
 def _is_unmet_condition(error: Exception) -> bool:
     """Return whether a store refused to replace, in the words of s3fs or gcsfs."""
-    return any(word in str(error) for word in ("PreconditionFailed", "pre-condition", "412"))
+    words = ("PreconditionFailed", "pre-condition")
+    return _http_code(error) == 412 or any(word in str(error) for word in words)
