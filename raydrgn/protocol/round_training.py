@@ -1,6 +1,7 @@
 """The training of a round, followed epoch by epoch; when it goes on, and which epoch is taken."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -57,78 +58,96 @@ def train_round(
 
     The result has ``epochs``, ``epoch``, ``is_converged``, ``particles`` and ``why``.
     """
-    plan = this.plan
-
-    def make(folder: Uri) -> tuple[dict[str, Any], list[str]]:
-        from raydrgn.run.reader import open_run
-
-        epochs, longest = plan.epochs, LONGEST * plan.epochs
-        more = max(1, plan.epochs // STEPS[plan.method])
-        while True:
-            _train(this, folder, epochs, executor, _Followed(progress, this, folder, epochs))
-            if plan.method == "mfa":  # nothing is judged of its volumes
-                found, is_open = None, any(finding.is_open for finding in judge(folder, epochs))
-            else:
-                found = _compare(folder, epochs, executor, progress)
-                is_open = not (found.convergence.is_converged or found.convergence.warnings)
-            if not is_open or epochs >= longest:
-                break
-            epochs = min(epochs + more, longest)
-            log.info("round %d has not converged: it goes on to epoch %d", this.number, epochs)
-        found = found or _compare(folder, epochs, executor, progress)
-        epoch, reasons = epochs, [found.verdict]
-        if epochs > plan.epochs:
-            reasons.append(f"It went on after the {plan.epochs} planned epochs.")
-        if not found.convergence.is_converged and epochs >= longest:
-            reasons.append("It was not trained longer than twice as planned.")
-        if found.convergence.warnings:
-            epoch = found.convergence.before_overfitting
-            reasons += found.convergence.warnings
-        of_run = RunDirectory(folder)
-        needed = of_run.weights(epoch), of_run.latents(epoch), of_run.particles
-        result = {
-            "epochs": epochs,
-            "epoch": epoch,
-            "is_converged": found.convergence.is_converged,
-            "why": " ".join(reasons),
-            "particles": len(open_run(folder).latents(epoch)),
-        }
-        return result, [PurePosixPath(uri).name for uri in needed]
-
-    def find_lost(record: StepRecord, folder: Uri) -> Uri | None:
-        chosen = _chosen_epoch(project, this, folder)
-        epoch = record.result["epoch"] if chosen is None else chosen.value.get("epoch")
-        if chosen is not None and epoch not in RunDirectory(folder).epochs():
-            return None  # which is another message: the person corrects what was chosen
-        return _lost_file(folder, epoch, has_estimates=plan.method == "mfa")
-
-    def continues(record: StepRecord) -> bool:
-        shorter = (replace(plan, epochs=n).in_words() for n in range(FEWEST_EPOCHS, plan.epochs))
-        if record.inputs not in [{**given, "training": words} for words in shorter]:
-            return False
-        return max(RunDirectory(project.at(record.folder)).epochs(), default=0) in range(
-            1, plan.epochs + 1
-        )
-
     given = {
-        "training": plan.in_words(),
+        "training": this.plan.in_words(),
         "seed": this.seed,
         "uninvert_data": this.uninvert_data,
         "drop_bad": this.drop_bad,
         "half_size_shifts": this.source.half_size_shifts,
     }
+
+    def make(folder: Uri) -> tuple[dict[str, Any], list[str]]:
+        epochs, found = _train_until_converged(this, folder, executor, progress)
+        return _result_of(this, folder, epochs, found)
+
     trained = project.step(
         f"round {this.number}",
         given,
         make,
         after=after,
         folder=f"round{this.number}",
-        find_lost=find_lost,
-        continues=continues,
+        find_lost=lambda record, folder: _find_lost(project, this, record, folder),
+        continues=lambda record: _continues(project, this, given, record),
     )
     _follow_images(this, trained)
     _warn_of_more_epochs(project, this, trained)
     return _with_decided_epoch(project, this, trained)
+
+
+def _train_until_converged(
+    this: Round, folder: Uri, executor: Executor, progress: Progress
+) -> tuple[int, "ConvergenceResult"]:
+    """Train as ``RULE`` has it; return the number of epochs, and how they compare."""
+    plan = this.plan
+    epochs, longest = plan.epochs, LONGEST * plan.epochs
+    more = max(1, plan.epochs // STEPS[plan.method])
+    while True:
+        _train(this, folder, epochs, executor, _Followed(progress, this, folder, epochs))
+        if plan.method == "mfa":  # nothing is judged of its volumes
+            found, is_open = None, any(finding.is_open for finding in judge(folder, epochs))
+        else:
+            found = _compare(folder, epochs, executor, progress)
+            is_open = not (found.convergence.is_converged or found.convergence.warnings)
+        if not is_open or epochs >= longest:
+            return epochs, found or _compare(folder, epochs, executor, progress)
+        epochs = min(epochs + more, longest)
+        log.info("round %d has not converged: it goes on to epoch %d", this.number, epochs)
+
+
+def _result_of(
+    this: Round, folder: Uri, epochs: int, found: "ConvergenceResult"
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the result of a training, with the epoch that is taken, and its files."""
+    from raydrgn.run.reader import open_run
+
+    planned, convergence = this.plan.epochs, found.convergence
+    epoch, reasons = epochs, [found.verdict]
+    if epochs > planned:
+        reasons.append(f"It went on after the {planned} planned epochs.")
+    if not convergence.is_converged and epochs >= LONGEST * planned:
+        reasons.append("It was not trained longer than twice as planned.")
+    if convergence.warnings:
+        epoch = convergence.before_overfitting
+        reasons += convergence.warnings
+    of_run = RunDirectory(folder)
+    needed = of_run.weights(epoch), of_run.latents(epoch), of_run.particles
+    result = {
+        "epochs": epochs,
+        "epoch": epoch,
+        "is_converged": convergence.is_converged,
+        "why": " ".join(reasons),
+        "particles": len(open_run(folder).latents(epoch)),
+    }
+    return result, [PurePosixPath(uri).name for uri in needed]
+
+
+def _find_lost(project: Project, this: Round, record: StepRecord, folder: Uri) -> Uri | None:
+    """Return a file of the epoch that is taken, if it is lost."""
+    chosen = _chosen_epoch(project, this, folder)
+    epoch = record.result["epoch"] if chosen is None else chosen.value.get("epoch")
+    if chosen is not None and epoch not in RunDirectory(folder).epochs():
+        return None  # which is another message: the person corrects what was chosen
+    return _lost_file(folder, epoch, has_estimates=this.plan.method == "mfa")
+
+
+def _continues(project: Project, this: Round, given: Mapping[str, Any], record: StepRecord) -> bool:
+    """Return whether a training goes on with one that was planned for fewer epochs."""
+    plan = this.plan
+    shorter = (replace(plan, epochs=n).in_words() for n in range(FEWEST_EPOCHS, plan.epochs))
+    if record.inputs not in [{**given, "training": words} for words in shorter]:
+        return False
+    newest = max(RunDirectory(project.at(record.folder)).epochs(), default=0)
+    return 1 <= newest <= plan.epochs
 
 
 def _warn_of_more_epochs(project: Project, this: Round, trained: Step) -> None:
