@@ -84,6 +84,8 @@ def run(
         project = Project(settings.out)  # another command may have made steps of it since
         _decide_pixel_size(project, table)
         decide_plans(settings, project, image_box, keeps=True)
+        from raydrgn.training.assembly import keep_threads
+
         keep_threads()
         try:
             return _Sequence(project, settings, plans, image_box, executor, progress).run()
@@ -92,19 +94,6 @@ def run(
             if remedy is None:
                 raise
             raise reworded(error, f"{error}\n{remedy}") from error
-
-
-def keep_threads() -> None:
-    """Let numba compute with as many threads as torch for the whole call.
-
-    It sets torch's number when it is first used, so that what is added up after it, and to the bit
-    the results, would depend on which steps this process has made.
-    """
-    import torch
-
-    from raydrgn.training.assembly import use_threads
-
-    use_threads(torch.get_num_threads())
 
 
 def _inputs(settings: ProtocolSettings, project: Project) -> ProjectInputs:
@@ -180,32 +169,42 @@ class _Sequence:
         # before training, so that a model that does not fit is known now
         masks = ensemble.make_masks(project, last_box, image_box=self._image_box, **work)
         filtering: list[Filtering] = []
-        last_selected: Step | None = None
-        before = [check]
-        for number, plan in enumerate(self._plans[:-1], start=1):
-            this, after = self._round(number, plan, last_selected, before)
-            trained = round_training.train_round(project, this, after=after, **work)
-            analyzed = rounds.analyze_round(project, this, trained, **work)
-            proposal = rounds.propose_junk(project, this, trained, analyzed, **work)
-            decision = self._selection(number, proposal)
-            if decision is None:
+        for number in range(1, len(self._plans)):
+            filtered = self._filter(number, check, filtering)
+            if isinstance(filtered, Step):
                 self._keep_particles(filtering)
                 self._warn_of_drop(number)
-                return ProtocolResult(project=project, proposal=proposal)
-            selected, selection = None, dict(decision.value)
-            del selection["proposal"]
-            if rounds.drops(selection):
-                rounds.require_enough(project, this, trained, analyzed, selection)
-            # Only now, but before it is made: the explorer takes no other answer from here on.
-            project.decisions.make(f"selection {number}", **asdict(decision))
-            if rounds.drops(selection):
-                selected = rounds.select_particles(
-                    project, this, trained, analyzed, selection, **work
-                )
-                last_selected, before = selected, [check, selected]
-            filtering.append(Filtering(this, trained, analyzed, proposal, selected))
+                return ProtocolResult(project=project, proposal=filtered)
+            filtering.append(filtered)
         self._keep_particles(filtering)
-        this, after = self._round(len(self._plans), self._plans[-1], last_selected, before)
+        return self._report(self._ensemble(check, filtering, masks))
+
+    def _filter(self, number: int, check: Step, filtering: Sequence[Filtering]) -> Filtering | Step:
+        """Train a round and drop what is chosen after it; return its proposal, if it waits."""
+        project, work = self._project, self._work
+        this, after = self._round(number, check, filtering)
+        trained = round_training.train_round(project, this, after=after, **work)
+        analyzed = rounds.analyze_round(project, this, trained, **work)
+        proposal = rounds.propose_junk(project, this, trained, analyzed, **work)
+        decision = self._selection(number, proposal)
+        if decision is None:
+            return proposal
+        selected, selection = None, dict(decision.value)
+        del selection["proposal"]
+        if rounds.drops(selection):
+            rounds.require_enough(project, this, trained, analyzed, selection)
+        # Only now, but before it is made: the explorer takes no other answer from here on.
+        project.decisions.make(f"selection {number}", **asdict(decision))
+        if rounds.drops(selection):
+            selected = rounds.select_particles(project, this, trained, analyzed, selection, **work)
+        return Filtering(this, trained, analyzed, proposal, selected)
+
+    def _ensemble(
+        self, check: Step, filtering: Sequence[Filtering], masks: Step | None
+    ) -> CompletedSteps:
+        """Train the last round, and make all that comes of it."""
+        project, work = self._project, self._work
+        this, after = self._round(len(self._plans), check, filtering)
         trained = round_training.train_round(project, this, after=after, **work)
         analyzed = rounds.analyze_round(project, this, trained, **work)
         analyses = [*(found.analyzed for found in filtering), analyzed]
@@ -217,7 +216,7 @@ class _Sequence:
             occupancies = [masks, *ensemble.occupancies(project, this, trained, masks, **work)]
         grouped = occupancies[-1] if occupancies else landscape
         classes = ensemble.class_maps(project, this, trained, grouped, **work)
-        made = CompletedSteps(
+        return CompletedSteps(
             check=check,
             filtering=filtering,
             last=(this, trained, analyzed),
@@ -227,11 +226,14 @@ class _Sequence:
             occupancies=occupancies,
             classes=classes,
         )
+
+    def _report(self, made: CompletedSteps) -> ProtocolResult:
+        """Write the report of the whole project."""
         from raydrgn.protocol.report import summary, write_project_report
 
-        report = project.at(REPORT)
-        write_project_report(project, made, report)
-        return ProtocolResult(project=project, report=report, summary=summary(made))
+        report = self._project.at(REPORT)
+        write_project_report(self._project, made, report)
+        return ProtocolResult(project=self._project, report=report, summary=summary(made))
 
     def _check(self) -> Step:
         """Check contrast and hand, and decide them."""
@@ -271,9 +273,12 @@ class _Sequence:
         return check
 
     def _round(
-        self, number: int, plan: TrainingPlan, selected: Step | None, before: list[Step]
+        self, number: int, check: Step, filtering: Sequence[Filtering]
     ) -> tuple[Round, list[Step]]:
         """Return a round, and the steps that it comes after."""
+        plan = self._plans[number - 1]
+        selected = next((f.selected for f in reversed(filtering) if f.selected), None)
+        before = [check] if selected is None else [check, selected]
         assert plan.box is not None
         source, made = inputs.in_box(
             self._project,
@@ -282,15 +287,15 @@ class _Sequence:
             drop_bad=self._drop_bad,
             **self._work,
         )
-        check = before[0].result
+        found = check.result
         this = Round(
             number=number,
             plan=plan,
             option="--high" if number == len(self._plans) else "--low",
             source=source,
             rows=None if selected is None else selected.at(self._rows_of(source)),
-            uninvert_data=check["uninvert_data"],
-            flip=check["flip"],
+            uninvert_data=found["uninvert_data"],
+            flip=found["flip"],
             drop_bad=self._drop_bad,
             seed=self._project.decisions["seed"],
         )

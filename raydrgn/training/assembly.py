@@ -50,6 +50,15 @@ def use_threads(cpus: int) -> None:
     torch.set_num_threads(max(cpus, 1))
 
 
+def keep_threads() -> None:
+    """Let numba compute with as many threads as torch from now on.
+
+    It sets torch's number when it is first used, so that what is added up after it, and to the bit
+    the results, would depend on what this process has computed before.
+    """
+    use_threads(torch.get_num_threads())
+
+
 def batch_plan(
     config: RunConfig, num_particles: int, *, rank: int = 0, world: int = 1
 ) -> BatchPlan:

@@ -24,6 +24,7 @@ from raydrgn.protocol.settings import ProtocolSettings
 from raydrgn.run.claim import ClaimError, RunClaim
 from raydrgn.simulation.dataset import simulate
 from raydrgn.simulation.options import Simulation
+from raydrgn.training.assembly import keep_threads
 
 TRAININGS = {"low": "epochs=3", "high": "16x1 epochs=3"}
 
@@ -186,7 +187,7 @@ def test_numba_does_not_change_how_many_threads_add_up():
     torch_before, numba_before = torch.get_num_threads(), numba.get_num_threads()
     try:
         torch.set_num_threads(1)
-        sequence.keep_threads()
+        keep_threads()
         assert total(np.ones(100)) == 100
         assert torch.get_num_threads() == 1
     finally:
