@@ -15,6 +15,7 @@ from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.selection import rows_of, select_indices
 from raydrgn.io.sources import open_particles
 from raydrgn.protocol import rounds, sequence
+from raydrgn.protocol.completed_steps import Filtering
 from raydrgn.protocol.decisions import ProjectInputs
 from raydrgn.protocol.ensemble import export_particles
 from raydrgn.protocol.project import Project
@@ -82,15 +83,17 @@ def select(project, source, *, made):
     )  # fmt: skip
     selection = {"clusters": [1], "null": None}
     work = {"executor": IN_PROCESS, "progress": silent}
-    return rounds.select_particles(project, this, trained, analyzed, selection, **work)
+    selected = rounds.select_particles(project, this, trained, analyzed, selection, **work)
+    proposal = project.step("proposal of round 1", {}, lambda folder: ({}, []))
+    return Filtering(this, trained, analyzed, proposal, selected)
 
 
 @pytest.mark.parametrize("kind", ["ind", "parquet"])
 def test_the_next_round_takes_the_kept_particles_of_the_file_that_was_given(data, tmp_path, kind):
     source = source_of(data, kind)
     project = begun(data, tmp_path / "project", source)
-    selected = select(project, source, made=tmp_path / "project" / "round1")
-    kept = cryodrgn.read_indices(selected.at("kept.ind.pkl"))
+    filtered = select(project, source, made=tmp_path / "project" / "round1")
+    kept = cryodrgn.read_indices(filtered.selected.at("kept.ind.pkl"))
     assert 0 < len(kept) < len(CHOSEN)
     assert set(kept) < set(CHOSEN)
 
@@ -99,7 +102,7 @@ def test_the_next_round_takes_the_kept_particles_of_the_file_that_was_given(data
     settings = ProtocolSettings(out=project.root)
     steps = _Sequence(project, settings, [plan, plan], BOX, IN_PROCESS, silent)
     check = project.step("check", {}, lambda folder: ({"uninvert_data": False, "flip": False}, []))
-    this, _ = steps._round(2, plan, selected, [check])
+    this, _ = steps._round(2, check, [filtered])
     table = open_particles(replace(this.source, ind=this.rows))
     assert sorted(table.column("index")) == sorted(kept)
     everything = open_particles(ParticleSource(particles=str(data / "particles.star")))
