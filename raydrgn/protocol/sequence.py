@@ -56,6 +56,8 @@ def run(
     Raises:
         RaydrgnError: If the inputs, the settings or the folder do not allow it, or a step fails.
     """
+    from raydrgn.training.assembly import keep_threads
+
     project = Project(settings.out)
     given = _inputs(settings, project)
     checksums = project.decisions.check(given, has_results=project.has_results)
@@ -84,8 +86,6 @@ def run(
         project = Project(settings.out)  # another command may have made steps of it since
         _decide_pixel_size(project, table)
         decide_plans(settings, project, image_box, keeps=True)
-        from raydrgn.training.assembly import keep_threads
-
         keep_threads()
         try:
             return _Sequence(project, settings, plans, image_box, executor, progress).run()

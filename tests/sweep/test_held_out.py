@@ -87,7 +87,7 @@ def test_held_out_particles_are_no_part_of_training_and_the_same_for_every_run(p
 
 
 def test_a_share_that_is_no_particle_is_refused(planted):
-    with pytest.raises(ConfigError, match="of 1000 particles is less than one"):
+    with pytest.raises(ConfigError, match="of 1,000 particles is less than one"):
         without_held_out(planted.run.table, 1e-4)
     with pytest.raises(ConfigError, match=r"between 0 and 0\.5"):
         planted.run.config.with_values({"train.held_out_fraction": 0.9})
