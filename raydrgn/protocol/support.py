@@ -117,7 +117,7 @@ def class_figure(
         Tile(image=slices[c.name][0], title=c.name if c.is_supported else f"{c.name} ?")
         for c in classes
     ]
-    white = np.full((2, 2, 3), 255, dtype=np.uint8)
+    white = np.full((2, 2, 3), 255)
     mapped = [
         Tile(image=white, title=f"{c.particles:,}: too few")
         if (shown := slices[c.name][1]) is None

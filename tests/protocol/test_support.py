@@ -11,7 +11,7 @@ from raydrgn.inputs.verdict import Verdict
 from raydrgn.protocol import estimate
 from raydrgn.protocol.estimate import MAPS, needed_disk
 from raydrgn.protocol.settings import TrainingPlan
-from raydrgn.protocol.support import class_support, in_box
+from raydrgn.protocol.support import class_figure, class_support, in_box
 from raydrgn.wording import in_bytes, in_time
 
 BOX, PIXEL = 32, 3.0
@@ -116,3 +116,13 @@ def test_the_steps_that_are_timed_are_those_of_training(monkeypatch, device, mak
     seconds, _ = estimate._seconds(plan, 1000, torch.device(device))
     assert len(taken) == first
     assert seconds == pytest.approx(3 * 1000 / (2 * batch))
+
+
+def test_a_class_without_a_map_is_named_and_white():
+    found = class_support("C7", None, blobs(), particles=19, share=0.01, resolution_angstrom=9.0)
+    slices = blobs()[BOX // 2]
+    [axis] = class_figure([found], {"C7": (slices, None)}).axes
+    assert "19: too few" in [text.get_text() for text in axis.texts]
+    decoded, white = (np.asarray(image.get_array()) for image in axis.get_images())
+    np.testing.assert_array_equal(decoded, slices)
+    assert (white == 255).all()
