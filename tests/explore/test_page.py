@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from explorer_page import Visit, overlaps, ring, save_picture, started_browser, wait_until
+from explorer_page import Visit, overlaps, ring, save_picture, wait_until
 from explorer_server import KSAMPLE, analysed_run, running_server
 from latents import finished_run
 from raydrgn.cli.forms import CommandForms
@@ -30,20 +30,6 @@ def root(tmp_path_factory):
 def server(root):
     with running_server(open_explorer(ExploreSettings(run=str(root)))) as found:
         yield found
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with started_browser() as found:
-        yield found
-
-
-@pytest.fixture
-def visit(browser, server):
-    found = Visit(browser, server)
-    yield found
-    assert found.errors == []
-    found.context.close()
 
 
 def test_the_page_shows_the_particles_and_asks_nobody_else(visit, server):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from explorer_page import Visit, started_browser, wait_until
+from explorer_page import wait_until
 from explorer_server import analysed_run, running_server
 from raydrgn.workflows.explore import ExploreSettings, open_explorer
 
@@ -16,20 +16,6 @@ def root(tmp_path_factory):
 def server(root):
     with running_server(open_explorer(ExploreSettings(run=str(root)))) as found:
         yield found
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with started_browser() as found:
-        yield found
-
-
-@pytest.fixture
-def visit(browser, server):
-    found = Visit(browser, server)
-    yield found
-    assert found.errors == []
-    found.context.close()
 
 
 def held(page, pattern):
