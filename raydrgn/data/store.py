@@ -35,6 +35,9 @@ DEVICE_SHARE = 0.6
 HOST_SHARE = 0.6
 """Of the free memory of the host."""
 
+KEPT = {"device": "on the GPU", "host": "in memory", "disk": "on the local disk"}
+"""Where each kind of store has its particles, in words."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sharing:
@@ -209,9 +212,6 @@ def make_store(
     if chosen != "disk":
         return MemoryStore(shape, precision, device if chosen == "device" else CPU)
     return make_disk_store(shape, precision)
-
-
-KEPT = {"device": "on the GPU", "host": "in memory", "disk": "on the local disk"}
 
 
 def make_disk_store(shape: Sequence[int], precision: Precision) -> DiskStore:
