@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 from typer.testing import CliRunner
@@ -23,6 +24,12 @@ def test_help_imports_nothing_heavy():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert loaded.stdout.strip() == "set()"
+
+
+def test_the_version_is_that_of_the_package():
+    printed = CliRunner().invoke(app, ["--version"])
+    assert printed.exit_code == 0
+    assert printed.output == f"raydrgn {version('raydrgn')}\n"
 
 
 @pytest.mark.parametrize(
