@@ -10,6 +10,7 @@ pipes            standard input and pipes in the place of files
 filetypes        what a file is, from its first bytes; the text of text files
 arrays           NumPy's .npy
 pickles          pickles of arrays, and of nothing else
+cells            cells of text tables as numbers
 tables           text, CSV and Parquet of other programs
 indices          numbers of particles, masks, labels
 labels           clusters and classes from files of every kind

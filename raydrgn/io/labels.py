@@ -13,6 +13,7 @@ import numpy as np
 from raydrgn.errors import InputError
 from raydrgn.io import storage
 from raydrgn.io.arrays import read_array
+from raydrgn.io.cells import to_number
 from raydrgn.io.filetypes import suffix_of
 from raydrgn.io.passthrough import read_rows
 from raydrgn.io.pickles import read_pickles
@@ -119,7 +120,9 @@ def to_labels(values: Any, where: str) -> Labels:
         kinds = {type(value) for value in array}
         if all(issubclass(kind, str | int | np.integer | type(None)) for kind in kinds):
             array = np.array(["" if value is None else str(value) for value in array])
-    if array.ndim != 1 or array.dtype.kind not in "iufbUS" or not array.size:
+    if array.dtype.kind == "S":
+        array = np.char.decode(array, "utf-8", "replace")
+    if array.ndim != 1 or array.dtype.kind not in "iufbU" or not array.size:
         raise InputError(
             f"{where} should hold {WANTED}, a whole number or a word; found "
             f"{type(values).__name__} of shape {array.shape} and type {array.dtype}."
@@ -127,7 +130,7 @@ def to_labels(values: Any, where: str) -> Labels:
     is_bad = np.zeros(len(array), bool)
     if array.dtype.kind == "f":
         is_bad = ~(np.isfinite(array) & (np.floor(array) == array))
-    elif array.dtype.kind in "US":
+    elif array.dtype.kind == "U":
         is_bad = np.char.str_len(array) == 0
     bad = np.flatnonzero(is_bad)
     if bad.size:
@@ -188,14 +191,14 @@ def _cryosparc_columns(uri: Uri) -> dict[str, np.ndarray]:
     rows = read_rows(uri)
     columns = {name: rows[name] for name in rows.dtype.names or () if rows[name].ndim == 1}
     return {
-        name: np.char.decode(values, errors="replace") if values.dtype.kind == "S" else values
+        name: np.char.decode(values, "utf-8", "replace") if values.dtype.kind == "S" else values
         for name, values in columns.items()
     }
 
 
 def _parsed(cells: list[str]) -> np.ndarray:
     try:
-        return np.array([float(cell) for cell in cells])
+        return np.array([to_number(cell) for cell in cells])
     except ValueError:
         return np.array(cells)
 

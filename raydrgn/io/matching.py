@@ -7,6 +7,7 @@ import numpy as np
 
 from raydrgn.errors import InputError
 from raydrgn.io import storage
+from raydrgn.io.cells import to_number
 from raydrgn.io.passthrough import read_rows
 from raydrgn.io.relion import split_image_name
 from raydrgn.io.stacks import find_stacks
@@ -190,6 +191,6 @@ def _rows_by_image(images: Sequence[Image]) -> dict[Image, list[int]]:
 
 def _number(cell: str) -> float:
     try:
-        return float(cell)
+        return to_number(cell)
     except ValueError:
         return float("nan")

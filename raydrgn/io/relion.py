@@ -12,6 +12,7 @@ import numpy as np
 
 from raydrgn.errors import InputError
 from raydrgn.geometry.rotations import from_euler
+from raydrgn.io.cells import to_number
 from raydrgn.io.half_sets import half_columns
 from raydrgn.io.imaging import Imaging, compare_boxes, ctf_columns, fill, give
 from raydrgn.io.particles import TILT_COLUMNS, NoParticlesError, ParticleTable, RowError
@@ -222,7 +223,7 @@ def group_labels(groups: Sequence[str]) -> list[str]:
 
 def _group_label(group: str) -> str:
     try:
-        number = float(group)
+        number = to_number(group)
     except ValueError:
         return group
     return str(int(number)) if number.is_integer() else group

@@ -15,6 +15,7 @@ from gemmi import cif
 
 from raydrgn.errors import InputError
 from raydrgn.io import storage
+from raydrgn.io.cells import is_number, to_number
 from raydrgn.io.filetypes import decode
 from raydrgn.io.storage import Uri
 from raydrgn.shapes import Float
@@ -80,9 +81,9 @@ class StarBlock:
         """
         values = self.text(name)
         try:
-            return np.fromiter(map(float, values), dtype=np.float64, count=len(values))
+            return np.fromiter(map(to_number, values), dtype=np.float64, count=len(values))
         except ValueError:
-            row, value = next((i, v) for i, v in enumerate(values) if not _is_number(v))
+            row, value = next((i, v) for i, v in enumerate(values) if not is_number(v))
             raise InputError(
                 f"{self.uri}, {self.place(row)}: _{name} is {value!r}, not a number."
             ) from None
@@ -230,11 +231,3 @@ def row_place(uri: Uri, block: str, row: int) -> str:
     lines = decode(storage.read_bytes(uri), uri, wanted=WANTED).split("\n")
     rows = check_rows(lines, uri).get(block, [])
     return f"line {rows[row]}" if row < len(rows) else f"row {row} (from 0)"
-
-
-def _is_number(value: str) -> bool:
-    try:
-        float(value)
-    except ValueError:
-        return False
-    return True

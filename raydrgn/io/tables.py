@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from raydrgn.errors import InputError
 from raydrgn.io import storage
+from raydrgn.io.cells import is_number, to_number
 from raydrgn.io.filetypes import PARQUET, check_type, decode, suffix_of
 from raydrgn.io.storage import Uri
 from raydrgn.shapes import Int
@@ -187,13 +188,7 @@ def _check_name(cells: list[str], uri: Uri, line: int) -> None:
 
 
 def _is_value(cell: str) -> bool:
-    if cell.lower() in TRUTH:
-        return True
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
+    return cell.lower() in TRUTH or is_number(cell)
 
 
 def _values(cells: tuple[str, ...]) -> np.ndarray:
@@ -205,7 +200,7 @@ def _values(cells: tuple[str, ...]) -> np.ndarray:
     if cells and all(cell in TRUTH for cell in lowered):
         return np.array([TRUTH[cell] for cell in lowered])
     try:
-        numbers = (float(cell or "nan") for cell in cells)
+        numbers = (to_number(cell or "nan") for cell in cells)
         return np.fromiter(numbers, dtype=np.float64, count=len(cells))
     except ValueError:
         return np.array(cells)

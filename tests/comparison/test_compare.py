@@ -99,6 +99,7 @@ def test_particles_are_matched_by_number_and_counted_where_one_lacks_them():
         (np.array(["B", "A1"], dtype=object), ("A1", "B")),
         ([2.0, 1.0], ("1", "2")),
         ([True, False], ("False", "True")),
+        (np.array(["état".encode(), b"\xe9tat"]), ("état", "\ufffdtat")),
     ],
 )
 def test_labels_are_numbers_or_words_in_their_order(values, names):
@@ -119,6 +120,15 @@ def test_labels_are_numbers_or_words_in_their_order(values, names):
 def test_what_is_no_label_is_refused(values, message):
     with pytest.raises(InputError, match=message):
         to_labels(values, "file")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "star"])
+def test_subclasses_stay_the_names_that_they_are(tmp_path, suffix):
+    names = ["1_11", "11_1", "2_0", "20"]  # Python reads the first two as 111
+    head = {"csv": "cluster", "star": "data_particles\n\nloop_\n_cluster #1"}[suffix]
+    (tmp_path / f"a.{suffix}").write_text("\n".join([head, *names, ""]))
+    found = read_labels_file(str(tmp_path / f"a.{suffix}"), "cluster")
+    assert [found.names[code] for code in found.codes] == names
 
 
 def test_files_of_every_kind_hold_the_same_labels(tmp_path):
