@@ -4,6 +4,7 @@ For commands that need latents only, and no run. One row per particle, one colum
 """
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,8 +21,9 @@ from raydrgn.shapes import Float, Int
 COMPONENT = re.compile(r"^components_mode_(\d+)/value$")
 """cryoSPARC's fields of 3D Variability Analysis and 3D Flex, numbered from 0."""
 
-LATENT_COLUMN = re.compile(r"^(z|latent|pc|component|umap)[_ ]?\d+$", re.I)
-"""Names of the columns that are taken from a table that has others as well."""
+LATENT_NAMES = ("z", "latent", "component", "pc", "umap")
+"""Names before the numbers of the columns that are taken from a table that has others as well: of
+several that a table has, the first."""
 
 SUFFIXES = (".pkl", ".npy", ".csv", ".txt", ".parquet", ".cs")
 
@@ -81,7 +83,7 @@ def _of_array(array: np.ndarray, uri: Uri) -> Latents:
 def _of_table(uri: Uri) -> Latents:
     table = read_table(uri, wanted="a table of latents").without_row_numbers()
     columns, names = table.columns, table.names or _numbered(len(table.columns))
-    chosen = [i for i, name in enumerate(names) if LATENT_COLUMN.match(name)]
+    chosen = _latent_columns(names)
     if table.names is None or not chosen:
         chosen = [i for i, name in enumerate(names) if name.lower() not in NUMBER_COLUMNS]
     if not chosen:
@@ -95,6 +97,16 @@ def _of_table(uri: Uri) -> Latents:
     values = np.stack([to_float32(columns[i]) for i in chosen], axis=-1)
     numbers = original_numbers(dict(zip(names, columns, strict=True)), uri, unique=True)
     return Latents(values, tuple(names[i] for i in chosen), numbers=numbers)
+
+
+def _latent_columns(names: Sequence[str]) -> list[int]:
+    """Return the columns of latents by their names; none where no name is one of latents."""
+    for word in LATENT_NAMES:
+        pattern = re.compile(rf"{word}[_ ]?\d+", re.I)
+        chosen = [i for i, name in enumerate(names) if pattern.fullmatch(name)]
+        if chosen:
+            return chosen
+    return []
 
 
 def _of_cryosparc(uri: Uri) -> Latents:

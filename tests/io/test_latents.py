@@ -109,3 +109,19 @@ def test_the_numbers_with_which_pandas_names_columns_are_no_latent(tmp_path, zdi
     (tmp_path / "z.csv").write_text(f"{names}\n{rows}\n")
     found = read_latents_file(str(tmp_path / "z.csv"))
     np.testing.assert_allclose(found.values, values, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("header", "names"),
+    [
+        (",UMAP1,UMAP2,PC1,PC2,z0,z1", ("z0", "z1")),  # a data frame of everything
+        (",umap1,umap2,pc1,pc2,energy,label", ("pc1", "pc2")),
+    ],
+)
+def test_of_several_kinds_of_columns_one_is_the_latents(tmp_path, header, names):
+    values = np.random.default_rng(0).normal(size=(5, 6))
+    (tmp_path / "frame.csv").write_text(csv(header, values.T, numbered=True))
+    found = read_latents_file(str(tmp_path / "frame.csv"))
+    assert found.names == names
+    columns = [header.split(",").index(name) - 1 for name in names]
+    np.testing.assert_allclose(found.values, values[:, columns], rtol=1e-6)
