@@ -198,7 +198,10 @@ class NeighbourGraph:
 def _graph(
     distance: Float[np.ndarray, "n k"], neighbours: Int[np.ndarray, "n k"], average: float
 ) -> Any:
-    """Return the shortest ``average`` edges per particle, as a sparse matrix of distances."""
+    """Return the edges of particles to their neighbours, as a sparse matrix of distances.
+
+    Those shorter than the n × ``average``-th shortest one, as in cryoDRGN's graph traversal.
+    """
     total = len(distance)
     kept = min(int(total * average), distance.size) - 1
     limit = np.partition(distance, kept, axis=None)[kept]

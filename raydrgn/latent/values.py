@@ -89,10 +89,10 @@ class Values:
         Raises:
             ConfigError: If no particle has it.
         """
-        if isinstance(value, str):
-            if value not in self.names:
+        if (self.names and not self.is_truth) or isinstance(value, str):
+            if str(value) not in self.names:
                 raise ConfigError(f"No particle has the value {value!r}.")
-            return self.names.index(value)
+            return self.names.index(str(value))
         if not (self.array == value).any():
             raise ConfigError(f"No particle has the value {value}.")
         return value

@@ -302,3 +302,12 @@ def test_filter_takes_conditions(run, tmp_path):
         kept, np.flatnonzero((z[:, 0] >= 0) & (np.arange(COUNT) % 3 != 2))
     )
     assert "z0 ≥ 0 and not label among 2" in said.output
+
+
+@pytest.mark.parametrize("names", [("1", "2"), ("2", "1")])
+def test_a_number_means_the_name_and_not_its_position(names):
+    groups = Values(np.array([0, 0, 1]), names, is_category=True)
+    found = fulfilled(conditions(among("and", 1)), lambda _: groups)
+    assert found.tolist() == [name == "1" for name in (names[0], names[0], names[1])]
+    with pytest.raises(ConfigError, match="No particle has the value 0"):
+        fulfilled(conditions(among("and", 0)), lambda _: groups)
