@@ -84,7 +84,7 @@ def membership(
     _check_latents(table, z, numbers, where)
     original = table.original
     if labels is not None and table.clusters is not None:
-        cluster = cryodrgn.read_indices(labels)
+        cluster = cryodrgn.read_labels(labels)
         if len(cluster) != len(z):
             raise RunDirectoryError(
                 f"{labels} has {len(cluster):,} labels, but {where} has {len(z):,} particles: the "

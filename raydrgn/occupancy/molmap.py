@@ -29,6 +29,8 @@ def density_of_atoms(
 ) -> Float[np.ndarray, "d d d"]:
     """Return the density on a map's grid; its sum × voxel volume is about that of the numbers.
 
+    Atoms too far from the map to change it are left out, whatever their number and distance.
+
     Args:
         positions_angstrom: x, y, z from the first voxel of the map.
         atomic_numbers: Weight of each atom.
@@ -37,13 +39,20 @@ def density_of_atoms(
         pixel_size_angstrom: Of the map.
     """
     spacing = resolution_angstrom / 3
+    sigma_angstrom = resolution_angstrom / (math.pi * math.sqrt(2))
+    reach = CUTOFF_SIGMAS * sigma_angstrom + spacing  # interpolation adds a point
+    last = (box - 1) * pixel_size_angstrom
+    is_near = ((positions_angstrom >= -reach) & (positions_angstrom <= last + reach)).all(axis=1)
+    positions_angstrom, atomic_numbers = positions_angstrom[is_near], atomic_numbers[is_near]
+    if not len(positions_angstrom):
+        return np.zeros((box, box, box), dtype=np.float32)
     first = positions_angstrom.min(axis=0) - PADDING * resolution_angstrom
     extent = positions_angstrom.max(axis=0) + PADDING * resolution_angstrom - first
     shape = np.ceil(extent / spacing).astype(int) + 1  # x, y, z
     own = _on_own_grid(
         (positions_angstrom - first) / spacing,
         atomic_numbers,
-        sigma=resolution_angstrom / (math.pi * math.sqrt(2)) / spacing,
+        sigma=sigma_angstrom / spacing,
         shape=shape,
     )
     x, y, z = (

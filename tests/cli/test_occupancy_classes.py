@@ -14,6 +14,7 @@ from raydrgn.cli.main import app
 from raydrgn.errors import ConfigError, InputError, RunDirectoryError
 from raydrgn.io import cryodrgn
 from raydrgn.io.mrc import read_volume, write_volume
+from raydrgn.occupancy.membership import membership
 from raydrgn.occupancy.table import OccupancyTable
 
 CLUSTERS, EACH = 60, 5
@@ -204,3 +205,19 @@ def test_names_with_brackets_are_printed_as_they_are(tmp_path, monkeypatch, name
     said = classes_of(out)
     assert said.exit_code == 0, said.output
     assert str(out / "classes" / "report.html") in said.output
+
+
+def test_two_clusters_are_labels_too(tmp_path):
+    labels = np.array([0, 0, 1, 1, 1, 0])
+    run = make_run(tmp_path / "run", np.random.default_rng(0).normal(size=(6, 2)))
+    table = OccupancyTable(
+        volumes=("a", "b"),
+        subunits=("S1", "S2"),
+        values=np.array([[0.1, 0.9], [0.8, 0.2]]),
+        particles=np.array([0, 2]),
+        latents=run.latents(1)[[0, 2]],
+        clusters=np.arange(2),
+    )
+    cryodrgn.write_pickles(str(tmp_path / "labels.pkl"), labels)
+    found = membership(table, run, 1, labels=str(tmp_path / "labels.pkl"))
+    np.testing.assert_array_equal(found.volume, labels)

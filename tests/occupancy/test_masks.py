@@ -89,6 +89,16 @@ def names(folder):
     return sorted(p.stem.removeprefix("Mask_") for p in (folder / "masks").iterdir())
 
 
+def test_atoms_far_from_the_map_leave_its_density_as_it_is():
+    near = np.random.default_rng(0).uniform(5, 35, (20, 3))
+    far = np.array([[9999.0, 9999, 9999], [20, 20, -500]])  # as some programs mark what is missing
+    given = {"resolution_angstrom": 8.0, "box": 40, "pixel_size_angstrom": 1.0}
+    alone = density_of_atoms(near, np.full(20, 6), **given)
+    both = density_of_atoms(np.concatenate([near, far]), np.full(22, 6), **given)
+    np.testing.assert_array_equal(both, alone)
+    assert not density_of_atoms(far, np.full(2, 6), **given).any()
+
+
 def test_the_density_of_an_atom_holds_its_electrons_around_its_place():
     place = np.array([[21.3, 25.2, 18.9]])
     volume = density_of_atoms(
