@@ -18,7 +18,7 @@ import numpy as np
 from raydrgn.errors import InputError
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
-from raydrgn.shapes import Float, Int
+from raydrgn.shapes import Bool, Float, Int
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +53,28 @@ class AtomicModel:
     def chain_names(self) -> list[str]:
         """Return the chains in the order of the file."""
         return list(dict.fromkeys(self.chains.tolist()))
+
+    def chimerax(self, chosen: Bool[np.ndarray, " n"]) -> str:
+        """Return some atoms as ChimeraX specifies them: whole chains, or ranges of their residues.
+
+        Ranges go over gaps of the numbering, where the file has no residue between.
+        """
+        whole, parts = [], []
+        for chain in self.chain_names():
+            inside = self.chains == chain
+            if not (chosen & inside).any():
+                continue
+            if chosen[inside].all():
+                whole.append(chain)
+                continue
+            residues, listed = np.unique(self.residues[chosen & inside]), self.residues[inside]
+            gaps = np.flatnonzero(np.diff(np.searchsorted(np.unique(listed), residues)) > 1) + 1
+            ranges = [
+                f"{part[0]}" if len(part) == 1 else f"{part[0]}-{part[-1]}"
+                for part in np.split(residues, gaps)
+            ]
+            parts.append(f"/{chain}:{','.join(ranges)}")
+        return " ".join([*([f"/{','.join(whole)}"] if whole else []), *parts])
 
 
 def is_model(uri: Uri) -> bool:

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
@@ -109,27 +108,10 @@ def write_script(models: Sequence[BlockModel], count: int, folder: ResultFolder)
         specs = [
             f"#{number}{part}"
             for number, (model, blocks) in enumerate(models, start=1)
-            for part in atom_specs(model, blocks == block)
+            for part in model.chimerax(blocks == block).split()
         ]
         if specs:
             lines.append(f"name frozen B{block} {' | '.join(specs)}")
             lines.append(f"color B{block} {colours[block - 1]}")
     lines += ["lighting soft", "view", ""]
     storage.write_bytes(folder.at("blocks.cxc"), "\n".join(lines).encode())
-
-
-def atom_specs(model: AtomicModel, chosen: np.ndarray) -> list[str]:
-    """Return some atoms of a model as ChimeraX names them: chains, or ranges of their residues."""
-    whole, parts = [], []
-    for chain in model.chain_names():
-        inside = model.chains == chain
-        if not (chosen & inside).any():
-            continue
-        if chosen[inside].all():
-            whole.append(chain)
-            continue
-        residues = np.unique(model.residues[chosen & inside])
-        breaks = [0, *(np.flatnonzero(np.diff(residues) > 1) + 1).tolist(), len(residues)]
-        ranges = [f"{residues[a]}-{residues[b - 1]}" for a, b in pairwise(breaks)]
-        parts.append(f"/{chain}:{','.join(ranges)}")
-    return [*([f"/{','.join(whole)}"] if whole else []), *parts]

@@ -197,7 +197,8 @@ def _dark(colour: str) -> tuple[float, float, float]:
 
 
 def _legend(number: int, counts: Int[np.ndarray, " c"]) -> str:
-    share = 100 * counts[number] / max(int(counts.sum()), 1)
+    """Return a class with its particles, and their share of all that are in a class."""
+    share = 100 * counts[number] / max(int(counts[1:].sum()), 1)
     return f"C{number}  {counts[number]:,} ({share:.1f} %)"
 
 

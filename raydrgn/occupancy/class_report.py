@@ -69,9 +69,10 @@ def _summary(found: OccupancyClasses, particles: ClassParticles | None) -> str:
         f"{found.blocks.count} structural blocks (cut at {found.blocks.threshold:.3g})."
     )
     if particles:
-        smallest = int(np.argmin(particles.counts()))
-        count = particles.counts()[smallest]
-        share = 100 * count / max(len(particles.labels), 1)
+        counts = particles.counts()
+        smallest = int(np.argmin(counts))
+        count = counts[smallest]
+        share = 100 * count / max(sum(counts), 1)
         text += f" The rarest class, C{smallest + 1}, has {count:,} particles ({share:.1f} %)."
     return text
 

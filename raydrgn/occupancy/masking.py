@@ -15,13 +15,12 @@ from raydrgn.io import storage
 from raydrgn.io.masks import SAME_PIXEL_SIZE
 from raydrgn.io.mrc import read_volume, write_volume
 from raydrgn.io.storage import Uri
-from raydrgn.occupancy.atomic_models import AtomicModel
 from raydrgn.occupancy.molmap import density_of_atoms
 from raydrgn.occupancy.options import MaskOptions
 from raydrgn.occupancy.selection import Subunit
 from raydrgn.occupancy.subunits import MASK_FOLDER, MASK_PREFIX, REFERENCE_FOLDER
 from raydrgn.reporting.result_folder import ResultFolder
-from raydrgn.shapes import Bool, Float, Int
+from raydrgn.shapes import Float, Int
 
 MODEL_THRESHOLD = 0.01
 """Density, in atomic numbers per Å³, from which a voxel belongs to a subunit made of atoms."""
@@ -252,7 +251,7 @@ def write_listing(
     """
     parts = {
         subunit.name: [
-            {"model": model.uri, "atoms": int(chosen.sum()), "chimerax": _chimerax(model, chosen)}
+            {"model": model.uri, "atoms": int(chosen.sum()), "chimerax": model.chimerax(chosen)}
             for model, chosen in subunit.parts
         ]
         for subunit in subunits
@@ -275,24 +274,3 @@ def write_listing(
         indent=1,
     )
     storage.write_bytes(folder.at(LISTING_NAME), text.encode())
-
-
-def _chimerax(model: AtomicModel, chosen: Bool[np.ndarray, " n"]) -> str:
-    """Return atoms as ChimeraX specifies them: whole chains, or ranges of residues."""
-    specs = []
-    for chain in model.chain_names():
-        in_chain = model.chains == chain
-        selected = in_chain & chosen
-        if not selected.any():
-            continue
-        if (in_chain == selected).all():
-            specs.append(f"/{chain}")
-            continue
-        residues, in_file = np.unique(model.residues[selected]), np.unique(model.residues[in_chain])
-        gaps = np.flatnonzero(np.diff(np.searchsorted(in_file, residues)) > 1) + 1
-        ranges = [
-            f"{part[0]}" if len(part) == 1 else f"{part[0]}-{part[-1]}"
-            for part in np.split(residues, gaps)
-        ]
-        specs.append(f"/{chain}:{','.join(ranges)}")
-    return " ".join(specs)

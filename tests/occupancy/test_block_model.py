@@ -9,7 +9,7 @@ import pytest
 from planted import planted_table
 from raydrgn.errors import InputError
 from raydrgn.occupancy.atomic_models import read_model
-from raydrgn.occupancy.block_model import BlockModel, atom_specs, block_models, write_script
+from raydrgn.occupancy.block_model import BlockModel, block_models, write_script
 from raydrgn.occupancy.classes import find_classes
 from raydrgn.occupancy.options import ClassOptions
 from raydrgn.occupancy.table import OccupancyTable
@@ -100,5 +100,6 @@ def test_atoms_are_whole_chains_or_ranges_of_residues(tmp_path):
     chains = {"a": range(1, 5), "B": [1, 2, 3, 7, 8], "c": [1]}
     model = read_model(model_file(tmp_path / "m.pdb", chains))
     chosen = (model.chains != "B") | np.isin(model.residues, [2, 3, 8])
-    assert atom_specs(model, chosen) == ["/a,c", "/B:2-3,8-8"]
-    assert atom_specs(model, np.zeros(len(chosen), dtype=bool)) == []
+    assert model.chimerax(chosen) == "/a,c /B:2-3,8"
+    assert model.chimerax(chosen | (model.residues == 7)) == "/a,c /B:2-8"  # none lies between
+    assert model.chimerax(np.zeros(len(chosen), dtype=bool)) == ""
