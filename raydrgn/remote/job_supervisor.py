@@ -44,6 +44,9 @@ def main() -> int:
             sender.send("stop", "stopped")
         else:
             sender.send("failure", f"failed with exit code {job.exit_code}: {text}")
+    except BaseException as error:
+        sender.send("failure", f"is not followed any more: {error}")
+        raise
     finally:
         sender.close()
     return job.exit_code or 0

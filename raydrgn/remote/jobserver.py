@@ -33,7 +33,7 @@ TAIL_LINES = 100
 """Lines of a log in which its last line of progress is looked for."""
 
 MAX_FAILURES = 10
-"""Attempts to read the log of a job that is over."""
+"""Attempts to read the log of a job that is over, or what is known of one."""
 
 PENDING_SECONDS = 5.0
 """Time in which a job that is to stop may still begin, before it is cancelled."""
@@ -118,10 +118,13 @@ class JobServer:
         """Write the log of a job, from its beginning, until the job is over; return how it ended.
 
         After a broken connection the log goes on where it was.
+
+        Raises:
+            ClusterError: If there is no such job, or the server has refused several times on end.
         """
         import aiohttp
 
-        shown, failures = 0, 0
+        shown, failures, refused = 0, 0, 0
         self.job(job_id)  # a job that is not there ends here, not in a closed connection
         while True:
             rest = _Skip(shown, write)
@@ -132,7 +135,15 @@ class JobServer:
                 failures += 1
                 time.sleep(POLL_SECONDS)
             shown = max(shown, rest.seen)
-            job = self.job(job_id)
+            try:
+                job = self.job(job_id)
+            except ClusterError:  # a server that is busy, or starts anew
+                refused += 1
+                if refused >= MAX_FAILURES:
+                    raise
+                time.sleep(POLL_SECONDS)
+                continue
+            refused = 0
             # The log of a job that is over may be gone, with the node that it was on.
             if job.is_over and (failures == 0 or failures >= MAX_FAILURES):
                 return job

@@ -68,7 +68,6 @@ def connected(address: str | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    _keep_raylet_messages_out()
     cluster = ray_address(address)
     if cluster is not None:
         cluster.check()
@@ -82,20 +81,6 @@ def connected(address: str | None) -> Iterator[None]:
     finally:
         turn.leave()
         ray.shutdown()
-
-
-def _keep_raylet_messages_out() -> None:
-    """Keep what raylets send to all drivers of a cluster out of this one's output.
-
-    No option of Ray does: it prints them, to the drivers of other jobs too where a node is lost.
-    They are in Ray's log files, and raydrgn itself reports what was lost.
-    """
-    from ray._private import worker
-
-    def note(data: dict[str, Any], **_: Any) -> None:
-        log.debug("%s", "\n".join(data["lines"]))
-
-    worker.print_to_stdstream = note
 
 
 def _join(cluster: RayAddress) -> None:
@@ -225,7 +210,11 @@ def _quieten() -> None:
 
 
 def _keep_in_log(data: Mapping[str, Any], ignore_prefix: bool) -> None:
-    """Take what raylets report to every driver of a cluster, such as the end of their own logs."""
+    """Keep what raylets send to all drivers of a cluster out of this one's output.
+
+    No option of Ray does: it prints them, to the drivers of other jobs too where a node is lost.
+    They are in Ray's log files, and raydrgn itself reports what was lost.
+    """
     log.debug("%s", "\n".join(map(str, data.get("lines", ()))))
 
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from raydrgn.errors import ClusterError
 from raydrgn.remote import job_supervisor
 from raydrgn.remote.job import EXIT_STOPPED, Job
 from raydrgn.remote.job_attempts import RETRIES
@@ -63,3 +64,23 @@ def test_a_request_to_stop_ends_the_attempt_whenever_it_comes(monkeypatch, inter
     server = Server(interrupted)
     assert run(monkeypatch, server, 2).exit_code == EXIT_STOPPED
     assert server.calls == [("start", "job-1"), ("stop", "job-1")]
+
+
+def test_the_last_notice_tells_of_attempts_that_are_not_followed_any_more(monkeypatch):
+    server, notices = Server(), []
+    monkeypatch.setattr(server, "follow", refuse)
+    monkeypatch.setattr(Notices, "send", lambda _, event, text: notices.append((event, text)))
+    attempt = {"metadata": {"raydrgn.command": "raydrgn train", "raydrgn.run": "run"}}
+    monkeypatch.setenv(job_supervisor.ATTEMPT, json.dumps(attempt | {"entrypoint": "sh job.sh"}))
+    monkeypatch.setenv(job_supervisor.NOTIFY, "")
+    monkeypatch.setattr(job_supervisor, "_run_attempts", lambda *_: server.follow("job-1", print))
+    with pytest.raises(ClusterError):
+        job_supervisor.main()
+    assert notices == [
+        ("start", "started"),
+        ("failure", "is not followed any more: no job server answers"),
+    ]
+
+
+def refuse(*_):
+    raise ClusterError("no job server answers")

@@ -124,3 +124,28 @@ def test_another_server_and_a_silent_one_are_recognised(monkeypatch):
         with pytest.raises(ClusterError, match="is no Ray job server"):
             JobServer(url)
         thread.join()
+
+
+class Restarting(JobServer):
+    """A server that refuses some times, after the first request, and then knows the job."""
+
+    def __init__(self, refusals):
+        self.refusals, self.requests = refusals, 0
+
+    async def _tail(self, job_id, write):
+        write("done\n")
+
+    def job(self, job_id):
+        self.requests += 1
+        if 1 < self.requests <= self.refusals + 1:
+            raise ClusterError("no job server answers")
+        return job("SUCCEEDED", 0)
+
+
+def test_a_job_is_followed_past_a_server_that_starts_anew(monkeypatch):
+    monkeypatch.setattr(jobserver, "POLL_SECONDS", 0)
+    written = []
+    assert Restarting(3).follow("id", written.append).exit_code == 0
+    assert written == ["done\n"]
+    with pytest.raises(ClusterError, match="no job server answers"):
+        Restarting(100).follow("id", written.append)
