@@ -163,7 +163,7 @@ def latent_histograms(z: Float[np.ndarray, "n zdim"]) -> Figure:
             axis.set_axis_off()
             continue
         axis.hist(z[:, number], bins=60, color=PALETTE[0])
-        axis.set_xlabel(f"z{number + 1}", fontsize=8)
+        axis.set_xlabel(f"z{number}", fontsize=8)
         axis.tick_params(labelsize=7)
         axis.spines[["top", "right"]].set_visible(False)
     return figure

@@ -31,8 +31,6 @@ FILES, OTHER_FILES = "files", "other_files"
 DEFAULT = "the default"
 """What a message calls a setting that is not recorded."""
 
-"""What a run directory holds, and results never do."""
-
 _REMEDY = "Choose another folder with --out, or replace these results with --overwrite."
 
 

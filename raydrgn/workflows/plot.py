@@ -139,8 +139,6 @@ def _colours(
     settings: PlotSettings, source: "LatentSource", epoch: int | None, z: "np.ndarray"
 ) -> "tuple[np.ndarray, tuple[str, ...] | None]":
     """Return values and None, or the label of each particle (−1: none) and names of the labels."""
-    import numpy as np
-
     from raydrgn.comparison.sources import open_labeling, open_values
     from raydrgn.latent.numeric_values import NumericValues
     from raydrgn.latent.values import ParticleValues
@@ -157,8 +155,7 @@ def _colours(
         return named.array, named.names
     if settings.by in known:
         values = known[settings.by]
-        if not np.isfinite(values).any():
-            raise InputError(f"{settings.by} is not known of any particle.")
+        _require_known(values, settings.by)
         return values, None
     own = _own(settings, source, numbers)
     try:
@@ -168,8 +165,21 @@ def _colours(
         if found is None:
             listed = ", ".join(["cluster", *known])
             raise InputError(f"--by {settings.by}: {error} Values there are: {listed}.") from error
+        _require_known(found, settings.by)
         return found, None
     return _matched(own, other), other.names
+
+
+def _require_known(values: "np.ndarray", by: str) -> None:
+    """Refuse values of which no particle has one.
+
+    Raises:
+        InputError: If none has.
+    """
+    import numpy as np
+
+    if not np.isfinite(values).any():
+        raise InputError(f"{by} is not known of any particle.")
 
 
 def _own(settings: PlotSettings, source: "LatentSource", numbers: "np.ndarray") -> "Labeling":

@@ -111,3 +111,16 @@ def test_mistakes_are_one_message(root, tmp_path):
             PlotSettings(run=root, by="z0", out=out, pcs=pcs)
     with pytest.raises(ConfigError, match="the latents have 2 dimensions"):
         workflow.run(PlotSettings(run=root, by="z0", out=out, pcs="1,3"))
+
+
+@pytest.mark.parametrize("density", [False, True])
+def test_values_that_no_particle_has_are_refused(root, tmp_path, density):
+    rows = "".join(f"{number},\n" for number in range(60))
+    (tmp_path / "v.csv").write_text(f"original,defocus\n{rows}")
+    with pytest.raises(InputError, match=r"v.csv:defocus is not known of any particle"):
+        drawn(root, tmp_path, f"{tmp_path / 'v.csv'}:defocus", density=density)
+
+
+def test_dimensions_count_from_0_as_columns_do():
+    axes = latent_figures.latent_histograms(Z).axes
+    assert [axis.get_xlabel() for axis in axes] == ["z0", "z1"]
