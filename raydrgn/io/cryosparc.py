@@ -53,6 +53,7 @@ HALF_SIZE_SHIFTS = "half_size_shifts"
 
 SAME_SIZE = 1e-3  # of two pixel sizes, relative
 CONTRAST_FIELD, SPLIT_FIELD = "alignments3D/alpha", "alignments3D/split"
+IMAGE_FIELDS = ("blob/path", "blob/idx")
 POSE_FIELDS = ("alignments3D/pose", "alignments3D/shift")
 
 
@@ -80,51 +81,18 @@ def read_cryosparc(
     imaging = imaging or Imaging()
     rows, used = read_joined(uri, passthrough)
     names = rows.dtype.names or ()
-    count = len(rows)
-    if not count:
+    if not len(rows):
         raise NoParticlesError(uri)
-    has_images = "blob/path" in names and "blob/idx" in names
-    if not has_images and (need_images or imaging.box is None):
-        raise _no_images(uri, names)
-    stacks, codes = _stack_names(rows, uri) if has_images else ([""], np.zeros(count, dtype=int))
-    slices = (  # uint32 in the file, which overflows in products
-        _field(rows, "blob/idx", uri, kinds="iu").astype(np.int64)
-        if has_images
-        else np.arange(count)
-    )
-    expected = _field(rows, "blob/shape", uri, width=2)[:, 0] if "blob/shape" in names else None
-    need_images = need_images or (imaging.box is None and expected is None)
-    places = stacks
-    if has_images:
-        places = find_stacks(stacks, source=uri, datadir=datadir, required=need_images)
-    if need_images:
-        boxes = check_slices(read_headers(places), codes, slices, source=uri)
-        compare_boxes(boxes, expected, imaging=imaging, source=uri, field="blob/shape")
-    else:
-        boxes = fill("box", expected, imaging=imaging, count=count, source=uri, field="blob/shape")
-
-    pixel_size = fill(
-        "pixel_size_angstrom",
-        _field(rows, "blob/psize_A", uri) if "blob/psize_A" in names else None,
-        imaging=imaging,
-        count=count,
-        source=uri,
-        field="blob/psize_A",
-    )
-    found = {name: _field(rows, field, uri) for name, field in CTF_FIELDS.items() if field in names}
-    for name in ("defocus_angle_deg", "phase_shift_deg"):
-        if name in found:
-            found[name] = np.rad2deg(found[name].astype(np.float64))
+    images = _images(rows, uri, datadir=datadir, imaging=imaging, need_images=need_images)
+    pixel_size = _pixel_size(rows, uri, imaging)
     columns: dict[str, object] = {
-        "index": np.arange(count),
-        "stack": np.array(places, dtype=object)[codes],
-        "slice": slices,
-        "box": boxes,
+        "index": np.arange(len(rows)),
+        **images,
         "pixel_size_angstrom": pixel_size,
         **_poses(rows, pixel_size, half_size=imaging.half_size_shifts, source=uri),
-        **ctf_columns(found, imaging=imaging, count=count, source=uri, fields=CTF_FIELDS),
+        **_ctf(rows, uri, imaging),
+        **_beam_tilt(rows, uri),
     }
-    columns |= _beam_tilt(rows, uri)
     if SPLIT_FIELD in names:
         columns |= half_columns(_field(rows, SPLIT_FIELD, uri), first=0)
     if "uid" in names:
@@ -140,6 +108,69 @@ def read_cryosparc(
     if imaging.half_size_shifts:
         metadata[HALF_SIZE_SHIFTS] = "true"
     return ParticleTable.from_columns(columns, metadata=metadata)
+
+
+def _images(
+    rows: np.ndarray, uri: Uri, *, datadir: Uri | None, imaging: Imaging, need_images: bool
+) -> dict[str, np.ndarray]:
+    """Return where the image of each particle is, and its box in pixels.
+
+    Without images in the file, the stack has no name, and slices are counted through.
+
+    Raises:
+        InputError: If images are needed and the file has none, or a stack does not fit.
+    """
+    names = rows.dtype.names or ()
+    if not all(field in names for field in IMAGE_FIELDS):
+        if need_images or imaging.box is None:
+            raise _no_images(uri, names)
+        unnamed = np.full(len(rows), "", dtype=object)
+        boxes = _boxes(rows, uri, imaging)
+        return {"stack": unnamed, "slice": np.arange(len(rows)), "box": boxes}
+    stacks, codes = _stack_names(rows, uri)
+    # uint32 in the file, which overflows in products.
+    slices = _field(rows, "blob/idx", uri, kinds="iu").astype(np.int64)
+    expected = _expected_boxes(rows, uri)
+    need_images = need_images or (imaging.box is None and expected is None)
+    places = find_stacks(stacks, source=uri, datadir=datadir, required=need_images)
+    if need_images:
+        boxes = check_slices(read_headers(places), codes, slices, source=uri)
+        compare_boxes(boxes, expected, imaging=imaging, source=uri, field="blob/shape")
+    else:
+        boxes = _boxes(rows, uri, imaging)
+    return {"stack": np.array(places, dtype=object)[codes], "slice": slices, "box": boxes}
+
+
+def _expected_boxes(rows: np.ndarray, uri: Uri) -> np.ndarray | None:
+    """Return the box that the file has for each image, pixels; None if it has none."""
+    if "blob/shape" not in (rows.dtype.names or ()):
+        return None
+    return _field(rows, "blob/shape", uri, width=2)[:, 0]
+
+
+def _boxes(rows: np.ndarray, uri: Uri, imaging: Imaging) -> np.ndarray:
+    """Return the box of each image, pixels, where no stack is opened for it."""
+    expected = _expected_boxes(rows, uri)
+    return fill("box", expected, imaging=imaging, count=len(rows), source=uri, field="blob/shape")
+
+
+def _pixel_size(rows: np.ndarray, uri: Uri, imaging: Imaging) -> np.ndarray:
+    """Return the pixel size of each image, Å."""
+    field = "blob/psize_A"
+    found = _field(rows, field, uri) if field in (rows.dtype.names or ()) else None
+    return fill(
+        "pixel_size_angstrom", found, imaging=imaging, count=len(rows), source=uri, field=field
+    )
+
+
+def _ctf(rows: np.ndarray, uri: Uri, imaging: Imaging) -> dict[str, np.ndarray]:
+    """Return the seven columns of the CTF, angles in degrees; none if the file has no defocus."""
+    names = rows.dtype.names or ()
+    found = {name: _field(rows, field, uri) for name, field in CTF_FIELDS.items() if field in names}
+    for name in ("defocus_angle_deg", "phase_shift_deg"):
+        if name in found:
+            found[name] = np.rad2deg(found[name].astype(np.float64))
+    return ctf_columns(found, imaging=imaging, count=len(rows), source=uri, fields=CTF_FIELDS)
 
 
 def _beam_tilt(rows: np.ndarray, uri: Uri) -> dict[str, np.ndarray]:
