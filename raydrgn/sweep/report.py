@@ -40,69 +40,76 @@ def write_sweep(
         fresh_command: Trains the best settings on all particles.
     """
     head, rows = table(space, trials)
-    lines = [",".join(head), *(",".join(map(_cell, row)) for row in rows)]
-    storage.write_bytes(storage.join(root, TABLE), ("\n".join(lines) + "\n").encode())
-    order = ranked(trials)
-    command = longer_command(root, order[0])
+    cells = [[_cell(value) for value in row] for row in rows]
+    lines = "".join(",".join(row) + "\n" for row in (head, *cells))
+    storage.write_bytes(storage.join(root, TABLE), lines.encode())
+    command = longer_command(root, ranked(trials)[0])
     storage.write_bytes(storage.join(root, COMMAND), f"#!/bin/sh\n{command}\n".encode())
-    losses = {
-        trial.number: epoch_rows(RunDirectory(storage.join(root, trial.name)).metrics)
-        for trial in trials
-    }
-    sections = [
-        Section(
-            title="Trials",
-            text=EXPLAINED,
-            tables=[ReportTable(head=head, rows=[[_cell(c) for c in row] for row in rows])],
-        ),
-        Section(
-            title="Settings and scores",
-            figures=[
-                (
-                    parallel_coordinates(space, trials, title=title),
-                    "A line for each trial through its settings; grey ones were stopped early.",
-                ),
-                (
-                    scores_by_setting(space, trials, title=title),
-                    "Score over each setting, with standard errors.",
-                ),
-            ],
-        ),
-        Section(
-            title="Learning curves",
-            figures=[
-                (
-                    curves(losses, trials, title=title),
-                    "Errors in training, which fall with any network that is large enough, and "
-                    "scores, which need not rise.",
-                )
-            ],
-        ),
-        Section(
-            title="Where to go from here",
-            text=(
-                f"The first command goes on with the best trial to {LONGER} times its epochs. The "
-                "second trains its settings from the beginning on all particles, those held out "
-                "here included."
-            ),
-            commands=f"{command}\n{fresh_command}",
-        ),
-    ]
-    failed = [trial for trial in trials if trial.failure]
-    if failed:
-        reasons = [(trial.name, trial.failure) for trial in failed]
-        sections.insert(
-            1,
-            Section(
-                title="Trials that failed",
-                tables=[ReportTable(head=("trial", "why"), rows=reasons)],
-            ),
-        )
     write_report(
         storage.join(root, REPORT),
         title=f"Sweep {root}",
         summary=summary(space, trials, title=title),
-        sections=sections,
+        sections=[
+            Section(title="Trials", text=EXPLAINED, tables=[ReportTable(head=head, rows=cells)]),
+            *_failed(trials),
+            _scores(space, trials, title=title),
+            _learning_curves(root, trials, title=title),
+            _next_steps(command, fresh_command),
+        ],
+    )
+
+
+def _failed(trials: Sequence[TrialRecord]) -> list[Section]:
+    """Return a section of the trials that failed, if there are any."""
+    reasons = [(trial.name, trial.failure) for trial in trials if trial.failure]
+    if not reasons:
+        return []
+    why = ReportTable(head=("trial", "why"), rows=reasons)
+    return [Section(title="Trials that failed", tables=[why])]
+
+
+def _scores(space: SearchSpace, trials: Sequence[TrialRecord], *, title: str) -> Section:
+    return Section(
+        title="Settings and scores",
+        figures=[
+            (
+                parallel_coordinates(space, trials, title=title),
+                "A line for each trial through its settings; grey ones were stopped early.",
+            ),
+            (
+                scores_by_setting(space, trials, title=title),
+                "Score over each setting, with standard errors.",
+            ),
+        ],
+    )
+
+
+def _learning_curves(root: Uri, trials: Sequence[TrialRecord], *, title: str) -> Section:
+    losses = {
+        trial.number: epoch_rows(RunDirectory(storage.join(root, trial.name)).metrics)
+        for trial in trials
+    }
+    return Section(
+        title="Learning curves",
+        figures=[
+            (
+                curves(losses, trials, title=title),
+                "Errors in training, which fall with any network that is large enough, and "
+                "scores, which need not rise.",
+            )
+        ],
+    )
+
+
+def _next_steps(command: str, fresh_command: str) -> Section:
+    return Section(
+        title="Where to go from here",
+        text=(
+            f"The first command goes on with the best trial to {LONGER} times its epochs. The "
+            "second trains its settings from the beginning on all particles, those held out "
+            "here included."
+        ),
+        commands=f"{command}\n{fresh_command}",
     )
 
 
