@@ -2,8 +2,10 @@
 
 import csv
 import io
+from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from raydrgn.fourier.shells import frequencies
 from raydrgn.halves.agreement import LEAST_AMPLITUDE, PARTIAL, WHOLE
@@ -47,7 +49,6 @@ def write_agreement(
         support: Components and states that the halves support; None for an autoencoder.
         concern: Why the halves may agree for another reason, if there is one.
     """
-    summary = [concern, agreement.summary, support and support.summary]
     folder.write_table("states.csv", HEAD, _rows(agreement))
     storage.write_bytes(folder.at("fsc.csv"), _curves(agreement).encode())
     _write_map(folder, "mask.mrc", agreement.mask, agreement)
@@ -55,11 +56,15 @@ def write_agreement(
     for number, found in zip(agreement.states.numbers, agreement.found, strict=True):
         _write_map(folder, f"difference_{number:03d}.mrc", found.difference, agreement)
         _write_map(folder, f"local_correlation_{number:03d}.mrc", found.local, agreement)
+    sections = [_of_states(agreement), _of_differences(agreement), _of_volumes(agreement)]
+    if support is not None:
+        sections.append(_of_support(support))
+    summary = [concern, agreement.summary, support and support.summary]
     write_report(
         folder.at("report.html"),
         title=title,
         summary=" ".join(part for part in summary if part),
-        sections=[*_sections(agreement), *([] if support is None else [_of_support(support)])],
+        sections=sections,
     )
     if support is not None:
         for name, gains in (("components", support.components), ("states", support.states)):
@@ -88,65 +93,68 @@ def _curves(agreement: Agreement) -> str:
     return text.getvalue()
 
 
-def _sections(agreement: Agreement) -> list[Section]:
-    box, pixel = agreement.mask.shape[-1], agreement.pixel_size_angstrom
-    per_pixel = frequencies(box).numpy()
-    names = [f"state {number}" for number in agreement.states.numbers]
-    volumes = [found.fsc.numpy() for found in agreement.found]
-    differences = [found.difference_fsc.numpy() for found in agreement.found]
+def _of_states(agreement: Agreement) -> Section:
     left_out = ", ".join(map(str, agreement.states.left_out))
-    return [
-        Section(
-            title="States",
-            text="A state is a cluster of the whole run's latents. The run was trained anew on "
-            "each half of its particles, from its first random weights; in each half, the state's "
-            "volume is decoded at the mean latent of the half's particles in that cluster. "
-            "The correlation is the mean FSC of the differences from the mean volume, to the "
-            f"resolution of the volumes: from {WHOLE:g} on a difference is reproduced, from "
-            f"{PARTIAL:g} on partly, and one of less than {100 * LEAST_AMPLITUDE:g} % of the "
-            "density is none. The halves share the poses, and which particles the whole run has "
-            "put into one cluster: errors of those can be reproduced too."
-            + (
-                f" Left out for fewer than {LEAST_PARTICLES} particles in a half: {left_out}."
-                if left_out
-                else ""
+    return Section(
+        title="States",
+        text="A state is a cluster of the whole run's latents. The run was trained anew on "
+        "each half of its particles, from its first random weights; in each half, the state's "
+        "volume is decoded at the mean latent of the half's particles in that cluster. "
+        "The correlation is the mean FSC of the differences from the mean volume, to the "
+        f"resolution of the volumes: from {WHOLE:g} on a difference is reproduced, from "
+        f"{PARTIAL:g} on partly, and one of less than {100 * LEAST_AMPLITUDE:g} % of the "
+        "density is none. The halves share the poses, and which particles the whole run has "
+        "put into one cluster: errors of those can be reproduced too."
+        + (
+            f" Left out for fewer than {LEAST_PARTICLES} particles in a half: {left_out}."
+            if left_out
+            else ""
+        ),
+        tables=[ReportTable(head=HEAD, rows=_rows(agreement))],
+    )
+
+
+def _of_differences(agreement: Agreement) -> Section:
+    curves = [found.difference_fsc.numpy() for found in agreement.found]
+    return Section(
+        title="Differences from the mean volume",
+        figures=[
+            (
+                _fsc_of_states(agreement, curves),
+                "FSC of each state's difference from the mean volume, between the halves, "
+                "within the mask.",
             ),
-            tables=[ReportTable(head=HEAD, rows=_rows(agreement))],
-        ),
-        Section(
-            title="Differences from the mean volume",
-            figures=[
-                (
-                    fsc_figure(
-                        per_pixel,
-                        list(zip(names, differences, strict=True)),
-                        pixel_size_angstrom=pixel,
-                    ),
-                    "FSC of each state's difference from the mean volume, between the halves, "
-                    "within the mask.",
-                ),
-                (
-                    sheet(_tiles(agreement)),
-                    "Central slices of each state's difference (mean of the halves, to the "
-                    "resolution of its volume), and how the halves agree on it around each voxel, "
-                    "from 0 (black) to 1 (white).",
-                ),
-            ],
-        ),
-        Section(
-            title="Volumes",
-            figures=[
-                (
-                    fsc_figure(
-                        per_pixel,
-                        list(zip(names, volumes, strict=True)),
-                        pixel_size_angstrom=pixel,
-                    ),
-                    "FSC of each state's volume between the halves, corrected for the mask.",
-                )
-            ],
-        ),
-    ]
+            (
+                sheet(_tiles(agreement)),
+                "Central slices of each state's difference (mean of the halves, to the "
+                "resolution of its volume), and how the halves agree on it around each voxel, "
+                "from 0 (black) to 1 (white).",
+            ),
+        ],
+    )
+
+
+def _of_volumes(agreement: Agreement) -> Section:
+    curves = [found.fsc.numpy() for found in agreement.found]
+    return Section(
+        title="Volumes",
+        figures=[
+            (
+                _fsc_of_states(agreement, curves),
+                "FSC of each state's volume between the halves, corrected for the mask.",
+            )
+        ],
+    )
+
+
+def _fsc_of_states(agreement: Agreement, curves: Sequence[Float[np.ndarray, " shells"]]) -> Figure:
+    """Draw one FSC for each state, over the spatial frequency."""
+    names = [f"state {number}" for number in agreement.states.numbers]
+    return fsc_figure(
+        frequencies(agreement.mask.shape[-1]).numpy(),
+        list(zip(names, curves, strict=True)),
+        pixel_size_angstrom=agreement.pixel_size_angstrom,
+    )
 
 
 def _of_support(support: Support) -> Section:
