@@ -19,7 +19,7 @@ from raydrgn.data.preprocess import ImageCorrection
 from raydrgn.data.restoration import log_restoration
 from raydrgn.data.statistics import sampled_rows
 from raydrgn.errors import InputError
-from raydrgn.inputs.comparison import compare, read_reference
+from raydrgn.inputs.comparison import Comparison, compare, read_reference
 from raydrgn.inputs.diagnosis import Diagnosis, find_pixel_size_factor, find_shift_factor
 from raydrgn.inputs.fourier_accumulator import FourierAccumulator
 from raydrgn.inputs.insertion import Partition, insert_partition
@@ -81,20 +81,15 @@ def back_project(
         InputError: If particles have no poses, or images are not usable, named by their number.
     """
     require_poses(table)
-    if half_of is None:
-        half_of = half_of_particles(table)
-    if len(np.unique(half_of)) < HALVES:
-        raise InputError("Half maps need the particles of at least two images, one in each half.")
+    half_of = _checked_halves(table, half_of)
     reference = read_reference(options.reference) if options.reference else None
     if not table.has_ctf:
         log.warning("the particles have no CTF; the maps are not corrected for it")
     pixel_size = reference_pixel_size(table)
     log_pixel_sizes(table)
     log_restoration(table)
-    invert = not options.uninvert_data
-    correction = _measure_correction(table)
-    work = _Insert(invert=invert, correction=correction)
-    sums = _accumulate(table, half_of, pixel_size, work, executor, progress)
+    insert = _Insert(invert=not options.uninvert_data, correction=_measure_correction(table))
+    sums = _accumulate(table, half_of, pixel_size, insert, executor, progress)
     first, second, correlation = half_maps(*sums)
     full = full_map(*sums, correlation=correlation)
     del sums
@@ -109,25 +104,13 @@ def back_project(
     )
     comparison = diagnosis = None
     if reference is not None:
-        density, size = reference
-        comparison = compare(full, density, resolution, reference_pixel_size_angstrom=size)
-        matched = comparison.matched.flip(-3) if options.flip else comparison.matched
-        diagnosis = Diagnosis(
-            shift_factor=find_shift_factor(
-                table,
-                matched,
-                pixel_size_angstrom=pixel_size,
-                invert=invert,
-                correction=correction,
-            ),
-            pixel_size_factor=find_pixel_size_factor(
-                full, density, resolution, reference_pixel_size_angstrom=size
-            ),
+        comparison, diagnosis = _compare_with(
+            reference, full, resolution, table, insert, flip=options.flip
         )
     verdict = judge(
         full,
         resolution,
-        inverted_images=invert,
+        inverted_images=insert.invert,
         flipped=options.flip,
         corrected_ctf=table.has_ctf,
         comparison=comparison,
@@ -140,6 +123,16 @@ def back_project(
         resolution=resolution,
         verdict=verdict,
     )
+
+
+def _checked_halves(
+    table: ParticleTable, half_of: Int[np.ndarray, " n"] | None
+) -> Int[np.ndarray, " n"]:
+    """Return the half of each particle, those of the table by default; refuse an empty half."""
+    found = half_of_particles(table) if half_of is None else half_of
+    if len(np.unique(found)) < HALVES:
+        raise InputError("Half maps need the particles of at least two images, one in each half.")
+    return found
 
 
 def _measure_correction(table: ParticleTable) -> ImageCorrection:
@@ -193,6 +186,43 @@ class _Insert:
         return insert_partition(
             partition, invert=self.invert, correction=self.correction, progress=progress
         )
+
+
+def _compare_with(
+    reference: tuple[Float[np.ndarray, "r r r"], float],
+    full: Float[np.ndarray, "d d d"],
+    resolution: Resolution,
+    table: ParticleTable,
+    insert: _Insert,
+    *,
+    flip: bool,
+) -> tuple[Comparison, Diagnosis]:
+    """Return how a map relates to a reference, and measured causes of a poor agreement.
+
+    Args:
+        reference: Its density, and its pixel size in Å.
+        full: Map of all particles.
+        resolution: Of the map.
+        table: The particles.
+        insert: How their images were inserted.
+        flip: Whether the handedness of the map was changed, which that of the poses was not.
+    """
+    density, size = reference
+    comparison = compare(full, density, resolution, reference_pixel_size_angstrom=size)
+    matched = comparison.matched.flip(-3) if flip else comparison.matched
+    diagnosis = Diagnosis(
+        shift_factor=find_shift_factor(
+            table,
+            matched,
+            pixel_size_angstrom=resolution.pixel_size_angstrom,
+            invert=insert.invert,
+            correction=insert.correction,
+        ),
+        pixel_size_factor=find_pixel_size_factor(
+            full, density, resolution, reference_pixel_size_angstrom=size
+        ),
+    )
+    return comparison, diagnosis
 
 
 def _accumulate(
