@@ -27,8 +27,7 @@ from raydrgn.remote.job import EXIT_STOPPED, Job, as_dict
 from raydrgn.remote.job_attempts import new_id
 from raydrgn.remote.jobs import PROGRAM, STOP_ENVIRONMENT, JobSpec, folder_here
 from raydrgn.remote.jobserver import JobServer
-from raydrgn.remote.notices import user_name
-from raydrgn.remote.process import ProcessIdentity
+from raydrgn.remote.process import ProcessIdentity, user_name
 from raydrgn.remote.progress_line import ProgressLine, last_progress
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ autoscaler        what may be added to a cluster
 reservation       room for all workers, waited for and kept
 session           join a cluster, or start Ray on this machine
 address           which cluster is joined, and whether Ray answers there
-process           a process of a machine: whether it still runs
+process           a process of a machine: who runs it, whether it still runs
 temporary_folder  where a Ray on this machine has its sockets and logs
 jobs              a job: a command, what it needs, and what is sent
 job_client        requests to a job server: proxies and tokens
@@ -24,6 +24,7 @@ job               what a job server knows of a job
 job_attempts      jobs that start another one again, or cancel it
 job_supervisor    starts a job again after a lost node or a crash; runs on the cluster
 cancel_job        cancels a job that has not begun; runs on the cluster
+own_job           what this process knows of the job that it is
 job_queue         whose turn it is on a shared cluster
 turn              a command's turn: waited for, kept, given back
 jobserver         submit jobs to a cluster, list, follow and stop them

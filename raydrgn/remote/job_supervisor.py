@@ -17,12 +17,10 @@ from raydrgn.remote.job_attempts import ATTEMPT, NOTIFY, RETRIES, attempt_argume
 from raydrgn.remote.jobserver import JobServer
 from raydrgn.remote.metrics import JOB_ID
 from raydrgn.remote.notices import Notices
+from raydrgn.remote.own_job import submitted
 
 FINAL_EXIT_CODES = (0, 2, EXIT_STOPPED)
 """Done, a mistake that the user can correct, stopped: another attempt would end the same way."""
-
-RAY_JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-"""Variable in which Ray gives a job its runtime environment."""
 
 
 def main() -> int:
@@ -59,7 +57,7 @@ def is_final(job: Job) -> bool:
 
 def _run_attempts(attempt: dict[str, Any], sender: Notices) -> Job:
     job_id, retries = os.environ[JOB_ID], int(os.environ[RETRIES])
-    package = json.loads(os.environ[RAY_JOB_CONFIG])["runtime_env"]["working_dir"]
+    package = submitted()["runtime_env"]["working_dir"]
     server = JobServer(JobSubmissionClient().get_address())
     number = 1
     while True:

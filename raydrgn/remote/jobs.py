@@ -25,7 +25,7 @@ import raydrgn
 from raydrgn.errors import ConfigError, StorageError
 from raydrgn.remote.job_queue import LIMITS
 from raydrgn.remote.metrics import JOB_ID
-from raydrgn.remote.notices import user_name
+from raydrgn.remote.process import user_name
 from raydrgn.remote.session import HELD_CPUS, HELD_GPUS
 
 PROGRAM = "raydrgn"

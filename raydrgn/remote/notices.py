@@ -4,7 +4,6 @@ The body is JSON; its field ``text`` is a sentence, as Slack's and Mattermost's 
 take it. A notice that cannot be delivered is a warning, and never the reason that a command fails.
 """
 
-import getpass
 import logging
 import os
 import socket
@@ -18,6 +17,7 @@ from urllib.parse import urlsplit
 from raydrgn.errors import ConfigError
 from raydrgn.remote.address import host_of
 from raydrgn.remote.metrics import JOB_ID
+from raydrgn.remote.process import user_name
 
 log = logging.getLogger(__name__)
 
@@ -121,11 +121,3 @@ def notices(url: str | None, *, command: str, run: str = "") -> Iterator[Notices
         sender.send_ending()
     finally:
         sender.close()
-
-
-def user_name() -> str:
-    """Return who runs this process; their number if it has no name here."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())

@@ -1,5 +1,6 @@
-"""A process of a machine: whether it still runs, as far as that can be seen from here."""
+"""A process of a machine: who runs it, and whether it still runs as far as is seen from here."""
 
+import getpass
 import os
 import socket
 from dataclasses import dataclass
@@ -49,3 +50,11 @@ def _start(pid: int) -> str:
     except OSError:
         return ""
     return "" if fields[0] in ("Z", "X") else fields[19]
+
+
+def user_name() -> str:
+    """Return who runs this process; their number if they have no name here."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())

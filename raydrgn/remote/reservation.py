@@ -33,8 +33,6 @@ LOG_SECONDS = 60.0
 ANSWER_SECONDS = 60.0
 """Time that the head of a cluster has for an answer."""
 
-HEAD_RESOURCE = "node:__internal_head__"
-
 
 def this_machine() -> Cluster:
     """Return what a Ray that is started here has for workers."""
@@ -71,14 +69,14 @@ def read_cluster() -> Cluster:
     nodes = tuple(_node(node, is_here=node.node_id.hex() == here) for node in found)
     if any(SPARE_RESOURCE in node.total_resources for node in found):
         return Cluster(nodes=nodes, is_this_machine=True)
-    head = next((n.node_id.hex() for n in found if HEAD_RESOURCE in n.total_resources), here)
+    head = next((n.node_id.hex() for n in found if turn.HEAD_RESOURCE in n.total_resources), here)
     autoscaler = _autoscaler(head, is_here=head == here)
     if autoscaler is None:
         return Cluster(nodes=nodes)
     types, most = autoscaler.addable(
         (node.ray_node_type_name, _size(node.total_resources))
         for node in found
-        if HEAD_RESOURCE not in node.total_resources
+        if turn.HEAD_RESOURCE not in node.total_resources
     )
     return Cluster(
         nodes=nodes, types=types, most_added=most, has_unknown_growth=not autoscaler.is_known

@@ -1,6 +1,5 @@
 """A command's turn on a shared cluster: waited for before workers are, kept, and given back."""
 
-import json
 import logging
 import os
 import threading
@@ -11,7 +10,8 @@ from typing import Any
 from raydrgn.errors import ClusterError
 from raydrgn.remote.job_queue import Amount, Claim, JobQueue, Turn
 from raydrgn.remote.metrics import JOB_ID
-from raydrgn.remote.notices import user_name
+from raydrgn.remote.own_job import submitted
+from raydrgn.remote.process import user_name
 
 log = logging.getLogger(__name__)
 
@@ -19,12 +19,10 @@ QUEUE_NAME = "raydrgn-queue-2"
 """Of the actor; another number where what is asked of it changes."""
 
 HEAD_RESOURCE = "node:__internal_head__"
+"""Of a cluster's head alone, by which Ray calls it."""
 
 ASK_SECONDS, LOG_SECONDS, ANSWER_SECONDS = 2.0, 60.0, 30.0
 """Time between two questions, and between two messages; time in which the queue answers."""
-
-RAY_JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-"""Variable in which Ray gives a job what was submitted with it."""
 
 
 @dataclass(slots=True)
@@ -150,7 +148,7 @@ def _queue() -> Any:
 def _claim(workers: Amount, held: Amount, capacity: Amount | None) -> Claim:
     import ray
 
-    metadata = json.loads(os.environ.get(RAY_JOB_CONFIG) or "{}").get("metadata", {})
+    metadata = submitted().get("metadata", {})
     return Claim(
         job_id=os.environ.get(JOB_ID) or f"command {ray.get_runtime_context().get_job_id()}",
         user=metadata.get("raydrgn.user") or user_name(),

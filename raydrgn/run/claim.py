@@ -6,7 +6,6 @@ is gone is taken over with the next number. A writer that has lost the claim, si
 suspended or cut off, finds that out before it writes or deletes anything.
 """
 
-import getpass
 import json
 import logging
 import os
@@ -23,7 +22,8 @@ from raydrgn.errors import RaydrgnError, RunDirectoryError, StorageError
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
 from raydrgn.remote.metrics import JOB_ID
-from raydrgn.remote.process import ProcessIdentity
+from raydrgn.remote.own_job import submitted
+from raydrgn.remote.process import ProcessIdentity, user_name
 from raydrgn.run.directory import RunDirectory
 
 log = logging.getLogger(__name__)
@@ -290,10 +290,9 @@ def _age(stamp: str) -> timedelta:
 
 
 def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
-        return f"user {os.getuid()}"
+    """Return who runs this process; a container's user may have a number alone."""
+    name = user_name()
+    return f"user {name}" if name.isdecimal() else name
 
 
 def _job() -> str:
@@ -301,7 +300,6 @@ def _job() -> str:
     if os.environ.get(JOB_ID):  # where Ray's own id is that of an attempt
         return os.environ[JOB_ID]
     try:
-        config = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
-        return str(config.get("metadata", {}).get("job_submission_id", ""))
+        return str(submitted().get("metadata", {}).get("job_submission_id", ""))
     except (ValueError, AttributeError):
         return ""

@@ -12,6 +12,7 @@ from raydrgn.remote.job_attempts import RETRIES
 from raydrgn.remote.jobserver import JobServer
 from raydrgn.remote.metrics import JOB_ID
 from raydrgn.remote.notices import Notices
+from raydrgn.remote.own_job import RAY_JOB_CONFIG
 
 
 def ended(job_id, status, code=None):
@@ -43,7 +44,7 @@ def run(monkeypatch, server, retries):
     monkeypatch.setenv(JOB_ID, "job")
     monkeypatch.setenv(RETRIES, str(retries))
     config = {"runtime_env": {"working_dir": "gcs://package.zip"}}
-    monkeypatch.setenv(job_supervisor.RAY_JOB_CONFIG, json.dumps(config))
+    monkeypatch.setenv(RAY_JOB_CONFIG, json.dumps(config))
     client = SimpleNamespace(get_address=lambda: "http://head:8265")
     monkeypatch.setattr(job_supervisor, "JobSubmissionClient", lambda: client)
     monkeypatch.setattr(job_supervisor, "JobServer", lambda _: server)
