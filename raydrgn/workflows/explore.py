@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-
 TABLE_SUFFIX = ".parquet"
 """Of a particle file that may have a part of the original set."""
 
@@ -104,6 +102,8 @@ def run(
         raise ConfigError(
             f"The explorer needs {library}: pip install 'raydrgn[explore]'."
         ) from error
+
+    from raydrgn.explore.session import LOOPBACK
 
     explored = open_explorer(settings, executor)
     study = explored.run("").study(None)
