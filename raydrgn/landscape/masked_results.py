@@ -1,15 +1,11 @@
 """Maps and tables of components within one mask, as they lie in the folder of results."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from raydrgn.decoding.volume_sets import VolumeSet
-from raydrgn.io import storage
 from raydrgn.io.masks import Mask
 from raydrgn.io.mrc import write_volume
 from raydrgn.landscape.components import VolumeComponents, rows_at_percentiles
@@ -112,10 +108,8 @@ def write_particles(
 ) -> None:
     """Write the coordinates of every particle, with its number before any selection."""
     columns = dict(zip(_names(coordinates.shape[1]), coordinates.T, strict=True))
-    table = pa.table({"particle": np.arange(len(original)), "original": original, **columns})
-    stream = io.BytesIO()
-    pq.write_table(table, stream)
-    storage.write_bytes(folder.at("particles.parquet"), stream.getvalue())
+    rows = np.arange(len(original))
+    folder.write_parquet("particles.parquet", {"particle": rows, "original": original, **columns})
 
 
 def _names(count: int) -> list[str]:

@@ -1,14 +1,11 @@
 """Maps and tables of a landscape, as they lie in the folder of results."""
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from raydrgn.decoding.volume_sets import VolumeSet, write_maps
-from raydrgn.io import cryodrgn, storage
+from raydrgn.io import cryodrgn
 from raydrgn.io.mrc import write_volume
 from raydrgn.io.storage import Uri
 from raydrgn.landscape.components import VolumeComponents
@@ -110,20 +107,14 @@ def write_particles(
     }
     names = component_names(found.coordinates.shape[1])
     columns |= dict(zip(names, found.coordinates.T, strict=True))
-    _write_table(columns, folder.at(PARTICLES))
+    folder.write_parquet(PARTICLES, columns)
 
 
 def write_one_state(original: Int[np.ndarray, " p"], folder: Uri) -> None:
     """Write the table of ``write_particles`` for volumes that do not differ: all in state 0."""
     rows = np.arange(len(original))
     columns = {"particle": rows, "original": original, "state": np.zeros_like(rows)}
-    _write_table(columns, storage.join(folder, PARTICLES))
-
-
-def _write_table(columns: dict[str, np.ndarray], uri: Uri) -> None:
-    stream = io.BytesIO()
-    pq.write_table(pa.table(columns), stream)
-    storage.write_bytes(uri, stream.getvalue())
+    ResultFolder(folder).write_parquet(PARTICLES, columns)
 
 
 def write_sketch_table(
