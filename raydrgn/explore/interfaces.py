@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from raydrgn.io.particle_source import Uri
+from raydrgn.io.uri import Uri
 
 Filled = Mapping[str, str | bool]
 """What a form was filled with, by the names of its fields."""

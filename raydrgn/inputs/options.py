@@ -5,9 +5,8 @@ from pathlib import PurePosixPath
 from typing import Annotated
 
 from raydrgn.errors import ConfigError
+from raydrgn.io.uri import Uri
 from raydrgn.settings import Setting, check_bounds, check_map_name
-
-Uri = str  # as in raydrgn.io.storage, which loads fsspec
 
 LISTINGS = (".txt", ".star", ".parquet")
 """Suffixes of files that list stacks or particles, with the stacks beside them."""

@@ -4,10 +4,8 @@ import dataclasses
 from dataclasses import dataclass, fields
 from typing import Annotated, Any
 
+from raydrgn.io.uri import Uri
 from raydrgn.settings import Setting, setting_fields
-
-Uri = str  # as in raydrgn.io.storage, which loads fsspec
-
 
 DropBad = Annotated[
     bool,

@@ -1,9 +1,10 @@
-"""Names of files and folders: local paths, and URLs of what fsspec opens."""
+"""Names of files and folders: local paths, and URLs of what fsspec opens.
+
+Settings name their files by it, so that it loads fsspec only once it is asked about one.
+"""
 
 import os
 from pathlib import Path
-
-import fsspec
 
 from raydrgn.io.pipes import STANDARD_INPUT
 
@@ -13,6 +14,8 @@ Uri = str
 
 def protocol_of(uri: Uri) -> str | None:
     """Return the protocol of a URL, such as ``s3``; None of a path."""
+    import fsspec
+
     protocol: str | None = fsspec.core.split_protocol(uri)[0]
     return protocol
 
@@ -24,6 +27,8 @@ def is_local(uri: Uri) -> bool:
 
 def local_path(uri: Uri) -> Path:
     """Return a local URI as a path."""
+    import fsspec
+
     return Path(fsspec.core.strip_protocol(uri) if "://" in uri else uri)
 
 
