@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from raydrgn.errors import InputError
-from raydrgn.io.labels import rows_of_numbers
+from raydrgn.io.indices import rows_of_numbers
 from raydrgn.shapes import Int
 
 log = logging.getLogger(__name__)

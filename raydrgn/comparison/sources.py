@@ -17,11 +17,11 @@ from raydrgn.comparison.labelings import (
 from raydrgn.errors import InputError, RaydrgnError
 from raydrgn.io import cryodrgn, storage
 from raydrgn.io.filetypes import suffix_of
+from raydrgn.io.indices import rows_of_numbers
 from raydrgn.io.labels import (
     WITH_IMAGES,
     read_labels_file,
     read_values_file,
-    rows_of_numbers,
     split_column,
     to_labels,
 )

@@ -271,3 +271,16 @@ def write_indices(uri: Uri, indices: Int[np.ndarray, " k"]) -> None:
         write_pickles(uri, numbers)
     else:
         raise ConfigError(f"-o {uri} should end in .pkl, .npy or .txt.")
+
+
+def rows_of_numbers(known: np.ndarray, wanted: np.ndarray) -> Int[np.ndarray, " n"]:
+    """Return the row of each wanted number among known ones; −1 where it is not there.
+
+    Args:
+        known: Whole numbers (m), at least one; of equal ones, the first is found.
+        wanted: Whole numbers (n). Both may be unsigned, as cryoSPARC's uids are.
+    """
+    order = np.argsort(known, kind="stable")
+    place = np.searchsorted(known, wanted, sorter=order).clip(max=len(known) - 1)
+    rows: np.ndarray = order[place]
+    return np.where(known[rows] == wanted, rows, -1)

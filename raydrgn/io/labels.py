@@ -65,16 +65,6 @@ def split_column(word: str) -> tuple[str, str | None]:
     return head, tail
 
 
-def rows_of_numbers(
-    known: Int[np.ndarray, " m"], wanted: Int[np.ndarray, " n"]
-) -> Int[np.ndarray, " n"]:
-    """Return the row of each wanted number among known ones; −1 where it is not there."""
-    order = np.argsort(known, kind="stable")
-    ordered = known[order]
-    place = np.searchsorted(ordered, wanted).clip(max=len(order) - 1)
-    return np.where(ordered[place] == wanted, order[place], -1)
-
-
 def read_labels_file(uri: Uri, column: str | None = None) -> Labels:
     """Read the label of each particle.
 

@@ -8,6 +8,7 @@ import numpy as np
 from raydrgn.errors import InputError
 from raydrgn.io import storage
 from raydrgn.io.cells import to_number
+from raydrgn.io.indices import rows_of_numbers
 from raydrgn.io.passthrough import read_rows
 from raydrgn.io.relion import split_image_name
 from raydrgn.io.stacks import find_stacks
@@ -53,9 +54,8 @@ def _match_uids(particles: Uri, original: Uri) -> Int[np.ndarray, " k"]:
         if "uid" not in (rows.dtype.names or ()) or not len(rows):
             raise InputError(f"{uri} has no uids to compare.")
     selected, every = (rows["uid"] for rows in tables)
-    order = np.argsort(every, kind="stable")
-    found = order[np.searchsorted(every[order], selected).clip(max=len(every) - 1)]
-    missing = np.flatnonzero(every[found] != selected)
+    found = rows_of_numbers(every, selected)
+    missing = np.flatnonzero(found < 0)
     if missing.size:
         row = missing[0]
         raise InputError(

@@ -15,6 +15,7 @@ import numpy as np
 from raydrgn.errors import InputError
 from raydrgn.io import storage
 from raydrgn.io.arrays import read_array
+from raydrgn.io.indices import rows_of_numbers
 from raydrgn.io.particles import ParticleTable
 from raydrgn.io.storage import Uri
 
@@ -99,15 +100,14 @@ def _join(rows: np.ndarray, more: np.ndarray, uri: Uri, other: Uri) -> np.ndarra
     for place, table in ((uri, rows), (other, more)):
         if "uid" not in (table.dtype.names or ()):
             raise InputError(f"{place} has no field uid, by which its rows could be joined.")
-    order = np.argsort(more["uid"], kind="stable")
-    ordered = more["uid"][order]
+    ordered = np.sort(more["uid"])
     twice = np.flatnonzero(ordered[1:] == ordered[:-1])
     if twice.size:
         raise InputError(f"{other} has the uid {ordered[twice[0]]} twice.")
     if not len(more):
         raise InputError(f"{other} lists no particles.")
-    found = order[np.searchsorted(ordered, rows["uid"]).clip(max=len(more) - 1)]
-    missing = np.flatnonzero(more["uid"][found] != rows["uid"])
+    found = rows_of_numbers(more["uid"], rows["uid"])
+    missing = np.flatnonzero(found < 0)
     if missing.size:
         raise InputError(
             f"{missing.size:,} of {len(rows):,} particles of {uri} are not in {other}, first uid "

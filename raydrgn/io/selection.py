@@ -25,6 +25,7 @@ from raydrgn.io.cryosparc import (
     write_rows,
 )
 from raydrgn.io.imaging import Imaging
+from raydrgn.io.indices import rows_of_numbers
 from raydrgn.io.metadata import read_metadata
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import CTF_COLUMNS, NoParticlesError, ParticleTable
@@ -92,12 +93,10 @@ def select_indices(table: ParticleTable, indices: Int[np.ndarray, " k"]) -> Part
         InputError: If one is not in the table.
     """
     own = table.column("index")
-    order = np.argsort(own, kind="stable")
     if not len(own):
         raise InputError("There is no particle to select from.")
-    place = np.searchsorted(own[order], indices).clip(max=len(own) - 1)
-    rows = order[place]
-    missing = np.flatnonzero(own[rows] != indices)
+    rows = rows_of_numbers(own, indices)
+    missing = np.flatnonzero(rows < 0)
     if missing.size:
         raise InputError(
             f"Particle {indices[missing[0]]} was selected, but is none of the {len(own):,} "

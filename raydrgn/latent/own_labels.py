@@ -6,8 +6,8 @@ import numpy as np
 
 from raydrgn.errors import InputError
 from raydrgn.io.filetypes import suffix_of
-from raydrgn.io.indices import read_labels
-from raydrgn.io.labels import WITH_IMAGES, read_labels_file, rows_of_numbers, split_column
+from raydrgn.io.indices import read_labels, rows_of_numbers
+from raydrgn.io.labels import WITH_IMAGES, read_labels_file, split_column
 from raydrgn.io.particles import ParticleTable
 from raydrgn.io.storage import Uri
 from raydrgn.run.same_particles import numbers_in_file

@@ -7,6 +7,7 @@ import numpy as np
 from raydrgn.clustering.clusters import nearest_rows
 from raydrgn.errors import RunDirectoryError
 from raydrgn.io import cryodrgn
+from raydrgn.io.indices import rows_of_numbers
 from raydrgn.io.storage import Uri
 from raydrgn.occupancy.table import OccupancyTable
 from raydrgn.run.reader import RunReader
@@ -96,9 +97,7 @@ def membership(
             z=z, numbers=numbers, volume=row_of[cluster], volume_kind="its k-means cluster"
         )
     if original is not None:
-        order = np.argsort(original, kind="stable")
-        row = order[np.searchsorted(original[order], numbers).clip(max=len(order) - 1)]
-        volume = np.where(original[row] == numbers, row, -1)
+        volume = rows_of_numbers(original, numbers)
         return Membership(z=z, numbers=numbers, volume=volume, volume_kind="its own volume")
     if table.latents is None:
         raise RunDirectoryError(
@@ -157,10 +156,8 @@ def _check_latents(
         )
     if table.original is None or table.latents is None:
         return
-    order = np.argsort(numbers, kind="stable")
-    row = order[np.searchsorted(numbers[order], table.original).clip(max=len(numbers) - 1)]
-    known = numbers[row] == table.original
-    if not known.all() or np.abs(z[row] - table.latents).max() > SAME_LATENT:
+    row = rows_of_numbers(numbers, table.original)
+    if (row < 0).any() or np.abs(z[row] - table.latents).max() > SAME_LATENT:
         raise RunDirectoryError(
             f"Particles of the table have other latents in the run: the table was not scored from "
             f"{where}. {_AGAIN}"

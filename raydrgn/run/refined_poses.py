@@ -7,6 +7,7 @@ from scipy.spatial.transform import Rotation
 
 from raydrgn.errors import InputError, RunDirectoryError
 from raydrgn.io import storage
+from raydrgn.io.indices import rows_of_numbers
 from raydrgn.io.particles import POSES_FROM, ParticleTable
 from raydrgn.io.storage import Uri
 from raydrgn.run.reader import RunReader, open_run
@@ -172,11 +173,8 @@ def rows_by_number(
         InputError: If the run is of other particles, or lacks some.
     """
     numbers, theirs = table.column("index"), known.column("index")
-    order = np.argsort(theirs, kind="stable")
-    rows: np.ndarray = order[
-        np.searchsorted(theirs, numbers, sorter=order).clip(max=len(theirs) - 1)
-    ]
-    missing = np.flatnonzero(theirs[rows] != numbers)
+    rows = rows_of_numbers(theirs, numbers)
+    missing = np.flatnonzero(rows < 0)
     if missing.size:
         raise InputError(
             f"{uri} has no {what} of particle {numbers[missing[0]]} ({missing.size:,} such "

@@ -7,6 +7,7 @@ import numpy as np
 from raydrgn.errors import InputError, RaydrgnError
 from raydrgn.io import storage
 from raydrgn.io.filetypes import suffix_of
+from raydrgn.io.indices import rows_of_numbers
 from raydrgn.io.matching import find_numbers
 from raydrgn.io.metadata import read_metadata
 from raydrgn.io.particles import ParticleTable
@@ -79,9 +80,8 @@ def numbers_in(
     if source is not None and source == reference.metadata.get("source"):
         return own
     keys, known = _images(table, reference)
-    order = np.argsort(known, kind="stable")
-    rows = order[np.searchsorted(known, keys, sorter=order).clip(max=len(known) - 1)]
-    is_there = known[rows] == keys
+    rows = rows_of_numbers(known, keys)
+    is_there = rows >= 0
     if is_there.any():
         if len(np.unique(known)) < len(known):
             raise InputError(
