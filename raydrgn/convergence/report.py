@@ -71,7 +71,7 @@ def write_convergence(
         criteria.OVERFITTING_RULE,
         criteria.MEANING,
     ]
-    if run.model is None:
+    if run.is_mixture:
         rules = [criteria.LIKELIHOOD_RULE]
     sections = [
         Section(

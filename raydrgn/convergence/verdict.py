@@ -27,7 +27,7 @@ def judge_latents(run: RunReader, epochs: Sequence[int]) -> list[Finding]:
 def judge(run: RunReader, found: Convergence) -> Convergence:
     """Return the convergence with the verdict of every criterion, and overfitting warnings."""
     findings = _judge_latents(run, found.epoch, found.losses, found.shifts)
-    if not found.has_volumes or run.model is None:
+    if not found.has_volumes or run.is_mixture:
         commands = next_commands(run.root, found.epoch, findings, can_train=not run.is_foreign)
         return replace(found, findings=findings, commands=commands)
     correlation, fsc = found.stacked("correlation").T, found.stacked("fsc")[..., -1].T
@@ -58,16 +58,16 @@ def _judge_latents(
     if of_epochs:
         at = [int(row["epoch"]) for row in of_epochs]
         total = np.array([row["total"] for row in of_epochs])
-        if run.model:
-            findings.append(criteria.converged_loss(at, total))
-        else:
+        if run.is_mixture:
             mean, logvar = read_latents(run.files.latents(epoch))
             has_latents = logvar is None or determine_latents(mean, logvar)
             findings.append(criteria.converged_likelihood(at, total, has_latents=has_latents))
+        else:
+            findings.append(criteria.converged_loss(at, total))
     else:
         text = "the run has no record of its losses"
         findings.append(Finding("total loss", None, text, is_judged=False))
-    if run.model is None:
+    if run.is_mixture:
         text = "not judged: components may turn into each other from epoch to epoch"
         return [*findings, Finding("latent shifts", None, text, is_judged=False)]
     if len(shifts.magnitude) and not shifts.magnitude.any():

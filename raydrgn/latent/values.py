@@ -205,7 +205,7 @@ class ParticleValues:
         return sorted(found, key=lambda ksample: (ksample != latest, ksample))
 
     def _estimates(self) -> dict[str, np.ndarray]:
-        if not isinstance(self._source, RunReader) or self._source.model is not None:
+        if not isinstance(self._source, RunReader) or not self._source.is_mixture:
             return {}
         return self._source.estimates(self._epoch)
 

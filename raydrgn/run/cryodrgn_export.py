@@ -46,7 +46,7 @@ def export_run(root: Uri, out: Uri) -> list[int]:
     opened = open_run(root)
     if opened.is_foreign:
         raise RunDirectoryError(f"{root} is a run of cryoDRGN; it can be used there as it is.")
-    if opened.model is None:
+    if opened.is_mixture:
         raise RunDirectoryError(
             f"{root} is a mixture of factor analysers, of which cryoDRGN decodes no volumes. Its "
             "latents, z.N.pkl, are files that cryoDRGN reads as they are; make volumes with "

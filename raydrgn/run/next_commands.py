@@ -40,7 +40,7 @@ def _train_command(run: RunReader, ind: Uri, name: str) -> str:
     assert run.source is not None
     chosen = replace(run.source, ind=ind)
     words = ["raydrgn", "train", chosen.particles, *chosen.words()]
-    words += [] if run.model else ["--method", "mfa"]
+    words += ["--method", "mfa"] if run.is_mixture else []
     words += [] if run.inverts else ["--uninvert-data"]
     return shlex.join([*words, "-o", name])
 

@@ -59,6 +59,11 @@ class RunReader:
     """Whether images were multiplied by −1 for training: particles are bright on disk."""
 
     @property
+    def is_mixture(self) -> bool:
+        """Whether the run is a mixture of factor analysers, and no autoencoder."""
+        return self.model is None
+
+    @property
     def root(self) -> Uri:
         """The run directory."""
         return self.files.root
@@ -167,7 +172,7 @@ class RunReader:
         """
         if epoch is None:
             raise RunDirectoryError(f"{self.root} has no estimates of particles.")
-        if self.model is not None:
+        if not self.is_mixture:
             raise RunDirectoryError(
                 f"{self.root} is an autoencoder, which estimates no contrasts, null probabilities, "
                 "shifts or rotations; a run of `raydrgn train --method mfa` has them."

@@ -106,7 +106,7 @@ def with_poses_of_halves(
 
 
 def _require_mixture(run: RunReader) -> None:
-    if run.model is not None:
+    if not run.is_mixture:
         raise RunDirectoryError(
             f"{run.root} is an autoencoder, which refines no poses; `raydrgn train --method mfa` "
             "does."

@@ -43,7 +43,7 @@ class MixtureLatents:
                 components.
         """
         run, _ = find_weights(text)
-        if run.model is not None:
+        if not run.is_mixture:
             raise RunDirectoryError(
                 f"{run.root} is an autoencoder; `raydrgn train --init` takes a run of `raydrgn "
                 "train --method mfa`. `raydrgn train --load` starts from the weights of an "

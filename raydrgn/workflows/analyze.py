@@ -123,7 +123,7 @@ def run(
         space = replace(space, umap=_umap(z, folder, progress))
     particles = write_tables(space, numbers, folder, uids=source.uids())
     made = density = None
-    if makes_volumes and isinstance(source, RunReader) and source.model is None:
+    if makes_volumes and isinstance(source, RunReader) and source.is_mixture:
         density = MaskedDensity.of(source, epoch)
     if makes_volumes:
         from raydrgn.decoding.volume_sets import make_sets

@@ -126,7 +126,7 @@ def _require_encoder(opened: "RunReader") -> None:
             f"{opened.root} is a run of cryoDRGN. Train a run of raydrgn from its weights: raydrgn "
             f"train PARTICLES -o RUN --load {opened.root}, and take that one."
         )
-    if opened.model is None:
+    if opened.is_mixture:
         raise RunDirectoryError(
             f"{opened.root} is a mixture of factor analysers, which has no encoder: fit it to all "
             "particles together with `raydrgn train --method mfa`."

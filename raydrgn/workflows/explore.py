@@ -289,7 +289,7 @@ def _train_settings(
         found["half_size_shifts"] = True
     if not source.inverts:
         found["uninvert_data"] = True
-    if source.model is None:  # a mixture of factor analysers
+    if source.is_mixture:
         found |= {"method": "mfa", "components": found.pop("zdim")}
     project = settings.project.root if settings.project else NO_PROJECT
     return {**found, "ind": ind, "project": project, "out": f"explore/runs/{name}"}

@@ -190,7 +190,7 @@ def run_groups(
         with settings.pool(opened, executor) as pool:
             volumes, failures = groups_report.write_volumes(groups, pool, folder, progress=progress)
     commands = groups_report.next_commands(groups, _words(settings))
-    if isinstance(source, RunReader) and source.model is None:
+    if isinstance(source, RunReader) and source.is_mixture:
         null = source.estimates(epoch)["null_probability"]
         if (null > SHOWS_NOTHING).any():  # which tells junk better than clusters do
             by_null = shlex.join([*_first_words(settings), "--null", f"{SHOWS_NOTHING:g}"])

@@ -86,7 +86,7 @@ def run(
     rows = (rows_of_half(table, 1), rows_of_half(table, 2))
     agreement = _compare(folder, labels, rows, executor, progress)
     support = None
-    if opened.model is None:
+    if opened.is_mixture:
         halves = [open_run(folder.at(f"half{half}")) for half in HALVES]
         support = measure_support(halves, progress=progress)
     title = f"Halves of {opened.title(epoch)}"

@@ -154,7 +154,7 @@ def run(
         members = membership(table, opened, origin.epoch, labels=origin.labels())
         if rows is not None:
             members = members.among(rows, chosen, count=len(table))
-        if opened.model is None:  # junk has the latents of the mean, and its occupancies
+        if opened.is_mixture:  # junk has the latents of the mean, and its occupancies
             null = opened.estimates(origin.epoch)["null_probability"] > SHOWS_NOTHING
             members = members.without(null)
             if null.any():

@@ -112,7 +112,7 @@ def _warn_of_contrast(root: str, claim: "RunClaim") -> None:
     epoch = opened.epoch(None)
     problem = contrast_of_run(opened, epoch)
     problems = [] if problem is None else [problem]
-    if opened.model is None:
+    if opened.is_mixture:
         found, groups = opened.estimates(epoch), opened.particles().optics_groups()
         problems += concerns_of_contrast(found["contrast"], found["null_probability"], groups)
     for problem in problems:
