@@ -35,6 +35,10 @@ REMADE = {
 """What follows where a file of the project is moved away."""
 
 
+class LostFileError(RunDirectoryError):
+    """Whole results of a step have lost a file; the text has the remedy."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepRecord:
     """Results of a step, whole or begun."""
@@ -163,7 +167,7 @@ class Project:
                 folder; without it, results of other inputs lie beside each other.
 
         Raises:
-            RunDirectoryError: If results that cannot be completed have lost a file.
+            LostFileError: If results that cannot be completed have lost a file.
             RaydrgnError: If the step cannot be made, naming it.
         """
         plain: dict[str, Any] = json.loads(json.dumps(dict(inputs)))
@@ -228,7 +232,7 @@ class Project:
         if find_lost is not None:
             lost = find_lost(record, folder)
             if lost is not None:
-                raise RunDirectoryError(f"{lost} is gone or damaged. {self._remedy(name, record)}")
+                raise LostFileError(f"{lost} is gone or damaged. {self._remedy(name, record)}")
             return None
         return next((n for n in record.files if not storage.exists(f"{folder}/{n}")), None)
 
@@ -238,16 +242,18 @@ class Project:
             f"run: {self.command()}"
         )
 
-    def remedy(self, problem: str) -> str | None:
-        """Return what to do about a problem that names a lost file of a step: gone, or damaged.
+    def remedy(self, error: RaydrgnError) -> str | None:
+        """Return what to do about an error that names a lost file of a step: gone, or damaged.
 
-        Args:
-            problem: The text of an error.
+        Any reader may have met the file, so that it is known by its name in the text alone.
 
         Returns:
-            Sentences; None if the problem names no file of a step, or one that is as it was
-            written.
+            Sentences; None if the error has its remedy, or names no file of a step, or one that is
+            as it was written.
         """
+        if isinstance(error, LostFileError):
+            return None
+        problem = str(error)
         whole = [(n, r) for n, records in self._steps.items() for r in records if r.is_whole]
         for name, record in sorted(whole, key=lambda of_step: -len(of_step[1].folder)):
             for file, size in record.sizes.items():
@@ -255,8 +261,6 @@ class Project:
                 if uri not in problem:
                     continue
                 remedy = self._remedy(name, record)
-                if remedy in problem:
-                    return None
                 if not storage.exists(uri):
                     return f"{uri} is gone. {remedy}"
                 if storage.file_size(uri) != size:

@@ -90,7 +90,7 @@ def run(
         try:
             return _Sequence(project, settings, plans, image_box, executor, progress).run()
         except RaydrgnError as error:
-            remedy = project.remedy(str(error))
+            remedy = project.remedy(error)
             if remedy is None:
                 raise
             raise reworded(error, f"{error}\n{remedy}") from error

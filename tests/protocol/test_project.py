@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import pytest
 
-from raydrgn.errors import ConfigError, InputError, RunDirectoryError
+from raydrgn.errors import ConfigError, InputError, RunDirectoryError, StorageError
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import RowError
 from raydrgn.io.sources import open_particles
 from raydrgn.protocol.decisions import ProjectInputs, image_identity
-from raydrgn.protocol.project import Project
+from raydrgn.protocol.project import LostFileError, Project
 from raydrgn.protocol.report import _decisions
 from raydrgn.simulation.dataset import simulate
 from raydrgn.simulation.options import Simulation
@@ -127,17 +127,17 @@ def test_a_failure_names_the_step_and_the_command_that_goes_on(root):
 def test_a_problem_with_a_damaged_file_of_a_step_gets_the_remedy_that_works(root):
     work = Work()
     step = Project(str(root)).step("check", {}, work)
-    problem = f"{step.at('made.txt')} is not a whole file."
+    problem = InputError(f"{step.at('made.txt')} is not a whole file.")
     assert Project(str(root)).remedy(problem) is None  # it is as it was written
     (root / "check" / "made.txt").write_text("damaged")
     project = Project(str(root))
-    assert project.remedy("The disk is full.") is None
+    assert project.remedy(StorageError("The disk is full.")) is None
     found = project.remedy(problem)
     assert found == (
         f"{root}/check/made.txt is damaged. To have the step “check” made again, delete the folder "
         f"{root}/check and run: raydrgn protocol -o {root}"
     )
-    assert project.remedy(f"{problem} {found}") is None  # it has it already
+    assert project.remedy(LostFileError(f"{problem} {found}")) is None  # it has it already
     shutil.rmtree(root / "check")
     assert "made.txt is gone." in project.remedy(problem)
     Project(str(root)).step("check", {}, work)
