@@ -1,8 +1,9 @@
 """The training of a round, followed epoch by epoch; when it goes on, and which epoch is taken."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -91,8 +92,9 @@ def _train_until_converged(
     plan = this.plan
     epochs, longest = plan.epochs, LONGEST * plan.epochs
     more = max(1, plan.epochs // STEPS[plan.method])
+    on_epoch = partial(_log_open_criteria, this, folder)
     while True:
-        _train(this, folder, epochs, executor, _Followed(progress, this, folder, epochs))
+        _train(this, folder, epochs, executor, _EpochProgress(progress, folder, epochs, on_epoch))
         if plan.method == "mfa":  # nothing is judged of its volumes
             found, is_open = None, any(finding.is_open for finding in judge(folder, epochs))
         else:
@@ -213,13 +215,15 @@ def judge(folder: Uri, last: int) -> "list[Finding]":
     return judge_latents(run, [epoch for epoch in run.files.latent_epochs() if epoch <= last])
 
 
-class _Followed:
-    """Progress of a training; logs after each epoch what has not converged."""
+class _EpochProgress:
+    """Progress of a training, which also tells of each epoch when its files are written."""
 
-    def __init__(self, progress: Progress, this: Round, folder: Uri, epochs: int) -> None:
-        self._progress, self._folder = progress, folder
-        self._number, self._epochs = this.number, epochs
-        self._judged: int | None = None
+    def __init__(
+        self, progress: Progress, folder: Uri, epochs: int, on_epoch: Callable[[int], None]
+    ) -> None:
+        self._progress, self._folder, self._epochs = progress, folder, epochs
+        self._on_epoch = on_epoch
+        self._last: int | None = None  # told of, or made before this training began or went on
 
     def __call__(
         self,
@@ -231,28 +235,28 @@ class _Followed:
         rate: float | None = None,
         extra: str = "",
     ) -> None:
-        """Pass progress on; judge an epoch once its latents are written."""
+        """Pass progress on; tell of the newest epoch if it is another than before."""
         self._progress(what, done, total, unit=unit, rate=rate, extra=extra)
         if what != "training":
             return
         reached = int(done * self._epochs / total)
-        if self._judged is None:  # a training that goes on was judged before
-            self._judged = reached
-        if reached > self._judged:  # else folders would be listed at each step
-            self._judge()
-
-    def _judge(self) -> None:
-        """Judge the newest epoch, once its weights and latents are written."""
-        from raydrgn.convergence.epochs import MIN_EPOCHS
-        from raydrgn.convergence.verdict import open_criteria
-
-        newest = max(RunDirectory(self._folder).epochs(), default=0)
-        if self._judged is None or newest <= self._judged:
+        if self._last is None:
+            self._last = reached
+        if reached <= self._last:  # else folders would be listed at each step
             return
-        self._judged = newest
-        if newest >= MIN_EPOCHS:
-            words = open_criteria(judge(self._folder, newest))
-            log.info("round %d, epoch %d: %s", self._number, newest, words)
+        newest = max(RunDirectory(self._folder).epochs(), default=0)
+        if newest > self._last:
+            self._last = newest
+            self._on_epoch(newest)
+
+
+def _log_open_criteria(this: Round, folder: Uri, epoch: int) -> None:
+    """Log what has not converged at an epoch, once there are enough to judge."""
+    from raydrgn.convergence.epochs import MIN_EPOCHS
+    from raydrgn.convergence.verdict import open_criteria
+
+    if epoch >= MIN_EPOCHS:
+        log.info("round %d, epoch %d: %s", this.number, epoch, open_criteria(judge(folder, epoch)))
 
 
 def _compare(
