@@ -11,9 +11,7 @@ from raydrgn.convergence.criteria import Finding, LatentShifts
 from raydrgn.convergence.epochs import Convergence, latent_shifts, losses
 from raydrgn.convergence.schedule import CRITERION as SCHEDULE
 from raydrgn.convergence.schedule import unfinished_schedule
-from raydrgn.io.cryodrgn import read_latents
 from raydrgn.io.storage import Uri
-from raydrgn.mfa.latents import determine_latents
 from raydrgn.run.reader import RunReader
 
 
@@ -59,8 +57,7 @@ def _judge_latents(
         at = [int(row["epoch"]) for row in of_epochs]
         total = np.array([row["total"] for row in of_epochs])
         if run.is_mixture:
-            mean, logvar = read_latents(run.files.latents(epoch))
-            has_latents = logvar is None or determine_latents(mean, logvar)
+            has_latents = run.has_latents(epoch)
             findings.append(criteria.converged_likelihood(at, total, has_latents=has_latents))
         else:
             findings.append(criteria.converged_loss(at, total))

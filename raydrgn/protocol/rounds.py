@@ -19,7 +19,9 @@ from raydrgn.remote.progress import Progress
 if TYPE_CHECKING:
     import numpy as np
 
+    from raydrgn.protocol.proposal import Proposal
     from raydrgn.run.reader import RunReader
+    from raydrgn.shapes import Float
 
 log = logging.getLogger(__name__)
 
@@ -110,11 +112,9 @@ def propose_junk(
     epoch, ksample = trained.result["epoch"], analyzed.result["ksample"]
 
     def make(folder: Uri) -> tuple[dict[str, Any], list[str]]:
-        from raydrgn.io.cryodrgn import read_latents
-        from raydrgn.mfa.latents import determine_latents
-        from raydrgn.protocol import proposal as proposals
         from raydrgn.protocol.cluster_numbers import cluster_numbers
-        from raydrgn.protocol.proposal_page import summary, write_page
+        from raydrgn.protocol.proposal import propose, write_proposal
+        from raydrgn.protocol.proposal_page import write_page
         from raydrgn.reporting.result_folder import ResultFolder
         from raydrgn.run.reader import open_run
 
@@ -122,7 +122,7 @@ def propose_junk(
         z = run.finite_latents(epoch)
         labels, volumes = _clusters(run, epoch, ksample, len(z))
         null = None
-        if this.plan.method == "mfa" and _looked_for_junk(run, epoch):
+        if run.is_mixture and _looked_for_junk(run, epoch):
             null = run.estimates(epoch)["null_probability"]
         numbers = cluster_numbers(
             run.particles(need_images=True),
@@ -134,14 +134,10 @@ def propose_junk(
             executor=executor,
             progress=progress,
         )
-        has_latents = True
-        if this.plan.method == "mfa":
-            mean, logvar = read_latents(run.files.latents(epoch))
-            has_latents = logvar is None or determine_latents(mean, logvar)
-        found = proposals.propose(numbers, z, labels, null, has_latents=has_latents)
+        found = propose(numbers, z, labels, null, has_latents=run.has_latents(epoch))
         results = ResultFolder(folder)
         results.begin({"command": "proposal"}, made_from=run.identity(epoch), overwrite=False)
-        proposals.write_proposal(found, run.original_numbers(len(z)), results)
+        write_proposal(found, run.original_numbers(len(z)), results)
         write_page(
             found,
             run,
@@ -152,17 +148,7 @@ def propose_junk(
             explore=project.explore_command,
         )
         results.finish()
-        table = proposals.cluster_table(found)
-        result = {
-            "clusters": found.clusters,
-            "null": SHOWS_NOTHING if null is not None else None,
-            "drop": int((~found.kept).sum()),
-            "nothing": 0 if null is None else int((null > SHOWS_NOTHING).sum()),
-            "particles": len(z),
-            "summary": summary(found),
-            "table": [list(table.head), *map(list, table.rows)],
-        }
-        return result, ["report.html", "clusters.csv"]
+        return _result_of_proposal(found, null), ["report.html", "clusters.csv"]
 
     return project.step(
         f"proposal of round {this.number}",
@@ -171,6 +157,30 @@ def propose_junk(
         after=[trained, analyzed],
         folder=f"proposal{this.number}",
     )
+
+
+def _result_of_proposal(
+    found: "Proposal", null: "Float[np.ndarray, ' n'] | None"
+) -> dict[str, Any]:
+    """Return what a person, or the next step, needs of a proposal, as plain values.
+
+    Args:
+        found: The proposal.
+        null: Probability of each image to show no particle, where the training looked for such.
+    """
+    from raydrgn.protocol.proposal import cluster_table
+    from raydrgn.protocol.proposal_page import summary
+
+    table = cluster_table(found)
+    return {
+        "clusters": found.clusters,
+        "null": SHOWS_NOTHING if null is not None else None,
+        "drop": int((~found.kept).sum()),
+        "nothing": 0 if null is None else int((null > SHOWS_NOTHING).sum()),
+        "particles": len(found.kept),
+        "summary": summary(found),
+        "table": [list(table.head), *map(list, table.rows)],
+    }
 
 
 def _looked_for_junk(run: "RunReader", epoch: int) -> bool:

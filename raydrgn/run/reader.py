@@ -16,6 +16,7 @@ from raydrgn.io.particles import ParticleTable
 from raydrgn.io.sources import open_particles
 from raydrgn.io.stacks import StackNotFoundError
 from raydrgn.io.storage import Uri
+from raydrgn.mfa.latents import determine_latents
 from raydrgn.model.config import ModelConfig
 from raydrgn.run.config import RunConfig, read_yaml
 from raydrgn.run.directory import CONFIG, CRYODRGN_CONFIG, RunDirectory, no_run
@@ -159,6 +160,13 @@ class RunReader:
                 "--beta`)."
             )
         return z
+
+    def has_latents(self, epoch: int | None) -> bool:
+        """Return whether the images determine any latent; those of a mixture may not."""
+        if not self.is_mixture:
+            return True
+        mean, logvar = read_latents(self.files.latents(epoch))
+        return logvar is None or determine_latents(mean, logvar)
 
     def estimates(self, epoch: int | None) -> dict[str, np.ndarray]:
         """Return what was estimated of each particle beside its latent, by column.
