@@ -18,6 +18,7 @@ from raydrgn.workflows.epoch import LatentSettings
 if TYPE_CHECKING:
     import numpy as np
 
+    from raydrgn.decoding.pool import DecoderPool
     from raydrgn.latent.filters import Method
     from raydrgn.latent.groups_report import Groups
     from raydrgn.reporting.analysis_results import AnalysisResults
@@ -123,18 +124,8 @@ def run(
     images_error = filter_report.write_images(source, kept, numbers, folder)
     failures: list[str] = []
     if makes_volumes:
-        from raydrgn.latent.mean_volumes import mean_volume
-
-        means = {}
         with settings.pool(opened, executor) as pool:
-            for name, members in (("kept", kept), ("dropped", ~kept)):
-                mean, errors = mean_volume(pool, z[members], name=name, progress=progress)
-                failures += errors
-                if mean is not None:
-                    means[name] = mean
-        filter_report.write_mean_volumes(
-            means, folder, pixel_size_angstrom=pool.pixel_size_angstrom
-        )
+            failures = _write_mean_volumes(pool, z, kept, folder, progress)
     commands = []
     if isinstance(source, RunReader):
         commands = selection_commands(source, folder.at("kept.ind.pkl"), name="kept")
@@ -154,6 +145,35 @@ def run(
     )
 
 
+def _write_mean_volumes(
+    pool: "DecoderPool",
+    z: "np.ndarray",
+    kept: "np.ndarray",
+    folder: "ResultFolder",
+    progress: Progress,
+) -> list[str]:
+    """Write the mean volumes of kept and of dropped particles; return what failed, and why.
+
+    Args:
+        pool: Decodes the volumes.
+        z: Latents of all particles (n zdim).
+        kept: Whether each particle is kept (n).
+        folder: Where to write.
+        progress: Called as volumes are decoded.
+    """
+    from raydrgn.latent.filter_report import write_mean_volumes
+    from raydrgn.latent.mean_volumes import mean_volume
+
+    means, failures = {}, []
+    for name, members in (("kept", kept), ("dropped", ~kept)):
+        mean, errors = mean_volume(pool, z[members], name=name, progress=progress)
+        failures += errors
+        if mean is not None:
+            means[name] = mean
+    write_mean_volumes(means, folder, pixel_size_angstrom=pool.pixel_size_angstrom)
+    return failures
+
+
 def run_groups(
     settings: FilterSettings,
     *,
@@ -169,7 +189,6 @@ def run_groups(
     from raydrgn.latent import groups_report
     from raydrgn.reporting.latent_plane import latent_plane
     from raydrgn.reporting.report import Section
-    from raydrgn.run.reader import RunReader
 
     opened = settings.open()
     source, epoch, z, makes_volumes = opened
@@ -189,12 +208,8 @@ def run_groups(
     if makes_volumes:
         with settings.pool(opened, executor) as pool:
             volumes, failures = groups_report.write_volumes(groups, pool, folder, progress=progress)
-    commands = groups_report.next_commands(groups, _words(settings))
-    if isinstance(source, RunReader) and source.is_mixture:
-        null = source.estimates(epoch)["null_probability"]
-        if (null > SHOWS_NOTHING).any():  # which tells junk better than clusters do
-            by_null = shlex.join([*_first_words(settings), "--null", f"{SHOWS_NOTHING:g}"])
-            commands = [by_null, *commands]
+    commands = _commands_by_null(settings, opened)
+    commands += groups_report.next_commands(groups, _words(settings))
     groups_report.write_groups_report(
         groups,
         latent_plane(source, epoch, z),
@@ -213,6 +228,19 @@ def run_groups(
         images_error=images_error,
         failures=failures,
     )
+
+
+def _commands_by_null(settings: FilterSettings, opened: "OpenedLatents") -> list[str]:
+    """Return what drops images that show no particle, if there are any: better than by clusters."""
+    from raydrgn.run.reader import RunReader
+
+    source = opened.source
+    if not (isinstance(source, RunReader) and source.is_mixture):
+        return []
+    null = source.estimates(opened.epoch)["null_probability"]
+    if not (null > SHOWS_NOTHING).any():
+        return []
+    return [shlex.join([*_first_words(settings), "--null", f"{SHOWS_NOTHING:g}"])]
 
 
 def _first_words(settings: FilterSettings) -> list[str]:
