@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from raydrgn.occupancy.block_model import BlockModel
     from raydrgn.occupancy.centroids import Centroids
     from raydrgn.occupancy.classes import OccupancyClasses
-    from raydrgn.occupancy.membership import ClassParticles
+    from raydrgn.occupancy.membership import ClassParticles, Membership
     from raydrgn.occupancy.table import OccupancyTable
     from raydrgn.occupancy.table_origin import TableOrigin
     from raydrgn.reporting.latent_plane import Plane
@@ -154,11 +154,7 @@ def run(
         members = membership(table, opened, origin.epoch, labels=origin.labels())
         if rows is not None:
             members = members.among(rows, chosen, count=len(table))
-        if opened.is_mixture:  # junk has the latents of the mean, and its occupancies
-            null = opened.estimates(origin.epoch)["null_probability"] > SHOWS_NOTHING
-            members = members.without(null)
-            if null.any():
-                log.info("%s images show no particle, and are in no class", f"{null.sum():,}")
+        members = _without_junk(members, opened, origin.epoch)
         particles = class_particles(found.classes.labels, members)
     uris, by = (list(settings.models), settings.by) if settings.models else origin.models()
     models = _models(found, uris, by)
@@ -197,6 +193,19 @@ def run(
     return OccupancyClassesResult(
         folder=folder, clustered=found, particles=particles, selected=selected, centroids=centroids
     )
+
+
+def _without_junk(members: "Membership", opened: "RunReader", epoch: int | None) -> "Membership":
+    """Leave out images that show no particle, where a mixture has looked for them.
+
+    They have the latents of the mean, and its occupancies.
+    """
+    if not opened.is_mixture:
+        return members
+    null = opened.estimates(epoch)["null_probability"] > SHOWS_NOTHING
+    if null.any():
+        log.info("%s images show no particle, and are in no class", f"{null.sum():,}")
+    return members.without(null)
 
 
 def _next_commands(
