@@ -120,6 +120,18 @@ class EmLoop:
                 self._sink.note(concern)
 
     def _run_epoch(self, epoch: int, first: int) -> bool:
+        """Make the passes of an epoch from one on, and its latents; return False if stopped."""
+        if not self._run_passes(epoch, first):
+            return False
+        found = self.encode(epoch)
+        if self._group.is_first:
+            self._report(epoch, found)
+        self._save(Position(epoch + 1, 0))
+        self._is_stopping = self._group.from_first(self._is_stopping)
+        return not self._is_stopping or epoch == self._config.train.epochs
+
+    def _run_passes(self, epoch: int, first: int) -> bool:
+        """Make the passes of an epoch from one on; return False if it was stopped between two."""
         steps = self._steps(epoch)
         self._epoch, self._epoch_began = epoch, time.monotonic()
         start, stop = self._plan.rows
@@ -134,42 +146,41 @@ class EmLoop:
                 self._save(Position(epoch, step + 1))
                 if stops:
                     return False
-        found = self.encode(epoch)
-        if self._group.is_first:
-            progress = TrainProgress(
-                epoch=epoch,
-                step=len(steps),
-                particles=self._plan.num_particles,
-                total=round(found.negative_log_likelihood, 6),
-                reconstruction=round(found.misfit, 6),
-                kl=round(found.divergence, 6),
-                learning_rate=None,
-                rate=self._rate(1.0),
-                seconds=round(time.monotonic() - self._began, 3),
-                done=True,
+        return True
+
+    def _report(self, epoch: int, found: Expected) -> None:
+        """Give the sink the losses of an epoch, and what is notable of the fit."""
+        progress = TrainProgress(
+            epoch=epoch,
+            step=len(self._steps(epoch)),
+            particles=self._plan.num_particles,
+            total=round(found.negative_log_likelihood, 6),
+            reconstruction=round(found.misfit, 6),
+            kl=round(found.divergence, 6),
+            learning_rate=None,
+            rate=self._rate(1.0),
+            seconds=round(time.monotonic() - self._began, 3),
+            done=True,
+        )
+        line = log_line(
+            progress, epochs=self._config.train.epochs, num_particles=self._plan.num_particles
+        )
+        self._is_stopping |= self._sink.report(progress, line)
+        for concern in self._concerns(epoch, found):
+            self._sink.note(concern)
+
+    def _concerns(self, epoch: int, found: Expected) -> list[str]:
+        """Return what is notable of the first fit, and of the last."""
+        concerns = first_concerns(self._fit.model) if epoch == 1 else []
+        if epoch == self._config.train.epochs:
+            assert self._config.mfa is not None
+            concerns += last_concerns(
+                self._fit.model,
+                null_class=self._config.mfa.null_class,
+                cut_off=self._fit.cut_off,
+                has_latents=determine_latents(found.latents, found.logvar),  # of this worker's
             )
-            line = log_line(
-                progress,
-                epochs=self._config.train.epochs,
-                num_particles=self._plan.num_particles,
-            )
-            self._is_stopping |= self._sink.report(progress, line)
-            concerns = []
-            if epoch == 1:
-                concerns = first_concerns(self._fit.model)
-            if epoch == self._config.train.epochs:
-                assert self._config.mfa is not None
-                concerns += last_concerns(
-                    self._fit.model,
-                    null_class=self._config.mfa.null_class,
-                    cut_off=self._fit.cut_off,
-                    has_latents=determine_latents(found.latents, found.logvar),  # of this worker's
-                )
-            for concern in concerns:
-                self._sink.note(concern)
-        self._save(Position(epoch + 1, 0))
-        self._is_stopping = self._group.from_first(self._is_stopping)
-        return not self._is_stopping or epoch == self._config.train.epochs
+        return concerns
 
     def _save(self, position: Position) -> None:
         """Keep the estimates of all workers, and then the checkpoint that they belong to."""
