@@ -10,7 +10,7 @@ from raydrgn.mfa.grids import VolumeGrids
 from raydrgn.mfa.images import FourierPoints, ImageSet
 from raydrgn.mfa.model import FactorModel
 from raydrgn.mfa.particles import Estimated, ParticleEstimates, rotation_matrices
-from raydrgn.mfa.poses import ShiftGrid, estimate_rotations
+from raydrgn.mfa.poses import RotationEstimate, ShiftGrid, estimate_rotations
 from raydrgn.mfa.posterior import ImagePosterior, ImageProducts, image_posterior
 from raydrgn.mfa.sums import Sums
 from raydrgn.shapes import Float
@@ -98,7 +98,7 @@ class ParticlePass:
         slices = images.slices(self._grid)
         found, _ = self._expect(images, slices, estimates)
         predicted = (slices @ found.first[..., None])[..., 0]  # (b 2n)
-        values, changes = images.values, {}
+        values, pose, changes = images.values, None, {}
         if self._shifts is not None:
             shift = self._shifts.estimate(
                 values, predicted.view_as(values), estimates.shifts_px, self._model.priors
@@ -108,18 +108,8 @@ class ParticlePass:
             square = changes["shifts_px"].square().sum(1) + shift.variance
             sums.add(square_shift=square)
         flat = values.flatten(1)
-        pose = None
         if self._estimated.rotations:
-            tangents = images.tangents(self._grid, found.first)
-            cross = 2 * tangents.mT @ slices  # (b 3 k1)
-            moments = found.second - found.first[:, :, None] * found.first[:, None, :]
-            turn = estimate_rotations(
-                flat - predicted,
-                tangents,
-                estimates.rotations,
-                self._model.priors,
-                shared=cross @ moments @ cross.mT,
-            )
+            turn = self._turn(images, slices, found, estimates, residual=flat - predicted)
             changes["rotations"] = turn.rotations
             sums.rotation_evidence += turn.evidence.double().sum(0)
             pose = rotation_matrices(turn.rotations) @ batch.rotations
@@ -135,24 +125,31 @@ class ParticlePass:
         power = images.values.square().sum(-1)
         of_junk = (found.contaminant_probability @ power).double()
         sums.null_power.index_add_(0, self._at.shell, of_junk)
-        kept = kept.double()
-        latent = found.latent.double()
-        of_means = (kept[:, None] * latent).T @ latent
-        sums.latent += kept @ latent
-        sums.square_of_means += of_means
-        sums.square += of_means + (kept[:, None, None] * found.covariance.double()).sum(0)
-        sums.add(
-            particles=torch.ones_like(kept),
-            likely=kept,
-            contrast=kept * found.contrast,
-            square_contrast=kept * found.square_contrast,
-            null=found.null_probability,
-            contaminants=found.contaminant_probability,
-            log_evidence=kept * found.particle_evidence,
-        )
+        _add_moments(found, sums)
         if self._estimated.contrast:
             changes["contrast"] = found.contrast
         return replace(estimates, null_probability=found.null_probability, **changes)
+
+    def _turn(
+        self,
+        images: ImageSet,
+        slices: Float[Tensor, "b n2 k1"],
+        found: ImagePosterior,
+        estimates: ParticleEstimates,
+        *,
+        residual: Float[Tensor, "b n2"],
+    ) -> RotationEstimate:
+        """Estimate the rotation of each particle from what its expected slice leaves."""
+        tangents = images.tangents(self._grid, found.first)
+        cross = 2 * tangents.mT @ slices  # (b 3 k1)
+        moments = found.second - found.first[:, :, None] * found.first[:, None, :]
+        return estimate_rotations(
+            residual,
+            tangents,
+            estimates.rotations,
+            self._model.priors,
+            shared=cross @ moments @ cross.mT,
+        )
 
     def start(
         self,
@@ -171,6 +168,25 @@ class ParticlePass:
         residual = (kept[:, None] * (images.values.flatten(1) - predicted))[..., None]
         images.insert(sums.grid, residual * first[:, None])
         sums.add(particles=torch.ones_like(latents[:, 0]))
+
+
+def _add_moments(found: ImagePosterior, sums: Sums) -> None:
+    """Add the latents, contrasts and probabilities of a batch to the sums, in double precision."""
+    kept = (1 - found.null_probability).double()
+    latent = found.latent.double()
+    of_means = (kept[:, None] * latent).T @ latent
+    sums.latent += kept @ latent
+    sums.square_of_means += of_means
+    sums.square += of_means + (kept[:, None, None] * found.covariance.double()).sum(0)
+    sums.add(
+        particles=torch.ones_like(kept),
+        likely=kept,
+        contrast=kept * found.contrast,
+        square_contrast=kept * found.square_contrast,
+        null=found.null_probability,
+        contaminants=found.contaminant_probability,
+        log_evidence=kept * found.particle_evidence,
+    )
 
 
 class MeanPass:
