@@ -17,7 +17,7 @@ from raydrgn.errors import ConfigError, InputError
 from raydrgn.geometry.rotations import from_axis_angle, to_axis_angle
 from raydrgn.io import storage
 from raydrgn.io.half_sets import half_columns
-from raydrgn.io.imaging import Imaging, compare_boxes, ctf_columns, fill
+from raydrgn.io.imaging import Imaging, calibration, compare_boxes, ctf_columns, fill
 from raydrgn.io.particles import TILT_COLUMNS, NoParticlesError, ParticleTable, RowError
 from raydrgn.io.passthrough import read_joined
 from raydrgn.io.stacks import check_slices, find_stacks, read_headers
@@ -265,16 +265,19 @@ def aligned_pixel_size(
 ) -> np.ndarray:
     """Return the pixel size, in Å, of the images whose pixels the shifts count.
 
-    This is the field alignments3D/psize_A. Heterogeneous refinement aligns smaller images; where
-    its file lacks the field, ``half_size`` decides, and nothing is guessed.
+    This is the field alignments3D/psize_A, times what ``pixel_size`` is of blob/psize_A where the
+    user gives another. Heterogeneous refinement aligns smaller images; where its file lacks the
+    field, ``half_size`` decides, and nothing is guessed.
     """
     field = "alignments3D/psize_A"
-    found = np.zeros(len(rows))
-    if field in (rows.dtype.names or ()):
-        found = _field(rows, field, source)
+    names = rows.dtype.names or ()
+    found = _field(rows, field, source) if field in names else np.zeros(len(rows))
+    own = pixel_size
+    if "blob/psize_A" in names:
+        own = pixel_size / calibration(pixel_size, _field(rows, "blob/psize_A", source))
     known = found > 0
     with np.errstate(divide="ignore", invalid="ignore"):
-        factor = np.where(known, found / pixel_size, 2.0 if half_size else 1.0)
+        factor = np.where(known, found / own, 2.0 if half_size else 1.0)
     if half_size and known.any():
         log.warning("%s has the pixel size of its shifts; --half-size-shifts is not used", source)
     if len(factor) and np.abs(factor - 1).max() > SAME_SIZE:

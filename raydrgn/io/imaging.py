@@ -14,7 +14,7 @@ import numpy as np
 from raydrgn.errors import InputError
 from raydrgn.io.particles import CTF_COLUMNS, RowError
 from raydrgn.io.storage import Uri
-from raydrgn.shapes import Int
+from raydrgn.shapes import Float, Int
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Imaging:
     """Edge of the images in pixels."""
 
     pixel_size_angstrom: float | None = None
-    """Pixel size of the images as stored."""
+    """Pixel size of the images as stored: a calibration, which leaves shifts in pixels alone."""
 
     voltage_kv: float | None = None
     """Acceleration voltage."""
@@ -95,6 +95,18 @@ def fill(
             column=name,
         )
     return found
+
+
+def calibration(
+    given: Float[np.ndarray, " n"], own: Float[np.ndarray, " n"]
+) -> Float[np.ndarray, " n"]:
+    """Return the factor of shifts in Å where a pixel size replaces that of the file.
+
+    Images were shifted by pixels, so that a calibration leaves shifts in pixels as they are.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        factor = given / np.asarray(own, dtype=np.float64)
+    return np.where(np.isfinite(factor) & (factor > 0), factor, 1.0)
 
 
 def give(name: str, source: Uri) -> str:

@@ -14,7 +14,7 @@ from raydrgn.errors import InputError
 from raydrgn.geometry.rotations import from_euler
 from raydrgn.io.cells import to_number
 from raydrgn.io.half_sets import half_columns
-from raydrgn.io.imaging import Imaging, compare_boxes, ctf_columns, fill, give
+from raydrgn.io.imaging import Imaging, calibration, compare_boxes, ctf_columns, fill, give
 from raydrgn.io.particles import TILT_COLUMNS, NoParticlesError, ParticleTable, RowError
 from raydrgn.io.relionwriter import ANGLE_FIELDS, CTF_FIELDS, HALF_FIELD, IMAGE_FIELDS
 from raydrgn.io.stacks import check_slices, find_stacks, read_headers, without_format
@@ -121,13 +121,14 @@ def _read_table(
             "box", expected_box, imaging=imaging, count=count, source=uri, field="rlnImageSize"
         )
 
-    pixel_size = _pixel_size(fields, imaging, uri)
+    own_size, field = _own_pixel_size(fields)
+    pixel_size = _pixel_size(own_size, field, imaging=imaging, count=count, uri=uri)
     columns: dict[str, object] = {
         "index": np.arange(count),
         "stack": np.array(places, dtype=object)[codes],
         "slice": slices,
         "box": boxes,
-        **_poses(fields, pixel_size, uri),
+        **_poses(fields, pixel_size, own_size, uri),
     }
     found = {name: fields.numbers(field) for name, field in CTF_FIELDS.items()}
     known = {name: values for name, values in found.items() if values is not None}
@@ -272,34 +273,36 @@ def split_image_name(name: str) -> tuple[int, str] | None:
     return int(number) - 1, path
 
 
-def _pixel_size(fields: _Fields, imaging: Imaging, uri: Uri) -> Float[np.ndarray, " n"] | None:
+def _own_pixel_size(fields: _Fields) -> tuple[Float[np.ndarray, " n"] | None, str]:
+    """Return the pixel size that the file has, or None, and where it is from."""
     found = fields.numbers("rlnImagePixelSize")
-    field = "rlnImagePixelSize"
-    if found is None and imaging.pixel_size_angstrom is None:
-        detector = fields.numbers("rlnDetectorPixelSize")
-        magnification = fields.numbers("rlnMagnification")
-        if detector is not None and magnification is not None:
-            with np.errstate(divide="ignore", invalid="ignore"):
-                found = detector * 1e4 / magnification  # µm -> Å
-            field = "rlnDetectorPixelSize over rlnMagnification"
-        else:
-            found = fields.numbers("rlnPixelSize")
-            field = "rlnPixelSize"
+    if found is not None:
+        return found, "rlnImagePixelSize"
+    detector = fields.numbers("rlnDetectorPixelSize")
+    magnification = fields.numbers("rlnMagnification")
+    if detector is not None and magnification is not None:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found = detector * 1e4 / magnification  # µm -> Å
+        return found, "rlnDetectorPixelSize over rlnMagnification"
+    return fields.numbers("rlnPixelSize"), "rlnPixelSize"
+
+
+def _pixel_size(
+    found: Float[np.ndarray, " n"] | None, field: str, *, imaging: Imaging, count: int, uri: Uri
+) -> Float[np.ndarray, " n"] | None:
+    if imaging.pixel_size_angstrom is None:
         if found is None:
             return None
-        log.info("%s: pixel size %.4f Å, from %s", uri, found[0], field)
-    return fill(
-        "pixel_size_angstrom",
-        found,
-        imaging=imaging,
-        count=len(fields.particles),
-        source=uri,
-        field=field,
-    )
+        if field != "rlnImagePixelSize":
+            log.info("%s: pixel size %.4f Å, from %s", uri, found[0], field)
+    return fill("pixel_size_angstrom", found, imaging=imaging, count=count, source=uri, field=field)
 
 
 def _poses(
-    fields: _Fields, pixel_size: Float[np.ndarray, " n"] | None, uri: Uri
+    fields: _Fields,
+    pixel_size: Float[np.ndarray, " n"] | None,
+    own_size: Float[np.ndarray, " n"] | None,
+    uri: Uri,
 ) -> dict[str, np.ndarray]:
     angles = [fields.numbers(name) for name in ANGLE_FIELDS]
     missing = [name for name, a in zip(ANGLE_FIELDS, angles, strict=True) if a is None]
@@ -310,16 +313,22 @@ def _poses(
     rotations = from_euler(np.stack([a for a in angles if a is not None], axis=-1))
     return {
         "rotation": rotations.reshape(-1, 9),
-        "shift_angstrom": _shifts(fields, pixel_size, uri),
+        "shift_angstrom": _shifts(fields, pixel_size, own_size, uri),
     }
 
 
 def _shifts(
-    fields: _Fields, pixel_size: Float[np.ndarray, " n"] | None, uri: Uri
+    fields: _Fields,
+    pixel_size: Float[np.ndarray, " n"] | None,
+    own_size: Float[np.ndarray, " n"] | None,
+    uri: Uri,
 ) -> Float[np.ndarray, "n 2"]:
     in_angstrom = [fields.numbers(f"rlnOrigin{axis}Angst") for axis in "XY"]
     if all(values is not None for values in in_angstrom):
-        return np.stack([values for values in in_angstrom if values is not None], axis=-1)
+        shifts = np.stack([values for values in in_angstrom if values is not None], axis=-1)
+        if pixel_size is None or own_size is None:
+            return shifts
+        return shifts * calibration(pixel_size, own_size)[:, None]
     in_pixels = [fields.numbers(f"rlnOrigin{axis}") for axis in "XY"]
     if any(values is None for values in in_pixels):
         found = [name for name in ORIGIN_FIELDS if fields.numbers(name) is not None]

@@ -14,7 +14,7 @@ import numpy as np
 from raydrgn.errors import ConfigError, InputError
 from raydrgn.io import cryodrgn, storage
 from raydrgn.io.filetypes import decode
-from raydrgn.io.imaging import Imaging, warn_of_micrometres
+from raydrgn.io.imaging import Imaging, calibration, warn_of_micrometres
 from raydrgn.io.metadata import read_for_parsing as read_for_parsing
 from raydrgn.io.metadata import read_metadata as read_metadata
 from raydrgn.io.particle_source import ParticleSource
@@ -217,13 +217,17 @@ def _with_ctf(table: ParticleTable, uri: Uri, rows: np.ndarray | None, full: int
                 *(known[0], uri, pixel_size[0]),
             )
     columns = {name: values[:, 2 + i] for i, name in enumerate(CTF_COLUMNS)}
+    columns["pixel_size_angstrom"] = pixel_size
+    if {"pixel_size_angstrom", "shift_angstrom"} <= set(table.table.column_names):
+        factor = calibration(pixel_size, table.column("pixel_size_angstrom"))
+        columns["shift_angstrom"] = table.column("shift_angstrom") * factor[:, None]
     if set(DEFOCUS) <= set(table.table.column_names):
         own = np.stack([table.column(name) for name in DEFOCUS], axis=-1)
         given = np.stack([columns[name] for name in DEFOCUS], axis=-1)
         _refuse_other_order(own, given, table, uri, what="defocus values")
     warn_of_micrometres(columns["defocus_u_angstrom"], uri)
     with _rows_of(uri, rows if len(every) == full else None):
-        table = table.with_columns({**columns, "pixel_size_angstrom": pixel_size})
+        table = table.with_columns(columns)
     fields = every[:, 1] * every[:, 0]
     return with_frame(table, fields[fields > 0] / table.column("box")[0])
 
