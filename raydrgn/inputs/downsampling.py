@@ -24,6 +24,7 @@ from raydrgn.fourier.resample import resample
 from raydrgn.inputs.options import DownsamplingOptions
 from raydrgn.inputs.stacks import StackPart, StackPlan, StackSet
 from raydrgn.io import storage
+from raydrgn.io.imaging import ORIGINAL_BOX
 from raydrgn.io.mrc import StackWriter, read_volume, write_slices, write_volume
 from raydrgn.io.particles import ParticleTable
 from raydrgn.io.relionrows import select_rows, with_ctf, with_poses, with_smaller_images
@@ -230,7 +231,8 @@ def _new_table(table: ParticleTable, stacks: list[StackPlan]) -> ParticleTable:
     sizes = new_pixel_size(table, box=stacks[0].box)
     if sizes is not None:
         columns["pixel_size_angstrom"] = sizes
-    return table.with_columns(columns)
+    original = table.metadata.get(ORIGINAL_BOX, str(table.single_box()))
+    return table.with_columns(columns).with_metadata(ORIGINAL_BOX, original)
 
 
 def _write_listing(
@@ -264,7 +266,7 @@ def _write_star(small: ParticleTable, table: ParticleTable, out: Uri) -> None:
     star = with_smaller_images(
         star,
         names=names_for(out, small),
-        old_box=_original_box(table, before),
+        old_box=before.single_box(),
         box=small.single_box(),
         table=before,
     )
@@ -273,12 +275,3 @@ def _write_star(small: ParticleTable, table: ParticleTable, out: Uri) -> None:
 
 def _poses_of(table: ParticleTable) -> dict[str, Any]:
     return {name: table.table.column(name) for name in ("rotation", "shift_angstrom")}
-
-
-def _original_box(table: ParticleTable, before: ParticleTable) -> int:
-    """Return the box that the original file speaks of, which the table may be a smaller copy of."""
-    box = table.single_box()
-    if "pixel_size_angstrom" not in before.table.column_names:
-        return box
-    field = box * float(table.column("pixel_size_angstrom")[0])
-    return round(field / float(before.column("pixel_size_angstrom")[0]))

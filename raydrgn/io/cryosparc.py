@@ -17,7 +17,7 @@ from raydrgn.errors import ConfigError, InputError
 from raydrgn.geometry.rotations import from_axis_angle, to_axis_angle
 from raydrgn.io import storage
 from raydrgn.io.half_sets import half_columns
-from raydrgn.io.imaging import Imaging, calibration, compare_boxes, ctf_columns, fill
+from raydrgn.io.imaging import Imaging, calibration, compare_boxes, ctf_columns, fill, has_box
 from raydrgn.io.particles import TILT_COLUMNS, NoParticlesError, ParticleTable, RowError
 from raydrgn.io.passthrough import read_joined
 from raydrgn.io.stacks import check_slices, find_stacks, read_headers
@@ -131,7 +131,7 @@ def _images(
     # uint32 in the file, which overflows in products.
     slices = _field(rows, "blob/idx", uri, kinds="iu").astype(np.int64)
     expected = _expected_boxes(rows, uri)
-    need_images = need_images or (imaging.box is None and expected is None)
+    need_images = need_images or not has_box(imaging, expected)
     places = find_stacks(stacks, source=uri, datadir=datadir, required=need_images)
     if need_images:
         boxes = check_slices(read_headers(places), codes, slices, source=uri)

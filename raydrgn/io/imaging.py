@@ -32,6 +32,10 @@ OPTIONS = {
 """Option of `raydrgn parse` for each field."""
 
 
+ORIGINAL_BOX = "original_box"
+"""Of the metadata of a table whose images were made smaller: edge of the original ones, pixels."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Imaging:
     """Values that replace those of a file; None leaves the file's."""
@@ -54,6 +58,9 @@ class Imaging:
     phase_shift_deg: float | None = None
     """Phase shift of a phase plate."""
 
+    default_box: int | None = None
+    """Edge of the images, of a file that does not give it and whose images are not read."""
+
     half_size_shifts: bool = False
     """Whether cryoSPARC shifts without a pixel size of their own are those of a half-size box."""
 
@@ -75,6 +82,8 @@ def fill(
         InputError: If neither has it, or the file's values are not finite.
     """
     given = getattr(imaging, name)
+    if name == "box" and given is None and found is None:
+        given = imaging.default_box
     if given is not None:
         return np.full(count, given)
     if found is None and name == "phase_shift_deg":
@@ -158,6 +167,11 @@ def warn_of_micrometres(defocus: np.ndarray, source: Uri) -> None:
             "is in µm, multiply the defocus by 10,000 in the file.",
             *(source, largest),
         )
+
+
+def has_box(imaging: Imaging, found: np.ndarray | None) -> bool:
+    """Return whether the box is known without the images, from the file or otherwise."""
+    return found is not None or imaging.box is not None or imaging.default_box is not None
 
 
 def compare_boxes(

@@ -14,7 +14,7 @@ from raydrgn.errors import InputError
 from raydrgn.geometry.rotations import from_euler
 from raydrgn.io.cells import to_number
 from raydrgn.io.half_sets import half_columns
-from raydrgn.io.imaging import Imaging, calibration, compare_boxes, ctf_columns, fill, give
+from raydrgn.io.imaging import Imaging, calibration, compare_boxes, ctf_columns, fill, give, has_box
 from raydrgn.io.particles import TILT_COLUMNS, NoParticlesError, ParticleTable, RowError
 from raydrgn.io.relionwriter import ANGLE_FIELDS, CTF_FIELDS, HALF_FIELD, IMAGE_FIELDS
 from raydrgn.io.stacks import check_slices, find_stacks, read_headers, without_format
@@ -111,7 +111,7 @@ def _read_table(
     count = len(fields.particles)
     stacks, codes, slices = image_names(fields.particles)
     expected_box = fields.numbers("rlnImageSize")
-    need_images = need_images or (imaging.box is None and expected_box is None)
+    need_images = need_images or not has_box(imaging, expected_box)
     places = find_stacks(stacks, source=uri, datadir=datadir, required=need_images)
     if need_images:
         boxes = check_slices(read_headers(places), codes, slices, source=uri)

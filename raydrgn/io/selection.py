@@ -24,7 +24,7 @@ from raydrgn.io.cryosparc import (
     with_pose_rows,
     write_rows,
 )
-from raydrgn.io.imaging import Imaging
+from raydrgn.io.imaging import ORIGINAL_BOX, Imaging
 from raydrgn.io.indices import rows_of_numbers
 from raydrgn.io.metadata import read_metadata
 from raydrgn.io.particle_source import ParticleSource
@@ -41,6 +41,9 @@ from raydrgn.shapes import Int
 
 log = logging.getLogger(__name__)
 
+UNKNOWN_BOX = 1 << 20
+"""Stands for the box of a file that gives none: no image is as large, nor a shift."""
+
 
 def original_of(table: ParticleTable, suffix: str) -> Uri | None:
     """Return the file that a table was read from, if it is of a kind and still there."""
@@ -53,13 +56,15 @@ def original_rows(table: ParticleTable, uri: Uri) -> ParticleTable:
     """Read the rows of a table's particles from the original file; images are not needed.
 
     Images that have been written anew, as by ``downsample``, are in other stacks; of the others the
-    file must list the same.
+    file must list the same. The box is that of the original images.
 
     Raises:
         InputError: If the file has changed since: rows are gone, or of other images.
     """
-    half_size = HALF_SIZE_SHIFTS in table.metadata
-    imaging = Imaging(box=table.single_box(), half_size_shifts=half_size)
+    imaging = Imaging(
+        default_box=int(table.metadata.get(ORIGINAL_BOX, UNKNOWN_BOX)),
+        half_size_shifts=HALF_SIZE_SHIFTS in table.metadata,
+    )
     with quiet():
         found = read_metadata(
             uri, imaging=imaging, need_images=False, passthrough=passthrough_of(table)
@@ -83,7 +88,25 @@ def original_rows(table: ParticleTable, uri: Uri) -> ParticleTable:
             "again with `raydrgn parse --table`, or put the earlier file back; if it is moved "
             "away, the table is exported by itself."
         )
-    return found
+    return _with_own_boxes(found, table)
+
+
+def _with_own_boxes(found: ParticleTable, table: ParticleTable) -> ParticleTable:
+    """Return rows of a file that gives no box with that of its images, as far as a table has it.
+
+    Images at another place may have been made smaller, and have the same edge in Å then.
+    """
+    boxes = found.column("box")
+    unknown = boxes == UNKNOWN_BOX
+    if not unknown.any():
+        return found
+    first, second = (np.array(one.stacks)[one.stack_codes] for one in (found, table))
+    known = table.column("box")
+    before = known.copy()
+    if all("pixel_size_angstrom" in one.table.column_names for one in (found, table)):
+        old, new = (one.column("pixel_size_angstrom").astype(float) for one in (found, table))
+        before = np.where(first == second, known, np.rint(known * new / old))
+    return found.with_columns({"box": np.where(unknown, before, boxes).astype(np.int32)})
 
 
 def select_indices(table: ParticleTable, indices: Int[np.ndarray, " k"]) -> ParticleTable:
