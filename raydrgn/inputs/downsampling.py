@@ -27,12 +27,10 @@ from raydrgn.io import storage
 from raydrgn.io.imaging import ORIGINAL_BOX
 from raydrgn.io.mrc import StackWriter, read_volume, write_slices, write_volume
 from raydrgn.io.particles import ParticleTable
-from raydrgn.io.relionrows import select_rows, with_ctf, with_poses, with_smaller_images
+from raydrgn.io.relionrows import with_smaller_images
 from raydrgn.io.relionwriter import names_for, write_relion
-from raydrgn.io.selection import original_of, original_rows
-from raydrgn.io.starrows import read_text_star
+from raydrgn.io.selection import original_of, original_star
 from raydrgn.io.storage import Uri
-from raydrgn.io.verification import same_ctf, same_poses
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.shapes import Float, Int
@@ -257,21 +255,12 @@ def _write_star(small: ParticleTable, table: ParticleTable, out: Uri) -> None:
     if original is None:
         write_relion(out, small)
         return
-    before = original_rows(table, original)
-    star = select_rows(read_text_star(original), table.column("index"))
-    if not same_poses(table, before):
-        star = with_poses(star, before.with_columns(_poses_of(table)))
-    if not same_ctf(table, before):
-        star = with_ctf(star, table)
+    star, rows = original_star(table, original)
     star = with_smaller_images(
         star,
         names=names_for(out, small),
-        old_box=before.single_box(),
+        old_box=rows.single_box(),
         box=small.single_box(),
-        table=before,
+        table=rows,
     )
     star.write(out)
-
-
-def _poses_of(table: ParticleTable) -> dict[str, Any]:
-    return {name: table.table.column(name) for name in ("rotation", "shift_angstrom")}

@@ -32,7 +32,8 @@ starrows         STAR files as their lines
 relion           RELION particle files to a ParticleTable
 relionwriter     a ParticleTable to a RELION particle file
 relionrows       RELION particle files given back: rows of one, smaller images
-cryosparc        cryoSPARC's .cs files to a ParticleTable, and their rows back
+cryosparc        cryoSPARC's .cs files to a ParticleTable
+cryosparcrows    cryoSPARC's rows given back
 passthrough      cryoSPARC's two files of one job, joined
 metadata         whichever of RELION's and cryoSPARC's files it is
 cryodrgn         cryoDRGN's pickles: poses, CTF, latents

@@ -1,4 +1,4 @@
-"""cryoSPARC particle files (.cs) to a ParticleTable, and their rows back to a .cs file.
+"""cryoSPARC particle files (.cs) to a ParticleTable.
 
 A .cs file is a NumPy structured array, one row per particle.
 """
@@ -6,23 +6,29 @@ A .cs file is a NumPy structured array, one row per particle.
 import json
 import logging
 import re
-from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
-from pathlib import PurePosixPath
+from collections.abc import Sequence
 
 import numpy as np
-from numpy.lib import recfunctions
 
-from raydrgn.errors import ConfigError, InputError
-from raydrgn.geometry.rotations import from_axis_angle, to_axis_angle
-from raydrgn.io import storage
+from raydrgn.errors import InputError
+from raydrgn.geometry.rotations import from_axis_angle
 from raydrgn.io.half_sets import half_columns
-from raydrgn.io.imaging import Imaging, calibration, compare_boxes, ctf_columns, fill, has_box
+from raydrgn.io.imaging import (
+    HALF_SIZE_SHIFTS,
+    Imaging,
+    calibration,
+    compare_boxes,
+    ctf_columns,
+    fill,
+    has_box,
+    to_metadata,
+)
 from raydrgn.io.particles import TILT_COLUMNS, NoParticlesError, ParticleTable, RowError
 from raydrgn.io.passthrough import read_joined
 from raydrgn.io.stacks import check_slices, find_stacks, read_headers
 from raydrgn.io.storage import Uri
-from raydrgn.io.unmodelled import of_cryosparc, to_metadata
+from raydrgn.io.unmodelled import of_cryosparc
+from raydrgn.io.unmodelled import to_metadata as unmodelled_metadata
 
 log = logging.getLogger(__name__)
 
@@ -48,11 +54,9 @@ ANGSTROM_PER_MM = 1e7
 SEVERAL_CLASSES = re.compile(r"^alignments(?:3D_multi|_class_\d+)/pose$")
 """Poses in each of the classes of an ab-initio reconstruction or heterogeneous refinement."""
 
-HALF_SIZE_SHIFTS = "half_size_shifts"
-"""Of the metadata of a table: whether its shifts were read as those of a half-size box."""
-
 SAME_SIZE = 1e-3  # of two pixel sizes, relative
-CONTRAST_FIELD, SPLIT_FIELD = "alignments3D/alpha", "alignments3D/split"
+SPLIT_FIELD = "alignments3D/split"
+PIXEL_SIZE_FIELD = "blob/psize_A"
 IMAGE_FIELDS = ("blob/path", "blob/idx")
 POSE_FIELDS = ("alignments3D/pose", "alignments3D/shift")
 
@@ -99,7 +103,7 @@ def read_cryosparc(
         columns["uid"] = _field(rows, "uid", uri, kinds="iu")
     if "ctf/exp_group_id" in names:
         columns["optics_group"] = _field(rows, "ctf/exp_group_id", uri).astype(str)
-    metadata = {"source": uri, **to_metadata(of_cryosparc(rows))}
+    metadata = {"source": uri, **to_metadata(imaging), **unmodelled_metadata(of_cryosparc(rows))}
     several = [name for name in names if SEVERAL_CLASSES.match(name)]
     if several and "rotation" not in columns:
         metadata["several_classes"] = several[0]
@@ -156,7 +160,7 @@ def _boxes(rows: np.ndarray, uri: Uri, imaging: Imaging) -> np.ndarray:
 
 def _pixel_size(rows: np.ndarray, uri: Uri, imaging: Imaging) -> np.ndarray:
     """Return the pixel size of each image, Å."""
-    field = "blob/psize_A"
+    field = PIXEL_SIZE_FIELD
     found = _field(rows, field, uri) if field in (rows.dtype.names or ()) else None
     return fill(
         "pixel_size_angstrom", found, imaging=imaging, count=len(rows), source=uri, field=field
@@ -273,8 +277,8 @@ def aligned_pixel_size(
     names = rows.dtype.names or ()
     found = _field(rows, field, source) if field in names else np.zeros(len(rows))
     own = pixel_size
-    if "blob/psize_A" in names:
-        own = pixel_size / calibration(pixel_size, _field(rows, "blob/psize_A", source))
+    if PIXEL_SIZE_FIELD in names:
+        own = pixel_size / calibration(pixel_size, _field(rows, PIXEL_SIZE_FIELD, source))
     known = found > 0
     with np.errstate(divide="ignore", invalid="ignore"):
         factor = np.where(known, found / own, 2.0 if half_size else 1.0)
@@ -288,99 +292,3 @@ def aligned_pixel_size(
             field if known.any() else "--half-size-shifts",
         )
     return pixel_size * factor
-
-
-def write_rows(uri: Uri, rows: np.ndarray, *, check: Callable[[Uri], None] | None = None) -> None:
-    """Write rows as a .cs file, and beside it the .csg file with which cryoSPARC takes it in.
-
-    The group lists the fields by their prefix, as the jobs' own groups do. ``check`` is as in
-    ``storage.atomic_write``.
-    """
-    name = PurePosixPath(uri).name
-    group, listed = uri.removesuffix(".cs") + ".csg", ">" + name.replace("'", "''")
-    _refuse_other_group(group, listed, uri)
-    with storage.atomic_write(uri, check=check) as stream:
-        np.save(stream, rows, allow_pickle=False)
-    kinds = dict.fromkeys(n.split("/")[0] for n in rows.dtype.names or () if "/" in n)
-    results = "".join(
-        f"  {kind}:\n    metafile: '{listed}'\n    num_items: {len(rows)}\n"
-        f"    type: particle.{kind}\n"
-        for kind in kinds
-    )
-    written = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
-    text = (
-        f"created: {written}\ngroup:\n  description: ''\n  name: particles\n"
-        f"  title: Particles\n  type: particle\nresults:\n{results}version: v4.0.0\n"
-    )
-    storage.write_bytes(group, text.encode())
-
-
-def _refuse_other_group(group: Uri, listed: str, uri: Uri) -> None:
-    """Refuse to replace a group file that is of other particles than those written.
-
-    Raises:
-        ConfigError: Naming the group file.
-    """
-    if not storage.exists(storage.plain_output(group)):
-        return
-    if f"'{listed}'".encode() not in storage.read_bytes(group):
-        raise ConfigError(
-            f"{uri} is written with its group file {group}, but that is there already and of other "
-            "particles. Choose another name."
-        )
-
-
-def with_pose_rows(
-    rows: np.ndarray, table: ParticleTable, *, before: ParticleTable, source: Uri
-) -> np.ndarray:
-    """Return rows with the poses of a table, shifts in the pixels in which the rows have them.
-
-    Args:
-        rows: Of the original file.
-        table: The particles, whose images may have another box and pixel size.
-        before: The rows as they were read.
-        source: The file, for messages.
-
-    Raises:
-        InputError: If the rows have no fields for poses.
-    """
-    _require(rows, POSE_FIELDS, source)
-    changed = rows.copy()
-    pixel_size = before.column("pixel_size_angstrom").astype(np.float64)
-    half_size = HALF_SIZE_SHIFTS in before.metadata
-    aligned = aligned_pixel_size(rows, pixel_size, half_size=half_size, source=source)
-    changed["alignments3D/pose"] = to_axis_angle(table.rotations)
-    changed["alignments3D/shift"] = table.column("shift_angstrom") / aligned[:, None]
-    return changed
-
-
-def with_ctf_rows(rows: np.ndarray, table: ParticleTable, *, source: Uri) -> np.ndarray:
-    """Return rows with the CTF of a table.
-
-    Raises:
-        InputError: If the rows have no fields for a CTF.
-    """
-    _require(rows, CTF_FIELDS.values(), source)
-    changed = rows.copy()
-    for name, field in CTF_FIELDS.items():
-        values = table.column(name).astype(np.float64)
-        changed[field] = np.deg2rad(values) if field.endswith("_rad") else values
-    return changed
-
-
-def with_contrast(rows: np.ndarray, table: ParticleTable) -> np.ndarray:
-    """Return rows with the contrast of a table as the scale of each particle, if it has one."""
-    if "contrast" not in table.table.column_names:
-        return rows
-    contrast = table.column("contrast").astype(np.float32)
-    if CONTRAST_FIELD not in (rows.dtype.names or ()):
-        return recfunctions.append_fields(rows, CONTRAST_FIELD, contrast, usemask=False)
-    changed = rows.copy()
-    changed[CONTRAST_FIELD] = contrast
-    return changed
-
-
-def _require(rows: np.ndarray, names: Iterable[str], source: Uri) -> None:
-    missing = [name for name in names if name not in (rows.dtype.names or ())]
-    if missing:
-        raise InputError(f"{source} has no field {missing[0]} to write into.")

@@ -4,6 +4,7 @@ One rule for every format: the user's value, else the file's, else, for the phas
 which is logged. Anything else that is missing is an error that names the command to give it with.
 """
 
+import json
 import logging
 import shlex
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from raydrgn.errors import InputError
-from raydrgn.io.particles import CTF_COLUMNS, RowError
+from raydrgn.io.particles import CTF_COLUMNS, ParticleTable, RowError
 from raydrgn.io.storage import Uri
 from raydrgn.shapes import Float, Int
 
@@ -20,6 +21,9 @@ log = logging.getLogger(__name__)
 
 LEAST_DEFOCUS = 100.0
 """Å; the largest defocus of a data set in focus is more, and in µm it is less."""
+
+SAME_PIXEL_SIZE = 1e-6
+"""Relative difference of two pixel sizes of which one was rounded to single precision."""
 
 OPTIONS = {
     "box": "--box",
@@ -31,6 +35,12 @@ OPTIONS = {
 }
 """Option of `raydrgn parse` for each field."""
 
+
+GIVEN_VALUES = "imaging"
+"""Of the metadata of a table: the values that were given in the place of its file's, as JSON."""
+
+HALF_SIZE_SHIFTS = "half_size_shifts"
+"""Of the metadata of a table: whether its shifts were read as those of a half-size box."""
 
 ORIGINAL_BOX = "original_box"
 """Of the metadata of a table whose images were made smaller: edge of the original ones, pixels."""
@@ -63,6 +73,19 @@ class Imaging:
 
     half_size_shifts: bool = False
     """Whether cryoSPARC shifts without a pixel size of their own are those of a half-size box."""
+
+
+def to_metadata(imaging: Imaging) -> dict[str, str]:
+    """Return given values as metadata of the table that was read with them."""
+    given = {name: value for name in OPTIONS if (value := getattr(imaging, name)) is not None}
+    return {GIVEN_VALUES: json.dumps(given)} if given else {}
+
+
+def imaging_of(table: ParticleTable) -> Imaging:
+    """Return the values with which a table was read from its file."""
+    found = json.loads(table.metadata.get(GIVEN_VALUES, "{}"))
+    given = {name: value for name, value in found.items() if name in OPTIONS}
+    return Imaging(**given, half_size_shifts=HALF_SIZE_SHIFTS in table.metadata)
 
 
 def fill(

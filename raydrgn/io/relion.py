@@ -14,13 +14,23 @@ from raydrgn.errors import InputError
 from raydrgn.geometry.rotations import from_euler
 from raydrgn.io.cells import to_number
 from raydrgn.io.half_sets import half_columns
-from raydrgn.io.imaging import Imaging, calibration, compare_boxes, ctf_columns, fill, give, has_box
+from raydrgn.io.imaging import (
+    Imaging,
+    calibration,
+    compare_boxes,
+    ctf_columns,
+    fill,
+    give,
+    has_box,
+    to_metadata,
+)
 from raydrgn.io.particles import TILT_COLUMNS, NoParticlesError, ParticleTable, RowError
 from raydrgn.io.relionwriter import ANGLE_FIELDS, CTF_FIELDS, HALF_FIELD, IMAGE_FIELDS
 from raydrgn.io.stacks import check_slices, find_stacks, read_headers, without_format
 from raydrgn.io.star import StarBlock, read_star
 from raydrgn.io.storage import Uri
-from raydrgn.io.unmodelled import Unmodelled, of_relion, to_metadata
+from raydrgn.io.unmodelled import Unmodelled, of_relion
+from raydrgn.io.unmodelled import to_metadata as unmodelled_metadata
 from raydrgn.shapes import Float, Int
 
 log = logging.getLogger(__name__)
@@ -144,7 +154,7 @@ def _read_table(
         )
     if "rlnOpticsGroup" in fields.particles:
         columns["optics_group"] = group_labels(fields.particles.text("rlnOpticsGroup"))
-    metadata = {"source": uri, **to_metadata(fields.unmodelled)}
+    metadata = {"source": uri, **to_metadata(imaging), **unmodelled_metadata(fields.unmodelled)}
     return ParticleTable.from_columns(columns, metadata=metadata)
 
 

@@ -9,12 +9,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from raydrgn.errors import InputError
+from raydrgn.io.imaging import SAME_PIXEL_SIZE, calibration
 from raydrgn.io.particles import ParticleTable
 from raydrgn.io.relion import check_groups, group_labels
 from raydrgn.io.relionwriter import CTF_FIELDS, decimals, defocus_cells, estimate_cells, pose_cells
 from raydrgn.io.starrows import TextBlock, TextStar
-from raydrgn.shapes import Int
+from raydrgn.shapes import Float, Int
 
+ANGSTROM_SHIFTS = ("rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst")
 PIXEL_SHIFTS = ("rlnOriginX", "rlnOriginY", "rlnOriginZ")
 PIXEL_SIZES = ("rlnImagePixelSize", "rlnPixelSize", "rlnDetectorPixelSize")
 """Sizes of a pixel of the images; the detector's, over the magnification, is one in RELION 3.0."""
@@ -23,6 +25,9 @@ GROUP_FIELDS = ("voltage_kv", "spherical_aberration_mm", "amplitude_contrast")
 """Columns that an optics table has one value of per group."""
 
 SAME_OPTICS = 1e-4
+
+MAGNIFICATION = 1e4
+"""With which the pixel size of the detector in µm is that of the images in Å."""
 
 
 def select_rows(star: TextStar, rows: Int[np.ndarray, " k"]) -> TextStar:
@@ -63,6 +68,98 @@ def with_poses(star: TextStar, table: ParticleTable) -> TextStar:
     return star.with_blocks(particles.with_columns(cells))
 
 
+def with_pixel_size(star: TextStar, table: ParticleTable) -> TextStar:
+    """Return the file with the pixel sizes of a table, where it has others or none.
+
+    Shifts in Å follow, so that those in pixels stay.
+
+    Raises:
+        InputError: If those of an optics group, which has one, differ.
+    """
+    sizes = table.column("pixel_size_angstrom").astype(np.float64)
+    particles, optics = star.particles(), star.block("optics")
+    own = _own_pixel_sizes(star)
+    if own is None:
+        if optics is None:
+            return star.with_blocks(particles.with_columns(_magnification(particles, sizes)))
+        added = {"rlnImagePixelSize": _numbers(_of_groups(star, sizes))}
+        return star.with_blocks(optics.as_loop().with_columns(added))
+    factors = calibration(sizes, own)
+    if np.abs(factors - 1).max(initial=0) < SAME_PIXEL_SIZE and (own > 0).all():
+        return star
+    shifts = {
+        field: _numbers(_floats(particles, field) * factors)
+        for field in ANGSTROM_SHIFTS
+        if field in particles.columns
+    }
+    factors = np.where(own > 0, factors, 0)
+    changed = [particles.with_columns(shifts | _calibrated(particles, factors, sizes))]
+    if optics is not None and set(PIXEL_SIZES) & set((loop := optics.as_loop()).columns):
+        of_groups = _of_groups(star, sizes)
+        cells = _calibrated(loop, _of_groups(star, factors), of_groups)
+        changed.append(loop.with_columns(cells))
+    return star.with_blocks(*changed)
+
+
+def _own_pixel_sizes(star: TextStar) -> Float[np.ndarray, " n"] | None:
+    """Return the pixel size that the file itself has for each particle, as it is read."""
+    sizes = _per_particle(star, "rlnImagePixelSize")
+    if sizes is not None:
+        return sizes
+    detector = _per_particle(star, "rlnDetectorPixelSize")
+    magnification = _per_particle(star, "rlnMagnification")
+    if detector is None or magnification is None:
+        return _per_particle(star, "rlnPixelSize")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(detector * MAGNIFICATION / magnification)
+
+
+def _calibrated(
+    block: TextBlock, factors: Float[np.ndarray, " k"], sizes: Float[np.ndarray, " k"]
+) -> dict[str, Sequence[str]]:
+    """Return pixel sizes times a factor, or as given where that is 0."""
+    return {
+        field: _numbers(np.where(factors > 0, _floats(block, field) * factors, sizes))
+        for field in PIXEL_SIZES
+        if field in block.columns
+    }
+
+
+def _magnification(
+    particles: TextBlock, sizes: Float[np.ndarray, " n"]
+) -> dict[str, Sequence[str]]:
+    """Return the pixel size as RELION 3.0 has it, in a file without optics groups."""
+    magnification = np.full(len(sizes), MAGNIFICATION)
+    if "rlnMagnification" in particles.columns:
+        found = _floats(particles, "rlnMagnification")
+        magnification = np.where(found > 0, found, magnification)
+    return {
+        "rlnMagnification": _numbers(magnification),
+        "rlnDetectorPixelSize": _numbers(sizes * magnification / MAGNIFICATION),
+    }
+
+
+def _of_groups(star: TextStar, values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " g"]:
+    """Return the one value that the particles of each optics group have.
+
+    Raises:
+        InputError: If they have several.
+    """
+    optics = star.block("optics")
+    assert optics is not None
+    groups = group_labels(star.particles().cells("rlnOpticsGroup"))
+    by_group = dict(zip(groups, values.tolist(), strict=True))
+    expected = np.array([by_group[group] for group in groups])
+    differs = np.flatnonzero(np.abs(values - expected) > SAME_PIXEL_SIZE * np.abs(expected))
+    if differs.size:
+        row = differs[0]
+        raise InputError(
+            f"{star.uri}: the particles of optics group {groups[row]} were given several pixel "
+            f"sizes, such as {values[row]:.5g} and {expected[row]:.5g} Å; groups hold one value."
+        )
+    return np.array([by_group[g] for g in group_labels(optics.as_loop().cells("rlnOpticsGroup"))])
+
+
 def with_estimates(star: TextStar, table: ParticleTable) -> TextStar:
     """Return the file with contrast and null probability of a table, if it has them."""
     cells = estimate_cells(table)
@@ -85,6 +182,7 @@ def with_ctf(star: TextStar, table: ParticleTable) -> TextStar:
             cells[field] = values.astype(np.float32).astype(str).tolist()
             continue
         known = _per_particle(star, field)
+        assert known is not None
         limit = SAME_OPTICS * np.abs(known).clip(min=1e-3)
         differs = np.flatnonzero(np.abs(known - values) > limit)
         if differs.size:
@@ -96,13 +194,18 @@ def with_ctf(star: TextStar, table: ParticleTable) -> TextStar:
     return star.with_blocks(particles.with_columns(cells))
 
 
-def _per_particle(star: TextStar, field: str) -> np.ndarray:
+def _per_particle(star: TextStar, field: str) -> Float[np.ndarray, " n"] | None:
+    """Return the value of each particle, of its optics group first; None if neither has it."""
     optics, particles = star.block("optics"), star.particles()
-    assert optics is not None
-    loop = optics.as_loop()
-    listed = group_labels(loop.cells("rlnOpticsGroup"))
-    values = dict(zip(listed, map(float, loop.cells(field)), strict=True))
-    return np.array([values[g] for g in group_labels(particles.cells("rlnOpticsGroup"))])
+    if optics is not None and field in (loop := optics.as_loop()).columns:
+        listed = group_labels(loop.cells("rlnOpticsGroup"))
+        values = dict(zip(listed, map(float, loop.cells(field)), strict=True))
+        return np.array([values[g] for g in group_labels(particles.cells("rlnOpticsGroup"))])
+    return _floats(particles, field) if field in particles.columns else None
+
+
+def _floats(block: TextBlock, field: str) -> Float[np.ndarray, " n"]:
+    return np.array(list(map(float, block.cells(field))), dtype=np.float64)
 
 
 def with_smaller_images(
@@ -125,8 +228,7 @@ def with_smaller_images(
     cells |= _rescaled(particles, old_box=old_box, box=box)
     for field in PIXEL_SHIFTS:
         if field in particles.columns:
-            pixels = np.array(list(map(float, particles.cells(field))))
-            cells[field] = decimals(pixels * box / old_box)
+            cells[field] = decimals(_floats(particles, field) * box / old_box)
     changed = [particles.with_columns(cells)]
     optics = star.block("optics")
     if optics is not None:
@@ -163,3 +265,7 @@ def _group_pixel_sizes(
 
 def _number(value: float) -> str:
     return f"{value:.9g}"
+
+
+def _numbers(values: Float[np.ndarray, " n"]) -> list[str]:
+    return [_number(value) for value in values.tolist()]

@@ -17,20 +17,26 @@ import numpy as np
 
 from raydrgn.errors import ConfigError, InputError, StorageError
 from raydrgn.io import cryodrgn, storage
-from raydrgn.io.cryosparc import (
-    HALF_SIZE_SHIFTS,
+from raydrgn.io.cryosparcrows import (
     with_contrast,
     with_ctf_rows,
+    with_pixel_size_rows,
     with_pose_rows,
     write_rows,
 )
-from raydrgn.io.imaging import ORIGINAL_BOX, Imaging
+from raydrgn.io.imaging import ORIGINAL_BOX, SAME_PIXEL_SIZE, calibration, imaging_of
 from raydrgn.io.indices import rows_of_numbers
 from raydrgn.io.metadata import read_metadata
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import CTF_COLUMNS, NoParticlesError, ParticleTable
 from raydrgn.io.passthrough import passthrough_of, read_joined
-from raydrgn.io.relionrows import select_rows, with_ctf, with_estimates, with_poses
+from raydrgn.io.relionrows import (
+    select_rows,
+    with_ctf,
+    with_estimates,
+    with_pixel_size,
+    with_poses,
+)
 from raydrgn.io.relionwriter import write_relion
 from raydrgn.io.sources import open_particles
 from raydrgn.io.stacks import find_stacks, leads_there, without_format
@@ -56,15 +62,14 @@ def original_rows(table: ParticleTable, uri: Uri) -> ParticleTable:
     """Read the rows of a table's particles from the original file; images are not needed.
 
     Images that have been written anew, as by ``downsample``, are in other stacks; of the others the
-    file must list the same. The box is that of the original images.
+    file must list the same. Box and pixel size are those of the original images; the latter as it
+    follows from the table's, which may be a calibration.
 
     Raises:
         InputError: If the file has changed since: rows are gone, or of other images.
     """
-    imaging = Imaging(
-        default_box=int(table.metadata.get(ORIGINAL_BOX, UNKNOWN_BOX)),
-        half_size_shifts=HALF_SIZE_SHIFTS in table.metadata,
-    )
+    box = int(table.metadata.get(ORIGINAL_BOX, UNKNOWN_BOX))
+    imaging = replace(imaging_of(table), default_box=box)
     with quiet():
         found = read_metadata(
             uri, imaging=imaging, need_images=False, passthrough=passthrough_of(table)
@@ -88,7 +93,7 @@ def original_rows(table: ParticleTable, uri: Uri) -> ParticleTable:
             "again with `raydrgn parse --table`, or put the earlier file back; if it is moved "
             "away, the table is exported by itself."
         )
-    return _with_own_boxes(found, table)
+    return _calibrated(_with_own_boxes(found, table), table)
 
 
 def _with_own_boxes(found: ParticleTable, table: ParticleTable) -> ParticleTable:
@@ -107,6 +112,22 @@ def _with_own_boxes(found: ParticleTable, table: ParticleTable) -> ParticleTable
         old, new = (one.column("pixel_size_angstrom").astype(float) for one in (found, table))
         before = np.where(first == second, known, np.rint(known * new / old))
     return found.with_columns({"box": np.where(unknown, before, boxes).astype(np.int32)})
+
+
+def _calibrated(found: ParticleTable, table: ParticleTable) -> ParticleTable:
+    """Return rows of a file with the pixel size that a table has of them, and shifts by it."""
+    if "pixel_size_angstrom" not in table.table.column_names:
+        return found
+    sizes = table.column("pixel_size_angstrom").astype(np.float64)
+    columns = {"pixel_size_angstrom": sizes * table.column("box") / found.column("box")}
+    if "pixel_size_angstrom" in found.table.column_names:
+        known = found.column("pixel_size_angstrom")
+        factor = calibration(columns["pixel_size_angstrom"], known)
+        if np.abs(factor - 1).max(initial=0) < SAME_PIXEL_SIZE:
+            return found
+        if found.has_poses:
+            columns["shift_angstrom"] = found.column("shift_angstrom") * factor[:, None]
+    return found.with_columns(columns)
 
 
 def select_indices(table: ParticleTable, indices: Int[np.ndarray, " k"]) -> ParticleTable:
@@ -171,9 +192,28 @@ def export_star(source: ParticleSource, out: Uri, *, table: ParticleTable | None
         warn_of_names(table)
         write_relion(out, table, check=partial(check_star, table=table))
         return len(table)
-    before = original_rows(table, original)
-    star = select_rows(read_text_star(original), table.column("index"))
-    # Images and their pixel size are the original's, where those of the table were written anew.
+    star, expected = original_star(table, original)
+    star = _with_names(with_estimates(star, table), out, source.datadir)
+    star.write(out, check=partial(check_star, star=star, table=expected))
+    return len(table)
+
+
+def original_star(table: ParticleTable, uri: Uri) -> tuple[TextStar, ParticleTable]:
+    """Return the rows of the STAR file that a table comes from, with what the table has anew.
+
+    Poses, CTF and a calibrated pixel size are written over the file's where they are others; the
+    images are those of the file.
+
+    Returns:
+        The rows, and how they read.
+
+    Raises:
+        InputError: If the file has changed since, or cannot hold what the table has.
+    """
+    before = original_rows(table, uri)
+    star = select_rows(read_text_star(uri), table.column("index"))
+    if "pixel_size_angstrom" in before.table.column_names:
+        star = with_pixel_size(star, before)
     poses_and_ctf = ("rotation", "shift_angstrom", *CTF_COLUMNS)
     values = {n: table.column(n) for n in poses_and_ctf if n in table.table.column_names}
     expected = before.with_columns(values)
@@ -181,9 +221,7 @@ def export_star(source: ParticleSource, out: Uri, *, table: ParticleTable | None
         star = with_poses(star, expected)
     if not same_ctf(table, before):
         star = with_ctf(star, expected)
-    star = _with_names(with_estimates(star, table), out, source.datadir)
-    star.write(out, check=partial(check_star, star=star, table=expected))
-    return len(table)
+    return star, expected
 
 
 def _rows_of_table(source: ParticleSource, rows: Int[np.ndarray, " k"]) -> ParticleTable | None:
@@ -290,6 +328,8 @@ def export_cs(source: ParticleSource, out: Uri, *, table: ParticleTable | None =
     table = select_indices(table, kept)
     before = original_rows(table, original)
     rows = read_joined(original, passthrough_of(table))[0][kept]
+    if "pixel_size_angstrom" in before.table.column_names:
+        rows = with_pixel_size_rows(rows, before)
     if not same_poses(table, before):
         rows = with_pose_rows(rows, table, before=before, source=original)
     if not same_ctf(table, before):

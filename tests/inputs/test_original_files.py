@@ -15,11 +15,14 @@ from phantoms import (
     write_cs,
     write_mrc,
 )
+from raydrgn.errors import InputError
 from raydrgn.io.imaging import ORIGINAL_BOX
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.sources import open_particles
-from raydrgn.workflows import downsample, export
+from raydrgn.io.starrows import read_text_star
+from raydrgn.workflows import downsample, export, parse
 from raydrgn.workflows.downsample import DownsampleSettings
+from raydrgn.workflows.parse import ParseSettings
 
 BOX, SMALL = 64, 16
 COUNT = 4
@@ -86,3 +89,90 @@ def test_shifts_larger_than_a_small_box_of_old_pixels_go_out(write, is_older, tm
     again = given_back(tmp_path / "small.parquet", tmp_path / f"out{Path(original).suffix}")
     np.testing.assert_allclose(again.column("shift_angstrom"), 20.0, rtol=1e-6)
     assert again.single_box() == BOX
+
+
+# A calibrated pixel size ----------------------------------------------------------------------
+
+
+def calibrated(particles, folder, size=1.5):
+    """Write a table of particles under another pixel size than that of their file."""
+    table = str(folder / "given.parquet")
+    parse.run(ParseSettings(particles=particles, table=table, pixel_size_angstrom=size))
+    return table
+
+
+def check_shifts_in_pixels(table, shift, size):
+    np.testing.assert_allclose(table.column("pixel_size_angstrom"), size, rtol=1e-6)
+    in_pixels = table.column("shift_angstrom") / table.column("pixel_size_angstrom")[:, None]
+    np.testing.assert_allclose(in_pixels, shift, rtol=1e-6)
+
+
+WRITERS = {
+    "angstrom": lambda folder: star(folder, 2 * 1.3, pixel_size=1.3),
+    "pixels": lambda folder: star(folder, 2.0, unit="", pixel_size=1.3),
+    "no pixel size": lambda folder: star(folder, 2.0, unit="", rlnImagePixelSize=None),
+    "magnification": lambda folder: star_30(folder, 2.0),
+    "cryoSPARC": lambda folder: cs(folder, 2.0),
+}
+
+
+@pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
+@pytest.mark.parametrize("box", [None, 32], ids=["", "smaller"])
+def test_a_calibrated_pixel_size_goes_out_and_shifts_stay_in_pixels(write, box, tmp_path):
+    original = write(tmp_path)
+    table = calibrated(original, tmp_path)
+    if box:
+        check_shifts_in_pixels(made_smaller(table, tmp_path / "small.parquet", box), 1.0, 3.0)
+        table = tmp_path / "small.parquet"
+    again = given_back(table, tmp_path / f"out{Path(original).suffix}")
+    check_shifts_in_pixels(again, 2.0, 1.5)
+
+
+@pytest.mark.parametrize("write", list(WRITERS.values())[:4], ids=list(WRITERS)[:4])
+def test_a_star_file_of_smaller_images_has_the_calibrated_pixel_size(write, tmp_path):
+    made_smaller(calibrated(write(tmp_path), tmp_path), tmp_path / "out.star", 32)
+    check_shifts_in_pixels(
+        open_particles(ParticleSource(particles=str(tmp_path / "out.star"))), 1, 3
+    )
+
+
+def test_the_pixel_size_of_a_ctf_pickle_goes_out(tmp_path):
+    original = star(tmp_path, 2 * 1.3, pixel_size=1.3)
+    ctf = str(tmp_path / "ctf.pkl")
+    parse.run(ParseSettings(particles=original, ctf=ctf, pixel_size_angstrom=1.5))
+    source = ParticleSource(particles=original, ctf=ctf)
+    settings = export.ExportStarSettings(source=source, out=str(tmp_path / "out.star"))
+    export.run_star(settings)
+    check_shifts_in_pixels(open_particles(ParticleSource(particles=settings.out)), 2.0, 1.5)
+
+
+def test_pixels_of_aligned_images_are_calibrated_with_the_others(tmp_path):
+    cs(tmp_path, 2.0)
+    fields = {
+        "blob/psize_A": np.full(COUNT, 1.3, "f4"),
+        "alignments3D/psize_A": np.full(COUNT, 2.6, "f4"),
+        "alignments3D/shift": np.ones((COUNT, 2), "f4"),
+    }
+    original = write_cs(tmp_path, cs_rows(COUNT, box=BOX, fields=fields))
+    again = given_back(calibrated(original, tmp_path), tmp_path / "out.cs")
+    check_shifts_in_pixels(again, 2.0, 1.5)
+    rows = np.load(tmp_path / "out.cs")
+    np.testing.assert_array_equal(rows["alignments3D/shift"], 1)
+    np.testing.assert_allclose(rows["alignments3D/psize_A"], 3.0)
+
+
+def test_two_pixel_sizes_for_one_optics_group_are_refused(tmp_path):
+    original = star(tmp_path, 2.0)
+    table = open_particles(ParticleSource(particles=original))
+    sizes = {"pixel_size_angstrom": np.array([1.5, 1.5, 1.4, 1.5])}
+    table.with_columns(sizes).write(str(tmp_path / "t.parquet"))
+    with pytest.raises(InputError, match=r"optics group 1 were given several pixel sizes.*1\.4"):
+        given_back(tmp_path / "t.parquet", tmp_path / "out.star")
+
+
+def test_a_pixel_size_that_stays_leaves_the_text_as_it_is(tmp_path):
+    original = star(tmp_path, 2.6, rlnImagePixelSize=["1.31000"])
+    given_back(calibrated(original, tmp_path, 1.31), tmp_path / "out.star")
+    before, after = (read_text_star(uri) for uri in (original, str(tmp_path / "out.star")))
+    assert after.block("optics").rows == before.block("optics").rows
+    assert after.particles().rows == before.particles().rows

@@ -11,7 +11,8 @@ from scipy.spatial.transform import Rotation
 
 from phantoms import Hostile, cs_rows, images_of, write_cs, write_mrc
 from raydrgn.errors import ConfigError, InputError
-from raydrgn.io.cryosparc import read_cryosparc, with_pose_rows, write_rows
+from raydrgn.io.cryosparc import read_cryosparc
+from raydrgn.io.cryosparcrows import with_pose_rows, write_rows
 from raydrgn.io.half_sets import half_of_particles
 from raydrgn.io.imaging import Imaging
 from raydrgn.io.passthrough import read_rows
