@@ -182,6 +182,11 @@ def downsample(
         StorageError: If there is no room, or a part could not be written.
     """
     stacks = plan_stacks(table, options)
+    original = None
+    if PurePosixPath(options.out).suffix == ".star":
+        original = original_of(table, ".star")
+    if original is not None:
+        original_star(table, original)  # what it refuses is told before the work
     work = StackSet(table, stacks, f"{storage.absolute(options.out)}.downsample.json")
     work.begin(overwrite=options.overwrite)
     done = work.rows_done

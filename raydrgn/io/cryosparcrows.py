@@ -12,7 +12,7 @@ from raydrgn.errors import ConfigError, InputError
 from raydrgn.geometry.rotations import to_axis_angle
 from raydrgn.io import storage
 from raydrgn.io.cryosparc import CTF_FIELDS, PIXEL_SIZE_FIELD, POSE_FIELDS, aligned_pixel_size
-from raydrgn.io.imaging import HALF_SIZE_SHIFTS, SAME_PIXEL_SIZE, calibration
+from raydrgn.io.imaging import HALF_SIZE_SHIFTS, SAME_PIXEL_SIZE, Imaging, calibration
 from raydrgn.io.particles import ParticleTable
 from raydrgn.io.storage import Uri
 
@@ -59,6 +59,18 @@ def _refuse_other_group(group: Uri, listed: str, uri: Uri) -> None:
             f"{uri} is written with its group file {group}, but that is there already and of other "
             "particles. Choose another name."
         )
+
+
+def with_given_rows(rows: np.ndarray, imaging: Imaging) -> np.ndarray:
+    """Return rows with the values of the CTF that were given in the place of the file's."""
+    if CTF_FIELDS["defocus_u_angstrom"] not in (rows.dtype.names or ()):
+        return rows
+    for name, field in CTF_FIELDS.items():
+        value = getattr(imaging, name, None)
+        if value is not None:
+            value = np.deg2rad(value) if field.endswith("_rad") else value
+            rows = with_field(rows, field, np.full(len(rows), value))
+    return rows
 
 
 def with_pixel_size_rows(rows: np.ndarray, table: ParticleTable) -> np.ndarray:

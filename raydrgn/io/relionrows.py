@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from raydrgn.errors import InputError
-from raydrgn.io.imaging import SAME_PIXEL_SIZE, calibration
+from raydrgn.io.imaging import SAME_PIXEL_SIZE, Imaging, calibration
 from raydrgn.io.particles import ParticleTable
 from raydrgn.io.relion import check_groups, group_labels
 from raydrgn.io.relionwriter import CTF_FIELDS, decimals, defocus_cells, estimate_cells, pose_cells
@@ -24,7 +24,14 @@ PIXEL_SIZES = ("rlnImagePixelSize", "rlnPixelSize", "rlnDetectorPixelSize")
 GROUP_FIELDS = ("voltage_kv", "spherical_aberration_mm", "amplitude_contrast")
 """Columns that an optics table has one value of per group."""
 
+GIVEN_FIELDS = {
+    "box": "rlnImageSize",
+    **{name: CTF_FIELDS[name] for name in (*GROUP_FIELDS, "phase_shift_deg")},
+}
+"""Columns of values that may be given in the place of the file's."""
+
 SAME_OPTICS = 1e-4
+SAME_GIVEN = 1e-6  # relative
 
 MAGNIFICATION = 1e4
 """With which the pixel size of the detector in µm is that of the images in Å."""
@@ -66,6 +73,29 @@ def with_poses(star: TextStar, table: ParticleTable) -> TextStar:
             del cells[f"rlnOrigin{axis}Angst"]
             cells[f"rlnOrigin{axis}"] = decimals(in_pixels[:, i])
     return star.with_blocks(particles.with_columns(cells))
+
+
+def with_given_values(star: TextStar, imaging: Imaging) -> TextStar:
+    """Return the file with the values that were given in the place of its own.
+
+    The pixel size is not among them: see ``with_pixel_size``.
+    """
+    particles, optics = star.particles(), star.block("optics")
+    loop = None if optics is None else optics.as_loop()
+    for name, field in GIVEN_FIELDS.items():
+        value = getattr(imaging, name)
+        if value is None or _has_value(star, field, value):
+            continue
+        if loop is not None and (name != "phase_shift_deg" or field in loop.columns):
+            loop = loop.with_columns({field: [_number(value)] * len(loop.rows)})
+        else:
+            particles = particles.with_columns({field: [_number(value)] * len(particles.rows)})
+    return star.with_blocks(particles, *([] if loop is None else [loop]))
+
+
+def _has_value(star: TextStar, field: str, value: float) -> bool:
+    found = _per_particle(star, field)
+    return found is not None and bool(np.allclose(found, value, rtol=SAME_GIVEN, atol=0))
 
 
 def with_pixel_size(star: TextStar, table: ParticleTable) -> TextStar:

@@ -20,6 +20,7 @@ from raydrgn.io import cryodrgn, storage
 from raydrgn.io.cryosparcrows import (
     with_contrast,
     with_ctf_rows,
+    with_given_rows,
     with_pixel_size_rows,
     with_pose_rows,
     write_rows,
@@ -34,6 +35,7 @@ from raydrgn.io.relionrows import (
     select_rows,
     with_ctf,
     with_estimates,
+    with_given_values,
     with_pixel_size,
     with_poses,
 )
@@ -201,8 +203,8 @@ def export_star(source: ParticleSource, out: Uri, *, table: ParticleTable | None
 def original_star(table: ParticleTable, uri: Uri) -> tuple[TextStar, ParticleTable]:
     """Return the rows of the STAR file that a table comes from, with what the table has anew.
 
-    Poses, CTF and a calibrated pixel size are written over the file's where they are others; the
-    images are those of the file.
+    Poses, CTF, a calibrated pixel size and values that were given are written over the file's where
+    they are others; the images are those of the file.
 
     Returns:
         The rows, and how they read.
@@ -212,6 +214,7 @@ def original_star(table: ParticleTable, uri: Uri) -> tuple[TextStar, ParticleTab
     """
     before = original_rows(table, uri)
     star = select_rows(read_text_star(uri), table.column("index"))
+    star = with_given_values(star, imaging_of(table))
     if "pixel_size_angstrom" in before.table.column_names:
         star = with_pixel_size(star, before)
     poses_and_ctf = ("rotation", "shift_angstrom", *CTF_COLUMNS)
@@ -328,6 +331,7 @@ def export_cs(source: ParticleSource, out: Uri, *, table: ParticleTable | None =
     table = select_indices(table, kept)
     before = original_rows(table, original)
     rows = read_joined(original, passthrough_of(table))[0][kept]
+    rows = with_given_rows(rows, imaging_of(table))
     if "pixel_size_angstrom" in before.table.column_names:
         rows = with_pixel_size_rows(rows, before)
     if not same_poses(table, before):

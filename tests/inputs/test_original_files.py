@@ -7,6 +7,7 @@ import pytest
 
 from phantoms import (
     cs_rows,
+    defocus_columns,
     images_of,
     loop,
     optics_columns,
@@ -42,7 +43,7 @@ def star(folder, shift, unit="Angst", pixel_size=1.0, **changes):
     return uri
 
 
-def star_30(folder, shift):
+def star_30(folder, shift, **more):
     """Write a file of RELION 3.0, which gives no box; shifts in pixels of 1 Å."""
     stack(folder)
     columns = {
@@ -51,6 +52,7 @@ def star_30(folder, shift):
         "rlnMagnification": [50_000.0] * COUNT,
         **pose_columns(COUNT, unit=""),
         **{f"rlnOrigin{axis}": [shift] * COUNT for axis in "XY"},
+        **more,
     }
     (folder / "particles.star").write_text(loop("", columns))
     return str(folder / "particles.star")
@@ -176,3 +178,73 @@ def test_a_pixel_size_that_stays_leaves_the_text_as_it_is(tmp_path):
     before, after = (read_text_star(uri) for uri in (original, str(tmp_path / "out.star")))
     assert after.block("optics").rows == before.block("optics").rows
     assert after.particles().rows == before.particles().rows
+
+
+# Values that the file lacks or has otherwise --------------------------------------------------
+
+GIVEN = {
+    "voltage_kv": 200.0,
+    "spherical_aberration_mm": 2.0,
+    "amplitude_contrast": 0.125,
+    "phase_shift_deg": 90.0,
+}
+
+
+def cs_without_contrast(folder):
+    stack(folder)
+    return write_cs(folder, cs_rows(COUNT, box=BOX, fields={"ctf/amp_contrast": None}))
+
+
+def star_30_without_contrast(folder):
+    defocus = defocus_columns(COUNT)
+    return star_30(folder, 2.0, **defocus, rlnSphericalAberration=[2.7] * COUNT)
+
+
+LACKING = {
+    "RELION": lambda folder: star(folder, 2.0, rlnAmplitudeContrast=None, rlnVoltage=None),
+    "RELION 3.0": star_30_without_contrast,
+    "cryoSPARC": cs_without_contrast,
+}
+
+
+@pytest.mark.parametrize("write", LACKING.values(), ids=LACKING)
+@pytest.mark.parametrize("box", [None, 32], ids=["", "smaller"])
+def test_values_that_were_given_go_out(write, box, tmp_path):
+    original, table = write(tmp_path), str(tmp_path / "t.parquet")
+    parse.run(ParseSettings(particles=original, table=table, **GIVEN))
+    if box:
+        made_smaller(table, table.replace("t.p", "small.p"), box)
+        table = table.replace("t.p", "small.p")
+    again = given_back(table, tmp_path / f"out{Path(original).suffix}")
+    for name, value in GIVEN.items():
+        np.testing.assert_allclose(again.column(name), value, rtol=1e-6)
+    assert again.single_box() == BOX
+
+
+def test_a_star_file_of_smaller_images_has_the_values_that_were_given(tmp_path):
+    table = str(tmp_path / "t.parquet")
+    parse.run(ParseSettings(particles=LACKING["RELION"](tmp_path), table=table, **GIVEN))
+    made_smaller(table, tmp_path / "out.star", 32)
+    again = open_particles(ParticleSource(particles=str(tmp_path / "out.star")))
+    for name, value in GIVEN.items():
+        np.testing.assert_allclose(again.column(name), value, rtol=1e-6)
+
+
+def test_a_file_that_has_the_values_that_were_given_keeps_its_text(tmp_path):
+    original = star(tmp_path, 2.0, rlnVoltage=["300.00"])
+    table = str(tmp_path / "t.parquet")
+    parse.run(ParseSettings(particles=original, table=table, voltage_kv=300.0))
+    given_back(table, tmp_path / "out.star")
+    before, after = (read_text_star(uri) for uri in (original, str(tmp_path / "out.star")))
+    assert after.block("optics").rows == before.block("optics").rows
+
+
+def test_a_changed_original_is_refused_before_images_are_made_smaller(tmp_path):
+    original, table = star(tmp_path, 2.0), str(tmp_path / "t.parquet")
+    parse.run(ParseSettings(particles=original, table=table))
+    names = [f"{COUNT - i}@stack.mrcs" for i in range(COUNT)]
+    star_31(tmp_path, COUNT, particles={"rlnImageName": names})
+    stack(tmp_path)
+    with pytest.raises(InputError, match="lists other images"):
+        made_smaller(table, tmp_path / "out.star")
+    assert not list(tmp_path.glob("out*"))
