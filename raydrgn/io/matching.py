@@ -147,22 +147,29 @@ class _StarMatch:
         found = [candidate for candidate, fit in zip(candidates, fits, strict=True) if fit]
         if len(found) == 1:
             return found[0]
-        name = self._block.cells("rlnImageName")[row]
-        what = f"{self._place(row)}: {name} is in {len(candidates):,} rows of {self._original.uri}"
         if not found:
             raise InputError(
-                f"{what}, and none of them has these angles and origins. Give the file that the "
-                "selection was made from, before any other refinement."
+                f"{self._listed(row, candidates)}, and none of them has these angles and origins. "
+                "Give the file that the selection was made from, before any other refinement."
             )
-        differing = self._differing(found)
-        if not differing:  # the same in every column
-            turn = self._next.get(tuple(found), 0)
-            self._next[tuple(found)] = turn + 1
-            return found[turn % len(found)]
-        raise InputError(
-            f"{what}, and {len(found):,} of them have its angles and origins. They differ in "
-            f"{', '.join(differing[:5])}; give each row poses of its own, or select by numbers."
-        )
+        equal = tuple(found)
+        if equal not in self._next:
+            differing = self._differing(found)
+            if differing:
+                raise InputError(
+                    f"{self._listed(row, candidates)}, and {len(found):,} of them have its angles "
+                    f"and origins. They differ in {', '.join(differing[:5])}; give each row poses "
+                    "of its own, or select by numbers."
+                )
+            self._next[equal] = 0  # the same in every column
+        turn = self._next[equal]
+        self._next[equal] = turn + 1
+        return found[turn % len(found)]
+
+    def _listed(self, row: int, candidates: Sequence[int]) -> str:
+        """Return the place and image of a selected row, and how often the original has it."""
+        name = self._block.cells("rlnImageName")[row]
+        return f"{self._place(row)}: {name} is in {len(candidates):,} rows of {self._original.uri}"
 
     def _differing(self, rows: Sequence[int]) -> list[str]:
         cells = [self._every.row_cells(row) for row in rows]

@@ -6,6 +6,7 @@ import pytest
 from phantoms import cs_rows, loop, write_cs
 from raydrgn.errors import InputError
 from raydrgn.io.matching import find_numbers
+from raydrgn.io.starrows import TextBlock
 
 IMAGES, COPIES = 6, 3
 
@@ -52,6 +53,25 @@ def test_rows_that_are_the_same_in_every_column_are_taken_one_after_the_other(tm
     original = write(tmp_path, "expanded.star", table)
     selected = write(tmp_path, "selected.star", table, [4, 5, 3])
     assert find_numbers(selected, original).tolist() == [3, 4, 5]
+
+
+def test_the_work_of_equal_rows_grows_with_their_number_and_not_its_square(tmp_path, monkeypatch):
+    """Each row twice, matched to the file itself: columns are read once, whatever their length."""
+    reads = []
+    cells = TextBlock.cells
+    monkeypatch.setattr(
+        TextBlock, "cells", lambda block, name: reads.append(1) or cells(block, name)
+    )
+    counts = []
+    for count in (10, 100):
+        images = np.arange(count) // 2 + 1
+        table = {"rlnImageName": [f"{i}@a.mrcs" for i in images], "rlnAngleRot": [0.5] * count}
+        (tmp_path / "twice.star").write_text(loop("particles", table))
+        reads.clear()
+        found = find_numbers(str(tmp_path / "twice.star"), str(tmp_path / "twice.star"))
+        assert found.tolist() == list(range(count))
+        counts.append(len(reads))
+    assert counts[0] == counts[1]
 
 
 def test_copies_that_cannot_be_told_apart_are_refused_with_what_differs(tmp_path):
