@@ -34,6 +34,9 @@ class Partition:
     """Some particles of a table, inserted by one task."""
 
     source: ImageSource
+    box: int
+    """Edge of the images in pixels."""
+
     rotations: Float[np.ndarray, "n 3 3"]
     shifts_px: Float[np.ndarray, "n 2"]
     pixel_size_angstrom: Float[np.ndarray, " n"]
@@ -59,6 +62,7 @@ class Partition:
         columns = [part.column(name) for name in CTF_COLUMNS] if table.has_ctf else None
         return cls(
             source=ImageSource.of(part),
+            box=int(table.column("box")[0]),
             rotations=part.rotations.astype(np.float32),
             shifts_px=shifts_px(part).astype(np.float32),
             pixel_size_angstrom=part.column("pixel_size_angstrom").astype(np.float32),
@@ -85,7 +89,7 @@ def insert_partition(
         correction: Of hot pixels, and of images that are not normalised.
         progress: Called with the number of particles done since the last call.
     """
-    box = partition.source.headers[0].shape[2]
+    box = partition.box
     sums = FourierAccumulator.empty(box)
     slicer = Slicer(box, invert=invert, correction=correction)
     bad = [np.empty(0, dtype=np.int64)]

@@ -257,7 +257,7 @@ class ParticleTable:
 
     @cached_property
     def stacks(self) -> list[Uri]:
-        """Stacks in the order of first appearance in the dictionary of column ``stack``."""
+        """Stacks of these particles, in the order in which those of the original set appear."""
         return [str(uri) for uri in self._stack_column.dictionary.to_pylist()]
 
     @cached_property
@@ -267,7 +267,13 @@ class ParticleTable:
 
     @cached_property
     def _stack_column(self) -> pa.DictionaryArray:
-        return self.table.column("stack").unify_dictionaries().combine_chunks()
+        column = self.table.column("stack").unify_dictionaries().combine_chunks()
+        used, codes = np.unique(column.indices.to_numpy(zero_copy_only=False), return_inverse=True)
+        if len(used) == len(column.dictionary):
+            return column
+        return pa.DictionaryArray.from_arrays(
+            pa.array(codes, type=pa.int32()), column.dictionary.take(pa.array(used))
+        )
 
     @property
     def metadata(self) -> dict[str, str]:

@@ -14,6 +14,7 @@ from raydrgn.geometry.lattice import half_disc
 from raydrgn.inputs import backprojection, reconstruction
 from raydrgn.inputs.backprojection import back_project, split_rows
 from raydrgn.inputs.fourier_accumulator import PADDING, FourierAccumulator
+from raydrgn.inputs.insertion import Partition, insert_partition
 from raydrgn.inputs.options import BackprojectionOptions
 from raydrgn.inputs.report import check_folder, write_backprojection
 from raydrgn.io.half_sets import half_of_particles
@@ -173,6 +174,21 @@ def test_rows_of_one_image_are_in_one_half(known, times):
     expanded = np.repeat(rows, 2) if times == "in turn" else np.tile(rows, 2)
     half = half_of_particles(table.select(expanded))
     np.testing.assert_array_equal(half, expanded % 2)
+
+
+def test_particles_are_read_from_their_own_stacks_and_none_leave_nothing(known):
+    _, table = known
+    other = write_images(_beside(table, "other.mrcs"), np.zeros((1, BOX, BOX), np.float32))
+    stacks = np.array([table.stacks[0]] * (len(table) - 1) + [other], dtype=object)
+    slices = np.append(table.column("slice")[:-1], 0)
+    mixed = table.with_columns({"stack": stacks, "slice": slices})
+    part = Partition.of(mixed, np.arange(3), map_pixel_size_angstrom=PIXEL_SIZE)
+    assert [header.uri for header in part.source.headers] == table.stacks
+    none = Partition.of(mixed, np.arange(0), map_pixel_size_angstrom=PIXEL_SIZE)
+    bad, sums = insert_partition(none, invert=False)
+    assert not len(bad)
+    assert not sums.weights.any()
+    assert sums.weights.shape == FourierAccumulator.empty(BOX).weights.shape
 
 
 def _beside(table, name):

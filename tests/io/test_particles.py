@@ -63,6 +63,22 @@ def test_selections_keep_order_repetitions_and_the_original_numbers():
     assert part.slice_rows(1, 2).rotations.shape == (1, 3, 3)
 
 
+def test_the_stacks_of_a_selection_are_those_of_its_particles(tmp_path):
+    table = table_of(6, stacks=("a", "b", "c", "d"))
+    assert table.stacks == ["a", "b", "c", "d"]
+    part = table.select(np.array([5, 1, 0]))
+    for one in (part, part.with_columns({"box": [16] * 3}), written(part, tmp_path)):
+        assert one.stacks == ["a", "d"]
+        assert [one.stacks[code] for code in one.stack_codes] == ["d", "a", "a"]
+    assert table.slice_rows(2, 4).stacks == ["b", "c"]
+    assert table.select(np.array([], dtype=np.int64)).stacks == []
+
+
+def written(table, folder):
+    table.write(str(folder / "t.parquet"))
+    return ParticleTable.read(str(folder / "t.parquet"))
+
+
 def test_columns_are_added_and_replaced():
     table = table_of(3, pixel_size_angstrom=None)
     more = table.with_columns({"pixel_size_angstrom": np.full(3, 2.0), "box": [16] * 3})

@@ -365,3 +365,12 @@ def test_an_error_of_a_row_names_the_pickle_that_it_comes_from(tmp_path):
     write_ctf(str(tmp_path / "ctf.pkl"), table)
     with pytest.raises(InputError, match=r"ctf.pkl, row 0 .*spherical_aberration_mm is 2.7e\+07"):
         open_particles(ParticleSource(particles=place, ctf=str(tmp_path / "ctf.pkl")))
+
+
+def test_stacks_that_no_particle_of_a_selection_is_in_may_be_gone(tmp_path):
+    stacks = [write_mrc(tmp_path / f"{name}.mrcs", images_of(2)) for name in "ab"]
+    selected = table_of(4, stacks=stacks).select(np.array([1, 0]))
+    selected.write(str(tmp_path / "some.parquet"))
+    (tmp_path / "b.mrcs").unlink()
+    again = open_particles(ParticleSource(particles=str(tmp_path / "some.parquet")))
+    assert again.stacks == stacks[:1]
