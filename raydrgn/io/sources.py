@@ -201,13 +201,15 @@ def _fit_rows(
 def _with_ctf(table: ParticleTable, uri: Uri, rows: np.ndarray | None, full: int) -> ParticleTable:
     every = cryodrgn.read_ctf(uri)
     values = _fit_rows(every, rows, full, uri, len(table))
+    rows = rows if len(every) == full else None
     pixel_size = values[:, 1] * values[:, 0] / table.column("box")
     if not (pixel_size > 0).all():
-        row = np.flatnonzero(~(pixel_size > 0))[0]
-        raise InputError(
-            f"{uri}, row {row} (from 0): the box is {values[row, 0]:g} px and the pixel size "
-            f"{values[row, 1]:g} Å; both must be positive. Make the CTF again with `raydrgn parse "
-            "--box … --pixel-size … --ctf …`."
+        row = int(np.flatnonzero(~(pixel_size > 0))[0])
+        raise RowError(
+            _row_in_pickle(row, rows),
+            f"the box is {values[row, 0]:g} px and the pixel size {values[row, 1]:g} Å; both must "
+            "be positive. Make the CTF again with `raydrgn parse --box … --pixel-size … --ctf …`.",
+            source=uri,
         )
     if "pixel_size_angstrom" in table.table.column_names:
         known = table.column("pixel_size_angstrom")
@@ -224,9 +226,9 @@ def _with_ctf(table: ParticleTable, uri: Uri, rows: np.ndarray | None, full: int
     if set(DEFOCUS) <= set(table.table.column_names):
         own = np.stack([table.column(name) for name in DEFOCUS], axis=-1)
         given = np.stack([columns[name] for name in DEFOCUS], axis=-1)
-        _refuse_other_order(own, given, table, uri, what="defocus values")
+        _refuse_other_order(own, given, table, uri, what="defocus values", rows=rows)
     warn_of_micrometres(columns["defocus_u_angstrom"], uri)
-    with _rows_of(uri, rows if len(every) == full else None):
+    with _rows_of(uri, rows):
         table = table.with_columns(columns)
     fields = every[:, 1] * every[:, 0]
     return with_frame(table, fields[fields > 0] / table.column("box")[0])
@@ -238,14 +240,16 @@ def _with_poses(
     poses = cryodrgn.read_poses(uri)
     rotations = _fit_rows(poses.rotations, rows, full, uri, len(table))
     shifts = _fit_rows(poses.shifts_fraction, rows, full, uri, len(table))
+    rows = rows if len(poses.rotations) == full else None
     if "rotation" in table.table.column_names:
         own = table.column("rotation")
-        _refuse_other_order(own, rotations.reshape(-1, 9), table, uri, what="rotations")
+        given = rotations.reshape(-1, 9)
+        _refuse_other_order(own, given, table, uri, what="rotations", rows=rows)
     if "pixel_size_angstrom" not in table.table.column_names:
         log.warning("the pixel size is not known; 1 Å is taken")
         table = table.with_columns({"pixel_size_angstrom": np.ones(len(table))})
     field_angstrom = table.column("box") * table.column("pixel_size_angstrom")
-    with _rows_of(uri, rows if len(poses.rotations) == full else None):
+    with _rows_of(uri, rows):
         return table.with_columns(
             {
                 "rotation": rotations.reshape(-1, 9),
@@ -265,8 +269,11 @@ def _rows_of(uri: Uri, rows: np.ndarray | None) -> Iterator[None]:
     try:
         yield
     except RowError as error:
-        row = error.row if rows is None else int(rows[error.row])
-        raise RowError(row, error.problem, source=uri) from error
+        raise RowError(_row_in_pickle(error.row, rows), error.problem, source=uri) from error
+
+
+def _row_in_pickle(row: int, rows: np.ndarray | None) -> int:
+    return int(row if rows is None else rows[row])
 
 
 def _refuse_other_order(
@@ -276,8 +283,11 @@ def _refuse_other_order(
     uri: Uri,
     *,
     what: str,
+    rows: np.ndarray | None,
 ) -> None:
     """Refuse values that are those of the particle file, but of other particles.
+
+    ``rows`` is as in ``_rows_of``.
 
     Raises:
         InputError: If each column has the same values in another order.
@@ -287,11 +297,11 @@ def _refuse_other_order(
         np.sort(own, axis=0), np.sort(given, axis=0), rtol=SAME_VALUE, atol=SAME_VALUE
     ):
         return
+    row = _row_in_pickle(int(np.flatnonzero(~same)[0]), rows)
     raise InputError(
         f"{uri} has the {what} of {table.metadata.get('source', 'the particle file')}, but in "
-        f"another order (row {int(np.flatnonzero(~same)[0])} is the first that differs). It was "
-        "made for other images, or from another file; leave it out, or make it again with "
-        "`raydrgn parse`."
+        f"another order (row {row} is the first that differs). It was made for other images, "
+        "or from another file; leave it out, or make it again with `raydrgn parse`."
     )
 
 

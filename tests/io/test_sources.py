@@ -374,3 +374,27 @@ def test_stacks_that_no_particle_of_a_selection_is_in_may_be_gone(tmp_path):
     (tmp_path / "b.mrcs").unlink()
     again = open_particles(ParticleSource(particles=str(tmp_path / "some.parquet")))
     assert again.stacks == stacks[:1]
+
+
+@pytest.mark.parametrize("of_selection", [False, True], ids=["all", "selected"])
+def test_the_row_of_a_pickle_is_named_as_it_stands_there(tmp_path, of_selection):
+    star, _ = star_31(tmp_path)
+    table = np.tile(np.float32(CTF_ROW), (4, 1))
+    table[:, 2] += np.arange(4)  # as no two rows of the file have
+    table[3, 1] = 0
+    (tmp_path / "ind.txt").write_text("1\n3\n")
+    row = 1 if of_selection else 3
+    write_ctf(str(tmp_path / "ctf.pkl"), table[[1, 3]] if of_selection else table)
+    given = {"particles": star, "ind": str(tmp_path / "ind.txt")}
+    with pytest.raises(InputError, match=rf"ctf.pkl, row {row} \(from 0\): the box is 8 px and"):
+        open_particles(ParticleSource(**given, ctf=str(tmp_path / "ctf.pkl")))
+
+
+def test_the_first_row_in_another_order_is_named_as_it_stands_in_the_pickle(tmp_path):
+    star, _ = star_31(tmp_path, particles={"rlnAngleRot": [0.0, 10.0, 20.0, 30.0]})
+    poses = to_poses(open_particles(ParticleSource(particles=star)))
+    write_poses(str(tmp_path / "poses.pkl"), Poses(poses.rotations[::-1], poses.shifts_fraction))
+    (tmp_path / "ind.txt").write_text("3\n0\n")
+    given = {"poses": str(tmp_path / "poses.pkl"), "ind": str(tmp_path / "ind.txt")}
+    with pytest.raises(InputError, match=r"another order \(row 3 is the first"):
+        open_particles(ParticleSource(particles=star, **given))
