@@ -16,6 +16,7 @@ from raydrgn.io import storage
 from raydrgn.io.mrc import read_header, read_slices
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import ParticleTable
+from raydrgn.io.selection import select_indices
 from raydrgn.io.sources import open_particles, with_found_stacks
 from raydrgn.io.stacks import check_slices, read_headers
 from raydrgn.io.storage import Uri
@@ -160,12 +161,13 @@ def _with_stacks_of(table: ParticleTable, source: ParticleSource) -> ParticleTab
         )
     )
     numbers = table.column("index")
-    if numbers.max(initial=-1) >= len(found):
+    missing = np.setdiff1d(numbers, found.column("index"))
+    if missing.size:
         raise RunDirectoryError(
-            f"{uri} has {len(found):,} particles, but the run has particle {numbers.max()} (from "
-            "0); it lists other particles."
+            f"{uri} has {len(found):,} particles, and not particle {missing[0]} (from 0) of the "
+            "run; it lists other particles."
         )
-    found = found.select(numbers)
+    found = select_indices(found, numbers)
     other = np.flatnonzero(found.column("slice") != table.column("slice"))
     if other.size:
         raise RunDirectoryError(

@@ -13,6 +13,7 @@ from raydrgn.cli.main import app
 from raydrgn.errors import ConfigError, InputError, RunDirectoryError
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import ParticleTable
+from raydrgn.io.sources import open_particles
 from raydrgn.notebook import open_run
 from raydrgn.run.config import RunConfig
 from raydrgn.run.relocation import SAMPLE_KEY, relocate
@@ -37,9 +38,9 @@ def data(tmp_path):
     return folder
 
 
-def start(data, root, *, epochs=2):
+def start(data, root, *, epochs=2, particles=None):
     """Prepare a run and write what the command writes before training."""
-    source = ParticleSource(particles=str(data / "particles.star"))
+    source = ParticleSource(particles=str(particles or data / "particles.star"))
     values = {**SMALL, "train.epochs": epochs}
     run = prepare_run.begin(RunRequest(root=str(root), source=source, values=values))
     root.mkdir(parents=True, exist_ok=True)
@@ -180,6 +181,27 @@ def test_a_particle_file_names_the_stacks_anew(data, tmp_path):
     star.write_text("".join(lines))
     with pytest.raises(RunDirectoryError, match=r"particle 3 \(from 0\) is image 5 .*but image 4"):
         relocate(str(root), datadir=None, particles=str(star))
+
+
+def test_a_table_of_a_selection_names_the_stacks_anew(data, tmp_path):
+    """Rows of the table have the numbers of the original set, as the particles of the run have."""
+    kept = np.arange(95, 5, -2)
+    everything = open_particles(ParticleSource(particles=str(data / "particles.star")))
+    some = tmp_path / "some.parquet"
+    everything.select(kept).write(str(some))
+    start(data, tmp_path / "run", particles=some)
+    now = move(data, tmp_path / "project")
+    moved = everything.with_columns({"stack": [str(stack_of(now))] * len(everything)})
+    moved.select(np.sort(kept)).write(str(tmp_path / "moved.parquet"))
+    found = relocate(str(tmp_path / "run"), datadir=None, particles=str(tmp_path / "moved.parquet"))
+    assert (found.num_moved, found.num_stacks) == (1, 1)
+    table = resume(tmp_path / "run").table
+    assert table.stacks == [str(stack_of(now))]
+    np.testing.assert_array_equal(table.column("index"), kept)
+
+    moved.select(kept[1:]).write(str(tmp_path / "fewer.parquet"))
+    with pytest.raises(RunDirectoryError, match=r"44 particles, and not particle 95 \(from 0\)"):
+        relocate(str(tmp_path / "run"), datadir=None, particles=str(tmp_path / "fewer.parquet"))
 
 
 def test_a_run_without_a_checksum_is_compared_by_number_and_box(data, tmp_path):
