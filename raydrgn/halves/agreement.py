@@ -31,6 +31,9 @@ LEAST_AMPLITUDE = 0.05
 Of particles in one state, an autoencoder had up to 4 % that both halves agreed on (docs/halves.md).
 """
 
+FEWEST_SHELLS = 3
+"""Shells, without the zero frequency, below which a correlation is chance."""
+
 REPRODUCED, PARTLY, NOT_REPRODUCED = "reproduced", "partly reproduced", "not reproduced"
 NO_DIFFERENCE = "no difference"
 JUDGEMENTS = (REPRODUCED, PARTLY, NOT_REPRODUCED, NO_DIFFERENCE)
@@ -71,20 +74,26 @@ class StateAgreement:
 
     @property
     def correlation(self) -> float:
-        """Mean of ``difference_fsc`` over shells to the resolution of the volumes, from 0 on."""
-        box = 2 * len(self.difference_fsc)
-        return float(self.difference_fsc[1 : max(self.num_shells(box), 2)].clamp(min=0).mean())
+        """Mean of ``difference_fsc`` over ``num_shells`` shells; negative ones count as 0.
 
-    def num_shells(self, box: int) -> int:
-        """Return the number of shells in which the volumes agree."""
+        Entry 1 is left out: it is the zero frequency alone, where a correlation is 1 or −1.
+        """
+        compared = self.difference_fsc[2 : 2 + self.num_shells].clamp(min=0)
+        return float(compared.mean()) if len(compared) else 0.0
+
+    @property
+    def num_shells(self) -> int:
+        """Number of shells to the resolution of the volumes, without the zero frequency."""
         below = torch.nonzero(self.fsc[2:] < THRESHOLD)
-        return int(below[0]) + 2 if len(below) else box // 2
+        return int(below[0]) if len(below) else len(self.fsc) - 2
 
     @property
     def judgement(self) -> str:
         """Whether both halves have the state, in words."""
         if self.amplitude < LEAST_AMPLITUDE:
             return NO_DIFFERENCE
+        if self.num_shells < FEWEST_SHELLS:
+            return NOT_REPRODUCED
         if self.correlation >= WHOLE:
             return REPRODUCED
         return PARTLY if self.correlation >= PARTIAL else NOT_REPRODUCED
@@ -150,10 +159,10 @@ def _shared_amplitude(
 
 def _first_below(curve: Float[Tensor, " shells"], pixel_size_angstrom: float) -> float:
     """Return the resolution in Å to which differences agree; infinite if nowhere."""
-    if curve[1] < THRESHOLD and curve[2] < THRESHOLD:
+    if curve[2] < THRESHOLD:
         return float("inf")
     curve = curve.clone()
-    curve[:2] = 1  # two voxels and six: too few for a correlation
+    curve[:2] = 1  # the zero frequency alone
     return resolution_at(curve, threshold=THRESHOLD, pixel_size_angstrom=pixel_size_angstrom)
 
 

@@ -33,12 +33,13 @@ def agreement(
 ) -> Float[np.ndarray, " k"]:
     """Return the mean FSC over shells of each particle's two differences from the mean volume.
 
-    Negative correlations count as 0.
+    Negative correlations count as 0. Entry 1 of a curve is left out: it is the zero frequency
+    alone, where a correlation is 1 or −1.
     """
     box = min(mask.shape[-1], LARGEST_BOX)
     soft = resample(torch.from_numpy(mask), box=box, ndim=3) * (mask.shape[-1] / box) ** -3
     first, second = (_differences(network, images, soft) for network in networks)
-    return shell_correlation(first, second).clamp(min=0)[:, 1:].mean(-1).numpy()
+    return shell_correlation(first, second).clamp(min=0)[:, 2:].mean(-1).numpy()
 
 
 @torch.inference_mode()

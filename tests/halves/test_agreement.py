@@ -1,5 +1,7 @@
 """Whether differences of two halves agree, on volumes whose truth is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -56,6 +58,27 @@ def test_differences_of_their_own_are_not_supported_though_volumes_agree(mean):
     assert found.correlation < 0.5
     assert found.judgement == "not reproduced"
     assert abs(found.local[mean[1]].mean()) < 0.3
+
+
+@pytest.mark.parametrize("width", [2.0, 4.0])
+def test_noise_is_never_reproduced_however_few_shells_volumes_agree_in(mean, width):
+    few = 0
+    for seed in range(20):
+        own = [smooth_noise(100 + 2 * seed + half, width) for half in range(2)]
+        found = compare(mean, [3 * mean[0].std() * noise / noise.std() for noise in own])
+        few += found.num_shells < 3
+        assert found.judgement in ("no difference", "not reproduced", "partly reproduced")
+    assert few >= 3
+
+
+def test_the_zero_frequency_does_not_count(mean):
+    """The sums of two differences have a correlation of 1 or −1, whatever they are."""
+    found = compare(mean, (smooth_noise(3), smooth_noise(4)))
+    curve = torch.zeros(BOX // 2)
+    curve[:2] = 1
+    assert replace(found, difference_fsc=curve).correlation == 0
+    curve[1:] = torch.tensor([-1.0, *[0.5] * (BOX // 2 - 2)])
+    assert replace(found, difference_fsc=curve).correlation == pytest.approx(0.5)
 
 
 def test_a_difference_that_is_next_to_nothing_is_none(mean):

@@ -12,9 +12,11 @@ from raydrgn.errors import ConfigError
 from raydrgn.fourier.slices import SliceSampler
 from raydrgn.io.mrc import read_volume
 from raydrgn.io.particle_source import ParticleSource
+from raydrgn.model.vae import HeterogeneousVAE
 from raydrgn.run.writer import RunWriter
 from raydrgn.simulation.dataset import simulate
 from raydrgn.simulation.options import Simulation
+from raydrgn.sweep import half_sets
 from raydrgn.sweep.consensus import consensus_map
 from raydrgn.sweep.half_sets import agreement
 from raydrgn.sweep.held_out import HeldOutImages
@@ -153,3 +155,16 @@ def test_the_score_prefers_a_trained_network_to_others(planted):
     assert agreement((network, collapsed), planted.images, mask).max() == 0
     half = agreement((network, read_network(run.root, 1)), planted.images, mask).mean()
     assert 0 < half < 0.9
+
+
+def test_the_zero_frequency_is_no_agreement_of_half_sets(planted, monkeypatch):
+    """Where it is all that two networks have in common, they agree as they do without it."""
+    network = HeterogeneousVAE.__new__(HeterogeneousVAE)
+    noise = [torch.randn(8, 16, 16, 16, generator=torch.Generator().manual_seed(k)) for k in (0, 1)]
+    mask, found = np.ones((16, 16, 16), np.float32), []
+    for offset in (0.0, 2.0):
+        differences = [v - v.mean((1, 2, 3), keepdim=True) + offset for v in noise]
+        monkeypatch.setattr(half_sets, "_differences", lambda *_, left=differences: left.pop())
+        found.append(agreement((network, network), planted.images, mask))
+    np.testing.assert_allclose(found[0], found[1], atol=1e-3)
+    assert found[1].mean() < 0.2
