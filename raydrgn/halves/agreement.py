@@ -31,6 +31,13 @@ LEAST_AMPLITUDE = 0.05
 Of particles in one state, an autoencoder had up to 4 % that both halves agreed on (docs/halves.md).
 """
 
+CLEAR, ROUNDING = 0.8, 0.001
+"""Correlation from which a difference is reproduced however small it is, down to an amplitude.
+
+Of particles in one state correlations were 0.78 at most, and those of a mixture, whose volumes are
+then all but equal, below the amplitude.
+"""
+
 FEWEST_SHELLS = 3
 """Shells, without the zero frequency, below which a correlation is chance."""
 
@@ -90,9 +97,11 @@ class StateAgreement:
     @property
     def judgement(self) -> str:
         """Whether both halves have the state, in words."""
-        if self.amplitude < LEAST_AMPLITUDE:
+        has_shells = self.num_shells >= FEWEST_SHELLS
+        is_clear = has_shells and self.correlation >= CLEAR and self.amplitude >= ROUNDING
+        if self.amplitude < LEAST_AMPLITUDE and not is_clear:
             return NO_DIFFERENCE
-        if self.num_shells < FEWEST_SHELLS:
+        if not has_shells:
             return NOT_REPRODUCED
         if self.correlation >= WHOLE:
             return REPRODUCED

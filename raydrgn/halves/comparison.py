@@ -41,7 +41,7 @@ class Agreement:
         )
         text += "."
         if not {REPRODUCED, PARTLY} & set(judged):
-            text += " The particles do not support any of the heterogeneity that this run shows."
+            text += " No heterogeneity that this run shows is reproduced in both halves."
         return text
 
 
