@@ -25,10 +25,10 @@ from raydrgn.shapes import Bool, Float
 WHOLE, PARTIAL = 0.6, 0.3
 """Mean correlation of differences from which a state is reproduced, and partly reproduced."""
 
-LEAST_AMPLITUDE = 0.05
+LEAST_AMPLITUDE = 0.06
 """Amplitude of a difference, over that of the volume, below which there is none.
 
-Of particles in one state, an autoencoder had up to 4 % that both halves agreed on (docs/halves.md).
+Of particles in one state, autoencoders had up to 5.5 % that both halves agreed on (docs/halves.md).
 """
 
 CLEAR, ROUNDING = 0.8, 0.001

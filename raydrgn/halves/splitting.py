@@ -53,7 +53,8 @@ def prepare_half(run: RunReader, half: int, root: Uri, *, epochs: int) -> Prepar
     """Return the training of a half that is still to be done; None if it is finished.
 
     Settings are those of the run, and so are poses, CTF and the scale of the images; the workers
-    are as many as there is room for.
+    are as many as there is room for. Only the seed is new, and another in each half, so that the
+    halves do not agree on what their first weights and Gaussian frequencies bring.
 
     Args:
         run: The whole run, one of raydrgn's.
@@ -70,7 +71,13 @@ def prepare_half(run: RunReader, half: int, root: Uri, *, epochs: int) -> Prepar
     write_indices(selection, mine.column("index"))
     config = replace(
         config,
-        train=replace(config.train, epochs=epochs, load=None, restarted_after=0),
+        train=replace(
+            config.train,
+            epochs=epochs,
+            load=None,
+            restarted_after=0,
+            seed=config.train.seed + half,
+        ),
         source=replace(config.source, ind=storage.absolute(selection)),
         resources=Resources(shard_store=config.resources.shard_store),
     )

@@ -96,7 +96,7 @@ def test_a_small_lobe_is_reproduced_where_both_halves_show_it_clearly(mean, radi
     lobe = (np.sqrt(z**2 + y**2 + (x - 7) ** 2) < radius).astype(np.float32)
     missing = -0.5 * mean[0] * gaussian_filter(lobe, 1.0)
     found = compare(mean, (missing, missing), noise=0.005)
-    assert (found.amplitude < 0.05) == (radius < 4)
+    assert (found.amplitude < 0.06) == (radius < 4)
     assert found.judgement == "reproduced"
     if radius < 4:  # of this noise it cannot be told
         assert compare(mean, (missing, missing), noise=0.05).judgement == "no difference"

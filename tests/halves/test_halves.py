@@ -13,6 +13,7 @@ from raydrgn.halves.splitting import prepare_half
 from raydrgn.io.mrc import read_volume, write_volume
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.sources import open_particles
+from raydrgn.run.config import RunConfig
 from raydrgn.run.mixture import read_mixture
 from raydrgn.run.reader import open_run
 from raydrgn.simulation.dataset import simulate
@@ -56,6 +57,9 @@ def test_states_that_are_there_are_reproduced_and_it_goes_on_where_it_was_stoppe
     numbers = [set(open_run(f"{root}/half{k}").original_numbers(400).tolist()) for k in (1, 2)]
     assert numbers[0] == set(range(0, 800, 2))
     assert numbers[1] == set(range(1, 800, 2))
+    roots = (several, f"{root}/half1", f"{root}/half2")
+    seeds = [RunConfig.read(open_run(path).files.config).train.seed for path in roots]
+    assert seeds == [seeds[0], seeds[0] + 1, seeds[0] + 2]
     again = CliRunner().invoke(app, ["halves", several, "--ksample", "4"])
     assert again.exit_code == 0
     printed = " ".join(again.output.split())
