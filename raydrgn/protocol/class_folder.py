@@ -16,6 +16,7 @@ from raydrgn.io.particles import ParticleTable
 from raydrgn.io.selection import select_indices
 from raydrgn.io.storage import Uri
 from raydrgn.io.verification import quiet
+from raydrgn.protocol.class_differences import EnsembleMean
 from raydrgn.protocol.support import FEWEST, ClassSupport, class_figure, class_support
 from raydrgn.remote.executor import Executor
 from raydrgn.remote.progress import Progress
@@ -56,6 +57,8 @@ def make_classes(
     )
     filled = {name: rows for name, rows in members.items() if len(rows)}
     volumes = _decoded(run, epoch, z, list(filled.values()), options.flip)
+    sizes = [len(rows) for rows in filled.values()]
+    mean = EnsembleMean.of(whole, volumes, sizes)
     found, slices = [], {}
     for done, (name, decoded) in enumerate(zip(filled, volumes, strict=True), start=1):
         rows, folder = filled[name], storage.join(out, name)
@@ -70,7 +73,7 @@ def make_classes(
                 decoded,
                 particles=len(rows),
                 share=len(rows) / len(z),
-                resolution_angstrom=whole.resolution.at(0.143),
+                mean=mean,
             )
         )
         middle = None if maps is None else maps.full[len(maps.full) // 2]

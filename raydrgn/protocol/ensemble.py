@@ -280,7 +280,7 @@ def class_maps(
                 export_particles(inputs.source, table, storage.join(folder, name))
         return {"classes": [c.to_dict() for c in found], "suffix": suffix}, files
 
-    given = {"flip": this.flip, "uninvert_data": this.uninvert_data}
+    given = {"flip": this.flip, "uninvert_data": this.uninvert_data, "support": "differences"}
     return project.step("classes", given, make, after=[trained, grouped])
 
 

@@ -207,16 +207,22 @@ def _classes(project: Project, made: CompletedSteps) -> Section:
         (
             *(found["name"], f"{found['particles']:,}", f"{100 * found['share']:.1f} %"),
             *(_angstrom(found[name]) for name in ("half_maps_angstrom", "agreement_angstrom")),
-            "yes" if found["is_supported"] else "no",
+            *(_number(found[name]) for name in ("difference_half_maps", "difference_explained")),
+            "yes" if found["is_supported"] else f"no: {found['why_not']}",
             made.classes.at(found["name"], f"particles{suffix}").removeprefix(f"{root}/"),
         )
         for found in made.classes.result["classes"]
     ]
-    head = ("class", "particles", "share", "half maps, Å", "with decoded, Å", "supported", "file")
+    head = (
+        *("class", "particles", "share", "half maps, Å", "with decoded, Å"),
+        *("difference, half maps", "difference, decoded", "supported", "file"),
+    )
     return Section(
         title="Classes",
         text="Particles of each class, back-projected at full box, beside its decoded volume. "
-        f"Half maps: FSC 0.143; with the decoded volume: FSC 0.5. {RULE}",
+        "Half maps: FSC 0.143; with the decoded volume: FSC 0.5. Difference from all particles: "
+        "its correlation between half maps, and the share of what they reproduce that the decoded "
+        f"volume explains. {RULE}",
         figures=_listed(made.classes.folder, [(FIGURE, CLASSES)]),
         tables=[ReportTable(head=head, rows=rows)],
         commands=f"{project.explore_command}    # in a browser",
@@ -283,6 +289,10 @@ def _size(step: Step) -> float:
 
 def _angstrom(value: float | None) -> str:
     return "–" if value is None else f"{value:.1f}"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
 
 
 def _listed(folder: Uri, listed: Sequence[tuple[str, str]]) -> Shown:

@@ -9,9 +9,10 @@ from raydrgn.inputs.backprojection import Backprojection
 from raydrgn.inputs.resolution import Resolution
 from raydrgn.inputs.verdict import Verdict
 from raydrgn.protocol import estimate
+from raydrgn.protocol.class_differences import EnsembleMean, in_box
 from raydrgn.protocol.estimate import MAPS, needed_disk
 from raydrgn.protocol.settings import TrainingPlan
-from raydrgn.protocol.support import class_figure, class_support, in_box
+from raydrgn.protocol.support import class_figure, class_support
 from raydrgn.wording import in_bytes, in_time
 
 BOX, PIXEL = 32, 3.0
@@ -48,19 +49,22 @@ def maps(volume, half_angstrom):
     )
 
 
-def support(found, decoded, **changes):
-    return class_support(
-        "C1",
-        found,
-        decoded,
-        **{"particles": 50, "share": 0.1, "resolution_angstrom": 8.0, **changes},
-    )
+def one_class(volume):
+    """Return the mean of a single class, which has nothing to be compared with."""
+    return EnsembleMean.of(maps(volume, 8.0), volume[None], [50])
+
+
+def support(found, decoded, particles=50):
+    mean = one_class(decoded)
+    return class_support("C1", found, decoded, particles=particles, share=0.1, mean=mean)
 
 
 def test_a_class_whose_map_is_its_volume_is_supported():
     volume = blobs()
     found = support(maps(volume, 9.0), volume)
     assert found.is_supported
+    assert found.to_dict()["is_supported"]
+    assert found.difference_half_maps is None
     assert found.agreement_angstrom == pytest.approx(2 * PIXEL, rel=0.1)
 
 
@@ -74,7 +78,8 @@ def test_a_class_of_too_few_particles_is_marked(half, particles):
 
 
 def test_a_decoded_volume_that_its_particles_do_not_show_is_marked():
-    assert not support(maps(blobs(0), 8.0), np.roll(blobs(1), 9, axis=0)).is_supported
+    found = support(maps(blobs(0), 8.0), np.roll(blobs(1), 9, axis=0))
+    assert found.why_not == "the map of its particles does not agree with its decoded volume"
 
 
 def test_a_map_in_a_smaller_box_keeps_its_density():
@@ -119,7 +124,8 @@ def test_the_steps_that_are_timed_are_those_of_training(monkeypatch, device, mak
 
 
 def test_a_class_without_a_map_is_named_and_white():
-    found = class_support("C7", None, blobs(), particles=19, share=0.01, resolution_angstrom=9.0)
+    found = class_support("C7", None, blobs(), particles=19, share=0.01, mean=one_class(blobs()))
+    assert found.why_not == "fewer than 20 particles"
     slices = blobs()[BOX // 2]
     [axis] = class_figure([found], {"C7": (slices, None)}).axes
     assert "19: too few" in [text.get_text() for text in axis.texts]
