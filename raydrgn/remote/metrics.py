@@ -1,9 +1,11 @@
 """Numbers of running work for Prometheus: gauges and counters with labels for job, run and worker.
 
 The agent that Ray has on each node exports them, as ``ray_raydrgn_NAME``; counters end in
-``_total``. ``cluster/grafana/raydrgn.json`` shows them. A process without Ray records nothing.
+``_total``. ``cluster/grafana/raydrgn.json`` shows them. A process without Ray records nothing. What
+cannot be recorded is missing there; the work goes on.
 """
 
+import logging
 import os
 import sys
 import threading
@@ -12,6 +14,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
+from urllib.parse import quote
+
+log = logging.getLogger(__name__)
 
 PREFIX = "raydrgn_"
 LABELS = ("job_id", "run", "worker")
@@ -55,24 +60,26 @@ def record(values: Mapping[str, float], *, run: str = "", worker: str | None = N
         worker: Rank of a training worker; by default the name of this actor, or ``command``.
     """
     if _has_ray():
-        labels = tuple(_labels(run, worker).items())
-        _latest.update({(name, labels): value for name, value in values.items()})
-        for name, value in values.items():
-            _gauge(name).set(value, dict(labels))
-        _start_repeating()
+        with _going_on():
+            labels = tuple(_labels(run, worker).items())
+            _latest.update({(name, labels): value for name, value in values.items()})
+            for name, value in values.items():
+                _gauge(name).set(value, dict(labels))
+            _start_repeating()
 
 
 def forget(*, run: str) -> None:
     """Let the gauges of a run vanish that this process has set."""
     for key in list(_latest):
-        if ("run", run) in key[1]:
+        if ("run", _ascii(run)) in key[1]:
             _latest.pop(key, None)
 
 
 def count(name: str, number: int, *, run: str = "") -> None:
     """Add at least 1 to a counter of ``COUNTERS``."""
     if _has_ray():
-        _counter(name).inc(number, _labels(run, None))
+        with _going_on():
+            _counter(name).inc(number, _labels(run, None))
 
 
 @contextmanager
@@ -102,8 +109,24 @@ def _repeat() -> None:
         if not _has_ray():
             _latest.clear()
             return
-        for (name, labels), value in list(_latest.items()):
-            _gauge(name).set(value, dict(labels))
+        with _going_on():
+            for (name, labels), value in list(_latest.items()):
+                _gauge(name).set(value, dict(labels))
+
+
+_failures: list[str] = []
+"""The first error of this process, which has been logged."""
+
+
+@contextmanager
+def _going_on() -> Iterator[None]:
+    """Log the first error of a block that records, and raise none: the numbers are not the work."""
+    try:
+        yield
+    except Exception as error:
+        if not _failures:
+            _failures.append(str(error))
+            log.warning("numbers of this process for Prometheus are not recorded: %s", error)
 
 
 def _has_ray() -> bool:
@@ -119,7 +142,15 @@ def _labels(run: str, worker: str | None) -> dict[str, str]:
         is_command = context.worker.mode == ray.SCRIPT_MODE
         worker = "command" if is_command else context.get_actor_name() or "task"
     job_id = os.environ.get(JOB_ID) or context.get_job_id()
-    return {"job_id": job_id, "run": run, "worker": worker}
+    return {"job_id": _ascii(job_id), "run": _ascii(run), "worker": _ascii(worker)}
+
+
+def _ascii(text: str) -> str:
+    """Return a text as Ray takes labels: other characters as in URLs, ``%C3%BC`` for ``ü``."""
+    return "".join(
+        character if character.isascii() else quote(character, errors="backslashreplace")
+        for character in text
+    )
 
 
 @cache
