@@ -48,6 +48,11 @@ def test_a_job_spec_names_a_command_and_options_that_exist(path):
 
 
 @pytest.mark.parametrize("path", SPECS, ids=name_of)
+def test_the_command_of_a_spec_leaves_a_cpu_for_a_worker_on_a_machine_of_two(path):
+    assert JobSpec.read(path).entrypoint_num_cpus <= 1
+
+
+@pytest.mark.parametrize("path", SPECS, ids=name_of)
 def test_the_comment_of_a_spec_fills_all_its_places(path):
     [command] = [words for words in commands_of(path) if words[0] == "submit"]
     given = {word.split("=")[0] for word in command if re.match(r"[A-Z]+=", word)}

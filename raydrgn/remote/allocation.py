@@ -49,6 +49,9 @@ class Size(NamedTuple):
         return " and ".join(parts)
 
 
+NOTHING = Size(0.0)
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
     """A node that is up: what it has for workers, and what of that is free."""
@@ -82,6 +85,9 @@ class Cluster:
     is_this_machine: bool = False
     """Whether it is a Ray of this machine alone, for the length of a command."""
 
+    kept: Size = NOTHING
+    """What a job keeps for its own command, which the nodes do not have for workers."""
+
     @property
     def is_idle(self) -> bool:
         """Return whether all that the nodes have is free."""
@@ -114,6 +120,7 @@ class Cluster:
         most = math.inf if self.most_added is None else self.most_added
         added = [_nodes(int(min(t.count, most)), t.size) for t in self.types if t.count and most]
         more = f"; the autoscaler may add {_listed(added)}" if added else ""
+        more += f"; this job keeps {self.kept} for its command" if any(self.kept) else ""
         return f"the cluster ({_listed(there) or 'no node with CPUs'}{more})"
 
 
@@ -290,6 +297,8 @@ def _refusal(number: int, worker: Size, cluster: Cluster) -> str:
             f"{number} workers with {worker} each do not fit on {cluster}: there is room for "
             f"{room}. Use --workers {room} or fewer{less}."
         )
+    if cluster.kept.cpus >= 1 and all(size.cpus < 1 for size in sizes):
+        return _all_kept(cluster)
     on = cluster if cluster.is_this_machine else f"any node of {cluster}"
     refused = f"A worker with {worker} does not fit on {on}."
     if worker.gpus and not any(size.room_for(Size(1, worker.gpus)) for size in sizes):
@@ -298,6 +307,18 @@ def _refusal(number: int, worker: Size, cluster: Cluster) -> str:
     if cpus:
         return f"{refused} Use --cpus-per-worker {cpus} or fewer."
     return f"There are no CPUs for workers on {cluster}. Add nodes to it."
+
+
+def _all_kept(cluster: Cluster) -> str:
+    """Return why there is no room for workers where the job keeps all CPUs for its command."""
+    kept = cluster.kept.cpus
+    there = kept + sum(size.cpus for size in cluster.up.sizes)
+    fewer = max(math.ceil(there) - 1, 0)
+    return (
+        f"There are no CPUs for workers: this job keeps {kept:g} of the {counted(there, 'CPU')} of "
+        f"the cluster for its command. Submit it with raydrgn submit --cpus {fewer}, or with "
+        f"entrypoint_num_cpus: {fewer} in its spec; or add nodes."
+    )
 
 
 def _fewer_gpus(sizes: Iterable[Size]) -> str:

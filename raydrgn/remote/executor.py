@@ -271,6 +271,20 @@ class Executor:
         if problem:
             raise ClusterError(problem)
 
+    def check_pool(self, gpu_problem: GpuProblem | None = None, batches: int | None = None) -> None:
+        """Refuse a pool that the cluster, or this machine, cannot hold, before other work begins.
+
+        Args:
+            gpu_problem: As in ``pool``.
+            batches: As in ``pool``.
+
+        Raises:
+            ClusterError: If there are too few CPUs or GPUs, or GPUs that cannot be used.
+        """
+        if not self._has_begun and self._uses_ray(0):
+            wanted = replace(self._wanted(0, gpu_problem), most_workers=batches)
+            self.check_room(wanted, gpu_problem)
+
     def _uses_ray(self, input_bytes: int | None) -> bool:
         if self._on_ray is None:
             is_large = input_bytes is not None and input_bytes >= SMALL_INPUT_BYTES

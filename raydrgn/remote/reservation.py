@@ -69,17 +69,22 @@ def read_cluster() -> Cluster:
     nodes = tuple(_node(node, is_here=node.node_id.hex() == here) for node in found)
     if any(SPARE_RESOURCE in node.total_resources for node in found):
         return Cluster(nodes=nodes, is_this_machine=True)
+    kept = Size(*_held_by_job())
     head = next((n.node_id.hex() for n in found if turn.HEAD_RESOURCE in n.total_resources), here)
     autoscaler = _autoscaler(head, is_here=head == here)
     if autoscaler is None:
-        return Cluster(nodes=nodes)
+        return Cluster(nodes=nodes, kept=kept)
     types, most = autoscaler.addable(
         (node.ray_node_type_name, _size(node.total_resources))
         for node in found
         if turn.HEAD_RESOURCE not in node.total_resources
     )
     return Cluster(
-        nodes=nodes, types=types, most_added=most, has_unknown_growth=not autoscaler.is_known
+        nodes=nodes,
+        types=types,
+        most_added=most,
+        has_unknown_growth=not autoscaler.is_known,
+        kept=kept,
     )
 
 

@@ -106,7 +106,7 @@ def run(
     from raydrgn.latent.volume_densities import contrast_problem
     from raydrgn.run.reader import RunReader
 
-    opened = settings.open()
+    opened = settings.open(executor)
     source, epoch, z, makes_volumes = opened
     settings = settings.for_size(z.shape[1], len(z))
     numbers = source.known_numbers(len(z))

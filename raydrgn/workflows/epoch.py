@@ -166,17 +166,22 @@ class LatentSettings(DecodingSettings):
         del found["skip_volumes"]
         return found
 
-    def open(self) -> OpenedLatents:
+    def open(self, executor: "Executor") -> OpenedLatents:
         """Open the run or the file, and read the latents of its epoch.
 
         Raises:
-            RaydrgnError: If they cannot be read, or the volumes asked for do not fit the run.
+            RaydrgnError: If they cannot be read, the volumes asked for do not fit the run, or the
+                workers that are to decode them do not fit on the cluster.
         """
         from raydrgn.run.latents_file import open_latents
 
         source = open_latents(self.run)
         makes_volumes = self._makes_volumes(source)
         epoch = source.epoch(self.epoch)
+        if makes_volumes:
+            from raydrgn.model.device import gpu_problem
+
+            executor.check_pool(gpu_problem)
         return OpenedLatents(source, epoch, source.finite_latents(epoch), makes_volumes)
 
     def pool(self, opened: OpenedLatents, executor: "Executor") -> "DecoderPool":

@@ -105,7 +105,7 @@ def run(
     from raydrgn.run.next_commands import selection_commands
     from raydrgn.run.reader import RunReader
 
-    opened = settings.open()
+    opened = settings.open(executor)
     source, epoch, z, makes_volumes = opened
     numbers = source.original_numbers(len(z))
     methods = _apply_methods(settings, opened, numbers)
@@ -190,7 +190,7 @@ def run_groups(
     from raydrgn.reporting.latent_plane import latent_plane
     from raydrgn.reporting.report import Section
 
-    opened = settings.open()
+    opened = settings.open(executor)
     source, epoch, z, makes_volumes = opened
     numbers = source.original_numbers(len(z))
     groups = _groups(settings, opened, numbers)

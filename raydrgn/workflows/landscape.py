@@ -137,6 +137,7 @@ def run(
     from raydrgn.landscape import sketch as sketches
     from raydrgn.landscape.particles import particle_coordinates
     from raydrgn.landscape.report import Landscape, write_landscape
+    from raydrgn.model.device import gpu_problem
     from raydrgn.run.reader import open_run
 
     opened = open_run(settings.run)
@@ -145,6 +146,7 @@ def run(
     options.check(opened.box)
     z = opened.finite_latents(epoch)
     settings.check(len(z))
+    executor.check_pool(gpu_problem)
     original = opened.original_numbers(len(z))
     mask = _read_mask(settings, opened, options)
     state = opened.decoder(epoch, pixel_size_angstrom=settings.pixel_size_angstrom)

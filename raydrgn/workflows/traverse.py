@@ -190,7 +190,7 @@ def run(
     from raydrgn.latent.path_report import path_volumes, write_path, write_pictures
     from raydrgn.reporting.analysis_results import AnalysisResults
 
-    opened = settings.open()
+    opened = settings.open(executor)
     source, epoch, z, makes_volumes = opened
     analysis = AnalysisResults(source, epoch)
     path, anchors = settings.find_path(z, analysis)

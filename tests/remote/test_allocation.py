@@ -131,6 +131,17 @@ def test_workers_wait_for_what_the_cluster_can_have(there, asked, given, missing
          "CPUs): there is room for 8. Use --workers 8 or fewer."),
         (cluster(HEAD), {},
          "There are no CPUs for workers on the cluster (no node with CPUs). Add nodes to it."),
+        (cluster(HEAD, kept=Size(2)), {"num_workers": 1},
+         "There are no CPUs for workers: this job keeps 2 of the 2 CPUs of the cluster for its "
+         "command. Submit it with raydrgn submit --cpus 1, or with entrypoint_num_cpus: 1 in its "
+         "spec; or add nodes."),
+        (cluster((0, 1), kept=Size(1)), {},
+         "There are no CPUs for workers: this job keeps 1 of the 1 CPU of the cluster for its "
+         "command. Submit it with raydrgn submit --cpus 0, or with entrypoint_num_cpus: 0 in its "
+         "spec; or add nodes."),
+        (cluster((1, 0), kept=Size(1)), {"num_workers": 2},
+         "2 workers with 1 CPU each do not fit on the cluster (1 node with 1 CPU; this job keeps 1 "
+         "CPU for its command): there is room for 1. Use --workers 1 or fewer."),
         (ONE_UP, {"num_workers": 5, "gpus": 1},
          "5 workers with 1 GPU and 1 CPU each do not fit on the cluster (1 node with 1 GPU and 16 "
          "CPUs; the autoscaler may add 3 nodes with 1 GPU and 16 CPUs): there is room for 4. Use "
