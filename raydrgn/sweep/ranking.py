@@ -30,6 +30,14 @@ def ranked(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
     return sorted(trials, key=merit, reverse=True)
 
 
+def predicts_nothing(best: TrialRecord) -> bool:
+    """Return whether even the best trial is worse than one map for all particles.
+
+    Its gain is below 0 by more than two standard errors. An FSC with the truth never is.
+    """
+    return best.score is not None and best.score + 2 * (best.error or 0.0) < 0
+
+
 def difference(best: TrialRecord, other: TrialRecord) -> tuple[float, float] | None:
     """Return how much lower a trial's score is than the best, and the standard error of that.
 

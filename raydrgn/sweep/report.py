@@ -8,9 +8,17 @@ from raydrgn.reporting.report import ReportTable, Section, write_report
 from raydrgn.run.directory import RunDirectory
 from raydrgn.run.metrics import epoch_rows
 from raydrgn.sweep.figures import curves, parallel_coordinates, scores_by_setting
-from raydrgn.sweep.ranking import LONGER, difference, longer_command, ranked, table
+from raydrgn.sweep.ranking import (
+    LONGER,
+    difference,
+    longer_command,
+    predicts_nothing,
+    ranked,
+    table,
+)
 from raydrgn.sweep.record import TrialRecord
 from raydrgn.sweep.space import SearchSpace
+from raydrgn.wording import counted
 
 TABLE, REPORT, COMMAND = "trials.csv", "report.html", "train_best.sh"
 
@@ -123,9 +131,11 @@ def summary(space: SearchSpace, trials: Sequence[TrialRecord], *, title: str) ->
         apart = difference(best, trial)
         if trial.state == "finished" and apart is not None and apart[0] < 2 * apart[1]:
             as_good.append(trial.name)
+    failed = [trial.name for trial in trials if trial.state == "failed"]
+    compared = counted(len(trials) - len(failed), "trial") + " with a score" * bool(failed)
     sentences = [
-        f"The best of {len(trials)} trials is {best.name}, with {settings}: {title} "
-        f"{best.score:.4g} ± {best.error:.2g}."
+        f"The best of {compared} is {best.name}, with {settings}: {title} {best.score:.4g} ± "
+        f"{best.error:.2g}."
     ]
     if best.agreement is not None and best.agreement_error is not None:
         sentences.append(
@@ -134,6 +144,14 @@ def summary(space: SearchSpace, trials: Sequence[TrialRecord], *, title: str) ->
         )
     if as_good:
         sentences.append(f"As good within two standard errors: {', '.join(as_good)}.")
+    if failed:
+        sentences.append(f"{len(failed)} of {len(trials)} trials failed: {', '.join(failed)}.")
+    if predicts_nothing(best):
+        sentences.insert(
+            0,
+            "No trial predicts held-out images better than one map for all particles: train "
+            "longer, or there may be nothing to find.",
+        )
     return " ".join(sentences)
 
 

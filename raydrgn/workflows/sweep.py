@@ -174,10 +174,11 @@ class SweepSettings(ParticleSettings):
         return values | dict(map(parse_assignment, self.set))
 
     def train_command(self, values: dict[str, Any], *, out: str, epochs: int) -> str:
-        """Return the command that trains some settings on all particles."""
+        """Return the command that trains some settings on all particles, from any folder."""
         from raydrgn.sweep.ranking import assignments
 
-        words = ["raydrgn", "train", self.particles, "-o", out, *self.words()]
+        source = self.source.absolute()
+        words = ["raydrgn", "train", source.particles, "-o", out, *source.words()]
         words = [shlex.join(words), f"--epochs {epochs}"]
         words += [f"--recipe {self.recipe}"] if self.recipe else []
         words += ["--uninvert-data"] if self.uninvert_data else []

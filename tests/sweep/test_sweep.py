@@ -181,7 +181,8 @@ def test_a_truth_is_scored_by_without_being_asked_for(tmp_path):
     assert settings(tmp_path, tmp_path / "sweep", score=None).score_or_default == "heldout"
 
 
-def test_the_command_for_all_particles_has_the_options_of_the_sweep(data, tmp_path):
+def test_the_command_for_all_particles_has_the_options_of_the_sweep(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     given = settings(
         data, tmp_path, poses="my poses.pkl", uninvert_data=True, recipe="protocol", drop_bad=True
     )
@@ -191,7 +192,7 @@ def test_the_command_for_all_particles_has_the_options_of_the_sweep(data, tmp_pa
     words = shlex.split(text)
     assert words[:5] == ["raydrgn", "train", str(data / "particles.star"), "-o", "o p"]
     for wanted in (
-        ["--poses", "my poses.pkl"],
+        ["--poses", str(tmp_path / "my poses.pkl")],
         ["--epochs", "8"],
         ["--recipe", "protocol"],
         ["--set", "model.zdim=4"],
