@@ -7,6 +7,7 @@ import typer
 from raydrgn.cli.command import command
 from raydrgn.cli.console import EXIT_INTERRUPTED, result
 from raydrgn.remote.executor import Executor
+from raydrgn.remote.own_command import program_here
 from raydrgn.remote.progress import Progress
 from raydrgn.workflows import halves as workflow
 from raydrgn.workflows.halves import HalvesSettings
@@ -22,7 +23,8 @@ def halves(settings: HalvesSettings, executor: Executor, progress: Progress) -> 
     """
     found = workflow.run(settings, executor=executor, progress=progress)
     if found.agreement is None:
-        result(f"Stopped. To go on: raydrgn halves {shlex.quote(settings.run)}, as before")
+        again = shlex.join([*program_here(), "halves", settings.run])
+        result(f"Stopped. To go on: {again}, as before")
         raise typer.Exit(EXIT_INTERRUPTED)
     support = [found.support.summary] if found.support else []
     result(found.agreement.summary, *support, f"→ {found.folder.at('report.html')}")

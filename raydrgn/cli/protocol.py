@@ -1,7 +1,5 @@
 """``raydrgn protocol``."""
 
-import shlex
-
 import typer
 
 from raydrgn.cli.command import command
@@ -21,12 +19,12 @@ def protocol(settings: ProtocolSettings, executor: Executor, progress: Progress)
     command goes on where it was stopped, and makes again what a changed setting concerns.
     """
     from raydrgn.io import storage
-    from raydrgn.protocol import sequence  # loads what its steps need
+    from raydrgn.protocol import project, sequence  # loads what its steps need
 
     try:
         found = sequence.run(settings, executor=executor, progress=progress)
     except KeyboardInterrupt:
-        go_on = shlex.join(["raydrgn", "protocol", "-o", storage.absolute(settings.out)])
+        go_on = project.command(storage.absolute(settings.out))
         message(f"Stopped; what has been made is kept. To go on: {go_on}")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     if found.estimate is not None:

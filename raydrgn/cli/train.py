@@ -8,6 +8,7 @@ import typer
 from raydrgn.cli.command import Address, Wait, command
 from raydrgn.cli.console import EXIT_INTERRUPTED, ask, result, warning
 from raydrgn.remote.executor import Executor
+from raydrgn.remote.own_command import program_here
 from raydrgn.remote.progress import Progress
 from raydrgn.wording import counted
 from raydrgn.workflows import train as workflow
@@ -29,7 +30,8 @@ def train(
         settings = dataclasses.replace(settings, resume=True)
     with Executor(address=address, wait_seconds=wait) as executor:
         found = workflow.run(settings, executor=executor, progress=progress)
-    resume = f"raydrgn train -o {shlex.quote(settings.out)} --resume"
+    program = " ".join(program_here())
+    resume = f"{program} train -o {shlex.quote(settings.out)} --resume"
     done = f"{counted(found.epochs, 'epoch')} of {found.num_particles:,} particles"
     if not found.trained:
         longer = f"{resume} --epochs N, with N above {found.epochs}"

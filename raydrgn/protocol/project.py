@@ -21,6 +21,7 @@ from raydrgn.errors import RaydrgnError, RunDirectoryError, reworded
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
 from raydrgn.protocol.decisions import Decisions
+from raydrgn.remote.own_command import program_here
 from raydrgn.settings import PROJECT
 
 log = logging.getLogger(__name__)
@@ -87,6 +88,11 @@ FindLost = Callable[[StepRecord, Uri], Uri | None]
 """Returns a file of whole results in a folder that is gone or damaged; None if all are whole."""
 
 
+def command(root: Uri, *words: str) -> str:
+    """Return the command that goes on with a project, as a job where this process is one."""
+    return shlex.join([*program_here(), "protocol", "-o", root, *words])
+
+
 class Project:
     """A project's decisions, and the steps that were made."""
 
@@ -128,8 +134,8 @@ class Project:
         return [self.at(r.folder) for records in self._steps.values() for r in records]
 
     def command(self, *words: str) -> str:
-        """Return the command that goes on with the project."""
-        return shlex.join(["raydrgn", "protocol", "-o", self.root, *words])
+        """Return the command that goes on with the project, as a job where this process is one."""
+        return command(self.root, *words)
 
     @property
     def explore_command(self) -> str:

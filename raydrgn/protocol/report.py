@@ -1,6 +1,7 @@
 """The report of a project: its classes, and the steps in the order of the paper's figures."""
 
 import resource
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -151,6 +152,11 @@ def _filtering(this: Round, proposal: Step, selected: Step | None) -> Section:
     )
 
 
+def _open(page: Uri) -> str:
+    """Return the command of a terminal that shows a page."""
+    return shlex.join(["open", page])
+
+
 def _latent_space(this: Round, analyzed: Step) -> Section:
     ksample = analyzed.result["ksample"]
     listed = [(name.format(k=ksample), caption) for name, caption in ANALYSIS]
@@ -158,7 +164,7 @@ def _latent_space(this: Round, analyzed: Step) -> Section:
         title=f"Round {this.number}: latent space",
         text="Clusters of k-means divide the latent space; they are not states.",
         figures=_listed(analyzed.folder, listed),
-        commands=f"open {analyzed.at('report.html')}",
+        commands=_open(analyzed.at("report.html")),
     )
 
 
@@ -168,7 +174,7 @@ def _comparison(comparison: Step) -> Section:
         title="Rounds compared",
         text=f"Clusters of the rounds. {' '.join(comparison.result['sentences'])}",
         figures=_listed(comparison.at("1-2"), [("shares.png", SHARES)]),
-        commands=f"open {comparison.at('report.html')}",
+        commands=_open(comparison.at("report.html")),
     )
 
 
@@ -197,7 +203,7 @@ def _ensemble(root: Uri, made: CompletedSteps) -> Section:
         if has_states
         else NO_DIFFERENCE,
         figures=shown,
-        commands="\n".join(f"open {page}" for page in pages),
+        commands="\n".join(map(_open, pages)),
     )
 
 

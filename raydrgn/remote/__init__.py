@@ -16,6 +16,7 @@ autoscaler        what may be added to a cluster
 reservation       room for all workers, waited for and kept
 session           join a cluster, or start Ray on this machine
 address           which cluster is joined, and whether Ray answers there
+own_command       a command once more: here, or as a job like this one
 process           a process of a machine: who runs it, whether it still runs
 temporary_folder  where a Ray on this machine has its sockets and logs
 jobs              a job: a command, what it needs, and what is sent

@@ -14,7 +14,8 @@ from raydrgn.io.particles import RowError
 from raydrgn.io.sources import open_particles
 from raydrgn.protocol.decisions import ProjectInputs, image_identity
 from raydrgn.protocol.project import LostFileError, Project
-from raydrgn.protocol.report import _decisions
+from raydrgn.protocol.report import _decisions, _open
+from raydrgn.remote.metrics import JOB_ID
 from raydrgn.simulation.dataset import simulate
 from raydrgn.simulation.options import Simulation
 
@@ -54,6 +55,18 @@ def test_a_step_is_made_once_and_known_in_the_next_call(root):
     assert len(work.calls) == 1
     assert (again.folder, again.key, again.result) == (first.folder, first.key, {"value": 7})
     assert first.folder.endswith("/check")
+
+
+def test_a_job_names_the_command_that_goes_on_as_a_job(root, monkeypatch):
+    monkeypatch.delenv(JOB_ID, raising=False)
+    assert Project(str(root)).command() == f"raydrgn protocol -o {root}"
+    monkeypatch.setenv(JOB_ID, "raydrgn-protocol-1")
+    expected = f"raydrgn submit protocol -o {root} --accept"
+    assert Project(str(root)).command("--accept") == expected
+
+
+def test_pages_are_opened_by_a_command_that_a_shell_takes():
+    assert _open("/tmp/my project/report.html") == "open '/tmp/my project/report.html'"
 
 
 def test_other_inputs_make_it_again_beside_the_earlier_results_and_say_why(root, caplog):
