@@ -2,6 +2,7 @@
 
 main         the program, with its commands
 application  the program before its commands
+usage        why a value is refused, in the words of the program
 command      settings of a workflow to the options of a command
 console      results, messages and progress, on a terminal or in a log
 tables       tables on the terminal

@@ -6,8 +6,10 @@ from typing import Annotated, Any
 import typer
 
 from raydrgn import __version__
+from raydrgn.cli.usage import Program
 
 app = typer.Typer(
+    cls=Program,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",  # lines of a docstring flow

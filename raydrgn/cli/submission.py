@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from raydrgn.cli.application import application_context
+from raydrgn.cli.usage import plain_refusals
 from raydrgn.errors import ConfigError
 from raydrgn.settings import Setting, check_bounds
 
@@ -164,7 +165,8 @@ def check_command(words: Sequence[str]) -> dict[str, Any]:
                 f"{word} is a pipe of this machine, which a job cannot read. Write what comes "
                 "through it to a file that the cluster sees, and give that."
             )
-    used: dict[str, Any] = command.make_context(name, list(words), parent=application).params
+    with plain_refusals():
+        used: dict[str, Any] = command.make_context(name, list(words), parent=application).params
     if record_of := getattr(command.callback, "record_of", None):
         record_of(used)  # which checks what the words are together
     if used.get("address"):

@@ -13,6 +13,7 @@ from raydrgn.io.mrc import volume_name
 from raydrgn.io.storage import Uri
 from raydrgn.run.reader import RunReader
 from raydrgn.shapes import Float
+from raydrgn.wording import counted
 
 
 def choose_latents(
@@ -55,8 +56,8 @@ def _of_run(
 ) -> Float[np.ndarray, "k zdim"]:
     if latents.shape[1] != run.zdim:
         raise InputError(
-            f"{where} has latents of {latents.shape[1]} dimensions, but the run's zdim is "
-            f"{run.zdim}."
+            f"{where} has latents of {counted(latents.shape[1], 'dimension')}, but the run's zdim "
+            f"is {run.zdim}."
         )
     return latents.astype(np.float32)
 

@@ -25,6 +25,7 @@ from raydrgn.reporting.latent_figures import path_colours, series_colours
 from raydrgn.reporting.report import ReportTable, Section, explained_table, write_report
 from raydrgn.reporting.result_folder import ResultFolder
 from raydrgn.shapes import Int
+from raydrgn.wording import counted
 
 Shown = list[tuple[Figure, str]]
 
@@ -117,8 +118,8 @@ def _summary(space: LatentSpace, made: MadeSets | None, sets: Sequence[VolumeSet
     sizes = space.clusters.sizes()
     share = 100 * space.components.explained
     sentences = [
-        f"{len(space.z):,} particles in {space.z.shape[1]} dimensions. The first two components "
-        f"explain {share[:2].sum():.0f} % of the variance. {len(sizes)} clusters of "
+        f"{len(space.z):,} particles in {counted(space.z.shape[1], 'dimension')}. The first two "
+        f"components explain {share[:2].sum():.0f} % of the variance. {len(sizes)} clusters of "
         f"{sizes.min():,} to {sizes.max():,} particles."
     ]
     if made and made.failures:

@@ -176,9 +176,9 @@ class Allocation:
         if up < number and largest <= 1:
             busy = f", and {up - free} more with other work" if up > free else ""
             return f"{_nodes(number, worker)}: {_there(free)}{busy}"
-        wanted = "worker" if number == 1 else "workers"
+        wanted = f"{counted(number, 'worker')} with {worker}{' each' if number > 1 else ''}"
         until = " until other work ends" if up >= number else ""
-        return f"room for {number} {wanted} with {worker} each: there is room for {free}{until}"
+        return f"room for {wanted}: there is room for {free}{until}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -32,6 +32,7 @@ from raydrgn.remote.session import connected, dashboard_url
 from raydrgn.remote.summation import add_up, work_here, work_on_ray
 from raydrgn.remote.waiting import WaitingLog
 from raydrgn.remote.worker_pool import WorkerPool, hide_gpus, limit_threads, name_of
+from raydrgn.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -329,8 +330,8 @@ class Executor:
         left = fitting(wanted, read_cluster())
         if left.resources.num_workers < number:
             log.warning(
-                "the cluster has lost nodes since the command began: going on with %d workers",
-                left.resources.num_workers,
+                "the cluster has lost nodes since the command began: going on with %s",
+                counted(left.resources.num_workers, "worker"),
             )
         return left
 

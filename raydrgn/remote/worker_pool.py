@@ -261,7 +261,7 @@ class _Crew:
         self.has_lost = True
         if is_crowded and self.workers:
             self._left_out.append(worker.place)
-            log.warning("going on with %d workers", len(self.workers) + len(self._to_start))
+            log.warning("workers that are left: %d", len(self.workers) + len(self._to_start))
             return
         failed = len(self._failed_starts)
         ended = sum(not start.is_of_machine for start in self._failed_starts)

@@ -26,6 +26,7 @@ from raydrgn.run.manifest import Manifest
 from raydrgn.run.metrics import read_losses
 from raydrgn.run.relocation import require_stacks
 from raydrgn.shapes import Float, Int
+from raydrgn.wording import counted
 
 if TYPE_CHECKING:
     from raydrgn.run.weights import DecoderState
@@ -133,8 +134,8 @@ class RunReader:
         mean, _ = read_latents(self.files.latents(epoch))
         if mean.shape[1] != self.zdim:
             raise RunDirectoryError(
-                f"{self.files.latents(epoch)} has {mean.shape[1]} dimensions, but the run's zdim "
-                f"is {self.zdim}."
+                f"{self.files.latents(epoch)} has {counted(mean.shape[1], 'dimension')}, but the "
+                f"run's zdim is {self.zdim}."
             )
         return mean.astype(np.float32, copy=False)
 

@@ -34,6 +34,7 @@ from raydrgn.sweep.space import SearchSpace
 from raydrgn.sweep.trials import HALVES, Trial, TrialPlan
 from raydrgn.training.prepare_run import PreparedRun
 from raydrgn.training.sharing import ShardKeeper
+from raydrgn.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -169,10 +170,10 @@ def _run_all(sweep: Sweep, scorer: Scorer, keeper: object, progress: Progress) -
         return True
     side_by_side = _concurrency(sweep, read_cluster())
     log.info(
-        "%d trials, %d at a time with %d CPUs for each worker",
-        sweep.pending,
+        "%s, %d at a time with %s for each worker",
+        counted(sweep.pending, "trial"),
         side_by_side.trials,
-        side_by_side.allocation.cpus,
+        counted(side_by_side.allocation.cpus, "CPU"),
     )
     proposals = Proposals(
         sweep.space,

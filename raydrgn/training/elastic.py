@@ -152,8 +152,8 @@ def wait_for_room(
             if now >= due:
                 due = now + WAITING_MESSAGE_SECONDS
                 report(
-                    f"waiting for room for {workers_in_words(fewest)} with {share.worker} each: "
-                    f"there is room for {room}"
+                    f"waiting for room for {workers_in_words(fewest)} with {share.worker}"
+                    f"{' each' if fewest > 1 else ''}: there is room for {room}"
                 )
             is_stopping.wait(0.5)
     finally:

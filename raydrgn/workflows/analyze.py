@@ -10,6 +10,7 @@ from raydrgn.errors import ConfigError, InputError, RaydrgnError
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.settings import Setting, check_percentiles
+from raydrgn.wording import counted
 from raydrgn.workflows.epoch import LatentSettings
 
 if TYPE_CHECKING:
@@ -59,7 +60,9 @@ class AnalyzeSettings(LatentSettings):
             ConfigError: If there are not as many components or particles.
         """
         if self.pc is not None and self.pc > zdim:
-            raise ConfigError(f"--pc {self.pc} is more than the {zdim} dimensions of the latents.")
+            raise ConfigError(
+                f"--pc {self.pc} is too many: the latents have {counted(zdim, 'dimension')}."
+            )
         if self.ksample > num_particles:
             raise ConfigError(
                 f"--ksample {self.ksample} is more than the number of particles ({num_particles})."

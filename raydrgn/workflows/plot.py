@@ -7,6 +7,7 @@ from raydrgn.errors import ConfigError, InputError
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.settings import Setting, check_bounds, check_figure_name, whole_numbers
+from raydrgn.wording import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -130,7 +131,9 @@ def _plane(
         return plane
     first, second = whole_numbers(settings.pcs, "--pcs")
     if max(first, second) > z.shape[1]:
-        raise ConfigError(f"--pcs {settings.pcs}: the latents have {z.shape[1]} dimensions.")
+        raise ConfigError(
+            f"--pcs {settings.pcs}: the latents have {counted(z.shape[1], 'dimension')}."
+        )
     coordinates = principal_components(z).coordinates
     return (f"PC {first}", f"PC {second}"), coordinates[:, [first - 1, second - 1]]
 

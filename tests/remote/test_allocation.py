@@ -154,6 +154,13 @@ def test_what_the_cluster_can_never_have_is_refused(there, asked, message):
     assert str(caught.value) == message
 
 
+def test_one_worker_is_not_said_to_be_several():
+    there = cluster(HEAD, (2, 0), (4, 0), free=[HEAD, (1, 0), (0, 0)])
+    assert Allocation(1, 2, 0).missing(there) == (
+        "room for 1 worker with 2 CPUs: there is room for 0 until other work ends"
+    )
+
+
 def test_a_bound_on_all_nodes_that_may_be_added_counts():
     kinds = (NodeType(Size(16, 1), 4), NodeType(Size(64, 0), 4))
     there = cluster(HEAD, types=kinds, most_added=2)

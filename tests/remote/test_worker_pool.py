@@ -199,7 +199,7 @@ def test_a_pool_goes_on_with_fewer_workers_where_memory_is_short(ray_session, tm
         outcomes = list(pool.run(work, range(60)))
         assert all(outcome.error is None for outcome in outcomes)
         assert len({outcome.value[1] for outcome in pool.run(work_of, range(20))}) == 1
-    assert "going on with 1 workers" in caplog.text
+    assert "workers that are left: 1" in caplog.text
     assert "Fewer workers at a time" in caplog.text
 
 

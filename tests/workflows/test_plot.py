@@ -113,6 +113,13 @@ def test_mistakes_are_one_message(root, tmp_path):
         workflow.run(PlotSettings(run=root, by="z0", out=out, pcs="1,3"))
 
 
+def test_a_single_dimension_is_named_in_the_singular(tmp_path):
+    np.save(tmp_path / "z.npy", np.arange(60.0)[:, None])
+    run = str(tmp_path / "z.npy")
+    with pytest.raises(ConfigError, match=r"the latents have 1 dimension\."):
+        workflow.run(PlotSettings(run=run, by="z0", out=str(tmp_path / "f.png"), pcs="1,3"))
+
+
 @pytest.mark.parametrize("density", [False, True])
 def test_values_that_no_particle_has_are_refused(root, tmp_path, density):
     rows = "".join(f"{number},\n" for number in range(60))
