@@ -5,9 +5,34 @@ import re
 from pathlib import Path
 
 import pytest
+import typer
+
+from raydrgn.cli.main import app
 
 PAGE = Path(__file__).parent.parent / "docs" / "python.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.M | re.S)
+
+
+COMMANDS = re.findall(r"^\| ((?:`[a-z ]+`(?:, )?)+(?:, …)?) \| .*raydrgn\.", PAGE.read_text(), re.M)
+
+
+def has_command(words):
+    command = typer.main.get_command(app)
+    for word in words:
+        command = getattr(command, "commands", {}).get(word)
+    return command is not None
+
+
+@pytest.mark.parametrize("row", COMMANDS)
+def test_the_commands_of_the_page_exist(row):
+    first, *others = (name.split() for name in re.findall(r"`([a-z ]+)`", row))
+    assert has_command(first)
+    for other in others:  # named without the words before it, as `direct` of `traverse pc`
+        assert has_command([*first[:-1], *other])
+
+
+def test_the_page_has_a_table_of_commands():
+    assert len(COMMANDS) >= 5
 
 
 @pytest.fixture(scope="module")
