@@ -11,7 +11,7 @@ from raydrgn.occupancy.centroids import Centroids
 from raydrgn.occupancy.class_tables import class_titles
 from raydrgn.occupancy.classes import OccupancyClasses, class_rows, pair_rows
 from raydrgn.occupancy.clustering import EXACT_LIMIT, GROUPS
-from raydrgn.occupancy.cooperativity import PERMUTATIONS
+from raydrgn.occupancy.cooperativity import PERMUTATIONS, USUAL
 from raydrgn.occupancy.heat_map import heat_map
 from raydrgn.occupancy.membership import ClassParticles
 from raydrgn.reporting.report import ReportTable, Section, write_report
@@ -196,7 +196,8 @@ def _block_section(
 def _pair_section(found: OccupancyClasses, folder: ResultFolder) -> Section:
     figure = class_figures.correlation_map(found)
     folder.write_figure("correlations.png", figure)
-    shown = [(figure, "Dots: significant pairs. Lines separate the blocks.")]
+    caption = "Dots: significant pairs. Lines separate the blocks. Grey: not tested."
+    shown = [(figure, caption)]
     scatters = class_figures.pair_scatters(found)
     if scatters is not None:
         folder.write_figure("pairs.png", scatters)
@@ -209,6 +210,17 @@ def _pair_section(found: OccupancyClasses, folder: ResultFolder) -> Section:
         "that the chance of one or more false positives among all pairs is at most 5 %. With many "
         "volumes small correlations are significant too: consider r."
     )
+    constant = [
+        name
+        for name, tested in zip(found.table.labels, found.pairs.tested, strict=True)
+        if not tested
+    ]
+    if constant:
+        low, high = USUAL
+        text += (
+            f" Present, or absent, in all volumes (but {low + 100 - high:g} %): not tested: "
+            f"{', '.join(constant)}."
+        )
     rows = [row for row in pair_rows(found) if row[4]]
     listed = [
         *[row for row in rows if row[2] > 0][:LISTED_PAIRS],

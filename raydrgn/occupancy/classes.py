@@ -9,7 +9,7 @@ import numpy as np
 from raydrgn.clustering.query import select
 from raydrgn.errors import ConfigError, InputError
 from raydrgn.occupancy.clustering import Cut, Scaling, cut, scaling, ward_tree
-from raydrgn.occupancy.cooperativity import Cooperativity, cooperativity
+from raydrgn.occupancy.cooperativity import Cooperativity, cooperativity, varies
 from raydrgn.occupancy.options import ClassOptions
 from raydrgn.occupancy.table import OccupancyTable
 from raydrgn.shapes import Bool, Float, Int
@@ -109,7 +109,10 @@ def find_classes(table: OccupancyTable, options: ClassOptions) -> OccupancyClass
             share=COLUMN_SHARE,
             options=("--column-threshold", "--blocks"),
         ),
-        pairs=cooperativity(clipped),
+        pairs=cooperativity(
+            clipped,
+            tested=varies(table.values, table.values, per=options.scale or "matrix"),
+        ),
         selected=selected,
     )
 
@@ -188,9 +191,11 @@ def class_rows(found: OccupancyClasses, particles: Sequence[int] | None) -> list
 
 
 def pair_rows(found: OccupancyClasses) -> list[tuple[str, str, float, float, int]]:
-    """Return for each pair: both names, r, adjusted p, 1 if significant; by falling size of r."""
+    """Return for each tested pair: both names, r, adjusted p, 1 if significant; by size of r."""
     names = found.table.labels
     first, second = np.triu_indices(len(names), 1)
+    tested = found.pairs.tested[first] & found.pairs.tested[second]
+    first, second = first[tested], second[tested]
     order = np.argsort(-np.abs(found.pairs.r[first, second]), kind="stable")
     return [
         (
