@@ -102,7 +102,8 @@ def membership(
     if table.latents is None:
         raise RunDirectoryError(
             f"The table has no latents of its volumes, so that particles of {where} cannot be "
-            f"assigned to them. {_AGAIN}"
+            f"assigned to them: a .csv file never has. Give the folder of `raydrgn occupancy "
+            "score`, whose occupancies.parquet has them."
         )
     return Membership(
         z=z,

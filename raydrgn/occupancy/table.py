@@ -188,7 +188,10 @@ class OccupancyTable:
 
     @classmethod
     def read(cls, uri: Uri) -> "OccupancyTable":
-        """Read the folder of ``occupancy score``, a Parquet file of it, or MAVEn's CSV.
+        """Read the folder of ``occupancy score``, a file of it, or MAVEn's CSV.
+
+        In place of ``occupancies.csv`` the Parquet file beside it is read if it has the same
+        occupancies, since it has the latents and particles of the volumes too.
 
         Raises:
             InputError: If there is no such table; names the file.
@@ -199,7 +202,13 @@ class OccupancyTable:
             if found is None:
                 raise InputError(f"{uri} contains no {PARQUET_NAME}. {_remedy(uri, names)}")
             uri = storage.join(uri, found)
-        return _read_csv(uri) if uri.endswith(".csv") else _read_parquet(uri)
+        if not uri.endswith(".csv"):
+            return _read_parquet(uri)
+        table, beside = _read_csv(uri), storage.join(storage.parent(uri), PARQUET_NAME)
+        if uri.rsplit("/", 1)[-1] == CSV_NAME and storage.exists(beside):
+            whole = _read_parquet(beside)
+            return whole if whole.checksum() == table.checksum() else table
+        return table
 
 
 def _remedy(folder: Uri, names: Sequence[str]) -> str:

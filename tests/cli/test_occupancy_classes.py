@@ -181,6 +181,13 @@ def test_a_table_of_another_run_is_refused(scored, tmp_path):
     assert not (folder / "classes").exists()
 
 
+def test_a_csv_without_latents_is_refused_with_the_folder_to_give(scored, tmp_path):
+    folder = damaged(scored, tmp_path / "a")
+    (folder / "occupancies.csv").rename(folder / "mine.csv")
+    with pytest.raises(RunDirectoryError, match="never has. Give the folder of `raydrgn occ"):
+        raise classes_of(folder / "mine.csv").exception
+
+
 def test_mistakes_leave_earlier_results_alone(scored):
     out, *_ = scored
     assert classes_of(out, "--skip-volumes", "--overwrite").exit_code == 0

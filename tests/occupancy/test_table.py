@@ -32,9 +32,21 @@ def test_everything_comes_back_from_parquet(tmp_path):
     np.testing.assert_array_equal(found.clusters, [2, 0, 1])
 
 
+def test_beside_the_csv_the_parquet_file_of_the_same_table_is_read(tmp_path):
+    table(original=np.array([7, 5, 3])).write(str(tmp_path))
+    found = OccupancyTable.read(str(tmp_path / "occupancies.csv"))
+    np.testing.assert_array_equal(found.original, [7, 5, 3])
+    text = (tmp_path / "occupancies.csv").read_text()
+    (tmp_path / "occupancies.csv").write_text(text.replace("\n442,", "\n443,"))
+    edited = OccupancyTable.read(str(tmp_path / "occupancies.csv"))
+    assert edited.volumes[-1] == "443"
+    assert edited.original is None
+
+
 def test_names_and_all_digits_come_back_from_csv(tmp_path):
     table().write(str(tmp_path))
-    found = OccupancyTable.read(str(tmp_path / "occupancies.csv"))
+    (tmp_path / "occupancies.csv").rename(tmp_path / "mine.csv")
+    found = OccupancyTable.read(str(tmp_path / "mine.csv"))
     assert (found.volumes, found.subunits) == (table().volumes, table().subunits)
     np.testing.assert_array_equal(found.values, VALUES)
     assert found.particles is None
