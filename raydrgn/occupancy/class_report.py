@@ -113,14 +113,15 @@ def _map_section(
 def _scale(found: OccupancyClasses) -> str:
     """Return which occupancies became 0 and 1."""
     low, high = found.options.percentiles
+    whole = " of the whole table" if found.is_part else ""
     if found.options.scale == "column":
         return (
-            f"0 (white) is percentile {low:g} of each subunit, and 1 (blue) is percentile "
+            f"0 (white) is percentile {low:g} of each subunit{whole}, and 1 (blue) is percentile "
             f"{high:g}; blocks.csv lists these occupancies"
         )
     return (
-        f"0 (white) is {found.scaling.low[0]:.4g}, percentile {low:g} of all occupancies, and "
-        f"1 (blue) is {found.scaling.high[0]:.4g}, percentile {high:g}"
+        f"0 (white) is {found.scaling.low[0]:.4g}, percentile {low:g} of all occupancies{whole}, "
+        f"and 1 (blue) is {found.scaling.high[0]:.4g}, percentile {high:g}"
     )
 
 

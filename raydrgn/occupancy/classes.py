@@ -1,5 +1,6 @@
 """Volume classes and structural blocks: a table of occupancies clustered along both axes."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from raydrgn.occupancy.options import ClassOptions
 from raydrgn.occupancy.table import OccupancyTable
 from raydrgn.shapes import Bool, Float, Int
 
+log = logging.getLogger(__name__)
+
 ROW_SHARE, COLUMN_SHARE = 0.18, 0.3
 """Default cuts, as shares of the highest merge."""
 
@@ -24,6 +27,12 @@ volumes."""
 
 OCCUPIED = 0.5
 """Mean occupancy from which a block counts as occupied in a class."""
+
+MOSTLY = 0.5
+"""Share of the volumes in which a subunit's occupancy is clipped, beyond which a warning is due."""
+
+CLIPPED_RANGE = 1 / 3
+"""Range of clipped occupancies, on their scale, that is more than noise and drift."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +50,9 @@ class OccupancyClasses:
     pairs: Cooperativity
     selected: Bool[np.ndarray, " n"] | None = None
     """Volumes that fulfil the condition ``where``."""
+
+    is_part: bool = False
+    """Whether the table is a part of a larger one, whose percentiles the scale has."""
 
     @property
     def clipped(self) -> Float[np.ndarray, "n k"]:
@@ -71,8 +83,16 @@ class OccupancyClasses:
         return nearest
 
 
-def find_classes(table: OccupancyTable, options: ClassOptions) -> OccupancyClasses:
+def find_classes(
+    table: OccupancyTable, options: ClassOptions, *, whole: OccupancyTable | None = None
+) -> OccupancyClasses:
     """Scale and cluster a table along both axes, and correlate its subunits.
+
+    Args:
+        table: Occupancies.
+        options: Scaling, and where trees are cut.
+        whole: The table of which it is a part. Its percentiles become 0 and 1, so that occupancies
+            of the part have the same scale as those of the whole.
 
     Raises:
         InputError: If a value is not finite, or a subunit has one occupancy in all volumes.
@@ -81,8 +101,12 @@ def find_classes(table: OccupancyTable, options: ClassOptions) -> OccupancyClass
     table = table.without(options.omitted)
     check_values(table)
     _check_counts(table, options)
-    limits = scaling(table.values, options.percentiles, per=options.scale or "matrix")
+    reference = table.values if whole is None else whole.without(options.omitted).values
+    per = options.scale or "matrix"
+    limits = scaling(reference, options.percentiles, per=per)
     scaled = limits.apply(table.values)
+    if per == "matrix":
+        _warn_of_clipped(table, scaled)
     clipped = np.clip(scaled, 0, 1)
     selected = None
     if options.where is not None:
@@ -93,6 +117,7 @@ def find_classes(table: OccupancyTable, options: ClassOptions) -> OccupancyClass
         table=table,
         options=options,
         scaling=limits,
+        is_part=whole is not None,
         scaled=scaled,
         classes=cut(
             ward_tree(clipped),
@@ -111,10 +136,27 @@ def find_classes(table: OccupancyTable, options: ClassOptions) -> OccupancyClass
         ),
         pairs=cooperativity(
             clipped,
-            tested=varies(table.values, table.values, per=options.scale or "matrix"),
+            tested=varies(table.values, reference, per=per),
         ),
         selected=selected,
     )
+
+
+def _warn_of_clipped(table: OccupancyTable, scaled: Float[np.ndarray, "n k"]) -> None:
+    """Warn of subunits most of whose occupancies are clipped to 0, or to 1, although they differ.
+
+    The scale is that of all subunits: one with less density than others is clipped.
+    """
+    for bound, beyond in ((0, scaled < 0), (1, scaled > 1)):
+        for column in np.flatnonzero(beyond.mean(axis=0) > MOSTLY):
+            if np.ptp(scaled[beyond[:, column], column]) >= CLIPPED_RANGE:
+                log.warning(
+                    "%s: %.0f %% of its occupancies are clipped to %d, although they differ, since "
+                    "the scale is that of all subunits. With --scale column each has its own",
+                    table.labels[column],
+                    100 * beyond[:, column].mean(),
+                    bound,
+                )
 
 
 def _check_counts(table: OccupancyTable, options: ClassOptions) -> None:

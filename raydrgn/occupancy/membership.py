@@ -52,6 +52,16 @@ class Membership:
         is_chosen = np.isin(self.numbers, chosen)
         return replace(self, volume=np.where(is_chosen, position[self.volume], -1))
 
+    def without_volume(self, chosen: Int[np.ndarray, " q"] | None = None) -> tuple[int, int]:
+        """Return how many particles have no volume, and of how many.
+
+        Args:
+            chosen: Numbers of the particles in the original set that count; all by default.
+        """
+        counts = slice(None) if chosen is None else np.isin(self.numbers, chosen)
+        volume = self.volume[counts]
+        return int((volume < 0).sum()), len(volume)
+
     def without(self, particles: Bool[np.ndarray, " p"]) -> "Membership":
         """Return the same with no volume for some particles."""
         return replace(self, volume=np.where(particles, -1, self.volume))

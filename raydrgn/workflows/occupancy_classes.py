@@ -145,15 +145,19 @@ def run(
 
     origin, table = TableOrigin.of(settings.table), OccupancyTable.read(settings.table)
     options = replace(settings.clustering, scale=settings.clustering.scale or origin.scale)
-    opened, particles, rows = origin.open_run(), None, None
+    opened, particles, rows, chosen = origin.open_run(), None, None, None
     if settings.chosen is not None:
         chosen = cryodrgn.read_indices(settings.chosen)
         rows = table.rows_of(chosen, settings.chosen)
-    found = find_classes(table if rows is None else table.select(rows), options)
+    if rows is None:
+        found = find_classes(table, options)
+    else:
+        found = find_classes(table.select(rows), options, whole=table)
     if opened is not None:
         members = membership(table, opened, origin.epoch, labels=origin.labels())
-        if rows is not None:
+        if rows is not None and chosen is not None:
             members = members.among(rows, chosen, count=len(table))
+        _report_unscored(members, chosen)
         members = _without_junk(members, opened, origin.epoch)
         particles = class_particles(found.classes.labels, members)
     uris, by = (list(settings.models), settings.by) if settings.models else origin.models()
@@ -164,6 +168,7 @@ def run(
     record = _record(found.table, options, uris, by) | {"volumes": not settings.skip_volumes}
     if settings.chosen is not None:
         record["particles"] = storage.absolute(settings.chosen)
+        record["whole_table_checksum"] = table.checksum()
     folder.begin(
         record,
         made_from=opened.identity(origin.epoch) if opened else None,
@@ -206,6 +211,17 @@ def _without_junk(members: "Membership", opened: "RunReader", epoch: int | None)
     if null.any():
         log.info("%s images show no particle, and are in no class", f"{null.sum():,}")
     return members.without(null)
+
+
+def _report_unscored(members: "Membership", chosen: "Int[np.ndarray, ' q'] | None") -> None:
+    """Log how many particles, of those chosen, are in no class since no volume stands for them."""
+    count, total = members.without_volume(chosen)
+    if count:
+        log.info(
+            "%s of %s particles have no scored volume of their own, and are in no class",
+            f"{count:,}",
+            f"{total:,}",
+        )
 
 
 def _next_commands(

@@ -184,7 +184,7 @@ def test_a_table_of_another_run_is_refused(scored, tmp_path):
 def test_a_csv_without_latents_is_refused_with_the_folder_to_give(scored, tmp_path):
     folder = damaged(scored, tmp_path / "a")
     (folder / "occupancies.csv").rename(folder / "mine.csv")
-    with pytest.raises(RunDirectoryError, match="never has. Give the folder of `raydrgn occ"):
+    with pytest.raises(RunDirectoryError, match=r"never has\. Give the folder of `raydrgn occ"):
         raise classes_of(folder / "mine.csv").exception
 
 

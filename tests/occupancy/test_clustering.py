@@ -1,5 +1,7 @@
 """Clustering of occupancies: trees against SciPy's, groups of real maps, planted structure."""
 
+import re
+
 import numpy as np
 import pytest
 from scipy.cluster.hierarchy import linkage
@@ -85,6 +87,32 @@ def test_limits_are_percentiles_of_the_matrix_or_of_each_column():
     rare = np.zeros((100, 2))
     rare[0, 0], rare[:, 1] = 1, np.linspace(0, 1, 100)
     assert scaling(rare, per="column").apply(rare)[:, 0].tolist() == rare[:, 0].tolist()
+
+
+def test_a_part_has_the_scale_of_the_whole_table():
+    table, classes, _ = planted_table(200, noise=0.05)
+    rows = np.flatnonzero(classes >= 3)  # where most subunits are absent
+    options = ClassOptions(omit=("S3",))
+    whole, part = (
+        find_classes(table, options),
+        find_classes(table.select(rows), options, whole=table),
+    )
+    np.testing.assert_array_equal(part.scaled, whole.scaled[rows])
+    assert part.is_part
+
+
+def test_a_subunit_most_of_whose_occupancies_are_clipped_is_named(caplog):
+    table, *_ = planted_table(200, noise=0.05)
+    values = table.values.copy()
+    values[:, 7] = np.linspace(-3, 0.5, 200)  # negative in most volumes
+    find_classes(table, ClassOptions())
+    assert not caplog.text
+    clipped = OccupancyTable(volumes=table.volumes, subunits=table.subunits, values=values)
+    find_classes(clipped, ClassOptions())
+    assert re.search(r"S7: 8\d % .* clipped to 0, .*--scale column", caplog.text)
+    caplog.clear()
+    find_classes(clipped, ClassOptions(scale="column"))
+    assert not caplog.text
 
 
 def test_without_structure_a_few_classes_are_enough():

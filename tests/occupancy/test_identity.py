@@ -8,7 +8,7 @@ import torch
 from finished_run import MODEL, make_run
 from phantoms import table_of
 from raydrgn.errors import ConfigError, InputError, RunDirectoryError
-from raydrgn.io.cryodrgn import write_latents, write_pickles
+from raydrgn.io.cryodrgn import read_pickles, write_latents, write_pickles
 from raydrgn.model.vae import HeterogeneousVAE
 from raydrgn.occupancy.membership import class_particles
 from raydrgn.occupancy.options import ClassOptions
@@ -226,6 +226,19 @@ def test_the_particles_of_a_class_are_clustered_again_by_themselves(run, tmp_pat
         rows = whole.clustered.rows_of(largest)
         values = whole.clustered.table.values[rows]
         np.testing.assert_array_equal(part.clustered.table.values, values)
+
+
+def test_chosen_particles_without_a_scored_volume_are_counted(run, tmp_path, caplog):
+    """Of a table of clusters only the particles at their centres have volumes of their own."""
+    scored = score(run, str(tmp_path / "out"), all_particles=False, ksample=12)
+    table = OccupancyTable.read(scored.folder.uri)
+    [cluster] = read_pickles(scored.folder.at("labels.pkl"))
+    numbers = run.original_numbers(len(cluster))
+    others = numbers[~np.isin(cluster, table.clusters[:6]) & ~np.isin(numbers, table.original)]
+    write_pickles(str(tmp_path / "some.pkl"), np.append(table.original[:6], others[:3]))
+    with caplog.at_level("INFO", logger="raydrgn"):
+        classes(scored.folder.uri, chosen=str(tmp_path / "some.pkl"), out=str(tmp_path / "part"))
+    assert "3 of 9 particles have no scored volume of their own, and are in no class" in caplog.text
 
 
 def test_a_part_without_volumes_or_without_its_own_folder_is_refused(run, tmp_path):
