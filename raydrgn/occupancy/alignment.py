@@ -122,7 +122,11 @@ def check_alignment(
     if found.warning:
         log.warning(found.warning)
     else:
-        log.info("the most mature of %d volumes: %s", len(finite), found.summary)
+        log.info(
+            "of %d volumes that were compared, the one most like the model: %s",
+            len(finite),
+            found.summary,
+        )
     return found
 
 
@@ -134,7 +138,7 @@ def alignment(
 ) -> Alignment:
     """Compare volumes with a model's density: as it is, rotated, mirrored and shifted.
 
-    The result is that of the volume that is most like the model, the most mature one.
+    The result is that of the volume that is most like the model.
 
     Args:
         volumes: Some of the maps.

@@ -8,7 +8,7 @@ from scipy.ndimage import rotate
 
 from raydrgn.fourier.density import solvent_level
 from raydrgn.io.mrc import read_volume
-from raydrgn.occupancy.alignment import alignment
+from raydrgn.occupancy.alignment import alignment, check_alignment
 from raydrgn.occupancy.subunits import read_subunits
 
 PIXEL = 6.55
@@ -68,3 +68,11 @@ def test_the_level_of_the_solvent_is_between_the_two_densities():
     values = np.concatenate([generator.normal(0, 1, 9000), generator.normal(8, 1, 1000)])
     assert 2 < solvent_level(values) < 6
     assert solvent_level(np.zeros(10)) == pytest.approx(0, abs=1)
+
+
+def test_the_volume_that_is_most_like_the_model_is_reported_as_one_of_those_compared(caplog):
+    density = np.random.default_rng(0).normal(size=(16, 16, 16)).astype(np.float32)
+    volumes = np.stack([density, 2 * density, np.full_like(density, np.nan)])
+    with caplog.at_level("INFO", logger="raydrgn"):
+        check_alignment(volumes, density, pixel_size_angstrom=4.0)
+    assert "of 2 volumes that were compared, the one most like the model: corr" in caplog.text
