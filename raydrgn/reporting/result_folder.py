@@ -19,6 +19,7 @@ from raydrgn.io import storage
 from raydrgn.io.storage import Uri
 from raydrgn.run.directory import CONFIG
 from raydrgn.run.identity import MADE_FROM, SETTINGS, Identity, read_record
+from raydrgn.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -114,12 +115,22 @@ class ResultFolder:
         for name in own:
             storage.remove(self.at(name))
         storage.remove_empty_folders(self.uri)
-        if others:
-            log.info(
-                "%s: %d files that no raydrgn command wrote are kept, such as %s",
+        folders = [name.removesuffix(SETTINGS) for name in others if name.endswith(f"/{SETTINGS}")]
+        results = [name for name in others if name.startswith(tuple(folders))] if folders else []
+        if results:
+            log.warning(
+                "%s: %s of other commands are kept (%s): they were made of the results before",
                 self.uri,
-                len(others),
-                others[0],
+                counted(len(results), "file"),
+                ", ".join(sorted(folders)),
+            )
+        if rest := sorted(set(others) - set(results)):
+            log.info(
+                "%s: %s that no raydrgn command wrote %s kept, such as %s",
+                self.uri,
+                counted(len(rest), "file"),
+                "is" if len(rest) == 1 else "are",
+                rest[0],
             )
 
     def _check_own(self) -> None:

@@ -79,6 +79,23 @@ def test_overwrite_deletes_what_commands_wrote_and_nothing_else(tmp_path, caplog
     }
 
 
+def test_results_of_other_commands_in_the_folder_are_known_as_such(tmp_path, caplog):
+    folder = ResultFolder(str(tmp_path / "occupancy"))
+    folder.begin({"ksample": 20}, made_from=None, overwrite=False)
+    folder.write_table("a.csv", ("x",), [(1,)])
+    folder.finish()
+    inner = ResultFolder(folder.at("classes"))
+    inner.begin({"classes": 3}, made_from=None, overwrite=False)
+    inner.write_table("C1/b.csv", ("x",), [(1,)])
+    inner.finish()
+    (tmp_path / "occupancy" / "notes.txt").write_text("mine")
+    with caplog.at_level("INFO", logger="raydrgn"):
+        folder.begin({"ksample": 5}, made_from=None, overwrite=True)
+    assert "2 files of other commands are kept (classes/): they were made of the" in caplog.text
+    assert "1 file that no raydrgn command wrote is kept, such as notes.txt" in caplog.text
+    assert inner.has("C1", "b.csv")
+
+
 def test_results_that_were_never_finished_are_deleted_too(tmp_path):
     folder = ResultFolder(str(tmp_path / "landscape.1"))
     folder.begin({"states": 3}, made_from=None, overwrite=False)
