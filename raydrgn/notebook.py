@@ -67,7 +67,7 @@ class Run:
 
     def latents(self, epoch: int | None = None) -> Float[np.ndarray, "n zdim"]:
         """Return the latent of every particle."""
-        return self.reader.latents(self.reader.epoch(epoch))
+        return self.reader.latents(self.reader.epoch(epoch, latents_only=True))
 
     def weights(self, epoch: int | None = None) -> dict[str, np.ndarray]:
         """Return the decoder's weights by name."""
@@ -86,7 +86,7 @@ class Run:
         Raises:
             RunDirectoryError: If the run is an autoencoder.
         """
-        return self.reader.estimates(self.reader.epoch(epoch))
+        return self.reader.estimates(self.reader.epoch(epoch, latents_only=True))
 
     def losses(self) -> dict[str, np.ndarray]:
         """Return ``epoch``, ``total``, ``reconstruction`` and ``kl``, one value per epoch."""
@@ -147,7 +147,7 @@ class Run:
         Raises:
             RunDirectoryError: If it has not.
         """
-        number = self.reader.epoch(epoch)
+        number = self.reader.epoch(epoch, latents_only=True)
         found = AnalysisResults(self.reader, number).umap(len(self.latents(number)))
         if found is None:
             raise RunDirectoryError(
@@ -162,7 +162,7 @@ class Run:
         Raises:
             RunDirectoryError: If ``analyze`` has not made this many clusters of the epoch.
         """
-        number = self.reader.epoch(epoch)
+        number = self.reader.epoch(epoch, latents_only=True)
         return AnalysisResults(self.reader, number).labels(ksample, len(self.latents(number)))
 
     def write_selection(self, chosen: np.ndarray, path: Uri) -> int:

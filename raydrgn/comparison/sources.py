@@ -220,7 +220,7 @@ def _of_run(word: str, root: Uri, epoch: str | None, ksample: int | None) -> Lab
     if epoch is not None and not epoch.isdecimal():
         raise InputError(f"{word}: after the colon comes an epoch, a whole number.")
     run = open_run(root)
-    number = run.epoch(None if epoch is None else int(epoch))
+    number = run.epoch(None if epoch is None else int(epoch), latents_only=True)
     count = len(run.latents(number))
     analysis = AnalysisResults(run, number)
     clusters = ksample or analysis.ksample()

@@ -1,6 +1,7 @@
 """Latents and losses through the epochs of a run; epochs are embedded by independent tasks."""
 
 import json
+import logging
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,12 +22,18 @@ from raydrgn.run.identity import read_record
 from raydrgn.run.metrics import read_losses
 from raydrgn.run.reader import RunReader
 from raydrgn.shapes import Float, Int
+from raydrgn.wording import counted
+
+log = logging.getLogger(__name__)
 
 SEED = 42
 MAX_EMBEDDED = 50_000
 """Particles of the UMAP at most: one random subset for all epochs."""
 
 MIN_EPOCHS = 3
+JUDGED_PAIRS = 3
+"""Pairs of epochs by which volumes are judged at least."""
+
 NAMES = "ABCDEFGHIJ"
 EPOCHS = "epochs.json"
 """Identity of each epoch that the folder has results of."""
@@ -140,11 +147,29 @@ def choose_epochs(run: RunReader, epoch: int | None, every: int) -> tuple[list[i
             f"come back: train on, to more than {last} epochs (raydrgn train -o "
             f"{shlex.quote(run.files.root)} --resume --epochs N), or train again."
         )
-    examined = [last]
-    for number in reversed(with_weights):
-        if examined[0] - number >= every:
-            examined.insert(0, number)
+    examined = _apart(with_weights, every)
+    if len(examined) <= JUDGED_PAIRS:
+        closer = range(every - 1, 0, -1)
+        enough = next((n for n in closer if len(_apart(with_weights, n)) > JUDGED_PAIRS), None)
+        if enough is not None:
+            log.warning(
+                "volumes are compared of %s %d epochs apart or more, too few to judge; with "
+                "--every %d they are compared of epochs %s",
+                counted(max(len(examined) - 1, 1), "pair"),
+                every,
+                enough,
+                ", ".join(map(str, _apart(with_weights, enough))),
+            )
     return epochs, examined if len(examined) > 1 else [with_weights[0], last]
+
+
+def _apart(epochs: Sequence[int], every: int) -> list[int]:
+    """Return epochs that are at least ``every`` apart, counted back from the last."""
+    found = [epochs[-1]]
+    for number in reversed(epochs):
+        if found[0] - number >= every:
+            found.insert(0, number)
+    return found
 
 
 def check_epochs(run: RunReader, examined: Sequence[int], folder: ResultFolder) -> None:

@@ -1,5 +1,7 @@
 """What a run contains: network, epochs, latents and particles."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from raydrgn.decoding.contrast import contrast_of_run
@@ -35,7 +37,7 @@ def inspect_run(uri: Uri) -> Inspection:
         found.add("encoder", f"{model.encoder_width} × {model.encoder_layers}")
         found.add("decoder", f"{model.decoder_width} × {model.decoder_layers}, {model.encoding}")
     epochs = run.files.epochs()
-    found.add("epochs finished", f"{len(epochs)}, the last {epochs[-1]}" if epochs else "none")
+    found.add("epochs finished", _finished(epochs, run.files.latent_epochs()))
     if not run.pixel_size_angstrom:
         found.concerns.append(
             "The pixel size is not known; give it to `raydrgn volumes` with --pixel-size."
@@ -60,6 +62,16 @@ def inspect_run(uri: Uri) -> Inspection:
                 f"moved, run: {relocation_command(run.files.root)} FOLDER"
             )
     return found
+
+
+def _finished(epochs: Sequence[int], with_latents: Sequence[int]) -> str:
+    """Return how many epochs are finished, and which have weights if some were deleted."""
+    if not epochs:
+        return "none"
+    finished = [epoch for epoch in with_latents if epoch <= epochs[-1]]  # later ones are begun
+    if len(finished) == len(epochs):
+        return f"{len(epochs)}, the last {epochs[-1]}"
+    return f"{len(finished)}, with weights: {', '.join(map(str, epochs))}"
 
 
 def _describe_latents(

@@ -57,11 +57,15 @@ class Identity:
         return asdict(self)
 
     def difference(self, found: Mapping[str, Any]) -> str | None:
-        """Return in words how recorded results differ in origin, or None if they do not."""
+        """Return in words how recorded results differ in origin, or None if they do not.
+
+        An epoch whose weights were deleted since is known by its latents.
+        """
         if found.get("epoch") != self.epoch:
             return f"epoch {found.get('epoch')}, not {self.epoch}"
         for name in ("weights", "latents"):
-            if found.get(name) != getattr(self, name):
+            is_deleted = name == "weights" and not self.weights and self.epoch is not None
+            if found.get(name) != getattr(self, name) and not is_deleted:
                 return f"other {name} (of {found.get('run')}, epoch {found.get('epoch')})"
         return None
 

@@ -37,7 +37,7 @@ class LatentsFile:
 
     inverts: ClassVar[bool] = True
 
-    def epoch(self, wanted: int | None) -> None:
+    def epoch(self, wanted: int | None, *, latents_only: bool = True) -> None:
         """Return that there are no epochs.
 
         Raises:

@@ -70,10 +70,15 @@ class RunReader:
         """The run directory."""
         return self.files.root
 
-    def epoch(self, wanted: int | None) -> int | None:
+    def epoch(self, wanted: int | None, *, latents_only: bool = False) -> int | None:
         """Return the epoch to take: the one wanted, or the last whole one.
 
         None stands for cryoDRGN's ``weights.pkl`` where no epoch has a number.
+
+        Args:
+            wanted: Number of the epoch.
+            latents_only: Whether an epoch will do whose weights were deleted, as ``clean`` and
+                ``train.keep_epochs`` do.
 
         Raises:
             RunDirectoryError: If there is no such epoch; lists those there are.
@@ -85,10 +90,13 @@ class RunReader:
             return epochs[-1] if epochs else None
         if wanted not in epochs:
             listed = ", ".join(map(str, epochs)) or "none"
-            if wanted in self.files.latent_epochs():  # which `clean` and train.keep_epochs leave
+            if wanted in self.files.latent_epochs():
+                if latents_only:
+                    return wanted
                 raise RunDirectoryError(
                     f"{self.files.root} has no weights of epoch {wanted} any more; those that it "
-                    f"has: {listed}."
+                    f"has: {listed}. Its latents are there: `raydrgn analyze --skip-volumes` and "
+                    "`raydrgn filter --skip-volumes` need no weights."
                 )
             raise RunDirectoryError(
                 f"{self.files.root} has no epoch {wanted}; those that are finished: {listed}."

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from raydrgn.decoding.volume_sets import MadeSets
     from raydrgn.latent.analysis import LatentSpace
     from raydrgn.reporting.result_folder import ResultFolder
+    from raydrgn.run.latents_file import LatentSource
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +140,7 @@ def run(
         numbers=numbers,
         made=made,
         run=AnalysedRun(title=source.title(epoch), losses=source.losses(), density=density),
-        commands=_next_commands(settings, has_weights=isinstance(source, RunReader)),
+        commands=_next_commands(settings, has_weights=_has_weights(source, epoch)),
         progress=progress,
     )
     if made is not None and (problem := contrast_problem(made)):
@@ -171,6 +172,13 @@ def analyze_finished(
         command = shlex.join(["raydrgn", "analyze", run_directory])
         problem = f"{problem.rstrip('.')}. To make it: {command}"
     return report, problem
+
+
+def _has_weights(source: "LatentSource", epoch: int | None) -> bool:
+    """Return whether volumes of the epoch can be decoded; its weights may have been deleted."""
+    from raydrgn.run.reader import RunReader
+
+    return isinstance(source, RunReader) and (epoch is None or epoch in source.files.epochs())
 
 
 def _next_commands(settings: AnalyzeSettings, *, has_weights: bool) -> list[str]:

@@ -10,7 +10,11 @@ from raydrgn.remote.progress import Progress, silent
 from raydrgn.settings import Setting, check_bounds
 from raydrgn.wording import counted
 
+EVERY = 5
+"""Epochs of which the weights of one are kept, where the run has no number of its own."""
+
 if TYPE_CHECKING:
+    from raydrgn.run.reader import RunReader
     from raydrgn.run.surplus import EpochWeights, WeightsOfEpochs
 
 
@@ -21,8 +25,13 @@ class CleanSettings:
     run: Annotated[str, Setting("Run directory; a path or URL.", is_argument=True)]
 
     every: Annotated[
-        int, Setting("Keep the weights of every n-th epoch, and of the last.", min=1)
-    ] = 5
+        int | None,
+        Setting(
+            "Keep the weights of every n-th epoch, and of the last. By default of every fifth, or "
+            "as the run was trained with --set train.keep_epochs of `raydrgn train`.",
+            min=1,
+        ),
+    ] = None
 
     dry_run: Annotated[bool, Setting("Only list what would be deleted.")] = False
 
@@ -71,12 +80,13 @@ def run(
         raise RunDirectoryError(
             f"{opened.root} is a run of cryoDRGN's; raydrgn deletes only weights that it wrote."
         )
-    found = _find(opened.root, settings.every)
+    every = settings.every or _own_every(opened)
+    found = _find(opened.root, every)
     if settings.dry_run or not found.surplus:
         return _result(opened.root, found, is_dry_run=settings.dry_run)
     with RunClaim(opened.root) as claim:
         claim.take()
-        found = _find(opened.root, settings.every)  # as the command before has left it
+        found = _find(opened.root, every)  # as the command before has left it
         writer = RunWriter(opened.root, num_particles=0, claim=claim.ticket)
         for done, weights in enumerate(found.surplus, start=1):
             writer.delete_weights([weights])
@@ -88,6 +98,14 @@ def run(
             f"({in_bytes(cleaned.num_bytes)}); those of epochs {epochs} are kept"
         )
     return cleaned
+
+
+def _own_every(run: "RunReader") -> int:
+    """Return ``train.keep_epochs`` of a run where it keeps not all epochs, else ``EVERY``."""
+    from raydrgn.run.config import RunConfig
+
+    keep_epochs = RunConfig.read(run.files.config).train.keep_epochs
+    return keep_epochs if keep_epochs > 1 else EVERY
 
 
 def _find(root: str, every: int) -> "WeightsOfEpochs":

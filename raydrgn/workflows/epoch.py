@@ -177,7 +177,7 @@ class LatentSettings(DecodingSettings):
 
         source = open_latents(self.run)
         makes_volumes = self._makes_volumes(source)
-        epoch = source.epoch(self.epoch)
+        epoch = source.epoch(self.epoch, latents_only=not makes_volumes)
         if makes_volumes:
             from raydrgn.model.device import gpu_problem
 

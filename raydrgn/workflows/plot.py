@@ -99,7 +99,7 @@ def run(
     from raydrgn.run.latents_file import open_latents
 
     source = open_latents(settings.run)
-    epoch = source.epoch(settings.epoch)
+    epoch = source.epoch(settings.epoch, latents_only=True)
     z = source.finite_latents(epoch)
     axes, xy = _plane(settings, source, epoch, z)
     values, names = _colours(settings, source, epoch, z)

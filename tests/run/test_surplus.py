@@ -1,6 +1,7 @@
 """Weights that a run need not keep: which they are, `clean`, and ``train.keep_epochs``."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,11 +12,14 @@ from finished_run import make_run
 from latents import finished_run
 from plain import fit, small_run
 from raydrgn.cli.main import app
+from raydrgn.comparison.sources import open_labeling
 from raydrgn.convergence.epochs import choose_epochs
 from raydrgn.errors import RunDirectoryError
+from raydrgn.inputs.run_inspection import inspect_run
 from raydrgn.io import storage
 from raydrgn.run.checkpoint import Checkpoint
 from raydrgn.run.claim import ClaimError, RunClaim
+from raydrgn.run.config import RunConfig
 from raydrgn.run.cryodrgn_export import export_run
 from raydrgn.run.directory import Position, RunDirectory
 from raydrgn.run.identity import Identity
@@ -25,7 +29,9 @@ from raydrgn.run.status import find_run
 from raydrgn.run.writer import RunWriter
 from raydrgn.training.disk_room import kept_epochs
 from raydrgn.training.prepare_run import RunRequest, resume
+from raydrgn.workflows import analyze
 from raydrgn.workflows import clean as workflow
+from raydrgn.workflows.analyze import AnalyzeSettings
 from raydrgn.workflows.clean import CleanSettings
 
 COUNT = 5
@@ -80,11 +86,44 @@ def test_clean_keeps_every_nth_epoch_the_last_and_those_with_results(root):
     assert "epochs 3, 5, 10, 12 are kept" in storage.read_bytes(run.log).decode()
     with pytest.raises(RunDirectoryError, match=r"no weights of epoch 4 any more.*: 3, 5, 10, 12"):
         open_run(root).epoch(4)
+    assert open_run(root).epoch(4, latents_only=True) == 4
     with pytest.raises(RunDirectoryError, match=r"has no epoch 13; those that are finished"):
         open_run(root).epoch(13)
     # the same again finds nothing to do, and the run still counts as finished
     assert not workflow.run(CleanSettings(run=root, every=5)).deleted
     assert Manifest.read(run.manifest).finished_epochs() == list(range(1, 13))
+
+
+def test_clean_keeps_the_epochs_that_the_run_was_told_to_keep(root):
+    config = RunConfig.read(RunDirectory(root).config)
+    told = replace(config, train=replace(config.train, keep_epochs=4))
+    storage.write_bytes(RunDirectory(root).config, told.to_yaml().encode())
+    assert list(workflow.run(CleanSettings(run=root, dry_run=True)).kept) == [3, 4, 8, 12]
+    assert list(workflow.run(CleanSettings(run=root, every=6, dry_run=True)).kept) == [3, 6, 12]
+
+
+def test_an_epoch_without_weights_is_known_by_its_latents(root):
+    run, before = RunDirectory(root), Identity.of(RunDirectory(root), 4).to_dict()
+    workflow.run(CleanSettings(run=root))
+    assert Identity.of(run, 4).difference(before) is None
+    assert Identity.of(run, 4).difference(before | {"latents": "other"}).startswith("other latents")
+    assert Identity.of(run, 5).difference(before | {"epoch": 5}).startswith("other weights")
+
+
+def test_workflows_on_latents_take_an_epoch_without_weights(tmp_path):
+    root = finished_run(tmp_path)
+    assert dict(inspect_run(str(root)).facts)["epochs finished"] == "2, the last 2"
+    (root / "weights.1.pkl").unlink()
+    assert dict(inspect_run(str(root)).facts)["epochs finished"] == "2, with weights: 2"
+    settings = AnalyzeSettings(run=str(root), epoch=1, ksample=2, skip_umap=True, skip_volumes=True)
+    made = analyze.run(settings)
+    assert made.epoch == 1
+    report = (root / "analyze.1" / "report.html").read_text()
+    assert "raydrgn filter" in report
+    assert "raydrgn landscape" not in report  # which decodes volumes
+    assert len(open_labeling(f"{root}:1").codes) == len(made.space.z)
+    with pytest.raises(RunDirectoryError, match="no weights of epoch 1 any more"):
+        analyze.run(replace(settings, skip_volumes=False))
 
 
 def test_the_command_lists_what_would_go_with_its_size(root):
@@ -140,6 +179,15 @@ def test_training_keeps_every_nth_epoch_and_goes_on_from_any_end(tmp_path):
     request = RunRequest(root=run.root, source=None, values={"train.epochs": 8})
     fit(resume(request, find_run(run.root)))
     assert files.epochs() == [3, 6, 8]
+
+
+def test_where_epochs_are_too_few_to_judge_a_smaller_step_is_named(root, caplog):
+    for epoch in (1, 2, 4, 5, 7, 9, 12):
+        storage.remove(RunDirectory(root).weights(epoch))
+    run = open_run(root)
+    assert choose_epochs(run, 11, 5)[1] == [6, 11]
+    assert "1 pair 5 epochs apart" in caplog.text
+    assert "with --every 2 they are compared of epochs 3, 6, 8, 11" in caplog.text
 
 
 def test_convergence_takes_the_epochs_whose_weights_are_there(tmp_path):
