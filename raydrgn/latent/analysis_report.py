@@ -47,6 +47,9 @@ class AnalysedRun:
     density: MaskedDensity | None
     """Of a mixture of factor analysers, with its mask; None of others."""
 
+    seen: int | None = None
+    """Images seen in training, as ``decoding.contrast`` counts them."""
+
 
 def volume_sets(space: LatentSpace, folder: ResultFolder) -> list[VolumeSet]:
     """Return the volumes of an analysis: at cluster centres, and along components."""
@@ -109,12 +112,14 @@ def write_analysis(
     write_report(
         folder.at("report.html"),
         title=run.title,
-        summary=_summary(space, made, volume_sets(space, folder)),
+        summary=_summary(space, made, volume_sets(space, folder), run.seen),
         sections=[*sections, Section(title="Next", commands="\n".join(commands))],
     )
 
 
-def _summary(space: LatentSpace, made: MadeSets | None, sets: Sequence[VolumeSet]) -> str:
+def _summary(
+    space: LatentSpace, made: MadeSets | None, sets: Sequence[VolumeSet], seen: int | None
+) -> str:
     sizes = space.clusters.sizes()
     share = 100 * space.components.explained
     sentences = [
@@ -126,7 +131,7 @@ def _summary(space: LatentSpace, made: MadeSets | None, sets: Sequence[VolumeSet
         sentences.append(
             f"{len(made.failures)} volumes could not be decoded; the command listed them."
         )
-    if made and (problem := contrast_problem(made)):
+    if made and (problem := contrast_problem(made, seen=seen)):
         sentences.append(problem)
     elif made and (found := streaked(sets, made)):
         sentences.append(found)

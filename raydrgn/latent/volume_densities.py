@@ -61,10 +61,16 @@ def density_table(
     )
 
 
-def contrast_problem(made: MadeSets) -> str | None:
-    """Return what to do if the density of the volumes is negative; None if it is not."""
+def contrast_problem(made: MadeSets, *, seen: int | None = None) -> str | None:
+    """Return what to do if the density of the volumes is negative; None if it is not.
+
+    Args:
+        made: Previews of the volumes.
+        seen: Images seen in training, as ``decoding.contrast`` counts them.
+    """
     return negative_density(
-        [shown.density.skewness for of_set in made.previews for shown in of_set if shown]
+        [shown.density.skewness for of_set in made.previews for shown in of_set if shown],
+        seen=seen,
     )
 
 

@@ -103,6 +103,7 @@ def run(
     Raises:
         RaydrgnError: If the run, the settings or the folder do not allow it.
     """
+    from raydrgn.decoding.contrast import images_seen
     from raydrgn.latent.analysis import analyze_latents
     from raydrgn.latent.analysis_report import AnalysedRun, volume_sets, write_analysis
     from raydrgn.latent.analysis_tables import write_tables
@@ -134,16 +135,19 @@ def run(
 
         with settings.pool(opened, executor) as pool:
             made = make_sets(pool, volume_sets(space, folder), progress=progress)
+    seen = images_seen(source, epoch, len(z))
     write_analysis(
         space,
         folder,
         numbers=numbers,
         made=made,
-        run=AnalysedRun(title=source.title(epoch), losses=source.losses(), density=density),
+        run=AnalysedRun(
+            title=source.title(epoch), losses=source.losses(), density=density, seen=seen
+        ),
         commands=_next_commands(settings, has_weights=_has_weights(source, epoch)),
         progress=progress,
     )
-    if made is not None and (problem := contrast_problem(made)):
+    if made is not None and (problem := contrast_problem(made, seen=seen)):
         log.warning("%s", problem)
     folder.finish()
     return AnalyzeResult(folder=folder, epoch=epoch, space=space, particles=particles, volumes=made)

@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from finished_run import make_run
+from raydrgn.decoding.contrast import images_seen
 from raydrgn.decoding.volume_sets import MadeSets, VolumeSet, preview
 from raydrgn.fourier.density import measure_density, skewness
 from raydrgn.latent.volume_densities import contrast_problem, streaked, write_densities
@@ -49,6 +51,17 @@ def test_inverted_contrast_is_named_with_its_remedy(tmp_path):
     )
     assert "raydrgn train --uninvert-data" in contrast_problem(MadeSets([wrong], []))
     assert contrast_problem(MadeSets([[None]], ["x"])) is None
+
+
+def test_after_a_short_training_negative_density_means_little(tmp_path):
+    wrong = MadeSets([[preview(-particle(2.0, seed=k)) for k in range(3)]], [])
+    found = contrast_problem(wrong, seen=180)
+    assert "180 images seen, fewer than 2,000): train for more epochs" in found
+    assert "uninvert" not in found
+    assert "raydrgn train --uninvert-data" in contrast_problem(wrong, seen=6_400)
+    run = make_run(tmp_path / "run", np.zeros((60, 2)))
+    assert images_seen(run, 3, 60) == 180
+    assert images_seen(replace(run, model=None), 3, 60) is None
 
 
 def test_a_weak_volume_has_a_low_share_of_the_highest_peak(tmp_path):
