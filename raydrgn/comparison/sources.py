@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 KMEANS = re.compile(r"kmeans(\d+)")
 CLASS = re.compile(r"C(\d+)")
 LABELS_TABLE, SELECTION_TABLE, CLASS_PARTICLES = "labels.parquet", "selection.parquet", "ind.pkl"
-LANDSCAPE = "landscape.parquet"
+LANDSCAPE, OCCUPANCIES = "landscape.parquet", "occupancies.parquet"
 
 
 def open_labeling(word: str, *, ksample: int | None = None) -> Labeling:
@@ -51,14 +51,15 @@ def open_labeling(word: str, *, ksample: int | None = None) -> Labeling:
 
     Args:
         word: ``RUN`` or ``RUN:EPOCH``; a folder of ``analyze``, ``filter``, ``landscape`` or
-            ``occupancy classes``; ``FILE`` or ``FILE:COLUMN``.
+            ``occupancy classes``; ``FILE`` or ``FILE:COLUMN``; ``FOLDER:SUBUNIT`` of ``occupancy
+            score``.
         ksample: K of the k-means to use; the latest by default.
 
     Raises:
         RaydrgnError: If it is none of these, or its labels cannot be read.
     """
     place, part = split_column(word)
-    uri = storage.absolute(place)
+    uri = _table_of_folder(storage.absolute(place), part)
     if storage.is_folder(uri):
         if is_run(storage.list_names(uri)):
             return _of_run(word, uri, part, ksample)
@@ -193,7 +194,7 @@ def open_values(word: str, own: Labeling) -> Float[np.ndarray, " n"] | None:
     """Return the number that a file has for each of some particles; NaN where it has none.
 
     Args:
-        word: ``FILE`` or ``FILE:COLUMN``.
+        word: ``FILE`` or ``FILE:COLUMN``; ``FOLDER:SUBUNIT`` of ``occupancy score``.
         own: The particles.
 
     Returns:
@@ -203,7 +204,7 @@ def open_values(word: str, own: Labeling) -> Float[np.ndarray, " n"] | None:
         InputError: If the file holds no numbers, or not of these particles.
     """
     place, column = split_column(word)
-    uri = storage.absolute(place)
+    uri = _table_of_folder(storage.absolute(place), column)
     if storage.is_folder(uri) or not storage.exists(uri):
         return None
     found = read_values_file(uri, column)
@@ -214,6 +215,14 @@ def open_values(word: str, own: Labeling) -> Float[np.ndarray, " n"] | None:
     )
     row = matching_rows(own, matched([own, other])[1])
     return np.where(row >= 0, found.values[row], np.nan)
+
+
+def _table_of_folder(uri: Uri, column: str | None) -> Uri:
+    """Return the table in a folder of ``occupancy score``, where one of its columns is named."""
+    if column is None or not storage.is_folder(uri):
+        return uri
+    table = storage.join(uri, OCCUPANCIES)
+    return table if storage.exists(table) else uri
 
 
 def _of_run(word: str, root: Uri, epoch: str | None, ksample: int | None) -> Labeling:

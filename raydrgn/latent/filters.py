@@ -21,6 +21,9 @@ from raydrgn.shapes import Bool, Float, Int
 REFERENCE_SD = 2.0
 """The protocol's threshold: particles with |z| more than 2 SD above the mean are suspect."""
 
+OF_OCCUPANCY = "occupancy."
+"""Beginning of the names of the values that `occupancy score` and `occupancy classes` make."""
+
 
 class Method(NamedTuple):
     """A method and the particles that it keeps."""
@@ -66,7 +69,16 @@ def by_condition(condition: str, values: ConditionValues) -> Method:
     Raises:
         ConfigError: If the condition is not valid, with the character at which it goes wrong.
     """
-    return Method(f"where {condition}", select(condition, values, noun="value"))
+    try:
+        kept = select(condition, values, noun="value")
+    except ConfigError as error:
+        if OF_OCCUPANCY not in condition or any(name.startswith(OF_OCCUPANCY) for name in values):
+            raise
+        raise ConfigError(
+            f"{error} Values {OF_OCCUPANCY}SUBUNIT are those of results in the run: let `raydrgn "
+            "occupancy score --all` write them there, without --out."
+        ) from error
+    return Method(f"where {condition}", kept)
 
 
 def by_magnitude(z: Float[np.ndarray, "n zdim"], num_sd: float) -> Method:

@@ -8,8 +8,11 @@ from finished_run import make_run
 from phantoms import table_of
 from raydrgn.errors import ConfigError, InputError, RunDirectoryError
 from raydrgn.io import cryodrgn
+from raydrgn.occupancy.table import OccupancyTable
 from raydrgn.reporting import latent_figures
+from raydrgn.workflows import filter as filtering
 from raydrgn.workflows import plot as workflow
+from raydrgn.workflows.filter import FilterSettings
 from raydrgn.workflows.plot import PlotSettings
 
 Z = np.random.default_rng(0).normal(size=(30, 2))
@@ -73,6 +76,28 @@ def test_particles_that_a_file_lacks_are_grey(root, tmp_path):
     np.testing.assert_array_equal(np.flatnonzero(~grey), [0, 2, 3])
     (tmp_path / "labels.csv").write_text("original,state,x\n0,a,1\n4,b,2\n")
     assert drawn(root, tmp_path, f"{tmp_path}/labels.csv:state").num_coloured == 2
+
+
+def test_a_subunit_of_a_folder_of_occupancies_is_a_colour(root, tmp_path):
+    score_table(tmp_path / "occupancy", np.array([0, 4, 6]))
+    assert drawn(root, tmp_path, f"{tmp_path}/occupancy:stalk").num_coloured == 3
+    with pytest.raises(InputError, match="stalk"):
+        drawn(root, tmp_path, f"{tmp_path}/occupancy:arm")
+
+
+def test_a_condition_on_occupancies_outside_the_run_says_where_they_belong(root):
+    with pytest.raises(ConfigError, match=r"no value 'occupancy\.stalk'.*in the run: .*--out"):
+        filtering.run(FilterSettings(run=root, where="occupancy.stalk > 0.5", skip_volumes=True))
+
+
+def score_table(folder, original):
+    """Write occupancies of two subunits."""
+    OccupancyTable(
+        volumes=tuple(map(str, original)),
+        subunits=("stalk", "lid"),
+        values=np.random.default_rng(0).uniform(size=(len(original), 2)),
+        original=original,
+    ).write(str(folder))
 
 
 @pytest.mark.parametrize("by", ["z_norm", "defocus_u_angstrom", "labels.npy"])
