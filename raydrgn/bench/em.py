@@ -74,7 +74,6 @@ def run(settings: EmSettings) -> EmRates:
     plane = at.points * PADDING
     products = _products(values, settings.components)
     mixture = Mixture.standard_normal(settings.components, device=device)
-    contrast = torch.ones(count, device=device)
     source = torch.zeros(COPIED_BYTES // 4, device=device)
     target = torch.empty_like(source)
     works: list[Callable[[], object]] = [
@@ -82,7 +81,7 @@ def run(settings: EmSettings) -> EmRates:
         lambda: gather(grid, pose, plane, factors),
         lambda: insert(sums, pose, at.points, factors, values, limit=box / 2),
         lambda: image_posterior(
-            products, mixture, ParticlePriors(), contrast=contrast, has_null_class=True
+            products, mixture, ParticlePriors(), has_contrast=True, has_null_class=True
         ),
     ]
     for work in works:  # compilation, caches

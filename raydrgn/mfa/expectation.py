@@ -63,10 +63,10 @@ class ParticlePass:
     ) -> tuple[ImagePosterior, ImageProducts]:
         """Return the expectations of a batch; nothing is summed or changed."""
         images = ImageSet.of(batch, estimates, self._at, self._model.noise)
-        return self._expect(images, images.slices(self._grid), estimates)
+        return self._expect(images, images.slices(self._grid))
 
     def _expect(
-        self, images: ImageSet, slices: Float[Tensor, "b n2 k1"], estimates: ParticleEstimates
+        self, images: ImageSet, slices: Float[Tensor, "b n2 k1"]
     ) -> tuple[ImagePosterior, ImageProducts]:
         flat = images.values.flatten(1)
         # Of ice and carbon, whose coefficients have another variance: Σ |y|² (1 − 1/r) − log r,
@@ -85,7 +85,7 @@ class ParticlePass:
             products,
             self._model.mixture,
             self._model.priors,
-            contrast=estimates.contrast if self._estimated.contrast else None,
+            has_contrast=self._estimated.contrast,
             has_null_class=self._estimated.null_class,
         )
         return found, products
@@ -96,7 +96,7 @@ class ParticlePass:
         """Add a batch to the sums; return what is now estimated of its particles."""
         images = ImageSet.of(batch, estimates, self._at, self._model.noise)
         slices = images.slices(self._grid)
-        found, _ = self._expect(images, slices, estimates)
+        found, _ = self._expect(images, slices)
         predicted = (slices @ found.first[..., None])[..., 0]  # (b 2n)
         values, pose, changes = images.values, None, {}
         if self._shifts is not None:
@@ -176,6 +176,7 @@ def _add_moments(found: ImagePosterior, sums: Sums) -> None:
     latent = found.latent.double()
     of_means = (kept[:, None] * latent).T @ latent
     sums.latent += kept @ latent
+    sums.contrast_latent += found.first[:, 1:].double().sum(0)
     sums.square_of_means += of_means
     sums.square += of_means + (kept[:, None, None] * found.covariance.double()).sum(0)
     sums.add(

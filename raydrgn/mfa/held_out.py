@@ -66,15 +66,14 @@ def image_likelihoods(
     )
     parts = []
     for rows, batch in particles.all_batches(at, num_volumes=dim + 1):
-        mine = estimates[rows]
-        found, products = worker_pass.expect(batch, mine)
+        found, products = worker_pass.expect(batch, estimates[rows])
         logs = []
         for count in range(dim + 1):
             kept = image_posterior(
                 _with_first(products, count),
                 _marginal(model.mixture, max(count, 1)),
                 model.priors,
-                contrast=mine.contrast if has_contrast else None,
+                has_contrast=has_contrast,
                 has_null_class=False,
             )
             logs.append(kept.log_evidence)

@@ -4,7 +4,7 @@
 
 The image comes in by its products with the slices alone: the Gram matrix G of the mean's and the
 components' slices, and their products h with the image, in units of the noise. The contrast is
-integrated on a grid of a few points about the last estimate.
+integrated on a grid of a few points for each image, by how well its products determine it.
 """
 
 import math
@@ -17,9 +17,9 @@ from raydrgn.mfa.mixture import Mixture, posterior
 from raydrgn.mfa.particles import ParticlePriors
 from raydrgn.shapes import Float
 
-CONTRAST_POINTS = 7
-CONTRAST_STEP = 0.1
-"""Distance of the points; the SD of the contrasts where that is less."""
+CONTRAST_POINTS = 9
+CONTRAST_STEP = 0.75
+"""Distance of the points in SDs of the contrast given the image and a normal latent."""
 
 
 class ImageProducts(NamedTuple):
@@ -89,7 +89,7 @@ def image_posterior(
     mixture: Mixture,
     priors: ParticlePriors,
     *,
-    contrast: Float[Tensor, " b"] | None,
+    has_contrast: bool,
     has_null_class: bool,
 ) -> ImagePosterior:
     """Return the expectations of the images.
@@ -98,14 +98,17 @@ def image_posterior(
         products: Of slices and images.
         mixture: Prior of the latents.
         priors: Of contrast and junk.
-        contrast: Last estimates; None takes 1 for all.
+        has_contrast: Whether contrasts differ; else all are 1.
         has_null_class: Whether an image may be junk.
     """
     count, num_volumes = products.image.shape
     dim = num_volumes - 1
-    values, log_prior = _contrasts(contrast, priors, count, device=products.image.device)
     inner = products.gram[:, 1:, 1:] + torch.diag_embed(products.uncertainty)
     mean_power, cross = products.gram[:, 0, 0], products.gram[:, 1:, 0]
+    if has_contrast:
+        values, log_prior = _contrasts(products, inner, priors.contrast_sd)
+    else:
+        values, log_prior = torch.ones_like(cross[:, :1]), torch.zeros_like(cross[:, :1])
     square = values.square()
     vectors = values[..., None] * products.image[:, None, 1:] - square[..., None] * cross[:, None]
     found = posterior(inner, square, vectors, mixture)
@@ -157,19 +160,26 @@ def image_posterior(
 
 
 def _contrasts(
-    contrast: Float[Tensor, " b"] | None,
-    priors: ParticlePriors,
-    count: int,
-    *,
-    device: torch.device,
+    products: ImageProducts, inner: Float[Tensor, "b k k"], sd: float
 ) -> tuple[Float[Tensor, "b points"], Float[Tensor, "b points"]]:
-    """Return the contrasts to integrate over, and the logarithms of their probabilities."""
-    if contrast is None:
-        return torch.ones(count, 1, device=device), torch.zeros(count, 1, device=device)
+    """Return the contrasts to integrate over, and the logarithms of their probabilities.
+
+    They lie about the likeliest contrast, of a·z that is normal with covariance 1.
+
+    Args:
+        products: Of slices and images.
+        inner: Gram matrix of the components, with their uncertainty.
+        sd: Of the contrasts.
+    """
+    cross = products.gram[:, 1:, :1]
+    both = torch.cat([cross, products.image[:, 1:, None]], dim=2)
+    factor = torch.linalg.cholesky(inner + torch.eye(inner.shape[1], device=inner.device))
+    of_latent = (cross.mT @ torch.cholesky_solve(both, factor))[:, 0]
+    determined = (products.gram[:, 0, 0] - of_latent[:, 0]).clamp(min=0) + sd**-2
+    likeliest = (products.image[:, 0] - of_latent[:, 1] + sd**-2) / determined
+    step = CONTRAST_STEP * determined.rsqrt()
     reach = CONTRAST_POINTS // 2
-    sd = priors.contrast_sd
-    step = min(CONTRAST_STEP, sd)
-    steps = step * (torch.arange(CONTRAST_POINTS, device=device) - reach)
-    values = contrast.clamp(min=step * reach)[:, None] + steps
-    log_step = math.log(step / (sd * math.sqrt(2 * math.pi)))
+    points = torch.arange(CONTRAST_POINTS, device=step.device) - reach
+    values = torch.maximum(likeliest, reach * step)[:, None] + step[:, None] * points
+    log_step = (step / (sd * math.sqrt(2 * math.pi))).log()[:, None]
     return values, log_step - 0.5 * ((values - 1) / sd).square()

@@ -37,6 +37,9 @@ class Sums:
     square_of_means: Float[Tensor, "k k"]
     """Products of their expectations, likewise."""
 
+    contrast_latent: Float[Tensor, " k"]
+    """Expectations of contrast times latent, likewise."""
+
     rotation_evidence: Float[Tensor, " trials"]
     """Logarithms of the images' probabilities for each of ``ROTATION_SDS``, over those for 0."""
 
@@ -65,6 +68,7 @@ class Sums:
             zeros(num_components),
             zeros(num_components, num_components),
             zeros(num_components, num_components),
+            zeros(num_components),
             zeros(len(ROTATION_SDS)),
             zeros(len(SCALARS)),
         )

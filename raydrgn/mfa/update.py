@@ -44,6 +44,9 @@ LEAST_DETERMINED = 0.01
 LEAST_CERTAINTY = 0.2
 """Of a latent: variance of its expectations, of 1 at most. Steps are five times as long at most."""
 
+LARGEST_LATENT = 3.0
+"""Of a latent's squared norm in a few images: SDs above its mean."""
+
 LEAST_VARIANCE = 1e-4
 """Of a latent, when they are made to have covariance 1."""
 
@@ -226,9 +229,11 @@ class Updater:
         if sums.square.any():  # else there are no latents yet
             lengths[1:, 1:] = step_lengths(sums, is_whole=is_whole)
         # Of few images of a grid point one alone may have the whole of the equations' largest
-        # eigenvalue, for which their diagonal is too small.
+        # eigenvalue, 1 + |z|² (chi-square), for which their diagonal is too small.
+        dim = len(lengths) - 1
+        largest = 1 + dim + LARGEST_LATENT * math.sqrt(2 * dim)
         images = views * self._num_particles / (2 * self._grids.radius.clamp(min=0.5))
-        curvature = precision * (share * len(lengths) / images.clamp(min=1)).clamp(min=1)
+        curvature = precision * (share * largest / images.clamp(min=1)).clamp(min=1)
         stepped = model.volumes.clone()
         mobile = torch.zeros_like(model.support)
         for number in volumes:  # one at a time: the transforms take memory
@@ -257,15 +262,17 @@ class Updater:
         device, likely = model.volumes.device, sums.total("likely")
         mean = (sums.latent / likely).float().to(device)
         second = (sums.square / likely).float().to(device) - torch.outer(mean, mean)
+        volumes = torch.empty_like(model.volumes)
         components = model.volumes[1:].flatten(1)
+        torch.addmv(model.volumes[0].flatten(), components.T, mean, out=volumes[0].view(-1))
+        slope = contrast_slope(sums).float().to(device)
+        components = torch.addr(components, slope, volumes[0].view(-1))
         values, vectors = torch.linalg.eigh(second)
         root = vectors * values.clamp(min=LEAST_VARIANCE).sqrt()
         _, order = torch.linalg.eigh(root.T @ (components @ components.T) @ root)
         turn = root @ order.flip(1)
         # An eigenvector's sign is arbitrary: latents keep theirs from pass to pass.
         turn = turn * turn.gather(0, turn.abs().argmax(0, keepdim=True)).sign()
-        volumes = torch.empty_like(model.volumes)
-        torch.addmv(model.volumes[0].flatten(), components.T, mean, out=volumes[0].view(-1))
         torch.matmul(turn.T, components, out=volumes[1:].view(len(turn), -1))
         mixture = model.mixture
         if is_mixture:
@@ -356,7 +363,9 @@ def _with_priors(
     mean = sums.total("contrast") / likely
     square = sums.total("square_contrast") / likely
     if estimated.contrast:
-        changes["contrast_sd"] = max(math.sqrt(max(square / mean**2 - 1, 0)), LEAST_CONTRAST_SD)
+        by_latent = contrast_slope(sums) @ _contrast_covariance(sums) / mean
+        variance = max(square / mean**2 - 1 - float(by_latent), 0)
+        changes["contrast_sd"] = max(math.sqrt(variance), LEAST_CONTRAST_SD)
         volumes = volumes * mean
     if estimated.shifts:
         variance = sums.total("square_shift") / particles / 2
@@ -388,6 +397,26 @@ def rotation_sd(evidence: Float[Tensor, " trials"], *, least: float) -> float:
     before, here, after = evidence[best - 1 : best + 2].tolist()
     offset = 0.5 * (before - after) / (before - 2 * here + after)
     return ROTATION_SDS[best] * (ROTATION_SDS[1] / ROTATION_SDS[0]) ** offset
+
+
+def contrast_slope(sums: Sums) -> Float[Tensor, " k"]:
+    """Return how the contrast goes with the latent, over its mean: a ≈ ā·(1 + cᵀ(z − z̄)).
+
+    Both are independent by the model. What the mean alone has explained of the contrasts, before
+    there were components, is that of the composition too: less density is less contrast.
+    """
+    likely = sums.total("likely")
+    mean = sums.latent / likely
+    second = sums.square / likely - torch.outer(mean, mean)
+    values, vectors = torch.linalg.eigh(second)
+    inverse = (vectors / values.clamp(min=LEAST_VARIANCE)) @ vectors.T
+    return inverse @ _contrast_covariance(sums) / contrast_mean(sums)
+
+
+def _contrast_covariance(sums: Sums) -> Float[Tensor, " k"]:
+    """Return the covariance of contrast and latent."""
+    likely = sums.total("likely")
+    return (sums.contrast_latent - contrast_mean(sums) * sums.latent) / likely
 
 
 def contrast_mean(sums: Sums) -> float:
