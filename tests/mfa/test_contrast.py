@@ -1,0 +1,77 @@
+"""Contrasts of particles: of any signal, and not those of what the particles are made of."""
+
+import glob
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import plain_em
+from raydrgn.io.mrc import read_volume
+from raydrgn.mfa.mixture import Mixture
+from raydrgn.mfa.particles import ParticlePriors
+from raydrgn.mfa.posterior import ImageProducts, image_posterior
+from raydrgn.run.reader import open_run
+from raydrgn.simulation.dataset import simulate
+from raydrgn.simulation.options import Simulation
+
+
+@pytest.mark.parametrize("power", [3.0, 30.0, 300.0, 10_000.0])
+def test_contrasts_are_found_at_any_signal(power):
+    count, sd = 4000, 0.3
+    generator = torch.Generator().manual_seed(0)
+    contrast = 1 + sd * torch.randn(count, generator=generator)
+    image = torch.zeros(count, 2)
+    image[:, 0] = contrast * power + math.sqrt(power) * torch.randn(count, generator=generator)
+    gram = torch.zeros(count, 2, 2)
+    gram[:, 0, 0] = power
+    none = torch.zeros(count)
+    products = ImageProducts(gram, image, none, none[:, None], none)
+    priors = ParticlePriors(contrast_sd=sd)
+    mixture = Mixture.standard_normal(1, device=torch.device("cpu"))
+    found = image_posterior(products, mixture, priors, has_contrast=True, has_null_class=False)
+    determined = power + 1 / sd**2
+    exact = (image[:, 0] + 1 / sd**2) / determined
+    off = (found.contrast - exact)[exact > 0.5]  # contrasts are no less than 0
+    assert float(off.square().mean().sqrt()) < 0.1 / math.sqrt(determined)
+    spread = (found.square_contrast - found.contrast.square()).double().mean().sqrt()
+    assert float(spread) == pytest.approx(determined**-0.5, rel=0.05)
+    # so that the width, when it is estimated of these, stays
+    width = found.square_contrast.mean() / found.contrast.mean() ** 2 - 1
+    assert math.sqrt(float(width)) == pytest.approx(sd, rel=0.05)
+
+
+def test_less_density_is_not_taken_for_less_contrast(tmp_path):
+    """Seven states with 33 to 100 % of the density, all of one contrast."""
+    simulate(str(tmp_path), Simulation(num_particles=1000, box=32, snr=0.3, seed=1))
+    run = plain_em.prepare(tmp_path / "particles.star", tmp_path / "run", resources__cpus=1)
+    assert plain_em.fit(run)
+    opened = open_run(str(tmp_path / "run"))
+    epoch = opened.epoch(None)
+    labels = np.load(tmp_path / "truth" / "labels.npy")
+    contrast, z = opened.estimates(epoch)["contrast"], opened.latents(epoch)
+    files = sorted(glob.glob(f"{tmp_path}/truth/vol_*.mrc"))
+    truth = [read_volume(file)[0] for file in files]
+    decoder = opened.decoder(epoch).build(torch.device("cpu"))
+    scales = []
+    for state in range(7):
+        rows = labels == state
+        if rows.sum() < 50:  # the rare state
+            continue
+        assert contrast[rows].mean() == pytest.approx(1, abs=0.05)
+        [decoded] = opened.decoder(epoch).volumes(decoder, z[rows].mean(0)[None]).numpy()
+        true = truth[state] - truth[state].mean()
+        scales.append(float((decoded * true).sum() / np.square(true).sum()))
+    assert max(scales) / min(scales) < 1.25  # 1.6 where contrasts took the composition
+
+
+@pytest.mark.parametrize("components", [1, 6])
+def test_a_fit_to_few_images_stays_finite(tmp_path, components):
+    simulate(str(tmp_path), Simulation(num_particles=60, box=32, snr=0.3, seed=1))
+    given = {"mfa__components": components, "resources__cpus": 1}
+    run = plain_em.prepare(tmp_path / "particles.star", tmp_path / "run", **given)
+    assert plain_em.fit(run)
+    opened = open_run(str(tmp_path / "run"))
+    assert opened.losses()[-1]["reconstruction"] == pytest.approx(1, abs=0.1)
+    assert np.linalg.norm(opened.latents(opened.epoch(None))) < 1e3
