@@ -71,7 +71,7 @@ def record(values: Mapping[str, float], *, run: str = "", worker: str | None = N
 def forget(*, run: str) -> None:
     """Let the gauges of a run vanish that this process has set."""
     for key in list(_latest):
-        if ("run", _ascii(run)) in key[1]:
+        if ("run", ascii_label(run)) in key[1]:
             _latest.pop(key, None)
 
 
@@ -142,10 +142,10 @@ def _labels(run: str, worker: str | None) -> dict[str, str]:
         is_command = context.worker.mode == ray.SCRIPT_MODE
         worker = "command" if is_command else context.get_actor_name() or "task"
     job_id = os.environ.get(JOB_ID) or context.get_job_id()
-    return {"job_id": _ascii(job_id), "run": _ascii(run), "worker": _ascii(worker)}
+    return {"job_id": ascii_label(job_id), "run": ascii_label(run), "worker": ascii_label(worker)}
 
 
-def _ascii(text: str) -> str:
+def ascii_label(text: str) -> str:
     """Return a text as Ray takes labels: other characters as in URLs, ``%C3%BC`` for ``ü``."""
     return "".join(
         character if character.isascii() else quote(character, errors="backslashreplace")

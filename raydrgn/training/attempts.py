@@ -202,6 +202,9 @@ class Attempts(threading.Thread):
 
 
 def _train_name(root: Uri, number: int) -> str:
-    """Return the name of an attempt in the Train tab of Ray's dashboard: the run directory's."""
-    name = storage.name(root)
+    """Return the name of an attempt in the Train tab of Ray's dashboard: the run directory's.
+
+    Ray labels gauges of its own with it.
+    """
+    name = metrics.ascii_label(storage.name(root))
     return f"{name}-attempt-{number}" if number > 1 else name

@@ -107,7 +107,7 @@ def test_volumes_can_come_later_and_a_mistake_leaves_nothing_behind(tmp_path):
     [
         (["7"], RunDirectoryError, "no epoch 7; those that are finished: 1, 2"),
         (["--ksample", "1000"], ConfigError, r"--ksample 1000 .* particles \(203\)"),
-        (["--pc", "3"], ConfigError, "--pc 3 is more"),
+        (["--pc", "3"], ConfigError, "--pc 3 is too many"),
         (["--box", "32"], ConfigError, "larger than the run's box"),
     ],
 )

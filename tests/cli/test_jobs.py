@@ -88,7 +88,7 @@ def test_commands_that_run_on_this_machine_only_are_refused(submit, command):
     [
         (["simulat", "out"], "No such command 'simulat'"),
         (["simulate", "out", "--particle", "3"], "No such option"),
-        (["simulate", "out", "--particles", "many"], "valid integer"),
+        (["simulate", "out", "--particles", "many"], "whole number"),
         (["simulate"], "Missing argument"),
         (["bench", "steps"], "No such command 'steps'"),
     ],

@@ -38,16 +38,16 @@ def recorded(monkeypatch):
 
 
 def test_labels_are_ascii_and_a_path_in_ascii_is_as_it_is():
-    assert metrics._ascii(RUN) == LABEL
-    assert metrics._ascii("/data/run 7%") == "/data/run 7%"
-    assert metrics._ascii(b"\xff".decode("utf-8", "surrogateescape")).isascii()
+    assert metrics.ascii_label(RUN) == LABEL
+    assert metrics.ascii_label("/data/run 7%") == "/data/run 7%"
+    assert metrics.ascii_label(b"\xff".decode("utf-8", "surrogateescape")).isascii()
 
 
 def test_gauges_of_a_run_are_forgotten_by_its_path(recorded, monkeypatch):
     monkeypatch.setattr(
         metrics,
         "_labels",
-        lambda run, worker: {"run": metrics._ascii(run), "worker": worker},
+        lambda run, worker: {"run": metrics.ascii_label(run), "worker": worker},
     )
     metrics.record({"epoch": 1}, run=RUN, worker="0")
     metrics.record({"epoch": 2}, run="other", worker="0")

@@ -65,10 +65,11 @@ def test_workers_share_the_batch_and_lose_no_particle(data, ray_session, tmp_pat
     run = small_run(data, tmp_path / "one", **values)
     fit(run)
     values["resources.num_workers"] = 3
-    run = small_run(data, tmp_path / "some", **values)
+    # Ray takes names of trainings in ASCII only.
+    run = small_run(data, tmp_path / "für drei", **values)
     assert train(run)
     # One step on all particles: the order in which workers hold them does not matter.
-    alone, shared = latents(tmp_path / "one", 1), latents(tmp_path / "some", 1)
+    alone, shared = latents(tmp_path / "one", 1), latents(tmp_path / "für drei", 1)
     assert shared.shape == (203, 2)
     np.testing.assert_allclose(shared, alone, atol=2e-4 * np.abs(alone).max())
 
