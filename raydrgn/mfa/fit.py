@@ -18,6 +18,7 @@ from torch import Tensor
 from raydrgn.data.batch import ParticleBatch
 from raydrgn.mfa import mixture as mixtures
 from raydrgn.mfa.config import MfaConfig
+from raydrgn.mfa.contrast import contrast_mean
 from raydrgn.mfa.expectation import ParticlePass
 from raydrgn.mfa.grids import VolumeGrids
 from raydrgn.mfa.images import FourierPoints
@@ -37,7 +38,7 @@ from raydrgn.mfa.start import (
 from raydrgn.mfa.sums import Sums
 from raydrgn.mfa.support import read_support, share_outside, support_of_mean
 from raydrgn.mfa.trials import PoseWidths
-from raydrgn.mfa.update import Updater, contrast_mean
+from raydrgn.mfa.update import Updater
 from raydrgn.mfa.workers import PASS, SAMPLE, WorkerParticles
 from raydrgn.shapes import Float, Int
 

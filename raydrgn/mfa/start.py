@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from raydrgn.mfa.config import MfaConfig
+from raydrgn.mfa.contrast import LEAST_CONTRAST_SD
 from raydrgn.mfa.expectation import MeanPass
 from raydrgn.mfa.grids import VolumeGrids
 from raydrgn.mfa.images import FourierPoints, ctf_at
@@ -18,7 +19,7 @@ from raydrgn.mfa.model import FactorModel
 from raydrgn.mfa.particles import ParticleEstimates, ParticlePriors
 from raydrgn.mfa.sums import Sums
 from raydrgn.mfa.support import ball
-from raydrgn.mfa.update import COMPONENT_SHARE, LEAST_CONTRAST_SD, NULL_SHARES
+from raydrgn.mfa.update import COMPONENT_SHARE, NULL_SHARES
 from raydrgn.mfa.workers import MEAN, WorkerParticles
 from raydrgn.shapes import Float, Int
 

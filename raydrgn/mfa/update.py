@@ -23,6 +23,12 @@ import torch
 from torch import Tensor
 
 from raydrgn.errors import InputError
+from raydrgn.mfa.contrast import (
+    LEAST_VARIANCE,
+    contrast_mean,
+    contrast_sd,
+    contrast_slope,
+)
 from raydrgn.mfa.grids import VolumeGrids
 from raydrgn.mfa.images import FourierPoints
 from raydrgn.mfa.model import FactorModel
@@ -47,10 +53,6 @@ LEAST_CERTAINTY = 0.2
 LARGEST_LATENT = 3.0
 """Of a latent's squared norm in a few images: SDs above its mean."""
 
-LEAST_VARIANCE = 1e-4
-"""Of a latent, when they are made to have covariance 1."""
-
-LEAST_CONTRAST_SD = 0.02
 LEAST_SHIFT_SD_PX = 0.03
 LEAST_ROTATION_EVIDENCE = 0.02
 """Nats per particle that rotations must explain to be refined: less, and the given ones are kept.
@@ -360,13 +362,9 @@ def _with_priors(
         changes["null_share"] = min(max(null / particles, low), high)
         empty = 1 - sums.total("contaminants") / max(null, 1.0)
         changes["empty_share"] = min(max(empty, EMPTY_SHARES[0]), EMPTY_SHARES[1])
-    mean = sums.total("contrast") / likely
-    square = sums.total("square_contrast") / likely
     if estimated.contrast:
-        by_latent = contrast_slope(sums) @ _contrast_covariance(sums) / mean
-        variance = max(square / mean**2 - 1 - float(by_latent), 0)
-        changes["contrast_sd"] = max(math.sqrt(variance), LEAST_CONTRAST_SD)
-        volumes = volumes * mean
+        changes["contrast_sd"] = contrast_sd(sums)
+        volumes = volumes * contrast_mean(sums)
     if estimated.shifts:
         variance = sums.total("square_shift") / particles / 2
         changes["shift_sd_px"] = max(math.sqrt(variance), LEAST_SHIFT_SD_PX)
@@ -397,28 +395,3 @@ def rotation_sd(evidence: Float[Tensor, " trials"], *, least: float) -> float:
     before, here, after = evidence[best - 1 : best + 2].tolist()
     offset = 0.5 * (before - after) / (before - 2 * here + after)
     return ROTATION_SDS[best] * (ROTATION_SDS[1] / ROTATION_SDS[0]) ** offset
-
-
-def contrast_slope(sums: Sums) -> Float[Tensor, " k"]:
-    """Return how the contrast goes with the latent, over its mean: a ≈ ā·(1 + cᵀ(z − z̄)).
-
-    Both are independent by the model. What the mean alone has explained of the contrasts, before
-    there were components, is that of the composition too: less density is less contrast.
-    """
-    likely = sums.total("likely")
-    mean = sums.latent / likely
-    second = sums.square / likely - torch.outer(mean, mean)
-    values, vectors = torch.linalg.eigh(second)
-    inverse = (vectors / values.clamp(min=LEAST_VARIANCE)) @ vectors.T
-    return inverse @ _contrast_covariance(sums) / contrast_mean(sums)
-
-
-def _contrast_covariance(sums: Sums) -> Float[Tensor, " k"]:
-    """Return the covariance of contrast and latent."""
-    likely = sums.total("likely")
-    return (sums.contrast_latent - contrast_mean(sums) * sums.latent) / likely
-
-
-def contrast_mean(sums: Sums) -> float:
-    """Return the mean contrast of a pass, by which contrasts are divided after it."""
-    return sums.total("contrast") / sums.total("likely")

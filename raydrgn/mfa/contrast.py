@@ -1,0 +1,45 @@
+"""Contrast and latent, which are independent by the model, by the sums of a pass."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from raydrgn.mfa.sums import Sums
+from raydrgn.shapes import Float
+
+LEAST_CONTRAST_SD = 0.02
+LEAST_VARIANCE = 1e-4
+"""Of a latent, when they are made to have covariance 1."""
+
+
+def contrast_slope(sums: Sums) -> Float[Tensor, " k"]:
+    """Return how the contrast goes with the latent, over its mean: a ≈ ā·(1 + cᵀ(z − z̄)).
+
+    Both are independent by the model. What the mean alone has explained of the contrasts, before
+    there were components, is that of the composition too: less density is less contrast.
+    """
+    likely = sums.total("likely")
+    mean = sums.latent / likely
+    second = sums.square / likely - torch.outer(mean, mean)
+    values, vectors = torch.linalg.eigh(second)
+    inverse = (vectors / values.clamp(min=LEAST_VARIANCE)) @ vectors.T
+    return inverse @ contrast_covariance(sums) / contrast_mean(sums)
+
+
+def contrast_covariance(sums: Sums) -> Float[Tensor, " k"]:
+    """Return the covariance of contrast and latent."""
+    likely = sums.total("likely")
+    return (sums.contrast_latent - contrast_mean(sums) * sums.latent) / likely
+
+
+def contrast_mean(sums: Sums) -> float:
+    """Return the mean contrast of a pass, by which contrasts are divided after it."""
+    return sums.total("contrast") / sums.total("likely")
+
+
+def contrast_sd(sums: Sums) -> float:
+    """Return the SD of the contrasts, over their mean, beside what goes with the latent."""
+    mean, square = contrast_mean(sums), sums.total("square_contrast") / sums.total("likely")
+    by_latent = float(contrast_slope(sums) @ contrast_covariance(sums)) / mean
+    return max(math.sqrt(max(square / mean**2 - 1 - by_latent, 0)), LEAST_CONTRAST_SD)
