@@ -180,7 +180,7 @@ def cryodrgn_rate(settings: TrainingSettings, folder: str) -> float | None:
 
 
 def driver_version() -> str:
-    """Return the version of NVIDIA's driver, as far as it is told."""
+    """Return the version of NVIDIA's driver, if it can be asked for."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return "not known"

@@ -16,7 +16,7 @@ BOUNDS = {
     "greater_than": ("gt", "greater than"),
     "less_than": ("lt", "less than"),
 }
-"""Pydantic's types of errors: where the bound is, and what is said of it."""
+"""Pydantic's types of errors: where the bound is, and the words before it."""
 
 NUMBERS = {"int": "a whole number", "float": "a number"}
 

@@ -15,7 +15,7 @@ SHOWN_BOX = 32
 
 FEW_IMAGES = 2_000
 """Images that an autoencoder has seen in training, counted anew in each epoch, below which the sign
-of its density is not settled. In trials it changed from epoch to epoch up to 360 images (60
+of its density may still change. In trials it changed from epoch to epoch up to 360 images (60
 particles of 32 pixels), and was right after 800 in both contrasts."""
 
 

@@ -186,7 +186,7 @@ def downsample(
     if PurePosixPath(options.out).suffix == ".star":
         original = original_of(table, ".star")
     if original is not None:
-        original_star(table, original)  # what it refuses is told before the work
+        original_star(table, original)  # refuses what it would after the work
     work = StackSet(table, stacks, f"{storage.absolute(options.out)}.downsample.json")
     work.begin(overwrite=options.overwrite)
     done = work.rows_done

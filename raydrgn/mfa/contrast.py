@@ -9,12 +9,16 @@ from raydrgn.mfa.sums import Sums
 from raydrgn.shapes import Float
 
 LEAST_CONTRAST_SD = 0.02
+SHARE = 0.5
+"""Of the slope that is given to the components at a time. With all of it, on top of steps that are
+long by themselves, latents swing, and rounding errors double with every pass."""
+
 LEAST_VARIANCE = 1e-4
 """Of a latent, when they are made to have covariance 1."""
 
 
 def contrast_slope(sums: Sums) -> Float[Tensor, " k"]:
-    """Return how the contrast goes with the latent, over its mean: a ≈ ā·(1 + cᵀ(z − z̄)).
+    """Return c/2 of the contrast as it goes with the latent, a ≈ ā·(1 + cᵀ(z − z̄)).
 
     Both are independent by the model. What the mean alone has explained of the contrasts, before
     there were components, is that of the composition too: less density is less contrast.
@@ -24,7 +28,7 @@ def contrast_slope(sums: Sums) -> Float[Tensor, " k"]:
     second = sums.square / likely - torch.outer(mean, mean)
     values, vectors = torch.linalg.eigh(second)
     inverse = (vectors / values.clamp(min=LEAST_VARIANCE)) @ vectors.T
-    return inverse @ contrast_covariance(sums) / contrast_mean(sums)
+    return SHARE * inverse @ contrast_covariance(sums) / contrast_mean(sums)
 
 
 def contrast_covariance(sums: Sums) -> Float[Tensor, " k"]:
@@ -39,7 +43,7 @@ def contrast_mean(sums: Sums) -> float:
 
 
 def contrast_sd(sums: Sums) -> float:
-    """Return the SD of the contrasts, over their mean, beside what goes with the latent."""
+    """Return the SD of the contrasts over their mean, without what the components are given."""
     mean, square = contrast_mean(sums), sums.total("square_contrast") / sums.total("likely")
-    by_latent = float(contrast_slope(sums) @ contrast_covariance(sums)) / mean
+    by_latent = (2 - SHARE) * float(contrast_slope(sums) @ contrast_covariance(sums)) / mean
     return max(math.sqrt(max(square / mean**2 - 1 - by_latent, 0)), LEAST_CONTRAST_SD)

@@ -232,8 +232,7 @@ class Updater:
             lengths[1:, 1:] = step_lengths(sums, is_whole=is_whole)
         # Of few images of a grid point one alone may have the whole of the equations' largest
         # eigenvalue, 1 + |z|² (chi-square), for which their diagonal is too small.
-        dim = len(lengths) - 1
-        largest = 1 + dim + LARGEST_LATENT * math.sqrt(2 * dim)
+        largest = len(lengths) + LARGEST_LATENT * math.sqrt(2 * (len(lengths) - 1))
         images = views * self._num_particles / (2 * self._grids.radius.clamp(min=0.5))
         curvature = precision * (share * largest / images.clamp(min=1)).clamp(min=1)
         stepped = model.volumes.clone()
@@ -267,15 +266,19 @@ class Updater:
         volumes = torch.empty_like(model.volumes)
         components = model.volumes[1:].flatten(1)
         torch.addmv(model.volumes[0].flatten(), components.T, mean, out=volumes[0].view(-1))
-        slope = contrast_slope(sums).float().to(device)
-        components = torch.addr(components, slope, volumes[0].view(-1))
+        slope = contrast_slope(sums).float().to(device)  # components gain this of the mean
+        along = torch.outer(components @ volumes[0].view(-1), slope)
+        products = components @ components.T + along + along.T
+        products += volumes[0].square().sum() * torch.outer(slope, slope)
         values, vectors = torch.linalg.eigh(second)
         root = vectors * values.clamp(min=LEAST_VARIANCE).sqrt()
-        _, order = torch.linalg.eigh(root.T @ (components @ components.T) @ root)
+        _, order = torch.linalg.eigh(root.T @ products @ root)
         turn = root @ order.flip(1)
         # An eigenvector's sign is arbitrary: latents keep theirs from pass to pass.
         turn = turn * turn.gather(0, turn.abs().argmax(0, keepdim=True)).sign()
-        torch.matmul(turn.T, components, out=volumes[1:].view(len(turn), -1))
+        turned = volumes[1:].view(len(turn), -1)
+        torch.matmul(turn.T, components, out=turned)
+        turned.addr_(turn.T @ slope, volumes[0].view(-1))
         mixture = model.mixture
         if is_mixture:
             mixture = mixture.transformed(mean, turn)

@@ -20,12 +20,10 @@ from torch import Tensor
 from raydrgn.fourier.resample import resample
 from raydrgn.fourier.shells import shell_index
 from raydrgn.fourier.transforms import fft_centred
+from raydrgn.halves.agreement import FEWEST_SHELLS
 from raydrgn.inputs.backprojection import Backprojection
 from raydrgn.inputs.resolution import density_mask
 from raydrgn.shapes import Complex, Float
-
-FEWEST_SHELLS = 3
-"""Shells, without the zero frequency, that a correlation needs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -223,7 +223,7 @@ class _EpochProgress:
     ) -> None:
         self._progress, self._folder, self._epochs = progress, folder, epochs
         self._on_epoch = on_epoch
-        self._last: int | None = None  # told of, or made before this training began or went on
+        self._last: int | None = None  # reported, or made before this training began or went on
 
     def __call__(
         self,
