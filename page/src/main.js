@@ -22,6 +22,7 @@ class App {
     this.columns = new Map();
     this.wasTraining = false;
     this.canStart = false;
+    this.opening = 0; // rounds that are being opened
   }
 
   async start() {
@@ -205,8 +206,9 @@ class App {
 
   async openEpoch(epoch) {
     const before = this.epoch;
+    const isCurrent = this.watch('epochs');
     const facts = await getJson('/api/facts', { epoch });
-    if (at('epochs').value !== String(epoch)) return;
+    if (!isCurrent() || this.opening) return; // a round chosen meanwhile has epochs of its own
     [this.facts, this.epoch, this.columns] = [facts, facts.epoch, new Map()];
     this.describe();
     await this.showPlane();
@@ -219,11 +221,13 @@ class App {
 
   /** Opens the round of a project that was chosen: other particles, in other numbers. */
   async openRound() {
-    this.isOpening = true;
+    this.opening += 1;
+    at('epochs').disabled = true; // an epoch chosen now would be of the round before
     try {
       await this.takeRound();
     } finally {
-      this.isOpening = false;
+      this.opening -= 1;
+      at('epochs').disabled = this.opening > 0;
     }
   }
 
@@ -365,7 +369,7 @@ class App {
   async askStatus() {
     const { root } = this.facts;
     const status = await getJson('/api/status');
-    const isSame = root === this.facts.root && !this.isOpening;
+    const isSame = root === this.facts.root && !this.opening;
     if (isSame && status.run !== root) return this.openRound(); // which was trained anew
     const { epochs, is_training: isTraining, problem, project } = status;
     this.canStart = status.can_start;

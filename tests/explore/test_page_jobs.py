@@ -138,9 +138,14 @@ def test_the_form_of_another_round_is_about_that_round(browser, root):
         page.select_option("#job-form-name", "analyze")
         page.fill("#field-ksample", "7")
         page.wait_for_selector(f"#job-command:has-text('analyze {second} 1 --ksample 7')")
+        late = []
+        page.route("**/api/points*", lambda request: late.append(request))
         page.select_option("#rounds", "1")
         page.wait_for_selector(f"#job-command:has-text('analyze {root} 2 --project {root.parent}')")
         assert page.input_value("#field-ksample") == ""
+        assert page.is_disabled("#epochs")  # an epoch chosen before the round is open would be lost
+        late[0].continue_()
+        page.unroute("**/api/points*")
         wait_until(page, "document.getElementById('facts').textContent === '203 particles, zdim 2'")
         wait_until(page, "document.getElementById('epochs').value === '2'")
         page.select_option("#epochs", "1")  # another epoch, too
