@@ -158,6 +158,7 @@ def _sample(
         seed=config.train.seed,
         optics_groups=torch.tensor([names.index(name) for name in shard.optics_groups]),
         optics_shares=torch.full((len(names),), 1 / len(names)),
+        optics_names=names,
         device=CPU,
         on_batch=lambda count: None,
     )

@@ -17,6 +17,7 @@ columns        columns of the table of what is estimated
 particles      what is estimated of each particle
 expectation    a pass over particles
 sums           what a pass adds up
+noise          of images and junk, by what a pass adds up
 contrast       contrast and latent kept apart, by what a pass adds up
 update         the maximisation step
 support        the mask

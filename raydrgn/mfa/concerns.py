@@ -4,10 +4,12 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from torch import Tensor
 
 from raydrgn.mfa.config import SHOWS_NOTHING, WEAK
 from raydrgn.mfa.latents import UNDETERMINED
 from raydrgn.mfa.model import FactorModel, with_density
+from raydrgn.mfa.noise import observed
 from raydrgn.mfa.start import LEAST_EVIDENCE as LEAST_OF_PARTICLES
 from raydrgn.mfa.trials import PoseWidths
 from raydrgn.shapes import Float
@@ -88,6 +90,28 @@ def search_note(widths: PoseWidths) -> str | None:
         f"The given poses are off: {' and '.join(parts)} (SD along each axis). Others about them "
         "are tried first; `raydrgn train PARTICLES --method mfa --no-rotations --no-shifts "
         "-o OUT` keeps those that are given."
+    )
+
+
+def unobserved_note(noise: Float[Tensor, "groups shells"], groups: Sequence[str]) -> str | None:
+    """Return what is written of images without high frequencies, if there are any.
+
+    Args:
+        noise: By optics group and shell; the last shell is that of the Nyquist frequency.
+        groups: Names of the optics groups, one for each row.
+    """
+    shells = noise.shape[1] - 1
+    last = [int(seen.nonzero().max()) for seen in observed(noise)]
+    parts = [
+        f"of optics group {name} show nothing above {number / shells:.2f} of the Nyquist frequency"
+        for name, number in zip(groups, last, strict=True)
+        if number < shells
+    ]
+    if not parts:
+        return None
+    return (
+        f"Images {', '.join(parts)}, as where they were low-passed or scaled up: nothing there is "
+        "taken from them, neither density nor its absence."
     )
 
 

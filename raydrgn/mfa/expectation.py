@@ -125,6 +125,7 @@ class ParticlePass:
         power = images.values.square().sum(-1)
         of_junk = (found.contaminant_probability @ power).double()
         sums.null_power.index_add_(0, self._at.shell, of_junk)
+        sums.contaminants.index_add_(0, images.optics_group, found.contaminant_probability.double())
         _add_moments(found, sums)
         if self._estimated.contrast:
             changes["contrast"] = found.contrast
@@ -185,7 +186,6 @@ def _add_moments(found: ImagePosterior, sums: Sums) -> None:
         contrast=kept * found.contrast,
         square_contrast=kept * found.square_contrast,
         null=found.null_probability,
-        contaminants=found.contaminant_probability,
         log_evidence=kept * found.particle_evidence,
     )
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from raydrgn.mfa.images import FourierPoints
 from raydrgn.mfa.model import FactorModel
+from raydrgn.mfa.noise import observed
 from raydrgn.mfa.posterior import ImagePosterior, ImageProducts
 from raydrgn.mfa.sums import Sums
 from raydrgn.mfa.update import require_particles
@@ -54,18 +55,22 @@ def likelihood_terms(
     Args:
         sums: Over the particles of all workers.
         model: That they were made with.
-        at: Fourier points of an image.
+        at: Fourier points of an image; those that are not observed do not count.
         optics_shares: Share of each optics group among all particles.
 
     Raises:
         InputError: If all images have become junk.
     """
     require_particles(sums)
-    count = sums.total("particles") * len(at.points)
-    of_noise = math.log(math.pi) + float(optics_shares @ model.noise[:, at.shell].log().mean(1))
+    noise = model.noise[:, at.shell]
+    is_seen = observed(noise)
+    points = float(optics_shares @ is_seen.sum(1).float())  # of an image
+    count = sums.total("particles") * points
+    logs = torch.where(is_seen, noise.log(), 0.0).sum(1)
+    of_noise = math.log(math.pi) + float(optics_shares @ logs) / points
     of_noise += sums.total("power") / count
     return (
         of_noise - sums.total("log_evidence") / count,
-        sums.total("misfit") / sums.total("likely") / len(at.points),
+        sums.total("misfit") / sums.total("likely") / points,
         sums.total("divergence") / sums.total("likely"),
     )

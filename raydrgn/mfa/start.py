@@ -16,6 +16,7 @@ from raydrgn.mfa.images import FourierPoints, ctf_at
 from raydrgn.mfa.interpolation import insert
 from raydrgn.mfa.mixture import Mixture
 from raydrgn.mfa.model import FactorModel
+from raydrgn.mfa.noise import first_noise, observed
 from raydrgn.mfa.particles import ParticleEstimates, ParticlePriors
 from raydrgn.mfa.sums import Sums
 from raydrgn.mfa.support import ball
@@ -59,10 +60,8 @@ def first_model(
         assert batch.optics_group is not None
         sums.add_residuals(square, at.shell, batch.optics_group, torch.ones_like(square[:, 0]))
     particles.group.add_up([sums.residual, sums.likely])
-    noise = sums.variance(torch.bincount(at.shell, minlength=shells))
-    noise[:, 0] = noise[:, 1]
-    noise = torch.minimum(noise, 1.5 * noise[:, -4:].mean(1, keepdim=True))
-    mean_power = torch.full_like(noise[0], 1e3 * float(noise.mean()))
+    noise = first_noise(sums, torch.bincount(at.shell, minlength=shells))
+    mean_power = torch.full_like(noise[0], 1e3 * float(noise[observed(noise)].mean()))
     return FactorModel(
         torch.zeros(dim + 1, *[grids.box] * 3, device=device),
         ball(grids.box, device=device),

@@ -8,9 +8,6 @@ from torch import Tensor
 from raydrgn.mfa.poses import ROTATION_SDS
 from raydrgn.shapes import Float, Int
 
-GROUP_PRIOR = 10.0
-"""Particles of an optics group from which on its noise is more its own than that of all."""
-
 
 @dataclass(slots=True)
 class Sums:
@@ -26,7 +23,10 @@ class Sums:
     """How many particles the residual is of, each by how likely it is one."""
 
     null_power: Float[Tensor, " shells"]
-    """|image|² of junk by shell, in units of the noise."""
+    """|image|² of ice and carbon by shell, in units of the noise."""
+
+    contaminants: Float[Tensor, " groups"]
+    """How many images of each optics group show ice or carbon, each by how likely it does."""
 
     latent: Float[Tensor, " k"]
     """Latents of particles, each by how likely it is one."""
@@ -65,6 +65,7 @@ class Sums:
             zeros(num_groups, num_shells),
             zeros(num_groups),
             zeros(num_shells),
+            zeros(num_groups),
             zeros(num_components),
             zeros(num_components, num_components),
             zeros(num_components, num_components),
@@ -86,17 +87,6 @@ class Sums:
         self.residual.index_add_(0, group, by_shell.double())
         self.likely.index_add_(0, group, likely.double())
 
-    def variance(self, points: Int[Tensor, " shells"]) -> Float[Tensor, "groups shells"]:
-        """Return the mean squared residual of each group, of a small one nearly that of all.
-
-        Args:
-            points: Number of Fourier points of an image in each shell.
-        """
-        counts = self.likely[:, None] * points.clamp(min=1)
-        pooled = self.residual.sum(0) / counts.sum(0).clamp(min=1)
-        prior = GROUP_PRIOR * points.clamp(min=1)
-        return ((self.residual + prior * pooled) / (counts + prior)).float()
-
     def add(self, **scalars: Tensor) -> None:
         """Add the sums of values over particles to the scalars of their names."""
         for name, values in scalars.items():
@@ -117,7 +107,6 @@ SCALARS = (
     "contrast",
     "square_contrast",
     "null",
-    "contaminants",
     "log_evidence",
     "divergence",
     "power",

@@ -21,6 +21,7 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from raydrgn.errors import InputError
 from raydrgn.mfa.contrast import (
@@ -32,11 +33,12 @@ from raydrgn.mfa.contrast import (
 from raydrgn.mfa.grids import VolumeGrids
 from raydrgn.mfa.images import FourierPoints
 from raydrgn.mfa.model import FactorModel
+from raydrgn.mfa.noise import with_noise
 from raydrgn.mfa.particles import Estimated
 from raydrgn.mfa.poses import ROTATION_SDS
 from raydrgn.mfa.sums import Sums
 from raydrgn.mfa.support import cut_off
-from raydrgn.shapes import Bool, Float
+from raydrgn.shapes import Float
 
 COMPONENT_SHARE = 0.05
 """Prior variance of components over that of the mean, before it is estimated."""
@@ -50,6 +52,9 @@ LEAST_DETERMINED = 0.01
 LEAST_CERTAINTY = 0.2
 """Of a latent: variance of its expectations, of 1 at most. Steps are five times as long at most."""
 
+FARTHER_SHARE = 0.05
+"""Of the largest weight of a shell, what points of all others have of it, at most."""
+
 LARGEST_LATENT = 3.0
 """Of a latent's squared norm in a few images: SDs above its mean."""
 
@@ -60,17 +65,8 @@ LEAST_ROTATION_EVIDENCE = 0.02
 At that, an estimate has about a fifth of the variance of its own uncertainty.
 """
 
-LEAST_JUNK = 5.0
-"""Images of nothing from which their power can be estimated."""
-
 NULL_SHARES = (1e-4, 0.9)
 EMPTY_SHARES = (0.01, 0.99)  # of junk
-
-LEAST_NULL_NOISE = 0.1
-"""Power of junk over that of other images' noise, at least.
-
-Less than 1 is needed: images normalised to one SD have less noise where ice or carbon have more.
-"""
 
 
 class Updater:
@@ -210,7 +206,25 @@ class Updater:
     ) -> Float[Tensor, "z y x"]:
         # Of several optics groups as if their views were alike: this only sets the step's length
         # and the variances, not where the steps lead to.
+        return self._precision_of(model, views, self._optics_shares @ (1 / model.noise))
+
+    def _precision_for_steps(self, model: FactorModel) -> Float[Tensor, "z y x"]:
+        """Return the same, but no less than images have at the next shells, or nearly anywhere.
+
+        The diagonal does not show what other points of the grid have a share in. Where the noise
+        of shells differs, as at the edge of what low-passed images show, that is more.
+        """
         over_noise = self._optics_shares @ (1 / model.noise)
+        nearby = functional.max_pool1d(over_noise[None], kernel_size=3, stride=1, padding=1)[0]
+        least = FARTHER_SHARE * float(over_noise.max())
+        return self._precision_of(model, self._views_for_steps, nearby.clamp(min=least))
+
+    def _precision_of(
+        self,
+        model: FactorModel,
+        views: Float[Tensor, "z y x"],
+        over_noise: Float[Tensor, " shells"],
+    ) -> Float[Tensor, "z y x"]:
         return model.signal * self._of_shell * views * self._grids.at_shell(over_noise)
 
     @staticmethod
@@ -224,7 +238,7 @@ class Updater:
         """Return the model with new volumes; the grid of the sums is changed."""
         share = self._num_particles / sums.total("particles")
         views = self._views_for_steps
-        precision = self._precision(model, views)
+        precision = self._precision_for_steps(model)
         volumes = range(sums.grid.shape[-1] // 2)  # the mean alone, at first
         power = torch.cat([model.mean_power[None], model.component_power])
         lengths = torch.eye(len(volumes), device=power.device)
@@ -286,30 +300,9 @@ class Updater:
 
     def _with_noise(self, model: FactorModel, sums: Sums, *, radius: float | None) -> FactorModel:
         """Return the model with the noise that the residuals have."""
-        ratio = sums.variance(self._points_per_shell)
-        shells = torch.arange(ratio.shape[1], device=ratio.device)
+        shells = torch.arange(model.noise.shape[1], device=model.noise.device)
         known = (shells > 0) & (shells < (radius or math.inf) - 0.5)
-        noise = torch.where(known, model.noise * ratio, model.noise)
-        noise[:, 0] = noise[:, 1]
-        return self._with_null_noise(replace(model, noise=noise), model.noise, sums, known)
-
-    def _with_null_noise(
-        self,
-        model: FactorModel,
-        unit: Float[Tensor, "groups shells"],
-        sums: Sums,
-        known: Bool[Tensor, " shells"],
-    ) -> FactorModel:
-        """Return the model with the power that junk has in each shell.
-
-        As long as little junk is known, it is that of other images.
-        """
-        if sums.total("contaminants") < LEAST_JUNK:
-            return replace(model, null_noise=model.noise)
-        counts = (self._points_per_shell * sums.total("contaminants")).clamp(min=1)
-        power = torch.where(known, unit * (sums.null_power / counts).float(), model.null_noise)
-        power[:, 0] = power[:, 1]
-        return replace(model, null_noise=torch.maximum(power, LEAST_NULL_NOISE * model.noise))
+        return with_noise(model, sums, self._points_per_shell, known)
 
     def _with_mean_power(self, model: FactorModel, radius: float | None = None) -> FactorModel:
         """Return the model with the prior variance that its mean shows."""
@@ -363,7 +356,7 @@ def _with_priors(
         low, high = NULL_SHARES
         null = sums.total("null")
         changes["null_share"] = min(max(null / particles, low), high)
-        empty = 1 - sums.total("contaminants") / max(null, 1.0)
+        empty = 1 - float(sums.contaminants.sum()) / max(null, 1.0)
         changes["empty_share"] = min(max(empty, EMPTY_SHARES[0]), EMPTY_SHARES[1])
     if estimated.contrast:
         changes["contrast_sd"] = contrast_sd(sums)

@@ -79,6 +79,9 @@ class WorkerParticles:
     optics_shares: Float[Tensor, " groups"]
     """Share of each optics group among all particles."""
 
+    optics_names: list[str]
+    """Of the optics groups, one for each number."""
+
     device: torch.device
     """Where to compute."""
 
@@ -112,6 +115,7 @@ class WorkerParticles:
             seed=seed,
             optics_groups=mine.to(device),
             optics_shares=shares.to(device),
+            optics_names=names,
             device=device,
             on_batch=on_batch,
         )

@@ -14,6 +14,7 @@ from raydrgn.mfa.concerns import (
     mask_concern,
     orientation_concern,
     search_note,
+    unobserved_note,
 )
 from raydrgn.mfa.config import LOW_PASSES
 from raydrgn.mfa.fit import FIRST_MIXTURE_EPOCH, FULL_PASSES, Fit
@@ -69,6 +70,7 @@ class EmLoop:
             device=device,
             on_batch=self._count,
         )
+        self._optics_names = particles.optics_names
         self._fit = Fit(config.mfa, particles, box=config.data.box)
 
     def load(self, checkpoint: Checkpoint, estimates: Float[np.ndarray, "n k"]) -> Position:
@@ -114,6 +116,7 @@ class EmLoop:
             mask_concern(fit.share_outside),  # of the first worker, which makes the mask
             given or found,
             search_note(fit.pose_widths),
+            unobserved_note(fit.model.noise, self._optics_names),
         ]
         for concern in concerns:
             if concern is not None and self._group.is_first:
