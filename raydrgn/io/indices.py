@@ -277,9 +277,11 @@ def rows_of_numbers(known: np.ndarray, wanted: np.ndarray) -> Int[np.ndarray, " 
     """Return the row of each wanted number among known ones; −1 where it is not there.
 
     Args:
-        known: Whole numbers (m), at least one; of equal ones, the first is found.
+        known: Whole numbers (m); of equal ones, the first is found.
         wanted: Whole numbers (n). Both may be unsigned, as cryoSPARC's uids are.
     """
+    if not len(known):
+        return np.full(len(wanted), -1)
     order = np.argsort(known, kind="stable")
     place = np.searchsorted(known, wanted, sorter=order).clip(max=len(known) - 1)
     rows: np.ndarray = order[place]

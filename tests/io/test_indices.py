@@ -10,7 +10,7 @@ import pytest
 
 from phantoms import Hostile
 from raydrgn.errors import ConfigError, InputError
-from raydrgn.io.indices import read_indices, read_labels, write_indices
+from raydrgn.io.indices import read_indices, read_labels, rows_of_numbers, write_indices
 
 ORDERED = [5, 3, 3, 0]
 COUNT = 12
@@ -290,3 +290,10 @@ def test_lists_of_nothing_are_as_an_empty_file(tmp_path, content):
 
 def test_brackets_may_have_lines_of_their_own(tmp_path):
     np.testing.assert_array_equal(read_indices(text(tmp_path, "[\n0,\n2\n]\n")), [0, 2])
+
+
+def test_numbers_are_found_in_any_order_and_nothing_in_an_empty_table():
+    known, wanted = np.array([7, 3, 3, 9], dtype=np.uint64), np.array([3, 8, 9], dtype=np.uint64)
+    assert rows_of_numbers(known, wanted).tolist() == [1, -1, 3]
+    assert rows_of_numbers(known[:0], wanted).tolist() == [-1, -1, -1]
+    assert rows_of_numbers(known, wanted[:0]).tolist() == []
