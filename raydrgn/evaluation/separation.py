@@ -1,15 +1,17 @@
 """How well a latent space separates known states, and orders a known motion."""
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
+from scipy.spatial.distance import pdist, squareform
 from scipy.stats import spearmanr
 from sklearn.cluster import KMeans
 from sklearn.manifold import SpectralEmbedding
 from sklearn.metrics import adjusted_rand_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neighbors import KNeighborsClassifier, kneighbors_graph
 
 from raydrgn.clustering.clusters import mixture
 from raydrgn.evaluation.truth import Truth
@@ -105,11 +107,18 @@ def _motion_order(z: Float[np.ndarray, "n zdim"], truth: Truth) -> float | None:
         return None
     if len(rows) > MANIFOLD_SAMPLE:
         rows = np.sort(np.random.default_rng(0).choice(rows, MANIFOLD_SAMPLE, replace=False))
-    # Many neighbours: the graph must be connected, and noise is averaged.
-    neighbours = max(NEIGHBOURS, len(rows) // 20)
-    embedding = SpectralEmbedding(1, n_neighbors=neighbours, random_state=0)
-    with warnings.catch_warnings():
-        # Latents that fall apart have no order along the motion, which the result shows.
-        warnings.filterwarnings("ignore", "Graph is not fully connected")
-        along = embedding.fit_transform(z[rows].astype(np.float64))[:, 0]
+    points = z[rows].astype(np.float64)
+    graph = _connected_graph(points, max(NEIGHBOURS, len(rows) // 20))  # many: noise is averaged
+    embedding = SpectralEmbedding(1, affinity="precomputed", random_state=0)
+    along = embedding.fit_transform(graph)[:, 0]
     return abs(float(spearmanr(along, truth.motion_deg[rows]).statistic))
+
+
+def _connected_graph(points: Float[np.ndarray, "n k"], neighbours: int) -> csr_array:
+    """Return the graph of nearest neighbours; clusters apart are joined where they are nearest."""
+    graph = kneighbors_graph(points, neighbours, include_self=True)
+    graph = 0.5 * (graph + graph.T)
+    if connected_components(graph, directed=False)[0] > 1:
+        tree = minimum_spanning_tree(squareform(pdist(points))) > 0
+        graph = graph.maximum(0.5 * (tree + tree.T))
+    return csr_array(graph)

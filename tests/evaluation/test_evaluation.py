@@ -199,6 +199,15 @@ def test_a_motion_along_a_bent_curve_is_in_order(sign):
     assert found.motion_order > 0.98
 
 
+def test_a_motion_in_clusters_that_lie_apart_is_in_order_of_the_clusters():
+    generator = np.random.default_rng(3)
+    angle = generator.uniform(0, 180, 600)
+    middle = np.radians(20 * np.round(angle / 20))
+    z = np.stack([np.cos(middle), np.sin(middle)], axis=1) + generator.normal(0, 0.002, (600, 2))
+    found = separate(z, truth_of(np.zeros(600, dtype=np.int64), motion=angle))
+    assert found.motion_order > 0.97  # of the order within a cluster nothing is known
+
+
 def test_particles_that_do_not_move_do_not_count():
     rng = np.random.default_rng(0)
     angle = np.concatenate([rng.uniform(0, 1, 100), np.full(100, np.nan)])
