@@ -17,9 +17,12 @@ export function make(tag, properties = {}, ...children) {
 /** Shows an error in words above the page, until it is closed or `hideError` is called with it. */
 export function showError(error, key = 'error') {
   const text = error instanceof Error ? error.message : String(error);
+  const shown = [...at('messages').children].find(({ dataset }) => dataset.key === key);
+  if (shown?.dataset.text === text) return; // it need not be read out again
   const close = make('button', { type: 'button', textContent: 'Close' });
   const line = make('p', { className: 'message', role: 'alert' }, text, close);
   line.dataset.key = key;
+  line.dataset.text = text;
   close.addEventListener('click', () => line.remove());
   hideError(key);
   at('messages').append(line);

@@ -12,7 +12,10 @@ export class Jobs {
     this.log = null;
     this.running = new Set();
     this.isKnown = false;
+    this.isStarting = false;
     this.number = 0;
+    this.listNumber = 0;
+    this.entries = new Map(); // of each job: what was known of it, and its place in the list
     on(at('job-form-name'), 'change', () => this.choose(at('job-form-name').value));
     on(at('job-form'), 'submit', (event) => this.start(event));
     at('job-form').addEventListener('input', () => this.changed());
@@ -56,6 +59,8 @@ export class Jobs {
 
   async choose(name, filled = {}) {
     await this.load();
+    const chosen = at('job-form-name').value;
+    if (chosen && chosen !== name) return null; // another one was chosen since
     const form = this.forms.get(name);
     at('job-fields').hidden = !form;
     at('job-help').textContent = form ? form.help : '';
@@ -100,19 +105,21 @@ export class Jobs {
     if (number !== this.number) return;
     at('job-command').textContent = command;
     at('job-problem').textContent = problem;
-    at('job-start').disabled = Boolean(problem);
+    at('job-start').disabled = Boolean(problem) || this.isStarting;
   }
 
   async start(event) {
     event.preventDefault();
     const name = at('job-form-name').value;
+    this.isStarting = true;
     at('job-start').disabled = true;
     try {
       const { id } = await postJson('/api/start', { name, filled: this.filled() });
       this.log = id;
       await this.refresh();
     } finally {
-      at('job-start').disabled = false;
+      this.isStarting = false;
+      await this.change();
     }
   }
 
@@ -122,21 +129,49 @@ export class Jobs {
   }
 
   async refresh() {
+    const number = ++this.listNumber;
     const { dashboard, problem, jobs } = await getJson('/api/jobs');
+    if (number !== this.listNumber) return;
     this.isKnown = true;
     at('job-dashboard').hidden = !dashboard;
     at('job-dashboard').href = dashboard ?? '';
     at('job-dashboard').title = dashboard ?? '';
     at('job-cluster-problem').textContent = problem;
-    at('job-list').replaceChildren(...jobs.map((job) => this.entry(job)));
-    if (!jobs.length) at('job-list').append(make('li', { className: 'hint' }, 'none yet'));
+    this.list(jobs);
     const own = jobs.filter((job) => job.is_own && job.exit_code === null);
     const ended = [...this.running].filter((id) => !own.some((job) => job.id === id));
-    this.running = new Set(own.map(({ id }) => id));
+    if (!problem) this.running = new Set(own.map(({ id }) => id)); // else they are not known
     const [first] = own;
     at('task').textContent = first ? `${first.command.split(' ')[1]}${share(first.progress)}` : '';
-    await this.refreshLog();
     if (ended.length && !problem) await this.app.refresh();
+    try {
+      await this.refreshLog();
+    } catch (error) {
+      this.log = null; // or it would fail again with each refresh
+      showError(error);
+    }
+  }
+
+  /** Lists jobs; what has not changed stays as it is, with the focus of the keyboard. */
+  list(jobs) {
+    const list = at('job-list');
+    const before = this.entries;
+    this.entries = new Map(
+      jobs.map((job) => {
+        const text = JSON.stringify(job);
+        const known = before.get(job.id);
+        return [job.id, known?.text === text ? known : { text, line: this.entry(job) }];
+      }),
+    );
+    const same = [...before.keys()].join() === [...this.entries.keys()].join();
+    if (!same || !jobs.length) {
+      list.replaceChildren(...[...this.entries.values()].map(({ line }) => line));
+      if (!jobs.length) list.append(make('li', { className: 'hint' }, 'none yet'));
+      return;
+    }
+    for (const [id, { line }] of this.entries) {
+      if (before.get(id).line !== line) before.get(id).line.replaceWith(line);
+    }
   }
 
   entry(job) {
@@ -154,7 +189,13 @@ export class Jobs {
       const stop = make('button', { type: 'button', disabled: job.is_stopping }, 'Stop');
       stop.title = 'As Ctrl-C would: training keeps a checkpoint';
       on(stop, 'click', async () => {
-        await postJson('/api/stop', { id: job.id });
+        stop.disabled = true; // a second one would end a training without a checkpoint
+        try {
+          await postJson('/api/stop', { id: job.id });
+        } catch (error) {
+          stop.disabled = false;
+          throw error;
+        }
         await this.refresh();
       });
       head.append(stop);
@@ -165,7 +206,7 @@ export class Jobs {
       const { what, done, total, extra, seconds_left: left } = job.progress;
       const rest = left === null || done >= total ? '' : `, ${clock(left)} left`;
       const text = `${what} ${short(done)}/${short(total)}${rest} ${extra}`;
-      line.append(make('progress', { max: total || 1, value: done }), make('div', { className: 'count' }, text));
+      line.append(make('progress', { max: total || 1, value: done, 'aria-label': what }), make('div', { className: 'count' }, text));
     } else if (job.waits) line.append(make('div', { className: 'count' }, job.waits));
     return line;
   }

@@ -12,7 +12,7 @@ import { Plot, withLimits } from './plot.js';
 import { Project } from './project.js';
 import { Results } from './results.js';
 import { Selection, classList, rangeInputs } from './selection.js';
-import { Volumes } from './volumes.js';
+import { MOST_VOLUMES, Volumes } from './volumes.js';
 
 const STATUS_MS = 3000;
 
@@ -26,8 +26,10 @@ class App {
   }
 
   async start() {
-    const { project, round } = await getJson('/api/status');
+    const { project, round, can_start: canStart } = await getJson('/api/status');
+    this.canStart = canStart;
     if (project) chooseRound(round);
+    this.round = round;
     this.facts = await getJson('/api/facts');
     this.epoch = this.facts.epoch;
     const points = await getArrays('/api/points', { epoch: this.epoch });
@@ -39,15 +41,14 @@ class App {
       this.overlay.marks = marks;
       this.overlay.path = isPath ? marks.map(({ point }) => point) : [];
       this.overlay.draw();
-      if (at('images-of').value === 'chosen') return this.images?.show(0);
-      return null;
+      return this.showImagesOf('chosen');
     });
     this.selection = new Selection(this, async (isSelected, polygon) => {
       this.plot.setSelected(isSelected);
       this.polygon = polygon ?? null;
       this.outline();
       await this.plot.draw();
-      if (at('images-of').value === 'selected') await this.images.show(0);
+      await this.showImagesOf('selected');
     });
     this.hover = new Hover(this);
     this.images = new Images(this, (point) => this.find(point));
@@ -59,14 +60,21 @@ class App {
       onTrain: (settings) => this.jobs.open('train', settings),
       onClass: (condition) => this.selection.add(condition),
     });
+    this.results.canTrain = this.canStart;
     this.wire();
     this.describe();
+    this.showMany();
     await this.showPlane();
     await this.hover.show(-1);
     document.body.dataset.ready = 'yes';
-    await this.results.refresh();
-    await this.showDrawn();
-    this.poll();
+    this.poll(); // whatever of the results cannot be read
+    this.results.refresh().catch((error) => showError(error));
+    this.showDrawn().catch((error) => showError(error));
+  }
+
+  /** Shows the images of the particles that are chosen or selected, where these are looked at. */
+  async showImagesOf(which) {
+    if (!at('tab-images').hidden && at('images-of').value === which) await this.images.show(0);
   }
 
   describe() {
@@ -84,7 +92,11 @@ class App {
     fill(at('colour-by'), columns, classes ?? 'z_norm');
     at('missing').hidden = !missing;
     at('missing-text').textContent = missing;
-    if (shown < particles) at('density-view').value = 'both';
+  }
+
+  /** Shows the density too, where not all particles are drawn. */
+  showMany() {
+    if (this.facts.shown < this.facts.particles) at('density-view').value = 'both';
   }
 
   async column(name) {
@@ -175,13 +187,15 @@ class App {
 
   async drawn(mode, corners) {
     if (mode === 'path') {
-      const count = Number(at('path-points').value);
+      const asked = Math.round(Number(at('path-points').value));
+      const count = Math.max(2, Math.min(MOST_VOLUMES, asked || 2));
+      at('path-points').value = count;
       const points = along(corners, count).map(([x, y]) => this.plot.nearest(x, y));
       this.showTab('volumes');
       await this.volumes.choose([...new Set(points)], true);
       return;
     }
-    const inside = { x: at('axis-x').value, y: at('axis-y').value };
+    const inside = { x: this.plot.x.name, y: this.plot.y.name }; // those drawn: others may load
     inside.corners = corners.map(([left, top]) => this.plot.toValues(left, top));
     await this.selection.add({ inside });
   }
@@ -206,17 +220,25 @@ class App {
 
   async openEpoch(epoch) {
     const before = this.epoch;
-    const isCurrent = this.watch('epochs');
-    const facts = await getJson('/api/facts', { epoch });
-    if (!isCurrent() || this.opening) return; // a round chosen meanwhile has epochs of its own
+    const isCurrent = () => at('epochs').value === String(epoch) && !this.opening;
+    let facts;
+    try {
+      facts = await getJson('/api/facts', { epoch });
+    } catch (error) {
+      if (isCurrent()) at('epochs').value = String(this.epoch); // which is still shown
+      throw error;
+    }
+    if (!isCurrent()) return;
     [this.facts, this.epoch, this.columns] = [facts, facts.epoch, new Map()];
+    this.paths.take([]);
+    this.results.showOccupancy(null);
+    await this.selection.apply([]); // before it can be saved as one of this epoch
     this.describe();
     await this.showPlane();
     await this.hover.show(-1);
-    await this.selection.apply([]);
-    await this.volumes.changeEpoch();
     await this.jobs.changeEpoch(before);
     await this.showDrawn();
+    await this.volumes.changeEpoch(); // the last: decoding takes long, or fails
   }
 
   /** Opens the round of a project that was chosen: other particles, in other numbers. */
@@ -224,52 +246,62 @@ class App {
     this.opening += 1;
     at('epochs').disabled = true; // an epoch chosen now would be of the round before
     try {
-      await this.takeRound();
+      await this.takeRound(at('rounds').value);
     } finally {
       this.opening -= 1;
       at('epochs').disabled = this.opening > 0;
     }
   }
 
-  async takeRound() {
-    const name = at('rounds').value;
-    const facts = await getJson('/api/facts');
+  async takeRound(name) {
+    const round = name || null;
+    let facts;
+    let points;
+    try {
+      facts = await getJson('/api/facts', { round });
+      points = await getArrays('/api/points', { epoch: facts.epoch, round });
+    } catch (error) {
+      if (at('rounds').value !== name) return; // another one was chosen since
+      at('rounds').value = this.round; // which is still shown
+      throw error;
+    }
     if (at('rounds').value !== name) return;
-    [this.facts, this.epoch] = [facts, facts.epoch];
-    await this.jobs.changeRound(); // before anything that fills in a form is shown
-    const points = await getArrays('/api/points', { epoch: this.epoch });
-    if (at('rounds').value !== name) return;
+    chooseRound(name); // with all that is known of it, or requests would mix two rounds
+    [this.round, this.facts, this.epoch] = [name, facts, facts.epoch];
     [this.rows, this.numbers] = [points.rows, points.numbers];
     this.columns = new Map();
+    at('epochs').replaceChildren(); // until those of this round are known
+    this.paths.take([]);
+    this.results.showOccupancy(null);
+    await this.selection.apply([]); // before anything of this round can be chosen
     this.selection.forget();
-    this.plot.setCount(this.facts.shown);
-    this.overlay.marks = [];
-    this.overlay.path = [];
-    this.describe();
-    await this.showPlane();
-    await this.selection.apply([]);
     await this.volumes.choose([]);
+    this.plot.setCount(this.facts.shown);
+    await this.jobs.changeRound().catch((error) => showError(error)); // before anything that fills in a form is shown
+    this.describe();
+    this.showMany();
+    await this.showPlane();
     await this.hover.show(-1);
     await this.askStatus();
-    at('epochs').value = String(this.epoch); // where both rounds have the same epochs, too
     await this.results.refresh();
     await this.showDrawn();
   }
 
   /** Shows what commands have made meanwhile; what is selected stays so. */
   async refresh() {
-    const before = this.facts.columns;
-    const chosen = ['axis-x', 'axis-y', 'colour-by'].map((id) => [id, at(id).value]);
+    const { columns: before, stamp } = this.facts;
     const isCurrent = this.watch();
     const facts = await getJson('/api/facts', { epoch: this.epoch });
     if (isCurrent()) this.facts = facts;
-    if (isCurrent() && facts.columns.join() !== before.join()) {
+    if (isCurrent() && (facts.stamp !== stamp || facts.columns.join() !== before.join())) {
+      const chosen = ['axis-x', 'axis-y', 'colour-by'].map((id) => [id, at(id).value]);
       this.columns = new Map();
       this.describe();
       const isEmbedded = before.includes('umap1') || !this.facts.columns.includes('umap1');
       if (isEmbedded) for (const [id, value] of chosen) at(id).value = value;
       await this.showPlane();
     }
+    if (facts.stamp !== stamp) await this.selection.apply(this.selection.conditions);
     await this.results.refresh();
     await this.showDrawn();
   }
@@ -347,6 +379,7 @@ class App {
     this.legendOf = null; // its colours are others
     await this.showColour();
     await this.showDensity();
+    this.paths.take(this.paths.found);
     this.volumes.made.forEach((volume, n) => (volume.colour = this.volumes.colour(n)));
     this.volumes.list();
     this.overlay.marks = this.volumes.marks();
@@ -371,6 +404,7 @@ class App {
     const status = await getJson('/api/status');
     const isSame = root === this.facts.root && !this.opening;
     if (isSame && status.run !== root) return this.openRound(); // which was trained anew
+    if (root !== this.facts.root) return; // of the round before
     const { epochs, is_training: isTraining, problem, project } = status;
     this.canStart = status.can_start;
     if (problem) showError(problem, 'problem');
@@ -378,7 +412,11 @@ class App {
     const listed = epochs.map(String);
     const select = at('epochs');
     const has = [...select.options].map(({ value }) => value);
-    if (listed.join() !== has.join()) fill(select, listed, String(this.epoch));
+    if (listed.join() !== has.join()) {
+      const chosen = select.value || String(this.epoch); // what is chosen may yet load
+      fill(select, listed, chosen);
+      if (select.value !== chosen) select.selectedIndex = -1; // it is shown, but its files are gone
+    }
     select.parentElement.hidden = !listed.length;
     at('training').textContent = isTraining ? 'in training' : '';
     at('make-umap').hidden = !this.canStart;

@@ -2,8 +2,7 @@
 
 import { classColour } from './colours.js';
 import { at, make, on } from './dom.js';
-
-const MOST_VOLUMES = 16;
+import { MOST_VOLUMES } from './volumes.js';
 
 export class Paths {
   constructor(app) {

@@ -74,6 +74,7 @@ export class Results {
       on(button, 'click', () => this.onClass({ among: { column, values: [name] } }));
       const cells = means.map((value, n) => {
         const cell = make('td', { title: `${name}, ${subunits[n]}: ${value.toFixed(2)}` });
+        cell.setAttribute('aria-label', value.toFixed(2));
         cell.style.background = occupancyColour(value);
         return cell;
       });

@@ -9,6 +9,7 @@ export class Selection {
     this.app = app;
     this.onSelected = onSelected;
     this.conditions = [];
+    this.wanted = []; // what was asked for last, which the server may not have answered yet
     this.history = [];
     this.number = 0;
     this.isSelected = null;
@@ -23,7 +24,7 @@ export class Selection {
     const join = at('selection-join').value;
     const isNew = join === 'new';
     const conditions = [
-      ...(isNew ? [] : this.conditions),
+      ...(isNew ? [] : this.wanted),
       { join: isNew ? 'and' : join, ...condition },
     ];
     await this.change(conditions, isNew ? 'and' : null);
@@ -31,7 +32,7 @@ export class Selection {
 
   async change(conditions, nextJoin = null) {
     const before = this.conditions;
-    await this.apply(conditions, nextJoin);
+    if (!(await this.apply(conditions, nextJoin))) return;
     this.history.push(before);
     this.list();
   }
@@ -43,7 +44,14 @@ export class Selection {
 
   async undo() {
     const before = this.history.pop();
-    if (before !== undefined) await this.apply(before);
+    if (before === undefined) return;
+    try {
+      await this.apply(before);
+    } catch (error) {
+      this.history.push(before);
+      this.list();
+      throw error;
+    }
   }
 
   /** Forgets what could be undone. */
@@ -53,21 +61,24 @@ export class Selection {
 
   /**
    * Has the server apply conditions to all particles. The next one is joined by `nextJoin`, unless
-   * that was chosen otherwise in the meantime.
+   * that was chosen otherwise in the meantime. Returns false where a later call took its place.
    */
   async apply(conditions, nextJoin = null) {
     const number = ++this.number;
+    this.wanted = conditions;
     const joinBefore = at('selection-join').value;
     let found = null;
     if (conditions.length) {
       at('selection-words').textContent = 'Selecting…';
+      at('selection-save-button').disabled = true; // it would save the conditions before
       try {
         found = await postArrays('/api/select', { epoch: this.app.epoch, conditions });
       } catch (error) {
+        if (number === this.number) this.wanted = this.conditions;
         this.list();
         throw error;
       }
-      if (number !== this.number) return;
+      if (number !== this.number) return false;
     }
     this.conditions = conditions;
     this.found = found;
@@ -78,6 +89,7 @@ export class Selection {
     }
     this.list();
     await this.onSelected(this.isSelected, conditions.findLast(({ inside }) => inside)?.inside);
+    return true;
   }
 
   list() {

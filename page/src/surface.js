@@ -32,13 +32,25 @@ export class SurfaceView {
     this.renderers = [];
     this.camera = null;
     this.pending = new Map();
+    this.next = 0;
+    this.begin();
+    new ResizeObserver(() => this.resize()).observe(container);
+  }
+
+  /** Starts the worker that makes surfaces; after a failure the next surface has a new one. */
+  begin() {
     this.worker = new Worker('/assets/cubes.js', { type: 'module' });
     this.worker.onmessage = ({ data }) => {
-      this.pending.get(data.id)?.(data);
+      this.pending.get(data.id)?.resolve(data);
       this.pending.delete(data.id);
     };
-    this.next = 0;
-    new ResizeObserver(() => this.resize()).observe(container);
+    this.worker.onerror = ({ message }) => {
+      const error = new Error(`Surfaces could not be made${message ? `: ${message}` : ''}.`);
+      for (const { reject } of this.pending.values()) reject(error);
+      this.pending.clear();
+      this.worker.terminate();
+      this.worker = null;
+    };
   }
 
   /** Shows the surfaces of volumes at a level; returns the number of triangles of each. */
@@ -52,8 +64,9 @@ export class SurfaceView {
   async surface(volume, level) {
     if (volume.surface?.level === level) return volume.surface;
     const id = this.next++;
-    const found = await new Promise((resolve) => {
-      this.pending.set(id, resolve);
+    if (this.worker === null) this.begin();
+    const found = await new Promise((resolve, reject) => {
+      this.pending.set(id, { resolve, reject });
       this.worker.postMessage({ id, values: volume.values, box: volume.box, level });
     });
     volume.surface = { ...found, level };

@@ -5,7 +5,7 @@ import { classColour } from './colours.js';
 import { at, make, on, short, showError } from './dom.js';
 import { showSlices } from './slices.js';
 
-const MOST = 16;
+export const MOST_VOLUMES = 16;
 const FILM_MS = 400;
 
 export class Volumes {
@@ -24,6 +24,7 @@ export class Volumes {
     this.view = null;
     this.isDrawing = false;
     this.isStale = false;
+    this.isSaving = false;
     this.level = 3;
     on(at('volume-level'), 'input', () => this.setLevel(Number(at('volume-level').value)));
     on(at('volume-view'), 'change', () => this.show());
@@ -38,7 +39,7 @@ export class Volumes {
 
   /** Chooses points, in their order; `isPath` says that they follow each other. */
   async choose(points, isPath = false) {
-    this.chosen = points.slice(-MOST);
+    this.chosen = points.slice(-MOST_VOLUMES);
     this.path = null;
     await this.begin(isPath);
   }
@@ -102,6 +103,8 @@ export class Volumes {
       } catch (error) {
         if (error.status === 409 || number !== this.number) return;
         this.showStatus('');
+        this.made = []; // those of another epoch would seem to be of this one
+        await this.show();
         throw error;
       }
       if (number !== this.number) return;
@@ -141,7 +144,8 @@ export class Volumes {
     at('volume-empty').textContent = this.app.facts.has_volumes
       ? 'Click a point in the plot, or draw a path through it: its volumes appear here.'
       : 'A file of latents has no weights, so there are no volumes.';
-    for (const id of ['volume-picture', 'volume-save-button']) at(id).disabled = !has;
+    at('volume-picture').disabled = !has;
+    at('volume-save-button').disabled = !has || this.isSaving;
     if (!has) return;
     const level = this.level * this.made[0].sd;
     at('volume-level-text').textContent = `${this.level.toFixed(1)} SD = ${short(level)}`;
@@ -160,6 +164,10 @@ export class Volumes {
     try {
       await this.open();
       triangles = await this.view.show(shown, level, view === 'side');
+    } catch (error) {
+      this.isDrawing = false;
+      if (at('volume-view').value === 'slices') await this.show();
+      throw error;
     } finally {
       this.isDrawing = false;
     }
@@ -211,18 +219,25 @@ export class Volumes {
     event.preventDefault();
     const chosen = this.order();
     const name = at('volume-name').value;
-    this.showStatus('Decoding and writing…');
+    const { number } = this;
+    const tell = (text) => number === this.number && this.showStatus(text); // of no later volumes
+    tell('Decoding and writing…');
+    this.isSaving = true;
+    at('volume-save-button').disabled = true;
     const colours = chosen.rows.map((_, number) => this.colour(number));
     const request = { epoch: this.app.epoch, ...chosen, name, level_sd: this.level, colours };
     let saved;
     try {
       saved = await postJson('/api/save-volumes', request);
     } catch (error) {
-      this.showStatus('');
+      tell('');
       throw error;
+    } finally {
+      this.isSaving = false;
+      at('volume-save-button').disabled = !this.made.length;
     }
     const count = saved.files.filter((file) => file.endsWith('.mrc')).length;
-    this.showStatus(`${count} volumes → explore/volumes/${name}: see Results`);
+    tell(`${count} volumes → explore/volumes/${name}: see Results`);
     saved.notes.forEach((note) => showError(note, note));
     await this.app.results.refresh();
   }

@@ -141,18 +141,22 @@ def test_the_form_of_another_round_is_about_that_round(browser, root):
         late = []
         page.route("**/api/points*", lambda request: late.append(request))
         page.select_option("#rounds", "1")
-        page.wait_for_selector(f"#job-command:has-text('analyze {root} 2 --project {root.parent}')")
-        assert page.input_value("#field-ksample") == ""
+        while not late:
+            page.wait_for_timeout(50)
         assert page.is_disabled("#epochs")  # an epoch chosen before the round is open would be lost
+        command = page.locator("#job-command").inner_text()
+        assert f"analyze {second} 1 --ksample 7" in command  # and it is still of this round
         late[0].continue_()
         page.unroute("**/api/points*")
+        page.wait_for_selector(f"#job-command:has-text('analyze {root} 2 --project {root.parent}')")
+        assert page.input_value("#field-ksample") == ""
         wait_until(page, "document.getElementById('facts').textContent === '203 particles, zdim 2'")
         wait_until(page, "document.getElementById('epochs').value === '2'")
         page.select_option("#epochs", "1")  # another epoch, too
         page.wait_for_selector(f"#job-command:has-text('analyze {root} 1 --project')")
         page.click("[data-tab=volumes]")
         page.select_option("#rounds", "2")
-        page.wait_for_selector("#missing:has-text('no UMAP')")  # of the other run
+        page.wait_for_selector(f"#missing:has-text('{second}')")  # of the other run
         page.click("#make-umap")
         page.wait_for_selector(f"#job-command:has-text('analyze {second} 1 --skip-volumes')")
         again = second.rename(root.parent / "again")  # the round was trained anew elsewhere
