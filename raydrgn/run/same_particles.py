@@ -125,7 +125,8 @@ def _images(
     codes = {uri: number for number, uri in enumerate(sorted({*table.stacks, *reference.stacks}))}
     depth = 1 + max(int(one.column("slice").max(initial=0)) for one in (table, reference))
     first, second = (
-        np.array([codes[uri] for uri in one.stacks])[one.stack_codes] * depth + one.column("slice")
+        np.array([codes[uri] for uri in one.stacks], dtype=np.int64)[one.stack_codes] * depth
+        + one.column("slice")
         for one in (table, reference)
     )
     return first, second

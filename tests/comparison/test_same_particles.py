@@ -1,15 +1,19 @@
 """Which particles of labels in different files are the same."""
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
 from finished_run import make_run
 from phantoms import table_of
 from raydrgn.cli.main import app
+from raydrgn.comparison.labelings import Labeling, matching_rows
 from raydrgn.comparison.sources import open_labeling
 from raydrgn.errors import InputError
 from raydrgn.io import cryodrgn
+from raydrgn.run.refined_poses import rows_by_number
 from raydrgn.run.same_particles import numbers_in
 from raydrgn.workflows import compare, plot
 
@@ -164,6 +168,33 @@ def test_files_without_an_image_in_common_are_matched_by_number_if_their_defocus
     twice = table.select(np.array([0, 1, 1]))
     with pytest.raises(InputError, match="has an image in several rows"):
         numbers_in(table.with_metadata("source", "/data/b.star"), twice, **names)
+
+
+def test_a_table_without_particles_has_none_in_common():
+    table = table_of(3, box=8, pixel_size=2.0).with_metadata("source", "/data/a.star")
+    nothing = table.select(np.arange(0)).with_metadata("source", "/data/b.star")
+    with pytest.raises(InputError, match="b come from different files, which have no image in"):
+        numbers_in(table, nothing, name="a", other="b")
+    with pytest.raises(InputError, match=r"run has no poses of particle 0 .3 such particles"):
+        rows_by_number(table, nothing, "run", what="poses")
+    whole, none = (
+        Labeling(name="a", kind="labels", names=("x",), codes=np.zeros(count, int), numbers=numbers)
+        for count, numbers in ((3, np.arange(3)), (0, np.arange(0)))
+    )
+    np.testing.assert_array_equal(matching_rows(whole, none), [-1, -1, -1])
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "labels.txt", "labels.pkl", "labels.parquet"])
+def test_a_file_without_labels_is_refused_where_it_is_read(tmp_path, name):
+    path = tmp_path / name
+    if path.suffix == ".pkl":
+        cryodrgn.write_pickles(str(path), np.arange(0))
+    elif path.suffix == ".parquet":
+        pq.write_table(pa.table({"original": np.arange(0), "label": np.arange(0)}), path)
+    else:
+        path.write_text("original,label\n" if path.suffix == ".csv" else "")
+    with pytest.raises(InputError, match=rf"{name}.*(no rows|is empty|shape .0,.)"):
+        open_labeling(str(path))
 
 
 def test_more_labels_than_the_file_of_the_run_has_are_refused(tmp_path):
