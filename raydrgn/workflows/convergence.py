@@ -87,10 +87,12 @@ def _compare(
     from raydrgn.convergence.report import write_convergence
     from raydrgn.convergence.verdict import judge, verdict
     from raydrgn.convergence.volumes import compare_volumes
+    from raydrgn.model.device import gpu_problem
     from raydrgn.run.reader import open_run
 
     opened = open_run(settings.run)
     settings.volumes.check(opened.box)
+    executor.check_pool(gpu_problem)
     epochs, examined = stages.choose_epochs(opened, settings.epoch, settings.every)
     folder = settings.begin(opened, epochs[-1], "convergence")
     stages.check_epochs(opened, examined, folder)

@@ -54,10 +54,12 @@ def run(
     from raydrgn.evaluation.evaluation import evaluate
     from raydrgn.evaluation.results import write_evaluation
     from raydrgn.io import storage
+    from raydrgn.model.device import gpu_problem
     from raydrgn.reporting.result_folder import ResultFolder
     from raydrgn.run.reader import open_run
 
     opened = open_run(settings.run)
+    executor.check_pool(gpu_problem)
     progress("evaluating", 0, 1)
     found = evaluate(opened, settings.truth, epoch=settings.epoch, executor=executor)
     progress("evaluating", 1, 1)

@@ -61,12 +61,14 @@ def run(
     from raydrgn.halves.report import write_agreement
     from raydrgn.halves.splitting import HALVES, require_own, rows_of_half
     from raydrgn.io.half_sets import has_own_halves
+    from raydrgn.model.device import gpu_problem
     from raydrgn.run.reader import open_run
     from raydrgn.run.refined_poses import shared_poses
 
     opened = open_run(settings.run)
     require_own(opened)
     epoch = opened.epoch(settings.epoch)
+    executor.check_pool(gpu_problem)  # of the states: two trainings come first
     labels = k_means(opened.finite_latents(epoch), settings.ksample, seed=SEED).labels
     table = opened.particles()
     if concern := shared_poses(table):

@@ -133,6 +133,7 @@ def run(
         RaydrgnError: If the table, its run, the settings or the folder do not allow it.
     """
     from raydrgn.io import cryodrgn, storage
+    from raydrgn.model.device import gpu_problem
     from raydrgn.occupancy import class_tables
     from raydrgn.occupancy.block_model import write_script
     from raydrgn.occupancy.class_report import ReportContent, write_class_report
@@ -146,6 +147,8 @@ def run(
     origin, table = TableOrigin.of(settings.table), OccupancyTable.read(settings.table)
     options = replace(settings.clustering, scale=settings.clustering.scale or origin.scale)
     opened, particles, rows, chosen = origin.open_run(), None, None, None
+    if opened is not None and not settings.skip_volumes:
+        executor.check_pool(gpu_problem)
     if settings.chosen is not None:
         chosen = cryodrgn.read_indices(settings.chosen)
         rows = table.rows_of(chosen, settings.chosen)

@@ -133,6 +133,7 @@ def _of_run(
     from raydrgn.io import storage
     from raydrgn.landscape import masked_report, masked_results
     from raydrgn.landscape import masked_volumes as masked
+    from raydrgn.model.device import gpu_problem
     from raydrgn.reporting.latent_plane import latent_plane
     from raydrgn.reporting.result_folder import ResultFolder
     from raydrgn.run.reader import open_run
@@ -140,6 +141,7 @@ def _of_run(
     opened = open_run(settings.run or "")
     _check_box(opened, mask, settings.pixel_size_angstrom)
     epoch = opened.epoch(settings.epoch)
+    executor.check_pool(gpu_problem)
     z = opened.finite_latents(epoch)
     original = opened.original_numbers(len(z))
     if settings.ksample is not None:

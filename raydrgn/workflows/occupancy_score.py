@@ -166,6 +166,7 @@ def _score_run(
 ) -> OccupancyScoreResult:
     from raydrgn.decoding.options import VolumeOptions
     from raydrgn.decoding.pool import DecoderPool
+    from raydrgn.model.device import gpu_problem
     from raydrgn.occupancy.alignment import check_alignment
     from raydrgn.occupancy.masked_sums import ScoreLatents
     from raydrgn.occupancy.scored_volumes import read_thresholds, sample_rows, volumes_of_run
@@ -176,6 +177,7 @@ def _score_run(
 
     opened = open_run(settings.run or "")
     epoch = opened.epoch(settings.epoch)
+    executor.check_pool(gpu_problem)
     folder = ResultFolder(settings.out or opened.files.results("occupancy", epoch))
     refuse_inputs(folder.uri, settings.inputs)
     options = VolumeOptions(box=subunits.box, flip=settings.flip, invert=settings.invert)
