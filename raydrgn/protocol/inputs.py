@@ -1,6 +1,7 @@
 """Step a of the protocol: contrast and hand of the particles, and their smaller boxes."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from raydrgn.errors import InputError
@@ -80,32 +81,50 @@ def check_inputs(
     inputs = project.decisions.inputs
     assert inputs is not None
 
-    def project_back(folder: Uri, uninvert: bool, flipped: bool) -> "Verdict":
-        from raydrgn.workflows import backproject
+    check = _MapCheck(inputs=inputs, drop_bad=drop_bad, executor=executor, progress=progress)
+    given = {
+        "inputs": {n: c for n, c in project.decisions.checksums.items() if n not in OF_MODEL},
+        "half_size_shifts": inputs.source.half_size_shifts,
+        "uninvert_data": uninvert_data,
+        "flip": flip,
+        "drop_bad": drop_bad,
+    }
+    anew = "with what was wrong given anew (PARTICLES, --map, --half-size-shifts or --drop-bad)"
+    make = partial(check.find, uninvert_data=uninvert_data, flip=flip)
+    step = project.step("check", given, make, condition=anew)
+    # Known by what it found: the steps after it do not depend on how it was given.
+    found = {name: step.result[name] for name in ("uninvert_data", "flip")}
+    return replace(step, key=step_key(step.name, {**given, **found}, {}))
 
-        settings = backproject.BackprojectSettings(
-            source=inputs.source,
-            out=folder,
-            first=CHECKED,
-            uninvert_data=uninvert,
-            flip=flipped,
-            reference=inputs.map,
-            drop_bad=drop_bad,
-        )
-        return backproject.run(settings, executor=executor, progress=progress).maps.verdict
 
-    def make(folder: Uri) -> tuple[dict[str, Any], list[str]]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _MapCheck:
+    """Back-projections of the first particles, compared with the map."""
+
+    inputs: ProjectInputs
+    drop_bad: bool
+    executor: Executor
+    progress: Progress
+
+    def find(
+        self, folder: Uri, *, uninvert_data: bool, flip: bool
+    ) -> tuple[dict[str, Any], list[str]]:
+        """Return contrast and hand, as given or else corrected, and the files made in a folder.
+
+        Raises:
+            InputError: If the particles fit the map in neither way.
+        """
         where, now = GIVEN, (uninvert_data, flip)
-        found = project_back(storage.join(folder, where), *now)
+        found = self._verdict(storage.join(folder, where), *now)
         wanted, why = corrections(found, *now)
         if wanted != now:
             where, now = CORRECTED, wanted
-            found = project_back(storage.join(folder, where), *now)
+            found = self._verdict(storage.join(folder, where), *now)
         if found.misfits:
             shown = storage.join(folder, where, "backproject.png")
             words = " ".join(found.misfits)
             raise InputError(f"The particles do not fit the map. {words} See {shown}.")
-        _require_bright(found, inputs.map)
+        _require_bright(found, self.inputs.map)
         result = {
             "uninvert_data": now[0],
             "flip": now[1],
@@ -115,18 +134,20 @@ def check_inputs(
         }
         return result, [f"{where}/map.mrc", f"{where}/backproject.png"]
 
-    given = {
-        "inputs": {n: c for n, c in project.decisions.checksums.items() if n not in OF_MODEL},
-        "half_size_shifts": inputs.source.half_size_shifts,
-        "uninvert_data": uninvert_data,
-        "flip": flip,
-        "drop_bad": drop_bad,
-    }
-    anew = "with what was wrong given anew (PARTICLES, --map, --half-size-shifts or --drop-bad)"
-    check = project.step("check", given, make, condition=anew)
-    # Known by what it found: the steps after it do not depend on how it was given.
-    found = {name: check.result[name] for name in ("uninvert_data", "flip")}
-    return replace(check, key=step_key(check.name, {**given, **found}, {}))
+    def _verdict(self, out: Uri, uninvert_data: bool, flip: bool) -> "Verdict":
+        from raydrgn.workflows import backproject
+
+        settings = backproject.BackprojectSettings(
+            source=self.inputs.source,
+            out=out,
+            first=CHECKED,
+            uninvert_data=uninvert_data,
+            flip=flip,
+            reference=self.inputs.map,
+            drop_bad=self.drop_bad,
+        )
+        made = backproject.run(settings, executor=self.executor, progress=self.progress)
+        return made.maps.verdict
 
 
 def _require_bright(found: "Verdict", reference: Uri) -> None:

@@ -73,36 +73,22 @@ def train(
         reservation = first_share(
             config.resources, wanted(config, num_particles), wait_seconds=wait_seconds
         )
-    share = reservation.allocation
+    share, fewest = reservation.allocation, config.resources.fewest
     uses_ray_data = partial(_uses_ray_data, config, run.table) if shards is None else _never
-    ticket = claim.ticket if claim else None
+    ticket, keep_epochs = claim.ticket if claim else None, config.train.keep_epochs
     with ExitStack() as reserved:
         reserved.callback(reservation.release)
         uses_ray_data(share)  # refused before anything is written
-        keep_epochs = config.train.keep_epochs
         with started_actors(run.root, num_particles, ticket, keep_epochs=keep_epochs) as actors:
-            resources = config.resources
-            number = f"{resources.fewest} to " if resources.is_elastic else ""
-            begin_run(
-                run,
-                f"workers: {number}{share.num_workers}, each with {share.worker}",
-                claim,
-                writer=actors.writer,
-                call=call_actor,
+            workers = _workers_in_words(config, share)
+            begin_run(run, workers, claim, writer=actors.writer, call=call_actor)
+            attempts = Attempts(
+                _training_job(run, share, actors, shards),
+                share,
+                actors,
+                fewest=fewest or share.num_workers,
+                uses_ray_data=uses_ray_data,
             )
-            job = TrainingJob(
-                root=run.root,
-                config=config.to_dict(),
-                table=ray.put(run.table.table),
-                cpus=share.cpus,
-                gpus=share.gpus,
-                use_ray_data=False,
-                writer=actors.writer,
-                board=actors.board,
-                shards=shards,
-            )
-            fewest = config.resources.fewest or share.num_workers
-            attempts = Attempts(job, share, actors, fewest=fewest, uses_ray_data=uses_ray_data)
             reserved.close()  # Ray Train reserves for itself, and room is waited for again
             watch = _Watch(run, attempts, actors, share, claim, progress)
             attempts.start()
@@ -119,6 +105,30 @@ def train(
             )
             actors.log_last(last_line(result))
     return result
+
+
+def _workers_in_words(config: RunConfig, share: Allocation) -> str:
+    """Return the line of the run's log on the workers it begins with."""
+    resources = config.resources
+    number = f"{resources.fewest} to " if resources.is_elastic else ""
+    return f"workers: {number}{share.num_workers}, each with {share.worker}"
+
+
+def _training_job(
+    run: PreparedRun, share: Allocation, actors: RunActors, shards: SharedShards | None
+) -> TrainingJob:
+    """Return what every worker is given, with the particles in the object store."""
+    return TrainingJob(
+        root=run.root,
+        config=run.config.to_dict(),
+        table=ray.put(run.table.table),
+        cpus=share.cpus,
+        gpus=share.gpus,
+        use_ray_data=False,
+        writer=actors.writer,
+        board=actors.board,
+        shards=shards,
+    )
 
 
 def _uses_ray_data(config: RunConfig, table: ParticleTable, allocation: Allocation) -> bool:

@@ -12,9 +12,11 @@ from raydrgn.workflows.epoch import CHECKSUM_LENGTH, DecodingSettings
 if TYPE_CHECKING:
     import numpy as np
 
+    from raydrgn.clustering.clusters import Clusters
     from raydrgn.decoding.options import VolumeOptions
+    from raydrgn.decoding.pool import DecoderPool
     from raydrgn.landscape.particles import ParticleCoordinates
-    from raydrgn.landscape.sketch import Sketch
+    from raydrgn.landscape.sketch import Sketch, SketchSettings
     from raydrgn.reporting.result_folder import ResultFolder
     from raydrgn.run.reader import RunReader
 
@@ -134,9 +136,9 @@ def run(
     from raydrgn.clustering.clusters import SEED, k_means
     from raydrgn.decoding.pool import DecoderPool
     from raydrgn.landscape import results
-    from raydrgn.landscape import sketch as sketches
     from raydrgn.landscape.particles import particle_coordinates
     from raydrgn.landscape.report import Landscape, write_landscape
+    from raydrgn.landscape.sketch import SketchSettings
     from raydrgn.model.device import gpu_problem
     from raydrgn.run.reader import open_run
 
@@ -150,27 +152,21 @@ def run(
     original = opened.original_numbers(len(z))
     mask = _read_mask(settings, opened, options)
     state = opened.decoder(epoch, pixel_size_angstrom=settings.pixel_size_angstrom)
-    pixel_size = options.pixel_size(state.pixel_size_angstrom, state.box)
-    box = options.box or opened.box
     folder = settings.begin(opened, epoch, "landscape")
     progress("k-means", 0, 1)
     clusters = k_means(z, settings.ksample, seed=SEED)
     progress("k-means", 1, 1)
     number = settings.ksample + min(settings.sample, len(z))
     with DecoderPool(state, options, executor, num_volumes=number) as pool:
-        sketch = sketches.load_sketch(clusters, box, folder)
-        if sketch is None:
-            how = sketches.SketchSettings(
-                states=settings.states,
-                linkage=settings.linkage,
-                threshold=settings.threshold,
-                mask=mask,
-                box=box,
-                pixel_size_angstrom=pixel_size,
-            )
-            sketch, maps = sketches.make_sketch(pool, z, clusters, how, progress=progress)
-            results.write_sketch_maps(sketch, maps, folder, pixel_size_angstrom=pixel_size)
-            sketches.save_sketch(sketch, folder)
+        how = SketchSettings(
+            states=settings.states,
+            linkage=settings.linkage,
+            threshold=settings.threshold,
+            mask=mask,
+            box=options.box or opened.box,
+            pixel_size_angstrom=pool.pixel_size_angstrom,
+        )
+        sketch = _sketch(pool, z, clusters, how, folder, progress)
         particles, failures = particle_coordinates(
             pool, z, sketch, folder, sample=settings.sample, progress=progress
         )
@@ -180,6 +176,27 @@ def run(
     write_landscape(found, folder)
     folder.finish()
     return LandscapeResult(folder=folder, sketch=sketch, particles=particles, failures=failures)
+
+
+def _sketch(
+    pool: "DecoderPool",
+    z: "np.ndarray",
+    clusters: "Clusters",
+    how: "SketchSettings",
+    folder: "ResultFolder",
+    progress: Progress,
+) -> "Sketch":
+    """Return the sketch of an earlier command; without one, make it and write its maps."""
+    from raydrgn.landscape import results
+    from raydrgn.landscape.sketch import load_sketch, make_sketch, save_sketch
+
+    found = load_sketch(clusters, how.box, folder)
+    if found is not None:
+        return found
+    sketch, maps = make_sketch(pool, z, clusters, how, progress=progress)
+    results.write_sketch_maps(sketch, maps, folder, pixel_size_angstrom=how.pixel_size_angstrom)
+    save_sketch(sketch, folder)
+    return sketch
 
 
 def _read_mask(

@@ -3,7 +3,7 @@
 import logging
 import shlex
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from raydrgn.errors import ConfigError
 from raydrgn.mfa.config import SHOWS_NOTHING
@@ -132,13 +132,10 @@ def run(
     Raises:
         RaydrgnError: If the table, its run, the settings or the folder do not allow it.
     """
-    from raydrgn.io import cryodrgn, storage
+    from raydrgn.io import storage
     from raydrgn.model.device import gpu_problem
-    from raydrgn.occupancy import class_tables
-    from raydrgn.occupancy.block_model import write_script
     from raydrgn.occupancy.class_report import ReportContent, write_class_report
     from raydrgn.occupancy.classes import find_classes
-    from raydrgn.occupancy.membership import class_particles, membership
     from raydrgn.occupancy.subunits import refuse_inputs
     from raydrgn.occupancy.table import OccupancyTable
     from raydrgn.occupancy.table_origin import TableOrigin
@@ -146,43 +143,28 @@ def run(
 
     origin, table = TableOrigin.of(settings.table), OccupancyTable.read(settings.table)
     options = replace(settings.clustering, scale=settings.clustering.scale or origin.scale)
-    opened, particles, rows, chosen = origin.open_run(), None, None, None
+    opened = origin.open_run()
     if opened is not None and not settings.skip_volumes:
         executor.check_pool(gpu_problem)
-    if settings.chosen is not None:
-        chosen = cryodrgn.read_indices(settings.chosen)
-        rows = table.rows_of(chosen, settings.chosen)
-    if rows is None:
+    chosen = _read_chosen(settings, table)
+    if chosen is None:
         found = find_classes(table, options)
     else:
-        found = find_classes(table.select(rows), options, whole=table)
+        found = find_classes(table.select(chosen.rows), options, whole=table)
+    particles = None
     if opened is not None:
-        members = membership(table, opened, origin.epoch, labels=origin.labels())
-        if rows is not None and chosen is not None:
-            members = members.among(rows, chosen, count=len(table))
-        _report_unscored(members, chosen)
-        members = _without_junk(members, opened, origin.epoch)
-        particles = class_particles(found.classes.labels, members)
+        particles = _class_particles(found, table, origin, opened, chosen)
     uris, by = (list(settings.models), settings.by) if settings.models else origin.models()
     models = _models(found, uris, by)
     folder = ResultFolder(settings.out or storage.join(origin.folder, "classes"))
     inputs = [storage.absolute(settings.table), *origin.inputs(), *uris, *([by] if by else [])]
     refuse_inputs(folder.uri, inputs)
-    record = _record(found.table, options, uris, by) | {"volumes": not settings.skip_volumes}
-    if settings.chosen is not None:
-        record["particles"] = storage.absolute(settings.chosen)
-        record["whole_table_checksum"] = table.checksum()
     folder.begin(
-        record,
+        _record(settings, found, table, uris, by),
         made_from=opened.identity(origin.epoch) if opened else None,
         overwrite=settings.overwrite,
     )
-    class_tables.write_tables(found, particles, folder)
-    selected = class_tables.selected_particles(found, particles)
-    if particles is not None:
-        class_tables.write_particles(particles, selected, folder)
-    if models:
-        write_script(models, found.blocks.count, folder)
+    selected = _write_classes(found, particles, models, folder)
     centroids = None
     if not settings.skip_volumes:
         centroids = _centroids(found, origin, opened, particles, folder, executor, progress)
@@ -201,6 +183,60 @@ def run(
     return OccupancyClassesResult(
         folder=folder, clustered=found, particles=particles, selected=selected, centroids=centroids
     )
+
+
+class _Chosen(NamedTuple):
+    """Particles that are clustered again, and the rows of a table that are their volumes."""
+
+    numbers: "Int[np.ndarray, ' q']"
+    rows: "Int[np.ndarray, ' k']"
+
+
+def _read_chosen(settings: OccupancyClassesSettings, table: "OccupancyTable") -> _Chosen | None:
+    """Return the particles of ``settings.chosen``; None where the whole table is clustered."""
+    from raydrgn.io import cryodrgn
+
+    if settings.chosen is None:
+        return None
+    numbers = cryodrgn.read_indices(settings.chosen)
+    return _Chosen(numbers, table.rows_of(numbers, settings.chosen))
+
+
+def _class_particles(
+    found: "OccupancyClasses",
+    table: "OccupancyTable",
+    origin: "TableOrigin",
+    opened: "RunReader",
+    chosen: _Chosen | None,
+) -> "ClassParticles":
+    """Return the class of each particle of the run, or of those chosen."""
+    from raydrgn.occupancy.membership import class_particles, membership
+
+    members = membership(table, opened, origin.epoch, labels=origin.labels())
+    if chosen is not None:
+        members = members.among(chosen.rows, chosen.numbers, count=len(table))
+    _report_unscored(members, None if chosen is None else chosen.numbers)
+    members = _without_junk(members, opened, origin.epoch)
+    return class_particles(found.classes.labels, members)
+
+
+def _write_classes(
+    found: "OccupancyClasses",
+    particles: "ClassParticles | None",
+    models: "list[BlockModel]",
+    folder: "ResultFolder",
+) -> "Int[np.ndarray, ' q'] | None":
+    """Write tables, particles and the script of the models; return the selected particles."""
+    from raydrgn.occupancy import class_tables
+    from raydrgn.occupancy.block_model import write_script
+
+    class_tables.write_tables(found, particles, folder)
+    selected = class_tables.selected_particles(found, particles)
+    if particles is not None:
+        class_tables.write_particles(particles, selected, folder)
+    if models:
+        write_script(models, found.blocks.count, folder)
+    return selected
 
 
 def _without_junk(members: "Membership", opened: "RunReader", epoch: int | None) -> "Membership":
@@ -254,17 +290,26 @@ def _next_commands(
 
 
 def _record(
-    table: "OccupancyTable", options: ClassOptions, models: list[str], by: str | None
+    settings: OccupancyClassesSettings,
+    found: "OccupancyClasses",
+    table: "OccupancyTable",
+    models: list[str],
+    by: str | None,
 ) -> dict[str, Any]:
     """Return what the results are made from, and the settings that change them."""
     from raydrgn.io import storage
 
-    return {
-        "table_checksum": table.checksum(),
-        **asdict(options),
+    record = {
+        "table_checksum": found.table.checksum(),
+        **asdict(found.options),
         "models": [storage.absolute(model) for model in models],
         "by": storage.absolute(by) if by else None,
+        "volumes": not settings.skip_volumes,
     }
+    if settings.chosen is not None:
+        record["particles"] = storage.absolute(settings.chosen)
+        record["whole_table_checksum"] = table.checksum()
+    return record
 
 
 def _models(found: "OccupancyClasses", uris: list[str], by: str | None) -> "list[BlockModel]":

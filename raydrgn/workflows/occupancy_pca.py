@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from raydrgn.io.masks import Mask
     from raydrgn.landscape.components import VolumeComponents
+    from raydrgn.landscape.masked_report import EmbeddedParticles
+    from raydrgn.landscape.masked_volumes import VolumeList
     from raydrgn.reporting.result_folder import ResultFolder
     from raydrgn.run.reader import RunReader
 
@@ -126,7 +128,6 @@ def _of_maps(settings: PcaSettings, source: str, mask: "Mask", progress: Progres
 def _of_run(
     settings: PcaSettings, mask: "Mask", executor: Executor, progress: Progress
 ) -> PcaResult:
-    from raydrgn.decoding import latent_input
     from raydrgn.decoding.options import VolumeOptions
     from raydrgn.decoding.pool import DecoderPool
     from raydrgn.decoding.volume_sets import make_sets
@@ -134,7 +135,6 @@ def _of_run(
     from raydrgn.landscape import masked_report, masked_results
     from raydrgn.landscape import masked_volumes as masked
     from raydrgn.model.device import gpu_problem
-    from raydrgn.reporting.latent_plane import latent_plane
     from raydrgn.reporting.result_folder import ResultFolder
     from raydrgn.run.reader import open_run
 
@@ -144,11 +144,7 @@ def _of_run(
     executor.check_pool(gpu_problem)
     z = opened.finite_latents(epoch)
     original = opened.original_numbers(len(z))
-    if settings.ksample is not None:
-        volumes = masked.volumes_of_clusters(z, settings.ksample)
-    else:
-        chosen = latent_input.latents_of_file(opened, settings.z_file or "")
-        volumes = masked.volumes_of_latents(chosen)
+    volumes = _volumes_to_decode(settings, opened, z)
     assert volumes.z is not None, "volumes of a run have latents"
     masked.check_memory(volumes, mask)
     folder = ResultFolder(settings.out or opened.files.results("occupancy_pca", epoch))
@@ -164,14 +160,13 @@ def _of_run(
         made = make_sets(pool, [along.volumes for along in series], progress=progress)
     coordinates = masked.coordinates_of_particles(volumes, found, z)
     masked_results.write_particles(original, coordinates, folder)
-    particles = None
-    plane = latent_plane(opened, epoch, z)
-    if plane is not None:
-        names, xy = plane
-        particles = masked_report.EmbeddedParticles(names=names, xy=xy, coordinates=coordinates)
-    title = f"{opened.files.root}, epoch {epoch}"
     masked_report.write_masked_report(
-        found, mask, folder, title=title, series=series, particles=particles
+        found,
+        mask,
+        folder,
+        title=f"{opened.files.root}, epoch {epoch}",
+        series=series,
+        particles=_embedded(opened, epoch, z, coordinates),
     )
     folder.finish()
     return PcaResult(
@@ -182,6 +177,30 @@ def _of_run(
         particles=coordinates,
         failures=made.failures,
     )
+
+
+def _volumes_to_decode(settings: PcaSettings, opened: "RunReader", z: "np.ndarray") -> "VolumeList":
+    """Return the volumes of clusters of all latents, or of the latents of a file."""
+    from raydrgn.decoding import latent_input
+    from raydrgn.landscape import masked_volumes as masked
+
+    if settings.ksample is not None:
+        return masked.volumes_of_clusters(z, settings.ksample)
+    return masked.volumes_of_latents(latent_input.latents_of_file(opened, settings.z_file or ""))
+
+
+def _embedded(
+    opened: "RunReader", epoch: int | None, z: "np.ndarray", coordinates: "np.ndarray"
+) -> "EmbeddedParticles | None":
+    """Return the particles to draw by their coordinates, if there is a plane to draw them in."""
+    from raydrgn.landscape.masked_report import EmbeddedParticles
+    from raydrgn.reporting.latent_plane import latent_plane
+
+    plane = latent_plane(opened, epoch, z)
+    if plane is None:
+        return None
+    names, xy = plane
+    return EmbeddedParticles(names=names, xy=xy, coordinates=coordinates)
 
 
 def _check_box(opened: "RunReader", mask: "Mask", pixel_size_angstrom: float | None) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from raydrgn.sweep.record import TrialRecord
     from raydrgn.sweep.schedule import Estimate
     from raydrgn.sweep.space import SearchSpace
-    from raydrgn.training.prepare_run import PreparedRun
+    from raydrgn.sweep.sweep import Sweep
 
 log = logging.getLogger(__name__)
 
@@ -219,6 +219,18 @@ def run(
         RaydrgnError: If the particles, the settings, the folder or the cluster do not allow it;
             nothing is trained then. Or if every trial failed.
     """
+    from raydrgn.sweep import sweep as stages
+
+    sweep = _prepare(settings, executor)
+    if settings.dry_run:
+        return _unfinished(sweep, stages.estimate_time(sweep, executor))
+    if not stages.run_sweep(sweep, executor, progress):
+        return _unfinished(sweep)
+    return _finish(settings, sweep)
+
+
+def _prepare(settings: SweepSettings, executor: Executor) -> "Sweep":
+    """Read the space and the particles, and check them against the record and the cluster."""
     from raydrgn.io import storage
     from raydrgn.model.device import gpu_problem
     from raydrgn.sweep import sweep as stages
@@ -249,7 +261,7 @@ def run(
     )
     shared["particles"] = stages.checksum(base)
     record.require_same(shared)
-    sweep = stages.Sweep(
+    return stages.Sweep(
         root=root,
         base=base,
         shared=shared,
@@ -262,12 +274,6 @@ def run(
         default_rate=not _has_rate(settings, values, space),
         record=record,
     )
-    if settings.dry_run:
-        estimate = stages.estimate_time(sweep, executor)
-        return SweepResult(root=root, trials=record.trials, finished=False, estimate=estimate)
-    if not stages.run_sweep(sweep, executor, progress):
-        return SweepResult(root=root, trials=record.trials, finished=False)
-    return _finish(settings, sweep.space, record.trials, base, root)
 
 
 def _space(settings: SweepSettings, values: dict[str, Any]) -> "SearchSpace":
@@ -321,19 +327,20 @@ def _has_rate(settings: SweepSettings, values: dict[str, Any], space: "SearchSpa
     )
 
 
-def _finish(
-    settings: SweepSettings,
-    space: "SearchSpace",
-    trials: "list[TrialRecord]",
-    base: "PreparedRun",
-    root: str,
-) -> SweepResult:
+def _unfinished(sweep: "Sweep", estimate: "Estimate | None" = None) -> SweepResult:
+    return SweepResult(
+        root=sweep.root, trials=sweep.record.trials, finished=False, estimate=estimate
+    )
+
+
+def _finish(settings: SweepSettings, sweep: "Sweep") -> SweepResult:
     """Write the table, the report and the configuration of the best trial."""
     from raydrgn.io import storage
     from raydrgn.sweep import report
     from raydrgn.sweep.ranking import LONGER, longer_command, ranked
     from raydrgn.sweep.scores import TITLES
 
+    root, space, trials = sweep.root, sweep.space, sweep.record.trials
     best = ranked(trials)[0]
     if best.state != "finished":
         raise RaydrgnError(
@@ -344,7 +351,7 @@ def _finish(
     fresh = settings.train_command(
         dict(best.values),
         out=storage.join(root, "best"),
-        epochs=LONGER * base.config.train.epochs,
+        epochs=LONGER * sweep.base.config.train.epochs,
     )
     report.write_sweep(root, space, trials, title=title, fresh_command=fresh)
     return SweepResult(
