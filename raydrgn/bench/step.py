@@ -178,14 +178,9 @@ def measure(
     amp_dtype = choose_amp_dtype(device, amp=train.amp)
     limit = product(amp_dtype or torch.float32, device)
     limit()
-    rates: list[list[float]] = [[] for _ in ways]
-    limits, of_fused = [], []
-    for _ in range(ROUNDS):
-        limits.append(2 * LIMIT_SIZE[device.type] ** 3 * calls_per_second(limit, device))
-        for way, found in zip(ways, rates, strict=True):
-            found.append(train.batch_size * calls_per_second(way, device))
-        if fused is not None:
-            of_fused.append(train.batch_size * calls_per_second(fused, device))
+    timed = [*ways, fused] if fused is not None else ways
+    all_rates, limits = _rates_in_turn(timed, limit, device, batch_size=train.batch_size)
+    rates, of_fused = all_rates[: len(ways)], all_rates[len(ways) :]
     best = [max(pair) for pair in zip(*rates, strict=True)]
     rate, compiled = median(rates[0]), median(rates[1]) if with_compiled else None
     compile_s = max(began_s - FIRST_STEPS * train.batch_size / compiled, 0.0) if compiled else None
@@ -200,9 +195,26 @@ def measure(
         compiled_per_s=compiled,
         speed_up=median(c / e for e, c in zip(*rates, strict=True)) if with_compiled else None,
         compile_s=compile_s,
-        fused_per_s=median(of_fused) if of_fused else None,
+        fused_per_s=median(of_fused[0]) if of_fused else None,
         memory_bytes=memory,
     )
+
+
+def _rates_in_turn(
+    steps: Sequence[Callable[[], None]],
+    limit: Callable[[], object],
+    device: torch.device,
+    *,
+    batch_size: int,
+) -> tuple[list[list[float]], list[float]]:
+    """Return particles per second of each step, and the limit's flop per second, in each round."""
+    rates: list[list[float]] = [[] for _ in steps]
+    limits = []
+    for _ in range(ROUNDS):
+        limits.append(2 * LIMIT_SIZE[device.type] ** 3 * calls_per_second(limit, device))
+        for step, found in zip(steps, rates, strict=True):
+            found.append(batch_size * calls_per_second(step, device))
+    return rates, limits
 
 
 def _fused(

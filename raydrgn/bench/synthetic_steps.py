@@ -1,7 +1,7 @@
 """Training steps on made-up particles, as training takes them."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import nn
@@ -123,24 +123,29 @@ def make_fixed_step(
     if is_compiled and device.type == "cuda":
         take = CapturedStep(fixed)
     rate = train.peak_rate(network.decoder_width)
-    endless = _plan(train, lattice.num_points, steps=1 << 30)
-    inputs = itertools.chain.from_iterable(
-        prefetched(
-            endless,
-            [torch.arange(count)] * PREFETCHED_STEPS,
-            epoch=1,
-            first=first,
-            size=count,
-            rate=lambda *_: rate,
-            device=device,
-        )
-        for first in itertools.count(step=PREFETCHED_STEPS)
-    )
+    inputs = _endless_inputs(train, lattice.num_points, rate, device)
 
     def step() -> None:
         take(next(inputs))
 
     return step
+
+
+def _endless_inputs(
+    train: TrainConfig, num_points: int, rate: float, device: torch.device
+) -> Iterator[StepInput]:
+    """Yield the inputs of steps on the same particles, prefetched as in training."""
+    endless = _plan(train, num_points, steps=1 << 30)
+    for first in itertools.count(step=PREFETCHED_STEPS):
+        yield from prefetched(
+            endless,
+            [torch.arange(train.batch_size)] * PREFETCHED_STEPS,
+            epoch=1,
+            first=first,
+            size=train.batch_size,
+            rate=lambda *_: rate,
+            device=device,
+        )
 
 
 def _plan(train: TrainConfig, num_points: int, *, steps: int = 1) -> BatchPlan:

@@ -20,6 +20,12 @@ from raydrgn.shapes import Float
 NO_STRUCTURE_SHELLS = 4
 """Half maps that part before this shell share no structure."""
 
+NO_STRUCTURE = (
+    "The half maps do not agree: there is no structure beyond low frequencies. Check that poses "
+    "and images are of the same particles in the same order, and the convention and the pixel size "
+    "of the shifts."
+)
+
 MOVED_PX = 1.5
 """Offsets from the reference up to this are put down to the mirror, which moves by one pixel."""
 
@@ -79,20 +85,12 @@ def judge(
     problems: list[str] = []
     misfits: list[str] = []
     box, pixel_size = volume.shape[-1], resolution.pixel_size_angstrom
-    reached, half = resolution.at(0.143), resolution.at(0.5)
+    reached = resolution.at(0.143)
     has_structure = reached < box * pixel_size / NO_STRUCTURE_SHELLS
-    if not has_structure:
-        misfits.append(
-            "The half maps do not agree: there is no structure beyond low frequencies. Check that "
-            "poses and images are of the same particles in the same order, and the convention and "
-            "the pixel size of the shifts."
-        )
+    if has_structure:
+        findings.append(_resolution_in_words(resolution))
     else:
-        limit = ", the limit of the pixels" if resolution.reaches_nyquist else ""
-        findings.append(
-            f"Resolution: {reached:.2f} Å at FSC 0.143{limit}; {half:.2f} Å at 0.5 (half maps, "
-            "masked, corrected for the mask)."
-        )
+        misfits.append(NO_STRUCTURE)
     if not corrected_ctf:
         findings.append("No CTF was given: nothing is corrected for it.")
     third_moment = density_skewness(volume, resolution)
@@ -111,6 +109,14 @@ def judge(
         skewness=third_moment,
         comparison=comparison,
         misfits=misfits,
+    )
+
+
+def _resolution_in_words(resolution: Resolution) -> str:
+    limit = ", the limit of the pixels" if resolution.reaches_nyquist else ""
+    return (
+        f"Resolution: {resolution.at(0.143):.2f} Å at FSC 0.143{limit}; {resolution.at(0.5):.2f} Å "
+        "at 0.5 (half maps, masked, corrected for the mask)."
     )
 
 

@@ -102,12 +102,10 @@ def cluster_numbers(
         rows = np.flatnonzero(labels == cluster)
         agreement, resolution = 0.0, None
         if len(rows) >= HALVES:
+            chosen = table.select(rows)
             with quiet("raydrgn"):  # what is wrong with these images is reported already
-                maps = map_of_all(
-                    table.select(rows), uninvert_data=uninvert_data, executor=executor
-                )
-            agreement = half_set_agreement(maps, mask)
-            resolution = maps.resolution.at(0.143)
+                maps = map_of_all(chosen, uninvert_data=uninvert_data, executor=executor)
+            agreement, resolution = half_set_agreement(maps, mask), maps.resolution.at(0.143)
         found.append(
             ClusterNumbers(
                 cluster=cluster,

@@ -57,36 +57,17 @@ def write_page(
         command: What goes on with the project.
         explore: What shows the project in a browser.
     """
-    z = run.finite_latents(epoch)
-    has_null = proposal.numbers[0].shows_nothing is not None
     slices = slice_figure(proposal, volumes)
     folder.write_figure("volumes.png", slices)
     sections = [
-        Section(
-            title="Clusters",
-            text=f"{NULL_RULE if has_null else ''}{CLUSTER_RULE}",
-            figures=[(slices, "Central slices normal to z of the volume of each cluster, on one "
-                      "grey scale; those of which most particles are proposed have a red frame.")],
-            tables=[cluster_table(proposal)],
-            commands=f"{command} --accept\n{command} --drop 3,11    # these clusters instead\n"
-            f"{command} --drop none    # keep all\n"
-            f"{explore}    # choose particles in a browser",
-        )
-    ]  # fmt: skip
-    sections.append(Section(title="What the numbers mean", text=MEANING))
-    plane = latent_plane(run, epoch, z)
+        _cluster_section(proposal, slices, command=command, explore=explore),
+        Section(title="What the numbers mean", text=MEANING),
+    ]
+    plane = latent_plane(run, epoch, run.finite_latents(epoch))
     if plane is not None:
         methods = method_figure(proposal, plane)
         folder.write_figure("methods.png", methods)
-        sections.append(
-            Section(
-                title="Other methods",
-                text="What each method would drop, and how far they agree. Only those of the rule "
-                "above are proposed.",
-                figures=[(methods, "Blue: kept; red: dropped.")],
-                tables=[overlap_table(proposal)],
-            )
-        )
+        sections.append(_method_section(proposal, methods))
     images = image_figure(proposal, run)
     if images is not None:
         folder.write_figure("images.png", images)
@@ -97,6 +78,31 @@ def write_page(
         title=f"{run.root}, epoch {epoch}: junk",
         summary=summary(proposal),
         sections=sections,
+    )
+
+
+def _cluster_section(proposal: Proposal, slices: Figure, *, command: str, explore: str) -> Section:
+    """Return the rule, the volumes and the numbers of the clusters, and what accepts them."""
+    has_null = proposal.numbers[0].shows_nothing is not None
+    return Section(
+        title="Clusters",
+        text=f"{NULL_RULE if has_null else ''}{CLUSTER_RULE}",
+        figures=[(slices, "Central slices normal to z of the volume of each cluster, on one "
+                  "grey scale; those of which most particles are proposed have a red frame.")],
+        tables=[cluster_table(proposal)],
+        commands=f"{command} --accept\n{command} --drop 3,11    # these clusters instead\n"
+        f"{command} --drop none    # keep all\n"
+        f"{explore}    # choose particles in a browser",
+    )  # fmt: skip
+
+
+def _method_section(proposal: Proposal, methods: Figure) -> Section:
+    return Section(
+        title="Other methods",
+        text="What each method would drop, and how far they agree. Only those of the rule above "
+        "are proposed.",
+        figures=[(methods, "Blue: kept; red: dropped.")],
+        tables=[overlap_table(proposal)],
     )
 
 

@@ -121,9 +121,7 @@ def propose_junk(
         run = open_run(trained.folder)
         z = run.finite_latents(epoch)
         labels, volumes = _clusters(run, epoch, ksample, len(z))
-        null = None
-        if run.is_mixture and _looked_for_junk(run, epoch):
-            null = run.estimates(epoch)["null_probability"]
+        null = _null_probability(run, epoch)
         numbers = cluster_numbers(
             run.particles(need_images=True),
             z,
@@ -183,11 +181,18 @@ def _result_of_proposal(
     }
 
 
-def _looked_for_junk(run: "RunReader", epoch: int) -> bool:
-    """Return whether a mixture has looked for junk, which with too little signal it does not."""
+def _null_probability(run: "RunReader", epoch: int) -> "Float[np.ndarray, ' n'] | None":
+    """Return the probability of each image to show no particle.
+
+    None where the training did not look for such images: an autoencoder, and a mixture with too
+    little signal.
+    """
     from raydrgn.run.mixture import read_mixture
 
-    return read_mixture(run, epoch).priors.null_share > 0
+    if not run.is_mixture or read_mixture(run, epoch).priors.null_share <= 0:
+        return None
+    null: Float[np.ndarray, " n"] = run.estimates(epoch)["null_probability"]
+    return null
 
 
 def proposed_selection(proposal: Mapping[str, Any]) -> dict[str, Any]:

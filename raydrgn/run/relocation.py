@@ -97,27 +97,15 @@ def relocate(
     datadir = datadir and storage.absolute(datadir)
     if datadir and storage.is_local(datadir) and not storage.is_folder(datadir):
         raise InputError(f"{datadir} is not a folder; --datadir takes the folder of the stacks.")
-    source = config.source
-    if datadir:
-        source = dataclasses.replace(source, datadir=datadir)
+    source = _moved_source(config.source, datadir, particles, passthrough)
     if particles:
-        source = dataclasses.replace(
-            source,
-            particles=storage.absolute(particles),
-            passthrough=tuple(map(storage.absolute, passthrough)),
-        )
         moved = _with_stacks_of(table, source)
     else:
         moved = with_found_stacks(table, source=files.particles, datadir=datadir)
     _check_boxes(moved, files.particles)
     expected = table.metadata.get(SAMPLE_KEY)
-    if expected and _sample_checksum(moved) != expected:
-        raise RunDirectoryError(
-            f"{root} was trained on other images than those in {moved.stacks[0]}"
-            + (f" and {len(moved.stacks) - 1} other stacks" if len(moved.stacks) > 1 else "")
-            + ": their pixels differ. The run is left as it was; to train on these images, choose "
-            "another run directory."
-        )
+    if expected:
+        _require_same_pixels(moved, expected, root)
     pairs = set(zip(_names_of_rows(table), _names_of_rows(moved), strict=True))
     num_moved = sum(before != after for before, after in pairs)
     config = dataclasses.replace(config, source=source)
@@ -130,6 +118,40 @@ def relocate(
             f"{moved.stacks[0]}",
         )
     return Relocation(root, len(pairs), num_moved, bool(expected))
+
+
+def _moved_source(
+    source: ParticleSource,
+    datadir: Uri | None,
+    particles: Uri | None,
+    passthrough: Sequence[Uri],
+) -> ParticleSource:
+    """Return where a run's particles come from, with what of it has a new place."""
+    if datadir:
+        source = dataclasses.replace(source, datadir=datadir)
+    if particles:
+        source = dataclasses.replace(
+            source,
+            particles=storage.absolute(particles),
+            passthrough=tuple(map(storage.absolute, passthrough)),
+        )
+    return source
+
+
+def _require_same_pixels(moved: ParticleTable, expected: str, root: Uri) -> None:
+    """Refuse images that have another checksum than those a run was trained on.
+
+    Raises:
+        RunDirectoryError: If they have.
+    """
+    if _sample_checksum(moved) == expected:
+        return
+    raise RunDirectoryError(
+        f"{root} was trained on other images than those in {moved.stacks[0]}"
+        + (f" and {len(moved.stacks) - 1} other stacks" if len(moved.stacks) > 1 else "")
+        + ": their pixels differ. The run is left as it was; to train on these images, choose "
+        "another run directory."
+    )
 
 
 def _own_config(files: RunDirectory) -> RunConfig:

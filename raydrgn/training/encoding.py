@@ -58,15 +58,7 @@ def encode_particles(
     Raises:
         InputError: If an image cannot be used.
     """
-    plan, count = batch_plan(config, len(table)), len(table)
-    blocks = prepared_blocks(table, config.data)
-    reading = partial(progress, "reading particles", total=count, unit="particles")
-    store, bad = own_store(config, plan, device, blocks, run="", progress=reading)
-    if len(bad):
-        raise InputError(bad_images_message(table.select(bad)))
-    shard = ResidentShard(
-        table, store, pixel_size_angstrom=config.pixel_size_angstrom, device=device
-    )
+    shard, count = _read_images(config, table, device, progress), len(table)
     lattice = SliceLattice.of_box(config.data.box, device=device)
     vae = HeterogeneousVAE(config.model, box=config.data.box, num_pixels=2 * lattice.num_points)
     vae.load_state_dict({name: tensors[name].float() for name in vae.state_dict()})
@@ -91,4 +83,23 @@ def encode_particles(
         reconstruction=columns[2],
         correlation=columns[3],
         kl=columns[4],
+    )
+
+
+def _read_images(
+    config: RunConfig, table: ParticleTable, device: torch.device, progress: Progress
+) -> ResidentShard:
+    """Read and prepare all images.
+
+    Raises:
+        InputError: If one cannot be used.
+    """
+    blocks = prepared_blocks(table, config.data)
+    reading = partial(progress, "reading particles", total=len(table), unit="particles")
+    plan = batch_plan(config, len(table))
+    store, bad = own_store(config, plan, device, blocks, run="", progress=reading)
+    if len(bad):
+        raise InputError(bad_images_message(table.select(bad)))
+    return ResidentShard(
+        table, store, pixel_size_angstrom=config.pixel_size_angstrom, device=device
     )

@@ -27,6 +27,7 @@ from raydrgn.run.writer import RunWriter
 from raydrgn.training.assembly import batch_plan, make_loop, own_store, resume, use_threads
 from raydrgn.training.beginning import begin_run, cut_off_line, last_line
 from raydrgn.training.memory import out_of_memory_message, require_memory
+from raydrgn.training.plan import BatchPlan
 from raydrgn.training.prepare_run import PreparedRun
 from raydrgn.training.progress_log import PhaseProgress, TrainProgress, show_progress
 from raydrgn.training.result import TrainResult
@@ -94,17 +95,11 @@ def _fit(
     progress: Progress,
 ) -> bool:
     """Return whether the last epoch is done."""
-    config, table = run.config, run.table
+    config = run.config
     device = default_device() if allocation.gpus else torch.device("cpu")
     sharing = Sharing.of_worker(gpus=allocation.gpus)
     require_memory(config, device, sharing)
-    plan = batch_plan(config, len(table))
-
-    def show_reading(done: int) -> None:
-        if stop.is_set:
-            raise _Stopped
-        reading = PhaseProgress(phase="reading", done=done, of=len(table))
-        show_progress(progress, run, asdict(reading))
+    plan = batch_plan(config, len(run.table))
 
     def show_training(row: TrainProgress | PhaseProgress) -> bool:
         show_progress(progress, run, asdict(row))
@@ -117,30 +112,55 @@ def _fit(
         is_interrupted=lambda: stop.is_set,
     )
     try:
-        store, bad = own_store(
-            config,
-            plan,
-            device,
-            prepared_blocks(table, config.data),
-            run=run.root,
-            sharing=sharing,
-            progress=show_reading,
-        )
+        shard = _read_images(run, plan, device, sharing, stop, progress)
     except _Stopped:
         return False
-    if stop.is_set:
-        return False
-    if len(bad):
-        raise InputError(bad_images_message(table.select(bad)))
-    shard = ResidentShard(
-        table, store, pixel_size_angstrom=config.pixel_size_angstrom, device=device
-    )
     loop = make_loop(config, plan, shard, device, sink, sharing=sharing)
     start = resume(loop, config, plan, writer=writer, call=_call, note=sink.note)
     finished = loop.run(start)
     if finished:
         writer.finish(config.train.epochs)
     return finished
+
+
+def _read_images(
+    run: PreparedRun,
+    plan: BatchPlan,
+    device: torch.device,
+    sharing: Sharing,
+    stop: "_StopRequest",
+    progress: Progress,
+) -> ResidentShard:
+    """Read and prepare all images.
+
+    Raises:
+        _Stopped: If it was asked to stop meanwhile.
+        InputError: If an image cannot be used.
+    """
+    config, table = run.config, run.table
+
+    def show_reading(done: int) -> None:
+        if stop.is_set:
+            raise _Stopped
+        reading = PhaseProgress(phase="reading", done=done, of=len(table))
+        show_progress(progress, run, asdict(reading))
+
+    store, bad = own_store(
+        config,
+        plan,
+        device,
+        prepared_blocks(table, config.data),
+        run=run.root,
+        sharing=sharing,
+        progress=show_reading,
+    )
+    if stop.is_set:
+        raise _Stopped
+    if len(bad):
+        raise InputError(bad_images_message(table.select(bad)))
+    return ResidentShard(
+        table, store, pixel_size_angstrom=config.pixel_size_angstrom, device=device
+    )
 
 
 def _call(method: Any, *arguments: Any) -> Any:

@@ -13,6 +13,7 @@ from raydrgn.settings import Setting, check_bounds
 if TYPE_CHECKING:
     from raydrgn.io.particles import ParticleTable
     from raydrgn.reporting.result_folder import ResultFolder
+    from raydrgn.run.config import RunConfig
     from raydrgn.run.reader import RunReader
     from raydrgn.training.encoding import Encoded
 
@@ -91,12 +92,7 @@ def run(
     _require_encoder(opened)
     epoch = opened.epoch(settings.epoch)
     config = RunConfig.read(opened.files.config)
-    if config.train.init:
-        raise RunDirectoryError(
-            f"The encoder of {opened.root} was trained only to reproduce the latents of its own "
-            "particles (train.init in its config.yaml), and does not know those of others. Fit all "
-            "particles together with `raydrgn train --method mfa`."
-        )
+    _refuse_latents_of_mixture(config, opened.root)
     table = open_particles(settings.source)
     require_poses(table)
     refuse_unmodelled(table)
@@ -118,6 +114,16 @@ def run(
     if problem := _disagreement(encoded, opened.root, remedy):
         log.warning("%s", problem)
     return EmbedResult(folder=folder, epoch=epoch, particles=table, encoded=encoded)
+
+
+def _refuse_latents_of_mixture(config: "RunConfig", root: str) -> None:
+    """Refuse an encoder that was trained on the latents of a mixture."""
+    if config.train.init:
+        raise RunDirectoryError(
+            f"The encoder of {root} was trained only to reproduce the latents of its own "
+            "particles (train.init in its config.yaml), and does not know those of others. Fit all "
+            "particles together with `raydrgn train --method mfa`."
+        )
 
 
 def _require_encoder(opened: "RunReader") -> None:
