@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from raydrgn.data.config import ImageConfig
+from raydrgn.data.config import ImageConfig, Precision
 from raydrgn.data.preprocess import Preparation, find_bad
 from raydrgn.data.source import ImageSource, block_ends
 from raydrgn.data.store import ParticleStore
@@ -42,7 +42,7 @@ def prepare_images(
     shifts: Float[np.ndarray, "k 2"],
     preparation: Preparation,
     *,
-    precision: str,
+    precision: Precision,
 ) -> tuple[Float[np.ndarray, "k n 2"], Bool[np.ndarray, " k"]]:
     """Return the coefficients of images in the type they are stored in, and which are bad."""
     bad = find_bad(images)

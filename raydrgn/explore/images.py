@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from raydrgn.data.particle_images import clear_images, read_images
+from raydrgn.explore.requests import ImageKind
 from raydrgn.explore.study import Study
 from raydrgn.fourier.resample import resample
 from raydrgn.shapes import Float
@@ -13,14 +14,13 @@ from raydrgn.shapes import Float
 LARGEST_BOX = 128
 """Images of larger boxes are sent in this one, pixels."""
 
-KINDS = ("raw", "clear")
-"""As they were recorded; or low-pass filtered with the CTF's phases flipped."""
-
 SHOWN_SD = 3.0
 """Grey levels span the mean and this many SD on either side."""
 
 
-def particle_images(study: Study, rows: Sequence[int], kind: str) -> tuple[np.ndarray, np.ndarray]:
+def particle_images(
+    study: Study, rows: Sequence[int], kind: ImageKind
+) -> tuple[np.ndarray, np.ndarray]:
     """Return images of particles (k, d, d), and the mean of them, as grey levels from 0 to 255.
 
     Raises:

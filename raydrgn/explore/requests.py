@@ -14,6 +14,9 @@ LARGEST_ROW = 2**40
 
 Row = Annotated[int, Field(ge=0, lt=LARGEST_ROW)]
 Colour = Annotated[str, Field(pattern="^#[0-9a-f]{6}$")]
+ImageKind = Literal["raw", "clear"]
+"""As they were recorded; or low-pass filtered with the CTF's phases flipped."""
+
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -68,7 +71,7 @@ class ImageRequest(OfEpoch):
     """Images of particles."""
 
     rows: Annotated[list[Row], Field(min_length=1, max_length=MOST_IMAGES)]
-    kind: Literal["raw", "clear"]
+    kind: ImageKind
 
 
 class CommandRequest(BaseModel):

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from raydrgn import __version__
+from raydrgn.data.config import Precision
 from raydrgn.data.source import ImageSource, block_ends
 from raydrgn.errors import InputError
 from raydrgn.io import storage
@@ -41,7 +42,7 @@ class StackPlan:
     stop: int
     box: int
     pixel_size_angstrom: float
-    precision: str
+    precision: Precision
 
     @property
     def size(self) -> int:

@@ -9,7 +9,7 @@ volume_surfaces   isosurfaces of its volumes, and movies of paths
 paths             along components, straight, through neighbours
 anchors           particles that a path visits
 path_report       points, volumes and figures of a path
-options           how particles are selected
+options           how particles are selected, and paths spaced
 filters           methods that select particles
 mean_volumes      mean volume of a group of particles
 values            values of every particle by name

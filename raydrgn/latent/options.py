@@ -1,11 +1,17 @@
-"""How particles are selected: methods, of which at least one is given. Loads nothing heavy."""
+"""How particles are selected: methods, of which at least one is given; how paths are spaced.
+
+Loads nothing heavy.
+"""
 
 import re
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from raydrgn.errors import ConfigError
 from raydrgn.settings import Setting, check_bounds, whole_numbers
+
+Spacing = Literal["even", "percentile"]
+"""Of points along a component: equal distances, or equally many particles between them."""
 
 NAME = re.compile(r"[A-Za-z][\w-]*")
 

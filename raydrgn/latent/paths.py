@@ -16,6 +16,7 @@ from scipy.spatial import cKDTree
 
 from raydrgn.clustering.embedding import PrincipalComponents
 from raydrgn.errors import ConfigError
+from raydrgn.latent.options import Spacing
 from raydrgn.settings import check_percentiles
 from raydrgn.shapes import Float, Int
 
@@ -54,7 +55,7 @@ def along_component(
     *,
     points: int,
     percentiles: tuple[float, float],
-    spaced: str = "even",
+    spaced: Spacing = "even",
 ) -> Float[np.ndarray, "points zdim"]:
     """Return latents along a component (from 0), the others at the mean.
 

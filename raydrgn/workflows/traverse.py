@@ -2,9 +2,10 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from raydrgn.errors import ConfigError
+from raydrgn.latent.options import Spacing
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.settings import Setting, check_percentiles
@@ -48,7 +49,7 @@ class TraversePcSettings(TraverseSettings):
     ] = (1.0, 99.0)
 
     spaced: Annotated[
-        Literal["even", "percentile"],
+        Spacing,
         Setting("Equal distances, or equally many particles, between points."),
     ] = "even"
 
