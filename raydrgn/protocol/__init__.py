@@ -24,5 +24,6 @@ rounds             analysis, proposal and selection after a training
 rounds_compared    clusters of the rounds, cross-tabulated
 sequence           all steps, one after the other, and the pause
 settings           settings of the command, and of a training
+step_times         seconds of the steps that are no trainings, as measured
 support            classes beside maps of their own particles
 """

@@ -1,11 +1,13 @@
 """Time, memory and disk that a project takes, before anything runs.
 
-Rates are measured on this machine: training steps on made-up images, and slices of a mixture of
-factor analysers at 64 px or less. Everything else is computed from sizes.
+Rates are measured on this machine: training steps on made-up images, volumes of made-up networks,
+and slices of a mixture of factor analysers at 64 px or less. Times of the other steps are those of
+``step_times``. Everything else is computed from sizes.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache, partial
 
 import torch
 
@@ -13,13 +15,27 @@ from raydrgn.bench import em
 from raydrgn.bench.settings import EmSettings
 from raydrgn.bench.step import calls_per_second
 from raydrgn.bench.synthetic_steps import make_fixed_step, make_step
+from raydrgn.decoding.pool import LATENTS_PER_BATCH
 from raydrgn.geometry.lattice import half_disc
 from raydrgn.mfa.config import MfaConfig
 from raydrgn.mfa.memory import fit_bytes
 from raydrgn.model.config import ModelConfig
+from raydrgn.model.decoder import build_decoder
 from raydrgn.model.vae import HeterogeneousVAE
+from raydrgn.model.volume import decode_volumes, volume_type
 from raydrgn.protocol.round_training import LONGEST
 from raydrgn.protocol.settings import TrainingPlan
+from raydrgn.protocol.step_times import (
+    LARGEST_BOX,
+    MOST_PARTICLES,
+    StepTime,
+    after_training,
+    before_rounds,
+    ensemble,
+    filtering,
+    smaller_box,
+    start_of_workers,
+)
 from raydrgn.run.recipe import TrainConfig
 from raydrgn.training.disk_room import mfa_weights_bytes, weights_bytes
 from raydrgn.training.fixed_step import CapturedStep
@@ -49,6 +65,13 @@ ANALYSES, ANALYSED_PARTICLE = 1.7e9, 12e3
 """Memory of UMAP, volumes and figures: of few particles, and for each more; measured with 1,200
 and 20,000."""
 
+DECODED_BOX = {"cpu": 16, "cuda": 64}
+"""Largest box in which volumes of a network are timed; time goes with the number of voxels."""
+
+WITHIN = f"as measured to {MOST_PARTICLES:,} particles and {LARGEST_BOX} px, on one core"
+BEYOND = f"computed beyond {MOST_PARTICLES:,} particles or {LARGEST_BOX} px, for one core"
+"""Where times of steps other than trainings come from."""
+
 VOLUMES = 200
 """Volumes of a round that are written: of clusters, components, paths, states, classes."""
 
@@ -58,8 +81,9 @@ class Cost:
     """What a step takes."""
 
     step: str
-    seconds: float | None
-    """None where it was neither measured nor computed."""
+    seconds: float
+    longest_seconds: float
+    """Where trainings go on as long as they may."""
 
     memory_bytes: float
     disk_bytes: float
@@ -76,8 +100,13 @@ class ProjectEstimate:
 
     @property
     def seconds(self) -> float:
-        """Time of all trainings."""
-        return sum(cost.seconds or 0 for cost in self.costs)
+        """Time of everything."""
+        return sum(cost.seconds for cost in self.costs)
+
+    @property
+    def longest_seconds(self) -> float:
+        """Time of everything where trainings go on as long as they may."""
+        return sum(cost.longest_seconds for cost in self.costs)
 
     @property
     def disk_bytes(self) -> float:
@@ -91,16 +120,16 @@ class ProjectEstimate:
             (
                 c.step,
                 in_time(c.seconds),
-                "at most " + in_time(LONGEST * c.seconds) if c.seconds is not None else "",
+                "at most " + in_time(c.longest_seconds) if c.longest_seconds > c.seconds else "",
                 in_bytes(c.memory_bytes),
                 in_bytes(c.disk_bytes),
                 c.basis,
             )
             for c in self.costs
         ]
-        times = (in_time(self.seconds), f"at most {in_time(LONGEST * self.seconds)}")
+        times = (in_time(self.seconds), f"at most {in_time(self.longest_seconds)}")
         memory = in_bytes(max(cost.memory_bytes for cost in self.costs))
-        total = ("in all (time: trainings)", *times, memory, in_bytes(self.disk_bytes), self.device)
+        total = ("in all", *times, memory, in_bytes(self.disk_bytes), self.device)
         return [head, *rows, total]
 
 
@@ -118,50 +147,92 @@ def needed_disk(rounds: Sequence[TrainingPlan], *, num_particles: int, image_box
 
 
 def estimate(
-    rounds: Sequence[TrainingPlan], *, num_particles: int, image_box: int
+    rounds: Sequence[TrainingPlan],
+    *,
+    num_particles: int,
+    image_box: int,
+    has_model: bool,
+    has_workers: bool = False,
 ) -> ProjectEstimate:
-    """Measure rates, and return what each step takes.
+    """Measure rates, and return what each step takes, in the order in which they are made.
+
+    Steps that the project has already are counted, too.
 
     Args:
         rounds: All trainings, in their order; each has its box.
         num_particles: Particles; all of them, since how many are kept is not known.
         image_box: Edge of the images as they are.
+        has_model: Whether occupancies of an atomic model are scored.
+        has_workers: Whether Ray is started for several workers.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    costs = [
-        Cost(
-            step="inputs",
-            seconds=None,
-            memory_bytes=LIBRARIES + 3 * 16 * (2 * image_box) ** 3,
-            disk_bytes=_stacks(rounds, num_particles, image_box),
-            basis="not estimated",
-        )
-    ]
-    measured: dict[TrainingPlan, tuple[float, str]] = {}
+    volume = cache(partial(_volume_seconds, device=device))
+    training = cache(partial(_training, num_particles=num_particles, device=device))
+    items: list[StepTime | Cost] = []
+    items += before_rounds(num_particles, image_box, has_model=has_model)
+    made = {image_box}
     for number, plan in enumerate(rounds, start=1):
-        if plan not in measured:
-            measured[plan] = _seconds(plan, num_particles, device)
-        seconds, basis = measured[plan]
         assert plan.box is not None
-        costs.append(
-            Cost(
-                step=f"round {number}: {plan.in_words()}",
-                seconds=seconds,
-                memory_bytes=_memory(plan, num_particles, device),
-                disk_bytes=_disk(plan, num_particles),
-                basis=basis,
-            )
-        )
-    costs.append(
-        Cost(
-            step="analyses, classes, report",
-            seconds=None,
-            memory_bytes=ANALYSES + ANALYSED_PARTICLE * num_particles,
-            disk_bytes=MAPS * 4 * image_box**3,
-            basis="not estimated",
-        )
+        if plan.box not in made:
+            made.add(plan.box)
+            items.append(smaller_box(num_particles, image_box, plan.box))
+        trained = training(plan)
+        items.append(replace(trained, step=f"round {number}: {trained.step}"))
+        items += after_training(number, plan, num_particles, volume)
+        if number < len(rounds):
+            items += filtering(number, plan, num_particles, volume)
+    items += ensemble(rounds[-1], num_particles, image_box, volume, has_model=has_model)
+    if has_workers:
+        items.append(start_of_workers([i for i in items if isinstance(i, StepTime)]))
+    of_step = partial(_cost, num_particles=num_particles, image_box=image_box)
+    costs = [item if isinstance(item, Cost) else of_step(item) for item in items]
+    return ProjectEstimate(costs=costs, device=f"trainings on {device.type}")
+
+
+def _training(plan: TrainingPlan, num_particles: int, device: torch.device) -> Cost:
+    """Return what a training takes."""
+    seconds, basis = _seconds(plan, num_particles, device)
+    return Cost(
+        step=plan.in_words(),
+        seconds=seconds,
+        longest_seconds=LONGEST * seconds,
+        memory_bytes=_memory(plan, num_particles, device),
+        disk_bytes=_disk(plan, num_particles),
+        basis=basis,
     )
-    return ProjectEstimate(costs=costs, device=f"on {device.type}")
+
+
+def _cost(step: StepTime, *, num_particles: int, image_box: int) -> Cost:
+    """Return what a step that is no training takes."""
+    memory, disk = ANALYSES + ANALYSED_PARTICLE * num_particles, 0.0
+    if step.step == "classes":
+        disk = MAPS * 4.0 * image_box**3
+    elif step.step == "check" or step.box is not None:
+        memory = LIBRARIES + 3 * 16 * (2 * image_box) ** 3
+        disk = 4.0 * num_particles * (step.box or 0) ** 2
+    return Cost(
+        step=step.step,
+        seconds=step.seconds,
+        longest_seconds=step.longest_seconds,
+        memory_bytes=memory,
+        disk_bytes=disk,
+        basis=WITHIN if step.is_measured else BEYOND,
+    )
+
+
+def _volume_seconds(plan: TrainingPlan, box: int, device: torch.device) -> float:
+    """Return the time in which a network decodes a volume; 0 of a mixture (see ``step_times``)."""
+    if plan.width is None:
+        return 0.0
+    assert plan.box is not None
+    network = _network(plan)
+    decoder = build_decoder(network, plan.box).to(device).eval()
+    z = torch.zeros(LATENTS_PER_BATCH, network.zdim, device=device)
+    small = min(box, DECODED_BOX[device.type])
+    dtype = volume_type(device)
+    decode = partial(decode_volumes, decoder, z, box=plan.box, small_box=small, amp_dtype=dtype)
+    decode()
+    return (box / small) ** 3 / (calls_per_second(decode, device) * len(z))
 
 
 def _seconds(plan: TrainingPlan, num_particles: int, device: torch.device) -> tuple[float, str]:

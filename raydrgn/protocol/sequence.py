@@ -77,7 +77,13 @@ def run(
     if settings.estimate:
         from raydrgn.protocol.estimate import estimate
 
-        found = estimate(plans, num_particles=len(table), image_box=image_box)
+        found = estimate(
+            plans,
+            num_particles=len(table),
+            image_box=image_box,
+            has_model=given.model is not None,
+            has_workers=executor.workers not in (None, 1),
+        )
         return ProtocolResult(project=project, estimate=found)
     check_room(project, plans, len(table), image_box)
     project.decisions.begin(given, images=images, has_results=project.has_results)
