@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from raydrgn.errors import InputError, RaydrgnError, RunDirectoryError, StorageError
+from raydrgn.errors import RaydrgnError, RunDirectoryError, StorageError
 from raydrgn.io import storage
-from raydrgn.io.cryodrgn import read_ctf, read_indices, read_latents, read_pickles
+from raydrgn.io.cryodrgn import read_indices, read_latents, read_pickles
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import ParticleTable
 from raydrgn.io.sources import open_particles
@@ -19,6 +19,7 @@ from raydrgn.io.storage import Uri
 from raydrgn.mfa.latents import determine_latents
 from raydrgn.model.config import ModelConfig
 from raydrgn.run.config import RunConfig, read_yaml
+from raydrgn.run.cryodrgn_config import CryodrgnConfig
 from raydrgn.run.directory import CONFIG, CRYODRGN_CONFIG, RunDirectory, no_run
 from raydrgn.run.estimates import read_estimates
 from raydrgn.run.identity import Identity
@@ -337,63 +338,18 @@ def _own(files: RunDirectory, config: RunConfig) -> RunReader:
 
 
 def _cryodrgn(files: RunDirectory, raw: Mapping[str, Any]) -> RunReader:
-    """Read cryoDRGN's configuration; lattice size is box + 1, ``norm`` is mean and SD."""
-    try:
-        model, data = raw["model_args"], raw["dataset_args"]
-        box = int(raw["lattice_args"]["D"]) - 1
-        mean, sd = data["norm"]
-        domain = str(model["domain"])
-        config = ModelConfig(
-            zdim=int(model["zdim"]),
-            encoder_layers=int(model["qlayers"]),
-            encoder_width=int(model["qdim"]),
-            decoder_layers=int(model["players"]),
-            decoder_width=int(model["pdim"]),
-            encoding=model["pe_type"],
-            encoding_dim=int(model.get("pe_dim") or 0),
-            encoding_sigma=float(model.get("feat_sigma") or 0.5),
-            domain=model["domain"],
-            activation=model.get("activation") or "relu",
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunDirectoryError(
-            f"{files.root} has a configuration that is neither raydrgn's nor that of cryoDRGN's "
-            f"train_vae ({type(error).__name__}: {error})."
-        ) from error
+    config = CryodrgnConfig.of(raw, files.root)
     return RunReader(
         files=files,
-        model=config,
-        zdim=config.zdim,
-        box=box,
-        pixel_size_angstrom=_cryodrgn_pixel_size(data, files.root, box),
-        scale=float(sd),
-        offset=float(mean),
-        corners=domain == "hartley",
+        model=config.model,
+        zdim=config.model.zdim,
+        box=config.box,
+        pixel_size_angstrom=config.pixel_size_angstrom,
+        scale=config.sd,
+        offset=config.mean,
+        corners=config.model.domain == "hartley",
         is_foreign=True,
-        ind=str(data["ind"]) if data.get("ind") else None,
-        source=_cryodrgn_source(data),
-        inverts=bool(data.get("invert_data", True)),
+        ind=config.ind,
+        source=config.source,
+        inverts=config.inverts,
     )
-
-
-def _cryodrgn_source(data: Mapping[str, Any]) -> ParticleSource | None:
-    if not data.get("particles"):
-        return None
-    names = ("poses", "ctf", "ind", "datadir")
-    given: dict[str, Any] = {name: str(data[name]) for name in names if data.get(name)}
-    return ParticleSource(particles=str(data["particles"]), **given)
-
-
-def _cryodrgn_pixel_size(data: Mapping[str, Any], root: Uri, box: int) -> float:
-    """Return the pixel size in the run's ctf.pkl, at the run's box; 0 if it is gone."""
-    ctf = data.get("ctf")
-    if not ctf:
-        return 0.0
-    for place in (storage.absolute(ctf), storage.absolute(ctf, base=root)):
-        if storage.exists(place):
-            try:
-                first = read_ctf(place)[0]
-            except InputError:
-                return 0.0
-            return float(first[0] * first[1] / box)
-    return 0.0
