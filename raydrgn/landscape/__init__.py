@@ -1,5 +1,6 @@
 """The space of volumes: components, states, and the density of particles.
 
+options         choices of a landscape
 components      principal components of volumes within a mask
 volume_store    volumes in a temporary file
 states          mask, states and their maps

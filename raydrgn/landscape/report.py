@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from raydrgn.decoding.volume_sets import central_slices, previews_of
 from raydrgn.io.mrc import read_volume
 from raydrgn.landscape.free_energy import FreeEnergy, free_energy
+from raydrgn.landscape.options import Linkage
 from raydrgn.landscape.particles import ParticleCoordinates
 from raydrgn.landscape.regression import Regression
 from raydrgn.landscape.results import SHOWN_COMPONENTS, component_set, sd_map, state_set
@@ -40,7 +41,7 @@ class Landscape(NamedTuple):
     z: Float[np.ndarray, "p zdim"]
     sketch: Sketch
     particles: ParticleCoordinates
-    linkage: str
+    linkage: Linkage
     """Of the states."""
 
 

@@ -11,6 +11,7 @@ from raydrgn.decoding.pool import DecoderPool
 from raydrgn.errors import InputError
 from raydrgn.io import storage
 from raydrgn.landscape.components import VolumeComponents, gram_matrix, volume_components
+from raydrgn.landscape.options import Linkage
 from raydrgn.landscape.states import state_maps, states, union_mask, with_thresholds
 from raydrgn.landscape.volume_store import VolumeStore, masked_slabs, volume_store
 from raydrgn.remote.progress import Progress
@@ -26,8 +27,8 @@ class SketchSettings:
     """How the sketch is made and divided into states."""
 
     states: int
-    linkage: str
-    """Of the agglomerative clusters, as SciPy calls it."""
+    linkage: Linkage
+    """Of the agglomerative clusters."""
 
     threshold: float | None
     """Density of the mask; the mean over volumes of half their 99.99th percentiles if None."""

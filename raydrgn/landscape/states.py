@@ -14,6 +14,7 @@ from scipy.spatial.distance import squareform
 from raydrgn.errors import InputError
 from raydrgn.fourier.masks import soft_mask
 from raydrgn.fourier.peaks import contour_level, peak_density
+from raydrgn.landscape.options import Linkage
 from raydrgn.landscape.volume_store import VolumeStore
 from raydrgn.shapes import Bool, Float, Int
 
@@ -63,7 +64,7 @@ def union_mask(
 
 
 def states(
-    distances: Float[np.ndarray, "n n"], count: int, *, method: str = "average"
+    distances: Float[np.ndarray, "n n"], count: int, *, method: Linkage = "average"
 ) -> Int[np.ndarray, " n"]:
     """Return the state of each volume: agglomerative clusters.
 
@@ -72,7 +73,7 @@ def states(
     Args:
         distances: Euclidean, between volumes.
         count: States; fewer are found where volumes are equal.
-        method: Linkage, as SciPy calls it.
+        method: How the distance of two clusters is measured.
     """
     tree = linkage(squareform(distances, checks=False), method=method)
     found = fcluster(tree, count, criterion="maxclust")

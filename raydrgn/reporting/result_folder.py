@@ -8,7 +8,7 @@ import io
 import json
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -43,7 +43,7 @@ class ResultFolder:
         figures: Format in which figures are written beside PNG: ``svg`` or ``pdf``.
     """
 
-    def __init__(self, uri: Uri, *, figures: str | None = None) -> None:
+    def __init__(self, uri: Uri, *, figures: Literal["svg", "pdf"] | None = None) -> None:
         self.uri = storage.absolute(uri)  # workers of a cluster are in other folders
         self._figures = figures
 

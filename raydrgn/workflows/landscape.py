@@ -1,9 +1,10 @@
 """``landscape``: states and components in the space of volumes, and every particle along them."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from raydrgn.errors import ConfigError
+from raydrgn.landscape.options import Linkage
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.settings import Setting
@@ -32,7 +33,7 @@ class LandscapeSettings(DecodingSettings):
     states: Annotated[int, Setting("States to find.", flags=("-M", "--states"), min=2)] = 10
 
     linkage: Annotated[
-        Literal["average", "ward", "complete"],
+        Linkage,
         Setting(
             "How states are joined: by mean distance, by least increase of variance (states of "
             "like size), or by largest distance."
