@@ -61,7 +61,10 @@ class Jobs:
         self._lock = threading.Lock()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._recording: list[threading.Thread] = []  # each waits for the end of a process
+        self._stop_lock = threading.Lock()
         self._stopping: set[str] = set()
+        self._stops: dict[str, threading.Thread] = {}  # each waits for the end of a process
+        self._not_stopped: dict[str, str] = {}  # why, by the id of the job
         self._asked = 0.0
         self._answer: tuple[list[tuple[Job, JobProgress]], str] = [], ""
 
@@ -99,6 +102,9 @@ class Jobs:
         for entry in entries:
             entry["is_own"] = entry["id"] in own
             entry["is_stopping"] = entry["id"] in self._stopping and entry["exit_code"] is None
+        running = {entry["id"] for entry in entries if entry["exit_code"] is None}
+        failed = [text for job_id, text in self._not_stopped.copy().items() if job_id in running]
+        problem = " ".join([problem, *failed]).strip()
         entries.sort(key=lambda entry: entry["began"] or time.time(), reverse=True)
         return {"dashboard": url, "problem": problem, "jobs": entries}
 
@@ -125,37 +131,64 @@ class Jobs:
         record = self._records.all().get(job_id)
         if record is None:
             raise ConfigError(f"{job_id!r:.80} was not started from a page of this run.")
-        process = self._processes.get(job_id)
-        if process is not None:
+        with self._stop_lock:
+            if job_id in self._stopping:  # a second Ctrl-C would end training without a checkpoint
+                return
             self._stopping.add(job_id)
-            threading.Thread(target=_stop, args=(process,), daemon=True).start()
-        elif not record.cluster:
-            _interrupt(record)
-            self._stopping.add(job_id)
-        elif (url := self._server_url()) is not None:
-            self._stopping.add(job_id)
-            server = self._connected(url)
-            threading.Thread(target=_stop_job, args=(server, job_id), daemon=True).start()
-        else:
-            raise ConfigError(
-                f"{job_id} is a job of {record.cluster}, which this explorer has not joined: "
-                f"{PROGRAM} stop --address {record.cluster} {job_id}"
-            )
+            self._not_stopped.pop(job_id, None)
+            try:
+                self._begin_stop(job_id, record)
+            except RaydrgnError:
+                self._stopping.discard(job_id)
+                raise
 
     def close(self) -> None:
         """Stop the processes, and wait until the end of each is in its record."""
-        running = [process for process in self._processes.values() if process.poll() is None]
+        running = [name for name, process in self._processes.items() if process.poll() is None]
         if running:
             log.info(
                 "stopping what was started from the page (%d); training has two minutes to write "
                 "a checkpoint",
                 len(running),
             )
-        stops = [threading.Thread(target=_stop, args=(process,)) for process in running]
-        for stop in stops:
-            stop.start()
+        with self._stop_lock:
+            for job_id in running:
+                if job_id not in self._stopping:
+                    self._stopping.add(job_id)
+                    self._stop_here(job_id)
+            stops = list(self._stops.values())
         for thread in (*stops, *self._recording):
             thread.join()
+
+    def _begin_stop(self, job_id: str, record: Record) -> None:
+        if job_id in self._processes:
+            self._stop_here(job_id)
+        elif not record.cluster:
+            _interrupt(record)
+        elif (url := self._server_url()) is not None:
+            server = self._connected(url)
+            words = server, job_id
+            threading.Thread(target=self._stop_on_cluster, args=words, daemon=True).start()
+        else:
+            raise ConfigError(
+                f"{job_id} is a job of {record.cluster}, which this explorer has not joined: "
+                f"{PROGRAM} stop --address {record.cluster} {job_id}"
+            )
+
+    def _stop_here(self, job_id: str) -> None:
+        """Begin to stop a process of this explorer; `close` waits for it."""
+        stop = threading.Thread(target=_stop, args=(self._processes[job_id],), daemon=True)
+        self._stops[job_id] = stop
+        stop.start()
+
+    def _stop_on_cluster(self, server: JobServer, job_id: str) -> None:
+        try:
+            server.stop(job_id)
+        except RaydrgnError as error:
+            log.warning("%s could not be stopped: %s", job_id, error)
+            with self._stop_lock:
+                self._not_stopped[job_id] = f"{job_id} could not be stopped: {error}"
+                self._stopping.discard(job_id)
 
     def _start_here(self, command: Command) -> str:
         running = sum(process.poll() is None for process in self._processes.values())
@@ -297,10 +330,3 @@ def _interrupt(record: Record) -> None:
             f"{record.job.id}, a process of {record.job.owner}, cannot be stopped: "
             f"{error.strerror}."
         ) from error
-
-
-def _stop_job(server: JobServer, job_id: str) -> None:
-    try:
-        server.stop(job_id)
-    except RaydrgnError as error:
-        log.warning("%s could not be stopped: %s", job_id, error)

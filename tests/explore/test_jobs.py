@@ -268,6 +268,7 @@ class Cluster(JobServer):
 
     def stop(self, job_id):
         self.stopped.append(job_id)
+        self.check()
 
 
 @pytest.fixture
@@ -299,6 +300,30 @@ def test_with_a_cluster_a_command_is_a_job_of_it(cluster, tmp_path):
             break
         time.sleep(0.02)
     assert cluster.stopped == [job_id]
+
+
+def test_a_job_that_could_not_be_stopped_says_why_and_can_be_stopped_again(cluster, tmp_path):
+    held = Jobs(RunFiles(str(tmp_path), str(tmp_path / "explore")), lambda: "http://head:8265")
+    job_id = held.start(ANALYZE)
+
+    def stopping():
+        return held.listed()["jobs"][0]["is_stopping"]
+
+    held.listed()  # it is connected
+    cluster.is_away = True
+    held.stop(job_id)
+    while job_id in held._stopping:
+        time.sleep(0.01)
+    cluster.is_away = False
+    assert f"{job_id} could not be stopped: No Ray job server" in held.listed()["problem"]
+    assert not stopping()
+    held.stop(job_id)
+    held.stop(job_id)  # it is stopping already
+    assert stopping()
+    assert held.listed()["problem"] == ""
+    while len(cluster.stopped) < 2:
+        time.sleep(0.01)
+    assert cluster.stopped == [job_id, job_id]
 
 
 def test_a_cluster_that_is_gone_is_a_message_until_it_is_back(cluster, tmp_path):

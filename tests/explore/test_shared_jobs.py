@@ -106,3 +106,37 @@ def test_a_command_that_the_system_does_not_start_leaves_no_record(files, tmp_pa
         jobs.start(TRAIN)
     assert jobs.listed()["jobs"] == []
     assert not list((tmp_path / "explore" / "jobs").iterdir())
+
+
+COUNTS_INTERRUPTS = """
+import signal, sys, time
+found = []
+signal.signal(signal.SIGINT, lambda *_: found.append(1))
+print("ready", flush=True)
+while not found:
+    time.sleep(0.01)
+time.sleep(1)
+print(len(found), flush=True)
+sys.exit(130)
+"""
+
+
+def test_a_process_that_is_stopping_is_not_interrupted_again(files, monkeypatch):
+    """In training, a second Ctrl-C ends it at once, without its checkpoint."""
+    popen = subprocess.Popen
+
+    def start(_, **options):
+        return popen([sys.executable, "-c", COUNTS_INTERRUPTS], **options)
+
+    monkeypatch.setattr(module.subprocess, "Popen", start)
+    jobs = Jobs(files, lambda: None)
+    job_id = jobs.start(TRAIN)
+    while "ready" not in jobs.log(job_id):
+        time.sleep(0.01)
+    jobs.stop(job_id)
+    time.sleep(0.3)
+    jobs.stop(job_id)
+    time.sleep(0.3)
+    jobs.close()
+    assert jobs.log(job_id).split() == ["ready", "1"]
+    assert jobs.listed()["jobs"][0]["status"] == "STOPPED"
