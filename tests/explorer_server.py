@@ -106,5 +106,6 @@ def running_server(explorer, host="127.0.0.1"):
         yield Server(session, session.port, address(session, host))
     finally:
         server.should_exit = True
-        thread.join(30)
+        thread.join(150)  # commands have two minutes for a checkpoint
+        assert not thread.is_alive()
         found.close()

@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from raydrgn.errors import ConfigError, RaydrgnError
 from raydrgn.explore.decoding import BusyError, OvertakenError
-from raydrgn.explore.explored import Explored
+from raydrgn.explore.explored import Explored, OtherProposalError
 from raydrgn.explore.explorer import Explorer
 from raydrgn.explore.packing import packed
 from raydrgn.explore.requests import (
@@ -48,6 +48,7 @@ ASSETS = {
 """Files of the page; every other name is refused."""
 
 STATUS = {
+    OtherProposalError: HTTPStatus.CONFLICT,
     OvertakenError: HTTPStatus.CONFLICT,
     BusyError: HTTPStatus.SERVICE_UNAVAILABLE,
     OutsideError: HTTPStatus.NOT_FOUND,
@@ -250,7 +251,7 @@ class _Routes:
 
     async def answer(self, request: Request) -> Response:
         given = parse(AnswerRequest, await request.body())
-        return await _json(lambda: self._explored.answer(given.selection))
+        return await _json(lambda: self._explored.answer(given.selection, given.key))
 
     def _run(self, request: Request) -> Explorer:
         return self._explored.run(_round(request))

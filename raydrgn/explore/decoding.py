@@ -88,6 +88,8 @@ class Decoding:
         """
         if self._waiting >= MOST_WAITING:
             raise BusyError(f"{MOST_WAITING} requests for volumes wait already; try again later.")
+        if self._latest.get(order.page, order.number) > order.number:  # it came late
+            raise OvertakenError("Other volumes were asked for since.")
         self._latest.pop(order.page, None)
         self._latest[order.page] = order.number
         if len(self._latest) > MOST_PAGES:

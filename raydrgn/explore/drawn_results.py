@@ -6,17 +6,18 @@ from typing import Any
 import numpy as np
 
 from raydrgn.clustering.embedding import interpolate_embedding
-from raydrgn.errors import ConfigError
+from raydrgn.errors import ConfigError, InputError
 from raydrgn.explore.study import Study
 from raydrgn.io import storage
 from raydrgn.io.cryodrgn import read_indices
 from raydrgn.io.latents import read_latents_file
 from raydrgn.io.storage import Uri
 from raydrgn.io.tables import read_csv_rows
-from raydrgn.latent.values import CLASSES, OCCUPANCY_CLASS, UMAP
+from raydrgn.latent.values import CLASS_TABLE, CLASSES, OCCUPANCY_CLASS, UMAP
 from raydrgn.reporting.result_folder import ResultFolder
 from raydrgn.shapes import Float
 
+CLASS_MEANS = "class_means.csv"
 LATENTS = "z_values.txt"
 """Of a path: the latents of its points."""
 
@@ -85,12 +86,29 @@ def _columns(study: Study, z: Float[np.ndarray, "m zdim"]) -> dict[str, list[flo
 
 
 def occupancies(study: Study) -> dict[str, Any] | None:
-    """Return the mean occupancy of each subunit in each class; None where there are no classes."""
+    """Return the mean occupancy of each subunit in each class; None where there are no classes.
+
+    Raises:
+        InputError: If the tables are damaged, or not of the same classes.
+    """
     if OCCUPANCY_CLASS not in study.values.columns:
         return None
     folder = ResultFolder(storage.join(study.source.results("occupancy", study.epoch), CLASSES))
-    head, *rows = _read_csv(folder.at("class_means.csv"))
-    counted = {row["class"]: row for row in _by_name(_read_csv(folder.at("classes.csv")))}
+    if not (folder.has(CLASS_MEANS) and folder.has(CLASS_TABLE)):
+        return None
+    try:
+        return _occupancies(_read_csv(folder.at(CLASS_MEANS)), _read_csv(folder.at(CLASS_TABLE)))
+    except (LookupError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{folder.uri}: {CLASS_MEANS} and {CLASS_TABLE} are damaged, or are not of the same "
+            "classes. If `raydrgn occupancy classes` is at work, wait for its end; else run it "
+            "again."
+        ) from error
+
+
+def _occupancies(means: list[list[str]], classes: list[list[str]]) -> dict[str, Any]:
+    head, *rows = means
+    counted = {row["class"]: row for row in _by_name(classes)}
     return {
         "column": OCCUPANCY_CLASS,
         "subunits": head[1:],
@@ -98,9 +116,9 @@ def occupancies(study: Study) -> dict[str, Any] | None:
             {
                 "name": name,
                 "particles": int(counted[name]["particles"]),
-                "means": [float(value) for value in means],
+                "means": [float(value) for value in values],
             }
-            for name, *means in rows
+            for name, *values in rows
         ],
     }
 

@@ -20,6 +20,10 @@ OpenRun = Callable[[Uri, Callable[[], int | None], Decoding], Explorer]
 """Opens a run; what is called with nothing returns the epoch to begin with."""
 
 
+class OtherProposalError(RaydrgnError):
+    """An answer is to another proposal than the one that waits."""
+
+
 class Explored:
     """Answers what the page asks that is not about one run alone.
 
@@ -157,14 +161,16 @@ class Explored:
             self.files.require_below(place, option)
         return found
 
-    def answer(self, selection: str | None) -> None:
+    def answer(self, selection: str | None, key: str) -> None:
         """Answer the pause of the project, which `raydrgn protocol` then goes on from.
 
         Args:
             selection: Name of a saved selection of the round that waits; None agrees to what is
                 proposed.
+            key: Of the proposal that the answer is to.
 
         Raises:
+            OtherProposalError: If another one waits now.
             ConfigError: If nothing waits, or there is no such selection.
         """
         if self._project is None:
@@ -175,6 +181,11 @@ class Explored:
                 "Nothing waits for an answer: no junk was found, or raydrgn protocol has gone on "
                 "from the answer that it has. To drop other clusters, and make again what comes "
                 f"after: raydrgn protocol -o {shlex.quote(self._project.root)} --drop 3,11"
+            )
+        if pause.key != key:
+            raise OtherProposalError(
+                "This answer is to an earlier proposal; raydrgn protocol has made another since. "
+                f"Read what it proposes now for round {pause.round}, and answer again."
             )
         kept = None
         if selection is not None:

@@ -1,9 +1,12 @@
 """A run that is being explored: its epochs, and what has been saved of it."""
 
+import asyncio
 import io
 import json
+import logging
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from threading import RLock
 from typing import Any
 
@@ -38,6 +41,8 @@ from raydrgn.run.metrics import read_metrics
 from raydrgn.run.reader import RunReader
 from raydrgn.shapes import Float
 
+log = logging.getLogger(__name__)
+
 EPOCHS_KEPT = 2
 """Epochs whose latents stay in memory."""
 
@@ -71,6 +76,7 @@ class Explorer:
         self.files = RunFiles(source.root if isinstance(source, RunReader) else own, own)
         self._studies: OrderedDict[int | None, Study] = OrderedDict()  # used last at the end
         self._lock = RLock()  # each request is answered in a thread
+        self._damaged: set[str] = set()  # saved selections that were named as such
 
     def facts(self, epoch: int | None) -> dict[str, Any]:
         """Return what the page begins with; results that were made meanwhile are seen.
@@ -134,18 +140,8 @@ class Explorer:
         if count in (0, len(study.z)):
             which = "no particle" if count == 0 else "all particles"
             raise ConfigError(f"This selects {which}; there is nothing to save.")
-        folder = self.files.new(SELECTIONS, request.name)
-        file = f"{folder}.json"
-        if not storage.create_exclusively(file, to_json(conditions)):
-            raise ConfigError(taken(request.name))
-        try:
+        with self._claimed(SELECTIONS, request.name, to_json(conditions)) as (folder, file):
             notes = self.actions.save_selection(study.epoch, file, folder)
-        except RaydrgnError:
-            for name in storage.list_files(folder):
-                storage.remove(storage.join(folder, name))
-            storage.remove_empty_folders(folder)
-            storage.remove(file)
-            raise
         return {**self._selection(request.name), "notes": notes}
 
     def save_volumes(self, request: SaveVolumesRequest) -> dict[str, Any]:
@@ -154,12 +150,38 @@ class Explorer:
         z = self._latents(study, request)
         if len(request.colours) != len(z):
             raise ConfigError("There should be a colour for each volume.")
-        folder = self.files.new(VOLUMES, request.name)
-        if request.path is None:
-            failures = self.actions.save_volumes(study.epoch, request.rows, folder)
-        else:
-            failures = self._save_points(study.epoch, z, folder)
-        names = [volume_name(number) for number in range(len(z))]
+        asked = request.model_dump_json(indent=1).encode()
+        with self._claimed(VOLUMES, request.name, asked) as (folder, _):
+            if request.path is None:
+                failures = self.actions.save_volumes(study.epoch, request.rows, folder)
+            else:
+                failures = self._save_points(study.epoch, z, folder)
+            self._write_script(folder, request, len(z))
+        return {**self._volumes(request.name), "notes": failures}
+
+    @contextmanager
+    def _claimed(self, kind: str, name: str, content: bytes) -> Iterator[tuple[Uri, Uri]]:
+        """Have a new folder, and beside it a file that claims its name; neither is left by errors.
+
+        Raises:
+            RaydrgnError: If the name is none, or taken.
+        """
+        folder = self.files.new(kind, name)
+        file = f"{folder}.json"
+        if not storage.create_exclusively(file, content):
+            raise ConfigError(taken(name))
+        try:
+            yield folder, file
+        except BaseException:
+            for found in storage.list_files(folder):
+                storage.remove(storage.join(folder, found))
+            storage.remove_empty_folders(folder)
+            storage.remove(file)
+            raise
+
+    def _write_script(self, folder: Uri, request: SaveVolumesRequest, count: int) -> None:
+        """Write what opens saved volumes in ChimeraX."""
+        names = [volume_name(number) for number in range(count)]
         made = [
             (name, colour)
             for name, colour in zip(names, request.colours, strict=True)
@@ -171,7 +193,6 @@ class Explorer:
             files, colours = zip(*made, strict=True)
             script = volume_script(files, colours=colours, level=level)
             storage.write_bytes(storage.join(folder, SCRIPT), script.encode())
-        return {**self._volumes(request.name), "notes": failures}
 
     def _save_points(
         self, epoch: int | None, z: Float[np.ndarray, "k zdim"], folder: Uri
@@ -194,6 +215,10 @@ class Explorer:
         Raises:
             RaydrgnError: If there are no weights, or the request was overtaken.
         """
+        order, facts = await asyncio.to_thread(self._order, request)  # it may open an epoch
+        return facts, await self._decoding.volumes(order)
+
+    def _order(self, request: VolumeRequest) -> tuple[VolumeOrder, dict[str, Any]]:
         study = self.study(request.epoch)
         if not isinstance(self.source, RunReader):
             raise RunDirectoryError(f"{self.source.root} has latents only, and no weights.")
@@ -201,18 +226,18 @@ class Explorer:
         box = min(largest, self.source.box)
         z = self._latents(study, request)
         order = VolumeOrder(request.page, request.number, self.source.root, study.epoch, z, box)
-        made = await self._decoding.volumes(order)
         facts = {
             "box": box,
             "run_box": self.source.box,
             "pixel_size": (self.source.pixel_size_angstrom or 1.0) * self.source.box / box,
             "rows": request.rows,
         }
-        return facts, made
+        return order, facts
 
     def results(self) -> dict[str, Any]:
         """Return reports, and what has been saved."""
-        selections = [self._selection(name) for name in self._saved(SELECTIONS)]
+        found = (self._readable(name) for name in self._saved(SELECTIONS))
+        selections = [selection for selection in found if selection is not None]
         volumes = [self._volumes(name) for name in self._saved(VOLUMES)]
         is_run = isinstance(self.source, RunReader)
         reports = self.files.reports() if is_run else []
@@ -254,6 +279,16 @@ class Explorer:
             for name in self.files.names(kind)
             if storage.exists(storage.join(folder, name, files[kind]))
         ]
+
+    def _readable(self, name: str) -> dict[str, Any] | None:
+        """Return a saved selection; None, which is logged once, if it is damaged."""
+        try:
+            return self._selection(name)
+        except (RaydrgnError, LookupError, TypeError, ValueError) as error:
+            if name not in self._damaged:
+                log.warning("the saved selection %s is damaged, and left out: %s", name, error)
+            self._damaged.add(name)
+            return None
 
     def _selection(self, name: str) -> dict[str, Any]:
         folder = storage.join(self.files.own, SELECTIONS, name)

@@ -94,6 +94,8 @@ class AnswerRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
     selection: Annotated[str, Field(max_length=64)] | None
+    key: Annotated[str, Field(max_length=256)]
+    """Of the proposal that was read."""
 
 
 def parse(model: type[Model], body: bytes) -> Model:

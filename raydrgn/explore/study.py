@@ -78,6 +78,7 @@ class Study:
             "title": "/".join(self.source.root.split("/")[-2:]),
             "root": self.source.root,
             "epoch": self.epoch,
+            "stamp": "; ".join(f"{record} {when.isoformat()}" for record, when in self._stamp),
             "particles": len(self.z),
             "shown": len(self.shown),
             "zdim": self.z.shape[1],

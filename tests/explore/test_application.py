@@ -1,12 +1,16 @@
 """What the explorer answers is what the commands say of the same run."""
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.parse import quote
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -355,6 +359,8 @@ def test_the_command_prints_its_address_and_ends_with_ctrl_c(root):
                 break
         assert "http://127.0.0.1:" in lines[-1]
         assert "/?token=" in lines[-1]
+        with suppress(HTTPError):  # once it answers, it takes signals
+            urlopen(re.search(r"http://\S+", lines[-1])[0])
         process.send_signal(2)
         assert process.wait(60) == 0
 

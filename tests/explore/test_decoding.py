@@ -20,6 +20,7 @@ class Pool:
         self.problem, self.decoded, self.is_open = problem, [], False
         self.may_go_on = threading.Event()
         self.may_go_on.set()
+        self.has_begun = threading.Event()
 
     def __enter__(self):
         self.is_open = True
@@ -29,7 +30,8 @@ class Pool:
         self.is_open = False
 
     def volumes(self, z, *, box):
-        self.may_go_on.wait(10)
+        self.has_begun.set()
+        self.may_go_on.wait(60)
         if self.problem:
             raise self.problem
         self.decoded += z[:, 0].tolist()
@@ -58,7 +60,7 @@ def test_an_overtaken_request_ends_between_two_volumes(pool, held):
     async def ask():
         pool.may_go_on.clear()
         first = asyncio.create_task(held.volumes(order(1, [1, 2, 3, 4])))
-        await asyncio.sleep(0.05)
+        await asyncio.to_thread(pool.has_begun.wait, 60)
         second = asyncio.create_task(held.volumes(order(2, [9])))
         other = asyncio.create_task(held.volumes(order(1, [7], page="q")))
         await asyncio.sleep(0.05)

@@ -77,6 +77,12 @@ def serve(root):
     return running_server(open_explorer(settings))
 
 
+def answer(server, selection):
+    """Return an answer to the proposal that waits, as the page sends it."""
+    pause = server.json("/api/status")["project"]["pause"]
+    return {"selection": selection, "key": pause["key"] if pause else ""}
+
+
 def go_on(waiting):
     """Return what `raydrgn protocol` takes as the selection of the round."""
     plan = TrainingPlan(box=16)
@@ -120,10 +126,10 @@ def test_a_selection_of_the_page_answers_the_pause(waiting):
         body["conditions"] = [*pause["conditions"], more]
         server.json("/api/save-selection?round=1", {**body, "name": "mine"})
         assert (
-            "no saved selection 'none'" in server.refusal("/api/answer", {"selection": "none"})[1]
+            "no saved selection 'none'" in server.refusal("/api/answer", answer(server, "none"))[1]
         )
-        assert server.refusal("/api/answer", {"selection": "../mine"})[0] == 400
-        server.json("/api/answer", {"selection": "mine"})
+        assert server.refusal("/api/answer", answer(server, "../mine"))[0] == 400
+        server.json("/api/answer", answer(server, "mine"))
         answered = server.json("/api/status")["project"]["pause"]
         assert "explore/selections/mine/kept.ind.pkl was chosen" in answered["answer"]
         command = server.json("/api/command", {"name": "protocol", "filled": {"accept": True}})
@@ -149,7 +155,7 @@ def test_a_selection_of_the_page_answers_the_pause(waiting):
 
 def test_agreement_is_as_proposed_and_is_not_asked_again(waiting):
     with serve(waiting.root) as server:
-        server.json("/api/answer", {"selection": None})
+        server.json("/api/answer", answer(server, None))
         assert "a person agreed" in server.json("/api/status")["project"]["pause"]["answer"]
     project, selection = go_on(waiting)
     assert selection == {"clusters": [1, 3], "null": None}
@@ -157,16 +163,30 @@ def test_agreement_is_as_proposed_and_is_not_asked_again(waiting):
     project.step("selection of round 1", selection, made({}, []), folder="selection1")
     assert find_project(str(waiting.root)).pause() is None
     with serve(waiting.root) as server:
-        words = server.refusal("/api/answer", {"selection": None})[1]
+        words = server.refusal("/api/answer", answer(server, None))[1]
     assert "raydrgn protocol has gone on from the answer that it has" in words
     assert f"raydrgn protocol -o {waiting.root} --drop 3,11" in words
+
+
+def test_an_answer_to_an_earlier_proposal_is_refused(waiting):
+    with serve(waiting.root) as server:
+        read = answer(server, None)
+        result = {**waiting.proposal.result, "clusters": [2]}
+        Project(str(waiting.root)).step(
+            *("proposal of round 1", {"by": "hand"}, made(result, ["report.html"])),
+            folder="proposal1",
+        )
+        status, words = server.refusal("/api/answer", read)
+        assert (status, "is to an earlier proposal" in words) == (409, True)
+        assert go_on(waiting)[1] is None
+        server.json("/api/answer", answer(server, None))
 
 
 def test_a_selection_of_an_earlier_answer_does_not_end_the_pause(waiting):
     project = Project(str(waiting.root))
     project.step("selection of round 1", {"clusters": [0], "null": None}, made({}, []))
     with serve(waiting.root) as server:
-        server.json("/api/answer", {"selection": None})
+        server.json("/api/answer", answer(server, None))
     assert go_on(waiting)[1] == {"clusters": [1, 3], "null": None}
     assert find_project(str(waiting.root)).pause().answer
 

@@ -109,7 +109,7 @@ def test_the_command_line_ends_in_seconds(tmp_path):
         text=True,
         check=False,
     )
-    assert time.monotonic() - began < 20  # most of it imports, on a busy machine
+    assert time.monotonic() - began < 60  # most of it imports; Ray would try for minutes
     assert done.returncode == 2
     words = " ".join(done.stderr.split())
     assert words.startswith("error: No Ray at 127.0.0.1:1 (Connection refused).")

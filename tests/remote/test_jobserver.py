@@ -119,6 +119,7 @@ def test_another_server_and_a_silent_one_are_recognised(monkeypatch):
                 connection.recv(4096)
                 connection.sendall(b"HTTP/1.0 404 Not Found\r\nContent-Length: 0\r\n\r\n")
 
+        monkeypatch.undo()  # it has the time that it needs
         thread = threading.Thread(target=answer)
         thread.start()
         with pytest.raises(ClusterError, match="is no Ray job server"):

@@ -210,8 +210,10 @@ def test_a_batch_that_is_too_large_for_any_worker_does_not_limit_the_rest(ray_se
         outcomes = {outcome.item: outcome for outcome in pool.run(work, range(60))}
         assert "memory of its machine" in str(outcomes.pop(0).error)
         assert all(outcome.error is None for outcome in outcomes.values())
-        list(pool.run(work_of, range(100)))  # long enough for the second worker to be there
-        assert len({outcome.value[1] for outcome in pool.run(work_of, range(40))}) == 2
+        workers, end = set(), time.monotonic() + 60
+        while len(workers) < 2:  # until the second one is there again
+            assert time.monotonic() < end
+            workers = {outcome.value[1] for outcome in pool.run(work_of, range(40))}
 
 
 # --- tasks ----------------------------------------------------------------------------------------
