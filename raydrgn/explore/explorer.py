@@ -203,7 +203,7 @@ class Explorer:
         storage.write_bytes(file, text.getvalue())
         try:
             return self.actions.save_volumes(epoch, file, folder)
-        except RaydrgnError:
+        except BaseException:
             storage.remove(file)
             raise
 

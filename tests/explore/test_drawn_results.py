@@ -68,6 +68,13 @@ def test_a_class_of_the_heat_map_is_selected_by_its_name(server, run, z):
         file = Path(run.results("occupancy", 1), "classes", name)
         file.write_bytes(file.read_text().replace("\n", "\r").encode("utf-8-sig"))
     assert server.json("/api/drawn")["occupancy"] == found
+    table = Path(run.results("occupancy", 1), "classes", "classes.csv")
+    content = table.read_text()
+    table.write_text(content.replace("C2", "C3"))  # while the command replaces them
+    assert "are not of the same classes" in server.refusal("/api/drawn")[1]
+    table.write_text(content)
+    table.with_name("class_means.csv").unlink()
+    assert server.json("/api/drawn")["occupancy"] is None
 
 
 def test_classes_of_other_weights_are_not_shown(server, run, z):

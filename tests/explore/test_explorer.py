@@ -4,11 +4,13 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from threading import Barrier
 from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
+from explorer_server import analysed_run
 from raydrgn.errors import ConfigError, StorageError
 from raydrgn.explore import explorer as explorers
 from raydrgn.explore.actions import Actions
@@ -16,7 +18,7 @@ from raydrgn.explore.decoding import Decoding
 from raydrgn.explore.explored import Explored
 from raydrgn.explore.explorer import EPOCHS_KEPT, Explorer
 from raydrgn.explore.interfaces import Project, Round
-from raydrgn.explore.requests import SaveSelectionRequest
+from raydrgn.explore.requests import SaveSelectionRequest, SaveVolumesRequest
 from raydrgn.explore.study import Study
 from raydrgn.io import cryodrgn
 from raydrgn.run.reader import RunReader
@@ -129,4 +131,59 @@ def test_a_selection_that_could_not_be_saved_leaves_its_name_free(tmp_path):
     assert explorer.results()["selections"][0]["count"] == saved["count"]
     with pytest.raises(ConfigError, match="There is 'right' already"):
         explorer.save_selection(REQUEST)
+    explored.close()
+
+
+def test_a_damaged_selection_is_left_out_and_named_once(tmp_path, caplog):
+    z = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32)
+    cryodrgn.write_pickles(str(tmp_path / "z.pkl"), z)
+    explored = open_explorer(ExploreSettings(run=str(tmp_path / "z.pkl")))
+    explorer = explored.run("")
+    for name in ("right", "wrong"):
+        explorer.save_selection(REQUEST.model_copy(update={"name": name}))
+    (tmp_path / "z.explore" / "selections" / "wrong.json").unlink()
+    for _ in range(2):
+        assert [entry["name"] for entry in explorer.results()["selections"]] == ["right"]
+    assert caplog.text.count("the saved selection wrong is damaged") == 1
+    explored.close()
+
+
+def test_of_two_that_save_volumes_under_one_name_one_is_refused(explorer, opened, tmp_path):
+    z = np.zeros((4, 2), dtype=np.float32)
+    study = Mock(spec=Study, epoch=1, z=z, rows=lambda rows: np.array(rows))
+    explorer.study = lambda epoch: study
+    meet = Barrier(2)
+    new = explorer.files.new
+
+    def find(kind, name):
+        found = new(kind, name)
+        meet.wait(60)  # both have found the name free
+        return found
+
+    explorer.files.new = find
+    explorer.actions = Mock(save_volumes=Mock(return_value=[]))
+    request = SaveVolumesRequest(rows=[1], name="one", level_sd=3.0, colours=["#0072b2"])
+
+    def save(_):
+        try:
+            return explorer.save_volumes(request)["name"]
+        except ConfigError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(2) as pool:
+        said = sorted(pool.map(save, range(2)))
+    assert said == ["There is 'one' already; choose another name.", "one"]
+    assert explorer.actions.save_volumes.call_count == 1
+
+
+def test_the_page_sees_that_results_were_made_again(tmp_path):
+    source = analysed_run(tmp_path)
+    explored = open_explorer(ExploreSettings(run=str(source)))
+    explorer = explored.run("")
+    before = explorer.facts(None)
+    assert explorer.facts(None)["stamp"] == before["stamp"]
+    os.utime(source / "analyze.2" / "settings.json", (1, 1))
+    after = explorer.facts(None)
+    assert after["columns"] == before["columns"]
+    assert after["stamp"] != before["stamp"]
     explored.close()
