@@ -6,7 +6,7 @@ import { at, fill, hideError, on, showError } from './dom.js';
 export class Project {
   constructor(app) {
     this.app = app;
-    on(at('rounds'), 'change', () => this.openRound());
+    on(at('rounds'), 'change', () => this.app.openRound());
     on(at('pause-show'), 'click', () => this.showProposal());
     on(at('pause-answer'), 'click', () => this.answer());
     on(at('pause-go-on'), 'click', () => this.app.jobs.open('protocol'));
@@ -51,16 +51,12 @@ export class Project {
     at('pause-choice').value = selections.some(({ name }) => name === chosen) ? chosen : '';
   }
 
-  async openRound() {
-    await this.app.openRound();
-  }
-
   /** Selects what is proposed to be kept, to be changed and saved. */
   async showProposal() {
     const { round, conditions } = this.pause;
     if (this.app.round !== round || this.app.opening) {
       at('rounds').value = round;
-      await this.openRound();
+      await this.app.openRound();
       if (at('rounds').value !== round) return;
     }
     await this.app.selection.load(conditions);

@@ -6,6 +6,7 @@ docs/explorer.md, of an analysed run.
 
 import json
 import os
+import time
 from contextlib import ExitStack
 
 import numpy as np
@@ -40,7 +41,9 @@ def test_the_page_shows_the_particles_and_asks_nobody_else(visit, server):
     by_cluster = visit.picture("#frame")
     visit.page.select_option("#colour-by", "defocus_u_angstrom")
     visit.page.wait_for_selector(".bar")
+    end = time.monotonic() + 60
     while (visit.picture("#frame") == by_cluster).all():
+        assert time.monotonic() < end, "the colours stay as they are"
         visit.page.wait_for_timeout(100)
     assert visit.asked
     assert all(
