@@ -122,11 +122,14 @@ def test_half_a_pickle_is_refused(tmp_path, keep):
 def test_a_pickle_asks_for_no_memory_that_it_does_not_fill(tmp_path, content):
     (tmp_path / "a.pkl").write_bytes(content)
     tracemalloc.start()
-    with pytest.raises(InputError, match=r"a\.pkl is not a whole pickle"):
-        read_pickles(str(tmp_path / "a.pkl"))
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 2**20
+    try:
+        with pytest.raises(InputError, match=r"a\.pkl is not a whole pickle"):
+            read_pickles(str(tmp_path / "a.pkl"))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # A few kB here against 16 GB asked for; the other threads of the test process are counted too.
+    assert peak < 2**26
 
 
 # Poses ---------------------------------------------------------------------------------------
