@@ -8,7 +8,7 @@ definition of cryoDRGN and CryoBench, so curves compare with theirs.
 import torch
 from torch import Tensor
 
-from raydrgn.fourier.transforms import fft_centred
+from raydrgn.fourier.transforms import fft_centred, ifft_centred
 from raydrgn.geometry.box import check_box
 from raydrgn.shapes import Float, Int
 
@@ -39,6 +39,23 @@ def shell_correlation(
     curve = torch.where(power > 0, cross / power.clamp(min=1e-300).sqrt(), 0.0)
     curve[..., 0] = 1.0
     return curve.float()
+
+
+def with_flat_spectrum(volume: Float[Tensor, "d d d"]) -> Float[Tensor, "d d d"]:
+    """Return a volume each of whose shells has the same mean power; nothing beyond them.
+
+    Its shell correlations are as before. They stay so under a mask too: a mask mixes shells, and
+    where the power of a map falls by orders of magnitude from its low to its high frequencies,
+    most of what a masked map has at high ones is of low ones.
+    """
+    spectrum = fft_centred(volume, ndim=3)
+    index = shell_index(volume.shape[-1], device=volume.device)
+    flat, num_shells = index.flatten(), volume.shape[-1] // 2
+    power = _sum_shells(spectrum.abs().square(), flat, num_shells)
+    mean = power / torch.bincount(flat, minlength=num_shells)
+    factor = torch.where(mean > 0, mean.clamp(min=1e-300).rsqrt(), 0.0)
+    factor[0] = 0.0
+    return ifft_centred(spectrum * factor.float()[index], ndim=3)
 
 
 def _sum_shells(

@@ -17,7 +17,12 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from raydrgn.fourier.resample import low_pass
-from raydrgn.fourier.shells import resolution_at, shell_correlation, shell_index
+from raydrgn.fourier.shells import (
+    resolution_at,
+    shell_correlation,
+    shell_index,
+    with_flat_spectrum,
+)
 from raydrgn.fourier.transforms import fft_centred, ifft_centred
 from raydrgn.inputs.resolution import density_mask, measure_resolution
 from raydrgn.shapes import Bool, Float
@@ -134,11 +139,10 @@ def compare_state(
         generator=generator,
     )
     resolution = found.at(THRESHOLD)
-    differences = [
-        torch.from_numpy((volume - mean) * mask)
-        for volume, mean in zip(volumes, means, strict=True)
-    ]
-    curve = shell_correlation(*differences)
+    whole = [torch.from_numpy(v - mean) for v, mean in zip(volumes, means, strict=True)]
+    soft = torch.from_numpy(mask)
+    curve = shell_correlation(*(with_flat_spectrum(difference) * soft for difference in whole))
+    differences = [difference * soft for difference in whole]
     smooth = [
         low_pass(
             difference, resolution_angstrom=resolution, pixel_size_angstrom=pixel_size_angstrom

@@ -18,7 +18,13 @@ from torch import Tensor
 
 from raydrgn.fourier.masks import soft_mask, soft_sphere
 from raydrgn.fourier.resample import low_pass
-from raydrgn.fourier.shells import frequencies, resolution_at, shell_correlation, shell_index
+from raydrgn.fourier.shells import (
+    frequencies,
+    resolution_at,
+    shell_correlation,
+    shell_index,
+    with_flat_spectrum,
+)
 from raydrgn.fourier.transforms import fft_centred, ifft_centred
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
@@ -103,9 +109,8 @@ def measure_resolution(
         pixel_size_angstrom: Edge of a voxel.
         generator: Source of random phases.
     """
-    a, b = torch.from_numpy(first), torch.from_numpy(second)
-    box = a.shape[-1]
-    sphere = torch.from_numpy(soft_sphere(box))
+    a, b = (torch.from_numpy(half) for half in (first, second))
+    sphere = torch.from_numpy(soft_sphere(a.shape[-1]))
     mask = density_mask(full, pixel_size_angstrom=pixel_size_angstrom)
     tight = torch.from_numpy(mask)
     unmasked = shell_correlation(a, b)
@@ -113,7 +118,7 @@ def measure_resolution(
     return Resolution(
         pixel_size_angstrom=pixel_size_angstrom,
         unmasked=unmasked,
-        spherical=shell_correlation(a * sphere, b * sphere),
+        spherical=shell_correlation(*(with_flat_spectrum(half) * sphere for half in (a, b))),
         masked=masked,
         randomised=randomised,
         corrected=corrected,
@@ -129,7 +134,7 @@ def within_mask(
     unmasked: Float[Tensor, " shells"],
     generator: torch.Generator,
 ) -> tuple[Float[Tensor, " shells"], Float[Tensor, " shells"], Float[Tensor, " shells"]]:
-    """Return three curves of two maps within a mask.
+    """Return three curves of two maps within a mask, each map with a flat spectrum.
 
     Args:
         first: A map.
@@ -142,6 +147,7 @@ def within_mask(
         The correlation with the mask; with phases random beyond a shell, which the mask alone
         makes; and the first with the second taken out.
     """
+    first, second = with_flat_spectrum(first), with_flat_spectrum(second)
     masked = shell_correlation(first * mask, second * mask)
     start = randomised_from(unmasked)
     if start is None:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from raydrgn.fourier.shells import resolution_at, shell_correlation
+from raydrgn.fourier.shells import resolution_at, shell_correlation, with_flat_spectrum
 from raydrgn.inputs.backprojection import Backprojection
 from raydrgn.inputs.resolution import density_mask
 from raydrgn.protocol.class_differences import EnsembleMean, compare_differences, in_box
@@ -139,8 +139,10 @@ def _agreement(
     """Return the resolution in Å to which a map and a decoded volume agree, at an FSC of 0.5."""
     mask = density_mask(mapped, pixel_size_angstrom=pixel_size_angstrom)
     curve = shell_correlation(
-        torch.from_numpy((mapped * mask).astype(np.float32)),
-        torch.from_numpy((decoded * mask).astype(np.float32)),
+        *(
+            with_flat_spectrum(torch.from_numpy(volume.astype(np.float32))) * torch.from_numpy(mask)
+            for volume in (mapped, decoded)
+        )
     )
     curve[:2] = 1  # the zero frequency alone
     return resolution_at(curve, threshold=0.5, pixel_size_angstrom=pixel_size_angstrom)
