@@ -21,7 +21,7 @@ from raydrgn.mfa.model import FactorModel
 from raydrgn.mfa.particles import ParticleEstimates, composed, rotation_matrices
 from raydrgn.mfa.start import mean_rows, mean_sums
 from raydrgn.mfa.sums import Sums
-from raydrgn.mfa.trials import PoseTrials, PoseWidths, trials_within
+from raydrgn.mfa.trials import PoseTrials, PoseWidths, trials_within, with_junk
 from raydrgn.mfa.workers import MEAN, WorkerParticles
 from raydrgn.shapes import Float, Int
 
@@ -132,7 +132,7 @@ def _evidence(
     found = []
     for sd in sds:
         prior = torch.log_softmax(-0.5 * trials.square().sum(1) / sd**2, dim=0)
-        found.append(torch.logsumexp(logs + prior, dim=1).double().sum())
+        found.append(with_junk(torch.logsumexp(logs + prior, dim=1).double()).sum())
     return torch.stack(found)
 
 
@@ -145,9 +145,9 @@ def _wide(
     return sds[found] if sds[found] > above and gain[found] > least else None
 
 
-def _new_width(width: float | None, square: float, *, least: float) -> float | None:
-    """Return the SD of errors of a mean square, if there was one before."""
-    return None if width is None else max(math.sqrt(square), least)
+def _new_width(width: float | None, square: float, count: float, *, least: float) -> float | None:
+    """Return the SD of errors of a sum of squares, if there was one before."""
+    return None if width is None else max(math.sqrt(square / max(count, 1)), least)
 
 
 class PoseSearch:
@@ -228,15 +228,15 @@ class PoseSearch:
                 mine.rotations.zero_()
                 mine.shifts_px.zero_()
             for trials in all_trials:
-                mine, square = trials.estimate(batch, mine, widths)
+                mine, square, weight = trials.estimate(batch, mine, widths)
             self._estimates[where] = mine
-            total += torch.cat([square.sum(0), square.new_tensor([len(where)])]).double()
+            total += torch.cat([weight @ square, weight.sum()[None]]).double()
             given.append(batch.rotations)
         self._particles.group.add_up([total])
         of_rotation, of_shift, count = self._particles.group.from_first(total.tolist())
         found = PoseWidths(
-            _new_width(widths.rotation, of_rotation / count, least=LEAST_ROTATION),
-            _new_width(widths.shift_px, of_shift / count, least=LEAST_SHIFT_PX),
+            _new_width(widths.rotation, of_rotation, count, least=LEAST_ROTATION),
+            _new_width(widths.shift_px, of_shift, count, least=LEAST_SHIFT_PX),
         )
         self._centre(rows, torch.cat([self._all_points.points.new_zeros(0, 3, 3), *given]), found)
         sums = mean_sums(

@@ -15,6 +15,10 @@ from raydrgn.mfa.model import FactorModel
 from raydrgn.mfa.particles import ParticleEstimates, composed, rotation_matrices
 from raydrgn.shapes import Float
 
+JUNK_SHARE = 0.1
+"""Share of images that are taken to show no particle; wherever those fit the mean, they are no
+witnesses of errors of poses."""
+
 
 class PoseWidths(NamedTuple):
     """SDs of the errors of given poses; None where they are too small to be searched for."""
@@ -34,6 +38,9 @@ class FoundPoses(NamedTuple):
     square: Float[Tensor, "b 2"]
     """Expected squares of the rotation (radians²) and of the shift (pixels²) from the given pose,
     of one coordinate."""
+
+    shows_particle: Float[Tensor, " b"]
+    """Probability that the image shows one."""
 
 
 class PoseTrials:
@@ -102,12 +109,14 @@ class PoseTrials:
         turned = composed(self._rotations.repeat(len(batch), 1), last)
         rotation = turned.square().sum(1).view(len(batch), -1)
         shift = (estimates.shifts_px[:, None] + self._shifts).square().sum(2)
-        logs = self.likelihoods(batch, estimates)
+        prior = torch.zeros_like(rotation[:, :, None] * shift[:, None])
         if widths.rotation is not None:
-            logs = logs - 0.5 * (rotation / widths.rotation**2)[:, :, None]
+            prior = prior - 0.5 * (rotation / widths.rotation**2)[:, :, None]
         if widths.shift_px is not None:
-            logs = logs - 0.5 * (shift / widths.shift_px**2)[:, None]
-        q = torch.softmax(logs.flatten(1), dim=1).view_as(logs)
+            prior = prior - 0.5 * (shift / widths.shift_px**2)[:, None]
+        logs = (self.likelihoods(batch, estimates) + prior).flatten(1)
+        evidence = torch.logsumexp(logs, dim=1) - torch.logsumexp(prior.flatten(1), dim=1)
+        q = torch.softmax(logs, dim=1).view_as(prior)
         of_rotation, of_shift = q.sum(2), q.sum(1)
         found = replace(
             estimates,
@@ -115,7 +124,18 @@ class PoseTrials:
             shifts_px=estimates.shifts_px + of_shift @ self._shifts,
         )
         squares = (of_rotation * rotation).sum(1) / 3, (of_shift * shift).sum(1) / 2
-        return FoundPoses(found, torch.stack(squares, dim=1))
+        odds = evidence.double() + math.log(1 / JUNK_SHARE - 1)
+        return FoundPoses(found, torch.stack(squares, dim=1), torch.sigmoid(odds).float())
+
+
+def with_junk(evidence: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+    """Return the logarithm of images' probability over that of noise, if some show no particle.
+
+    Args:
+        evidence: The same if each showed one.
+    """
+    none = torch.full_like(evidence, math.log(JUNK_SHARE))
+    return torch.logaddexp(evidence + math.log(1 - JUNK_SHARE), none)
 
 
 def trials_within(

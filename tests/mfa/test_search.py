@@ -13,7 +13,7 @@ import plain_em
 from raydrgn.io.particles import ParticleTable
 from raydrgn.mfa.concerns import search_note
 from raydrgn.mfa.particles import Estimated
-from raydrgn.mfa.search import PoseSearch
+from raydrgn.mfa.search import PoseSearch, _evidence, _wide
 from raydrgn.mfa.trials import PoseWidths, trials_within
 from raydrgn.run.reader import open_run
 from raydrgn.simulation.dataset import simulate
@@ -66,6 +66,19 @@ def test_exact_poses_are_not_searched(clean, tmp_path):
     assert search_note(fit.pose_widths) is None
     assert not fit.estimates.rotations.any()
     assert not fit.estimates.shifts_px.any()
+
+
+def test_images_without_a_particle_are_no_witnesses_of_wide_errors(generator):
+    """A fifth of the images shows something else, which the mean fits badly in most positions."""
+    trials = trials_within(4.0, 0.5, dim=2, device=CPU)
+    sds = (0.25, 0.5, 1.0, 2.0, 4.0)
+    good = -0.5 * (trials.square().sum(1) / 0.3**2).expand(400, -1)
+    junk = 100 + 20 * torch.randn(100, len(trials), generator=generator)
+    found = _evidence(torch.cat([20 + good, -junk]), trials, sds).tolist()
+    assert _wide(found, sds, above=0.9, least=50) is None
+    far = -0.5 * ((trials - torch.tensor([2.5, 0.0])).square().sum(1) / 0.3**2).expand(400, -1)
+    found = _evidence(torch.cat([20 + far, -junk]), trials, sds).tolist()
+    assert _wide(found, sds, above=0.9, least=50) == 2.0
 
 
 @pytest.mark.parametrize("name", ["rotations", "shifts"])
