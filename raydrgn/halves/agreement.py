@@ -10,6 +10,7 @@ References:
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -30,24 +31,32 @@ from raydrgn.shapes import Bool, Float
 WHOLE, PARTIAL = 0.6, 0.3
 """Mean correlation of differences from which a state is reproduced, and partly reproduced."""
 
-LEAST_AMPLITUDE = 0.06
-"""Amplitude of a difference, over that of the volume, below which there is none.
+ROUNDING = 0.001
+"""Amplitude over that of the volume below which a difference is none, however reproducible."""
 
-Of particles in one state, autoencoders had up to 5.5 % that both halves agreed on (docs/halves.md).
-"""
 
-CLEAR, ROUNDING = 0.8, 0.001
-"""Correlation from which a difference is reproduced however small it is, down to an amplitude.
+class Limits(NamedTuple):
+    """What runs of a method have where there is nothing, by which their states are judged."""
 
-Of particles in one state correlations were 0.78 at most, and those of a mixture, whose volumes are
-then all but equal, below the amplitude.
-"""
+    least_amplitude: float
+    """Amplitude of a difference, over that of the volume, below which it is not a clear one."""
+
+    clear: float | None
+    """Correlation from which a smaller difference is clear too, if there is one."""
+
+
+OF_MIXTURE = Limits(least_amplitude=0.06, clear=0.8)
+"""Of particles in one state, differences were below 0.1 % (docs/halves.md)."""
+
+OF_AUTOENCODER = Limits(least_amplitude=0.16, clear=None)
+"""Of particles in one state, differences that both halves had were up to 15 % of the volume, with
+correlations up to 0.82: the encoders find the same directions of the noise (docs/halves.md)."""
 
 FEWEST_SHELLS = 3
 """Shells, without the zero frequency, below which a correlation is chance."""
 
 REPRODUCED, PARTLY, NOT_REPRODUCED = "reproduced", "partly reproduced", "not reproduced"
-NO_DIFFERENCE = "no difference"
+NO_DIFFERENCE = "no clear difference"
 JUDGEMENTS = (REPRODUCED, PARTLY, NOT_REPRODUCED, NO_DIFFERENCE)
 
 THRESHOLD = 0.143
@@ -84,6 +93,9 @@ class StateAgreement:
     difference: Float[np.ndarray, "d d d"]
     """Mean of the two differences, to ``resolution_angstrom``, within the mask."""
 
+    limits: Limits
+    """By which it is judged."""
+
     @property
     def correlation(self) -> float:
         """Mean of ``difference_fsc`` over ``num_shells`` shells; negative ones count as 0.
@@ -103,8 +115,9 @@ class StateAgreement:
     def judgement(self) -> str:
         """Whether both halves have the state, in words."""
         has_shells = self.num_shells >= FEWEST_SHELLS
-        is_clear = has_shells and self.correlation >= CLEAR and self.amplitude >= ROUNDING
-        if self.amplitude < LEAST_AMPLITUDE and not is_clear:
+        least, clear = self.limits
+        is_clear = clear is not None and has_shells and self.correlation >= clear
+        if self.amplitude < (ROUNDING if is_clear else least):
             return NO_DIFFERENCE
         if not has_shells:
             return NOT_REPRODUCED
@@ -119,6 +132,7 @@ def compare_state(
     *,
     mask: Float[np.ndarray, "d d d"],
     pixel_size_angstrom: float,
+    limits: Limits,
     generator: torch.Generator,
 ) -> StateAgreement:
     """Compare the volumes that the two halves have of a state.
@@ -128,6 +142,7 @@ def compare_state(
         means: Mean volume of each half.
         mask: Soft mask of the density of all states.
         pixel_size_angstrom: Edge of a voxel.
+        limits: By which it is judged.
         generator: Source of the random phases that tell the mask's own part.
     """
     first, second = volumes
@@ -159,6 +174,7 @@ def compare_state(
         amplitude=_shared_amplitude(differences, [torch.from_numpy(v * mask) for v in volumes]),
         local=np.where(inside, local_correlation(*smooth, width=width), 0).astype(np.float32),
         difference=((smooth[0] + smooth[1]) / 2 * mask).astype(np.float32),
+        limits=limits,
     )
 
 

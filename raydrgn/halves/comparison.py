@@ -7,7 +7,14 @@ import numpy as np
 import torch
 
 from raydrgn.halves import agreement as measures
-from raydrgn.halves.agreement import JUDGEMENTS, PARTLY, REPRODUCED, StateAgreement
+from raydrgn.halves.agreement import (
+    JUDGEMENTS,
+    OF_AUTOENCODER,
+    PARTLY,
+    REPRODUCED,
+    Limits,
+    StateAgreement,
+)
 from raydrgn.halves.splitting import HALVES
 from raydrgn.halves.states import States
 from raydrgn.remote.progress import Progress
@@ -30,6 +37,7 @@ class Agreement:
     """Of the mean volume, Å; 0 outside the mask."""
 
     pixel_size_angstrom: float
+    limits: Limits
 
     @property
     def summary(self) -> str:
@@ -42,6 +50,13 @@ class Agreement:
         text += "."
         if not {REPRODUCED, PARTLY} & set(judged):
             text += " No heterogeneity that this run shows is reproduced in both halves."
+        if self.limits == OF_AUTOENCODER:
+            least = f"{100 * self.limits.least_amplitude:g} % of the density"
+            text += (
+                f" Differences below {least} are not judged: autoencoders make such of noise, and "
+                "the same in both halves. `raydrgn train PARTICLES --method mfa -o OUT`, and its "
+                "halves, show which are real."
+            )
         return text
 
 
@@ -50,6 +65,7 @@ def compare_halves(
     volume: Callable[[int, int], Float[np.ndarray, "d d d"]],
     *,
     pixel_size_angstrom: float,
+    limits: Limits,
     progress: Progress,
 ) -> Agreement:
     """Compare the volumes of each state, and the mean volumes, of the two halves.
@@ -58,6 +74,7 @@ def compare_halves(
         states: Those that both halves have.
         volume: Returns the volume that a half, 1 or 2, has of a state; called twice for each.
         pixel_size_angstrom: Edge of a voxel.
+        limits: By which states are judged.
         progress: Called with the states that are done.
     """
     shares = states.sizes.sum(axis=1) / states.sizes.sum()
@@ -73,6 +90,7 @@ def compare_halves(
                 means,
                 mask=mask,
                 pixel_size_angstrom=pixel_size_angstrom,
+                limits=limits,
                 generator=generator,
             )
         )
@@ -85,6 +103,7 @@ def compare_halves(
             first, second, inside=mask > 0.5, pixel_size_angstrom=pixel_size_angstrom
         ),
         pixel_size_angstrom=pixel_size_angstrom,
+        limits=limits,
     )
 
 

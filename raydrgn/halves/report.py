@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from raydrgn.fourier.shells import frequencies
-from raydrgn.halves.agreement import CLEAR, FEWEST_SHELLS, LEAST_AMPLITUDE, PARTIAL, WHOLE
+from raydrgn.halves.agreement import FEWEST_SHELLS, PARTIAL, WHOLE
 from raydrgn.halves.comparison import Agreement
 from raydrgn.halves.components import Support, support_figure
 from raydrgn.halves.splitting import HALVES
@@ -95,6 +95,7 @@ def _curves(agreement: Agreement) -> str:
 
 def _of_states(agreement: Agreement) -> Section:
     left_out = ", ".join(map(str, agreement.states.left_out))
+    least, clear = agreement.limits
     return Section(
         title="States",
         text="A state is a cluster of the whole run's latents. The run was trained anew on "
@@ -102,9 +103,9 @@ def _of_states(agreement: Agreement) -> Section:
         "volume is decoded at the mean latent of the half's particles in that cluster. "
         "The correlation is the mean FSC of the differences from the mean volume, to the "
         f"resolution of the volumes: from {WHOLE:g} on a difference is reproduced, from "
-        f"{PARTIAL:g} on partly, and one of less than {100 * LEAST_AMPLITUDE:g} % of the "
-        f"density is none, unless its correlation is {CLEAR:g} or more. Where the volumes "
-        f"agree in fewer than {FEWEST_SHELLS} shells, it is not reproduced. "
+        f"{PARTIAL:g} on partly, and one of less than {100 * least:g} % of the density is not clear"
+        + (f", unless its correlation is {clear:g} or more" if clear else "")
+        + f". Where the volumes agree in fewer than {FEWEST_SHELLS} shells, it is not reproduced. "
         "The halves share the poses, and which particles the whole run has "
         "put into one cluster: errors of those can be reproduced too."
         + (

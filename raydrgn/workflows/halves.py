@@ -14,6 +14,7 @@ from raydrgn.workflows.epoch import EpochSettings
 if TYPE_CHECKING:
     import numpy as np
 
+    from raydrgn.halves.agreement import Limits
     from raydrgn.halves.comparison import Agreement
     from raydrgn.halves.components import Support
     from raydrgn.reporting.result_folder import ResultFolder
@@ -57,6 +58,7 @@ def run(
         RaydrgnError: If the run, the settings or the folder do not allow it.
     """
     from raydrgn.clustering.clusters import SEED, k_means
+    from raydrgn.halves.agreement import OF_AUTOENCODER, OF_MIXTURE
     from raydrgn.halves.components import measure_support
     from raydrgn.halves.report import write_agreement
     from raydrgn.halves.splitting import HALVES, require_own, rows_of_half
@@ -86,7 +88,8 @@ def run(
         if not goes_on:
             return HalvesResult(folder=folder, agreement=None, support=None)
     rows = (rows_of_half(table, 1), rows_of_half(table, 2))
-    agreement = _compare(folder, labels, rows, executor, progress)
+    limits = OF_MIXTURE if opened.is_mixture else OF_AUTOENCODER
+    agreement = _compare(folder, labels, rows, limits, executor, progress)
     support = None
     if opened.is_mixture:
         halves = [open_run(folder.at(f"half{half}")) for half in HALVES]
@@ -131,6 +134,7 @@ def _compare(
     folder: "ResultFolder",
     labels: "np.ndarray",
     rows: "tuple[np.ndarray, np.ndarray]",
+    limits: "Limits",
     executor: Executor,
     progress: Progress,
 ) -> "Agreement":
@@ -167,4 +171,6 @@ def _compare(
     def volume(half: int, state: int) -> "np.ndarray":
         return read_volume(folder.at(f"volumes{half}", volume_name(state)))[0]
 
-    return compare_halves(states, volume, pixel_size_angstrom=pixel_size, progress=progress)
+    return compare_halves(
+        states, volume, pixel_size_angstrom=pixel_size, limits=limits, progress=progress
+    )

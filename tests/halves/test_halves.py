@@ -79,7 +79,7 @@ def test_states_of_particles_in_one_state_are_not_reproduced(several, tmp_path):
     result = halves.run(HalvesSettings(run=run, ksample=4))
     assert result.agreement is not None
     judged = {state.judgement for state in result.agreement.found}
-    assert judged <= {"no difference", "not reproduced"}
+    assert judged <= {"no clear difference", "not reproduced"}
     assert result.support is not None
     assert result.support.components.supported == 0
     assert result.support.states.supported == 1
