@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import logging
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -254,14 +255,21 @@ class Explorer:
         return {"paths": paths(study), "occupancy": occupancies(study)}
 
     def losses(self) -> list[dict[str, float]]:
-        """Return losses over the epochs, with those of the epoch that is being trained."""
+        """Return losses over the epochs, with those of the epoch that is being trained.
+
+        What is not finite, such as losses of a training that diverges, is left out: JSON has none.
+        """
         if not isinstance(self.source, RunReader):
             return []
         rows = read_metrics(self.source.files.metrics) or self.source.losses()
         every = max(1, len(rows) // MOST_LOSSES)
         names = ("epoch", "step", "total", "reconstruction", "kl", "done")
         return [
-            {name: float(row[name]) for name in names if row.get(name) is not None}
+            {
+                name: float(row[name])
+                for name in names
+                if row.get(name) is not None and math.isfinite(row[name])
+            }
             for number, row in enumerate(rows)
             if row.get("done", True) or number % every == 0
         ]

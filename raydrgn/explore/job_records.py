@@ -8,6 +8,7 @@ import logging
 import threading
 from dataclasses import asdict, dataclass, replace
 
+from raydrgn.errors import RaydrgnError
 from raydrgn.explore.run_files import JOBS, RunFiles
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
@@ -105,4 +106,7 @@ class JobRecords:
         except (ValueError, TypeError, KeyError):
             log.warning("%s is damaged, and left out", uri)
             self._damaged.add(name)
+            return None
+        except RaydrgnError as error:  # read again by the next call
+            log.warning("%s is left out: %s", uri, error)
             return None

@@ -224,9 +224,9 @@ class Jobs:
             status = "STOPPED"  # by another explorer, too
         else:
             status = "FAILED" if code else "SUCCEEDED"
-        begun = self._records.all()[job_id]
-        job = replace(begun.job, status=status, ended=time.time(), driver_exit_code=code)
         try:
+            begun = self._records.all()[job_id]
+            job = replace(begun.job, status=status, ended=time.time(), driver_exit_code=code)
             self._records.keep(replace(begun, job=job))
         except RaydrgnError as error:  # the run was deleted
             log.warning("the end of %s is not recorded: %s", job_id, error)
@@ -256,9 +256,9 @@ class Jobs:
             return list(jobs), problem
 
     def _connected(self, url: str) -> JobServer:
-        if self._server is None:
-            self._server = JobServer(url)
-        return self._server
+        server = self._server or JobServer(url)
+        self._server = server
+        return server
 
 
 def _new(job_id: str, command: Command) -> Job:

@@ -219,6 +219,7 @@ def test_of_many_particles_a_sample_is_drawn_and_all_are_selected(root, z, monke
         ("/api/column?epoch=2", None, "lacks 'name'"),
         ("/api/column?epoch=2&name=none", None, "no column 'none' of particles; there are: umap1"),
         ("/api/column?epoch=x&name=z0", None, "An epoch is a number"),
+        (f"/api/column?epoch={'1' * 5000}&name=z0", None, "An epoch is a number"),
         ("/api/facts?epoch=7", None, "has no epoch 7; those that are finished: 1, 2"),
         ("/api/select", {}, "conditions: field required"),
         ("/api/select", {"conditions": []}, "list 'conditions' of 1 to 100"),
@@ -283,6 +284,9 @@ def test_a_run_in_training_shows_its_last_whole_epoch_and_the_next_when_it_is_th
         assert server.json("/api/status")["epochs"] == [1, 2, 3]
         assert server.json("/api/facts?epoch=3")["epoch"] == 3
         assert server.json("/api/losses")[-1]["epoch"] == 2
+        with (run / "metrics.jsonl").open("a") as metrics:
+            metrics.write('{"epoch": 3, "step": 9, "total": NaN, "kl": 1.0, "done": true}\n')
+        assert server.json("/api/losses")[-1] == {"epoch": 3, "step": 9, "kl": 1, "done": 1}
 
 
 @pytest.mark.parametrize("name", ["Zähler 漢字.txt", 'two "words"; a.txt'])

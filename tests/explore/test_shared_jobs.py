@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from raydrgn.errors import ConfigError
+from raydrgn.errors import ConfigError, StorageError
 from raydrgn.explore import jobs as module
 from raydrgn.explore.interfaces import Command
 from raydrgn.explore.job_records import JobRecords, Record
@@ -84,6 +84,19 @@ def test_a_damaged_record_is_left_out_and_named_once(files, tmp_path, caplog):
     jobs = Jobs(files, lambda: None)
     assert jobs.listed()["jobs"] == jobs.listed()["jobs"] == []
     assert caplog.text.count("raydrgn-train-1.json is damaged") == 1
+
+
+def test_a_record_that_cannot_be_read_now_is_read_later(files, monkeypatch):
+    kept(files, process=GONE, server=GONE)
+    jobs = Jobs(files, lambda: None)
+
+    def fail(uri):
+        raise StorageError(f"{uri} cannot be read.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("raydrgn.explore.job_records.storage.read_bytes", fail)
+        assert jobs.listed()["jobs"] == []
+    assert len(jobs.listed()["jobs"]) == 1
 
 
 def test_another_explorer_stops_a_process_and_never_one_of_the_same_number(files, sleeper):
