@@ -13,6 +13,10 @@ ParticleSource  a particle file and what goes with it
 
 from importlib import import_module
 
+from raydrgn.quiet_threads import limit_spinning
+
+limit_spinning()
+
 __version__ = "0.1.0"
 
 _MODULES = {

@@ -7,11 +7,14 @@ from uuid import uuid4
 import pytest
 from hypothesis import settings
 
+from raydrgn.quiet_threads import QUIET_THREADS
+
 os.environ.update(  # before torch and Ray are imported
     RAY_AUTH_MODE="disabled",
     RAY_TRAIN_HEALTH_CHECK_INTERVAL_S="0.2",
     RAY_TRAIN_ENABLE_PREEMPTION_WATCHER="0",
     RAY_DATA_DISABLE_PROGRESS_BARS="1",
+    **QUIET_THREADS,
 )
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small transforms only spin with more
 

@@ -25,11 +25,12 @@ from raydrgn.bench.step import configs
 from raydrgn.bench.worker_steps import StepScaling, TimedNetwork, measure
 from raydrgn.model.config import ModelConfig
 from raydrgn.model.device import gpu_problem
+from raydrgn.quiet_threads import QUIET_THREADS
 from raydrgn.remote import metrics
 from raydrgn.remote.allocation import Wanted
 from raydrgn.remote.reservation import reserve
 from raydrgn.remote.resources import Resources
-from raydrgn.remote.session import QUIET_THREADS, connected
+from raydrgn.remote.session import connected
 from raydrgn.run.recipe import TrainConfig
 from raydrgn.run.writer import RunWriter
 from raydrgn.training.progress_log import TrainProgress, training_gauges

@@ -50,7 +50,6 @@ from raydrgn.cli.train import train
 from raydrgn.cli.traverse import traverse
 from raydrgn.cli.volumes import volumes
 from raydrgn.errors import LostWorkersError, RaydrgnError, StorageError
-from raydrgn.remote.session import limit_spinning
 
 for command in (demo, simulate, parse, downsample, backproject, info, train, volumes, evaluate):
     app.command()(command)
@@ -88,7 +87,6 @@ OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 def main() -> None:
     """Run the command line; a mistake that the user can correct is one message and exit code 2."""
-    limit_spinning()
     set_up_streams()
     set_up_logging()
     try:

@@ -32,13 +32,6 @@ SPARE_RESOURCE = "raydrgn_spare_cpus"
 HELD_CPUS, HELD_GPUS = "RAYDRGN_JOB_CPUS", "RAYDRGN_JOB_GPUS"
 """Variables in which a job finds what of the cluster is kept for its command."""
 
-QUIET_THREADS = {"GOMP_SPINCOUNT": "1000"}
-"""Environment in which threads that wait for each other soon give up their core.
-
-By default they spin for milliseconds, which on a machine with other work makes two threads slower
-than one (measured: a factor of 2.3 beside one busy process, and no loss on an idle machine).
-"""
-
 INIT_OPTIONS: dict[str, Any] = {
     "namespace": "raydrgn",
     "log_to_driver": False,
@@ -188,12 +181,6 @@ def _interrupt_afterwards() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
     if interrupted:
         raise KeyboardInterrupt
-
-
-def limit_spinning() -> None:
-    """Set how threads of this process and its children wait; before torch is imported."""
-    for name, value in QUIET_THREADS.items():
-        os.environ.setdefault(name, value)
 
 
 def _quieten() -> None:

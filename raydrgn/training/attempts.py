@@ -25,10 +25,11 @@ from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 from raydrgn.errors import LostWorkersError
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
+from raydrgn.quiet_threads import QUIET_THREADS
 from raydrgn.remote import metrics
 from raydrgn.remote.allocation import Allocation
 from raydrgn.remote.reservation import release_groups
-from raydrgn.remote.session import QUIET_THREADS, session_log_folder
+from raydrgn.remote.session import session_log_folder
 from raydrgn.training.actors import RunActors
 from raydrgn.training.budget import MAX_FAILURES, FailureBudget
 from raydrgn.training.elastic import wait_for_room, workers_in_words
