@@ -110,8 +110,8 @@ def test_a_small_lobe_is_reproduced_where_both_halves_show_it_clearly(mean, radi
 
 
 def test_of_an_autoencoder_a_difference_that_noise_makes_too_is_not_judged(mean):
-    """Of particles in one state, autoencoders had 15 % with a correlation of 0.81."""
-    for size, judgement in ((0.15, "no clear difference"), (0.3, "reproduced")):
+    """Of particles in one state, autoencoders had 17 % with a correlation of 0.70."""
+    for size, judgement in ((0.17, "no clear difference"), (0.3, "reproduced")):
         shape = smooth_noise(2) * mean[1]
         shared = size * np.sqrt((mean[0] ** 2 * mean[1]).sum() / (shape**2).sum()) * shape
         found = replace(compare(mean, (shared, shared), noise=0.01), limits=OF_AUTOENCODER)
