@@ -49,7 +49,7 @@ class Agreement:
         )
         text += "."
         if not {REPRODUCED, PARTLY} & set(judged):
-            text += " No heterogeneity that this run shows is reproduced in both halves."
+            text += " No clear heterogeneity that this run shows is reproduced in both halves."
         if self.limits == OF_AUTOENCODER:
             least = f"{100 * self.limits.least_amplitude:g} % of the density"
             text += (
