@@ -16,8 +16,8 @@ from raydrgn.mfa.particles import ParticleEstimates, composed, rotation_matrices
 from raydrgn.shapes import Float
 
 JUNK_SHARE = 0.1
-"""Share of images that are taken to show no particle; wherever those fit the mean, they are no
-witnesses of errors of poses."""
+"""Share of images that are taken to show no particle, so that where those happen to fit the mean
+does not count as errors of poses."""
 
 
 class PoseWidths(NamedTuple):

@@ -66,11 +66,11 @@ def test_shells_without_signal_do_not_correlate(halves):
 
 
 def test_a_filter_of_both_maps_changes_no_curve(halves):
-    """A temperature factor, of either sign, belongs to no correlation."""
+    """Correlations of shells do not depend on how fast the power of both maps falls."""
     _, first, second = halves
     as_is = measured(first, second)
-    for b_factor in (-3.0, 3.0):
-        both = [filtered(v, lambda r, b=b_factor: torch.exp(b * r)) for v in (first, second)]
+    for slope in (-3.0, 3.0):
+        both = [filtered(v, lambda r, s=slope: torch.exp(s * r)) for v in (first, second)]
         found = within_mask(
             *both,
             torch.from_numpy(as_is.mask),

@@ -68,7 +68,7 @@ def test_exact_poses_are_not_searched(clean, tmp_path):
     assert not fit.estimates.shifts_px.any()
 
 
-def test_images_without_a_particle_are_no_witnesses_of_wide_errors(generator):
+def test_images_without_a_particle_do_not_count_as_wide_errors(generator):
     """A fifth of the images shows something else, which the mean fits badly in most positions."""
     trials = trials_within(4.0, 0.5, dim=2, device=CPU)
     sds = (0.25, 0.5, 1.0, 2.0, 4.0)
