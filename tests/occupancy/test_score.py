@@ -79,6 +79,14 @@ def test_tasks_score_as_one_process_does(ray_session, tmp_path):
     np.testing.assert_array_equal(one.values, two.values)
 
 
+def assert_close(found, expected):
+    """That of batches of other sizes, whose products round differently on some processors.
+
+    Occupancies of an untrained network are sums that nearly cancel: what counts is their spread.
+    """
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3 * expected.std())
+
+
 @pytest.fixture
 def trained(tmp_path):
     """A run of 16 px over the field of the masks, which have 12 px; its latents; the masks."""
@@ -98,7 +106,7 @@ def test_a_decoded_volume_scores_as_its_file_does(trained, tmp_path):
         write_mrc(tmp_path / f"v{number}.mrc", volume, pixel_size=2.0, volume=True)
     run("--volumes", tmp_path, "--masks", masks, "-o", tmp_path / "out")
     files = OccupancyTable.read(str(tmp_path / "out"))
-    np.testing.assert_allclose(files.values, found.values[:5], rtol=1e-4, atol=1e-7)
+    assert_close(files.values, found.values[:5])
 
 
 @pytest.mark.ray
@@ -108,7 +116,7 @@ def test_workers_decode_and_score_as_one_process_does(ray_session, trained, tmp_
         out = tmp_path / f"out{workers}"
         run(opened.files.root, "--all", "--masks", masks, "-o", out, "--workers", workers)
     one, two = (OccupancyTable.read(str(tmp_path / f"out{workers}")) for workers in (1, 2))
-    np.testing.assert_allclose(one.values, two.values, rtol=1e-5)
+    assert_close(one.values, two.values)
 
 
 def test_a_run_is_decoded_in_this_process_by_default(trained, monkeypatch):
@@ -153,7 +161,7 @@ def test_what_was_scored_is_not_scored_again(trained, tmp_path, monkeypatch):
     interrupted = OccupancyTable.read(str(tmp_path / "out"))
     run(opened.files.root, "--all", "--masks", masks)
     whole = OccupancyTable.read(opened.files.results("occupancy", 1))
-    np.testing.assert_allclose(interrupted.values, whole.values, rtol=1e-6)
+    assert_close(interrupted.values, whole.values)
 
 
 def test_a_map_that_is_not_finite_is_named_and_the_others_are_scored(tmp_path):
