@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -47,6 +48,9 @@ class VolumeOrder(NamedTuple):
     number: int
     run: Uri
     epoch: int | None
+    weights: datetime | None
+    """When they were written: the same epoch may be trained anew."""
+
     z: Float[np.ndarray, "k zdim"]
     box: int
 
@@ -65,7 +69,7 @@ class Decoding:
         self._open_pool, self._workers = open_pool, workers
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="decoding")
         self._pool: DecoderPool | None = None
-        self._decodes: tuple[Uri, int | None] | None = None
+        self._decodes: tuple[Uri, int | None, datetime | None] | None = None
         self._latest: dict[str, int] = {}
         self._waiting = 0
         self._is_loaded = False
@@ -121,11 +125,11 @@ class Decoding:
 
     def _some(self, order: VolumeOrder, part: slice) -> Float[np.ndarray, "b d d d"]:
         try:
-            wanted = order.run, order.epoch
+            wanted = order.run, order.epoch, order.weights
             if self._decodes != wanted:
                 self._leave()
             if self._pool is None:
-                self._pool = self._open_pool(*wanted).__enter__()
+                self._pool = self._open_pool(order.run, order.epoch).__enter__()
                 self._decodes = wanted
             made = self._pool.volumes(order.z[part], box=order.box)
         except Exception as error:

@@ -226,7 +226,16 @@ class Explorer:
         largest = PREVIEW_BOX if request.size == "preview" else LARGEST_BOX
         box = min(largest, self.source.box)
         z = self._latents(study, request)
-        order = VolumeOrder(request.page, request.number, self.source.root, study.epoch, z, box)
+        weights = self.source.files.weights(study.epoch)
+        order = VolumeOrder(
+            page=request.page,
+            number=request.number,
+            run=self.source.root,
+            epoch=study.epoch,
+            weights=storage.modified(weights) if storage.exists(weights) else None,
+            z=z,
+            box=box,
+        )
         facts = {
             "box": box,
             "run_box": self.source.box,

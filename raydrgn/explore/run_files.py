@@ -128,9 +128,11 @@ class RunFiles:
         for name in storage.list_names(self.root):
             report = storage.join(self.root, name, REPORT)
             if NAME.fullmatch(name) and storage.exists(report):
-                when = storage.modified(report)
-                found.append({"name": name, "path": f"{name}/{REPORT}", "when": _date(when)})
-        return sorted(found, key=lambda entry: str(entry["when"]), reverse=True)
+                found.append((storage.modified(report), name))
+        return [
+            {"name": name, "path": f"{name}/{REPORT}", "when": _date(when)}
+            for when, name in sorted(found, reverse=True)
+        ]
 
     def names(self, kind: str) -> list[str]:
         """Return the names of the page's own results of a kind."""

@@ -87,7 +87,7 @@ class Guard:
 
     def __init__(self, application: Application, session: Session) -> None:
         self._application, self._session = application, session
-        self._allowance, self._last = BURST, time.monotonic()
+        self._own, self._others = _Rate(), _Rate()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or pass it on."""
@@ -97,10 +97,11 @@ class Guard:
         if scope["type"] != "http":
             return
         headers = {name.decode("latin-1"): v.decode("latin-1") for name, v in scope["headers"]}
-        refusal = self._refusal(scope, headers)
+        is_own = self._session.has_cookie(headers.get("cookie", ""))
+        refusal = self._refusal(scope, headers, self._own if is_own else self._others)
         if refusal is None and scope["path"] == "/" and "token" in _query(scope):
             refusal = self._exchange(scope)
-        elif refusal is None and not self._session.has_cookie(headers.get("cookie", "")):
+        elif refusal is None and not is_own:
             refusal = _Answer(HTTPStatus.FORBIDDEN, NO_COOKIE)
         if refusal is None and scope["method"] == "POST":
             body, refusal = await _read(receive, headers)
@@ -110,9 +111,9 @@ class Guard:
         else:
             await self._application(scope, receive, _with_headers(send))
 
-    def _refusal(self, scope: Scope, headers: dict[str, str]) -> "_Answer | None":
+    def _refusal(self, scope: Scope, headers: dict[str, str], rate: "_Rate") -> "_Answer | None":
         """Return the answer to a request that is refused whoever sends it."""
-        if not self._is_within_rate():
+        if not rate.allows_another():
             return _Answer(HTTPStatus.TOO_MANY_REQUESTS, "Too many requests; wait a moment.")
         host = headers.get("host", "")
         if _hostname(host) not in self._session.hosts:
@@ -134,13 +135,21 @@ class Guard:
         given = {"Location": "/", "Set-Cookie": self._session.set_cookie()}
         return _Answer(HTTPStatus.SEE_OTHER, "", given)
 
-    def _is_within_rate(self) -> bool:
+
+class _Rate:
+    """Counts requests: those with the cookie and those without have one each."""
+
+    def __init__(self) -> None:
+        self._left, self._last = BURST, time.monotonic()
+
+    def allows_another(self) -> bool:
+        """Count a request, and return whether it may be answered."""
         now = time.monotonic()
-        grown = self._allowance + REQUESTS_PER_SECOND * (now - self._last)
-        self._allowance, self._last = min(BURST, grown), now
-        if self._allowance < 1:
+        grown = self._left + REQUESTS_PER_SECOND * (now - self._last)
+        self._left, self._last = min(BURST, grown), now
+        if self._left < 1:
             return False
-        self._allowance -= 1
+        self._left -= 1
         return True
 
 

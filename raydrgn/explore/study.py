@@ -47,10 +47,11 @@ class Study:
         self._stamp = _stamp(source, epoch)
 
     def is_current(self) -> bool:
-        """Return whether no other results of commands are there than when it was opened."""
+        """Return whether latents and results of commands are those that were there when opened."""
         try:
-            return _stamp(self.source, self.epoch) == self._stamp
-        except RaydrgnError:  # the run was deleted: what is known of it is shown
+            is_there = storage.exists(self.source.latents_uri(self.epoch))
+            return not is_there or _stamp(self.source, self.epoch) == self._stamp
+        except RaydrgnError:  # the run was deleted, too: what is known of it is shown
             return True
 
     @cached_property
@@ -78,7 +79,7 @@ class Study:
             "title": "/".join(self.source.root.split("/")[-2:]),
             "root": self.source.root,
             "epoch": self.epoch,
-            "stamp": "; ".join(f"{record} {when.isoformat()}" for record, when in self._stamp),
+            "stamp": "; ".join(f"{file} {when.isoformat()}" for file, when in self._stamp),
             "particles": len(self.z),
             "shown": len(self.shown),
             "zdim": self.z.shape[1],
@@ -154,11 +155,11 @@ class Study:
 
 
 def _stamp(source: LatentSource, epoch: int | None) -> list[tuple[str, datetime]]:
-    """Return which results of commands there are of an epoch, and when they were begun or ended."""
+    """Return when the latents of an epoch and what commands have made of it were written."""
     folders = [source.results(command, epoch) for command in ("analyze", *TABLES)]
     folders.append(storage.join(source.results("occupancy", epoch), CLASSES))
-    records = [storage.join(folder, SETTINGS) for folder in folders]
-    return [(record, storage.modified(record)) for record in records if storage.exists(record)]
+    files = [source.latents_uri(epoch), *(storage.join(folder, SETTINGS) for folder in folders)]
+    return [(file, storage.modified(file)) for file in files if storage.exists(file)]
 
 
 def _classes(found: Values) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from datetime import datetime
 
 import numpy as np
 import pytest
@@ -38,9 +39,11 @@ class Pool:
         return np.broadcast_to(z[:, :1, None, None], (len(z), box, box, box)).astype(np.float32)
 
 
-def order(number, values, *, page="p", epoch=1):
+def order(number, values, *, page="p", epoch=1, weights=None):
     z = np.array(values, dtype=np.float32)[:, None]
-    return VolumeOrder(page=page, number=number, run="run", epoch=epoch, z=z, box=BOX)
+    return VolumeOrder(
+        page=page, number=number, run="run", epoch=epoch, weights=weights, z=z, box=BOX
+    )
 
 
 @pytest.fixture
@@ -122,6 +125,17 @@ def test_another_epoch_has_another_pool():
     assert [pool.is_open for pool in pools.values()] == [False, True]
     held.close()
     assert not pools[2].is_open
+
+
+def test_weights_that_were_written_anew_have_another_pool():
+    first, second = Pool(), Pool()
+    left = [first, second]
+    held = Decoding(lambda run, epoch: left.pop(0), workers=None)
+    for number, minute in enumerate((1, 1, 2)):
+        asyncio.run(held.volumes(order(number, [number], weights=datetime(2026, 1, 1, 0, minute))))
+    assert (first.decoded, second.decoded) == ([0, 1], [2])
+    assert not first.is_open
+    held.close()
 
 
 def test_no_more_than_some_requests_wait(pool, held, monkeypatch):

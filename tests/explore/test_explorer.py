@@ -19,6 +19,7 @@ from raydrgn.explore.explored import Explored
 from raydrgn.explore.explorer import EPOCHS_KEPT, Explorer
 from raydrgn.explore.interfaces import Project, Round
 from raydrgn.explore.requests import SaveSelectionRequest, SaveVolumesRequest
+from raydrgn.explore.run_files import RunFiles
 from raydrgn.explore.study import Study
 from raydrgn.io import cryodrgn
 from raydrgn.run.reader import RunReader
@@ -187,3 +188,25 @@ def test_the_page_sees_that_results_were_made_again(tmp_path):
     assert after["columns"] == before["columns"]
     assert after["stamp"] != before["stamp"]
     explored.close()
+
+
+def test_the_page_sees_latents_that_were_trained_anew(tmp_path):
+    source = analysed_run(tmp_path)
+    explored = open_explorer(ExploreSettings(run=str(source)))
+    explorer = explored.run("")
+    before, z = explorer.facts(None)["stamp"], explorer.study(2).z
+    cryodrgn.write_latents(str(source / "z.2.pkl"), -z, np.zeros_like(z))
+    os.utime(source / "z.2.pkl", (1, 1))
+    assert explorer.facts(None)["stamp"] != before
+    np.testing.assert_array_equal(explorer.study(2).z, -z)
+    explored.close()
+
+
+def test_the_newest_report_is_first(tmp_path):
+    for second, name in enumerate(("a", "c", "b")):
+        report = tmp_path / name / "report.html"
+        report.parent.mkdir()
+        report.touch()
+        os.utime(report, (2e9 + second,) * 2)
+    found = RunFiles(str(tmp_path), str(tmp_path / "explore")).reports()
+    assert [entry["name"] for entry in found] == ["b", "c", "a"]

@@ -191,6 +191,13 @@ def test_too_many_requests_are_refused_and_later_ones_are_not(server, monkeypatc
     assert server.ask("/api/facts")[0] == 200
 
 
+def test_requests_without_the_cookie_do_not_keep_out_the_page(server, monkeypatch):
+    monkeypatch.setattr(limits, "REQUESTS_PER_SECOND", 0.0)
+    statuses = {server.ask("/api/facts", cookie=False)[0] for _ in range(int(limits.BURST) + 20)}
+    assert statuses == {403, 429}
+    assert server.ask("/api/facts")[0] == 200
+
+
 def test_of_200_requests_for_volumes_the_last_is_answered_and_the_server_lives(server):
     """A page that asks again and again is answered once: what was overtaken is dropped."""
     statuses = {}
