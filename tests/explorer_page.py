@@ -98,6 +98,21 @@ class Visit:
     def picture(self, selector):
         return np.asarray(Image.open(io.BytesIO(self.page.locator(selector).screenshot())))
 
+    def wait_for_change(self, selector, before):
+        """Wait until a picture is another than before."""
+        end = time.monotonic() + SECONDS / 1000
+        while np.array_equal(self.picture(selector), before):
+            assert time.monotonic() < end, "the picture stays as it is"
+            self.page.wait_for_timeout(100)
+
+    def wait_until_still(self, selector):
+        """Wait until a picture that is drawn anew after a change of its size stays as it is."""
+        end, seen = time.monotonic() + SECONDS / 1000, None
+        while not np.array_equal(self.picture(selector), seen):
+            assert time.monotonic() < end, "the picture goes on changing"
+            seen = self.picture(selector)
+            self.page.wait_for_timeout(800)
+
     def lasso(self, corners, mode="lasso"):
         """Draw along corners, given as shares of the plot's width and height."""
         box = self.page.locator("#frame").bounding_box()
