@@ -263,10 +263,29 @@ def _write_points(found: Convergence, folder: ResultFolder) -> None:
 
 
 def _agreement(found: Convergence, folder: ResultFolder, pixel_size_angstrom: float) -> Section:
-    names, later = found.compared_names, found.examined[1:]
-    pairs = [f"{a}-{b}" for a, b in zip(found.examined, later, strict=False)]
+    pairs = [f"{a}-{b}" for a, b in zip(found.examined, found.examined[1:], strict=False)]
     correlation, fsc = found.stacked("correlation"), found.stacked("fsc")
     shells = frequencies(2 * fsc.shape[-1]).numpy() / pixel_size_angstrom
+    _write_agreement(found, pairs, shells, folder)
+    rows = [
+        (pair, f"{np.median(c):.3f}", f"{np.median(f):.3f}")
+        for pair, c, f in zip(pairs, correlation.T, fsc[..., -1].T, strict=True)
+    ]
+    return Section(
+        title="Volumes",
+        text="Each volume is multiplied by its own soft mask (3 voxels wider than the density, "
+        "edge of 10 voxels).",
+        figures=_agreement_figures(found, pairs, shells, folder),
+        tables=[ReportTable(head=("epochs", "median correlation", "at Nyquist"), rows=rows)],
+    )
+
+
+def _write_agreement(
+    found: Convergence, pairs: Sequence[str], shells: np.ndarray, folder: ResultFolder
+) -> None:
+    """Write how volumes of successive epochs agree, as numbers."""
+    names = found.compared_names
+    correlation, fsc = found.stacked("correlation"), found.stacked("fsc")
     for name, values in (("correlation", correlation), ("fsc_at_nyquist", fsc[..., -1])):
         rows = [(pair, *of_pair) for pair, of_pair in zip(pairs, values.T, strict=True)]
         folder.write_table(f"{name}.csv", ("epochs", *names), rows)
@@ -279,6 +298,14 @@ def _agreement(found: Convergence, folder: ResultFolder, pixel_size_angstrom: fl
             for pair, curve in zip(pairs, of_point, strict=True)
         ],
     )
+
+
+def _agreement_figures(
+    found: Convergence, pairs: Sequence[str], shells: np.ndarray, folder: ResultFolder
+) -> list[tuple[Figure, str]]:
+    """Draw how volumes of successive epochs agree, and the volumes."""
+    names, later = found.compared_names, found.examined[1:]
+    correlation, fsc = found.stacked("correlation"), found.stacked("fsc")
     figures = []
     for number, what, values in (
         ("05_decoder_CC", "correlation of volumes", correlation),
@@ -292,10 +319,6 @@ def _agreement(found: Convergence, folder: ResultFolder, pixel_size_angstrom: fl
     figure = _shell_curves(shells, np.median(fsc, axis=0), pairs)
     folder.write_figure("plots/06_decoder_FSC.png", figure)
     figures.insert(1, (figure, "Median over the points of the FSC of successive volumes."))
-    rows = [
-        (pair, f"{np.median(c):.3f}", f"{np.median(f):.3f}")
-        for pair, c, f in zip(pairs, correlation.T, fsc[..., -1].T, strict=True)
-    ]
     slices = found.stacked("slices")
     tiles = [
         (f"epoch {epoch}", [Tile(image=s, title=n) for n, s in zip(names, row, strict=True)])
@@ -304,13 +327,7 @@ def _agreement(found: Convergence, folder: ResultFolder, pixel_size_angstrom: fl
     drawn = sheet(tiles, tile_inches=0.9)
     folder.write_figure("plots/08_volumes.png", drawn)
     figures.append((drawn, "Central slices normal to z."))
-    return Section(
-        title="Volumes",
-        text="Each volume is multiplied by its own soft mask (3 voxels wider than the density, "
-        "edge of 10 voxels).",
-        figures=figures,
-        tables=[ReportTable(head=("epochs", "median correlation", "at Nyquist"), rows=rows)],
-    )
+    return figures
 
 
 def _point_curves(

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from raydrgn.mfa.mixture import Mixture, posterior
+from raydrgn.mfa.mixture import LatentPosterior, Mixture, posterior
 from raydrgn.mfa.particles import ParticlePriors
 from raydrgn.shapes import Float
 
@@ -101,8 +101,6 @@ def image_posterior(
         has_contrast: Whether contrasts differ; else all are 1.
         has_null_class: Whether an image may be junk.
     """
-    count, num_volumes = products.image.shape
-    dim = num_volumes - 1
     inner = products.gram[:, 1:, 1:] + torch.diag_embed(products.uncertainty)
     mean_power, cross = products.gram[:, 0, 0], products.gram[:, 1:, 0]
     if has_contrast:
@@ -119,44 +117,80 @@ def image_posterior(
         + log_prior
     )
     of_particle = torch.logsumexp(logs, dim=1)
-    q = torch.softmax(logs, dim=1)
-    null, log_evidence = torch.zeros_like(of_particle), of_particle
-    contaminant = null
+    null = contaminant = torch.zeros_like(of_particle)
+    log_evidence = of_particle
     if has_null_class:
-        share, empty = priors.null_share, math.log(priors.empty_share)
-        evidence = products.null_evidence + math.log1p(-priors.empty_share)
-        junk = math.log(share) + torch.logaddexp(evidence, torch.full_like(evidence, empty))
-        particle = math.log1p(-share) + of_particle
-        null = torch.sigmoid(junk - particle)
-        contaminant = null * torch.sigmoid(evidence - empty)
-        log_evidence = torch.logaddexp(junk, particle)
-
-    weights = torch.stack([q, q * values, q * square], dim=1)  # (b 3 p): of 1, a and a²
-    expected, expected_square = weights[:, 1].sum(1), weights[:, 2].sum(1)
-    latent, once, twice = (weights @ found.mean @ found.basis.mT).unbind(1)
-    products_of_z = (weights[:, ::2] @ found.second.flatten(2)).unflatten(2, (dim, dim))
-    both = found.basis[:, None] @ products_of_z @ found.basis[:, None].mT  # (b 2 k k)
-    first = torch.cat([expected[:, None], once], dim=1)
-    second = latent.new_empty(count, num_volumes, num_volumes)
-    second[:, 0, 0] = expected_square
-    second[:, 0, 1:] = second[:, 1:, 0] = twice
-    second[:, 1:, 1:] = both[:, 1]
-    covariance = both[:, 0] - latent[:, :, None] * latent[:, None, :]
+        null, contaminant, log_evidence = _junk(products, priors, of_particle)
+    moments = _moments(found, torch.softmax(logs, dim=1), values)
+    expected, expected_square = moments.first[:, 0], moments.second[:, 0, 0]
     kept = 1 - null
     return ImagePosterior(
         contrast=expected,
         null_probability=null,
         contaminant_probability=contaminant,
-        first=first * kept[:, None],
-        second=second * kept[:, None, None],
+        first=moments.first * kept[:, None],
+        second=moments.second * kept[:, None, None],
         square_contrast=expected_square,
-        latent=latent,
-        covariance=covariance,
+        latent=moments.latent,
+        covariance=moments.covariance,
         precision=expected_square[:, None, None] * inner,
         vector=expected[:, None] * products.image[:, 1:] - expected_square[:, None] * cross,
         log_evidence=log_evidence,
         particle_evidence=of_particle,
     )
+
+
+class _Moments(NamedTuple):
+    """Of latents z and contrasts a of the images, as if all were particles."""
+
+    latent: Float[Tensor, "b k"]
+    covariance: Float[Tensor, "b k k"]
+    first: Float[Tensor, "b k1"]
+    """Expectation of a (1, z)."""
+
+    second: Float[Tensor, "b k1 k1"]
+    """Expectation of a² (1, z) (1, z)ᵀ."""
+
+
+def _moments(
+    found: LatentPosterior, q: Float[Tensor, "b p"], values: Float[Tensor, "b p"]
+) -> _Moments:
+    """Return moments, of the probabilities q of values of the contrast."""
+    weights = torch.stack([q, q * values, q * values.square()], dim=1)  # (b 3 p): of 1, a and a²
+    expected, expected_square = weights[:, 1].sum(1), weights[:, 2].sum(1)
+    latent, once, twice = (weights @ found.mean @ found.basis.mT).unbind(1)
+    count, dim = latent.shape
+    products_of_z = (weights[:, ::2] @ found.second.flatten(2)).unflatten(2, (dim, dim))
+    both = found.basis[:, None] @ products_of_z @ found.basis[:, None].mT  # (b 2 k k)
+    second = latent.new_empty(count, dim + 1, dim + 1)
+    second[:, 0, 0] = expected_square
+    second[:, 0, 1:] = second[:, 1:, 0] = twice
+    second[:, 1:, 1:] = both[:, 1]
+    return _Moments(
+        latent=latent,
+        covariance=both[:, 0] - latent[:, :, None] * latent[:, None, :],
+        first=torch.cat([expected[:, None], once], dim=1),
+        second=second,
+    )
+
+
+def _junk(
+    products: ImageProducts, priors: ParticlePriors, of_particle: Float[Tensor, " b"]
+) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"], Float[Tensor, " b"]]:
+    """Return the probabilities of junk and of contaminants, and the log-evidence of the images.
+
+    Args:
+        products: Of slices and images.
+        priors: Of junk.
+        of_particle: Log-evidence of images that are particles.
+    """
+    share, empty = priors.null_share, math.log(priors.empty_share)
+    evidence = products.null_evidence + math.log1p(-priors.empty_share)
+    junk = math.log(share) + torch.logaddexp(evidence, torch.full_like(evidence, empty))
+    particle = math.log1p(-share) + of_particle
+    null = torch.sigmoid(junk - particle)
+    contaminant = null * torch.sigmoid(evidence - empty)
+    return null, contaminant, torch.logaddexp(junk, particle)
 
 
 def _contrasts(
