@@ -105,16 +105,21 @@ def read_support(
 def cut_off(power: Float[Tensor, "d d d"], support: Float[Tensor, "d d d"]) -> float:
     """Return the mobile density outside of a mask, as a share of that inside.
 
-    In most of the box there is noise alone, which is subtracted from both.
+    In most of the box there is noise alone, which is subtracted from both. Its squares are far from
+    symmetric about their median: outside of a small mask the difference would add up to more than
+    there is inside. So they are smoothed outside first, where their median is that of the noise.
 
     Args:
         power: Sum of squares of the components as they would be without the mask.
         support: The mask.
     """
-    inside = support >= FAINT
-    outside = (ball(len(support), device=support.device) > INSIDE) & ~inside
+    inside = (support >= FAINT).cpu().numpy()
+    outside = (ball(len(support), device=torch.device("cpu")) > INSIDE).numpy() & ~inside
     if not outside.any():
         return 0.0
-    noise = power[outside].median()
-    beyond, kept = ((power[where] - noise).sum() for where in (outside, inside))
-    return float(beyond / kept) if kept > 0 else 0.0
+    values, sigma = power.cpu().numpy(), SMOOTHING * len(support)
+    near = ndimage.gaussian_filter(outside.astype(np.float32), sigma)[outside]
+    smooth = ndimage.gaussian_filter(np.where(outside, values, 0), sigma)[outside] / near
+    noise = np.median(smooth)
+    kept = (values[inside] - noise).sum(dtype=np.float64)
+    return float((smooth - noise).sum(dtype=np.float64) / kept) if kept > 0 else 0.0

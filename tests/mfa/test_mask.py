@@ -50,5 +50,15 @@ def test_what_a_mask_cuts_off_is_a_share_of_what_it_keeps(inside, outside, share
     assert cut_off(power, support) == pytest.approx(share, abs=0.02)
 
 
+def test_noise_outside_of_a_small_mask_is_not_taken_for_density():
+    """A particle in a large box, and few components, whose squares have a long tail."""
+    torch.manual_seed(1)
+    power = torch.randn(3, 32, 32, 32).square().sum(0)
+    support = torch.zeros(32, 32, 32)
+    support[12:20, 12:20, 12:20] = 1
+    power[12:20, 12:20, 12:20] += 20
+    assert cut_off(power, support) == pytest.approx(0, abs=0.05)
+
+
 def test_a_ball_cuts_off_nothing():
     assert cut_off(torch.ones(16, 16, 16), torch.ones(16, 16, 16)) == 0
