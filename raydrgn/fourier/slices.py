@@ -8,6 +8,7 @@ first. The error is at most about 2e-3 of the largest coefficient.
 
 References:
     Beatty, Nishimura & Pauly (2005), IEEE Trans. Med. Imaging 24:799 (kernel and its shape).
+    Abramowitz & Stegun (1964), 9.6.12 (the kernel's Bessel function as a power series).
 """
 
 import math
@@ -19,11 +20,15 @@ import torch
 from torch import Tensor
 
 from raydrgn.geometry.box import check_box
-from raydrgn.shapes import Complex, Float, Int
+from raydrgn.shapes import Complex, Float
 
 OVERSAMPLING = 2
 WIDTH = 4
 SHAPE = math.pi * math.sqrt((WIDTH / OVERSAMPLING * (OVERSAMPLING - 0.5)) ** 2 - 0.8)
+SERIES = np.array(
+    [(SHAPE / 2) ** (2 * k) / math.factorial(k) ** 2 for k in range(20, -1, -1)], np.float32
+)
+"""Coefficients of I₀(β √t) = Σ (β²/4)ᵏ tᵏ / k!², highest first; what follows is below 1e-8."""
 
 
 class SliceSampler:
@@ -49,14 +54,11 @@ class SliceSampler:
 
         Beyond Nyquist, |k| > box/2, the value is zero.
         """
-        flat = points.reshape(-1, 3)
-        position = flat * OVERSAMPLING
-        first = torch.floor(position).long() - (WIDTH // 2 - 1)
-        weight = _kernel(position[:, :, None] - (first[:, :, None] + torch.arange(WIDTH)))
+        flat = points.reshape(-1, 3).float()
         total = torch.empty(len(flat), dtype=torch.complex64)
         most: int = nb.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
         nb.set_num_threads(min(torch.get_num_threads(), most))
-        _add_taps(self._samples, first.numpy(), weight.numpy(), total.numpy())
+        _add_taps(self._samples, (flat * OVERSAMPLING).numpy(), total.numpy())
         total[flat.square().sum(-1) > (self.box / 2) ** 2 * (1 + 1e-5)] = 0
         return torch.view_as_real(total).reshape(*points.shape[:-1], 2)
 
@@ -65,28 +67,40 @@ class SliceSampler:
 @no_type_check  # numba has types of its own
 def _add_taps(
     samples: Complex[np.ndarray, "g g g"],
-    first: Int[np.ndarray, "n 3"],
-    weight: Float[np.ndarray, "n 3 w"],
+    position: Float[np.ndarray, "n 3"],
     out: Complex[np.ndarray, " n"],
 ) -> None:
     """Set ``out`` to the sums over the samples around each point, times the kernel of each axis."""
-    size, width = samples.shape[0], weight.shape[2]
+    size = samples.shape[0]
     for p in nb.prange(len(out)):
+        at = np.empty((3, WIDTH), np.int64)
+        weight = np.empty((3, WIDTH), np.float32)
+        for axis in range(3):
+            first = int(np.floor(position[p, axis])) - (WIDTH // 2 - 1)
+            for i in range(WIDTH):
+                at[axis, i] = (first + i) % size
+                weight[axis, i] = _kernel(position[p, axis] - np.float32(first + i))
         total = np.complex64(0)
-        for i in range(width):
-            plane = samples[(first[p, 2] + i) % size]
-            for j in range(width):
-                row = plane[(first[p, 1] + j) % size]
-                both = weight[p, 2, i] * weight[p, 1, j]
-                for k in range(width):
-                    total += row[(first[p, 0] + k) % size] * (both * weight[p, 0, k])
+        for i in range(WIDTH):
+            for j in range(WIDTH):
+                row = samples[at[2, i], at[1, j]]
+                both = weight[2, i] * weight[1, j]
+                for k in range(WIDTH):
+                    total += row[at[0, k]] * (both * weight[0, k])
         out[p] = total
 
 
-def _kernel(distance: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-    inside = (1 - (2 * distance / WIDTH).square()).clamp(min=0)
-    value = torch.special.i0(SHAPE * inside.sqrt())
-    return torch.where(inside > 0, value, torch.zeros_like(value))
+@nb.njit(cache=True)
+@no_type_check
+def _kernel(distance: float) -> float:
+    """Return the Kaiser-Bessel kernel at a distance in samples."""
+    inside = np.float32(1) - (np.float32(2 / WIDTH) * distance) ** 2
+    if inside <= 0:
+        return np.float32(0)
+    value = SERIES[0]
+    for coefficient in SERIES[1:]:
+        value = value * inside + coefficient
+    return value
 
 
 def _kernel_transform(position: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
