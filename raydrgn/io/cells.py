@@ -1,5 +1,11 @@
 """Cells of text tables as numbers."""
 
+from collections.abc import Sequence
+
+import numpy as np
+
+from raydrgn.shapes import Float
+
 
 def to_number(cell: str) -> float:
     """Return a cell as a number.
@@ -10,6 +16,17 @@ def to_number(cell: str) -> float:
     if "_" in cell:
         raise ValueError(f"{cell!r} is not a number")
     return float(cell)
+
+
+def to_numbers(cells: Sequence[str]) -> Float[np.ndarray, " n"]:
+    """Return a column of cells as numbers.
+
+    Raises:
+        ValueError: If one is none, as of ``to_number``.
+    """
+    if any("_" in cell for cell in cells):
+        raise ValueError("not all cells are numbers")
+    return np.fromiter(map(float, cells), dtype=np.float64, count=len(cells))
 
 
 def is_number(cell: str) -> bool:

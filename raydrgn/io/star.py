@@ -15,7 +15,7 @@ from gemmi import cif
 
 from raydrgn.errors import InputError
 from raydrgn.io import storage
-from raydrgn.io.cells import is_number, to_number
+from raydrgn.io.cells import is_number, to_numbers
 from raydrgn.io.filetypes import decode
 from raydrgn.io.storage import Uri
 from raydrgn.shapes import Float
@@ -81,7 +81,7 @@ class StarBlock:
         """
         values = self.text(name)
         try:
-            return np.fromiter(map(to_number, values), dtype=np.float64, count=len(values))
+            return to_numbers(values)
         except ValueError:
             row, value = next((i, v) for i, v in enumerate(values) if not is_number(v))
             raise InputError(
@@ -207,10 +207,17 @@ def write_star(
     for name, columns in blocks.items():
         lines += [f"data_{name}", "", "loop_"]
         lines += [f"_{column} #{i}" for i, column in enumerate(columns, start=1)]
-        values = [[quoted(value) for value in column] for column in columns.values()]
+        values = [_written(column) for column in columns.values()]
         lines += map(" ".join, zip(*values, strict=True))
         lines += ["", ""]
     storage.write_bytes(uri, ("# version 30001\n\n" + "\n".join(lines)).encode(), check=check)
+
+
+def _written(column: Sequence[str]) -> Sequence[str]:
+    """Return a column as it stands in a STAR file; most have no value that needs quotes."""
+    if all(column) and not any(map(NEEDS_QUOTES.search, column)):
+        return column
+    return [quoted(value) for value in column]
 
 
 def quoted(value: str) -> str:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from raydrgn.errors import InputError
 from raydrgn.io import storage
-from raydrgn.io.cells import is_number, to_number
+from raydrgn.io.cells import is_number, to_numbers
 from raydrgn.io.filetypes import PARQUET, check_type, decode, suffix_of
 from raydrgn.io.storage import Uri
 from raydrgn.shapes import Int
@@ -200,8 +200,7 @@ def _values(cells: tuple[str, ...]) -> np.ndarray:
     if cells and all(cell in TRUTH for cell in lowered):
         return np.array([TRUTH[cell] for cell in lowered])
     try:
-        numbers = (to_number(cell or "nan") for cell in cells)
-        return np.fromiter(numbers, dtype=np.float64, count=len(cells))
+        return to_numbers([cell or "nan" for cell in cells])
     except ValueError:
         return np.array(cells)
 
