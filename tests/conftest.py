@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import os
+import signal
 from pathlib import Path
 from uuid import uuid4
 
@@ -17,6 +18,10 @@ os.environ.update(  # before torch and Ray are imported
     **QUIET_THREADS,
 )
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small transforms only spin with more
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # In the background of a script it is ignored, also by the commands that tests interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_configure(config):
