@@ -16,7 +16,7 @@ from raydrgn.remote import turn
 from raydrgn.remote.allocation import Allocation, Cluster, Node, Size, Wanted, allocate
 from raydrgn.remote.autoscaler import Autoscaler, find_autoscaler
 from raydrgn.remote.job_queue import Amount
-from raydrgn.remote.resources import cores_here
+from raydrgn.remote.resources import cores_here, gpus_here
 from raydrgn.remote.session import HELD_CPUS, HELD_GPUS, SPARE_RESOURCE
 
 log = logging.getLogger(__name__)
@@ -36,12 +36,7 @@ ANSWER_SECONDS = 60.0
 
 def this_machine() -> Cluster:
     """Return what a Ray that is started here has for workers."""
-    from ray._private.accelerators import get_accelerator_manager_for_resource
-
-    manager = get_accelerator_manager_for_resource("GPU")
-    gpus = manager.get_current_node_num_accelerators()
-    visible = manager.get_current_process_visible_accelerator_ids()  # CUDA_VISIBLE_DEVICES
-    size = Size(cores_here(), float(gpus if visible is None else min(gpus, len(visible))))
+    size = Size(cores_here(), float(gpus_here()))
     return Cluster(nodes=(Node(size, size),), is_this_machine=True)
 
 

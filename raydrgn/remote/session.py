@@ -18,7 +18,7 @@ from typing import Any
 from raydrgn.errors import ClusterError
 from raydrgn.remote import turn
 from raydrgn.remote.address import RayAddress, ray_address
-from raydrgn.remote.resources import cores_here
+from raydrgn.remote.resources import cores_here, gpus_here
 from raydrgn.remote.temporary_folder import log_folder, ray_folder
 
 log = logging.getLogger(__name__)
@@ -111,6 +111,7 @@ def _start_here() -> None:
         ray.init(
             address="local",
             num_cpus=cores_here() + SPARE_CPUS,
+            num_gpus=gpus_here(),
             resources={SPARE_RESOURCE: SPARE_CPUS},
             include_dashboard=False,
             _temp_dir=folder,

@@ -242,7 +242,8 @@ with Executor() as found:
 
 
 @pytest.mark.parametrize(
-    ("visible", "gpus"), [(None, 8), ("", 0), ("1,3", 2), ("0,1,2,3,4,5,6,7,8", 8)]
+    ("visible", "gpus"),
+    [(None, 8), ("", 0), ("1,3", 2), ("0,1,2,3,4,5,6,7,8", 8), ("-1", 0), ("2,-1,3", 1)],
 )
 def test_gpus_that_are_hidden_from_a_command_do_not_count(monkeypatch, visible, gpus):
     from ray._private.accelerators import NvidiaGPUAcceleratorManager
