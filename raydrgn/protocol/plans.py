@@ -35,8 +35,10 @@ def decide_plans(
         given = None
         if text is not None or box is not None:
             known = project.decisions.by_user(name)
-            words_before = known.value if known else default
-            plan = TrainingPlan.read(words_before if text is None else text, f"--{name}")
+            before = TrainingPlan.read(known.value if known else default, f"--{name}")
+            plan = before if text is None else TrainingPlan.read(text, f"--{name}")
+            if box is None and plan.box is None and known:  # the one that was given before holds
+                usual = before.box or usual
             given = plan.in_box(usual if text is None else plan.box or usual).text()
         words = "the paper's box" if usual == paper else "images have no larger box"
         option = f"--{name}" if text is not None else "--boxes"

@@ -1,0 +1,27 @@
+"""The trainings of a project, as they are decided."""
+
+from raydrgn.io.particle_source import ParticleSource
+from raydrgn.protocol.decisions import ProjectInputs
+from raydrgn.protocol.plans import decide_plans
+from raydrgn.protocol.project import Project
+from raydrgn.protocol.settings import ProtocolSettings
+
+
+def test_a_box_that_was_given_once_holds_until_another_is(tmp_path):
+    project = Project(str(tmp_path / "p"))
+    for name in ("f.star", "m.mrc"):
+        (tmp_path / name).touch()
+    source = ParticleSource(particles=str(tmp_path / "f.star"))
+    project.decisions.begin(ProjectInputs(source=source, map=str(tmp_path / "m.mrc")))
+
+    def plans(**given):
+        settings = ProtocolSettings(out=project.root, **given)
+        low, high = decide_plans(settings, project, 320, keeps=True)
+        return low.text().split(" ")[0], high.text().split(" epochs")[0]
+
+    assert plans() == ("128", "256 1024x3")
+    assert plans(boxes="96,192") == ("96", "192 1024x3")
+    assert plans(high="512x3 epochs=30") == ("96", "192 512x3")
+    assert plans(low="256x3") == ("96", "192 512x3")
+    assert plans(high="224 512x3") == ("96", "224 512x3")
+    assert plans(boxes="64,128") == ("64", "128 512x3")
