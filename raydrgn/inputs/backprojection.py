@@ -7,7 +7,7 @@ partition, close to where it reads; its sums are added to those of the others.
 import itertools
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -58,6 +58,15 @@ class Backprojection:
     reference: Float[np.ndarray, "r r r"] | None
     resolution: Resolution
     verdict: Verdict
+
+    def reversed(self) -> "Backprojection":
+        """Return the maps as `--flip` has them; what was measured of them holds."""
+        full, first, second, mask = (
+            np.ascontiguousarray(volume[::-1])
+            for volume in (self.full, *self.halves, self.resolution.mask)
+        )
+        resolution = replace(self.resolution, mask=mask)
+        return replace(self, full=full, halves=(first, second), resolution=resolution)
 
 
 def back_project(

@@ -1,6 +1,11 @@
-"""The folder of the classes: of each its particles, their map, and its decoded volume."""
+"""The folder of the classes: of each its particles, their map, and its decoded volume.
+
+Maps and decoded volumes are compared as the poses have them, and reversed only as they are written:
+`--flip` moves a density by one voxel, which is another length in each box.
+"""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -46,17 +51,18 @@ def make_classes(
         members: Rows of the run's particles that are in each class, by its name.
         table: The particles at full box.
         out: Folder to write.
-        options: Contrast and hand.
+        options: Contrast and hand; the hand is that of the files.
         executor: Where particles are back-projected.
         progress: Called after each class.
     """
     z = run.finite_latents(epoch)
     numbers = run.original_numbers(len(z))
+    as_given, step = replace(options, flip=False), -1 if options.flip else 1
     whole = back_project(
-        select_indices(table, numbers), options, executor=executor, progress=progress
+        select_indices(table, numbers), as_given, executor=executor, progress=progress
     )
     filled = {name: rows for name, rows in members.items() if len(rows)}
-    volumes = _decoded(run, epoch, z, list(filled.values()), options.flip)
+    volumes = _decoded(run, epoch, z, list(filled.values()))
     sizes = [len(rows) for rows in filled.values()]
     mean = EnsembleMean.of(whole, volumes, sizes)
     found, slices = [], {}
@@ -64,8 +70,12 @@ def make_classes(
         rows, folder = filled[name], storage.join(out, name)
         cryodrgn.write_indices(storage.join(folder, "ind.pkl"), numbers[rows])
         pixel_size = run.pixel_size_angstrom or 1.0
-        write_volume(storage.join(folder, "decoded.mrc"), decoded, pixel_size_angstrom=pixel_size)
-        maps = _maps(table, numbers[rows], folder, options, executor)
+        write_volume(
+            storage.join(folder, "decoded.mrc"), decoded[::step], pixel_size_angstrom=pixel_size
+        )
+        maps = _maps(table, numbers[rows], as_given, executor)
+        if maps is not None:
+            write_backprojection(maps.reversed() if options.flip else maps, folder)
         found.append(
             class_support(
                 name,
@@ -76,8 +86,8 @@ def make_classes(
                 mean=mean,
             )
         )
-        middle = None if maps is None else maps.full[len(maps.full) // 2]
-        slices[name] = (decoded[len(decoded) // 2], middle)
+        middle = None if maps is None else maps.full[::step][len(maps.full) // 2]
+        slices[name] = (decoded[::step][len(decoded) // 2], middle)
         progress("maps of classes", done, len(filled), unit="classes")
     figure = to_png(class_figure(found, slices))
     storage.write_bytes(storage.join(out, FIGURE), figure)
@@ -89,25 +99,21 @@ def _decoded(
     epoch: int,
     z: Float[np.ndarray, "n zdim"],
     members: Sequence[Int[np.ndarray, " _"]],
-    flip: bool,
 ) -> Float[np.ndarray, "k d d d"]:
     """Return the volume at the particle nearest to the median latent of each class."""
     centres = [nearest_to_median(z, rows) for rows in members]
-    with DecoderPool(run.decoder(epoch), VolumeOptions(flip=flip)) as pool:
+    with DecoderPool(run.decoder(epoch), VolumeOptions()) as pool:
         return pool.volumes(z[centres])
 
 
 def _maps(
     table: ParticleTable,
     numbers: Int[np.ndarray, " m"],
-    out: Uri,
     options: BackprojectionOptions,
     executor: Executor,
 ) -> Backprojection | None:
-    """Back-project the particles of a class, and write the maps; None if they are too few."""
+    """Back-project the particles of a class; None if they are too few."""
     if len(numbers) < FEWEST:
         return None
     with quiet("raydrgn"):  # what is logged of all particles is true of these
-        maps = back_project(select_indices(table, numbers), options, executor=executor)
-    write_backprojection(maps, out)
-    return maps
+        return back_project(select_indices(table, numbers), options, executor=executor)

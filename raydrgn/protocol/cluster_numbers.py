@@ -76,6 +76,7 @@ def cluster_numbers(
     *,
     null: Float[np.ndarray, " n"] | None,
     uninvert_data: bool,
+    flip: bool,
     executor: Executor = IN_PROCESS,
     progress: Progress = silent,
 ) -> list[ClusterNumbers]:
@@ -88,6 +89,7 @@ def cluster_numbers(
         volumes: Decoded volume of each cluster.
         null: Probability of each particle to show nothing; None by the autoencoder.
         uninvert_data: Whether particles are dark on disk.
+        flip: Whether the handedness of the volumes was changed.
         executor: Where particles are back-projected.
         progress: Called after each cluster.
     """
@@ -98,7 +100,8 @@ def cluster_numbers(
     outside = sphere & (mask < 0.5)
     size = np.linalg.norm(z.astype(np.float64), axis=1)
     found = []
-    for cluster, volume in enumerate(volumes):
+    for cluster, decoded in enumerate(volumes):
+        volume = decoded[::-1] if flip else decoded  # as the poses have it, and the mask
         rows = np.flatnonzero(labels == cluster)
         agreement, resolution = 0.0, None
         if len(rows) >= HALVES:

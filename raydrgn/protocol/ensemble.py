@@ -281,6 +281,8 @@ def class_maps(
         return {"classes": [c.to_dict() for c in found], "suffix": suffix}, files
 
     given = {"flip": this.flip, "uninvert_data": this.uninvert_data, "support": "differences"}
+    if this.flip:
+        given["compared"] = "before they are reversed"
     return project.step("classes", given, make, after=[trained, grouped])
 
 

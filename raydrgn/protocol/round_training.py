@@ -80,7 +80,7 @@ def train_round(
         find_lost=lambda record, folder: _find_lost(project, this, record, folder),
         continues=lambda record: _continues(project, this, given, record),
     )
-    _follow_images(this, trained)
+    _follow_images(this, trained.folder)
     _warn_of_more_epochs(project, this, trained)
     return _with_decided_epoch(project, this, trained)
 
@@ -188,21 +188,21 @@ def _lost_file(folder: Uri, epoch: int, *, has_estimates: bool) -> Uri | None:
     return None
 
 
-def _follow_images(this: Round, trained: Step) -> None:
+def _follow_images(this: Round, folder: Uri) -> None:
     """Point a training to its particles where they are now, if the project or they have moved."""
     from raydrgn.run.reader import open_run
     from raydrgn.run.relocation import relocate
 
-    before = open_run(trained.folder).source
-    if before is None or storage.exists(before.particles):
+    before, now = open_run(folder).source, this.source_of_rows.absolute()
+    if before is None or (before.particles, before.ind) == (now.particles, now.ind):
         return
-    now = this.source
-    log.info("%s: its particles are now in %s", trained.name, now.particles)
+    log.info("round %d: its particles are now in %s", this.number, now.particles)
     relocate(
-        trained.folder,
+        folder,
         datadir=now.datadir,
         particles=now.particles,
         passthrough=now.passthrough,
+        ind=now.ind,
     )
 
 
@@ -279,6 +279,8 @@ def _train(this: Round, folder: Uri, epochs: int, executor: Executor, progress: 
     status = find_run(folder)
     if status is not None and status.epochs_done >= epochs:
         return
+    if status is not None:
+        _follow_images(this, folder)
     plan = this.plan
     network: dict[str, Any] = {}
     if plan.width is not None:
@@ -288,11 +290,12 @@ def _train(this: Round, folder: Uri, epochs: int, executor: Executor, progress: 
             "enc_layers": plan.layers,
             "dec_layers": plan.layers,
         }
-    source = this.source if this.rows is None else replace(this.source, ind=this.rows)
-    beside = {field.name: getattr(source, field.name) for field in fields(ParticleSettings)}
+    source, beside = this.source_of_rows, {}
+    if status is None:  # else the run has them, and its step is of no others
+        beside = {field.name: getattr(source, field.name) for field in fields(ParticleSettings)}
     settings = TrainSettings(
         out=folder,
-        particles=source.particles,
+        particles=source.particles if status is None else None,
         method=plan.method if status is None else None,
         epochs=max(epochs, status.config.train.epochs if status else 0),
         uninvert_data=this.uninvert_data,

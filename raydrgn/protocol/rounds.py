@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from raydrgn.errors import InputError
@@ -58,6 +58,11 @@ class Round:
     flip: bool
     drop_bad: bool
     seed: int
+
+    @property
+    def source_of_rows(self) -> ParticleSource:
+        """The particles of the round."""
+        return self.source if self.rows is None else replace(self.source, ind=self.rows)
 
 
 def analyze_round(
@@ -129,6 +134,7 @@ def propose_junk(
             volumes,
             null=null,
             uninvert_data=this.uninvert_data,
+            flip=this.flip,
             executor=executor,
             progress=progress,
         )
@@ -150,7 +156,7 @@ def propose_junk(
 
     return project.step(
         f"proposal of round {this.number}",
-        {},
+        {"flip": True} if this.flip else {},
         make,
         after=[trained, analyzed],
         folder=f"proposal{this.number}",

@@ -74,6 +74,7 @@ def relocate(
     datadir: Uri | None,
     particles: Uri | None = None,
     passthrough: Sequence[Uri] = (),
+    ind: Uri | None = None,
 ) -> Relocation:
     """Record where the stacks of a run are now; nothing is changed if they are other images.
 
@@ -82,6 +83,7 @@ def relocate(
         datadir: Folder of the stacks, searched by the rule of ``raydrgn.io.stacks``.
         particles: Particle file that names the stacks at their new place.
         passthrough: Passthrough files that belong to it, if it is a .cs file.
+        ind: The selection that the run was trained on; None leaves it where it was.
 
     Raises:
         RunDirectoryError: If there is no run of raydrgn's, the images are not those of the run, or
@@ -98,6 +100,7 @@ def relocate(
     if datadir and storage.is_local(datadir) and not storage.is_folder(datadir):
         raise InputError(f"{datadir} is not a folder; --datadir takes the folder of the stacks.")
     source = _moved_source(config.source, datadir, particles, passthrough)
+    source = source if ind is None else dataclasses.replace(source, ind=storage.absolute(ind))
     if particles:
         moved = _with_stacks_of(table, source)
     else:

@@ -11,6 +11,7 @@ import yaml
 
 from raydrgn.convergence.criteria import Finding
 from raydrgn.errors import InputError, RunDirectoryError
+from raydrgn.io import cryodrgn
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.protocol import round_training
 from raydrgn.protocol.decisions import ProjectInputs
@@ -84,13 +85,13 @@ class Training:
         return SimpleNamespace(convergence=found, verdict=verdict)
 
 
-def train(project, words, after=(), source=None):
+def train(project, words, after=(), source=None, rows=None):
     this = Round(
         number=1,
         plan=TrainingPlan.read(words, "--low").in_box(32),
         option="--low",
         source=source or ParticleSource(particles="p.star"),
-        rows=None,
+        rows=rows,
         uninvert_data=False,
         flip=False,
         drop_bad=False,
@@ -235,8 +236,9 @@ def test_epochs_are_judged_where_the_weights_of_earlier_ones_are_deleted(
 
 
 @pytest.mark.clusters
-def test_a_training_follows_its_particles_when_the_project_has_moved(tmp_path, monkeypatch):
-    """Images in a smaller box lie in the project, and move with it."""
+@pytest.mark.parametrize("place", [shutil.move, shutil.copytree])
+def test_a_training_follows_its_particles_when_the_project_has_moved(tmp_path, monkeypatch, place):
+    """Images in a smaller box, and a selection, lie in the project, and move with it."""
     found = SimpleNamespace(is_converged=True, warnings=[])
     compared = SimpleNamespace(convergence=found, verdict="Converged.")
     monkeypatch.setattr(round_training, "_compare", lambda *_: compared)
@@ -245,22 +247,29 @@ def test_a_training_follows_its_particles_when_the_project_has_moved(tmp_path, m
     inputs = ProjectInputs(source=source, map=str(tmp_path / "data" / "truth" / "vol_000.mrc"))
     work = {"executor": IN_PROCESS, "progress": silent}
 
-    def trained(root):
+    def trained(root, epochs):
         project = Project(str(root))
         project.decisions.begin(inputs, has_results=project.has_results)
         small, made = in_box(project, 12, image_box=16, drop_bad=False, **work)
-        return train(project, "12 8x1 epochs=3", after=made, source=small)
+        rows = project.at("kept.rows.pkl")
+        cryodrgn.write_indices(rows, np.arange(30))
+        return train(project, f"12 8x1 epochs={epochs}", after=made, source=small, rows=rows)
 
-    before = trained(tmp_path / "project")
+    before = trained(tmp_path / "project", 3)
     weights = Path(before.at("weights.3.pkl")).read_bytes()
-    shutil.move(tmp_path / "project", tmp_path / "elsewhere")
-    after = trained(tmp_path / "elsewhere")
+    place(tmp_path / "project", tmp_path / "elsewhere")
+    after = trained(tmp_path / "elsewhere", 3)
     assert (after.key, after.folder) == (before.key, str(tmp_path / "elsewhere" / "round1"))
     assert Path(after.at("weights.3.pkl")).read_bytes() == weights
+    place(tmp_path / "elsewhere", tmp_path / "again")
+    after = trained(tmp_path / "again", 4)  # which is trained further
+    assert after.result["epochs"] == 4
     run = open_run(after.folder)
-    assert run.source.particles == str(tmp_path / "elsewhere" / "particles.12/particles.parquet")
+    assert run.source.ind == str(tmp_path / "again" / "kept.rows.pkl")
+    assert run.source.particles == str(tmp_path / "again" / "particles.12/particles.parquet")
     [stack] = run.particles(need_images=True).stacks
-    assert stack == str(tmp_path / "elsewhere" / "particles.12/particles.mrcs")
+    where = "again" if place is shutil.move else "project"  # a copy reads what is there still
+    assert stack == str(tmp_path / where / "particles.12/particles.mrcs")
 
 
 @pytest.mark.parametrize("name", ["weights.6.pkl", "z.6.pkl", "particles.parquet", "manifest.json"])
