@@ -60,7 +60,7 @@ class ExploredProject:
         is_answered = decision is not None and decision.value.get("proposal") == proposal.key
         if not proposal.result["drop"] or _has_gone_on(project, number, proposal):
             return None
-        [*_, analysis] = project.records(f"analysis of round {number}")
+        analysis = _record(project, f"analysis of round {number}", proposal.after)
         return Pause(
             round=str(number),
             key=proposal.key,
@@ -84,7 +84,8 @@ class ExploredProject:
         project = Project(self.root)
         value: dict[str, Any] = {"proposal": pause.key}
         if kept is None:
-            [*_, proposal] = project.records(f"proposal of round {pause.round}")
+            name = f"proposal of round {pause.round}"
+            proposal = _record(project, name, {name: pause.key})
             value |= proposed_selection(proposal.result)
             why = "as proposed; a person agreed in the explorer"
         else:
@@ -122,9 +123,17 @@ def _conditions(proposal: Mapping[str, Any], ksample: int) -> list[dict[str, Any
     return found
 
 
+def _record(project: Project, name: str, keys: Mapping[str, str]) -> StepRecord:
+    """Return the results of a step whose key is among keys by names."""
+    return next(record for record in project.records(name) if record.key == keys[name])
+
+
 def _numbered(project: Project, name: str) -> list[tuple[int, StepRecord]]:
-    """Return the latest results of a step of each round, with the number of the round."""
+    """Return the results of a step that hold of each round, with the number of the round."""
+    decided = project.decisions.get("rounds")  # that are filtered
     found: list[tuple[int, StepRecord]] = []
-    while records := project.records(f"{name} {len(found) + 1}"):
-        found.append((len(found) + 1, records[-1]))
-    return found
+    while record := project.current(f"{name} {len(found) + 1}"):
+        found.append((len(found) + 1, record))
+    if decided is None:
+        return found
+    return found[: decided.value + (name == "round")]  # earlier settings may have had more

@@ -26,12 +26,13 @@ from raydrgn.settings import PROJECT
 
 log = logging.getLogger(__name__)
 
-STEPS, TIMES = "steps.json", "times.json"
+STEPS, TIMES, CURRENT = "steps.json", "times.json", "current.json"
 KEY_LENGTH = 16
 
 REMADE = {
     STEPS: "steps are made again then, in folders of their own",
     TIMES: "the seconds of the steps that are made are not known then",
+    CURRENT: "the explorer shows the results that were made last then",
 }
 """What follows where a file of the project is moved away."""
 
@@ -113,6 +114,7 @@ class Project:
             STEPS, lambda records: [StepRecord(**raw) for raw in records]
         )
         self._seconds: dict[str, float] = self._read(TIMES, float)
+        self._current: dict[str, str] = self._read(CURRENT, _key)
         self.made: list[Step] = []
         """Steps of this call, in their order, whether they were made in it or before."""
 
@@ -128,6 +130,15 @@ class Project:
     def records(self, name: str) -> list[StepRecord]:
         """Return the results of a step, begun or whole, the latest last."""
         return list(self._steps.get(name, ()))
+
+    def current(self, name: str) -> StepRecord | None:
+        """Return the results of a step that the latest call took or began; None of none.
+
+        They are not the latest ones where a project has gone back to settings of before.
+        """
+        records = self.records(name)
+        found = (record for record in records if record.key == self._current.get(name))
+        return next(found, records[-1] if records else None)
 
     def folders(self) -> list[Uri]:
         """Return the folders of all results, begun or whole."""
@@ -191,10 +202,17 @@ class Project:
                 record = StepRecord(folder=free, key=key, inputs=plain, after=keys)
                 records.append(record)
                 self._write()
+            self._take(name, key)
             record = self._make(name, record, make, condition)
+        self._take(name, key)
         found = Step(name=name, key=key, folder=self.at(record.folder), result=dict(record.result))
         self.made.append(found)
         return found
+
+    def _take(self, name: str, key: str) -> None:
+        if self._current.get(name) != key:
+            self._current[name] = key
+            self._write_json(CURRENT, self._current)
 
     def _free(self, wanted: str) -> str:
         """Return the name of a folder that no step has."""
@@ -311,6 +329,12 @@ class Project:
 
     def _write_json(self, name: str, content: Any) -> None:
         storage.write_bytes(self.at(name), json.dumps(content, indent=1).encode())
+
+
+def _key(raw: object) -> str:
+    if not isinstance(raw, str):
+        raise TypeError(f"{raw!r:.40} is no key")
+    return raw
 
 
 def step_key(name: str, inputs: Mapping[str, Any], after: Mapping[str, str]) -> str:

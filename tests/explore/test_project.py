@@ -64,6 +64,7 @@ def waiting(tmp_path):
             },
             ["report.html"],
         ),
+        after=[trained, analyzed],
         folder="proposal1",
     )  # fmt: skip
     return SimpleNamespace(
@@ -160,7 +161,8 @@ def test_agreement_is_as_proposed_and_is_not_asked_again(waiting):
     project, selection = go_on(waiting)
     assert selection == {"clusters": [1, 3], "null": None}
     assert find_project(str(waiting.root)).pause() is not None
-    project.step("selection of round 1", selection, made({}, []), folder="selection1")
+    after = [waiting.trained, waiting.analyzed]
+    project.step("selection of round 1", selection, made({}, []), after=after, folder="selection1")
     assert find_project(str(waiting.root)).pause() is None
     with serve(waiting.root) as server:
         words = server.refusal("/api/answer", answer(server, None))[1]
@@ -174,6 +176,7 @@ def test_an_answer_to_an_earlier_proposal_is_refused(waiting):
         result = {**waiting.proposal.result, "clusters": [2]}
         Project(str(waiting.root)).step(
             *("proposal of round 1", {"by": "hand"}, made(result, ["report.html"])),
+            after=[waiting.trained, waiting.analyzed],
             folder="proposal1",
         )
         status, words = server.refusal("/api/answer", read)
@@ -247,3 +250,49 @@ def test_a_project_without_a_round_says_what_to_do(tmp_path):
     with pytest.raises(RunDirectoryError, match="no round of which an epoch is finished yet"):
         open_explorer(ExploreSettings(run=root, project=find_project(root)))
     assert find_project(str(tmp_path)) is None
+
+
+def test_what_is_shown_and_answered_is_what_the_command_took_last(tmp_path):
+    """After it has gone back to settings of before, and to fewer rounds."""
+    for name in ("f.star", "m.mrc"):
+        (tmp_path / name).write_text("x")
+    source = ParticleSource(particles=str(tmp_path / "f.star"))
+    inputs = ProjectInputs(source=source, map=str(tmp_path / "m.mrc")).absolute()
+
+    def call(low, *, of=1):
+        project = Project(str(tmp_path / "p"))
+        project.decisions.begin(inputs, has_results=project.has_results)
+        project.decisions.make("rounds", of, by="user", why="--rounds")
+        for number in range(1, of + 1):
+            folder = tmp_path / "p" / f"{low}-{number}"
+            folder.mkdir(exist_ok=True)
+            for file in ("weights.1.pkl", "z.1.pkl", "report.html"):
+                (folder / file).touch()
+            given = {"folder": folder.name}
+            trained = project.step(
+                f"round {number}", {"training": low}, made({"epoch": 1}, []), **given
+            )
+            analyzed = project.step(
+                f"analysis of round {number}", {}, made({"ksample": 3}, []),
+                after=[trained], **given,
+            )  # fmt: skip
+            result = {"clusters": [int(low)], "null": None, "nothing": 0, "drop": 5, "summary": low}
+            proposal = project.step(
+                f"proposal of round {number}", {}, made(result, []),
+                after=[trained, analyzed], **given,
+            )  # fmt: skip
+        return proposal
+
+    first = call("24")
+    for later in ({"low": "32"}, {"low": "24", "of": 3}):
+        call(**later)
+    again = call("24")
+    assert again.key == first.key
+    explored = find_project(str(tmp_path / "p"))
+    pause = explored.pause()
+    assert (pause.key, pause.summary, pause.round) == (first.key, "24", "1")
+    runs = [entry.run for entry in explored.rounds()]
+    assert runs == [str(tmp_path / "p" / f"24-{number}") for number in (1, 2)]
+    explored.answer(pause, None)
+    answered = Project(str(tmp_path / "p")).decisions.get("selection 1").value
+    assert answered == {"proposal": first.key, "clusters": [24], "null": None}

@@ -281,7 +281,7 @@ def test_a_decision_without_a_reason_is_refused_by_its_name(root):
         Project(str(root))
 
 
-@pytest.mark.parametrize("name", ["steps.json", "times.json"])
+@pytest.mark.parametrize("name", ["steps.json", "times.json", "current.json"])
 @pytest.mark.parametrize(
     "text", ["{", "[]", '{"check": [{"folder": 1}]}', '{"check": 1, "b": "x"}']
 )
