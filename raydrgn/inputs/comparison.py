@@ -1,5 +1,6 @@
 """How a map relates to a reference: its handedness, its sign, its offset."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from raydrgn.errors import InputError
 from raydrgn.fourier.masks import soft_sphere
-from raydrgn.fourier.resample import resample
+from raydrgn.fourier.resample import cropped, resample
 from raydrgn.fourier.shells import resolution_at, shell_correlation, shell_index
 from raydrgn.fourier.slices import SliceSampler
 from raydrgn.fourier.transforms import fft_centred, ifft_centred
@@ -22,6 +23,9 @@ LARGEST_BOX = 96
 
 MATCH = 0.5
 """Weighted mean correlation with the reference from which a map matches it."""
+
+SAME_WIDTH = 1e-3
+"""Pixels by which a field may be less wide than another and still be as wide."""
 
 ORIENTATIONS: dict[str, tuple[int, ...]] = {
     "as is": (),
@@ -145,12 +149,17 @@ def on_lattice(volume: Float[Tensor, "r r r"], *, scale: float, box: int) -> Flo
 
 
 def sample_lattice(sampler: SliceSampler, *, scale: float, box: int) -> Float[Tensor, "d d d"]:
-    """Return ``on_lattice`` of the sampler's volume, whatever the scale."""
-    ticks = torch.arange(-(box // 2), box // 2).float() / scale
+    """Return ``on_lattice`` of the sampler's volume, whatever the scale.
+
+    Where the new field is less wide than the volume's, the transform is sampled for one that is as
+    wide, and cropped: coarser samples would fold into the box what lies outside.
+    """
+    wide = max(2 * math.ceil(box / scale / 2 - SAME_WIDTH), box)
+    ticks = torch.arange(-(wide // 2), wide // 2).float() * (box / (scale * wide))
     z, y, x = torch.meshgrid(ticks, ticks, ticks, indexing="ij")
     points = torch.stack([x, y, z], dim=-1).reshape(-1, 3)
-    values = torch.view_as_complex(sampler.at(points)).reshape(box, box, box)
-    return ifft_centred(values, ndim=3)
+    values = torch.view_as_complex(sampler.at(points)).reshape(wide, wide, wide)
+    return torch.from_numpy(cropped(ifft_centred(values, ndim=3).numpy(), box)[0])
 
 
 def shell_weights(resolution: Resolution, box: int) -> Float[Tensor, " shells"]:

@@ -2,7 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
+from scipy import ndimage
 
+from raydrgn.fourier.resample import resample
+from raydrgn.inputs.comparison import on_lattice
 from raydrgn.inputs.map_grid import has_field, write_on_grid
 from raydrgn.io.mrc import read_volume, write_volume
 
@@ -46,3 +50,18 @@ def test_the_field_is_box_times_pixel_size(blob):
     assert has_field(blob, 120.0)
     assert has_field(blob, 120.05)
     assert not has_field(blob, 121.0)
+
+
+@pytest.mark.parametrize("box", [40, 24])
+def test_what_lies_outside_of_a_smaller_field_is_left_out(box):
+    """A neighbour of the particle, at the edge of the refinement's box."""
+    generator = np.random.default_rng(3)
+    volume = np.zeros((64,) * 3, dtype=np.float32)
+    for centre, spread in ((32, 3.0), (58, 1.5)):
+        for place in generator.normal(centre, spread, size=(60, 3)).round().astype(int):
+            volume[tuple(np.clip(place, 0, 63))] += 1
+    volume = ndimage.gaussian_filter(volume, 1.5)
+    found = on_lattice(torch.from_numpy(volume), scale=40 / 64, box=box).numpy()
+    own = resample(torch.from_numpy(volume[12:52, 12:52, 12:52].copy()), box=box, ndim=3).numpy()
+    inside = np.s_[2:-2, 2:-2, 2:-2]  # what is cut off has an edge, which is smoothed
+    np.testing.assert_allclose(found[inside], own[inside], atol=0.02 * own.max())
