@@ -69,6 +69,23 @@ def read_indices(
     return numbers
 
 
+def read_original_numbers(uri: Uri, numbers: Int[np.ndarray, " n"]) -> Int[np.ndarray, " k"]:
+    """Read a selection among particles that have their numbers in the original set with them.
+
+    Args:
+        uri: The file: numbers in the original set, as of ``read_indices``, or a mask with a value
+            for each of the particles.
+        numbers: Number of each particle in the original set.
+
+    Raises:
+        InputError: If these are not whole numbers from 0, or it is a mask of other particles.
+    """
+    found = _read(uri, PARTICLE_NUMBERS)
+    if found.dtype == bool or _looks_like_mask(found):
+        return numbers[_read_mask(found, uri, len(numbers))]
+    return _whole(found, uri, least=0, what=PARTICLE_NUMBERS)
+
+
 def _looks_like_mask(found: np.ndarray) -> bool:
     """Return whether there are zeros and ones only, more than a list of different numbers has."""
     return bool(found.dtype.kind in "iuf" and found.size > 2 and np.isin(found, (0, 1)).all())
@@ -79,7 +96,8 @@ def _read_mask(found: np.ndarray, uri: Uri, count: int | None) -> Int[np.ndarray
     if count is not None and len(found) != count:
         raise InputError(
             f"{uri} is a mask of {len(found):,} values, but there are {count:,} particles; a mask "
-            "has one value for each."
+            "has one value for each. Numbers in the original set do for any part of it: "
+            "np.flatnonzero(mask) of a mask of that set."
         )
     if found.dtype != bool:
         if count is None:

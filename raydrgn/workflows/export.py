@@ -215,7 +215,8 @@ def _open(source: ParticleSource, *, refined: bool = False) -> "ParticleTable | 
     Raises:
         ConfigError: If poses or CTF are given for a run, which has its own.
     """
-    from raydrgn.io import cryodrgn, storage
+    from raydrgn.io import storage
+    from raydrgn.io.indices import read_original_numbers
     from raydrgn.io.selection import select_indices
     from raydrgn.run.reader import open_run
     from raydrgn.run.refined_poses import refined_particles
@@ -230,4 +231,6 @@ def _open(source: ParticleSource, *, refined: bool = False) -> "ParticleTable | 
         raise ConfigError(f"{source.particles} is a run and has its own poses and CTF.")
     run = open_run(source.particles)
     table = refined_particles(run) if refined else run.particles()
-    return select_indices(table, cryodrgn.read_indices(source.ind)) if source.ind else table
+    if not source.ind:
+        return table
+    return select_indices(table, read_original_numbers(source.ind, table.column("index")))

@@ -285,7 +285,7 @@ def _apply_methods(
 ) -> "list[Method]":
     """Return each of the chosen methods, with the particles that it keeps."""
     from raydrgn.clustering.clusters import mixture
-    from raydrgn.io import cryodrgn
+    from raydrgn.io.indices import read_original_numbers
     from raydrgn.latent import filters
     from raydrgn.latent.conditions import by_conditions, read_conditions
     from raydrgn.latent.numeric_values import ConditionValues
@@ -326,7 +326,7 @@ def _apply_methods(
             log.warning("no image has a null probability above %g: %s", settings.null, why)
         found.append(null)
     if settings.ind is not None:
-        found.append(filters.by_selection(numbers, cryodrgn.read_indices(settings.ind)))
+        found.append(filters.by_selection(numbers, read_original_numbers(settings.ind, numbers)))
     return found
 
 

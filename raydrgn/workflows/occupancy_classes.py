@@ -146,7 +146,7 @@ def run(
     opened = origin.open_run()
     if opened is not None and not settings.skip_volumes:
         executor.check_pool(gpu_problem)
-    chosen = _read_chosen(settings, table)
+    chosen = _read_chosen(settings, table, opened, origin.epoch)
     if chosen is None:
         found = find_classes(table, options)
     else:
@@ -192,13 +192,22 @@ class _Chosen(NamedTuple):
     rows: "Int[np.ndarray, ' k']"
 
 
-def _read_chosen(settings: OccupancyClassesSettings, table: "OccupancyTable") -> _Chosen | None:
+def _read_chosen(
+    settings: OccupancyClassesSettings,
+    table: "OccupancyTable",
+    opened: "RunReader | None",
+    epoch: int | None,
+) -> _Chosen | None:
     """Return the particles of ``settings.chosen``; None where the whole table is clustered."""
-    from raydrgn.io import cryodrgn
+    from raydrgn.io.indices import read_indices, read_original_numbers
 
     if settings.chosen is None:
         return None
-    numbers = cryodrgn.read_indices(settings.chosen)
+    if opened is not None:
+        known = opened.original_numbers(len(opened.latents(epoch)))
+        numbers = read_original_numbers(settings.chosen, known)
+    else:
+        numbers = read_indices(settings.chosen)
     return _Chosen(numbers, table.rows_of(numbers, settings.chosen))
 
 

@@ -10,7 +10,13 @@ import pytest
 
 from phantoms import Hostile
 from raydrgn.errors import ConfigError, InputError
-from raydrgn.io.indices import read_indices, read_labels, rows_of_numbers, write_indices
+from raydrgn.io.indices import (
+    read_indices,
+    read_labels,
+    read_original_numbers,
+    rows_of_numbers,
+    write_indices,
+)
 
 ORDERED = [5, 3, 3, 0]
 COUNT = 12
@@ -150,6 +156,18 @@ def test_zeros_and_ones_that_may_be_either_are_refused(tmp_path):
     for content in (MASK.astype(int), MASK):
         with pytest.raises(InputError, match="a mask of 12 values, but there are 13 particles"):
             read_indices(dumped(tmp_path, content), count=13)
+
+
+@pytest.mark.parametrize("kind", [bool, int])
+def test_a_mask_is_of_the_particles_at_hand_and_a_list_of_the_original_set(tmp_path, kind):
+    numbers = 2 * np.arange(COUNT)  # trained on every second particle
+    found = read_original_numbers(dumped(tmp_path, MASK.astype(kind)), numbers)
+    np.testing.assert_array_equal(found, numbers[MASK])
+    listed = read_original_numbers(dumped(tmp_path, [22, 4]), numbers)
+    np.testing.assert_array_equal(listed, [22, 4])
+    of_original = dumped(tmp_path, np.repeat(MASK, 2).astype(kind))
+    with pytest.raises(InputError, match=r"mask of 24 values, but there are 12 .*np\.flatnonzero"):
+        read_original_numbers(of_original, numbers)
 
 
 def test_the_first_two_particles_are_no_mask(tmp_path):
