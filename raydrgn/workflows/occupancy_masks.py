@@ -210,7 +210,12 @@ def _fitted(uris: list[str], out: str) -> list[str]:
     from raydrgn.io import storage
     from raydrgn.occupancy.atomic_models import fitted_name
 
-    return [storage.join(storage.absolute(out), "model", fitted_name(uri)) for uri in uris]
+    names = [fitted_name(uri) for uri in uris]
+    folder = storage.join(storage.absolute(out), "model")
+    return [
+        storage.join(folder, *([] if names.count(name) == 1 else [str(number)]), name)
+        for number, name in enumerate(names, start=1)
+    ]
 
 
 def _fit(

@@ -144,6 +144,24 @@ def test_the_command_moves_the_model_and_makes_masks_of_it(
     assert (masks[0] & masks[1]).sum() > 0.9 * (masks[0] | masks[1]).sum()
 
 
+def test_models_of_one_name_stay_two(atoms, volume, found, tmp_path, monkeypatch):
+    density = write_mrc(tmp_path / "map.mrc", volume, pixel_size=PIXEL, volume=True)
+    fit = RigidFit(best=found.best, other=None)
+    monkeypatch.setattr(fitting, "fit_model", lambda *_, **__: fit)
+    half, models = len(atoms) // 2, []
+    for name, part in (("a", slice(half)), ("b", slice(half, None))):
+        (tmp_path / name).mkdir()
+        models.append(write_pdb(tmp_path / name / "model.pdb", moved_away(atoms)[part]))
+    (tmp_path / "by.yaml").write_text("whole: A\n")
+    out = str(tmp_path / "out")
+    words = ["occupancy", "masks", *models, "--map", density, "--by", str(tmp_path / "by.yaml")]
+    said = CliRunner().invoke(app, [*words, "-o", out, "--fit"])
+    assert said.exit_code == 0, said.output
+    placed = [read_model(f"{out}/model/{k}/model.pdb").positions_angstrom for k in (1, 2)]
+    assert [len(part) for part in placed] == [half, len(atoms) - half]
+    assert np.linalg.norm(np.concatenate(placed) - atoms, axis=1).mean() < 0.4 * PIXEL
+
+
 def test_maps_in_the_place_of_models_cannot_be_moved(volume, tmp_path):
     density = write_mrc(tmp_path / "map.mrc", volume, pixel_size=PIXEL, volume=True)
     part = write_mrc(tmp_path / "part.mrc", volume, pixel_size=PIXEL, volume=True)
