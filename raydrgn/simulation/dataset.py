@@ -28,6 +28,9 @@ TRUE_VALUES = ("particles.parquet", "contrast.npy")
 
 ARRAYS = ("labels.npy", "shown.npy", "motion_deg.npy")
 VOLUME = re.compile(r"vol_\d{3,}\.mrc")
+STACK = re.compile(r"particles(\.\d+)?\.mrcs")
+LIST = "particles.txt"
+"""Of the stacks, where there are several."""
 
 
 def simulate(
@@ -63,7 +66,7 @@ def simulate(
     model = ForwardModel(ensemble, acquisition)
     noisy = model.noisy(noise_sd=model.noise_sd(simulation.snr), generator=generator)
 
-    _remove_truth(storage.join(out, "truth"))
+    _remove_earlier(out)
     _write_truth(storage.join(out, "truth"), ensemble)
     if not simulation.maps:
         for name, text in model_files(PHANTOMS[simulation.phantom], box=box).items():
@@ -83,11 +86,16 @@ def simulate(
     return table
 
 
-def _remove_truth(folder: Uri) -> None:
-    """Remove the truth of an earlier simulation, whose files would be taken for those of this."""
-    for name in storage.list_names(folder):
-        if VOLUME.fullmatch(name) or name in (*ARRAYS, *TRUE_VALUES, *MODEL_FILES):
-            storage.remove(storage.join(folder, name))
+def _remove_earlier(out: Uri) -> None:
+    """Remove stacks and truth of an earlier simulation, which would be taken for those of this."""
+    truth = storage.join(out, "truth")
+    for folder, pattern, others in (
+        (out, STACK, (LIST,)),
+        (truth, VOLUME, (*ARRAYS, *TRUE_VALUES, *MODEL_FILES)),
+    ):
+        for name in storage.list_names(folder):
+            if pattern.fullmatch(name) or name in others:
+                storage.remove(storage.join(folder, name))
 
 
 def _particle_table(
@@ -183,5 +191,5 @@ def _write_stacks(
         pass
     if simulation.chunk:
         listed = "".join(f"{name}\n" for name in names)
-        storage.write_bytes(storage.join(out, "particles.txt"), listed.encode())
+        storage.write_bytes(storage.join(out, LIST), listed.encode())
     return stacks

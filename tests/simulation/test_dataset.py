@@ -104,6 +104,13 @@ def test_chunks_are_the_same_images_in_several_stacks(folder, tmp_path, chunk):
     assert star.stacks == read.stacks
 
 
+def test_stacks_of_an_earlier_simulation_do_not_stay(tmp_path):
+    simulate(str(tmp_path), small(chunk=10))
+    simulate(str(tmp_path), small(seed=4))
+    left = sorted(path.name for path in tmp_path.glob("particles*"))
+    assert left == ["particles.mrcs", "particles.star"]
+
+
 def test_a_folder_elsewhere():
     table = simulate("memory://sim/a", small(chunk=10))
     assert table.stacks[0] == "memory://sim/a/particles.0.mrcs"
