@@ -83,7 +83,7 @@ def read_labels_file(uri: Uri, column: str | None = None) -> Labels:
         found = to_labels(columns[name], f"{uri}, column {name}")
         numbers = original_numbers(columns, uri)
         if numbers is None:
-            return found._replace(codes=found.codes[_order_of_rows(columns)])
+            return found._replace(codes=found.codes[_order_of_rows(columns, uri)])
         return found._replace(numbers=numbers)
     if column is not None:
         raise InputError(f"{uri} has no columns, and so no column {column!r}.")
@@ -193,14 +193,25 @@ def _parsed(cells: list[str]) -> np.ndarray:
         return np.array(cells)
 
 
-def _order_of_rows(columns: Mapping[str, np.ndarray]) -> Int[np.ndarray, " n"]:
-    """Return the order of the rows by their column of particles from 0, where a table has one."""
+def _order_of_rows(columns: Mapping[str, np.ndarray], uri: Uri) -> Int[np.ndarray, " n"]:
+    """Return the order of the rows by their column of particles from 0, where a table has one.
+
+    Raises:
+        InputError: If that column has other numbers, so that rows may be of other particles.
+    """
     count = len(next(iter(columns.values())))
     name = next((name for name in columns if name.lower() == "particle"), None)
-    rows = np.arange(count) if name is None else columns[name]
-    if rows.dtype.kind in "iuf" and np.array_equal(np.sort(rows), np.arange(count)):
-        return np.argsort(rows)
-    return np.arange(count)
+    if name is None or columns[name].dtype.kind not in "iuf":
+        return np.arange(count)
+    rows = columns[name]
+    if not np.array_equal(np.sort(rows), np.arange(count)):
+        raise InputError(
+            f"{uri}: the column {name} has numbers from {rows.min():g} to {rows.max():g}; it "
+            f"should have each from 0 to {count - 1:,} once. Call it original if these are numbers "
+            "in the original set, which count from 0, too, or leave it out if the rows are in the "
+            "order of the particles."
+        )
+    return np.argsort(rows)
 
 
 def _label_column(columns: Mapping[str, np.ndarray], uri: Uri, wanted: str | None) -> str:
@@ -248,7 +259,7 @@ def read_values_file(uri: Uri, column: str | None = None) -> Values:
         found = columns[_label_column(columns, uri, column)]
         numbers = original_numbers(columns, uri)
         if numbers is None:
-            found = found[_order_of_rows(columns)]
+            found = found[_order_of_rows(columns, uri)]
     elif column is not None:
         raise InputError(f"{uri} has no columns, and so no column {column!r}.")
     elif suffix == ".npy":

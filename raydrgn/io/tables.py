@@ -29,6 +29,8 @@ TRUTH = {"true": True, "false": False}
 NUMBER_COLUMNS = ("original", "index", "number")
 """Names of the column of numbers in the original set, the better one first."""
 
+SEVERAL_CELLS = re.compile(r"[\t;,]|\S\s+\S")
+
 ROW_NUMBERS = re.compile(r"^(Unnamed: 0|__index_level_\d+__|)$")
 """Names under which pandas writes the numbers of its rows."""
 
@@ -124,8 +126,17 @@ def _of_arrow(table: pa.Table) -> PlainTable:
 
 
 def _of_text(text: str, uri: Uri) -> PlainTable:
-    lines = [(i, line.split("#")[0]) for i, line in enumerate(text.split("\n"), start=1)]
+    raw = list(enumerate(text.split("\n"), start=1))
+    lines = [(i, line.split("#")[0]) for i, line in raw]
     lines = [(i, line) for i, line in lines if line.strip().strip(BRACKETS).strip()]
+    if (
+        suffix_of(uri) == ".csv"
+        and lines
+        and not any(SEVERAL_CELLS.search(line) for _, line in lines)
+    ):
+        first, last = lines[0][0], lines[-1][0]
+        blank = [(i, "") for i, line in raw if first < i < last and not line.strip()]
+        lines = sorted(lines + blank)  # a spreadsheet writes an empty cell of one column so
     if not lines:
         return PlainTable(None, [np.empty(0)])
     head = "\n".join(line.strip() for _, line in lines[:2])  # the first name may be empty
@@ -151,7 +162,7 @@ def _cells(line: str, delimiter: str | None) -> list[str]:
     """Split a line; lists as Python prints them lose their brackets."""
     line = line.strip(" " if delimiter == "\t" else None).strip(BRACKETS)
     if delimiter is None:
-        return [cell.strip("'\"") for cell in line.split()]
+        return [cell.strip("'\"") for cell in line.split()] or [""]
     return [cell.strip().strip("'\"") for cell in line.split(delimiter)]
 
 

@@ -162,6 +162,33 @@ def test_numbers_are_found_by_their_column_whatever_its_capitals(tmp_path, name)
     assert read_values_file(str(tmp_path / "a.csv")).numbers.tolist() == [2, 0, 1]
 
 
+def test_a_column_of_particles_orders_the_rows_or_is_refused(tmp_path):
+    """A spreadsheet that was sorted by label; numbers from 1, and those of the original set."""
+    path = tmp_path / "a.csv"
+    order, labels = [0, 3, 1, 4, 2, 5], [7, 8, 9, 7, 8, 9]
+
+    def write(start):
+        path.write_text("particle,label\n" + "".join(f"{i + start},{labels[i]}\n" for i in order))
+
+    write(0)
+    found = read_labels_file(str(path))
+    assert [int(found.names[code]) for code in found.codes] == labels
+    assert read_values_file(str(path)).values.tolist() == labels
+    for start in (1, 10):
+        write(start)
+        for read in (read_labels_file, read_values_file):
+            with pytest.raises(InputError, match=rf"particle has numbers from {start} .*original"):
+                read(str(path))
+
+
+def test_a_blank_line_in_a_column_of_a_spreadsheet_is_an_empty_cell(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("cluster\n1\n\n3\n# as published\n4\n5\n\n")
+    with pytest.raises(InputError, match=r"row 1 \(from 0\) is nan"):
+        read_labels_file(str(path))
+    np.testing.assert_array_equal(read_values_file(str(path)).values, [1, np.nan, 3, 4, 5])
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
