@@ -16,8 +16,10 @@ from raydrgn.io.relionwriter import CTF_FIELDS, decimals, defocus_cells, estimat
 from raydrgn.io.starrows import TextBlock, TextStar
 from raydrgn.shapes import Float, Int
 
-ANGSTROM_SHIFTS = ("rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst")
-PIXEL_SHIFTS = ("rlnOriginX", "rlnOriginY", "rlnOriginZ")
+PIXEL_SHIFTS = tuple(f"rlnOrigin{axis}{kind}" for kind in ("", "Prior") for axis in "XYZ")
+"""Of the particles, and where helical refinement looks for them."""
+
+ANGSTROM_SHIFTS = tuple(f"{name}Angst" for name in PIXEL_SHIFTS)
 PIXEL_SIZES = ("rlnImagePixelSize", "rlnPixelSize", "rlnDetectorPixelSize")
 """Sizes of a pixel of the images; the detector's, over the magnification, is one in RELION 3.0."""
 
@@ -67,10 +69,11 @@ def with_poses(star: TextStar, table: ParticleTable) -> TextStar:
     """Return the file with angles and shifts of a table, in the units in which it has shifts."""
     particles = star.particles()
     cells = pose_cells(table)
-    if "rlnOriginX" in particles.columns and "rlnOriginXAngst" not in particles.columns:
+    if "rlnOriginX" in particles.columns:  # files that were converted have both
         in_pixels = table.column("shift_angstrom") / table.column("pixel_size_angstrom")[:, None]
         for i, axis in enumerate("XY"):
-            del cells[f"rlnOrigin{axis}Angst"]
+            if "rlnOriginXAngst" not in particles.columns:
+                del cells[f"rlnOrigin{axis}Angst"]
             cells[f"rlnOrigin{axis}"] = decimals(in_pixels[:, i])
     return star.with_blocks(particles.with_columns(cells))
 

@@ -32,6 +32,7 @@ IMAGE_FIELDS = {
 """What has been done to images, and how they were recorded; in RELION's units."""
 
 HALF_FIELD = "rlnRandomSubset"
+MAX_GROUP = 2**31 - 1
 
 ESTIMATE_FIELDS = {"contrast": "raydrgnContrast", "null_probability": "raydrgnNullProbability"}
 """What RELION has no column for; it keeps columns that it does not know."""
@@ -71,7 +72,7 @@ def write_relion(
     ]
     first = [groups.index(number) for number in numbers.values()]
     labels = [key[0] for key in numbers]
-    if len(set(labels)) < len(labels) or not all(label.isdigit() for label in labels):
+    if len(set(labels)) < len(labels) or not all(map(_is_group_number, labels)):
         labels = [str(number) for number in numbers.values()]
     optics = {
         "rlnOpticsGroup": labels,
@@ -87,6 +88,11 @@ def write_relion(
         particles[HALF_FIELD] = table.column(HALF).astype(str).tolist()
     particles["rlnOpticsGroup"] = [labels[group - 1] for group in groups]
     write_star(uri, {"optics": optics, "particles": particles}, check=check)
+
+
+def _is_group_number(label: str) -> bool:
+    """Return whether RELION takes a label for an optics group, which it counts from 1."""
+    return label.isdecimal() and 1 <= int(label) <= MAX_GROUP
 
 
 def _image_state(table: ParticleTable) -> dict[str, list[str]]:

@@ -68,8 +68,9 @@ _rlnAngleTilt #5
 _rlnAnglePsi #6
 _rlnOriginX #7
 _rlnOriginY #8
-1@a.mrcs 40000 5 0 0 0 2 -4
-2@a.mrcs 40000 5 0 0 0 1 3
+_rlnOriginXPrior #9
+1@a.mrcs 40000 5 0 0 0 2 -4 6
+2@a.mrcs 40000 5 0 0 0 1 3 -2
 """
 
 
@@ -102,4 +103,6 @@ def test_pixel_size_of_relion_3_0_follows(tmp_path, rng):
     downsample(table, DownsamplingOptions(out=str(tmp_path / "out.star"), box=SMALL))
     again = open_particles(ParticleSource(particles=str(tmp_path / "out.star")))
     np.testing.assert_allclose(again.column("pixel_size_angstrom"), 2.5)  # 5e4 / 4e4 · 2
+    out = read_text_star(str(tmp_path / "out.star")).particles()
+    assert [float(cell) for cell in out.cells("rlnOriginXPrior")] == [3, -1]  # of helices
     np.testing.assert_allclose(again.column("shift_angstrom"), table.column("shift_angstrom"))

@@ -104,6 +104,27 @@ def test_shifts_in_pixels_stay_in_pixels(folder):
     np.testing.assert_allclose([float(v) for v in out.cells("rlnOriginX")], expected, atol=1e-5)
 
 
+def test_a_file_with_shifts_in_both_units_has_new_ones_in_both(folder):
+    """As files that were converted from RELION 3.0 have."""
+    text = star_text()
+    (folder / "one.star").write_text(text)
+    poses = to_poses(open_particles(source(folder, "one.star")))
+    star = read_text_star(str(folder / "one.star"))
+    particles = star.particles()
+    doubled = {f"rlnOrigin{axis}": ["7"] * len(particles.rows) for axis in "XY"}
+    star.with_blocks(particles.with_columns(doubled)).write(str(folder / "both.star"))
+    place = str(folder / "poses.pkl")
+    cryodrgn.write_poses(place, cryodrgn.Poses(poses.rotations, poses.shifts_fraction + 0.25))
+    selection.export_star(source(folder, "both.star", poses=place), str(folder / "out.star"))
+    out = read_text_star(str(folder / "out.star")).particles()
+    pixel_size = open_particles(source(folder, "one.star")).column("pixel_size_angstrom")
+    for axis in "XY":
+        angstrom, pixels = (
+            np.array(out.cells(f"rlnOrigin{axis}{unit}"), dtype=float) for unit in ("Angst", "")
+        )
+        np.testing.assert_allclose(pixels * pixel_size, angstrom, atol=1e-4)
+
+
 def test_pickles_make_a_relion_3_1_file_that_reads_as_the_same_table(folder):
     table = open_particles(source(folder))
     poses, ctf = str(folder / "poses.pkl"), str(folder / "ctf.pkl")
