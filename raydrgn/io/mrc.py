@@ -33,6 +33,9 @@ IMOD_SIGNED_BYTES = 1
 ABSURD_ANGSTROM = 1e6
 """Origins farther away than this are what was in the file's memory, not positions."""
 
+SAME_VOXEL = 2e-3
+"""Relative difference up to which edges of a voxel are the same."""
+
 MODES: dict[int, str] = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 """Pixel types by MRC mode, without byte order."""
 
@@ -56,8 +59,8 @@ class MrcHeader:
     data_start: int
     """First byte of the pixels."""
 
-    pixel_size_angstrom: float
-    """0 where the header has none."""
+    voxel_angstrom: tuple[float, float, float]
+    """Distance of columns, rows and slices; 0 where the header has none."""
 
     origin_angstrom: tuple[float, float, float]
     """Position (x, y, z) of the first voxel: the origin, or the start where that is zero."""
@@ -67,6 +70,11 @@ class MrcHeader:
 
     axes: tuple[int, int, int]
     """Which of x, y and z (1, 2, 3) columns, rows and slices are; 0 where it has none."""
+
+    @property
+    def pixel_size_angstrom(self) -> float:
+        """Distance of columns: 0 where the header has none."""
+        return self.voxel_angstrom[0]
 
     @property
     def slice_bytes(self) -> int:
@@ -105,7 +113,7 @@ def read_header(uri: Uri) -> MrcHeader:
         shape=(int(header["nz"]), int(header["ny"]), int(header["nx"])),
         dtype=np.dtype(header.dtype["mode"].byteorder + kind),
         data_start=HEADER_BYTES + max(int(header["nsymbt"]), 0),
-        pixel_size_angstrom=_pixel_size(header),
+        voxel_angstrom=_voxel(header),
         origin_angstrom=_origin(header),
         is_volume=int(header["ispg"]) >= 1,
         axes=(int(header["mapc"]), int(header["mapr"]), int(header["maps"])),
@@ -137,10 +145,14 @@ def _has_unsigned_bytes(header: np.void) -> bool:
     return bool(stamp == IMOD_STAMP and not flags & IMOD_SIGNED_BYTES)
 
 
-def _pixel_size(header: np.void) -> float:
-    length, samples = float(header["cella"]["x"]), int(header["mx"])
-    size = length / samples if samples > 0 else 0.0
-    return size if np.isfinite(size) and size > 0 else 0.0
+def _voxel(header: np.void) -> tuple[float, float, float]:
+    sizes = []
+    for axis in "xyz":
+        length, samples = float(header["cella"][axis]), int(header[f"m{axis}"])
+        size = length / samples if samples > 0 else 0.0
+        sizes.append(size if np.isfinite(size) and size > 0 else 0.0)
+    x, y, z = sizes
+    return x, y, z
 
 
 def _origin(header: np.void) -> tuple[float, float, float]:
@@ -152,7 +164,7 @@ def _origin(header: np.void) -> tuple[float, float, float]:
     if not np.isfinite(origin).all() or np.abs(origin).max() > ABSURD_ANGSTROM:
         origin = [0.0, 0.0, 0.0]
     if not any(origin):
-        size = _pixel_size(header)
+        size, _, _ = _voxel(header)
         origin = [float(header[f"n{axis}start"]) * size for axis in "xyz"]
     x, y, z = (value if abs(value) <= ABSURD_ANGSTROM else 0.0 for value in origin)
     return x, y, z
@@ -208,8 +220,8 @@ def read_volume(uri: Uri) -> tuple[Float[np.ndarray, "d d d"], MrcHeader]:
     """Return a cubic map, axes (z, y, x), with its header.
 
     Raises:
-        InputError: If the map is not cubic, its box is odd, its axes are stored in another order,
-            or it has values that are not finite.
+        InputError: If the map or its voxels are not cubic, its box is odd, its axes are stored in
+            another order, or it has values that are not finite.
     """
     header = read_header(uri)
     depth, height, width = header.shape
@@ -219,6 +231,13 @@ def read_volume(uri: Uri) -> tuple[Float[np.ndarray, "d d d"], MrcHeader]:
         raise InputError(
             f"{uri} stores its axes in the order {header.axes}, not x, y, z (1, 2, 3); write it "
             "with x as the fastest axis."
+        )
+    known = [size for size in header.voxel_angstrom if size]
+    if known and max(known) > min(known) * (1 + SAME_VOXEL):
+        sizes = " × ".join(f"{size:.4g}" for size in header.voxel_angstrom)
+        raise InputError(
+            f"{uri} has voxels of {sizes} Å; those of a map must be cubes. Resample the map, or "
+            "mend its header if that is wrong."
         )
     volume = read_slices(header, 0, depth).astype(np.float32)
     if not np.isfinite(volume).all():

@@ -304,3 +304,16 @@ def test_images_may_be_changed_wherever_they_were_read(tmp_path):
         images = read_slices(read_header(uri), 0, 2)
         images += 1
         assert images.sum() == 64
+
+
+def test_voxels_that_are_no_cubes_are_refused_in_maps(tmp_path):
+    uri = str(tmp_path / "map.mrc")
+    write_volume(uri, np.ones((8, 8, 8), dtype=np.float32), pixel_size_angstrom=2.0)
+    for height, is_refused in ((3.0, True), (2.001, False), (0.0, False)):
+        with mrcfile.open(uri, mode="r+") as file:
+            file.header.cella.y = 8 * height
+        if is_refused:
+            with pytest.raises(InputError, match=r"voxels of 2 × 3 × 2 Å; .* must be cubes"):
+                read_volume(uri)
+        else:
+            assert read_volume(uri)[1].pixel_size_angstrom == pytest.approx(2.0)
