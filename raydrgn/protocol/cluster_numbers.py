@@ -5,7 +5,8 @@ and odd particles of a cluster, back-projected, and compared within the mask of 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -56,18 +57,6 @@ class ClusterNumbers:
     """Share of its particles that show nothing by the mixture; None by the autoencoder."""
 
 
-def map_of_all(
-    table: ParticleTable,
-    *,
-    uninvert_data: bool,
-    executor: Executor = IN_PROCESS,
-    progress: Progress = silent,
-) -> Backprojection:
-    """Return the map of all particles of a table."""
-    options = BackprojectionOptions(uninvert_data=uninvert_data)
-    return back_project(table, options, executor=executor, progress=progress)
-
-
 def cluster_numbers(
     table: ParticleTable,
     z: Float[np.ndarray, "n zdim"],
@@ -75,8 +64,7 @@ def cluster_numbers(
     volumes: Sequence[Float[np.ndarray, "d d d"]],
     *,
     null: Float[np.ndarray, " n"] | None,
-    uninvert_data: bool,
-    flip: bool,
+    options: BackprojectionOptions,
     executor: Executor = IN_PROCESS,
     progress: Progress = silent,
 ) -> list[ClusterNumbers]:
@@ -88,26 +76,26 @@ def cluster_numbers(
         labels: Their clusters, from 0.
         volumes: Decoded volume of each cluster.
         null: Probability of each particle to show nothing; None by the autoencoder.
-        uninvert_data: Whether particles are dark on disk.
-        flip: Whether the handedness of the volumes was changed.
+        options: Contrast of the particles, and hand of the volumes.
         executor: Where particles are back-projected.
         progress: Called after each cluster.
     """
     pixel_size = reference_pixel_size(table)
-    whole = map_of_all(table, uninvert_data=uninvert_data, executor=executor, progress=progress)
+    make = partial(back_project, options=replace(options, flip=False), executor=executor)
+    whole = make(table, progress=progress)
     mask = density_mask(whole.full, pixel_size_angstrom=pixel_size)
     sphere = soft_sphere(len(whole.full)) > 0.5
     outside = sphere & (mask < 0.5)
     size = np.linalg.norm(z.astype(np.float64), axis=1)
     found = []
     for cluster, decoded in enumerate(volumes):
-        volume = decoded[::-1] if flip else decoded  # as the poses have it, and the mask
+        volume = decoded[::-1] if options.flip else decoded  # as the poses have it, and the mask
         rows = np.flatnonzero(labels == cluster)
         agreement, resolution = 0.0, None
         if len(rows) >= HALVES:
             chosen = table.select(rows)
             with quiet("raydrgn"):  # what is wrong with these images is reported already
-                maps = map_of_all(chosen, uninvert_data=uninvert_data, executor=executor)
+                maps = make(chosen)
             agreement, resolution = half_set_agreement(maps, mask), maps.resolution.at(0.143)
         found.append(
             ClusterNumbers(

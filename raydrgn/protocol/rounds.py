@@ -117,6 +117,7 @@ def propose_junk(
     epoch, ksample = trained.result["epoch"], analyzed.result["ksample"]
 
     def make(folder: Uri) -> tuple[dict[str, Any], list[str]]:
+        from raydrgn.inputs.options import BackprojectionOptions
         from raydrgn.protocol.cluster_numbers import cluster_numbers
         from raydrgn.protocol.proposal import propose, write_proposal
         from raydrgn.protocol.proposal_page import write_page
@@ -133,8 +134,7 @@ def propose_junk(
             labels,
             volumes,
             null=null,
-            uninvert_data=this.uninvert_data,
-            flip=this.flip,
+            options=BackprojectionOptions(uninvert_data=this.uninvert_data, flip=this.flip),
             executor=executor,
             progress=progress,
         )

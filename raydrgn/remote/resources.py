@@ -3,7 +3,6 @@
 import os
 import re
 from dataclasses import dataclass, replace
-from itertools import takewhile
 from typing import Literal, get_args
 
 from raydrgn.errors import ConfigError
@@ -102,21 +101,6 @@ def worker_range(value: object) -> dict[str, int]:
 def cores_here() -> int:
     """Return the CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def gpus_here() -> int:
-    """Return the GPUs that this process may use: those in CUDA_VISIBLE_DEVICES, if it is set.
-
-    CUDA takes an id of -1 for the end of that list, which Ray would count as a GPU.
-    """
-    from ray._private.accelerators import get_accelerator_manager_for_resource
-
-    manager = get_accelerator_manager_for_resource("GPU")
-    gpus: int = manager.get_current_node_num_accelerators()
-    visible = manager.get_current_process_visible_accelerator_ids()
-    if visible is None:
-        return gpus
-    return min(gpus, len(list(takewhile(lambda name: name.strip() != "-1", visible))))
 
 
 def parse_duration(text: str) -> float:

@@ -13,12 +13,13 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import takewhile
 from typing import Any
 
 from raydrgn.errors import ClusterError
 from raydrgn.remote import turn
 from raydrgn.remote.address import RayAddress, ray_address
-from raydrgn.remote.resources import cores_here, gpus_here
+from raydrgn.remote.resources import cores_here
 from raydrgn.remote.temporary_folder import log_folder, ray_folder
 
 log = logging.getLogger(__name__)
@@ -124,6 +125,21 @@ def _start_here() -> None:
             f"{_limit('NOFILE')}; 65535 is ample), of memory, or a full disk. Ray's log: "
             f"{log_folder(folder)}."
         ) from error
+
+
+def gpus_here() -> int:
+    """Return the GPUs that this process may use: those in CUDA_VISIBLE_DEVICES, if it is set.
+
+    CUDA takes an id of -1 for the end of that list, which Ray would count as a GPU.
+    """
+    from ray._private.accelerators import get_accelerator_manager_for_resource
+
+    manager = get_accelerator_manager_for_resource("GPU")
+    gpus: int = manager.get_current_node_num_accelerators()
+    visible = manager.get_current_process_visible_accelerator_ids()
+    if visible is None:
+        return gpus
+    return min(gpus, len(list(takewhile(lambda name: name.strip() != "-1", visible))))
 
 
 @contextmanager

@@ -4,10 +4,13 @@ import numpy as np
 import numpy.lib.recfunctions
 import pytest
 
+from phantoms import images_of, table_of, write_mrc
 from raydrgn.errors import ConfigError, InputError
 from raydrgn.io import selection, starrows
 from raydrgn.io.particles import NoParticlesError, ParticleTable
+from raydrgn.io.relionwriter import write_relion
 from raydrgn.io.sources import open_particles
+from raydrgn.io.star import read_star
 from raydrgn.io.starrows import read_text_star
 from star_and_cs import COUNT, source, star_text
 
@@ -172,3 +175,15 @@ def test_an_export_does_not_replace_what_it_reads_through_a_link(folder):
     (folder / "link.star").symlink_to("in.star")
     with pytest.raises(ConfigError, match="would replace"):
         selection.export_star(source(folder), str(folder / "link.star"))
+
+
+@pytest.mark.parametrize(
+    ("labels", "groups"),
+    [(["0", "4294967295"], ["1", "2"]), (["7", "3"], ["7", "3"]), (["x", "3"], ["1", "2"])],
+)
+def test_optics_groups_have_numbers_that_relion_takes(tmp_path, labels, groups):
+    """cryoSPARC's may be 0, or as large as 32 bits hold; RELION counts from 1, with a sign."""
+    stack = write_mrc(tmp_path / "a.mrcs", images_of(2))
+    write_relion(str(tmp_path / "a.star"), table_of(2, stacks=(stack,), optics_group=labels))
+    _, particles = read_star(str(tmp_path / "a.star"))
+    assert particles.text("rlnOpticsGroup") == groups

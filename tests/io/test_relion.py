@@ -308,18 +308,6 @@ def test_optics_groups_are_split_where_they_do_not_share_their_optics(written):
     assert len(set(groups)) == 2
 
 
-@pytest.mark.parametrize(
-    ("labels", "groups"),
-    [(["0", "4294967295"], ["1", "2"]), (["7", "3"], ["7", "3"]), (["x", "3"], ["1", "2"])],
-)
-def test_optics_groups_have_numbers_that_relion_takes(tmp_path, labels, groups):
-    """cryoSPARC's may be 0, or as large as 32 bits hold; RELION counts from 1, with a sign."""
-    stack = write_mrc(tmp_path / "a.mrcs", images_of(2))
-    write_relion(str(tmp_path / "a.star"), table_of(2, stacks=(stack,), optics_group=labels))
-    _, particles = read_star(str(tmp_path / "a.star"))
-    assert particles.text("rlnOpticsGroup") == groups
-
-
 def test_written_stacks_are_relative_to_the_file(written):
     _, particles = read_star(written[1])
     assert particles.text("rlnImageName")[:1] == ["000001@../a.mrcs"]

@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 import numpy as np
 
+from raydrgn.inputs.options import BackprojectionOptions
 from raydrgn.io.mrc import read_volume
 from raydrgn.io.sources import read_metadata
 from raydrgn.protocol.cluster_numbers import cluster_numbers
@@ -20,7 +21,8 @@ def test_they_do_not_depend_on_the_hand_of_the_volumes(tmp_path):
     def numbers(flip):
         volumes = [density[::-1] if flip else density] * 2
         labels = np.arange(200) % 2
-        given = {"null": None, "uninvert_data": False, "flip": flip}
-        return [asdict(entry) for entry in cluster_numbers(table, z, labels, volumes, **given)]
+        options = BackprojectionOptions(flip=flip)
+        found = cluster_numbers(table, z, labels, volumes, null=None, options=options)
+        return [asdict(entry) for entry in found]
 
     assert numbers(True) == numbers(False)
