@@ -6,7 +6,6 @@ again. Lines of the log and of the metrics are not recorded; a few may be lost w
 """
 
 import io
-import json
 import math
 import os
 import re
@@ -29,6 +28,7 @@ from raydrgn.run.directory import Position, RunDirectory
 from raydrgn.run.estimates import EstimateFiles
 from raydrgn.run.lines import LineFile
 from raydrgn.run.manifest import FileRecord, Manifest
+from raydrgn.run.metrics import MetricsFile
 from raydrgn.run.surplus import EpochWeights, weights_of_epochs
 from raydrgn.shapes import Float
 
@@ -69,7 +69,7 @@ class RunWriter:
         self._claim = claim
         self._checked = -math.inf
         self._log = LineFile(self._run.log)
-        self._metrics = LineFile(self._run.metrics)
+        self._metrics = MetricsFile(self._run.metrics)
         self._estimates = EstimateFiles(root, num_particles=num_particles)
 
     @cached_property
@@ -128,7 +128,7 @@ class RunWriter:
     def add_metrics(self, row: Mapping[str, Any], line: str | None = None) -> None:
         """Add a row to the run's metrics, and a line about it to the log."""
         self._require_claim(within=RECHECK_SECONDS)
-        self._metrics.add(json.dumps(row))
+        self._metrics.add(row)
         if line is not None:
             self._add_log_line(line)
         if row.get("done"):
@@ -317,7 +317,7 @@ class RunWriter:
         self._remove_parts(lambda epoch: epoch >= position.epoch)
         self._estimates.remove(lambda found: found > position)
         self._log.flush()
-        self._metrics.keep(lambda line: _is_before(line, position))
+        self._metrics.forget_after(position)
 
     def _drop_checkpoints(self, positions: list[Position]) -> None:
         """Write the manifest without some checkpoints, and then delete their files."""
@@ -370,15 +370,6 @@ class RunWriter:
                 )
                 if is_unknown or name.endswith(storage.PART_SUFFIX):
                     storage.remove(storage.join(folder, name))
-
-
-def _is_before(line: str, position: Position) -> bool:
-    """Return whether a line of metrics is whole and not beyond a position."""
-    try:
-        row = json.loads(line)
-        return (row["epoch"], row["step"]) <= position
-    except ValueError:
-        return False
 
 
 def _checkpoint_gauges(began: float, size: int) -> dict[str, float]:

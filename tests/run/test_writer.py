@@ -190,6 +190,7 @@ def test_lines_of_the_log_and_metrics_are_added(root):
         writer.log(f"message {number}")
         writer.add_metrics({"epoch": 1, "step": number})
         writer.flush()
+    writer_of(root).add_metrics({"epoch": 1, "step": 1})  # the call of a writer that was killed
     lines = storage.read_bytes(RunDirectory(root).log).decode().splitlines()
     assert [line.split("  ")[1] for line in lines] == ["message 0", "message 1"]
     assert [row["step"] for row in read_metrics(RunDirectory(root).metrics)] == [0, 1]
