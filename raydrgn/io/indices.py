@@ -96,8 +96,8 @@ def _read_mask(found: np.ndarray, uri: Uri, count: int | None) -> Int[np.ndarray
     if count is not None and len(found) != count:
         raise InputError(
             f"{uri} is a mask of {len(found):,} values, but there are {count:,} particles; a mask "
-            "has one value for each. Numbers in the original set do for any part of it: "
-            "np.flatnonzero(mask) of a mask of that set."
+            "has one value for each. For a mask of the original set, give its numbers instead: "
+            "np.flatnonzero(mask)."
         )
     if found.dtype != bool:
         if count is None:

@@ -60,7 +60,8 @@ class MrcHeader:
     """First byte of the pixels."""
 
     voxel_angstrom: tuple[float, float, float]
-    """Distance of columns, rows and slices; 0 where the header has none."""
+    """Distance of columns, rows and slices; 0 where the header has none, or has it of another
+    number of them."""
 
     origin_angstrom: tuple[float, float, float]
     """Position (x, y, z) of the first voxel: the origin, or the start where that is zero."""
@@ -150,7 +151,8 @@ def _voxel(header: np.void) -> tuple[float, float, float]:
     for axis in "xyz":
         length, samples = float(header["cella"][axis]), int(header[f"m{axis}"])
         size = length / samples if samples > 0 else 0.0
-        sizes.append(size if np.isfinite(size) and size > 0 else 0.0)
+        is_of_box = axis == "x" or samples == int(header[f"n{axis}"])
+        sizes.append(size if np.isfinite(size) and size > 0 and is_of_box else 0.0)
     x, y, z = sizes
     return x, y, z
 

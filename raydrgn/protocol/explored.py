@@ -124,12 +124,12 @@ def _conditions(proposal: Mapping[str, Any], ksample: int) -> list[dict[str, Any
 
 
 def _record(project: Project, name: str, keys: Mapping[str, str]) -> StepRecord:
-    """Return the results of a step whose key is among keys by names."""
+    """Return the results of a step that has the key given for its name."""
     return next(record for record in project.records(name) if record.key == keys[name])
 
 
 def _numbered(project: Project, name: str) -> list[tuple[int, StepRecord]]:
-    """Return the results of a step that hold of each round, with the number of the round."""
+    """Return the current results of a step of each round, with the number of the round."""
     decided = project.decisions.get("rounds")  # that are filtered
     found: list[tuple[int, StepRecord]] = []
     while record := project.current(f"{name} {len(found) + 1}"):

@@ -132,9 +132,9 @@ class Project:
         return list(self._steps.get(name, ()))
 
     def current(self, name: str) -> StepRecord | None:
-        """Return the results of a step that the latest call took or began; None of none.
+        """Return the results of a step that the latest call took or began; None if there are none.
 
-        They are not the latest ones where a project has gone back to settings of before.
+        They are not the newest ones where a project has gone back to earlier settings.
         """
         records = self.records(name)
         found = (record for record in records if record.key == self._current.get(name))

@@ -60,6 +60,7 @@ class Project:
         self.answered.append(kept)
 
 
+@pytest.mark.clusters
 def test_a_command_is_started_from_its_form_and_its_path_is_drawn(browser, root):
     settings = ExploreSettings(run=str(root), commands=CommandForms())
     with running_server(open_explorer(settings)) as server:

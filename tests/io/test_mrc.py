@@ -317,3 +317,6 @@ def test_voxels_that_are_no_cubes_are_refused_in_maps(tmp_path):
                 read_volume(uri)
         else:
             assert read_volume(uri)[1].pixel_size_angstrom == pytest.approx(2.0)
+    with mrcfile.open(uri, mode="r+") as file:  # as some programs write a volume as a stack
+        file.header.mz, file.header.cella.z = 1, 16
+    assert read_volume(uri)[1].pixel_size_angstrom == pytest.approx(2.0)

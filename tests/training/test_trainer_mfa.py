@@ -77,6 +77,7 @@ def test_a_killed_command_goes_on_bit_by_bit(star, tmp_path):
     assert_same_fit(calm, root, 6)
 
 
+@pytest.mark.clusters
 def test_two_workers_fit_the_same_and_a_finished_run_goes_on(ray_session, tmp_path):
     from raydrgn.run.status import find_run
     from raydrgn.training import trainer
