@@ -61,11 +61,8 @@ class Backprojection:
 
     def reversed(self) -> "Backprojection":
         """Return the maps as `--flip` has them; what was measured of them holds."""
-        full, first, second, mask = (
-            np.ascontiguousarray(volume[::-1])
-            for volume in (self.full, *self.halves, self.resolution.mask)
-        )
-        resolution = replace(self.resolution, mask=mask)
+        full, first, second = map(_reversed, (self.full, *self.halves))
+        resolution = replace(self.resolution, mask=_reversed(self.resolution.mask))
         return replace(self, full=full, halves=(first, second), resolution=resolution)
 
 
@@ -103,7 +100,7 @@ def back_project(
     full = full_map(*sums, correlation=correlation)
     del sums
     if options.flip:
-        full, first, second = (np.ascontiguousarray(v[::-1]) for v in (full, first, second))
+        full, first, second = map(_reversed, (full, first, second))
     resolution = measure_resolution(
         first,
         second,
@@ -132,6 +129,11 @@ def back_project(
         resolution=resolution,
         verdict=verdict,
     )
+
+
+def _reversed(volume: Float[np.ndarray, "d d d"]) -> Float[np.ndarray, "d d d"]:
+    """Return a map of the other hand, as cryoDRGN's `--flip` makes it."""
+    return np.ascontiguousarray(volume[::-1])
 
 
 def _checked_halves(

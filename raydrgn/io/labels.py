@@ -13,7 +13,7 @@ import numpy as np
 from raydrgn.errors import InputError
 from raydrgn.io import storage
 from raydrgn.io.arrays import read_array
-from raydrgn.io.cells import to_number
+from raydrgn.io.cells import to_numbers
 from raydrgn.io.filetypes import suffix_of
 from raydrgn.io.passthrough import read_rows
 from raydrgn.io.pickles import read_pickles
@@ -188,7 +188,7 @@ def _cryosparc_columns(uri: Uri) -> dict[str, np.ndarray]:
 
 def _parsed(cells: list[str]) -> np.ndarray:
     try:
-        return np.array([to_number(cell) for cell in cells])
+        return to_numbers(cells)
     except ValueError:
         return np.array(cells)
 

@@ -8,6 +8,7 @@ belong to their chain, as in ChimeraX.
 import gzip
 import logging
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -153,6 +154,14 @@ def write_moved(
 def fitted_name(uri: Uri) -> str:
     """Return what the file of a model that was moved is called: as the model, not compressed."""
     return PurePosixPath(_without_gz(uri)).name
+
+
+def model_places(names: Sequence[str]) -> list[str]:
+    """Return where models lie in a folder of results: in folders by number if names repeat."""
+    return [
+        f"model/{name}" if names.count(name) == 1 else f"model/{number}/{name}"
+        for number, name in enumerate(names, start=1)
+    ]
 
 
 def _without_gz(uri: Uri) -> Uri:

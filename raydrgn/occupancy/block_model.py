@@ -11,7 +11,7 @@ from raydrgn.decoding.chimerax import word
 from raydrgn.errors import InputError
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
-from raydrgn.occupancy.atomic_models import AtomicModel, read_model
+from raydrgn.occupancy.atomic_models import AtomicModel, model_places, read_model
 from raydrgn.occupancy.classes import OccupancyClasses
 from raydrgn.occupancy.colours import NO_BLOCK, block_colours
 from raydrgn.occupancy.selection import Subunit, by_chain, by_file, by_selection
@@ -89,12 +89,10 @@ def write_script(models: Sequence[BlockModel], count: int, folder: ResultFolder)
     The script names the atoms of each block ``B1``, ``B2`` and so on.
     """
     lines = ["# The model by structural block, in the colours of the heat map", "set bgColor white"]
-    names = [PurePosixPath(model.uri).name for model, _ in models]
-    for number, (model, _) in enumerate(models, start=1):
-        name = names[number - 1]
-        place = ["model", name] if names.count(name) == 1 else ["model", str(number), name]
-        storage.write_bytes(folder.at(*place), storage.read_bytes(model.uri))
-        lines.append(f"open {word('/'.join(place))} id {number}")
+    places = model_places([PurePosixPath(model.uri).name for model, _ in models])
+    for number, ((model, _), place) in enumerate(zip(models, places, strict=True), start=1):
+        storage.write_bytes(folder.at(place), storage.read_bytes(model.uri))
+        lines.append(f"open {word(place)} id {number}")
     # cartoons of polymers; spheres of the rest, such as ligands and the models of simulate
     lines += [
         "hide atoms",

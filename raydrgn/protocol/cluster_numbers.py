@@ -81,8 +81,8 @@ def cluster_numbers(
         progress: Called after each cluster.
     """
     pixel_size = reference_pixel_size(table)
-    make = partial(back_project, options=replace(options, flip=False), executor=executor)
-    whole = make(table, progress=progress)
+    map_of = partial(back_project, options=replace(options, flip=False), executor=executor)
+    whole = map_of(table, progress=progress)
     mask = density_mask(whole.full, pixel_size_angstrom=pixel_size)
     sphere = soft_sphere(len(whole.full)) > 0.5
     outside = sphere & (mask < 0.5)
@@ -95,7 +95,7 @@ def cluster_numbers(
         if len(rows) >= HALVES:
             chosen = table.select(rows)
             with quiet("raydrgn"):  # what is wrong with these images is reported already
-                maps = make(chosen)
+                maps = map_of(chosen)
             agreement, resolution = half_set_agreement(maps, mask), maps.resolution.at(0.143)
         found.append(
             ClusterNumbers(

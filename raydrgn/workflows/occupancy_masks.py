@@ -208,14 +208,10 @@ def _check_placement(subunits: "list[Subunit]", grid: "MapGrid") -> None:
 def _fitted(uris: list[str], out: str) -> list[str]:
     """Return where the models that were moved are."""
     from raydrgn.io import storage
-    from raydrgn.occupancy.atomic_models import fitted_name
+    from raydrgn.occupancy.atomic_models import fitted_name, model_places
 
-    names = [fitted_name(uri) for uri in uris]
-    folder = storage.join(storage.absolute(out), "model")
-    return [
-        storage.join(folder, *([] if names.count(name) == 1 else [str(number)]), name)
-        for number, name in enumerate(names, start=1)
-    ]
+    places = model_places([fitted_name(uri) for uri in uris])
+    return [storage.join(storage.absolute(out), place) for place in places]
 
 
 def _fit(
