@@ -1,4 +1,4 @@
-"""The decoder on a ball of Fourier points: real-space density of a latent."""
+"""What a decoder gives without gradients: real-space density of a latent, and slices of it."""
 
 from functools import lru_cache
 
@@ -53,6 +53,21 @@ def decode_volumes(
     if amp_dtype is not None and not torch.isfinite(values).all():
         return decode_volumes(decoder, z, box=box, small_box=small_box, corners=corners)
     return volumes_from_half(values, lattice, box=out)
+
+
+@torch.inference_mode()
+def decode_slices(
+    decoder: Decoder, points: Float[Tensor, "b n 3"], z: Float[Tensor, "b zdim"]
+) -> Float[Tensor, "b n 2"]:
+    """Return (Re, Im) of each latent's volume at points of its own.
+
+    Args:
+        decoder: Values at Fourier points.
+        points: In cycles per pixel, on the device where the decoder is.
+        z: Latents.
+    """
+    parts = points.split(max(ROWS_PER_PASS // len(z), 1), dim=1)
+    return torch.cat([decoder.values(part, z) for part in parts], dim=1)
 
 
 def volume_type(device: torch.device) -> torch.dtype | None:

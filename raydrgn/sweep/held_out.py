@@ -21,6 +21,7 @@ from raydrgn.fourier.slices import SliceSampler
 from raydrgn.fourier.transforms import hartley_from_disc
 from raydrgn.io.particles import ParticleTable
 from raydrgn.model.vae import HeterogeneousVAE
+from raydrgn.model.volume import decode_slices
 from raydrgn.run.config import RunConfig
 from raydrgn.shapes import Bool, Float
 from raydrgn.training.step import SliceLattice, ctf_values
@@ -121,4 +122,5 @@ class EncodedHalf:
         """Return the CTF times the slice of each latent's volume."""
         factor = SEEN_FACTOR * seen * torch.sign(ctf)
         z, _ = self._vae.encoder.encode(hartley_from_disc(batch.coefficients * factor[..., None]))
-        return ctf[..., None] * self._vae.decoder.values(self._lattice.plane @ batch.rotations, z)
+        points = self._lattice.plane @ batch.rotations
+        return ctf[..., None] * decode_slices(self._vae.decoder, points, z)

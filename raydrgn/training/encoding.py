@@ -13,6 +13,7 @@ from raydrgn.errors import InputError
 from raydrgn.io.particles import ParticleTable
 from raydrgn.model.loss import kl_divergence, reconstruction_error
 from raydrgn.model.vae import HeterogeneousVAE
+from raydrgn.model.volume import decode_slices
 from raydrgn.remote.progress import Progress
 from raydrgn.run.config import RunConfig
 from raydrgn.shapes import Float
@@ -68,7 +69,7 @@ def encode_particles(
         for batch in shard.batches(torch.arange(count).split(BATCH)):
             ctf = ctf_values(batch, lattice)
             mean, logvar = vae.encoder.encode(encoder_input(batch, ctf))
-            values = vae.decoder.values(lattice.plane @ batch.rotations, mean)
+            values = decode_slices(vae.decoder, lattice.plane @ batch.rotations, mean)
             decoded = ctf[..., None] * values
             error = reconstruction_error(decoded, batch.coefficients)
             agreement = cosine_similarity(decoded.flatten(1), batch.coefficients.flatten(1))

@@ -10,9 +10,10 @@ import torch
 from raydrgn.fourier.transforms import fft_centred
 from raydrgn.geometry.lattice import half_ball, half_disc, plane_coordinates
 from raydrgn.geometry.rotations import from_euler
+from raydrgn.model import volume
 from raydrgn.model.config import Encoding, ModelConfig
 from raydrgn.model.decoder import Decoder, FourierDecoder, HartleyDecoder, build_decoder
-from raydrgn.model.volume import decode_volumes
+from raydrgn.model.volume import decode_slices, decode_volumes
 
 BOX = 12
 KINDS = list(itertools.product(get_args(Encoding), ("fourier", "hartley")))
@@ -44,6 +45,20 @@ def test_it_is_what_callers_are_promised(decoder):
     assert isinstance(decoder, Decoder)
     kind = FourierDecoder if decoder.decoder.main[-1].out_features == 2 else HartleyDecoder
     assert type(decoder) is kind
+
+
+def test_slices_are_decoded_in_passes_of_a_bounded_size(decoder, z, generator, monkeypatch):
+    points = torch.rand(2, 20, 3, generator=generator) - 0.5
+    whole, passes = decoder.values(points, z), []
+
+    class Counted:
+        def values(self, points, z):
+            passes.append(points.shape[1] * len(z))
+            return decoder.values(points, z)
+
+    monkeypatch.setattr(volume, "ROWS_PER_PASS", 14)
+    torch.testing.assert_close(decode_slices(Counted(), points, z), whole)
+    assert passes == [14, 14, 12]
 
 
 def test_values_are_those_of_a_real_volume(decoder, points, z):
