@@ -6,7 +6,7 @@ import torch
 from raydrgn.fourier.slices import SliceSampler
 from raydrgn.fourier.transforms import images_from_disc
 from raydrgn.geometry.lattice import half_disc, plane_coordinates
-from raydrgn.io.mrc import StackWriter
+from raydrgn.io.mrc_stacks import StackWriter
 from raydrgn.io.particles import CTF_COLUMNS, ParticleTable
 
 BOX = 32

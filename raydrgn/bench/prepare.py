@@ -25,7 +25,8 @@ from raydrgn.inputs.downsampling import downsample
 from raydrgn.inputs.insertion import Partition, insert_partition
 from raydrgn.inputs.options import DownsamplingOptions
 from raydrgn.io import storage
-from raydrgn.io.mrc import StackWriter, read_header, read_slices, reserve_stack, write_slices
+from raydrgn.io.mrc import read_header, read_slices
+from raydrgn.io.mrc_stacks import StackWriter, reserve_stack, write_slices
 from raydrgn.io.particles import CTF_COLUMNS, ParticleTable
 from raydrgn.io.storage import Uri
 from raydrgn.remote.resources import cores_here

@@ -4,15 +4,13 @@ Rows of one stack that follow each other are read with one request; a table in t
 stacks is read from end to end.
 """
 
-import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from raydrgn.data.restoration import Restoration
 from raydrgn.io import storage
-from raydrgn.io.mrc import MrcHeader, read_slices
+from raydrgn.io.mrc import MrcHeader, read_scattered_slices, read_slices
 from raydrgn.io.particles import ParticleTable
 from raydrgn.io.stacks import read_headers
 from raydrgn.shapes import Float, Int
@@ -68,21 +66,13 @@ class ImageSource:
         box = self.headers[0].shape[2]
         images = np.empty((len(codes), box, box), dtype=np.float32)
         order = np.lexsort((slices, codes))
-        gap = max((REMOTE_GAP for h in self.headers if not storage.is_local(h.uri)), default=1)
-        for first, last in _runs(codes[order], slices[order], gap=gap):
-            where = order[first:last]
-            header = self.headers[int(codes[where[0]])]
-            start, stop = int(slices[where[0]]), int(slices[where[-1]]) + 1
-            pixels = read_slices(header, start, stop - start)
-            images[where] = pixels[slices[where] - start]
+        for of_stack in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1):
+            if len(of_stack):
+                header = self.headers[int(codes[of_stack[0]])]
+                gap = 1 if storage.is_local(header.uri) else REMOTE_GAP
+                for which, pixels in read_scattered_slices(header, slices[of_stack], gap=gap):
+                    images[of_stack[which]] = pixels
         return images
-
-
-def _runs(codes: np.ndarray, slices: np.ndarray, *, gap: int) -> Iterator[tuple[int, int]]:
-    """Yield the ends of runs of one stack whose slices are no more than ``gap`` apart."""
-    breaks = np.flatnonzero((np.diff(codes) != 0) | (np.diff(slices) > gap)) + 1
-    ends = [0, *breaks.tolist(), len(codes)]
-    yield from ((a, b) for a, b in itertools.pairwise(ends) if b > a)
 
 
 def block_ends(start: int, stop: int, *, box: int) -> list[tuple[int, int]]:

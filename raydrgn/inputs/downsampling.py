@@ -25,7 +25,8 @@ from raydrgn.inputs.options import DownsamplingOptions
 from raydrgn.inputs.stacks import StackPart, StackPlan, StackSet
 from raydrgn.io import storage
 from raydrgn.io.imaging import ORIGINAL_BOX
-from raydrgn.io.mrc import StackWriter, read_volume, write_slices, write_volume
+from raydrgn.io.mrc import read_volume, write_volume
+from raydrgn.io.mrc_stacks import StackWriter, write_slices
 from raydrgn.io.particles import ParticleTable
 from raydrgn.io.relionrows import with_smaller_images
 from raydrgn.io.relionwriter import names_for, write_relion

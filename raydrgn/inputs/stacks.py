@@ -22,7 +22,8 @@ from raydrgn.data.config import Precision
 from raydrgn.data.source import ImageSource, block_ends
 from raydrgn.errors import InputError
 from raydrgn.io import storage
-from raydrgn.io.mrc import HEADER_BYTES, reserve_stack
+from raydrgn.io.mrc import HEADER_BYTES
+from raydrgn.io.mrc_stacks import reserve_stack
 from raydrgn.io.particles import ParticleTable
 from raydrgn.io.storage import Uri
 

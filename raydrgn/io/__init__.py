@@ -16,6 +16,7 @@ indices          numbers of particles, masks, labels
 labels           clusters and classes from files of every kind
 latents          latents from files of every kind
 mrc              MRC headers, ranges of a stack, volumes
+mrc_stacks       stacks of images written piece by piece
 masks            masks in files, and their grids
 
 particle_source  where a data set is

@@ -8,23 +8,22 @@ References:
     Cheng et al. (2015), J. Struct. Biol. 192:146 (MRC2014).
 """
 
+import itertools
 import os
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO
+from functools import partial
 
 import numpy as np
 from mrcfile.dtypes import HEADER_DTYPE
 
 from raydrgn.errors import InputError
 from raydrgn.io import storage
-from raydrgn.io.file_ranges import read_range, reserve, write_range
+from raydrgn.io.file_ranges import read_range
 from raydrgn.io.filetypes import check_type
 from raydrgn.io.storage import Uri
-from raydrgn.shapes import Float
+from raydrgn.shapes import Float, Int
 
 HEADER_BYTES = 1024
 IMOD_STAMP = 1146047817
@@ -38,9 +37,6 @@ SAME_VOXEL = 2e-3
 
 MODES: dict[int, str] = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 """Pixel types by MRC mode, without byte order."""
-
-STACK_MODES = {"float32": 2, "float16": 12}
-"""Mode of the stacks that are written, by their pixels."""
 
 OTHER_MODES = {3: "complex int16", 4: "complex float32", 16: "RGB", 101: "4-bit"}
 
@@ -194,28 +190,63 @@ def read_slices(
     header: MrcHeader, start: int, count: int
 ) -> Float[np.ndarray, "count h w"] | np.ndarray:
     """Return consecutive slices in the type in which they are stored, native byte order."""
-    first = header.data_start + start * header.slice_bytes
-    length = count * header.slice_bytes
-    if storage.is_local(header.uri):
-        pixels = np.empty((count, *header.shape[1:]), dtype=header.dtype)
-        with storage.explained(header.uri, action="read"):
-            _read_into(storage.local_path(header.uri), pixels.data.cast("B"), first)
-    else:
-        content = storage.read_bytes(header.uri, first, first + length)
-        if len(content) < length:
-            raise InputError(f"{header.uri} ends within slice {start + count - 1}.")
-        pixels = np.frombuffer(bytearray(content), dtype=header.dtype)  # which may be written to
-        pixels = pixels.reshape(count, *header.shape[1:])
+    with _opened(header) as read:
+        return read(start, count)
+
+
+def read_scattered_slices(
+    header: MrcHeader, slices: Int[np.ndarray, " k"], *, gap: int = 1
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield slices in the type in which they are stored, those of one request at a time.
+
+    Args:
+        header: Of the file, which is opened once.
+        slices: Their numbers, in ascending order.
+        gap: Slices no more than this apart are read with one request.
+
+    Yields:
+        Which of ``slices`` they are, and their pixels.
+    """
+    breaks = np.flatnonzero(np.diff(slices) > gap) + 1
+    with _opened(header) as read:
+        for first, last in itertools.pairwise([0, *breaks.tolist(), len(slices)]):
+            start, stop = int(slices[first]), int(slices[last - 1]) + 1
+            yield slice(first, last), read(start, stop - start)[slices[first:last] - start]
+
+
+@contextmanager
+def _opened(header: MrcHeader) -> Iterator[Callable[[int, int], np.ndarray]]:
+    """Open a file once, and give what reads slices of it: from the first one on, so many."""
+    if not storage.is_local(header.uri):
+        yield partial(_fetched, header)
+        return
+    with storage.explained(header.uri, action="read"):
+        descriptor = os.open(storage.local_path(header.uri), os.O_RDONLY)
+    try:
+        yield partial(_read, header, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read(header: MrcHeader, descriptor: int, start: int, count: int) -> np.ndarray:
+    pixels = np.empty((count, *header.shape[1:]), dtype=header.dtype)
+    buffer = pixels.data.cast("B")
+    with storage.explained(header.uri, action="read"):
+        got = read_range(descriptor, buffer, header.data_start + start * header.slice_bytes)
+    if got < len(buffer):
+        raise InputError(f"{header.uri} ended while it was read; is it being written?")
     return pixels.astype(header.dtype.newbyteorder("="), copy=False)
 
 
-def _read_into(path: os.PathLike[str], buffer: memoryview, offset: int) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        if read_range(descriptor, buffer, offset) < len(buffer):
-            raise InputError(f"{path} ended while it was read; is it being written?")
-    finally:
-        os.close(descriptor)
+def _fetched(header: MrcHeader, start: int, count: int) -> np.ndarray:
+    first = header.data_start + start * header.slice_bytes
+    length = count * header.slice_bytes
+    content = storage.read_bytes(header.uri, first, first + length)
+    if len(content) < length:
+        raise InputError(f"{header.uri} ends within slice {start + count - 1}.")
+    pixels = np.frombuffer(bytearray(content), dtype=header.dtype)  # which may be written to
+    pixels = pixels.reshape(count, *header.shape[1:])
+    return pixels.astype(header.dtype.newbyteorder("="), copy=False)
 
 
 def read_volume(uri: Uri) -> tuple[Float[np.ndarray, "d d d"], MrcHeader]:
@@ -308,90 +339,3 @@ def write_volume(
     with storage.atomic_write(uri) as stream:
         stream.write(header)
         stream.write(data.data)
-
-
-class StackWriter:
-    """Writes a stack of images piece by piece; the file appears when it is whole."""
-
-    def __init__(
-        self, stream: IO[bytes], count: int, box: int, uri: Uri, precision: str = "float32"
-    ) -> None:
-        self._type = np.dtype(precision).newbyteorder("<")
-        self._stream = stream
-        self._left = count
-        self._box = box
-        self._uri = uri
-
-    @classmethod
-    @contextmanager
-    def open(
-        cls,
-        uri: Uri,
-        count: int,
-        *,
-        box: int,
-        pixel_size_angstrom: float,
-        precision: str = "float32",
-    ) -> Iterator["StackWriter"]:
-        """Write the header, give a writer for ``count`` images, and see that all of them come."""
-        header = header_bytes(
-            (count, box, box),
-            pixel_size_angstrom=pixel_size_angstrom,
-            is_volume=False,
-            mode=STACK_MODES[precision],
-        )
-        if not storage.is_local(uri):  # it is written here before it is sent
-            size = HEADER_BYTES + count * box * box * np.dtype(precision).itemsize
-            storage.require_room(tempfile.gettempdir(), size, remedy=" with TMPDIR")
-        with storage.atomic_write(uri) as stream:
-            stream.write(header)
-            writer = cls(stream, count, box, uri, precision)
-            yield writer
-            assert writer._left == 0, f"{writer._left} images of {uri} were not written"
-
-    def append(self, images: Float[np.ndarray, "b h w"]) -> None:
-        """Write the next images."""
-        assert images.shape[1:] == (self._box, self._box)
-        assert len(images) <= self._left
-        self._stream.write(np.ascontiguousarray(images, dtype=self._type).data)
-        self._left -= len(images)
-
-
-def reserve_stack(
-    path: Path, count: int, *, box: int, pixel_size_angstrom: float, precision: str
-) -> None:
-    """Make a local stack with its header, and room on the disk for every image.
-
-    Raises:
-        StorageError: If there is no room.
-    """
-    header = header_bytes(
-        (count, box, box),
-        pixel_size_angstrom=pixel_size_angstrom,
-        is_volume=False,
-        mode=STACK_MODES[precision],
-    )
-    size = HEADER_BYTES + count * box * box * np.dtype(precision).itemsize
-    with storage.explained(str(path), action="written"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as stream:
-            stream.write(header)
-            stream.flush()
-            reserve(stream.fileno(), size)
-
-
-def write_slices(path: Path, images: Float[np.ndarray, "b h w"], *, start: int) -> None:
-    """Write images into a stack that ``reserve_stack`` made, from slice ``start`` on.
-
-    The type of the array is that of the stack. Ranges may be written by many processes at a time.
-    """
-    if not len(images):
-        return
-    data = np.ascontiguousarray(images).data.cast("B")
-    first = HEADER_BYTES + start * images[0].nbytes
-    with storage.explained(str(path), action="written"):
-        descriptor = os.open(path, os.O_WRONLY)
-        try:
-            write_range(descriptor, data, first)
-        finally:
-            os.close(descriptor)

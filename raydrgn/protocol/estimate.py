@@ -45,15 +45,26 @@ from raydrgn.wording import in_bytes, in_time
 MEASURED_BOX = 64
 """Largest box at which slices are timed; time goes with the number of Fourier points."""
 
-MFA_PASSES = 4.0
-"""Time of an epoch of a mixture over that of the slices of one pass and their adjoint: rotations,
-the posterior, and the pass that makes latents. Measured with 2,000 images of 32 px."""
+MFA_SLICES, MFA_POSTERIORS = 4.0, 1.2
+"""Time of an epoch of a mixture over that of the slices of one pass and their adjoint, and over
+that of the posteriors of all particles: it has two passes, in one of which slices are derived by
+rotations. Measured with 500 to 6,000 images of 32 to 64 px."""
+
+MFA_UPDATE = 1.6e-6
+"""Seconds of an update of ten components with its grid of slices, for each voxel; measured at 32
+to 128 px."""
+
+MFA_MORE_EPOCHS = 3.0
+"""Epochs that take as long as what the first two have beyond others: the mean, random latents,
+passes at low frequency. Measured as above: 2 to 4."""
 
 COMPONENTS = MfaConfig().components
 """Of a mixture of factor analysers."""
 
-CPU_BATCH = 2
-"""Particles of a step that is timed on a CPU, where larger batches are not faster."""
+CPU_BATCH, CPU_FLOP = 2, 5e11
+"""Particles of a step that is timed on a CPU, at least: as many as training takes, unless their
+matrix products are more than this, which is some seconds. Of small networks the optimiser takes
+much of a step, whatever the batch."""
 
 MAPS = 96
 """Maps at full box that the check and up to twenty classes leave, four each and some more."""
@@ -241,13 +252,17 @@ def _seconds(plan: TrainingPlan, num_particles: int, device: torch.device) -> tu
     if plan.width is None:
         box = min(plan.box, MEASURED_BOX)
         rates = em.run(EmSettings(box=box, device=device.type))
-        of_pass = 1 / rates.gathered_per_s + 1 / rates.inserted_per_s
-        scaled = of_pass * (plan.box / box) ** 2
+        of_slices = (1 / rates.gathered_per_s + 1 / rates.inserted_per_s) * (plan.box / box) ** 2
+        of_image = MFA_SLICES * of_slices + MFA_POSTERIORS / rates.posterior_per_s
         basis = "computed from a measured rate"
         if box < plan.box:
             basis += f" at {box} px"
-        return MFA_PASSES * plan.epochs * num_particles * scaled, basis
-    train = TrainConfig() if device.type == "cuda" else TrainConfig(batch_size=CPU_BATCH)
+        of_epoch = num_particles * of_image + MFA_UPDATE * plan.box**3
+        return (plan.epochs + MFA_MORE_EPOCHS) * of_epoch, basis
+    train = TrainConfig()
+    if device.type == "cpu":
+        count = min(max(int(CPU_FLOP / _flop(plan)), CPU_BATCH), train.batch_size)
+        train = replace(train, batch_size=count)
     network, first = _network(plan), 1
     if device.type == "cuda":  # captured, as in all but short trainings
         first += CapturedStep.WARM_UP
@@ -268,6 +283,15 @@ def _network(plan: TrainingPlan) -> ModelConfig:
         encoder_layers=plan.layers,
         decoder_layers=plan.layers,
     )
+
+
+def _flop(plan: TrainingPlan) -> float:
+    """Return the operations of a particle's matrix products, forward and backward."""
+    assert plan.box is not None
+    with torch.device("meta"):
+        decoder = build_decoder(_network(plan), plan.box)
+    weights = sum(parameter.numel() for parameter in decoder.parameters())
+    return 6 * weights * len(half_disc(plan.box)) * TrainConfig().points_fraction
 
 
 def _memory(plan: TrainingPlan, num_particles: int, device: torch.device) -> float:

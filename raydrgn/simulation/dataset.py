@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from raydrgn.io import cryodrgn, storage
-from raydrgn.io.mrc import StackWriter, volume_name, write_volume
+from raydrgn.io.mrc import volume_name, write_volume
+from raydrgn.io.mrc_stacks import StackWriter
 from raydrgn.io.particles import CTF_COLUMNS, ParticleTable
 from raydrgn.io.relionwriter import write_relion
 from raydrgn.io.sources import to_ctf

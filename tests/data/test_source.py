@@ -6,7 +6,7 @@ import pytest
 from phantoms import images_of, table_of, write_mrc
 from raydrgn.data import source as source_module
 from raydrgn.data.source import ImageSource, block_ends
-from raydrgn.io import storage
+from raydrgn.io import mrc, storage
 from raydrgn.io.particles import ParticleTable
 
 
@@ -53,14 +53,16 @@ def test_a_part_is_consecutive_rows_with_the_headers_it_needs(shuffled, start, s
 
 
 def counted_reads(table, monkeypatch):
+    """Return first slice and number of each request; local files are opened once."""
     calls = []
-    plain = source_module.read_slices
+    for name in ("_read", "_fetched"):
+        plain = getattr(mrc, name)
 
-    def counting(header, start, count):
-        calls.append((start, count))
-        return plain(header, start, count)
+        def counting(*given, plain=plain):
+            calls.append(given[-2:])
+            return plain(*given)
 
-    monkeypatch.setattr(source_module, "read_slices", counting)
+        monkeypatch.setattr(mrc, name, counting)
     ImageSource.of(table).read()
     return calls
 

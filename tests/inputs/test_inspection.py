@@ -9,7 +9,8 @@ from finished_run import make_run
 from phantoms import cs_rows, write_cs
 from raydrgn.errors import InputError, StorageError
 from raydrgn.io import cryodrgn
-from raydrgn.io.mrc import StackWriter, write_volume
+from raydrgn.io.mrc import write_volume
+from raydrgn.io.mrc_stacks import StackWriter
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.sources import open_particles
 from raydrgn.workflows import info

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.lib.recfunctions
 import pytest
 
-from raydrgn.io.mrc import StackWriter
+from raydrgn.io.mrc_stacks import StackWriter
 from star_and_cs import BOX, COUNT, CS_TYPE, star_text
 
 

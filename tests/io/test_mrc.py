@@ -12,15 +12,13 @@ from phantoms import fill_disk, images_of, patch, write_mrc
 from raydrgn.errors import InputError, RaydrgnError, StorageError
 from raydrgn.io import storage
 from raydrgn.io.mrc import (
-    StackWriter,
     header_bytes,
     read_header,
     read_slices,
     read_volume,
-    reserve_stack,
-    write_slices,
     write_volume,
 )
+from raydrgn.io.mrc_stacks import StackWriter, reserve_stack, write_slices
 
 KINDS = [
     "<i1", "<i2", ">i2", "<f4", ">f4", "<u2", ">u2", "<f2", ">f2",
