@@ -1,6 +1,7 @@
 """What the protocol makes of the last round, and of particles that do not differ."""
 
 import numpy as np
+import pytest
 
 from finished_run import make_run
 from raydrgn.io.particle_source import ParticleSource
@@ -12,16 +13,20 @@ from raydrgn.protocol.rounds import Round
 from raydrgn.protocol.settings import TrainingPlan
 from raydrgn.remote.executor import Executor
 from raydrgn.remote.progress import silent
+from raydrgn.run.reader import RunReader
 from raydrgn.workflows import landscape
 
 
-def test_volumes_that_do_not_differ_are_one_class(tmp_path, monkeypatch, caplog):
-    """Of a homogeneous sample, which has no components and no states."""
+@pytest.mark.parametrize("has_latents", [True, False])
+def test_volumes_that_do_not_differ_are_one_class(tmp_path, monkeypatch, caplog, has_latents):
+    """Of a homogeneous sample, which has no components, or such as the images do not determine."""
 
     def refuses(settings, **_):
+        assert has_latents
         raise EqualVolumesError("All volumes are equal within the mask.")
 
     monkeypatch.setattr(landscape, "run", refuses)
+    monkeypatch.setattr(RunReader, "has_latents", lambda run, epoch: has_latents)
     project = Project(str(tmp_path / "project"))
     run = make_run(tmp_path / "project" / "round2", np.zeros((60, 2)))
     made = {"particles": 60, "epoch": 1}
