@@ -30,7 +30,8 @@ export function classColour(number) {
   return all[((number % all.length) + all.length) % all.length];
 }
 
-export const classColours = () => (isDark() ? CLASSES.dark : CLASSES.light);
+/** The colours of classes, and after them that of classes that are not listed. */
+export const classColours = () => (isDark() ? [...CLASSES.dark, '#5a5a5a'] : [...CLASSES.light, '#c8c8c8']);
 
 /** Colours from the lowest number to the highest; on white the palest end is left out. */
 export function scaleColours() {

@@ -44,6 +44,13 @@ export function on(element, event, action) {
   });
 }
 
+/** Takes steps one after the other; one that fails does not keep the others back. */
+export async function inTurn(...steps) {
+  const errors = [];
+  for (const step of steps) await step().catch((error) => errors.push(error));
+  if (errors.length) throw errors[0];
+}
+
 /** Fills a list of choices, and keeps the one chosen if it is still there. */
 export function fill(select, values, chosen = select.value) {
   select.replaceChildren(...values.map((value) => new Option(value, value)));

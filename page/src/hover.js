@@ -21,7 +21,7 @@ export class Hover {
       [...new Set(names)].map(async (name) => {
         const column = await this.app.column(name);
         const value = column.values[point];
-        const text = column.category ? column.names[column.codes.indexOf(value)] : short(value);
+        const text = column.category ? (column.names[column.codes.indexOf(value)] ?? 'not listed') : short(value);
         return `${name} ${text}`;
       }),
     );

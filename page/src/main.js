@@ -2,7 +2,7 @@
 
 import { chooseRound, getArrays, getJson } from './api.js';
 import { classColour, colourBar, isDark } from './colours.js';
-import { at, fill, hideError, on, showError } from './dom.js';
+import { at, fill, hideError, inTurn, on, showError } from './dom.js';
 import { Hover } from './hover.js';
 import { Images } from './images.js';
 import { Jobs } from './jobs.js';
@@ -234,11 +234,13 @@ class App {
     this.results.showOccupancy(null);
     await this.selection.apply([]); // before it can be saved as one of this epoch
     this.describe();
-    await this.showPlane();
-    await this.hover.show(-1);
-    await this.jobs.changeEpoch(before);
-    await this.showDrawn();
-    await this.volumes.changeEpoch(); // the last: decoding takes long, or fails
+    await inTurn(
+      () => this.showPlane(),
+      () => this.hover.show(-1),
+      () => this.jobs.changeEpoch(before),
+      () => this.showDrawn(),
+      () => this.volumes.changeEpoch(), // the last, since decoding takes long
+    );
   }
 
   /** Opens the round of a project that was chosen: other particles, in other numbers. */
@@ -280,11 +282,13 @@ class App {
     await this.jobs.changeRound().catch((error) => showError(error)); // before anything that fills in a form is shown
     this.describe();
     this.showMany();
-    await this.showPlane();
-    await this.hover.show(-1);
-    await this.askStatus();
-    await this.results.refresh();
-    await this.showDrawn();
+    await inTurn(
+      () => this.showPlane(),
+      () => this.hover.show(-1),
+      () => this.askStatus(),
+      () => this.results.refresh(),
+      () => this.showDrawn(),
+    );
   }
 
   /** Shows what commands have made meanwhile; what is selected stays so. */
@@ -302,8 +306,7 @@ class App {
       await this.showPlane();
     }
     if (facts.stamp !== stamp) await this.selection.apply(this.selection.conditions);
-    await this.results.refresh();
-    await this.showDrawn();
+    await inTurn(() => this.results.refresh(), () => this.showDrawn());
   }
 
   /** Reads results that are drawn on the page itself: paths, occupancies. */

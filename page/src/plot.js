@@ -76,8 +76,8 @@ export class Plot {
     this.colour = column;
     if (column.category) {
       const order = new Map(column.codes.map((code, position) => [code, position]));
-      const number = classColours().length;
-      this.shade = column.values.map((code) => (order.get(code) ?? 0) % number);
+      const unlisted = classColours().length - 1;
+      this.shade = column.values.map((code) => (order.has(code) ? order.get(code) % unlisted : unlisted));
     } else {
       const span = Math.max(column.to - column.from, 1e-30);
       this.shade = column.values.map((value) => {

@@ -159,7 +159,9 @@ export function classList(column, colour, onSelect) {
     ticked.forEach((box) => (box.checked = false));
     return onSelect({ among: { column: column.name, values } });
   });
-  return [list, button];
+  if (!column.unlisted) return [list, button];
+  const left = `${column.unlisted.toLocaleString('en')} more, of fewer particles, are not listed.`;
+  return [list, make('p', { className: 'hint' }, left), button];
 }
 
 /** Inputs for a range of a column. */

@@ -51,6 +51,9 @@ class VolumeOrder(NamedTuple):
     weights: datetime | None
     """When they were written: the same epoch may be trained anew."""
 
+    is_flipped: bool
+    """Whether the hand is not that of the run."""
+
     z: Float[np.ndarray, "k zdim"]
     box: int
 
@@ -69,7 +72,7 @@ class Decoding:
         self._open_pool, self._workers = open_pool, workers
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="decoding")
         self._pool: DecoderPool | None = None
-        self._decodes: tuple[Uri, int | None, datetime | None] | None = None
+        self._decodes: tuple[Uri, int | None, datetime | None, bool] | None = None
         self._latest: dict[str, int] = {}
         self._waiting = 0
         self._is_loaded = False
@@ -125,7 +128,7 @@ class Decoding:
 
     def _some(self, order: VolumeOrder, part: slice) -> Float[np.ndarray, "b d d d"]:
         try:
-            wanted = order.run, order.epoch, order.weights
+            wanted = order.run, order.epoch, order.weights, order.is_flipped
             if self._decodes != wanted:
                 self._leave()
             if self._pool is None:

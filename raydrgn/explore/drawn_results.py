@@ -8,19 +8,16 @@ import numpy as np
 from raydrgn.clustering.embedding import interpolate_embedding
 from raydrgn.errors import ConfigError, InputError
 from raydrgn.explore.study import Study
-from raydrgn.io import storage
 from raydrgn.io.cryodrgn import read_indices
 from raydrgn.io.latents import read_latents_file
 from raydrgn.io.storage import Uri
 from raydrgn.io.tables import read_csv_rows
-from raydrgn.latent.values import CLASS_TABLE, CLASSES, OCCUPANCY_CLASS, UMAP
+from raydrgn.latent.command_results import CLASS_TABLE, PATH_LATENTS, CommandResults
+from raydrgn.latent.values import OCCUPANCY_CLASS, UMAP
 from raydrgn.reporting.result_folder import ResultFolder
 from raydrgn.shapes import Float
 
 CLASS_MEANS = "class_means.csv"
-LATENTS = "z_values.txt"
-"""Of a path: the latents of its points."""
-
 MOST_POINTS = 2000
 """Points of a path that the page draws."""
 
@@ -57,19 +54,11 @@ def path_latents(study: Study, name: str, points: Sequence[int]) -> Float[np.nda
 
 def _path_folders(study: Study) -> dict[str, ResultFolder]:
     """Return the results of `traverse` on an epoch, by the names of the paths."""
-    folder = study.source.results("traverse", study.epoch)
-    identity = study.source.identity(study.epoch)
-    names = storage.list_names(folder) if storage.exists(folder) else []
-    found = {name: ResultFolder(storage.join(folder, name)) for name in names}
-    return {
-        name: results
-        for name, results in found.items()
-        if results.has(LATENTS) and results.is_made_from(identity)
-    }
+    return CommandResults(study.source, study.epoch).paths()
 
 
 def _latents(results: ResultFolder) -> Float[np.ndarray, "m zdim"]:
-    return read_latents_file(results.at(LATENTS)).values[:MOST_POINTS].astype(np.float32)
+    return read_latents_file(results.at(PATH_LATENTS)).values[:MOST_POINTS].astype(np.float32)
 
 
 def _columns(study: Study, z: Float[np.ndarray, "m zdim"]) -> dict[str, list[float]]:
@@ -93,8 +82,8 @@ def occupancies(study: Study) -> dict[str, Any] | None:
     """
     if OCCUPANCY_CLASS not in study.values.columns:
         return None
-    folder = ResultFolder(storage.join(study.source.results("occupancy", study.epoch), CLASSES))
-    if not (folder.has(CLASS_MEANS) and folder.has(CLASS_TABLE)):
+    folder = CommandResults(study.source, study.epoch).classes()
+    if folder is None or not folder.has(CLASS_MEANS):
         return None
     try:
         return _occupancies(_read_csv(folder.at(CLASS_MEANS)), _read_csv(folder.at(CLASS_TABLE)))

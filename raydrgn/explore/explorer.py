@@ -60,6 +60,8 @@ class Explorer:
         labels: File of a label of each particle.
         actions: What saves.
         decoding: Decodes volumes.
+        pixel_size_angstrom: At the run's box; None takes the run's own.
+        is_flipped: Returns whether volumes have the other hand than that of the run.
     """
 
     def __init__(
@@ -70,8 +72,11 @@ class Explorer:
         labels: Uri | None,
         actions: Actions,
         decoding: Decoding,
+        pixel_size_angstrom: float | None,
+        is_flipped: Callable[[], bool],
     ) -> None:
         self.source, self.actions, self._decoding = source, actions, decoding
+        self._pixel_size, self._is_flipped = pixel_size_angstrom, is_flipped
         self._first_epoch, self._labels = first_epoch, labels
         own = source.results("explore")
         self.files = RunFiles(source.root if isinstance(source, RunReader) else own, own)
@@ -233,13 +238,15 @@ class Explorer:
             run=self.source.root,
             epoch=study.epoch,
             weights=storage.modified(weights) if storage.exists(weights) else None,
+            is_flipped=self._is_flipped(),
             z=z,
             box=box,
         )
+        pixel_size = self._pixel_size or self.source.pixel_size_angstrom or 1.0
         facts = {
             "box": box,
             "run_box": self.source.box,
-            "pixel_size": (self.source.pixel_size_angstrom or 1.0) * self.source.box / box,
+            "pixel_size": pixel_size * self.source.box / box,
             "rows": request.rows,
         }
         return order, facts

@@ -82,6 +82,10 @@ class Project(Protocol):
         """Return the rounds of which an epoch is finished, in their order."""
         ...
 
+    def is_flipped(self) -> bool:
+        """Return whether its maps have the other hand than its poses."""
+        ...
+
     def pause(self) -> Pause | None:
         """Return what the project waits for; None if it waits for nothing."""
         ...

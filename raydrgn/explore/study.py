@@ -11,10 +11,10 @@ from raydrgn.errors import ConfigError, RaydrgnError
 from raydrgn.io import storage
 from raydrgn.io.particles import ParticleTable
 from raydrgn.io.storage import Uri
+from raydrgn.latent.command_results import CommandResults
 from raydrgn.latent.conditions import Conditions, fulfilled, in_words
-from raydrgn.latent.values import CLASSES, TABLES, ParticleValues, Values
+from raydrgn.latent.values import ParticleValues, Values
 from raydrgn.reporting.analysis_results import AnalysisResults
-from raydrgn.run.identity import SETTINGS
 from raydrgn.run.latents_file import LatentSource
 from raydrgn.run.reader import RunReader
 from raydrgn.shapes import Bool, Float, Int
@@ -113,6 +113,8 @@ class Study:
         """
         xs, ys = (self.values(name).numbers() for name in (x, y))
         finite = np.isfinite(xs) & np.isfinite(ys)
+        if not finite.any():
+            raise ConfigError(f"No particle has finite values of both {x} and {y}.")
         limits = [[float(v[finite].min()), float(v[finite].max())] for v in (ys, xs)]
         bins = int(np.clip(np.sqrt(finite.sum()), FEWEST_BINS, MOST_BINS))
         counts, _, _ = np.histogram2d(ys[finite], xs[finite], bins=bins, range=limits)
@@ -156,21 +158,21 @@ class Study:
 
 def _stamp(source: LatentSource, epoch: int | None) -> list[tuple[str, datetime]]:
     """Return when the latents of an epoch and what commands have made of it were written."""
-    folders = [source.results(command, epoch) for command in ("analyze", *TABLES)]
-    folders.append(storage.join(source.results("occupancy", epoch), CLASSES))
-    files = [source.latents_uri(epoch), *(storage.join(folder, SETTINGS) for folder in folders)]
+    files = [source.latents_uri(epoch), *CommandResults(source, epoch).records()]
     return [(file, storage.modified(file)) for file in files if storage.exists(file)]
 
 
 def _classes(found: Values) -> dict[str, Any]:
     """Return the categories of a column with the number of particles of each."""
     codes, counts = np.unique(found.array, return_counts=True)
-    if len(codes) > MOST_NAMES:
+    number = len(codes)
+    if number > MOST_NAMES:
         largest = np.sort(np.argsort(counts, kind="stable")[-MOST_NAMES:])
         codes, counts = codes[largest], counts[largest]
     return {
         "codes": codes.tolist(),
         "counts": counts.tolist(),
+        "unlisted": number - len(codes),
         "names": [found.names[code] for code in codes] if found.names else codes.tolist(),
     }
 

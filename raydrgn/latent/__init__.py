@@ -12,6 +12,7 @@ path_report       points, volumes and figures of a path
 options           how particles are selected, and paths spaced
 filters           methods that select particles
 mean_volumes      mean volume of a group of particles
+command_results   what other commands have made of the epoch
 values            values of every particle by name
 own_labels        labels that a user gives, of any kind of file
 numeric_values    those of them that conditions and colours take

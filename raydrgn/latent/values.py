@@ -15,7 +15,6 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,13 +27,11 @@ from raydrgn.io.indices import read_labels
 from raydrgn.io.particles import ParticleTable
 from raydrgn.io.storage import Uri
 from raydrgn.io.tables import read_parquet
+from raydrgn.latent.command_results import CLASS_LABELS, CommandResults
 from raydrgn.latent.own_labels import own_labels
 from raydrgn.reporting.analysis_results import AnalysisResults, kmeans_folder
-from raydrgn.reporting.result_folder import ResultFolder
-from raydrgn.run.identity import SETTINGS, read_record
 from raydrgn.run.latents_file import LatentSource
 from raydrgn.run.reader import RunReader
-from raydrgn.settings import PROJECT
 from raydrgn.shapes import Float, Int
 
 log = logging.getLogger(__name__)
@@ -46,18 +43,11 @@ UMAP = ("umap1", "umap2")
 TRUTH = ("no", "yes")
 """Names of the values of a column of truth values."""
 
-CLASSES, CLASS_LABELS, CLASS_TABLE = "classes", "labels.pkl", "classes.csv"
 NO_NAME = "none"
 """Name of what a table leaves empty among texts and truth values."""
 
 OCCUPANCY_CLASS = "occupancy.class"
 """Class of each particle by `occupancy classes`."""
-
-OF_A_PART = "particles"
-"""What `occupancy classes` records of a part of a table that was clustered by itself."""
-
-TABLES = ("landscape", "occupancy", "occupancy_pca")
-"""Commands that write tables with a row for each particle."""
 
 NO_VALUES = {"particle", "original", "uid", "index", "volume"}
 """Columns that identify the particle of a row."""
@@ -234,38 +224,15 @@ class ParticleValues:
                 yield name, partial(_of_arrow, column)
 
     def _result_columns(self) -> Iterator[tuple[str, Callable[[], Values]]]:
-        """Yield the columns of other commands' tables on the same epoch, those in the run last."""
+        """Yield the columns of other commands' tables on the same epoch."""
         if not isinstance(self._source, RunReader):
             return
-        identity, beside = self._source.identity(self._epoch), self._in_project(self._source)
-        for command in TABLES:
-            own = self._source.results(command, self._epoch)
-            made = (uri for uri, record in beside if record.get("command") == command)
-            for uri in (*made, own):
-                folder = ResultFolder(uri)
-                names = storage.list_files(uri) if folder.is_made_from(identity) else []
-                for name in names:
-                    if name.endswith(".parquet"):
-                        yield from self._table(command, folder.at(name))
-        own = storage.join(self._source.results("occupancy", self._epoch), CLASSES)
-        whole = (uri for uri, record in beside if not record.get(OF_A_PART))
-        for uri in (*whole, own):
-            classes = ResultFolder(uri)
-            is_there = classes.has(CLASS_LABELS) and classes.has(CLASS_TABLE)
-            if is_there and classes.is_made_from(identity):
-                yield OCCUPANCY_CLASS, partial(_occupancy_classes, classes.at(CLASS_LABELS))
-
-    def _in_project(self, run: RunReader) -> list[tuple[Uri, dict[str, Any]]]:
-        """Return the folders of results beside a run in its project, and what each records."""
-        root = storage.parent(run.root)
-        if not storage.exists(storage.join(root, PROJECT)):
-            return []
-        folders = (storage.join(root, name) for name in storage.list_names(root))
-        return [
-            (uri, read_record(storage.join(uri, SETTINGS)))
-            for uri in folders
-            if storage.exists(storage.join(uri, SETTINGS))
-        ]
+        results = CommandResults(self._source, self._epoch)
+        for command, uri in results.tables():
+            yield from self._table(command, uri)
+        classes = results.classes()
+        if classes is not None:
+            yield OCCUPANCY_CLASS, partial(_occupancy_classes, classes.at(CLASS_LABELS))
 
     def _table(self, command: str, uri: Uri) -> Iterator[tuple[str, Callable[[], Values]]]:
         """Yield the columns of a table, if it has a row for each particle."""

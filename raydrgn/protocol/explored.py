@@ -43,6 +43,15 @@ class ExploredProject:
                 found.append(Round(str(number), run, epoch))
         return found
 
+    def is_flipped(self) -> bool:
+        """Return whether the check has found the other hand, or the user has given it.
+
+        Raises:
+            RaydrgnError: If the project cannot be read.
+        """
+        hand = Project(self.root).decisions.get("hand")
+        return hand is not None and hand.value == "flipped"
+
     def pause(self) -> Pause | None:
         """Return the proposal that waits, or was answered and not gone on from.
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
+from raydrgn.decoding.options import VolumeOptions
 from raydrgn.errors import ConfigError, RaydrgnError
 from raydrgn.explore.interfaces import Commands, Project
 from raydrgn.remote.executor import IN_PROCESS, Executor
@@ -51,6 +52,13 @@ class ExploreSettings(PixelSizeSettings):
             "column 'label'."
         ),
     ] = None
+
+    flip: Annotated[
+        bool,
+        Setting(
+            "Change the handedness of volumes; that of a project is taken from it.", project="flip"
+        ),
+    ] = False
 
     port: Annotated[int, Setting("Port; the next free one if it is taken.", min=1, max=65535)] = (
         8787
@@ -151,10 +159,15 @@ def open_explorer(settings: ExploreSettings, executor: Executor = IN_PROCESS) ->
             labels=settings.labels,
             actions=_actions(replace(settings, run=root), source),
             decoding=decoding,
+            pixel_size_angstrom=settings.pixel_size_angstrom,
+            is_flipped=lambda: _options(settings).flip,
         )
 
     def open_pool(root: str, epoch: int | None) -> "DecoderPool":
-        return _open_pool(settings, open_latents(root), epoch, executor)
+        from raydrgn.decoding.pool import DecoderPool
+
+        state = open_latents(root).decoder(epoch, pixel_size_angstrom=settings.pixel_size_angstrom)
+        return DecoderPool(state, _options(settings), executor)
 
     return Explored(
         settings.run,
@@ -167,14 +180,10 @@ def open_explorer(settings: ExploreSettings, executor: Executor = IN_PROCESS) ->
     )
 
 
-def _open_pool(
-    settings: ExploreSettings, source: "LatentSource", epoch: int | None, executor: Executor
-) -> "DecoderPool":
-    from raydrgn.decoding.options import VolumeOptions
-    from raydrgn.decoding.pool import DecoderPool
-
-    state = source.decoder(epoch, pixel_size_angstrom=settings.pixel_size_angstrom)
-    return DecoderPool(state, VolumeOptions(), executor)
+def _options(settings: ExploreSettings) -> VolumeOptions:
+    """Return what is done to volumes: what is given, or what the project has decided by now."""
+    project = settings.project
+    return VolumeOptions(flip=settings.flip or (project is not None and project.is_flipped()))
 
 
 def _actions(settings: ExploreSettings, source: "LatentSource") -> "Actions":
@@ -205,6 +214,7 @@ def _actions(settings: ExploreSettings, source: "LatentSource") -> "Actions":
                 z_file=str(chosen) if is_file else None,
                 out=out,
                 pixel_size_angstrom=settings.pixel_size_angstrom,
+                volumes=_options(settings),
             )
         )
         return made.failures

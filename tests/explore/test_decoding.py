@@ -42,7 +42,14 @@ class Pool:
 def order(number, values, *, page="p", epoch=1, weights=None):
     z = np.array(values, dtype=np.float32)[:, None]
     return VolumeOrder(
-        page=page, number=number, run="run", epoch=epoch, weights=weights, z=z, box=BOX
+        page=page,
+        number=number,
+        run="run",
+        epoch=epoch,
+        weights=weights,
+        is_flipped=False,
+        z=z,
+        box=BOX,
     )
 
 

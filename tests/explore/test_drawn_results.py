@@ -35,9 +35,9 @@ def server(run):
         yield found
 
 
-def write_classes(run, labels, *, epoch=1):
+def write_classes(run, labels, *, epoch=1, uri=None):
     """Write what `occupancy classes` does, of two classes."""
-    folder = ResultFolder(f"{run.results('occupancy', epoch)}/classes")
+    folder = ResultFolder(uri or f"{run.results('occupancy', epoch)}/classes")
     folder.begin({"command": "classes"}, made_from=run.identity(epoch), overwrite=False)
     counts = np.bincount(labels, minlength=3)[1:]
     head = ("class", "volumes", "share_of_volumes", "particles", "share_of_particles")
@@ -135,3 +135,25 @@ def test_volumes_along_a_path_are_those_of_its_points(server, run, z, monkeypatc
     for path, row, refusal in (("none", 0, "no path 'none'"), ("direct", 999, "has 11 points")):
         _, words = server.refusal("/api/volumes", {**order, "path": path, "rows": [row]})
         assert refusal in words
+
+
+def test_results_beside_a_run_in_its_project_are_seen_when_they_come(tmp_path, z):
+    """Of older results in the run, of other latents, nothing is shown."""
+    run = make_run(tmp_path / "project" / "round2", z)
+    root, (old, new) = tmp_path / "project", np.ones((2, COUNT), dtype=np.int64)
+    new[: COUNT // 2] = 2
+    (root / "project.yaml").write_text("decisions: {}\n")
+    write_classes(run, old)
+    cryodrgn.write_latents(run.files.latents(1), z + 1, np.zeros_like(z))
+    with running_server(open_explorer(ExploreSettings(run=run.files.root))) as server:
+        assert "occupancy.class" not in server.json("/api/facts")["columns"]
+        write_classes(run, new, uri=f"{root}/occupancy-classes")
+        words = ["direct", run.files.root, "-o", f"{root}/path.2/direct"]
+        options = ["--skip-volumes", "--anchors", "3,11"]
+        assert CliRunner().invoke(app, ["traverse", *words, *options]).exit_code == 0
+        assert "occupancy.class" in server.json("/api/facts")["columns"]
+        found = server.json("/api/drawn")
+        assert [entry["particles"] for entry in found["occupancy"]["classes"]] == [COUNT // 2] * 2
+        [path] = found["paths"]
+        assert path["name"] == "path.2"
+        np.testing.assert_allclose(path["columns"]["z1"][0], z[3, 1] + 1, rtol=1e-5)

@@ -13,6 +13,7 @@ import pytest
 from explorer_server import analysed_run
 from raydrgn.errors import ConfigError, StorageError
 from raydrgn.explore import explorer as explorers
+from raydrgn.explore import study as studies
 from raydrgn.explore.actions import Actions
 from raydrgn.explore.decoding import Decoding
 from raydrgn.explore.explored import Explored
@@ -22,6 +23,7 @@ from raydrgn.explore.requests import SaveSelectionRequest, SaveVolumesRequest
 from raydrgn.explore.run_files import RunFiles
 from raydrgn.explore.study import Study
 from raydrgn.io import cryodrgn
+from raydrgn.latent.values import Values
 from raydrgn.run.reader import RunReader
 from raydrgn.workflows.explore import ExploreSettings, open_explorer
 
@@ -55,6 +57,8 @@ def explorer(tmp_path):
         labels=None,
         actions=Mock(spec=Actions),
         decoding=Mock(spec=Decoding),
+        pixel_size_angstrom=None,
+        is_flipped=lambda: False,
     )
 
 
@@ -210,3 +214,9 @@ def test_the_newest_report_is_first(tmp_path):
         os.utime(report, (2e9 + second,) * 2)
     found = RunFiles(str(tmp_path), str(tmp_path / "explore")).reports()
     assert [entry["name"] for entry in found] == ["b", "c", "a"]
+
+
+def test_of_very_many_classes_the_largest_are_listed_and_the_others_counted(monkeypatch):
+    monkeypatch.setattr(studies, "MOST_NAMES", 2)
+    found = studies._classes(Values(np.array([0, 1, 1, 2, 3, 3]), tuple("abcd"), is_category=True))
+    assert (found["names"], found["counts"], found["unlisted"]) == (["b", "d"], [2, 2], 2)

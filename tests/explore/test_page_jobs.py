@@ -45,6 +45,9 @@ class Project:
     def rounds(self):
         return [Round(str(n), *found) for n, found in enumerate(self.runs, start=1)]
 
+    def is_flipped(self):
+        return False
+
     def pause(self):
         among = {"column": f"kmeans{KSAMPLE}", "values": [2]}
         return Pause(

@@ -296,3 +296,15 @@ def test_what_is_shown_and_answered_is_what_the_command_took_last(tmp_path):
     explored.answer(pause, None)
     answered = Project(str(tmp_path / "p")).decisions.get("selection 1").value
     assert answered == {"proposal": first.key, "clusters": [24], "null": None}
+
+
+def test_volumes_have_the_hand_that_the_project_has_decided(waiting):
+    order = {"epoch": 1, "page": "p", "rows": [5], "size": "full"}
+    with serve(waiting.root) as server:
+        made = []
+        for number, hand in enumerate(("as it is", "flipped")):
+            Project(str(waiting.root)).decisions.make("hand", hand, by="program", why="measured")
+            found = server.arrays("/api/volumes", {**order, "number": number})
+            made.append(found["volumes"] * found["scale"][0])
+    assert np.abs(made[0] - made[1]).max() > 0.01
+    np.testing.assert_allclose(made[1], made[0][:, ::-1], atol=1e-3)
