@@ -1,8 +1,8 @@
 // The page: reads what the run has, and wires plot, selection, volumes, images and results.
 
 import { chooseRound, getArrays, getJson } from './api.js';
-import { classColour, colourBar, isDark } from './colours.js';
-import { at, fill, hideError, inTurn, on, showError } from './dom.js';
+import { classColour, colourBar } from './colours.js';
+import { at, fill, hideError, inTurn, showError } from './dom.js';
 import { Hover } from './hover.js';
 import { Images } from './images.js';
 import { Jobs } from './jobs.js';
@@ -13,6 +13,7 @@ import { Project } from './project.js';
 import { Results } from './results.js';
 import { Selection, classList, rangeInputs } from './selection.js';
 import { MOST_VOLUMES, Volumes } from './volumes.js';
+import { wire } from './wiring.js';
 
 const STATUS_MS = 3000;
 
@@ -61,7 +62,7 @@ class App {
       onClass: (condition) => this.selection.add(condition),
     });
     this.results.canTrain = this.canStart;
-    this.wire();
+    wire(this);
     this.describe();
     this.showMany();
     await this.showPlane();
@@ -330,50 +331,6 @@ class App {
       this.jobs.load().catch((error) => showError(error));
       this.jobs.refresh().catch((error) => showError(error));
     }
-  }
-
-  wire() {
-    for (const id of ['axis-x', 'axis-y']) on(at(id), 'change', () => this.showPlane());
-    on(at('colour-by'), 'change', () => this.showColour());
-    on(at('show-centres'), 'change', () => this.showColour());
-    on(at('density-view'), 'change', () => this.showDensity());
-    on(at('zoom-in'), 'click', () => this.plot.zoomBy(0.6));
-    on(at('zoom-out'), 'click', () => this.plot.zoomBy(1 / 0.6));
-    on(at('zoom-all'), 'click', () => this.plot.showAll());
-    on(at('go'), 'submit', (event) => {
-      event.preventDefault();
-      return this.goTo();
-    });
-    on(at('make-umap'), 'click', () => this.jobs.open('analyze', { skip_volumes: true }));
-    on(at('epochs'), 'change', () => this.openEpoch(Number(at('epochs').value)));
-    on(at('theme'), 'click', () => this.setTheme(isDark() ? 'light' : 'dark'));
-    for (const button of document.querySelectorAll('[data-mode]')) {
-      on(button, 'click', () => this.setMode(button.dataset.mode));
-    }
-    for (const tab of document.querySelectorAll('[role=tab]')) {
-      on(tab, 'click', () => this.showTab(tab.dataset.tab));
-    }
-    this.overlay.onDrawn = (mode, corners) =>
-      this.drawn(mode, corners).catch((error) => showError(error));
-    this.plot.listen('hover', (point) => this.hover.show(point).catch((error) => showError(error)));
-    this.plot.listen('click', (point) => {
-      hideError();
-      this.showTab('volumes');
-      this.volumes.add(point).catch((error) => showError(error));
-    });
-    new ResizeObserver(async () => {
-      await this.plot.resize();
-      this.overlay.draw();
-    }).observe(at('frame'));
-  }
-
-  setMode(mode) {
-    this.overlay.setMode(mode);
-    for (const button of document.querySelectorAll('[data-mode]')) {
-      button.setAttribute('aria-pressed', String(button.dataset.mode === mode));
-    }
-    at('path-settings').hidden = mode !== 'path';
-    at('go').hidden = mode === 'path'; // both do not fit beside each other
   }
 
   async setTheme(name) {
