@@ -1,6 +1,7 @@
 """The page that shows what is proposed to be junk: volumes, methods, images."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -26,6 +27,12 @@ from raydrgn.shapes import Float, Int
 SHOWN, COLUMNS = 20, 10
 SEED = 0
 
+BY_NUMBER = "Random particles, phases flipped and low-pass filtered, by original number."
+BY_CLUSTER = (
+    f"Up to {SHOWN} random particles of each cluster, drawn in the same way; the numbers of those "
+    "of which most particles are proposed are red."
+)
+
 MEANING = (
     "Peak, total and noise are of the decoded volume at the centre of a cluster, in the units of "
     "the map, so that they can be compared: highest density, sum of the density in the sphere, SD "
@@ -43,6 +50,7 @@ def write_page(
     volumes: Sequence[Float[np.ndarray, "d d d"]],
     folder: ResultFolder,
     *,
+    labels: Int[np.ndarray, " n"],
     command: str,
     explore: str,
 ) -> None:
@@ -54,6 +62,7 @@ def write_page(
         epoch: Its epoch.
         volumes: Decoded volume of each cluster.
         folder: Where to write.
+        labels: Cluster of each particle.
         command: What goes on with the project.
         explore: What shows the project in a browser.
     """
@@ -68,11 +77,16 @@ def write_page(
         methods = method_figure(proposal, plane)
         folder.write_figure("methods.png", methods)
         sections.append(_method_section(proposal, methods))
-    images = image_figure(proposal, run)
-    if images is not None:
+    with suppress(RaydrgnError):  # images that cannot be read any more
+        images, of_clusters = (
+            image_figure(proposal, run),
+            cluster_image_figure(proposal, run, labels),
+        )
         folder.write_figure("images.png", images)
-        caption = "Random particles, phases flipped and low-pass filtered, by original number."
-        sections.append(Section(title="Particles", figures=[(images, caption)]))
+        folder.write_figure("cluster_images.png", of_clusters)
+        sections.append(
+            Section(title="Particles", figures=[(images, BY_NUMBER), (of_clusters, BY_CLUSTER)])
+        )
     write_report(
         folder.at("report.html"),
         title=f"{run.root}, epoch {epoch}: junk",
@@ -157,33 +171,60 @@ def method_figure(proposal: Proposal, plane: Plane) -> Figure:
     return figure
 
 
-def image_figure(proposal: Proposal, run: RunReader) -> Figure | None:
+def image_figure(proposal: Proposal, run: RunReader) -> Figure:
     """Draw random images of what is proposed to be dropped, and of what is kept.
 
-    None where images cannot be read any more.
+    Raises:
+        RaydrgnError: If images cannot be read any more.
     """
     rows: list[tuple[str, list[Tile]]] = []
-    kept = proposal.kept
-    groups: list[tuple[str, Int[np.ndarray, " m"]]] = [
-        ("dropped", np.flatnonzero(~kept)),
-        ("kept", np.flatnonzero(kept)),
-    ]
-    try:
-        table = run.particles(need_images=True)
-        numbers = run.original_numbers(len(kept))
-        for name, members in groups:
-            count = min(SHOWN, len(members))
-            chosen = np.sort(np.random.default_rng(SEED).choice(members, count, replace=False))
-            if not count:
-                continue
-            clear = clear_images(
-                read_images(table, chosen), table.select(chosen), bright=run.inverts
-            )
-            tiles = [
-                Tile(image=image, title=str(number))
-                for image, number in zip(clear, numbers[chosen], strict=True)
-            ]
-            rows += [(name, tiles[start : start + COLUMNS]) for start in range(0, count, COLUMNS)]
-    except RaydrgnError:
-        return None
+    numbers = run.original_numbers(len(proposal.kept))
+    for name, chosen in (("dropped", ~proposal.kept), ("kept", proposal.kept)):
+        members, images = _random_images(run, np.flatnonzero(chosen))
+        tiles = [
+            Tile(image=image, title=str(number))
+            for image, number in zip(images, numbers[members], strict=True)
+        ]
+        rows += [(name, tiles[k : k + COLUMNS]) for k in range(0, len(tiles), COLUMNS)]
     return sheet(rows)
+
+
+def cluster_image_figure(
+    proposal: Proposal, run: RunReader, labels: Int[np.ndarray, " n"]
+) -> Figure:
+    """Draw random images of each cluster, a row of it for each.
+
+    Raises:
+        RaydrgnError: If images cannot be read any more.
+    """
+    count = len(proposal.numbers)
+    figure = Figure(figsize=(11, 0.55 * count))
+    place = {"left": 0.03, "right": 1.0, "bottom": 0.0, "top": 1.0, "hspace": 0.04}
+    grid = figure.subplots(count, 1, squeeze=False, gridspec_kw=place)[:, 0]
+    for axis, numbers in zip(grid, proposal.numbers, strict=True):
+        _, images = _random_images(run, np.flatnonzero(labels == numbers.cluster))
+        box = run.box
+        row = np.full((box, SHOWN * box), np.nan, dtype=np.float32)
+        for k, image in enumerate(images):
+            low, high = np.percentile(image, [0.5, 99.5])
+            row[:, k * box : (k + 1) * box] = (image - low) / max(high - low, 1e-30)
+        axis.imshow(row, cmap="gray", vmin=0, vmax=1, aspect="equal")
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+        colour = PALETTE[1] if proposal.reason(numbers) else "black"
+        text = f"{numbers.cluster}"
+        axis.set_ylabel(text, rotation=0, ha="right", va="center", color=colour, fontsize=8)
+    return figure
+
+
+def _random_images(
+    run: RunReader, members: Int[np.ndarray, " m"]
+) -> tuple[Int[np.ndarray, " k"], Float[np.ndarray, "k h w"]]:
+    """Return rows of some particles, ascending, and their images, filtered."""
+    table = run.particles(need_images=True)
+    count = min(SHOWN, len(members))
+    chosen = np.sort(np.random.default_rng(SEED).choice(members, count, replace=False))
+    if not count:
+        return chosen, np.empty((0, run.box, run.box), dtype=np.float32)
+    images = read_images(table, chosen)
+    return chosen, clear_images(images, table.select(chosen), bright=run.inverts)

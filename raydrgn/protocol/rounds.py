@@ -148,6 +148,7 @@ def propose_junk(
             epoch,
             volumes,
             results,
+            labels=labels,
             command=project.command(),
             explore=project.explore_command,
         )

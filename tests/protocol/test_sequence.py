@@ -82,6 +82,7 @@ def test_from_particles_to_the_report_with_one_pause(data, tmp_path):
     paused = sequence.run(settings(data, root))
     assert paused.report is None
     assert folders(root) == {"check", "round1", "proposal1"}
+    assert (root / "proposal1" / "cluster_images.png").exists()
     numbers = cryodrgn.read_indices(str(root / "proposal1" / "proposed.ind.pkl"))
     is_junk = np.load(data / "truth" / "labels.npy")[numbers] >= 7
     assert len(numbers) == paused.proposal.result["drop"]
