@@ -121,6 +121,18 @@ def test_the_versions_of_ray_agree():
     assert f"rayproject/ray:{ray.__version__}-py311" in dockerfile
 
 
+def test_machines_of_a_cloud_have_an_image_of_their_own_with_a_driver_for_torch():
+    """PyPI's torch is built for CUDA 13.0, and Ray's own choice of an image on AWS is of 2022."""
+    aws, gcp = (yaml.safe_load(path.read_text())["available_node_types"] for path in CLUSTERS)
+    for node in aws.values():
+        assert node["node_config"]["ImageId"].startswith("ami-")
+    for node in gcp.values():
+        image = node["node_config"]["disks"][0]["initializeParams"]["sourceImage"]
+        assert int(image.rpartition("-")[2]) >= 580
+    for page in ("README.md", "docker/Dockerfile", "aws.yaml", "gcp.yaml"):
+        assert "580 or newer" in (ROOT / "cluster" / page).read_text().replace("\n# ", " ")
+
+
 def test_every_kind_of_cluster_has_the_same_image():
     found = set()
     for path in [*CLUSTERS, *MANIFESTS, ROOT / "cluster" / "docker" / "compose.yaml"]:
