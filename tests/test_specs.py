@@ -144,6 +144,7 @@ def test_compose_has_a_head_and_workers():
     compose = yaml.safe_load((ROOT / "cluster" / "docker" / "compose.yaml").read_text())
     head, worker = compose["services"]["head"], compose["services"]["worker"]
     assert "--head" in head["command"]
+    assert "--num-gpus 0" in head["command"]  # those of the machine are counted once
     assert worker["deploy"]["replicas"] == 2
     for service in (head, worker):
         assert service["environment"]["RAY_AUTH_MODE"] == "token"
