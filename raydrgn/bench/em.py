@@ -23,6 +23,7 @@ from raydrgn.mfa.mixture import Mixture
 from raydrgn.mfa.particles import ParticlePriors
 from raydrgn.mfa.posterior import ImageProducts, image_posterior
 from raydrgn.mfa.slice_grid import SliceGrid
+from raydrgn.model.device import default_device
 
 ROUNDS = 5
 COPIED_BYTES = 1 << 28
@@ -56,7 +57,7 @@ class EmRates:
 
 def run(settings: EmSettings) -> EmRates:
     """Time slices, their adjoint, and the posterior of made-up images."""
-    device = torch.device(settings.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = torch.device(settings.device) if settings.device else default_device()
     if settings.threads:
         torch.set_num_threads(settings.threads)
         numba.set_num_threads(settings.threads)

@@ -21,7 +21,7 @@ from raydrgn.bench.settings import StepSettings
 from raydrgn.bench.synthetic_steps import make_fixed_step, make_step
 from raydrgn.errors import ConfigError
 from raydrgn.model.config import ModelConfig
-from raydrgn.model.device import free_gpu
+from raydrgn.model.device import default_device, free_gpu
 from raydrgn.run.recipe import RECIPES, TrainConfig
 from raydrgn.training.fixed_step import CapturedStep, require_compiler
 from raydrgn.training.step import choose_amp_dtype
@@ -88,7 +88,7 @@ def run(settings: StepSettings) -> StepRate:
     """
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    device = settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(settings.device) if settings.device else default_device()
     model, train = configs(
         settings.assignments,
         width=settings.width,
@@ -96,13 +96,13 @@ def run(settings: StepSettings) -> StepRate:
         batch_size=settings.batch_size,
         amp=settings.amp,
     )
-    if settings.compile and device == "cpu":
+    if settings.compile and device.type == "cpu":
         require_compiler()
     return measure(
         model,
         train,
         box=settings.box,
-        device=torch.device(device),
+        device=device,
         with_compiled=settings.compile,
     )
 

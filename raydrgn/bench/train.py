@@ -11,7 +11,7 @@ import torch
 from raydrgn.bench import step
 from raydrgn.bench.settings import TrainingSettings
 from raydrgn.io.particle_source import ParticleSource
-from raydrgn.model.device import free_gpu
+from raydrgn.model.device import default_device, free_gpu
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.remote.session import connected
 from raydrgn.run.config import RunConfig, parse_assignment
@@ -105,8 +105,11 @@ def _rate(run: prepare_run.PreparedRun, settings: TrainingSettings, progress: Pr
 
 
 def _bare_step(config: RunConfig) -> step.StepRate:
-    gpu = torch.cuda.is_available() and config.resources.gpus != 0
-    device = torch.device("cuda" if gpu else "cpu")
+    device = default_device() if config.resources.gpus else torch.device("cpu")
     return step.measure(
-        config.model, config.train, box=config.data.box, device=device, with_compiled=gpu
+        config.model,
+        config.train,
+        box=config.data.box,
+        device=device,
+        with_compiled=device.type == "cuda",
     )

@@ -23,6 +23,7 @@ from raydrgn.fourier.transforms import fft_centred
 from raydrgn.geometry.lattice import half_ball
 from raydrgn.model.config import ModelConfig
 from raydrgn.model.decoder import Decoder, build_decoder
+from raydrgn.model.device import default_device
 from raydrgn.model.linear import LinearDecoder
 from raydrgn.model.volume import ROWS_PER_PASS, decode_volumes, volume_type
 from raydrgn.remote.progress import Progress, silent
@@ -76,8 +77,7 @@ def run(
 ) -> tuple[DecodingRates, PoolRates | None]:
     """Time decoding in this process, and by several workers if a number of volumes is given."""
     state = decoder_state(settings.box, width=settings.width, layers=settings.layers)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    rates = measure(state, device=device)
+    rates = measure(state, device=default_device())
     pools = measure_pools(state, settings, progress=progress) if settings.num_volumes else None
     return rates, pools
 

@@ -1,21 +1,56 @@
 """Where networks compute, on a GPU that torch can use, else on CPUs, and in which precision."""
 
 import gc
+import logging
 import os
 import re
 import socket
 import warnings
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+
+log = logging.getLogger(__name__)
 
 CAPACITY = re.compile(r"GPU \d+ has a total capacity.*?(?= Of the allocated| If reserved|\n|$)")
 """In torch's message: how much a GPU has, what is free, and which processes hold the rest."""
 
 
+BUILD = re.compile(r"(sm|compute)_(\d+)(\d)([af]?)")
+"""One of the kinds of code that torch is built with, as ``sm_90a``."""
+
+
 def default_device() -> torch.device:
-    """Return the GPU of this process, or its CPUs if it has none."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """Return the GPU of this process, or its CPUs if it has none that torch has code for."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    problem = _card_without_code([torch.cuda.current_device()])
+    if problem is None:
+        return torch.device("cuda")
+    log.warning("computing on CPUs: %s. %s.", *problem)
+    return torch.device("cpu")
+
+
+def has_code(builds: Sequence[str], capability: tuple[int, int]) -> bool:
+    """Return whether one of torch's builds runs on GPUs of a compute capability.
+
+    Machine code (``sm``) runs on its major version, from its minor version on, and intermediate
+    code (``compute``) on all later versions too. With an ``a`` either is for one version alone, and
+    with an ``f`` for its major version. Names of other makers' GPUs are not understood, and pass.
+    """
+    found = BUILD.findall(" ".join(builds))
+    return not found or any(
+        _runs(kind, (int(major), int(minor)), suffix, capability)
+        for kind, major, minor, suffix in found
+    )
+
+
+def _runs(kind: str, built: tuple[int, int], suffix: str, capability: tuple[int, int]) -> bool:
+    if suffix == "a":
+        return built == capability
+    is_general = kind == "compute" and not suffix
+    return built <= capability and (is_general or built[0] == capability[0])
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -82,11 +117,11 @@ def gpu_problem() -> str | None:
 
 
 def unusable_gpu() -> tuple[str, str] | None:
-    """Return why torch finds no GPU that it can use, and what to install; None if it finds one."""
+    """Return why torch cannot use the GPUs that it is to use, and what helps; None if it can."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the reason is that of ``init``, below
+        warnings.simplefilter("ignore")  # the reason is given below
         if torch.cuda.is_available():
-            return None
+            return _card_without_code(range(torch.cuda.device_count()))
     version = f"torch {torch.__version__}"
     if torch.version.cuda is None:
         return f"{version} is built without CUDA", "Install a torch for these GPUs"
@@ -103,3 +138,22 @@ def unusable_gpu() -> tuple[str, str] | None:
             "Install a newer driver, or a torch for this one",
         )
     return f"{version} finds none it can use ({found})", "Install a torch for these GPUs"
+
+
+def _card_without_code(numbers: Iterable[int]) -> tuple[str, str] | None:
+    """Return which GPU torch has no code for, and what helps; None if it has for all of these."""
+    builds = torch.cuda.get_arch_list()
+    for number in numbers:
+        capability = torch.cuda.get_device_capability(number)
+        if has_code(builds, capability):
+            continue
+        version = ".".join(map(str, capability))
+        remedy = "Install a build of torch that has (see pytorch.org)"
+        if torch.cuda.device_count() > 1:
+            remedy += ", hide this GPU with CUDA_VISIBLE_DEVICES"
+        return (
+            f"torch {torch.__version__} has no code for {torch.cuda.get_device_name(number)} "
+            f"(compute capability {version}; it has {', '.join(builds)})",
+            remedy,
+        )
+    return None

@@ -11,7 +11,7 @@ from raydrgn.data.ingest import fill_store, prepared_blocks
 from raydrgn.data.shard import ResidentShard
 from raydrgn.data.store import MemoryStore
 from raydrgn.errors import ConfigError
-from raydrgn.model.device import free_gpu
+from raydrgn.model.device import default_device, free_gpu
 from raydrgn.run.config import RunConfig
 from raydrgn.sweep.record import TrialRecord
 from raydrgn.sweep.space import SearchSpace
@@ -147,8 +147,7 @@ def estimate(
 def measured_rate(run: PreparedRun, *, threads: int) -> float:
     """Return the particles per second of training steps, on a GPU if there is one."""
     config, table = run.config, run.table.slice_rows(0, min(len(run.table), MEASURED_PARTICLES))
-    gpu = torch.cuda.is_available() and config.resources.gpus != 0
-    device = torch.device("cuda" if gpu else "cpu")
+    device = default_device() if config.resources.gpus else torch.device("cpu")
     plan = batch_plan(config, len(table))
     store = MemoryStore((len(table), plan.num_points, 2), config.data.precision, device)
     fill_store(store, prepared_blocks(table, config.data))

@@ -3,7 +3,10 @@
 import pytest
 import torch
 
-from raydrgn.model.device import autocast, gpu_problem, has_bfloat16
+from raydrgn.model.device import autocast, default_device, gpu_problem, has_bfloat16, has_code
+
+CUDA_12 = "sm_50 sm_60 sm_70 sm_75 sm_80 sm_86 sm_90"
+CUDA_13 = "sm_75 sm_80 sm_86 sm_90 sm_100 sm_120 compute_120"
 
 TOO_OLD = (
     "The NVIDIA driver on your system is too old (found version 11040). Please update your GPU "
@@ -38,6 +41,58 @@ def test_a_driver_too_old_for_torch_is_named_with_the_way_to_go_on(broken_cuda):
 def test_other_reasons_are_torch_s_own(broken_cuda):
     broken_cuda("No CUDA GPUs are available")
     assert "finds none it can use (No CUDA GPUs are available). Install a torch" in gpu_problem()
+
+
+@pytest.mark.parametrize(
+    ("builds", "capability", "runs"),
+    [
+        (CUDA_12, (7, 0), True),
+        (CUDA_12, (8, 9), True),  # by the code of 8.6
+        (CUDA_12, (10, 0), False),
+        (CUDA_13, (7, 0), False),
+        (CUDA_13, (12, 1), True),
+        (CUDA_13, (13, 0), True),  # compiled by the driver
+        ("sm_90a compute_90a", (9, 0), True),
+        ("sm_90a compute_90a", (10, 0), False),
+        ("sm_100f", (10, 3), True),
+        ("sm_100f", (12, 0), False),
+        ("sm_86", (8, 0), False),
+        ("gfx90a gfx942", (9, 4), True),
+        ("", (9, 0), True),
+    ],
+)
+def test_torch_has_code_for_a_generation_and_what_it_can_compile(builds, capability, runs):
+    assert has_code(builds.split(), capability) == runs
+
+
+@pytest.fixture
+def cards(monkeypatch):
+    """Let torch of CUDA 13 find cards of some compute capabilities."""
+
+    def make(*capabilities):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: len(capabilities))
+        monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: CUDA_13.split())
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda n: capabilities[n])
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda n: f"card {n}")
+
+    return make
+
+
+def test_a_card_that_torch_has_no_code_for_is_refused_before_its_first_kernel(cards, caplog):
+    cards((8, 0), (7, 0))
+    assert default_device().type == "cuda"
+    text = gpu_problem()
+    assert f"there torch {torch.__version__} has no code for card 1 (compute capability 7.0" in text
+    assert "hide this GPU with CUDA_VISIBLE_DEVICES, or compute on CPUs" in text
+    cards((7, 0))
+    assert "hide" not in gpu_problem()
+    assert not caplog.records
+    assert default_device().type == "cpu"
+    assert "computing on CPUs: torch" in caplog.text
+    cards((9, 0))
+    assert gpu_problem() is None
 
 
 def test_bfloat16_in_name_only_does_not_count(monkeypatch):
