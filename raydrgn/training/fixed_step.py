@@ -8,6 +8,8 @@ can take it as one captured graph, which costs the host the same whatever the nu
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +17,7 @@ from torch import Tensor
 from raydrgn.data.batch import ParticleBatch
 from raydrgn.data.store import ALONE, Sharing
 from raydrgn.errors import ConfigError
+from raydrgn.model.device import free_gpu
 from raydrgn.model.vae import HeterogeneousVAE
 from raydrgn.shapes import Float, Int
 from raydrgn.training.gpu_memory import StepMemory, card_of
@@ -222,19 +225,48 @@ class CapturedStep:
     def _capture(self, given: StepInput) -> None:
         """Record the step, without taking it; other threads may use the GPU meanwhile."""
         self._given = given.clone()
-        step = self._step.alone if self._is_alone else self._step.add_gradients
-        before = torch.cuda.current_stream(self._step.device)
+        pool = torch.cuda.graph_pool_handle()
         self._step.drop_gradients()  # the graph has its own, in memory of its own
         torch.cuda.synchronize(self._step.device)
+        reason = self._record(self._given, pool)
+        if reason is not None:  # the error itself, and what it held of the pool, is gone
+            self._given = self._losses = None
+            self._step.drop_gradients()
+            self._give_back(pool)
+            raise CaptureError(reason)
+
+    def _record(self, given: StepInput, pool: Any) -> str | None:
+        """Record the step; return why CUDA cannot."""
+        step = self._step.alone if self._is_alone else self._step.add_gradients
+        before = torch.cuda.current_stream(self._step.device)
         try:
             with torch.cuda.graph(
-                self._graph, stream=self._stream, capture_error_mode="thread_local"
+                self._graph, pool=pool, stream=self._stream, capture_error_mode="thread_local"
             ):
-                self._losses = step(self._given)
+                self._losses = step(given)
         except RuntimeError as error:  # too little memory is one: smaller parts may fit, uncaptured
-            raise CaptureError(str(first_error(error)).partition("\n")[0]) from error
+            return str(first_error(error)).partition("\n")[0]
         finally:
             torch.cuda.set_stream(before)  # where the capture fails, torch may leave its own
+        return None
+
+    def _give_back(self, pool: Any) -> None:
+        """Give back the memory of a capture that has failed, for steps that are not captured.
+
+        A graph of torch before 2.14 does so by itself only if its capture has ended well, and the
+        memory stays taken until the process ends. Where it is free already, the calls after that
+        fail; none of these errors matters beside that of the capture.
+        """
+        index = self._stream.device_index
+        for give_back in (
+            self._graph.reset,
+            lambda: torch._C._cuda_endAllocateToPool(index, pool),
+            free_gpu,
+            lambda: torch._C._cuda_releasePool(index, pool),
+            free_gpu,
+        ):
+            with suppress(RuntimeError, AttributeError):  # AttributeError: not in every torch
+                give_back()
 
 
 def first_error(error: BaseException) -> BaseException:

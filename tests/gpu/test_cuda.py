@@ -17,7 +17,7 @@ from raydrgn.remote.allocation import Allocation
 from raydrgn.run.directory import Position
 from raydrgn.run.reader import open_run
 from raydrgn.training import reduction
-from raydrgn.training.fixed_step import CapturedStep
+from raydrgn.training.fixed_step import CapturedStep, CaptureError
 from raydrgn.training.in_process import train_here
 
 pytestmark = [
@@ -80,6 +80,24 @@ def test_no_step_waits_for_the_gpu(data, tmp_path):
             pass
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_capture_that_fails_gives_its_memory_back(data, tmp_path):
+    loop, plan = made(small_run(data, tmp_path), CUDA)
+    step = CapturedStep(loop._steps._step)
+
+    def waits(given):
+        taken = torch.empty(2**30, dtype=torch.uint8, device=CUDA)
+        torch.cuda.synchronize()  # not permitted in a capture
+        return taken
+
+    step._left, step._step.alone, loop._steps._taken = 0, waits, step
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_reserved()
+    with pytest.raises(CaptureError):
+        next(loop._steps.take(1, 0, plan.batches(1)))
+    assert torch.cuda.memory_reserved() - before < 2**28
+    assert torch.randn(8, device=CUDA).isfinite().all()  # nothing is taken for a capture any more
 
 
 RESUME = """

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from plain import all_weights, assemble, small_run, step_losses
+from raydrgn.training import fixed_step
 from raydrgn.training.fixed_step import CapturedStep, CaptureError, FixedStep
 from raydrgn.training.gradients import GradientExchange
 
@@ -31,16 +32,25 @@ def made(tmp_path, monkeypatch):
 
 @pytest.fixture
 def cuda(monkeypatch):
-    """Record what is done with streams and graphs."""
-    state = SimpleNamespace(log=[], is_capturing=False, again=None, fails=False)
-    stream = SimpleNamespace(wait_stream=lambda other: None)
+    """Record what is done with streams, graphs and their memory."""
+    state = SimpleNamespace(log=[], is_capturing=False, again=None, fails=False, refused=())
+    stream = SimpleNamespace(wait_stream=lambda other: None, device_index=3)
 
     def replay():
         state.log.append("replay")
         state.again()
 
+    def recorded(name):
+        def record(*arguments):
+            state.log.append((name, *arguments))
+            if name in state.refused:
+                raise RuntimeError("INTERNAL ASSERT FAILED")
+
+        return record
+
     @contextmanager
-    def graph(graph, *, stream, capture_error_mode):
+    def graph(graph, *, pool, stream, capture_error_mode):
+        assert pool == (0, 7)
         assert capture_error_mode == "thread_local"  # other threads copy particles meanwhile
         state.log.append("capture")
         state.is_capturing = True
@@ -53,7 +63,8 @@ def cuda(monkeypatch):
 
     names = {
         "Stream": lambda device: stream,
-        "CUDAGraph": lambda: SimpleNamespace(replay=replay),
+        "CUDAGraph": lambda: SimpleNamespace(replay=replay, reset=recorded("reset")),
+        "graph_pool_handle": lambda: (0, 7),
         "current_stream": lambda device: stream,
         "stream": lambda stream: nullcontext(),
         "synchronize": lambda device: None,
@@ -62,6 +73,10 @@ def cuda(monkeypatch):
     }
     for name, value in names.items():
         monkeypatch.setattr(torch.cuda, name, value)
+    for name in ("_cuda_endAllocateToPool", "_cuda_releasePool"):
+        assert hasattr(torch._C, name)
+        monkeypatch.setattr(torch._C, name, recorded(name))
+    monkeypatch.setattr(fixed_step, "free_gpu", recorded("free"))
     return state
 
 
@@ -129,10 +144,12 @@ def test_replays_take_the_steps_that_come_after_the_first(made, cuda, workers):
     ]
 
 
-def test_a_step_whose_capture_fails_is_not_taken_and_the_first_error_is_named(made, cuda):
+@pytest.mark.parametrize("refused", [(), ("reset", "_cuda_endAllocateToPool", "_cuda_releasePool")])
+def test_a_step_whose_capture_fails_is_not_taken_and_gives_its_memory_back(made, cuda, refused):
+    """Its first error is named, whatever torch makes of what follows."""
     parts = made("captured")
     step = captured(parts, cuda)
-    cuda.fails, step._left = True, 0
+    cuda.fails, cuda.refused, step._left = True, refused, 0
     taken = parts.loop._steps.take(1, 0, parts.plan.batches(1))
     before, moved = parameters(parts), []
     step._step.move = moved.append
@@ -141,4 +158,13 @@ def test_a_step_whose_capture_fails_is_not_taken_and_the_first_error_is_named(ma
         next(taken)
     assert not moved
     assert torch.equal(parameters(parts), before)
-    assert cuda.log == ["capture", "stream is set back"]
+    assert all(p.grad is None for p in parts.vae.parameters())
+    assert cuda.log == [
+        "capture",
+        "stream is set back",
+        ("reset",),
+        ("_cuda_endAllocateToPool", 3, (0, 7)),
+        ("free",),
+        ("_cuda_releasePool", 3, (0, 7)),
+        ("free",),
+    ]
