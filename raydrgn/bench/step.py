@@ -66,8 +66,8 @@ class StepRate:
     fused_per_s: float | None = None
     """Particles per second of a captured step whose kernels ``torch.compile`` has fused.
 
-    Training takes none: it is measured beside the captured one. None on a CPU, where the compiled
-    step is one, and where it cannot be compiled.
+    Training takes none: it is measured after all others, which its failure must not disturb. None
+    on a CPU, where the compiled step is one, and where it cannot be compiled.
     """
 
     memory_bytes: float | None = None
@@ -174,13 +174,10 @@ def measure(
     flop = flop_of(step) / train.batch_size
     for _ in range(3):  # caches
         step()
-    fused = _fused(made, device) if with_compiled and on_gpu else None
     amp_dtype = choose_amp_dtype(device, amp=train.amp)
     limit = product(amp_dtype or torch.float32, device)
     limit()
-    timed = [*ways, fused] if fused is not None else ways
-    all_rates, limits = _rates_in_turn(timed, limit, device, batch_size=train.batch_size)
-    rates, of_fused = all_rates[: len(ways)], all_rates[len(ways) :]
+    rates, limits = _rates_in_turn(ways, limit, device, batch_size=train.batch_size)
     best = [max(pair) for pair in zip(*rates, strict=True)]
     rate, compiled = median(rates[0]), median(rates[1]) if with_compiled else None
     compile_s = max(began_s - FIRST_STEPS * train.batch_size / compiled, 0.0) if compiled else None
@@ -195,7 +192,7 @@ def measure(
         compiled_per_s=compiled,
         speed_up=median(c / e for e, c in zip(*rates, strict=True)) if with_compiled else None,
         compile_s=compile_s,
-        fused_per_s=median(of_fused[0]) if of_fused else None,
+        fused_per_s=_fused_rate(made, device, train.batch_size) if compiled and on_gpu else None,
         memory_bytes=memory,
     )
 
@@ -217,18 +214,24 @@ def _rates_in_turn(
     return rates, limits
 
 
-def _fused(
-    made: Callable[..., Callable[[], None]], device: torch.device
-) -> Callable[[], None] | None:
-    """Return the captured step with fused kernels, warmed up; None where it cannot be made."""
+def _fused_rate(
+    made: Callable[..., Callable[[], None]], device: torch.device, batch_size: int
+) -> float | None:
+    """Return particles per second of the captured step with fused kernels; None if there is none.
+
+    Args:
+        made: Makes the step.
+        device: Where to compute.
+        batch_size: Particles of a step.
+    """
     try:
         step = made(is_fused=True)
         _seconds(step, FIRST_STEPS, device)
+        return median(batch_size * calls_per_second(step, device) for _ in range(ROUNDS))
     except Exception as problem:  # of torch's compiler, of the one that it calls, or of CUDA
         reason = (str(problem).strip() or type(problem).__name__).splitlines()[0]
         log.warning("torch.compile cannot compile the step (%s): it is not compared", reason)
         return None
-    return step
 
 
 def flop_of(step: Callable[[], object]) -> int:

@@ -33,6 +33,24 @@ def test_it_needs_torch_numpy_typer_and_rich_only():
     assert "share of the limit" in result.stdout
 
 
+def test_a_fused_step_that_fails_is_left_out_with_its_reason(monkeypatch, caplog):
+    monkeypatch.setattr(step, "ROUND_SECONDS", 0.002)
+    device, calls = torch.device("cpu"), []
+
+    def made(*, is_fused):
+        assert is_fused
+        return lambda: calls.append(1)
+
+    assert step._fused_rate(made, device, 4) > 0
+    assert len(calls) > step.FIRST_STEPS
+
+    def refused(*, is_fused):
+        raise RuntimeError("no compiler\nand a stack")
+
+    assert step._fused_rate(refused, device, 4) is None
+    assert "cannot compile the step (no compiler): it is not compared" in caplog.text
+
+
 @pytest.mark.parametrize("fraction", [1.0, 0.25])
 def test_arithmetic_is_that_of_the_matrix_products(monkeypatch, fraction):
     """Two per weight forward, and as many for each of the two gradients of a product."""
