@@ -16,6 +16,9 @@ log = logging.getLogger(__name__)
 CAPACITY = re.compile(r"GPU \d+ has a total capacity.*?(?= Of the allocated| If reserved|\n|$)")
 """In torch's message: how much a GPU has, what is free, and which processes hold the rest."""
 
+FULL_FOR_CUBLAS = re.compile(r"CUBLAS_STATUS_(ALLOC_FAILED|NOT_INITIALIZED)")
+"""In a plain error of torch: cuBLAS has no other words for a full card."""
+
 
 BUILD = re.compile(r"(sm|compute)_(\d+)(\d)([af]?)")
 """One of the kinds of code that torch is built with, as ``sm_90a``."""
@@ -87,7 +90,8 @@ def full_gpu(error: BaseException) -> str | None:
     The text is empty where torch tells nothing of it.
     """
     if not isinstance(error, torch.OutOfMemoryError):
-        return None
+        is_full = isinstance(error, RuntimeError) and FULL_FOR_CUBLAS.search(str(error))
+        return "" if is_full else None
     found = CAPACITY.search(str(error))
     return found.group().strip() if found else ""
 

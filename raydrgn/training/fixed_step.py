@@ -17,7 +17,7 @@ from torch import Tensor
 from raydrgn.data.batch import ParticleBatch
 from raydrgn.data.store import ALONE, Sharing
 from raydrgn.errors import ConfigError
-from raydrgn.model.device import free_gpu
+from raydrgn.model.device import free_gpu, full_gpu
 from raydrgn.model.vae import HeterogeneousVAE
 from raydrgn.shapes import Float, Int
 from raydrgn.training.gpu_memory import StepMemory, card_of
@@ -98,15 +98,16 @@ class FixedStep:
         on, down to one particle each.
 
         Raises:
-            torch.OutOfMemoryError: If there is too little for one particle.
+            RuntimeError: If there is too little for one particle, as ``full_gpu`` tells.
         """
         while True:
             try:
                 losses = self.add_gradients(given)
                 break
-            except torch.OutOfMemoryError:
-                if self.num_parts >= len(given.rows):
+            except RuntimeError as error:
+                if full_gpu(error) is None or self.num_parts >= len(given.rows):
                     raise
+            free_gpu()  # libraries allocate beside torch
             self.num_parts = min(2 * self.num_parts, len(given.rows))
         self.exchange()
         self.move(given)
@@ -198,7 +199,7 @@ class CapturedStep:
         Raises:
             CaptureError: If CUDA cannot record the step, which has then not been taken, or has too
                 little memory for the graph.
-            torch.OutOfMemoryError: If there is too little memory for one particle.
+            RuntimeError: If there is too little memory for one particle, as ``full_gpu`` tells.
         """
         if self._left:
             self._left -= 1

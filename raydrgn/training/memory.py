@@ -11,11 +11,8 @@ from raydrgn.model.device import full_gpu
 from raydrgn.run.config import RunConfig
 from raydrgn.training.gpu_memory import card_of
 
-NO_MEMORY = re.compile(
-    r"can't allocate memory|not enough memory|out of memory"
-    r"|CUBLAS_STATUS_ALLOC_FAILED|CUBLAS_STATUS_NOT_INITIALIZED"
-)
-"""Messages of torch's plain RuntimeError; cuBLAS has no other words for a full card."""
+NO_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory")
+"""Messages of torch's plain RuntimeError."""
 
 OUT_OF_MEMORY = (
     "Training ran out of memory{where}. A smaller --batch-size needs less; the steps become more "

@@ -12,7 +12,7 @@ from raydrgn.data.shard import ResidentShard
 from raydrgn.data.store import Sharing
 from raydrgn.data.streaming import HostStream, to_device
 from raydrgn.errors import RaydrgnError
-from raydrgn.model.device import has_bfloat16
+from raydrgn.model.device import full_gpu, has_bfloat16
 from raydrgn.model.vae import HeterogeneousVAE
 from raydrgn.remote.resources import Compile
 from raydrgn.run.config import RunConfig
@@ -218,9 +218,6 @@ class FixedSteps:
         assert self._take is not None
         try:
             return self._take(given)
-        except torch.OutOfMemoryError as error:
-            card = card_of(self._device)
-            raise RaydrgnError(too_small_message(self._memory, card)) from error
         except CaptureError as error:
             if self._config.resources.compile == "on":
                 raise RaydrgnError(
@@ -228,6 +225,11 @@ class FixedSteps:
                     "resources.compile=off it is taken kernel by kernel."
                 ) from error
             self._note(f"the step is not captured as one graph ({error}), and takes longer")
+        except RuntimeError as error:
+            if full_gpu(error) is None:
+                raise
+            card = card_of(self._device)
+            raise RaydrgnError(too_small_message(self._memory, card)) from error
         self._take = self._step  # the error, and what it holds of the step, is gone
         return self._taken(given)
 

@@ -3,7 +3,14 @@
 import pytest
 import torch
 
-from raydrgn.model.device import autocast, default_device, gpu_problem, has_bfloat16, has_code
+from raydrgn.model.device import (
+    autocast,
+    default_device,
+    full_gpu,
+    gpu_problem,
+    has_bfloat16,
+    has_code,
+)
 
 CUDA_12 = "sm_50 sm_60 sm_70 sm_75 sm_80 sm_86 sm_90"
 CUDA_13 = "sm_75 sm_80 sm_86 sm_90 sm_100 sm_120 compute_120"
@@ -93,6 +100,14 @@ def test_a_card_that_torch_has_no_code_for_is_refused_before_its_first_kernel(ca
     assert "computing on CPUs: torch" in caplog.text
     cards((9, 0))
     assert gpu_problem() is None
+
+
+def test_a_full_gpu_is_known_by_torch_s_error_and_by_that_of_cublas():
+    assert full_gpu(torch.OutOfMemoryError("CUDA out of memory.")) == ""
+    status = "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"
+    assert full_gpu(RuntimeError(status)) == ""
+    assert full_gpu(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None
+    assert full_gpu(ValueError(status)) is None
 
 
 def test_bfloat16_in_name_only_does_not_count(monkeypatch):

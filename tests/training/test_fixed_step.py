@@ -131,10 +131,17 @@ def _worker(rank, world, run, folder):
     distributed.destroy_process_group()
 
 
-def test_too_little_memory_halves_the_micro_batches(data):
+FULL = [
+    torch.OutOfMemoryError("CUDA out of memory."),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+]
+
+
+@pytest.mark.parametrize("error", FULL)
+def test_too_little_memory_halves_the_micro_batches(data, error):
     whole, cut = made(data, **FIXED), made(data, **FIXED)
     expected = losses(whole)
-    _limit_memory(cut, most=3)
+    _limit_memory(cut, most=3, error=error)
     torch.testing.assert_close(losses(cut), expected, rtol=1e-5, atol=1e-5)
     assert cut.loop._steps._step.num_parts == 4
 
@@ -156,9 +163,10 @@ def test_only_a_micro_batch_of_particles_is_taken_at_a_time(data, store):
     assert set(sizes[-STEPS:]) == {2}
 
 
-def test_too_little_memory_for_one_particle_ends_in_words(data, monkeypatch):
+@pytest.mark.parametrize("error", FULL)
+def test_too_little_memory_for_one_particle_ends_in_words(data, monkeypatch, error):
     parts = made(data, **FIXED)
-    _limit_memory(parts, most=0)
+    _limit_memory(parts, most=0, error=error)
     card = Card(name="NVIDIA H100", total=80e9, free=3e8, used_by_others=7.8e10)
     monkeypatch.setattr(steps, "card_of", lambda device: card)
     with pytest.raises(RaydrgnError) as caught:
@@ -169,14 +177,22 @@ def test_too_little_memory_for_one_particle_ends_in_words(data, monkeypatch):
     assert "--gpus-per-worker 0" in text
 
 
-def _limit_memory(parts, *, most):
+def test_other_errors_are_not_taken_for_a_lack_of_memory(data):
+    parts = made(data, **FIXED)
+    _limit_memory(parts, most=0, error=RuntimeError("mat1 and mat2 shapes"))
+    with pytest.raises(RuntimeError, match="mat1"):
+        losses(parts)
+    assert parts.loop._steps._step.num_parts == 1
+
+
+def _limit_memory(parts, *, most, error=FULL[0]):
     """Let passes over more than some particles fail, as a full GPU does."""
     step = parts.loop._steps._step
     losses_of = step._losses_of
 
     def limited(batch, *others):
         if len(batch) > most:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
+            raise error
         return losses_of(batch, *others)
 
     step._losses_of = limited
