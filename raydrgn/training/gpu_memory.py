@@ -114,7 +114,7 @@ class Card:
     """Bytes that this worker may still take, what torch has set aside for it included."""
 
     used_by_others: float
-    """Bytes that other processes hold; 0 if hardly any."""
+    """Bytes that other processes hold; 0 if hardly any, or no more than workers on it may hold."""
 
     processes: tuple[Process, ...] = ()
     """Other processes as far as the driver names them: not those of other containers."""
@@ -136,7 +136,7 @@ def card_of(device: torch.device, sharing: Sharing = ALONE) -> Card:
     reserved = torch.cuda.memory_reserved(device)
     unused = reserved - torch.cuda.memory_allocated(device)
     others = total - free - reserved - CONTEXT_BYTES
-    is_shared = others > 0
+    is_shared = others > (1 - sharing.of_gpu) * total
     return Card(
         name=properties.name,
         total=total,

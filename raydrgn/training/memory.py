@@ -59,15 +59,15 @@ def require_memory(config: RunConfig, device: torch.device, sharing: Sharing = A
     raise ConfigError(
         f"A fit of {components} components at {box} px needs {needed / 1e9:.1f} GB of memory for "
         f"each worker, and {free / 1e9:.1f} GB are free: {'; '.join(remedies) or 'too little'}."
-        f"{_others(device)}"
+        f"{_others(device, sharing)}"
     )
 
 
-def _others(device: torch.device) -> str:
+def _others(device: torch.device, sharing: Sharing) -> str:
     """Return a sentence about the other processes on a GPU; empty where there are none."""
     if device.type != "cuda":
         return ""
-    card = card_of(device)
+    card = card_of(device, sharing)
     return f" {card.in_words()}." if card.used_by_others else ""
 
 

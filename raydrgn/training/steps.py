@@ -203,7 +203,7 @@ class FixedSteps:
                 require_compiler()
                 self._step.compile()
             return self._step
-        card = card_of(self._device)
+        card = card_of(self._device, self._sharing)
         if self._config.train.amp and not has_bfloat16(self._device):
             self._note(
                 f"{card.name} does not support bfloat16; float32 is used, and train.amp has no "
@@ -228,7 +228,7 @@ class FixedSteps:
         except RuntimeError as error:
             if full_gpu(error) is None:
                 raise
-            card = card_of(self._device)
+            card = card_of(self._device, self._sharing)
             raise RaydrgnError(too_small_message(self._memory, card)) from error
         self._take = self._step  # the error, and what it holds of the step, is gone
         return self._taken(given)

@@ -168,7 +168,7 @@ def test_too_little_memory_for_one_particle_ends_in_words(data, monkeypatch, err
     parts = made(data, **FIXED)
     _limit_memory(parts, most=0, error=error)
     card = Card(name="NVIDIA H100", total=80e9, free=3e8, used_by_others=7.8e10)
-    monkeypatch.setattr(steps, "card_of", lambda device: card)
+    monkeypatch.setattr(steps, "card_of", lambda device, sharing: card)
     with pytest.raises(RaydrgnError) as caught:
         losses(parts)
     text = str(caught.value)
@@ -236,7 +236,7 @@ def test_what_a_gpu_lacks_is_noted_before_the_first_step(data, monkeypatch, has_
     object.__setattr__(fixed._config.resources, "compile", "auto")
     fixed._device, fixed._note, fixed._sharing = torch.device("cuda"), notes.append, Sharing(2, 0.5)
     assert fixed._begin(10) is fixed._step
-    assert asked[0] == Sharing(2, 0.5)
+    assert set(asked) == {Sharing(2, 0.5)}
     assert fixed._step.num_parts == 3  # of 8 particles
     if not has_bfloat16:
         assert notes.pop(0) == (

@@ -149,6 +149,16 @@ def test_a_card_of_one_process_has_no_others():
 
 
 @pytest.mark.usefixtures("_card_of_80_gb")
+def test_a_worker_on_the_same_card_is_no_other_process(monkeypatch):
+    monkeypatch.setattr(gpu_memory, "processes_of", lambda _: ())
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (40 * 10**9, 80 * 10**9))
+    held = [gpu_memory.card_of(CUDA, Sharing.of_worker(gpus=g)).used_by_others for g in (1, 0.5)]
+    assert held == [37.5e9, 0]
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (20 * 10**9, 80 * 10**9))
+    assert gpu_memory.card_of(CUDA, Sharing.of_worker(gpus=0.5)).used_by_others == 57.5e9
+
+
+@pytest.mark.usefixtures("_card_of_80_gb")
 def test_workers_that_share_a_card_cut_their_batches_to_its_parts():
     memory = StepMemory(network=10**9, per_particle=10**9)
     parts = {
