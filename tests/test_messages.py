@@ -27,7 +27,7 @@ COMMON = {"--help"}
 COMPOSED = ("demo", "bench ", "protocol", "explore")
 """Commands that call other workflows with settings of their own, which no user has given."""
 
-OTHER_COMMAND = re.compile("ray start --head( --dashboard-agent-listen-port)?")
+OTHER_COMMAND = re.compile("ray start (--head( --dashboard-agent-listen-port)?|--num-gpus)")
 
 EXEMPT = {
     "raydrgn.io.imaging:OPTIONS",  # put into a sentence with `raydrgn parse`

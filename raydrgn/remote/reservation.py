@@ -7,7 +7,7 @@ hold a half each, and an autoscaler knows what to start. What is waited for is l
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -321,6 +321,22 @@ def _check_gpus(gpu_problem: GpuProblem | None) -> None:
     task: Any = ray.remote(num_cpus=0, max_retries=0)(gpu_problem)
     nodes = [n["NodeID"] for n in ray.nodes() if n["Alive"] and n["Resources"].get("GPU")]
     places = [NodeAffinitySchedulingStrategy(node, soft=False) for node in nodes]
-    for problem in ray.get([task.options(scheduling_strategy=p).remote() for p in places]):
-        if problem:
-            raise ClusterError(problem)
+    problem = first_problem(ray.get([task.options(scheduling_strategy=p).remote() for p in places]))
+    if problem is not None:
+        raise ClusterError(problem)
+
+
+def first_problem(answers: Sequence[str | None]) -> str | None:
+    """Return why GPUs cannot be used, from the answers of all nodes that have some.
+
+    A worker may come to any of them, so that one is enough; the others can go on without it.
+    """
+    problems = [answer for answer in answers if answer]
+    if not problems:
+        return None
+    if len(problems) == len(answers):
+        return problems[0]
+    return (
+        f"{problems[0]} To use only the GPUs of the other nodes, start Ray on this one with "
+        "`ray start --num-gpus 0`."
+    )

@@ -201,6 +201,15 @@ def test_gpus_that_torch_cannot_use_are_refused_in_a_sentence():
     )
 
 
+def test_one_node_whose_gpus_cannot_be_used_is_named_with_the_way_to_go_on_without_it():
+    assert reservation.first_problem([None, None]) is None
+    assert reservation.first_problem(["The driver is too old."]) == "The driver is too old."
+    assert reservation.first_problem([None, "The driver is too old.", "No."]) == (
+        "The driver is too old. To use only the GPUs of the other nodes, start Ray on this one "
+        "with `ray start --num-gpus 0`."
+    )
+
+
 LOGICAL_GPU = """
 from raydrgn.model.device import gpu_problem
 ray.init(address="local", num_cpus=2, num_gpus=1, include_dashboard=False)
