@@ -21,6 +21,7 @@ from raydrgn.mfa.config import MfaConfig
 from raydrgn.mfa.memory import fit_bytes
 from raydrgn.model.config import ModelConfig
 from raydrgn.model.decoder import build_decoder
+from raydrgn.model.device import default_device
 from raydrgn.model.vae import HeterogeneousVAE
 from raydrgn.model.volume import decode_volumes, volume_type
 from raydrgn.protocol.round_training import LONGEST
@@ -176,7 +177,7 @@ def estimate(
         has_model: Whether occupancies of an atomic model are scored.
         has_workers: Whether Ray is started for several workers.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = default_device()
     volume = cache(partial(_volume_seconds, device=device))
     training = cache(partial(_training, num_particles=num_particles, device=device))
     items: list[StepTime | Cost] = []
