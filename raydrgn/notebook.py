@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from raydrgn.decoding.options import VolumeOptions
-from raydrgn.errors import ConfigError, RunDirectoryError
+from raydrgn.errors import ConfigError, RaydrgnError, RunDirectoryError
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import ParticleTable
 from raydrgn.io.sources import open_particles as read_particles
@@ -165,18 +165,25 @@ class Run:
         number = self.reader.epoch(epoch, latents_only=True)
         return AnalysisResults(self.reader, number).labels(ksample, len(self.latents(number)))
 
-    def write_selection(self, chosen: np.ndarray, path: Uri) -> int:
+    def write_selection(
+        self, chosen: np.ndarray, path: Uri, *, rows_of_table: bool | None = None
+    ) -> int:
         """Write chosen particles as an ``ind.pkl`` for --ind; return how many there are.
 
-        The file has their numbers in the original set, so that it selects the same particles from
-        the particle file that the run was trained on.
+        The file has their numbers in the original set, which select the same particles from the
+        original file, from the run, and from the particle file that the run was trained on. Only if
+        that is a table (.parquet) of a selection, its rows have other numbers, and it must be said
+        which are meant.
 
         Args:
             chosen: True for every particle of the run to take.
             path: File to write.
+            rows_of_table: Whether the rows of that table are written, for --ind of the table, or
+                the numbers in the original set.
 
         Raises:
-            ConfigError: If ``chosen`` is not one boolean per particle, or selects none.
+            ConfigError: If ``chosen`` is not one boolean per particle, or selects none; or if the
+                numbers differ and ``rows_of_table`` is not given.
         """
         from raydrgn.io.cryodrgn import write_indices
 
@@ -189,8 +196,38 @@ class Run:
             )
         if not mask.any():
             raise ConfigError("The selection has no particle.")
-        write_indices(path, numbers[mask])
+        write_indices(path, self._numbers_for_ind(numbers[mask], rows_of_table))
         return int(mask.sum())
+
+    def _numbers_for_ind(
+        self, numbers: Int[np.ndarray, " k"], rows_of_table: bool | None
+    ) -> Int[np.ndarray, " k"]:
+        """Return numbers in the original set, or the rows that have them in the run's file."""
+        from raydrgn.io.selection import counts_as_original, rows_of
+
+        source = self.reader.source
+        if source is None and rows_of_table:
+            raise ConfigError(
+                f"{self.path} does not name the particle file that it was trained on; leave out "
+                "rows_of_table=True for the numbers in the original set."
+            )
+        if source is None or rows_of_table is False:
+            return numbers
+        choice = (
+            "Give rows_of_table=True for --ind of this table, or rows_of_table=False for --ind of "
+            "the run and of the original file."
+        )
+        try:
+            if counts_as_original(source, numbers):
+                return numbers
+            if rows_of_table:
+                return rows_of(source, numbers)
+        except RaydrgnError as error:
+            raise ConfigError(f"{error} {choice}") from error
+        raise ConfigError(
+            f"{self.path} was trained on {source.particles}, a table of a selection: its rows have "
+            f"other numbers than the particles have in the original set. {choice}"
+        )
 
 
 def open_run(path: Uri) -> Run:

@@ -18,12 +18,14 @@ from raydrgn.run.reader import RunReader, open_run
 MODEL = ModelConfig(zdim=2, encoder_width=8, decoder_width=8)
 
 
-def make_run(folder: Path, latents: np.ndarray, *, box=8, pixel_size=2.0, table=None) -> RunReader:
+def make_run(
+    folder: Path, latents: np.ndarray, *, box=8, pixel_size=2.0, table=None, source=None
+) -> RunReader:
     """Write a run of one epoch with these latents."""
     run = RunDirectory(str(folder))
     folder.mkdir(parents=True)
     config = RunConfig(
-        source=ParticleSource(particles="/data/p.star"),
+        source=source or ParticleSource(particles="/data/p.star"),
         data=ImageConfig(box=box, scale=2.5),
         pixel_size_angstrom=pixel_size,
         model=MODEL,

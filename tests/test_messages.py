@@ -45,7 +45,7 @@ NOT_TAKEN = {
     # Any error of these is replaced by one that has no option of theirs.
     ("raydrgn.run.reader:RunReader.particles", "raydrgn.io.sources:open_particles"),
     # Any error of it leaves out the commands that it is for.
-    ("raydrgn.run.next_commands:_counts_as_original", "raydrgn.io.selection:rows_of"),
+    ("raydrgn.run.next_commands:selection_commands", "raydrgn.io.selection:counts_as_original"),
     # Any error of these is replaced by one, or by a choice, without their words.
     ("raydrgn.run.same_particles:numbers_in_file", "raydrgn.io.matching:find_numbers"),
     ("raydrgn.evaluation.truth:_simulated_numbers", "raydrgn.io.metadata:read_metadata"),

@@ -56,6 +56,38 @@ def test_a_selection_has_the_numbers_of_the_original_set(run, tmp_path):
     assert not (tmp_path / "wrong.pkl").exists()
 
 
+def test_a_selection_of_a_run_on_a_table_of_a_selection_says_which_file_it_fits(tmp_path):
+    table = table_of(10, box=8, pixel_size=2.0, index=np.arange(10) + 5)
+    table.write(str(tmp_path / "sub.parquet"))
+    source = raydrgn.ParticleSource(particles=str(tmp_path / "sub.parquet"))
+    z = blobs([(0, 0), (3, 3)], size=5)[0]
+    make_run(tmp_path / "run", z, table=table, source=source)
+    run = raydrgn.open_run(str(tmp_path / "run"))
+    chosen = np.arange(10) < 6  # numbers 5 to 10, of which 5 to 9 are rows of the table, too
+    path = str(tmp_path / "ind.pkl")
+    with pytest.raises(ConfigError, match=r"sub\.parquet, a table of a selection.*rows_of_table="):
+        run.write_selection(chosen, path)
+    assert run.write_selection(chosen, path, rows_of_table=True) == 6
+    same = raydrgn.open_particles(source.particles, ind=path, need_images=False)
+    np.testing.assert_array_equal(same.column("index"), run.original_numbers()[chosen])
+    run.write_selection(chosen, path, rows_of_table=False)
+    np.testing.assert_array_equal(read_indices(path), run.original_numbers()[chosen])
+
+    (tmp_path / "sub.parquet").unlink()
+    with pytest.raises(ConfigError, match=r"sub\.parquet.*rows_of_table=False"):
+        run.write_selection(chosen, path)
+
+
+def test_a_table_with_all_particles_needs_no_choice(tmp_path):
+    table = table_of(10, box=8, pixel_size=2.0)
+    table.write(str(tmp_path / "all.parquet"))
+    source = raydrgn.ParticleSource(particles=str(tmp_path / "all.parquet"))
+    make_run(tmp_path / "run", np.arange(20.0).reshape(10, 2), table=table, source=source)
+    run = raydrgn.open_run(str(tmp_path / "run"))
+    run.write_selection(np.arange(10) > 3, str(tmp_path / "ind.pkl"))
+    np.testing.assert_array_equal(read_indices(str(tmp_path / "ind.pkl")), np.arange(4, 10))
+
+
 def test_what_analyze_has_not_made_is_said_with_the_command(run):
     with pytest.raises(RunDirectoryError, match=r"no UMAP embedding of epoch 1\. Make it: raydrgn"):
         run.umap()

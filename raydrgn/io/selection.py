@@ -25,6 +25,7 @@ from raydrgn.io.cryosparcrows import (
     with_pose_rows,
     write_rows,
 )
+from raydrgn.io.filetypes import suffix_of
 from raydrgn.io.imaging import ORIGINAL_BOX, SAME_PIXEL_SIZE, calibration, imaging_of
 from raydrgn.io.indices import rows_of_numbers
 from raydrgn.io.metadata import read_metadata
@@ -162,6 +163,19 @@ def rows_of(source: ParticleSource, numbers: Int[np.ndarray, " k"]) -> Int[np.nd
     whole = replace(source, ind=None, poses=None, ctf=None)
     table = open_particles(whole, need_images=False)
     return np.flatnonzero(np.isin(table.column("index"), numbers))
+
+
+def counts_as_original(source: ParticleSource, numbers: Int[np.ndarray, " n"]) -> bool:
+    """Return whether a particle file has particles in the rows of their numbers, so that --ind fits.
+
+    Only a table (.parquet) of a selection does not: it keeps the numbers of the original set.
+
+    Raises:
+        InputError: If such a table cannot be read.
+    """
+    if suffix_of(source.particles) != ".parquet":
+        return True
+    return rows_of(source, numbers).tolist() == sorted(numbers.tolist())
 
 
 def export_star(source: ParticleSource, out: Uri, *, table: ParticleTable | None = None) -> int:

@@ -5,8 +5,7 @@ from dataclasses import replace
 
 from raydrgn.errors import RaydrgnError
 from raydrgn.io import cryodrgn
-from raydrgn.io.filetypes import suffix_of
-from raydrgn.io.selection import original_of, rows_of
+from raydrgn.io.selection import counts_as_original, original_of
 from raydrgn.io.storage import Uri
 from raydrgn.run.reader import RunReader
 
@@ -26,7 +25,9 @@ def selection_commands(run: RunReader, ind: Uri, *, name: str) -> list[str]:
     """
     try:
         is_cs = original_of(run.particles(), ".cs") is not None
-        trains = _counts_as_original(run, ind)
+        trains = run.source is not None and counts_as_original(
+            run.source, cryodrgn.read_indices(ind)
+        )
     except RaydrgnError:
         return []
     place, chosen, out = map(shlex.quote, (run.root, ind, f"{name}.{'cs' if is_cs else 'star'}"))
@@ -43,13 +44,3 @@ def _train_command(run: RunReader, ind: Uri, name: str) -> str:
     words += ["--method", "mfa"] if run.is_mixture else []
     words += [] if run.inverts else ["--uninvert-data"]
     return shlex.join([*words, "-o", name])
-
-
-def _counts_as_original(run: RunReader, ind: Uri) -> bool:
-    """Return whether a run's particle file is known, and has particles in rows of their numbers."""
-    if run.source is None:
-        return False
-    if suffix_of(run.source.particles) != ".parquet":
-        return True
-    numbers = cryodrgn.read_indices(ind)
-    return rows_of(run.source, numbers).tolist() == sorted(numbers.tolist())
