@@ -23,9 +23,9 @@ export = typer.Typer(
 def export_star(settings: ExportStarSettings) -> None:
     """Write a selection for RELION.
 
-    PARTICLES may be a run directory; --ind are rows of the file it was trained from, then. From a
-    .star file, or a run or table that was read from one, the original rows are written
-    unchanged, with the optics groups they use; only poses or CTF that are others are replaced.
+    PARTICLES may be a run directory; --ind are numbers in the original set, then. From a .star
+    file, or a run or table that was read from one, the original rows are written unchanged, with
+    the optics groups they use; only poses or CTF that are others are replaced.
     From anything else a RELION 3.1 file is made anew.
     """
     made = workflow.run_star(settings)
@@ -37,9 +37,9 @@ def export_star(settings: ExportStarSettings) -> None:
 def export_cs(settings: ExportCsSettings) -> None:
     """Write a selection for cryoSPARC, from a .cs file or a run that was trained from one.
 
-    PARTICLES may be a run directory; --ind are rows of the file it was trained from, then.
-    Rows keep every field and their uid. Since uids must be unique, a particle that is listed twice
-    is written once. Import the .csg file with cryoSPARC's Import Result Group.
+    PARTICLES may be a run directory; --ind are numbers in the original set, then. Rows keep every
+    field and their uid. Since uids must be unique, a particle that is listed twice is written once.
+    Import the .csg file with cryoSPARC's Import Result Group.
     """
     made = workflow.run_cs(settings)
     result(f"{made.num_particles:,} particles → {made.out}")

@@ -15,7 +15,8 @@ select = typer.Typer(help="Select particles at random.", no_args_is_help=True)
 def select_random(settings: SelectRandomSettings) -> None:
     """Draw particles at random, for --ind of train and export.
 
-    Writes their numbers in the original set, ascending; the same seed draws the same particles.
+    Writes their numbers, ascending: rows of the particle file, for --ind of the same file; of a
+    run, numbers in the original set. The same seed draws the same particles.
     """
     made = workflow.run_random(settings)
     result(f"{len(made.numbers):,} of {made.num_particles:,} particles → {made.out}")

@@ -166,7 +166,7 @@ def rows_of(source: ParticleSource, numbers: Int[np.ndarray, " k"]) -> Int[np.nd
 
 
 def counts_as_original(source: ParticleSource, numbers: Int[np.ndarray, " n"]) -> bool:
-    """Return whether a particle file has particles in the rows of their numbers, so that --ind fits.
+    """Return whether a particle file has the particles of these numbers in rows of the same.
 
     Only a table (.parquet) of a selection does not: it keeps the numbers of the original set.
 

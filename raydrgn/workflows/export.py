@@ -66,7 +66,7 @@ class ExportIndicesSettings(FileSettings):
         str | None,
         Setting(
             "Particles to take: .pkl, .npy or text. Rows of the particle file, from 0; of a run, "
-            "rows of the file it was trained from. They come in this order, repeated ones again.",
+            "numbers in the original set. They come in this order, repeated ones again.",
             project="ind",
         ),
     ] = None

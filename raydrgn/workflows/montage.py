@@ -35,7 +35,9 @@ class MontageSettings(FileSettings):
     ind: Annotated[
         str | None,
         Setting(
-            "Particles to show, in this order, or to draw from: .pkl, .npy or text.", project="ind"
+            "Particles to show, in this order, or to draw from: .pkl, .npy or text. Rows of the "
+            "particle file, from 0; of a run, numbers in the original set.",
+            project="ind",
         ),
     ] = None
 

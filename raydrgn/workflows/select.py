@@ -1,6 +1,6 @@
 """``select random``: particles drawn at random."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 from raydrgn.errors import ConfigError
@@ -31,7 +31,8 @@ class SelectRandomSettings(FileSettings):
     ind: Annotated[
         str | None,
         Setting(
-            "Selection to draw from: .pkl, .npy or text; numbers in the original set.",
+            "Selection to draw from: .pkl, .npy or text. Rows of the particle file, from 0; of a "
+            "run, numbers in the original set.",
             project="ind",
         ),
     ] = None
@@ -48,7 +49,10 @@ class SelectResult:
 
     out: str
     numbers: "np.ndarray"
-    """Numbers of the chosen particles in the original set, ascending."""
+    """Of the chosen particles, ascending: rows of the file, of a run numbers in the original set.
+
+    They are for --ind of the same file or run.
+    """
 
     num_particles: int
     """Particles that were drawn from."""
@@ -60,7 +64,10 @@ def run_random(
     executor: Executor = IN_PROCESS,
     progress: Progress = silent,
 ) -> SelectResult:
-    """Draw particles without replacement, and write their numbers in the original set.
+    """Draw particles without replacement, and write their numbers.
+
+    Like the selection that they are drawn from, these are rows of a particle file, which differ
+    from the numbers in the original set where it is a table (.parquet) of a selection.
 
     Raises:
         RaydrgnError: If there are fewer particles, or the output would replace what is read.
@@ -68,7 +75,6 @@ def run_random(
     import numpy as np
 
     from raydrgn.io import cryodrgn, storage
-    from raydrgn.workflows.export import particle_numbers
 
     read = (settings.particles, settings.ind, *settings.passthrough)
     storage.refuse_to_replace(settings.out, [uri for uri in read if uri])
@@ -78,10 +84,26 @@ def run_random(
         datadir=settings.datadir,
         passthrough=settings.passthrough,
     )
-    numbers = np.unique(particle_numbers(source))
+    numbers = np.unique(_numbers(source))
     if settings.number > len(numbers):
         raise ConfigError(f"N is {settings.number}, but there are {len(numbers):,} particles.")
     chosen = np.random.default_rng(settings.seed).choice(numbers, settings.number, replace=False)
     chosen.sort()
     cryodrgn.write_indices(settings.out, chosen)
     return SelectResult(out=settings.out, numbers=chosen, num_particles=len(numbers))
+
+
+def _numbers(source: ParticleSource) -> "np.ndarray":
+    """Return what --ind calls the chosen particles of a file or a run: its rows, or numbers."""
+    import numpy as np
+
+    from raydrgn.io import cryodrgn, storage
+    from raydrgn.io.sources import open_particles
+    from raydrgn.workflows.export import particle_numbers
+
+    if storage.is_folder(source.particles):
+        return particle_numbers(source)
+    count = len(open_particles(replace(source, ind=None), need_images=False))
+    if source.ind is None:
+        return np.arange(count)
+    return cryodrgn.read_indices(source.ind, count=count, particles=source.particles)

@@ -1,11 +1,12 @@
-"""Particles drawn at random, by their numbers in the original set."""
+"""Particles drawn at random, by the numbers that --ind of the same file or run takes."""
 
 import numpy as np
 import pytest
 
 from finished_run import make_run
 from phantoms import table_of
-from raydrgn.errors import ConfigError
+from raydrgn import open_particles
+from raydrgn.errors import ConfigError, InputError
 from raydrgn.io import cryodrgn
 from raydrgn.workflows import select as workflow
 from raydrgn.workflows.select import SelectRandomSettings
@@ -35,6 +36,21 @@ def test_numbers_are_of_the_original_set_and_the_same_for_the_same_seed(tmp_path
     assert set(again) < set(chosen[:4])
     with pytest.raises(ConfigError, match="N is 5, but there are 4 particles"):
         draw(root, 5, tmp_path / "e.pkl", ind=str(tmp_path / "some.pkl"))
+
+
+def test_of_a_table_of_a_selection_they_are_rows_as_ind_takes_them(tmp_path):
+    numbers = np.arange(10, 50)
+    table = table_of(80, box=8, pixel_size=2.0).select(numbers)
+    path = str(tmp_path / "sub.parquet")
+    table.write(path)
+    cryodrgn.write_indices(str(tmp_path / "rows.pkl"), np.arange(20, 30))
+    drawn = draw(path, 6, tmp_path / "ind.pkl", ind=str(tmp_path / "rows.pkl"))
+    assert set(drawn) < set(range(20, 30))
+    chosen = open_particles(path, ind=str(tmp_path / "ind.pkl"), need_images=False)
+    assert set(chosen.column("index")) < set(range(30, 40))
+    cryodrgn.write_indices(str(tmp_path / "rows.pkl"), np.array([3, 40]))
+    with pytest.raises(InputError, match=r"contains particle 40, but .*sub\.parquet has 40"):
+        draw(path, 1, tmp_path / "none.pkl", ind=str(tmp_path / "rows.pkl"))
 
 
 def test_every_particle_is_as_likely_as_any_other(tmp_path):
