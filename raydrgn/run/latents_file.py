@@ -13,11 +13,14 @@ from raydrgn.io.filetypes import suffix_of
 from raydrgn.io.latents import SUFFIXES, read_latents_file
 from raydrgn.io.storage import Uri
 from raydrgn.run.directory import is_run
-from raydrgn.run.identity import Identity
+from raydrgn.run.identity import SETTINGS, Identity, read_record
 from raydrgn.run.reader import RunReader, open_run
 from raydrgn.shapes import Float, Int
 
 log = logging.getLogger(__name__)
+
+EMBEDDED_LATENTS, EMBEDDED_PARTICLES = "z.pkl", "particles.parquet"
+"""Files of ``embed``: latents, and of the same particles a table with their numbers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,7 +32,7 @@ class LatentsFile:
 
     z: Float[np.ndarray, "n zdim"]
     numbers: Int[np.ndarray, " n"]
-    """Number of each particle: from the file's own column, or its row."""
+    """Number of each particle: from the file's own column or ``embed``'s table, or its row."""
 
     ids: np.ndarray | None = None
     is_foreign: ClassVar[bool] = False
@@ -134,6 +137,8 @@ def open_latents(uri: Uri) -> LatentSource:
     if suffix_of(uri) not in SUFFIXES or storage.is_folder(uri):
         return open_run(uri)
     found = read_latents_file(uri)
+    if _is_embedded(uri):
+        found = found._replace(numbers=_embedded_numbers(uri, found.values))
     if found.numbers is None and is_run(storage.list_names(storage.parent(uri))):
         log.warning(
             "%s lies in a run: its particles are numbered by their rows, from 0, as if there had "
@@ -142,3 +147,32 @@ def open_latents(uri: Uri) -> LatentSource:
         )
     numbers = np.arange(len(found.values)) if found.numbers is None else found.numbers
     return LatentsFile(root=uri, z=found.values, numbers=numbers, ids=found.uids)
+
+
+def _is_embedded(uri: Uri) -> bool:
+    """Return whether ``embed`` has made a file of latents, by the record in its folder."""
+    record = storage.join(storage.parent(uri), SETTINGS)
+    if PurePosixPath(uri).name != EMBEDDED_LATENTS or not storage.exists(record):
+        return False
+    return read_record(record).get("command") == "embed"
+
+
+def _embedded_numbers(uri: Uri, z: Float[np.ndarray, "n zdim"]) -> Int[np.ndarray, " n"] | None:
+    """Return the numbers of the particles of ``embed``'s latents, from the table beside them.
+
+    Raises:
+        InputError: If the table is not there, or of other particles.
+    """
+    table = storage.join(storage.parent(uri), EMBEDDED_PARTICLES)
+    remedy = "Make both again with `raydrgn embed`."
+    if not storage.exists(table):
+        raise InputError(
+            f"{table} is not there, which has the numbers of the particles of {uri}. {remedy}"
+        )
+    found = read_latents_file(table)
+    if len(found.values) != len(z):
+        raise InputError(
+            f"{table} has {len(found.values):,} particles, but {uri} beside it has {len(z):,}. "
+            f"{remedy}"
+        )
+    return found.numbers

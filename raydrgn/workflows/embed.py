@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LATENTS, TABLE = "z.pkl", "particles.parquet"
 SAME_PIXELS = 0.01
 """Relative difference of pixel sizes up to which they are the same."""
 
@@ -71,8 +70,9 @@ def run(
 ) -> EmbedResult:
     """Encode particles that the run has not seen, and write latents and losses.
 
-    ``z.pkl`` is a file of latents as ``analyze``, ``filter`` and cryoDRGN take it. A warning tells
-    of images that do not correlate with what the run decodes, or with its negative.
+    ``z.pkl`` is a file of latents as ``analyze``, ``filter`` and cryoDRGN take it; raydrgn takes
+    the numbers of the particles from ``particles.parquet`` beside it. A warning tells of images
+    that do not correlate with what the run decodes, or with its negative.
 
     Raises:
         RaydrgnError: If the run, the particles or the folder do not allow it.
@@ -84,6 +84,7 @@ def run(
     from raydrgn.model.device import default_device
     from raydrgn.reporting.result_folder import ResultFolder
     from raydrgn.run.config import RunConfig
+    from raydrgn.run.latents_file import EMBEDDED_LATENTS
     from raydrgn.run.reader import open_run
     from raydrgn.run.weights import read_network_tensors
     from raydrgn.training.encoding import encode_particles
@@ -107,7 +108,7 @@ def run(
     folder.begin(given, made_from=opened.identity(epoch), overwrite=settings.overwrite)
     tensors = read_network_tensors(opened.files.weights(epoch))
     encoded = encode_particles(config, tensors, table, device=default_device(), progress=progress)
-    write_latents(folder.at(LATENTS), encoded.mean, encoded.logvar)
+    write_latents(folder.at(EMBEDDED_LATENTS), encoded.mean, encoded.logvar)
     _write_table(encoded, table, folder)
     folder.finish()
     remedy = "Leave out" if settings.opposite_contrast else "Give"
@@ -164,6 +165,8 @@ def _write_table(encoded: "Encoded", table: "ParticleTable", folder: "ResultFold
     """Write a row of each particle: numbers, latents, losses."""
     import numpy as np
 
+    from raydrgn.run.latents_file import EMBEDDED_PARTICLES
+
     columns = {
         "particle": np.arange(len(table)),
         "original": table.column("index"),
@@ -172,7 +175,7 @@ def _write_table(encoded: "Encoded", table: "ParticleTable", folder: "ResultFold
         "correlation": encoded.correlation,
         "kl": encoded.kl,
     }
-    folder.write_parquet(TABLE, columns)
+    folder.write_parquet(EMBEDDED_PARTICLES, columns)
 
 
 def _disagreement(encoded: "Encoded", root: str, remedy: str) -> str | None:

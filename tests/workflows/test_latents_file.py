@@ -149,6 +149,29 @@ def test_numbers_of_a_table_are_those_of_its_column(z, tmp_path):
         open_latents(str(path))
 
 
+def test_latents_of_embed_have_the_numbers_of_the_table_beside_them(z, tmp_path):
+    numbers = np.arange(400) * 2 + 100
+    path = write(tmp_path, "z.pkl", z)
+    columns = {"particle": np.arange(400), "original": numbers, "z0": z[:, 0], "z1": z[:, 1]}
+    pq.write_table(pa.table(columns), tmp_path / "particles.parquet")
+    assert open_latents(str(path)).original_numbers(400)[0] == 0  # nobody knows whose table it is
+    (tmp_path / "settings.json").write_text('{"command": "embed"}')
+    np.testing.assert_array_equal(open_latents(str(path)).original_numbers(400), numbers)
+    invoke("filter", path, "--zscore", "1", "-o", tmp_path / "out")
+    kept = cryodrgn.read_indices(str(tmp_path / "out" / "kept.ind.pkl"))
+    assert set(kept) < set(numbers)
+    other = write(tmp_path, "z.npy", z)
+    assert open_latents(str(other)).original_numbers(400)[0] == 0
+
+    few = {name: values[:300] for name, values in columns.items()}
+    pq.write_table(pa.table(few), tmp_path / "particles.parquet")
+    with pytest.raises(InputError, match=r"has 300 particles, but .*z\.pkl beside it has 400"):
+        open_latents(str(path))
+    (tmp_path / "particles.parquet").unlink()
+    with pytest.raises(InputError, match=r"particles\.parquet is not there.*raydrgn embed"):
+        open_latents(str(path))
+
+
 def test_results_of_another_file_are_not_replaced(analysed, z, tmp_path):
     path = write(tmp_path, "other.npy", z[:200])
     out = str(analysed.parent / "variability.analyze")
