@@ -11,7 +11,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from raydrgn.errors import ConfigError
 
@@ -98,17 +99,20 @@ def setting_fields(settings: type, path: tuple[str, ...] = ()) -> Iterator[Setti
 
 
 def check_bounds(settings: Any) -> None:
-    """Check every number of a settings record against its bounds.
+    """Check every number of a settings record against its bounds, and every choice.
 
     Raises:
-        ConfigError: Naming the option, its value and the bound.
+        ConfigError: Naming the option, its value, and the bound or the choices.
     """
     hints = get_type_hints(type(settings), include_extras=True)
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
-        for entry in get_args(hints[field.name])[1:]:
-            if isinstance(entry, Setting) and isinstance(value, int | float):
-                _check(entry, entry.option(field.name), value)
+        kind, *metadata = get_args(hints[field.name]) or (None,)
+        for entry in metadata:
+            if isinstance(entry, Setting):
+                _check_choices(kind, entry.option(field.name), value)
+                if isinstance(value, int | float):
+                    _check(entry, entry.option(field.name), value)
 
 
 def build(settings: type, values: dict[str, Any]) -> Any:
@@ -177,6 +181,20 @@ def whole_numbers(text: str | None, option: str) -> tuple[int, ...]:
         return tuple(int(part) for part in (text or "").replace(",", " ").split())
     except ValueError as error:
         raise ConfigError(f"{option} takes whole numbers such as 0,3,5; got {text!r}.") from error
+
+
+def _check_choices(kind: Any, option: str, value: Any) -> None:
+    """Refuse what is none of the choices of a ``Literal``, which may be optional or in a tuple."""
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            listed = ", ".join(map(str, get_args(kind)))
+            raise ConfigError(f"{option} must be one of {listed}, got {value!r}.")
+        return
+    inner = [part for part in get_args(kind) if part not in (NoneType, Ellipsis)]
+    if len(inner) != 1 or value is None:
+        return
+    for each in value if isinstance(value, tuple | list) else [value]:
+        _check_choices(inner[0], option, each)
 
 
 def _check(setting: Setting, option: str, value: float) -> None:

@@ -5,13 +5,14 @@ import importlib
 import inspect
 import pkgutil
 from dataclasses import dataclass, field
-from typing import Annotated, get_origin
+from typing import Annotated, Literal, get_args, get_origin
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
 import raydrgn.workflows
+from phantoms import unchecked
 from raydrgn.cli.command import command
 from raydrgn.errors import ConfigError
 from raydrgn.mfa.config import EPOCHS, MfaConfig
@@ -314,3 +315,61 @@ def test_settings_are_frozen_records_that_check_themselves(settings):
         )
         with pytest.raises(ConfigError, match=item.setting.option(item.name)):
             build(settings, {**required, item.name: type(wrong)(wrong)})
+
+
+def records(settings):
+    """Yield a settings class and the records inside it."""
+    yield settings
+    for item in dataclasses.fields(settings):
+        if dataclasses.is_dataclass(item.type):
+            yield from records(item.type)
+
+
+EVERY_RECORD = {record for settings in settings_classes() for record in records(settings)}
+
+
+def has_choices(hint):
+    return get_origin(hint) is Literal or any(map(has_choices, get_args(hint)))
+
+
+@pytest.mark.parametrize(
+    ("record", "item"),
+    [
+        pytest.param(record, item, id=f"{record.__name__}.{item.name}")
+        for record in sorted(EVERY_RECORD, key=lambda record: record.__name__)
+        for item in setting_fields(record)
+        if not item.path and has_choices(item.type)
+    ],
+)
+def test_choices_are_checked_where_nothing_else_does(record, item):
+    given = {
+        field.name: "x"
+        for field in dataclasses.fields(record)
+        if field.default is field.default_factory is dataclasses.MISSING
+    }
+    option = item.setting.option(item.name)
+    with pytest.raises(ConfigError, match=rf"{option} must be one of .*, got 'nonsense'\."):
+        unchecked(record, **given, **{item.name: "nonsense"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """Choices inside other types."""
+
+    one: Annotated[Literal["a", "b"], Setting("One.")] = "a"
+
+    perhaps: Annotated[Literal["a", "b"] | None, Setting("One or none.")] = None
+
+    several: Annotated[tuple[Literal["a", "b"], ...] | None, Setting("Several.")] = None
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+
+
+def test_choices_are_found_in_optional_types_and_in_sequences():
+    unchecked(Chosen, one="b", perhaps="a", several=("a", "b", "a"))
+    for name, wrong in [
+        ("one", None), ("one", ""), ("perhaps", "None"), ("several", ("a", "c")), ("several", "c"),
+    ]:  # fmt: skip
+        with pytest.raises(ConfigError, match=f"--{name} must be one of a, b, got "):
+            unchecked(Chosen, **{name: wrong})
