@@ -117,6 +117,11 @@ class SelectionOptions:
         if self.show and self._selects:
             raise ConfigError("--show selects nothing; give it alone, with --gmm or with --labels.")
         if self.only_shows:
+            if self.gmm is not None and self.labels is not None:
+                raise ConfigError(
+                    "--gmm shows the components of a mixture, and --labels the clusters of a file: "
+                    "give one of them."
+                )
             return
         if not self._selects:
             raise ConfigError(

@@ -8,6 +8,7 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from raydrgn.errors import ConfigError
 from raydrgn.latent.options import SelectionOptions
 from raydrgn.mfa.config import SHOWS_NOTHING
 from raydrgn.remote.executor import IN_PROCESS, Executor
@@ -96,8 +97,14 @@ def run(
     """Select particles, and write what is kept and dropped into the result folder.
 
     Raises:
-        RaydrgnError: If the run, the settings or the folder do not allow it.
+        RaydrgnError: If the run, the settings or the folder do not allow it; if the settings select
+            nothing, which ``run_groups`` takes.
     """
+    if settings.only_shows:
+        raise ConfigError(
+            "These settings show clusters or components (--show, or --gmm without --drop or "
+            "--where) and select nothing: call run_groups with them."
+        )
     from raydrgn.io.storage import checksum
     from raydrgn.latent import filter_report
     from raydrgn.latent.filters import kept_by_all
@@ -183,8 +190,14 @@ def run_groups(
     """Show clusters or components with their particles and mean volumes, and select nothing.
 
     Raises:
-        RaydrgnError: If the run, the settings or the folder do not allow it.
+        RaydrgnError: If the run, the settings or the folder do not allow it; if the settings select
+            particles, which ``run`` takes.
     """
+    if not settings.only_shows:
+        raise ConfigError(
+            "These settings select particles: call run with them. To show clusters before that, "
+            "leave out what selects, and give --show or --gmm."
+        )
     from raydrgn.io.storage import checksum
     from raydrgn.latent import groups_report
     from raydrgn.reporting.latent_plane import latent_plane

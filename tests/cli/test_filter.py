@@ -16,6 +16,8 @@ from raydrgn.io import cryodrgn
 from raydrgn.io.mrc import read_volume
 from raydrgn.reporting.result_folder import ResultFolder
 from raydrgn.run.reader import open_run
+from raydrgn.workflows import filter as workflow
+from raydrgn.workflows.filter import FilterSettings
 
 CRYODRGN = Path(__file__).parent.parent / "assets" / "cryodrgn"
 
@@ -156,6 +158,18 @@ def test_occupancy_classes_are_conditions_by_their_names(root, tmp_path):
     (project / "project.yaml").unlink()
     result = choose(project / "round2", "--where", "occupancy.class == C1")
     assert "no value 'occupancy.class'" in str(result.exception)
+
+
+def test_settings_that_show_and_settings_that_select_have_functions_of_their_own(root):
+    for shows in ({"show": True}, {"gmm": 3}):
+        with pytest.raises(ConfigError, match="select nothing: call run_groups"):
+            workflow.run(FilterSettings(run=str(root), **shows))
+    for selects in ({"drop_clusters": "1"}, {"where": "z0 > 0"}, {"gmm": 3, "drop": "1"}):
+        with pytest.raises(ConfigError, match="select particles: call run "):
+            workflow.run_groups(FilterSettings(run=str(root), **selects))
+    for shows in ({"show": True, "gmm": 3}, {"gmm": 3}):
+        with pytest.raises(ConfigError, match=r"--gmm .* and --labels .*: give one of them"):
+            FilterSettings(run=str(root), labels="labels.pkl", **shows)
 
 
 def test_two_sd_is_the_number_of_a_bare_zscore(root):
