@@ -8,6 +8,7 @@ defaults, bounds and explanations are written once. This module loads nothing he
 import dataclasses
 import inspect
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -200,6 +201,8 @@ def _check_choices(kind: Any, option: str, value: Any) -> None:
 def _check(setting: Setting, option: str, value: float) -> None:
     if isinstance(value, bool):
         return
+    if isinstance(value, int) and abs(value) > sys.float_info.max:
+        raise ConfigError(f"{option} is a whole number beyond {sys.float_info.max:.1e}: too large.")
     if not math.isfinite(value):
         raise ConfigError(f"{option} must be a finite number, got {value}.")
     if setting.min is not None and value < setting.min:

@@ -165,6 +165,7 @@ def test_whole_numbers_are_checked_by_the_command_line(option, value):
     [
         (["--low-pass", "0"], "--low-pass must be greater than 0, got 0."),
         (["--low-pass", "nan"], "--low-pass must be a finite number, got nan."),
+        (["--sample", f"1{'0' * 400}"], "--sample is a whole number beyond 1.8e+308: too large."),
         (["--share", "1.5"], "--share must be at most 1, got 1.5."),
         (["--sample", "5"], "--states 10 must not be larger than --sample 5."),
     ],

@@ -276,6 +276,10 @@ def _text(given: Mapping[str, Any], name: str) -> str:
 
 
 def _number(value: Any, what: str) -> float:
-    if type(value) not in (int, float) or not math.isfinite(value):
+    try:
+        number = float(value) if type(value) in (int, float) else math.nan
+    except OverflowError:  # a whole number of more digits than floating point has room for
+        number = math.inf
+    if not math.isfinite(number):
         raise ConfigError(f"{what} should be a finite number, got {value!r:.40}.")
-    return float(value)
+    return number

@@ -118,6 +118,8 @@ def test_a_file_is_read_as_it_was_written(tmp_path):
         ([polygon([[0]] * 3)], r"\[x, y\]"),
         ([polygon("wide")], r"\[x, y\]"),
         ([polygon([[0, 1e999]] * 3)], "finite"),
+        ([polygon([[0, 10**400]] * 3)], "corner should be a finite number, got 1000"),
+        ([between("and", "x", 10**400, None)], "low should be a finite number, got 1000"),
     ],
 )  # fmt: skip
 def test_what_is_no_condition_is_refused(given, message):
