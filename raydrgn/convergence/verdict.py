@@ -22,11 +22,19 @@ def judge_latents(run: RunReader, epochs: Sequence[int]) -> list[Finding]:
     return _judge_latents(run, last, losses(run, last), shifts)
 
 
-def judge(run: RunReader, found: Convergence) -> Convergence:
-    """Return the convergence with the verdict of every criterion, and overfitting warnings."""
+def judge(run: RunReader, found: Convergence, *, options: str = "") -> Convergence:
+    """Return the convergence with the verdict of every criterion, and overfitting warnings.
+
+    Args:
+        run: The run.
+        found: Its losses, latents and volumes compared.
+        options: What commands that decode volumes are given, as in `` --flip``.
+    """
     findings = _judge_latents(run, found.epoch, found.losses, found.shifts)
     if not found.has_volumes or run.is_mixture:
-        commands = next_commands(run.root, found.epoch, findings, can_train=not run.is_foreign)
+        commands = next_commands(
+            run.root, found.epoch, findings, can_train=not run.is_foreign, options=options
+        )
         return replace(found, findings=findings, commands=commands)
     correlation, fsc = found.stacked("correlation").T, found.stacked("fsc")[..., -1].T
     for name, values, same in (
@@ -42,6 +50,7 @@ def judge(run: RunReader, found: Convergence) -> Convergence:
         findings,
         fitted_noise_from=found.before_overfitting if warnings else None,
         can_train=not run.is_foreign,
+        options=options,
     )
     return replace(found, findings=findings, warnings=warnings, commands=commands)
 
@@ -106,6 +115,7 @@ def next_commands(
     *,
     fitted_noise_from: int | None = None,
     can_train: bool = True,
+    options: str = "",
 ) -> list[str]:
     """Return the commands that usually follow, filled in.
 
@@ -118,13 +128,14 @@ def next_commands(
         findings: Of all criteria.
         fitted_noise_from: Last epoch before noise rises; None without an overfitting warning.
         can_train: Whether raydrgn trained the run.
+        options: What commands that decode volumes are given, as in `` --flip``.
     """
     run = shlex.quote(root)
     if fitted_noise_from is not None:
-        return [f"raydrgn analyze {run} {fitted_noise_from}"]
+        return [f"raydrgn analyze {run} {fitted_noise_from}{options}"]
     open_ = [finding.criterion for finding in findings if finding.is_open]
     if not open_ or not can_train:
-        return [f"raydrgn analyze {run} {epoch}", f"raydrgn landscape {run} {epoch}"]
+        return [f"raydrgn {name} {run} {epoch}{options}" for name in ("analyze", "landscape")]
     if SCHEDULE in open_:
         return [f"raydrgn train -o {run} --resume"]
     return [f"raydrgn train -o {run} --resume --epochs {epoch + -(-epoch // 2)}"]

@@ -164,13 +164,19 @@ def next_commands(groups: Groups, words: str) -> list[str]:
     Args:
         groups: What was shown.
         words: The command, but for what it drops.
+
+    Returns:
+        Nothing if there is one group only, without which no particle is left.
     """
+    if len(groups.present) == 1:
+        return []
     label = min(groups.sizes(), key=lambda row: row.particles).label
     option = "--drop" if groups.noun == "component" else "--drop-clusters"
+    name = f"without{label}" if label >= 0 else "without_none"
     condition = f"not {groups.noun} in ({label}) and z_score < 2"
     return [
         f"{words} {option} {label}",
-        f"{words} --where {shlex.quote(condition)} --name without{max(label, 0)}",
+        f"{words} --where {shlex.quote(condition)} --name {name}",
     ]
 
 

@@ -191,15 +191,14 @@ def _next_commands(settings: AnalyzeSettings, *, has_weights: bool) -> list[str]
 
     epoch = [] if settings.epoch is None else [str(settings.epoch)]
     place = shlex.join([storage.absolute(settings.run), *epoch])
-    options = settings.volumes
-    signs = " --flip" * options.flip + " --invert" * options.invert
-    commands = [f"raydrgn filter {place} --show --ksample {settings.ksample}{signs}"]
+    options = settings.volume_words()
+    commands = [f"raydrgn filter {place} --show --ksample {settings.ksample}{options}"]
     if settings.out is not None:  # filter looks for clusters in the folder of the run
         out = storage.absolute(settings.out)
         labels = shlex.quote(f"{out}/kmeans{settings.ksample}/labels.pkl")
-        commands = [f"raydrgn filter {place} --show --labels {labels}{signs}"]
+        commands = [f"raydrgn filter {place} --show --labels {labels}{options}"]
     if has_weights:
-        commands += [f"raydrgn convergence {place}", f"raydrgn landscape {place}{signs}"]
+        commands += [f"raydrgn {name} {place}{options}" for name in ("convergence", "landscape")]
     return commands
 
 

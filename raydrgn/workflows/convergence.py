@@ -109,7 +109,7 @@ def _compare(
         executor=executor,
         progress=progress,
     )
-    found = judge(opened, replace(found, comparisons=comparisons))
+    found = judge(opened, replace(found, comparisons=comparisons), options=settings.volume_words())
     pixel_size = settings.pixel_size_angstrom or opened.pixel_size_angstrom or 1.0
     write_convergence(
         opened,

@@ -128,6 +128,15 @@ class DecodingSettings(EpochSettings, PixelSizeSettings):
 
     volumes: VolumeOptions = field(default_factory=VolumeOptions)
 
+    def volume_words(self) -> str:
+        """Return the options with which another command has volumes of this hand, sign and pixel.
+
+        They stand after the other words of the command.
+        """
+        pixel = self.pixel_size_angstrom
+        words = "" if pixel is None else f" --pixel-size {pixel}"
+        return words + " --flip" * self.volumes.flip + " --invert" * self.volumes.invert
+
 
 class OpenedLatents(NamedTuple):
     """What a workflow on latents starts from."""

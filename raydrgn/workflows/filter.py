@@ -253,7 +253,8 @@ def _commands_by_null(settings: FilterSettings, opened: "OpenedLatents") -> list
     null = source.estimates(opened.epoch)["null_probability"]
     if not (null > SHOWS_NOTHING).any():
         return []
-    return [shlex.join([*_first_words(settings), "--null", f"{SHOWS_NOTHING:g}"])]
+    words = shlex.join([*_first_words(settings), "--null", f"{SHOWS_NOTHING:g}"])
+    return [words + settings.volume_words()]
 
 
 def _first_words(settings: FilterSettings) -> list[str]:
@@ -274,7 +275,7 @@ def _words(settings: FilterSettings) -> str:
         words += ["--labels", storage.absolute(settings.labels)]
     else:
         words += ["--ksample", str(settings.ksample)]
-    return shlex.join(words)
+    return shlex.join(words) + settings.volume_words()
 
 
 def _groups(settings: FilterSettings, opened: "OpenedLatents", numbers: "np.ndarray") -> "Groups":

@@ -5,6 +5,8 @@ import pytest
 from raydrgn.convergence.criteria import Finding
 from raydrgn.convergence.schedule import CRITERION as SCHEDULE
 from raydrgn.convergence.verdict import next_commands
+from raydrgn.decoding.options import VolumeOptions
+from raydrgn.workflows.convergence import ConvergenceSettings
 
 DONE = Finding("total loss", 12, "it is")
 MOVING = Finding("total loss", None, "still changing")
@@ -31,3 +33,19 @@ def test_before_noise_rises_is_the_epoch_to_take():
 
 def test_a_run_of_another_program_is_not_trained_here():
     assert "raydrgn train" not in " ".join(next_commands("run", 21, [MOVING], can_train=False))
+
+
+def test_commands_that_decode_volumes_have_the_options_of_volumes():
+    found = next_commands("run", 21, [DONE], options=" --flip")
+    assert found == ["raydrgn analyze run 21 --flip", "raydrgn landscape run 21 --flip"]
+    [found] = next_commands("run", 21, [DONE], fitted_noise_from=11, options=" --flip")
+    assert found == "raydrgn analyze run 11 --flip"
+    assert "--flip" not in " ".join(next_commands("run", 21, [MOVING], options=" --flip"))
+
+
+def test_hand_sign_and_pixel_size_of_volumes_are_options_of_the_next_command():
+    settings = ConvergenceSettings(run="run")
+    assert settings.volume_words() == ""
+    volumes = VolumeOptions(flip=True, invert=True, box=64)
+    settings = ConvergenceSettings(run="run", volumes=volumes, pixel_size_angstrom=1.2345678)
+    assert settings.volume_words() == " --pixel-size 1.2345678 --flip --invert"
