@@ -32,7 +32,7 @@ GROUP_HEAD = ("labels of the first", "of the second", "agree", "of the first's",
 def write_comparison(
     labelings: Sequence[Labeling], pairs: Sequence[Agreement], folder: ResultFolder
 ) -> None:
-    """Write the labels of every particle, a folder for each pair, and the report.
+    """Write the labels of every particle, what they are, a folder for each pair, and the report.
 
     Args:
         labelings: All labelings, in order.
@@ -40,10 +40,12 @@ def write_comparison(
         folder: Where the results go.
     """
     _write_particles(labelings, folder)
+    head: tuple[str, ...] = ("column", "labeling", "kind", "labels", "particles")
+    folder.write_table("labelings.csv", head, _described(labelings))
     head = ("first", "second", "particles", "adjusted_rand", "stayed_together", "came_together",
             "moved", "groups", "agreed", "agreed_by_chance")  # fmt: skip
     folder.write_table("agreement.csv", head, list(map(_numbers, pairs)))
-    sections, summary = [], f"{describe(pairs[0])} {RULE}"
+    sections, summary = [_columns(labelings)], f"{describe(pairs[0])} {RULE}"
     if len(pairs) > 1:
         matrix = rand_matrix(labelings, pairs)
         folder.write_figure("rand.png", matrix)
@@ -62,7 +64,9 @@ def write_comparison(
         folder.at("report.html"),
         title="Labels of " + ", ".join(labeling.name for labeling in labelings),
         summary=summary,
-        sections=[section for section in sections if section.figures or section.commands],
+        sections=[
+            section for section in sections if section.figures or section.tables or section.commands
+        ],
     )
 
 
@@ -157,6 +161,24 @@ def _numbers(pair: Agreement) -> tuple[object, ...]:
     )
 
 
+def column_name(number: int) -> str:
+    """Return the column of a labeling in ``particles.parquet``, by its place from 1."""
+    return f"labels{number}"
+
+
+def _described(labelings: Sequence[Labeling]) -> list[tuple[str, ...]]:
+    return [
+        (column_name(number), found.name, found.kind, f"{len(found.names)}", f"{len(found.codes)}")
+        for number, found in enumerate(labelings, start=1)
+    ]
+
+
+def _columns(labelings: Sequence[Labeling]) -> Section:
+    head = ("column of particles.parquet", "labeling", "kind", "labels", "particles")
+    table = ReportTable(head=head, rows=_described(labelings))
+    return Section(title="Labelings", tables=[table])
+
+
 def _write_particles(labelings: Sequence[Labeling], folder: ResultFolder) -> None:
     """Write the labels of each particle that any labeling has; null where it lacks it."""
     numbers = np.unique(np.concatenate([labeling.known_numbers for labeling in labelings]))
@@ -165,7 +187,7 @@ def _write_particles(labelings: Sequence[Labeling], folder: ResultFolder) -> Non
         names = np.full(len(numbers), None, dtype=object)
         place = np.searchsorted(numbers, labeling.known_numbers)
         names[place] = np.array(labeling.names, dtype=object)[labeling.codes]
-        columns[f"{number}: {labeling.name}"] = names.tolist()
+        columns[column_name(number)] = names.tolist()
     folder.write_parquet("particles.parquet", columns)
 
 

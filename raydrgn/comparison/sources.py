@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import PurePosixPath
 
 import numpy as np
 
@@ -282,10 +283,14 @@ def _made_from(uri: Uri) -> str | None:
 
 
 def _shown_kind(uri: Uri) -> str:
-    """Return what clusters in a folder are of: a mixture where `filter` showed its components."""
+    """Return what clusters in a folder are of: what `filter` showed, a mixture, a file, k-means."""
     settings = storage.join(uri, SETTINGS)
-    gmm = read_record(settings).get("gmm") if storage.exists(settings) else None
-    return "k-means" if gmm is None else f"Gaussian mixture of {gmm}"
+    record = read_record(settings) if storage.exists(settings) else {}
+    if (gmm := record.get("gmm")) is not None:
+        return f"Gaussian mixture of {gmm}"
+    if labels := record.get("labels"):
+        return f"labels of {PurePosixPath(labels).name}"
+    return f"k-means of {record['ksample']}" if "ksample" in record else "k-means"
 
 
 def _latest(uri: Uri, made: list[int]) -> int:

@@ -57,7 +57,14 @@ class Labels(NamedTuple):
 
 
 def split_column(word: str) -> tuple[str, str | None]:
-    """Return a place, and what stands after its last colon: a column of a file, or an epoch."""
+    """Return a place, and what stands after a colon: a column of a file, or an epoch.
+
+    The name of a column may have colons and slashes itself, where a table stands before it.
+    """
+    for place in reversed([place for place, letter in enumerate(word) if letter == ":"]):
+        head, tail = word[:place], word[place + 1 :]
+        if tail and suffix_of(head) in TABLES and storage.exists(storage.absolute(head)):
+            return head, tail
     head, colon, tail = word.rpartition(":")
     is_path = "/" in tail and suffix_of(head) != ".cs"  # fields of a .cs file have a slash
     if not colon or is_path or not head or storage.exists(storage.absolute(word)):
@@ -66,7 +73,7 @@ def split_column(word: str) -> tuple[str, str | None]:
 
 
 def read_labels_file(uri: Uri, column: str | None = None) -> Labels:
-    """Read the label of each particle.
+    """Read the label of each particle; those of a table with their numbers may have none (null).
 
     Args:
         uri: A ``.pkl``, ``.npy``, ``.txt``, ``.csv``, ``.tsv``, ``.parquet``, ``.star`` or ``.cs``
@@ -80,11 +87,14 @@ def read_labels_file(uri: Uri, column: str | None = None) -> Labels:
     if suffix in TABLES:
         columns = _columns(uri)
         name = _label_column(columns, uri, column)
-        found = to_labels(columns[name], f"{uri}, column {name}")
         numbers = original_numbers(columns, uri)
+        where = f"{uri}, column {name}"
         if numbers is None:
+            found = to_labels(columns[name], where)
             return found._replace(codes=found.codes[_order_of_rows(columns, uri)])
-        return found._replace(numbers=numbers)
+        has_label = np.array([value is not None for value in columns[name]], dtype=bool)
+        found = to_labels(columns[name][has_label], where)
+        return found._replace(numbers=numbers[has_label])
     if column is not None:
         raise InputError(f"{uri} has no columns, and so no column {column!r}.")
     if suffix == ".npy":
