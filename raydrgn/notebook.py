@@ -7,6 +7,7 @@ import shlex
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from raydrgn.decoding.options import VolumeOptions
 from raydrgn.errors import ConfigError, RaydrgnError, RunDirectoryError
@@ -102,12 +103,19 @@ class Run:
         """Return the number of every particle in the set before any selection, from 0."""
         return self.reader.original_numbers(len(self.latents()))
 
-    def images(self, rows: Int[np.ndarray, " k"]) -> Float[np.ndarray, "k h w"]:
-        """Return images of particles as they are on disk."""
+    def images(self, rows: ArrayLike) -> Float[np.ndarray, "k h w"]:
+        """Return images of particles as they are on disk.
+
+        Args:
+            rows: Rows of the particles, from 0, or one boolean for each particle of the run.
+
+        Raises:
+            ConfigError: If they are neither.
+        """
         from raydrgn.data.particle_images import read_images
 
         table = self.reader.particles(need_images=True)
-        return read_images(table, np.asarray(rows, dtype=np.int64)).astype(np.float32)
+        return read_images(table, _rows(rows, len(table))).astype(np.float32)
 
     def decode(
         self,
@@ -228,6 +236,35 @@ class Run:
             f"{self.path} was trained on {source.particles}, a table of a selection: its rows have "
             f"other numbers than the particles have in the original set. {choice}"
         )
+
+
+def _rows(given: ArrayLike, count: int) -> Int[np.ndarray, " k"]:
+    """Return the rows that numbers or a mask choose of some particles.
+
+    Raises:
+        ConfigError: If a number is no row, or the mask is of other particles.
+    """
+    rows = np.asarray(given)
+    if rows.dtype == np.bool_:
+        if rows.shape != (count,):
+            raise ConfigError(
+                f"A mask has one boolean for each of the {count:,} particles; got one of shape "
+                f"{rows.shape}."
+            )
+        return np.flatnonzero(rows)
+    if not rows.size and rows.ndim == 1:
+        return np.empty(0, dtype=np.int64)
+    if rows.ndim != 1 or rows.dtype.kind not in "iu":
+        raise ConfigError(
+            "Rows are whole numbers in one list, or one boolean for each particle; got "
+            f"{rows.dtype} of shape {rows.shape}."
+        )
+    outside = rows[(rows < 0) | (rows >= count)]
+    if outside.size:
+        raise ConfigError(
+            f"There are {count:,} particles, with rows from 0 to {count - 1:,}; got {outside[0]}."
+        )
+    return rows.astype(np.int64)
 
 
 def open_run(path: Uri) -> Run:

@@ -9,6 +9,7 @@ from latents import blobs
 from phantoms import table_of
 from raydrgn.errors import ConfigError, RunDirectoryError
 from raydrgn.io.cryodrgn import read_indices
+from stack_files import write_stack
 
 
 @pytest.fixture
@@ -40,6 +41,28 @@ def test_one_latent_is_one_volume(run):
     for wrong in (np.zeros(3), np.zeros((2, 3)), np.zeros((1, 2, 2))):
         with pytest.raises(ConfigError, match="z should have 2 numbers per latent"):
             run.decode(wrong)
+
+
+def test_images_are_chosen_by_rows_or_by_a_mask(tmp_path):
+    images = np.random.default_rng(0).normal(size=(5, 8, 8)).astype(np.float32)
+    stack = write_stack(tmp_path / "a.mrcs", images)
+    table = table_of(5, box=8, pixel_size=2.0, stacks=(stack,))
+    make_run(tmp_path / "run", np.arange(10.0).reshape(5, 2), table=table)
+    run = raydrgn.open_run(str(tmp_path / "run"))
+    np.testing.assert_array_equal(run.images([3, 1, 3]), images[[3, 1, 3]])
+    mask = np.array([False, True, False, False, True])
+    np.testing.assert_array_equal(run.images(mask), images[mask])
+    for none in ([], ~np.ones(5, dtype=bool)):
+        assert run.images(none).shape == (0, 8, 8)
+    for wrong, message in [
+        (mask[:4], "one boolean for each of the 5 particles; got one of shape \\(4,\\)"),
+        ([0, 5], "5 particles, with rows from 0 to 4; got 5"),
+        (np.array([-1]), "rows from 0 to 4; got -1"),
+        (np.array([1.0]), "whole numbers in one list.*got float64"),
+        (2, r"got int64 of shape \(\)"),
+    ]:
+        with pytest.raises(ConfigError, match=message):
+            run.images(wrong)
 
 
 def test_a_selection_has_the_numbers_of_the_original_set(run, tmp_path):
