@@ -3,10 +3,12 @@
 import os
 import re
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 import typer
 
+import raydrgn
 from raydrgn.cli.main import app
 
 PAGE = Path(__file__).parent.parent / "docs" / "python.md"
@@ -33,6 +35,20 @@ def test_the_commands_of_the_page_exist(row):
 
 def test_the_page_has_a_table_of_commands():
     assert len(COMMANDS) >= 5
+
+
+@pytest.mark.parametrize(
+    ("field", "record"), [("source", raydrgn.ParticleSource), ("volumes", raydrgn.VolumeOptions)]
+)
+def test_the_settings_with_shared_options_in_one_field_are_those_of_the_page(field, record):
+    line = rf"^\| `{field}=raydrgn\.{record.__name__}.*\| (.*) \|$"
+    commands = re.findall("`(.*?)`", re.search(line, PAGE.read_text(), re.M)[1])
+    named = ["".join(word.capitalize() for word in command.split()) for command in commands]
+    public = [getattr(raydrgn, name) for name in raydrgn.__all__ if name.endswith("Settings")]
+    found = [kind for kind in public if get_type_hints(kind).get(field) is record]
+    bases = {base for kind in found for base in kind.__mro__[1:]}  # of several commands
+    leaves = {kind.__name__ for kind in found if kind not in bases}
+    assert {next(name for name in named if leaf.startswith(name)) for leaf in leaves} == {*named}
 
 
 @pytest.fixture(scope="module")
