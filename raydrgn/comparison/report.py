@@ -45,7 +45,7 @@ def write_comparison(
     head = ("first", "second", "particles", "adjusted_rand", "stayed_together", "came_together",
             "moved", "groups", "agreed", "agreed_by_chance")  # fmt: skip
     folder.write_table("agreement.csv", head, list(map(_numbers, pairs)))
-    sections, summary = [_columns(labelings)], f"{describe(pairs[0])} {RULE}"
+    sections, summary = [], f"{describe(pairs[0])} {RULE}"
     if len(pairs) > 1:
         matrix = rand_matrix(labelings, pairs)
         folder.write_figure("rand.png", matrix)
@@ -60,6 +60,7 @@ def write_comparison(
         folder.write_figure(f"{name}/shares.png", figure)
         sections.append(_section(pair, name, figure))
     sections.append(_next_commands(labelings, pairs, folder))
+    sections.append(_columns(labelings))
     write_report(
         folder.at("report.html"),
         title="Labels of " + ", ".join(labeling.name for labeling in labelings),
