@@ -12,8 +12,12 @@ from typing import NamedTuple
 import numpy as np
 from scipy.spatial import cKDTree
 
+from raydrgn.errors import ConfigError
 from raydrgn.remote.resources import cores_here
 from raydrgn.shapes import Float
+
+FEWEST = 5
+"""Particles of a UMAP, at least: it has two dimensions, and compares neighbours."""
 
 UMAP_LIMIT = 100_000
 INTERPOLATION_NEIGHBOURS = 5
@@ -62,7 +66,12 @@ def umap_embedding(
         seed: Of the sample and of UMAP.
         limit: Most particles to fit.
         progress: Called with the number of particles embedded, and of all.
+
+    Raises:
+        ConfigError: If there are fewer than ``FEWEST``.
     """
+    if len(z) < FEWEST:
+        raise ConfigError(f"There are {len(z)} particles, and a UMAP needs {FEWEST} or more.")
     report, total = progress or (lambda done, total: None), len(z)
     report(0, total)
     if total <= limit:

@@ -234,7 +234,7 @@ def _of_run(word: str, root: Uri, epoch: str | None, ksample: int | None) -> Lab
     count = len(run.latents(number))
     analysis = AnalysisResults(run, number)
     clusters = ksample or analysis.ksample()
-    found = to_labels(analysis.labels(clusters, count), word)
+    found = to_labels(analysis.labels(clusters, count), word, most=None)
     return Labeling(
         name=word,
         kind=f"k-means of {clusters}, epoch {number}",
@@ -309,7 +309,7 @@ def _of_table(word: str, uri: Uri, column: str, kind: str) -> Labeling:
     values = table.column(column).to_numpy()
     if values.dtype == bool:
         values = np.where(values, "kept", "dropped")
-    found = to_labels(values, uri)
+    found = to_labels(values, uri, most=None)
     return Labeling(
         name=word,
         kind=kind,

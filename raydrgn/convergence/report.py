@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from raydrgn.convergence import criteria
 from raydrgn.convergence.epochs import Convergence
 from raydrgn.convergence.verdict import verdict
+from raydrgn.errors import InputError
 from raydrgn.fourier.shells import frequencies
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
@@ -46,8 +47,11 @@ def read_verdict(folder: Uri, epoch: int) -> RecordedVerdict | None:
     if not storage.exists(uri):
         return None
     head, *cells = read_csv_rows(uri, wanted="a table of `convergence`") or [[]]
-    rows = [dict(zip(head, row, strict=True)) for row in cells if row]
-    open_ = [row["criterion"] for row in rows if row["converged"] == "no"]
+    try:
+        rows = [dict(zip(head, row, strict=True)) for row in cells if row]
+        open_ = [row["criterion"] for row in rows if row["converged"] == "no"]
+    except (LookupError, ValueError) as error:
+        raise InputError(f"{uri} is damaged; make it again with `raydrgn convergence`.") from error
     return RecordedVerdict(epoch=epoch, is_converged=bool(rows) and not open_, open_criteria=open_)
 
 

@@ -59,18 +59,28 @@ def _of_run(
             f"{where} has latents of {counted(latents.shape[1], 'dimension')}, but the run's zdim "
             f"is {run.zdim}."
         )
-    return latents.astype(np.float32)
+    with np.errstate(over="ignore"):
+        single = latents.astype(np.float32)
+    bad = np.flatnonzero(~np.isfinite(single).all(axis=1))
+    if bad.size:
+        raise InputError(
+            f"{where} has a latent with a value that is not finite in single precision, the first "
+            f"in row {bad[0]} (from 0)."
+        )
+    return single
 
 
 def _of_particles(run: RunReader, epoch: int | None, text: str) -> Float[np.ndarray, "k zdim"]:
     latents = run.latents(epoch)
-    rows = np.array(_numbers(text, int, "--particles"), dtype=np.int64)
-    outside = rows[(rows < 0) | (rows >= len(latents))]
-    if outside.size:
+    rows = _numbers(text, int, "--particles")
+    if not rows:
+        raise ConfigError("--particles contains no number.")
+    outside = [row for row in rows if not 0 <= row < len(latents)]
+    if outside:
         raise ConfigError(
             f"--particles contains {outside[0]}, but the run has particles 0 to {len(latents) - 1}."
         )
-    return latents[rows]
+    return latents[np.array(rows, dtype=np.int64)]
 
 
 def _numbers(text: str, kind: type[int] | type[float], option: str) -> list[float]:

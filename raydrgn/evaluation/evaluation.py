@@ -105,7 +105,7 @@ def evaluate(
         InputError: If the truth is of other particles or of another box.
     """
     chosen = run.epoch(epoch)
-    z = run.latents(chosen)
+    z = run.finite_latents(chosen)
     truth = read_truth(truth_folder, run, num_particles=len(z))
     rows = compared_rows(truth)
     states = np.unique(truth.labels[~truth.is_junk])

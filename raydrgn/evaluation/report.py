@@ -52,7 +52,7 @@ def write_truth_report(
         commands: Commands that a reader may run next.
         progress: Called with the number of sections that are done, and of all.
     """
-    z = run.latents(result.epoch)
+    z = run.finite_latents(result.epoch)
     truth = read_truth(truth_folder, run, num_particles=len(z))
     with DecoderPool(run.decoder(result.epoch), VolumeOptions()) as pool:
         states, motion = state_pairs(pool, z, truth, result), motion_pairs(pool, z, truth)

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 
+from raydrgn.errors import InputError
 from raydrgn.evaluation.evaluation import Evaluation
 from raydrgn.fourier.shells import frequencies
 from raydrgn.io import storage
@@ -30,6 +31,8 @@ def read_score(folder: Uri, epoch: int) -> RecordedScore | None:
     if not storage.exists(uri):
         return None
     found = read_record(uri)
+    if not {"fsc", "fsc_masked"} <= found.keys():
+        raise InputError(f"{uri} is damaged; make it again with `raydrgn evaluate`.")
     return RecordedScore(epoch=epoch, fsc=found["fsc"], fsc_masked=found["fsc_masked"])
 
 

@@ -1,6 +1,7 @@
 """The truth about simulated particles, as ``simulate`` writes it into ``truth/``."""
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ from raydrgn.errors import InputError, StorageError
 from raydrgn.io import storage
 from raydrgn.io.arrays import read_array
 from raydrgn.io.metadata import read_metadata
-from raydrgn.io.mrc import read_volume
+from raydrgn.io.mrc import read_volume, volume_name
 from raydrgn.io.storage import Uri
 from raydrgn.io.verification import quiet
 from raydrgn.run.reader import RunReader
@@ -18,6 +19,8 @@ from raydrgn.run.same_particles import numbers_in
 from raydrgn.shapes import Bool, Float, Int
 
 ARRAYS = ("labels", "shown", "motion_deg")
+
+VOLUME = re.compile(r"vol_(\d+)\.mrc")
 
 PARTICLES = "particles.star"
 """File of the simulated set, beside the folder of its truth."""
@@ -105,9 +108,15 @@ def read_truth(folder: Uri, run: RunReader, *, num_particles: int) -> Truth:
         InputError: If files are missing or do not fit the run, or all of it is junk.
     """
     names = storage.list_names(folder)
-    paths = [storage.join(folder, n) for n in names if n.startswith("vol_") and n.endswith(".mrc")]
+    numbers = sorted(int(match[1]) for name in names if (match := VOLUME.fullmatch(name)))
+    paths = [storage.join(folder, volume_name(number)) for number in numbers]
     if "labels.npy" not in names or not paths:
         raise InputError(f"{folder} has no labels.npy and vol_000.mrc …, which --truth needs.")
+    if numbers != list(range(len(numbers))):
+        raise InputError(
+            f"{folder} has {len(numbers)} volumes up to {volume_name(numbers[-1])}; they must be "
+            "numbered from 0 without gaps. Copy those that are missing."
+        )
     original = _simulated_numbers(folder, run, num_particles)
     arrays = {name: _read_array(folder, name) for name in ARRAYS if f"{name}.npy" in names}
     for name, values in arrays.items():

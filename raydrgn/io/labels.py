@@ -102,12 +102,13 @@ def read_labels_file(uri: Uri, column: str | None = None) -> Labels:
     return to_labels(read_pickles(uri)[0], uri)
 
 
-def to_labels(values: Any, where: str) -> Labels:
+def to_labels(values: Any, where: str, *, most: int | None = MOST_LABELS) -> Labels:
     """Return values as labels.
 
     Args:
         values: Whole numbers or words, one per particle.
         where: Where they come from, for messages.
+        most: Different ones that there may be; None of clusters that raydrgn has made.
 
     Raises:
         InputError: If they are something else, or too many different ones.
@@ -142,10 +143,10 @@ def to_labels(values: Any, where: str) -> Labels:
     if array.dtype.kind == "f":
         array = array.astype(np.int64)
     different, codes = np.unique(array, return_inverse=True)
-    if len(different) > MOST_LABELS:
+    if most is not None and len(different) > most:
         raise InputError(
             f"{where} has {len(different):,} different values; labels of particles have "
-            f"{MOST_LABELS} at most. Choose another column or file; of a selection that `raydrgn "
+            f"{most} at most. Choose another column or file; of a selection that `raydrgn "
             "filter` has made, the folder."
         )
     words: list[str] = different.astype(str).tolist()

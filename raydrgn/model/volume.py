@@ -52,7 +52,10 @@ def decode_volumes(
     values = torch.cat(parts, dim=1)
     if amp_dtype is not None and not torch.isfinite(values).all():
         return decode_volumes(decoder, z, box=box, small_box=small_box, corners=corners)
-    return volumes_from_half(values, lattice, box=out)
+    volumes = torch.empty(len(z), out, out, out, device=z.device)
+    for volume, of_volume in zip(volumes, values.split(1), strict=True):  # spectra take much memory
+        volume.copy_(volumes_from_half(of_volume, lattice, box=out)[0])
+    return volumes
 
 
 @torch.inference_mode()

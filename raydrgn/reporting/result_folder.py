@@ -70,7 +70,7 @@ class ResultFolder:
         record: dict[str, Any] = json.loads(json.dumps(settings, default=str))
         others: list[str] = []
         if set(storage.list_names(self.uri)) - {SETTINGS}:
-            self._check_own()
+            self.check_own()
             own, others = self._own_and_other_files()
             if overwrite:
                 self._delete(own, others)
@@ -133,7 +133,14 @@ class ResultFolder:
                 rest[0],
             )
 
-    def _check_own(self) -> None:
+    def check_own(self) -> None:
+        """See that the folder is empty, or has results that may be replaced.
+
+        Raises:
+            RunDirectoryError: If it has files that are not results, or is the current folder.
+        """
+        if not set(storage.list_names(self.uri)) - {SETTINGS}:
+            return
         if not self.has(SETTINGS) or self.has(CONFIG):
             raise RunDirectoryError(
                 f"{self.uri} has files that no raydrgn command wrote as results; they are kept. "

@@ -4,15 +4,15 @@ import logging
 import os
 from typing import Any
 
-import numpy as np
 import yaml
 
+from raydrgn.data.restoration import FLAGS, TILT
 from raydrgn.errors import ConfigError, RunDirectoryError
 from raydrgn.io import cryodrgn, storage
 from raydrgn.io.particles import ParticleTable
 from raydrgn.io.pixel_sizes import pixel_size_factors
 from raydrgn.io.relionwriter import write_relion
-from raydrgn.io.sources import STACK_SUFFIXES, to_ctf, to_poses
+from raydrgn.io.sources import to_ctf, to_poses
 from raydrgn.io.storage import Uri
 from raydrgn.run.config import RunConfig
 from raydrgn.run.directory import RunDirectory
@@ -27,9 +27,6 @@ CRYODRGN_VERSION = "4.3.0"
 
 WRITTEN = ("config.yaml", "ctf.pkl", "ind.pkl", "particles.star", "poses.pkl", "run.log")
 """Files of an export beside weights and latents."""
-
-WHOLE_SOURCES = (*STACK_SUFFIXES, ".txt", ".star", ".cs")
-"""Sources that cryoDRGN reads itself."""
 
 
 def export_run(root: Uri, out: Uri) -> list[int]:
@@ -74,7 +71,8 @@ def export_run(root: Uri, out: Uri) -> list[int]:
     cryodrgn.write_indices(ind, table.column("index"))
     if table.has_ctf:
         cryodrgn.write_ctf(ctf, to_ctf(table))
-    particles = _particles(table, config, target)
+    particles = storage.join(target.root, "particles.star")
+    write_relion(particles, table)  # the original may have others, which were left out
     raw = _configuration(
         config, particles=particles, poses=poses, ctf=ctf if table.has_ctf else None
     )
@@ -95,23 +93,17 @@ def _warn_of_corrections(table: ParticleTable, config: RunConfig) -> None:
         missing.append("subtract the background of images that are not normalised")
     if config.data.background_sd is not None:
         missing.append("scale images that are not normalised alike")
+    changed = [n for n in (*FLAGS, *TILT) if n in table.table.column_names]
+    if any(table.column(name).any() for name in changed):
+        missing.append(
+            "undo that phases were flipped, images multiplied by the CTF or the beam tilted"
+        )
     if missing:
         log.warning(
             "cryoDRGN does not %s: use the exported run for its latents and volumes, and encode "
             "no images with it",
             " or ".join(missing),
         )
-
-
-def _particles(table: ParticleTable, config: RunConfig, target: RunDirectory) -> Uri:
-    """Return a file that lists just the particles trained on, in their order."""
-    source = config.source
-    whole = np.array_equal(table.column("index"), np.arange(len(table))) and not source.ind
-    if whole and source.particles.lower().endswith(WHOLE_SOURCES):
-        return source.particles
-    place = storage.join(target.root, "particles.star")
-    write_relion(place, table)
-    return place
 
 
 def _configuration(

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from raydrgn.errors import RaydrgnError, StorageError
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
+from raydrgn.io.uri import protocol_of
 from raydrgn.run.config import RunConfig
 from raydrgn.run.directory import RunDirectory, is_run
 from raydrgn.run.metrics import read_losses
@@ -116,7 +117,7 @@ def _own(root: Uri) -> RunSummary | None:
         epochs_done=status.epochs_done,
         epochs=config.train.epochs,
         loss=losses[-1]["total"] if losses else None,
-        origins=_origins(config),
+        origins=_origins(config, root),
     )
 
 
@@ -144,8 +145,11 @@ def _num_rows(particles: Uri) -> int | None:
         return int(pq.ParquetFile(stream).metadata.num_rows)
 
 
-def _origins(config: RunConfig) -> list[Origin]:
-    """Return the runs whose weights, latents or selections a run began with."""
+def _origins(config: RunConfig, root: Uri) -> list[Origin]:
+    """Return the runs whose weights, latents or selections a run began with.
+
+    Selections are looked for where the run is: another store may not answer.
+    """
     found = []
     if load := config.train.load:
         epoch = re.search(r"weights\.(\d+)\.pkl$", load)
@@ -154,7 +158,8 @@ def _origins(config: RunConfig) -> list[Origin]:
     if init := config.train.init:
         found.append(Origin(storage.parent(init), "latents of a mixture"))
     for uri in (config.source.ind, config.source.particles):
-        if uri and (run := _run_around(uri)):
+        is_near = uri is not None and protocol_of(uri) == protocol_of(root)
+        if uri and is_near and (run := _run_around(uri)):
             found.append(Origin(run, _selection(uri)))
     return found
 
@@ -167,7 +172,11 @@ def _run_around(uri: Uri) -> Uri | None:
     """Return the run directory in which a file lies."""
     folder = storage.parent(uri)
     for _ in range(MAX_DEPTH):
-        if _is_run(set(storage.list_names(folder))):
+        try:
+            names = storage.list_names(folder)
+        except StorageError:  # it may not be read
+            return None
+        if _is_run(set(names)):
             return folder
         above = storage.parent(folder)
         if above == folder or above.endswith(":/"):

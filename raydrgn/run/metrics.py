@@ -58,7 +58,7 @@ def _is_before(line: str, position: Position) -> bool:
     try:
         row = json.loads(line)
         return (row["epoch"], row["step"]) <= position
-    except ValueError:
+    except (ValueError, TypeError, LookupError):
         return False
 
 

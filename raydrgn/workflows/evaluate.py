@@ -60,10 +60,11 @@ def run(
 
     opened = open_run(settings.run)
     executor.check_pool(gpu_problem)
+    folder = ResultFolder(settings.out or opened.results("evaluate", opened.epoch(settings.epoch)))
+    folder.check_own()  # before the work
     progress("evaluating", 0, 1)
     found = evaluate(opened, settings.truth, epoch=settings.epoch, executor=executor)
     progress("evaluating", 1, 1)
-    folder = ResultFolder(settings.out or opened.results("evaluate", found.epoch))
     folder.begin(
         {"truth": storage.absolute(settings.truth)},
         made_from=opened.identity(found.epoch),

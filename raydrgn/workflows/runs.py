@@ -1,8 +1,10 @@
 """``runs``: the runs below a folder, with what became of each."""
 
+import logging
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
+from raydrgn.errors import RaydrgnError
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.settings import Setting
@@ -11,6 +13,9 @@ if TYPE_CHECKING:
     from raydrgn.convergence.report import RecordedVerdict
     from raydrgn.evaluation.results import RecordedScore
     from raydrgn.run.listing import RunSummary
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +94,11 @@ def _newest(root: str, command: str, read: Any) -> Any:
         if (number := name.removeprefix(f"{command}.")) != name and number.isdecimal()
     ]
     for epoch, name in sorted(folders, reverse=True):
-        found = read(storage.join(root, name), epoch)
+        try:
+            found = read(storage.join(root, name), epoch)
+        except RaydrgnError as error:
+            log.warning("passed over: %s", error)
+            continue
         if found is not None:
             return found
     return None

@@ -74,6 +74,7 @@ def run(
     latents = latent_input.choose_latents(
         opened, epoch, z_file=settings.z_file, particles=settings.particles, z=settings.z
     )
+    _refuse_others(settings.out, len(latents))
     state = opened.decoder(epoch, pixel_size_angstrom=settings.pixel_size_angstrom)
     volumes = VolumeSet(
         name=f"volumes of {opened.title(epoch)}",
@@ -85,3 +86,26 @@ def run(
     with DecoderPool(state, settings.volumes, executor, num_volumes=len(latents)) as pool:
         paths, failures = write_set(pool, volumes, crop=settings.crop, progress=progress)
     return VolumesResult(paths=paths, failures=failures)
+
+
+def _refuse_others(folder: str, count: int) -> None:
+    """Refuse a folder in which volumes of an earlier command would stay among the new ones.
+
+    Raises:
+        ConfigError: Naming the first of them.
+    """
+    import re
+
+    from raydrgn.errors import ConfigError
+    from raydrgn.io import storage
+    from raydrgn.io.mrc import volume_name
+    from raydrgn.wording import counted
+
+    found = (re.fullmatch(r"vol_(\d+)\.mrc", name) for name in storage.list_names(folder))
+    others = sorted(int(match[1]) for match in found if match and int(match[1]) >= count)
+    if others:
+        first = storage.join(folder, volume_name(others[0]))
+        raise ConfigError(
+            f"{counted(count, 'volume')} will be written, and {first} of an earlier command would "
+            "stay beside them. Choose another folder with --out, or delete the volumes there."
+        )

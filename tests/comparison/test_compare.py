@@ -217,6 +217,16 @@ def test_an_empty_cell_among_words_is_named_by_its_row(tmp_path):
         read_values_file(str(tmp_path / "a.csv"))
 
 
+def test_a_run_has_as_many_clusters_as_it_was_given(tmp_path):
+    """More than the different values that a column of labels may have."""
+    z = np.random.default_rng(0).normal(size=(420, 2))
+    root = make_run(tmp_path / "run", z).files.root
+    options = ["--ksample", "210", "--skip-umap", "--skip-volumes"]
+    assert CliRunner().invoke(app, ["analyze", root, *options]).exit_code == 0
+    [found] = compare_files(root, f"{root}/analyze.1").pairs
+    assert found.adjusted_rand == pytest.approx(1)
+
+
 def test_two_epochs_of_a_run_and_published_labels(tmp_path):
     """The run has a selection; published labels are of the original set."""
     states = np.arange(60) % 3

@@ -61,6 +61,8 @@ def test_not_one_way_is_refused(run, given):
     [
         ({"particles": "6"}, "--particles contains 6, but the run has particles 0 to 5"),
         ({"particles": "0,-1"}, "--particles contains -1"),
+        ({"particles": f"{10**20}"}, "--particles contains 10{20}, but"),
+        ({"particles": " "}, "--particles contains no number"),
         ({"particles": "1.5"}, r"--particles takes numbers .* got '1\.5'"),
         ({"z": "1,nan"}, "-z takes finite numbers, got '1,nan'"),
         ({"z": "a,b"}, "-z takes numbers with commas between them, got 'a,b'"),
@@ -69,6 +71,11 @@ def test_not_one_way_is_refused(run, given):
 def test_numbers_that_are_none_are_refused(run, given, message):
     with pytest.raises(ConfigError, match=message):
         choose_latents(run, 1, **given)
+
+
+def test_latents_beyond_single_precision_are_refused(run):
+    with pytest.raises(InputError, match=r"-z has a latent .* not finite in single precision"):
+        choose_latents(run, 1, z="1e39,0")
 
 
 def test_latents_of_another_dimension_are_refused(run, tmp_path):

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from finished_run import make_run
 from raydrgn.cli.main import app
+from raydrgn.errors import ConfigError
 from raydrgn.fourier.resample import cropped
 from raydrgn.io.mrc import read_volume
 from raydrgn.reporting.latent_figures import series_colours
@@ -85,3 +86,14 @@ def test_volumes_that_are_there_are_made_again(root, tmp_path):
     first = (tmp_path / "vol_000.mrc").read_bytes()
     assert volumes(root, tmp_path, "--invert").exit_code == 0
     assert (tmp_path / "vol_000.mrc").read_bytes() != first
+
+
+def test_volumes_of_an_earlier_command_do_not_stay_among_the_new_ones(root, tmp_path):
+    assert (
+        CliRunner()
+        .invoke(app, ["volumes", root, "-o", str(tmp_path), "--particles", "0,1,2"])
+        .exit_code
+        == 0
+    )
+    with pytest.raises(ConfigError, match=r"2 volumes will be written, and .*vol_002\.mrc"):
+        raise volumes(root, tmp_path).exception

@@ -13,12 +13,13 @@ from phantoms import table_of, write_mrc
 from raydrgn.cli.main import app
 from raydrgn.decoding.options import VolumeOptions
 from raydrgn.decoding.pool import VolumeDecoder
-from raydrgn.errors import InputError
+from raydrgn.errors import InputError, RunDirectoryError
 from raydrgn.evaluation import evaluation
 from raydrgn.evaluation import report as truth_report
 from raydrgn.evaluation.evaluation import evaluate, fsc_curves, mean_fsc, nearest_to_median
 from raydrgn.evaluation.separation import separate
 from raydrgn.evaluation.truth import Truth, read_truth
+from raydrgn.io.cryodrgn import write_latents
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.sources import open_particles
 from raydrgn.simulation.dataset import simulate
@@ -305,3 +306,37 @@ def test_the_report_shows_states_and_motion(run, truth_folder, tmp_path, monkeyp
     assert page.count("data:image/png") == 6
     assert seen == [(k, 5) for k in range(1, 6)]
     assert "raydrgn volumes" in page
+
+
+def test_volumes_of_the_truth_are_known_by_their_number(tmp_path, latents):
+    """In the order of their names, vol_1000 comes before vol_101."""
+    run = make_run(tmp_path / "run", latents, box=4)
+    folder, count = tmp_path / "truth", 1012
+    folder.mkdir()
+    np.save(folder / "labels.npy", np.full(COUNT, count - 1))
+    for number in range(count):
+        volume = np.full((4, 4, 4), number + 1, np.float32)
+        write_mrc(folder / f"vol_{number:03d}.mrc", volume, pixel_size=2.0, volume=True)
+    truth = read_truth(str(folder), run, num_particles=COUNT)
+    np.testing.assert_array_equal(truth.volumes[:, 0, 0, 0], np.arange(count) + 1)
+    (folder / "vol_500.mrc").unlink()
+    with pytest.raises(InputError, match=r"1011 volumes up to vol_1011\.mrc.*without gaps"):
+        read_truth(str(folder), run, num_particles=COUNT)
+
+
+def test_latents_that_diverged_are_refused_in_words(run, truth_folder, latents):
+    latents = latents.astype(np.float32)
+    latents[3] = np.nan
+    write_latents(run.files.latents(1), latents, np.zeros_like(latents))
+    with pytest.raises(RunDirectoryError, match="latents of 1 of 60 particles are not finite"):
+        evaluate(run, str(truth_folder))
+
+
+def test_a_folder_of_others_is_refused_before_the_work(run, truth_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation, "evaluate", lambda *_, **__: pytest.fail("it was evaluated"))
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "mine.txt").touch()
+    with pytest.raises(RunDirectoryError, match="files that no raydrgn command wrote"):
+        workflow.run(
+            EvaluateSettings(run=run.root, truth=str(truth_folder), out=str(tmp_path / "notes"))
+        )

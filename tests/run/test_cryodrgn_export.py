@@ -228,3 +228,20 @@ def test_what_cannot_be_exported_is_refused(run, tmp_path):
     (Path(root) / "z.1.pkl").unlink()
     with pytest.raises(RunDirectoryError, match="no finished epoch"):
         export_run(root, str(tmp_path / "empty"))
+
+
+def test_particles_that_were_left_out_at_the_end_are_not_listed(run, tmp_path):
+    """As `train --drop-bad` leaves them out, which the source does not tell."""
+    root, table = run(range(COUNT - 1))
+    export_run(root, str(tmp_path / "out"))
+    raw = yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())
+    listed = open_particles(ParticleSource(particles=raw["dataset_args"]["particles"]))
+    assert len(listed) == len(table) == COUNT - 1
+
+
+def test_phases_that_are_flipped_are_a_warning(run, tmp_path, caplog):
+    root, table = run()
+    flipped = table.with_columns({"phase_flipped": np.ones(COUNT, dtype=bool)})
+    flipped.write(f"{root}/particles.parquet")
+    export_run(root, str(tmp_path / "out"))
+    assert "cryoDRGN does not undo that phases were flipped" in caplog.text

@@ -65,6 +65,15 @@ def project(tmp_path):
     return tmp_path
 
 
+def test_results_that_are_damaged_do_not_end_the_list(project, caplog):
+    (project / "first" / "convergence.4" / "verdict.csv").write_text("criterion,converged\nloss\n")
+    (project / "first" / "evaluate.4" / "evaluation.json").write_text("{}")
+    first, *_ = workflow.run(RunsSettings(folder=str(project))).runs
+    assert (first.verdict.epoch, first.verdict.is_converged) == (3, True)
+    assert first.score is None
+    assert "verdict.csv is damaged" in caplog.text
+
+
 def test_each_run_is_listed_with_what_became_of_it(project):
     first, second, third = workflow.run(RunsSettings(folder=str(project))).runs
     assert first.summary.root == str(project / "first")
