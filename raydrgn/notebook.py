@@ -180,8 +180,8 @@ class Run:
 
         The file has their numbers in the original set, which select the same particles from the
         original file, from the run, and from the particle file that the run was trained on. Only if
-        that is a table (.parquet) of a selection, its rows have other numbers, and it must be said
-        which are meant.
+        that is a table (.parquet) of a selection, its rows have other numbers, and
+        ``rows_of_table`` chooses between them.
 
         Args:
             chosen: True for every particle of the run to take.

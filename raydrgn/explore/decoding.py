@@ -52,7 +52,7 @@ class VolumeOrder(NamedTuple):
     """When they were written: the same epoch may be trained anew."""
 
     is_flipped: bool
-    """Whether the hand is not that of the run."""
+    """Whether the hand is opposite to the run's."""
 
     z: Float[np.ndarray, "k zdim"]
     box: int

@@ -61,7 +61,7 @@ class Explorer:
         actions: What saves.
         decoding: Decodes volumes.
         pixel_size_angstrom: At the run's box; None takes the run's own.
-        is_flipped: Returns whether volumes have the other hand than that of the run.
+        is_flipped: Returns whether volumes are shown with the hand opposite to the run's.
     """
 
     def __init__(

@@ -83,7 +83,7 @@ class Project(Protocol):
         ...
 
     def is_flipped(self) -> bool:
-        """Return whether its maps have the other hand than its poses."""
+        """Return whether the hand of its maps is opposite to that of its poses."""
         ...
 
     def pause(self) -> Pause | None:

@@ -132,7 +132,7 @@ def back_project(
 
 
 def _reversed(volume: Float[np.ndarray, "d d d"]) -> Float[np.ndarray, "d d d"]:
-    """Return a map of the other hand, as cryoDRGN's `--flip` makes it."""
+    """Return a map of opposite hand, as cryoDRGN's `--flip` makes it."""
     return np.ascontiguousarray(volume[::-1])
 
 

@@ -5,7 +5,7 @@ prior of z; see docs/mfa.md. Knows neither Ray nor files of runs.
 
 config         settings
 kernels        slices of Fourier grids and their adjoint, compiled for CPUs
-lanes          eight numbers at a time, in compiled functions
+simd           eight numbers at a time, in compiled functions
 interpolation  the same on any device
 slice_grid     the grid that slices are taken of
 grids          volumes and their Fourier grids

@@ -12,8 +12,8 @@ from typing import no_type_check
 import numba as nb
 import numpy as np
 
-from raydrgn.mfa import lanes
-from raydrgn.mfa.lanes import LANES
+from raydrgn.mfa import simd
+from raydrgn.mfa.simd import SIMD_WIDTH
 from raydrgn.shapes import Float, Int
 
 ONE = np.float32(1.0)
@@ -96,7 +96,7 @@ def _mix_corners(
         weights: Of the eight grid points, of which neighbours along x follow each other.
     """
     s00, s01, s10, s11 = starts
-    if features < LANES:
+    if features < SIMD_WIDTH:
         w000, w001, w010, w011, w100, w101, w110, w111 = weights
         for f in range(features):
             out[f] = (
@@ -110,13 +110,13 @@ def _mix_corners(
                 + w111 * flat[s11 + features + f]
             )
         return
-    for first in range(0, features, LANES):
-        f = min(first, features - LANES)  # the last eight overlap those before
+    for first in range(0, features, SIMD_WIDTH):
+        f = min(first, features - SIMD_WIDTH)  # the last eight overlap those before
         corners = (
             *(s00 + f, s00 + features + f, s01 + f, s01 + features + f),
             *(s10 + f, s10 + features + f, s11 + f, s11 + features + f),
         )
-        lanes.mix(out, f, flat, corners, weights)
+        simd.mix(out, f, flat, corners, weights)
 
 
 @nb.njit(fastmath=True, cache=True, inline=INLINE)
@@ -202,11 +202,11 @@ def insert(
     num, count, features = len(rotations), len(points), grid.shape[3]
     half, middle = features // 2, grid.shape[2] // 2
     flat, per_y, per_z = _flat(grid)
-    vectors = -(-features // LANES)
-    last = max(features - LANES, 0)  # where the last eight begin, of which some are 0
+    vectors = -(-features // SIMD_WIDTH)
+    last = max(features - SIMD_WIDTH, 0)  # where the last eight begin, of which some are 0
     for slab in nb.prange(len(bounds) - 1):
         first, stop = bounds[slab], bounds[slab + 1]
-        added = np.zeros(vectors * LANES, np.float32)
+        added = np.zeros(vectors * SIMD_WIDTH, np.float32)
         for b in range(num):
             r = rotations[b]
             for j in range(count):
@@ -224,7 +224,11 @@ def insert(
                 gx, gy, gz = ONE - fx, ONE - fy, ONE - fz
                 row = values[b, j]
                 for f in range(features):
-                    at = f if f < (vectors - 1) * LANES else f - last + (vectors - 1) * LANES
+                    at = (
+                        f
+                        if f < (vectors - 1) * SIMD_WIDTH
+                        else f - last + (vectors - 1) * SIMD_WIDTH
+                    )
                     added[at] = row[f] * (c if f < half else c * sign)
                 start = iz * per_z + iy * per_y + ix * features
                 if first <= iz < stop:
@@ -242,24 +246,24 @@ def _add_square(
     start: int,
     per_y: int,
     features: int,
-    added: Float[np.ndarray, " lanes"],
+    added: Float[np.ndarray, " width"],
     weights: tuple[float, float, float, float],
 ) -> None:
     """Add the features of a point to the four grid points around it in a plane."""
     w00, w01, w10, w11 = weights
-    if features < LANES:
+    if features < SIMD_WIDTH:
         for f in range(features):
             flat[start + f] += w00 * added[f]
             flat[start + features + f] += w01 * added[f]
             flat[start + per_y + f] += w10 * added[f]
             flat[start + per_y + features + f] += w11 * added[f]
         return
-    for f in range(0, len(added), LANES):
-        i = start + min(f, features - LANES)
-        lanes.add(flat, i, added, f, w00)
-        lanes.add(flat, i + features, added, f, w01)
-        lanes.add(flat, i + per_y, added, f, w10)
-        lanes.add(flat, i + per_y + features, added, f, w11)
+    for f in range(0, len(added), SIMD_WIDTH):
+        i = start + min(f, features - SIMD_WIDTH)
+        simd.add(flat, i, added, f, w00)
+        simd.add(flat, i + features, added, f, w01)
+        simd.add(flat, i + per_y, added, f, w10)
+        simd.add(flat, i + per_y + features, added, f, w11)
 
 
 def slab_bounds(planes: int, slabs: int) -> Int[np.ndarray, " slabs1"]:

@@ -44,7 +44,7 @@ class ExploredProject:
         return found
 
     def is_flipped(self) -> bool:
-        """Return whether the check has found the other hand, or the user has given it.
+        """Return whether the hand of the project's maps is opposite to that of its poses.
 
         Raises:
             RaydrgnError: If the project cannot be read.

@@ -19,7 +19,7 @@ filter             a selection of particles
 halves             trainings on half of the particles, to see what is real
 info               what a file or a run contains
 landscape          states and components in the space of volumes
-maps               two maps correlated; a map of the other hand or sign
+maps               two maps correlated; a map of opposite hand or sign
 montage            particle images as one picture
 occupancy_classes  volume classes and structural blocks of a table of occupancies
 occupancy_masks    masks and reference densities of subunits

@@ -1,4 +1,4 @@
-"""``fsc``, ``flip`` and ``invert``: two maps correlated; a map of the other hand or sign."""
+"""``fsc``, ``flip`` and ``invert``: two maps correlated; a map of opposite hand or sign."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated

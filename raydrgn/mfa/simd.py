@@ -1,4 +1,4 @@
-"""Eight neighbouring numbers of arrays at a time, in functions compiled by numba.
+"""SIMD operations: eight neighbouring numbers of arrays at a time, in functions compiled by numba.
 
 The compiler takes several numbers at a time only in loops far longer than those over the features
 of a grid point; these operations do it always.
@@ -12,8 +12,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-LANES = 8
-_VECTOR = ir.VectorType(ir.FloatType(), LANES)
+SIMD_WIDTH = 8
+_VECTOR = ir.VectorType(ir.FloatType(), SIMD_WIDTH)
 _FAST = ("fast",)
 
 Typed = tuple[Any, Callable[..., Any]]
@@ -84,5 +84,5 @@ def _repeated(builder: Any, number: Any) -> Any:
     """Return eight times the same number."""
     undefined = ir.Constant(_VECTOR, ir.Undefined)
     one = builder.insert_element(undefined, number, ir.Constant(ir.IntType(32), 0))
-    first = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+    first = ir.Constant(ir.VectorType(ir.IntType(32), SIMD_WIDTH), [0] * SIMD_WIDTH)
     return builder.shuffle_vector(one, undefined, first)
