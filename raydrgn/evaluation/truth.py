@@ -1,7 +1,6 @@
 """The truth about simulated particles, as ``simulate`` writes it into ``truth/``."""
 
 import json
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,7 @@ from raydrgn.errors import InputError, StorageError
 from raydrgn.io import storage
 from raydrgn.io.arrays import read_array
 from raydrgn.io.metadata import read_metadata
-from raydrgn.io.mrc import read_volume, volume_name
+from raydrgn.io.mrc import read_volume, volume_name, volume_number
 from raydrgn.io.storage import Uri
 from raydrgn.io.verification import quiet
 from raydrgn.run.reader import RunReader
@@ -19,8 +18,6 @@ from raydrgn.run.same_particles import numbers_in
 from raydrgn.shapes import Bool, Float, Int
 
 ARRAYS = ("labels", "shown", "motion_deg")
-
-VOLUME = re.compile(r"vol_(\d+)\.mrc")
 
 PARTICLES = "particles.star"
 """File of the simulated set, beside the folder of its truth."""
@@ -108,7 +105,7 @@ def read_truth(folder: Uri, run: RunReader, *, num_particles: int) -> Truth:
         InputError: If files are missing or do not fit the run, or all of it is junk.
     """
     names = storage.list_names(folder)
-    numbers = sorted(int(match[1]) for name in names if (match := VOLUME.fullmatch(name)))
+    numbers = sorted(n for n in map(volume_number, names) if n is not None)
     paths = [storage.join(folder, volume_name(number)) for number in numbers]
     if "labels.npy" not in names or not paths:
         raise InputError(f"{folder} has no labels.npy and vol_000.mrc …, which --truth needs.")

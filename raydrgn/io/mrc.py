@@ -10,6 +10,7 @@ References:
 
 import itertools
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +38,9 @@ SAME_VOXEL = 2e-3
 
 MODES: dict[int, str] = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 """Pixel types by MRC mode, without byte order."""
+
+VOLUME_NAME = re.compile(r"vol_(\d{3,})\.mrc")
+"""Files that ``volume_name`` names."""
 
 OTHER_MODES = {3: "complex int16", 4: "complex float32", 16: "RGB", 101: "4-bit"}
 
@@ -82,6 +86,12 @@ class MrcHeader:
 def volume_name(number: int) -> str:
     """Return the file name of a volume of a numbered set, as cryoDRGN has it."""
     return f"vol_{number:03d}.mrc"
+
+
+def volume_number(name: str) -> int | None:
+    """Return the number in the name of a file that ``volume_name`` names; None of other files."""
+    match = VOLUME_NAME.fullmatch(name)
+    return int(match[1]) if match else None
 
 
 def read_header(uri: Uri) -> MrcHeader:

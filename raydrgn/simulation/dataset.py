@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from raydrgn.io import cryodrgn, storage
-from raydrgn.io.mrc import volume_name, write_volume
+from raydrgn.io.mrc import VOLUME_NAME, volume_name, write_volume
 from raydrgn.io.mrc_stacks import StackWriter
 from raydrgn.io.particles import CTF_COLUMNS, ParticleTable
 from raydrgn.io.relionwriter import write_relion
@@ -28,7 +28,6 @@ TRUE_VALUES = ("particles.parquet", "contrast.npy")
 """Files of the truth that are there only where it is not what is written."""
 
 ARRAYS = ("labels.npy", "shown.npy", "motion_deg.npy")
-VOLUME = re.compile(r"vol_\d{3,}\.mrc")
 STACK = re.compile(r"particles(\.\d+)?\.mrcs")
 LIST = "particles.txt"
 """Of the stacks, where there are several."""
@@ -92,7 +91,7 @@ def _remove_earlier(out: Uri) -> None:
     truth = storage.join(out, "truth")
     for folder, pattern, others in (
         (out, STACK, (LIST,)),
-        (truth, VOLUME, (*ARRAYS, *TRUE_VALUES, *MODEL_FILES)),
+        (truth, VOLUME_NAME, (*ARRAYS, *TRUE_VALUES, *MODEL_FILES)),
     ):
         for name in storage.list_names(folder):
             if pattern.fullmatch(name) or name in others:

@@ -94,15 +94,13 @@ def _refuse_others(folder: str, count: int) -> None:
     Raises:
         ConfigError: Naming the first of them.
     """
-    import re
-
     from raydrgn.errors import ConfigError
     from raydrgn.io import storage
-    from raydrgn.io.mrc import volume_name
+    from raydrgn.io.mrc import volume_name, volume_number
     from raydrgn.wording import counted
 
-    found = (re.fullmatch(r"vol_(\d+)\.mrc", name) for name in storage.list_names(folder))
-    others = sorted(int(match[1]) for match in found if match and int(match[1]) >= count)
+    numbers = map(volume_number, storage.list_names(folder))
+    others = sorted(n for n in numbers if n is not None and n >= count)
     if others:
         first = storage.join(folder, volume_name(others[0]))
         raise ConfigError(
