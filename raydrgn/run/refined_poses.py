@@ -11,7 +11,7 @@ from raydrgn.io.indices import rows_of_numbers
 from raydrgn.io.particles import POSES_FROM, ParticleTable
 from raydrgn.io.storage import Uri
 from raydrgn.run.reader import RunReader, open_run
-from raydrgn.run.same_particles import DEFOCUS, OTHER_DEFOCUS_ANGSTROM
+from raydrgn.run.same_particles import difference_of
 from raydrgn.shapes import Float, Int
 
 
@@ -136,32 +136,13 @@ def _roots_of_halves(uri: Uri) -> tuple[Uri, Uri]:
     return first, second
 
 
-def _refuse_other_defocus(table: ParticleTable, same: ParticleTable, uri: Uri) -> None:
-    """Refuse particles whose defocus is not that of the particles of a run, row by row.
-
-    Numbers and images of stacks are alike in any two sets; the defocus is that of the micrographs.
-
-    Raises:
-        InputError: If half of them differ by more than a refinement of the CTF explains.
-    """
-    if not (table.has_ctf and same.has_ctf):
-        return
-    off = float(np.median(np.abs(table.column(DEFOCUS) - same.column(DEFOCUS))))
-    if off > OTHER_DEFOCUS_ANGSTROM:
-        raise InputError(
-            f"{uri} was trained on other particles: their defocus differs from that of the "
-            f"particles of the same numbers here by {off:.0f} Å (median). Give a run on these "
-            "particles, in the order of the same file."
-        )
-
-
 def rows_by_number(
     table: ParticleTable, known: ParticleTable, uri: Uri, *, what: str
 ) -> Int[np.ndarray, " n"]:
     """Return the rows that particles have in the table of a run, by their original numbers.
 
-    They must have about the same defocus; in a set of the same box, each must be the same image of
-    its stack as well.
+    They must have about the same defocus or orientations (``difference_of``); in a set of the same
+    box, each must be the same image of its stack as well.
 
     Args:
         table: Particles.
@@ -180,7 +161,12 @@ def rows_by_number(
             f"{uri} has no {what} of particle {numbers[missing[0]]} ({missing.size:,} such "
             "particles, numbers from 0 in the original file); leave them out with --ind."
         )
-    _refuse_other_defocus(table, known.select(rows), uri)
+    differing = difference_of(table, known.select(rows))
+    if differing is not None:
+        raise InputError(
+            f"{uri} was trained on other particles: {differing}. Give a run on these particles, in "
+            "the order of the same file."
+        )
     if table.single_box() != known.single_box():  # stacks of another box may be divided otherwise
         return rows
     same = table.column("slice") == known.column("slice")[rows]

@@ -13,7 +13,7 @@ from raydrgn.io.metadata import read_metadata
 from raydrgn.io.particles import ParticleTable
 from raydrgn.io.storage import Uri
 from raydrgn.io.verification import quiet
-from raydrgn.shapes import Int
+from raydrgn.shapes import Float, Int
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +21,12 @@ OTHER_DEFOCUS_ANGSTROM = 1000.0
 """Median difference of defocus between two sets of particles, above which they are not the same.
 
 A refinement of the CTF changes it by some hundred; micrographs of one session differ by thousands.
+"""
+
+OTHER_ANGLE_DEG = 20.0
+"""The same of the angle between the orientations of successive particles.
+
+Of orientations at random it is 33 degrees; of those that two refinements find, some degrees.
 """
 
 DEFOCUS = "defocus_u_angstrom"
@@ -64,7 +70,7 @@ def numbers_in(
     These are their own where both tables come from one file. Else particles are the same if their
     images are: by cryoSPARC's uid, or by stack and slice. Those whose images the reference lacks
     have numbers above all of its own. Where no image is in both, as of images that were made
-    smaller, numbers count alike if the defocus of the same ones is alike.
+    smaller, numbers count alike if defocus and orientations of the same ones are alike.
 
     Args:
         table: Particles.
@@ -90,30 +96,48 @@ def numbers_in(
             )
         numbers = reference.column("index")
         return np.where(is_there, numbers[rows], numbers.max() + 1 + own)
-    if not has_same_defocus(table, reference):
+    _, rows, others = np.intersect1d(own, reference.column("index"), return_indices=True)
+    differing: str | None = "no number is in both"
+    if len(rows):
+        differing = difference_of(table.select(rows), reference.select(others))
+    if differing is not None:
         raise InputError(
             f"{name} and {other} come from different files, which have no image in common, and "
-            "the defocus of particles of the same number differs: which particle is which is not "
-            f"known ({source} and {reference.metadata.get('source')})."
+            f"{differing}: which particle is which is not known ({source} and "
+            f"{reference.metadata.get('source')})."
         )
     return own
 
 
-def has_same_defocus(table: ParticleTable, reference: ParticleTable) -> bool:
-    """Return whether particles of the same number in two sets have about the same defocus.
+def difference_of(first: ParticleTable, second: ParticleTable) -> str | None:
+    """Return by what particles differ, row by row, if they are not the same, for messages.
 
-    Numbers and images of stacks are alike in any two sets; the defocus is that of the micrographs.
-    Where it is not known of either, they count as the same.
+    Numbers and images of stacks are alike in any two sets. The defocus is that of micrographs;
+    where it hardly varies, the angle between two particles' orientations shows more, which is the
+    same in any frame and of either hand. Particles of which neither is known count as the same.
     """
-    if not (table.has_ctf and reference.has_ctf):
-        return True
-    _, rows, others = np.intersect1d(
-        table.column("index"), reference.column("index"), return_indices=True
-    )
-    if not len(rows):
-        return False
-    off = table.column(DEFOCUS)[rows] - reference.column(DEFOCUS)[others]
-    return float(np.median(np.abs(off))) <= OTHER_DEFOCUS_ANGSTROM
+    if first.has_ctf and second.has_ctf:
+        mine, theirs = first.column(DEFOCUS), second.column(DEFOCUS)
+        off = float(np.median(np.abs(mine - theirs)))
+        if off > OTHER_DEFOCUS_ANGSTROM:
+            return f"the defocus of particles of the same number differs by {off:.0f} Å (median)"
+        if np.median(np.abs(theirs - np.median(theirs))) > OTHER_DEFOCUS_ANGSTROM:
+            return None
+    if first.has_poses and second.has_poses and len(first) > 1:
+        angles = [_successive_angles(one.rotations) for one in (first, second)]
+        off = float(np.median(np.abs(angles[0] - angles[1])))
+        if off > OTHER_ANGLE_DEG:
+            return (
+                "the angle between successive particles of the same numbers differs by "
+                f"{off:.0f}° (median)"
+            )
+    return None
+
+
+def _successive_angles(rotations: Float[np.ndarray, "n 3 3"]) -> Float[np.ndarray, " n-1"]:
+    """Return the angle between the orientations of each particle and the next, degrees."""
+    trace = np.einsum("nij,nij->n", rotations[1:], rotations[:-1])
+    return np.rad2deg(np.arccos(np.clip((trace - 1) / 2, -1, 1)))
 
 
 def _images(

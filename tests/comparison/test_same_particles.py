@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from scipy.spatial.transform import Rotation
 from typer.testing import CliRunner
 
 from finished_run import make_run
@@ -168,6 +169,38 @@ def test_files_without_an_image_in_common_are_matched_by_number_if_their_defocus
     twice = table.select(np.array([0, 1, 1]))
     with pytest.raises(InputError, match="has an image in several rows"):
         numbers_in(table.with_metadata("source", "/data/b.star"), twice, **names)
+
+
+@pytest.mark.parametrize("views", ["all", "one"])
+def test_where_the_defocus_hardly_varies_orientations_show_which_set_it_is(views):
+    """In another frame, of the opposite hand, and refined; not those of other particles."""
+    generator = np.random.default_rng(3)
+    tilt = Rotation.from_euler("ZY", generator.normal(size=(40, 2)) * [0, 0.1])
+    in_plane = Rotation.from_euler("Z", generator.uniform(0, 2 * np.pi, 40)[:, None])
+    matrices = (
+        in_plane * tilt if views == "one" else Rotation.random(40, rng=generator)
+    ).as_matrix()
+
+    def of(name, rotations, **more):
+        stack = np.full(len(rotations), f"/data/{name}.mrcs", dtype=object)
+        columns = {"rotation": rotations.reshape(-1, 9), "stack": stack, **more}
+        table = table_of(len(rotations), **columns)
+        return table.with_metadata("source", f"/data/{name}.star")
+
+    errors = Rotation.from_rotvec(generator.normal(size=(40, 3)) * np.deg2rad(3)).as_matrix()
+    frame, hand = Rotation.random(rng=generator).as_matrix(), np.diag([1, 1, -1])
+    reference, names = of("a", matrices), {"name": "b", "other": "a"}
+    for same in (errors @ matrices @ frame, hand @ matrices @ hand):
+        np.testing.assert_array_equal(numbers_in(of("b", same), reference, **names), np.arange(40))
+    for other in (matrices[::-1].copy(), generator.permutation(matrices)):
+        with pytest.raises(InputError, match=r"angle between successive particles .* differs by"):
+            numbers_in(of("b", other), reference, **names)
+    defocus = {"defocus_u_angstrom": generator.uniform(1e4, 2.5e4, 40)}
+    equivalent = (
+        matrices @ Rotation.from_euler("Z", [[180]] * 20 + [[0]] * 20, degrees=True).as_matrix()
+    )
+    varied = of("a", matrices, **defocus), of("b", generator.permutation(equivalent), **defocus)
+    np.testing.assert_array_equal(numbers_in(varied[1], varied[0], **names), np.arange(40))
 
 
 def test_a_table_without_particles_has_none_in_common():
