@@ -33,7 +33,12 @@ def judge(run: RunReader, found: Convergence, *, options: str = "") -> Convergen
     findings = _judge_latents(run, found.epoch, found.losses, found.shifts)
     if not found.has_volumes or run.is_mixture:
         commands = next_commands(
-            run.root, found.epoch, findings, can_train=not run.is_foreign, options=options
+            run.root,
+            found.epoch,
+            findings,
+            last_epoch=run.files.latent_epochs()[-1],
+            can_train=not run.is_foreign,
+            options=options,
         )
         return replace(found, findings=findings, commands=commands)
     correlation, fsc = found.stacked("correlation").T, found.stacked("fsc")[..., -1].T
@@ -49,6 +54,7 @@ def judge(run: RunReader, found: Convergence, *, options: str = "") -> Convergen
         found.epoch,
         findings,
         fitted_noise_from=found.before_overfitting if warnings else None,
+        last_epoch=run.files.latent_epochs()[-1],
         can_train=not run.is_foreign,
         options=options,
     )
@@ -114,19 +120,22 @@ def next_commands(
     findings: Sequence[Finding],
     *,
     fitted_noise_from: int | None = None,
+    last_epoch: int = 0,
     can_train: bool = True,
     options: str = "",
 ) -> list[str]:
     """Return the commands that usually follow, filled in.
 
     A run that has not converged is trained to the end of its schedule, or half as long again after
-    it. Where there is an overfitting warning, the epoch before the rise is analysed instead.
+    it; where it has later epochs, they are compared first. Where there is an overfitting warning,
+    the epoch before the rise is analysed instead.
 
     Args:
         root: Run directory.
-        epoch: The last epoch.
+        epoch: The last epoch that was compared.
         findings: Of all criteria.
         fitted_noise_from: Last epoch before noise rises; None without an overfitting warning.
+        last_epoch: The last one that the run has.
         can_train: Whether raydrgn trained the run.
         options: What commands that decode volumes are given, as in `` --flip``.
     """
@@ -134,6 +143,8 @@ def next_commands(
     if fitted_noise_from is not None:
         return [f"raydrgn analyze {run} {fitted_noise_from}{options}"]
     open_ = [finding.criterion for finding in findings if finding.is_open]
+    if open_ and epoch < last_epoch:
+        return [f"raydrgn convergence {run} {last_epoch}{options}"]
     if not open_ or not can_train:
         return [f"raydrgn {name} {run} {epoch}{options}" for name in ("analyze", "landscape")]
     if SCHEDULE in open_:

@@ -49,3 +49,12 @@ def test_hand_sign_and_pixel_size_of_volumes_are_options_of_the_next_command():
     volumes = VolumeOptions(flip=True, invert=True, box=64)
     settings = ConvergenceSettings(run="run", volumes=volumes, pixel_size_angstrom=1.2345678)
     assert settings.volume_words() == " --pixel-size 1.2345678 --flip --invert"
+
+
+@pytest.mark.parametrize("can_train", [True, False])
+def test_later_epochs_that_the_run_has_are_compared_before_it_is_trained_on(can_train):
+    found = next_commands(
+        "run", 21, [BEFORE_ITS_END], last_epoch=50, can_train=can_train, options=" --flip"
+    )
+    assert found == ["raydrgn convergence run 50 --flip"]
+    assert next_commands("run", 21, [DONE], last_epoch=50)[0] == "raydrgn analyze run 21"
