@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 from raydrgn.io import storage
@@ -9,6 +10,7 @@ from raydrgn.io.storage import Uri
 from raydrgn.reporting.result_folder import ResultFolder
 from raydrgn.run.identity import SETTINGS, read_record
 from raydrgn.run.latents_file import LatentSource
+from raydrgn.run.project_steps import CURRENT, replaced_folders
 from raydrgn.run.reader import RunReader
 from raydrgn.settings import PROJECT
 
@@ -37,7 +39,7 @@ class CommandResults:
     def tables(self) -> Iterator[tuple[str, Uri]]:
         """Yield the command and the file of each table, the one that holds last.
 
-        Those in the run hold before those in the project, and of these the later ones.
+        Those in the run hold before those in the project, and of these the ones that it took last.
         """
         beside = self._in_project()
         for command in TABLES:
@@ -81,8 +83,10 @@ class CommandResults:
         """Return the files in which commands record what they have made, if they are there."""
         own = [self._source.results(command, self._epoch) for command in ("analyze", *TABLES)]
         own.append(storage.join(self._source.results("occupancy", self._epoch), CLASSES))
-        folders = (*own, *self._folders_in_project())
-        files = (storage.join(folder, SETTINGS) for folder in folders)
+        beside = self._folders_in_project()
+        files = [storage.join(folder, SETTINGS) for folder in (*own, *beside)]
+        if beside:
+            files.append(storage.join(storage.parent(self._source.root), CURRENT))
         return [file for file in files if storage.exists(file)]
 
     def _is_of_epoch(self, folder: ResultFolder) -> bool:
@@ -100,8 +104,15 @@ class CommandResults:
     def _in_project(self) -> list[tuple[Uri, dict[str, Any]]]:
         """Return the folders of results beside a run in its project, and what each records.
 
-        The one that was made last comes last.
+        Those that the project has taken since come first, then the one that was made last.
         """
-        files = [storage.join(folder, SETTINGS) for folder in self._folders_in_project()]
-        there = sorted((file for file in files if storage.exists(file)), key=storage.modified)
+        folders = self._folders_in_project()
+        replaced = replaced_folders(storage.parent(self._source.root)) if folders else set()
+        files = [storage.join(folder, SETTINGS) for folder in folders]
+        there = [file for file in files if storage.exists(file)]
+
+        def holds(file: Uri) -> tuple[bool, datetime]:
+            return storage.name(storage.parent(file)) not in replaced, storage.modified(file)
+
+        there.sort(key=holds)
         return [(storage.parent(file), read_record(file)) for file in there]

@@ -23,6 +23,7 @@ reader           a run of raydrgn or cryoDRGN, opened for reading
 next_commands    commands for some particles of a run, filled in
 latents_file     a file of latents in the place of a run
 identity         what results are made from
+project_steps    which results of a project's steps are those of its latest call
 cryodrgn_config  what the configuration of a run of cryoDRGN says
 cryodrgn_export  a run in the layout of cryoDRGN
 export_record    what an export has written, so that it replaces nothing else

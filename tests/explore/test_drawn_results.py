@@ -12,6 +12,7 @@ from raydrgn.cli.main import app
 from raydrgn.clustering.embedding import principal_components
 from raydrgn.errors import StorageError
 from raydrgn.io import cryodrgn
+from raydrgn.protocol.project import Project
 from raydrgn.reporting.result_folder import ResultFolder
 from raydrgn.workflows.explore import ExploreSettings, open_explorer
 
@@ -157,3 +158,22 @@ def test_results_beside_a_run_in_its_project_are_seen_when_they_come(tmp_path, z
         [path] = found["paths"]
         assert path["name"] == "path.2"
         np.testing.assert_allclose(path["columns"]["z1"][0], z[3, 1] + 1, rtol=1e-5)
+
+
+def test_of_a_project_that_went_back_to_earlier_settings_those_results_are_shown(tmp_path, z):
+    project, sizes = Project(str(tmp_path / "project")), []
+    run = make_run(tmp_path / "project" / "round2", z)
+    (tmp_path / "project" / "project.yaml").write_text("decisions: {}\n")
+    with running_server(open_explorer(ExploreSettings(run=run.files.root))) as server:
+        for in_first, clusters in ((20, 4), (45, 2), (20, 4)):
+            labels = np.where(np.arange(COUNT) < in_first, 1, 2)
+
+            def make(uri, labels=labels):
+                write_classes(run, labels, uri=uri)
+                return {}, ["settings.json"]
+
+            project.step("classes", {"clusters": clusters}, make, folder="classes")
+            assert "occupancy.class" in server.json("/api/facts")["columns"]
+            classes = server.json("/api/drawn")["occupancy"]["classes"]
+            sizes.append([entry["particles"] for entry in classes])
+    assert sizes == [[20, 40], [45, 15], [20, 40]]
