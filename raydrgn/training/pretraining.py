@@ -2,8 +2,8 @@
 
 It comes before the first epoch. The encoder is frozen from then on, and the epochs fit the decoder
 to what it gives: by the usual loss it would leave these latents, and volumes become worse
-(docs/mfa.md). It does not generalise to other particles. The optimiser of the pre-training ends
-with it: nothing is left but the weights.
+(docs/mfa-measured.md). It does not generalise to other particles. The optimiser of the
+pre-training ends with it: nothing is left but the weights.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Mixture of factor analysers beside the autoencoder: the measurement behind docs/mfa.md.
+"""Mixture of factor analysers beside the autoencoder: the measurement behind docs/mfa-measured.md.
 
 Sets of 6,000 images of 32 px, simulated with seeds that no setting was chosen on, are fitted with
 one thread by ``--method mfa``, by the recipe ``fast`` (128 × 3, 40 epochs), by ``fast`` of 24
