@@ -83,9 +83,9 @@ Project = Annotated[
     str | None,
     typer.Option(
         metavar="FOLDER|none",
-        help="Project of raydrgn protocol from which is taken what is not given here: contrast, "
-        "hand, epochs, seed, and the selection of its particles. By default that of the current "
-        "folder, if it lies in one, and then only for the project's own particles and runs.",
+        help="Project of raydrgn protocol that provides what is not given here: contrast, hand, "
+        "epochs, seed, and the selection of its particles. By default the project that the current "
+        "folder lies in, and then only for its own particles and runs; none for none.",
     ),
 ]
 

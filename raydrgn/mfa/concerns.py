@@ -32,9 +32,9 @@ WIDE_SHIFTS_PX = 1.2
 """SD of shifts along an axis, likewise: 1 px is refined to 0.14 px, but 3 px to 0.8 px."""
 
 IN_PART = (
-    "which a fit refines in part. Unless a warning says that poses or mask are wrong, `raydrgn "
-    "train PARTICLES --method mfa --poses-from RUN -o OUT` goes on from those that this one has "
-    "found."
+    "and a fit corrects such errors only in part. Unless a warning says that poses or mask are "
+    "wrong, refine them further from those of this fit: `raydrgn train PARTICLES --method mfa "
+    "--poses-from RUN -o OUT`."
 )
 
 FAINT, MOST_FAINT = 0.1, 0.05
@@ -71,9 +71,10 @@ def orientation_concern(gain: float, evidence: float) -> str | None:
     if evidence < LEAST_EVIDENCE or gain >= LEAST_OF_ORIENTATIONS * evidence:
         return None
     return (
-        f"The given orientations explain {max(gain, 0):.1f} nats more of each image than random "
-        f"ones, of {evidence:.0f} that the mean explains: unless the particles are nearly round, "
-        "the poses are wrong, or belong to other images. Check them with `raydrgn backproject`."
+        f"The given orientations explain only {max(gain, 0):.1f} nats more of each image than "
+        f"random ones, while the mean explains {evidence:.0f} in all: unless the particles are "
+        "nearly round, the poses are wrong, or belong to other images. Check them with `raydrgn "
+        "backproject`."
     )
 
 
@@ -87,9 +88,9 @@ def search_note(widths: PoseWidths) -> str | None:
     if not parts:
         return None
     return (
-        f"The given poses are off: {' and '.join(parts)} (SD along each axis). Others about them "
-        "are tried first; `raydrgn train PARTICLES --method mfa --no-rotations --no-shifts "
-        "-o OUT` keeps those that are given."
+        f"The given poses are off: {' and '.join(parts)} (SD along each axis). The fit "
+        "searches around them first; `raydrgn train PARTICLES --method mfa --no-rotations "
+        "--no-shifts -o OUT` keeps them as they are."
     )
 
 
@@ -110,8 +111,8 @@ def unobserved_note(noise: Float[Tensor, "groups shells"], groups: Sequence[str]
     if not parts:
         return None
     return (
-        f"Images {', '.join(parts)}, as where they were low-passed or scaled up: nothing there is "
-        "taken from them, neither density nor its absence."
+        f"Images {', '.join(parts)}, for example because they were low-passed or scaled up: they "
+        "are not used beyond that frequency."
     )
 
 
@@ -151,8 +152,8 @@ def concerns_of_contrast(
     if faint > MOST_FAINT:
         found.append(
             f"{100 * faint:.0f} % of the images that seem to show a particle have a contrast near "
-            "0: they may have the opposite sign of the others, as where bright and dark stacks "
-            "were joined. `raydrgn montage` shows images."
+            "0: they may have the opposite sign of the others, for example where bright and "
+            "dark stacks were joined. `raydrgn montage` shows images."
         )
     names = np.array(groups)
     means = {
@@ -163,8 +164,8 @@ def concerns_of_contrast(
     if len(means) > 1 and max(means.values()) > MOST_OF_GROUPS * min(means.values()):
         listed = ", ".join(f"{name}: {mean:.2f}" for name, mean in means.items())
         found.append(
-            f"Optics groups differ in scale (mean contrast of {listed}): the contrasts of their "
-            "particles have that scale in them. Normalise the images of each group alike."
+            f"Optics groups differ in scale (mean contrast of {listed}), and so do the contrasts "
+            "of their particles. Normalise the images of each group alike."
         )
     return found
 
@@ -191,7 +192,7 @@ def last_concerns(
         found.append(
             "Images without a particle were not looked for, and all null probabilities are 0: the "
             f"mean explains less than {LEAST_OF_PARTICLES:g} nats of an image, so that many "
-            "particles would be taken for junk. Larger boxes, or images of higher SNR, have more."
+            "particles would be taken for junk. It explains more in larger boxes, or at higher SNR."
         )
     rotation_sd, shift_sd = model.priors.rotation_sd, model.priors.shift_sd_px
     if rotation_sd > WIDE_ROTATIONS:

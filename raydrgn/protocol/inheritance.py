@@ -115,7 +115,7 @@ def inherited(
     if words:
         parts.append(f"takes {words}" + (f", though {other} is not of its particles" * bool(other)))
     if differing:
-        parts.append(f"{', '.join(differing)} was given, and holds instead of what it has")
+        parts.append(f"{', '.join(differing)} is used as given, not as the project has it")
     if parts:
         log.info("project %s: %s", root, "; ".join(parts))
     return taken

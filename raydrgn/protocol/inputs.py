@@ -164,8 +164,8 @@ def _require_bright(found: "Verdict", reference: Uri) -> None:
         raise InputError(
             f"The particles agree with {reference} where their density is darker than its "
             f"surroundings (skewness {found.skewness:.1f}): the map has the opposite sign, so that "
-            "it does not tell the contrast. Change it with `raydrgn invert`, and give the new one "
-            "with --map."
+            "it cannot show that of the images. Change it with `raydrgn invert`, and give the new "
+            "one with --map."
         )
 
 

@@ -35,9 +35,9 @@ NULL_RULE = (
 )
 CLUSTER_RULE = (
     f"A cluster is proposed if the peak density of its volume is less than {LEAST_PEAK:g} times "
-    "the median over all particles of that of their clusters; or if half sets of its particles do "
-    f"not agree (a mean FSC of less than {LEAST_AGREEMENT:g} at low resolution) and its mean |z| "
-    f"is more than {FAR_SD:g} SD above that of all particles."
+    "the median of this peak over all particles; or if half sets of its particles do not agree (a "
+    f"mean FSC of less than {LEAST_AGREEMENT:g} at low resolution) and its mean |z| is more than "
+    f"{FAR_SD:g} SD above that of all particles."
 )
 
 

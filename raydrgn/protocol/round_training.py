@@ -159,8 +159,8 @@ def _warn_of_more_epochs(project: Project, this: Round, trained: Step) -> None:
     if all(r.is_whole and r.result["epochs"] < newest for r in records):
         longer = replace(this.plan, epochs=newest).text()
         log.warning(
-            "%s has been trained to epoch %d by another command; what follows is of its first %d "
-            "epochs. To take all: %s",
+            "%s has been trained to epoch %d by another command; the next steps use its first %d "
+            "epochs. To use all: %s",
             trained.folder,
             newest,
             trained.result["epochs"],

@@ -131,7 +131,7 @@ class ProtocolSettings(ParticleSettings):
         str | None,
         Setting(
             "Go on, and drop these clusters instead of what is proposed, such as 3,11; none keeps "
-            "all. As 1:3,11 it is for round 1, without a number for the round that waits.",
+            "all. 1:3,11 is for round 1; without a number it is for the round that waits.",
             metavar="[ROUND:]CLUSTERS|none",
         ),
     ] = None

@@ -39,15 +39,15 @@ RULE = (
     "difference of its decoded volume from the mean of all classes explains at least "
     f"{100 * EXPLAINED:g} % of the power that is reproduced. Else the decoded volume shows what "
     "its own particles do not prove. Of a single class there is no difference: its map and its "
-    "half maps decide. No class is proved by the images that it was found in: classes that were "
-    "made of their noise agree, too, the more the more particles they have. `raydrgn halves` tells "
-    "whether two trainings agree on it."
+    "half maps decide. This does not prove a class, since its maps are made of the images that it "
+    "was found in: classes of their noise agree too, and the better the more particles they have. "
+    "`raydrgn halves` tests whether two trainings agree on it."
 )
 
 FEW = f"fewer than {FEWEST} particles"
 COARSE = "its half maps agree to a much coarser resolution than those of all particles"
 NOT_REPRODUCED = "its difference from all particles is not reproduced in its half maps"
-NOT_DECODED = "its decoded volume differs from the others otherwise than its particles do"
+NOT_DECODED = "its decoded volume differs from the others in another way than its particles do"
 NO_AGREEMENT = "the map of its particles does not agree with its decoded volume"
 
 

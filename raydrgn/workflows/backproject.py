@@ -33,8 +33,8 @@ class BackprojectSettings(BackprojectionOptions):
     poses_from: Annotated[
         str | None,
         Setting(
-            "With the poses that `halves` of this run of --method mfa has refined in each half of "
-            "the particles apart, which are then the half maps'; compared with the given poses.",
+            "Run of --method mfa with `halves`: back-project each half of the particles with the "
+            "poses that its own fit has refined, and compare with the given poses.",
             metavar="RUN",
         ),
     ] = None

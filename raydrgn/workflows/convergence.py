@@ -198,6 +198,6 @@ def _watch(
         if is_finished:
             return _compare(settings, executor, progress)
         if not is_held and (epochs or claims.was_held):  # else training has not begun
-            report("Training has ended before its last epoch: no command has the run any more.")
+            report("Training has ended before its last epoch: no command is training the run.")
             return _compare(settings, executor, progress)
         sleep(POLL_SECONDS)

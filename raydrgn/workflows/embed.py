@@ -193,6 +193,6 @@ def _disagreement(encoded: "Encoded", root: str, remedy: str) -> str | None:
             f"{remedy} --opposite-contrast, with --overwrite."
         )
     return (
-        f"{found} mean, which is nothing: their poses are of another frame or hand than those of "
-        "the run, or they show something else. Their latents mean nothing."
+        f"{found} mean, which is no correlation: their poses are of another frame or hand than "
+        "those of the run, or they show something else. Their latents mean nothing."
     )

@@ -358,8 +358,8 @@ def _why_no_junk(opened: "OpenedLatents", limit: float) -> str:
         return "the run, of `raydrgn train --no-null-class`, did not look for such images"
     if read_mixture(opened.source, opened.epoch).priors.null_share == 0:
         return (
-            "the images have too little evidence for a particle, so that the fit did not look for "
-            "such ones (its run.log has a warning)"
+            "the mean explains too little of each image for the fit to look for such images (its "
+            "run.log has a warning)"
         )
     return "all seem to show a particle"
 

@@ -76,7 +76,7 @@ def run(
     if concern := shared_poses(table):
         log.warning("%s", concern)
     if has_own_halves(table):
-        log.info("halves are those of the refinement, in which each had its poses by itself")
+        log.info("halves are those of the refinement, in which their poses are independent")
     folder = settings.begin(opened, epoch, "halves")
     for half in HALVES:
         try:

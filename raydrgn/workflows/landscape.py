@@ -47,8 +47,8 @@ class LandscapeSettings(DecodingSettings):
     threshold: Annotated[
         float | None,
         Setting(
-            "Density from which a voxel is in the mask; by default the mean over the sketch of "
-            "half of the 99.99th percentile."
+            "Density from which a voxel is in the mask; by default half of the 99.99th percentile, "
+            "averaged over the volumes of the sketch."
         ),
     ] = None
 

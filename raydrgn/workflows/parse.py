@@ -136,4 +136,4 @@ def _warn_of_pixel_sizes(table: "ParticleTable") -> None:
     except InputError as error:  # more than training models; one group at a time is possible
         several = str(error)
     if several:
-        log.warning("%s cryoDRGN takes the first particle's for all.", several)
+        log.warning("%s cryoDRGN takes that of the first particle for all.", several)

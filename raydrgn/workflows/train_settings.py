@@ -99,7 +99,7 @@ class TrainSettings(ParticleSettings):
         str | None,
         Setting(
             "Start from a finished run of --method mfa on the same particles, of any box: the "
-            "encoder is pre-trained on its latents, and frozen then (docs/mfa.md). The default of "
+            "encoder is pre-trained on its latents, and then frozen (docs/mfa.md). The default of "
             "--zdim is then the number of its components, at most 8. Poses stay those of "
             "PARTICLES; --poses-from RUN takes those that it has refined.",
             metavar="RUN",
@@ -109,7 +109,7 @@ class TrainSettings(ParticleSettings):
     poses_from: Annotated[
         str | None,
         Setting(
-            "Run of --method mfa on the same particles, whose refined poses are taken.",
+            "Use the poses that this run of --method mfa has refined for the same particles.",
             metavar="RUN",
         ),
     ] = None
@@ -143,7 +143,7 @@ class TrainSettings(ParticleSettings):
     states: Annotated[
         int | None,
         Setting(
-            "States of the mixture that latents are drawn from, by --method mfa (default: 40).",
+            "States of the mixture prior of the latents, at most, by --method mfa (default: 40).",
             min=1,
         ),
     ] = None

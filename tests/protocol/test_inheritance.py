@@ -152,7 +152,7 @@ def test_what_the_user_gives_holds_and_the_log_has_one_line(project, tmp_path, c
     [record] = caplog.records
     assert record.getMessage() == (
         f"project {project}: takes --uninvert-data, --drop-bad, though {tmp_path}/other.star is "
-        "not of its particles; --seed 0 was given, and holds instead of what it has"
+        "not of its particles; --seed 0 is used as given, not as the project has it"
     )
 
 

@@ -78,7 +78,7 @@ def test_images_of_opposite_contrast_are_told_by_their_correlation(data, run, tm
 
 def test_images_that_correlate_with_nothing_are_told(data):
     noise = np.random.default_rng(0).normal(size=500) * 0.05
-    assert "which is nothing" in embed._disagreement(Correlated(noise), "run", "Give")
+    assert "which is no correlation" in embed._disagreement(Correlated(noise), "run", "Give")
     assert embed._disagreement(Correlated(noise + 0.02), "run", "Give") is None
 
 
