@@ -85,7 +85,7 @@ Project = Annotated[
         metavar="FOLDER|none",
         help="Project of raydrgn protocol that provides what is not given here: contrast, hand, "
         "epochs, seed, and the selection of its particles. By default the project that the current "
-        "folder lies in, and then only for its own particles and runs; none for none.",
+        "folder lies in, and then only for its own particles and runs; none: no project.",
     ),
 ]
 
