@@ -44,7 +44,11 @@ COMPONENT_SHARE = 0.05
 """Prior variance of components over that of the mean, before it is estimated."""
 
 RELEVANCE_FLOOR = 0.005
-"""Least prior variance of components over that of the mean, when it is estimated."""
+"""Least prior variance of components over that of the mean, when it is estimated.
+
+It is no more than the variance that images alone leave to a coefficient: with a larger one,
+components would be made of noise where the mean is far above it.
+"""
 
 LEAST_DETERMINED = 0.01
 """Share of a shell's coefficients of a component that images determine, at least."""
@@ -159,7 +163,8 @@ class Updater:
         power = self._grids.power(model.volumes[1:]) / self._mask_share(model)
         left = self._variance(model, model.component_power) / self._mask_share(model)
         determined = (1 - left / model.component_power).clamp(min=LEAST_DETERMINED)
-        floor = RELEVANCE_FLOOR * model.mean_power
+        [precision] = self._grids.shell_means(self._precision(model, self._views)[None])
+        floor = torch.minimum(RELEVANCE_FLOOR * model.mean_power, 1 / precision)
         return replace(model, component_power=torch.maximum(power / determined, floor))
 
     def cut_off(self, model: FactorModel) -> float:

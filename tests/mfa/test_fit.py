@@ -29,6 +29,16 @@ def test_states_and_their_volumes_are_found(clean):
     assert found.separation.neighbour_accuracy > 0.8
 
 
+def test_the_noise_of_a_homogeneous_sample_is_no_component(clean, tmp_path):
+    """At high SNR too, where the mean is far above the noise."""
+    maps = str(clean / "truth" / "vol_000.mrc")
+    simulate(str(tmp_path), Simulation(maps=maps, num_particles=1500, box=24, snr=1.0, seed=22))
+    run = plain_em.prepare(tmp_path / "particles.star", tmp_path / "run", **plain_em.SMALL)
+    assert plain_em.fit(run)
+    norms = plain_em.tensors(tmp_path / "run", 6)["decoder.volumes"].norm(dim=1)
+    assert norms[1:].max() < 0.01 * norms[0]
+
+
 def test_one_preferred_view_shows_the_states(tmp_path):
     # Most of Fourier space is empty, and beside many images there are points of one.
     simulate(str(tmp_path), Simulation(box=24, snr=0.4, seed=21, num_particles=16_000))

@@ -38,7 +38,7 @@ def grids():
     return VolumeGrids(BOX, device=torch.device("cpu"))
 
 
-def model_of(volumes, prior, noise):
+def model_of(volumes, prior, noise, *, mean_power=1e-6):
     """Return a model of one component without a mask."""
     mixture = Mixture.standard_normal(1, device=torch.device("cpu"))
     return FactorModel(
@@ -46,16 +46,16 @@ def model_of(volumes, prior, noise):
         torch.ones_like(volumes[0]),
         noise[None],
         noise[None],
-        torch.full_like(noise, 1e-6),
+        torch.full_like(noise, mean_power),
         prior[None],
         mixture,
         ParticlePriors(),
     )
 
 
-def relevance(grids, volumes, prior, noise):
+def relevance(grids, volumes, prior, noise, *, mean_power=1e-6):
     """Return the prior variance of one component after an update of it."""
-    model = model_of(volumes, prior, noise)
+    model = model_of(volumes, prior, noise, mean_power=mean_power)
     weights = torch.full_like(grids.radius, WEIGHT)
     return Updater(grids, weights, torch.ones(1), 100).with_relevance(model).component_power[0]
 
@@ -82,6 +82,19 @@ def test_prior_variance_goes_to_what_is_beyond_the_noise(grids, strength, expect
         [share] = (prior / (prior + variance))[INSIDE].mean(0, keepdim=True)
         prior = relevance(grids, share * estimate, prior, WEIGHT * variance)
     assert prior[INSIDE] / seen[INSIDE] == pytest.approx(expected, abs=0.01)
+
+
+@pytest.mark.parametrize("mean_power", [1e8, 1e11])
+def test_however_strong_the_mean_a_component_of_noise_is_left_no_more_than_the_noise(
+    grids, mean_power
+):
+    """A floor that grows with the mean alone kept ten components of noise at high SNR."""
+    volumes = torch.randn(2, BOX, BOX, BOX, generator=torch.Generator().manual_seed(2))
+    [seen] = grids.power(volumes[1:])
+    variance, prior = seen / 0.7, 0.1 * seen
+    noise = WEIGHT * variance
+    found = relevance(grids, 1e-3 * volumes, prior, noise, mean_power=mean_power)
+    torch.testing.assert_close(found[INSIDE], variance[INSIDE], rtol=1e-4, atol=0)
 
 
 def test_volumes_that_are_not_finite_are_refused(grids):
