@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 from pathlib import Path
 from uuid import uuid4
 
@@ -98,6 +99,14 @@ def s3_folder(s3_server, monkeypatch):
     s3fs.S3FileSystem.clear_instance_cache()  # clients of other credentials
     yield f"s3://{s3.BUCKET}/{uuid4().hex}"
     s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture
+def closed_port():
+    """A port that refuses connections: it is bound, so that no other process can take it."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -295,9 +295,7 @@ def test_with_a_cluster_a_command_is_a_job_of_it(cluster, tmp_path):
     with pytest.raises(ConfigError, match="was not started from a page of this run"):
         held.stop("other")
     Jobs(files, lambda: "http://head:8265").stop(job_id)  # of a server that was started again
-    for _ in range(100):
-        if cluster.stopped == [job_id]:
-            break
+    while not cluster.stopped:
         time.sleep(0.02)
     assert cluster.stopped == [job_id]
 

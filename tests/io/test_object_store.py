@@ -97,11 +97,14 @@ def test_a_connection_that_is_always_cut_is_reported_in_bounded_time(
     proxy.to_break = 0
 
 
-def test_a_store_that_does_not_answer_is_reported(s3_folder, monkeypatch, short_patience, caplog):
-    [port] = s3.free_ports(1)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+def test_a_store_that_does_not_answer_is_reported(
+    s3_folder, closed_port, monkeypatch, short_patience, caplog
+):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{closed_port}")
     s3fs.S3FileSystem.clear_instance_cache()
-    with pytest.raises(StorageError, match=rf"127\.0\.0\.1:{port} does not answer.*run the same"):
+    with pytest.raises(
+        StorageError, match=rf"127\.0\.0\.1:{closed_port} does not answer.*run the same"
+    ):
         storage.write_bytes(storage.join(s3_folder, "a"), b"a")
     assert "trying again for a minute" in caplog.text
 

@@ -44,13 +44,11 @@ def test_the_address_of_a_job_server_is_for_jobs(monkeypatch, caplog):
 
 
 @pytest.mark.parametrize("source", ["RAY_ADDRESS", "--address"])
-def test_a_cluster_that_is_gone_is_one_message(source):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+def test_a_cluster_that_is_gone_is_one_message(source, closed_port):
     with pytest.raises(ClusterError) as error:
-        RayAddress(f"127.0.0.1:{port}", source).check()
+        RayAddress(f"127.0.0.1:{closed_port}", source).check()
     text = str(error.value)
-    assert f"No Ray at 127.0.0.1:{port} (Connection refused)" in text
+    assert f"No Ray at 127.0.0.1:{closed_port} (Connection refused)" in text
     assert f"comes from {source}" in text
     assert ("Unset RAY_ADDRESS" if source == "RAY_ADDRESS" else "Leave --address out") in text
 

@@ -95,14 +95,11 @@ def test_a_head_without_a_dashboard_agent_is_explained():
         raise RuntimeError(f"Request failed with status code 500: Traceback\n{text}")
 
 
-def test_nobody_there_is_one_message():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+def test_nobody_there_is_one_message(closed_port):
     with pytest.raises(
-        ClusterError, match=rf"No Ray job server answers at http://127.0.0.1:{port}"
+        ClusterError, match=rf"No Ray job server answers at http://127.0.0.1:{closed_port}"
     ):
-        JobServer(f"127.0.0.1:{port}")
+        JobServer(f"127.0.0.1:{closed_port}")
 
 
 def test_another_server_and_a_silent_one_are_recognised(monkeypatch):

@@ -58,13 +58,11 @@ def test_convergence_is_an_event_of_its_own(server):
     assert events(server) == ["start", "convergence", "end"]
 
 
-def test_what_cannot_be_delivered_is_one_warning_without_the_path(server, caplog):
+def test_what_cannot_be_delivered_is_one_warning_without_the_path(server, closed_port, caplog):
     server.status = 404
     with caplog.at_level(logging.WARNING), notices(server.url, command="train"):
         pass
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        nobody = f"http://127.0.0.1:{free.getsockname()[1]}/hooks/secret"
+    nobody = f"http://127.0.0.1:{closed_port}/hooks/secret"
     with caplog.at_level(logging.WARNING), notices(nobody, command="train"):
         pass
     assert len(caplog.messages) == 2
