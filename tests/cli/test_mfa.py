@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import plain_em
 from raydrgn.cli.main import app
+from raydrgn.convergence import epochs
 from raydrgn.errors import ConfigError, InputError, RaydrgnError, RunDirectoryError
 from raydrgn.io.sources import ParticleSource, open_particles
 from raydrgn.mfa.support import ball, read_support
@@ -45,7 +46,7 @@ def invoke(*arguments):
         ("runs", "RUN"),
         ("volumes", "RUN", "-o", "OUT", "--particles", "0,5"),
         ("volumes", "RUN", "-o", "OUT", "--particles", "0,5", "--box", "10", "--flip"),
-        ("analyze", "RUN", "-o", "OUT", "--ksample", "4", "--skip-umap"),
+        ("analyze", "RUN", "-o", "OUT", "--ksample", "2", "--pc-points", "2", "--skip-umap"),
         ("traverse", "pc", "RUN", "-o", "OUT"),
         ("evaluate", "RUN", "--truth", "TRUTH", "-o", "OUT"),
         ("filter", "RUN", "-o", "OUT", "--null", "0.5"),
@@ -79,7 +80,8 @@ def test_that_no_image_is_junk_is_explained(folder, tmp_path, caplog):
     assert "of `raydrgn train --no-null-class`, did not look for such images" in caplog.text
 
 
-def test_convergence_is_that_of_the_likelihood(folder, tmp_path):
+def test_convergence_is_that_of_the_likelihood(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(epochs, "umap_embedding", lambda z, seed: z[:, :2])  # seconds to compile
     out = tmp_path / "convergence"
     found = invoke("convergence", folder / "run", "-o", out)
     assert found.exit_code == 0, found.output
