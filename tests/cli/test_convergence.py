@@ -310,7 +310,11 @@ def test_the_verdict_on_a_scheduled_run_reports_what_is_to_come(copy, no_report,
     [line] = [line for line in found.lines() if line.startswith("learning-rate schedule")]
     assert "75 % of the schedule is still to come (epochs 5 to 16)" in line
     assert "the loss usually falls most at its end" in line
+    set_config(copy, epochs=16, restarted_after=2)  # 14 epochs more, of which two are done
+    assert "86 % of the schedule is still to come" in "".join(workflow.run(settings(copy)).lines())
     set_config(copy, epochs=4)
     assert workflow.run(settings(copy)).convergence.is_converged
-    set_config(copy, epochs=16, schedule="constant")
+    set_config(copy, epochs=16, restarted_after=4)  # epoch 4 ended the schedule before
+    assert workflow.run(settings(copy)).convergence.is_converged
+    set_config(copy, epochs=16, schedule="constant", restarted_after=0)
     assert workflow.run(settings(copy)).convergence.is_converged

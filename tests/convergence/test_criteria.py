@@ -68,6 +68,10 @@ def test_noise_shows_at_high_frequencies_and_outside_the_mask(ball):
     )
     assert dirty.high_share > 10 * clean.high_share
     assert dirty.outside > 10 * clean.outside
+    inside = mask >= 0.5
+    volume = ball + 0.05 * grain
+    assert dirty.outside == pytest.approx(volume[~inside].std() / volume[inside].std(), rel=1e-5)
+    np.testing.assert_allclose(convergence.overfitting_measures(4 * volume, mask), dirty, rtol=1e-5)
     # white noise alone has its share of voxels there: a ball less its inner three quarters
     assert convergence.overfitting_measures(grain, mask).high_share == pytest.approx(
         1 - 0.73**3, abs=0.06
@@ -79,6 +83,8 @@ def test_a_curve_that_flattens_has_converged_and_a_falling_one_has_not():
     flat = convergence.converged_curve("loss", epochs, np.exp(-np.array(epochs) / 5.0))
     # exp(−e/5) comes within a tenth of its range, exp(−1/5), at e = 12.5
     assert flat.converged_from == pytest.approx(13, abs=1)
+    rising = convergence.converged_curve("z", epochs, -np.exp(-np.array(epochs) / 5.0))
+    assert rising.converged_from == flat.converged_from  # whether from above or from below
     assert (
         convergence.converged_curve("loss", epochs, -1.0 * np.array(epochs)).converged_from is None
     )

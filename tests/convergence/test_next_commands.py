@@ -4,7 +4,8 @@ import pytest
 
 from raydrgn.convergence.criteria import Finding
 from raydrgn.convergence.schedule import CRITERION as SCHEDULE
-from raydrgn.convergence.verdict import next_commands
+from raydrgn.convergence.schedule import UnfinishedSchedule
+from raydrgn.convergence.verdict import next_commands, open_criteria
 from raydrgn.decoding.options import VolumeOptions
 from raydrgn.workflows.convergence import ConvergenceSettings
 
@@ -23,6 +24,26 @@ BEFORE_ITS_END = Finding(SCHEDULE, None, "ends with epoch 50")
 )
 def test_training_goes_on_until_it_has_converged(findings, commands):
     assert next_commands("run", 21, findings) == commands
+
+
+def test_what_is_still_open_is_one_phrase():
+    assert open_criteria([DONE]) == "losses and latents have converged"
+    assert open_criteria([DONE, MOVING, BEFORE_ITS_END]) == (
+        "still changing: total loss; ends with epoch 50"
+    )
+    assert open_criteria([DONE, BEFORE_ITS_END]) == (
+        "losses and latents have converged; ends with epoch 50"
+    )
+
+
+def test_a_schedule_counts_what_is_left_since_its_last_restart():
+    # restarted after epoch 20 for 30 more, of which 12 are done
+    schedule = UnfinishedSchedule(epoch=32, first=20, last=50, peak_rate=4e-4, rate=1e-4)
+    assert schedule.share_to_come == 0.6
+    assert schedule.finding().text.startswith(
+        "the learning rate is 0.0001, 25 % of its highest value; 60 % of the schedule is still to "
+        "come (epochs 33 to 50)"
+    )
 
 
 def test_before_noise_rises_is_the_epoch_to_take():
