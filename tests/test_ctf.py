@@ -155,4 +155,6 @@ def test_the_envelope_of_a_b_factor_is_that_of_gaussian_motion():
     expected = torch.exp(-2 * math.pi**2 * spread**2 * freqs.square().sum(-1))
     found = b_factor_envelope(freqs, 8 * math.pi**2 * spread**2)
     torch.testing.assert_close(found, expected)
+    batch = b_factor_envelope(freqs.expand(2, -1, -1), 8 * math.pi**2 * spread**2)
+    torch.testing.assert_close(batch, expected.expand(2, -1))
     assert (b_factor_envelope(freqs, 0.0) == 1).all()
