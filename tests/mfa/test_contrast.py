@@ -9,9 +9,11 @@ import torch
 
 import plain_em
 from raydrgn.io.mrc import read_volume
+from raydrgn.mfa.contrast import SHARE, contrast_mean, contrast_sd, contrast_slope
 from raydrgn.mfa.mixture import Mixture
 from raydrgn.mfa.particles import ParticlePriors
 from raydrgn.mfa.posterior import ImageProducts, image_posterior
+from raydrgn.mfa.sums import Sums
 from raydrgn.run.reader import open_run
 from raydrgn.simulation.dataset import simulate
 from raydrgn.simulation.options import Simulation
@@ -40,6 +42,29 @@ def test_contrasts_are_found_at_any_signal(power):
     # so that the width, when it is estimated of these, stays
     width = found.square_contrast.mean() / found.contrast.mean() ** 2 - 1
     assert math.sqrt(float(width)) == pytest.approx(sd, rel=0.05)
+
+
+def test_what_goes_with_the_latent_is_told_from_what_is_of_the_contrast_alone():
+    count, slope, own = 200_000, torch.tensor([0.2, -0.1]).double(), 0.15
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    spread = torch.tensor([[1.2, 0.0], [0.5, 0.7]]).double()
+    away = normal(count, 2) @ spread.T
+    z = torch.tensor([0.4, -0.8]).double() + away
+    contrast = 0.9 * (1 + away @ slope + own * normal(count))
+    sums = Sums.zero(torch.zeros(1, 1, 1, 6), num_components=2, num_shells=1, num_groups=1)
+    sums.latent += z.sum(0)
+    sums.square += z.T @ z
+    sums.contrast_latent += contrast @ z
+    sums.add(likely=torch.ones(count), contrast=contrast, square_contrast=contrast.square())
+    assert contrast_mean(sums) == pytest.approx(0.9, abs=0.005)
+    torch.testing.assert_close(contrast_slope(sums), SHARE * slope, atol=0.005, rtol=0)
+    # What the components are not given of the slope is still seen as contrast.
+    left = float((1 - SHARE) * (slope @ spread).norm())
+    assert contrast_sd(sums) == pytest.approx(math.hypot(own, left), abs=0.003)
 
 
 def test_less_density_is_not_taken_for_less_contrast(tmp_path):

@@ -1,9 +1,12 @@
 """The maximisation step: how far volumes go, and what they show of their prior variance."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from raydrgn.errors import InputError
+from raydrgn.mfa.contrast import contrast_slope
 from raydrgn.mfa.grids import VolumeGrids
 from raydrgn.mfa.mixture import Mixture
 from raydrgn.mfa.model import FactorModel
@@ -53,21 +56,28 @@ def model_of(volumes, prior, noise, *, mean_power=1e-6):
     )
 
 
-def relevance(grids, volumes, prior, noise, *, mean_power=1e-6):
+def relevance(grids, volumes, prior, noise, *, mean_power=1e-6, support=None):
     """Return the prior variance of one component after an update of it."""
     model = model_of(volumes, prior, noise, mean_power=mean_power)
+    if support is not None:
+        model = replace(model, support=support)
     weights = torch.full_like(grids.radius, WEIGHT)
     return Updater(grids, weights, torch.ones(1), 100).with_relevance(model).component_power[0]
 
 
-def test_prior_variance_stays_where_it_explains_what_images_show(grids):
+@pytest.mark.parametrize("share", [1.0, 0.25])
+def test_prior_variance_stays_where_it_explains_what_images_show(grids, share):
     # An estimate x with noise s² is drawn to v = τ/(τ + s²) x, and x² is τ + s² on average.
+    # Behind a mask only its share of the power is left, of both.
     volumes = torch.randn(2, BOX, BOX, BOX, generator=torch.Generator().manual_seed(0))
-    [power] = grids.power(volumes[1:])
+    support = torch.zeros(BOX, BOX, BOX)
+    support[: round(share * BOX)] = 1
+    volumes = volumes * support
+    [power] = grids.power(volumes[1:]) / share
     determined = torch.linspace(0.3, 0.9, len(power))
     prior = power / determined
     noise = WEIGHT * prior * (1 - determined) / determined
-    found = relevance(grids, volumes, prior, noise)
+    found = relevance(grids, volumes, prior, noise, support)
     torch.testing.assert_close(found[INSIDE], prior[INSIDE], rtol=1e-4, atol=0)
 
 
@@ -122,3 +132,38 @@ def test_variance_at_the_images_points_is_that_of_the_views_alone(grids):
     ]
     torch.testing.assert_close(variances[1], variances[0])
     assert float(variances[1].max()) < 1.1 / WEIGHT
+
+
+@pytest.mark.parametrize("slope", [(0.0, 0.0), (0.3, -0.2)])
+def test_other_latents_of_covariance_1_describe_the_same_volumes(slope):
+    generator = torch.Generator().manual_seed(3)
+    volumes = torch.randn(3, 4, 4, 4, generator=generator)
+    z = torch.randn(5, 2, generator=generator)
+    mean, slope = torch.tensor([0.5, -0.3]).double(), torch.tensor(slope).double()
+    covariance = torch.tensor([[2.0, 0.6], [0.6, 0.5]]).double()
+    sums = Sums.zero(torch.zeros(1, 1, 1, 6), num_components=2, num_shells=1, num_groups=1)
+    sums.latent += 10 * mean
+    sums.square += 10 * (covariance + torch.outer(mean, mean))
+    sums.contrast_latent += 10 * (mean + covariance @ slope)
+    sums.add(likely=torch.ones(10), contrast=torch.ones(10))
+    # the states of the mixture stand at the latents, and are carried along with them
+    ones = torch.ones(3)
+    model = replace(
+        model_of(volumes, ones, ones),
+        mixture=Mixture(torch.full((5,), 0.2), z, covariance.float()),
+    )
+    found = Updater._whitened(model, sums, is_mixture=True)
+    torch.testing.assert_close(found.mixture.covariance, torch.eye(2), atol=1e-5, rtol=0)
+    gram = found.volumes[1:].flatten(1) @ found.volumes[1:].flatten(1).T
+    assert abs(gram[0, 1]) < 1e-4 * gram[0, 0]
+    assert gram[0, 0] > gram[1, 1]  # the strongest first
+    # what contrast goes with a latent becomes density of the mean
+    gained = (z - mean.float()) @ contrast_slope(sums).float()
+    centre = volumes[0] + torch.tensordot(mean.float(), volumes[1:], dims=1)
+    before = (
+        volumes[0]
+        + torch.tensordot(z, volumes[1:], dims=1)
+        + gained[:, None, None, None] * (centre)
+    )
+    after = found.volumes[0] + torch.tensordot(found.mixture.means, found.volumes[1:], dims=1)
+    torch.testing.assert_close(after, before, atol=1e-4, rtol=1e-4)
