@@ -111,6 +111,7 @@ def test_a_run_that_knows_the_truth_reaches_it(run, truth_folder, monkeypatch):
     assert found.fsc_auc == pytest.approx(0.375, abs=1e-5)
     assert found.fsc_of_mean < 1
     assert [state.fsc for state in found.states] == pytest.approx([1, 1, 1], abs=1e-5)
+    assert [LABELS[state.particle] for state in found.states] == [0, 1, 2]
 
 
 def test_the_mean_of_the_truth_is_weighed_by_particles(tmp_path):
@@ -170,6 +171,17 @@ def test_states_that_are_apart_are_told_apart(latents):
     assert [(s.recall, s.precision) for s in found.by_state] == [(1, 1)] * 3
     assert [s.share for s in found.by_state] == pytest.approx([1 / 3] * 3)
     assert found.motion_order is None
+
+
+def test_strays_cost_their_own_state_recall_and_the_other_precision():
+    rng = np.random.default_rng(0)
+    z = np.concatenate([rng.normal(size=(66, 2)), 50 + rng.normal(size=(30, 2))])
+    labels = np.repeat([0, 1], [60, 36])  # six of state 1 lie among the sixty of state 0
+    labels[:66] = rng.permutation(labels[:66])
+    zero, one = separate(z, truth_of(labels)).by_state
+    assert (zero.recall, one.recall) == (1, 30 / 36)
+    assert (zero.precision, one.precision) == (60 / 66, 1)
+    assert (zero.share, one.share) == (60 / 96, 36 / 96)
 
 
 def test_a_latent_space_that_knows_nothing_is_at_chance():
