@@ -13,6 +13,7 @@ from raydrgn.decoding.options import VolumeOptions
 from raydrgn.decoding.pool import VolumeDecoder
 from raydrgn.errors import ConfigError, InputError, RaydrgnError
 from raydrgn.occupancy import partial_scores as parts
+from raydrgn.occupancy.masked_sums import ScoreLatents, masked_sums_of_many
 from raydrgn.occupancy.subunits import read_subunits
 from raydrgn.occupancy.table import OccupancyTable
 from subunit_files import BALLS, BOX, ball, write_maps, write_subunits
@@ -50,10 +51,10 @@ def test_masked_sums_and_binarised_maps(tmp_path):
     voxels = OccupancyTable.read(str(tmp_path / "one")).values
     np.testing.assert_array_equal(voxels, (3 * AMOUNTS >= 1) * counts)
     siren = tmp_path / "siren.csv"
-    siren.write_text("vol_id,denormalized_predictions\n3,0.5\n2,5\n1,0.1\n0,1.6\n")
+    siren.write_text("vol_id,denormalized_predictions\n3,0.5\n2,5\n1,0.1\n0,1.5\n")
     run(*base, "--binarize", siren, "-o", tmp_path / "own")
     voxels = OccupancyTable.read(str(tmp_path / "own")).values
-    thresholds = np.array([1.6, 0.1, 5, 0.5])[:, None]
+    thresholds = np.array([1.5, 0.1, 5, 0.5])[:, None]  # 1.5 is just reached
     np.testing.assert_array_equal(voxels, np.greater_equal(3 * AMOUNTS, thresholds) * counts)
 
 
@@ -93,6 +94,25 @@ def trained(tmp_path):
     latents = np.random.default_rng(2).normal(size=(30, 2))
     opened = make_run(tmp_path / "run", latents, box=16, pixel_size=1.5)
     return opened, latents.astype(np.float32), write_subunits(tmp_path)
+
+
+def test_each_decoded_volume_has_its_own_threshold(trained):
+    opened, latents, masks = trained
+    subunits, decoder = (
+        read_subunits(str(masks)),
+        VolumeDecoder(opened.decoder(1), VolumeOptions(box=BOX)),
+    )
+    rows = [7, 3]
+    volumes = decoder.decode(latents[rows])
+    thresholds = np.full(len(latents), volumes.min())
+    thresholds[rows] = [np.quantile(volumes[0], 0.9), np.quantile(volumes[1], 0.3)]
+    found = ScoreLatents(subunits, latents, thresholds)(decoder, rows)
+    reached = np.stack(
+        [volume >= thresholds[row] for volume, row in zip(volumes, rows, strict=True)]
+    )
+    expected = masked_sums_of_many(reached.astype(np.float32), subunits)
+    np.testing.assert_array_equal(found.sums, expected)
+    assert not found.failures
 
 
 def test_a_decoded_volume_scores_as_its_file_does(trained, tmp_path):
