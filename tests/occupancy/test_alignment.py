@@ -8,7 +8,7 @@ from scipy.ndimage import rotate
 
 from raydrgn.fourier.density import solvent_level
 from raydrgn.io.mrc import read_volume
-from raydrgn.occupancy.alignment import alignment, check_alignment
+from raydrgn.occupancy.alignment import OPPOSITE_HAND, alignment, check_alignment
 from raydrgn.occupancy.subunits import read_subunits
 
 PIXEL = 6.55
@@ -66,8 +66,26 @@ def test_a_turned_model_is_missed_by_how_little_of_it_lies_in_density(six, degre
 def test_the_level_of_the_solvent_is_between_the_two_densities():
     generator = np.random.default_rng(0)
     values = np.concatenate([generator.normal(0, 1, 9000), generator.normal(8, 1, 1000)])
-    assert 2 < solvent_level(values) < 6
+    level = solvent_level(values)
+    assert level == pytest.approx(4, abs=1)  # in the middle of peaks of the same width
+    assert solvent_level(3 * values - 50) == pytest.approx(3 * level - 50, abs=1e-6)
     assert solvent_level(np.zeros(10)) == pytest.approx(0, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("turned", "placement"),
+    [
+        (lambda v: np.roll(v[::-1], 1, axis=0), OPPOSITE_HAND),
+        (lambda v: np.roll(v[:, :, ::-1], 1, axis=2), "mirrored"),
+        (lambda v: np.roll(v.transpose(1, 0, 2)[::-1], 1, axis=0), "rotated by right angles"),
+    ],
+)
+def test_placements_turn_about_the_voxel_that_is_the_origin(turned, placement):
+    density = np.random.default_rng(0).normal(size=(16, 16, 16)).astype(np.float32)
+    found = alignment(turned(density)[None], density, pixel_size_angstrom=4.0)
+    assert found.placement == placement
+    assert found.best == pytest.approx(1, abs=1e-5)  # one voxel off, noise is like nothing
+    assert abs(found.detail) < 0.2  # but for the planes that stay
 
 
 def test_the_volume_that_is_most_like_the_model_is_reported_as_one_of_those_compared(caplog):

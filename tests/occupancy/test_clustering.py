@@ -36,6 +36,13 @@ def test_the_tree_of_groups_is_that_of_all_their_points():
     np.testing.assert_allclose(ones, linkage(places, method="ward"), rtol=1e-9)
 
 
+def test_the_fuller_branch_is_that_of_the_larger_mean_of_its_points():
+    # One full volume and nine half empty ones are less full than ten that lack two fifths.
+    merges = np.array([[0.0, 1.0, 0.5, 2.0], [2.0, 3.0, 1.0, 3.0]])
+    order = clustering._fuller_first(merges, np.array([0.9, 0.5, 0.6]), np.array([1, 9, 10]))
+    assert order.tolist() == [2, 0, 1]
+
+
 def test_planted_classes_and_blocks_come_back():
     table, classes, blocks = planted_table(600, noise=0.15)
     found = find_classes(table, ClassOptions(classes=6, blocks=5))
