@@ -114,6 +114,13 @@ def test_a_run_that_knows_the_truth_reaches_it(run, truth_folder, monkeypatch):
     assert [LABELS[state.particle] for state in found.states] == [0, 1, 2]
 
 
+def test_volumes_are_compared_with_what_the_images_show(run, truth_folder, monkeypatch):
+    shown = np.roll(LABELS, 7)  # frames of a motion, say, of which states are coarser
+    np.save(truth_folder / "shown.npy", shown)
+    monkeypatch.setattr(type(run), "latents", lambda *_: CENTRES[shown].astype(np.float32))
+    assert evaluate(run, str(truth_folder)).fsc == pytest.approx(1, abs=1e-5)
+
+
 def test_the_mean_of_the_truth_is_weighed_by_particles(tmp_path):
     volumes = np.stack([np.full((2, 2, 2), v, dtype=np.float32) for v in (1.0, 5.0, 100.0)])
     truth = Truth(volumes=volumes, pixel_size_angstrom=1.0, state_names=list("abc"),

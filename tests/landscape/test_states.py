@@ -78,6 +78,7 @@ def test_components_are_those_of_all_voxels_at_once(stored, groups, small_slabs)
     pca = PCA(6, svd_solver="full").fit(rows)
     np.testing.assert_allclose(found.explained, pca.explained_variance_ratio_, rtol=1e-4)
     np.testing.assert_allclose(abs((found.axes * pca.components_).sum(axis=1)), 1, atol=1e-4)
+    assert (found.axes.sum(axis=1) > 0).all()  # density grows along a component
     np.testing.assert_allclose(gram.distances(), cdist(rows, rows), atol=2e-3)
     # other volumes are treated as those of the sketch were; enough components give them back
     voxels = MaskedVoxels.of(mask, is_clipped=True)
@@ -158,6 +159,7 @@ def test_the_energy_of_a_gaussian_is_half_the_squared_distance(rng):
     near = squared < 4
     np.testing.assert_allclose(found.energy[near], squared[near] / 2, atol=0.15)
     assert np.nanmin(found.energy) == 0
+    assert found.counts.sum() > 0.999 * 400_000  # the bins reach beyond the outer percentiles
 
 
 def test_a_chain_is_cut_otherwise_by_each_linkage():

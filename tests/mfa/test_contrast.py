@@ -44,6 +44,20 @@ def test_contrasts_are_found_at_any_signal(power):
     assert math.sqrt(float(width)) == pytest.approx(sd, rel=0.05)
 
 
+def test_junk_is_empty_or_a_contaminant_by_their_shares():
+    evidence = torch.tensor([-2.0, 0.0, 3.0])  # as ice or carbon, over noise alone
+    none = torch.zeros(3)
+    products = ImageProducts(torch.zeros(3, 2, 2), torch.zeros(3, 2), none, none[:, None], evidence)
+    priors = ParticlePriors(null_share=0.2, empty_share=0.3)
+    mixture = Mixture.standard_normal(1, device=torch.device("cpu"))
+    found = image_posterior(products, mixture, priors, has_contrast=False, has_null_class=True)
+    contaminated, empty, particle = 0.2 * 0.7 * evidence.exp(), 0.2 * 0.3, 0.8  # Bayes
+    total = contaminated + empty + particle
+    torch.testing.assert_close(found.null_probability, (contaminated + empty) / total)
+    torch.testing.assert_close(found.contaminant_probability, contaminated / total)
+    torch.testing.assert_close(found.log_evidence, total.log())
+
+
 def test_what_goes_with_the_latent_is_told_from_what_is_of_the_contrast_alone():
     count, slope, own = 200_000, torch.tensor([0.2, -0.1]).double(), 0.15
     generator = torch.Generator().manual_seed(0)
