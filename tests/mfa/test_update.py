@@ -77,7 +77,7 @@ def test_prior_variance_stays_where_it_explains_what_images_show(grids, share):
     determined = torch.linspace(0.3, 0.9, len(power))
     prior = power / determined
     noise = WEIGHT * prior * (1 - determined) / determined
-    found = relevance(grids, volumes, prior, noise, support)
+    found = relevance(grids, volumes, prior, noise, support=support)
     torch.testing.assert_close(found[INSIDE], prior[INSIDE], rtol=1e-4, atol=0)
 
 
