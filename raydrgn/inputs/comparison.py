@@ -16,7 +16,7 @@ from raydrgn.fourier.transforms import fft_centred, ifft_centred
 from raydrgn.inputs.resolution import Resolution
 from raydrgn.io.mrc import read_volume
 from raydrgn.io.storage import Uri
-from raydrgn.shapes import Float
+from raydrgn.shapes import Complex, Float
 
 LARGEST_BOX = 96
 """Maps are compared at this box or smaller: it is enough to tell handedness."""
@@ -102,7 +102,8 @@ def compare(
     density = torch.from_numpy(reference)
     scale = box * pixel_size / (reference.shape[-1] * reference_pixel_size_angstrom)
     given = on_lattice(density, scale=scale, box=small)
-    name, score, offset = best_orientation(own, given, sphere, shell_weights(resolution, small))
+    correlator = Correlator(own, shell_weights(resolution, small))
+    name, score, offset = best_orientation(correlator, given, sphere)
     axes = ORIENTATIONS[name]
     matched = given.flip(axes) if axes else given
     moved = torch.roll(matched, tuple(offset.tolist()), (0, 1, 2)) * (1.0 if score > 0 else -1.0)
@@ -120,15 +121,42 @@ def compare(
     )
 
 
+class Correlator:
+    """Weighted correlations of one volume with others over all offsets.
+
+    Each shell counts by its weight and its number of points, whatever its power.
+    """
+
+    def __init__(self, volume: Float[Tensor, "d d d"], weights: Float[Tensor, " shells"]) -> None:
+        self._box = volume.shape[-1]
+        self._index = shell_index(self._box)
+        self._weights = weights.double()
+        self._counts = torch.bincount(self._index.flatten(), minlength=self._box // 2).double()
+        self._total = max(float((self._weights * self._counts).sum()), 1e-30)
+        self._spectrum = fft_centred(volume, ndim=3)
+        self._power = self._power_of(self._spectrum)
+
+    def largest(self, other: Float[Tensor, "d d d"]) -> tuple[float, Tensor]:
+        """Return the largest correlation with a volume, with its sign and offset (z, y, x)."""
+        spectrum = fft_centred(other, ndim=3)
+        factor = self._weights / (self._power * self._power_of(spectrum)).sqrt()
+        cross = self._spectrum * spectrum.conj() * factor[self._index]
+        surface = ifft_centred(cross, ndim=3) * (self._box**3 / self._total)
+        best = surface.abs().argmax()
+        offset = torch.stack(torch.unravel_index(best, surface.shape)) - self._box // 2
+        return float(surface.flatten()[best]), offset
+
+    def _power_of(self, spectrum: Complex[Tensor, "d d d"]) -> Float[Tensor, " shells"]:
+        power = spectrum.abs().square().flatten().double()
+        return (torch.bincount(self._index.flatten(), power) / self._counts).clamp(min=1e-30)
+
+
 def best_orientation(
-    own: Float[Tensor, "d d d"],
-    given: Float[Tensor, "d d d"],
-    sphere: Float[Tensor, "d d d"],
-    weights: Float[Tensor, " shells"],
+    correlator: Correlator, given: Float[Tensor, "d d d"], sphere: Float[Tensor, "d d d"]
 ) -> tuple[str, float, Tensor]:
     """Return the name of the orientation that matches best, its correlation and its offset."""
     found = {
-        name: _correlate(own, (given.flip(axes) if axes else given) * sphere, weights)
+        name: correlator.largest((given.flip(axes) if axes else given) * sphere)
         for name, axes in ORIENTATIONS.items()
     }
     name = max(found, key=lambda name: abs(found[name][0]))
@@ -171,30 +199,3 @@ def shell_weights(resolution: Resolution, box: int) -> Float[Tensor, " shells"]:
     weights = torch.where(torch.arange(len(weights)) <= limit, weights, 0.0)
     weights[:2] = 0  # the zero frequency depends neither on position nor on handedness
     return weights
-
-
-def _correlate(
-    first: Float[Tensor, "d d d"],
-    second: Float[Tensor, "d d d"],
-    weights: Float[Tensor, " shells"],
-) -> tuple[float, Tensor]:
-    """Return the largest weighted correlation over all offsets, with its sign and offset (z, y, x).
-
-    Each shell counts by its weight and its number of points, whatever its power.
-    """
-    box = first.shape[-1]
-    index = shell_index(box)
-    a, b = fft_centred(first, ndim=3), fft_centred(second, ndim=3)
-    counts = torch.bincount(index.flatten(), minlength=box // 2).double()
-
-    def power(values: Tensor) -> Tensor:
-        sums = torch.bincount(index.flatten(), values.abs().square().flatten().double())
-        return (sums / counts).clamp(min=1e-30)
-
-    factor = weights.double() / (power(a) * power(b)).sqrt()
-    cross = a * b.conj() * factor[index]
-    total = float((weights.double() * counts).sum())
-    surface = ifft_centred(cross, ndim=3) * (box**3 / max(total, 1e-30))
-    best = surface.abs().argmax()
-    offset = torch.stack(torch.unravel_index(best, surface.shape)) - box // 2
-    return float(surface.flatten()[best]), offset

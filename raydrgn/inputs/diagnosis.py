@@ -21,7 +21,13 @@ from raydrgn.fourier.masks import soft_sphere
 from raydrgn.fourier.resample import resample
 from raydrgn.fourier.slices import SliceSampler
 from raydrgn.geometry.lattice import half_disc, plane_coordinates
-from raydrgn.inputs.comparison import MATCH, best_orientation, sample_lattice, shell_weights
+from raydrgn.inputs.comparison import (
+    MATCH,
+    Correlator,
+    best_orientation,
+    sample_lattice,
+    shell_weights,
+)
 from raydrgn.inputs.resolution import Resolution
 from raydrgn.io.particles import CTF_COLUMNS, ParticleTable
 from raydrgn.io.pixel_sizes import pixel_size_factors
@@ -80,8 +86,8 @@ def find_pixel_size_factor(
     field = volume.shape[-1] * resolution.pixel_size_angstrom
     scale = field / (reference.shape[-1] * reference_pixel_size_angstrom)
     sphere = torch.from_numpy(soft_sphere(box))
-    weights = shell_weights(resolution, box)
     own = resample(torch.from_numpy(volume), box=box, ndim=3) * sphere
+    correlator = Correlator(own, shell_weights(resolution, box))
     coarse = min(reference.shape[-1], 2 * SCALE_BOX)
     sampler = SliceSampler(resample(torch.from_numpy(reference), box=coarse, ndim=3))
     scores: dict[float, float] = {}
@@ -90,7 +96,7 @@ def find_pixel_size_factor(
         factor = round(factor, 4)
         if factor not in scores:
             given = sample_lattice(sampler, scale=scale / factor, box=box)
-            scores[factor] = abs(best_orientation(own, given, sphere, weights)[1])
+            scores[factor] = abs(best_orientation(correlator, given, sphere)[1])
         return scores[factor]
 
     step, fine = SCALE_STEPS
