@@ -118,7 +118,7 @@ def test_pickles_of_several_pixel_sizes_are_written_with_a_warning(tmp_path, cap
     run("parse", two_groups(tmp_path, second), "--ctf", tmp_path / "ctf.pkl")
     (warning,) = (r.getMessage() for r in caplog.records if "pixel sizes" in r.getMessage())
     assert f"group 2 has {second} Å (2 particles)" in warning
-    assert warning.endswith("cryoDRGN takes the first particle's for all.")
+    assert warning.endswith("cryoDRGN takes that of the first particle for all.")
     assert (tmp_path / "ctf.pkl").exists()
 
 

@@ -49,6 +49,32 @@ def test_the_contrast_is_its_posterior_mean(sd):
     assert float(found.log_evidence) == pytest.approx(math.log(quad(density, -1, 3)[0]), abs=5e-3)
 
 
+@pytest.mark.parametrize("cross", [-25.0, 0.0, 25.0])
+def test_contrast_and_latent_are_the_integrals_where_the_component_is_like_the_mean(cross):
+    """As of a state with more or less of the same density."""
+    sd, gram = 0.3, np.array([[60.0, cross], [cross, 20.0]])
+    image = gram @ [1.4, 1.4 * 0.8]  # of contrast 1.4 and latent 0.8
+    given = products(0.0, 0.0)._replace(
+        gram=torch.tensor(gram[None]).float(), image=torch.tensor(image[None]).float()
+    )
+    found = image_posterior(
+        given,
+        Mixture.standard_normal(1, device=CPU),
+        ParticlePriors(contrast_sd=sd),
+        has_contrast=True,
+        has_null_class=False,
+    )
+    a, z = np.meshgrid(np.linspace(0, 3, 1001), np.linspace(-5, 5, 1001), indexing="ij")
+    both = np.stack([a, a * z])
+    fit = np.tensordot(image, both, 1) - 0.5 * np.einsum("kij,kl,lij->ij", both, gram, both)
+    density = np.exp(fit - fit.max()) * norm.pdf(a, 1, sd) * norm.pdf(z)
+    evidence = density.sum()
+    log_evidence = math.log(evidence * 0.003 * 0.01) + fit.max()
+    assert float(found.log_evidence) == pytest.approx(log_evidence, abs=0.02)
+    assert float(found.contrast) == pytest.approx((a * density).sum() / evidence, abs=0.01)
+    assert float(found.latent) == pytest.approx((z * density).sum() / evidence, abs=0.02)
+
+
 def test_an_image_without_signal_is_junk_and_one_with_signal_is_not():
     mixture, priors = Mixture.standard_normal(1, device=CPU), ParticlePriors(null_share=0.1)
     for image, is_junk in ((0.0, True), (40.0, False)):

@@ -31,7 +31,7 @@ def atoms():
     chain = np.cumsum(3.8 * steps / np.linalg.norm(steps, axis=1, keepdims=True), axis=0)
     chain -= chain.mean(axis=0)
     chain *= 23 / np.sqrt((chain**2).sum(axis=1).mean())
-    return chain + BOX * PIXEL / 2 + np.array([4.0, -6.0, 3.0])
+    return chain + BOX * PIXEL / 2 + np.array([13.0, -6.0, -11.0])
 
 
 @pytest.fixture(scope="module")
