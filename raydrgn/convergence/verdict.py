@@ -31,24 +31,16 @@ def judge(run: RunReader, found: Convergence, *, options: str = "") -> Convergen
         options: What commands that decode volumes are given, as in `` --flip``.
     """
     findings = _judge_latents(run, found.epoch, found.losses, found.shifts)
-    if not found.has_volumes or run.is_mixture:
-        commands = next_commands(
-            run.root,
-            found.epoch,
-            findings,
-            last_epoch=run.files.latent_epochs()[-1],
-            can_train=not run.is_foreign,
-            options=options,
-        )
-        return replace(found, findings=findings, commands=commands)
-    correlation, fsc = found.stacked("correlation").T, found.stacked("fsc")[..., -1].T
-    for name, values, same in (
-        ("correlation of volumes", correlation, criteria.SAME_CORRELATION),
-        ("FSC of volumes at Nyquist", fsc, criteria.SAME_FSC),
-    ):
-        findings.append(criteria.converged_pairs(name, found.examined[1:], values, same=same))
-    measures = np.median(found.stacked("overfitting"), axis=0)
-    warnings = criteria.overfitting_warnings(found.examined, measures)
+    warnings: list[str] = []
+    if found.has_volumes and not run.is_mixture:
+        correlation, fsc = found.stacked("correlation").T, found.stacked("fsc")[..., -1].T
+        for name, values, same in (
+            ("correlation of volumes", correlation, criteria.SAME_CORRELATION),
+            ("FSC of volumes at Nyquist", fsc, criteria.SAME_FSC),
+        ):
+            findings.append(criteria.converged_pairs(name, found.examined[1:], values, same=same))
+        measures = np.median(found.stacked("overfitting"), axis=0)
+        warnings = criteria.overfitting_warnings(found.examined, measures)
     commands = next_commands(
         run.root,
         found.epoch,

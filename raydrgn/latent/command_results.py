@@ -39,7 +39,7 @@ class CommandResults:
     def tables(self) -> Iterator[tuple[str, Uri]]:
         """Yield the command and the file of each table, the one that holds last.
 
-        Those in the run hold before those in the project, and of these the ones that it took last.
+        Those in the run hold before those in the project, and of these those of its latest call.
         """
         beside = self._in_project()
         for command in TABLES:
@@ -104,7 +104,7 @@ class CommandResults:
     def _in_project(self) -> list[tuple[Uri, dict[str, Any]]]:
         """Return the folders of results beside a run in its project, and what each records.
 
-        Those that the project has taken since come first, then the one that was made last.
+        Those of which the project has taken others since come first; else the last made is last.
         """
         folders = self._folders_in_project()
         replaced = replaced_folders(storage.parent(self._source.root)) if folders else set()

@@ -70,7 +70,7 @@ def numbers_in(
     These are their own where both tables come from one file. Else particles are the same if their
     images are: by cryoSPARC's uid, or by stack and slice. Those whose images the reference lacks
     have numbers above all of its own. Where no image is in both, as of images that were made
-    smaller, numbers count alike if defocus and orientations of the same ones are alike.
+    smaller, numbers count alike if the particles are (``difference_of``).
 
     Args:
         table: Particles.
