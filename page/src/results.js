@@ -4,8 +4,12 @@ import { fileOf, getJson } from './api.js';
 import { isDark } from './colours.js';
 import { at, make, on, prepared, short } from './dom.js';
 
-const link = (path, text) =>
-  make('a', { href: fileOf(path), target: '_blank', rel: 'noopener' }, text);
+const linkTo = (href, text) => make('a', { href, target: '_blank', rel: 'noopener' }, text);
+
+const link = (path, text) => linkTo(fileOf(path), text);
+
+const report = (href, { name, when }) =>
+  make('li', {}, linkTo(href, name), make('span', { className: 'count' }, ` ${when}`));
 
 const nameOf = (path) => path.split('/').at(-1);
 
@@ -35,10 +39,10 @@ export class Results {
         make('li', {}, make('b', {}, name), ' ', ...spaced(files.map((f) => link(f, nameOf(f))))),
       ),
     );
-    at('reports').replaceChildren(
-      ...found.reports.map(({ name, path, when }) =>
-        make('li', {}, link(path, name), make('span', { className: 'count' }, ` ${when}`)),
-      ),
+    at('reports').replaceChildren(...found.reports.map((entry) => report(fileOf(entry.path), entry)));
+    at('of-project').hidden = !found.project_reports.length;
+    at('project-reports').replaceChildren(
+      ...found.project_reports.map((entry) => report(`/files/${entry.path}`, entry)),
     );
     for (const id of ['saved-selections', 'saved-volumes', 'reports']) {
       const list = at(id);

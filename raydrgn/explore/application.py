@@ -13,7 +13,7 @@ import numpy as np
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from raydrgn.errors import ConfigError, RaydrgnError
@@ -55,7 +55,11 @@ STATUS = {
 }
 
 # A report may be of a run that somebody else has made: it shows its pictures, and runs nothing.
-REPORT_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+# Of another origin, its links would come without the cookie.
+REPORT_POLICY = (
+    "sandbox allow-same-origin allow-downloads; "
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+)
 BLOCK_BYTES = 1 << 20
 MOST_DIGITS = 9  # of a number in an address
 
@@ -121,16 +125,19 @@ class _Routes:
         return _asset(request.path_params["name"])
 
     async def file(self, request: Request) -> Response:
+        path = request.path_params["path"]
+        if "round" in request.query_params:  # links in a report lead to files beside it
+            place = await run_in_threadpool(self._explored.place_of, _round(request), path)
+            return RedirectResponse(f"/files/{quote(place)}")
+
         def find() -> tuple[str, int]:
-            is_of_run = "round" in request.query_params
-            files = self._run(request).files if is_of_run else self._explored.files
-            found = files.find(request.path_params["path"])
+            found = self._explored.files.find(path)
             return found, storage.file_size(found)
 
         uri, size = await run_in_threadpool(find)
         suffix = f".{uri.rpartition('.')[2].lower()}"
         headers = {"Content-Security-Policy": REPORT_POLICY}
-        if suffix not in (".html", ".png"):
+        if suffix not in (".html", ".png", ".gif", ".svg"):
             name = quote(name_of(uri), safe="")  # headers are Latin-1, and a quote would end it
             headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{name}"
         return StreamingResponse(_blocks(uri, size), media_type=TYPES[suffix], headers=headers)
@@ -200,7 +207,7 @@ class _Routes:
         return await _binary(work)
 
     async def results(self, request: Request) -> Response:
-        return await _json(lambda: self._run(request).results())
+        return await _json(lambda: self._explored.results(_round(request)))
 
     async def drawn(self, request: Request) -> Response:
         return await _json(lambda: self._run(request).drawn(_epoch(request)))

@@ -14,6 +14,7 @@ from raydrgn.explore.run_files import KEPT, SELECTIONS, RunFiles
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
 from raydrgn.remote.jobs import PROGRAM
+from raydrgn.run.project_steps import replaced_folders
 from raydrgn.settings import NO_PROJECT
 
 OpenRun = Callable[[Uri, Callable[[], int | None], Decoding], Explorer]
@@ -59,7 +60,7 @@ class Explored:
             self.files = self._opened[""].files
         else:
             own = storage.join(project.root, "explore")
-            self.files = RunFiles(project.root, own, suffixes=(".html",))
+            self.files = RunFiles(project.root, own)
             if not self._read_rounds():
                 raise RunDirectoryError(
                     f"{project.root} has no round of which an epoch is finished yet. Train first: "
@@ -133,6 +134,23 @@ class Explored:
                 }
             except RaydrgnError as error:
                 found["problem"] = found["problem"] or str(error)
+        return found
+
+    def place_of(self, name: str, path: str) -> str:
+        """Return what the page calls a file of a round, as one of the project's.
+
+        Raises:
+            OutsideError: If the page may not have it, or it is not there.
+        """
+        return self.files.path(self.run(name).files.find(path))
+
+    def results(self, name: str) -> dict[str, Any]:
+        """Return the reports of a round and of its project, and what has been saved."""
+        found = self.run(name).results() | {"project_reports": []}
+        if self._project is not None:
+            own = {storage.name(entry.run) for entry in self._rounds}
+            replaced = replaced_folders(self._project.root)
+            found["project_reports"] = self.files.reports(leave_out=own | replaced)
         return found
 
     def forms(self, name: str) -> dict[str, Any]:

@@ -6,22 +6,28 @@ must end below the run directory. Beside results of commands nothing is given ou
 
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from datetime import datetime
 from typing import Any
 
 from raydrgn.errors import ConfigError, RaydrgnError
 from raydrgn.io import storage, uri
 from raydrgn.io.storage import Uri
+from raydrgn.run.directory import is_run
 
 TYPES = {
     ".html": "text/html; charset=utf-8",
     ".png": "image/png",
     ".gif": "image/gif",
+    ".svg": "image/svg+xml",
+    ".pdf": "application/pdf",
     ".json": "application/json",
     ".csv": "text/csv; charset=utf-8",
     **dict.fromkeys((".txt", ".cxc"), "text/plain; charset=utf-8"),
-    **dict.fromkeys((".pkl", ".star", ".cs", ".csg", ".mrc", ".npy"), "application/octet-stream"),
+    **dict.fromkeys(
+        (".pkl", ".star", ".cs", ".csg", ".mrc", ".npy", ".npz", ".parquet"),
+        "application/octet-stream",
+    ),
 }
 REPORT = "report.html"
 KEPT = "kept.ind.pkl"
@@ -40,16 +46,15 @@ class OutsideError(RaydrgnError):
 
 
 class RunFiles:
-    """The files below a run directory, or below the explorer's folder beside a file of latents.
+    """The files below a run directory or a project, or below the explorer's folder beside latents.
 
     Args:
         root: Below which files are given out and written.
         own: Folder of the explorer's results, the same or below.
-        suffixes: Of the files that are given out.
     """
 
-    def __init__(self, root: Uri, own: Uri, *, suffixes: Collection[str] = TYPES) -> None:
-        self.root, self.own, self._suffixes = root, own, suffixes
+    def __init__(self, root: Uri, own: Uri) -> None:
+        self.root, self.own = root, own
 
     def find(self, path: str) -> Uri:
         """Return a file of results that the page may have.
@@ -59,17 +64,15 @@ class RunFiles:
         """
         names = path.split("/")
         suffix = os.path.splitext(path)[1].lower()
-        if (
-            (len(names) < 2 and path != REPORT)
-            or any(name in ("", ".", "..") for name in names)
-            or "\\" in path
-        ):
+        if any(name in ("", ".", "..") for name in names) or "\\" in path:
             raise OutsideError("There is no such file among the results.")
-        if names[0] == "state" or suffix not in self._suffixes or "\0" in path:
+        if "state" in names[:-1] or suffix not in TYPES or "\0" in path:
             raise OutsideError(f"Files of type {suffix or 'none'} are not given out.")
         found = storage.join(self.root, *names)
         if not self._is_inside(found) or not storage.exists(found) or storage.is_folder(found):
             raise OutsideError(f"There is no file {path!r:.120} among the results.")
+        if names[-1] != REPORT and self._is_of_root_or_run(storage.parent(found)):
+            raise OutsideError("There is no such file among the results.")
         if storage.file_size(found) > MOST_BYTES:
             raise OutsideError(f"{path:.120} is too large for a browser; copy it from the run.")
         return found
@@ -122,17 +125,29 @@ class RunFiles:
                 "below that folder only."
             )
 
-    def reports(self) -> list[dict[str, Any]]:
-        """Return the reports of commands on this run, the newest first."""
+    def reports(self, *, leave_out: Collection[str] = ()) -> list[dict[str, Any]]:
+        """Return the reports of commands, down to folders in folders, the newest first.
+
+        Args:
+            leave_out: Names of folders whose reports are not wanted.
+        """
         found = []
-        for name in storage.list_names(self.root):
-            report = storage.join(self.root, name, REPORT)
-            if NAME.fullmatch(name) and storage.exists(report):
-                found.append((storage.modified(report), name))
+        for folder in self._folders(leave_out):
+            report = storage.join(self.root, *folder, REPORT)
+            if storage.exists(report):
+                found.append((storage.modified(report), "/".join(folder) or "report", report))
         return [
-            {"name": name, "path": f"{name}/{REPORT}", "when": _date(when)}
-            for when, name in sorted(found, reverse=True)
+            {"name": name, "path": self.path(report), "when": _date(when)}
+            for when, name, report in sorted(found, reverse=True)
         ]
+
+    def _folders(self, leave_out: Collection[str]) -> Iterator[tuple[str, ...]]:
+        yield ()
+        for name in _folder_names(self.root):
+            if name not in leave_out:
+                yield (name,)
+                below = _folder_names(storage.join(self.root, name))
+                yield from ((name, each) for each in below)
 
     def names(self, kind: str) -> list[str]:
         """Return the names of the page's own results of a kind."""
@@ -145,9 +160,19 @@ class RunFiles:
         """Return what the page calls a file or folder."""
         return found.removeprefix(f"{self.root}/")
 
+    def _is_of_root_or_run(self, folder: Uri) -> bool:
+        """Return whether a folder has more than results: weights, latents, decisions."""
+        return folder == self.root or is_run(storage.list_names(folder))
+
     def _is_inside(self, found: Uri) -> bool:
         """Return whether links, if there are any, lead nowhere else."""
         return _real(found).startswith(f"{_real(self.root)}/")
+
+
+def _folder_names(folder: Uri) -> list[str]:
+    """Return the names in a folder that may be folders of results."""
+    names = storage.list_names(folder)
+    return [n for n in names if NAME.fullmatch(n) and os.path.splitext(n)[1] not in TYPES]
 
 
 def taken(name: str) -> str:

@@ -207,13 +207,13 @@ def test_the_page_sees_latents_that_were_trained_anew(tmp_path):
 
 
 def test_the_newest_report_is_first(tmp_path):
-    for second, name in enumerate(("a", "c", "b")):
+    for second, name in enumerate(("a", "c", "occupancy.7/classes")):
         report = tmp_path / name / "report.html"
-        report.parent.mkdir()
+        report.parent.mkdir(parents=True)
         report.touch()
         os.utime(report, (2e9 + second,) * 2)
     found = RunFiles(str(tmp_path), str(tmp_path / "explore")).reports()
-    assert [entry["name"] for entry in found] == ["b", "c", "a"]
+    assert [entry["name"] for entry in found] == ["occupancy.7/classes", "c", "a"]
 
 
 def test_of_very_many_classes_the_largest_are_listed_and_the_others_counted(monkeypatch):

@@ -194,14 +194,37 @@ def test_a_selection_of_an_earlier_answer_does_not_end_the_pause(waiting):
     assert find_project(str(waiting.root)).pause().answer
 
 
-def test_of_a_project_only_pages_and_results_of_rounds_are_given_out(waiting):
+def test_of_a_project_results_are_given_out_and_reports_lead_to_files_beside_them(waiting):
+    (waiting.root / "proposal1" / "clusters.csv").write_text("cluster,particles")
     with serve(waiting.root) as server:
         for path in ("project.yaml", "steps.json", "round1/weights.1.pkl", "round1/z.1.pkl"):
             assert server.ask(f"/files/{path}")[0] == 404
-        assert server.ask("/files/analyze.1/report.html?round=1")[0] == 200
+        assert server.ask("/files/weights.1.pkl?round=1")[0] == 404
+        assert server.ask("/files/proposal1/clusters.csv")[0] == 200
+        status, headers, _ = server.ask("/files/analyze.1/report.html?round=1")
+        assert (status, headers["Location"]) == (307, "/files/round1/analyze.1/report.html")
         assert server.ask("/files/round1/analyze.1/report.html")[0] == 200
         assert "no round '7'; there are: 1" in server.refusal("/api/facts?round=7")[1]
         assert server.refusal("/api/facts?round=../x")[0] == 400
+
+
+def test_reports_of_the_project_are_listed_beside_those_of_the_round(waiting):
+    for folder in ("", "path/direct", "proposal0"):
+        (waiting.root / folder).mkdir(parents=True, exist_ok=True)
+        (waiting.root / folder / "report.html").write_text("<p>words</p>")
+    project = Project(str(waiting.root))  # which has taken another proposal since proposal0
+    for settings, folder in (({"rule": "old"}, "proposal0"), ({}, "proposal1")):
+        project.step(
+            "proposal of round 1", settings, made({}, []),
+            after=[waiting.trained, waiting.analyzed], folder=folder,
+        )  # fmt: skip
+    with serve(waiting.root) as server:
+        found = server.json("/api/results?round=1")
+        assert {entry["name"] for entry in found["reports"]} == {"analyze.1"}
+        listed = {entry["name"]: entry["path"] for entry in found["project_reports"]}
+        assert set(listed) == {"report", "path/direct", "proposal1"}
+        for path in listed.values():
+            assert server.ask(f"/files/{path}")[0] == 200
 
 
 def test_a_round_begins_at_the_epoch_that_the_project_goes_on_with_now(waiting):
