@@ -1,7 +1,6 @@
 """The report of a project: its classes, and the steps in the order of the paper's figures."""
 
 import resource
-import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -46,6 +45,10 @@ PROPOSAL = (
 SELECTION = (("mean_volumes.png", "Mean volumes of kept and dropped particles."),)
 SHARES = "Share of the particles of each cluster (row) that is in each cluster of the next round."
 CLASSES = "Decoded volumes above maps of their particles; a question mark: not supported."
+ENSEMBLE = (
+    "Path between the two cluster centres farthest apart, states and components in the space of "
+    "volumes, and, with a model, occupancies of its subunits."
+)
 LANDSCAPE = (
     ("states/slices.png", "States in the space of volumes."),
     ("states_in_latent_space.png", "States in the latent space."),
@@ -79,18 +82,20 @@ SET = {
 
 def write_project_report(project: Project, made: CompletedSteps, uri: Uri) -> None:
     """Write the report of a whole project."""
-    sections, command = [_classes(project, made), _inputs(made.check)], project.command()
+    root, sections = project.root, [_classes(project, made), _inputs(made.check)]
     for this, trained, _, proposal, selected in made.filtering:
-        sections += [_training(this, trained, command), _filtering(this, proposal, selected)]
+        sections.append(_training(project, this, trained))
+        sections.append(_filtering(root, this, proposal, selected))
     this, trained, analyzed = made.last
-    sections += [_training(this, trained, command), _latent_space(this, analyzed)]
     sections += [
-        _comparison(made.comparison),
-        _ensemble(project.root, made),
+        _training(project, this, trained),
+        _latent_space(root, this, analyzed),
+        _comparison(root, made.comparison),
+        _ensemble(root, made),
         _decisions(project, rounds=this.number),
         _resources(project),
     ]
-    write_report(uri, title=f"{project.root}", summary=summary(made), sections=sections)
+    write_report(uri, title=f"{root}", summary=summary(made), sections=sections)
 
 
 def summary(made: CompletedSteps) -> str:
@@ -124,57 +129,65 @@ def _inputs(check: Step) -> Section:
     )
 
 
-def _training(this: Round, trained: Step, command: str) -> Section:
+def _training(project: Project, this: Round, trained: Step) -> Section:
     found = trained.result
     longer = replace(this.plan, epochs=2 * found["epochs"])
-    folder = trained.at(f"convergence.{found['epochs']}", "plots")
+    folder = trained.at(f"convergence.{found['epochs']}")
     return Section(
         title=f"Round {this.number}: training",
         text=f"{this.plan.in_words()}; {found['particles']:,} particles. {found['why']} Epoch "
-        f"{found['epoch']} of {found['epochs']} is taken.",
-        figures=_listed(folder, CONVERGENCE),
-        commands=f'{command} {this.option} "{longer.text()}"    # trains for longer',
+        f"{found['epoch']} of {found['epochs']} is taken." + _details(project.root, folder),
+        figures=_listed(storage.join(folder, "plots"), CONVERGENCE),
+        commands=f'{project.command()} {this.option} "{longer.text()}"    # trains for longer',
     )
 
 
-def _filtering(this: Round, proposal: Step, selected: Step | None) -> Section:
+def _filtering(root: Uri, this: Round, proposal: Step, selected: Step | None) -> Section:
     head, *rows = proposal.result["table"]
     kept, shown = "All particles were kept.", _listed(proposal.folder, PROPOSAL)
+    detailed = [proposal.folder]
     if selected is not None:
         counts = selected.result
         kept = f"{counts['kept']:,} of {counts['particles']:,} particles were kept."
         shown += _listed(selected.folder, SELECTION)
+        detailed.append(selected.folder)
     return Section(
         title=f"Round {this.number}: filtering",
-        text=f"{proposal.result['summary']} {kept}",
+        text=f"{proposal.result['summary']} {kept}{_details(root, *detailed)}",
         figures=shown,
         tables=[ReportTable(head=head, rows=rows)],
     )
 
 
-def _open(page: Uri) -> str:
-    """Return the command of a terminal that shows a page."""
-    return shlex.join(["open", page])
+def _details(root: Uri, *folders: Uri) -> str:
+    """Return where reports of folders are, by paths from the project, which become links."""
+    uris = [storage.join(folder, "report.html") for folder in folders]
+    pages = [_from_project(root, uri) for uri in uris if storage.exists(uri)]
+    return f" Details: {', '.join(pages)}." if pages else ""
 
 
-def _latent_space(this: Round, analyzed: Step) -> Section:
+def _from_project(root: Uri, uri: Uri) -> str:
+    return uri.removeprefix(f"{root}/")
+
+
+def _latent_space(root: Uri, this: Round, analyzed: Step) -> Section:
     ksample = analyzed.result["ksample"]
     listed = [(name.format(k=ksample), caption) for name, caption in ANALYSIS]
     return Section(
         title=f"Round {this.number}: latent space",
-        text="Clusters of k-means divide the latent space; they are not states.",
+        text="Clusters of k-means divide the latent space; they are not states."
+        + _details(root, analyzed.folder),
         figures=_listed(analyzed.folder, listed),
-        commands=_open(analyzed.at("report.html")),
     )
 
 
-def _comparison(comparison: Step) -> Section:
+def _comparison(root: Uri, comparison: Step) -> Section:
     """Return how the clusters of the rounds agree, with the heat map of the first two."""
     return Section(
         title="Rounds compared",
-        text=f"Clusters of the rounds. {' '.join(comparison.result['sentences'])}",
+        text=f"Clusters of the rounds. {' '.join(comparison.result['sentences'])}"
+        + _details(root, comparison.folder),
         figures=_listed(comparison.at("1-2"), [("shares.png", SHARES)]),
-        commands=_open(comparison.at("report.html")),
     )
 
 
@@ -182,28 +195,24 @@ def _ensemble(root: Uri, made: CompletedSteps) -> Section:
     path, kind = made.path, made.path.result["path"]
     first, second = path.result["centres"]
     ends = f"Path from cluster {first} to cluster {second}."
-    movie = path.at(kind, "movie.gif").removeprefix(f"{root}/")
+    movie = _from_project(root, path.at(kind, "movie.gif"))
     along = (
         ("path.png", ends),
         ("slices.png", "Volumes along it."),
         ("surfaces.png", f"Their isosurfaces, all at one level; {movie} shows them in motion."),
     )
     has_states = made.landscape.result["states"] > 1
-    pages = [made.landscape.at("report.html")] if has_states else []
+    detailed = [made.landscape.folder] if has_states else []
     if made.occupancies:
-        pages.append(made.occupancies[-1].at("report.html"))
+        detailed.append(made.occupancies[-1].folder)
     shown = _listed(path.at(kind), along)
     shown += _listed(made.landscape.folder, LANDSCAPE)
     for step in made.occupancies:
         shown += _listed(step.folder, OCCUPANCIES)
     return Section(
         title="Ensemble",
-        text="Path between the two cluster centres farthest apart, states and components in the "
-        "space of volumes, and, with a model, occupancies of its subunits."
-        if has_states
-        else NO_DIFFERENCE,
+        text=(ENSEMBLE if has_states else NO_DIFFERENCE) + _details(root, *detailed),
         figures=shown,
-        commands="\n".join(map(_open, pages)),
     )
 
 
@@ -215,7 +224,7 @@ def _classes(project: Project, made: CompletedSteps) -> Section:
             *(_angstrom(found[name]) for name in ("half_maps_angstrom", "agreement_angstrom")),
             *(_number(found[name]) for name in ("difference_half_maps", "difference_explained")),
             "yes" if found["is_supported"] else f"no: {found['why_not']}",
-            made.classes.at(found["name"], f"particles{suffix}").removeprefix(f"{root}/"),
+            _from_project(root, made.classes.at(found["name"], f"particles{suffix}")),
         )
         for found in made.classes.result["classes"]
     ]
@@ -277,15 +286,24 @@ def _value(value: object) -> str:
 
 def _resources(project: Project) -> Section:
     rows = [
-        (step.name, in_time(project.seconds(step)), in_bytes(_size(step)), step.folder)
+        (
+            *(step.name, in_time(project.seconds(step)), in_bytes(_size(step))),
+            _results(project.root, step),
+        )
         for step in project.made
     ]
     peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return Section(
         title="Time, memory and disk",
         text=f"The last command used up to {in_bytes(peak)} of memory, without its workers'.",
-        tables=[ReportTable(head=("step", "time", "disk", "folder"), rows=rows)],
+        tables=[ReportTable(head=("step", "time", "disk", "results"), rows=rows)],
     )
+
+
+def _results(root: Uri, step: Step) -> str:
+    """Return the report of a step, or its folder if it has none, by the path from the project."""
+    page = step.at("report.html")
+    return _from_project(root, page if storage.exists(page) else step.folder)
 
 
 def _size(step: Step) -> float:

@@ -14,8 +14,9 @@ from raydrgn.io.particles import RowError
 from raydrgn.io.sources import open_particles
 from raydrgn.protocol.decisions import ProjectInputs, image_identity
 from raydrgn.protocol.project import LostFileError, Project
-from raydrgn.protocol.report import _decisions, _open
+from raydrgn.protocol.report import _decisions, _details
 from raydrgn.remote.metrics import JOB_ID
+from raydrgn.reporting.report import Section, write_report
 from raydrgn.simulation.dataset import simulate
 from raydrgn.simulation.options import Simulation
 
@@ -65,8 +66,19 @@ def test_a_job_names_the_command_that_goes_on_as_a_job(root, monkeypatch):
     assert Project(str(root)).command("--accept") == expected
 
 
-def test_pages_are_opened_by_a_command_that_a_shell_takes():
-    assert _open("/tmp/my project/report.html") == "open '/tmp/my project/report.html'"
+def test_a_report_leads_to_others_by_paths_from_the_project(tmp_path):
+    (tmp_path / "round1" / "analyze.3").mkdir(parents=True)
+    (tmp_path / "round1" / "analyze.3" / "report.html").touch()
+    folders = [str(tmp_path / name) for name in ("round1/analyze.3", "landscape")]
+    found = _details(str(tmp_path), *folders)
+    assert found == " Details: round1/analyze.3/report.html."
+    write_report(
+        str(tmp_path / "report.html"),
+        title="project",
+        summary="",
+        sections=[Section(title="latent space", text=found)],
+    )
+    assert '<a href="round1/analyze.3/report.html">' in (tmp_path / "report.html").read_text()
 
 
 def test_other_inputs_make_it_again_beside_the_earlier_results_and_say_why(root, caplog):
