@@ -1,13 +1,14 @@
 """Statistics of single images: which cannot be used, and which are outliers of their data set.
 
 An image is an outlier if a pixel is farther from the image's mean than ``FAR_SD`` standard
-deviations of the data set (a hot pixel, a cosmic ray), or if the whole image is more than
-``STRONG_RATIO`` times as strong as others. The SD of the data set is the median of those of its
-images, which outliers cannot carry.
+deviations of its optics group (a hot pixel, a cosmic ray), or if the whole image is more than
+``STRONG_RATIO`` times as strong as others of its group. The SD of a group is the median of those of
+its images, which outliers cannot carry; few images are compared with the whole data set.
 
 Images are normalised where they have a mean near 0, and backgrounds of about the same SD within
 each optics group. The background is what lies beyond the particle (``BACKGROUND_RADIUS``). Groups
-may differ: by noise alone, as of thicker ice, or by the scale of their images.
+may differ: by noise alone, as of thicker ice, or by the scale of their images. Beyond
+``GROUP_RATIO`` it is the scale.
 """
 
 import logging
@@ -16,7 +17,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from raydrgn.data.preprocess import ImageCorrection, background_pixels, find_bad
+from raydrgn.data.preprocess import MAD_TO_SD, ImageCorrection, background_pixels, find_bad
 from raydrgn.data.source import ImageSource, block_ends
 from raydrgn.errors import InputError
 from raydrgn.io.particles import ParticleTable
@@ -34,6 +35,12 @@ UNEVEN_RATIO = 1.5
 """Third quartile over first of the backgrounds' SDs, over the median of the optics group, from
 which images are not normalised alike."""
 
+GROUP_RATIO = 10.0
+"""Largest over smallest SD of the backgrounds of optics groups beyond which no ice explains it."""
+
+FEWEST_OF_GROUP = 20
+"""Usable images from which an optics group has a median of its own."""
+
 NOISE_SHARE = 0.5
 """SD of the background over that of the image, of a typical image, from which it is noise."""
 
@@ -48,8 +55,6 @@ MOST_FAR = 0.5
 
 MOST_STRONG = 0.1
 """The same for strong images; at least one may always be strong."""
-
-MAD_TO_SD = 1.4826  # of a normal distribution
 
 NAMED = 20
 """Images named in a message."""
@@ -75,8 +80,10 @@ class ImageStatistics:
     """Number of the optics group."""
 
     @classmethod
-    def of(cls, images: Float[np.ndarray, "n h w"]) -> "ImageStatistics":
-        """Measure images of one optics group."""
+    def of(
+        cls, images: Float[np.ndarray, "n h w"], *, group: Int[np.ndarray, " n"] | None = None
+    ) -> "ImageStatistics":
+        """Measure images, by default of one optics group."""
         bad = find_bad(images)
         flat = np.where(bad[:, None, None], np.float32(0), images) if bad.any() else images
         flat = flat.reshape(len(images), -1)
@@ -91,7 +98,7 @@ class ImageStatistics:
             ),
             extreme=np.where(high - mean > mean - low, high, low),
             bad=bad,
-            group=np.zeros(len(images), dtype=np.int64),
+            group=np.zeros(len(images), dtype=np.int64) if group is None else group,
         )
 
     @classmethod
@@ -146,10 +153,22 @@ class ImageStatistics:
         return float(low), float(high)
 
     @property
+    def group_ratio(self) -> float:
+        """Largest over smallest median of the backgrounds' SDs of optics groups.
+
+        1 where the backgrounds are something else than noise.
+        """
+        if self.typical_background_sd < NOISE_SHARE * self.typical_sd:
+            return 1.0
+        levels = self._of_groups(self.background_sd)[~self.bad]
+        levels = levels[levels > 0]
+        return float(levels.max() / levels.min()) if len(levels) else 1.0
+
+    @property
     def has_even_noise(self) -> bool:
-        """Whether backgrounds have about the same SD within each optics group."""
+        """Whether backgrounds have about the same SD within and, roughly, between optics groups."""
         low, high = self.background_quartiles
-        return high <= UNEVEN_RATIO * low
+        return high <= UNEVEN_RATIO * low and self.group_ratio <= GROUP_RATIO
 
     @property
     def correction(self) -> ImageCorrection:
@@ -157,17 +176,38 @@ class ImageStatistics:
         return ImageCorrection(
             subtract_background=not self.has_zero_mean,
             background_sd=None if self.has_even_noise else self.typical_background_sd,
-            outlier_limit=FAR_SD * self.typical_sd or None,
+            outlier_limit=FAR_SD * self._limiting_sd or None,
         )
 
     @property
+    def _limiting_sd(self) -> float:
+        """SD that far pixels are measured by: of the strongest group, if images are not scaled."""
+        if self.has_even_noise and not self.bad.all():
+            return float(self._of_groups(self.sd)[~self.bad].max())
+        return self.typical_sd
+
+    def _of_groups(self, values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+        """Return for each image the median of its group's usable images; of all for small groups.
+
+        Of no usable images it is 0.
+        """
+        usable = ~self.bad
+        found = np.full(len(self), np.median(values[usable]) if usable.any() else 0.0)
+        for group in np.unique(self.group):
+            rows = self.group == group
+            if (rows & usable).sum() >= FEWEST_OF_GROUP:
+                found[rows] = np.median(values[rows & usable])
+        return found
+
+    @property
     def far(self) -> Bool[np.ndarray, " n"]:
-        """Usable images with a pixel more than ``FAR_SD`` SDs of the data set from their mean."""
-        return ~self.bad & (np.abs(self.extreme - self.mean) > FAR_SD * self.typical_sd)
+        """Usable images with a pixel more than ``FAR_SD`` SDs of their group from their mean."""
+        limit = FAR_SD * self._of_groups(self.sd)
+        return ~self.bad & (np.abs(self.extreme - self.mean) > limit)
 
     @property
     def strong(self) -> Bool[np.ndarray, " n"]:
-        """Usable images much stronger than the median.
+        """Usable images much stronger than the median of their group.
 
         The strength is √(mean² + SD²), to which an image's Hartley values are proportional; of
         images that are not normalised, and have their background subtracted, it is the SD.
@@ -178,10 +218,9 @@ class ImageStatistics:
         offset = self.mean if self.has_zero_mean else 0.0
         strength = np.hypot(offset, self.sd)
         levels = np.log(np.where(usable, strength, 1.0))
-        middle = np.median(levels[usable])
-        spread = MAD_TO_SD * np.median(np.abs(levels[usable] - middle))
-        limit = middle + max(np.log(STRONG_RATIO), STRONG_SPREADS * spread)
-        return usable & (levels > limit)
+        levels -= self._of_groups(levels)
+        spread = MAD_TO_SD * np.median(np.abs(levels[usable]))
+        return usable & (levels > max(np.log(STRONG_RATIO), STRONG_SPREADS * spread))
 
     @property
     def outliers(self) -> Bool[np.ndarray, " n"]:
@@ -212,14 +251,22 @@ class ImageStatistics:
                 else f"{numbers[row]} (mean {self.mean[row]:.4g}, SD {self.sd[row]:.4g})"
                 for row in rows[:NAMED]
             )
+            one_group = len(np.unique(self.group)) == 1
+            where = f"the data set ({sd:.4g})" if one_group else "their optics group"
             found.append(
                 f"{len(rows):,} of {len(self):,} images examined are outliers, with values farther "
-                f"from the mean of their image than {FAR_SD} SD of the data set ({sd:.4g}), or "
+                f"from the mean of their image than {FAR_SD} SD of {where}, or "
                 f"more than {STRONG_RATIO:g} times as strong as others: particles {named}"
                 f"{', …' if len(rows) > NAMED else ''} (numbers from 0)."
             )
         uneven = int(((self.far | self.strong) & ~self.outliers).sum())
-        if not self.has_even_noise:
+        if self.group_ratio > GROUP_RATIO:
+            found.append(
+                f"The SD of the background is {self.group_ratio:.3g} times larger in one optics "
+                "group than in another: the groups are not normalised alike. Extract the particles "
+                "of all groups with normalisation."
+            )
+        elif not self.has_even_noise:
             low, high = self.background_quartiles
             found.append(
                 f"The noise of the images differs: of half of them the SD of the background is "
@@ -250,7 +297,12 @@ def measure_images(table: ParticleTable, *, box: int) -> ImageStatistics:
             for start, stop in block_ends(0, len(table), box=box)
         ]
     )
-    return replace(found, group=np.unique(table.optics_groups(), return_inverse=True)[1])
+    return replace(found, group=group_numbers(table))
+
+
+def group_numbers(table: ParticleTable) -> Int[np.ndarray, " n"]:
+    """Return the optics group of each particle as a number from 0, by the order of the names."""
+    return np.unique(table.optics_groups(), return_inverse=True)[1]
 
 
 def leave_out_bad(table: ParticleTable) -> tuple[ParticleTable, ImageStatistics]:

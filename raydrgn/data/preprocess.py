@@ -20,6 +20,8 @@ from raydrgn.shapes import Bool, Float, Int
 
 WINDOW_END = 0.99
 
+MAD_TO_SD = 1.4826  # of a normal distribution
+
 BACKGROUND_RADIUS = 0.85
 """As a fraction of half the box; there is no particle beyond."""
 
@@ -84,25 +86,35 @@ class ImageCorrection:
     def __call__(self, images: Float[np.ndarray, "b h w"]) -> Float[np.ndarray, "b h w"]:
         """Return the images corrected; those that need no correction are not changed by a bit."""
         if self.outlier_limit is not None:
-            images = self._without_outliers(images, self.outlier_limit)
+            images = self._without_outliers(images, self._limits(images, self.outlier_limit))
         if self.subtract_background:
             images = without_background(images)
         if self.background_sd is not None:
             images = with_background_sd(images, self.background_sd)
         return images
 
+    def _limits(self, images: Float[np.ndarray, "b h w"], limit: float) -> Float[np.ndarray, " b"]:
+        """Return the limit of each image: higher for an image that will be scaled down."""
+        if self.background_sd is None:
+            return np.full(len(images), limit)
+        pixels = background_pixels(images)
+        middle = np.median(pixels, axis=1, keepdims=True)
+        # not the SD, which a far pixel carries
+        sd = MAD_TO_SD * np.median(np.abs(pixels - middle), axis=1).astype(np.float64)
+        return limit * np.maximum(sd / self.background_sd, 1.0)
+
     def _without_outliers(
-        self, images: Float[np.ndarray, "b h w"], limit: float
+        self, images: Float[np.ndarray, "b h w"], limits: Float[np.ndarray, " b"]
     ) -> Float[np.ndarray, "b h w"]:
         flat = images.reshape(len(images), -1)
         low, high = flat.min(axis=1).astype(np.float64), flat.max(axis=1).astype(np.float64)
-        concerned = high - low > limit
+        concerned = high - low > limits
         if not self.subtract_background:
-            concerned |= (low > limit) | (high < -limit)
+            concerned |= (low > limits) | (high < -limits)
         rows = np.flatnonzero(concerned)
         if not rows.size:
             return images
-        corrected = images.copy()
+        corrected, limit = images.copy(), limits[rows, None]
         part = flat[rows].astype(np.float64)
         middle = np.median(part, axis=1, keepdims=True)
         part -= middle

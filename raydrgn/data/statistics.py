@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from raydrgn.data.config import ImageConfig
-from raydrgn.data.image_statistics import ImageStatistics
+from raydrgn.data.image_statistics import ImageStatistics, group_numbers
 from raydrgn.data.preprocess import ImageCorrection, find_bad
 from raydrgn.data.source import ImageSource, block_ends
 from raydrgn.errors import InputError
@@ -38,13 +38,15 @@ def measure_scale(table: ParticleTable, config: ImageConfig) -> float:
     """
     rows = sampled_rows(len(table))
     source, correct = ImageSource.of(table), ImageCorrection.of(config)
+    groups = group_numbers(table)[rows]
     statistics, totals, squares = [], [], []
     for start, stop in block_ends(0, len(rows), box=config.box):
         images = source.read(rows[start:stop])
-        images = images[~find_bad(images)]
+        usable = ~find_bad(images)
+        images = images[usable]
         if not len(images):
             continue
-        statistics.append(ImageStatistics.of(images))
+        statistics.append(ImageStatistics.of(images, group=groups[start:stop][usable]))
         spectrum = fft_centred(torch.from_numpy(correct(images)), ndim=2)
         hartley = torch.nn.functional.pad(
             (spectrum.real - spectrum.imag)[:, None], (0, 1, 0, 1), mode="circular"

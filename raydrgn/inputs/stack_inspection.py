@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 
-from raydrgn.data.image_statistics import ImageStatistics
+from raydrgn.data.image_statistics import ImageStatistics, group_numbers
 from raydrgn.data.source import ImageSource
 from raydrgn.fourier.density import CLEAR_SKEWNESS, measure_density
 from raydrgn.inputs.inspection import Inspection
@@ -40,7 +40,8 @@ def describe_stacks(table: ParticleTable, found: Inspection) -> None:
             )
     source = ImageSource(headers, table.stack_codes, table.column("slice"))
     rows = _evenly(len(table))
-    _describe_images(source.read(rows), table.column("index")[rows], found)
+    numbers, group = table.column("index")[rows], group_numbers(table)[rows]
+    _describe_images(source.read(rows), numbers, found, group=group)
 
 
 def _pixel_type(header: MrcHeader) -> str:
@@ -96,10 +97,14 @@ def _describe_map(header: MrcHeader, found: Inspection) -> None:
 
 
 def _describe_images(
-    images: Float[np.ndarray, "n h w"], numbers: Int[np.ndarray, " n"], found: Inspection
+    images: Float[np.ndarray, "n h w"],
+    numbers: Int[np.ndarray, " n"],
+    found: Inspection,
+    *,
+    group: Int[np.ndarray, " n"] | None = None,
 ) -> None:
     """Describe images of a sample, and name those that cannot be used or are outliers."""
-    statistics = ImageStatistics.of(images)
+    statistics = ImageStatistics.of(images, group=group)
     if statistics.bad.any():
         found.concerns.append(
             f"{int(statistics.bad.sum())} of {len(images):,} images examined are constant or have "

@@ -94,6 +94,59 @@ def test_optics_groups_may_differ_in_their_noise(tmp_path, images):
     assert not measure_images(table, box=BOX).has_even_noise
 
 
+def two_groups(tmp_path, images, factor):
+    """A third of the images is of a second optics group, and stronger."""
+    images = images.copy()
+    images[: COUNT // 3] *= factor
+    names = np.where(np.arange(COUNT) < COUNT // 3, "b", "a").astype(object)
+    return table_with(tmp_path, images).with_columns({"optics_group": names})
+
+
+@pytest.mark.parametrize("factor", [8.0, 30.0, 1000.0])
+def test_an_optics_group_of_another_scale_is_no_outlier(tmp_path, images, factor):
+    table = two_groups(tmp_path, images, factor)
+    found = measure_images(table, box=BOX)
+    assert not found.outliers.any()
+    warnings = found.warnings(np.arange(COUNT))
+    if factor < 10:
+        assert warnings == []
+        assert found.correction.background_sd is None
+    else:
+        assert len(warnings) == 1
+        assert "times larger in one optics group than in another" in warnings[0]
+        assert found.correction.background_sd == pytest.approx(1, rel=0.1)
+
+
+@pytest.mark.parametrize("factor", [8.0, 30.0, 1000.0])
+def test_pixels_of_a_strong_optics_group_are_kept(tmp_path, images, factor):
+    """Within each image nothing but the scale changes, whatever the scale of its group."""
+    table = two_groups(tmp_path, images, factor)
+    images[: COUNT // 3] *= factor
+    found = measure_images(table, box=BOX).correction(images)
+    ratio = found.std((1, 2)) / images.std((1, 2))
+    np.testing.assert_allclose(found, images * ratio[:, None, None], rtol=1e-5, atol=1e-6)
+
+
+def test_a_hot_pixel_in_a_strong_optics_group_is_found(tmp_path, images):
+    images[3, 4, 5] = 500  # times 30
+    images[40, 4, 5] = 500
+    table = two_groups(tmp_path, images, 30)
+    found = measure_images(table, box=BOX)
+    assert np.flatnonzero(found.outliers).tolist() == [3, 40]
+    assert "50 SD of their optics group" in found.warnings(np.arange(COUNT))[0]
+    images[: COUNT // 3] *= 30
+    corrected = found.correction(images)
+    assert np.abs(corrected[[3, 40], 4, 5]).max() < 1
+
+
+def test_the_scale_counts_all_optics_groups(tmp_path, images):
+    table = two_groups(tmp_path, images, 30)
+    correction = dataclasses.asdict(measure_images(table, box=BOX).correction)
+    found = measure_scale(table, dataclasses.replace(ImageConfig(box=BOX), **correction))
+    alike = measure_scale(table_with(tmp_path, images), ImageConfig(box=BOX, background_sd=1.0))
+    assert found == pytest.approx(alike * correction["background_sd"], rel=0.01)
+
+
 def test_a_fifth_of_strong_images_is_named(images):
     """As junk may be, which has its own strength and is not to lose it."""
     images[: COUNT // 5] *= 5
