@@ -4,9 +4,11 @@ Text is printed as it is. Neither console reads markup, so that a folder named `
 name in every message, table and bar; and a terminal without a character gets a replacement.
 """
 
+import _thread
 import codecs
 import logging
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +19,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.text import Text
 
 from raydrgn.remote.progress_line import ProgressLine
+
+AGAIN_SECONDS = 0.05
+"""From an interrupt that was lost in a callback until it is raised again."""
 
 EXIT_FAILED, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -39,6 +44,25 @@ def set_up_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="raydrgn")
+
+
+def set_up_interrupts() -> None:
+    """Raise Ctrl-C again where it came within a callback from C, which Python only prints.
+
+    Numba calls Python so while it compiles, as the first UMAP of a process does for seconds.
+    """
+    before = sys.unraisablehook
+
+    def raise_again(lost: "sys.UnraisableHookArgs") -> None:
+        if issubclass(lost.exc_type, KeyboardInterrupt):
+            # not at once: it would be raised within this function, and be lost again
+            again = threading.Timer(AGAIN_SECONDS, _thread.interrupt_main)
+            again.daemon = True
+            again.start()
+        else:
+            before(lost)
+
+    sys.unraisablehook = raise_again
 
 
 def _substitute(error: UnicodeError) -> tuple[str, int]:

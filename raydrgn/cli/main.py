@@ -19,6 +19,7 @@ from raydrgn.cli.console import (
     EXIT_USER,
     error,
     message,
+    set_up_interrupts,
     set_up_logging,
     set_up_streams,
 )
@@ -88,6 +89,7 @@ OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 def main() -> None:
     """Run the command line; a mistake that the user can correct is one message and exit code 2."""
     set_up_streams()
+    set_up_interrupts()
     set_up_logging()
     try:
         _require_current_folder()

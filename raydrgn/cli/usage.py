@@ -10,6 +10,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from raydrgn.cli.console import EXIT_INTERRUPTED, message
+
 BOUNDS = {
     "greater_than_equal": ("ge", "at least"),
     "less_than_equal": ("le", "at most"),
@@ -51,6 +53,10 @@ class Program(TyperGroup):
     """All commands, which refuse values in words of the program."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Read the words of a command and run it."""
-        with plain_refusals():
-            return super().invoke(ctx)
+        """Read the words of a command and run it; name an interruption, as Typer does not."""
+        try:
+            with plain_refusals():
+                return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            message("interrupted")
+            raise typer.Exit(EXIT_INTERRUPTED) from stop

@@ -27,10 +27,11 @@ from raydrgn.io import storage
 from raydrgn.io.imaging import ORIGINAL_BOX
 from raydrgn.io.mrc import read_volume, write_volume
 from raydrgn.io.mrc_stacks import StackWriter, write_slices
+from raydrgn.io.originals import original_of
 from raydrgn.io.particles import ParticleTable
 from raydrgn.io.relionrows import with_smaller_images
 from raydrgn.io.relionwriter import names_for, write_relion
-from raydrgn.io.selection import original_of, original_star
+from raydrgn.io.selection import original_star
 from raydrgn.io.storage import Uri
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent

@@ -39,6 +39,7 @@ passthrough      cryoSPARC's two files of one job, joined
 metadata         whichever of RELION's and cryoSPARC's files it is
 cryodrgn         cryoDRGN's pickles: poses, CTF, latents
 
+originals        the file that particles were read from, and its rows
 selection        selections given back to RELION and cryoSPARC
 matching         rows of an original that another program's selection holds
 verification     exports read again before they are put in place

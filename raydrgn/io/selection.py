@@ -26,9 +26,16 @@ from raydrgn.io.cryosparcrows import (
     write_rows,
 )
 from raydrgn.io.filetypes import suffix_of
-from raydrgn.io.imaging import ORIGINAL_BOX, SAME_PIXEL_SIZE, calibration, imaging_of
+from raydrgn.io.imaging import imaging_of
 from raydrgn.io.indices import rows_of_numbers
 from raydrgn.io.metadata import read_metadata
+from raydrgn.io.originals import (
+    lost_original,
+    original_of,
+    original_rows,
+    remedy_of_lost,
+    warn_of_lost_original,
+)
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import CTF_COLUMNS, NoParticlesError, ParticleTable
 from raydrgn.io.passthrough import passthrough_of, read_joined
@@ -49,88 +56,6 @@ from raydrgn.io.verification import check_cs, check_star, quiet, same_ctf, same_
 from raydrgn.shapes import Int
 
 log = logging.getLogger(__name__)
-
-UNKNOWN_BOX = 1 << 20
-"""Stands for the box of a file that gives none: no image is as large, nor a shift."""
-
-
-def original_of(table: ParticleTable, suffix: str) -> Uri | None:
-    """Return the file that a table was read from, if it is of a kind and still there."""
-    source = table.metadata.get("source", "")
-    is_kind = PurePosixPath(source).suffix.lower() == suffix
-    return source if is_kind and storage.exists(source) else None
-
-
-def original_rows(table: ParticleTable, uri: Uri) -> ParticleTable:
-    """Read the rows of a table's particles from the original file; images are not needed.
-
-    Images that have been written anew, as by ``downsample``, are in other stacks; of the others the
-    file must list the same. Box and pixel size are those of the original images; the latter as it
-    follows from the table's, which may be a calibration.
-
-    Raises:
-        InputError: If the file has changed since: rows are gone, or of other images.
-    """
-    box = int(table.metadata.get(ORIGINAL_BOX, UNKNOWN_BOX))
-    imaging = replace(imaging_of(table), default_box=box)
-    with quiet():
-        found = read_metadata(
-            uri, imaging=imaging, need_images=False, passthrough=passthrough_of(table)
-        )
-    rows = table.column("index")
-    same = bool(rows.max(initial=-1) < len(found))
-    if same:
-        found = found.select(rows)
-        names: dict[str, int] = {}
-        first, second = (
-            np.array([names.setdefault(PurePosixPath(uri).name, len(names)) for uri in one.stacks])
-            for one in (found, table)
-        )
-        is_original = first[found.stack_codes] == second[table.stack_codes]
-        same = np.array_equal(
-            found.column("slice")[is_original], table.column("slice")[is_original]
-        )
-    if not same:
-        raise InputError(
-            f"{uri} lists other images than when the particle table was made of it. Make the table "
-            "again with `raydrgn parse --table`, or put the earlier file back; if it is moved "
-            "away, the table is exported by itself."
-        )
-    return _calibrated(_with_own_boxes(found, table), table)
-
-
-def _with_own_boxes(found: ParticleTable, table: ParticleTable) -> ParticleTable:
-    """Return rows of a file that gives no box with that of its images, as far as a table has it.
-
-    Images at another place may have been made smaller, and have the same edge in Å then.
-    """
-    boxes = found.column("box")
-    unknown = boxes == UNKNOWN_BOX
-    if not unknown.any():
-        return found
-    first, second = (np.array(one.stacks)[one.stack_codes] for one in (found, table))
-    known = table.column("box")
-    before = known.copy()
-    if all("pixel_size_angstrom" in one.table.column_names for one in (found, table)):
-        old, new = (one.column("pixel_size_angstrom").astype(float) for one in (found, table))
-        before = np.where(first == second, known, np.rint(known * new / old))
-    return found.with_columns({"box": np.where(unknown, before, boxes).astype(np.int32)})
-
-
-def _calibrated(found: ParticleTable, table: ParticleTable) -> ParticleTable:
-    """Return rows of a file with the pixel size that a table has of them, and shifts by it."""
-    if "pixel_size_angstrom" not in table.table.column_names:
-        return found
-    sizes = table.column("pixel_size_angstrom").astype(np.float64)
-    columns = {"pixel_size_angstrom": sizes * table.column("box") / found.column("box")}
-    if "pixel_size_angstrom" in found.table.column_names:
-        known = found.column("pixel_size_angstrom")
-        factor = calibration(columns["pixel_size_angstrom"], known)
-        if np.abs(factor - 1).max(initial=0) < SAME_PIXEL_SIZE:
-            return found
-        if found.has_poses:
-            columns["shift_angstrom"] = found.column("shift_angstrom") * factor[:, None]
-    return found.with_columns(columns)
 
 
 def select_indices(table: ParticleTable, indices: Int[np.ndarray, " k"]) -> ParticleTable:
@@ -205,6 +130,7 @@ def export_star(source: ParticleSource, out: Uri, *, table: ParticleTable | None
         table = open_particles(source, need_images=False)
     original = original_of(table, ".star")
     if original is None:
+        warn_of_lost_original(table, ".star", source.particles)
         warn_of_names(table)
         write_relion(out, table, check=partial(check_star, table=table))
         return len(table)
@@ -336,6 +262,11 @@ def export_cs(source: ParticleSource, out: Uri, *, table: ParticleTable | None =
         table = open_particles(source, need_images=False)
     original = original_of(table, ".cs")
     if original is None:
+        if (lost := lost_original(table, ".cs")) is not None:
+            raise InputError(
+                f"{lost}, from which the particles were read and whose uids cryoSPARC needs, does "
+                f"not exist. {remedy_of_lost(source.particles)}"
+            )
         raise ConfigError(
             f"{source.particles} does not come from a .cs file, whose uids cryoSPARC needs. Export "
             "a .star file instead, and take it in with cryoSPARC's Import Particle Stack."

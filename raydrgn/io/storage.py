@@ -31,6 +31,7 @@ from raydrgn.io.uri import join as join
 from raydrgn.io.uri import local_path as local_path
 from raydrgn.io.uri import name as name
 from raydrgn.io.uri import parent as parent
+from raydrgn.wording import in_bytes
 
 Answer = TypeVar("Answer")
 
@@ -337,9 +338,10 @@ def require_room(folder: Uri, needed: int, *, remedy: str, released: int = 0) ->
     with explained(str(path), action="read"):
         free = shutil.disk_usage(path).free + released
     if needed > free:
+        room = in_bytes(free) if free else "0 B"
+        choices = f"choose another folder{remedy}" if remedy else "or choose another folder"
         raise StorageError(
-            f"{path} has {free / 1e9:.1f} GB of room, but {needed / 1e9:.1f} GB are needed. Free "
-            f"space, choose another folder{remedy}."
+            f"{path} has {room} of room, but {in_bytes(needed)} are needed. Free space, {choices}."
         )
 
 

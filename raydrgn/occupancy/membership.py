@@ -1,17 +1,23 @@
 """Which particles are in which class, and which particle is the centroid of each class."""
 
+import logging
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from raydrgn.clustering.clusters import nearest_rows
-from raydrgn.errors import RunDirectoryError
+from raydrgn.errors import InputError, RunDirectoryError
 from raydrgn.io import cryodrgn
 from raydrgn.io.indices import rows_of_numbers
 from raydrgn.io.storage import Uri
 from raydrgn.occupancy.table import OccupancyTable
 from raydrgn.run.reader import RunReader
 from raydrgn.shapes import Bool, Float, Int
+
+log = logging.getLogger(__name__)
+
+FEWEST_VOLUMES = 2
 
 SAME_LATENT = 1e-4
 """Largest difference that single precision explains."""
@@ -66,10 +72,75 @@ class Membership:
         """Return the same with no volume for some particles."""
         return replace(self, volume=np.where(particles, -1, self.volume))
 
+    def clustered(
+        self,
+        null: Bool[np.ndarray, " p"] | None,
+        chosen: Int[np.ndarray, " q"] | None,
+        rows: Int[np.ndarray, " k"] | None,
+        *,
+        count: int,
+    ) -> "ClusteredVolumes":
+        """Return the volumes that are clustered, and which of them stands for each particle.
+
+        Images that show no particle are in no class: they have the latents of the mean, and its
+        occupancies. Volumes of such images alone are not clustered.
+
+        Args:
+            null: Which images show no particle; None where nothing has looked for such.
+            chosen: Numbers of the particles in the original set that count; all by default.
+            rows: Their volumes; all by default.
+            count: Volumes of the table.
+
+        Raises:
+            InputError: If fewer than two volumes are left.
+        """
+        numbers = self.numbers if chosen is None else chosen
+        wanted = np.arange(count) if rows is None else rows
+        _report_unscored(self.among(wanted, numbers, count=count), chosen)
+        if null is None or not null.any():
+            members = self.among(wanted, numbers, count=count)
+            return ClusteredVolumes(wanted, np.arange(count), members)
+        log.info("%s images show no particle, and are in no class", f"{null.sum():,}")
+        has_volume = self.volume >= 0
+        of_null = np.bincount(self.volume[has_volume & null], minlength=count)
+        of_others = np.bincount(self.volume[has_volume & ~null], minlength=count)
+        whole = np.flatnonzero((of_null == 0) | (of_others > 0))
+        left = wanted[np.isin(wanted, whole)]
+        if len(left) < FEWEST_VOLUMES:
+            raise InputError(
+                f"{len(left)} of {len(wanted):,} volumes stand for images that show a particle; "
+                "two or more are needed to cluster them."
+            )
+        members = self.without(null).among(left, numbers, count=count)
+        return ClusteredVolumes(left, whole, members)
+
     def centroid(self, particles: Int[np.ndarray, " q"]) -> int:
         """Return the particle, of some, that is nearest to the median of their latents."""
         median = np.median(self.z[particles], axis=0, keepdims=True)
         return int(particles[nearest_rows(self.z[particles], median)[0]])
+
+
+class ClusteredVolumes(NamedTuple):
+    """Volumes of a table that are clustered, as rows, and the particles that they stand for."""
+
+    rows: Int[np.ndarray, " k"]
+
+    whole: Int[np.ndarray, " n"]
+    """The whole table, but for volumes of images without a particle."""
+
+    members: Membership | None
+    """Volumes by their position in ``rows``; None for a table of maps."""
+
+
+def _report_unscored(members: Membership, chosen: Int[np.ndarray, " q"] | None) -> None:
+    """Log how many particles, of those chosen, are in no class since no volume stands for them."""
+    count, total = members.without_volume(chosen)
+    if count:
+        log.info(
+            "%s of %s particles have no scored volume of their own, and are in no class",
+            f"{count:,}",
+            f"{total:,}",
+        )
 
 
 def membership(

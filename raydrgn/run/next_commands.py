@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from raydrgn.errors import RaydrgnError
 from raydrgn.io import cryodrgn
-from raydrgn.io.selection import counts_as_original, original_of
+from raydrgn.io.originals import original_of
+from raydrgn.io.selection import counts_as_original
 from raydrgn.io.storage import Uri
 from raydrgn.run.reader import RunReader
 

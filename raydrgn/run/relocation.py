@@ -26,6 +26,9 @@ from raydrgn.run.directory import CONFIG, RunDirectory, is_run, no_run
 from raydrgn.shapes import Int
 
 SAMPLED_IMAGES = 16
+OF_FILE = ("source", "passthrough")
+"""Metadata of particles that name the file they were read from."""
+
 SAMPLE_KEY = "sampled_images_sha256"
 """Key of the checksum among the metadata of a run's particles."""
 
@@ -174,6 +177,8 @@ def _own_config(files: RunDirectory) -> RunConfig:
 def _with_stacks_of(table: ParticleTable, source: ParticleSource) -> ParticleTable:
     """Return a run's table with the stacks that another particle file names for its particles.
 
+    The file is the one that exports take rows of, from then on.
+
     Raises:
         RunDirectoryError: If the file lists other particles.
     """
@@ -201,7 +206,10 @@ def _with_stacks_of(table: ParticleTable, source: ParticleSource) -> ParticleTab
             f"{table.column('slice')[other[0]] + 1} in the run ({other.size:,} such particles); "
             "the file lists other particles, or in another order."
         )
-    return table.with_columns({"stack": _names_of_rows(found)})
+    moved = table.with_columns({"stack": _names_of_rows(found)})
+    metadata = {key: value for key, value in table.metadata.items() if key not in OF_FILE}
+    metadata |= {key: found.metadata[key] for key in OF_FILE if key in found.metadata}
+    return ParticleTable(moved.table.replace_schema_metadata(metadata))
 
 
 def _check_boxes(table: ParticleTable, source: Uri) -> None:

@@ -13,6 +13,7 @@ from raydrgn.model.vae import HeterogeneousVAE
 from raydrgn.run.config import RunConfig
 from raydrgn.run.recipe import TrainConfig
 from raydrgn.run.writer import KEPT_EPOCHS
+from raydrgn.wording import counted, in_bytes
 
 log = logging.getLogger(__name__)
 
@@ -33,11 +34,8 @@ def warn_of_room(config: RunConfig, root: Uri) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         log.warning(
-            "%s has %.1f GB free, but the weights of %d epochs need %.1f GB",
-            folder,
-            free / 1e9,
-            count,
-            needed / 1e9,
+            "%s has %s free, but the weights of %s need %s",
+            *(folder, in_bytes(free) if free else "0 B", counted(count, "epoch"), in_bytes(needed)),
         )
 
 

@@ -251,8 +251,8 @@ def _export(source: "LatentSource", out: str) -> list[str]:
     """Write a saved selection for the program that its particles came from; return problems."""
     from raydrgn.explore.run_files import KEPT
     from raydrgn.io import storage
+    from raydrgn.io.originals import original_of
     from raydrgn.io.particle_source import ParticleSource
-    from raydrgn.io.selection import original_of
     from raydrgn.run.reader import RunReader
     from raydrgn.workflows import export
 

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from raydrgn.occupancy.block_model import BlockModel
     from raydrgn.occupancy.centroids import Centroids
     from raydrgn.occupancy.classes import OccupancyClasses
-    from raydrgn.occupancy.membership import ClassParticles, Membership
+    from raydrgn.occupancy.membership import ClassParticles, ClusteredVolumes
     from raydrgn.occupancy.table import OccupancyTable
     from raydrgn.occupancy.table_origin import TableOrigin
     from raydrgn.reporting.latent_plane import Plane
     from raydrgn.reporting.result_folder import ResultFolder
     from raydrgn.run.reader import RunReader
-    from raydrgn.shapes import Int
+    from raydrgn.shapes import Bool, Int
 
 log = logging.getLogger(__name__)
 
@@ -136,6 +136,7 @@ def run(
     from raydrgn.model.device import gpu_problem
     from raydrgn.occupancy.class_report import ReportContent, write_class_report
     from raydrgn.occupancy.classes import find_classes
+    from raydrgn.occupancy.membership import class_particles
     from raydrgn.occupancy.subunits import refuse_inputs
     from raydrgn.occupancy.table import OccupancyTable
     from raydrgn.occupancy.table_origin import TableOrigin
@@ -147,13 +148,12 @@ def run(
     if opened is not None and not settings.skip_volumes:
         executor.check_pool(gpu_problem)
     chosen = _read_chosen(settings, table, opened, origin.epoch)
-    if chosen is None:
-        found = find_classes(table, options)
-    else:
-        found = find_classes(table.select(chosen.rows), options, whole=table)
+    volumes = _clustered(table, origin, opened, chosen)
+    whole = None if chosen is None else table.select(volumes.whole)
+    found = find_classes(table.select(volumes.rows), options, whole=whole)
     particles = None
-    if opened is not None:
-        particles = _class_particles(found, table, origin, opened, chosen)
+    if volumes.members is not None:
+        particles = class_particles(found.classes.labels, volumes.members)
     uris, by = (list(settings.models), settings.by) if settings.models else origin.models()
     models = _models(found, uris, by)
     folder = ResultFolder(settings.out or storage.join(origin.folder, "classes"))
@@ -211,22 +211,23 @@ def _read_chosen(
     return _Chosen(numbers, table.rows_of(numbers, settings.chosen))
 
 
-def _class_particles(
-    found: "OccupancyClasses",
+def _clustered(
     table: "OccupancyTable",
     origin: "TableOrigin",
-    opened: "RunReader",
+    opened: "RunReader | None",
     chosen: _Chosen | None,
-) -> "ClassParticles":
-    """Return the class of each particle of the run, or of those chosen."""
-    from raydrgn.occupancy.membership import class_particles, membership
+) -> "ClusteredVolumes":
+    """Return the volumes to cluster: those chosen, but for images without a particle."""
+    import numpy as np
 
-    members = membership(table, opened, origin.epoch, labels=origin.labels())
-    if chosen is not None:
-        members = members.among(chosen.rows, chosen.numbers, count=len(table))
-    _report_unscored(members, None if chosen is None else chosen.numbers)
-    members = _without_junk(members, opened, origin.epoch)
-    return class_particles(found.classes.labels, members)
+    from raydrgn.occupancy.membership import ClusteredVolumes, membership
+
+    if opened is not None:
+        members = membership(table, opened, origin.epoch, labels=origin.labels())
+        null = _images_without_particle(opened, origin.epoch)
+        return members.clustered(null, *(chosen or (None, None)), count=len(table))
+    every = np.arange(len(table))
+    return ClusteredVolumes(every if chosen is None else chosen.rows, every, None)
 
 
 def _write_classes(
@@ -248,28 +249,13 @@ def _write_classes(
     return selected
 
 
-def _without_junk(members: "Membership", opened: "RunReader", epoch: int | None) -> "Membership":
-    """Leave out images that show no particle, where a mixture has looked for them.
-
-    They have the latents of the mean, and its occupancies.
-    """
-    if not opened.is_mixture:
-        return members
-    null = opened.estimates(epoch)["null_probability"] > SHOWS_NOTHING
-    if null.any():
-        log.info("%s images show no particle, and are in no class", f"{null.sum():,}")
-    return members.without(null)
-
-
-def _report_unscored(members: "Membership", chosen: "Int[np.ndarray, ' q'] | None") -> None:
-    """Log how many particles, of those chosen, are in no class since no volume stands for them."""
-    count, total = members.without_volume(chosen)
-    if count:
-        log.info(
-            "%s of %s particles have no scored volume of their own, and are in no class",
-            f"{count:,}",
-            f"{total:,}",
-        )
+def _images_without_particle(
+    opened: "RunReader", epoch: int | None
+) -> "Bool[np.ndarray, ' p'] | None":
+    """Mark images that show no particle, where a mixture has looked for them."""
+    return (
+        opened.estimates(epoch)["null_probability"] > SHOWS_NOTHING if opened.is_mixture else None
+    )
 
 
 def _next_commands(

@@ -5,9 +5,11 @@ import sys
 from importlib.metadata import version
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from raydrgn.cli.main import app, main
+from raydrgn.cli.usage import Program
 from raydrgn.errors import ClusterError, LostWorkersError, RaydrgnError
 
 
@@ -46,6 +48,44 @@ def test_a_mistake_ends_with_2_and_lost_workers_with_1(monkeypatch, capsys, prob
         main()
     assert ended.value.code == exit_code
     assert str(problem) in capsys.readouterr().err
+
+
+def test_an_interruption_is_named():
+    def stop():
+        raise KeyboardInterrupt
+
+    program = typer.Typer(cls=Program)
+    program.command("one")(stop)
+    program.command("two")(stop)
+    said = CliRunner().invoke(program, ["one"])
+    assert said.exit_code == 130
+    assert "interrupted" in said.stderr
+
+
+INTERRUPTED_CALLBACK = """
+import ctypes, signal, time
+from raydrgn.cli.console import set_up_interrupts
+
+def interrupted():
+    signal.raise_signal(signal.SIGINT)
+    time.sleep(0)
+
+set_up_interrupts()
+try:
+    ctypes.CFUNCTYPE(None)(interrupted)()
+    time.sleep(5)
+except KeyboardInterrupt:
+    print("stopped")
+"""
+
+
+def test_an_interruption_within_a_callback_is_not_lost():
+    """Python prints what a callback from C raises, and goes on."""
+    ended = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_CALLBACK], capture_output=True, text=True, timeout=60
+    )
+    assert ended.stdout == "stopped\n"
+    assert ended.stderr == ""
 
 
 def test_every_command_has_help():

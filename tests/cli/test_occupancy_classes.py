@@ -16,6 +16,7 @@ from raydrgn.io import cryodrgn
 from raydrgn.io.mrc import read_volume, write_volume
 from raydrgn.occupancy.membership import membership
 from raydrgn.occupancy.table import OccupancyTable
+from raydrgn.run.reader import RunReader
 
 CLUSTERS, EACH = 60, 5
 ORIGINAL = np.arange(CLUSTERS * EACH) * 3 + 1
@@ -116,6 +117,50 @@ def test_where_every_particle_was_scored_each_has_its_own_class(scored, tmp_path
     of_particle = np.empty(len(z), dtype=int)
     of_particle[shuffled] = classes
     assert same_sets(found, of_particle)
+
+
+@pytest.fixture
+def with_junk(scored, tmp_path, monkeypatch):
+    """Every particle scored, every fourth one junk: latents and occupancies of the mean."""
+    out, z, *_ = scored
+    table, classes, _ = planted_table(len(z), noise=0.1, seed=1)
+    junk = np.arange(len(z)) % 4 == 0
+    table.values[junk] = table.values.mean(axis=0)
+    write_table(table, tmp_path, original=ORIGINAL, latents=z)
+    (tmp_path / "settings.json").write_text((out / "settings.json").read_text())
+    monkeypatch.setattr(RunReader, "is_mixture", True)
+    monkeypatch.setattr(
+        RunReader, "estimates", lambda run, epoch: {"null_probability": junk.astype(float)}
+    )
+    return tmp_path, classes, junk
+
+
+def test_images_without_a_particle_make_no_class(with_junk):
+    out, classes, junk = with_junk
+    said = classes_of(out, "--skip-volumes")
+    assert said.exit_code == 0, said.output
+    [found] = cryodrgn.read_pickles(str(out / "classes" / "labels.pkl"))
+    assert (found[junk] == 0).all()
+    assert same_sets(found[~junk], classes[~junk])
+    rows = np.genfromtxt(out / "classes" / "classes.csv", delimiter=",", names=True, dtype=None)
+    assert rows["volumes"].tolist() == rows["particles"].tolist()
+    assert rows["particles"].sum() == (~junk).sum()
+
+
+def test_particles_that_are_chosen_are_clustered_without_junk(with_junk):
+    out, classes, junk = with_junk
+    chosen = out / "chosen.txt"
+    rows = np.flatnonzero(np.isin(classes, (1, 2)))
+    chosen.write_text("\n".join(map(str, ORIGINAL[rows])))
+    options = ("--skip-volumes", "--particles", str(chosen), "-o", str(out / "again"))
+    said = classes_of(out, *options)
+    assert said.exit_code == 0, said.output
+    [found] = cryodrgn.read_pickles(str(out / "again" / "labels.pkl"))
+    assert np.flatnonzero(found).tolist() == [row for row in rows if not junk[row]]
+    chosen.write_text("\n".join(map(str, ORIGINAL[junk])))
+    said = classes_of(out, *options, "--overwrite")
+    with pytest.raises(InputError, match=f"0 of {junk.sum()} volumes stand for images that show"):
+        raise said.exception
 
 
 def test_of_maps_the_one_nearest_to_the_median_stands_for_a_class(tmp_path):

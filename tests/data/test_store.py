@@ -63,7 +63,9 @@ def test_half_precision_needs_half_the_disk(values, monkeypatch):
     size = values.nbytes
     monkeypatch.setattr(store_module.shutil, "disk_usage", lambda _: usage(0, 0, size // 2))
     assert isinstance(make("disk", precision="float16"), DiskStore)
-    with pytest.raises(StorageError, match=r"GB free, but .*TMPDIR.*data\.precision=float16"):
+    with pytest.raises(
+        StorageError, match=r"B free, but this .* need .*B there.*TMPDIR.*data\.precision=float16"
+    ):
         make("disk")
 
 
@@ -72,7 +74,7 @@ def test_room_that_others_took_meanwhile_is_missed_before_anything_is_read(value
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(StorageError, match=r"GB free, but .*TMPDIR"):
+    with pytest.raises(StorageError, match=r"B free, but .*TMPDIR"):
         make("disk")
 
 

@@ -258,7 +258,7 @@ def test_a_full_disk_is_noticed_before_the_start(data, tmp_path, monkeypatch):
     table, _ = data
     usage = namedtuple("usage", "total used free")(10**4, 10**4 - 5000, 5000)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
-    with pytest.raises(StorageError, match=r"0.0 GB of room.*--float16"):
+    with pytest.raises(StorageError, match=r"5 kB of room.*--float16"):
         downsample(table, DownsamplingOptions(out=str(tmp_path / "s.mrcs"), box=SMALL))
     assert {p.name for p in tmp_path.iterdir()} == {"a.mrcs", "b.mrcs"}
 

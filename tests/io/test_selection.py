@@ -9,10 +9,11 @@ import pytest
 
 from raydrgn.errors import ConfigError, InputError
 from raydrgn.geometry.rotations import from_axis_angle, random_rotations, to_axis_angle
-from raydrgn.io import cryodrgn, selection
+from raydrgn.io import cryodrgn, originals, selection
 from raydrgn.io.cryosparc import read_cryosparc
 from raydrgn.io.imaging import Imaging
 from raydrgn.io.matching import find_numbers
+from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import CTF_COLUMNS
 from raydrgn.io.passthrough import read_rows
 from raydrgn.io.sources import open_particles, to_ctf, to_poses
@@ -249,6 +250,23 @@ def test_shifts_of_smaller_images_go_out_in_the_pixels_of_the_original_cs_file(
     assert read_rows(str(folder / "same.cs")).tobytes() == cs_rows.tobytes()
 
 
+def test_an_original_file_that_is_gone_is_named(folder, cs_rows, caplog):
+    """RELION's other columns and cryoSPARC's uids are in that file alone."""
+    table, of_cs = open_particles(source(folder)), open_particles(source(folder, "in.cs"))
+    for name in ("in.star", "in.cs"):
+        (folder / name).rename(folder / f"moved_{name}")
+    run = ParticleSource(particles=str(folder / "a run"))
+    selection.export_star(run, str(folder / "out.star"), table=table)
+    assert f"{folder / 'in.star'}, from which the particles were read, does not exist" in (
+        caplog.text
+    )
+    assert f"raydrgn relocate '{folder / 'a run'}' --particles FILE" in caplog.text
+    assert same_poses(table, open_particles(source(folder, "out.star")))
+    gone = f"{folder / 'in.cs'}, from which the particles were read and whose uids"
+    with pytest.raises(InputError, match=gone):
+        selection.export_cs(run, str(folder / "out.cs"), table=of_cs)
+
+
 def test_contrast_and_junk_go_out_beside_the_poses(folder, cs_rows):
     def refined(name):
         table = open_particles(source(folder, name))
@@ -334,5 +352,5 @@ def test_indices_have_three_formats(tmp_path):
 
 def test_a_table_agrees_with_the_file_it_was_read_from(folder):
     table = open_particles(source(folder))
-    assert same_poses(table, selection.original_rows(table, str(folder / "in.star")))
-    assert same_ctf(table, selection.original_rows(table, str(folder / "in.star")))
+    assert same_poses(table, originals.original_rows(table, str(folder / "in.star")))
+    assert same_ctf(table, originals.original_rows(table, str(folder / "in.star")))

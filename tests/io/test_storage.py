@@ -171,8 +171,12 @@ def test_room_is_required_before_it_is_used(tmp_path, monkeypatch):
     storage.require_room(folder, 10**9, remedy="")
     storage.require_room(folder, 3 * 10**9, released=2 * 10**9, remedy="")
     storage.require_room("memory://somewhere", 10**15, remedy="")  # nothing is known of it
-    with pytest.raises(StorageError, match=r"has 1\.0 GB of room, but 2\.0 GB .*, or buy a disk"):
+    with pytest.raises(StorageError, match=r"has 1 GB of room, but 2 GB .*, or buy a disk"):
         storage.require_room(folder, 2 * 10**9, remedy=", or buy a disk")
+    monkeypatch.setattr(storage.shutil, "disk_usage", lambda _: usage(10**10, 0, 0))
+    needed = "has 0 B of room, but 2 MB are needed. Free space, or choose another folder."
+    with pytest.raises(StorageError, match=needed):
+        storage.require_room(folder, 2 * 10**6, remedy="")
 
 
 def test_a_synced_file_is_there(tmp_path):

@@ -170,7 +170,7 @@ def test_what_cannot_be_used_is_refused_before_anything_is_made(data, tmp_path, 
     with pytest.raises(ConfigError, match="--high has a box of 32 px, but the images have 16 px"):
         sequence.run(settings(data, root, high="32 16x1"))
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
-    with pytest.raises(StorageError, match=r"0\.0 GB of room.*smaller boxes with --boxes"):
+    with pytest.raises(StorageError, match=r"1 kB of room.*smaller boxes with --boxes"):
         sequence.run(settings(data, root))
     assert not root.exists()
 

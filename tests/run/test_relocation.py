@@ -169,11 +169,16 @@ def test_a_particle_file_names_the_stacks_anew(data, tmp_path):
     now = move(data, tmp_path / "project")
     os.rename(stack_of(now), now / "renamed.mrcs")
     star = now / "particles.star"
-    star.write_text(star.read_text().replace("particles.mrcs", "renamed.mrcs"))
+    text = star.read_text().replace("particles.mrcs", "renamed.mrcs")
+    star.write_text(f"# a comment\n{text}")
     found = relocate(str(root), datadir=None, particles=str(star))
     assert (found.num_moved, found.num_stacks, found.is_compared) == (1, 1, True)
     assert resume(root).table.stacks == [str(now / "renamed.mrcs")]
     assert resume(root).config.source.particles == str(star)
+    out = tmp_path / "out.star"
+    said = CliRunner().invoke(app, ["export", "star", str(root), "-o", str(out)])
+    assert said.exit_code == 0, said.output
+    assert "# a comment" in out.read_text()  # its own text, not one made anew
 
     lines = star.read_text().splitlines(keepends=True)
     rows = [number for number, line in enumerate(lines) if "@" in line]
