@@ -8,6 +8,7 @@ defaults, bounds and explanations are written once. This module loads nothing he
 import dataclasses
 import inspect
 import math
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from raydrgn.errors import ConfigError
 
 FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
 MAP_SUFFIXES = (".mrc", ".map")
+
+LONGEST_RANGE = 10_000
+"""Numbers that a range such as ``8-12`` may stand for."""
 
 PROJECT = "project.yaml"
 """File of a project's inputs and decisions; its runs and results lie in the folder beside it."""
@@ -172,16 +176,32 @@ def check_map_name(out: str) -> None:
         raise ConfigError(f"-o {out} should end in .mrc or .map: maps are written in MRC format.")
 
 
-def whole_numbers(text: str | None, option: str) -> tuple[int, ...]:
+def whole_numbers(text: str | None, option: str, *, ranges: bool = False) -> tuple[int, ...]:
     """Return the numbers in a text such as ``0,3,5``; none if there is no text.
+
+    Args:
+        text: Numbers.
+        option: The option, for messages.
+        ranges: Whether the text may have ranges, as in ``0,3,8-12``.
 
     Raises:
         ConfigError: Naming the option, if the text contains anything else.
     """
-    try:
-        return tuple(int(part) for part in (text or "").replace(",", " ").split())
-    except ValueError as error:
-        raise ConfigError(f"{option} takes whole numbers such as 0,3,5; got {text!r}.") from error
+    found: list[int] = []
+    for part in (text or "").replace(",", " ").split():
+        ends = re.fullmatch(r"(\d{1,9})-(\d{1,9})", part) if ranges else None
+        first, last = map(int, ends.groups()) if ends else (0, -1)
+        if ends and first <= last < first + LONGEST_RANGE:
+            found += range(first, last + 1)
+            continue
+        try:
+            found.append(int(part))
+        except ValueError as error:
+            example = "0,3,8-12" if ranges else "0,3,5"
+            raise ConfigError(
+                f"{option} takes whole numbers such as {example}; got {text!r}."
+            ) from error
+    return tuple(found)
 
 
 def _check_choices(kind: Any, option: str, value: Any) -> None:

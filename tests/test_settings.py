@@ -28,7 +28,7 @@ from raydrgn.run.recipe import (
     TrainConfig,
     fast_epochs,
 )
-from raydrgn.settings import Setting, build, check_bounds, setting_fields
+from raydrgn.settings import Setting, build, check_bounds, setting_fields, whole_numbers
 from raydrgn.training.mixture_latents import MOST_COMPONENTS
 from raydrgn.workflows.sweep import SweepSettings
 from raydrgn.workflows.train_settings import TrainSettings
@@ -374,3 +374,14 @@ def test_choices_are_found_in_optional_types_and_in_sequences():
     ]:  # fmt: skip
         with pytest.raises(ConfigError, match=f"--{name} must be one of a, b, got "):
             unchecked(Chosen, **{name: wrong})
+
+
+def test_ranges_of_whole_numbers():
+    assert whole_numbers("0,3, 8-12", "--x", ranges=True) == (0, 3, 8, 9, 10, 11, 12)
+    assert whole_numbers("7-7", "--x", ranges=True) == (7,)
+    assert whole_numbers("-1", "--x", ranges=True) == (-1,)
+    for text in ("3-1", "1-99999999", "2-", "a-b"):
+        with pytest.raises(ConfigError, match=r"--x takes whole numbers such as 0,3,8-12; got"):
+            whole_numbers(text, "--x", ranges=True)
+    with pytest.raises(ConfigError, match=r"such as 0,3,5; got '8-12'"):
+        whole_numbers("8-12", "--x")

@@ -44,6 +44,9 @@ log = logging.getLogger(__name__)
 KMEANS = re.compile(r"kmeans(\d+)")
 CLASS = re.compile(r"C(\d+)")
 LABELS_TABLE, SELECTION_TABLE, CLASS_PARTICLES = "labels.parquet", "selection.parquet", "ind.pkl"
+LABELS = "labels"
+"""Kind of labels of which nothing more is known."""
+
 LANDSCAPE, OCCUPANCIES = "landscape.parquet", "occupancies.parquet"
 
 
@@ -73,7 +76,7 @@ def open_labeling(word: str, *, ksample: int | None = None) -> Labeling:
     found = read_labels_file(uri, part)
     return Labeling(
         name=word,
-        kind="labels",
+        kind=LABELS,
         names=found.names,
         codes=found.codes,
         numbers=found.numbers,

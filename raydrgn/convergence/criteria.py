@@ -116,6 +116,9 @@ class Finding(NamedTuple):
     is_judged: bool = True
     """False where the criterion does not apply to the run."""
 
+    is_early: bool = False
+    """Whether there are too few epochs to judge."""
+
     @property
     def is_open(self) -> bool:
         """Whether the criterion applies and has not converged."""
@@ -230,7 +233,7 @@ def converged_curve(name: str, epochs: Sequence[int], values: Float[np.ndarray, 
     x, at = values[known], np.asarray(epochs)[known]
     needed = max(CONVERGED_EPOCHS, math.ceil(CONVERGED_RUN * len(x)))
     if len(x) <= needed:
-        return Finding(name, None, f"too few epochs to judge ({len(x)})")
+        return Finding(name, None, f"too few epochs to judge ({len(x)})", is_early=True)
     smooth = ndimage.median_filter(x, SMOOTH_EPOCHS, mode="nearest")
     scatter = 1.4826 * float(np.median(np.abs(x - smooth)[len(x) // 2 :]))
     allowed = max(CONVERGED_SHARE * float(np.ptp(smooth)), 2 * scatter)
@@ -273,7 +276,8 @@ def converged_likelihood(
     """
     name = "log-likelihood"
     if len(values) < 3:
-        return Finding(name, None, f"too few epochs to judge ({len(values)})")
+        text = f"too few epochs to judge ({len(values)})"
+        return Finding(name, None, text, is_early=True)
     if not has_latents:
         text = "nothing is left to change: the images determine no latent"
         return Finding(name, int(epochs[-1]), text)
@@ -281,8 +285,10 @@ def converged_likelihood(
     large = np.flatnonzero(np.abs(gains) > LIKELIHOOD_SHARE)
     first = int(large[-1]) + 2 if large.size else 0
     if first > len(values) - 2:
-        text = f"still changing: by {100 * gains[-1]:.1f} % of all that it gained"
-        return Finding(name, None, f"{text} in the last epoch")
+        text = (
+            f"still changing: each of the last two epochs made {100 * gains[-1]:.1f} % of the gain"
+        )
+        return Finding(name, None, text)
     return Finding(name, int(epochs[first]), f"converged from epoch {epochs[first]} on")
 
 
@@ -298,7 +304,8 @@ def converged_pairs(
         same: Agreement beyond which there is nothing left to change.
     """
     if len(values) < 3:
-        return Finding(name, None, f"too few pairs of epochs to judge ({len(values)})")
+        text = f"too few pairs of epochs to judge ({len(values)})"
+        return Finding(name, None, text, is_early=True)
     medians = np.median(values, axis=1)
     listed = f"{medians[-3]:.3f}, {medians[-2]:.3f}, {medians[-1]:.3f}"
     allowed = max(CONVERGED_SHARE * float(np.ptp(medians)), LEAST_RANGE)

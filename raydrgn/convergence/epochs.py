@@ -153,10 +153,10 @@ def choose_epochs(run: RunReader, epoch: int | None, every: int) -> tuple[list[i
         enough = next((n for n in closer if len(_apart(with_weights, n)) > JUDGED_PAIRS), None)
         if enough is not None:
             log.warning(
-                "volumes are compared of %s %d epochs apart or more, too few to judge; with "
-                "--every %d they are compared of epochs %s",
-                counted(max(len(examined) - 1, 1), "pair"),
+                "--every %d compares the volumes of %s of epochs, too few to judge; --every %d "
+                "compares those of epochs %s",
                 every,
+                counted(max(len(examined) - 1, 1), "pair"),
                 enough,
                 ", ".join(map(str, _apart(with_weights, enough))),
             )

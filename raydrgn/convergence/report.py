@@ -115,6 +115,8 @@ def _summary(found: Convergence) -> str:
 def _answer(finding: criteria.Finding) -> str:
     if not finding.is_judged:
         return "not judged"
+    if finding.is_early:
+        return "too early"
     return "no" if finding.is_open else "yes"
 
 

@@ -103,6 +103,8 @@ def verdict(found: Convergence) -> str:
             f"Not converged at epoch {epoch}: the criteria have converged, but the learning-rate "
             "schedule has not ended."
         )
+    if all(finding.is_early for finding in open_):
+        return f"Not converged at epoch {epoch}: too few epochs to judge."
     return f"Not converged at epoch {epoch}."
 
 

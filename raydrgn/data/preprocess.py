@@ -28,8 +28,15 @@ BACKGROUND_RADIUS = 0.85
 
 def soft_window(box: int, *, radius: float) -> Float[Tensor, "h w"]:
     """Return 1 within ``radius`` of the centre, falling linearly to 0 at 0.99 of half the box."""
-    ticks = torch.arange(-(box // 2), box // 2, dtype=torch.float64) / (box / 2)
-    distance = torch.sqrt(ticks[:, None] ** 2 + ticks[None, :] ** 2)
+    return _window(box, box, radius)
+
+
+def _window(height: int, width: int, radius: float) -> Float[Tensor, "h w"]:
+    y, x = (
+        torch.arange(-(size // 2), size - size // 2, dtype=torch.float64) / (size / 2)
+        for size in (height, width)
+    )
+    distance = torch.sqrt(y[:, None] ** 2 + x[None, :] ** 2)
     return (1 - (distance - radius) / (WINDOW_END - radius)).clamp(0, 1).float()
 
 
@@ -42,8 +49,12 @@ def find_bad(images: Float[np.ndarray, "b h w"]) -> Bool[np.ndarray, " b"]:
 
 
 def background_pixels(images: Float[np.ndarray, "b h w"]) -> Float[np.ndarray, "b k"]:
-    """Return the pixels beyond ``BACKGROUND_RADIUS``, where the window fades images."""
-    return images[:, soft_window(images.shape[-1], radius=BACKGROUND_RADIUS).numpy() < 1]
+    """Return the pixels beyond ``BACKGROUND_RADIUS``, where the window fades images.
+
+    Images of an odd box or with unequal sides are described, too, though nothing is made of them.
+    """
+    _, height, width = images.shape
+    return images[:, _window(height, width, BACKGROUND_RADIUS).numpy() < 1]
 
 
 def without_background(images: Float[np.ndarray, "b h w"]) -> Float[np.ndarray, "b h w"]:

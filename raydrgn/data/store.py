@@ -25,7 +25,7 @@ from raydrgn.io import storage
 from raydrgn.io.file_ranges import read_range, reserve, write_range
 from raydrgn.remote.resources import ShardStore
 from raydrgn.shapes import Float, Int
-from raydrgn.wording import in_bytes
+from raydrgn.wording import counted, in_bytes
 
 log = logging.getLogger(__name__)
 
@@ -208,7 +208,7 @@ def make_store(
     """
     size = shard_bytes(shape, precision)
     chosen = kind if kind != "auto" else choose_store(size, device, sharing, reserved=reserved)
-    log.info("%s particles, %s, are kept %s", f"{shape[0]:,}", in_bytes(size), KEPT[chosen])
+    log.info("%s, %s, kept %s", counted(shape[0], "particle"), in_bytes(size), KEPT[chosen])
     if chosen != "disk":
         return MemoryStore(shape, precision, device if chosen == "device" else CPU)
     return make_disk_store(shape, precision)

@@ -8,6 +8,7 @@ from raydrgn.fourier.density import CLEAR_SKEWNESS, measure_density
 from raydrgn.model.device import default_device
 from raydrgn.run.latents_file import LatentSource
 from raydrgn.run.reader import RunReader
+from raydrgn.wording import counted
 
 SHOWN_BOX = 32
 """Box of the volume that stands for a run; the sign shows at any, and a small one takes least."""
@@ -42,8 +43,9 @@ def negative_density(skewness: Sequence[float], *, seen: int | None = None) -> s
     if seen is not None and seen < FEW_IMAGES:
         return (
             f"The density of the volumes is negative (median skewness {median:.2f}), which means "
-            f"little after so short a training ({seen:,} images seen, fewer than {FEW_IMAGES:,}): "
-            "train for more epochs. `raydrgn backproject` shows the contrast of the particles."
+            f"little after so short a training ({counted(seen, 'image')} seen, fewer than "
+            f"{FEW_IMAGES:,}): train for more epochs. `raydrgn backproject` shows the contrast of "
+            "the particles."
         )
     return (
         f"The density of the volumes is negative (median skewness {median:.2f}): contrast looks "

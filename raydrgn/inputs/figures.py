@@ -70,11 +70,12 @@ def draw_maps(
     shown = [("map", volume)] + ([("reference", reference)] if reference is not None else [])
     problems = bool(verdict.problems)
     with mpl.rc_context({"font.size": 9}):
-        figure = Figure(figsize=(13, 2.6 * len(shown) + 1.7), layout="constrained")
+        text = "\n".join(fill(line, 150) for line in [*verdict.findings, *verdict.problems])
+        height = 2.5 * len(shown) + 0.16 * (text.count("\n") + 1) + 0.45
+        figure = Figure(figsize=(13, height), layout="constrained")
         grid = figure.subplots(len(shown), 6, squeeze=False)
         for row, (name, density) in zip(grid, shown, strict=True):
             _draw_row(row, density, name)
-        text = "\n".join(fill(line, 150) for line in [*verdict.findings, *verdict.problems])
         figure.suptitle(
             text, ha="left", x=0.01, fontsize=9, color="darkred" if problems else "black"
         )

@@ -22,7 +22,7 @@ def failure_message(uri: Uri, error: OSError, action: str) -> str:
         if is_local(uri):
             return (
                 f"No room is left to write {uri}. What was finished before stays valid; free space "
-                "and run the same command again."
+                "and run the same command again, `raydrgn train` with --resume."
             )
         return (
             f"No room is left in {tempfile.gettempdir()}, where {uri} is written before it is "

@@ -177,10 +177,11 @@ class ParticleTable:
         far = np.flatnonzero(np.abs(self.column("shift_angstrom")).max(axis=1, initial=0) > field)
         if far.size:
             row = far[0]
+            x, y = self.column("shift_angstrom")[row]
             raise self._row_error(
                 row,
-                f"the shift of {self.column('shift_angstrom')[row].tolist()} Å is larger than the "
-                f"box of {field[row]:.1f} Å ({far.size:,} such particles). Check the pixel size of "
+                f"the shift of ({x:.1f}, {y:.1f}) Å is larger than the box of {field[row]:.1f} Å "
+                f"({far.size:,} such particles). Check the pixel size of "
                 "the shifts and of the images.",
             )
 

@@ -21,11 +21,11 @@ class SelectionOptions:
     """Methods that select particles; a particle is kept if all of them keep it."""
 
     keep_clusters: Annotated[
-        str | None, Setting("Clusters of analyze, or of --labels, to keep, such as 0,3,5.")
+        str | None, Setting("Clusters of analyze, or of --labels, to keep, such as 0,3,8-12.")
     ] = None
 
     drop_clusters: Annotated[
-        str | None, Setting("Clusters of analyze, or of --labels, to drop, such as 0,3,5.")
+        str | None, Setting("Clusters of analyze, or of --labels, to drop, such as 0,3,8-12.")
     ] = None
 
     ksample: Annotated[int, Setting("K of the k-means of analyze to use.", min=1)] = 20
@@ -107,9 +107,9 @@ class SelectionOptions:
             raise ConfigError(
                 f"--name takes letters, digits, - and _, a letter first; got {self.name!r}."
             )
-        keep = whole_numbers(self.keep_clusters, "--keep-clusters")
-        drop = whole_numbers(self.drop_clusters, "--drop-clusters")
-        components = whole_numbers(self.drop, "--drop")
+        keep = whole_numbers(self.keep_clusters, "--keep-clusters", ranges=True)
+        drop = whole_numbers(self.drop_clusters, "--drop-clusters", ranges=True)
+        components = whole_numbers(self.drop, "--drop", ranges=True)
         if keep and drop:
             raise ConfigError("Give --keep-clusters or --drop-clusters, not both.")
         if components and self.gmm is None:

@@ -235,7 +235,7 @@ class ProtocolSettings(ParticleSettings):
         named = self.drop if self.drop_round is None else self.drop.partition(":")[2]
         if named == NONE:
             return ()
-        clusters = whole_numbers(named, "--drop")
+        clusters = whole_numbers(named, "--drop", ranges=True)
         if not clusters:
             raise ConfigError(
                 "--drop names no cluster; give some, such as 3,11, or none to keep all."

@@ -233,7 +233,11 @@ def _mark(axis: Axes, x: float, y: float, text: str, colour: object) -> None:
 
 
 def by_labels(
-    axes: Sequence[str], xy: XY, codes: Int[np.ndarray, " n"], names: Sequence[str]
+    axes: Sequence[str],
+    xy: XY,
+    codes: Int[np.ndarray, " n"],
+    names: Sequence[str],
+    title: str | None = None,
 ) -> Figure:
     """Draw particles coloured by label; −1 has none and is grey.
 
@@ -258,7 +262,12 @@ def by_labels(
     if few:
         if not labelled.all():
             axis.scatter([], [], s=20, color=GREY, label=f"none: {100 * (~labelled).mean():.1f} %")
-        axis.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        axis.legend(
+            frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0), title=title,
+            title_fontsize=8, alignment="left",
+        )  # fmt: skip
+    elif title is not None:
+        axis.set_title(title, fontsize=8)
     return figure
 
 
@@ -289,12 +298,18 @@ def mean_values(axes: Sequence[str], xy: XY, values: Float[np.ndarray, " n"], na
 
 
 def label_densities(
-    axes: Sequence[str], xy: XY, codes: Int[np.ndarray, " n"], names: Sequence[str]
+    axes: Sequence[str],
+    xy: XY,
+    codes: Int[np.ndarray, " n"],
+    names: Sequence[str],
+    title: str | None = None,
 ) -> Figure:
     """Draw the density of the particles of each label in a panel of its own."""
     columns = min(len(names), 4)
     rows = -(-len(names) // columns)
     figure = Figure(figsize=(2.9 * columns, 2.7 * rows), layout="constrained")
+    if title is not None:
+        figure.suptitle(title, fontsize=9)
     grid = figure.subplots(rows, columns, squeeze=False)
     for number, axis in enumerate(grid.ravel()):
         if number >= len(names):

@@ -151,7 +151,9 @@ def refuse_of_other_method(name: str, *, is_mfa: bool) -> None:
             "mfa`, or leave it out."
         )
     if is_mfa and (section == "model" or (section == "train" and key not in MFA_TRAIN)):
-        advice = "use mfa.components instead" if name == "model.zdim" else "leave it out"
+        advice = "leave it out"
+        if name == "model.zdim":
+            advice = "use mfa.components (`raydrgn train --components`) instead"
         raise ConfigError(f"{name} is a setting of the method vae, not of mfa; {advice}.")
 
 

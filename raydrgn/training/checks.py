@@ -85,9 +85,9 @@ def check_count(config: RunConfig, num_particles: int) -> None:
         return
     if num_particles < config.train.batch_size:
         log.warning(
-            "the batch size is %d, but there are %s particles: every step takes all of them",
+            "the batch size is %d, with %s in all: every step takes all of them",
             config.train.batch_size,
-            f"{num_particles:,}",
+            counted(num_particles, "particle"),
         )
 
 

@@ -308,15 +308,15 @@ def _apply_methods(
 
     z, analysis = opened.z, AnalysisResults(opened.source, opened.epoch)
     found = []
-    keep = whole_numbers(settings.keep_clusters, "--keep-clusters")
-    drop = whole_numbers(settings.drop_clusters, "--drop-clusters")
+    keep = whole_numbers(settings.keep_clusters, "--keep-clusters", ranges=True)
+    drop = whole_numbers(settings.drop_clusters, "--drop-clusters", ranges=True)
     if keep or drop:
         labels = _labels(settings, opened.source, numbers, analysis)
         found.append(filters.by_clusters(labels, keep=keep, drop=drop))
     components = None
     if settings.gmm is not None:
         components = mixture(z, settings.gmm)
-        if dropped := whole_numbers(settings.drop, "--drop"):
+        if dropped := whole_numbers(settings.drop, "--drop", ranges=True):
             found.append(filters.by_mixture(components, dropped))
     if settings.where is not None or settings.conditions is not None:
         values = ParticleValues(opened.source, opened.epoch, z, labels=settings.labels)

@@ -1,6 +1,7 @@
 """``plot``: the latent space coloured by any values or labels of the particles."""
 
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated
 
 from raydrgn.errors import ConfigError, InputError
@@ -102,14 +103,14 @@ def run(
     epoch = source.epoch(settings.epoch, latents_only=True)
     z = source.finite_latents(epoch)
     axes, xy = _plane(settings, source, epoch, z)
-    values, names = _colours(settings, source, epoch, z)
+    values, names, title = _colours(settings, source, epoch, z)
     if names is None:
         draw = latent_figures.mean_values if settings.density else latent_figures.by_values
-        figure = draw(axes, xy, values, settings.by)
+        figure = draw(axes, xy, values, title)
         coloured = int(np.isfinite(values).sum())
     else:
         paint = latent_figures.label_densities if settings.density else latent_figures.by_labels
-        figure = paint(axes, xy, values, names)
+        figure = paint(axes, xy, values, names, title)
         coloured = int((values >= 0).sum())
     write_figure(settings.out, figure)
     return PlotResult(
@@ -127,7 +128,10 @@ def _plane(
     if settings.pcs is None:
         plane = latent_plane(source, epoch, z)
         if plane is None:
-            raise ConfigError(f"{source.root} has latents of one dimension: there is no plane.")
+            raise ConfigError(
+                f"{source.root} has latents of one dimension: there is no plane to draw in. "
+                "`raydrgn analyze` draws their histogram."
+            )
         return plane
     first, second = whole_numbers(settings.pcs, "--pcs")
     if max(first, second) > z.shape[1]:
@@ -140,9 +144,12 @@ def _plane(
 
 def _colours(
     settings: PlotSettings, source: "LatentSource", epoch: int | None, z: "np.ndarray"
-) -> "tuple[np.ndarray, tuple[str, ...] | None]":
-    """Return values and None, or the label of each particle (−1: none) and names of the labels."""
-    from raydrgn.comparison.sources import open_labeling, open_values
+) -> "tuple[np.ndarray, tuple[str, ...] | None, str]":
+    """Return values and None, or the label of each particle (−1: none) and names of the labels.
+
+    The third is what they are, in words.
+    """
+    from raydrgn.comparison.sources import LABELS, open_labeling, open_values
     from raydrgn.latent.numeric_values import NumericValues
     from raydrgn.latent.values import ParticleValues
     from raydrgn.reporting.analysis_results import AnalysisResults
@@ -151,15 +158,15 @@ def _colours(
     if settings.by == "cluster":
         analysis = AnalysisResults(source, epoch)
         count = settings.ksample or analysis.ksample()
-        return analysis.labels(count, len(z)), tuple(map(str, range(count)))
+        return analysis.labels(count, len(z)), tuple(map(str, range(count))), f"k-means of {count}"
     values_of = ParticleValues(source, epoch, z)
     known = NumericValues(values_of)
     if settings.by in known and (named := values_of(settings.by)).names and not named.is_truth:
-        return named.array, named.names
+        return named.array, named.names, settings.by
     if settings.by in known:
         values = known[settings.by]
         _require_known(values, settings.by)
-        return values, None
+        return values, None, settings.by
     own = _own(settings, source, numbers)
     try:
         other = open_labeling(settings.by, ksample=settings.ksample)
@@ -169,8 +176,11 @@ def _colours(
             listed = ", ".join(["cluster", *known])
             raise InputError(f"--by {settings.by}: {error} Values there are: {listed}.") from error
         _require_known(found, settings.by)
-        return found, None
-    return _matched(own, other), other.names
+        return found, None, PurePath(settings.by).name
+    title = PurePath(settings.by).name
+    if other.kind != LABELS:
+        title += f" ({other.kind})"
+    return _matched(own, other), other.names, title
 
 
 def _require_known(values: "np.ndarray", by: str) -> None:

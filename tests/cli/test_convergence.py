@@ -77,7 +77,9 @@ def test_figures_tables_and_verdicts(root, tmp_path):
         of_epoch = z[int(row["epoch"])][int(row["particle"])]
         assert int(row["original"]) == 3 * int(row["particle"]) + 1
         np.testing.assert_allclose([float(row["z1"]), float(row["z2"])], of_epoch, rtol=1e-4)
-    assert {row["converged"] for row in table(out / "verdict.csv")} <= {"yes", "no"}
+    answers = {row["criterion"]: row["converged"] for row in table(out / "verdict.csv")}
+    assert answers["total loss"] == "too early"  # 4 epochs
+    assert set(answers.values()) <= {"yes", "no", "too early"}
     assert (out / "report.html").read_text().count("data:image/png") == 10
 
     # begun again, finished points are kept

@@ -140,7 +140,7 @@ def test_cryodrgn_cannot_read_it_and_that_is_said(folder, tmp_path):
     ("options", "message"),
     [
         (("--method", "mfa", "--lr", "0.1"), "train.learning_rate is a setting of the method vae"),
-        (("--method", "mfa", "--zdim", "4"), "use mfa.components"),
+        (("--method", "mfa", "--zdim", "4"), "use mfa.components (`raydrgn train --components`)"),
         (("--method", "mfa", "--recipe", "fast"), "A recipe is a choice of the method vae"),
         (("--components", "4"), "start a run with `raydrgn train --method mfa`"),
         (("--method", "pca"), "known methods: vae, mfa"),
@@ -171,7 +171,7 @@ def test_what_makes_no_sense_is_refused_before_anything_is_written(
     [
         (("--lr", "0.1"), "train.learning_rate is a setting of the method vae, not of mfa"),
         (("--batch-size", "4"), "train.batch_size is a setting of the method vae, not of mfa"),
-        (("--zdim", "4"), "use mfa.components instead"),
+        (("--zdim", "4"), "use mfa.components (`raydrgn train --components`) instead"),
         (("--no-amp",), "train.amp is a setting of the method vae, not of mfa"),
         (("--recipe", "fast"), "leave out --recipe"),
     ],

@@ -91,6 +91,8 @@ def test_a_curve_that_flattens_has_converged_and_a_falling_one_has_not():
     short = convergence.converged_curve("loss", [1, 2, 3], np.array([3.0, 1.0, 1.0]))
     assert short.converged_from is None
     assert "too few" in short.text
+    assert short.is_early
+    assert not flat.is_early
 
 
 def test_a_loss_that_has_settled_reports_how_much_it_still_falls():
@@ -113,6 +115,7 @@ def test_pairs_settle_on_a_plateau_or_where_nothing_is_left_to_change():
     assert judged(0.4, 0.7, 0.9, 0.96, 0.985).converged_from == 20  # a rate that falls
     assert judged(0.4, 0.7, 0.8, 0.9, 0.94).converged_from is None
     assert "too few" in judged(0.96, 0.97).text
+    assert judged(0.96, 0.97).is_early
 
 
 def test_rising_noise_is_an_overfitting_warning():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from finished_run import make_run
-from phantoms import cs_rows, write_cs
+from phantoms import cs_rows, write_cs, write_mrc
 from raydrgn.errors import InputError, StorageError
 from raydrgn.io import cryodrgn
 from raydrgn.io.mrc import write_volume
@@ -53,6 +53,15 @@ def test_a_stack_with_bad_images_and_no_pixel_size_looks_wrong(tmp_path):
     assert "header has no pixel size" in concerns
     assert "2 of 10 images" in concerns
     assert "1 values are not finite" in concerns
+
+
+@pytest.mark.parametrize("shape", [(10, 9, 9), (10, 8, 9), (10, 9, 12)])
+def test_images_of_odd_or_unequal_sides_are_described(tmp_path, shape):
+    write_mrc(tmp_path / "p.mrcs", np.random.default_rng(0).normal(size=shape).astype("f4"))
+    found, concerns = facts(tmp_path / "p.mrcs")
+    assert found["slices"] == "10"
+    assert ("odd" in concerns) is (shape[2] % 2 == 1)
+    assert ("not square" in concerns) is (shape[1] != shape[2])
 
 
 def test_a_map_says_its_origin(tmp_path):

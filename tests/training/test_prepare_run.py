@@ -169,6 +169,11 @@ def test_going_on_keeps_what_decides_the_result(data, begun):
     run = resume(request(data, begun, **{"train.epochs": 5}), status)
     assert run.config.train.epochs == 5
     assert len(run.table) == 203
+    elsewhere = dataclasses.replace(status.config.source, datadir="/elsewhere")
+    config = dataclasses.replace(status.config, source=elsewhere)
+    message = "its datadir is /elsewhere, and none is given here"
+    with pytest.raises(RunDirectoryError, match=message):
+        resume(request(data, begun), dataclasses.replace(status, config=config))
     with pytest.raises(RunDirectoryError, match=r"model\.zdim is 2, not 4"):
         resume(request(data, begun, **{"model.zdim": 4}), status)
 
@@ -271,7 +276,7 @@ def test_fewer_particles_than_a_batch_are_a_warning(data, tmp_path, caplog):
     np.savetxt(tmp_path / "ind.txt", [3, 5], fmt="%d")
     source = ParticleSource(particles=str(data / "particles.star"), ind=str(tmp_path / "ind.txt"))
     begin(RunRequest(root=str(tmp_path / "run"), source=source, values=SMALL))
-    assert "batch size is 8, but there are 2 particles: every step takes all" in caplog.text
+    assert "batch size is 8, with 2 particles in all: every step takes all" in caplog.text
 
 
 def test_auto_keeps_particles_in_half_precision_where_they_are_many(data, tmp_path, monkeypatch):

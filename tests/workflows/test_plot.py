@@ -68,6 +68,15 @@ def test_labels_and_values_of_the_whole_set_are_matched_by_number(root, tmp_path
     np.testing.assert_allclose(colours_of(made), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("density", [False, True])
+def test_a_figure_names_what_its_labels_are(root, tmp_path, density):
+    np.save(tmp_path / "states.npy", np.arange(60) % 4)
+    made = drawn(root, tmp_path, tmp_path / "states.npy", density=density)
+    legend = made.figure.axes[0].get_legend()
+    title = made.figure.get_suptitle() if density else legend.get_title().get_text()
+    assert title == "states.npy"
+
+
 def test_particles_that_a_file_lacks_are_grey(root, tmp_path):
     (tmp_path / "some.csv").write_text("original,occupancy\n0,0.5\n4,0.7\n6,0.1\n1,0.2\n")
     made = drawn(root, tmp_path, tmp_path / "some.csv")
