@@ -145,8 +145,8 @@ class ImageStatistics:
         if middle == 0 or middle < NOISE_SHARE * self.typical_sd:
             return 1.0, 1.0
         relative = []
-        for group in np.unique(self.group):
-            sd = self.background_sd[~self.bad & (self.group == group)]
+        for rows in self._usable_rows():
+            sd = self.background_sd[rows]
             if len(sd) and (median := np.median(sd)) > 0:
                 relative.append(sd / median)
         low, high = np.percentile(np.concatenate(relative), [25, 75])
@@ -187,17 +187,22 @@ class ImageStatistics:
         return self.typical_sd
 
     def _of_groups(self, values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-        """Return for each image the median of its group's usable images; of all for small groups.
+        """Return for each usable image the median of those of its group; of all for small groups.
 
-        Of no usable images it is 0.
+        Of images that cannot be used it is the median of all others, 0 if there are none.
         """
         usable = ~self.bad
         found = np.full(len(self), np.median(values[usable]) if usable.any() else 0.0)
-        for group in np.unique(self.group):
-            rows = self.group == group
-            if (rows & usable).sum() >= FEWEST_OF_GROUP:
-                found[rows] = np.median(values[rows & usable])
+        for rows in self._usable_rows():
+            if len(rows) >= FEWEST_OF_GROUP:
+                found[rows] = np.median(values[rows])
         return found
+
+    def _usable_rows(self) -> list[Int[np.ndarray, " k"]]:
+        """Return the usable images of each optics group; there may be thousands of groups."""
+        order = np.argsort(self.group, kind="stable")
+        order = order[~self.bad[order]]
+        return np.split(order, np.flatnonzero(np.diff(self.group[order])) + 1)
 
     @property
     def far(self) -> Bool[np.ndarray, " n"]:
