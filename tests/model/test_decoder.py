@@ -61,6 +61,20 @@ def test_slices_are_decoded_in_passes_of_a_bounded_size(decoder, z, generator, m
     assert passes == [14, 14, 12]
 
 
+def test_volumes_are_decoded_in_passes_of_a_bounded_size(decoder, z, monkeypatch):
+    whole, passes = decode_volumes(decoder, z, box=BOX), []
+
+    class Counted:
+        def values(self, points, z):
+            passes.append(points.shape[1] * len(z))
+            return decoder.values(points, z)
+
+    monkeypatch.setattr(volume, "ROWS_PER_PASS", 401)
+    torch.testing.assert_close(decode_volumes(Counted(), z, box=BOX), whole, rtol=0, atol=1e-6)
+    assert set(passes[:-1]) == {400}
+    assert sum(passes) == 2 * len(half_ball(BOX))
+
+
 def test_values_are_those_of_a_real_volume(decoder, points, z):
     # v(−k) = conj v(k)
     here, there = decoder.values(points, z), decoder.values(-points, z)
