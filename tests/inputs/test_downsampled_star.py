@@ -5,6 +5,8 @@ import pytest
 
 from raydrgn.inputs.downsampling import downsample
 from raydrgn.inputs.options import DownsamplingOptions
+from raydrgn.io.imaging import Imaging
+from raydrgn.io.metadata import read_metadata
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import CTF_COLUMNS
 from raydrgn.io.sources import open_particles
@@ -106,3 +108,19 @@ def test_pixel_size_of_relion_3_0_follows(tmp_path, rng):
     out = read_text_star(str(tmp_path / "out.star")).particles()
     assert [float(cell) for cell in out.cells("rlnOriginXPrior")] == [3, -1]  # of helices
     np.testing.assert_allclose(again.column("shift_angstrom"), table.column("shift_angstrom"))
+
+
+@pytest.mark.parametrize("given", [1.5, None], ids=["given", "of the magnification"])
+def test_optics_groups_without_a_pixel_size_get_that_of_the_new_box(given, tmp_path, rng):
+    write_stack(tmp_path / "a.mrcs", rng.normal(size=(3, BOX, BOX)).astype(np.float32))
+    text = RELION_31.replace("_rlnImagePixelSize #3\n", "")
+    text = text.replace(" 1.500000 16", " 16").replace(" 1.400000 16", " 16")
+    if given is None:  # 6 µm over 40,000 are 1.5 Å
+        text = text.replace("_rlnMicrographName #11", "_rlnMagnification\n_rlnDetectorPixelSize")
+        text = text.replace('"my micrograph.mrc"', "40000 6").replace("b.mrc", "40000 6")
+    (tmp_path / "in.star").write_text(text)
+    table = read_metadata(str(tmp_path / "in.star"), imaging=Imaging(pixel_size_angstrom=given))
+    downsample(table, DownsamplingOptions(out=str(tmp_path / "out.star"), box=SMALL))
+    optics = read_text_star(str(tmp_path / "out.star")).block("optics")
+    assert [float(v) for v in optics.cells("rlnImagePixelSize")] == [3.0, 3.0]
+    assert optics.cells("rlnVoltage") == ["300", "200"]

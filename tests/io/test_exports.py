@@ -179,7 +179,12 @@ def test_an_export_does_not_replace_what_it_reads_through_a_link(folder):
 
 @pytest.mark.parametrize(
     ("labels", "groups"),
-    [(["0", "4294967295"], ["1", "2"]), (["7", "3"], ["7", "3"]), (["x", "3"], ["1", "2"])],
+    [
+        (["0", "4294967295"], ["1", "2"]),
+        (["2147483648", "3"], ["1", "2"]),
+        (["2147483647", "3"], ["2147483647", "3"]),
+        (["x", "3"], ["1", "2"]),
+    ],
 )
 def test_optics_groups_have_numbers_that_relion_takes(tmp_path, labels, groups):
     """cryoSPARC's may be 0, or as large as 32 bits hold; RELION counts from 1, with a sign."""

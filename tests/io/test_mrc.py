@@ -133,10 +133,13 @@ def test_a_written_volume_is_valid_to_mrcfile(tmp_path):
     with mrcfile.open(uri) as mrc:
         np.testing.assert_array_equal(mrc.data, volume)
         assert mrc.is_volume()
-        assert mrc.voxel_size.z == pytest.approx(1.5)
-        assert mrc.header.origin.x == 1.0
+        assert mrc.voxel_size.tolist() == pytest.approx((1.5, 1.5, 1.5))
+        assert mrc.header.origin.tolist() == (1.0, 2.0, 3.0)
+        assert mrc.header.cellb.tolist() == (90, 90, 90)
         assert (mrc.header.mapc, mrc.header.mapr, mrc.header.maps) == (1, 2, 3)
-        assert mrc.header.dmean == pytest.approx(volume.mean(), abs=1e-6)
+        of_header = [float(mrc.header[name]) for name in ("dmin", "dmax", "dmean", "rms")]
+        of_voxels = [volume.min(), volume.max(), volume.mean(), volume.std()]
+        assert of_header == pytest.approx(of_voxels, abs=1e-6)
 
 
 @pytest.mark.parametrize("precision", ["float32", "float16"])
