@@ -4,14 +4,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from finished_run import make_run
-from raydrgn.decoding.contrast import images_seen
+from raydrgn.decoding.contrast import contrast_of_run, images_seen
 from raydrgn.decoding.volume_sets import MadeSets, VolumeSet, preview
 from raydrgn.fourier.density import measure_density, skewness
 from raydrgn.latent.volume_densities import contrast_problem, streaked, write_densities
 from raydrgn.reporting.figures import Tile, sheet
 from raydrgn.reporting.result_folder import ResultFolder
+from raydrgn.run.weights import DecoderState
 
 BOX = 32
 
@@ -62,6 +64,23 @@ def test_after_a_short_training_negative_density_means_little(tmp_path):
     run = make_run(tmp_path / "run", np.zeros((60, 2)))
     assert images_seen(run, 3, 60) == 180
     assert images_seen(replace(run, model=None), 3, 60) is None
+
+
+def test_the_contrast_of_a_run_is_that_of_its_volume_at_the_median_of_finite_latents(
+    tmp_path, monkeypatch
+):
+    latents = np.array([[np.nan, 5.0], [1.0, -4.0], [3.0, 2.0], [2.0, 0.5]], np.float32)
+    run, asked = make_run(tmp_path / "run", latents), []
+
+    def dark(state, decoder, z, *, small_box):
+        asked.append((z.tolist(), small_box))
+        return torch.from_numpy(-particle(2.0)[None])
+
+    monkeypatch.setattr(DecoderState, "volumes", dark)
+    assert contrast_of_run(run, 1).startswith("The density of the volumes is negative")
+    assert asked == [([[2.0, 0.5]], 8)]
+    empty = make_run(tmp_path / "empty", np.full((3, 2), np.nan))
+    assert contrast_of_run(empty, 1) is None
 
 
 def test_a_weak_volume_has_a_low_share_of_the_highest_peak(tmp_path):

@@ -54,7 +54,8 @@ def star_30(folder, shift, **more):
         **{f"rlnOrigin{axis}": [shift] * COUNT for axis in "XY"},
         **more,
     }
-    (folder / "particles.star").write_text(loop("", columns))
+    kept = {name: values for name, values in columns.items() if values}
+    (folder / "particles.star").write_text(loop("", kept))
     return str(folder / "particles.star")
 
 
@@ -114,6 +115,7 @@ WRITERS = {
     "pixels": lambda folder: star(folder, 2.0, unit="", pixel_size=1.3),
     "no pixel size": lambda folder: star(folder, 2.0, unit="", rlnImagePixelSize=None),
     "magnification": lambda folder: star_30(folder, 2.0),
+    "no detector": lambda folder: star_30(folder, 2.0, rlnDetectorPixelSize=None),
     "cryoSPARC": lambda folder: cs(folder, 2.0),
 }
 
@@ -130,7 +132,7 @@ def test_a_calibrated_pixel_size_goes_out_and_shifts_stay_in_pixels(write, box, 
     check_shifts_in_pixels(again, 2.0, 1.5)
 
 
-@pytest.mark.parametrize("write", list(WRITERS.values())[:4], ids=list(WRITERS)[:4])
+@pytest.mark.parametrize("write", list(WRITERS.values())[:-1], ids=list(WRITERS)[:-1])
 def test_a_star_file_of_smaller_images_has_the_calibrated_pixel_size(write, tmp_path):
     made_smaller(calibrated(write(tmp_path), tmp_path), tmp_path / "out.star", 32)
     check_shifts_in_pixels(
@@ -219,6 +221,13 @@ def test_values_that_were_given_go_out(write, box, tmp_path):
     for name, value in GIVEN.items():
         np.testing.assert_allclose(again.column(name), value, rtol=1e-6)
     assert again.single_box() == BOX
+
+
+def test_fields_that_a_cs_file_lacks_are_added_in_single_precision_as_cryosparc_has_them(tmp_path):
+    table, out = str(tmp_path / "t.parquet"), tmp_path / "out.cs"
+    parse.run(ParseSettings(particles=LACKING["cryoSPARC"](tmp_path), table=table, **GIVEN))
+    given_back(table, out)
+    assert np.load(out).dtype["ctf/amp_contrast"] == np.float32
 
 
 def test_a_star_file_of_smaller_images_has_the_values_that_were_given(tmp_path):

@@ -74,11 +74,12 @@ def test_the_work_of_equal_rows_grows_with_their_number_and_not_its_square(tmp_p
     assert counts[0] == counts[1]
 
 
-def test_copies_that_cannot_be_told_apart_are_refused_with_what_differs(tmp_path):
+@pytest.mark.parametrize(("rows", "copies"), [(range(18), 3), ([3, 4], 2)])
+def test_copies_that_cannot_be_told_apart_are_refused_with_what_differs(tmp_path, rows, copies):
     table = columns(rlnAngleRot=["0.0"] * 18, rlnClassNumber=[str(i) for i in range(18)])
-    original = write(tmp_path, "expanded.star", table)
+    original = write(tmp_path, "expanded.star", table, rows)
     selected = write(tmp_path, "selected.star", {"rlnImageName": table["rlnImageName"]}, [4])
-    message = r"selected\.star, line 5: 000002@stack\.mrcs is in 3 rows of .*3 of them .*rlnClassN"
+    message = rf"line 5: 000002@stack\.mrcs is in {copies} rows of .*{copies} of them .*rlnClassN"
     with pytest.raises(InputError, match=message):
         find_numbers(selected, original)
 

@@ -98,6 +98,15 @@ def test_one_beside_it_that_does_not_fit_is_not_used(job):
         open_particles(ParticleSource(particles=str(job / "J2_particles.cs")))
 
 
+def test_one_beside_it_without_what_is_missing_is_passed_over(job):
+    places = rfn.append_fields(cs_rows(COUNT)[["uid"]], "location/center_x_frac", [0.5] * COUNT)
+    write_cs(job, np.array(places), "J2_005_passthrough_particles.cs")  # first by its name
+    particles = str(job / "J2_particles.cs")
+    assert passthrough_names(particles)[0].endswith("J2_005_passthrough_particles.cs")
+    _, used = read_joined(particles)
+    assert used == (str(job / "J2_passthrough_particles.cs"),)
+
+
 def test_the_passthrough_file_alone_is_named_as_what_it_is(job):
     images = str(job / "J2_passthrough_particles.cs")
     table = open_particles(ParticleSource(particles=images))

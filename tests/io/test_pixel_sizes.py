@@ -84,6 +84,13 @@ def test_groups_of_several_pixel_sizes_are_logged(caplog):
     assert "the frame of a map of 3 Å" in message
 
 
+def test_pixel_sizes_rounded_in_many_ways_are_counted_as_one():
+    sizes = np.concatenate([3.0 + 1e-6 * np.arange(12), np.full(8, 3.4)])
+    table = table_with(sizes)
+    assert reference_pixel_size(table) == pytest.approx(3.0, abs=1e-5)
+    assert "sizes: 3 Å (12 particles); 3.4 Å (8 particles)." in several_pixel_sizes(table)
+
+
 def test_pixel_sizes_that_are_too_different_are_refused():
     table = table_with(np.repeat([3.0, 3.7], [12, 8]), optics_group=["a"] * 12 + ["b"] * 8)
     with pytest.raises(InputError) as caught:
