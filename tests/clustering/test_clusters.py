@@ -5,7 +5,13 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 
 from latents import blobs
-from raydrgn.clustering.clusters import k_means, leaf_order, mixture, nearest_rows
+from raydrgn.clustering.clusters import (
+    k_means,
+    leaf_order,
+    mixture,
+    nearest_rows,
+    nearest_to_median,
+)
 from raydrgn.errors import ConfigError
 
 LINE = [[0.0, 0.0], [8.0, 0.0], [1.0, 0.0], [9.0, 0.0]]  # two pairs
@@ -49,6 +55,19 @@ def test_order_of_one_point_and_nearest_of_itself():
     np.testing.assert_array_equal(leaf_order(np.zeros((1, 2))), [0])
     z = np.random.default_rng(0).normal(size=(50, 3))
     np.testing.assert_array_equal(nearest_rows(z, z[[7, 3]]), [7, 3])
+
+
+def test_one_cluster_is_all_particles_and_the_one_nearest_to_their_mean():
+    z = np.array([[0.0, 0], [1, 0], [8, 1], [3, 0]], np.float32)  # mean (3, 0.25)
+    found = k_means(z, 1)
+    assert found.labels.tolist() == [0] * 4
+    assert found.rows.tolist() == [3]
+
+
+def test_the_member_nearest_to_the_median_is_not_moved_by_one_far_away():
+    z = np.array([[50.0], [0.0], [0.0], [1.0], [2.0], [900.0], [20.0]])
+    assert nearest_to_median(z, np.array([1, 3, 4, 5, 6])) == 4  # median 2, mean 185
+    assert nearest_to_median(z, np.array([5])) == 5
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -49,6 +49,15 @@ def test_an_embedded_latent_keeps_its_coordinates():
     assert interpolate_embedding(z[:1], z[:2], places[:2])[0] == pytest.approx(places[0], abs=1e-4)
 
 
+def test_coordinates_are_the_mean_of_five_neighbours_by_inverse_distance():
+    z = np.array([[1.0], [-2.0], [4.0], [-5.0], [10.0], [20.0], [-30.0]])
+    places = np.random.default_rng(0).normal(size=(len(z), 2))
+    weights = np.array([1, 1 / 2, 1 / 4, 1 / 5, 1 / 10])
+    expected = weights @ places[:5] / weights.sum()
+    found = interpolate_embedding(np.zeros((1, 1)), z, places)
+    np.testing.assert_allclose(found[0], expected, rtol=1e-6)
+
+
 def test_coordinates_depend_neither_on_the_order_of_latents_nor_on_the_cores(monkeypatch):
     z, _ = blobs(CENTRES, size=100)
     places = np.random.default_rng(0).normal(size=(len(z), 2)).astype(np.float32)

@@ -241,3 +241,17 @@ def test_a_pickle_by_protocol_2_of_an_older_cryodrgn_is_read(tmp_path):
         pickle.dumps(ctf, protocol=2).replace(b"numpy._core", b"numpy.core")
     )
     assert open_particles(source).has_ctf
+
+
+@pytest.mark.parametrize("digits", [1, 7, 10])
+def test_numbers_of_images_have_any_number_of_digits(tmp_path, digits):
+    names = [f"{i + 1:0{digits}d}@stack.mrcs" for i in (2, 0, 3, 1)]
+    table = open_particles(relion(tmp_path, {"rlnImageName": names}))
+    assert table.column("slice").tolist() == [2, 0, 3, 1]
+
+
+def test_of_several_blocks_with_images_the_longest_is_that_of_the_particles(tmp_path):
+    source = relion(tmp_path)
+    path = Path(source.particles)
+    path.write_text(loop("references", {"rlnImageName": ["1@refs.mrcs"]}) + path.read_text())
+    assert open_particles(source).column("slice").tolist() == [0, 1, 2, 3]

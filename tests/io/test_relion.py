@@ -279,7 +279,8 @@ def written(tmp_path):
     """A table of two groups that differ in voltage, written as RELION 3.1."""
     stacks = [write_mrc(tmp_path / f"{n}.mrcs", images_of(3)) for n in "ab"]
     voltage = np.repeat([300.0, 200.0], 3)
-    table = table_of(6, stacks=stacks, voltage_kv=voltage, optics_group=["1"] * 6)
+    changed = {"voltage_kv": voltage, "phase_shift_deg": 15.0 * np.arange(6)}
+    table = table_of(6, stacks=stacks, optics_group=["1"] * 6, **changed)
     (tmp_path / "job").mkdir()
     uri = str(tmp_path / "job" / "out.star")
     write_relion(uri, table)
