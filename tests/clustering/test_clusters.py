@@ -29,6 +29,13 @@ def test_separate_blobs_are_the_clusters(method):
     assert np.linalg.norm(z[found.rows] - truth, axis=1).max() < 0.05
 
 
+def test_many_clusters_have_the_numbers_of_their_centres():
+    z, _ = blobs(10 * np.random.default_rng(1).normal(size=(12, 3)))
+    found = k_means(z, 12)
+    np.testing.assert_array_equal(found.labels[found.rows], np.arange(12))
+    np.testing.assert_array_equal(leaf_order(z[found.rows]), np.arange(12))
+
+
 def test_a_mixture_is_fitted_to_latents_of_any_size():
     # in single precision, or in units where the tight blob is nothing, there is no covariance
     z, labels = blobs([*LINE, [4.0, 4.0]])

@@ -8,7 +8,7 @@ import torch
 
 from finished_run import make_run
 from raydrgn.decoding.contrast import contrast_of_run, images_seen
-from raydrgn.decoding.volume_sets import MadeSets, VolumeSet, preview
+from raydrgn.decoding.volume_sets import MadeSets, VolumeSet, preview, slices_of
 from raydrgn.fourier.density import measure_density, skewness
 from raydrgn.latent.volume_densities import contrast_problem, streaked, write_densities
 from raydrgn.reporting.figures import Tile, sheet
@@ -42,6 +42,12 @@ def test_what_is_symmetric_or_constant_has_no_sign():
     values = np.random.default_rng(0).normal(size=100_000)
     assert abs(skewness(values)) < 0.05
     assert skewness(np.ones(5)) == 0
+
+
+def test_slices_are_normal_to_z_then_y_then_x_through_the_centre():
+    axes = np.indices((8, 8, 8)).astype(np.float32)  # z, y and x of each voxel
+    for number, axis in enumerate(axes):
+        assert (slices_of(axis)[number] == 4).all()
 
 
 def test_inverted_contrast_is_named_with_its_remedy(tmp_path):

@@ -28,7 +28,7 @@ def test_one_latent_in_full(run):
         assert choose_latents(run, 1, z=text).tolist() == [[0.5, -100]]
 
 
-TABLE = [[0.25, -1.5], [3, 4], [1e-3, 0]]
+TABLE = [[0.25, -1.5], [3, 4], [1 / 3, 0]]
 
 
 @pytest.mark.parametrize("name", ["z.txt", "z.csv", "z.npy", "z.pkl"])

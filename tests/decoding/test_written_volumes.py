@@ -8,9 +8,10 @@ from typer.testing import CliRunner
 
 from finished_run import make_run
 from raydrgn.cli.main import app
+from raydrgn.decoding.volume_sets import VolumeSet, copy_maps
 from raydrgn.errors import ConfigError
 from raydrgn.fourier.resample import cropped
-from raydrgn.io.mrc import read_volume
+from raydrgn.io.mrc import read_volume, write_volume
 from raydrgn.reporting.latent_figures import series_colours
 
 Z = np.array([[0.5, -1.0], [2.0, 0.25], [0, 0]])
@@ -97,3 +98,18 @@ def test_volumes_of_an_earlier_command_do_not_stay_among_the_new_ones(root, tmp_
     )
     with pytest.raises(ConfigError, match=r"2 volumes will be written, and .*vol_002\.mrc"):
         raise volumes(root, tmp_path).exception
+
+
+def test_maps_that_are_copied_stay_where_they_lie(tmp_path):
+    uris = [str(tmp_path / f"{name}.mrc") for name in "ab"]
+    maps = np.random.default_rng(0).normal(size=(2, 8, 8, 8)).astype(np.float32)
+    for uri, values, start in zip(uris, maps, (-6.0, 3.0), strict=True):
+        write_volume(uri, values, pixel_size_angstrom=1.5, origin_angstrom=(start, 2.0, 1.0))
+    volumes = VolumeSet(name="a", folder=str(tmp_path / "out"), z=np.zeros((2, 2), np.float32),
+                        colours=["#000000"] * 2, titles=["0", "1"])  # fmt: skip
+    copy_maps(volumes, uris)
+    for number, start in enumerate((-6.0, 3.0)):
+        values, header = read_volume(str(tmp_path / "out" / f"vol_00{number}.mrc"))
+        np.testing.assert_array_equal(values, maps[number])
+        assert header.origin_angstrom == (start, 2.0, 1.0)
+        assert header.pixel_size_angstrom == 1.5

@@ -8,6 +8,9 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from raydrgn.errors import InputError
+from raydrgn.fourier.resample import low_pass
+from raydrgn.fourier.shells import shell_index
+from raydrgn.fourier.transforms import fft_centred, ifft_centred
 from raydrgn.halves.agreement import (
     OF_AUTOENCODER,
     OF_MIXTURE,
@@ -88,6 +91,17 @@ def test_the_zero_frequency_does_not_count(mean):
     assert replace(found, difference_fsc=curve).correlation == pytest.approx(0.5)
 
 
+def test_shells_are_compared_to_the_resolution_and_count_as_nothing_where_negative(mean):
+    found = compare(mean, (smooth_noise(3), smooth_noise(4)))
+    fsc, curve = torch.zeros(2, BOX // 2)
+    fsc[:6] = torch.tensor([1.0, 1.0, 0.9, 0.8, 0.2, 0.1])  # below 0.143 from entry 5 on
+    curve[:6] = torch.tensor([1.0, 1.0, 0.9, -0.6, 0.3, 1.0])
+    found = replace(found, fsc=fsc, difference_fsc=curve)
+    assert found.num_shells == 3
+    assert found.correlation == pytest.approx((0.9 + 0 + 0.3) / 3)
+    assert replace(found, fsc=torch.ones(BOX // 2)).num_shells == BOX // 2 - 2
+
+
 def test_a_difference_that_is_next_to_nothing_is_none(mean):
     shared = 0.0003 * smooth_noise(2)
     found = compare(mean, (shared, shared), noise=0.0)
@@ -121,6 +135,50 @@ def test_of_an_autoencoder_a_difference_that_noise_makes_too_is_not_judged(mean)
         assert replace(found, limits=OF_MIXTURE).judgement == "reproduced"
 
 
+def test_a_difference_in_all_shells_is_shown_as_it_is_and_compared_in_the_narrowest_window(mean):
+    inside = mean[1].astype(np.float32)
+    shared = 3 * smooth_noise(2)
+    found = compare(mean, (shared, shared), noise=0.0)
+    assert found.resolution_angstrom == 2 * PIXEL
+    own = compare(mean, (shared, shared + smooth_noise(3)), noise=0.0)
+    assert own.resolution_angstrom == 2 * PIXEL
+    smooth = [
+        low_pass(torch.from_numpy(d * inside), resolution_angstrom=2.0, pixel_size_angstrom=1.0)
+        for d in (shared, shared + smooth_noise(3))
+    ]
+    np.testing.assert_allclose(found.difference, smooth[0].numpy() * inside, atol=1e-4)
+    # three quarters of a period of two voxels
+    expected = local_correlation(*(part.numpy() for part in smooth), width=1.5)
+    np.testing.assert_allclose(own.local[mean[1]], expected[mean[1]], atol=1e-4)
+
+
+def test_sums_of_opposite_sign_leave_the_resolution_of_differences(mean):
+    shared = 3 * smooth_noise(2)
+    shared = shared - shared[mean[1]].mean()
+    found = compare(mean, (shared + 0.02, shared - 0.02))
+    assert found.difference_fsc[1] == pytest.approx(-1)
+    assert found.difference_resolution_angstrom < 4 * PIXEL
+
+
+def test_strong_low_frequencies_do_not_leak_into_shells_of_noise(mean):
+    shared = 30 * smooth_noise(2, 5.0)
+    found = compare(mean, (shared, shared), noise=0.3)
+    assert found.difference_fsc[2] > 0.9
+    assert found.difference_fsc[8:].mean() < 0.2
+
+
+def test_few_shells_of_a_weak_difference_are_no_clear_one(mean):
+    found = compare(mean, (smooth_noise(3), smooth_noise(4)))
+    fsc, curve = torch.zeros(BOX // 2), torch.ones(BOX // 2)
+    fsc[:4] = 1
+    weak = replace(found, fsc=fsc, difference_fsc=curve, amplitude=0.05)
+    assert (weak.num_shells, weak.correlation) == (2, 1)
+    assert weak.judgement == "no clear difference"
+    assert replace(weak, amplitude=0.07).judgement == "not reproduced"
+    fsc = torch.ones(BOX // 2)
+    assert replace(weak, fsc=fsc).judgement == "reproduced"
+
+
 def test_the_region_that_differs_is_found(mean):
     """Both halves agree in one part of the box, and each goes its own way in the other."""
     left = np.arange(BOX)[:, None, None] < BOX // 2
@@ -150,6 +208,26 @@ def test_local_resolution_is_finer_where_less_noise_is():
     assert found[-8:].mean() > 2 * found[:8].mean()
 
 
+@pytest.mark.parametrize(
+    ("noisy", "expected"), [((3, 16), 2), ((9, 16), 8), ((9, 10), 8), ((11, 12), 10), ((0, -1), 14)]
+)
+def test_local_resolution_is_that_of_the_last_shell_before_one_of_noise(noisy, expected):
+    # bands of two shells from shell 3 on; the last is the one before Nyquist
+    shells = shell_index(BOX)
+    own = (shells >= noisy[0]) & (shells <= noisy[1])
+    shared, noise1, noise2 = (
+        ifft_centred(fft_centred(torch.from_numpy(smooth_noise(seed, 0)), ndim=3) * kept, ndim=3)
+        for seed, kept in ((14, ~own), (15, own), (16, own))
+    )
+    first, second = (shared + noise1).numpy(), (shared + noise2).numpy()
+    inside = np.zeros((BOX,) * 3, bool)
+    inside[4:-4, 4:-4, 4:-4] = True
+    found = local_resolution(first, second, inside=inside, pixel_size_angstrom=PIXEL)
+    # chance brings 0.5 to a noisy window rarely
+    assert np.isclose(found[inside], BOX * PIXEL / expected).mean() > 0.99
+    assert not found[~inside].any()
+
+
 def test_states_are_at_the_mean_of_each_half_s_own_latents():
     labels = np.array([0, 0, 1, 1] * 20 + [2, 2])
     latents, rows = [], (np.arange(0, len(labels), 2), np.arange(1, len(labels), 2))
@@ -165,3 +243,13 @@ def test_states_are_at_the_mean_of_each_half_s_own_latents():
     few = (np.arange(0, 12, 2), np.arange(1, 12, 2))
     with pytest.raises(InputError, match="Only 0 of 3 clusters have 10 particles"):
         find_states(np.arange(12) % 3, few, (latents[0][-6:], latents[1][-6:]))
+
+
+def test_a_state_needs_its_particles_in_each_half():
+    mine, other = np.repeat([0, 1, 2], [15, 12, 10]), np.repeat([0, 1, 2], [9, 12, 10])
+    rows = np.arange(37), 37 + np.arange(31)
+    z = [np.zeros((len(labels), 1), np.float32) for labels in (mine, other)]
+    states = find_states(np.concatenate([mine, other]), rows, (z[0], z[1]))
+    assert states.numbers.tolist() == [1, 2]
+    assert states.sizes.tolist() == [[12, 12], [10, 10]]
+    assert states.left_out.tolist() == [0]
