@@ -6,6 +6,9 @@ import { background, classColours, scaleColours } from './colours.js';
 
 const MANY_POINTS = 200_000;
 
+/** How much more than the particles a plane shows: points at its ends are whole, with labels. */
+const MARGIN = 1.08;
+
 export class Plot {
   /** `canvas` lies in the element whose size it has. */
   constructor(canvas, count) {
@@ -62,7 +65,7 @@ export class Plot {
     this.x = x;
     this.y = y;
     const middle = (column) => (column.low + column.high) / 2;
-    const half = (column) => Math.max((column.high - column.low) / 2, 1e-12);
+    const half = (column) => Math.max((MARGIN * (column.high - column.low)) / 2, 1e-12);
     const widest = Math.max(half(x), half(y));
     this.centre = [middle(x), middle(y)];
     this.half = areEqual ? [widest, widest] : [half(x), half(y)];

@@ -50,6 +50,19 @@ def test_the_page_shows_the_particles_and_asks_nobody_else(visit, server):
     assert visit.page.evaluate("document.cookie") == ""
 
 
+def test_particles_at_the_ends_of_a_plane_are_whole(visit):
+    before = visit.picture("#frame")
+    visit.page.select_option("#axis-x", "z0")
+    visit.page.select_option("#axis-y", "defocus_u_angstrom")
+    visit.wait_for_change("#frame", before)
+    visit.wait_until_still("#frame")
+    shown = visit.picture("#frame")[..., :3].astype(int)
+    coloured = np.ptp(shown, axis=2) > 40  # the names of the axes are grey
+    assert coloured.any()
+    for edge in (coloured[2:5], coloured[-5:-2], coloured[:, 2:5], coloured[:, -5:-2]):
+        assert not edge.any()
+
+
 def test_a_lasso_selects_what_filter_selects(visit, root, tmp_path):
     visit.lasso(ring(0.5, 0.5, 0.22))
     visit.wait_for_selection()
