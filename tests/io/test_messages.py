@@ -54,6 +54,7 @@ def test_every_option_in_a_message_exists(path):
         "raydrgn parse": options_of("parse"),
         "raydrgn submit": options_of("submit"),
         "raydrgn relocate": options_of("relocate"),
+        "raydrgn train": options_of("train"),
         "export indices": options_of(*INDICES),
     }
     for text in texts(path):
