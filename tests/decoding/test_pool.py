@@ -49,6 +49,12 @@ def test_grey_values_of_a_smaller_box_are_larger_by_its_share(state):
     torch.testing.assert_close(inner, outer, rtol=0, atol=1e-4)
 
 
+def test_a_box_that_is_asked_for_takes_the_place_of_that_of_the_options(state):
+    with DecoderPool(state, VolumeOptions(box=8, low_pass_angstrom=16.0)) as pool:
+        found = pool.volumes(Z, box=6)
+    np.testing.assert_allclose(found, decode(state, box=6, low_pass_angstrom=16.0), atol=1e-6)
+
+
 def test_a_low_pass_is_that_of_the_pixel_size(state):
     options = VolumeOptions(box=6, low_pass_angstrom=16.0)
     decoder = VolumeDecoder(state, options)

@@ -52,3 +52,4 @@ def test_differences_are_from_the_mean_of_all_particles(states, volumes):
 def test_differences_that_each_half_has_for_itself_are_not_reproduced(states, volumes):
     found = compare(states, lambda half, state: volumes[2 * (half - 1) + state])
     assert "No clear heterogeneity" in found.summary
+    assert all(of_state.fsc[8:].mean() < 0.5 for of_state in found.found)
