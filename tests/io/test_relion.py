@@ -246,7 +246,7 @@ def test_a_value_of_an_optics_group_is_named_where_it_stands(tmp_path, column, v
 
 def test_shifts_larger_than_the_box_are_refused(tmp_path):
     uri, _ = star_31(tmp_path, particles={"rlnOriginXAngst": [0, 0, 12.5, 0]})
-    message = r"line 31: the shift of \[12.5, -1.0\] Å is larger than the box of 12.0 Å .1 such"
+    message = r"line 31: the shift of \(12.5, -1.0\) Å is larger than the box of 12.0 Å .1 such"
     with pytest.raises(InputError, match=message):
         read_relion(uri)
 

@@ -186,8 +186,8 @@ def test_where_epochs_are_too_few_to_judge_a_smaller_step_is_named(root, caplog)
         storage.remove(RunDirectory(root).weights(epoch))
     run = open_run(root)
     assert choose_epochs(run, 11, 5)[1] == [6, 11]
-    assert "1 pair 5 epochs apart" in caplog.text
-    assert "with --every 2 they are compared of epochs 3, 6, 8, 11" in caplog.text
+    assert "--every 5 compares the volumes of 1 pair of epochs" in caplog.text
+    assert "--every 2 compares those of epochs 3, 6, 8, 11" in caplog.text
 
 
 def test_convergence_takes_the_epochs_whose_weights_are_there(tmp_path):
