@@ -112,6 +112,16 @@ def test_volumes_know_that_they_are_and_where_they_lie(tmp_path):
     assert header.pixel_size_angstrom == 2.0
 
 
+@pytest.mark.parametrize("origin", [(0.0, 0.0, 0.0), (np.nan, 1.0, 2.0), (1e30, 1.0, 2.0)])
+def test_the_start_of_a_map_stands_for_an_origin_that_is_none(tmp_path, origin):
+    path = tmp_path / "a.mrc"
+    with mrcfile.new(path, images_of(6, box=6)) as mrc:
+        mrc.voxel_size = 2.0
+        mrc.nstart = (-3, 0, 4)
+        mrc.header.origin = origin
+    assert read_header(str(path)).origin_angstrom == (-6.0, 0.0, 8.0)
+
+
 def test_maps_of_the_field_with_bad_stamps_are_read(real_maps):
     for path in real_maps[:2]:
         volume, header = read_volume(str(path))
@@ -153,6 +163,7 @@ def test_a_written_stack_is_valid_to_mrcfile(tmp_path, precision):
     assert mrcfile.validate(uri)
     with mrcfile.open(uri) as mrc:
         assert mrc.is_image_stack()
+        assert mrc.header.mz == 1  # planes of a volume: none (MRC2014)
         assert mrc.data.dtype == precision
         assert mrc.voxel_size.x == pytest.approx(1.5)
         np.testing.assert_array_equal(mrc.data, images)
@@ -285,6 +296,13 @@ def test_axes_in_another_order_are_refused(tmp_path):
     write_mrc(tmp_path / "m.mrc", np.ones((4, 4, 4), np.float32), volume=True)
     patch(tmp_path / "m.mrc", 64, np.array([3, 2, 1], dtype="<i4").tobytes())
     refuse(str(tmp_path / "m.mrc"), r"order \(3, 2, 1\), not x, y, z", read=read_volume)
+
+
+def test_axes_that_a_header_leaves_out_are_x_y_and_z(tmp_path):
+    path, volume = tmp_path / "a.mrc", images_of(6, box=6)
+    with mrcfile.new(path, volume) as mrc:
+        mrc.header.mapc = mrc.header.mapr = mrc.header.maps = 0
+    np.testing.assert_array_equal(read_volume(str(path))[0], volume)
 
 
 def test_a_stack_for_a_store_needs_room_where_it_is_written_first(monkeypatch):
