@@ -66,6 +66,17 @@ def test_latents_of_every_kind_are_the_same(tmp_path, kind):
     assert len(found.names) == 3
 
 
+def test_components_of_cryosparc_are_in_the_order_of_their_numbers(tmp_path):
+    rows = np.zeros(2, dtype=[(f"components_mode_{k}/value", "f4") for k in range(11)])
+    for k in range(11):
+        rows[f"components_mode_{k}/value"] = k
+    np.save(tmp_path / "J7_particles.npy", rows)
+    (tmp_path / "J7_particles.npy").rename(tmp_path / "J7_particles.cs")
+    found = read_latents_file(str(tmp_path / "J7_particles.cs"))
+    assert found.values.tolist() == [[*range(11)]] * 2
+    assert found.names[-1] == "component 10"
+
+
 def test_components_of_cryosparc_keep_their_uids(tmp_path):
     found = read_latents_file(written(tmp_path, "J7_particles.cs"))
     assert found.names == ("component 0", "component 1", "component 2")
