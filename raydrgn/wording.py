@@ -9,10 +9,10 @@ def counted(number: float, noun: str) -> str:
     return f"{digits} {noun}{'' if number == 1 else 's'}"
 
 
-def in_bytes(count: float) -> str:
-    """Return a size for a person to read."""
+def in_bytes(count: float, *, none: str = "–") -> str:
+    """Return a size for a person to read, in other words if it is nothing."""
     if count < 1:
-        return "–"
+        return none
     power = min(int(math.log10(count) // 3), 4)
     return f"{count / 1000**power:.3g} {('B', 'kB', 'MB', 'GB', 'TB')[power]}"
 

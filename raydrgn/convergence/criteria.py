@@ -285,10 +285,8 @@ def converged_likelihood(
     large = np.flatnonzero(np.abs(gains) > LIKELIHOOD_SHARE)
     first = int(large[-1]) + 2 if large.size else 0
     if first > len(values) - 2:
-        text = (
-            f"still changing: each of the last two epochs made {100 * gains[-1]:.1f} % of the gain"
-        )
-        return Finding(name, None, text)
+        text = f"still changing: by {100 * gains[-1]:.1f} % of the gain in each of the last two"
+        return Finding(name, None, f"{text} epochs, on average")
     return Finding(name, int(epochs[first]), f"converged from epoch {epochs[first]} on")
 
 

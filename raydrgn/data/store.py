@@ -226,7 +226,7 @@ def make_disk_store(shape: Sequence[int], precision: Precision) -> DiskStore:
 def _no_room(folder: Path, size: int) -> str:
     free = shutil.disk_usage(folder).free
     return (
-        f"{folder} has {in_bytes(free) if free else '0 B'} free, but this worker's particles need "
+        f"{folder} has {in_bytes(free, none='0 B')} free, but this worker's particles need "
         f"{in_bytes(size)} there. Set TMPDIR to a larger local disk, train with "
         "data.precision=float16, which halves the need, or use more nodes."
     )

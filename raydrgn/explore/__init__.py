@@ -9,7 +9,7 @@ study          an epoch as the page sees it
 decoding       volumes for the page; requests that were overtaken are dropped
 images         particle images for the page
 drawn_results  paths of traversals and occupancies of classes
-run_files      files of the run that the page may have
+run_files      files of the run or project that the page may have
 explorer       a run that is being explored
 interfaces     what comes from above: commands as forms, a project
 explored       what was opened: a run, or a project with its rounds

@@ -1,7 +1,7 @@
-"""Files of the run that the page may have, and where the page's own results go.
+"""Files of a run or project that the page may have, and where the page's own results go.
 
 A path that a browser sends is taken apart name by name, and on a disk followed through links: it
-must end below the run directory. Beside results of commands nothing is given out.
+must end below the folder that was opened. Beside results of commands nothing is given out.
 """
 
 import os

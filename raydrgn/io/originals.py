@@ -29,16 +29,20 @@ UNKNOWN_BOX = 1 << 20
 
 def original_of(table: ParticleTable, suffix: str) -> Uri | None:
     """Return the file that a table was read from, if it is of a kind and still there."""
-    source = table.metadata.get("source", "")
-    is_kind = PurePosixPath(source).suffix.lower() == suffix
-    return source if is_kind and storage.exists(source) else None
+    source = _source(table, suffix)
+    return source if source is not None and storage.exists(source) else None
 
 
 def lost_original(table: ParticleTable, suffix: str) -> Uri | None:
     """Return the file of a kind that a table was read from, if it does not exist any more."""
+    source = _source(table, suffix)
+    return None if source is None or storage.exists(source) else source
+
+
+def _source(table: ParticleTable, suffix: str) -> Uri | None:
+    """Return the file that a table was read from, there or not, if it is of a kind."""
     source = table.metadata.get("source", "")
-    is_kind = PurePosixPath(source).suffix.lower() == suffix
-    return source if is_kind and not storage.exists(source) else None
+    return source if PurePosixPath(source).suffix.lower() == suffix else None
 
 
 def remedy_of_lost(particles: Uri) -> str:

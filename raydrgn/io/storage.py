@@ -338,7 +338,7 @@ def require_room(folder: Uri, needed: int, *, remedy: str, released: int = 0) ->
     with explained(str(path), action="read"):
         free = shutil.disk_usage(path).free + released
     if needed > free:
-        room = in_bytes(free) if free else "0 B"
+        room = in_bytes(free, none="0 B")
         choices = f"choose another folder{remedy}" if remedy else "or choose another folder"
         raise StorageError(
             f"{path} has {room} of room, but {in_bytes(needed)} are needed. Free space, {choices}."

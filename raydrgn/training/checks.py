@@ -85,9 +85,9 @@ def check_count(config: RunConfig, num_particles: int) -> None:
         return
     if num_particles < config.train.batch_size:
         log.warning(
-            "the batch size is %d, with %s in all: every step takes all of them",
-            config.train.batch_size,
+            "%s in all, fewer than the batch size of %d: every step takes all of them",
             counted(num_particles, "particle"),
+            config.train.batch_size,
         )
 
 

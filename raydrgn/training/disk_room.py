@@ -35,7 +35,7 @@ def warn_of_room(config: RunConfig, root: Uri) -> None:
     if needed > free:
         log.warning(
             "%s has %s free, but the weights of %s need %s",
-            *(folder, in_bytes(free) if free else "0 B", counted(count, "epoch"), in_bytes(needed)),
+            *(folder, in_bytes(free, none="0 B"), counted(count, "epoch"), in_bytes(needed)),
         )
 
 

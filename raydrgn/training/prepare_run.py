@@ -296,7 +296,7 @@ def resume(request: RunRequest, status: RunStatus) -> PreparedRun:
         mine = dataclasses.asdict(request.source.absolute())
         name = next(key for key in theirs if theirs[key] != mine[key])
         raise RunDirectoryError(
-            f"{request.root} holds another run: its {name} is {_but(theirs[name], mine[name])}. "
+            f"{request.root} holds another run: its {name} is {_unlike(theirs[name], mine[name])}. "
             "Choose another -o, or leave the particles out to go on with it. If they have moved, "
             f"give their folder first: {relocation_command(request.root)} FOLDER"
         )
@@ -330,7 +330,7 @@ def resume(request: RunRequest, status: RunStatus) -> PreparedRun:
     return PreparedRun(root=request.root, config=changed, table=table, note=note)
 
 
-def _but(old: object, new: object) -> str:
+def _unlike(old: object, new: object) -> str:
     """Return two values that differ, in words: those of a run, and of a command."""
     if new is None or new == ():
         return f"{old}, and none is given here"
@@ -345,7 +345,7 @@ def _refuse_other_settings(request: RunRequest, config: RunConfig, changed: RunC
             name, new = f"{section}.{key}", after[section][key]
             if new != old and (name not in MAY_CHANGE or name not in request.values):
                 raise RunDirectoryError(
-                    f"{request.root} holds another run: its {name} is {_but(old, new)}. Choose "
+                    f"{request.root} holds another run: its {name} is {_unlike(old, new)}. Choose "
                     "another -o."
                 )
 

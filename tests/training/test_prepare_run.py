@@ -276,7 +276,7 @@ def test_fewer_particles_than_a_batch_are_a_warning(data, tmp_path, caplog):
     np.savetxt(tmp_path / "ind.txt", [3, 5], fmt="%d")
     source = ParticleSource(particles=str(data / "particles.star"), ind=str(tmp_path / "ind.txt"))
     begin(RunRequest(root=str(tmp_path / "run"), source=source, values=SMALL))
-    assert "batch size is 8, with 2 particles in all: every step takes all" in caplog.text
+    assert "2 particles in all, fewer than the batch size of 8: every step takes all" in caplog.text
 
 
 def test_auto_keeps_particles_in_half_precision_where_they_are_many(data, tmp_path, monkeypatch):
