@@ -28,7 +28,8 @@ def protocol(settings: ProtocolSettings, executor: Executor, progress: Progress)
         message(f"Stopped; what has been made is kept. To go on: {go_on}")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     if found.estimate is not None:
-        result(*columns(found.estimate.rows()))
+        advice = [found.estimate.advice] if found.estimate.advice else []
+        result(*columns(found.estimate.rows()), *advice)
     elif found.proposal is not None:
         proposed, go_on = found.proposal, found.project.command()
         result(*columns(proposed.result["table"]), "", proposed.result["summary"])

@@ -80,6 +80,9 @@ and 20,000."""
 DECODED_BOX = {"cpu": 16, "cuda": 64}
 """Largest box in which volumes of a network are timed; time goes with the number of voxels."""
 
+LONG = 12 * 3600.0
+"""Seconds of a project from which on a quicker one is suggested."""
+
 WITHIN = f"as measured to {MOST_PARTICLES:,} particles and {LARGEST_BOX} px, on one core"
 BEYOND = f"computed beyond {MOST_PARTICLES:,} particles or {LARGEST_BOX} px, for one core"
 """Where times of steps other than trainings come from."""
@@ -109,6 +112,9 @@ class ProjectEstimate:
 
     costs: Sequence[Cost]
     device: str
+
+    advice: str = ""
+    """The option by which it would take much less time; empty if it takes little."""
 
     @property
     def seconds(self) -> float:
@@ -198,7 +204,34 @@ def estimate(
         items.append(start_of_workers([i for i in items if isinstance(i, StepTime)]))
     of_step = partial(_cost, num_particles=num_particles, image_box=image_box)
     costs = [item if isinstance(item, Cost) else of_step(item) for item in items]
-    return ProjectEstimate(costs=costs, device=f"trainings on {device.type}")
+    found = ProjectEstimate(costs=costs, device=f"trainings on {device.type}")
+    last = rounds[-1]
+    if last.width is None or found.seconds < LONG:
+        return found
+    other = estimate(
+        [*rounds[:-1], TrainingPlan(box=last.box)],
+        num_particles=num_particles,
+        image_box=image_box,
+        has_model=has_model,
+        has_workers=has_workers,
+    )
+    return replace(found, advice=_advice(found, last, other))
+
+
+def _advice(found: ProjectEstimate, last: TrainingPlan, other: ProjectEstimate) -> str:
+    """Return by what a project takes less time, if it does.
+
+    Args:
+        found: Of the project as it is planned.
+        last: Training of its last round.
+        other: Of the project with a mixture in the last round, too.
+    """
+    if other.seconds > found.seconds / 2:
+        return ""
+    return (
+        f"With a mixture of factor analysers in the last round, too (--high {last.box}), the whole "
+        f"takes {in_time(other.seconds)} instead of {in_time(found.seconds)}."
+    )
 
 
 def _training(plan: TrainingPlan, num_particles: int, device: torch.device) -> Cost:

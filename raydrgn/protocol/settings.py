@@ -161,7 +161,11 @@ class ProtocolSettings(ParticleSettings):
 
     high: Annotated[
         str | None,
-        Setting('Training of the last round (default: "256 1024x3 epochs=50").', metavar="WORDS"),
+        Setting(
+            'Training of the last round (default: "256 1024x3 epochs=50"). Without a network, such '
+            'as "256", it is a mixture of factor analysers, which takes hours, not days, on CPUs.',
+            metavar="WORDS",
+        ),
     ] = None
 
     uninvert_data: Annotated[

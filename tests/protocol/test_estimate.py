@@ -50,6 +50,22 @@ def test_every_step_that_will_run_has_a_time():
     assert all(cost.seconds > 0 for cost in found.values())
 
 
+def test_a_network_that_takes_days_is_shown_beside_a_mixture(monkeypatch):
+    def of_plan(plan, *_):
+        return (60.0 if plan.width is None else 86400.0, "measured")
+
+    def advice(*rounds):
+        return estimate.estimate(rounds, num_particles=1000, image_box=BOX, has_model=False).advice
+
+    monkeypatch.setattr(estimate, "_seconds", of_plan)
+    assert f"(--high {BOX})" in advice(MIXTURE, NETWORK)
+    assert advice(MIXTURE, MIXTURE) == ""
+    monkeypatch.setattr(estimate, "_seconds", lambda *_: (60.0, "measured"))
+    assert advice(MIXTURE, NETWORK) == ""
+    monkeypatch.setattr(estimate, "_seconds", lambda *_: (86400.0, "measured"))
+    assert advice(MIXTURE, NETWORK) == "", "the mixture takes no less"
+
+
 def test_steps_that_will_not_run_are_not_counted():
     whole = TrainingPlan(box=BOX, epochs=3)
     found = times([whole, whole, whole], has_model=False)
