@@ -13,6 +13,7 @@ import numba
 import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
+from torch import Tensor
 
 from raydrgn.bench.settings import EmSettings
 from raydrgn.bench.step import device_name
@@ -24,6 +25,7 @@ from raydrgn.mfa.particles import ParticlePriors
 from raydrgn.mfa.posterior import ImageProducts, image_posterior
 from raydrgn.mfa.slice_grid import SliceGrid
 from raydrgn.model.device import default_device
+from raydrgn.shapes import Float
 
 ROUNDS = 5
 COPIED_BYTES = 1 << 28
@@ -55,51 +57,80 @@ class EmRates:
     sums_bytes: int
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Batch:
+    """Made-up images, and the grids that slices of them are read from and added to."""
+
+    settings: EmSettings
+    points: Float[Tensor, "n 2"]
+    rotations: Float[Tensor, "b 3 3"]
+    ctf: Float[Tensor, "b n"]
+    values: Float[Tensor, "b n f"]
+    """Of all volumes, as ``SliceGrid`` has them."""
+
+    grid: SliceGrid
+    sums: Float[Tensor, "z y x f"]
+
+    @classmethod
+    def random(cls, settings: EmSettings, device: torch.device) -> "_Batch":
+        """Draw images, poses and volumes."""
+        box, count, volumes = settings.box, settings.batch_size, settings.components + 1
+        at = FourierPoints.within(box, box, device=device)
+        grid = SliceGrid.empty(PADDING * box // 2, num_volumes=volumes, device=device)
+        grid.values.normal_()
+        rotations = Rotation.random(count, random_state=0).as_matrix().astype(np.float32)
+        return cls(
+            settings=settings,
+            points=at.points,
+            rotations=torch.from_numpy(rotations).to(device),
+            ctf=torch.ones(count, len(at.points), device=device),
+            values=torch.randn(count, len(at.points), 2 * volumes, device=device),
+            grid=grid,
+            sums=VolumeGrids(box, device=device).empty_sums(volumes),
+        )
+
+    def passes(self) -> list[Callable[[], object]]:
+        """Return slices of all volumes, their adjoint, and the posterior of all images."""
+        plane, limit = self.points * PADDING, self.settings.box / 2
+        products = _products(self.values, self.settings.components)
+        mixture = Mixture.standard_normal(self.settings.components, device=self.values.device)
+        return [
+            lambda: gather(self.grid, self.rotations, plane, self.ctf),
+            lambda: insert(
+                self.sums, self.rotations, self.points, self.ctf, self.values, limit=limit
+            ),
+            lambda: image_posterior(
+                products, mixture, ParticlePriors(), has_contrast=True, has_null_class=True
+            ),
+        ]
+
+
 def run(settings: EmSettings) -> EmRates:
     """Time slices, their adjoint, and the posterior of made-up images."""
     device = torch.device(settings.device) if settings.device else default_device()
     if settings.threads:
         torch.set_num_threads(settings.threads)
         numba.set_num_threads(settings.threads)
-    box, volumes = settings.box, settings.components + 1
-    grids = VolumeGrids(box, device=device)
-    at = FourierPoints.within(box, box, device=device)
-    points, count = len(at.points), settings.batch_size
-    grid = SliceGrid.empty(PADDING * box // 2, num_volumes=volumes, device=device)
-    grid.values.normal_()
-    sums = grids.empty_sums(volumes)
-    rotations = Rotation.random(count, random_state=0).as_matrix().astype(np.float32)
-    pose = torch.from_numpy(rotations).to(device)
-    factors = torch.ones(count, points, device=device)
-    values = torch.randn(count, points, 2 * volumes, device=device)
-    plane = at.points * PADDING
-    products = _products(values, settings.components)
-    mixture = Mixture.standard_normal(settings.components, device=device)
+    batch = _Batch.random(settings, device)
     source = torch.zeros(COPIED_BYTES // 4, device=device)
     target = torch.empty_like(source)
-    works: list[Callable[[], object]] = [
-        lambda: target.copy_(source),
-        lambda: gather(grid, pose, plane, factors),
-        lambda: insert(sums, pose, at.points, factors, values, limit=box / 2),
-        lambda: image_posterior(
-            products, mixture, ParticlePriors(), has_contrast=True, has_null_class=True
-        ),
-    ]
+    works = [lambda: target.copy_(source), *batch.passes()]
     for work in works:  # compilation, caches
         work()
     seconds = np.array([[_seconds(work, device) for work in works] for _ in range(ROUNDS)])
     copy, gathered, inserted, posterior = (median(column) for column in seconds.T.tolist())
+    count, points, numbers = batch.values.shape
     return EmRates(
         device=device_name(device),
         points=points,
         gathered_per_s=count / gathered,
         inserted_per_s=count / inserted,
         posterior_per_s=count / posterior,
-        gather_bytes=points * 2 * volumes * 4 * 9,
-        insert_bytes=points * 2 * volumes * 4 * 17,
+        gather_bytes=points * numbers * 4 * 9,
+        insert_bytes=points * numbers * 4 * 17,
         limit_bytes_per_s=2 * COPIED_BYTES / copy,
-        grid_bytes=grid.values.nbytes,
-        sums_bytes=sums.nbytes,
+        grid_bytes=batch.grid.values.nbytes,
+        sums_bytes=batch.sums.nbytes,
     )
 
 
