@@ -26,6 +26,17 @@ from raydrgn.shapes import Float
 COLUMNS = 5
 VERDICT = "verdict.csv"
 
+RULES = (
+    criteria.CURVE_RULE,
+    criteria.PAIRS_RULE,
+    criteria.OVERFITTING_RULE,
+    criteria.MEANING,
+)
+"""How an autoencoder is judged."""
+
+RULES_OF_MIXTURE = (criteria.LIKELIHOOD_RULE,)
+"""How a mixture of factor analysers is."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecordedVerdict:
@@ -59,30 +70,8 @@ def write_convergence(
     run: RunReader, found: Convergence, folder: ResultFolder, *, pixel_size_angstrom: float
 ) -> None:
     """Write the tables, draw the figures, and make one report of them all."""
-    head = ("criterion", "converged", "from_epoch", "explanation")
-    folder.write_table(
-        VERDICT,
-        head,
-        [
-            (f.criterion, _answer(f), f.converged_from or "", f.text.replace(",", ";"))
-            for f in found.findings
-        ],
-    )
-    rows = [(f.criterion, _answer(f), f.text) for f in found.findings]
-    rules = [
-        criteria.CURVE_RULE,
-        criteria.PAIRS_RULE,
-        criteria.OVERFITTING_RULE,
-        criteria.MEANING,
-    ]
-    if run.is_mixture:
-        rules = [criteria.LIKELIHOOD_RULE]
     sections = [
-        Section(
-            title="Verdicts",
-            figures=_losses(found, folder),
-            tables=[ReportTable(head=("criterion", "converged", ""), rows=rows)],
-        ),
+        _verdicts(found, folder),
         _embeddings(found, folder),
         _shifts(found, folder),
         _points(found, folder),
@@ -92,6 +81,7 @@ def write_convergence(
             _agreement(found, folder, pixel_size_angstrom),
             _overfitting(found, folder),
         ]
+    rules = RULES_OF_MIXTURE if run.is_mixture else RULES
     sections.append(Section(title="How it is judged", text=" ".join(rules)))
     sections.append(Section(title="Next", commands="\n".join(found.commands)))
     write_report(
@@ -110,6 +100,24 @@ def _summary(found: Convergence) -> str:
     listed = "; ".join(waiting)
     detail = [f"{listed[0].upper()}{listed[1:]}."] if listed else []
     return " ".join([verdict(found), *detail, *found.warnings])
+
+
+def _verdicts(found: Convergence, folder: ResultFolder) -> Section:
+    """Write what is found by each criterion, and show it with the losses."""
+    folder.write_table(
+        VERDICT,
+        ("criterion", "converged", "from_epoch", "explanation"),
+        [
+            (f.criterion, _answer(f), f.converged_from or "", f.text.replace(",", ";"))
+            for f in found.findings
+        ],
+    )
+    rows = [(f.criterion, _answer(f), f.text) for f in found.findings]
+    return Section(
+        title="Verdicts",
+        figures=_losses(found, folder),
+        tables=[ReportTable(head=("criterion", "converged", ""), rows=rows)],
+    )
 
 
 def _answer(finding: criteria.Finding) -> str:
