@@ -247,23 +247,31 @@ class ImageStatistics:
         Args:
             numbers: Of the images in the original set, to name them by.
         """
-        sd, found = self.typical_sd, []
-        rows, far = np.flatnonzero(self.outliers).tolist(), self.far
-        if rows:
-            named = ", ".join(
-                f"{numbers[row]} (a pixel of {self.extreme[row]:.4g})"
-                if far[row]
-                else f"{numbers[row]} (mean {self.mean[row]:.4g}, SD {self.sd[row]:.4g})"
-                for row in rows[:NAMED]
-            )
-            one_group = len(np.unique(self.group)) == 1
-            where = f"the data set ({sd:.4g})" if one_group else "their optics group"
-            found.append(
-                f"{len(rows):,} of {len(self):,} images examined are outliers, with values farther "
-                f"from the mean of their image than {FAR_SD} SD of {where}, or "
-                f"more than {STRONG_RATIO:g} times as strong as others: particles {named}"
-                f"{', …' if len(rows) > NAMED else ''} (numbers from 0)."
-            )
+        rows = np.flatnonzero(self.outliers).tolist()
+        outliers = [self._outlier_warning(rows, numbers)] if rows else []
+        return [*outliers, *self._normalisation_warnings()]
+
+    def _outlier_warning(self, rows: list[int], numbers: Int[np.ndarray, " n"]) -> str:
+        """Return a sentence that names the outliers."""
+        far = self.far
+        named = ", ".join(
+            f"{numbers[row]} (a pixel of {self.extreme[row]:.4g})"
+            if far[row]
+            else f"{numbers[row]} (mean {self.mean[row]:.4g}, SD {self.sd[row]:.4g})"
+            for row in rows[:NAMED]
+        )
+        one_group = len(np.unique(self.group)) == 1
+        where = f"the data set ({self.typical_sd:.4g})" if one_group else "their optics group"
+        return (
+            f"{len(rows):,} of {len(self):,} images examined are outliers, with values farther "
+            f"from the mean of their image than {FAR_SD} SD of {where}, or "
+            f"more than {STRONG_RATIO:g} times as strong as others: particles {named}"
+            f"{', …' if len(rows) > NAMED else ''} (numbers from 0)."
+        )
+
+    def _normalisation_warnings(self) -> list[str]:
+        """Return sentences on images that differ in scale, and on those with a mean beside 0."""
+        found = []
         uneven = int(((self.far | self.strong) & ~self.outliers).sum())
         if self.group_ratio > GROUP_RATIO:
             found.append(
@@ -287,8 +295,8 @@ class ImageStatistics:
         if not self.has_zero_mean:
             found.append(
                 f"The mean of an image ({self.typical_offset:.4g}) is much larger than its SD "
-                f"({sd:.4g}): the images are not normalised. Extract the particles again with "
-                "normalisation."
+                f"({self.typical_sd:.4g}): the images are not normalised. Extract the particles "
+                "again with normalisation."
             )
         return found
 
