@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from inspect import Parameter
 from itertools import zip_longest
 from typing import Annotated, Any, get_args
@@ -121,10 +122,7 @@ def command(
             options += [_keyword("project", Project, None), CONTEXT]
         execution = _execution(are_tasks, uses_gpus) if "executor" in names else {}
         options += [_keyword(name, kind, None) for name, kind in execution.items()]
-
-        def record_of(words: dict[str, Any]) -> Any:
-            own = {field.name for field in setting_fields(settings)}
-            return build(settings, {name: _frozen(words[name]) for name in own & words.keys()})
+        record_of = partial(_record_of, settings)
 
         def run(**words: Any) -> None:
             given = {name: words[name] for name in names & words.keys()}
@@ -139,16 +137,29 @@ def command(
                     given["progress"] = stack.enter_context(progress_display())
                 body(record, **given)
 
-        run.__name__, run.__doc__ = body.__name__, body.__doc__
-        run.__module__ = body.__module__
-        required_first = sorted(options, key=lambda option: option.default is not Parameter.empty)
-        run.__signature__ = inspect.Signature(required_first)  # type: ignore[attr-defined]
-        run.__annotations__ = {option.name: option.annotation for option in options}
+        _take_options(run, options, described_by=body)
         run.bare = _bare_options(settings)  # type: ignore[attr-defined]
         run.settings, run.record_of = settings, record_of  # type: ignore[attr-defined]
         return run
 
     return decorate
+
+
+def _record_of(settings: type, words: dict[str, Any]) -> Any:
+    """Return the settings that the words of a command line are, those of other options aside."""
+    own = {field.name for field in setting_fields(settings)}
+    return build(settings, {name: _frozen(words[name]) for name in own & words.keys()})
+
+
+def _take_options(
+    run: Callable[..., None], options: list[Parameter], *, described_by: Callable[..., None]
+) -> None:
+    """Give a function the signature from which typer reads its options, and another's words."""
+    run.__name__, run.__doc__ = described_by.__name__, described_by.__doc__
+    run.__module__ = described_by.__module__
+    required_first = sorted(options, key=lambda option: option.default is not Parameter.empty)
+    run.__signature__ = inspect.Signature(required_first)  # type: ignore[attr-defined]
+    run.__annotations__ = {option.name: option.annotation for option in options}
 
 
 CONTEXT = Parameter("context", Parameter.KEYWORD_ONLY, annotation=typer.Context)
