@@ -105,15 +105,7 @@ def read_truth(folder: Uri, run: RunReader, *, num_particles: int) -> Truth:
         InputError: If files are missing or do not fit the run, or all of it is junk.
     """
     names = storage.list_names(folder)
-    numbers = sorted(n for n in map(volume_number, names) if n is not None)
-    paths = [storage.join(folder, volume_name(number)) for number in numbers]
-    if "labels.npy" not in names or not paths:
-        raise InputError(f"{folder} has no labels.npy and vol_000.mrc …, which --truth needs.")
-    if numbers != list(range(len(numbers))):
-        raise InputError(
-            f"{folder} has {len(numbers)} volumes up to {volume_name(numbers[-1])}; they must be "
-            "numbered from 0 without gaps. Copy those that are missing."
-        )
+    paths = _volume_paths(folder, names)
     original = _simulated_numbers(folder, run, num_particles)
     arrays = {name: _read_array(folder, name) for name in ARRAYS if f"{name}.npy" in names}
     for name, values in arrays.items():
@@ -128,16 +120,10 @@ def read_truth(folder: Uri, run: RunReader, *, num_particles: int) -> Truth:
         raise InputError(
             f"{folder} has {len(paths)} volumes, but particles show number {shown.max()}."
         )
-    volumes = [read_volume(path) for path in paths]
-    boxes = {volume.shape[-1] for volume, _ in volumes}
-    if boxes != {run.box}:
-        raise InputError(
-            f"{folder} has volumes of {', '.join(map(str, sorted(boxes)))} px, but the run's box "
-            f"is {run.box} px."
-        )
+    volumes, pixel_size = _read_volumes(paths, folder, run)
     truth = Truth(
-        volumes=np.stack([volume for volume, _ in volumes]),
-        pixel_size_angstrom=volumes[0][1].pixel_size_angstrom or 1.0,
+        volumes=volumes,
+        pixel_size_angstrom=pixel_size,
         state_names=_state_names(folder, names, int(labels.max()) + 1),
         labels=labels,
         shown=shown,
@@ -147,6 +133,37 @@ def read_truth(folder: Uri, run: RunReader, *, num_particles: int) -> Truth:
     if truth.is_junk.all():
         raise InputError(f"According to {folder}, none of the run's images shows a particle.")
     return truth
+
+
+def _volume_paths(folder: Uri, names: list[str]) -> list[Uri]:
+    """Return the volumes of a folder of truth, by their numbers.
+
+    Raises:
+        InputError: If there are none or no labels, or a number is missing.
+    """
+    numbers = sorted(n for n in map(volume_number, names) if n is not None)
+    if "labels.npy" not in names or not numbers:
+        raise InputError(f"{folder} has no labels.npy and vol_000.mrc …, which --truth needs.")
+    if numbers != list(range(len(numbers))):
+        raise InputError(
+            f"{folder} has {len(numbers)} volumes up to {volume_name(numbers[-1])}; they must be "
+            "numbered from 0 without gaps. Copy those that are missing."
+        )
+    return [storage.join(folder, volume_name(number)) for number in numbers]
+
+
+def _read_volumes(
+    paths: list[Uri], folder: Uri, run: RunReader
+) -> tuple[Float[np.ndarray, "v d d d"], float]:
+    """Return the volumes of a folder of truth, in the box of a run, and their pixel size in Å."""
+    volumes = [read_volume(path) for path in paths]
+    boxes = {volume.shape[-1] for volume, _ in volumes}
+    if boxes != {run.box}:
+        raise InputError(
+            f"{folder} has volumes of {', '.join(map(str, sorted(boxes)))} px, but the run's box "
+            f"is {run.box} px."
+        )
+    return np.stack([volume for volume, _ in volumes]), volumes[0][1].pixel_size_angstrom or 1.0
 
 
 def _read_array(folder: Uri, name: str) -> Any:
