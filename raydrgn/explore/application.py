@@ -68,55 +68,57 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 def create_application(explored: Explored, session: Session) -> Guard:
     """Build the application for one run or project."""
-    routes = _Routes(explored)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
         await run_in_threadpool(explored.close)
 
-    def get(path: str, endpoint: Endpoint) -> Route:
-        return Route(path, _in_words(endpoint), methods=["GET"])
-
-    def post(path: str, endpoint: Endpoint) -> Route:
-        return Route(path, _in_words(endpoint), methods=["POST"])
-
-    application = Starlette(
-        routes=[
-            get("/", routes.page),
-            get("/assets/{name}", routes.asset),
-            get("/files/{path:path}", routes.file),
-            get("/api/facts", routes.facts),
-            get("/api/status", routes.status),
-            get("/api/column", routes.column),
-            get("/api/points", routes.points),
-            get("/api/density", routes.density),
-            get("/api/results", routes.results),
-            get("/api/drawn", routes.drawn),
-            get("/api/losses", routes.losses),
-            post("/api/select", routes.select),
-            post("/api/volumes", routes.volumes),
-            post("/api/images", routes.images),
-            post("/api/save-selection", routes.save_selection),
-            post("/api/save-volumes", routes.save_volumes),
-            get("/api/jobs", routes.jobs),
-            get("/api/job-log", routes.job_log),
-            get("/api/forms", routes.forms),
-            post("/api/command", routes.command),
-            post("/api/start", routes.start),
-            post("/api/stop", routes.stop),
-            post("/api/answer", routes.answer),
-        ],
-        lifespan=lifespan,
-    )
-    return Guard(application, session)
+    endpoints = _Endpoints(explored)
+    return Guard(Starlette(routes=endpoints.routes(), lifespan=lifespan), session)
 
 
-class _Routes:
+def _get(path: str, endpoint: Endpoint) -> Route:
+    return Route(path, _in_words(endpoint), methods=["GET"])
+
+
+def _post(path: str, endpoint: Endpoint) -> Route:
+    return Route(path, _in_words(endpoint), methods=["POST"])
+
+
+class _Endpoints:
     """An endpoint for each route. What takes long is done in a thread."""
 
     def __init__(self, explored: Explored) -> None:
         self._explored = explored
+
+    def routes(self) -> list[Route]:
+        """Return the routes, each to its endpoint."""
+        return [
+            _get("/", self.page),
+            _get("/assets/{name}", self.asset),
+            _get("/files/{path:path}", self.file),
+            _get("/api/facts", self.facts),
+            _get("/api/status", self.status),
+            _get("/api/column", self.column),
+            _get("/api/points", self.points),
+            _get("/api/density", self.density),
+            _get("/api/results", self.results),
+            _get("/api/drawn", self.drawn),
+            _get("/api/losses", self.losses),
+            _post("/api/select", self.select),
+            _post("/api/volumes", self.volumes),
+            _post("/api/images", self.images),
+            _post("/api/save-selection", self.save_selection),
+            _post("/api/save-volumes", self.save_volumes),
+            _get("/api/jobs", self.jobs),
+            _get("/api/job-log", self.job_log),
+            _get("/api/forms", self.forms),
+            _post("/api/command", self.command),
+            _post("/api/start", self.start),
+            _post("/api/stop", self.stop),
+            _post("/api/answer", self.answer),
+        ]
 
     async def page(self, request: Request) -> Response:
         return _asset("index.html")
