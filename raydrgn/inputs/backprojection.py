@@ -108,26 +108,12 @@ def back_project(
         pixel_size_angstrom=pixel_size,
         generator=torch.Generator().manual_seed(SEED),
     )
-    comparison = diagnosis = None
-    if reference is not None:
-        comparison, diagnosis = _compare_with(
-            reference, full, resolution, table, insert, flip=options.flip
-        )
-    verdict = judge(
-        full,
-        resolution,
-        inverted_images=insert.invert,
-        flipped=options.flip,
-        corrected_ctf=table.has_ctf,
-        comparison=comparison,
-        diagnosis=diagnosis,
-    )
     return Backprojection(
         full=full,
         halves=(first, second),
         reference=reference[0] if reference else None,
         resolution=resolution,
-        verdict=verdict,
+        verdict=_judge(reference, full, resolution, table, insert, flip=options.flip),
     )
 
 
@@ -197,6 +183,30 @@ class _Insert:
         return insert_partition(
             partition, invert=self.invert, correction=self.correction, progress=progress
         )
+
+
+def _judge(
+    reference: tuple[Float[np.ndarray, "r r r"], float] | None,
+    full: Float[np.ndarray, "d d d"],
+    resolution: Resolution,
+    table: ParticleTable,
+    insert: _Insert,
+    *,
+    flip: bool,
+) -> Verdict:
+    """Judge a map by itself and, if there is one, beside a reference, as in ``_compare_with``."""
+    comparison = diagnosis = None
+    if reference is not None:
+        comparison, diagnosis = _compare_with(reference, full, resolution, table, insert, flip=flip)
+    return judge(
+        full,
+        resolution,
+        inverted_images=insert.invert,
+        flipped=flip,
+        corrected_ctf=table.has_ctf,
+        comparison=comparison,
+        diagnosis=diagnosis,
+    )
 
 
 def _compare_with(

@@ -74,6 +74,24 @@ def describe_table(table: ParticleTable, found: Inspection) -> None:
     names = table.table.column_names
     found.add("particles", f"{len(table):,}")
     found.add("stacks", f"{len(table.stacks):,}")
+    _describe_boxes(table, found)
+    _describe_pixel_sizes(table, found)
+    if "optics_group" in names:
+        groups = Counter(table.table.column("optics_group").to_pylist())
+        found.add("optics groups", ", ".join(f"{g}: {n:,}" for g, n in sorted(groups.items())))
+    found.concerns += [f"{item}." for item in unusual_images(table)]
+    if repeated := repeated_images(table):
+        found.concerns.append(f"{repeated} images are listed more than once.")
+    if "uid" in names and len(np.unique(table.column("uid"))) < len(table):
+        found.concerns.append("Some uids are listed more than once.")
+    _describe_table_poses(table, found)
+    found.add("CTF", "yes" if table.has_ctf else "no")
+    if table.has_ctf:
+        for name in CTF_COLUMNS:
+            describe_ctf_column(name, table.column(name), found)
+
+
+def _describe_boxes(table: ParticleTable, found: Inspection) -> None:
     boxes = Counter(table.column("box").tolist())
     found.add(
         "box (px)",
@@ -85,36 +103,31 @@ def describe_table(table: ParticleTable, found: Inspection) -> None:
         found.concerns.append("Images differ in size; downsample each optics group to one box.")
     if any(box % 2 for box in boxes):
         found.concerns.append("The box is odd; an even one is needed.")
-    if "pixel_size_angstrom" in names:
-        found.add_range("pixel size (Å)", table.column("pixel_size_angstrom"))
-        try:
-            several = several_pixel_sizes(table)
-        except InputError as error:
-            several = str(error)
-        if several:
-            found.concerns.append(several)
-    else:
+
+
+def _describe_pixel_sizes(table: ParticleTable, found: Inspection) -> None:
+    if "pixel_size_angstrom" not in table.table.column_names:
         found.concerns.append("The pixel size is not known.")
-    if "optics_group" in names:
-        groups = Counter(table.table.column("optics_group").to_pylist())
-        found.add("optics groups", ", ".join(f"{g}: {n:,}" for g, n in sorted(groups.items())))
-    found.concerns += [f"{item}." for item in unusual_images(table)]
-    if repeated := repeated_images(table):
-        found.concerns.append(f"{repeated} images are listed more than once.")
-    if "uid" in names and len(np.unique(table.column("uid"))) < len(table):
-        found.concerns.append("Some uids are listed more than once.")
+        return
+    found.add_range("pixel size (Å)", table.column("pixel_size_angstrom"))
+    try:
+        several = several_pixel_sizes(table)
+    except InputError as error:
+        several = str(error)
+    if several:
+        found.concerns.append(several)
+
+
+def _describe_table_poses(table: ParticleTable, found: Inspection) -> None:
     refined_by = table.metadata.get(POSES_FROM)
     of_run = f"refined by {refined_by}" if refined_by else "yes"
     found.add("poses", of_run if table.has_poses else "no")
-    if table.has_poses:
-        describe_poses(table.rotations, table.column("shift_angstrom"), "Å", found)
-        if "pixel_size_angstrom" in names:
-            field_angstrom = table.column("box") * table.column("pixel_size_angstrom")
-            check_shifts(table.column("shift_angstrom") / field_angstrom[:, None], found)
-    found.add("CTF", "yes" if table.has_ctf else "no")
-    if table.has_ctf:
-        for name in CTF_COLUMNS:
-            describe_ctf_column(name, table.column(name), found)
+    if not table.has_poses:
+        return
+    describe_poses(table.rotations, table.column("shift_angstrom"), "Å", found)
+    if "pixel_size_angstrom" in table.table.column_names:
+        field_angstrom = table.column("box") * table.column("pixel_size_angstrom")
+        check_shifts(table.column("shift_angstrom") / field_angstrom[:, None], found)
 
 
 def describe_poses(
