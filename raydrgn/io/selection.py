@@ -260,30 +260,9 @@ def export_cs(source: ParticleSource, out: Uri, *, table: ParticleTable | None =
         return len(rows)
     if table is None:
         table = open_particles(source, need_images=False)
-    original = original_of(table, ".cs")
-    if original is None:
-        if (lost := lost_original(table, ".cs")) is not None:
-            raise InputError(
-                f"{lost}, from which the particles were read and whose uids cryoSPARC needs, does "
-                f"not exist. {remedy_of_lost(source.particles)}"
-            )
-        raise ConfigError(
-            f"{source.particles} does not come from a .cs file, whose uids cryoSPARC needs. Export "
-            "a .star file instead, and take it in with cryoSPARC's Import Particle Stack."
-        )
+    original = _original_cs_of(table, source.particles)
     storage.refuse_to_replace(out, [original, *passthrough_of(table)])
-    kept = _once(table.column("index"))
-    table = select_indices(table, kept)
-    before = original_rows(table, original)
-    rows = read_joined(original, passthrough_of(table))[0][kept]
-    rows = with_given_rows(rows, imaging_of(table))
-    if "pixel_size_angstrom" in before.table.column_names:
-        rows = with_pixel_size_rows(rows, before)
-    if not same_poses(table, before):
-        rows = with_pose_rows(rows, table, before=before, source=original)
-    if not same_ctf(table, before):
-        rows = with_ctf_rows(rows, table, source=original)
-    rows = with_contrast(rows, table)
+    rows = _original_cs(select_indices(table, _once(table.column("index"))), original)
     write_rows(out, rows, check=partial(check_cs, rows=rows))
     if storage.parent(storage.absolute(out)) != storage.parent(original):
         log.info(
@@ -292,6 +271,44 @@ def export_cs(source: ParticleSource, out: Uri, *, table: ParticleTable | None =
             *(original, out),
         )
     return len(rows)
+
+
+def _original_cs_of(table: ParticleTable, particles: Uri) -> Uri:
+    """Return the .cs file that a table was read from.
+
+    Raises:
+        InputError: If it is gone.
+        ConfigError: If there was none.
+    """
+    original = original_of(table, ".cs")
+    if original is not None:
+        return original
+    if (lost := lost_original(table, ".cs")) is not None:
+        raise InputError(
+            f"{lost}, from which the particles were read and whose uids cryoSPARC needs, does "
+            f"not exist. {remedy_of_lost(particles)}"
+        )
+    raise ConfigError(
+        f"{particles} does not come from a .cs file, whose uids cryoSPARC needs. Export "
+        "a .star file instead, and take it in with cryoSPARC's Import Particle Stack."
+    )
+
+
+def _original_cs(table: ParticleTable, uri: Uri) -> np.ndarray:
+    """Return the rows of the .cs file that a table comes from, with what the table has anew.
+
+    As in ``original_star``; a contrast of each particle is written, too.
+    """
+    before = original_rows(table, uri)
+    rows = read_joined(uri, passthrough_of(table))[0][table.column("index")]
+    rows = with_given_rows(rows, imaging_of(table))
+    if "pixel_size_angstrom" in before.table.column_names:
+        rows = with_pixel_size_rows(rows, before)
+    if not same_poses(table, before):
+        rows = with_pose_rows(rows, table, before=before, source=uri)
+    if not same_ctf(table, before):
+        rows = with_ctf_rows(rows, table, source=uri)
+    return with_contrast(rows, table)
 
 
 def _once(indices: Int[np.ndarray, " k"]) -> Int[np.ndarray, " m"]:

@@ -96,36 +96,44 @@ def _read_images(source: ParticleSource, *, need_images: bool) -> ParticleTable:
     if source.passthrough:
         raise ConfigError(f"--passthrough belongs to cryoSPARC's .cs files; {uri} is none.")
     if suffix == ".parquet":
-        table = ParticleTable.read(uri)
-        table = with_found_stacks(
-            table, source=uri, datadir=source.datadir, need_images=need_images
-        )
-        if not need_images:
-            return table
-        boxes = check_slices(
-            read_headers(table.stacks), table.stack_codes, table.column("slice"), source=uri
-        )
-        if not np.array_equal(boxes, table.column("box")):
-            raise InputError(
-                f"{uri} has other boxes than its stacks; make it again with `raydrgn parse`."
-            )
-        return table
+        return _read_table(uri, source.datadir, need_images=need_images)
     if suffix in STACK_SUFFIXES:
         return _table_of_stacks([uri], uri)
     if suffix == ".txt":
         return _table_of_stacks(_listed_stacks(uri), uri)
+    raise _not_a_source(uri, suffix)
+
+
+def _not_a_source(uri: Uri, suffix: str) -> ConfigError:
+    """Return why particles cannot be read from a file or folder, and which file has them."""
     if storage.is_pipe(uri):
-        raise ConfigError(
+        return ConfigError(
             f"{uri} is a pipe. Particles are read from a file: stacks are looked for beside it, "
             "and runs keep its name. Write what comes through the pipe to a file."
         )
     hint = f" {OTHER_PROGRAMS[suffix]}" if suffix in OTHER_PROGRAMS else ""
     if storage.exists(own := storage.join(uri, "particles.parquet")):  # a run, or a project's step
         hint = f" Its particles are in {own}."
-    raise ConfigError(
+    return ConfigError(
         f"{uri} is not a particle source: expected .mrcs, .txt, .star, .cs or .parquet, "
         f"found {suffix or 'no suffix'!r}.{hint}"
     )
+
+
+def _read_table(uri: Uri, datadir: Uri | None, *, need_images: bool) -> ParticleTable:
+    """Read a table (.parquet) that was written earlier, and find its stacks."""
+    table = ParticleTable.read(uri)
+    table = with_found_stacks(table, source=uri, datadir=datadir, need_images=need_images)
+    if not need_images:
+        return table
+    boxes = check_slices(
+        read_headers(table.stacks), table.stack_codes, table.column("slice"), source=uri
+    )
+    if not np.array_equal(boxes, table.column("box")):
+        raise InputError(
+            f"{uri} has other boxes than its stacks; make it again with `raydrgn parse`."
+        )
+    return table
 
 
 def with_found_stacks(
