@@ -98,44 +98,14 @@ def _summary(found: Landscape) -> str:
 
 
 def _states(found: Landscape, folder: ResultFolder) -> Section:
-    sketch = found.sketch
-    volume_set, count = state_set(sketch, folder), sketch.num_states
-    particles = np.bincount(sketch.particle_states(), minlength=count)
-    volumes = np.bincount(sketch.labels, minlength=count)
-    table = [
-        (k, int(volumes[k]), int(particles[k]), float(particles[k] / particles.sum()))
-        for k in range(count)
-    ]
-    folder.write_table("states/states.csv", ("state", "volumes", "particles", "share"), table)
-    rows = slice_rows(volume_set.titles, central_slices(previews_of(volume_set)))
-    sd_maps = [read_volume(sd_map(state, folder))[0] for state in range(count)]
-    for start in range(0, count, 10):
-        part = sd_maps[start : start + 10]
-        rows.append(("SD ⊥ z", [Tile(image=volume[len(volume) // 2]) for volume in part]))
-    figure = sheet(rows)
-    folder.write_figure("states/slices.png", figure)
-    shown: Shown = [
-        (
-            figure,
-            "Mean volume of each state with its share of the particles, and the SD within it, each "
-            "on its own grey scale; states/open.cxc shows them in ChimeraX.",
-        )
-    ]
-    coordinates = sketch.components.coordinates
-    for first in range(0, min(4, coordinates.shape[1] - 1), 2):
-        xy = coordinates[:, first : first + 2]
-        centres = np.array([np.median(xy[sketch.labels == k], axis=0) for k in range(count)])
-        names = _axes(found, first)
-        drawn = latent_figures.clusters(names, xy, sketch.labels, centres)
-        folder.write_figure(f"sketch_components_{first + 1}_{first + 2}.png", drawn)
-        shown.append((drawn, "Each dot is a volume of the sketch, coloured by state."))
+    table = _write_state_table(found.sketch, folder)
     return Section(
         title="States",
         text=f"Agglomerative clusters ({found.linkage} linkage, Euclidean distance of masked "
         "density) of the volumes of the sketch, numbered along their dendrogram. Particles follow "
         "the volume of their k-means cluster; states/state_NNN.ind.pkl lists them in the numbers "
         "of the original set, for `raydrgn train --ind` and `raydrgn export`.",
-        figures=shown,
+        figures=[_state_slices(found.sketch, folder), *_sketch_components(found, folder)],
         tables=[
             ReportTable(
                 head=("state", "volumes", "particles", "share"),
@@ -143,6 +113,52 @@ def _states(found: Landscape, folder: ResultFolder) -> Section:
             )
         ],
     )
+
+
+def _write_state_table(sketch: Sketch, folder: ResultFolder) -> list[tuple[int, int, int, float]]:
+    """Write volumes, particles and the share of these of each state; return the rows."""
+    count = sketch.num_states
+    particles = np.bincount(sketch.particle_states(), minlength=count)
+    volumes = np.bincount(sketch.labels, minlength=count)
+    table = [
+        (k, int(volumes[k]), int(particles[k]), float(particles[k] / particles.sum()))
+        for k in range(count)
+    ]
+    folder.write_table("states/states.csv", ("state", "volumes", "particles", "share"), table)
+    return table
+
+
+def _state_slices(sketch: Sketch, folder: ResultFolder) -> tuple[Figure, str]:
+    """Draw slices of the mean and of the SD of each state."""
+    volume_set, count = state_set(sketch, folder), sketch.num_states
+    rows = slice_rows(volume_set.titles, central_slices(previews_of(volume_set)))
+    sd_maps = [read_volume(sd_map(state, folder))[0] for state in range(count)]
+    for start in range(0, count, 10):
+        part = sd_maps[start : start + 10]
+        rows.append(("SD ⊥ z", [Tile(image=volume[len(volume) // 2]) for volume in part]))
+    figure = sheet(rows)
+    folder.write_figure("states/slices.png", figure)
+    return (
+        figure,
+        "Mean volume of each state with its share of the particles, and the SD within it, each "
+        "on its own grey scale; states/open.cxc shows them in ChimeraX.",
+    )
+
+
+def _sketch_components(found: Landscape, folder: ResultFolder) -> Shown:
+    """Draw the volumes of the sketch by pairs of their components, coloured by state."""
+    sketch, shown = found.sketch, []
+    coordinates = sketch.components.coordinates
+    for first in range(0, min(4, coordinates.shape[1] - 1), 2):
+        xy = coordinates[:, first : first + 2]
+        centres = np.array(
+            [np.median(xy[sketch.labels == k], axis=0) for k in range(sketch.num_states)]
+        )
+        names = _axes(found, first)
+        drawn = latent_figures.clusters(names, xy, sketch.labels, centres)
+        folder.write_figure(f"sketch_components_{first + 1}_{first + 2}.png", drawn)
+        shown.append((drawn, "Each dot is a volume of the sketch, coloured by state."))
+    return shown
 
 
 def _particles(found: Landscape, folder: ResultFolder) -> Section:
