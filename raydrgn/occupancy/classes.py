@@ -108,11 +108,7 @@ def find_classes(
     if per == "matrix":
         _warn_of_clipped(table, scaled)
     clipped = np.clip(scaled, 0, 1)
-    selected = None
-    if options.where is not None:
-        selected = select(options.where, _columns_by_name(table, scaled), noun="subunit")
-        if not selected.any():
-            raise ConfigError(f"--where {options.where!r}: no volume fulfils this condition.")
+    selected = _select_volumes(options.where, table, scaled)
     return OccupancyClasses(
         table=table,
         options=options,
@@ -140,6 +136,22 @@ def find_classes(
         ),
         selected=selected,
     )
+
+
+def _select_volumes(
+    where: str | None, table: OccupancyTable, scaled: Float[np.ndarray, "n k"]
+) -> Bool[np.ndarray, " n"] | None:
+    """Return which volumes fulfil a condition on their scaled occupancies; None without one.
+
+    Raises:
+        ConfigError: If the condition is not valid, or no volume fulfils it.
+    """
+    if where is None:
+        return None
+    selected = select(where, _columns_by_name(table, scaled), noun="subunit")
+    if not selected.any():
+        raise ConfigError(f"--where {where!r}: no volume fulfils this condition.")
+    return selected
 
 
 def _warn_of_clipped(table: OccupancyTable, scaled: Float[np.ndarray, "n k"]) -> None:

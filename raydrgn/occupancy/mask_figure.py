@@ -1,6 +1,7 @@
 """The outlines of subunits on slices of a map."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,6 +22,46 @@ VOXELS_OF_A_NAME = 6
 """Voxels of a mask on a slice from which its name fits inside."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Outline:
+    """The outline of a mask, as it is drawn."""
+
+    voxels: Int[np.ndarray, "3 m"]
+    """Of the mask, by z, y and x."""
+
+    name: str
+    colour: str
+    box: int
+
+    def draw(self, panel: Axes, axis: int, number: int) -> None:
+        """Draw it on a slice normal to an axis, with its name if there is room; or nothing."""
+        inside = self.voxels[:, self.voxels[axis] == number]
+        if not inside.size:
+            return
+        rows, columns = (inside[other] for other in range(3) if other != axis)
+        mask_slice = np.zeros((self.box, self.box))
+        mask_slice[rows, columns] = 1
+        panel.contour(mask_slice, levels=[0.5], colors=[self.colour], linewidths=1.2)
+        if inside.shape[1] >= VOXELS_OF_A_NAME:
+            _write_name(panel, columns.mean(), rows.mean(), self.name, self.colour)
+
+
+def _outlines(masks: Sequence[MaskSummary], *, box: int) -> list[_Outline]:
+    """Return the outlines of masks, each of its own colour."""
+    count = len(masks)
+    colours = list(PALETTE[:count]) if count <= len(PALETTE) else series_colours(count)
+    names = short_names(tuple(mask.name for mask in masks))
+    return [
+        _Outline(
+            voxels=np.stack(np.unravel_index(mask.voxels, (box, box, box))),
+            name=name,
+            colour=colour,
+            box=box,
+        )
+        for mask, name, colour in zip(masks, names, colours, strict=True)
+    ]
+
+
 def mask_figure(
     volume: Float[np.ndarray, "d d d"],
     masks: Sequence[MaskSummary],
@@ -28,11 +69,8 @@ def mask_figure(
     pixel_size_angstrom: float,
 ) -> Figure:
     """Draw the outline of each mask on slices normal to z, y and x, spread over all masks."""
-    count = len(masks)
-    colours = list(PALETTE[:count]) if count <= len(PALETTE) else series_colours(count)
-    voxels = [np.stack(np.unravel_index(mask.voxels, volume.shape)) for mask in masks]  # (3 m) each
-    names = short_names(tuple(mask.name for mask in masks))
-    in_masks = np.concatenate(voxels, axis=1)
+    outlines = _outlines(masks, box=len(volume))
+    in_masks = np.concatenate([outline.voxels for outline in outlines], axis=1)
     figure = Figure(figsize=(2.6 * SLICES + 2.2, 2.75 * 3 + 0.3), layout="constrained")
     limits = np.percentile(volume, (1, 99.8))
     for axis, line in enumerate(figure.subplots(3, SLICES)):
@@ -43,15 +81,8 @@ def mask_figure(
                 volume.take(number, axis), cmap="gray_r", origin="lower", vmin=limits[0],
                 vmax=limits[1], interpolation="nearest",
             )  # fmt: skip
-            for of_mask, colour, name in zip(voxels, colours, names, strict=True):
-                inside = of_mask[:, of_mask[axis] == number]
-                if inside.size:
-                    mask_slice = np.zeros((len(volume),) * 2)
-                    mask_slice[inside[others[0]], inside[others[1]]] = 1
-                    panel.contour(mask_slice, levels=[0.5], colors=[colour], linewidths=1.2)
-                    if inside.shape[1] >= VOXELS_OF_A_NAME:
-                        x, y = inside[others[1]].mean(), inside[others[0]].mean()
-                        _write_name(panel, x, y, name, colour)
+            for outline in outlines:
+                outline.draw(panel, axis, number)
             position = number * pixel_size_angstrom
             panel.set_title(f"{AXES[axis]} = {position:.0f} Å", fontsize=9, pad=3)
             panel.set(
@@ -63,12 +94,12 @@ def mask_figure(
         line[0].set_xlabel(f"{AXES[others[1]]} →", fontsize=8)
         line[0].set_ylabel(f"{AXES[others[0]]} →", fontsize=8)
     handles = [
-        Line2D([], [], color=colour, linewidth=2, label=name)
-        for name, colour in zip(names, colours, strict=True)
+        Line2D([], [], color=outline.colour, linewidth=2, label=outline.name)
+        for outline in outlines
     ]
     figure.legend(
         handles=handles, loc="outside right upper", fontsize=8, frameon=False,
-        ncols=-(-count // NAMES_PER_COLUMN),
+        ncols=-(-len(masks) // NAMES_PER_COLUMN),
     )  # fmt: skip
     return figure
 
