@@ -56,6 +56,16 @@ def decide_plans(
     return [found[0]] * count + [found[1]]
 
 
+def check_drop_round(settings: ProtocolSettings, plans: list[TrainingPlan]) -> None:
+    """Refuse a ``--drop`` for a round after which no particles are filtered."""
+    last = len(plans) - 1
+    if settings.drop_round is not None and not 1 <= settings.drop_round <= last:
+        raise ConfigError(
+            f"--drop names round {settings.drop_round}, but particles are filtered after "
+            f"{'round 1' if last == 1 else f'rounds 1 to {last}'} only."
+        )
+
+
 def check_room(
     project: Project, plans: list[TrainingPlan], num_particles: int, image_box: int
 ) -> None:

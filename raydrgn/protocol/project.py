@@ -13,7 +13,8 @@ import json
 import logging
 import shlex
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -267,7 +268,18 @@ class Project:
             f"run: {self.command()}"
         )
 
-    def remedy(self, error: RaydrgnError) -> str | None:
+    @contextmanager
+    def remedies(self) -> Iterator[None]:
+        """Add what to do to an error that names a lost file of a step."""
+        try:
+            yield
+        except RaydrgnError as error:
+            remedy = self._remedy_of(error)
+            if remedy is None:
+                raise
+            raise reworded(error, f"{error}\n{remedy}") from error
+
+    def _remedy_of(self, error: RaydrgnError) -> str | None:
         """Return what to do about an error that names a lost file of a step: gone, or damaged.
 
         Any reader may have met the file, so that it is known by its name in the text alone.

@@ -19,6 +19,7 @@ from raydrgn.remote.progress import Progress
 if TYPE_CHECKING:
     import numpy as np
 
+    from raydrgn.inputs.options import BackprojectionOptions
     from raydrgn.protocol.proposal import Proposal
     from raydrgn.run.reader import RunReader
     from raydrgn.shapes import Float
@@ -114,46 +115,32 @@ def propose_junk(
     The result has ``clusters`` and ``null`` that are proposed, how many of the ``particles`` they
     ``drop``, and a ``summary`` and a ``table`` for a person to read.
     """
-    epoch, ksample = trained.result["epoch"], analyzed.result["ksample"]
 
     def make(folder: Uri) -> tuple[dict[str, Any], list[str]]:
         from raydrgn.inputs.options import BackprojectionOptions
-        from raydrgn.protocol.cluster_numbers import cluster_numbers
-        from raydrgn.protocol.proposal import propose, write_proposal
+        from raydrgn.protocol.proposal import write_proposal
         from raydrgn.protocol.proposal_page import write_page
         from raydrgn.reporting.result_folder import ResultFolder
-        from raydrgn.run.reader import open_run
 
-        run = open_run(trained.folder)
-        z = run.finite_latents(epoch)
-        labels, volumes = _clusters(run, epoch, ksample, len(z))
-        null = _null_probability(run, epoch)
-        numbers = cluster_numbers(
-            run.particles(need_images=True),
-            z,
-            labels,
-            volumes,
-            null=null,
-            options=BackprojectionOptions(uninvert_data=this.uninvert_data, flip=this.flip),
-            executor=executor,
-            progress=progress,
-        )
-        found = propose(numbers, z, labels, null, has_latents=run.has_latents(epoch))
+        latents = _ClusteredLatents.of(trained, analyzed)
+        run, epoch = latents.run, latents.epoch
+        options = BackprojectionOptions(uninvert_data=this.uninvert_data, flip=this.flip)
+        found = latents.propose(options, executor=executor, progress=progress)
         results = ResultFolder(folder)
         results.begin({"command": "proposal"}, made_from=run.identity(epoch), overwrite=False)
-        write_proposal(found, run.original_numbers(len(z)), results)
+        write_proposal(found, run.original_numbers(len(latents.z)), results)
         write_page(
             found,
             run,
             epoch,
-            volumes,
+            latents.volumes,
             results,
-            labels=labels,
+            labels=latents.labels,
             command=project.command(),
             explore=project.explore_command,
         )
         results.finish()
-        return _result_of_proposal(found, null), ["report.html", "clusters.csv"]
+        return _result_of_proposal(found, latents.null), ["report.html", "clusters.csv"]
 
     return project.step(
         f"proposal of round {this.number}",
@@ -162,6 +149,54 @@ def propose_junk(
         after=[trained, analyzed],
         folder=f"proposal{this.number}",
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ClusteredLatents:
+    """Latents of an epoch, with the clusters that its analysis has."""
+
+    run: "RunReader"
+    epoch: int
+    z: "Float[np.ndarray, 'n zdim']"
+    labels: "np.ndarray"
+    """Cluster of each particle."""
+
+    volumes: "list[np.ndarray]"
+    """Decoded volume of each cluster."""
+
+    null: "Float[np.ndarray, ' n'] | None"
+    """Probability of each image to show no particle, where the training looked for such."""
+
+    @classmethod
+    def of(cls, trained: Step, analyzed: Step) -> "_ClusteredLatents":
+        """Read what a training and its analysis have left."""
+        from raydrgn.run.reader import open_run
+
+        run, epoch = open_run(trained.folder), trained.result["epoch"]
+        z = run.finite_latents(epoch)
+        labels, volumes = _clusters(run, epoch, analyzed.result["ksample"], len(z))
+        null = _null_probability(run, epoch)
+        return cls(run=run, epoch=epoch, z=z, labels=labels, volumes=volumes, null=null)
+
+    def propose(
+        self, options: "BackprojectionOptions", *, executor: Executor, progress: Progress
+    ) -> "Proposal":
+        """Back-project the particles of each cluster, and propose which are junk."""
+        from raydrgn.protocol.cluster_numbers import cluster_numbers
+        from raydrgn.protocol.proposal import propose
+
+        numbers = cluster_numbers(
+            self.run.particles(need_images=True),
+            self.z,
+            self.labels,
+            self.volumes,
+            null=self.null,
+            options=options,
+            executor=executor,
+            progress=progress,
+        )
+        has_latents = self.run.has_latents(self.epoch)
+        return propose(numbers, self.z, self.labels, self.null, has_latents=has_latents)
 
 
 def _result_of_proposal(

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from raydrgn.errors import ConfigError, InputError, RaydrgnError, reworded
+from raydrgn.errors import ConfigError, InputError
 from raydrgn.io import storage
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.storage import Uri
@@ -13,7 +13,7 @@ from raydrgn.protocol import ensemble, inputs, round_training, rounds
 from raydrgn.protocol.completed_steps import CompletedSteps, Filtering
 from raydrgn.protocol.decision_values import PIXEL_SIZE
 from raydrgn.protocol.decisions import ALL, IND, Decision, ProjectInputs, image_identity
-from raydrgn.protocol.plans import REPORT, check_room, decide_plans
+from raydrgn.protocol.plans import REPORT, check_drop_round, check_room, decide_plans
 from raydrgn.protocol.project import Project, Step
 from raydrgn.protocol.rounds import Round
 from raydrgn.protocol.rounds_compared import compare_rounds
@@ -68,12 +68,7 @@ def run(
     project.decisions.check_images(images, has_results=project.has_results)
     image_box = table.single_box()
     plans = decide_plans(settings, project, image_box, keeps=False)
-    last = len(plans) - 1
-    if settings.drop_round is not None and not 1 <= settings.drop_round <= last:
-        raise ConfigError(
-            f"--drop names round {settings.drop_round}, but particles are filtered after "
-            f"{'round 1' if last == 1 else f'rounds 1 to {last}'} only."
-        )
+    check_drop_round(settings, plans)
     if settings.estimate:
         from raydrgn.protocol.estimate import estimate
 
@@ -93,13 +88,8 @@ def run(
         _decide_pixel_size(project, table)
         decide_plans(settings, project, image_box, keeps=True)
         keep_threads()
-        try:
+        with project.remedies():
             return _Sequence(project, settings, plans, image_box, executor, progress).run()
-        except RaydrgnError as error:
-            remedy = project.remedy(error)
-            if remedy is None:
-                raise
-            raise reworded(error, f"{error}\n{remedy}") from error
 
 
 def _inputs(settings: ProtocolSettings, project: Project) -> ProjectInputs:
