@@ -18,7 +18,7 @@ from raydrgn.run.config import RunConfig
 from raydrgn.run.directory import RunDirectory
 from raydrgn.run.export_record import ExportRecord
 from raydrgn.run.metrics import epoch_rows
-from raydrgn.run.reader import open_run
+from raydrgn.run.reader import RunReader, open_run
 
 log = logging.getLogger(__name__)
 
@@ -41,17 +41,7 @@ def export_run(root: Uri, out: Uri) -> list[int]:
             the same run.
     """
     opened = open_run(root)
-    if opened.is_foreign:
-        raise RunDirectoryError(f"{root} is a run of cryoDRGN; it can be used there as it is.")
-    if opened.is_mixture:
-        raise RunDirectoryError(
-            f"{root} is a mixture of factor analysers, of which cryoDRGN decodes no volumes. Its "
-            "latents, z.N.pkl, are files that cryoDRGN reads as they are; make volumes with "
-            f"`raydrgn volumes {root}`, and write the particles with `raydrgn export star`."
-        )
-    epochs = opened.files.epochs()
-    if not epochs:
-        raise RunDirectoryError(f"{root} has no finished epoch yet.")
+    epochs = _exported_epochs(opened, root)
     if not storage.is_local(out):
         raise ConfigError(f"-o {out} is not on this machine; cryoDRGN reads local folders only.")
     target = RunDirectory(storage.absolute(out))
@@ -81,6 +71,26 @@ def export_run(root: Uri, out: Uri) -> list[int]:
     for source, link in linked:
         _link(source, link)
     record.finish(target.root)
+    return epochs
+
+
+def _exported_epochs(opened: RunReader, root: Uri) -> list[int]:
+    """Return the epochs of a run of which cryoDRGN can use the weights.
+
+    Raises:
+        RunDirectoryError: If the run is of another kind, or there are none.
+    """
+    if opened.is_foreign:
+        raise RunDirectoryError(f"{root} is a run of cryoDRGN; it can be used there as it is.")
+    if opened.is_mixture:
+        raise RunDirectoryError(
+            f"{root} is a mixture of factor analysers, of which cryoDRGN decodes no volumes. Its "
+            "latents, z.N.pkl, are files that cryoDRGN reads as they are; make volumes with "
+            f"`raydrgn volumes {root}`, and write the particles with `raydrgn export star`."
+        )
+    epochs = opened.files.epochs()
+    if not epochs:
+        raise RunDirectoryError(f"{root} has no finished epoch yet.")
     return epochs
 
 
