@@ -10,6 +10,7 @@ paths             along components, straight, through neighbours
 anchors           particles that a path visits
 path_report       points, volumes and figures of a path
 options           how particles are selected, and paths spaced
+selection         the methods that are chosen, applied to the particles of an epoch
 filters           methods that select particles
 mean_volumes      mean volume of a group of particles
 command_results   what other commands have made of the epoch

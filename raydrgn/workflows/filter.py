@@ -3,7 +3,6 @@
 Also shows clusters or components with their particles, before anything is dropped.
 """
 
-import logging
 import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,7 +12,6 @@ from raydrgn.latent.options import SelectionOptions
 from raydrgn.mfa.config import SHOWS_NOTHING
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
-from raydrgn.settings import whole_numbers
 from raydrgn.workflows.epoch import LatentSettings
 
 if TYPE_CHECKING:
@@ -22,12 +20,10 @@ if TYPE_CHECKING:
     from raydrgn.decoding.pool import DecoderPool
     from raydrgn.latent.filters import Method
     from raydrgn.latent.groups_report import Groups
-    from raydrgn.reporting.analysis_results import AnalysisResults
+    from raydrgn.latent.selection import ParticleSelection
     from raydrgn.reporting.result_folder import ResultFolder
     from raydrgn.run.latents_file import LatentSource
     from raydrgn.workflows.epoch import OpenedLatents
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,22 +105,14 @@ def run(
     from raydrgn.latent import filter_report
     from raydrgn.latent.filters import kept_by_all
     from raydrgn.reporting.latent_plane import latent_plane
-    from raydrgn.run.next_commands import selection_commands
-    from raydrgn.run.reader import RunReader
 
     opened = settings.open(executor)
     source, epoch, z, makes_volumes = opened
-    numbers = source.original_numbers(len(z))
-    methods = _apply_methods(settings, opened, numbers)
+    selection = _selection(settings, opened)
+    numbers, methods = selection.numbers, selection.methods()
     kept = kept_by_all(methods)
-    selection = f"{kept.sum()} of {len(kept)} particles ({checksum(kept.tobytes())[:12]})"
-    folder = settings.begin(
-        source,
-        epoch,
-        "filter",
-        found={"selection": selection},
-        folder=settings.folder(source),
-    )
+    found = f"{kept.sum()} of {len(kept)} particles ({checksum(kept.tobytes())[:12]})"
+    folder = _begin(settings, opened, {"selection": found})
     filter_report.write_selection(kept, numbers, folder, uids=source.uids())
     filter_report.write_overlaps(methods, kept, z, folder)
     filter_report.write_embedding_figure(kept, latent_plane(source, epoch, z), folder)
@@ -133,9 +121,7 @@ def run(
     if makes_volumes:
         with settings.pool(opened, executor) as pool:
             failures = _write_mean_volumes(pool, z, kept, folder, progress)
-    commands = []
-    if isinstance(source, RunReader):
-        commands = selection_commands(source, folder.at("kept.ind.pkl"), name="kept")
+    commands = _commands_of_kept(source, folder)
     filter_report.write_filter_report(
         methods, kept, folder, title=source.title(epoch), commands=commands
     )
@@ -150,6 +136,32 @@ def run(
         images_error=images_error,
         failures=failures,
     )
+
+
+def _selection(settings: FilterSettings, opened: "OpenedLatents") -> "ParticleSelection":
+    from raydrgn.latent.selection import ParticleSelection
+
+    source, epoch, z, _ = opened
+    numbers = source.original_numbers(len(z))
+    return ParticleSelection(options=settings, source=source, epoch=epoch, z=z, numbers=numbers)
+
+
+def _begin(
+    settings: FilterSettings, opened: "OpenedLatents", found: dict[str, str]
+) -> "ResultFolder":
+    """Return the folder of this try, begun or continued, with a checksum of what was found."""
+    source, epoch = opened.source, opened.epoch
+    return settings.begin(source, epoch, "filter", found=found, folder=settings.folder(source))
+
+
+def _commands_of_kept(source: "LatentSource", folder: "ResultFolder") -> list[str]:
+    """Return what exports the kept particles, and trains on them; none of a file of latents."""
+    from raydrgn.run.next_commands import selection_commands
+    from raydrgn.run.reader import RunReader
+
+    if not isinstance(source, RunReader):
+        return []
+    return selection_commands(source, folder.at("kept.ind.pkl"), name="kept")
 
 
 def _write_mean_volumes(
@@ -205,15 +217,8 @@ def run_groups(
 
     opened = settings.open(executor)
     source, epoch, z, makes_volumes = opened
-    numbers = source.original_numbers(len(z))
-    groups = _groups(settings, opened, numbers)
-    folder = settings.begin(
-        source,
-        epoch,
-        "filter",
-        found={"shown": checksum(groups.labels.tobytes())[:12]},
-        folder=settings.folder(source),
-    )
+    groups = _selection(settings, opened).groups()
+    folder = _begin(settings, opened, {"shown": checksum(groups.labels.tobytes())[:12]})
     groups_report.write_labels(groups, folder, uids=source.uids())
     images, images_error = groups_report.write_images(groups, source, folder, progress=progress)
     failures: list[str] = []
@@ -221,8 +226,7 @@ def run_groups(
     if makes_volumes:
         with settings.pool(opened, executor) as pool:
             volumes, failures = groups_report.write_volumes(groups, pool, folder, progress=progress)
-    commands = _commands_by_null(settings, opened)
-    commands += groups_report.next_commands(groups, _words(settings))
+    commands = _commands_by_groups(settings, opened, groups)
     groups_report.write_groups_report(
         groups,
         latent_plane(source, epoch, z),
@@ -241,6 +245,15 @@ def run_groups(
         images_error=images_error,
         failures=failures,
     )
+
+
+def _commands_by_groups(
+    settings: FilterSettings, opened: "OpenedLatents", groups: "Groups"
+) -> list[str]:
+    """Return what selects by the groups that are shown, and before that by what is better."""
+    from raydrgn.latent.groups_report import next_commands
+
+    return _commands_by_null(settings, opened) + next_commands(groups, _words(settings))
 
 
 def _commands_by_null(settings: FilterSettings, opened: "OpenedLatents") -> list[str]:
@@ -276,104 +289,3 @@ def _words(settings: FilterSettings) -> str:
     else:
         words += ["--ksample", str(settings.ksample)]
     return shlex.join(words) + settings.volume_words()
-
-
-def _groups(settings: FilterSettings, opened: "OpenedLatents", numbers: "np.ndarray") -> "Groups":
-    from raydrgn.clustering.clusters import mixture
-    from raydrgn.latent.groups_report import Groups
-    from raydrgn.reporting.analysis_results import AnalysisResults
-
-    z = opened.z
-    if settings.gmm is not None:
-        labels = mixture(z, settings.gmm).labels
-    else:
-        labels = _labels(
-            settings, opened.source, numbers, AnalysisResults(opened.source, opened.epoch)
-        )
-    noun = "cluster" if settings.gmm is None else "component"
-    return Groups(noun=noun, labels=labels, z=z, numbers=numbers)
-
-
-def _apply_methods(
-    settings: FilterSettings, opened: "OpenedLatents", numbers: "np.ndarray"
-) -> "list[Method]":
-    """Return each of the chosen methods, with the particles that it keeps."""
-    from raydrgn.clustering.clusters import mixture
-    from raydrgn.io.indices import read_original_numbers
-    from raydrgn.latent import filters
-    from raydrgn.latent.conditions import by_conditions, read_conditions
-    from raydrgn.latent.numeric_values import ConditionValues
-    from raydrgn.latent.values import ParticleValues
-    from raydrgn.reporting.analysis_results import AnalysisResults
-
-    z, analysis = opened.z, AnalysisResults(opened.source, opened.epoch)
-    found = []
-    keep = whole_numbers(settings.keep_clusters, "--keep-clusters", ranges=True)
-    drop = whole_numbers(settings.drop_clusters, "--drop-clusters", ranges=True)
-    if keep or drop:
-        labels = _labels(settings, opened.source, numbers, analysis)
-        found.append(filters.by_clusters(labels, keep=keep, drop=drop))
-    components = None
-    if settings.gmm is not None:
-        components = mixture(z, settings.gmm)
-        if dropped := whole_numbers(settings.drop, "--drop", ranges=True):
-            found.append(filters.by_mixture(components, dropped))
-    if settings.where is not None or settings.conditions is not None:
-        values = ParticleValues(opened.source, opened.epoch, z, labels=settings.labels)
-        if settings.where is not None:
-            own = {"cluster": lambda: _labels(settings, opened.source, numbers, analysis)}
-            if components is not None:
-                own["component"] = lambda: components.labels
-            found.append(filters.by_condition(settings.where, ConditionValues(values, own)))
-        if settings.conditions is not None:
-            found.append(by_conditions(read_conditions(settings.conditions), values))
-    if settings.zscore is not None:
-        found.append(filters.by_magnitude(z, settings.zscore))
-    if settings.umap_polygon is not None:
-        corners = filters.read_polygon(settings.umap_polygon)
-        found.append(filters.by_region(analysis.require_umap(len(z)), corners))
-    if settings.null is not None:
-        estimates = opened.source.estimates(opened.epoch)
-        null = filters.by_null(estimates["null_probability"], settings.null)
-        if null.kept.all():
-            why = _why_no_junk(opened, settings.null)
-            log.warning("no image has a null probability above %g: %s", settings.null, why)
-        found.append(null)
-    if settings.ind is not None:
-        found.append(filters.by_selection(numbers, read_original_numbers(settings.ind, numbers)))
-    return found
-
-
-def _why_no_junk(opened: "OpenedLatents", limit: float) -> str:
-    """Return why no image of a mixture of factor analysers has a null probability above a limit."""
-    from raydrgn.run.config import RunConfig
-    from raydrgn.run.mixture import read_mixture
-    from raydrgn.run.reader import RunReader
-
-    if limit >= 1:
-        return "1 is the highest there is, and keeps all"
-    assert isinstance(opened.source, RunReader)  # which alone has estimates
-    config = RunConfig.read(opened.source.files.config)
-    if config.mfa is not None and not config.mfa.null_class:
-        return "the run, of `raydrgn train --no-null-class`, did not look for such images"
-    if read_mixture(opened.source, opened.epoch).priors.null_share == 0:
-        return (
-            "the mean explains too little of each image for the fit to look for such images (its "
-            "run.log has a warning)"
-        )
-    return "all seem to show a particle"
-
-
-def _labels(
-    settings: FilterSettings,
-    source: "LatentSource",
-    numbers: "np.ndarray",
-    analysis: "AnalysisResults",
-) -> "np.ndarray":
-    """Return the cluster of each particle: of k-means, or of the file given."""
-    from raydrgn.latent.own_labels import own_labels
-    from raydrgn.latent.values import particles_of
-
-    if settings.labels is None:
-        return analysis.labels(settings.ksample, len(numbers))
-    return own_labels(settings.labels, len(numbers), numbers, particles=particles_of(source))
