@@ -9,6 +9,7 @@ masking         masks and reference densities on the grid of a map
 mask_figure     their outlines on slices of the map
 alignment       whether maps and model are in one frame
 fitting         the rigid motion that takes a model into a map
+model_fit       that motion of the models of a command, where the correlation gains by it
 
 subunits        masks and reference densities, read from a folder
 scored_volumes  which volumes are scored: maps of a folder, latents of a run

@@ -3,7 +3,6 @@
 import logging
 import math
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 from raydrgn.errors import ConfigError
@@ -14,15 +13,12 @@ from raydrgn.settings import Setting, check_bounds
 
 if TYPE_CHECKING:
     from raydrgn.occupancy.alignment import Alignment
-    from raydrgn.occupancy.fitting import Placement
     from raydrgn.occupancy.masking import MapGrid, MaskSummary
+    from raydrgn.occupancy.model_fit import ModelFit
     from raydrgn.occupancy.selection import Subunit
     from raydrgn.reporting.result_folder import ResultFolder
 
 log = logging.getLogger(__name__)
-
-LEAST_GAIN = 0.005
-"""Correlation by which a motion must be better, for the model to be moved."""
 
 YAML_SUFFIXES = (".yaml", ".yml")
 
@@ -123,15 +119,6 @@ class OccupancyMasksResult:
     """How the model was moved, with ``--fit``."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ModelFit:
-    """How a model was moved into a map."""
-
-    motion: "Placement"
-    correlation_before: float
-    """Of the map and the model where it was."""
-
-
 def run(
     settings: OccupancyMasksSettings,
     *,
@@ -220,54 +207,19 @@ def _fit(
     resolution_angstrom: float,
     folder: "ResultFolder",
     progress: Progress,
-) -> ModelFit:
+) -> "ModelFit":
     """Find where the models, as one body, fit the map, and write them there."""
     import numpy as np
 
-    from raydrgn.occupancy import fitting
-    from raydrgn.occupancy.alignment import alignment
-    from raydrgn.occupancy.atomic_models import read_model, write_moved
-    from raydrgn.occupancy.molmap import density_of_atoms
+    from raydrgn.occupancy.atomic_models import write_moved
+    from raydrgn.occupancy.model_fit import ModelInMap
 
-    models = [read_model(uri) for uri in uris]
-    origin, size = np.array(grid.origin_angstrom), grid.pixel_size_angstrom
-    atoms = np.concatenate([model.positions_angstrom for model in models]) - origin
-    numbers = np.concatenate([model.atomic_numbers for model in models])
-
-    def correlation(positions: "np.ndarray") -> float:
-        density = density_of_atoms(
-            positions,
-            numbers,
-            resolution_angstrom=resolution_angstrom,
-            box=grid.box,
-            pixel_size_angstrom=size,
-        )
-        return alignment(grid.volume[None], density, pixel_size_angstrom=size).correlation
-
-    mirror = np.roll(grid.volume[::-1], 1, axis=0)  # the centre voxel stays where it is
-    found, mirrored = (
-        fitting.fit_model(
-            atoms,
-            numbers,
-            volume,
-            pixel_size_angstrom=size,
-            resolution_angstrom=resolution_angstrom,
-            progress=partial(progress, what),
-        )
-        for what, volume in (("fitting", grid.volume), ("fitting the mirrored map", mirror))
-    )
-    for warning in (found.warning(), fitting.opposite_hand(found, mirrored)):
-        if warning:
-            log.warning("%s", warning)
-    motion = found.best
-    before, after = correlation(atoms), correlation(motion.moved(atoms))
-    if after < before + LEAST_GAIN:
-        motion = motion.none()
-    centre = motion.centre_angstrom + origin
-    shift = centre + motion.shift_angstrom - motion.rotation @ centre
+    model = ModelInMap.read(uris, grid, resolution_angstrom=resolution_angstrom)
+    found = model.fit(progress)
+    shift = found.shift_angstrom(np.array(grid.origin_angstrom))
     for uri, out in zip(uris, _fitted(uris, folder.uri), strict=True):
-        write_moved(uri, out, rotation=motion.rotation, shift_angstrom=shift)
-    return ModelFit(motion=motion, correlation_before=before)
+        write_moved(uri, out, rotation=found.motion.rotation, shift_angstrom=shift)
+    return found
 
 
 def _record(
