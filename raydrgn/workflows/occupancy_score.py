@@ -11,6 +11,8 @@ from raydrgn.settings import Setting
 from raydrgn.workflows.run_or_maps import RunOrMapsSettings
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from raydrgn.occupancy.alignment import Alignment
     from raydrgn.occupancy.scored_volumes import ScoredVolumes
     from raydrgn.occupancy.subunits import SubunitSet
@@ -61,6 +63,22 @@ class OccupancyScoreSettings(RunOrMapsSettings):
         if self.binarize is not None and storage.exists(self.binarize):
             given.append(self.binarize)
         return [uri for uri in given if uri is not None]
+
+    def volumes_of(self, run: "RunReader", epoch: int | None) -> "ScoredVolumes":
+        """Return the volumes of a run that are scored.
+
+        Raises:
+            RaydrgnError: If the run or the file has no such latents.
+        """
+        from raydrgn.occupancy.scored_volumes import volumes_of_run
+
+        return volumes_of_run(
+            run,
+            epoch,
+            all_particles=self.all_particles,
+            ksample=self.ksample,
+            z_file=self.z_file,
+        )
 
     def recorded(self, subunits: "SubunitSet", volumes: "ScoredVolumes") -> dict[str, Any]:
         """Return the settings that change the occupancies, for the folder's ``settings.json``."""
@@ -133,7 +151,6 @@ def _score_maps(
     executor: Executor,
     progress: Progress,
 ) -> OccupancyScoreResult:
-    from raydrgn.occupancy.alignment import check_alignment
     from raydrgn.occupancy.masked_sums import ScoreFiles
     from raydrgn.occupancy.scored_volumes import read_samples, read_thresholds, volumes_of_folder
     from raydrgn.occupancy.scoring import score_volumes, scored_files
@@ -148,9 +165,7 @@ def _score_maps(
     work = ScoreFiles(subunits, volumes.uris, thresholds)
     folder = ResultFolder(settings.out)
     folder.begin(settings.recorded(subunits, volumes), made_from=None, overwrite=settings.overwrite)
-    fit = check_alignment(
-        read_samples(volumes), subunits.density, pixel_size_angstrom=subunits.pixel_size_angstrom
-    )
+    fit = _check_alignment(read_samples(volumes), subunits)
     table, failures = score_volumes(
         volumes, subunits, scored_files(work, executor), folder, progress=progress
     )
@@ -167,9 +182,8 @@ def _score_run(
     from raydrgn.decoding.options import VolumeOptions
     from raydrgn.decoding.pool import DecoderPool
     from raydrgn.model.device import gpu_problem
-    from raydrgn.occupancy.alignment import check_alignment
     from raydrgn.occupancy.masked_sums import ScoreLatents
-    from raydrgn.occupancy.scored_volumes import read_thresholds, sample_rows, volumes_of_run
+    from raydrgn.occupancy.scored_volumes import read_thresholds, sample_rows
     from raydrgn.occupancy.scoring import score_volumes, scored_latents
     from raydrgn.occupancy.subunits import refuse_inputs
     from raydrgn.reporting.result_folder import ResultFolder
@@ -183,13 +197,7 @@ def _score_run(
     options = VolumeOptions(box=subunits.box, flip=settings.flip, invert=settings.invert)
     _check_grid(opened, subunits, settings.pixel_size_angstrom)
     state = opened.decoder(epoch, pixel_size_angstrom=settings.pixel_size_angstrom)
-    volumes = volumes_of_run(
-        opened,
-        epoch,
-        all_particles=settings.all_particles,
-        ksample=settings.ksample,
-        z_file=settings.z_file,
-    )
+    volumes = settings.volumes_of(opened, epoch)
     z = volumes.latents()
     work = ScoreLatents(subunits, z, read_thresholds(settings.binarize, volumes.names))
     folder.begin(
@@ -198,16 +206,21 @@ def _score_run(
         overwrite=settings.overwrite,
     )
     with DecoderPool(state, options, executor, num_volumes=len(z)) as pool:
-        fit = check_alignment(
-            pool.volumes(z[sample_rows(len(z))]),
-            subunits.density,
-            pixel_size_angstrom=subunits.pixel_size_angstrom,
-        )
+        fit = _check_alignment(pool.volumes(z[sample_rows(len(z))]), subunits)
         table, failures = score_volumes(
             volumes, subunits, scored_latents(work, pool), folder, progress=progress
         )
     folder.finish()
     return OccupancyScoreResult(folder=folder, table=table, alignment=fit, failures=failures)
+
+
+def _check_alignment(samples: "np.ndarray", subunits: "SubunitSet") -> "Alignment | None":
+    """Log how well some of the volumes fit the density of the model; None if there is none."""
+    from raydrgn.occupancy.alignment import check_alignment
+
+    return check_alignment(
+        samples, subunits.density, pixel_size_angstrom=subunits.pixel_size_angstrom
+    )
 
 
 def _check_grid(
