@@ -13,6 +13,7 @@ from raydrgn.workflows.run_or_maps import RunOrMapsSettings
 if TYPE_CHECKING:
     import numpy as np
 
+    from raydrgn.decoding.pool import DecoderPool
     from raydrgn.io.masks import Mask
     from raydrgn.landscape.components import VolumeComponents
     from raydrgn.landscape.masked_report import EmbeddedParticles
@@ -125,48 +126,101 @@ def _of_maps(settings: PcaSettings, source: str, mask: "Mask", progress: Progres
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class _ComparedLatents:
+    """Latents of a run, and the volumes of some of them, which are compared."""
+
+    run: "RunReader"
+    epoch: int | None
+    z: "np.ndarray"
+    """Of all particles, (p, zdim)."""
+
+    original: "np.ndarray"
+    """Number of each particle in the original set."""
+
+    volumes: "VolumeList"
+
+    @classmethod
+    def open(cls, settings: PcaSettings, mask: "Mask", executor: Executor) -> "_ComparedLatents":
+        """Open the run, and choose the volumes.
+
+        Raises:
+            RaydrgnError: If the mask does not fit the run, or the voxels the memory.
+        """
+        from raydrgn.landscape.masked_volumes import check_memory
+        from raydrgn.model.device import gpu_problem
+        from raydrgn.run.reader import open_run
+
+        opened = open_run(settings.run or "")
+        _check_box(opened, mask, settings.pixel_size_angstrom)
+        epoch = opened.epoch(settings.epoch)
+        executor.check_pool(gpu_problem)
+        z = opened.finite_latents(epoch)
+        original = opened.original_numbers(len(z))
+        volumes = _volumes_to_decode(settings, opened, z)
+        check_memory(volumes, mask)
+        return cls(run=opened, epoch=epoch, z=z, original=original, volumes=volumes)
+
+    def begin(self, settings: PcaSettings, mask: "Mask") -> "ResultFolder":
+        """Return the folder of results, begun or continued."""
+        from raydrgn.io import storage
+        from raydrgn.reporting.result_folder import ResultFolder
+
+        assert self.volumes.z is not None, "volumes of a run have latents"
+        place = settings.out or self.run.files.results("occupancy_pca", self.epoch)
+        folder = ResultFolder(place)
+        recorded = settings.recorded(mask, storage.checksum(self.volumes.z.tobytes()))
+        made_from = self.run.identity(self.epoch)
+        folder.begin(recorded, made_from=made_from, overwrite=settings.overwrite)
+        return folder
+
+    def pool(self, settings: PcaSettings, mask: "Mask", executor: Executor) -> "DecoderPool":
+        """Return the decoders of the epoch, in the box of the mask."""
+        from raydrgn.decoding.options import VolumeOptions
+        from raydrgn.decoding.pool import DecoderPool
+
+        options = VolumeOptions(box=mask.box, flip=settings.flip, invert=settings.invert)
+        pixel_size = settings.pixel_size_angstrom
+        state = self.run.decoder(self.epoch, pixel_size_angstrom=pixel_size)
+        return DecoderPool(state, options, executor, num_volumes=len(self.volumes.names))
+
+    def embedded(self, coordinates: "np.ndarray") -> "EmbeddedParticles | None":
+        """Return the particles to draw by their coordinates; None without a plane to draw in."""
+        from raydrgn.landscape.masked_report import EmbeddedParticles
+        from raydrgn.reporting.latent_plane import latent_plane
+
+        plane = latent_plane(self.run, self.epoch, self.z)
+        if plane is None:
+            return None
+        names, xy = plane
+        return EmbeddedParticles(names=names, xy=xy, coordinates=coordinates)
+
+
 def _of_run(
     settings: PcaSettings, mask: "Mask", executor: Executor, progress: Progress
 ) -> PcaResult:
-    from raydrgn.decoding.options import VolumeOptions
-    from raydrgn.decoding.pool import DecoderPool
     from raydrgn.decoding.volume_sets import make_sets
-    from raydrgn.io import storage
     from raydrgn.landscape import masked_report, masked_results
     from raydrgn.landscape import masked_volumes as masked
-    from raydrgn.model.device import gpu_problem
-    from raydrgn.reporting.result_folder import ResultFolder
-    from raydrgn.run.reader import open_run
 
-    opened = open_run(settings.run or "")
-    _check_box(opened, mask, settings.pixel_size_angstrom)
-    epoch = opened.epoch(settings.epoch)
-    executor.check_pool(gpu_problem)
-    z = opened.finite_latents(epoch)
-    original = opened.original_numbers(len(z))
-    volumes = _volumes_to_decode(settings, opened, z)
-    assert volumes.z is not None, "volumes of a run have latents"
-    masked.check_memory(volumes, mask)
-    folder = ResultFolder(settings.out or opened.files.results("occupancy_pca", epoch))
-    recorded = settings.recorded(mask, storage.checksum(volumes.z.tobytes()))
-    folder.begin(recorded, made_from=opened.identity(epoch), overwrite=settings.overwrite)
-    options = VolumeOptions(box=mask.box, flip=settings.flip, invert=settings.invert)
-    state = opened.decoder(epoch, pixel_size_angstrom=settings.pixel_size_angstrom)
-    with DecoderPool(state, options, executor, num_volumes=len(volumes.names)) as pool:
+    latents = _ComparedLatents.open(settings, mask, executor)
+    volumes, original = latents.volumes, latents.original
+    folder = latents.begin(settings, mask)
+    with latents.pool(settings, mask, executor) as pool:
         rows = masked.decode_voxels(volumes, mask, pool, progress=progress)
         found = masked.components_within(rows, mask, settings.components)
         masked_results.write_components(found, volumes, mask, folder, original=original)
         series = masked_results.component_series(found, volumes, rows, folder)
         made = make_sets(pool, [along.volumes for along in series], progress=progress)
-    coordinates = masked.coordinates_of_particles(volumes, found, z)
+    coordinates = masked.coordinates_of_particles(volumes, found, latents.z)
     masked_results.write_particles(original, coordinates, folder)
     masked_report.write_masked_report(
         found,
         mask,
         folder,
-        title=f"{opened.files.root}, epoch {epoch}",
+        title=f"{latents.run.files.root}, epoch {latents.epoch}",
         series=series,
-        particles=_embedded(opened, epoch, z, coordinates),
+        particles=latents.embedded(coordinates),
     )
     folder.finish()
     return PcaResult(
@@ -187,20 +241,6 @@ def _volumes_to_decode(settings: PcaSettings, opened: "RunReader", z: "np.ndarra
     if settings.ksample is not None:
         return masked.volumes_of_clusters(z, settings.ksample)
     return masked.volumes_of_latents(latent_input.latents_of_file(opened, settings.z_file or ""))
-
-
-def _embedded(
-    opened: "RunReader", epoch: int | None, z: "np.ndarray", coordinates: "np.ndarray"
-) -> "EmbeddedParticles | None":
-    """Return the particles to draw by their coordinates, if there is a plane to draw them in."""
-    from raydrgn.landscape.masked_report import EmbeddedParticles
-    from raydrgn.reporting.latent_plane import latent_plane
-
-    plane = latent_plane(opened, epoch, z)
-    if plane is None:
-        return None
-    names, xy = plane
-    return EmbeddedParticles(names=names, xy=xy, coordinates=coordinates)
 
 
 def _check_box(opened: "RunReader", mask: "Mask", pixel_size_angstrom: float | None) -> None:
