@@ -90,6 +90,27 @@ class LandscapeSettings(DecodingSettings):
                 f"the other particles. Use --sample {needed} or more."
             )
 
+    def sketch_settings(
+        self, mask: "np.ndarray | None", box: int, pixel_size_angstrom: float
+    ) -> "SketchSettings":
+        """Return how the sketch is made, of volumes of a box and pixel size.
+
+        Args:
+            mask: Voxels of ``self.mask``.
+            box: Edge of the volumes.
+            pixel_size_angstrom: Of the volumes.
+        """
+        from raydrgn.landscape.sketch import SketchSettings
+
+        return SketchSettings(
+            states=self.states,
+            linkage=self.linkage,
+            threshold=self.threshold,
+            mask=mask,
+            box=box,
+            pixel_size_angstrom=pixel_size_angstrom,
+        )
+
     def recorded(self) -> dict[str, Any]:
         """Return the settings that change the results; a mask by its content too.
 
@@ -134,12 +155,10 @@ def run(
     """
     from dataclasses import replace
 
-    from raydrgn.clustering.clusters import SEED, k_means
     from raydrgn.decoding.pool import DecoderPool
     from raydrgn.landscape import results
     from raydrgn.landscape.particles import particle_coordinates
     from raydrgn.landscape.report import Landscape, write_landscape
-    from raydrgn.landscape.sketch import SketchSettings
     from raydrgn.model.device import gpu_problem
     from raydrgn.run.reader import open_run
 
@@ -154,19 +173,10 @@ def run(
     mask = _read_mask(settings, opened, options)
     state = opened.decoder(epoch, pixel_size_angstrom=settings.pixel_size_angstrom)
     folder = settings.begin(opened, epoch, "landscape")
-    progress("k-means", 0, 1)
-    clusters = k_means(z, settings.ksample, seed=SEED)
-    progress("k-means", 1, 1)
+    clusters = _clusters(z, settings.ksample, progress)
     number = settings.ksample + min(settings.sample, len(z))
     with DecoderPool(state, options, executor, num_volumes=number) as pool:
-        how = SketchSettings(
-            states=settings.states,
-            linkage=settings.linkage,
-            threshold=settings.threshold,
-            mask=mask,
-            box=options.box or opened.box,
-            pixel_size_angstrom=pool.pixel_size_angstrom,
-        )
+        how = settings.sketch_settings(mask, options.box or opened.box, pool.pixel_size_angstrom)
         sketch = _sketch(pool, z, clusters, how, folder, progress)
         particles, failures = particle_coordinates(
             pool, z, sketch, folder, sample=settings.sample, progress=progress
@@ -177,6 +187,16 @@ def run(
     write_landscape(found, folder)
     folder.finish()
     return LandscapeResult(folder=folder, sketch=sketch, particles=particles, failures=failures)
+
+
+def _clusters(z: "np.ndarray", count: int, progress: Progress) -> "Clusters":
+    """Return the clusters of the latents whose centres are the volumes of the sketch."""
+    from raydrgn.clustering.clusters import SEED, k_means
+
+    progress("k-means", 0, 1)
+    clusters = k_means(z, count, seed=SEED)
+    progress("k-means", 1, 1)
+    return clusters
 
 
 def _sketch(
