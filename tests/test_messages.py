@@ -61,7 +61,7 @@ NOT_TAKEN = {
     # Any error of these is reported with the command `raydrgn analyze` that makes the rest.
     ("raydrgn.workflows.analyze:analyze_finished", "raydrgn.workflows.analyze:run"),
     # Any error of these is said to be of `raydrgn train`, with its command.
-    ("raydrgn.workflows.halves:run", "raydrgn.workflows.halves:_train_half"),
+    ("raydrgn.workflows.halves:_train_halves", "raydrgn.workflows.halves:_train_half"),
 }
 """Uses that do not lead a message of the second to a user of the first."""
 

@@ -78,15 +78,8 @@ def run(
     if has_own_halves(table):
         log.info("halves are those of the refinement, in which their poses are independent")
     folder = settings.begin(opened, epoch, "halves")
-    for half in HALVES:
-        try:
-            goes_on = _train_half(opened, half, folder, epoch, executor, progress)
-        except RaydrgnError as error:  # with the advice of `train`, which goes on with a half too
-            root = shlex.quote(folder.at(f"half{half}"))
-            text = f"half {half}, as by `raydrgn train -o {root} --resume`: {error}"
-            raise reworded(error, text) from error
-        if not goes_on:
-            return HalvesResult(folder=folder, agreement=None, support=None)
+    if not _train_halves(opened, folder, epoch, executor, progress):
+        return HalvesResult(folder=folder, agreement=None, support=None)
     rows = (rows_of_half(table, 1), rows_of_half(table, 2))
     limits = OF_MIXTURE if opened.is_mixture else OF_AUTOENCODER
     agreement = _compare(folder, labels, rows, limits, executor, progress)
@@ -98,6 +91,32 @@ def run(
     write_agreement(agreement, folder, title=title, support=support, concern=concern)
     folder.finish()
     return HalvesResult(folder=folder, agreement=agreement, support=support)
+
+
+def _train_halves(
+    opened: "RunReader",
+    folder: "ResultFolder",
+    epoch: int | None,
+    executor: Executor,
+    progress: Progress,
+) -> bool:
+    """Train one half after the other; return whether to go on.
+
+    Raises:
+        RaydrgnError: Naming the half that could not be trained, and the command that goes on.
+    """
+    from raydrgn.halves.splitting import HALVES
+
+    for half in HALVES:
+        try:
+            goes_on = _train_half(opened, half, folder, epoch, executor, progress)
+        except RaydrgnError as error:  # with the advice of `train`, which goes on with a half too
+            root = shlex.quote(folder.at(f"half{half}"))
+            text = f"half {half}, as by `raydrgn train -o {root} --resume`: {error}"
+            raise reworded(error, text) from error
+        if not goes_on:
+            return False
+    return True
 
 
 def _train_half(
