@@ -11,6 +11,7 @@ from raydrgn.remote.progress import Progress, silent
 from raydrgn.settings import Setting, check_bounds
 
 if TYPE_CHECKING:
+    from raydrgn.io.imaging import Imaging
     from raydrgn.io.particles import ParticleTable
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,21 @@ class ParseSettings(StackSettings):
             raise ConfigError("Choose what to write: --poses, --ctf, --table, or several of them.")
 
     @property
+    def imaging(self) -> "Imaging":
+        """Values that are used instead of the file's."""
+        from raydrgn.io.imaging import Imaging
+
+        return Imaging(
+            box=self.box,
+            pixel_size_angstrom=self.pixel_size_angstrom,
+            voltage_kv=self.voltage_kv,
+            spherical_aberration_mm=self.spherical_aberration_mm,
+            amplitude_contrast=self.amplitude_contrast,
+            phase_shift_deg=self.phase_shift_deg,
+            half_size_shifts=self.half_size_shifts,
+        )
+
+    @property
     def outputs(self) -> list[str]:
         """Files to write."""
         return [uri for uri in (self.poses, self.ctf, self.table) if uri]
@@ -81,26 +97,16 @@ def run(
     Raises:
         RaydrgnError: If the file lacks what is to be written.
     """
-    from raydrgn.io import cryodrgn, sources, storage
-    from raydrgn.io.imaging import Imaging
+    from raydrgn.io import storage
     from raydrgn.io.metadata import read_for_parsing
     from raydrgn.io.passthrough import passthrough_of
     from raydrgn.io.stacks import order_warning
     from raydrgn.io.unmodelled import warn_of_unmodelled
 
-    imaging = Imaging(
-        box=settings.box,
-        pixel_size_angstrom=settings.pixel_size_angstrom,
-        voltage_kv=settings.voltage_kv,
-        spherical_aberration_mm=settings.spherical_aberration_mm,
-        amplitude_contrast=settings.amplitude_contrast,
-        phase_shift_deg=settings.phase_shift_deg,
-        half_size_shifts=settings.half_size_shifts,
-    )
     table = read_for_parsing(
         settings.particles,
         datadir=settings.datadir,
-        imaging=imaging,
+        imaging=settings.imaging,
         passthrough=settings.passthrough,
         need_images=settings.table is not None,
     )
@@ -113,7 +119,14 @@ def run(
     storage.refuse_same_output(settings.outputs)
     for out in settings.outputs:
         storage.refuse_to_replace(out, read)
-    # Everything is made before anything is written.
+    _write(settings, table)
+    return ParseResult(particles=table, paths=settings.outputs)
+
+
+def _write(settings: ParseSettings, table: "ParticleTable") -> None:
+    """Write poses, CTF and table; everything is made before anything is written."""
+    from raydrgn.io import cryodrgn, sources
+
     poses = sources.to_poses(table) if settings.poses else None
     ctf = sources.to_ctf(table) if settings.ctf else None
     if settings.poses and poses is not None:
@@ -122,7 +135,6 @@ def run(
         cryodrgn.write_ctf(settings.ctf, ctf)
     if settings.table:
         table.write(settings.table)
-    return ParseResult(particles=table, paths=settings.outputs)
 
 
 def _warn_of_pixel_sizes(table: "ParticleTable") -> None:
