@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from raydrgn.sweep.schedule import Estimate
     from raydrgn.sweep.space import SearchSpace
     from raydrgn.sweep.sweep import Sweep
+    from raydrgn.training.prepare_run import RunRequest
 
 log = logging.getLogger(__name__)
 
@@ -173,6 +174,25 @@ class SweepSettings(ParticleSettings):
         values = {name: value for name, value in given.items() if value is not None}
         return values | dict(map(parse_assignment, self.set))
 
+    def request(self, root: str, values: dict[str, Any]) -> "RunRequest":
+        """Return the run that the trials are made from.
+
+        Args:
+            root: The folder of the sweep.
+            values: What all trials share.
+        """
+        from raydrgn.io import storage
+        from raydrgn.training.prepare_run import RunRequest
+
+        return RunRequest(
+            # A folder that does not exist is not made to ask how long a sweep would take.
+            root=storage.parent(root) if self.dry_run else root,
+            source=self.source,
+            recipe=self.recipe,
+            values=values,
+            drop_bad=self.drop_bad,
+        )
+
     def train_command(self, values: dict[str, Any], *, out: str, epochs: int) -> str:
         """Return the command that trains some settings on all particles, from any folder."""
         from raydrgn.sweep.ranking import assignments
@@ -237,7 +257,6 @@ def _prepare(settings: SweepSettings, executor: Executor) -> "Sweep":
     from raydrgn.sweep.record import SweepRecord
     from raydrgn.sweep.schedule import count_trials
     from raydrgn.training import prepare_run
-    from raydrgn.training.prepare_run import RunRequest
 
     def check_room(config: "RunConfig", num_particles: int) -> None:
         executor.check_room(prepare_run.wanted(config, num_particles), gpu_problem)
@@ -248,17 +267,7 @@ def _prepare(settings: SweepSettings, executor: Executor) -> "Sweep":
     record = SweepRecord(root)
     shared = _shared(settings, values)
     record.require_same(shared)
-    base = prepare_run.begin(
-        RunRequest(
-            # A folder that does not exist is not made to ask how long a sweep would take.
-            root=storage.parent(root) if settings.dry_run else root,
-            source=settings.source,
-            recipe=settings.recipe,
-            values=values,
-            drop_bad=settings.drop_bad,
-        ),
-        before_reading=check_room,
-    )
+    base = prepare_run.begin(settings.request(root, values), before_reading=check_room)
     shared["particles"] = stages.checksum(base)
     record.require_same(shared)
     return stages.Sweep(
