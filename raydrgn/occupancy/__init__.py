@@ -18,6 +18,7 @@ partial_scores  scores that an interrupted command keeps
 scoring         many volumes in parallel
 table           the result: volumes × subunits, as MAVEn's CSV and as Parquet
 
+scored_table    a table with its run, and what of it is clustered
 table_origin    the run or the maps that a table was scored from
 clustering      scaling, Ward trees, and where they are cut
 cooperativity   correlations of subunits, and which of them are significant

@@ -3,10 +3,9 @@
 import logging
 import shlex
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 from raydrgn.errors import ConfigError
-from raydrgn.mfa.config import SHOWS_NOTHING
 from raydrgn.occupancy.options import ClassOptions
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
@@ -18,13 +17,12 @@ if TYPE_CHECKING:
     from raydrgn.occupancy.block_model import BlockModel
     from raydrgn.occupancy.centroids import Centroids
     from raydrgn.occupancy.classes import OccupancyClasses
-    from raydrgn.occupancy.membership import ClassParticles, ClusteredVolumes
+    from raydrgn.occupancy.membership import ClassParticles
+    from raydrgn.occupancy.scored_table import ScoredTable
     from raydrgn.occupancy.table import OccupancyTable
-    from raydrgn.occupancy.table_origin import TableOrigin
-    from raydrgn.reporting.latent_plane import Plane
     from raydrgn.reporting.result_folder import ResultFolder
     from raydrgn.run.reader import RunReader
-    from raydrgn.shapes import Bool, Int
+    from raydrgn.shapes import Int
 
 log = logging.getLogger(__name__)
 
@@ -132,102 +130,38 @@ def run(
     Raises:
         RaydrgnError: If the table, its run, the settings or the folder do not allow it.
     """
-    from raydrgn.io import storage
     from raydrgn.model.device import gpu_problem
     from raydrgn.occupancy.class_report import ReportContent, write_class_report
-    from raydrgn.occupancy.classes import find_classes
-    from raydrgn.occupancy.membership import class_particles
-    from raydrgn.occupancy.subunits import refuse_inputs
-    from raydrgn.occupancy.table import OccupancyTable
-    from raydrgn.occupancy.table_origin import TableOrigin
-    from raydrgn.reporting.result_folder import ResultFolder
+    from raydrgn.occupancy.scored_table import ScoredTable
 
-    origin, table = TableOrigin.of(settings.table), OccupancyTable.read(settings.table)
-    options = replace(settings.clustering, scale=settings.clustering.scale or origin.scale)
-    opened = origin.open_run()
-    if opened is not None and not settings.skip_volumes:
+    scored = ScoredTable.read(settings.table)
+    origin = scored.origin
+    if scored.run is not None and not settings.skip_volumes:
         executor.check_pool(gpu_problem)
-    chosen = _read_chosen(settings, table, opened, origin.epoch)
-    volumes = _clustered(table, origin, opened, chosen)
-    whole = None if chosen is None else table.select(volumes.whole)
-    found = find_classes(table.select(volumes.rows), options, whole=whole)
-    particles = None
-    if volumes.members is not None:
-        particles = class_particles(found.classes.labels, volumes.members)
+    options = replace(settings.clustering, scale=settings.clustering.scale or origin.scale)
+    found, particles = scored.find_classes(options, scored.chosen(settings.chosen))
     uris, by = (list(settings.models), settings.by) if settings.models else origin.models()
     models = _models(found, uris, by)
-    folder = ResultFolder(settings.out or storage.join(origin.folder, "classes"))
-    inputs = [storage.absolute(settings.table), *origin.inputs(), *uris, *([by] if by else [])]
-    refuse_inputs(folder.uri, inputs)
-    folder.begin(
-        _record(settings, found, table, uris, by),
-        made_from=opened.identity(origin.epoch) if opened else None,
-        overwrite=settings.overwrite,
-    )
+    folder = _begin(settings, scored, found, uris, by)
     selected = _write_classes(found, particles, models, folder)
     centroids = None
     if not settings.skip_volumes:
-        centroids = _centroids(found, origin, opened, particles, folder, executor, progress)
+        centroids = _centroids(found, scored, particles, folder, executor, progress)
     content = ReportContent(
-        title=f"{opened.files.root}, epoch {origin.epoch}" if opened else origin.folder,
+        title=scored.title,
         found=found,
         particles=particles,
-        embedding=_embedding(opened, origin.epoch, particles),
+        embedding=scored.embedding(particles),
         centroids=centroids,
         models=models,
         num_selected=None if selected is None else len(selected),
-        commands=_next_commands(settings, opened, particles, folder, found.classes.count),
+        commands=_next_commands(settings, scored.run, particles, folder, found.classes.count),
     )
     write_class_report(content, folder)
     folder.finish()
     return OccupancyClassesResult(
         folder=folder, clustered=found, particles=particles, selected=selected, centroids=centroids
     )
-
-
-class _Chosen(NamedTuple):
-    """Particles that are clustered again, and the rows of a table that are their volumes."""
-
-    numbers: "Int[np.ndarray, ' q']"
-    rows: "Int[np.ndarray, ' k']"
-
-
-def _read_chosen(
-    settings: OccupancyClassesSettings,
-    table: "OccupancyTable",
-    opened: "RunReader | None",
-    epoch: int | None,
-) -> _Chosen | None:
-    """Return the particles of ``settings.chosen``; None where the whole table is clustered."""
-    from raydrgn.io.indices import read_indices, read_original_numbers
-
-    if settings.chosen is None:
-        return None
-    if opened is not None:
-        known = opened.original_numbers(len(opened.latents(epoch)))
-        numbers = read_original_numbers(settings.chosen, known)
-    else:
-        numbers = read_indices(settings.chosen)
-    return _Chosen(numbers, table.rows_of(numbers, settings.chosen))
-
-
-def _clustered(
-    table: "OccupancyTable",
-    origin: "TableOrigin",
-    opened: "RunReader | None",
-    chosen: _Chosen | None,
-) -> "ClusteredVolumes":
-    """Return the volumes to cluster: those chosen, but for images without a particle."""
-    import numpy as np
-
-    from raydrgn.occupancy.membership import ClusteredVolumes, membership
-
-    if opened is not None:
-        members = membership(table, opened, origin.epoch, labels=origin.labels())
-        null = _images_without_particle(opened, origin.epoch)
-        return members.clustered(null, *(chosen or (None, None)), count=len(table))
-    every = np.arange(len(table))
-    return ClusteredVolumes(every if chosen is None else chosen.rows, every, None)
 
 
 def _write_classes(
@@ -247,15 +181,6 @@ def _write_classes(
     if models:
         write_script(models, found.blocks.count, folder)
     return selected
-
-
-def _images_without_particle(
-    opened: "RunReader", epoch: int | None
-) -> "Bool[np.ndarray, ' p'] | None":
-    """Mark images that show no particle, where a mixture has looked for them."""
-    return (
-        opened.estimates(epoch)["null_probability"] > SHOWS_NOTHING if opened.is_mixture else None
-    )
 
 
 def _next_commands(
@@ -282,6 +207,30 @@ def _next_commands(
         *selection_commands(opened, ind, name=name),
         shlex.join([*again, "--particles", ind, "-o", f"{folder.uri}-{name}"]),
     ]
+
+
+def _begin(
+    settings: OccupancyClassesSettings,
+    scored: "ScoredTable",
+    found: "OccupancyClasses",
+    models: list[str],
+    by: str | None,
+) -> "ResultFolder":
+    """Return the folder of results, begun or continued; refuse one that has what is read."""
+    from raydrgn.io import storage
+    from raydrgn.occupancy.subunits import refuse_inputs
+    from raydrgn.reporting.result_folder import ResultFolder
+
+    origin, opened = scored.origin, scored.run
+    folder = ResultFolder(settings.out or storage.join(origin.folder, "classes"))
+    inputs = [storage.absolute(settings.table), *origin.inputs(), *models, *([by] if by else [])]
+    refuse_inputs(folder.uri, inputs)
+    folder.begin(
+        _record(settings, found, scored.table, models, by),
+        made_from=opened.identity(origin.epoch) if opened else None,
+        overwrite=settings.overwrite,
+    )
+    return folder
 
 
 def _record(
@@ -322,8 +271,7 @@ def _models(found: "OccupancyClasses", uris: list[str], by: str | None) -> "list
 
 def _centroids(
     found: "OccupancyClasses",
-    origin: "TableOrigin",
-    opened: "RunReader | None",
+    scored: "ScoredTable",
     particles: "ClassParticles | None",
     folder: "ResultFolder",
     executor: Executor,
@@ -335,8 +283,9 @@ def _centroids(
     from raydrgn.occupancy.class_tables import class_titles
 
     titles = class_titles(found, particles)
-    if opened is not None and particles is not None:
-        state, options = origin.decoder(opened)
+    origin = scored.origin
+    if scored.run is not None and particles is not None:
+        state, options = origin.decoder(scored.run)
         with DecoderPool(state, options, executor) as pool:
             return decode_centroids(pool, particles, titles, folder, progress=progress)
     maps = origin.maps(found.table.source)
@@ -348,14 +297,3 @@ def _centroids(
         origin.folder,
     )
     return None
-
-
-def _embedding(
-    opened: "RunReader | None", epoch: int | None, particles: "ClassParticles | None"
-) -> "Plane | None":
-    """Return two dimensions to show the particles in, if the run is known."""
-    from raydrgn.reporting.latent_plane import latent_plane
-
-    if opened is None or particles is None:
-        return None
-    return latent_plane(opened, epoch, particles.members.z)
