@@ -11,7 +11,7 @@ from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.settings import Setting, check_percentiles
 from raydrgn.wording import counted
-from raydrgn.workflows.epoch import LatentSettings
+from raydrgn.workflows.epoch import LatentSettings, OpenedLatents
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from raydrgn.decoding.volume_sets import MadeSets
     from raydrgn.latent.analysis import LatentSpace
+    from raydrgn.latent.mask_report import MaskedDensity
     from raydrgn.reporting.result_folder import ResultFolder
     from raydrgn.run.latents_file import LatentSource
 
@@ -70,6 +71,23 @@ class AnalyzeSettings(LatentSettings):
             )
         return replace(self, pc=min(2, zdim) if self.pc is None else self.pc)
 
+    def latent_space(self, z: "np.ndarray", progress: Progress) -> "LatentSpace":
+        """Return components, clusters and paths of latents, by the settings for their size.
+
+        Raises:
+            ConfigError: If there are fewer distinct latents than clusters.
+        """
+        from raydrgn.latent.analysis import analyze_latents
+
+        return analyze_latents(
+            z,
+            ksample=self.ksample,
+            pc=self.pc or 0,
+            pc_points=self.pc_points,
+            pc_range=self.pc_range,
+            progress=progress,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class AnalyzeResult:
@@ -104,32 +122,21 @@ def run(
         RaydrgnError: If the run, the settings or the folder do not allow it.
     """
     from raydrgn.decoding.contrast import images_seen
-    from raydrgn.latent.analysis import analyze_latents
     from raydrgn.latent.analysis_report import AnalysedRun, volume_sets, write_analysis
     from raydrgn.latent.analysis_tables import write_tables
-    from raydrgn.latent.mask_report import MaskedDensity
     from raydrgn.latent.volume_densities import contrast_problem
-    from raydrgn.run.reader import RunReader
 
     opened = settings.open(executor)
     source, epoch, z, makes_volumes = opened
     settings = settings.for_size(z.shape[1], len(z))
     numbers = source.known_numbers(len(z))
-    space = analyze_latents(
-        z,
-        ksample=settings.ksample,
-        pc=settings.pc or 0,
-        pc_points=settings.pc_points,
-        pc_range=settings.pc_range,
-        progress=progress,
-    )
+    space = settings.latent_space(z, progress)
     folder = settings.begin(source, epoch, "analyze", independent=("ksample",))
     if not settings.skip_umap and z.shape[1] > 1:
         space = replace(space, umap=_umap(z, folder, progress))
     particles = write_tables(space, numbers, folder, uids=source.uids())
-    made = density = None
-    if makes_volumes and isinstance(source, RunReader) and source.is_mixture:
-        density = MaskedDensity.of(source, epoch)
+    density = _masked_density(opened)
+    made = None
     if makes_volumes:
         from raydrgn.decoding.volume_sets import make_sets
 
@@ -176,6 +183,17 @@ def analyze_finished(
         command = shlex.join(["raydrgn", "analyze", run_directory])
         problem = f"{problem.rstrip('.')}. To make it: {command}"
     return report, problem
+
+
+def _masked_density(opened: OpenedLatents) -> "MaskedDensity | None":
+    """Return the mask and the density of a mixture of factor analysers, if volumes are made."""
+    from raydrgn.latent.mask_report import MaskedDensity
+    from raydrgn.run.reader import RunReader
+
+    source = opened.source
+    if opened.makes_volumes and isinstance(source, RunReader) and source.is_mixture:
+        return MaskedDensity.of(source, opened.epoch)
+    return None
 
 
 def _has_weights(source: "LatentSource", epoch: int | None) -> bool:
