@@ -20,7 +20,8 @@ TESTS = sorted(Path(__file__).parent.rglob("*.py"))
 PACKAGES = sorted(path.parent for path in ROOT.glob("*/__init__.py"))
 COMMANDS = sorted((ROOT / "cli").glob("*.py"))
 
-MOST_LINES, MOST_PARAMETERS, MOST_BODY_LINES = 400, 8, 25
+MOST_LINES, MOST_PARAMETERS = 400, 8
+MOST_BODY_LINES, MOST_COMMAND_LINES = 40, 25
 NO_COMMAND = {"epoch", "run_or_maps", "train_settings"}
 """Modules of ``workflows`` that have settings, but no ``run``."""
 
@@ -32,7 +33,23 @@ def name_of(path):
 
 def functions(path):
     tree = ast.parse(path.read_text())
-    return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return [node for node in ast.walk(tree) if isinstance(node, kinds)]
+
+
+def body_lines(function):
+    """Return the lines of a function's body without its docstring."""
+    first, *rest = function.body
+    if not (isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)):
+        rest = [first, *rest]
+    return rest[-1].end_lineno - rest[0].lineno + 1 if rest else 0
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_functions_are_short(path):
+    for function in functions(path):
+        length = body_lines(function)
+        assert length <= MOST_BODY_LINES, f"{function.name}: {length} lines"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
@@ -63,12 +80,8 @@ def test_the_docstring_of_a_package_lists_its_modules(package):
 def test_the_body_of_a_command_only_calls_and_prints(path):
     for function in functions(path):
         if function.decorator_list:
-            first, *rest = function.body
-            if not (isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)):
-                rest = [first, *rest]
-            if rest:
-                length = rest[-1].end_lineno - rest[0].lineno + 1
-                assert length <= MOST_BODY_LINES, f"{function.name}: {length} lines"
+            length = body_lines(function)
+            assert length <= MOST_COMMAND_LINES, f"{function.name}: {length} lines"
 
 
 def imported(path):
