@@ -116,10 +116,9 @@ def read_truth(folder: Uri, run: RunReader, *, num_particles: int) -> Truth:
             )
     labels = arrays["labels"][original].astype(np.int64)
     shown = arrays.get("shown", arrays["labels"])[original].astype(np.int64)
-    if max(shown.max(), labels.max()) >= len(paths):
-        raise InputError(
-            f"{folder} has {len(paths)} volumes, but particles show number {shown.max()}."
-        )
+    largest = max(shown.max(), labels.max())
+    if largest >= len(paths):
+        raise InputError(f"{folder} has {len(paths)} volumes, but particles show number {largest}.")
     volumes, pixel_size = _read_volumes(paths, folder, run)
     truth = Truth(
         volumes=volumes,

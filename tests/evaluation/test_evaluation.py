@@ -269,6 +269,8 @@ def test_the_truth_of_other_particles_is_refused(run, truth_folder):
     refuse(run, truth_folder, r"labels\.npy has 30 particles, but the run has particle 59")
     np.save(truth_folder / "labels.npy", LABELS + 1)
     refuse(run, truth_folder, "has 3 volumes, but particles show number 3")
+    np.save(truth_folder / "shown.npy", LABELS)
+    refuse(run, truth_folder, "has 3 volumes, but particles show number 3")
 
 
 def test_volumes_of_another_box_are_refused(run, truth_folder):
