@@ -16,9 +16,12 @@ log = logging.getLogger(__name__)
 CAPACITY = re.compile(r"GPU \d+ has a total capacity.*?(?= Of the allocated| If reserved|\n|$)")
 """In torch's message: how much a GPU has, what is free, and which processes hold the rest."""
 
-FULL_FOR_CUBLAS = re.compile(r"CUBLAS_STATUS_(ALLOC_FAILED|NOT_INITIALIZED)")
-"""In a plain error of torch: cuBLAS has no other words for a full card."""
-
+FULL_FOR_LIBRARIES = re.compile(
+    r"CUDA error: out of memory|CUBLAS_STATUS_(ALLOC_FAILED|NOT_INITIALIZED)"
+    r"|CUSOLVER_STATUS_ALLOC_FAILED|CUFFT_ALLOC_FAILED"
+)
+"""In other errors of torch: of a full card CUDA itself, which takes memory for a process's first
+call and for kernels, and libraries say no more."""
 
 BUILD = re.compile(r"(sm|compute)_(\d+)(\d)([af]?)")
 """One of the kinds of code that torch is built with, as ``sm_90a``."""
@@ -90,7 +93,7 @@ def full_gpu(error: BaseException) -> str | None:
     The text is empty where torch tells nothing of it.
     """
     if not isinstance(error, torch.OutOfMemoryError):
-        is_full = isinstance(error, RuntimeError) and FULL_FOR_CUBLAS.search(str(error))
+        is_full = isinstance(error, RuntimeError) and FULL_FOR_LIBRARIES.search(str(error))
         return "" if is_full else None
     found = CAPACITY.search(str(error))
     return found.group().strip() if found else ""

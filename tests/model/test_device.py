@@ -102,10 +102,19 @@ def test_a_card_that_torch_has_no_code_for_is_refused_before_its_first_kernel(ca
     assert gpu_problem() is None
 
 
-def test_a_full_gpu_is_known_by_torch_s_error_and_by_that_of_cublas():
+NO_CONTEXT = (
+    "CUDA error: out of memory\nSearch for `cudaErrorMemoryAllocation' in https://docs.nvidia.com/"
+)
+
+
+def test_a_full_gpu_is_known_by_torch_s_error_and_by_those_of_libraries():
     assert full_gpu(torch.OutOfMemoryError("CUDA out of memory.")) == ""
     status = "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"
     assert full_gpu(RuntimeError(status)) == ""
+    assert full_gpu(torch.AcceleratorError(NO_CONTEXT)) == ""  # of the first call of a process
+    assert full_gpu(RuntimeError("cuFFT error: CUFFT_ALLOC_FAILED")) == ""
+    status_of_solver = "cusolver error: CUSOLVER_STATUS_ALLOC_FAILED, when calling `cusolverDn…`"
+    assert full_gpu(RuntimeError(status_of_solver)) == ""
     assert full_gpu(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None
     assert full_gpu(ValueError(status)) is None
 
