@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
 from raydrgn.fourier.density import CLEAR_SKEWNESS, measure_density
 from raydrgn.model.device import default_device
@@ -54,8 +55,13 @@ def negative_density(skewness: Sequence[float], *, seen: int | None = None) -> s
     )
 
 
-def contrast_of_run(run: RunReader, epoch: int | None) -> str | None:
+def contrast_of_run(run: RunReader, epoch: int | None, *, uses_gpu: bool = True) -> str | None:
     """Return the same of a run, by its volume at the median of the latents that are finite.
+
+    Args:
+        run: The run.
+        epoch: Of its weights and latents.
+        uses_gpu: Whether it may be decoded on a GPU.
 
     Raises:
         RaydrgnError: If the epoch cannot be read.
@@ -66,6 +72,6 @@ def contrast_of_run(run: RunReader, epoch: int | None) -> str | None:
     if not len(latents):
         return None
     median = np.median(latents, axis=0, keepdims=True).astype(np.float32)
-    decoder = state.build(default_device())
+    decoder = state.build(default_device() if uses_gpu else torch.device("cpu"))
     [volume] = state.volumes(decoder, median, small_box=min(SHOWN_BOX, run.box))
     return negative_density([measure_density(volume.cpu().numpy()).skewness], seen=seen)

@@ -24,10 +24,16 @@ def make_optimiser(
     optimiser = torch.optim.Adam(parameters, fused=True, capturable=on_device)
     if on_device:  # steps are taken before a graph is captured, or without; torch would warn
         optimiser._warned_capturable_if_run_uncaptured = True
+    else:  # never captured; torch would ask a GPU of the machine, which takes memory of it
+        optimiser._accelerator_graph_capture_health_check = _ask_no_gpu  # type: ignore[method-assign]
     if rate is not None:
         for group in optimiser.param_groups:
             group["lr"] = rate
     return optimiser
+
+
+def _ask_no_gpu() -> None:
+    """Stand for torch's question whether a step is being captured."""
 
 
 def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:

@@ -97,11 +97,11 @@ def _run(settings: TrainSettings, executor: Executor, progress: Progress) -> "Tr
             prepared = prepare_run.resume(request, status)
         found = start_training(prepared, claim=claim, executor=executor, progress=progress)
         if found.finished:
-            _warn_of_contrast(request.root, claim)
+            _warn_of_contrast(prepared.config, request.root, claim)
     return found
 
 
-def _warn_of_contrast(root: str, claim: "RunClaim") -> None:
+def _warn_of_contrast(config: "RunConfig", root: str, claim: "RunClaim") -> None:
     """Warn, on the console and in the run's log, of density or images of the other sign."""
     from raydrgn.decoding.contrast import contrast_of_run
     from raydrgn.mfa.concerns import concerns_of_contrast
@@ -110,7 +110,7 @@ def _warn_of_contrast(root: str, claim: "RunClaim") -> None:
 
     opened = open_run(root)
     epoch = opened.epoch(None)
-    problem = contrast_of_run(opened, epoch)
+    problem = contrast_of_run(opened, epoch, uses_gpu=bool(config.resources.gpus))
     problems = [] if problem is None else [problem]
     if opened.is_mixture:
         found, groups = opened.estimates(epoch), opened.particles().optics_groups()

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from finished_run import make_run
+from raydrgn.decoding import contrast
 from raydrgn.decoding.contrast import contrast_of_run, images_seen
 from raydrgn.decoding.volume_sets import MadeSets, VolumeSet, preview, slices_of
 from raydrgn.fourier.density import measure_density, skewness
@@ -87,6 +88,8 @@ def test_the_contrast_of_a_run_is_that_of_its_volume_at_the_median_of_finite_lat
     assert asked == [([[2.0, 0.5]], 8)]
     empty = make_run(tmp_path / "empty", np.full((3, 2), np.nan))
     assert contrast_of_run(empty, 1) is None
+    monkeypatch.setattr(contrast, "default_device", lambda: pytest.fail("a GPU is looked for"))
+    assert contrast_of_run(run, 1, uses_gpu=False) is not None
 
 
 def test_a_weak_volume_has_a_low_share_of_the_highest_peak(tmp_path):

@@ -15,6 +15,7 @@ from raydrgn.geometry.rotations import random_rotations
 from raydrgn.io.particles import CTF_COLUMNS
 from raydrgn.model.vae import Reconstruction
 from raydrgn.training import step as step_module
+from raydrgn.training.optimiser import make_optimiser
 from raydrgn.training.plan import BatchPlan
 from raydrgn.training.step import SliceLattice, TrainStep, evaluate_losses
 
@@ -102,6 +103,22 @@ def test_a_step_moves_weights_by_the_learning_rate(parts):
 
 
 BLOBS_ANGSTROM = np.random.default_rng(1).normal(scale=12.0, size=(20, 3))
+
+
+@pytest.mark.parametrize("rate", [None, torch.tensor(0.5)])
+def test_a_step_on_a_cpu_asks_no_gpu_of_the_machine(monkeypatch, rate):
+    """To ask one takes memory of it, which others may have filled."""
+    accelerator = {
+        "current_accelerator": lambda check_available=False: torch.device("cuda"),
+        "current_stream": lambda: pytest.fail("the GPU is asked for its stream"),
+    }
+    for name, value in accelerator.items():
+        monkeypatch.setattr(torch.accelerator, name, value)
+    weight = torch.nn.Parameter(torch.ones(2))
+    optimiser = make_optimiser([weight], rate=rate)
+    weight.sum().backward()
+    optimiser.step()
+    assert (weight < 1).all()
 
 
 def structure(freqs):
