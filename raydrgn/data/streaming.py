@@ -5,7 +5,7 @@ Only pinned memory is copied while the GPU computes; anything else waits for it.
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -67,8 +67,12 @@ class HostStream:
         if self._copied[slot] is not None:
             self._copied[slot].synchronize()  # the buffer's batch before is on the device
         self._store.read_into(rows, self._host[slot])
-        with nullcontext() if self._stream is None else torch.cuda.stream(self._stream):
+        with ExitStack() as copying:
             if self._stream is not None:
+                # A thread begins on the first GPU, and back there from another one's stream it
+                # would take memory of it.
+                copying.enter_context(torch.cuda.device(self._device))
+                copying.enter_context(torch.cuda.stream(self._stream))
                 self._stream.wait_event(self._used[slot])
             self._there[slot].copy_(self._host[slot], non_blocking=self._on_gpu)
             self._record(self._copied[slot])

@@ -1,5 +1,8 @@
 """Batches one ahead through two buffers: those of the store, bit by bit."""
 
+from contextlib import contextmanager
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -38,3 +41,27 @@ def test_it_can_be_left_within_an_epoch():
         if number == 3:
             break
     assert next(stream.batches(rows[7:]))[0, 0, 0] == 70
+
+
+def test_the_thread_that_copies_is_on_the_gpu_of_its_stream(monkeypatch):
+    """With recorders in place of CUDA's: it begins on the first GPU, which is another worker's."""
+    log, second = [], torch.device("cuda", 1)
+
+    def recorded(name):
+        @contextmanager
+        def within(given):
+            log.append((name, given))
+            yield
+            log.append(f"end of {name}")
+
+        return within
+
+    store = make_store("host", (30, 5, 2), precision="float32", device=CPU)
+    store.write(np.arange(30), np.zeros((30, 5, 2), np.float32))
+    stream = HostStream(store, 1, CPU)
+    side = SimpleNamespace(wait_event=lambda event: log.append("waits"))
+    stream._stream, stream._device = side, second
+    for name in ("device", "stream"):
+        monkeypatch.setattr(torch.cuda, name, recorded(name))
+    assert len(list(stream.batches([torch.tensor([3])]))) == 1
+    assert log == [("device", second), ("stream", side), "waits", "end of stream", "end of device"]
