@@ -27,6 +27,7 @@ from raydrgn.run.config import RunConfig
 from raydrgn.training.actor_sink import ActorSink
 from raydrgn.training.actors import call_actor
 from raydrgn.training.assembly import batch_plan, make_loop, own_store, resume, use_threads
+from raydrgn.training.collectives import WorkerGroup
 from raydrgn.training.failures import final_failure, raised_by_actor
 from raydrgn.training.memory import require_memory
 from raydrgn.training.plan import BatchPlan
@@ -111,8 +112,7 @@ def _train(job: TrainingJob) -> bool:
     start = resume(loop, config, plan, writer=job.writer, call=call_actor, note=sink.note)
     finished = loop.run(start)
     sink.flush()
-    if world > 1:
-        distributed.barrier()  # all latents are on disk
+    WorkerGroup().all_of(None)  # all latents are on disk
     if finished and rank == 0:
         ray.get(job.writer.finish.remote(config.train.epochs))
     return finished
