@@ -5,20 +5,29 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from device_loops import fit_together, losses, made, parameters
-from plain import assert_same_run, small_run
+import plain_em
+from device_loops import exchange_alone, fit_together, losses, made, parameters
+from plain import SMALL, assert_same_run, latents, small_run, weights
 from raydrgn.errors import RaydrgnError
 from raydrgn.fourier.shells import shell_correlation
+from raydrgn.io.particle_source import ParticleSource
 from raydrgn.model.device import has_bfloat16
 from raydrgn.remote.allocation import Allocation
+from raydrgn.remote.progress import silent
 from raydrgn.run.directory import Position
 from raydrgn.run.reader import open_run
-from raydrgn.training import reduction
+from raydrgn.run.weights import read_network_tensors
+from raydrgn.simulation.dataset import simulate
+from raydrgn.simulation.options import Simulation
+from raydrgn.training import pretraining, reduction
+from raydrgn.training.encoding import encode_particles
 from raydrgn.training.fixed_step import CapturedStep, CaptureError
 from raydrgn.training.in_process import train_here
+from raydrgn.training.prepare_run import RunRequest, begin
 
 pytestmark = [
     pytest.mark.gpu,
@@ -26,17 +35,32 @@ pytestmark = [
 ]
 
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")
-ONE_GPU = Allocation(1, cpus=1, gpus=1.0)
+ONE_CPU, ONE_GPU = (Allocation(1, cpus=1, gpus=gpus) for gpus in (0.0, 1.0))
 SINGLE_BOUND = 1e-3
 """Of losses and weights in single precision: between devices, and between numbers of workers."""
 
 HALF_BOUND = 2e-2
 """Of the losses of 50 steps in bfloat16, relative to those in single precision."""
 
+MIXTURE_BOUND = 1e-3
+"""Of a mixture's latents, in their SD. With a GPU's operations on a CPU the difference is 4e-5."""
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def mixtures(tmp_path_factory):
+    """A mixture of factor analysers of the same particles, fitted on each device."""
+    folder = tmp_path_factory.mktemp("mixtures")
+    simulate(str(folder), Simulation(phantom="swing", num_particles=400, box=20, snr=0.5, seed=5))
+    values = plain_em.SMALL | {"mfa__components": 3, "mfa__states": 6, "train__epochs": 4}
+    for name, allocation in (("cpu", ONE_CPU), ("gpu", ONE_GPU)):
+        run = plain_em.prepare(folder / "particles.star", folder / name, **values)
+        assert train_here(run, allocation).finished
+    return folder
 
 
 @pytest.mark.parametrize("precision", ["float32", "float16"])
@@ -170,3 +194,44 @@ def test_volumes_are_those_of_a_cpu(data, tmp_path):
     state, z = opened.decoder(5), opened.latents(5)[:4]
     here, there = (state.volumes(state.build(device), z).cpu() for device in (CPU, CUDA))
     assert shell_correlation(here, there)[:, 1:].min() > 0.9999
+
+
+def test_latents_of_other_particles_are_those_of_a_cpu(data, tmp_path):
+    run = small_run(data, tmp_path, **{"train.epochs": 1})
+    assert train_here(run, ONE_CPU).finished
+    tensors = read_network_tensors(str(tmp_path / "weights.1.pkl"))
+    here, there = (
+        encode_particles(run.config, tensors, run.table, device=device, progress=silent)
+        for device in (CPU, CUDA)
+    )
+    for name in ("mean", "logvar", "reconstruction", "correlation", "kl"):
+        np.testing.assert_allclose(
+            getattr(there, name), getattr(here, name), rtol=SINGLE_BOUND, atol=SINGLE_BOUND
+        )
+
+
+def test_a_mixture_is_that_of_a_cpu(mixtures):
+    here, there = (latents(mixtures / name, 4) for name in ("cpu", "gpu"))
+    assert np.abs(here - there).max() < MIXTURE_BOUND * here.std()
+    here, there = (plain_em.tensors(mixtures / name, 4) for name in ("cpu", "gpu"))
+    assert here.keys() == there.keys()
+    assert {tensor.device for tensor in there.values()} == {CPU}
+
+
+def test_a_frozen_encoder_is_pretrained_and_stays_in_captured_steps(
+    mixtures, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(pretraining, "STEPS", 800)
+    network = {name: value for name, value in SMALL.items() if name != "model.zdim"}
+    values = {"train.init": str(mixtures / "gpu"), "train.epochs": 2, "resources.compile": "on"}
+    source = ParticleSource(particles=str(mixtures / "particles.star"))
+    run = begin(RunRequest(root=str(tmp_path), source=source, values={**network, **values}))
+    assert train_here(run, ONE_GPU).finished
+    first, second = (weights(tmp_path, epoch) for epoch in (1, 2))
+    changed = {name for name in first if not torch.equal(first[name], second[name])}
+    assert changed
+    assert all(name.startswith("decoder.") for name in changed)
+
+
+def test_a_worker_exchanges_by_nccl(tmp_path):
+    exchange_alone(CUDA, "nccl", tmp_path)

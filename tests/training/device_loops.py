@@ -9,6 +9,7 @@ from raydrgn.data.shard import ResidentShard
 from raydrgn.data.store import Sharing
 from raydrgn.run.writer import RunWriter
 from raydrgn.training.assembly import batch_plan, make_loop, own_store
+from raydrgn.training.collectives import WorkerGroup
 from raydrgn.training.sinks import DirectSink
 
 
@@ -52,4 +53,22 @@ def _worker(rank, world, run, device, folder, count):
     parts = made(run, device, rank=rank, world=world)
     found = losses(parts, count)
     torch.save((parameters(parts), found), f"{folder}/{rank}.pt")
+    distributed.destroy_process_group()
+
+
+def exchange_alone(device, backend, folder):
+    """Let a group of one worker exchange what workers of a fit do."""
+    multiprocessing.spawn(_exchange_alone, args=(device, backend, str(folder)), nprocs=1)
+
+
+def _exchange_alone(rank, device, backend, folder):
+    distributed.init_process_group(
+        backend, init_method=f"file://{folder}/group", rank=rank, world_size=1
+    )
+    group = WorkerGroup()
+    numbers = [torch.arange(3.0, dtype=dtype, device=device) for dtype in (None, torch.float64)]
+    group.add_up(numbers)
+    assert [tensor.tolist() for tensor in numbers] == [[0, 1, 2]] * 2
+    assert group.from_first({"epoch": 3}) == {"epoch": 3}
+    assert group.all_of([4, None]) == [[4, None]]
     distributed.destroy_process_group()
