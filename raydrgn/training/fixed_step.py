@@ -255,19 +255,18 @@ class CapturedStep:
         """Give back the memory of a capture that has failed, for steps that are not captured.
 
         A graph of torch before 2.14 does so by itself only if its capture has ended well, and the
-        memory stays taken until the process ends. Where it is free already, the calls after that
-        fail; none of these errors matters beside that of the capture.
+        memory stays taken until the process ends. None of the errors here matters beside that of
+        the capture.
         """
         index = self._stream.device_index
-        for give_back in (
-            self._graph.reset,
-            lambda: torch._C._cuda_endAllocateToPool(index, pool),
-            free_gpu,
-            lambda: torch._C._cuda_releasePool(index, pool),
-            free_gpu,
-        ):
-            with suppress(RuntimeError, AttributeError):  # AttributeError: not in every torch
-                give_back()
+        with suppress(RuntimeError):
+            self._graph.reset()
+        with suppress(RuntimeError, AttributeError):  # AttributeError: not in every torch
+            torch._C._cuda_endAllocateToPool(index, pool)  # fails where the capture has ended well
+            # Not twice: torch counts who has the pool, and below 0 nothing is given back any more.
+            torch._C._cuda_releasePool(index, pool)
+        with suppress(RuntimeError):
+            free_gpu()
 
 
 def first_error(error: BaseException) -> BaseException:
