@@ -7,6 +7,9 @@ import { prepared } from './dom.js';
 const NEAREST_PIXELS = 3;
 const MOST_CORNERS = 2000;
 
+/** How far from the centre of a cluster its number is: a cluster may be smaller than the number. */
+const LABEL_PIXELS = 14;
+
 export class Overlay {
   constructor(canvas, densityCanvas, plot) {
     this.canvas = canvas;
@@ -72,7 +75,9 @@ export class Overlay {
       line(context, corners, { colour: ink, dashes: [5, 4], isClosed: true });
     }
     for (const { point, text } of this.centres) {
-      label(context, this.plot.screenOf(point), text, ink);
+      const [left, top] = this.plot.screenOf(point);
+      const isBelow = top < 2 * LABEL_PIXELS; // above it would be cut off
+      label(context, [left, top + (isBelow ? LABEL_PIXELS : -LABEL_PIXELS)], text, ink);
     }
     for (const { places, colour } of this.paths) {
       const corners = places().map(([x, y]) => this.plot.toScreen(x, y));

@@ -63,6 +63,33 @@ def test_particles_at_the_ends_of_a_plane_are_whole(visit):
         assert not edge.any()
 
 
+def test_a_small_cluster_is_not_hidden_under_its_own_number(browser, tmp_path):
+    centres, sizes = np.array([[0, 0], [1, 0], [0.5, 1]]), [120, 120, 3]
+    noise = 0.08 * np.random.default_rng(0).normal(size=(243, 2))
+    noise[240:] *= 1e-3  # all three in the place of one dot
+    z = (np.repeat(centres, sizes, axis=0) + noise).astype(np.float32)
+    latents = tmp_path / "z.pkl"
+    cryodrgn.write_pickles(str(latents), z)
+    words = ["analyze", str(latents), "--ksample", "3", "--skip-umap"]
+    assert CliRunner().invoke(app, words).exit_code == 0
+
+    def coloured():
+        seen.wait_until_still("#frame")
+        shown = seen.picture("#frame")[..., :3].astype(int)
+        return np.ptp(shown[: len(shown) // 3], axis=2) > 40  # the small cluster is alone on top
+
+    with running_server(open_explorer(ExploreSettings(run=str(latents)))) as server:
+        seen = Visit(browser, server)
+        seen.page.select_option("#axis-x", "z0")
+        seen.page.select_option("#axis-y", "z1")
+        with_number = coloured()
+        seen.page.uncheck("#show-centres")
+        alone = coloured()
+        seen.context.close()
+    assert 5 < alone.sum() < 200
+    assert with_number[alone].mean() > 0.9
+
+
 def test_a_lasso_selects_what_filter_selects(visit, root, tmp_path):
     visit.lasso(ring(0.5, 0.5, 0.22))
     visit.wait_for_selection()
