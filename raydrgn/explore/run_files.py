@@ -1,7 +1,8 @@
 """Files of a run or project that the page may have, and where the page's own results go.
 
 A path that a browser sends is taken apart name by name, and on a disk followed through links: it
-must end below the folder that was opened. Beside results of commands nothing is given out.
+must end below the folder that was opened. Beside results of commands, and what a project records of
+its steps and decisions, nothing is given out.
 """
 
 import os
@@ -14,6 +15,7 @@ from raydrgn.errors import ConfigError, RaydrgnError
 from raydrgn.io import storage, uri
 from raydrgn.io.storage import Uri
 from raydrgn.run.directory import is_run
+from raydrgn.run.project_steps import RECORDS
 
 TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -23,7 +25,7 @@ TYPES = {
     ".pdf": "application/pdf",
     ".json": "application/json",
     ".csv": "text/csv; charset=utf-8",
-    **dict.fromkeys((".txt", ".cxc"), "text/plain; charset=utf-8"),
+    **dict.fromkeys((".txt", ".cxc", ".yaml"), "text/plain; charset=utf-8"),
     **dict.fromkeys(
         (".pkl", ".star", ".cs", ".csg", ".mrc", ".npy", ".npz", ".parquet"),
         "application/octet-stream",
@@ -71,7 +73,7 @@ class RunFiles:
         found = storage.join(self.root, *names)
         if not self._is_inside(found) or not storage.exists(found) or storage.is_folder(found):
             raise OutsideError(f"There is no file {path!r:.120} among the results.")
-        if names[-1] != REPORT and self._is_of_root_or_run(storage.parent(found)):
+        if names[-1] != REPORT and not self._is_of_results(storage.parent(found), names[-1]):
             raise OutsideError("There is no such file among the results.")
         if storage.file_size(found) > MOST_BYTES:
             raise OutsideError(f"{path:.120} is too large for a browser; copy it from the run.")
@@ -160,9 +162,11 @@ class RunFiles:
         """Return what the page calls a file or folder."""
         return found.removeprefix(f"{self.root}/")
 
-    def _is_of_root_or_run(self, folder: Uri) -> bool:
-        """Return whether a folder has more than results: weights, latents, decisions."""
-        return folder == self.root or is_run(storage.list_names(folder))
+    def _is_of_results(self, folder: Uri, name: str) -> bool:
+        """Return whether a file is none of a run's own: weights, latents, a configuration."""
+        if is_run(storage.list_names(folder)):
+            return False
+        return folder != self.root or name in RECORDS
 
     def _is_inside(self, found: Uri) -> bool:
         """Return whether links, if there are any, lead nowhere else."""

@@ -23,12 +23,11 @@ from raydrgn.io import storage
 from raydrgn.io.storage import Uri
 from raydrgn.protocol.decisions import Decisions
 from raydrgn.remote.own_command import program_here
-from raydrgn.run.project_steps import CURRENT, STEPS
+from raydrgn.run.project_steps import CURRENT, STEPS, TIMES
 from raydrgn.settings import PROJECT
 
 log = logging.getLogger(__name__)
 
-TIMES = "times.json"
 KEY_LENGTH = 16
 
 REMADE = {

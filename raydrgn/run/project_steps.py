@@ -5,12 +5,19 @@ from typing import Any
 
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
+from raydrgn.settings import PROJECT
 
 STEPS = "steps.json"
 """Of a project: the results of each step, with the key of what they were made from."""
 
 CURRENT = "current.json"
 """Of a project: the key of the results that its latest call took, of each step."""
+
+TIMES = "times.json"
+"""Of a project: the seconds that each step took."""
+
+RECORDS = (PROJECT, STEPS, CURRENT, TIMES)
+"""What a project knows of itself, beside its steps' folders."""
 
 
 def replaced_folders(project: Uri) -> set[str]:

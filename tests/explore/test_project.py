@@ -196,9 +196,14 @@ def test_a_selection_of_an_earlier_answer_does_not_end_the_pause(waiting):
 
 def test_of_a_project_results_are_given_out_and_reports_lead_to_files_beside_them(waiting):
     (waiting.root / "proposal1" / "clusters.csv").write_text("cluster,particles")
+    (waiting.root / "notes.json").write_text("of nobody's command")
+    run_files = ("weights.1.pkl", "z.1.pkl", "config.yaml", "manifest.json", "project.yaml")
+    shutil.copy(waiting.root / "project.yaml", waiting.root / "round1")
     with serve(waiting.root) as server:
-        for path in ("project.yaml", "steps.json", "round1/weights.1.pkl", "round1/z.1.pkl"):
+        for path in ("notes.json", *(f"round1/{name}" for name in run_files)):
             assert server.ask(f"/files/{path}")[0] == 404
+        for name in ("project.yaml", "steps.json"):  # to which the project's report has links
+            assert server.ask(f"/files/{name}")[2] == (waiting.root / name).read_bytes()
         assert server.ask("/files/weights.1.pkl?round=1")[0] == 404
         assert server.ask("/files/proposal1/clusters.csv")[0] == 200
         status, headers, _ = server.ask("/files/analyze.1/report.html?round=1")
