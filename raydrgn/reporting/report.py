@@ -3,10 +3,12 @@
 import base64
 import io
 import re
+import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -18,6 +20,8 @@ from raydrgn.io import storage
 from raydrgn.io.storage import Uri
 from raydrgn.reporting.figures import DPI, to_png
 from raydrgn.run.claim import CLAIM_NAME
+from raydrgn.run.project_steps import STEPS
+from raydrgn.settings import PROJECT
 from raydrgn.shapes import Float
 
 FIGURE_INCHES, TABLE_LETTERS = (7.6, 11.0), (56, 84)
@@ -28,6 +32,12 @@ FILE_NAME = re.compile(
     r"(?!\w)"
 )
 """The name of a file, or its path from a folder."""
+
+
+WHERE = "Commands are for the folder of the project."
+PROGRAM = "raydrgn "
+OF_JOBS = f"{PROGRAM}submit "
+"""Beginning of commands that run elsewhere, where no folder is the current one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,6 +70,9 @@ class Section:
     commands: str = ""
     """What to type in a shell."""
 
+    where: str = ""
+    """In which folder to type it, in words, if not in any."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShownItem:
@@ -78,12 +91,18 @@ class ShownItem:
 def write_report(uri: Uri, *, title: str, summary: str, sections: Sequence[Section]) -> None:
     """Write a report that needs no other file and no network.
 
-    Names of files that are in the report's folder are links, wherever they stand.
+    Names of files that are in the report's folder are links, wherever they stand. Below a project
+    paths are those from its folder, which may be moved, or copied: commands of a copy would work on
+    the original.
     """
     environment = Environment(
         loader=PackageLoader("raydrgn.reporting", "."), autoescape=True, undefined=StrictUndefined
     )
     folder = storage.parent(uri)
+    project = _project_of(folder)
+    if project is not None:
+        title = title.removeprefix(f"{project}/")
+        sections = [_in_project(section, project) for section in sections]
     environment.filters |= {"items": _items, "pieces": partial(_pieces, folder)}
     page = environment.get_template("report.html").render(
         title=title,
@@ -94,6 +113,38 @@ def write_report(uri: Uri, *, title: str, summary: str, sections: Sequence[Secti
         when=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
     storage.write_bytes(uri, page.encode())
+
+
+def _project_of(folder: Uri) -> Uri | None:
+    """Return the project on a disk that a folder is of; None if there is none."""
+    if not storage.is_local(folder):
+        return None
+    place = Path(storage.absolute(folder))
+    for found in (place, *place.parents):
+        if (found / PROJECT).exists() and (found / STEPS).exists():
+            return str(found)
+    return None
+
+
+def _in_project(section: Section, project: Uri) -> Section:
+    """Return a section whose commands are for the folder of a project; those of jobs stay."""
+    itself = rf"(?<!\S){re.escape(shlex.quote(project))}(?!\S)"
+    below = rf"(?<![\w/.-]){re.escape(project)}/(?=[\w.])"
+
+    def from_folder(line: str) -> str:
+        if not line.startswith(PROGRAM) or line.startswith(OF_JOBS):
+            return line
+        return re.sub(below, "", re.sub(itself, ".", line))
+
+    tables = [
+        replace(table, rows=[[from_folder(str(cell)) for cell in row] for row in table.rows])
+        for table in section.tables
+    ]
+    commands = "\n".join(from_folder(line) for line in section.commands.split("\n"))
+    found = replace(section, commands=commands, tables=tables)
+    before = [[str(cell) for cell in row] for table in section.tables for row in table.rows]
+    is_same = commands == section.commands and before == [r for t in tables for r in t.rows]
+    return section if is_same else replace(found, where=WHERE)
 
 
 def _is_listed(name: str) -> bool:

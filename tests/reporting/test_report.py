@@ -1,7 +1,9 @@
 """The page of a report: what stands beside what, and which words are links."""
 
+import html
 import io
 import re
+import shlex
 
 import pytest
 from matplotlib.figure import Figure
@@ -47,6 +49,44 @@ def test_names_of_files_that_are_there_are_links_and_others_are_not(folder):
     assert ("table.csv", "table.csv") in links(footer)
     assert "pc2/open.cxc" in body
     assert "s3://bucket/table.csv or table.csvx" in body
+
+
+@pytest.mark.parametrize("depth", ["round1", "round1/analyze.7"])
+def test_below_a_project_commands_hold_wherever_it_is_moved_or_copied(tmp_path, depth):
+    root = tmp_path / "my project"
+    folder = root / depth
+    folder.mkdir(parents=True)
+    for name in ("project.yaml", "steps.json"):
+        (root / name).write_text("")
+    commands = [
+        shlex.join(["raydrgn", "filter", f"{root}/round1", "7", "-o", "kept"]),
+        shlex.join(["raydrgn", "protocol", "-o", str(root), "--accept"]),
+        shlex.join(["raydrgn", "train", "/data/p.star", "--ind", f"{root} 2/kept.ind.pkl"]),
+        shlex.join(["raydrgn", "submit", "protocol", "-o", str(root)]),
+    ]
+    table = ReportTable(head=("decision", "to change it"), rows=[("seed", commands[1])])
+    section = Section(title="Next", commands="\n".join(commands), tables=[table])
+    uri = str(folder / "report.html")
+    write_report(uri, title=f"{root}/round1, epoch 7", summary="", sections=[section])
+    page = html.unescape((folder / "report.html").read_text())
+    assert "<h1>round1, epoch 7</h1>" in page
+    words, shown = re.search(r"<p>([^<]*)</p>\n<pre>(.*?)</pre>", page, re.DOTALL).groups()
+    assert words == "Commands are for the folder of the project."
+    lines = shown.split("\n")
+    assert [shlex.split(line) for line in lines[:2]] == [
+        ["raydrgn", "filter", "round1", "7", "-o", "kept"],
+        ["raydrgn", "protocol", "-o", ".", "--accept"],
+    ]
+    assert "<td>raydrgn protocol -o . --accept</td>" in page
+    assert lines[2:] == commands[2:]  # of another folder, and of a cluster
+
+
+def test_commands_of_a_run_alone_hold_in_any_folder(tmp_path):
+    (tmp_path / "project.yaml").write_text("of another program")
+    command = f"raydrgn filter {tmp_path}/run"
+    page = page_of(str(tmp_path), commands=command)
+    assert f"<pre>{command}</pre>" in page
+    assert "folder of the project" not in page
 
 
 def test_figures_and_tables_stand_beside_each_other_by_their_width(tmp_path):
