@@ -51,9 +51,9 @@ export async function inTurn(...steps) {
   if (errors.length) throw errors[0];
 }
 
-/** Fills a list of choices, and keeps the one chosen if it is still there. */
-export function fill(select, values, chosen = select.value) {
-  select.replaceChildren(...values.map((value) => new Option(value, value)));
+/** Fills a list of choices, and keeps the one chosen if it is still there; `words` name them. */
+export function fill(select, values, chosen = select.value, words = {}) {
+  select.replaceChildren(...values.map((value) => make('option', { value, title: value }, words[value] ?? value)));
   if (values.includes(chosen)) select.value = chosen;
 }
 

@@ -8,7 +8,7 @@ import { Images } from './images.js';
 import { Jobs } from './jobs.js';
 import { Overlay, along } from './overlay.js';
 import { Paths } from './paths.js';
-import { Plot, withLimits } from './plot.js';
+import { Plot, firstPlane, withLimits } from './plot.js';
 import { Project } from './project.js';
 import { Results } from './results.js';
 import { Selection, classList, rangeInputs } from './selection.js';
@@ -79,18 +79,18 @@ class App {
   }
 
   describe() {
-    const { title, root, particles, shown, zdim, columns, missing } = this.facts;
+    const { title, root, particles, shown, zdim, columns, words, missing } = this.facts;
     document.title = `${title} – raydrgn`;
     at('title').textContent = title;
     at('title').title = root;
     const drawn = shown < particles ? `, ${shown.toLocaleString('en')} drawn` : '';
     at('facts').textContent = `${particles.toLocaleString('en')} particles${drawn}, zdim ${zdim}`;
     const planes = columns.filter((name) => !name.startsWith('kmeans'));
-    const has = columns.includes('umap1');
-    fill(at('axis-x'), planes, has ? 'umap1' : planes[0]);
-    fill(at('axis-y'), planes, has ? 'umap2' : (planes[1] ?? planes[0]));
+    const [x, y] = firstPlane(columns);
+    fill(at('axis-x'), planes, x, words);
+    fill(at('axis-y'), planes, y, words);
     const classes = columns.find((name) => name.startsWith('kmeans'));
-    fill(at('colour-by'), columns, classes ?? 'z_norm');
+    fill(at('colour-by'), columns, classes ?? 'z_norm', words);
     at('missing').hidden = !missing;
     at('missing-text').textContent = missing;
   }
@@ -121,8 +121,8 @@ class App {
     const [columnX, columnY] = [await this.column(x), await this.column(y)];
     if (!isCurrent()) return;
     this.plot.setPlane(withLimits(columnX), withLimits(columnY), areEqual);
-    at('label-x').textContent = x;
-    at('label-y').textContent = y;
+    at('label-x').textContent = columnX.words;
+    at('label-y').textContent = columnY.words;
     await this.showColour(false);
     await this.plot.draw();
     await this.plot.showAll();

@@ -166,6 +166,9 @@ export class Plot {
   async showAll() {
     this.isWhole = true;
     await this.scatterplot.reset();
+    const { clientWidth, clientHeight } = this.canvas;
+    if (clientWidth >= clientHeight) return; // else only the height is all in view
+    await this.scatterplot.zoomToArea({ x: -1, y: -1, width: 2, height: 2 }, { transition: false });
   }
 
   async zoomBy(factor) {
@@ -179,13 +182,28 @@ export class Plot {
     await this.scatterplot.zoomToArea(area, { transition: false });
   }
 
+  /** Moves what is shown by CSS pixels. */
+  async panBy(right, down) {
+    this.isWhole = false;
+    const [left, x] = [this.xScale.invert(right), this.xScale.invert(this.canvas.clientWidth + right)];
+    const [top, y] = [this.yScale.invert(down), this.yScale.invert(this.canvas.clientHeight + down)];
+    const area = { x: left, y: Math.min(top, y), width: x - left, height: Math.abs(y - top) };
+    await this.scatterplot.zoomToArea(area, { transition: false });
+  }
+
   async resize() {
     const { width, height } = this.canvas.parentElement.getBoundingClientRect();
     await this.scatterplot.set({ width, height });
     await this.scatterplot.set({ width, height }); // scales follow the new shape only now
-    if (this.isWhole && this.px) await this.scatterplot.reset();
+    if (this.isWhole && this.px) await this.showAll();
   }
 }
+
+const PLANES = [['umap1', 'umap2'], ['z0', 'jitter'], ['pc1', 'pc2']];
+
+/** The columns of the plane that is shown first; latents of one dimension have a jitter. */
+export const firstPlane = (columns) =>
+  PLANES.find((pair) => pair.every((name) => columns.includes(name))) ?? columns;
 
 /** A column with the ends of its values. */
 export function withLimits(column) {

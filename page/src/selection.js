@@ -143,10 +143,12 @@ function bitsOf(bytes, count) {
 export function classList(column, colour, onSelect) {
   const boxes = column.codes.map((code, number) => {
     const box = make('input', { type: 'checkbox', value: number });
+    const particles = column.counts[number].toLocaleString('en');
+    box.setAttribute('aria-label', `${column.names[number]}: ${particles} particles`);
     const dot = make('span', { className: 'dot' });
     dot.style.background = colour(number);
     const name = make('span', { className: 'class-name' }, String(column.names[number]));
-    const count = make('span', { className: 'count' }, column.counts[number].toLocaleString('en'));
+    const count = make('span', { className: 'count' }, particles);
     name.title = String(column.names[number]);
     return make('label', {}, box, dot, name, count);
   });
@@ -168,8 +170,8 @@ export function classList(column, colour, onSelect) {
 export function rangeInputs(column, onSelect) {
   const input = (text, placeholder) =>
     make('input', { type: 'number', step: 'any', placeholder, 'aria-label': text });
-  const low = input(`${column.name} from`, String(Number(column.low.toPrecision(4))));
-  const high = input(`${column.name} to`, String(Number(column.high.toPrecision(4))));
+  const low = input(`${column.words} from`, String(Number(column.low.toPrecision(4))));
+  const high = input(`${column.words} to`, String(Number(column.high.toPrecision(4))));
   const button = make('button', { type: 'button' }, 'Select range');
   on(button, 'click', () => {
     const ends = [low, high].map(({ value }) => (value === '' ? null : Number(value)));

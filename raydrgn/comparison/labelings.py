@@ -39,6 +39,9 @@ class Labeling:
     images: str | None = None
     """Particle file of RELION or cryoSPARC that the labels are of, where they are."""
 
+    column: str | None = None
+    """Column of the table that they are from, where they are from one."""
+
     @property
     def known_numbers(self) -> Int[np.ndarray, " n"]:
         """The numbers, after ``with_numbers``."""

@@ -21,6 +21,7 @@ from raydrgn.io.filetypes import suffix_of
 from raydrgn.io.indices import rows_of_numbers
 from raydrgn.io.labels import (
     WITH_IMAGES,
+    Values,
     read_labels_file,
     read_values_file,
     split_column,
@@ -37,7 +38,7 @@ from raydrgn.run.directory import RunDirectory, is_run
 from raydrgn.run.identity import MADE_FROM, SETTINGS, read_record
 from raydrgn.run.reader import open_run
 from raydrgn.run.same_particles import numbers_in, numbers_in_file
-from raydrgn.shapes import Float, Int
+from raydrgn.shapes import Int
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +82,7 @@ def open_labeling(word: str, *, ksample: int | None = None) -> Labeling:
         codes=found.codes,
         numbers=found.numbers,
         images=uri if suffix_of(uri) in WITH_IMAGES else None,
+        column=found.column,
     )
 
 
@@ -194,7 +196,7 @@ def _by_images(
         return labeling
 
 
-def open_values(word: str, own: Labeling) -> Float[np.ndarray, " n"] | None:
+def open_values(word: str, own: Labeling) -> Values | None:
     """Return the number that a file has for each of some particles; NaN where it has none.
 
     Args:
@@ -218,7 +220,7 @@ def open_values(word: str, own: Labeling) -> Float[np.ndarray, " n"] | None:
         name=word, kind="values", names=(), codes=rows, numbers=found.numbers, images=images
     )
     row = matching_rows(own, matched([own, other])[1])
-    return np.where(row >= 0, found.values[row], np.nan)
+    return Values(np.where(row >= 0, found.values[row], np.nan), own.numbers, found.column)
 
 
 def _table_of_folder(uri: Uri, column: str | None) -> Uri:

@@ -13,7 +13,7 @@ from raydrgn.io.latents import read_latents_file
 from raydrgn.io.storage import Uri
 from raydrgn.io.tables import read_csv_rows
 from raydrgn.latent.command_results import CLASS_TABLE, PATH_LATENTS, CommandResults
-from raydrgn.latent.values import OCCUPANCY_CLASS, UMAP
+from raydrgn.latent.values import JITTER, OCCUPANCY_CLASS, UMAP
 from raydrgn.reporting.result_folder import ResultFolder
 from raydrgn.shapes import Float
 
@@ -70,6 +70,8 @@ def _columns(study: Study, z: Float[np.ndarray, "m zdim"]) -> dict[str, list[flo
         umap = np.stack([study.values(name).numbers() for name in UMAP], axis=1)
         placed = interpolate_embedding(z, study.z, umap)
         found |= {name: placed[:, k] for k, name in enumerate(UMAP)}
+    if z.shape[1] == 1:
+        found[JITTER] = np.zeros(len(z))  # below all particles
     found["z_norm"] = np.linalg.norm(z, axis=1)
     return {name: np.asarray(values, dtype=float).tolist() for name, values in found.items()}
 

@@ -11,6 +11,7 @@ from raydrgn.errors import ConfigError, RaydrgnError
 from raydrgn.io import storage
 from raydrgn.io.particles import ParticleTable
 from raydrgn.io.storage import Uri
+from raydrgn.latent.column_words import column_in_words
 from raydrgn.latent.command_results import CommandResults
 from raydrgn.latent.conditions import Conditions, fulfilled, in_words
 from raydrgn.latent.values import ParticleValues, Values
@@ -84,6 +85,7 @@ class Study:
             "shown": len(self.shown),
             "zdim": self.z.shape[1],
             "columns": list(self.values.columns),
+            "words": {name: column_in_words(name) for name in self.values.columns},
             "has_volumes": is_run,
             "box": self.source.box if isinstance(self.source, RunReader) else None,
             "missing": self._missing(),
@@ -97,7 +99,8 @@ class Study:
             RaydrgnError: If there is none.
         """
         found = self.values(name)
-        facts: dict[str, Any] = {"name": name, "category": found.is_category}
+        facts: dict[str, Any] = {"name": name, "words": column_in_words(name)}
+        facts["category"] = found.is_category
         facts |= _classes(found) if found.is_category else _limits(found.numbers())
         return facts, found.array[self.shown].astype(np.float32)
 

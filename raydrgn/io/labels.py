@@ -55,6 +55,9 @@ class Labels(NamedTuple):
     numbers: Int[np.ndarray, " n"] | None = None
     """Number of each particle in the original set, where a table has a column of them."""
 
+    column: str | None = None
+    """Name of the column that they are from, in a table."""
+
 
 def split_column(word: str) -> tuple[str, str | None]:
     """Return a place, and what stands after a colon: a column of a file, or an epoch.
@@ -91,10 +94,10 @@ def read_labels_file(uri: Uri, column: str | None = None) -> Labels:
         where = f"{uri}, column {name}"
         if numbers is None:
             found = to_labels(columns[name], where)
-            return found._replace(codes=found.codes[_order_of_rows(columns, uri)])
+            return found._replace(codes=found.codes[_order_of_rows(columns, uri)], column=name)
         has_label = np.array([value is not None for value in columns[name]], dtype=bool)
         found = to_labels(columns[name][has_label], where)
-        return found._replace(numbers=numbers[has_label])
+        return found._replace(numbers=numbers[has_label], column=name)
     if column is not None:
         raise InputError(f"{uri} has no columns, and so no column {column!r}.")
     if suffix == ".npy":
@@ -255,6 +258,9 @@ class Values(NamedTuple):
     numbers: Int[np.ndarray, " n"] | None = None
     """Number of each particle in the original set, where a table has a column of them."""
 
+    column: str | None = None
+    """Name of the column that they are from, in a table."""
+
 
 def read_values_file(uri: Uri, column: str | None = None) -> Values:
     """Read a number for each particle, from the files of ``read_labels_file``; NaN is unknown.
@@ -263,11 +269,12 @@ def read_values_file(uri: Uri, column: str | None = None) -> Values:
         InputError: If the file holds no number for each particle, with what was found.
     """
     suffix = suffix_of(uri)
-    numbers = None
+    numbers = name = None
     found: Any
     if suffix in TABLES:
         columns = _columns(uri)
-        found = columns[_label_column(columns, uri, column)]
+        name = _label_column(columns, uri, column)
+        found = columns[name]
         numbers = original_numbers(columns, uri)
         if numbers is None:
             found = found[_order_of_rows(columns, uri)]
@@ -289,4 +296,4 @@ def read_values_file(uri: Uri, column: str | None = None) -> Values:
             f"{uri} should hold a number for each particle; found {type(found).__name__} of shape "
             f"{np.shape(array)}."
         )
-    return Values(array, numbers)
+    return Values(array, numbers, name)

@@ -15,6 +15,7 @@ filters           methods that select particles
 mean_volumes      mean volume of a group of particles
 command_results   what other commands have made of the epoch
 values            values of every particle by name
+column_words      what columns are called in figures
 own_labels        labels that a user gives, of any kind of file
 numeric_values    those of them that conditions and colours take
 conditions        conditions on values, as the explorer saves them

@@ -1,13 +1,13 @@
 """Values of every particle by name: what particles are coloured and selected by.
 
-``z0``, ``z1``, …; ``z_norm``, which is |z|, and ``z_score``, how many SD it is above the mean;
-``pc1``, …; ``umap1`` and ``umap2``, and ``kmeansK`` of `analyze`; ``original`` and ``particle``,
-the number in the original set and the row; the columns of the particle table, with angles as
-``rot_deg``, ``tilt_deg``, ``psi_deg`` and shifts as ``shift_x_angstrom``, ``shift_y_angstrom``;
-what a mixture of factor analysers estimates; and ``COMMAND.COLUMN`` of tables with a row for each
-particle that `landscape` and `occupancy` have made of the same epoch, in the run or beside it in
-its project; ``occupancy.class``, the class of `occupancy classes`. ``label`` is a file of the
-user's own.
+``z0``, ``z1``, …; ``z_norm``, which is |z|, and ``z_score``, how many SD it is above the mean; of
+latents of one dimension ``jitter``, a random height below their histogram; ``pc1``, …; ``umap1``
+and ``umap2``, and ``kmeansK`` of `analyze`; ``original`` and ``particle``, the number in the
+original set and the row; the columns of the particle table, with angles as ``rot_deg``,
+``tilt_deg``, ``psi_deg`` and shifts as ``shift_x_angstrom``, ``shift_y_angstrom``; what a mixture
+of factor analysers estimates; and ``COMMAND.COLUMN`` of tables with a row for each particle that
+`landscape` and `occupancy` have made of the same epoch, in the run or beside it in its project;
+``occupancy.class``, the class of `occupancy classes`. ``label`` is a file of the user's own.
 """
 
 import logging
@@ -30,6 +30,7 @@ from raydrgn.io.tables import read_parquet
 from raydrgn.latent.command_results import CLASS_LABELS, CommandResults
 from raydrgn.latent.own_labels import own_labels
 from raydrgn.reporting.analysis_results import AnalysisResults, kmeans_folder
+from raydrgn.reporting.latent_plane import random_heights
 from raydrgn.run.latents_file import LatentSource
 from raydrgn.run.reader import RunReader
 from raydrgn.shapes import Float, Int
@@ -39,6 +40,7 @@ log = logging.getLogger(__name__)
 ANGLES = ("rot_deg", "tilt_deg", "psi_deg")
 SHIFTS = ("shift_x_angstrom", "shift_y_angstrom")
 LABEL = "label"
+JITTER = "jitter"
 UMAP = ("umap1", "umap2")
 TRUTH = ("no", "yes")
 """Names of the values of a column of truth values."""
@@ -137,6 +139,8 @@ class ParticleValues:
             found |= {name: partial(self._umap, k) for k, name in enumerate(UMAP)}
         found |= {f"pc{k + 1}": partial(self._component, k) for k in range(zdim)}
         found |= {f"z{k}": partial(self._latent, k) for k in range(zdim)}
+        if zdim == 1:
+            found[JITTER] = lambda: Values(random_heights(self.z[:, 0]))
         found["z_norm"] = lambda: Values(self._norm)
         found["z_score"] = lambda: Values(_standardised(self._norm))
         for ksample in self._ksamples():

@@ -52,7 +52,8 @@ class PlotSettings:
     pcs: Annotated[
         str | None,
         Setting(
-            "Two principal components to draw on, such as 1,2; by default the UMAP, if there is."
+            "Two principal components to draw on, such as 1,2; by default the UMAP, if there is. "
+            "Latents of one dimension are drawn in their histogram."
         ),
     ] = None
 
@@ -123,16 +124,10 @@ def _plane(
 ) -> "Plane":
     """Return the axes that particles are drawn on, and where they are."""
     from raydrgn.clustering.embedding import principal_components
-    from raydrgn.reporting.latent_plane import latent_plane
+    from raydrgn.reporting.latent_plane import latent_plane, line_as_plane
 
     if settings.pcs is None:
-        plane = latent_plane(source, epoch, z)
-        if plane is None:
-            raise ConfigError(
-                f"{source.root} has latents of one dimension: there is no plane to draw in. "
-                "`raydrgn analyze` draws their histogram."
-            )
-        return plane
+        return latent_plane(source, epoch, z) or line_as_plane(z)
     first, second = whole_numbers(settings.pcs, "--pcs")
     if max(first, second) > z.shape[1]:
         raise ConfigError(
@@ -150,6 +145,7 @@ def _colours(
     The third is what they are, in words.
     """
     from raydrgn.comparison.sources import LABELS, open_labeling, open_values
+    from raydrgn.latent.column_words import column_in_words
     from raydrgn.latent.numeric_values import NumericValues
     from raydrgn.latent.values import ParticleValues
     from raydrgn.reporting.analysis_results import AnalysisResults
@@ -162,11 +158,11 @@ def _colours(
     values_of = ParticleValues(source, epoch, z)
     known = NumericValues(values_of)
     if settings.by in known and (named := values_of(settings.by)).names and not named.is_truth:
-        return named.array, named.names, settings.by
+        return named.array, named.names, column_in_words(settings.by)
     if settings.by in known:
         values = known[settings.by]
         _require_known(values, settings.by)
-        return values, None, settings.by
+        return values, None, column_in_words(settings.by)
     own = _own(settings, source, numbers)
     try:
         other = open_labeling(settings.by, ksample=settings.ksample)
@@ -175,12 +171,22 @@ def _colours(
         if found is None:
             listed = ", ".join(["cluster", *known])
             raise InputError(f"--by {settings.by}: {error} Values there are: {listed}.") from error
-        _require_known(found, settings.by)
-        return found, None, PurePath(settings.by).name
-    title = PurePath(settings.by).name
+        _require_known(found.values, settings.by)
+        return found.values, None, _title(settings.by, found.column)
+    title = _title(settings.by, other.column)
     if other.kind != LABELS:
         title += f" ({other.kind})"
     return _matched(own, other), other.names, title
+
+
+def _title(by: str, column: str | None) -> str:
+    """Return what a file's values are in words: the column, if it has several, and the file."""
+    from raydrgn.latent.column_words import column_in_words
+
+    if column is None:
+        return PurePath(by).name
+    file = PurePath(by.removesuffix(f":{column}")).name
+    return f"{column_in_words(column)}, {file}"
 
 
 def _require_known(values: "np.ndarray", by: str) -> None:

@@ -63,6 +63,38 @@ def test_particles_at_the_ends_of_a_plane_are_whole(visit):
         assert not edge.any()
 
 
+def test_axes_and_colours_are_named_in_words_with_their_units(visit):
+    page = visit.page
+    assert visit.text("label-x") == "UMAP 1"
+    page.select_option("#colour-by", label="defocus U (Å)")
+    page.wait_for_selector("#legend [aria-label='defocus U (Å) from']")
+    page.select_option("#axis-y", label="defocus U (Å)")
+    wait_until(page, "document.getElementById('label-y').textContent === 'defocus U (Å)'")
+    page.fill("#go-number", "17")
+    page.click("#go button")
+    wait_until(
+        page,
+        "/UMAP 1 .*, defocus U \\(Å\\) [0-9]/.test(document.getElementById('hover').textContent)",
+    )
+    page.select_option("#axis-y", "z0")  # as conditions and commands name it
+
+
+def test_latents_of_one_dimension_fill_a_plane(browser, tmp_path):
+    z = np.random.default_rng(0).normal(size=(300, 1)).astype(np.float32)
+    cryodrgn.write_pickles(str(tmp_path / "z.pkl"), z)
+    with running_server(open_explorer(ExploreSettings(run=str(tmp_path / "z.pkl")))) as server:
+        seen = Visit(browser, server)
+        assert seen.text("label-x") == "z0"
+        assert seen.text("label-y") == "particles (each at a random height)"
+        shown = np.ptp(seen.picture("#frame")[..., :3].astype(int), axis=2) > 40
+        seen.lasso([(0.3, 0.05), (0.6, 0.95)], mode="rectangle")
+        seen.wait_for_selection()
+        assert seen.errors == []
+        seen.context.close()
+    rows, columns = np.nonzero(shown)
+    assert abs(np.corrcoef(rows, columns)[0, 1]) < 0.3  # and not a line
+
+
 def test_a_small_cluster_is_not_hidden_under_its_own_number(browser, tmp_path):
     centres, sizes = np.array([[0, 0], [1, 0], [0.5, 1]]), [120, 120, 3]
     noise = 0.08 * np.random.default_rng(0).normal(size=(243, 2))

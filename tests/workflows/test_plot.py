@@ -77,6 +77,43 @@ def test_a_figure_names_what_its_labels_are(root, tmp_path, density):
     assert title == "states.npy"
 
 
+def test_a_scale_names_what_its_values_are_in_words(root, tmp_path):
+    def scale(by):
+        return drawn(root, tmp_path, by).figure.axes[1].get_ylabel()
+
+    assert scale("defocus_u_angstrom") == "defocus U (Å)"
+    rows = "".join(f"{number} {1e4 + number / 7:.1f}\n" for number in range(60))
+    head = "data_particles\n\nloop_\n_rlnImageName #1\n_rlnDefocusU #2\n"
+    star = head + "".join(f"{k + 1:06d}@s.mrcs {1e4 + k / 7:.1f}\n" for k in range(60))
+    (tmp_path / "p.star").write_text(star)
+    assert scale(f"{tmp_path}/p.star:rlnDefocusU") == "defocus U (Å), p.star"
+    (tmp_path / "v.csv").write_text("original,defocus\n" + rows.replace(" ", ","))
+    assert scale(f"{tmp_path}/v.csv") == "defocus, v.csv"  # the column that was taken
+
+
+def test_labels_of_a_star_file_are_named_by_their_column(root, tmp_path):
+    head = "data_particles\n\nloop_\n_rlnImageName #1\n_rlnClassNumber #2\n"
+    star = head + "".join(f"{k + 1:06d}@s.mrcs {k % 3}\n" for k in range(60))
+    (tmp_path / "p.star").write_text(star)
+    made = drawn(root, tmp_path, tmp_path / "p.star")
+    assert made.figure.axes[0].get_legend().get_title().get_text() == "class number, p.star"
+
+
+@pytest.mark.parametrize("by", ["z_norm", "labels.npy"])
+@pytest.mark.parametrize("density", [False, True])
+def test_latents_of_one_dimension_are_drawn_in_their_histogram(tmp_path, by, density):
+    z = np.sort(np.random.default_rng(0).normal(size=(900, 1)), axis=0)
+    np.save(tmp_path / "z.npy", z)
+    np.save(tmp_path / "labels.npy", np.arange(900) % 4)
+    place = tmp_path / by if by.endswith("npy") else by
+    made = drawn(str(tmp_path / "z.npy"), tmp_path, place, density=density)
+    axis = made.figure.axes[0]
+    assert axis.get_xlabel() == "z0"
+    assert axis.get_ylabel() == "particles (each at a random height)"
+    np.testing.assert_allclose(made.xy[:, 0], z[:, 0], rtol=1e-6)
+    assert 0 <= made.xy[:, 1].min() < made.xy[:, 1].max() <= np.histogram(z, bins=30)[0].max()
+
+
 def test_particles_that_a_file_lacks_are_grey(root, tmp_path):
     (tmp_path / "some.csv").write_text("original,occupancy\n0,0.5\n4,0.7\n6,0.1\n1,0.2\n")
     made = drawn(root, tmp_path, tmp_path / "some.csv")
