@@ -22,6 +22,8 @@ export class Overlay {
     this.paths = [];
     this.outline = null;
     this.trail = null;
+    this.cursor = null; // that of the keyboard
+    this.isByKey = false;
     this.onDrawn = () => {};
     canvas.addEventListener('pointerdown', (event) => this.begin(event));
     canvas.addEventListener('pointermove', (event) => this.extend(event));
@@ -39,11 +41,12 @@ export class Overlay {
 
   begin(event) {
     this.canvas.setPointerCapture(event.pointerId);
+    this.isByKey = false;
     this.trail = [[event.offsetX, event.offsetY]];
   }
 
   extend(event) {
-    if (this.trail === null) return;
+    if (this.trail === null || this.isByKey) return;
     const [left, top] = this.trail.at(-1);
     const moved = Math.hypot(event.offsetX - left, event.offsetY - top);
     if (this.mode === 'rectangle') this.trail[1] = [event.offsetX, event.offsetY];
@@ -51,6 +54,24 @@ export class Overlay {
       this.trail.push([event.offsetX, event.offsetY]);
     }
     this.draw();
+  }
+
+  /** Shows the cursor of the keyboard at a place; null shows none. */
+  setCursor(place) {
+    this.cursor = place;
+    this.draw();
+  }
+
+  /** Sets a corner by keyboard; the same one once more, or the second of a rectangle, is the end. */
+  setCorner(place) {
+    this.isByKey = true;
+    this.cursor = place;
+    const last = this.trail?.at(-1);
+    const isSame = last !== undefined && last[0] === place[0] && last[1] === place[1];
+    if (isSame && this.trail.length < 2) return;
+    if (!isSame) this.trail = [...(this.trail ?? []), place];
+    if (isSame || (this.mode === 'rectangle' && this.trail.length === 2)) this.end();
+    else this.draw();
   }
 
   end() {
@@ -93,9 +114,11 @@ export class Overlay {
     }
     if (this.trail !== null) {
       const isPath = this.mode === 'path';
-      const corners = this.mode === 'rectangle' ? rectangle(this.trail) : this.trail;
+      const trail = this.isByKey && this.cursor ? [...this.trail, this.cursor] : this.trail;
+      const corners = this.mode === 'rectangle' ? rectangle(trail) : trail;
       line(context, corners, { colour: ink, isClosed: !isPath, isFilled: !isPath });
     }
+    if (this.cursor !== null) cross(context, this.cursor, ink);
   }
 
   /** Shows how many particles lie where; null shows nothing. */
@@ -128,6 +151,13 @@ function dot(context, [left, top], radius, colour, ink, width) {
   context.lineWidth = width;
   context.fill();
   context.stroke();
+}
+
+function cross(context, [left, top], ink) {
+  for (const [colour, width] of [[isDark() ? '#15181c' : '#ffffff', 4], [ink, 1.5]]) {
+    line(context, [[left - 12, top], [left + 12, top]], { colour, width });
+    line(context, [[left, top - 12], [left, top + 12]], { colour, width });
+  }
 }
 
 function line(context, corners, options) {

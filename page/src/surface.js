@@ -16,6 +16,9 @@ import { background, channels } from './colours.js';
 
 const VIEW_ANGLE = 30;
 
+/** Degrees about the vertical and the horizontal axis, by keys. */
+const TURNS = { ArrowLeft: [10, 0], ArrowRight: [-10, 0], ArrowUp: [0, -10], ArrowDown: [0, 10] };
+
 /** Surfaces in an element: in one view together, or side by side with one camera. */
 export class SurfaceView {
   constructor(container) {
@@ -27,6 +30,8 @@ export class SurfaceView {
     this.interactor = vtkInteractor.newInstance();
     this.interactor.setView(this.canvas);
     this.interactor.initialize();
+    container.addEventListener('keypress', (event) => event.stopImmediatePropagation()); // vtk's
+    container.addEventListener('keydown', (event) => this.press(event));
     this.interactor.bindEvents(container);
     this.interactor.setInteractorStyle(vtkInteractorStyle.newInstance());
     this.renderers = [];
@@ -124,6 +129,20 @@ export class SurfaceView {
     this.camera.setFocalPoint(0, 0, 0);
     this.camera.setPosition(0, 0, 1);
     this.fit();
+    this.window.render();
+  }
+
+  /** Turns and zooms by keyboard. */
+  press(event) {
+    const [turn, zoom] = [TURNS[event.key], { '+': 1.2, '=': 1.2, '-': 1 / 1.2 }[event.key]];
+    if (this.camera === null || event.ctrlKey || event.metaKey || event.altKey || !(turn ?? zoom)) return;
+    event.preventDefault();
+    if (turn) {
+      this.camera.azimuth(turn[0]);
+      this.camera.elevation(turn[1]);
+      this.camera.orthogonalizeViewUp();
+    } else this.camera.dolly(zoom);
+    for (const renderer of this.renderers) renderer.resetCameraClippingRange();
     this.window.render();
   }
 

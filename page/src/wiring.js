@@ -2,6 +2,7 @@
 
 import { isDark } from './colours.js';
 import { at, hideError, on, showError } from './dom.js';
+import { Keyboard } from './keyboard.js';
 
 /** Connects what a person uses with what it does. */
 export function wire(app) {
@@ -22,17 +23,25 @@ export function wire(app) {
   for (const button of document.querySelectorAll('[data-mode]')) {
     on(button, 'click', () => setMode(app, button.dataset.mode));
   }
-  for (const tab of document.querySelectorAll('[role=tab]')) {
+  const tabs = [...document.querySelectorAll('[role=tab]')];
+  for (const tab of tabs) {
     on(tab, 'click', () => app.showTab(tab.dataset.tab));
+    tab.addEventListener('keydown', ({ key }) => {
+      const step = { ArrowLeft: -1, ArrowRight: 1 }[key];
+      const shown = tabs.filter(({ hidden }) => !hidden);
+      if (step) shown.at((shown.indexOf(tab) + step) % shown.length).focus();
+    });
   }
   app.overlay.onDrawn = (mode, corners) =>
     app.drawn(mode, corners).catch((error) => showError(error));
   app.plot.listen('hover', (point) => app.hover.show(point).catch((error) => showError(error)));
-  app.plot.listen('click', (point) => {
+  const choose = (point) => {
     hideError();
     app.showTab('volumes');
     app.volumes.add(point).catch((error) => showError(error));
-  });
+  };
+  app.plot.listen('click', choose);
+  app.keyboard = new Keyboard(app, choose);
   new ResizeObserver(async () => {
     await app.plot.resize();
     app.overlay.draw();
@@ -44,6 +53,7 @@ function setMode(app, mode) {
   for (const button of document.querySelectorAll('[data-mode]')) {
     button.setAttribute('aria-pressed', String(button.dataset.mode === mode));
   }
+  app.keyboard.tell();
   at('path-settings').hidden = mode !== 'path';
   at('go').hidden = mode === 'path'; // both do not fit beside each other
 }
