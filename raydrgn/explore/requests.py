@@ -1,9 +1,11 @@
 """What the page sends, checked before anything is done with it."""
 
 import json
+from functools import partial
 from typing import Annotated, Any, Literal, TypeVar
+from unicodedata import normalize
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from raydrgn.errors import ConfigError
 
@@ -11,6 +13,9 @@ MOST_VOLUMES = 16
 MOST_IMAGES = 64
 MOST_FIELDS = 100
 LARGEST_ROW = 2**40
+
+Name = Annotated[str, AfterValidator(partial(normalize, "NFC"))]
+"""Of results. Letters with accents are composed: keyboards of some systems send two characters."""
 
 Row = Annotated[int, Field(ge=0, lt=LARGEST_ROW)]
 Colour = Annotated[str, Field(pattern="^#[0-9a-f]{6}$")]
@@ -36,7 +41,7 @@ class SelectRequest(OfEpoch):
 class SaveSelectionRequest(SelectRequest):
     """Conditions to save under a name."""
 
-    name: str
+    name: Name
 
 
 class OfLatents(OfEpoch):
@@ -60,7 +65,7 @@ class VolumeRequest(OfLatents):
 class SaveVolumesRequest(OfLatents):
     """Volumes to save under a name, in the box of the run."""
 
-    name: str
+    name: Name
     level_sd: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
     """Threshold of the surfaces, in SD of the first volume."""
 

@@ -6,7 +6,7 @@ its steps and decisions, nothing is given out.
 """
 
 import os
-import re
+import unicodedata
 from collections.abc import Collection, Iterator
 from datetime import datetime
 from typing import Any
@@ -39,7 +39,12 @@ ROWS = "kept.rows.pkl"
 """The same by rows of the particle table that the run was trained from, if it was from one."""
 
 MOST_BYTES = 2 << 30
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+MOST_LETTERS, MOST_NAME_BYTES = 64, 200
+"""Of a name; a file system takes 255 bytes, with an ending such as .json."""
+
+LETTER_OR_DIGIT = "LN"
+"""First letters of the categories of Unicode."""
+
 SELECTIONS, VOLUMES, JOBS = "selections", "volumes", "jobs"
 
 
@@ -86,9 +91,10 @@ class RunFiles:
             ConfigError: If the name is not one, or taken.
             OutsideError: If a link leads out of the run.
         """
-        if not NAME.fullmatch(name) or name.endswith((".json", ".")):
+        if not is_name(name) or name.endswith((".json", ".")):
             raise ConfigError(
-                f"{name!r:.80} is no name: use letters, digits, and - _ . (at most 64)."
+                f"{name!r:.80} is no name: use letters, digits, and - _ . (at most {MOST_LETTERS}; "
+                "fewer in some scripts)."
             )
         found = storage.join(self.own, kind, name)
         is_empty = storage.is_folder(found) and not storage.list_names(found)
@@ -156,7 +162,7 @@ class RunFiles:
         folder = storage.join(self.own, kind)
         if not storage.exists(folder):
             return []
-        return sorted(name for name in storage.list_names(folder) if NAME.fullmatch(name))
+        return sorted(name for name in storage.list_names(folder) if is_name(name))
 
     def path(self, found: Uri) -> str:
         """Return what the page calls a file or folder."""
@@ -176,7 +182,33 @@ class RunFiles:
 def _folder_names(folder: Uri) -> list[str]:
     """Return the names in a folder that may be folders of results."""
     names = storage.list_names(folder)
-    return [n for n in names if NAME.fullmatch(n) and os.path.splitext(n)[1] not in TYPES]
+    return [n for n in names if is_name(n) and os.path.splitext(n)[1] not in TYPES]
+
+
+def is_name(text: str) -> bool:
+    """Return whether a text can be the name of a folder on every disk: letters of any script.
+
+    Of a letter with an accent, which can be written in two ways, it is the composed form.
+    """
+    kinds = [unicodedata.category(letter)[0] for letter in text]
+    return (
+        0 < len(text) <= MOST_LETTERS
+        and kinds[0] in LETTER_OR_DIGIT
+        and all(kind in LETTER_OR_DIGIT or kind == "M" or letter in "_.-"
+                for kind, letter in zip(kinds, text, strict=True))
+        and len(text.encode()) <= MOST_NAME_BYTES
+        and unicodedata.is_normalized("NFC", text)
+        and _fits_file_system(text)
+    )  # fmt: skip
+
+
+def _fits_file_system(text: str) -> bool:
+    """Return whether names of this process can have these letters."""
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def taken(name: str) -> str:
