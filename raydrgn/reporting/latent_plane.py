@@ -9,7 +9,11 @@ from raydrgn.shapes import Float
 
 HEIGHTS = "particles (each at a random height)"
 FEWEST_BINS, MOST_BINS = 10, 80
-"""Of the histogram of latents of one dimension: as many as there are particles to fill them."""
+"""Of the histogram of latents of one dimension, over all but the outermost hundredths of particles:
+as many as there are particles to fill them."""
+
+MOST_BINS_OF_ALL = 2000
+"""Bins with those of outlying particles, which make the others no wider."""
 
 Plane = tuple[tuple[str, str], Float[np.ndarray, "p 2"]]
 """Names of two axes, and the particles along them."""
@@ -41,7 +45,10 @@ def random_heights(values: Float[np.ndarray, " p"]) -> Float[np.ndarray, " p"]:
 
     Points at these heights fill the histogram, so that each can be seen and have a colour.
     """
-    bins = int(np.clip(len(values) ** 0.5, FEWEST_BINS, MOST_BINS))
+    low, high = np.percentile(values, [1, 99]).tolist()
+    width = (high - low) / np.clip(len(values) ** 0.5, FEWEST_BINS, MOST_BINS)
+    ratio = np.ptp(values) / width if width > 0 else FEWEST_BINS
+    bins = int(np.clip(np.ceil(ratio), 1, MOST_BINS_OF_ALL))
     counts, edges = np.histogram(values, bins=bins)
     own = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, bins - 1)
     return np.random.default_rng(0).uniform(size=len(values)) * counts[own]

@@ -101,7 +101,7 @@ def write_report(uri: Uri, *, title: str, summary: str, sections: Sequence[Secti
     folder = storage.parent(uri)
     project = _project_of(folder)
     if project is not None:
-        title = title.removeprefix(f"{project}/")
+        title, summary = _from_project(project, title), _from_project(project, summary)
         sections = [_in_project(section, project) for section in sections]
     environment.filters |= {"items": _items, "pieces": partial(_pieces, folder)}
     page = environment.get_template("report.html").render(
@@ -127,24 +127,39 @@ def _project_of(folder: Uri) -> Uri | None:
 
 
 def _in_project(section: Section, project: Uri) -> Section:
-    """Return a section whose commands are for the folder of a project; those of jobs stay."""
-    itself = rf"(?<!\S){re.escape(shlex.quote(project))}(?!\S)"
-    below = rf"(?<![\w/.-]){re.escape(project)}/(?=[\w.])"
-
-    def from_folder(line: str) -> str:
-        if not line.startswith(PROGRAM) or line.startswith(OF_JOBS):
-            return line
-        return re.sub(below, "", re.sub(itself, ".", line))
-
+    """Return a section with paths from the folder of a project, for which its commands are."""
+    path = partial(_from_project, project)
+    commands = "\n".join(map(path, section.commands.split("\n")))
+    before = [section.commands, *_cells(section.tables)]
     tables = [
-        replace(table, rows=[[from_folder(str(cell)) for cell in row] for row in table.rows])
-        for table in section.tables
+        ReportTable(head=[*map(path, t.head)], rows=[[*map(path, row)] for row in t.rows])
+        for t in section.tables
     ]
-    commands = "\n".join(from_folder(line) for line in section.commands.split("\n"))
-    found = replace(section, commands=commands, tables=tables)
-    before = [[str(cell) for cell in row] for table in section.tables for row in table.rows]
-    is_same = commands == section.commands and before == [r for t in tables for r in t.rows]
-    return section if is_same else replace(found, where=WHERE)
+    after = [commands, *_cells(tables)]
+    has_changed = any(a != b and b.startswith(PROGRAM) for a, b in zip(after, before, strict=True))
+    return replace(
+        section,
+        title=path(section.title),
+        text=path(section.text),
+        figures=[(figure, path(caption)) for figure, caption in section.figures],
+        tables=tables,
+        commands=commands,
+        where=WHERE if has_changed else "",
+    )
+
+
+def _cells(tables: Sequence[ReportTable]) -> list[str]:
+    return [str(cell) for table in tables for row in table.rows for cell in row]
+
+
+def _from_project(project: Uri, text: object) -> str:
+    """Return a line with paths from the folder of a project; a command of a job stays."""
+    line = str(text)
+    if line.startswith(OF_JOBS):
+        return line
+    if line.startswith(PROGRAM):
+        line = re.sub(rf"(?<!\S){re.escape(shlex.quote(project))}(?!\S)", ".", line)
+    return re.sub(rf"(?<![\w/.-]){re.escape(project)}/(?=[\w.])", "", line)
 
 
 def _is_listed(name: str) -> bool:

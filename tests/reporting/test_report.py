@@ -65,11 +65,13 @@ def test_below_a_project_commands_hold_wherever_it_is_moved_or_copied(tmp_path, 
         shlex.join(["raydrgn", "submit", "protocol", "-o", str(root)]),
     ]
     table = ReportTable(head=("decision", "to change it"), rows=[("seed", commands[1])])
-    section = Section(title="Next", commands="\n".join(commands), tables=[table])
+    text = f"Labels of {root}/round1/analyze.7, and of {root} 2/x; {root} itself."
+    section = Section(title="Next", text=text, commands="\n".join(commands), tables=[table])
     uri = str(folder / "report.html")
     write_report(uri, title=f"{root}/round1, epoch 7", summary="", sections=[section])
     page = html.unescape((folder / "report.html").read_text())
     assert "<h1>round1, epoch 7</h1>" in page
+    assert f"<p>Labels of round1/analyze.7, and of {root} 2/x; {root} itself.</p>" in page
     words, shown = re.search(r"<p>([^<]*)</p>\n<pre>(.*?)</pre>", page, re.DOTALL).groups()
     assert words == "Commands are for the folder of the project."
     lines = shown.split("\n")

@@ -111,7 +111,7 @@ def test_latents_of_one_dimension_are_drawn_in_their_histogram(tmp_path, by, den
     assert axis.get_xlabel() == "z0"
     assert axis.get_ylabel() == "particles (each at a random height)"
     np.testing.assert_allclose(made.xy[:, 0], z[:, 0], rtol=1e-6)
-    assert 0 <= made.xy[:, 1].min() < made.xy[:, 1].max() <= np.histogram(z, bins=30)[0].max()
+    assert 0 <= made.xy[:, 1].min() < made.xy[:, 1].max() < 100
 
 
 def test_particles_that_a_file_lacks_are_grey(root, tmp_path):
