@@ -25,6 +25,7 @@ from raydrgn.inputs.options import DownsamplingOptions
 from raydrgn.inputs.stacks import StackPart, StackPlan, StackSet
 from raydrgn.io import storage
 from raydrgn.io.imaging import ORIGINAL_BOX
+from raydrgn.io.micrographs import micrograph_cells
 from raydrgn.io.mrc import read_volume, write_volume
 from raydrgn.io.mrc_stacks import StackWriter, write_slices
 from raydrgn.io.originals import original_of
@@ -260,7 +261,7 @@ def _write_star(small: ParticleTable, table: ParticleTable, out: Uri) -> None:
     """Write the rows of the original STAR file where there is one; else RELION 3.1 anew."""
     original = original_of(table, ".star")
     if original is None:
-        write_relion(out, small)
+        write_relion(out, small, more=micrograph_cells(table, out))
         return
     star, rows = original_star(table, original)
     star = with_smaller_images(

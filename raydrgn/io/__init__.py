@@ -36,6 +36,7 @@ relionrows       RELION particle files given back: rows of one, smaller images
 cryosparc        cryoSPARC's .cs files to a ParticleTable
 cryosparcrows    cryoSPARC's rows given back
 passthrough      cryoSPARC's two files of one job, joined
+micrographs      micrographs and coordinates of cryoSPARC's particles, for RELION
 metadata         whichever of RELION's and cryoSPARC's files it is
 cryodrgn         cryoDRGN's pickles: poses, CTF, latents
 

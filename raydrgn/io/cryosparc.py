@@ -98,11 +98,11 @@ def read_cryosparc(
         **_beam_tilt(rows, uri),
     }
     if SPLIT_FIELD in names:
-        columns |= half_columns(_field(rows, SPLIT_FIELD, uri), first=0)
+        columns |= half_columns(field_values(rows, SPLIT_FIELD, uri), first=0)
     if "uid" in names:
-        columns["uid"] = _field(rows, "uid", uri, kinds="iu")
+        columns["uid"] = field_values(rows, "uid", uri, kinds="iu")
     if "ctf/exp_group_id" in names:
-        columns["optics_group"] = _field(rows, "ctf/exp_group_id", uri).astype(str)
+        columns["optics_group"] = field_values(rows, "ctf/exp_group_id", uri).astype(str)
     metadata = {"source": uri, **to_metadata(imaging), **unmodelled_metadata(of_cryosparc(rows))}
     several = [name for name in names if SEVERAL_CLASSES.match(name)]
     if several and "rotation" not in columns:
@@ -133,7 +133,7 @@ def _images(
         return {"stack": unnamed, "slice": np.arange(len(rows)), "box": boxes}
     stacks, codes = _stack_names(rows, uri)
     # uint32 in the file, which overflows in products.
-    slices = _field(rows, "blob/idx", uri, kinds="iu").astype(np.int64)
+    slices = field_values(rows, "blob/idx", uri, kinds="iu").astype(np.int64)
     expected = _expected_boxes(rows, uri)
     need_images = need_images or not has_box(imaging, expected)
     places = find_stacks(stacks, source=uri, datadir=datadir, required=need_images)
@@ -149,7 +149,7 @@ def _expected_boxes(rows: np.ndarray, uri: Uri) -> np.ndarray | None:
     """Return the box that the file has for each image, pixels; None if it has none."""
     if "blob/shape" not in (rows.dtype.names or ()):
         return None
-    return _field(rows, "blob/shape", uri, width=2)[:, 0]
+    return field_values(rows, "blob/shape", uri, width=2)[:, 0]
 
 
 def _boxes(rows: np.ndarray, uri: Uri, imaging: Imaging) -> np.ndarray:
@@ -161,7 +161,7 @@ def _boxes(rows: np.ndarray, uri: Uri, imaging: Imaging) -> np.ndarray:
 def _pixel_size(rows: np.ndarray, uri: Uri, imaging: Imaging) -> np.ndarray:
     """Return the pixel size of each image, Å."""
     field = PIXEL_SIZE_FIELD
-    found = _field(rows, field, uri) if field in (rows.dtype.names or ()) else None
+    found = field_values(rows, field, uri) if field in (rows.dtype.names or ()) else None
     return fill(
         "pixel_size_angstrom", found, imaging=imaging, count=len(rows), source=uri, field=field
     )
@@ -170,7 +170,9 @@ def _pixel_size(rows: np.ndarray, uri: Uri, imaging: Imaging) -> np.ndarray:
 def _ctf(rows: np.ndarray, uri: Uri, imaging: Imaging) -> dict[str, np.ndarray]:
     """Return the seven columns of the CTF, angles in degrees; none if the file has no defocus."""
     names = rows.dtype.names or ()
-    found = {name: _field(rows, field, uri) for name, field in CTF_FIELDS.items() if field in names}
+    found = {
+        name: field_values(rows, field, uri) for name, field in CTF_FIELDS.items() if field in names
+    }
     for name in ("defocus_angle_deg", "phase_shift_deg"):
         if name in found:
             found[name] = np.rad2deg(found[name].astype(np.float64))
@@ -184,11 +186,11 @@ def _beam_tilt(rows: np.ndarray, uri: Uri) -> dict[str, np.ndarray]:
     """
     if not {"ctf/tilt_A", "ctf/cs_mm"} <= set(rows.dtype.names or ()):
         return {}
-    tilt = _field(rows, "ctf/tilt_A", uri, width=2).astype(np.float64)
+    tilt = field_values(rows, "ctf/tilt_A", uri, width=2).astype(np.float64)
     if not tilt.any():
         return {}
     with np.errstate(divide="ignore", invalid="ignore"):
-        sine = tilt / (_field(rows, "ctf/cs_mm", uri)[:, None] * ANGSTROM_PER_MM)
+        sine = tilt / (field_values(rows, "ctf/cs_mm", uri)[:, None] * ANGSTROM_PER_MM)
         angles = np.where(tilt == 0, 0.0, 1e3 * np.arcsin(sine))  # 0/0 where Cs is 0
     return {name: angles[:, i] for i, name in enumerate(TILT_COLUMNS)}
 
@@ -211,7 +213,7 @@ def _no_images(uri: Uri, names: Sequence[str]) -> InputError:
 
 def _stack_names(rows: np.ndarray, uri: Uri) -> tuple[list[str], np.ndarray]:
     """Return the distinct stacks, and which of them each row names."""
-    paths = _field(rows, "blob/path", uri, kinds="SU")
+    paths = field_values(rows, "blob/path", uri, kinds="SU")
     distinct, codes = np.unique(paths, return_inverse=True)
     names = []
     for code, path in enumerate(distinct.tolist()):
@@ -232,7 +234,7 @@ def _stack_names(rows: np.ndarray, uri: Uri) -> tuple[list[str], np.ndarray]:
     return names, codes
 
 
-def _field(
+def field_values(
     rows: np.ndarray, name: str, uri: Uri, *, width: int | None = None, kinds: str = "iuf"
 ) -> np.ndarray:
     """Return a field of the type and shape that cryoSPARC gives it.
@@ -256,10 +258,10 @@ def _poses(
     names = rows.dtype.names or ()
     if not all(field in names for field in POSE_FIELDS):
         return {}
-    rotations = from_axis_angle(_field(rows, "alignments3D/pose", source, width=3))
+    rotations = from_axis_angle(field_values(rows, "alignments3D/pose", source, width=3))
     # The shift is in pixels of the images that were aligned, which may be larger or smaller.
     aligned = aligned_pixel_size(rows, pixel_size, half_size=half_size, source=source)
-    shifts = _field(rows, "alignments3D/shift", source, width=2).astype(np.float64)
+    shifts = field_values(rows, "alignments3D/shift", source, width=2).astype(np.float64)
     shifts = shifts * aligned[:, None]
     return {"rotation": rotations.reshape(-1, 9), "shift_angstrom": shifts}
 
@@ -275,10 +277,10 @@ def aligned_pixel_size(
     """
     field = "alignments3D/psize_A"
     names = rows.dtype.names or ()
-    found = _field(rows, field, source) if field in names else np.zeros(len(rows))
+    found = field_values(rows, field, source) if field in names else np.zeros(len(rows))
     own = pixel_size
     if PIXEL_SIZE_FIELD in names:
-        own = pixel_size / calibration(pixel_size, _field(rows, PIXEL_SIZE_FIELD, source))
+        own = pixel_size / calibration(pixel_size, field_values(rows, PIXEL_SIZE_FIELD, source))
     known = found > 0
     with np.errstate(divide="ignore", invalid="ignore"):
         factor = np.where(known, found / own, 2.0 if half_size else 1.0)

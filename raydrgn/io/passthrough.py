@@ -39,13 +39,16 @@ def read_rows(uri: Uri) -> np.ndarray:
     return rows
 
 
-def read_joined(uri: Uri, passthrough: Sequence[Uri] = ()) -> tuple[np.ndarray, tuple[Uri, ...]]:
+def read_joined(
+    uri: Uri, passthrough: Sequence[Uri] = (), *, needed: Sequence[str] = NEEDED
+) -> tuple[np.ndarray, tuple[Uri, ...]]:
     """Read a .cs file with what its passthrough files add, in the order of its own rows.
 
     Args:
         uri: The .cs file.
-        passthrough: Its passthrough files. If none is given and images, CTF or poses are missing,
+        passthrough: Its passthrough files. If none is given and a field that is needed is missing,
             one is looked for beside the file, by the names that cryoSPARC gives.
+        needed: Fields that are needed: one each of images, CTF and poses.
 
     Returns:
         The rows, and the passthrough files that were used.
@@ -59,10 +62,10 @@ def read_joined(uri: Uri, passthrough: Sequence[Uri] = ()) -> tuple[np.ndarray, 
             rows = _join(rows, read_rows(other), uri, other)
         return rows, tuple(passthrough)
     names = rows.dtype.names or ()
-    if len(rows) and "uid" in names and any(field not in names for field in NEEDED):
+    if len(rows) and "uid" in names and any(field not in names for field in needed):
         for other in passthrough_names(uri):
             more = read_rows(other)
-            if not set(more.dtype.names or ()) & (set(NEEDED) - set(names)):
+            if not set(more.dtype.names or ()) & (set(needed) - set(names)):
                 continue
             try:
                 joined = _join(rows, more, uri, other)

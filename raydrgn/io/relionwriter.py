@@ -1,7 +1,7 @@
 """A ParticleTable to a RELION 3.1 particle file, and the names of RELION's columns."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -39,7 +39,11 @@ ESTIMATE_FIELDS = {"contrast": "raydrgnContrast", "null_probability": "raydrgnNu
 
 
 def write_relion(
-    uri: Uri, table: ParticleTable, *, check: Callable[[Uri], None] | None = None
+    uri: Uri,
+    table: ParticleTable,
+    *,
+    more: Mapping[str, Sequence[str]] | None = None,
+    check: Callable[[Uri], None] | None = None,
 ) -> None:
     """Write a RELION 3.1 particle file with its optics groups; stacks relative to its folder.
 
@@ -49,6 +53,7 @@ def write_relion(
     Args:
         uri: STAR file to write.
         table: Particles.
+        more: Other columns of the particles, as text by RELION's column.
         check: As in ``storage.atomic_write``.
     """
     count = len(table)
@@ -80,7 +85,8 @@ def write_relion(
         **{name: [values[row] for row in first] for name, values in group_columns.items()},
         "rlnImageDimensionality": ["2"] * len(first),
     }
-    particles = {"rlnImageName": names_for(uri, table), **defocus_cells(table)}
+    particles: dict[str, Sequence[str]] = {"rlnImageName": names_for(uri, table), **(more or {})}
+    particles |= defocus_cells(table)
     if table.has_poses:
         particles |= pose_cells(table)
     particles |= estimate_cells(table)

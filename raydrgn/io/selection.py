@@ -29,6 +29,7 @@ from raydrgn.io.filetypes import suffix_of
 from raydrgn.io.imaging import imaging_of
 from raydrgn.io.indices import rows_of_numbers
 from raydrgn.io.metadata import read_metadata
+from raydrgn.io.micrographs import micrograph_cells
 from raydrgn.io.originals import (
     lost_original,
     original_of,
@@ -132,7 +133,8 @@ def export_star(source: ParticleSource, out: Uri, *, table: ParticleTable | None
     if original is None:
         warn_of_lost_original(table, ".star", source.particles)
         warn_of_names(table)
-        write_relion(out, table, check=partial(check_star, table=table))
+        more = micrograph_cells(table, source.particles)
+        write_relion(out, table, more=more, check=partial(check_star, table=table))
         return len(table)
     star, expected = original_star(table, original)
     star = _with_names(with_estimates(star, table), out, source.datadir)
