@@ -42,6 +42,9 @@ FRAME = "map_field_angstrom"
 DECIMALS = 4  # of pixel sizes in Å that are counted as one
 GROUPS_NAMED = 12
 
+_LOGGED: list[frozenset[tuple[str, float]]] = []
+"""Optics groups and their factors that this process has logged: commands have several steps."""
+
 
 def with_frame(table: ParticleTable, sizes: Float[np.ndarray, " m"] | None = None) -> ParticleTable:
     """Return the table with the frame of several pixel sizes noted, for selections of it.
@@ -126,22 +129,34 @@ def several_pixel_sizes(table: ParticleTable) -> str | None:
 
 
 def log_pixel_sizes(table: ParticleTable) -> None:
-    """Log it once if particles have several pixel sizes."""
+    """Log it if particles have several pixel sizes, once of a data set and selections of it."""
     sentence = several_pixel_sizes(table)
-    if sentence:
+    if sentence is None:
+        return
+    groups = frozenset(zip(_groups(table), _frame_factors(table), strict=True))
+    if not any(groups <= known for known in _LOGGED):
+        _LOGGED.append(groups)
         log.info("%s", sentence)
+
+
+def _frame_factors(table: ParticleTable) -> list[float]:
+    factors = pixel_size_factors(table, reference_pixel_size(table))
+    return factors.round(DECIMALS).tolist()
+
+
+def _groups(table: ParticleTable) -> list[str]:
+    if "optics_group" in table.table.column_names:
+        return table.column("optics_group").astype(str).tolist()
+    return [""] * len(table)
 
 
 def _listed_groups(table: ParticleTable) -> str:
     """Return each optics group, or each pixel size without them, with its number of particles."""
     sizes = table.column("pixel_size_angstrom")
-    if "optics_group" in table.table.column_names:
-        names = table.column("optics_group").astype(str)
-    else:
-        names = np.full(len(sizes), "")
     pairs, counts = np.unique(
         np.array(
-            list(zip(names, np.round(sizes, 4), strict=True)), dtype=[("g", "U64"), ("s", "f4")]
+            list(zip(_groups(table), np.round(sizes, 4), strict=True)),
+            dtype=[("g", "U64"), ("s", "f4")],
         ),
         return_counts=True,
     )

@@ -84,6 +84,20 @@ def test_groups_of_several_pixel_sizes_are_logged(caplog):
     assert "the frame of a map of 3 Å" in message
 
 
+def test_they_are_logged_once_by_a_command_of_several_steps(caplog):
+    names = ["epu"] * 12 + ["serial"] * 8 + ["third"] * 5
+    table = with_frame(table_with(np.repeat([3.0, 3.4, 3.2], [12, 8, 5]), optics_group=names))
+    half = {"box": np.full(25, table.single_box() // 2), "pixel_size_angstrom": 2 * table.column(
+        "pixel_size_angstrom")}  # fmt: skip
+    with caplog.at_level(logging.INFO):
+        for step in (table, table.select(np.arange(20)), table.with_columns(half), table):
+            log_pixel_sizes(step)
+        assert len(caplog.records) == 1
+        other = table_with(np.repeat([3.0, 3.5], [12, 8]), optics_group=names[:20])
+        log_pixel_sizes(other)
+    assert "serial has 3.5 Å" in caplog.records[1].getMessage()
+
+
 def test_pixel_sizes_rounded_in_many_ways_are_counted_as_one():
     sizes = np.concatenate([3.0 + 1e-6 * np.arange(12), np.full(8, 3.4)])
     table = table_with(sizes)
