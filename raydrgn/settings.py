@@ -55,6 +55,9 @@ class Setting:
     bare: float | None = None
     """Value of an option for a number that is given without one."""
 
+    is_list: bool = False
+    """Whether the value is a list of numbers, as in ``0,3``."""
+
     project: str | None = None
     """What of a project holds where nothing is given: see ``raydrgn.protocol.inheritance``."""
 

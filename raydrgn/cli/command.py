@@ -2,11 +2,13 @@
 
 import dataclasses
 import inspect
+import re
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from inspect import Parameter
-from itertools import zip_longest
+from itertools import takewhile, zip_longest
 from typing import Annotated, Any, get_args
 
 import typer
@@ -131,6 +133,7 @@ def command(
                 words |= _inherited(settings, words)
             record = record_of(words)
             with ExitStack() as stack:
+                stack.push(_put_back)
                 if "executor" in names:
                     given["executor"] = stack.enter_context(Executor(**where))
                 if "progress" in names:
@@ -139,6 +142,7 @@ def command(
 
         _take_options(run, options, described_by=body)
         run.bare = _bare_options(settings)  # type: ignore[attr-defined]
+        run.lists = _list_options(settings)  # type: ignore[attr-defined]
         run.settings, run.record_of = settings, record_of  # type: ignore[attr-defined]
         return run
 
@@ -162,6 +166,13 @@ def _take_options(
     run.__annotations__ = {option.name: option.annotation for option in options}
 
 
+def _put_back(kind: type[BaseException] | None, error: object, traceback: object) -> None:
+    """Put earlier results back where an error ends the command that was to replace them."""
+    results = sys.modules.get("raydrgn.reporting.result_folder")  # not loaded if nothing was begun
+    if kind is not None and results is not None:
+        results.put_back_earlier_results()
+
+
 CONTEXT = Parameter("context", Parameter.KEYWORD_ONLY, annotation=typer.Context)
 """Typer gives the parsed command line to a parameter of this type."""
 
@@ -175,11 +186,21 @@ def _inherited(settings: type, words: dict[str, Any]) -> dict[str, Any]:
     return inherited(settings, words, given, project)
 
 
-class OptionalValues(TyperCommand):
-    """A command of which options for a number can be given without one (``Setting.bare``)."""
+NUMBERS = re.compile(r"\d+(?:[-,]\d+)*")
+"""A word of a list of numbers, such as ``0,3,8-12``."""
+
+
+class NumberOptions(TyperCommand):
+    """A command with options for lists of numbers, or for a number that can be left out."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Add the number where none follows such an option, then read the words."""
+        """Add the number where none follows an option that has one (``Setting.bare``), then read.
+
+        Raises:
+            ConfigError: If a number follows a list (``Setting.is_list``): it would be the epoch.
+        """
+        for option in getattr(self.callback, "lists", ()):
+            _refuse_number_after(option, args)
         bare: dict[str, str] = getattr(self.callback, "bare", {})
         filled = []
         for word, following in zip_longest(args, args[1:], fillvalue=""):
@@ -187,6 +208,24 @@ class OptionalValues(TyperCommand):
             if word in bare and not _is_number(following):
                 filled.append(bare[word])
         return super().parse_args(ctx, filled)
+
+
+def _refuse_number_after(option: str, words: list[str]) -> None:
+    """Refuse ``--keep-clusters 1 2``, whose 2 is no cluster to the command line, but the epoch."""
+    flat = [part for word in words for part in _split_option(word, option)]
+    for place in (i for i, word in enumerate(flat) if word == option):
+        listed = list(takewhile(NUMBERS.fullmatch, flat[place + 1 :]))
+        if len(listed) > 1:
+            first, *rest = listed
+            raise ConfigError(
+                f"{option} {' '.join(listed)}: only {first} belongs to {option}, and {rest[0]} "
+                f"would be the epoch. Write {option} {','.join(listed)} for all of these, or give "
+                f"the epoch before the options: {rest[0]} {option} {first}."
+            )
+
+
+def _split_option(word: str, option: str) -> list[str]:
+    return word.split("=", 1) if word.startswith(f"{option}=") else [word]
 
 
 def _is_number(word: str) -> bool:
@@ -204,6 +243,12 @@ def _bare_options(settings: type) -> dict[str, str]:
         for field in setting_fields(settings)
         if field.setting.bare is not None
     }
+
+
+def _list_options(settings: type) -> list[str]:
+    """Return the options that take a list of numbers."""
+    fields = setting_fields(settings)
+    return [field.setting.option(field.name) for field in fields if field.setting.is_list]
 
 
 def _execution(are_tasks: bool, uses_gpus: bool) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from raydrgn.cli.application import app
 from raydrgn.cli.backproject import backproject
 from raydrgn.cli.bench import bench
 from raydrgn.cli.clean import clean
-from raydrgn.cli.command import OptionalValues
+from raydrgn.cli.command import NumberOptions
 from raydrgn.cli.compare import compare
 from raydrgn.cli.console import (
     EXIT_FAILED,
@@ -58,7 +58,7 @@ app.command()(sweep)
 app.command()(protocol)
 app.command()(analyze)
 app.command()(compare)
-app.command()(plot)
+app.command("plot", cls=NumberOptions)(plot)
 app.command()(montage)
 app.command()(embed)
 for map_command in (fsc, flip, invert):
@@ -68,7 +68,7 @@ app.command()(clean)
 app.command()(runs)
 app.command()(convergence)
 app.command()(halves)
-app.command("filter", cls=OptionalValues)(filter_)
+app.command("filter", cls=NumberOptions)(filter_)
 app.command()(explore)
 app.command()(landscape)
 app.add_typer(traverse, name="traverse")

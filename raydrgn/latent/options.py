@@ -21,11 +21,13 @@ class SelectionOptions:
     """Methods that select particles; a particle is kept if all of them keep it."""
 
     keep_clusters: Annotated[
-        str | None, Setting("Clusters of analyze, or of --labels, to keep, such as 0,3,8-12.")
+        str | None,
+        Setting("Clusters of analyze, or of --labels, to keep, such as 0,3,8-12.", is_list=True),
     ] = None
 
     drop_clusters: Annotated[
-        str | None, Setting("Clusters of analyze, or of --labels, to drop, such as 0,3,8-12.")
+        str | None,
+        Setting("Clusters of analyze, or of --labels, to drop, such as 0,3,8-12.", is_list=True),
     ] = None
 
     ksample: Annotated[int, Setting("K of the k-means of analyze to use.", min=1)] = 20
@@ -44,7 +46,9 @@ class SelectionOptions:
 
     drop: Annotated[
         str | None,
-        Setting("Components of the mixture to drop, such as 0,3; without, they are shown."),
+        Setting(
+            "Components of the mixture to drop, such as 0,3; without, they are shown.", is_list=True
+        ),
     ] = None
 
     zscore: Annotated[

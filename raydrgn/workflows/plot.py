@@ -53,7 +53,8 @@ class PlotSettings:
         str | None,
         Setting(
             "Two principal components to draw on, such as 1,2; by default the UMAP, if there is. "
-            "Latents of one dimension are drawn in their histogram."
+            "Latents of one dimension are drawn in their histogram.",
+            is_list=True,
         ),
     ] = None
 
