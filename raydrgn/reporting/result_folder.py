@@ -7,6 +7,7 @@ another epoch, run or setting never come beside them.
 import io
 import json
 import logging
+import os
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,9 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raydrgn.errors import RunDirectoryError
+from raydrgn.errors import RaydrgnError, RunDirectoryError
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
+from raydrgn.remote.process import ProcessIdentity
+from raydrgn.reporting.earlier_results import EARLIER, UNFINISHED, FilesAside
 from raydrgn.run.directory import CONFIG
 from raydrgn.run.identity import MADE_FROM, SETTINGS, Identity, read_record
 from raydrgn.wording import counted
@@ -32,6 +35,9 @@ FILES, OTHER_FILES = "files", "other_files"
 DEFAULT = "the default"
 """What a message calls a setting that is not recorded."""
 
+_REPLACING: dict[Uri, "ResultFolder"] = {}
+"""Folders whose earlier results this process has moved aside, until the new ones are finished."""
+
 _REMEDY = "Choose another folder with --out, or replace these results with --overwrite."
 
 
@@ -46,6 +52,8 @@ class ResultFolder:
     def __init__(self, uri: Uri, *, figures: Literal["svg", "pdf"] | None = None) -> None:
         self.uri = storage.absolute(uri)  # workers of a cluster are in other folders
         self._figures = figures
+        self._earlier = FilesAside(self.uri, EARLIER)
+        self._unfinished = FilesAside(self.uri, UNFINISHED)
 
     def begin(
         self,
@@ -60,32 +68,104 @@ class ResultFolder:
         Args:
             settings: All settings that change the results; kept in ``settings.json``.
             made_from: Epoch of the run that the results are made from; None if from no run.
-            overwrite: Delete earlier results in the folder; files of others stay.
+            overwrite: Replace earlier results in the folder; files of others stay. Those that were
+                finished are kept aside until ``finish``, or ``put_back``.
             independent: Settings whose results lie side by side under names of their own.
 
         Raises:
             RunDirectoryError: If the folder has results of another origin or other settings and
-                ``overwrite`` is not given, or files that are not results: those are never deleted.
+                ``overwrite`` is not given, or files that are not results: those are never deleted;
+                if another process is replacing its results.
         """
         record: dict[str, Any] = json.loads(json.dumps(settings, default=str))
         others: list[str] = []
-        if set(storage.list_names(self.uri)) - {SETTINGS}:
+        self._recover()
+        if self._has_files():
             self.check_own()
             own, others = self._own_and_other_files()
             if overwrite:
-                self._delete(own, others)
+                self._remove(own, others)
             else:
                 self._check(record, made_from, independent)
         if made_from is not None:
             record[MADE_FROM] = made_from.to_dict()
         self._write_record(record | {OTHER_FILES: others})
+        if overwrite:
+            self._take_up_unfinished(settings, made_from)
 
     def finish(self) -> None:
-        """List the files of the results, so that others' are known from them and never deleted."""
+        """List the files of the results, so that others' are known from them and never deleted.
+
+        Earlier results that were kept aside are deleted.
+
+        Raises:
+            RunDirectoryError: If another process has replaced the results meanwhile.
+        """
+        if _REPLACING.get(self.uri) is not None and self._earlier.owner() != _own_process():
+            raise RunDirectoryError(
+                f"{self.uri}: another process has replaced the results meanwhile, and the folder "
+                "may have files of both. Run the command again when that one has ended."
+            )
         record = self._record()
         others = set(record.get(OTHER_FILES, ()))
-        own = [name for name in storage.list_files(self.uri) if name not in others]
+        own = [name for name in self._present() if name not in others]
         self._write_record(record | {FILES: own})
+        self._earlier.delete()
+        self._unfinished.delete()
+        _REPLACING.pop(self.uri, None)
+
+    def put_back(self) -> None:
+        """Put earlier results back in place of new ones that are not finished."""
+        if self.has(SETTINGS):
+            own, _ = self._own_and_other_files()
+            self._unfinished.delete()
+            self._unfinished.take([*own, SETTINGS])
+        self._earlier.give_back()
+        _REPLACING.pop(self.uri, None)
+        log.info(
+            "%s has its earlier results again, since the new ones are not finished; the same "
+            "command goes on with those",
+            self.uri,
+        )
+
+    def _recover(self) -> None:
+        """Bring a folder in order whose results a process was replacing when it was killed.
+
+        Raises:
+            RunDirectoryError: If the process lives.
+        """
+        if not self._earlier.names():
+            return
+        self._earlier.refuse_living()
+        if not self._earlier.has_settings():  # not all were moved aside
+            self._earlier.give_back()
+        elif self.has(SETTINGS) and FILES in self._record():
+            self._earlier.delete()
+        else:
+            self.put_back()
+
+    def _take_up_unfinished(self, settings: Mapping[str, Any], made_from: Identity | None) -> None:
+        """Go on with what an earlier command of the same settings did not finish."""
+        if not self._unfinished.has_settings():
+            self._unfinished.delete()
+            return
+        found = read_record(self._unfinished.at(SETTINGS))
+        try:
+            self._compare(found, json.loads(json.dumps(settings, default=str)), made_from, ())
+        except RunDirectoryError:
+            self._unfinished.delete()
+            return
+        own_record = self._record()
+        self._unfinished.give_back()
+        self._write_record(own_record)
+
+    def _has_files(self) -> bool:
+        return bool(set(storage.list_names(self.uri)) - {SETTINGS, EARLIER, UNFINISHED})
+
+    def _present(self) -> list[str]:
+        """Return the files of the folder, but for those that are kept aside."""
+        aside = (f"{EARLIER}/", f"{UNFINISHED}/")
+        return [name for name in storage.list_files(self.uri) if not name.startswith(aside)]
 
     def is_made_from(self, identity: Identity) -> bool:
         """Return whether the folder has results, and these are of the given epoch."""
@@ -106,15 +186,21 @@ class ResultFolder:
         Results that were never finished have no list: then everything is theirs that was not there
         when they were begun.
         """
-        record, present = self._record(), storage.list_files(self.uri)
+        record, present = self._record(), self._present()
         listed, others = record.get(FILES), set(record.get(OTHER_FILES, ()))
         own = [n for n in present if (n in listed if listed is not None else n not in others)]
         return own, sorted(set(present) - {*own, SETTINGS})
 
-    def _delete(self, own: Sequence[str], others: Sequence[str]) -> None:
-        for name in own:
-            storage.remove(self.at(name))
-        storage.remove_empty_folders(self.uri)
+    def _remove(self, own: Sequence[str], others: Sequence[str]) -> None:
+        """Move finished results aside, and delete others."""
+        if FILES in self._record():
+            self._earlier.sign()
+            self._earlier.take([*own, SETTINGS])
+            _REPLACING[self.uri] = self
+        else:
+            for name in own:
+                storage.remove(self.at(name))
+            storage.remove_empty_folders(self.uri)
         folders = [name.removesuffix(SETTINGS) for name in others if name.endswith(f"/{SETTINGS}")]
         results = [name for name in others if name.startswith(tuple(folders))] if folders else []
         if results:
@@ -139,7 +225,7 @@ class ResultFolder:
         Raises:
             RunDirectoryError: If it has files that are not results, or is the current folder.
         """
-        if not set(storage.list_names(self.uri)) - {SETTINGS}:
+        if not self._has_files():
             return
         if not self.has(SETTINGS) or self.has(CONFIG):
             raise RunDirectoryError(
@@ -157,7 +243,16 @@ class ResultFolder:
         made_from: Identity | None,
         independent: Collection[str],
     ) -> None:
-        found = self._record()
+        self._compare(self._record(), settings, made_from, independent)
+
+    def _compare(
+        self,
+        found: dict[str, Any],
+        settings: Mapping[str, Any],
+        made_from: Identity | None,
+        independent: Collection[str],
+    ) -> None:
+        """Refuse results whose record has other settings or another origin."""
         origin = found.pop(MADE_FROM, None)
         for name in (FILES, OTHER_FILES):
             found.pop(name, None)
@@ -211,6 +306,19 @@ class ResultFolder:
         write_figure(self.at(name), figure)
         if self._figures is not None:
             write_figure(self.at(f"{name.removesuffix('.png')}.{self._figures}"), figure)
+
+
+def put_back_earlier_results() -> None:
+    """Put back what results were to replace that will not be finished, as the command ends."""
+    for folder in list(_REPLACING.values()):
+        try:
+            folder.put_back()
+        except RaydrgnError as error:
+            log.warning("%s: the earlier results are kept in %s: %s", folder.uri, EARLIER, error)
+
+
+def _own_process() -> ProcessIdentity:
+    return ProcessIdentity.of(os.getpid())
 
 
 def _cell(value: Any) -> str:
