@@ -145,7 +145,8 @@ def read_text_star(uri: Uri) -> TextStar:
 
 def _parse(lines: list[str]) -> TextBlock:
     name = lines[0].split()[0][len("data_") :]
-    loop = next((i for i, line in enumerate(lines) if line.strip().lower() == "loop_"), None)
+    words = [line.split(maxsplit=1)[:1] for line in lines]  # a comment may follow on the line
+    loop = next((i for i, word in enumerate(words) if word and word[0].lower() == "loop_"), None)
     if loop is None:
         return TextBlock(name, lines)
     columns, at = [], loop + 1

@@ -192,3 +192,13 @@ def test_optics_groups_have_numbers_that_relion_takes(tmp_path, labels, groups):
     write_relion(str(tmp_path / "a.star"), table_of(2, stacks=(stack,), optics_group=labels))
     _, particles = read_star(str(tmp_path / "a.star"))
     assert particles.text("rlnOpticsGroup") == groups
+
+
+def test_a_comment_after_loop_is_no_other_syntax(folder):
+    """`parse` read such a file, and `export` found no column in it."""
+    text = star_text().replace("\nloop_\n_rlnDefocusU", "\nloop_  # of the particles\n_rlnDefocusU")
+    (folder / "in.star").write_text(text)
+    selection.export_star(source(folder), str(folder / "out.star"))
+    expected = open_particles(source(folder)).column("slice")
+    found = open_particles(source(folder, "out.star")).column("slice")
+    np.testing.assert_array_equal(found, expected)
