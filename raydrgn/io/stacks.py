@@ -296,9 +296,15 @@ def check_slices(
     """Check that every particle's slice is in its stack, and return the box of each particle.
 
     Raises:
-        InputError: If images are not square, or a slice lies beyond the end of its stack.
+        InputError: If images are not square or their axes are stored in another order, or a slice
+            lies beyond the end of its stack.
     """
     for header in headers:
+        if header.axes != (1, 2, 3) and sorted(header.axes) == [1, 2, 3]:
+            raise InputError(
+                f"{header.uri} stores its axes in the order {header.axes}, not x, y, z (1, 2, 3): "
+                "its images would be read transposed. Write it with x as the fastest axis."
+            )
         if header.shape[1] != header.shape[2]:
             raise InputError(
                 f"{header.uri} has images of {header.shape[1]}×{header.shape[2]} px; particles "

@@ -1,10 +1,12 @@
 """Where stacks are looked for, and what is refused about them."""
 
+from contextlib import nullcontext
+
 import fsspec
 import numpy as np
 import pytest
 
-from phantoms import images_of, table_of, write_mrc
+from phantoms import images_of, patch, table_of, write_mrc
 from raydrgn.errors import InputError
 from raydrgn.io import storage
 from raydrgn.io.stacks import (
@@ -256,6 +258,15 @@ def test_a_slice_that_is_not_in_its_stack_is_refused(headers, slice_number):
 def test_images_that_are_not_square_are_refused(tmp_path):
     uri = write_mrc(tmp_path / "c.mrcs", np.zeros((2, 6, 8), dtype=np.float32))
     with pytest.raises(InputError, match=r"c\.mrcs has images of 6×8 px"):
+        check_slices(read_headers([uri]), np.array([0]), np.array([0]), source="s")
+
+
+@pytest.mark.parametrize(("axes", "is_refused"), [((2, 1, 3), True), ((0, 0, 0), False)])
+def test_images_with_axes_in_another_order_are_refused(axes, is_refused, tmp_path):
+    """They were read transposed; a map was refused already."""
+    uri = write_mrc(tmp_path / "t.mrcs", images_of(2))
+    patch(tmp_path / "t.mrcs", 64, np.array(axes, dtype="<i4").tobytes())  # words 17 to 19
+    with pytest.raises(InputError, match=r"order \(2, 1, 3\)") if is_refused else nullcontext():
         check_slices(read_headers([uri]), np.array([0]), np.array([0]), source="s")
 
 
