@@ -43,7 +43,7 @@ EXECUTOR = "raydrgn.remote.executor:Executor."
 
 NOT_TAKEN = {
     # Any error of these is replaced by one that has no option of theirs.
-    ("raydrgn.run.reader:RunReader.particles", "raydrgn.io.sources:open_particles"),
+    ("raydrgn.run.cryodrgn_particles:open_named_particles", "raydrgn.io.sources:open_particles"),
     # Any error of it leaves out the commands that it is for.
     ("raydrgn.run.next_commands:selection_commands", "raydrgn.io.selection:counts_as_original"),
     # Any error of these is replaced by one, or by a choice, without their words.

@@ -31,6 +31,9 @@ class CryodrgnConfig:
     source: ParticleSource | None
     """The particles, where they are named."""
 
+    poses: Uri | None
+    """File of a pose for each particle, of a run on all of them."""
+
     inverts: bool
     """Whether images were multiplied by −1."""
 
@@ -59,6 +62,7 @@ class CryodrgnConfig:
             sd=float(sd),
             ind=str(data["ind"]) if data.get("ind") else None,
             source=_source(data),
+            poses=_poses_of_all(model, data),
             inverts=bool(data.get("invert_data", True)),
         )
 
@@ -84,6 +88,13 @@ def _source(data: Mapping[str, Any]) -> ParticleSource | None:
     names = ("poses", "ctf", "ind", "datadir")
     given: dict[str, Any] = {name: str(data[name]) for name in names if data.get(name)}
     return ParticleSource(particles=str(data["particles"]), **given)
+
+
+def _poses_of_all(model: Mapping[str, Any], data: Mapping[str, Any]) -> Uri | None:
+    """Return the file of poses if its rows are the particles: none of a selection or of tilts."""
+    if data.get("ind") or model.get("encode_mode") == "tilt" or not data.get("poses"):
+        return None
+    return str(data["poses"])
 
 
 def _pixel_size(data: Mapping[str, Any], root: Uri, box: int) -> float:

@@ -1,25 +1,23 @@
 """A run opened for reading, whether raydrgn or cryoDRGN trained it."""
 
 import logging
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from raydrgn.errors import RaydrgnError, RunDirectoryError, StorageError
+from raydrgn.errors import RaydrgnError, RunDirectoryError
 from raydrgn.io import storage
 from raydrgn.io.cryodrgn import read_indices, read_latents, read_pickles
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import ParticleTable
-from raydrgn.io.sources import open_particles
-from raydrgn.io.stacks import StackNotFoundError
 from raydrgn.io.storage import Uri
 from raydrgn.mfa.latents import determine_latents
 from raydrgn.model.config import ModelConfig
 from raydrgn.run.config import RunConfig, read_yaml
 from raydrgn.run.cryodrgn_config import CryodrgnConfig
+from raydrgn.run.cryodrgn_particles import check_number, open_named_particles
 from raydrgn.run.directory import CONFIG, CRYODRGN_CONFIG, RunDirectory, no_run
 from raydrgn.run.estimates import read_estimates
 from raydrgn.run.identity import Identity
@@ -57,6 +55,9 @@ class RunReader:
 
     source: ParticleSource | None = None
     """The particles that it was trained on, where its configuration names them."""
+
+    poses: Uri | None = None
+    """File of a pose for each particle, of a run of cryoDRGN's on all of them."""
 
     inverts: bool = True
     """Whether images were multiplied by −1 for training: particles are bright on disk."""
@@ -210,8 +211,11 @@ class RunReader:
         pixel_size = pixel_size_angstrom or self.pixel_size_angstrom
         if not pixel_size:
             log.warning(
-                "the pixel size of %s is not known, and the command was given none; 1 Å is taken",
+                "the pixel size of %s is not known, and the command was given none; 1 Å is taken%s",
                 self.files.root,
+                f" ({self.source.ctf}, which its configuration names, cannot be read)"
+                if self.source is not None and self.source.ctf
+                else "",
             )
         return DecoderState(
             model=self.model,
@@ -239,21 +243,7 @@ class RunReader:
             if need_images:
                 require_stacks(table, self.files.root)
             return table
-        if self.source is None:
-            raise RunDirectoryError(f"{self.files.root} does not name its particles.")
-        try:
-            return open_particles(self.source, need_images=need_images)
-        except RaydrgnError as error:
-            is_absent = isinstance(error, StackNotFoundError | StorageError)
-            remedy = (
-                "Make a link there to where they are now."
-                if is_absent
-                else f"What is wrong: raydrgn info {shlex.quote(self.source.particles)}"
-            )
-            raise RunDirectoryError(
-                f"{self.files.root} is a run of cryoDRGN's, and its particles cannot be read where "
-                f"its configuration has them ({self.source.particles}). {remedy}"
-            ) from error
+        return open_named_particles(self.source, self.root, need_images=need_images)
 
     def uids(self) -> np.ndarray | None:
         """Return cryoSPARC's ids of the particles, where the run has them."""
@@ -266,7 +256,7 @@ class RunReader:
         """Return the number of each particle in the set before any selection.
 
         Raises:
-            RunDirectoryError: If the selection has another number of particles.
+            RunDirectoryError: If the selection, or the poses of all, are of another number.
         """
         if not self.is_foreign:
             numbers = self.particles().column("index").astype(np.int64)
@@ -280,6 +270,8 @@ class RunReader:
         if self.ind is not None:
             places = (storage.absolute(self.ind), storage.absolute(self.ind, base=self.files.root))
             ind = next((place for place in places if storage.exists(place)), places[0])
+        if ind is None and self.poses is not None:
+            check_number(self.poses, num_particles, self.root)
         numbers = np.arange(num_particles) if ind is None else read_indices(ind)
         if len(numbers) != num_particles:
             raise RunDirectoryError(
@@ -351,5 +343,6 @@ def _cryodrgn(files: RunDirectory, raw: Mapping[str, Any]) -> RunReader:
         is_foreign=True,
         ind=config.ind,
         source=config.source,
+        poses=config.poses,
         inverts=config.inverts,
     )

@@ -2,6 +2,7 @@
 
 import io
 import re
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,9 +65,10 @@ class DecoderState:
         try:
             decoder.load_state_dict(self.tensors)
         except RuntimeError as error:
-            first = str(error).splitlines()[1:2] or [str(error)]
+            first = (str(error).splitlines()[1:2] or [str(error)])[0].strip().rstrip(".")
             raise RunDirectoryError(
-                f"The weights are not those of the run's configuration: {first[0].strip()}"
+                f"{self.run or 'The run'}: weights and configuration are not of one network "
+                f"({first}). One of the two files is of another run; put back its own."
             ) from error
         return decoder.to(device).eval()
 
@@ -114,7 +116,9 @@ def read_network_tensors(uri: Uri) -> dict[str, torch.Tensor]:
     """
     content = storage.read_bytes(uri)
     try:
-        raw: Any = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the protocol of a pickle that is then refused
+            raw: Any = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         found: dict[str, torch.Tensor] = dict(raw["model_state_dict"])
     except Exception as error:  # torch raises many kinds for a broken or foreign archive
         asked = REFUSED_NAME.search(str(error))

@@ -23,6 +23,7 @@ from raydrgn.decoding.pool import VolumeDecoder
 from raydrgn.errors import ConfigError, InputError, RunDirectoryError
 from raydrgn.fourier.transforms import hartley_from_disc
 from raydrgn.geometry.lattice import plane_coordinates
+from raydrgn.io import cryodrgn
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import CTF_COLUMNS
 from raydrgn.io.sources import open_particles
@@ -194,6 +195,51 @@ def test_particles_that_have_moved_or_do_not_fit_are_said_with_a_way_on(copy, tm
         open_run(str(copy)).particles(need_images=True)
 
 
+def with_own_files(copy, tmp_path, *, left_out=None):
+    """Name particles, poses and CTF beside the run in its configuration; one of them is absent."""
+    raw = configuration(copy)
+    for name in ("particles.mrcs", "poses.pkl", "ctf.pkl"):
+        kind = name.split(".")[0]
+        raw["dataset_args"][kind] = str(tmp_path / name)
+        if kind != left_out:
+            shutil.copy(ASSETS / name, tmp_path)
+    raw["dataset_args"]["ind"] = None
+    (copy / "config.yaml").write_text(yaml.safe_dump(raw))
+
+
+@pytest.mark.parametrize("kind", ["particles", "poses", "ctf"])
+def test_the_file_that_is_gone_is_named(kind, copy, tmp_path, caplog):
+    with_own_files(copy, tmp_path, left_out=kind)
+    run = open_run(str(copy))
+    with pytest.raises(RunDirectoryError, match=rf"/{kind}\.\w+ does not exist. Make a link there"):
+        run.particles(need_images=True)
+    run.decoder(2)
+    assert ("ctf.pkl, which its configuration names, cannot be read" in caplog.text) == (
+        kind == "ctf"
+    )
+
+
+def test_the_file_that_is_damaged_is_named(copy, tmp_path):
+    with_own_files(copy, tmp_path)
+    (tmp_path / "ctf.pkl").write_bytes(pickle.dumps(Hostile(copy / "ran")))
+    with pytest.raises(RunDirectoryError, match=r"ctf\.pkl is not as it.*raydrgn info .*ctf\.pkl"):
+        open_run(str(copy)).particles(need_images=True)
+    assert not (copy / "ran").exists()
+
+
+def test_latents_of_another_number_of_particles_are_refused(copy, tmp_path):
+    with_own_files(copy, tmp_path)
+    count = len(cryodrgn.read_poses(str(tmp_path / "poses.pkl")).rotations)
+    run = open_run(str(copy))
+    assert len(run.original_numbers(count)) == count
+    with pytest.raises(RunDirectoryError, match=rf"of 7 particles, but .*poses.pkl.* has {count}"):
+        run.original_numbers(7)
+    raw = configuration(copy)
+    raw["model_args"]["encode_mode"] = "tilt"  # a pose of each image, of several tilts of each
+    (copy / "config.yaml").write_text(yaml.safe_dump(raw))
+    assert len(open_run(str(copy)).original_numbers(7)) == 7
+
+
 def test_nothing_of_a_malicious_configuration_runs(copy):
     (copy / "config.yaml").unlink()
     (copy / "config.pkl").write_bytes(pickle.dumps(Hostile(copy / "ran")))
@@ -241,5 +287,5 @@ def test_weights_of_another_network_are_refused(copy):
     raw = configuration(copy)
     raw["model_args"]["pdim"] = 32
     (copy / "config.yaml").write_text(yaml.safe_dump(raw))
-    with pytest.raises(RunDirectoryError, match="not those of the run's configuration"):
+    with pytest.raises(RunDirectoryError, match=r"run: weights and configuration are not of one"):
         open_run(str(copy)).decoder(2).build(torch.device("cpu"))
