@@ -159,7 +159,7 @@ def test_a_new_file_with_other_values_is_not_put_in_place(folder, monkeypatch, n
     )
     write = selection.write_relion
     monkeypatch.setattr(
-        selection, "write_relion", lambda out, _, check: write(out, wrong, check=check)
+        selection, "write_relion", lambda out, _, **options: write(out, wrong, **options)
     )
     given = source(folder, "stack.mrcs")
     with pytest.raises(InputError, match=r"does not read as it should: the (poses|CTF) would be"):
