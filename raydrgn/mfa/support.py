@@ -93,7 +93,16 @@ def read_support(
         remedy = f"`raydrgn downsample MAP --is-volume -D {box} -o OUT` brings a map to that box. "
     remedy = "" if mask.box == box else remedy
     mask.check_grid(box, pixel_size_angstrom, what="Each image", remedy=remedy)
-    support = torch.from_numpy(values).to(device) * ball(box, device=device)
+    inside_ball = ball(box, device=device)
+    support = torch.from_numpy(values).to(device) * inside_ball
+    middle = slice(3 * box // 8, box - 3 * box // 8)
+    corners = values[(inside_ball < INSIDE).cpu().numpy()]
+    if corners.mean() > INSIDE > values[middle, middle, middle].mean():
+        log.warning(
+            "The mask %s covers the corners of the box and not its centre: it looks inverted. If "
+            "the particle is in the centre, give 1 − mask, or `raydrgn train --mask auto`.",
+            uri,
+        )
     if support.max() < INSIDE:
         raise InputError(
             f"The mask {uri} is 0 within {box // 2} px of the centre of the box, so that no "

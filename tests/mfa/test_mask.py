@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from raydrgn.io.mrc import read_volume
+from raydrgn.io.mrc import read_volume, write_volume
 from raydrgn.latent.mask_report import MASK
 from raydrgn.mfa.support import ball, cut_off, read_support, support_of_mean
 from raydrgn.run.reader import open_run
@@ -62,3 +62,15 @@ def test_noise_outside_of_a_small_mask_is_not_taken_for_density():
 
 def test_a_ball_cuts_off_nothing():
     assert cut_off(torch.ones(16, 16, 16), torch.ones(16, 16, 16)) == 0
+
+
+@pytest.mark.parametrize("kind", ["inverted", "particle", "whole box", "beside the centre"])
+def test_an_inverted_mask_is_warned_of(kind, tmp_path, caplog):
+    box = 16
+    mask = ball(box, device=CPU).numpy() * (np.indices((box,) * 3)[2] > 2)
+    values = {"inverted": 1 - mask, "whole box": np.ones_like(mask)}.get(kind, mask)
+    if kind == "beside the centre":
+        values = mask * (np.indices((box,) * 3)[2] > 11)
+    write_volume(str(tmp_path / "m.mrc"), values, pixel_size_angstrom=2.0)
+    read_support(str(tmp_path / "m.mrc"), box=box, device=CPU)
+    assert ("it looks inverted" in caplog.text) == (kind == "inverted")
