@@ -24,6 +24,7 @@ from raydrgn.run.mixture import read_mixture
 from raydrgn.run.reader import RunReader
 from raydrgn.shapes import Float
 from raydrgn.training.collectives import WorkerGroup
+from raydrgn.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,10 @@ MOST_PARTICLES = 4000
 
 LEAST_GAIN = 1e-3
 """Nats for each image, below which a number of components or states explains no more."""
+
+LEAST_SHARE = 0.05
+"""Of the largest gain, below which a number of states explains no more. Latents of one state are
+not exactly normal, and more normal distributions describe them a little better."""
 
 STATES = (1, 2, 5, 10, 20, 40, 80)
 """Numbers of states that are compared."""
@@ -46,6 +51,9 @@ class Gains:
     numbers: Sequence[int]
     by_half: Sequence[Float[np.ndarray, "n numbers"]]
     """Logarithms of probabilities over those of the first number, nats."""
+
+    least_share: float = 0.0
+    """Share of the largest gain that does not count."""
 
     @property
     def means(self) -> Float[np.ndarray, "2 numbers"]:
@@ -64,13 +72,15 @@ class Gains:
     def supported(self) -> int:
         """The smallest number whose gain is within a standard error of the largest gain.
 
-        Or within ``LEAST_GAIN``, which rounding errors of components without density have not.
+        Or within ``least_share`` of it, or ``LEAST_GAIN``, which rounding errors of components
+        without density have not.
         """
         gains = np.concatenate(self.by_half)
         best = int(gains.mean(axis=0).argmax())
         lost = gains[:, best : best + 1] - gains
         error = lost.std(axis=0) / np.sqrt(len(lost))
-        enough = lost.mean(axis=0) <= np.maximum(error, LEAST_GAIN)
+        limit = max(LEAST_GAIN, self.least_share * gains.mean(axis=0)[best])
+        enough = lost.mean(axis=0) <= np.maximum(error, limit)
         return self.numbers[int(np.argmax(enough))]
 
 
@@ -89,8 +99,18 @@ class Support:
         if found == most:
             again = f"raydrgn train PARTICLES --method mfa --components {2 * most} -o OUT"
             text += f" (more may be found by `{again}`)"
-        states, largest = self.states.supported, self.states.numbers[-1]
-        return f"{text}, and {states}{' or more' if states == largest else ''} states."
+        return f"{text}, and {_in_words(self.states.supported, self.states.numbers)}."
+
+
+def _in_words(supported: int, tried: Sequence[int]) -> str:
+    """Return a number of states, of which not all were tried."""
+    before = [number for number in tried if number < supported]
+    if not before:
+        return counted(supported, "state")
+    if supported == tried[-1]:
+        return f"more than {before[-1]} states"
+    least = before[-1] + 1
+    return f"{supported} states" if least == supported else f"{least} to {supported} states"
 
 
 def measure_support(runs: Sequence[RunReader], *, progress: Progress) -> Support | None:
@@ -124,7 +144,7 @@ def measure_support(runs: Sequence[RunReader], *, progress: Progress) -> Support
         states.append(gains_of_states(own, other, STATES, seed=seed))
     progress("comparing components", len(HALVES), len(HALVES), unit="halves")
     numbers = range(components[0].shape[1])
-    return Support(Gains(numbers, components), Gains(STATES, states))
+    return Support(Gains(numbers, components), Gains(STATES, states, LEAST_SHARE))
 
 
 def _sample(

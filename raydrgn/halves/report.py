@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from raydrgn.fourier.shells import frequencies
 from raydrgn.halves.agreement import FEWEST_SHELLS, PARTIAL, WHOLE
 from raydrgn.halves.comparison import Agreement
-from raydrgn.halves.components import Support, support_figure
+from raydrgn.halves.components import LEAST_SHARE, Support, support_figure
 from raydrgn.halves.splitting import HALVES
 from raydrgn.halves.states import LEAST_PARTICLES
 from raydrgn.io import storage
@@ -166,8 +166,8 @@ def _of_support(support: Support) -> Section:
         text="Mean logarithm of the probability of an image of one half, by the fit of the other, "
         "of which only the first components are taken, or whose latents have a prior of some "
         "number of states. Components and states that only fit noise lower it. "
-        f"{support.summary} Of numbers whose gains are within a standard error, the smallest is "
-        "named, at the grey lines.",
+        f"{support.summary} Of numbers whose gains are within a standard error of the largest, and "
+        f"of states within {LEAST_SHARE:.0%} of it, the smallest is named, at the grey lines.",
         figures=[(support_figure(support), "Gain of the images of each half, by the other's fit.")],
     )
 

@@ -4,7 +4,7 @@ More components, and more states, always explain the images better that they wer
 other images, those that only fit noise lower the likelihood.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,6 +23,9 @@ from raydrgn.shapes import Float
 
 ITERATIONS = 30
 """Of the fit of a mixture."""
+
+STARTS = 3
+"""Of the fit of a mixture, the best of which is taken."""
 
 AT_ONCE = 256
 """Images whose likelihoods by all states are in memory at a time."""
@@ -112,18 +115,51 @@ def gains_of_states(
         numbers: Of states, of which the first mixture is what the others are compared with.
         seed: Of the particles at whose latents states begin.
     """
-    ones = torch.ones(len(other.vector), 1, device=fitted.vector.device)
-    logs = []
-    for number in numbers:
-        start = mixtures.first(fitted.latents, number, seed=(seed, number))
-        mixture = mixtures.fit(fitted.precision, fitted.vector, start, iterations=ITERATIONS)
-        parts = zip(
-            other.precision.split(AT_ONCE),
-            ones.split(AT_ONCE),
-            other.vector[:, None].split(AT_ONCE),
-            strict=True,
-        )
-        found = [mixtures.posterior(*part, mixture).log_evidence[:, 0] for part in parts]
-        logs.append(torch.cat(found))
+    logs = [_log_evidence(other, _best_fit(fitted, number, seed=seed)) for number in numbers]
     gains = torch.stack(logs, dim=1)
     return (gains - gains[:, :1]).cpu().numpy()
+
+
+def _best_fit(images: ImageLikelihoods, number: int, *, seed: int) -> Mixture:
+    """Return the mixture of some states that explains the images best, of several starts.
+
+    States that begin at random latents miss rare ones, and more states are needed then.
+    """
+    fits = []
+    for turn in range(STARTS if number > 1 else 1):
+        start = mixtures.first(images.latents, number, seed=(seed, number))
+        far = _far_apart(images.latents, len(start.weights), seed=(seed, number, turn))
+        start = replace(start, means=far)
+        fits.append(mixtures.fit(images.precision, images.vector, start, iterations=ITERATIONS))
+    return max(fits, key=lambda fit: float(_log_evidence(images, fit).mean()))
+
+
+def _far_apart(
+    latents: Float[Tensor, "n k"], count: int, *, seed: tuple[int, ...]
+) -> Float[Tensor, "j k"]:
+    """Return latents of particles, each drawn by its squared distance to those drawn before.
+
+    The start of k-means++ (Arthur & Vassilvitskii, 2007).
+    """
+    generator = np.random.default_rng(seed)
+    points = latents.cpu().numpy().astype(np.float64)
+    chosen = [int(generator.integers(len(points)))]
+    nearest = np.full(len(points), np.inf)
+    while len(chosen) < count:
+        nearest = np.minimum(nearest, ((points - points[chosen[-1]]) ** 2).sum(axis=1))
+        total = nearest.sum()
+        share = nearest / total if total > 0 else None
+        chosen.append(int(generator.choice(len(points), p=share)))
+    return latents[torch.tensor(chosen, device=latents.device)].clone()
+
+
+def _log_evidence(images: ImageLikelihoods, mixture: Mixture) -> Float[Tensor, " n"]:
+    """Return the logarithm of each image's probability, latents distributed as a mixture."""
+    ones = torch.ones(len(images.vector), 1, device=images.vector.device)
+    parts = zip(
+        images.precision.split(AT_ONCE),
+        ones.split(AT_ONCE),
+        images.vector[:, None].split(AT_ONCE),
+        strict=True,
+    )
+    return torch.cat([mixtures.posterior(*part, mixture).log_evidence[:, 0] for part in parts])
