@@ -23,13 +23,19 @@ from raydrgn.model.device import default_device
 from raydrgn.remote.allocation import Allocation
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.run.claim import RunClaim
+from raydrgn.run.config import RunConfig
 from raydrgn.run.writer import RunWriter
 from raydrgn.training.assembly import batch_plan, make_loop, own_store, resume, use_threads
 from raydrgn.training.beginning import begin_run, cut_off_line, last_line
 from raydrgn.training.memory import out_of_memory_message, require_memory
 from raydrgn.training.plan import BatchPlan
 from raydrgn.training.prepare_run import PreparedRun
-from raydrgn.training.progress_log import PhaseProgress, TrainProgress, show_progress
+from raydrgn.training.progress_log import (
+    PhaseProgress,
+    TrainProgress,
+    show_progress,
+    stop_message,
+)
 from raydrgn.training.result import TrainResult
 from raydrgn.training.sinks import DirectSink
 
@@ -70,7 +76,7 @@ def train_here(
     workers = f"in this process, with {allocation.worker}"
     try:
         begin_run(run, workers, claim, writer=writer, call=_call)
-        with _StopRequest() as stop, _threads(allocation.cpus):
+        with _StopRequest(run.config) as stop, _threads(allocation.cpus):
             finished = _fit(run, writer, allocation, stop, progress)
         kept = writer.newest_position()
         result = TrainResult.of(run, finished=finished, stopped=stop.is_set, kept=kept)
@@ -181,8 +187,10 @@ def _threads(cpus: int) -> Iterator[None]:
 class _StopRequest:
     """Takes the first Ctrl-C, or the SIGTERM that schedulers send, as a request to stop."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: RunConfig) -> None:
+        """Take the configuration of the training that is asked."""
         self.is_set = False
+        self._message = stop_message(config)
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "_StopRequest":
@@ -199,4 +207,4 @@ class _StopRequest:
         if self.is_set:
             raise KeyboardInterrupt
         self.is_set = True
-        log.warning("stopping: a checkpoint is being written; press Ctrl-C again to end now")
+        log.warning("%s", self._message)

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from raydrgn.remote import metrics
 from raydrgn.remote.progress import Progress
+from raydrgn.run.config import RunConfig
 from raydrgn.training.prepare_run import PreparedRun
 
 Phase = Literal["reading", "pretraining"]
@@ -114,3 +115,9 @@ def show_progress(progress: Progress, run: PreparedRun, row: Mapping[str, Any]) 
         rate=row["rate"],
         extra=" ".join([f"epoch {row['epoch']}/{epochs}", *losses]),
     )
+
+
+def stop_message(config: RunConfig) -> str:
+    """Return what is logged where Ctrl-C asks a training to stop."""
+    when = "at the end of this pass over the particles" if config.mfa else "shortly"
+    return f"stopping {when}, with a checkpoint; press Ctrl-C again to end now"

@@ -27,7 +27,7 @@ from raydrgn.training.beginning import begin_run, last_line
 from raydrgn.training.elastic import GrowthWatch, first_share, is_draining
 from raydrgn.training.failures import TrainingDefect
 from raydrgn.training.prepare_run import PreparedRun, image_megabytes, wanted
-from raydrgn.training.progress_log import show_progress
+from raydrgn.training.progress_log import show_progress, stop_message
 from raydrgn.training.result import TrainResult
 from raydrgn.training.sharing import SharedShards
 from raydrgn.training.worker import TrainingJob
@@ -202,7 +202,7 @@ class _Watch:
             except KeyboardInterrupt:
                 if self.is_stopping:
                     raise
-                self._stop("stopping: a checkpoint is being written; press Ctrl-C again to end now")
+                self._stop(stop_message(self._run.config))
         self._raise_lost_claim()
         with suppress(ray.exceptions.RayError):  # what the workers have reported last
             last = self._actors.board.read.remote(stop_through=self._attempts.stop_through)

@@ -1,6 +1,9 @@
 """Lines of run.log about the progress of training."""
 
-from raydrgn.training.progress_log import TrainProgress, log_line
+from types import SimpleNamespace
+
+from raydrgn.mfa.config import MfaConfig
+from raydrgn.training.progress_log import TrainProgress, log_line, stop_message
 
 
 def test_a_line_has_what_people_watch():
@@ -19,3 +22,10 @@ def test_a_line_has_what_people_watch():
         "epoch 3/20: 12,000/60,000 particles: loss 0.981210, reconstruction 0.980000, KL 12.3123, "
         "learning rate 2.91e-03, 1,234 particles/s"
     )
+
+
+def test_a_mixture_stops_after_a_pass_which_may_take_long():
+    """Checkpoints are between passes, each over all particles."""
+    mixture, network = SimpleNamespace(mfa=MfaConfig()), SimpleNamespace(mfa=None)
+    assert "at the end of this pass over the particles" in stop_message(mixture)
+    assert "stopping shortly" in stop_message(network)
