@@ -1,8 +1,11 @@
 """Lines of run.log about the progress of training."""
 
-from types import SimpleNamespace
+from dataclasses import replace
 
+from raydrgn.data.config import ImageConfig
+from raydrgn.io.particle_source import ParticleSource
 from raydrgn.mfa.config import MfaConfig
+from raydrgn.run.config import RunConfig
 from raydrgn.training.progress_log import TrainProgress, log_line, stop_message
 
 
@@ -26,6 +29,11 @@ def test_a_line_has_what_people_watch():
 
 def test_a_mixture_stops_after_a_pass_which_may_take_long():
     """Checkpoints are between passes, each over all particles."""
-    mixture, network = SimpleNamespace(mfa=MfaConfig()), SimpleNamespace(mfa=None)
+    network = RunConfig(
+        source=ParticleSource(particles="p.star"),
+        data=ImageConfig(box=16),
+        pixel_size_angstrom=1.0,
+    )
+    mixture = replace(network, mfa=MfaConfig())
     assert "at the end of this pass over the particles" in stop_message(mixture)
     assert "stopping shortly" in stop_message(network)
