@@ -1,10 +1,12 @@
 """The command line: from words to settings, and from results to lines.
 
+start        loads the program
 main         the program, with its commands
 application  the program before its commands
 usage        why a value is refused, in the words of the program
 command      settings of a workflow to the options of a command
 console      results, messages and progress, on a terminal or in a log
+exit_codes   how the program ends
 tables       tables on the terminal
 submission   from the words after `submit` to a job
 forms        commands as forms, for the explorer

@@ -18,12 +18,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from raydrgn.cli.exit_codes import EXIT_FAILED
 from raydrgn.remote.progress_line import ProgressLine
 
 AGAIN_SECONDS = 0.05
 """From an interrupt that was lost in a callback until it is raised again."""
-
-EXIT_FAILED, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
 
 console = Console(markup=False, emoji=False, highlight=False)
 """Results."""

@@ -6,8 +6,9 @@ import time
 import typer
 
 from raydrgn.cli.command import command
-from raydrgn.cli.console import EXIT_INTERRUPTED, message, result
+from raydrgn.cli.console import message, result
 from raydrgn.cli.evaluate import show_evaluation
+from raydrgn.cli.exit_codes import EXIT_INTERRUPTED
 from raydrgn.remote.executor import Executor
 from raydrgn.remote.progress import Progress
 from raydrgn.remote.progress_line import clock

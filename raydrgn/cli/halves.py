@@ -5,7 +5,8 @@ import shlex
 import typer
 
 from raydrgn.cli.command import command
-from raydrgn.cli.console import EXIT_INTERRUPTED, result
+from raydrgn.cli.console import result
+from raydrgn.cli.exit_codes import EXIT_INTERRUPTED
 from raydrgn.remote.executor import Executor
 from raydrgn.remote.own_command import program_here
 from raydrgn.remote.progress import Progress

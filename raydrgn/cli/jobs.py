@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from raydrgn.cli.command import command
-from raydrgn.cli.console import EXIT_INTERRUPTED, columns, message, result
+from raydrgn.cli.console import columns, message, result
+from raydrgn.cli.exit_codes import EXIT_INTERRUPTED
 from raydrgn.cli.job_table import HEAD, exit_code, row, took
 from raydrgn.cli.submission import SubmitSettings, read_submission
 from raydrgn.remote.job import as_dict

@@ -14,9 +14,6 @@ from raydrgn.cli.clean import clean
 from raydrgn.cli.command import NumberOptions
 from raydrgn.cli.compare import compare
 from raydrgn.cli.console import (
-    EXIT_FAILED,
-    EXIT_INTERRUPTED,
-    EXIT_USER,
     error,
     message,
     set_up_interrupts,
@@ -28,6 +25,7 @@ from raydrgn.cli.demo import demo
 from raydrgn.cli.downsample import downsample
 from raydrgn.cli.embed import embed
 from raydrgn.cli.evaluate import evaluate
+from raydrgn.cli.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USER
 from raydrgn.cli.explore import explore
 from raydrgn.cli.export import export
 from raydrgn.cli.filter import filter_

@@ -3,7 +3,8 @@
 import typer
 
 from raydrgn.cli.command import command
-from raydrgn.cli.console import EXIT_INTERRUPTED, columns, message, result
+from raydrgn.cli.console import columns, message, result
+from raydrgn.cli.exit_codes import EXIT_INTERRUPTED
 from raydrgn.protocol.settings import ProtocolSettings
 from raydrgn.remote.executor import Executor
 from raydrgn.remote.progress import Progress

@@ -3,7 +3,8 @@
 import typer
 
 from raydrgn.cli.command import Address, Wait, command
-from raydrgn.cli.console import EXIT_INTERRUPTED, result
+from raydrgn.cli.console import result
+from raydrgn.cli.exit_codes import EXIT_INTERRUPTED
 from raydrgn.remote.executor import Executor
 from raydrgn.remote.progress import Progress
 from raydrgn.remote.progress_line import clock

@@ -6,7 +6,8 @@ import shlex
 import typer
 
 from raydrgn.cli.command import Address, Wait, command
-from raydrgn.cli.console import EXIT_INTERRUPTED, ask, result, warning
+from raydrgn.cli.console import ask, result, warning
+from raydrgn.cli.exit_codes import EXIT_INTERRUPTED
 from raydrgn.remote.executor import Executor
 from raydrgn.remote.own_command import program_here
 from raydrgn.remote.progress import Progress

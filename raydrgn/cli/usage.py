@@ -10,7 +10,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from raydrgn.cli.console import EXIT_INTERRUPTED, message
+from raydrgn.cli.console import message
+from raydrgn.cli.exit_codes import EXIT_INTERRUPTED
 
 BOUNDS = {
     "greater_than_equal": ("ge", "at least"),

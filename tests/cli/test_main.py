@@ -8,6 +8,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from raydrgn.cli import start
+from raydrgn.cli.exit_codes import EXIT_INTERRUPTED
 from raydrgn.cli.main import app, main
 from raydrgn.cli.usage import Program
 from raydrgn.errors import ClusterError, LostWorkersError, RaydrgnError
@@ -86,6 +88,20 @@ def test_an_interruption_within_a_callback_is_not_lost():
     )
     assert ended.stdout == "stopped\n"
     assert ended.stderr == ""
+
+
+def test_an_interruption_before_the_commands_are_loaded_is_named(monkeypatch, capsys):
+    class Interrupted:
+        def find_spec(self, name, path=None, target=None):
+            if name == "raydrgn.cli.main":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "raydrgn.cli.main")
+    monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
+    with pytest.raises(SystemExit) as ended:
+        start.main()
+    assert ended.value.code == EXIT_INTERRUPTED
+    assert capsys.readouterr().err == "interrupted\n"
 
 
 def test_every_command_has_help():
