@@ -34,6 +34,9 @@ from raydrgn.training.progress_log import TrainProgress, log_line
 
 SHOW_SECONDS = 1.0
 
+FIRST_SHARE = 0.02
+"""Of an epoch, from which its rate is known: it begins with the work of an update."""
+
 
 class EmLoop:
     """Epochs of expectation and maximisation over one worker's shard.
@@ -58,6 +61,7 @@ class EmLoop:
         self._sink = sink
         self._group = WorkerGroup()
         self._began = self._saved = self._shown = self._epoch_began = time.monotonic()
+        self._alike_began, self._first_alike = self._began, 0  # of epochs that take equally long
         self._epoch = 1
         self._visits = self._planned = 0
         self._is_stopping = False
@@ -137,6 +141,8 @@ class EmLoop:
         """Make the passes of an epoch from one on; return False if it was stopped between two."""
         steps = self._steps(epoch)
         self._epoch, self._epoch_began = epoch, time.monotonic()
+        if epoch <= FIRST_MIXTURE_EPOCH or not self._first_alike:
+            self._alike_began, self._first_alike = self._epoch_began, epoch
         start, stop = self._plan.rows
         self._visits, self._planned = 0, (stop - start) * (len(steps) - first + 1)
         for step in range(first, len(steps)):
@@ -161,7 +167,7 @@ class EmLoop:
             reconstruction=round(found.misfit, 6),
             kl=round(found.divergence, 6),
             learning_rate=None,
-            rate=self._rate(1.0),
+            rate=self._rate(1.0, self._epoch_began),
             seconds=round(time.monotonic() - self._began, 3),
             done=True,
         )
@@ -214,14 +220,17 @@ class EmLoop:
                 reconstruction=None,
                 kl=None,
                 learning_rate=None,
-                rate=self._rate(share),
+                rate=self._rate(self._epoch - self._first_alike + share, self._alike_began),
                 seconds=round(now - self._began, 3),
             )
         )
 
-    def _rate(self, share: float) -> float:
-        elapsed = max(time.monotonic() - self._epoch_began, 1e-6)
-        return round(share * self._plan.num_particles / elapsed, 2)
+    def _rate(self, epochs: float, began: float) -> float:
+        """Return the particles per second over some epochs; 0 where that is not known yet."""
+        if epochs < FIRST_SHARE:
+            return 0.0
+        elapsed = max(time.monotonic() - began, 1e-6)
+        return round(epochs * self._plan.num_particles / elapsed, 2)
 
     def _minutes_since_saved(self) -> float:
         return (time.monotonic() - self._saved) / 60
