@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
 from sklearn.neighbors import KNeighborsClassifier
 
 from latents import blobs
@@ -20,7 +21,7 @@ def test_components_are_the_axes_of_the_variance():
 
 
 def test_beyond_the_limit_particles_are_embedded_beside_those_of_their_cluster(monkeypatch):
-    # UMAP itself takes half a minute to compile; any map of the sample will do
+    # any map of the sample will do
     fitted = []
 
     def halves(z, seed):
@@ -38,6 +39,31 @@ def test_beyond_the_limit_particles_are_embedded_beside_those_of_their_cluster(m
     np.testing.assert_array_equal(places, embedding.umap_embedding(z, limit=400))
     assert embedding.umap_embedding(z, limit=1000).shape == (1000, 2)
     assert fitted[-1] == 1000
+
+
+@pytest.mark.parametrize("dimensions", [3, pytest.param(14, marks=pytest.mark.long)])
+def test_a_umap_keeps_clusters_apart_and_is_the_same_again(dimensions):
+    """Beyond twelve dimensions UMAP searches the neighbours by itself."""
+    centres = np.random.default_rng(5).normal(size=(4, dimensions)) * 5
+    z, labels = blobs(centres, size=60, spread=1.0)
+    places = embedding.umap_embedding(z, seed=1)
+    assert places.shape == (240, 2)
+    assert KNeighborsClassifier(5).fit(places, labels).score(places, labels) == 1
+    np.testing.assert_array_equal(places, embedding.umap_embedding(z, seed=1))
+    assert np.abs(places - embedding.umap_embedding(z, seed=2)).max() > 0.1
+
+
+def test_a_umap_of_the_fewest_particles():
+    z = np.random.default_rng(0).normal(size=(embedding.FEWEST, 2)).astype(np.float32)
+    assert np.isfinite(embedding.umap_embedding(z)).all()
+
+
+def test_neighbours_are_the_nearest_with_the_latent_itself():
+    z = np.random.default_rng(2).normal(size=(300, 5))
+    rows, distances = embedding.nearest_neighbours(cKDTree(z), z, 15)
+    every = np.linalg.norm(z[:, None] - z[None], axis=-1)
+    np.testing.assert_array_equal(rows, np.argsort(every, axis=1)[:, :15])
+    np.testing.assert_allclose(distances, np.sort(every, axis=1)[:, :15], atol=1e-12)
 
 
 def test_an_embedded_latent_keeps_its_coordinates():
