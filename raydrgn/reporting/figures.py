@@ -7,12 +7,14 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
+from weakref import WeakKeyDictionary
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from PIL import Image
 
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
@@ -239,15 +241,35 @@ def sheet(
     return figure
 
 
+_PRINTED: WeakKeyDictionary[Figure, bytes] = WeakKeyDictionary()
+"""PNG files of figures that were written: to make one of fewer pixels of it takes half the time."""
+
+
 def to_png(figure: Figure) -> bytes:
     """Return a figure as a PNG file, for a page."""
-    return _saved(figure, "png", DPI)
+    printed = _PRINTED.get(figure)
+    return _saved(figure, "png", DPI) if printed is None else _with_fewer_pixels(printed)
 
 
 def write_figure(uri: Uri, figure: Figure) -> None:
     """Write a figure at a resolution fit to print, as PNG, SVG or PDF by its suffix."""
     kind = PurePosixPath(uri).suffix.removeprefix(".")
-    storage.write_bytes(uri, _saved(figure, kind, PRINT_DPI))
+    content = _saved(figure, kind, PRINT_DPI)
+    storage.write_bytes(uri, content)
+    if kind == "png":
+        _PRINTED[figure] = content
+
+
+def _with_fewer_pixels(png: bytes) -> bytes:
+    """Return a picture at the resolution of a page, unless it has that or less."""
+    if PRINT_DPI <= DPI:
+        return png
+    smaller = io.BytesIO()
+    with Image.open(io.BytesIO(png)) as picture:
+        wide, high = (max(1, round(pixels * DPI / PRINT_DPI)) for pixels in picture.size)
+        page = picture.convert("RGB").resize((wide, high), Image.Resampling.LANCZOS)
+        page.save(smaller, "png", dpi=(DPI, DPI))
+    return smaller.getvalue()
 
 
 def _saved(figure: Figure, kind: str, dpi: int) -> bytes:
