@@ -1,12 +1,12 @@
-# `make demo`, `make test`, and `make test-clusters` for the tests that start whole clusters. Each sets up .venv where
-# there is none.
+# `make demo`, `make test`, `make test-clusters` for the tests that start whole clusters, and `make test-long` for the
+# longest, which CI leaves out. Each sets up .venv where there is none.
 
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: demo test test-clusters lint assets clean
+.PHONY: demo test test-clusters test-long lint assets clean
 
 demo: $(READY)
 	$(BIN)/raydrgn demo
@@ -16,6 +16,9 @@ test: $(READY)
 
 test-clusters: $(READY)
 	$(BIN)/python -m pytest -m clusters
+
+test-long: $(READY)
+	$(BIN)/python -m pytest -m long
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -143,17 +143,18 @@ def test_a_file_without_particles_is_one_message(tmp_path):
 
 
 def test_a_small_input_starts_no_ray(data, tmp_path):
-    code = (
-        "import sys; from raydrgn.cli.main import app; app(sys.argv[1:], standalone_mode=False); "
-        "assert 'ray' not in sys.modules"
-    )
     star = str(data / "particles.star")
-    for words in (
+    commands = [
         ["downsample", star, "-D", "8", "-o", str(tmp_path / "s.mrcs")],
         ["backproject", star, "-o", str(tmp_path / "bp")],
         ["info", star],
-    ):
-        subprocess.run([sys.executable, "-c", code, *words], check=True, capture_output=True)
+    ]
+    code = (
+        "import sys; from raydrgn.cli.main import app; "
+        f"[app(words, standalone_mode=False) for words in {commands}]; "
+        "assert 'ray' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
 def test_ctf_given_for_a_star_file_is_in_the_smaller_one(data, tmp_path):

@@ -12,7 +12,7 @@ import job_cluster
 from explorer_page import Visit, save_picture, started_browser
 from explorer_server import analysed_run
 
-pytestmark = [pytest.mark.ray, pytest.mark.clusters]
+pytestmark = [pytest.mark.ray, pytest.mark.long]
 
 END_SECONDS = 60
 

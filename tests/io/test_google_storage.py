@@ -108,7 +108,7 @@ def test_refusals_of_the_client_are_put_into_words(error, words):
     assert object_store.is_transient(error) is ("answer" in words)
 
 
-@pytest.mark.clusters  # it waits for half a minute
+@pytest.mark.long  # it waits for half a minute
 def test_a_store_that_does_not_answer_is_reported(folder, monkeypatch):
     monkeypatch.setattr(object_store, "PATIENCE_SECONDS", 1.0)
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:1")

@@ -11,7 +11,7 @@ from job_cluster import job_id, wait_until
 from notice_receiver import receiver
 from raydrgn.simulation.dataset import Simulation, simulate
 
-pytestmark = [pytest.mark.ray, pytest.mark.clusters]
+pytestmark = pytest.mark.ray
 
 STANDING = {"JobQueue", "TrainStateActor", "_AutoscalingCoordinatorActor"}
 """Actors of the cluster itself, without CPUs."""
@@ -62,6 +62,7 @@ def alive(cluster):
     return sorted(name for name in names if name != "JobSupervisor")
 
 
+@pytest.mark.clusters
 def test_jobs_wait_by_priority_and_leave_nothing_when_they_are_stopped(cluster, folder):
     first = submit_training(cluster, folder, "first")
     cluster.wait_for_log(first, "training: ")
@@ -113,6 +114,7 @@ PARSE = ("parse", "none.star", "--table", "t.parquet")
 """A command whose file is not there."""
 
 
+@pytest.mark.long
 def test_a_job_that_was_killed_is_started_again_and_goes_on(cluster, folder):
     with receiver() as server:
         options = ("--retries", "1", "--notify", server.url)
