@@ -13,9 +13,11 @@ ParticleSource  a particle file and what goes with it
 
 from importlib import import_module
 
+from raydrgn.own_folder import give_cache_folder
 from raydrgn.quiet_threads import limit_spinning
 
 limit_spinning()
+give_cache_folder()
 
 __version__ = "0.1.0"
 

@@ -7,6 +7,7 @@ ends every Ray process of the machine by its name, is never called.
 import logging
 import os
 import re
+import secrets
 import signal
 import sys
 import tempfile
@@ -14,11 +15,14 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import takewhile
+from pathlib import Path
 from typing import Any
 
 from raydrgn.errors import ClusterError
+from raydrgn.own_folder import can_be_written
 from raydrgn.remote import turn
 from raydrgn.remote.address import RayAddress, ray_address
+from raydrgn.remote.job_client import TOKEN_VARIABLES
 from raydrgn.remote.resources import cores_here
 from raydrgn.remote.temporary_folder import log_folder, ray_folder
 
@@ -108,6 +112,7 @@ def _start_here() -> None:
     import ray
 
     folder = ray_folder()
+    _ensure_token()
     try:
         ray.init(
             address="local",
@@ -125,6 +130,14 @@ def _start_here() -> None:
             f"{_limit('NOFILE')}; 65535 is ample), of memory, or a full disk. Ray's log: "
             f"{log_folder(folder)}."
         ) from error
+
+
+def _ensure_token() -> None:
+    """Name a token for the Ray of this process, where Ray could keep none in the home folder."""
+    kept = Path(os.path.expanduser("~/.ray/auth_token"))
+    if any(map(os.environ.get, TOKEN_VARIABLES)) or kept.exists() or can_be_written(kept.parent):
+        return
+    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 def gpus_here() -> int:

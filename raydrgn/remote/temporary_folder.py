@@ -7,10 +7,10 @@ folder of the user's own serves then.
 
 import logging
 import os
-import stat
 from pathlib import Path
 
 from raydrgn.errors import ClusterError
+from raydrgn.own_folder import make_own
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def ray_folder() -> str | None:
     source = f" (from {variable})" if variable else ""
     for parent in OWN_FOLDERS:
         own = Path(parent, f"ray-{os.getuid()}", "ray")  # Ray opens its folder to everyone
-        if _make_own(own.parent):
+        if make_own(own.parent):
             log.warning("Ray cannot use %s%s: %s. It uses %s instead.", chosen, source, reason, own)
             return str(own)
     longest = MAX_SOCKET_PATH - len(SOCKET_BELOW) - len("/ray")
@@ -67,14 +67,3 @@ def _unusable(folder: Path) -> str:
     except OSError as error:
         return f"it cannot be made ({error.strerror})"
     return "" if os.access(folder, os.W_OK | os.X_OK) else "it belongs to another user"
-
-
-def _make_own(folder: Path) -> bool:
-    """Make a folder that only this user can write to; return whether there is such a folder."""
-    try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        found = folder.lstat()
-    except OSError:
-        return False
-    is_own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
-    return is_own and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)

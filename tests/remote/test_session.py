@@ -8,8 +8,9 @@ import sys
 import pytest
 
 from raydrgn.errors import ClusterError
+from raydrgn.remote import session
 from raydrgn.remote.address import RayAddress
-from raydrgn.remote.session import _interrupt_afterwards, _join
+from raydrgn.remote.session import _ensure_token, _interrupt_afterwards, _join
 
 LOSES_A_WORKER = """
 import logging, os, time
@@ -111,3 +112,34 @@ def test_what_ray_prints_is_kept_from_the_terminal(monkeypatch, capfd, printed, 
     with pytest.raises(ClusterError, match=message):
         _join(RayAddress("a:6379", "RAY_ADDRESS"))
     assert capfd.readouterr().err == ""
+
+
+@pytest.fixture
+def tokenless(tmp_path, monkeypatch):
+    """A user without a token of Ray, whose home is the folder."""
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.setenv(name, "to be removed")  # so that what a test sets is removed again
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize("has_token", [False, True])
+def test_the_token_of_a_home_folder_is_used_and_made_by_ray(tokenless, has_token):
+    if has_token:
+        (tokenless / ".ray").mkdir()
+        (tokenless / ".ray" / "auth_token").write_text("abc")
+    _ensure_token()
+    assert "RAY_AUTH_TOKEN" not in os.environ
+
+
+def test_ray_has_a_token_where_the_home_cannot_be_written(tokenless, monkeypatch):
+    monkeypatch.setattr(session, "can_be_written", lambda folder: False)
+    _ensure_token()
+    first = os.environ["RAY_AUTH_TOKEN"]
+    assert len(first) == 64
+    _ensure_token()
+    assert os.environ["RAY_AUTH_TOKEN"] == first
+    monkeypatch.delenv("RAY_AUTH_TOKEN")
+    _ensure_token()
+    assert os.environ["RAY_AUTH_TOKEN"] != first
