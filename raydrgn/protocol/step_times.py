@@ -25,18 +25,10 @@ from raydrgn.workflows.landscape import DEFAULT_BOX
 MOST_PARTICLES, LARGEST_BOX = 6_000, 96
 """Of the sets that were measured; beyond them times are computed."""
 
-EXACT_NEIGHBOURS = 4096
-"""Particles from which UMAP searches neighbours by approximation."""
-
-UMAP_FIXED, UMAP_PAIR = 0.3, 8.8e-7
-"""Of fewer particles: seconds, and seconds for each pair of them. Measured: 1.2 s with 1,000, 2.3 s
-with 1,500 and 8.3 s with 3,000."""
-
-UMAP_PARTICLE = 6e-4
-"""Of more: seconds of each. Measured: 6.1 s with 12,000, 13 s with 25,000 and 32 s with 50,000."""
-
-UMAP_COMPILED, SEARCH_COMPILED = 13.0, 28.0
-"""Seconds in which numba compiles UMAP, and the approximate search, once in a process."""
+UMAP_PARTICLE, UMAP_PAIR = 5.2e-4, 7e-9
+"""Seconds of each particle, and of each pair among which neighbours are searched. Measured, with
+normal latents on an AMD EPYC: 1.65 s with 3,000, 8.0 s with 12,000, 20 s with 25,000 and 42 s with
+50,000."""
 
 INTERPOLATED = 3.4e-4
 """Seconds of each particle that is interpolated among those that are fitted; measured with 5,000
@@ -166,15 +158,14 @@ def after_training(
     embedded = umap_seconds(min(num_particles, MAX_EMBEDDED))
     examined = -(-plan.epochs // max(1, plan.epochs // COMPARED))
     of_volume = volume_seconds(plan, plan.box)
-    compiled = compile_seconds(num_particles) if number == 1 else 0.0
     points = Amount(particles=num_particles, box=plan.box, volumes=len(NAMES) * examined)
     once = _timed(
         f"convergence of round {number}",
         points,
-        more=examined * embedded + points.volumes * of_volume + compiled,
+        more=examined * embedded + points.volumes * of_volume,
     )
     times = 1 if plan.method == "mfa" else 1 + (LONGEST - 1) * STEPS[plan.method]
-    again = (times - 1) * (once.seconds - compiled)
+    again = (times - 1) * once.seconds
     yield replace(once, longest_seconds=once.seconds + again)
     shown = Amount(particles=num_particles, box=plan.box, volumes=ANALYSED)
     more = umap_seconds(num_particles) + ANALYSED * of_volume
@@ -245,14 +236,8 @@ def start_of_workers(steps: Iterable[StepTime]) -> StepTime:
 def umap_seconds(num_particles: int) -> float:
     """Return the time of a UMAP; of more particles than are fitted, the others are interpolated."""
     fitted = min(num_particles, UMAP_LIMIT)
-    if fitted < EXACT_NEIGHBOURS:
-        return UMAP_FIXED + UMAP_PAIR * fitted**2
-    return UMAP_PARTICLE * fitted + INTERPOLATED * (num_particles - fitted)
-
-
-def compile_seconds(num_particles: int) -> float:
-    """Return the time in which numba compiles what UMAP needs, once in a process."""
-    return UMAP_COMPILED + SEARCH_COMPILED * (num_particles >= EXACT_NEIGHBOURS)
+    between = INTERPOLATED * (num_particles - fitted)
+    return UMAP_PARTICLE * fitted + UMAP_PAIR * fitted**2 + between
 
 
 def _timed(step: str, amount: Amount, *, more: float = 0.0) -> StepTime:
