@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -44,11 +45,10 @@ class ParticleSelection:
         """
         options = self.options
         found = self._by_clusters()
-        components = None if options.gmm is None else mixture(self.z, options.gmm)
         dropped = whole_numbers(options.drop, "--drop", ranges=True)
-        if components is not None and dropped:
-            found.append(filters.by_mixture(components, dropped))
-        found += self._by_values(components)
+        if options.gmm is not None and dropped:
+            found.append(filters.by_mixture(self._components, dropped))
+        found += self._by_values()
         if options.zscore is not None:
             found.append(filters.by_magnitude(self.z, options.zscore))
         if options.umap_polygon is not None:
@@ -64,10 +64,16 @@ class ParticleSelection:
     def groups(self) -> Groups:
         """Return the clusters or components that are shown, before any is dropped."""
         if self.options.gmm is not None:
-            noun, labels = "component", mixture(self.z, self.options.gmm).labels
+            noun, labels = "component", self._components.labels
         else:
             noun, labels = "cluster", self._labels()
         return Groups(noun=noun, labels=labels, z=self.z, numbers=self.numbers)
+
+    @cached_property
+    def _components(self) -> Clusters:
+        """The Gaussian mixture of `--gmm`, fitted only where a method or condition needs it."""
+        assert self.options.gmm is not None
+        return mixture(self.z, self.options.gmm)
 
     @property
     def _analysis(self) -> AnalysisResults:
@@ -88,7 +94,7 @@ class ParticleSelection:
             return []
         return [filters.by_clusters(self._labels(), keep=keep, drop=drop)]
 
-    def _by_values(self, components: Clusters | None) -> list[Method]:
+    def _by_values(self) -> list[Method]:
         """Return the conditions on values: as text, and of a file."""
         where, conditions = self.options.where, self.options.conditions
         if where is None and conditions is None:
@@ -97,8 +103,8 @@ class ParticleSelection:
         values = ParticleValues(self.source, self.epoch, self.z, labels=self.options.labels)
         if where is not None:
             own = {"cluster": self._labels}
-            if components is not None:
-                own["component"] = lambda: components.labels
+            if self.options.gmm is not None:
+                own["component"] = lambda: self._components.labels
             found.append(filters.by_condition(where, ConditionValues(values, own)))
         if conditions is not None:
             found.append(by_conditions(read_conditions(conditions), values))
