@@ -345,6 +345,8 @@ class Fit:
         self.model = self._shared(self.model)
 
     def _shared(self, model: FactorModel) -> FactorModel:
+        if self._group.size == 1:
+            return model  # which tensors would copy from a GPU
         is_first = self._group.is_first
         tensors: dict[str, Any] = self._group.from_first(model.to_tensors() if is_first else {})
         if is_first:

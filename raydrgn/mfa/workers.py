@@ -52,6 +52,11 @@ class Group(Protocol):
         ...
 
     @property
+    def size(self) -> int:
+        """Number of workers."""
+        ...
+
+    @property
     def is_first(self) -> bool:
         """Whether this is the first worker."""
         ...

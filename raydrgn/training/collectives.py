@@ -11,6 +11,11 @@ class WorkerGroup:
     """All workers of Ray Train's group, or this process alone."""
 
     @property
+    def size(self) -> int:
+        """Number of workers."""
+        return distributed.get_world_size() if distributed.is_initialized() else 1
+
+    @property
     def is_first(self) -> bool:
         """Whether this is the first worker."""
         return not distributed.is_initialized() or distributed.get_rank() == 0
@@ -34,6 +39,6 @@ class WorkerGroup:
         """Return what each worker gives, in their order."""
         if not distributed.is_initialized():
             return [value]
-        everyone: list[Any] = [value] * distributed.get_world_size()
+        everyone: list[Any] = [value] * self.size
         distributed.all_gather_object(everyone, value)
         return everyone
