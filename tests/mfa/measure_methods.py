@@ -2,8 +2,8 @@
 
 Sets of 6,000 images of 32 px, simulated with seeds that no setting was chosen on, are fitted with
 one thread by ``--method mfa``, by the recipe ``fast`` (128 × 3, 40 epochs), by ``fast`` of 24
-epochs from the mixture (``init``, whose seconds are those of both fits), and by the recipe
-``protocol`` (128 × 3, 50 epochs). Run by hand from
+epochs from the mixture (``init``, and ``init-refined`` with its poses, whose seconds are those of
+both fits), and by the recipe ``protocol`` (128 × 3, 50 epochs). Run by hand from
 the repository's root, with PYTHONPATH set to it and to tests/training; what is measured already is
 kept in the folder, so that it goes on. The rows of 64 px are made in a folder of their own with
 ``--box 64 --width 256``.
@@ -68,21 +68,26 @@ PLAIN_MFA = {
 def measure(folder: Path, method: str, width: int) -> dict:
     """Fit a set by a method, with networks of some width, and compare with the truth."""
     star, root = folder / "particles.star", folder / method
-    is_network = method in ("fast", "init", "protocol")
+    starts_from_mfa = method in ("init", "init-refined")
+    is_network = starts_from_mfa or method in ("fast", "protocol")
     if is_network:
         recipe = "protocol" if method == "protocol" else None
         values = NETWORK | {"model.encoder_width": width, "model.decoder_width": width}
         values |= {"train.epochs": 50} if recipe else {}
-        if method == "init":
+        if starts_from_mfa:
             values |= {"train.epochs": INIT_EPOCHS, "train.init": str(folder / "mfa")}
+        poses = str(folder / "mfa") if method == "init-refined" else None
         source = ParticleSource(particles=str(star))
-        run = begin(RunRequest(root=str(root), source=source, recipe=recipe, values=values))
+        request = RunRequest(
+            root=str(root), source=source, recipe=recipe, values=values, poses_from=poses
+        )
+        run = begin(request)
     else:
         run = plain_em.prepare(star, root, **(PLAIN_MFA if method == "mfa-plain" else {}))
     began = time.process_time()
     (plain.fit if is_network else plain_em.fit)(run)
     seconds = time.process_time() - began
-    if method == "init":
+    if starts_from_mfa:
         seconds += json.loads((folder / "mfa.json").read_text())["seconds"]
     opened = open_run(str(root))
     found = evaluate(opened, str(folder / "truth"))
