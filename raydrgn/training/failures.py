@@ -1,7 +1,7 @@
-"""What a failure of a worker is: lost peers, too little memory, or a defect.
+"""What a failure of a worker is: lost peers, a fault of its GPU, too little memory, or a defect.
 
-Only lost peers are worth another try. Everything else would fail again, after all workers had read
-their particles again.
+Only the first two are worth another try. Everything else would fail again, after all workers had
+read their particles again.
 """
 
 import re
@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import ray
+import torch
 from ray.train import ControllerError, PreemptionError, WorkerGroupError
 from torch import distributed
 
@@ -19,6 +20,11 @@ from raydrgn.training.memory import OUT_OF_MEMORY, out_of_memory_message
 
 LOST_PEER = re.compile(r"gloo/.*(connection|broken pipe|timed out|timeout|peer)", re.I | re.S)
 """Message of gloo's plain RuntimeError when another worker is gone."""
+
+GPU_FAULT = re.compile(
+    r"ECC error|NVLink|launch failure|illegal memory access|hardware|unknown error", re.I
+)
+"""Of CUDA's texts, those of a faulty card, or of memory that a lost peer was to fill."""
 
 KILLED_BY_MONITOR = ", and Ray's memory monitor has killed a worker: its node was full"
 
@@ -34,7 +40,7 @@ def final_failure(error: BaseException) -> Exception | None:
     message = lost_memory_message(error)
     if message is not None:
         return RaydrgnError(message)
-    if is_lost_peer(error):
+    if is_lost_peer(error) or is_gpu_fault(error):
         return None
     return TrainingDefect("".join(traceback.format_exception(error)))
 
@@ -46,6 +52,11 @@ def is_lost_peer(error: BaseException) -> bool:
     if isinstance(error, distributed.DistError):
         return True
     return isinstance(error, RuntimeError) and bool(LOST_PEER.search(str(error)))
+
+
+def is_gpu_fault(error: BaseException) -> bool:
+    """Return whether a worker's GPU failed, rather than what it was given to compute."""
+    return isinstance(error, torch.AcceleratorError) and bool(GPU_FAULT.search(str(error)))
 
 
 def lost_memory_message(error: BaseException) -> str | None:
@@ -99,6 +110,10 @@ def _workers_message(failures: Mapping[int, Exception]) -> str:
         if isinstance(getattr(error, "health_check_failure", error), ray.exceptions.RayError)
     }
     if not died:
+        faults = {rank: error for rank, error in failures.items() if is_gpu_fault(error)}
+        if faults:
+            text = str(next(iter(faults.values()))).splitlines()[0]
+            return f"the GPU of {_named(faults)} failed ({text})"
         return f"{_named(failures)} lost the connection to another worker"
     was = "were" if len(died) > 1 else "was"
     return f"{_named(died)} {was} lost{_cause(next(iter(died.values())))}"

@@ -39,6 +39,15 @@ def test_lost_peers_are_worth_another_try(error):
     assert final_failure(error) is None
 
 
+ECC = torch.AcceleratorError("CUDA error: uncorrectable ECC error encountered\nSearch for …")
+
+
+def test_a_fault_of_a_gpu_is_worth_another_try_but_not_a_failed_assertion():
+    assert final_failure(ECC) is None
+    assertion = torch.AcceleratorError("CUDA error: device-side assert triggered")
+    assert isinstance(final_failure(assertion), TrainingDefect)
+
+
 def test_a_wrong_shape_is_a_defect_with_its_traceback():
     try:
         torch.zeros(2, 3) @ torch.zeros(2, 3)
@@ -148,6 +157,10 @@ class RayActorError(ray.exceptions.RayActorError):
         (
             {0: RuntimeError(GLOO + "x"), 2: RuntimeError(GLOO + "y")},
             "workers 0, 2 lost the connection to another worker",
+        ),
+        (
+            {0: RuntimeError(GLOO + "x"), 2: ECC},
+            "the GPU of worker 2 failed (CUDA error: uncorrectable ECC error encountered)",
         ),
     ],
 )
