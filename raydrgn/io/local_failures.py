@@ -9,12 +9,14 @@ from raydrgn.io.uri import Uri, is_local, local_path
 
 def failure_message(uri: Uri, error: OSError, action: str) -> str:
     """Return a sentence with a remedy about an error of the operating system."""
-    if isinstance(error, FileNotFoundError):
-        return f"{uri} {absence(uri)}"
     if isinstance(error, PermissionError):
         return f"{uri} may not be {action}; check its permissions."
-    if isinstance(error, FileExistsError | NotADirectoryError):
+    if isinstance(error, FileNotFoundError | FileExistsError | NotADirectoryError):
         place = _file_above(str(error.filename or uri))
+        if isinstance(error, FileNotFoundError) and place == str(uri):
+            return f"{uri} {absence(uri)}"
+        if os.path.islink(place) and not os.path.exists(place):
+            return f"{uri} cannot be {action}: {place} {absence(place)}"
         return f"{uri} cannot be {action}: {place} is a file, not a folder."
     if isinstance(error, IsADirectoryError):
         return f"{uri} cannot be {action}: {error.strerror}."
@@ -33,11 +35,14 @@ def failure_message(uri: Uri, error: OSError, action: str) -> str:
 
 
 def _file_above(path: str) -> str:
-    """Return the file that stands in the place of one of a path's folders; else the path."""
+    """Return what stands in the place of one of a path's folders: a file or a link to nowhere.
+
+    The path itself where there is no such thing.
+    """
     folder = os.path.dirname(path)
-    while folder and not os.path.exists(folder):
+    while folder and not os.path.lexists(folder):
         folder = os.path.dirname(folder)
-    return folder if os.path.isfile(folder) else path
+    return path if os.path.isdir(folder) else folder or path
 
 
 def absence(uri: Uri) -> str:

@@ -47,8 +47,9 @@ class _ArrayUnpickler(pickle.Unpickler):
         if (module, name) in ARRAY_PARTS:
             return super().find_class(module, name)
         raise InputError(
-            f"it asks for {module}.{name}; only NumPy arrays are read from pickles. Write it as "
-            "one: pickle.dump(np.asarray(values), file)"
+            f"it asks for {module}.{name}, which may run code; only arrays, numbers, text and "
+            "plain containers are read from pickles. Values of your own can be written as an "
+            "array: pickle.dump(np.asarray(values), file)"
         )
 
 

@@ -340,6 +340,14 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
         storage.require_writable(str(tmp_path / "afile"))
 
 
+@pytest.mark.parametrize("below", ["", "run", "runs/first"])
+def test_a_folder_at_or_below_a_link_to_nowhere_is_refused_by_the_link(tmp_path, below):
+    link = tmp_path / "scratch"
+    link.symlink_to(tmp_path / "unmounted")
+    with pytest.raises(StorageError, match=r"scratch is a link to .*unmounted, which does not"):
+        storage.require_writable(str(link / below))
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not bind root")
 def test_a_folder_without_permission_is_refused(tmp_path):
     tmp_path.chmod(0o555)
