@@ -19,6 +19,7 @@ def test_made_up_masks_are_balls_that_differ():
 
 
 @pytest.mark.ray
+@pytest.mark.long
 def test_all_rates_are_measured(ray_session, tmp_path, monkeypatch):
     monkeypatch.setattr(occupancy, "ROUNDS", 2)
     monkeypatch.setattr(occupancy, "VOLUMES_PER_ROUND", 16)

@@ -34,7 +34,7 @@ def test_sizes_of_the_parts_are_those_of_parameters_and_points():
 
 
 @pytest.mark.ray
-@pytest.mark.clusters
+@pytest.mark.long
 def test_two_workers_send_each_gradient_once(monkeypatch, ray_session):
     """A ring of n workers sends 2(n − 1)/n of the gradients from each; for two that is all."""
     monkeypatch.setattr(scaling, "ROUND_SECONDS", 0.1)
