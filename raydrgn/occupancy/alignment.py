@@ -38,11 +38,29 @@ LEAST_INSIDE = 0.5
 proteins of a ribosome, 0.91 of a whole phantom; 0.04 to 0.60 where they are turned or moved, most
 below 0.5."""
 
-OPPOSITE_HAND = "mirrored in z (`raydrgn occupancy score --flip` mirrors the volumes of a run)"
+OPPOSITE_HAND = "mirrored in z"
 
-OPPOSITE_SIGN = (
-    "with the opposite sign (`raydrgn occupancy score --invert` changes that of a run's volumes)"
+MIRRORED = "mirrored"
+
+OPPOSITE_SIGN = "with the opposite sign"
+
+FIT = "Fit the model into the map (`raydrgn occupancy masks --fit`)."
+
+MIRROR = (
+    "No turn of the model mends a mirror image: mirror maps with `raydrgn flip`, and the volumes "
+    "of a run with --flip of `raydrgn occupancy score` (or leave it out if it was given). A "
+    "project of `raydrgn protocol` is begun anew with the mirrored map."
 )
+
+REMEDIES = {
+    OPPOSITE_HAND: MIRROR,
+    MIRRORED: f"{MIRROR} {FIT}",
+    OPPOSITE_SIGN: (
+        "Change the sign of maps with `raydrgn invert`, and that of the volumes of a run with "
+        "--invert of `raydrgn occupancy score` (or leave it out if it was given)."
+    ),
+}
+"""What to do about a placement of the model; what is not here is mended by ``FIT``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,13 +105,14 @@ class Alignment:
             found += f", but {self.best:.2f} with the model {self.placement}"
         if self.placement and self.best >= CLEAR_CORRELATION:
             return (
-                f"{found}. They are not in one frame, so that occupancies are meaningless. Fit the "
-                "model into the map (`raydrgn occupancy masks --fit`)."
+                f"{found}. They are not in one frame, so that occupancies are meaningless. "
+                f"{REMEDIES.get(self.placement, FIT)}"
             )
         if self.placement or self.detail < LOW_CORRELATION:
+            remedy = f" {REMEDIES[self.placement]}" if self.placement in REMEDIES else ""
             return (
                 f"{found}. They are not in one frame, or the model is a small part of the complex. "
-                "Check the masks on a map in a viewer before you trust occupancies."
+                f"Check the masks on a map in a viewer before you trust occupancies.{remedy}"
             )
         if self.detail < CLEAR_CORRELATION and self.inside < LEAST_INSIDE:
             return (
@@ -222,7 +241,7 @@ def _rotated_and_mirrored(
             # voxel i goes to −i about the centre; the first plane stays where it is
             placed = np.roll(np.flip(model.transpose(order), axes), [1] * len(axes), axes)
             parity = len(axes) + (order not in ((0, 1, 2), (1, 2, 0), (2, 0, 1)))
-            name = "mirrored" if parity % 2 else "rotated by right angles"
+            name = MIRRORED if parity % 2 else "rotated by right angles"
             if order == (0, 1, 2) and axes == (0,):
                 name = OPPOSITE_HAND
             found.append((name, placed))

@@ -38,6 +38,20 @@ def test_maps_of_the_other_hand_and_turned_maps_are_not(six):
     assert "not in one frame" in warning(np.roll(volumes, 20, axis=1), density)
 
 
+def test_what_no_turn_of_the_model_mends_is_not_to_be_fitted(six):
+    volumes, _ = six
+    whole = np.clip(volumes.mean(axis=0), 1, None)
+    mirrored = warning(np.roll(volumes[:, ::-1], 1, axis=1), whole)
+    assert "`raydrgn flip`" in mirrored
+    assert "--fit" not in mirrored
+    inverted = warning(-volumes, whole)
+    assert "`raydrgn invert`" in inverted
+    assert "--fit" not in inverted
+    otherwise = warning(np.roll(volumes[:, :, :, ::-1], 1, axis=3), whole)
+    assert otherwise.index("`raydrgn flip`") < otherwise.index("--fit")
+    assert "--fit" in warning(np.rot90(volumes, 1, (1, 2)), whole)
+
+
 def test_a_whole_model_is_missed_by_its_distance(six):
     volumes, _ = six
     whole = np.clip(volumes.mean(axis=0), 1, None)  # what is dense, as a model would have it
