@@ -117,7 +117,7 @@ class Project:
         self._seconds: dict[str, float] = self._read(TIMES, float)
         self._current: dict[str, str] = self._read(CURRENT, _key)
         self.made: list[Step] = []
-        """Steps of this call, in their order, whether they were made in it or before."""
+        """Steps of this call, each once, in their order, whether they were made in it or before."""
 
     def at(self, *names: str) -> Uri:
         """Return the path of a file in the project."""
@@ -207,7 +207,8 @@ class Project:
             record = self._make(name, record, make, condition)
         self._take(name, key)
         found = Step(name=name, key=key, folder=self.at(record.folder), result=dict(record.result))
-        self.made.append(found)
+        if found not in self.made:  # two rounds may train on the same images
+            self.made.append(found)
         return found
 
     def _take(self, name: str, key: str) -> None:

@@ -14,7 +14,7 @@ from raydrgn.io.particles import RowError
 from raydrgn.io.sources import open_particles
 from raydrgn.protocol.decisions import ProjectInputs, image_identity
 from raydrgn.protocol.project import LostFileError, Project
-from raydrgn.protocol.report import _decisions, _details
+from raydrgn.protocol.report import _decisions, _details, _resources
 from raydrgn.remote.metrics import JOB_ID
 from raydrgn.reporting.report import Section, write_report
 from raydrgn.simulation.dataset import simulate
@@ -56,6 +56,17 @@ def test_a_step_is_made_once_and_known_in_the_next_call(root):
     assert len(work.calls) == 1
     assert (again.folder, again.key, again.result) == (first.folder, first.key, {"value": 7})
     assert first.folder.endswith("/check")
+
+
+def test_the_report_counts_a_step_once_that_two_rounds_use(root):
+    project = Project(str(root))
+    project.step("particles of 24 px", {"box": 24}, Work())
+    project.step("round 1", {}, Work())
+    project.step("particles of 24 px", {"box": 24}, Work())
+    assert [row[0] for row in _resources(project).tables[0].rows] == [
+        "particles of 24 px",
+        "round 1",
+    ]
 
 
 def test_a_job_names_the_command_that_goes_on_as_a_job(root, monkeypatch):
