@@ -6,6 +6,7 @@ with projections of the reference. Where neither is found, the particles show so
 the reference.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -34,10 +35,11 @@ from raydrgn.io.pixel_sizes import pixel_size_factors
 from raydrgn.shapes import Complex, Float, Int
 
 SCALE_STEPS = (0.02, 0.01)
-"""Steps of the scales that are tried: over the whole range, then about the best of them."""
+"""Relative steps of the scales that are tried: over the whole range, then about the best."""
 
-LARGEST_SCALE = 0.24
-"""Largest relative error of a pixel size that is tried, beside a factor of two."""
+LARGEST_FACTOR = 2.5
+"""Largest factor of a pixel size that is tried; the smallest is its inverse. A map of another
+binning or of a detector in super-resolution has one far from 1."""
 
 SCALE_BOX = 48
 """Box at which scales are tried, or smaller."""
@@ -100,12 +102,11 @@ def find_pixel_size_factor(
         return scores[factor]
 
     step, fine = SCALE_STEPS
-    number = round(LARGEST_SCALE / step)
-    tried = [0.5, 2.0, *(1 + step * i for i in range(-number, number + 1))]
-    best = max(tried, key=score)
-    best = max((best - fine, best, best + fine), key=score)
+    number = round(math.log(LARGEST_FACTOR) / step)
+    best = max((math.exp(step * i) for i in range(-number, number + 1)), key=score)
+    best = max((best * (1 - fine), best, best * (1 + fine)), key=score)
     fits = score(best) >= MATCH and score(best) > score(1.0) + CLEARLY_BETTER
-    return round(best, 4) if fits else None
+    return round(best, 2) if fits else None
 
 
 def find_shift_factor(

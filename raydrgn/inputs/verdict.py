@@ -13,7 +13,7 @@ from raydrgn.fourier.density import CLEAR_SKEWNESS, skewness
 from raydrgn.fourier.masks import soft_sphere
 from raydrgn.fourier.resample import low_pass
 from raydrgn.inputs.comparison import MATCH, Comparison
-from raydrgn.inputs.diagnosis import Diagnosis
+from raydrgn.inputs.diagnosis import LARGEST_FACTOR, Diagnosis
 from raydrgn.inputs.resolution import Resolution
 from raydrgn.shapes import Float
 
@@ -206,9 +206,10 @@ def _judge_agreement(
         )
     elif found.score < MATCH:
         misfits.append(
-            f"{what} No other pixel size fits better. Check the pixel size of the shifts "
-            "(--half-size-shifts for heterogeneous refinements), the pose convention, that poses "
-            "and images are in one order, and that the reference is of this refinement."
+            f"{what} No other pixel size fits better, up to {LARGEST_FACTOR} times as large or "
+            "small. Check the pixel size of the shifts (--half-size-shifts for heterogeneous "
+            "refinements), the pose convention, that poses and images are in one order, and that "
+            "the reference is of this refinement."
         )
     else:
         findings.append(

@@ -107,12 +107,12 @@ def test_a_reference_of_other_composition_is_no_fault_of_the_pixel_size(known, t
     assert "check the pixel size" not in verdict.text()
 
 
-@pytest.mark.parametrize("stated", [5.4, 6.6, 12.0])
+@pytest.mark.parametrize("stated", [2.6, 4.0, 5.4, 6.6, 12.0, 14.0])
 def test_a_reference_with_a_wrong_pixel_size_is_measured(stated, known, consensus):
     factor = find_pixel_size_factor(
         consensus.full, known[0], consensus.resolution, reference_pixel_size_angstrom=stated
     )
-    assert factor == pytest.approx(PIXEL_SIZE / stated, abs=0.015)
+    assert factor == pytest.approx(PIXEL_SIZE / stated, rel=0.015)
 
 
 def test_a_reference_that_matches_is_named_where_another_pixel_size_fits_better(known, tmp_path):
