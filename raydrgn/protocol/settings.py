@@ -54,14 +54,14 @@ class TrainingPlan:
         for word in text.split():
             if word.isdecimal() and "box" not in found:
                 found["box"] = int(word)
-            elif network := re.fullmatch(r"(\d+)[x×](\d+)", word):
+            elif (network := re.fullmatch(r"(\d+)[x×](\d+)", word)) and "width" not in found:
                 found["width"], found["layers"] = int(network[1]), int(network[2])
-            elif epochs := re.fullmatch(r"epochs=(\d+)", word):
+            elif (epochs := re.fullmatch(r"epochs=(\d+)", word)) and "epochs" not in found:
                 found["epochs"] = int(epochs[1])
             else:
                 raise ConfigError(
                     f'{option} takes words such as "128 256x3 epochs=50" (box, network, epochs), '
-                    f"but has {word!r}."
+                    f"each once, but has {word!r}."
                 )
         if "width" in found:
             found.setdefault("epochs", VAE_EPOCHS)

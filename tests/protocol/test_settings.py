@@ -27,6 +27,9 @@ def test_a_network_makes_it_an_autoencoder(text, method, values):
     ("text", "words"),
     [
         ("128 256x3 batch=8", "--low takes words such as .* but has 'batch=8'"),
+        ("128 epochs=5 epochs=6", "each once, but has 'epochs=6'"),
+        ("128 64x3 32x2", "each once, but has '32x2'"),
+        ("128 64", "each once, but has '64'"),
         ("127", "--low '127' needs an even box"),
         ("128 0x3", "needs an even box, and a network"),
         ("128 epochs=2", "too few epochs; convergence can be judged of 3 or more"),
