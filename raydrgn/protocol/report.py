@@ -102,7 +102,8 @@ def summary(made: CompletedSteps) -> str:
     """Return the answer in a few sentences."""
     classes = made.classes.result["classes"]
     supported = sum(found["is_supported"] for found in classes)
-    kept = made.last[1].result["particles"]
+    kept, inside = made.last[1].result["particles"], sum(found["particles"] for found in classes)
+    how_many = f"{kept:,}" if inside == kept else f"{inside:,} of {kept:,}"
     dropped = [
         f"{step.result['particles'] - step.result['kept']:,} of {step.result['particles']:,} "
         f"particles were dropped after round {this.number}"
@@ -111,10 +112,15 @@ def summary(made: CompletedSteps) -> str:
     ]
     found = [
         *(step.result["misplaced"] for step in made.occupancies if "misplaced" in step.result),
-        f"{'; '.join(dropped) or 'No particle was dropped'}. {kept:,} particles fall into "
+        f"{'; '.join(dropped) or 'No particle was dropped'}. {how_many} particles fall into "
         f"{f'{len(classes)} classes' if len(classes) > 1 else '1 class'}, of which {supported} "
         f"{'is' if supported == 1 else 'are'} supported by their own particles.",
     ]
+    if inside < kept:
+        found.append(
+            f"{kept - inside:,} {'is' if kept - inside == 1 else 'are'} in no class: images that "
+            "show no particle, or have no latent."
+        )
     if made.landscape.result["states"] == 1:
         found.insert(0, NO_DIFFERENCE)
     return " ".join(found)

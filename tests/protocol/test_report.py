@@ -1,0 +1,46 @@
+"""What the report of a whole project answers."""
+
+from dataclasses import replace
+
+from raydrgn.io.particle_source import ParticleSource
+from raydrgn.protocol.completed_steps import CompletedSteps
+from raydrgn.protocol.project import Step
+from raydrgn.protocol.report import summary
+from raydrgn.protocol.rounds import Round
+from raydrgn.protocol.settings import TrainingPlan
+
+
+def test_the_answer_counts_only_particles_that_are_in_a_class():
+    def step(**result):
+        return Step(name="a step", key="key", folder="folder", result=result)
+
+    last = Round(
+        number=2,
+        plan=TrainingPlan(),
+        option="--high",
+        source=ParticleSource(particles="p.star"),
+        rows=None,
+        uninvert_data=False,
+        flip=False,
+        drop_bad=False,
+        seed=0,
+    )
+    classes = [{"particles": 432, "is_supported": True}, {"particles": 528, "is_supported": False}]
+    made = CompletedSteps(
+        check=step(),
+        filtering=[],
+        last=(last, step(particles=1200), step()),
+        comparison=step(),
+        path=step(),
+        landscape=step(states=5),
+        occupancies=[],
+        classes=step(classes=classes),
+    )
+    assert summary(made) == (
+        "No particle was dropped. 960 of 1,200 particles fall into 2 classes, of which 1 is "
+        "supported by their own particles. 240 are in no class: images that show no particle, or "
+        "have no latent."
+    )
+    made = replace(made, last=(last, step(particles=960), step()))
+    assert "dropped. 960 particles fall into 2 classes" in summary(made)
+    assert "no class" not in summary(made)
