@@ -91,6 +91,13 @@ def test_commands_of_a_run_alone_hold_in_any_folder(tmp_path):
     assert "folder of the project" not in page
 
 
+def test_a_number_and_its_unit_stay_in_one_line(tmp_path):
+    reason = "no: its decoded volume differs from the others"
+    page = page_of(str(tmp_path), tables=[ReportTable(head=("a", "b"), rows=[("17.7 %", reason)])])
+    assert '<td class="short">17.7 %</td>' in page
+    assert f"<td>{reason}</td>" in page  # which may take several
+
+
 def test_figures_and_tables_stand_beside_each_other_by_their_width(tmp_path):
     figures = [(Figure(figsize=(width, 4)), f"{width} inches") for width in (5, 9, 14)]
     wide = ReportTable(head=tuple(f"column {k}" for k in range(12)), rows=[])
