@@ -43,7 +43,9 @@ PROPOSAL = (
     ("images.png", "Particles that were proposed to be dropped, and kept ones."),
 )
 SELECTION = (("mean_volumes.png", "Mean volumes of kept and dropped particles."),)
-SHARES = "Share of the particles of each cluster (row) that is in each cluster of the next round."
+SHARES = (
+    "Share of the particles of each cluster of round {} (row) that is in each cluster of round {}."
+)
 CLASSES = "Decoded volumes above maps of their particles; a question mark: not supported."
 ENSEMBLE = (
     "Path between the two cluster centres farthest apart, states and components in the space of "
@@ -90,7 +92,7 @@ def write_project_report(project: Project, made: CompletedSteps, uri: Uri) -> No
     sections += [
         _training(project, this, trained),
         _latent_space(root, this, analyzed),
-        _comparison(root, made.comparison),
+        _comparison(root, made.comparison, rounds=this.number),
         _ensemble(root, made),
         _decisions(project, rounds=this.number),
         _resources(project),
@@ -187,13 +189,17 @@ def _latent_space(root: Uri, this: Round, analyzed: Step) -> Section:
     )
 
 
-def _comparison(root: Uri, comparison: Step) -> Section:
-    """Return how the clusters of the rounds agree, with the heat map of the first two."""
+def _comparison(root: Uri, comparison: Step, rounds: int) -> Section:
+    """Return how the clusters of the rounds agree, with a heat map of each and the next."""
+    shown = [
+        (f"{number}-{number + 1}/shares.png", SHARES.format(number, number + 1))
+        for number in range(1, rounds)
+    ]
     return Section(
         title="Rounds compared",
         text=f"Clusters of the rounds. {' '.join(comparison.result['sentences'])}"
         + _details(root, comparison.folder),
-        figures=_listed(comparison.at("1-2"), [("shares.png", SHARES)]),
+        figures=_listed(comparison.folder, shown),
     )
 
 

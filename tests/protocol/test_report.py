@@ -1,11 +1,12 @@
 """What the report of a whole project answers."""
 
+import re
 from dataclasses import replace
 
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.protocol.completed_steps import CompletedSteps
 from raydrgn.protocol.project import Step
-from raydrgn.protocol.report import summary
+from raydrgn.protocol.report import _comparison, summary
 from raydrgn.protocol.rounds import Round
 from raydrgn.protocol.settings import TrainingPlan
 
@@ -44,3 +45,18 @@ def test_the_answer_counts_only_particles_that_are_in_a_class():
     made = replace(made, last=(last, step(particles=960), step()))
     assert "dropped. 960 particles fall into 2 classes" in summary(made)
     assert "no class" not in summary(made)
+
+
+def test_each_round_is_compared_with_the_next_in_a_picture(tmp_path):
+    for pair in ("1-2", "1-3", "2-3"):
+        (tmp_path / pair).mkdir()
+        (tmp_path / pair / "shares.png").write_bytes(pair.encode())
+    step = Step(
+        name="a step", key="key", folder=str(tmp_path), result={"sentences": ["They agree."]}
+    )
+    section = _comparison(str(tmp_path), step, rounds=3)
+    assert [picture for picture, _ in section.figures] == [b"1-2", b"2-3"]
+    assert [re.findall(r"round (\d)", caption) for _, caption in section.figures] == [
+        ["1", "2"],
+        ["2", "3"],
+    ]
