@@ -1,6 +1,6 @@
 """``landscape``: states and components in the space of volumes, and every particle along them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from raydrgn.errors import ConfigError
@@ -23,12 +23,22 @@ if TYPE_CHECKING:
 
 DEFAULT_BOX = 64
 
+SKETCHED = 1000
+"""Volumes of the sketch where there are as many particles."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LandscapeSettings(DecodingSettings):
     """Settings of ``landscape``; volumes are decoded at 64 px unless a box is given."""
 
-    ksample: Annotated[int, Setting("On-data volumes of the sketch.", min=2)] = 1000
+    ksample: Annotated[
+        int | None,
+        Setting(
+            "On-data volumes of the sketch; by default 1,000, or a tenth of the particles where "
+            "there are fewer than that.",
+            min=2,
+        ),
+    ] = None
 
     states: Annotated[int, Setting("States to find.", flags=("-M", "--states"), min=2)] = 10
 
@@ -64,31 +74,34 @@ class LandscapeSettings(DecodingSettings):
         super().__post_init__()
         if self.mask is not None and self.threshold is not None:
             raise ConfigError("--mask and --threshold exclude each other; give one of them.")
-        if self.states > self.ksample:
+        if self.ksample is not None and self.states > self.ksample:
             raise ConfigError(
                 f"--states {self.states} must not be larger than --ksample {self.ksample}."
             )
 
-    def check(self, num_particles: int) -> None:
-        """Check the settings against the number of particles.
+    def for_size(self, num_particles: int) -> "tuple[LandscapeSettings, int]":
+        """Return the settings for a number of particles, and the volumes of their sketch.
 
         Raises:
             ConfigError: Naming the option.
         """
         from raydrgn.landscape.regression import MIN_VOLUMES
 
-        if self.ksample > num_particles:
+        fewer = min(num_particles, max(self.states, num_particles // 10))
+        ksample = self.ksample or (SKETCHED if num_particles >= SKETCHED else fewer)
+        if ksample > num_particles:
             raise ConfigError(
-                f"--ksample {self.ksample} is larger than the number of particles, "
+                f"--ksample {ksample} is larger than the number of particles, "
                 f"{num_particles}. Use --ksample {max(2, num_particles // 10)}, for example."
             )
-        decoded, needed = self.ksample + self.sample, min(MIN_VOLUMES, num_particles)
+        decoded, needed = ksample + self.sample, min(MIN_VOLUMES, num_particles)
         if self.sample < needed and decoded < needed:
             raise ConfigError(
-                f"--ksample {self.ksample} and --sample {self.sample} give at most {decoded} "
+                f"--ksample {ksample} and --sample {self.sample} give at most {decoded} "
                 f"volumes, and at least {MIN_VOLUMES} are needed to predict the coordinates of "
                 f"the other particles. Use --sample {needed} or more."
             )
+        return replace(self, ksample=ksample), ksample
 
     def sketch_settings(
         self, mask: "np.ndarray | None", box: int, pixel_size_angstrom: float
@@ -153,8 +166,6 @@ def run(
     Raises:
         RaydrgnError: If the run, the settings or the folder do not allow it.
     """
-    from dataclasses import replace
-
     from raydrgn.decoding.pool import DecoderPool
     from raydrgn.landscape import results
     from raydrgn.landscape.particles import particle_coordinates
@@ -167,14 +178,14 @@ def run(
     options = replace(settings.volumes, box=settings.volumes.box or min(DEFAULT_BOX, opened.box))
     options.check(opened.box)
     z = opened.finite_latents(epoch)
-    settings.check(len(z))
+    settings, ksample = settings.for_size(len(z))
     executor.check_pool(gpu_problem)
     original = opened.original_numbers(len(z))
     mask = _read_mask(settings, opened, options)
     state = opened.decoder(epoch, pixel_size_angstrom=settings.pixel_size_angstrom)
     folder = settings.begin(opened, epoch, "landscape")
-    clusters = _clusters(z, settings.ksample, progress)
-    number = settings.ksample + min(settings.sample, len(z))
+    clusters = _clusters(z, ksample, progress)
+    number = ksample + min(settings.sample, len(z))
     with DecoderPool(state, options, executor, num_volumes=number) as pool:
         how = settings.sketch_settings(mask, options.box or opened.box, pool.pixel_size_angstrom)
         sketch = _sketch(pool, z, clusters, how, folder, progress)

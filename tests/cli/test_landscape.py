@@ -100,6 +100,17 @@ def test_what_cannot_be_is_said(root, words, said):
         raise run(root, *words).exception
 
 
+def test_the_usual_sketch_fits_the_number_of_particles():
+    def sketched(num_particles, **values):
+        made, count = LandscapeSettings(run="run", **values).for_size(num_particles)
+        assert made.ksample == count
+        return count
+
+    assert [sketched(n) for n in (5000, 1000, 640, 60)] == [1000, 1000, 64, 10]
+    assert sketched(60, states=20) == 20  # no fewer than states
+    assert sketched(640, ksample=600) == 600  # what is given holds
+
+
 def test_a_regression_from_few_volumes_is_refused(root, tmp_path, monkeypatch):
     monkeypatch.setattr(particles, "MIN_VOLUMES", 40)
     with pytest.raises(InputError, match=r"volumes of \d+ particles, .* from 40 or more.*--sample"):
