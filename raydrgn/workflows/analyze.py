@@ -151,7 +151,7 @@ def run(
         run=AnalysedRun(
             title=source.title(epoch), losses=source.losses(), density=density, seen=seen
         ),
-        commands=_next_commands(settings, has_weights=_has_weights(source, epoch)),
+        commands=_next_commands(settings, epoch, has_weights=_has_weights(source, epoch)),
         progress=progress,
     )
     if made is not None and (problem := contrast_problem(made, seen=seen)):
@@ -203,8 +203,10 @@ def _has_weights(source: "LatentSource", epoch: int | None) -> bool:
     return isinstance(source, RunReader) and (epoch is None or epoch in source.files.epochs())
 
 
-def _next_commands(settings: AnalyzeSettings, *, has_weights: bool) -> list[str]:
-    """Return what usually comes after an analysis, filled in."""
+def _next_commands(
+    settings: AnalyzeSettings, analysed: int | None, *, has_weights: bool
+) -> list[str]:
+    """Return what usually comes after the analysis of an epoch and has not been made, filled in."""
     from raydrgn.io import storage
 
     epoch = [] if settings.epoch is None else [str(settings.epoch)]
@@ -216,7 +218,9 @@ def _next_commands(settings: AnalyzeSettings, *, has_weights: bool) -> list[str]
         labels = shlex.quote(f"{out}/kmeans{settings.ksample}/labels.pkl")
         commands = [f"raydrgn filter {place} --show --labels {labels}{options}"]
     if has_weights:
-        commands += [f"raydrgn {name} {place}{options}" for name in ("convergence", "landscape")]
+        judged = storage.join(settings.run, f"convergence.{analysed}", "report.html")
+        names = ["landscape"] if storage.exists(judged) else ["convergence", "landscape"]
+        commands += [f"raydrgn {name} {place}{options}" for name in names]
     return commands
 
 

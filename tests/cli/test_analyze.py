@@ -139,3 +139,16 @@ def test_latents_that_say_nothing_are_refused(root, tmp_path, broken, message):
     cryodrgn.write_latents(str(tmp_path / "z.1.pkl"), broken(z), logvar)
     with pytest.raises(RunDirectoryError, match=message):
         raise analyze(tmp_path, "--skip-volumes").exception
+
+
+def test_what_has_been_judged_is_not_proposed_again(tmp_path):
+    root = finished_run(tmp_path)
+    words = ("2", "--ksample", "2", "--skip-umap", "--skip-volumes")
+    assert analyze(root, *words).exit_code == 0
+    page = root / "analyze.2" / "report.html"
+    assert f"raydrgn convergence {root} 2" in page.read_text()
+    (root / "convergence.2").mkdir()
+    (root / "convergence.2" / "report.html").write_text("It has converged.")
+    assert analyze(root, *words, "--overwrite").exit_code == 0
+    assert "raydrgn convergence" not in page.read_text()
+    assert f"raydrgn landscape {root} 2" in page.read_text()
