@@ -23,6 +23,7 @@ from raydrgn.cli.main import app
 PACKAGE = Path(raydrgn.__file__).parent
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 NAMED_COMMAND = re.compile(r"raydrgn ((?:[a-z]+ ?)+)")
+QUOTED_COMMAND = re.compile(r"`raydrgn ([^`]+)`")
 COMMON = {"--help"}
 COMPOSED = ("demo", "bench ", "protocol", "explore")
 """Commands that call other workflows with settings of their own, which no user has given."""
@@ -67,21 +68,29 @@ NOT_TAKEN = {
 
 
 def commands():
-    """Yield the words of each command, its options, and the function that it runs."""
+    """Yield the words of each command, the command, and the function that it runs."""
 
     def walk(group, words):
         for name, command in group.commands.items():
             if hasattr(command, "commands"):
                 yield from walk(command, (*words, name))
             else:
-                options = {o for p in command.params for o in (*p.opts, *p.secondary_opts)}
                 body = command.callback
-                yield " ".join((*words, name)), options, f"{body.__module__}:{body.__name__}"
+                yield " ".join((*words, name)), command, f"{body.__module__}:{body.__name__}"
 
     yield from walk(typer.main.get_command(app), ())
 
 
-COMMANDS = {words: (options | COMMON, entry) for words, options, entry in commands()}
+COMMANDS = {
+    words: ({o for p in found.params for o in (*p.opts, *p.secondary_opts)} | COMMON, entry)
+    for words, found, entry in commands()
+}
+
+REQUIRED = {
+    words: [set(p.opts) for p in found.params if p.required and p.param_type_name == "option"]
+    for words, found, _ in commands()
+}
+"""Names of each option that a command cannot do without."""
 
 
 class Module:
@@ -277,6 +286,34 @@ def wrong_options(place: str, options: set[str]) -> list[str]:
         if missing := sorted(set(OPTION.findall(text)) - known):
             found.append(f"{place}, line {line}: {', '.join(missing)} in {text!r}")
     return found
+
+
+def incomplete(module: Module) -> list[str]:
+    """Return the command lines in back quotes that name an input and lack a required option.
+
+    One that begins with an option (`raydrgn train --mask auto`) names the option alone.
+    """
+    found = []
+    for item in ast.walk(module.tree):
+        if isinstance(item, ast.JoinedStr):
+            parts = [getattr(part, "value", "") for part in item.values]
+            text = "".join(part if isinstance(part, str) else "VALUE" for part in parts)
+        elif isinstance(item, ast.Constant) and isinstance(item.value, str):
+            text = item.value
+        else:
+            continue
+        for line in QUOTED_COMMAND.findall(text):
+            words = line.split()
+            name = next((c for n in (2, 1) if (c := " ".join(words[:n])) in COMMANDS), "")
+            given = words[len(name.split()) :]
+            if name and given and not given[0].startswith("-"):
+                lacking = [o for o in REQUIRED[name] if not o.intersection(given)]
+                found += [f"{module.name}, line {item.lineno}: {line!r}"] if lacking else []
+    return found
+
+
+def test_command_lines_in_messages_have_all_that_they_require():
+    assert not [text for module in MODULES.values() for text in incomplete(module)]
 
 
 def test_what_a_command_reaches_is_found():

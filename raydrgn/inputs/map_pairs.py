@@ -93,10 +93,10 @@ def read_pair(
             remedy = "bring both to one pixel size first"
             if math.isclose(len(a) * sizes[0], len(b) * sizes[1], rel_tol=SAME_PIXEL_SIZE):
                 large = first if len(a) > len(b) else second
-                small = shlex.join(["-D", str(min(len(a), len(b))), "-o", "OUT.mrc"])
+                box = min(len(a), len(b))
                 remedy = (
                     "bring one to the box of the other (`raydrgn downsample "
-                    f"{shlex.quote(large)} --is-volume {small}`)"
+                    f"{shlex.quote(large)} --is-volume -D {box} -o OUT.mrc`)"
                 )
         raise InputError(
             f"{first} has {len(a)} px of {sizes[0]:.4g} Å, but {second} has {len(b)} px of "

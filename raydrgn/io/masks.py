@@ -60,7 +60,7 @@ class Mask:
             raise InputError(
                 f"{what} has {describe_grid(*volumes)}, but the mask {self.uri} has "
                 f"{describe_grid(*own)}. {remedy}Make the mask of a map on the grid of the "
-                "volumes."
+                "volumes: `raydrgn occupancy masks MAP --map MAP -o OUT`."
             )
 
     def in_box(self, values: Float[np.ndarray, " m"]) -> Float[np.ndarray, "d d d"]:
@@ -142,5 +142,6 @@ def check_range(uri: Uri, values: Float[np.ndarray, "d d d"]) -> None:
     if values.max() > 1 + OUTSIDE_RANGE or values.min() < -OUTSIDE_RANGE:
         raise InputError(
             f"{uri} has values from {values.min():.3g} to {values.max():.3g}, but a mask is "
-            "between 0 and 1. Make one of a map with `raydrgn occupancy masks MAP.mrc`."
+            "between 0 and 1. Make one of a map with "
+            "`raydrgn occupancy masks MAP --map MAP -o OUT`."
         )

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from raydrgn.errors import InputError
 from raydrgn.fourier.density import CLEAR_SKEWNESS, skewness
-from raydrgn.io.masks import INSIDE, SAME_PIXEL_SIZE, read_soft_mask
+from raydrgn.io.masks import INSIDE, SAME_PIXEL_SIZE, Mask, read_soft_mask
 from raydrgn.io.storage import Uri
 from raydrgn.shapes import Float
 
@@ -87,11 +87,7 @@ def read_support(
         InputError: If it is no mask of that box and pixel size, or leaves out the whole ball.
     """
     mask, values = read_soft_mask(uri)
-    sizes = (pixel_size_angstrom, mask.pixel_size_angstrom)
-    remedy = f"Crop or pad it to {box} px. "
-    if not all(sizes) or not math.isclose(*sizes, rel_tol=SAME_PIXEL_SIZE):
-        remedy = f"`raydrgn downsample MAP --is-volume -D {box} -o OUT` brings a map to that box. "
-    remedy = "" if mask.box == box else remedy
+    remedy = _to_box(mask, box, pixel_size_angstrom)
     mask.check_grid(box, pixel_size_angstrom, what="Each image", remedy=remedy)
     inside_ball = ball(box, device=device)
     support = torch.from_numpy(values).to(device) * inside_ball
@@ -109,6 +105,21 @@ def read_support(
             "density would be left. Check where it lies; `raydrgn train --mask auto` finds one."
         )
     return support
+
+
+def _to_box(mask: Mask, box: int, pixel_size_angstrom: float) -> str:
+    """Return how a mask of another box, or its map, comes to that of the images.
+
+    A mask itself is not downsampled: its values would be neither 0 nor 1 any more.
+    """
+    sizes = (pixel_size_angstrom, mask.pixel_size_angstrom)
+    if mask.box != box and all(sizes) and math.isclose(*sizes, rel_tol=SAME_PIXEL_SIZE):
+        return f"Crop or pad it to {box} px. "
+    extents = (box * sizes[0], mask.box * sizes[1])
+    if mask.box > box and (not all(sizes) or math.isclose(*extents, rel_tol=SAME_PIXEL_SIZE)):
+        command = f"raydrgn downsample MAP --is-volume -D {box} -o SMALL.mrc"
+        return f"`{command}` brings the map that it was made of to that box. "
+    return ""
 
 
 def cut_off(power: Float[Tensor, "d d d"], support: Float[Tensor, "d d d"]) -> float:

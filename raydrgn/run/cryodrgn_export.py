@@ -86,7 +86,7 @@ def _exported_epochs(opened: RunReader, root: Uri) -> list[int]:
         raise RunDirectoryError(
             f"{root} is a mixture of factor analysers, of which cryoDRGN decodes no volumes. Its "
             "latents, z.N.pkl, are files that cryoDRGN reads as they are; make volumes with "
-            f"`raydrgn volumes {root}`, and write the particles with `raydrgn export star`."
+            f"`raydrgn analyze {root}`, and write the particles with `raydrgn export star`."
         )
     epochs = opened.files.epochs()
     if not epochs:

@@ -148,7 +148,7 @@ def _require_same_images(table: "ParticleTable", run: "RunReader", wanted: int) 
     if box != wanted:
         raise InputError(
             f"The particles have {box} px, but those of {run.root} have {wanted} px. Bring them to "
-            f"that box with `raydrgn downsample PARTICLES -D {wanted}`."
+            f"that box with `raydrgn downsample PARTICLES -D {wanted} -o OUT.star`."
         )
     known = np.unique(run.particles().column("pixel_size_angstrom"))
     sizes = np.unique(table.column("pixel_size_angstrom"))

@@ -55,6 +55,7 @@ def test_every_option_in_a_message_exists(path):
         "raydrgn submit": options_of("submit"),
         "raydrgn relocate": options_of("relocate"),
         "raydrgn train": options_of("train"),
+        "occupancy masks": options_of("occupancy", "masks"),
         "export indices": options_of(*INDICES),
     }
     for text in texts(path):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from raydrgn.errors import InputError
 from raydrgn.io.mrc import read_volume, write_volume
 from raydrgn.latent.mask_report import MASK
 from raydrgn.mfa.support import ball, cut_off, read_support, support_of_mean
@@ -27,6 +28,23 @@ def test_an_analysis_has_the_mask_as_a_file_that_train_takes(clean, tmp_path):
     inside = ball(24, device=CPU).numpy() == 1  # the ball of any box has a soft edge
     np.testing.assert_allclose(again[inside], mask[inside], atol=1e-6)
     assert "Central slices: mean" in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("box", "pixel_size", "remedy"),
+    [
+        (32, 2.0, "raydrgn downsample MAP --is-volume -D 16 -o SMALL.mrc` brings the map"),
+        (32, 4.0, "Crop or pad it to 16 px"),
+        (8, 8.0, "8 Å. Make the mask of a map"),  # nothing makes a map larger
+        (32, 3.0, "3 Å. Make the mask of a map"),  # another pixel size, even in that box
+    ],
+)
+def test_a_mask_of_another_box_is_refused_with_what_helps(tmp_path, box, pixel_size, remedy):
+    path = str(tmp_path / "mask.mrc")
+    write_volume(path, np.ones((box, box, box), np.float32), pixel_size_angstrom=pixel_size)
+    with pytest.raises(InputError, match=remedy) as found:
+        read_support(path, box=16, device=CPU, pixel_size_angstrom=4.0)
+    assert "`raydrgn occupancy masks MAP --map MAP -o OUT`" in str(found.value)
 
 
 def test_images_of_the_other_sign_have_the_same_mask():
