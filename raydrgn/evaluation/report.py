@@ -14,6 +14,7 @@ from raydrgn.fourier.shells import frequencies
 from raydrgn.io.storage import Uri
 from raydrgn.reporting.figures import (
     Tile,
+    curve_caption,
     fsc_figure,
     learning_curve,
     scatter_by_state,
@@ -196,11 +197,8 @@ def _motion(pairs: VolumePairs | None) -> Section:
 
 
 def _learning_curve(run: RunReader) -> Section:
-    caption = (
-        "Mean over the particles of each epoch: squared error of the noisy image's Fourier "
-        "coefficients, in units of their variance, and KL divergence."
-    )
-    figure = learning_curve(epoch_rows(run.files.metrics))
+    figure = learning_curve(epoch_rows(run.files.metrics), is_mixture=run.is_mixture)
+    caption = curve_caption(is_mixture=run.is_mixture)
     return Section(title="Learning curve", figures=[(figure, caption)])
 
 

@@ -20,7 +20,7 @@ from raydrgn.latent.volume_surfaces import surface_sheet, surfaces, write_path_m
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.reporting import latent_figures
 from raydrgn.reporting.analysis_results import kmeans_folder
-from raydrgn.reporting.figures import learning_curve, sheet, slice_rows
+from raydrgn.reporting.figures import curve_caption, learning_curve, sheet, slice_rows
 from raydrgn.reporting.latent_figures import path_colours, series_colours
 from raydrgn.reporting.report import ReportTable, Section, explained_table, write_report
 from raydrgn.reporting.result_folder import ResultFolder
@@ -43,6 +43,9 @@ class AnalysedRun:
     title: str
     losses: list[dict[str, float]]
     """Of each epoch of training; none where they are not known."""
+
+    is_mixture: bool
+    """Whether it is a mixture of factor analysers, and no autoencoder."""
 
     density: MaskedDensity | None
     """Of a mixture of factor analysers, with its mask; None of others."""
@@ -100,7 +103,7 @@ def write_analysis(
         lambda: _cluster_section(space, numbers, folder),
         lambda: _path_section(space, folder),
         lambda: _volume_section(space, made, folder),
-        lambda: _training_section(run.losses, folder),
+        lambda: _training_section(run, folder),
     ]
     if (density := run.density) is not None:
         parts.insert(-1, lambda: density.section(folder))
@@ -235,15 +238,13 @@ def _volume_section(space: LatentSpace, made: MadeSets | None, folder: ResultFol
     )
 
 
-def _training_section(losses: list[dict[str, float]], folder: ResultFolder) -> Section:
+def _training_section(run: AnalysedRun, folder: ResultFolder) -> Section:
+    losses = run.losses
     if not losses:
         return Section(title="Learning curve")
-    figure = learning_curve(losses)
+    figure = learning_curve(losses, is_mixture=run.is_mixture)
     folder.write_figure("learning_curve.png", figure)
     head = ("epoch", "total", "reconstruction", "kl")
     folder.write_table("learning_curve.csv", head, [[row[k] for k in head] for row in losses])
-    caption = (
-        "Mean over the particles of each epoch: squared error of the noisy images' Fourier "
-        "coefficients, and KL divergence."
-    )
+    caption = curve_caption(is_mixture=run.is_mixture)
     return Section(title="Learning curve", figures=[(figure, caption)])

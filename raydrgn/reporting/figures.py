@@ -106,14 +106,20 @@ def _name_axes(axis: Axes, name: str) -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def learning_curve(rows: Sequence[dict[str, float]]) -> Figure:
-    """Draw the reconstruction error and the KL divergence of each finished epoch."""
+def learning_curve(rows: Sequence[dict[str, float]], *, is_mixture: bool) -> Figure:
+    """Draw the reconstruction error and the KL divergence of each finished epoch.
+
+    Of a mixture of factor analysers it is the negative log-likelihood and the KL divergence: the
+    fit estimates the noise, so that the squared error over its variance goes to 1, and may rise.
+    """
+    error = ("reconstruction", "reconstruction error")
+    likelihood = ("total", "negative log-likelihood per point")
     figure = Figure(figsize=(7.5, 3.6), layout="constrained")
     left = figure.subplots()
     right = left.twinx()
     epochs = [row["epoch"] for row in rows]
     for axis, key, name, colour in (
-        (left, "reconstruction", "reconstruction error", PALETTE[0]),
+        (left, *(likelihood if is_mixture else error), PALETTE[0]),
         (right, "kl", "KL divergence, nats", PALETTE[1]),
     ):
         axis.plot(epochs, [row[key] for row in rows], color=colour, marker=".")
@@ -121,6 +127,20 @@ def learning_curve(rows: Sequence[dict[str, float]]) -> Figure:
         axis.spines["top"].set_visible(False)
     label_epochs(left)
     return figure
+
+
+def curve_caption(*, is_mixture: bool) -> str:
+    """Return what the learning curve of a run shows."""
+    if is_mixture:
+        return (
+            "Mean over the particles of each epoch: negative log-likelihood for each Fourier "
+            "point, which the fit lowers, and KL divergence of latent and contrast from their "
+            "priors."
+        )
+    return (
+        "Mean over the particles of each epoch: squared error of the noisy images' Fourier "
+        "coefficients, in units of their variance, and KL divergence."
+    )
 
 
 def label_epochs(axis: Axes) -> None:

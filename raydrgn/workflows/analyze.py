@@ -4,7 +4,7 @@ import logging
 import shlex
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeGuard
 
 from raydrgn.errors import ConfigError, InputError, RaydrgnError
 from raydrgn.remote.executor import IN_PROCESS, Executor
@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 
     from raydrgn.decoding.volume_sets import MadeSets
     from raydrgn.latent.analysis import LatentSpace
+    from raydrgn.latent.analysis_report import AnalysedRun
     from raydrgn.latent.mask_report import MaskedDensity
     from raydrgn.reporting.result_folder import ResultFolder
     from raydrgn.run.latents_file import LatentSource
+    from raydrgn.run.reader import RunReader
 
 log = logging.getLogger(__name__)
 
@@ -121,8 +123,7 @@ def run(
     Raises:
         RaydrgnError: If the run, the settings or the folder do not allow it.
     """
-    from raydrgn.decoding.contrast import images_seen
-    from raydrgn.latent.analysis_report import AnalysedRun, volume_sets, write_analysis
+    from raydrgn.latent.analysis_report import volume_sets, write_analysis
     from raydrgn.latent.analysis_tables import write_tables
     from raydrgn.latent.volume_densities import contrast_problem
 
@@ -135,26 +136,23 @@ def run(
     if not settings.skip_umap and z.shape[1] > 1:
         space = replace(space, umap=_umap(z, folder, progress))
     particles = write_tables(space, numbers, folder, uids=source.uids())
-    density = _masked_density(opened)
+    analysed = _analysed_run(opened)
     made = None
     if makes_volumes:
         from raydrgn.decoding.volume_sets import make_sets
 
         with settings.pool(opened, executor) as pool:
             made = make_sets(pool, volume_sets(space, folder), progress=progress)
-    seen = images_seen(source, epoch, len(z))
     write_analysis(
         space,
         folder,
         numbers=numbers,
         made=made,
-        run=AnalysedRun(
-            title=source.title(epoch), losses=source.losses(), density=density, seen=seen
-        ),
+        run=analysed,
         commands=_next_commands(settings, epoch, has_weights=_has_weights(source, epoch)),
         progress=progress,
     )
-    if made is not None and (problem := contrast_problem(made, seen=seen)):
+    if made is not None and (problem := contrast_problem(made, seen=analysed.seen)):
         log.warning("%s", problem)
     folder.finish()
     return AnalyzeResult(folder=folder, epoch=epoch, space=space, particles=particles, volumes=made)
@@ -185,15 +183,36 @@ def analyze_finished(
     return report, problem
 
 
+def _analysed_run(opened: OpenedLatents) -> "AnalysedRun":
+    """Return what the report shows of the run beside its latents."""
+    from raydrgn.decoding.contrast import images_seen
+    from raydrgn.latent.analysis_report import AnalysedRun
+
+    source, epoch, z, _ = opened
+    return AnalysedRun(
+        title=source.title(epoch),
+        losses=source.losses(),
+        is_mixture=_is_mixture(source),
+        density=_masked_density(opened),
+        seen=images_seen(source, epoch, len(z)),
+    )
+
+
 def _masked_density(opened: OpenedLatents) -> "MaskedDensity | None":
     """Return the mask and the density of a mixture of factor analysers, if volumes are made."""
     from raydrgn.latent.mask_report import MaskedDensity
-    from raydrgn.run.reader import RunReader
 
     source = opened.source
-    if opened.makes_volumes and isinstance(source, RunReader) and source.is_mixture:
+    if opened.makes_volumes and _is_mixture(source):
         return MaskedDensity.of(source, opened.epoch)
     return None
+
+
+def _is_mixture(source: "LatentSource") -> "TypeGuard[RunReader]":
+    """Return whether the latents are of a mixture of factor analysers."""
+    from raydrgn.run.reader import RunReader
+
+    return isinstance(source, RunReader) and source.is_mixture
 
 
 def _has_weights(source: "LatentSource", epoch: int | None) -> bool:

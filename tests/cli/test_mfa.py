@@ -89,6 +89,16 @@ def test_convergence_is_that_of_the_likelihood(folder, tmp_path, monkeypatch):
     assert "turn into each other" in found.output
 
 
+def test_the_report_shows_what_the_fit_lowers(folder, tmp_path):
+    # The squared error over the estimated variance of the noise rises while the fit improves.
+    words = ("--ksample", 2, "--skip-umap", "--skip-volumes")
+    found = invoke("analyze", folder / "run", "-o", tmp_path / "out", *words)
+    assert found.exit_code == 0, found.output
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert "negative log-likelihood for each Fourier point" in report
+    assert "squared error" not in report
+
+
 def test_refined_poses_go_back_to_relion(folder, tmp_path):
     out = tmp_path / "refined.star"
     found = invoke("export", "star", folder / "run", "-o", out, "--refined")
