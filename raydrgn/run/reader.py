@@ -159,16 +159,24 @@ class RunReader:
         where = self.files.latents(epoch)
         bad = np.flatnonzero(~np.isfinite(z).all(axis=1))
         if bad.size:
+            again = ", or train again with a lower learning rate (`raydrgn train --lr`)"
             raise RunDirectoryError(
                 f"{where}: the latents of {bad.size:,} of {len(z):,} particles are not finite, the "
-                f"first in row {bad[0]} (from 0). Training has diverged: use an earlier epoch, or "
-                "train again with a lower learning rate (`raydrgn train --lr`)."
+                f"first in row {bad[0]} (from 0). Training has diverged: use an earlier epoch"
+                f"{'' if self.is_mixture else again}."
             )
         if len(z) > 1 and np.ptp(z, axis=0).max() == 0:
+            reason = (
+                "the encoder ignores the images. Train for more epochs, or with a weaker KL "
+                "divergence (`raydrgn train --beta`)."
+            )
+            if self.is_mixture:
+                reason = (
+                    "the images determine none. More particles, a higher SNR or better poses may "
+                    "show more."
+                )
             raise RunDirectoryError(
-                f"{where}: all {len(z):,} particles have the same latent, so the encoder ignores "
-                "the images. Train for more epochs, or with a weaker KL divergence (`raydrgn train "
-                "--beta`)."
+                f"{where}: all {len(z):,} particles have the same latent: {reason}"
             )
         return z
 

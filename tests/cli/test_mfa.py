@@ -1,5 +1,6 @@
 """Every command on a run of ``train --method mfa``, and what of its settings is refused."""
 
+import pickle
 import re
 import shutil
 
@@ -97,6 +98,24 @@ def test_the_report_shows_what_the_fit_lowers(folder, tmp_path):
     report = (tmp_path / "out" / "report.html").read_text()
     assert "negative log-likelihood for each Fourier point" in report
     assert "squared error" not in report
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [(0, "same latent: the images determine none"), (np.nan, "use an earlier epoch.")],
+)
+def test_latents_without_use_are_not_said_to_be_of_an_encoder(folder, tmp_path, value, message):
+    root = shutil.copytree(folder / "run", tmp_path / "run")
+    run = open_run(str(root))
+    epoch = run.epoch(None)
+    mean = np.full_like(run.latents(epoch), value)
+    with open(run.files.latents(epoch), "wb") as file:
+        pickle.dump(mean, file)
+        pickle.dump(mean, file)
+    found = invoke("analyze", root, "--skip-umap", "--skip-volumes")
+    assert isinstance(found.exception, RunDirectoryError), found.output
+    assert message in str(found.exception)
+    assert not re.search("encoder|--beta|--lr", str(found.exception))
 
 
 def test_refined_poses_go_back_to_relion(folder, tmp_path):
