@@ -131,7 +131,7 @@ def test_images_without_particles_are_named(tmp_path):
     simulate(str(tmp_path), Simulation(num_particles=600, box=16, snr=1e-4, seed=2))
     run, text = log_of(tmp_path, tmp_path / "run")
     assert plain_em.fit(run)
-    assert "hardly better than noise" in text()
+    assert "hardly better than noise (0.0 nats each)" in text()
 
 
 def test_images_that_determine_no_latent_are_named(tmp_path):
