@@ -128,8 +128,8 @@ def first_concerns(model: FactorModel) -> list[str]:
         )
     if model.evidence < LEAST_EVIDENCE:
         found.append(
-            f"The mean explains the images hardly better than noise ({max(model.evidence, 0):.1f} nats "
-            "each): check poses and CTF with `raydrgn backproject`."
+            f"The mean explains the images hardly better than noise ({max(model.evidence, 0):.1f} "
+            "nats each): check poses and CTF with `raydrgn backproject`."
         )
     return found
 
