@@ -73,9 +73,9 @@ MAPS = 96
 LIBRARIES = 0.4e9
 """Memory of a process that trains, beside what it computes with; measured."""
 
-ANALYSES, ANALYSED_PARTICLE = 1.7e9, 12e3
-"""Memory of UMAP, volumes and figures: of few particles, and for each more; measured with 1,200
-and 20,000."""
+ANALYSES, ANALYSED_PARTICLE = 1.7e9, 20e3
+"""Memory of UMAP, volumes and figures: of few particles, and for each more; measured with projects
+of 1,200 and 50,000."""
 
 DECODED_BOX = {"cpu": 16, "cuda": 64}
 """Largest box in which volumes of a network are timed; time goes with the number of voxels."""
