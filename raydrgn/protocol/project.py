@@ -21,6 +21,7 @@ from typing import Any
 from raydrgn.errors import RaydrgnError, RunDirectoryError, reworded
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
+from raydrgn.io.unfinished import remove_unfinished
 from raydrgn.protocol.decisions import Decisions
 from raydrgn.remote.own_command import program_here
 from raydrgn.run.project_steps import CURRENT, STEPS, TIMES
@@ -122,6 +123,17 @@ class Project:
     def at(self, *names: str) -> Uri:
         """Return the path of a file in the project."""
         return storage.join(self.root, *names)
+
+    def remove_unfinished(self, *others: str) -> None:
+        """Delete what a command that was killed has left of the project's own files.
+
+        Only who holds the claim may, since others may be writing them.
+
+        Args:
+            others: Names of further files of it.
+        """
+        names = (PROJECT, STEPS, TIMES, CURRENT, *others)
+        remove_unfinished(self.at(name) for name in names)
 
     @property
     def has_results(self) -> bool:

@@ -85,6 +85,7 @@ def run(
     with RunClaim(project.root) as claim:
         claim.take()
         project = Project(settings.out)  # another command may have made steps of it since
+        project.remove_unfinished(REPORT)
         _decide_pixel_size(project, table)
         decide_plans(settings, project, image_box, keeps=True)
         keep_threads()

@@ -58,6 +58,19 @@ def test_a_step_is_made_once_and_known_in_the_next_call(root):
     assert first.folder.endswith("/check")
 
 
+def test_what_a_killed_command_has_left_is_deleted(root):
+    project = Project(str(root))
+    project.step("check", {}, Work())
+    left = root / f"current.json.{'0a' * 16}.part"
+    left.write_text("{")
+    of_another = root / f"notes.txt.{'0a' * 16}.part"
+    of_another.write_text("")
+    project.remove_unfinished()
+    assert not left.exists()
+    assert of_another.exists()
+    assert (root / "current.json").exists()
+
+
 def test_the_report_counts_a_step_once_that_two_rounds_use(root):
     project = Project(str(root))
     project.step("particles of 24 px", {"box": 24}, Work())
