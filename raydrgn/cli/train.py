@@ -15,6 +15,11 @@ from raydrgn.wording import counted
 from raydrgn.workflows import train as workflow
 from raydrgn.workflows.train_settings import TrainSettings
 
+RATE_RISES = (
+    " The learning rate rises once more then, and falls again; for a low constant rate instead, "
+    "add --set train.schedule=constant --lr RATE."
+)
+
 
 @command(TrainSettings)
 def train(
@@ -36,7 +41,8 @@ def train(
     done = f"{counted(found.epochs, 'epoch')} of {found.num_particles:,} particles"
     if not found.trained:
         longer = f"{resume} --epochs N, with N above {found.epochs}"
-        result(f"{found.root} is finished: {done}. To train further: {longer}.")
+        rate = RATE_RISES if found.restarts else ""
+        result(f"{found.root} is finished: {done}. To train further: {longer}.{rate}")
     elif found.finished:
         result(f"{done} → {found.root}")
     else:

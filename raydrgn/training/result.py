@@ -31,6 +31,9 @@ class TrainResult:
     has_checkpoint: bool = True
     """False if it was stopped before its first checkpoint."""
 
+    restarts: bool = False
+    """Whether the learning rate rises once more if the run is trained further."""
+
     report: Uri = ""
     """Report of the analysis at the end; empty if none was made."""
 
@@ -64,6 +67,7 @@ class TrainResult:
             stopped=stopped,
             trained=trained,
             has_checkpoint=run.initial is not None or kept != Position(1, 0),
+            restarts=run.config.mfa is None and run.config.train.schedule == "cosine",
         )
 
     @property

@@ -65,8 +65,7 @@ def change_note(before: TrainConfig, after: TrainConfig, *, epochs_done: int) ->
     if after.restarted_after == epochs_done > 0:
         return (
             f"the run had ended with epoch {epochs_done}; the learning rate rises again to "
-            f"{peak:.2e} and falls to zero at the end of epoch {last} (a warm restart). For a low "
-            "constant rate instead, add --set train.schedule=constant --lr RATE"
+            f"{peak:.2e} and falls to zero at the end of epoch {last} (a warm restart)"
         )
     return (
         f"from epoch {first} the learning rate follows the cosine of a run of {last} epochs: its "

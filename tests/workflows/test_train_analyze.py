@@ -53,6 +53,7 @@ def test_the_last_epoch_is_analysed_as_by_the_command(analyses, tmp_path):
     again = train(tmp_path, "--analyze", num_particles=203)
     assert again.exit_code == 0, again.output
     assert "is finished" in again.output
+    assert "for a low constant rate instead, add --set train.schedule=constant" in again.output
     assert f"→ {folder / 'report.html'}" in again.output
 
 
