@@ -322,7 +322,7 @@ def test_what_a_command_reaches_is_found():
     assert "raydrgn.training.checks:check_trainable" in found
     found = reached("analyze")
     assert "raydrgn.run.reader:RunReader.finite_latents" in found
-    assert "raydrgn.reporting.result_folder:_REMEDY" in found
+    assert "raydrgn.reporting.result_folder:ResultFolder.remedy" in found
     assert "raydrgn.training.trainer:train" not in found
     assert "raydrgn.workflows.train_settings:TrainSettings.__post_init__" not in found
 

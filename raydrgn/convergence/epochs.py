@@ -195,16 +195,14 @@ def check_epochs(run: RunReader, examined: Sequence[int], folder: ResultFolder) 
                 )
             raise RunDirectoryError(
                 f"{folder.uri} has results of the volumes of epochs {', '.join(found)}, not of "
-                f"{', '.join(map(str, examined))}. Choose another folder with --out, or replace "
-                "these results with --overwrite."
+                f"{', '.join(map(str, examined))}. {folder.remedy}"
             )
         for epoch, identity in identities.items():
             difference = identity.difference(found.get(str(epoch), {}))
             if difference:
                 raise RunDirectoryError(
                     f"{folder.uri} has results of {difference}, where those of epoch {epoch} are "
-                    "needed. Choose another folder with --out, or replace these results with "
-                    "--overwrite."
+                    f"needed. {folder.remedy}"
                 )
         return
     record = {str(epoch): identity.to_dict() for epoch, identity in identities.items()}

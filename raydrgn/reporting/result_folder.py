@@ -38,8 +38,6 @@ DEFAULT = "the default"
 _REPLACING: dict[Uri, "ResultFolder"] = {}
 """Folders whose earlier results this process has moved aside, until the new ones are finished."""
 
-_REMEDY = "Choose another folder with --out, or replace these results with --overwrite."
-
 
 class ResultFolder:
     """Where a command leaves its results.
@@ -245,6 +243,13 @@ class ResultFolder:
     ) -> None:
         self._compare(self._record(), settings, made_from, independent)
 
+    @property
+    def remedy(self) -> str:
+        """What to do about results of something else in the folder, in a sentence."""
+        report = "report.html"
+        look = f"Look at them in {self.at(report)}, choose" if self.has(report) else "Choose"
+        return f"{look} another folder with --out, or replace these results with --overwrite."
+
     def _compare(
         self,
         found: dict[str, Any],
@@ -260,16 +265,16 @@ class ResultFolder:
             if origin is None:
                 raise RunDirectoryError(
                     f"{self.uri} has results of an earlier version of raydrgn, which did not "
-                    f"record what they were made from. {_REMEDY}"
+                    f"record what they were made from. {self.remedy}"
                 )
             difference = made_from.difference(origin)
             if difference:
-                raise RunDirectoryError(f"{self.uri} has results of {difference}. {_REMEDY}")
+                raise RunDirectoryError(f"{self.uri} has results of {difference}. {self.remedy}")
         for name in [*settings, *found]:
             if name not in independent and settings.get(name) != found.get(name):
                 raise RunDirectoryError(
                     f"{self.uri} has results with {name} = {found.get(name, DEFAULT)}, not "
-                    f"{settings.get(name, DEFAULT)}. {_REMEDY}"
+                    f"{settings.get(name, DEFAULT)}. {self.remedy}"
                 )
 
     def at(self, *names: str) -> Uri:

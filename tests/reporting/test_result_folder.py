@@ -4,6 +4,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from raydrgn.errors import RunDirectoryError
+from raydrgn.io import storage
 from raydrgn.reporting.result_folder import ResultFolder
 from raydrgn.workflows.analyze import AnalyzeSettings
 
@@ -16,7 +17,9 @@ def test_the_same_options_go_on_and_others_are_refused(tmp_path):
     assert folder.has("a.csv")
     with pytest.raises(RunDirectoryError, match=r"ksample = 20, not 10.*--overwrite"):
         folder.begin({"ksample": 10, "range": (1, 99)}, made_from=None, overwrite=False)
-    with pytest.raises(RunDirectoryError, match="ksample = 20, not the default"):
+    storage.write_bytes(folder.at("report.html"), b"")
+    look = r"not the default\. Look at them in .*/analyze\.3/report\.html, choose another folder"
+    with pytest.raises(RunDirectoryError, match=f"ksample = 20, {look}"):
         folder.begin({"range": (1, 99)}, made_from=None, overwrite=False)
     folder.begin({"ksample": 10, "range": (1, 99)}, made_from=None, overwrite=True)
     assert not folder.has("a.csv")
