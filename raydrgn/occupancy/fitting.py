@@ -24,6 +24,8 @@ from scipy.ndimage import map_coordinates
 from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
 
+from raydrgn.fourier.density import CLEAR_SKEWNESS, skewness
+from raydrgn.fourier.masks import soft_sphere
 from raydrgn.fourier.resample import resample
 from raydrgn.shapes import Float, Int
 
@@ -113,6 +115,18 @@ class RigidFit:
             f"({self.other.describe()}). The model may be symmetric, a small part of the complex, "
             "or none of it: check the fitted model on the map in a viewer."
         )
+
+
+def opposite_sign(volume: Float[np.ndarray, "d d d"]) -> str | None:
+    """Return a warning if the density of a map is clearly negative, or None."""
+    found = skewness(volume[soft_sphere(len(volume)) > 0.5])
+    if found > -CLEAR_SKEWNESS:
+        return None
+    return (
+        f"The density of the map is negative (skewness {found:.1f}), where that of a model is "
+        "positive: the map has the opposite sign, and the model cannot fit. `raydrgn invert` "
+        "changes it."
+    )
 
 
 def opposite_hand(fit: RigidFit, mirrored: RigidFit) -> str | None:

@@ -72,8 +72,10 @@ class ModelInMap:
         )
 
     def fit(self, progress: Progress) -> ModelFit:
-        """Find where the models fit the map; warn if the fit is uncertain, or the hand opposite."""
+        """Find where the models fit the map; warn of what makes the fit doubtful."""
         volume = self.grid.volume
+        if problem := fitting.opposite_sign(volume):
+            log.warning("%s", problem)
         mirror = np.roll(volume[::-1], 1, axis=0)  # the centre voxel stays where it is
         found = self._fit_to(volume, partial(progress, "fitting"))
         mirrored = self._fit_to(mirror, partial(progress, "fitting the mirrored map"))

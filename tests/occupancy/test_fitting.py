@@ -14,7 +14,13 @@ from raydrgn.errors import ConfigError
 from raydrgn.io.mrc import read_volume
 from raydrgn.occupancy import fitting
 from raydrgn.occupancy.atomic_models import read_model
-from raydrgn.occupancy.fitting import RigidFit, fit_model, opposite_hand, spread_rotations
+from raydrgn.occupancy.fitting import (
+    RigidFit,
+    fit_model,
+    opposite_hand,
+    opposite_sign,
+    spread_rotations,
+)
 from raydrgn.occupancy.molmap import density_of_atoms
 
 BOX, PIXEL = 24, 5.0
@@ -92,6 +98,13 @@ def test_a_mirrored_map_is_not_taken_for_the_map(atoms, volume, found):
 def test_noise_fits_nowhere_in_particular(atoms):
     noise = np.random.default_rng(3).normal(size=(BOX,) * 3).astype(np.float32)
     assert "No fit stands out" in fit(atoms, noise).warning()
+
+
+def test_a_map_of_opposite_sign_is_named(volume):
+    assert opposite_sign(volume) is None
+    noise = np.random.default_rng(3).normal(size=(BOX,) * 3).astype(np.float32)
+    assert opposite_sign(noise) is None
+    assert "the map has the opposite sign" in opposite_sign(-volume)
 
 
 def test_rotations_are_spread_evenly():
