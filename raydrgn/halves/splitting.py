@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from raydrgn.errors import RunDirectoryError
+from raydrgn.errors import InputError, RunDirectoryError, reworded
 from raydrgn.io import storage
 from raydrgn.io.half_sets import half_of_particles
 from raydrgn.io.indices import write_indices
@@ -19,6 +19,7 @@ from raydrgn.run.mixture import read_mixture
 from raydrgn.run.reader import RunReader
 from raydrgn.run.status import RunStatus, find_run
 from raydrgn.shapes import Int
+from raydrgn.training.checks import check_components
 from raydrgn.training.prepare_run import PreparedRun, RunRequest, resume
 
 HALVES = (1, 2)
@@ -47,6 +48,21 @@ def require_own(run: RunReader) -> None:
             f"particles took part in. `raydrgn halves {shlex.quote(mixture)}` compares halves of "
             "these."
         )
+
+
+def require_enough(run: RunReader, table: ParticleTable) -> None:
+    """Refuse halves with fewer particles than the components of the run's mixture need.
+
+    Raises:
+        InputError: Naming the half.
+    """
+    config = RunConfig.read(run.files.config)
+    for half in HALVES if config.mfa is not None else ():
+        assert config.mfa is not None
+        try:
+            check_components(config.mfa.components, len(rows_of_half(table, half)))
+        except InputError as error:
+            raise reworded(error, f"Half {half} of {run.root}: {error}") from error
 
 
 def prepare_half(run: RunReader, half: int, root: Uri, *, epochs: int) -> PreparedRun | None:

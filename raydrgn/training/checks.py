@@ -68,20 +68,11 @@ def check_count(config: RunConfig, num_particles: int) -> None:
     workers = config.resources.num_workers
     if num_particles < workers:
         raise InputError(
-            f"{num_particles:,} particles cannot be divided among {workers} workers; use fewer "
-            "--workers."
+            f"{counted(num_particles, 'particle')} cannot be divided among {workers} workers; use "
+            "fewer --workers."
         )
     if config.mfa is not None:
-        most = num_particles // MIN_PER_COMPONENT
-        if most < config.mfa.components:
-            again = f"raydrgn train PARTICLES --method mfa --components {most} -o RUN"
-            fewer = f"`{again}` fits as many as there can be."
-            if not most:
-                fewer = f"A mixture needs at least {MIN_PER_COMPONENT} particles."
-            raise InputError(
-                f"{num_particles:,} particles are too few for {config.mfa.components} components, "
-                f"which need {MIN_PER_COMPONENT} each. {fewer}"
-            )
+        check_components(config.mfa.components, num_particles)
         return
     if num_particles < config.train.batch_size:
         log.warning(
@@ -89,6 +80,25 @@ def check_count(config: RunConfig, num_particles: int) -> None:
             counted(num_particles, "particle"),
             config.train.batch_size,
         )
+
+
+def check_components(components: int, num_particles: int) -> None:
+    """Refuse particles too few for the components of a mixture.
+
+    Raises:
+        InputError: If they are.
+    """
+    most = num_particles // MIN_PER_COMPONENT
+    if most >= components:
+        return
+    fewer = f"A mixture needs at least {MIN_PER_COMPONENT} particles."
+    if most:
+        again = f"raydrgn train PARTICLES --method mfa --components {most} -o RUN"
+        fewer = f"`{again}` fits as many as there can be."
+    raise InputError(
+        f"{counted(num_particles, 'particle')} {'is' if num_particles == 1 else 'are'} too few for "
+        f"{counted(components, 'component')}: each needs {MIN_PER_COMPONENT}. {fewer}"
+    )
 
 
 def warn_of_few_updates(config: RunConfig, num_particles: int) -> None:

@@ -61,7 +61,7 @@ def run(
     from raydrgn.halves.agreement import OF_AUTOENCODER, OF_MIXTURE
     from raydrgn.halves.components import measure_support
     from raydrgn.halves.report import write_agreement
-    from raydrgn.halves.splitting import HALVES, require_own, rows_of_half
+    from raydrgn.halves.splitting import HALVES, require_enough, require_own, rows_of_half
     from raydrgn.io.half_sets import has_own_halves
     from raydrgn.model.device import gpu_problem
     from raydrgn.run.reader import open_run
@@ -69,10 +69,11 @@ def run(
 
     opened = open_run(settings.run)
     require_own(opened)
+    table = opened.particles()
+    require_enough(opened, table)
     epoch = opened.epoch(settings.epoch)
     executor.check_pool(gpu_problem)  # of the states: two trainings come first
     labels = k_means(opened.finite_latents(epoch), settings.ksample, seed=SEED).labels
-    table = opened.particles()
     if concern := shared_poses(table):
         log.warning("%s", concern)
     if has_own_halves(table):

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 import plain_em
 from raydrgn.cli.main import app
-from raydrgn.errors import RunDirectoryError
+from raydrgn.errors import InputError, RunDirectoryError
 from raydrgn.halves.splitting import prepare_half
 from raydrgn.io.mrc import read_volume, write_volume
 from raydrgn.io.particle_source import ParticleSource
@@ -71,6 +71,14 @@ def test_states_that_are_there_are_reproduced_and_it_goes_on_where_it_was_stoppe
     rows = (Path(root) / "number_of_components.csv").read_text().splitlines()
     assert rows[0] == "number of components,gain of half 2,gain of half 1"
     assert len(rows) == 6
+
+
+def test_halves_of_too_few_particles_are_refused_before_any_fit(several, monkeypatch, tmp_path):
+    monkeypatch.setattr("raydrgn.training.checks.MIN_PER_COMPONENT", 150)
+    folder = tmp_path / "halves"
+    with pytest.raises(InputError, match=r"^Half 1 of .*run: 400 particles are too few for 4 "):
+        halves.run(HalvesSettings(run=several, ksample=4, out=str(folder)))
+    assert not folder.exists()
 
 
 def test_states_of_particles_in_one_state_are_not_reproduced(several, tmp_path):

@@ -17,6 +17,7 @@ from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import ParticleTable
 from raydrgn.remote.executor import Executor
 from raydrgn.run.status import find_run
+from raydrgn.training.checks import check_components
 from raydrgn.training.prepare_run import RunRequest, begin, resume, wanted
 
 
@@ -270,6 +271,22 @@ def test_fewer_particles_than_workers_are_refused(data, tmp_path):
     values = {**SMALL, "resources.num_workers": 3}
     with pytest.raises(InputError, match=r"2 particles cannot be divided among 3 workers"):
         begin(RunRequest(root=str(tmp_path / "run"), source=source, values=values))
+
+
+@pytest.mark.parametrize(
+    ("particles", "words"),
+    [
+        (
+            1,
+            r"^1 particle is too few for 4 components: each needs 10\. A mixture needs at least 10",
+        ),
+        (39, r"^39 particles are too few for 4 .* --components 3 "),
+    ],
+)
+def test_fewer_particles_than_components_need_are_refused(particles, words):
+    with pytest.raises(InputError, match=words):
+        check_components(4, particles)
+    check_components(4, 40)
 
 
 def test_fewer_particles_than_a_batch_are_a_warning(data, tmp_path, caplog):
