@@ -35,6 +35,9 @@ MAY_CHANGE = ("model", "by")
 IMAGES, SAMPLED_IMAGES = "images", 16
 """What is known of the images beside the files: the content of some, taken evenly."""
 
+EDITED = f"set in {PROJECT}"
+"""Reason of a decision that a person has edited without giving one."""
+
 IND, CHECKSUM = "ind", "checksum"
 """Of a decision which particles are kept: the file of a saved selection, and its content."""
 
@@ -308,7 +311,16 @@ class Decisions:
         if given is not None:
             return self.make(name, given, by="user", why=f"{option} was given")
         kept = self.by_user(name)
-        return kept.value if kept else self.make(name, default, by="program", why=why)
+        if kept is None:
+            return self.make(name, default, by="program", why=why)
+        return self.keep(name, kept, program_why=why).value
+
+    def keep(self, name: str, decision: Decision, *, program_why: str) -> Decision:
+        """Keep a person's decision; one that was edited in the file loses the program's reason."""
+        if decision.why != program_why:
+            return decision
+        self.make(name, decision.value, by="user", why=EDITED)
+        return self._found[name]
 
     def _write(self) -> None:
         assert self.inputs is not None

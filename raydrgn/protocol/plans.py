@@ -20,7 +20,7 @@ def decide_plans(
         keeps: Whether to write what is decided into ``project.yaml``.
 
     Raises:
-        ConfigError: If a box is larger than that of the images.
+        ConfigError: If a box is larger than that of the images, or the last the smaller one.
     """
     decide = project.decisions.choose if keeps else project.decisions.preview
     found = []
@@ -51,9 +51,21 @@ def decide_plans(
                 f"--{name} has a box of {plan.box} px, but the images have {image_box} px."
             )
         found.append(plan)
+    _check_order(*found)
     count = decide("rounds", settings.rounds, 1, option="--rounds", why="one filtering, as usual")
     decide("seed", settings.seed, 0, option="--seed", why="any number does")
     return [found[0]] * count + [found[1]]
+
+
+def _check_order(low: TrainingPlan, high: TrainingPlan) -> None:
+    """Refuse a last round of a smaller box than those that filter."""
+    assert low.box is not None
+    assert high.box is not None
+    if low.box > high.box:
+        raise ConfigError(
+            f"--high has a box of {high.box} px, smaller than that of the rounds that filter, "
+            f"{low.box} px (--low). Give --high a larger box, or --low a smaller one."
+        )
 
 
 def check_drop_round(settings: ProtocolSettings, plans: list[TrainingPlan]) -> None:

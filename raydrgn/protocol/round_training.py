@@ -349,7 +349,11 @@ def _with_decided_epoch(project: Project, this: Round, trained: Step) -> Step:
             f"{project.decisions.uri}: the {name} is {epoch}, but {trained.folder} has weights of "
             f"{', '.join(map(str, epochs)) or 'none'} only. Correct it, or delete the decision."
         )
-    result = found if epoch == found["epoch"] else {**found, "epoch": epoch, "why": chosen.why}
+    kept = project.decisions.keep(name, chosen, program_why=found["why"])
+    result = found
+    if epoch != found["epoch"]:
+        why = f"{found['why']} A person chose the epoch ({kept.why})."
+        result = {**found, "epoch": epoch, "why": why}
     return replace(trained, key=_key_of(project, trained, epoch), result=result)
 
 

@@ -12,7 +12,7 @@ from raydrgn.io.storage import Uri
 from raydrgn.protocol import ensemble, inputs, round_training, rounds
 from raydrgn.protocol.completed_steps import CompletedSteps, Filtering
 from raydrgn.protocol.decision_values import PIXEL_SIZE
-from raydrgn.protocol.decisions import ALL, IND, Decision, ProjectInputs, image_identity
+from raydrgn.protocol.decisions import ALL, EDITED, IND, Decision, ProjectInputs, image_identity
 from raydrgn.protocol.plans import REPORT, check_drop_round, check_room, decide_plans
 from raydrgn.protocol.project import Project, Step
 from raydrgn.protocol.rounds import Round
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from raydrgn.protocol.estimate import ProjectEstimate
 
 log = logging.getLogger(__name__)
+
+NONE_FOUND = "no junk was found"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,14 +257,15 @@ class _Sequence:
             drop_bad=self._drop_bad,
             **self._work,
         )
-        found, why = check.result, check.result["why"]
+        found, why, before = check.result, check.result["why"], decisions.all()
         contrast = "dark" if found["uninvert_data"] else "bright"
         decisions.make("contrast", contrast, by="program", why=why["contrast"])
         hand = "flipped" if found["flip"] else "as it is"
         decisions.make("hand", hand, by="program", why=why["hand"])
-        for name in ("contrast", "hand"):
+        for name, is_given in (("contrast", settings.uninvert_data), ("hand", settings.flip)):
             taken = decisions[f"{name} given"]
-            if taken != decisions[name]:
+            is_new = name not in before or before[name].value != decisions[name]
+            if taken != decisions[name] and (is_given or is_new):
                 log.warning(
                     "%s is “%s” from here on, not “%s”: %s",
                     name, decisions[name], taken, why[name],
@@ -319,12 +322,14 @@ class _Sequence:
         if known is not None:
             where = f"{self._project.decisions.uri}: “selection {number}”"
             _check_clusters(known.value["clusters"], proposal, where)
+            if known.by == "user" and known.why.startswith(NONE_FOUND):
+                known = replace(known, why=EDITED)
             log.info("round %d: as decided before (%s)", number, known.why)
             return known
         found = proposal.result
         value = {"proposal": proposal.key, **rounds.proposed_selection(found)}
         if not found["drop"]:
-            why = "no junk was found"
+            why = NONE_FOUND
             if self._plans[number - 1].method == "mfa" and found["null"] is None:
                 why += ", and the images have too little signal to look for it one by one"
             log.info("round %d: %s; all particles are kept", number, why)

@@ -1,5 +1,8 @@
 """The trainings of a project, as they are decided."""
 
+import pytest
+
+from raydrgn.errors import ConfigError
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.protocol.decisions import ProjectInputs
 from raydrgn.protocol.plans import decide_plans
@@ -25,3 +28,6 @@ def test_a_box_that_was_given_once_holds_until_another_is(tmp_path):
     assert plans(low="256x3") == ("96", "192 512x3")
     assert plans(high="224 512x3") == ("96", "224 512x3")
     assert plans(boxes="64,128") == ("64", "128 512x3")
+    with pytest.raises(ConfigError, match=r"--high has a box of 32 px, smaller than .*, 64 px"):
+        plans(high="32")
+    assert plans(low="32", high="32") == ("32", "32")

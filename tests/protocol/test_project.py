@@ -263,7 +263,13 @@ def test_a_decision_may_be_edited_in_the_file(root):
     decisions.choose("seed", None, 0, option="--seed", why="any")
     uri = root / "project.yaml"
     uri.write_text(uri.read_text().replace("value: 0\n    by: program", "value: 5\n    by: user"))
-    assert Project(str(root)).decisions.choose("seed", None, 0, option="--seed", why="any") == 5
+    decisions = Project(str(root)).decisions
+    assert decisions.choose("seed", None, 0, option="--seed", why="any") == 5
+    assert decisions.get("seed").why == "set in project.yaml"  # not the program's reason
+    uri.write_text(uri.read_text().replace("why: set in project.yaml", "why: as last year"))
+    decisions = Project(str(root)).decisions
+    assert decisions.choose("seed", None, 0, option="--seed", why="any") == 5
+    assert decisions.get("seed").why == "as last year"
     uri.write_text(uri.read_text().replace("by: user", "by: me"))
     with pytest.raises(InputError, match=r"“.*”: `by` is program or user, not me"):
         Project(str(root))

@@ -145,19 +145,23 @@ def test_an_epoch_that_a_person_has_chosen_is_taken_and_later_steps_change(proje
     first = train(project, "epochs=6")
     path = f"{project.root}/project.yaml"
 
-    def choose(epoch):
+    def choose(epoch, why="looks best"):
         with open(path) as file:
             content = yaml.safe_load(file)
         content["decisions"]["epoch of round 1"] = {
-            "value": {"run": "round1", "epoch": epoch, "of": 6}, "by": "user", "why": "looks best",
+            "value": {"run": "round1", "epoch": epoch, "of": 6}, "by": "user", "why": why,
         }  # fmt: skip
         with open(path, "w") as file:
             yaml.safe_dump(content, file)
         return train(Project(project.root), "epochs=6")
 
     chosen = choose(4)
-    assert (chosen.result["epoch"], chosen.result["why"]) == (4, "looks best")
+    why = f"{first.result['why']} A person chose the epoch (looks best)."
+    assert (chosen.result["epoch"], chosen.result["why"]) == (4, why)
     assert chosen.key != first.key
+    # the program's own reason is not that of an epoch that a person has set
+    assert choose(5, why=first.result["why"]).result["why"].endswith("(set in project.yaml).")
+    assert Project(project.root).decisions.get("epoch of round 1").why == "set in project.yaml"
     assert choose(6).key == first.key
     with pytest.raises(InputError, match=r"round 1 is 9, but .* weights of 1, 2, 3, 4, 5, 6 only"):
         choose(9)

@@ -136,6 +136,23 @@ def test_from_particles_to_the_report_with_one_pause(data, tmp_path):
     assert (root / "round1" / f"weights.{newest}.pkl").read_bytes() == before
 
 
+def test_an_overridden_hand_is_warned_of_once(data, tmp_path, monkeypatch, caplog):
+    root = tmp_path / "project"
+
+    def check_only(steps):
+        steps._check()
+        return sequence.ProtocolResult(project=Project(str(root)))
+
+    monkeypatch.setattr(sequence._Sequence, "run", check_only)
+    sequence.run(settings(data, root, flip=True))
+    assert "hand is “as it is” from here on, not “flipped”" in caplog.text
+    caplog.clear()
+    sequence.run(ProtocolSettings(out=str(root)))
+    assert "from here on" not in caplog.text
+    sequence.run(ProtocolSettings(out=str(root), flip=True))
+    assert "from here on" in caplog.text
+
+
 def test_one_command_at_a_time_works_on_a_project(data, tmp_path):
     root = tmp_path / "project"
     given = settings(data, root)
