@@ -1,9 +1,11 @@
 """The trainings of a project, as they are decided, and whether the disk will hold them."""
 
-from raydrgn.errors import ConfigError
+from raydrgn.errors import ConfigError, InputError
 from raydrgn.io import storage
+from raydrgn.mfa.config import MfaConfig
 from raydrgn.protocol.project import Project
 from raydrgn.protocol.settings import BOXES, HIGH, LOW, ProtocolSettings, TrainingPlan
+from raydrgn.wording import counted
 
 REPORT = "report.html"
 
@@ -76,6 +78,26 @@ def check_drop_round(settings: ProtocolSettings, plans: list[TrainingPlan]) -> N
             f"--drop names round {settings.drop_round}, but particles are filtered after "
             f"{'round 1' if last == 1 else f'rounds 1 to {last}'} only."
         )
+
+
+def check_counts(plans: list[TrainingPlan], num_particles: int) -> None:
+    """Refuse a mixture of more components than there are particles for.
+
+    Raises:
+        InputError: With the option that trains an autoencoder instead.
+    """
+    from raydrgn.training.checks import MIN_PER_COMPONENT
+
+    components = MfaConfig().components
+    if num_particles >= components * MIN_PER_COMPONENT:
+        return
+    for plan, option in ((plans[0], "--low"), (plans[-1], "--high")):
+        if plan.method == "mfa":
+            raise InputError(
+                f"{counted(num_particles, 'particle')} {'is' if num_particles == 1 else 'are'} too "
+                f"few for a mixture of {components} components: each needs {MIN_PER_COMPONENT}. "
+                f"Give {option} the network of an autoencoder, such as {option} 64x2."
+            )
 
 
 def check_room(

@@ -13,7 +13,7 @@ from raydrgn.protocol import ensemble, inputs, round_training, rounds
 from raydrgn.protocol.completed_steps import CompletedSteps, Filtering
 from raydrgn.protocol.decision_values import PIXEL_SIZE
 from raydrgn.protocol.decisions import ALL, EDITED, IND, Decision, ProjectInputs, image_identity
-from raydrgn.protocol.plans import REPORT, check_drop_round, check_room, decide_plans
+from raydrgn.protocol.plans import REPORT, check_counts, check_drop_round, check_room, decide_plans
 from raydrgn.protocol.project import Project, Step
 from raydrgn.protocol.rounds import Round
 from raydrgn.protocol.rounds_compared import compare_rounds
@@ -71,6 +71,7 @@ def run(
     image_box = table.single_box()
     plans = decide_plans(settings, project, image_box, keeps=False)
     check_drop_round(settings, plans)
+    check_counts(plans, len(table))
     if settings.estimate:
         from raydrgn.protocol.estimate import estimate
 

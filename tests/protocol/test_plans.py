@@ -2,12 +2,12 @@
 
 import pytest
 
-from raydrgn.errors import ConfigError
+from raydrgn.errors import ConfigError, InputError
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.protocol.decisions import ProjectInputs
-from raydrgn.protocol.plans import decide_plans
+from raydrgn.protocol.plans import check_counts, decide_plans
 from raydrgn.protocol.project import Project
-from raydrgn.protocol.settings import ProtocolSettings
+from raydrgn.protocol.settings import ProtocolSettings, TrainingPlan
 
 
 def test_a_box_that_was_given_once_holds_until_another_is(tmp_path):
@@ -31,3 +31,13 @@ def test_a_box_that_was_given_once_holds_until_another_is(tmp_path):
     with pytest.raises(ConfigError, match=r"--high has a box of 32 px, smaller than .*, 64 px"):
         plans(high="32")
     assert plans(low="32", high="32") == ("32", "32")
+
+
+def test_too_few_particles_for_a_mixture_are_refused_with_the_option_of_a_network():
+    plans = [TrainingPlan.read(words, "--low") for words in ("32", "32 64x2")]
+    check_counts(plans, 100)
+    with pytest.raises(InputError, match=r"^99 particles are too few .* such as --low 64x2\.$"):
+        check_counts(plans, 99)
+    with pytest.raises(InputError, match=r"^1 particle is too few .* such as --high 64x2\.$"):
+        check_counts(plans[::-1], 1)
+    check_counts(plans[1:], 1)
