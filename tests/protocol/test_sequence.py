@@ -19,8 +19,10 @@ from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.sources import open_particles
 from raydrgn.protocol import sequence
 from raydrgn.protocol.decisions import ProjectInputs
-from raydrgn.protocol.project import Project
-from raydrgn.protocol.settings import ProtocolSettings
+from raydrgn.protocol.project import Project, Step
+from raydrgn.protocol.settings import ProtocolSettings, TrainingPlan
+from raydrgn.remote.executor import IN_PROCESS
+from raydrgn.remote.progress import silent
 from raydrgn.run.claim import ClaimError, RunClaim
 from raydrgn.simulation.dataset import simulate
 from raydrgn.simulation.options import Simulation
@@ -151,6 +153,24 @@ def test_an_overridden_hand_is_warned_of_once(data, tmp_path, monkeypatch, caplo
     assert "from here on" not in caplog.text
     sequence.run(ProtocolSettings(out=str(root), flip=True))
     assert "from here on" in caplog.text
+
+
+def test_a_selection_edited_after_no_junk_was_found_loses_that_reason(data, tmp_path):
+    given = settings(data, tmp_path / "project")
+    project = Project(given.out)
+    project.decisions.begin(ProjectInputs(source=given.source, map=given.map).absolute())
+    found = {"drop": 0, "clusters": [], "null": None, "nothing": 0}
+    result = {**found, "table": [["cluster"], ["0"], ["1"]]}
+    proposal = Step(name="proposal", key="k", folder=project.root, result=result)
+    plans = [TrainingPlan(box=16)] * 2
+    steps = sequence._Sequence(project, given, plans, 16, IN_PROCESS, silent)
+    found = steps._selection(1, proposal)
+    assert found.by == "program"
+    assert found.why.startswith("no junk was found")
+    project.decisions.make(
+        "selection 1", {**found.value, "clusters": [1]}, by="user", why=found.why
+    )
+    assert steps._selection(1, proposal).why == "set in project.yaml"
 
 
 def test_one_command_at_a_time_works_on_a_project(data, tmp_path):
