@@ -1,9 +1,10 @@
-"""Names of columns as a figure shows them: ``defocus_u_angstrom`` is "defocus U (Å)".
+"""Names of columns as users read them: ``defocus_u_angstrom`` is "defocus U (Å)".
 
 What a command is given, and what conditions name, are the names themselves.
 """
 
 import re
+from collections.abc import Sequence
 
 from raydrgn.reporting.latent_plane import HEIGHTS
 
@@ -66,13 +67,22 @@ def column_in_words(name: str) -> str:
         return NUMBERED[numbered[1]].format(numbered[2])
     command, dot, column = name.partition(".")
     if dot and command == "landscape":
-        return "landscape " + re.sub(r"^component(\d+)$", r"component \1", column)
+        numbered_apart = re.sub(r"^component(\d+)$", r"component \1", column)
+        return f"landscape {numbered_apart.replace('_', ' ')}"
     if dot and command == "occupancy":
         return "occupancy class" if column == "class" else f"occupancy of {column}"
     if re.fullmatch(r"rln[A-Z]\w*", name):
         words = re.findall(r"[A-Z]{2,}(?![a-z])|[A-Z][a-z]*|\d+", name[3:])
         return " ".join(word if word.isupper() else word.lower() for word in words)
     return _with_unit(name)
+
+
+def clusters_in_words(name: str, values: Sequence[int | str]) -> str:
+    """Return which clusters, classes or names of a column some particles have."""
+    listed, words = ", ".join(map(str, values)), column_in_words(name)
+    if re.fullmatch(r"kmeans\d+", name):
+        return f"in cluster{'s' * (len(values) > 1)} {listed} of {words}"
+    return f"{words} among {listed}" if len(values) > 1 else f"{words} = {listed}"
 
 
 def _with_unit(name: str) -> str:

@@ -23,6 +23,7 @@ import numpy as np
 from raydrgn.errors import ConfigError, InputError
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
+from raydrgn.latent.column_words import clusters_in_words, column_in_words
 from raydrgn.latent.filters import Method, inside_polygon
 from raydrgn.latent.values import Values
 from raydrgn.shapes import Bool
@@ -68,7 +69,7 @@ class Inside:
         return inside_polygon(points, np.array(self.corners))
 
     def __str__(self) -> str:
-        return f"inside a polygon of {self.x} and {self.y}"
+        return f"inside a polygon of {column_in_words(self.x)} and {column_in_words(self.y)}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for a file."""
@@ -109,13 +110,10 @@ class Range:
         return np.asarray((values >= low) & (values <= high))
 
     def __str__(self) -> str:
+        words = column_in_words(self.column)
         if self.low is not None and self.high is not None:
-            return f"{self.low:g} ≤ {self.column} ≤ {self.high:g}"
-        return (
-            f"{self.column} ≤ {self.high:g}"
-            if self.low is None
-            else f"{self.column} ≥ {self.low:g}"
-        )
+            return f"{self.low:g} ≤ {words} ≤ {self.high:g}"
+        return f"{words} ≤ {self.high:g}" if self.low is None else f"{words} ≥ {self.low:g}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for a file."""
@@ -154,7 +152,7 @@ class Among:
         return np.isin(found.numbers(), codes)
 
     def __str__(self) -> str:
-        return f"{self.column} among {', '.join(map(str, self.values))}"
+        return clusters_in_words(self.column, self.values)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for a file."""
@@ -252,7 +250,7 @@ def fulfilled(conditions: Conditions, values_of: ValuesOf) -> Bool[np.ndarray, "
 
 
 def in_words(conditions: Conditions) -> str:
-    """Return conditions as a sentence would have them; brackets where the order matters."""
+    """Return conditions as a sentence has them; brackets where the order matters."""
     text = ""
     for number, entry in enumerate(conditions):
         join = entry.join if number else entry.join.removeprefix("and").removeprefix("or")

@@ -25,6 +25,7 @@ from raydrgn.reporting.latent_plane import line_as_plane
         ("kmeans20", "k-means of 20"),
         ("z_norm", "|z|"),
         ("landscape.component1", "landscape component 1"),
+        ("landscape.volume_was_made", "landscape volume was made"),
         ("occupancy.uL1_b", "occupancy of uL1_b"),
         ("occupancy.class", "occupancy class"),
         ("my_label", "my_label"),

@@ -90,6 +90,23 @@ def test_words_have_brackets_where_the_order_matters():
     assert in_words(chosen) == "(not x ≥ 5 or cluster among 1, 3) and not 2 ≤ y ≤ 3"
 
 
+def test_columns_are_described_in_words_and_kept_by_their_names():
+    plane = {"x": "umap1", "y": "pc2", "corners": [[0, 0], [4, 0], [4, 5]]}
+    chosen = conditions(
+        {"join": "and", "inside": plane},
+        between("and", "defocus_u_angstrom", 8000, None),
+        among("and not", 2, column="kmeans4"),
+        among("and not", 0, 1, column="kmeans20"),
+        among("and", "C1", column="occupancy.class"),
+    )
+    assert in_words(chosen) == (
+        "inside a polygon of UMAP 1 and PC 2 and defocus U (Å) ≥ 8000 "
+        "and not in cluster 2 of k-means of 4 and not in clusters 0, 1 of k-means of 20 "
+        "and occupancy class = C1"
+    )
+    assert b'"column": "kmeans4"' in to_json(chosen)
+
+
 def test_a_file_is_read_as_it_was_written(tmp_path):
     chosen = conditions(
         {"join": "and", "inside": SQUARE},
@@ -303,7 +320,7 @@ def test_filter_takes_conditions(run, tmp_path):
     np.testing.assert_array_equal(
         kept, np.flatnonzero((z[:, 0] >= 0) & (np.arange(COUNT) % 3 != 2))
     )
-    assert "z0 ≥ 0 and not label among 2" in said.output
+    assert "z0 ≥ 0 and not label = 2" in said.output
 
 
 @pytest.mark.parametrize("names", [("1", "2"), ("2", "1")])
