@@ -176,7 +176,8 @@ def _described(labelings: Sequence[Labeling]) -> list[tuple[str, ...]]:
 
 def _columns(labelings: Sequence[Labeling]) -> Section:
     head = ("column of particles.parquet", "labeling", "kind", "labels", "particles")
-    table = ReportTable(head=head, rows=_described(labelings))
+    rows = [(*words, f"{int(count):,}") for *words, count in _described(labelings)]
+    table = ReportTable(head=head, rows=rows)
     return Section(title="Labelings", tables=[table])
 
 
