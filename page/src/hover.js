@@ -22,7 +22,7 @@ export class Hover {
         const column = await this.app.column(name);
         const value = column.values[point];
         const text = column.category ? (column.names[column.codes.indexOf(value)] ?? 'not listed') : short(value);
-        return `${column.words} ${text}`;
+        return `${column.words} = ${text}`;
       }),
     );
     if (point !== this.point || !isCurrent()) return;

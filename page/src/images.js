@@ -33,7 +33,8 @@ export class Images {
       return;
     }
     const last = this.start + page.length;
-    at('images-count').textContent = `${this.start + 1}–${last} of ${points.length}`;
+    const [first, end, all] = [this.start + 1, last, points.length].map((n) => n.toLocaleString('en'));
+    at('images-count').textContent = `${first}–${end} of ${all}`;
     const rows = page.map((point) => this.app.rows[point]);
     const kind = at('images-kind').value;
     const found = await postArrays('/api/images', { epoch: this.app.epoch, rows, kind });

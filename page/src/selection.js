@@ -57,6 +57,7 @@ export class Selection {
   /** Forgets what could be undone. */
   forget() {
     this.history = [];
+    this.list();
   }
 
   /**

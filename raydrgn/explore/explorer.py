@@ -319,12 +319,13 @@ class Explorer:
         record = read_record(storage.join(folder, SETTINGS))
         conditions = read_conditions(f"{folder}.json")
         names = [n for n in storage.list_names(folder) if n.startswith("kept.")]
+        kept, _, total, *_ = str(record["selection"]).split()
         epoch, file = record["made_from"]["epoch"], f"{folder}.json"
         train = self.actions.train(folder, name)
         return {
             "name": name,
             "words": in_words(conditions),
-            "count": str(record["selection"]).partition(" (")[0],
+            "count": f"{int(kept):,} of {int(total):,} particles",
             "conditions": json.loads(to_json(conditions))["conditions"],
             "epoch": epoch,
             "files": [self.files.path(storage.join(folder, n)) for n in sorted(names)],

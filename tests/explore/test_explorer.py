@@ -114,7 +114,7 @@ REQUEST = SaveSelectionRequest(
 
 
 def test_a_selection_that_could_not_be_saved_leaves_its_name_free(tmp_path):
-    z = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32)
+    z = np.random.default_rng(0).normal(size=(1200, 2)).astype(np.float32)
     cryodrgn.write_pickles(str(tmp_path / "z.pkl"), z)
     explored = open_explorer(ExploreSettings(run=str(tmp_path / "z.pkl")))
     explorer, actions = explored.run(""), explored.run("").actions
@@ -134,6 +134,7 @@ def test_a_selection_that_could_not_be_saved_leaves_its_name_free(tmp_path):
     explorer.actions = actions
     saved = explorer.save_selection(REQUEST)
     assert explorer.results()["selections"][0]["count"] == saved["count"]
+    assert saved["count"] == f"{(z[:, 0] >= 0).sum()} of 1,200 particles"
     with pytest.raises(ConfigError, match="There is 'right' already"):
         explorer.save_selection(REQUEST)
     explored.close()

@@ -74,7 +74,7 @@ def test_axes_and_colours_are_named_in_words_with_their_units(visit):
     page.click("#go button")
     wait_until(
         page,
-        "/UMAP 1 .*, defocus U \\(Å\\) [0-9]/.test(document.getElementById('hover').textContent)",
+        "/UMAP 1 .*, defocus U \\(Å\\) = [0-9]/.test(document.getElementById('hover').textContent)",
     )
     page.select_option("#axis-y", "z0")  # as conditions and commands name it
 

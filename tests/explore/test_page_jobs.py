@@ -158,8 +158,11 @@ def test_the_form_of_another_round_is_about_that_round(browser, root):
         page.select_option("#epochs", "1")  # another epoch, too
         page.wait_for_selector(f"#job-command:has-text('analyze {root} 1 --project')")
         page.click("[data-tab=volumes]")
+        visit.lasso([(0.1, 0.1), (0.9, 0.6)], mode="rectangle")
+        visit.wait_for_selection()
         page.select_option("#rounds", "2")
         page.wait_for_selector(f"#missing:has-text('{second}')")  # of the other run
+        assert page.is_disabled("#selection-undo")  # conditions of another round are forgotten
         page.click("#make-umap")
         page.wait_for_selector(f"#job-command:has-text('analyze {second} 1 --skip-volumes')")
         again = second.rename(root.parent / "again")  # the round was trained anew elsewhere

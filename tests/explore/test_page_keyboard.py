@@ -95,6 +95,12 @@ def test_everything_that_can_be_used_has_a_name(visit):
         assert visit.page.evaluate(UNNAMED) == []
 
 
+HIDDEN_WORDS = """(id) => {
+  const { scrollWidth, clientWidth } = document.getElementById(id);
+  return scrollWidth - clientWidth;
+}"""
+
+
 @pytest.mark.parametrize(("width", "height"), [(1024, 768), (800, 600)])
 def test_in_a_narrow_window_nothing_overlaps_and_all_particles_are_seen(
     browser, tmp_path, width, height
@@ -108,6 +114,9 @@ def test_in_a_narrow_window_nothing_overlaps_and_all_particles_are_seen(
         seen.wait_until_still("#frame")
         coloured = np.ptp(seen.picture("#frame")[..., :3].astype(int), axis=2) > 40
         assert overlaps(seen.page) == []
+        seen.lasso([(0.1, 0.1), (0.5, 0.5)], mode="rectangle")
+        seen.wait_for_selection()
+        assert seen.page.evaluate(HIDDEN_WORDS, "selection-words") == 0
         assert seen.errors == []
         seen.context.close()
     columns = np.flatnonzero(coloured.any(axis=0))
