@@ -10,7 +10,8 @@ from raydrgn.comparison.agreement import Agreement
 from raydrgn.comparison.labelings import Labeling, largest_file
 from raydrgn.io import cryodrgn
 from raydrgn.io.filetypes import suffix_of
-from raydrgn.reporting.report import ReportTable, Section, write_report
+from raydrgn.io.storage import Uri
+from raydrgn.reporting.report import ReportTable, Section, as_in_report, write_report
 from raydrgn.reporting.result_folder import ResultFolder
 from raydrgn.run.next_commands import selection_commands
 from raydrgn.run.reader import open_run
@@ -47,7 +48,7 @@ def write_comparison(
     folder.write_table("agreement.csv", head, list(map(_numbers, pairs)))
     sections, summary = [], f"{describe(pairs[0])} {RULE}"
     if len(pairs) > 1:
-        matrix = rand_matrix(labelings, pairs)
+        matrix = rand_matrix(labelings, pairs, folder.uri)
         folder.write_figure("rand.png", matrix)
         sections.append(_overview(pairs, matrix))
         summary = _range_of(pairs)
@@ -56,7 +57,7 @@ def write_comparison(
         _write_counts(pair, name, folder)
         cryodrgn.write_indices(folder.at(name, "moved.ind.pkl"), pair.numbers[pair.moved])
         cryodrgn.write_indices(folder.at(name, "agreed.ind.pkl"), pair.numbers[pair.agreed])
-        figure = heat_map(pair)
+        figure = heat_map(pair, folder.uri)
         folder.write_figure(f"{name}/shares.png", figure)
         sections.append(_section(pair, name, figure))
     sections.append(_next_commands(labelings, pairs, folder))
@@ -95,8 +96,8 @@ def describe(pair: Agreement) -> str:
     )
 
 
-def rand_matrix(labelings: Sequence[Labeling], pairs: Sequence[Agreement]) -> Figure:
-    """Draw the adjusted Rand index of each two of several labelings."""
+def rand_matrix(labelings: Sequence[Labeling], pairs: Sequence[Agreement], folder: Uri) -> Figure:
+    """Draw the adjusted Rand index of each two of several labelings, for the report of a folder."""
     names = [labeling.name for labeling in labelings]
     values = np.eye(len(names))
     for pair in pairs:
@@ -106,7 +107,10 @@ def rand_matrix(labelings: Sequence[Labeling], pairs: Sequence[Agreement]) -> Fi
     figure = Figure(figsize=(size + 0.8, size), layout="constrained")
     axis = figure.subplots()
     image = axis.imshow(values, cmap="Blues", vmin=0, vmax=1)
-    shown = [f"{number}: {_short(name, 20)}" for number, name in enumerate(names, start=1)]
+    shown = [
+        f"{number}: {_short(as_in_report(folder, name), 20)}"
+        for number, name in enumerate(names, start=1)
+    ]
     axis.set_yticks(range(len(names)), shown, fontsize=8)
     axis.set_xticks(range(len(names)), [str(n + 1) for n in range(len(names))], fontsize=8)
     for (y, x), value in np.ndenumerate(values):
@@ -217,8 +221,11 @@ def _write_counts(pair: Agreement, name: str, folder: ResultFolder) -> None:
     folder.write_table(f"{name}/groups.csv", ("group", "labeling", "label", "particles"), members)
 
 
-def heat_map(pair: Agreement) -> Figure:
-    """Draw the share of each row's particles in each column, large shares near the diagonal."""
+def heat_map(pair: Agreement, folder: Uri) -> Figure:
+    """Draw the share of each row's particles in each column, large shares near the diagonal.
+
+    Its labelings are named as in the report of a folder.
+    """
     order = pair.column_order()
     shares = 100 * pair.shares()[:, order]
     rows, columns = shares.shape
@@ -236,8 +243,8 @@ def heat_map(pair: Agreement) -> Figure:
         set_ticks(range(0, k, step), [_short(name, 14) for name in names[::step]], fontsize=8)
     if columns > 8 or max(map(len, pair.second.names)) > 3:
         axis.tick_params(axis="x", rotation=90)
-    axis.set_ylabel(_short(pair.first.name, 40))
-    axis.set_xlabel(_short(pair.second.name, 40))
+    axis.set_ylabel(_short(as_in_report(folder, pair.first.name), 40))
+    axis.set_xlabel(_short(as_in_report(folder, pair.second.name), 40))
     if max(rows, columns) <= MOST_NUMBERED:
         for y, x in zip(*np.nonzero(shares >= 0.5), strict=True):
             colour = "white" if shares[y, x] > 60 else "black"

@@ -115,6 +115,12 @@ def write_report(uri: Uri, *, title: str, summary: str, sections: Sequence[Secti
     storage.write_bytes(uri, page.encode())
 
 
+def as_in_report(folder: Uri, path: str) -> str:
+    """Return a path as the report of a folder has it: below a project, from there."""
+    project = _project_of(folder)
+    return path if project is None else _from_project(project, path)
+
+
 def _project_of(folder: Uri) -> Uri | None:
     """Return the project on a disk that a folder is of; None if there is none."""
     if not storage.is_local(folder):

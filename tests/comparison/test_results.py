@@ -9,6 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from raydrgn.comparison.sources import open_labeling
+from raydrgn.reporting.result_folder import ResultFolder
+from raydrgn.run.project_steps import STEPS
+from raydrgn.settings import PROJECT
 from raydrgn.workflows import compare as workflow
 from raydrgn.workflows.compare import CompareSettings
 
@@ -37,6 +40,28 @@ def test_columns_of_its_table_are_labelings_again(tmp_path):
     page = (out / "report.html").read_text()
     assert "column of particles.parquet" in page
     assert "labels2" in page
+
+
+def test_figures_of_a_project_name_labelings_as_its_reports_do(tmp_path, monkeypatch):
+    files = [tmp_path / f"round{number}" / "labels.csv" for number in (1, 2, 3)]
+    for file in files:
+        file.parent.mkdir()
+        file.write_text("original,label\n0,x\n1,x\n2,y\n")
+    for name in (PROJECT, STEPS):
+        (tmp_path / name).write_text("")
+    axes = {}
+    monkeypatch.setattr(
+        ResultFolder,
+        "write_figure",
+        lambda _, name, figure: axes.setdefault(name, figure.axes[0]),
+    )
+    compare_files(*files, out=str(tmp_path / "out"))
+    shares = axes["1-2/shares.png"]
+    assert (shares.get_ylabel(), shares.get_xlabel()) == (
+        "round1/labels.csv",
+        "round2/labels.csv",
+    )
+    assert axes["rand.png"].get_yticklabels()[2].get_text() == "3: round3/labels.csv"
 
 
 @pytest.mark.parametrize(
