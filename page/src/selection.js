@@ -105,6 +105,7 @@ export class Selection {
       ? this.found.words
       : 'Draw with Lasso or Rectangle, tick classes, or give a range.';
     at('selection-command').textContent = has ? this.found.command : '';
+    for (const id of ['selection-words', 'selection-command']) at(id).title = at(id).textContent;
     at('selection-undo').disabled = !this.history.length;
     at('selection-clear').disabled = !this.conditions.length;
     at('selection-save-button').disabled = !has || count === 0 || count === total;
