@@ -33,6 +33,8 @@ FILE_NAME = re.compile(
 )
 """The name of a file, or its path from a folder."""
 
+NUMBER = re.compile(r"[+−-]?\d")
+"""Beginning of a cell of numbers, which stand right in their column; text stands left."""
 
 WHERE = "Commands are for the folder of the project."
 PROGRAM = "raydrgn "
@@ -86,6 +88,8 @@ class ShownItem:
 
     caption: str = ""
     table: ReportTable | None = None
+    texts: Sequence[int] = ()
+    """Columns of the table, after the first, that are text and not numbers."""
 
 
 def write_report(uri: Uri, *, title: str, summary: str, sections: Sequence[Section]) -> None:
@@ -108,7 +112,7 @@ def write_report(uri: Uri, *, title: str, summary: str, sections: Sequence[Secti
         title=title,
         summary=summary,
         sections=sections,
-        files=[name for name in storage.list_names(folder) if _is_listed(name)],
+        files=[n for n in storage.list_names(folder) if _is_listed(n) and n != uri.split("/")[-1]],
         version=__version__,
         when=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
@@ -196,9 +200,17 @@ def png_width(png: bytes) -> float:
 
 
 def _shown_table(table: ReportTable) -> ShownItem:
-    columns = zip(table.head, *table.rows, strict=True)
-    letters = sum(max(len(str(cell)) for cell in column) + 3 for column in columns)
-    return ShownItem(width=_width(letters, TABLE_LETTERS), table=table)
+    with_heads = zip(table.head, *table.rows, strict=True)
+    letters = sum(max(len(str(cell)) for cell in column) + 3 for column in with_heads)
+    columns = enumerate(zip(*table.rows, strict=True))
+    texts = [number for number, cells in columns if number and _is_text(cells)]
+    return ShownItem(width=_width(letters, TABLE_LETTERS), table=table, texts=texts)
+
+
+def _is_text(cells: Sequence[object]) -> bool:
+    """Return whether most cells of a column, but for empty ones, do not begin with a number."""
+    filled = [str(cell) for cell in cells if str(cell)]
+    return 2 * sum(not NUMBER.match(cell) for cell in filled) > len(filled)
 
 
 def _width(size: float, limits: tuple[float, float]) -> str:

@@ -47,6 +47,8 @@ def test_names_of_files_that_are_there_are_links_and_others_are_not(folder):
     ]
     assert "&lt;b&gt;" in body
     assert ("table.csv", "table.csv") in links(footer)
+    again = page_of(folder, text=text, tables=[TABLE]).split("<footer>")[1]
+    assert links(again) == links(footer)  # and not the report itself
     assert "pc2/open.cxc" in body
     assert "s3://bucket/table.csv or table.csvx" in body
 
@@ -79,7 +81,7 @@ def test_below_a_project_commands_hold_wherever_it_is_moved_or_copied(tmp_path, 
         ["raydrgn", "filter", "round1", "7", "-o", "kept"],
         ["raydrgn", "protocol", "-o", ".", "--accept"],
     ]
-    assert "<td>raydrgn protocol -o . --accept</td>" in page
+    assert ">raydrgn protocol -o . --accept</td>" in page
     assert lines[2:] == commands[2:]  # of another folder, and of a cluster
 
 
@@ -95,7 +97,23 @@ def test_a_number_and_its_unit_stay_in_one_line(tmp_path):
     reason = "no: its decoded volume differs from the others"
     page = page_of(str(tmp_path), tables=[ReportTable(head=("a", "b"), rows=[("17.7 %", reason)])])
     assert '<td class="short">17.7 %</td>' in page
-    assert f"<td>{reason}</td>" in page  # which may take several
+    assert f'<td class="text">{reason}</td>' in page  # which may take several
+
+
+def test_numbers_stand_right_and_text_left_as_its_head_does(tmp_path):
+    head = ("class", "particles", "supported", "why", "resolution, Å")
+    rows = [("C1", "6,617", "yes", "", "14.2"), ("C2", "779", "3 of 4", "−0.2 is low", "none")]
+    rows += [("C3", "20", "no", "few particles", "17.0")]
+    page = page_of(str(tmp_path), tables=[ReportTable(head=head, rows=rows)])
+    assert re.findall(r"<th( class=\"text\")?>([^<]*)", page) == [
+        ("", "class"),
+        ("", "particles"),
+        (' class="text"', "supported"),
+        ("", "why"),
+        ("", "resolution, Å"),
+    ]
+    assert '<td class="short text">3 of 4</td>' in page
+    assert '<td class="short">none</td>' in page
 
 
 def test_figures_and_tables_stand_beside_each_other_by_their_width(tmp_path):
