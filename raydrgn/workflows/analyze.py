@@ -149,7 +149,7 @@ def run(
         numbers=numbers,
         made=made,
         run=analysed,
-        commands=_next_commands(settings, epoch, has_weights=_has_weights(source, epoch)),
+        commands=_next_commands(settings, source, epoch),
         progress=progress,
     )
     if made is not None and (problem := contrast_problem(made, seen=analysed.seen)):
@@ -223,7 +223,7 @@ def _has_weights(source: "LatentSource", epoch: int | None) -> bool:
 
 
 def _next_commands(
-    settings: AnalyzeSettings, analysed: int | None, *, has_weights: bool
+    settings: AnalyzeSettings, source: "LatentSource", analysed: int | None
 ) -> list[str]:
     """Return what usually comes after the analysis of an epoch and has not been made, filled in."""
     from raydrgn.io import storage
@@ -236,8 +236,8 @@ def _next_commands(
         out = storage.absolute(settings.out)
         labels = shlex.quote(f"{out}/kmeans{settings.ksample}/labels.pkl")
         commands = [f"raydrgn filter {place} --show --labels {labels}{options}"]
-    if has_weights:
-        judged = storage.join(settings.run, f"convergence.{analysed}", "report.html")
+    if _has_weights(source, analysed):
+        judged = storage.join(source.results("convergence", analysed), "report.html")
         names = ["landscape"] if storage.exists(judged) else ["convergence", "landscape"]
         commands += [f"raydrgn {name} {place}{options}" for name in names]
     return commands

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from explorer_server import running_server
 from latents import finished_run
+from planned_round import planned_round
 from raydrgn.cli.forms import CommandForms
 from raydrgn.cli.main import app
 from raydrgn.errors import InputError, RunDirectoryError
@@ -18,7 +19,6 @@ from raydrgn.protocol import rounds
 from raydrgn.protocol.decisions import ProjectInputs
 from raydrgn.protocol.explored import find_project
 from raydrgn.protocol.project import Project
-from raydrgn.protocol.rounds import Round
 from raydrgn.protocol.sequence import _Sequence
 from raydrgn.protocol.settings import ProtocolSettings, TrainingPlan
 from raydrgn.remote.executor import IN_PROCESS
@@ -97,10 +97,7 @@ def go_on(waiting):
 
 
 def select(waiting, project, selection):
-    this = Round(
-        number=1, plan=TrainingPlan(box=16), option="--low", source=waiting.source, rows=None,
-        uninvert_data=False, flip=False, drop_bad=False, seed=0,
-    )  # fmt: skip
+    this = planned_round(TrainingPlan(box=16), source=waiting.source)
     where = {"executor": IN_PROCESS, "progress": silent}
     return rounds.select_particles(
         project, this, waiting.trained, waiting.analyzed, selection, **where

@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 
 from finished_run import make_run
-from raydrgn.io.particle_source import ParticleSource
+from planned_round import planned_round
 from raydrgn.io.tables import read_parquet
 from raydrgn.landscape.components import EqualVolumesError
 from raydrgn.protocol import ensemble
 from raydrgn.protocol.project import Project, Step
-from raydrgn.protocol.rounds import Round
 from raydrgn.protocol.settings import TrainingPlan
 from raydrgn.remote.executor import Executor
 from raydrgn.remote.progress import silent
@@ -31,17 +30,7 @@ def test_volumes_that_do_not_differ_are_one_class(tmp_path, monkeypatch, caplog,
     run = make_run(tmp_path / "project" / "round2", np.zeros((60, 2)))
     made = {"particles": 60, "epoch": 1}
     trained = Step(name="round 2", key="key", folder=run.files.root, result=made)
-    this = Round(
-        number=2,
-        plan=TrainingPlan.read("8 8x1 epochs=4", "--high"),
-        option="--high",
-        source=ParticleSource(particles="p.star"),
-        rows=None,
-        uninvert_data=False,
-        flip=False,
-        drop_bad=False,
-        seed=0,
-    )
+    this = planned_round(TrainingPlan.read("8 8x1 epochs=4", "--high"), number=2)
     with Executor() as executor:
         found = ensemble.landscape(project, this, trained, executor=executor, progress=silent)
     assert found.result["states"] == 1

@@ -3,11 +3,10 @@
 import re
 from dataclasses import replace
 
-from raydrgn.io.particle_source import ParticleSource
+from planned_round import planned_round
 from raydrgn.protocol.completed_steps import CompletedSteps
 from raydrgn.protocol.project import Step
 from raydrgn.protocol.report import _comparison, summary
-from raydrgn.protocol.rounds import Round
 from raydrgn.protocol.settings import TrainingPlan
 
 
@@ -15,17 +14,7 @@ def test_the_answer_counts_only_particles_that_are_in_a_class():
     def step(**result):
         return Step(name="a step", key="key", folder="folder", result=result)
 
-    last = Round(
-        number=2,
-        plan=TrainingPlan(),
-        option="--high",
-        source=ParticleSource(particles="p.star"),
-        rows=None,
-        uninvert_data=False,
-        flip=False,
-        drop_bad=False,
-        seed=0,
-    )
+    last = planned_round(TrainingPlan(), number=2)
     classes = [{"particles": 432, "is_supported": True}, {"particles": 528, "is_supported": False}]
     made = CompletedSteps(
         check=step(),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
+from planned_round import planned_round
 from raydrgn.convergence.criteria import Finding
 from raydrgn.errors import InputError, RunDirectoryError
 from raydrgn.io import cryodrgn
@@ -18,7 +19,6 @@ from raydrgn.protocol.decisions import ProjectInputs
 from raydrgn.protocol.inputs import in_box
 from raydrgn.protocol.project import Project
 from raydrgn.protocol.round_training import train_round
-from raydrgn.protocol.rounds import Round
 from raydrgn.protocol.settings import TrainingPlan
 from raydrgn.remote.executor import IN_PROCESS
 from raydrgn.remote.progress import silent
@@ -86,17 +86,7 @@ class Training:
 
 
 def train(project, words, after=(), source=None, rows=None):
-    this = Round(
-        number=1,
-        plan=TrainingPlan.read(words, "--low").in_box(32),
-        option="--low",
-        source=source or ParticleSource(particles="p.star"),
-        rows=rows,
-        uninvert_data=False,
-        flip=False,
-        drop_bad=False,
-        seed=0,
-    )
+    this = planned_round(TrainingPlan.read(words, "--low").in_box(32), source=source, rows=rows)
     return train_round(project, this, after=list(after), executor=IN_PROCESS, progress=silent)
 
 

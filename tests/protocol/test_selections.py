@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from finished_run import make_run
+from planned_round import planned_round
 from raydrgn.cli.main import app
 from raydrgn.errors import InputError
 from raydrgn.io import cryodrgn
@@ -19,7 +20,6 @@ from raydrgn.protocol.completed_steps import Filtering
 from raydrgn.protocol.decisions import ProjectInputs
 from raydrgn.protocol.ensemble import export_particles
 from raydrgn.protocol.project import Project
-from raydrgn.protocol.rounds import Round
 from raydrgn.protocol.sequence import _Sequence
 from raydrgn.protocol.settings import ProtocolSettings, TrainingPlan
 from raydrgn.remote.executor import IN_PROCESS
@@ -77,10 +77,7 @@ def select(project, source, *, made):
     analyzed = project.step(
         "analysis of round 1", {}, lambda folder: ({"ksample": KSAMPLE}, []), folder="round1/a"
     )
-    this = Round(
-        number=1, plan=TrainingPlan(box=BOX), option="--low", source=source, rows=None,
-        uninvert_data=False, flip=False, drop_bad=False, seed=0,
-    )  # fmt: skip
+    this = planned_round(TrainingPlan(box=BOX), source=source)
     selection = {"clusters": [1], "null": None}
     work = {"executor": IN_PROCESS, "progress": silent}
     selected = rounds.select_particles(project, this, trained, analyzed, selection, **work)
