@@ -17,13 +17,13 @@ from torch import Tensor
 
 from raydrgn.bench.settings import EmSettings
 from raydrgn.bench.step import device_name
-from raydrgn.mfa.grids import PADDING, VolumeGrids
+from raydrgn.mfa.grids import VolumeGrids
 from raydrgn.mfa.images import FourierPoints
 from raydrgn.mfa.interpolation import gather, insert
 from raydrgn.mfa.mixture import Mixture
 from raydrgn.mfa.particles import ParticlePriors
 from raydrgn.mfa.posterior import ImageProducts, image_posterior
-from raydrgn.mfa.slice_grid import SliceGrid
+from raydrgn.mfa.slice_grid import PADDING, GridPoints, SliceGrid
 from raydrgn.model.device import default_device
 from raydrgn.shapes import Float
 
@@ -76,7 +76,9 @@ class _Batch:
         """Draw images, poses and volumes."""
         box, count, volumes = settings.box, settings.batch_size, settings.components + 1
         at = FourierPoints.within(box, box, device=device)
-        grid = SliceGrid.empty(PADDING * box // 2, num_volumes=volumes, device=device)
+        grid = SliceGrid.empty(
+            GridPoints.within(PADDING * box // 2), num_volumes=volumes, device=device
+        )
         grid.values.normal_()
         rotations = Rotation.random(count, random_state=0).as_matrix().astype(np.float32)
         return cls(

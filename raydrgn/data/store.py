@@ -3,10 +3,8 @@
 All three give back the same values bit by bit. Which one is taken follows from sizes alone.
 """
 
-import errno
 import logging
 import os
-import shutil
 import tempfile
 import weakref
 from collections.abc import Sequence
@@ -22,7 +20,8 @@ from raydrgn.data.config import Precision
 from raydrgn.data.host_memory import free_host_memory
 from raydrgn.errors import StorageError
 from raydrgn.io import storage
-from raydrgn.io.file_ranges import read_range, reserve, write_range
+from raydrgn.io.file_ranges import read_range, write_range
+from raydrgn.io.scratch import scratch_file
 from raydrgn.remote.resources import ShardStore
 from raydrgn.shapes import Float, Int
 from raydrgn.wording import counted, in_bytes
@@ -164,18 +163,13 @@ class DiskStore(FileStore):
         Raises:
             StorageError: If the disk has no room for them, or cannot be written.
         """
-        size = shard_bytes(shape, precision)
-        if shutil.disk_usage(folder).free < size:
-            raise StorageError(_no_room(folder, size))
-        with storage.explained(str(folder), action="written"):
-            file = tempfile.TemporaryFile(dir=folder, prefix="raydrgn-shard-")  # noqa: SIM115
-            try:
-                reserve(file.fileno(), size)
-            except OSError as error:
-                file.close()
-                if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                    raise StorageError(_no_room(folder, size)) from error
-                raise
+        file = scratch_file(
+            folder,
+            shard_bytes(shape, precision),
+            need="this worker's particles need",
+            remedy="Set TMPDIR to a larger local disk, train with data.precision=float16, which "
+            "halves the need, or use more nodes.",
+        )
         super().__init__(shape, precision, file)
 
     @property
@@ -221,15 +215,6 @@ def make_disk_store(shape: Sequence[int], precision: Precision) -> DiskStore:
         StorageError: If it has no room for the shard.
     """
     return DiskStore(shape, precision, Path(tempfile.gettempdir()))
-
-
-def _no_room(folder: Path, size: int) -> str:
-    free = shutil.disk_usage(folder).free
-    return (
-        f"{folder} has {in_bytes(free, none='0 B')} free, but this worker's particles need "
-        f"{in_bytes(size)} there. Set TMPDIR to a larger local disk, train with "
-        "data.precision=float16, which halves the need, or use more nodes."
-    )
 
 
 def shard_bytes(shape: Sequence[int], precision: Precision) -> int:

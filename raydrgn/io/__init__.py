@@ -6,6 +6,7 @@ unfinished       what killed processes have left of files
 local_failures   errors of the operating system in words
 object_store     clients of S3 and its like; what is repeated; their errors in words
 file_ranges      ranges of open files: reserved, written and read whole
+scratch          large files that a process keeps for itself
 pipes            standard input and pipes in the place of files
 filetypes        what a file is, from its first bytes; the text of text files
 arrays           NumPy's .npy

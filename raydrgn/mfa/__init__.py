@@ -7,10 +7,11 @@ config         settings
 kernels        slices of Fourier grids and their adjoint, compiled for CPUs
 simd           eight numbers at a time, in compiled functions
 interpolation  the same on any device
-slice_grid     the grid that slices are taken of
+slice_grid     the grid that slices are taken of, in memory or in slabs of a file
 grids          volumes and their Fourier grids
 images         images at some Fourier points, in units of the noise
 mixture        the prior of the latents, and its fit
+blocks         work on particles for each reading of that grid
 posterior      latent, contrast and junk of an image
 poses          shifts and rotations of images
 columns        columns of the table of what is estimated

@@ -1,11 +1,15 @@
 """One pass over particles: expectations of each, and the sums that an update is made of."""
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from raydrgn.data.batch import ParticleBatch
+from raydrgn.mfa.blocks import Rows, Work, worked
 from raydrgn.mfa.grids import VolumeGrids
 from raydrgn.mfa.images import FourierPoints, ImageSet
 from raydrgn.mfa.model import FactorModel
@@ -14,6 +18,11 @@ from raydrgn.mfa.poses import RotationEstimate, ShiftGrid, estimate_rotations
 from raydrgn.mfa.posterior import ImagePosterior, ImageProducts, image_posterior
 from raydrgn.mfa.sums import Sums
 from raydrgn.shapes import Float
+
+T = TypeVar("T")
+
+Batches = Iterable[tuple[Rows, ParticleBatch]]
+"""Of a worker's particles."""
 
 
 class ParticlePass:
@@ -39,7 +48,7 @@ class ParticlePass:
         """
         self._model = model
         self._at = at
-        self._grid = grids.for_slices(model.volumes, radius=at.radius)
+        self._grid = grids.for_passes(model.volumes, radius=at.radius)
         self._variance = component_variance[:, at.shell]  # (k n)
         self._estimated = estimated
         self._shifts = (
@@ -59,11 +68,46 @@ class ParticlePass:
         )
 
     def expect(
-        self, batch: ParticleBatch, estimates: ParticleEstimates
-    ) -> tuple[ImagePosterior, ImageProducts]:
-        """Return the expectations of a batch; nothing is summed or changed."""
-        images = ImageSet.of(batch, estimates, self._at, self._model.noise)
-        return self._expect(images, images.slices(self._grid))
+        self, batches: Batches, estimates: ParticleEstimates
+    ) -> Iterator[tuple[Rows, ImagePosterior, ImageProducts]]:
+        """Yield the expectations of batches; nothing is summed or changed."""
+
+        def work(rows: Rows, batch: ParticleBatch) -> Work[tuple[ImagePosterior, ImageProducts]]:
+            images = ImageSet.of(batch, estimates[rows], self._at, self._model.noise)
+            slices = yield images.slices
+            return self._expect(images, slices)
+
+        for rows, (found, products) in self._worked(work, batches):
+            yield rows, found, products
+
+    def accumulate(self, batches: Batches, estimates: ParticleEstimates, sums: Sums) -> None:
+        """Add batches to the sums, and set what is now estimated of their particles."""
+
+        def work(rows: Rows, batch: ParticleBatch) -> Work[ParticleEstimates]:
+            return self._accumulate(batch, estimates[rows], sums)
+
+        for rows, found in self._worked(work, batches):
+            estimates[rows] = found
+
+    def start(
+        self,
+        batches: Batches,
+        estimates: ParticleEstimates,
+        latents: Float[Tensor, "n k"],
+        sums: Sums,
+    ) -> None:
+        """Add batches whose latents are given, to break the symmetry of the components."""
+
+        def work(rows: Rows, batch: ParticleBatch) -> Work[None]:
+            return self._start(batch, estimates[rows], latents[rows], sums)
+
+        for _ in self._worked(work, batches):
+            pass
+
+    def _worked(
+        self, work: Callable[[Rows, ParticleBatch], Work[T]], batches: Batches
+    ) -> Iterator[tuple[Rows, T]]:
+        return worked(self._grid, work, batches, num_points=len(self._at.points))
 
     def _expect(
         self, images: ImageSet, slices: Float[Tensor, "b n2 k1"]
@@ -90,12 +134,11 @@ class ParticlePass:
         )
         return found, products
 
-    def accumulate(
+    def _accumulate(
         self, batch: ParticleBatch, estimates: ParticleEstimates, sums: Sums
-    ) -> ParticleEstimates:
-        """Add a batch to the sums; return what is now estimated of its particles."""
+    ) -> Work[ParticleEstimates]:
         images = ImageSet.of(batch, estimates, self._at, self._model.noise)
-        slices = images.slices(self._grid)
+        slices = yield images.slices
         found, _ = self._expect(images, slices)
         predicted = (slices @ found.first[..., None])[..., 0]  # (b 2n)
         values, pose, changes = images.values, None, {}
@@ -109,7 +152,8 @@ class ParticlePass:
             sums.add(square_shift=square)
         flat = values.flatten(1)
         if self._estimated.rotations:
-            turn = self._turn(images, slices, found, estimates, residual=flat - predicted)
+            tangents = yield partial(images.tangents, found.first)
+            turn = self._turn(tangents, slices, found, estimates, residual=flat - predicted)
             changes["rotations"] = turn.rotations
             sums.rotation_evidence += turn.evidence.double().sum(0)
             pose = rotation_matrices(turn.rotations) @ batch.rotations
@@ -133,7 +177,7 @@ class ParticlePass:
 
     def _turn(
         self,
-        images: ImageSet,
+        tangents: Float[Tensor, "b n2 3"],
         slices: Float[Tensor, "b n2 k1"],
         found: ImagePosterior,
         estimates: ParticleEstimates,
@@ -141,7 +185,6 @@ class ParticlePass:
         residual: Float[Tensor, "b n2"],
     ) -> RotationEstimate:
         """Estimate the rotation of each particle from what its expected slice leaves."""
-        tangents = images.tangents(self._grid, found.first)
         cross = 2 * tangents.mT @ slices  # (b 3 k1)
         moments = found.second - found.first[:, :, None] * found.first[:, None, :]
         return estimate_rotations(
@@ -152,16 +195,15 @@ class ParticlePass:
             shared=cross @ moments @ cross.mT,
         )
 
-    def start(
+    def _start(
         self,
         batch: ParticleBatch,
         estimates: ParticleEstimates,
         latents: Float[Tensor, "b k"],
         sums: Sums,
-    ) -> None:
-        """Add a batch whose latents are given, to break the symmetry of the components."""
+    ) -> Work[None]:
         images = ImageSet.of(batch, estimates, self._at, self._model.noise)
-        slices = images.slices(self._grid)
+        slices = yield images.slices
         ones = torch.ones_like(latents[:, :1])
         first = estimates.contrast[:, None] * torch.cat([ones, latents], dim=1)
         predicted = (slices @ first[..., None])[..., 0]

@@ -26,6 +26,7 @@ from raydrgn.mfa.likelihood import Expected, add_likelihood, likelihood_terms
 from raydrgn.mfa.model import FactorModel
 from raydrgn.mfa.particles import Estimated, ParticleEstimates
 from raydrgn.mfa.search import PoseSearch, pose_widths
+from raydrgn.mfa.slice_grid import SliceGridFile
 from raydrgn.mfa.start import (
     OrientationGain,
     ctf_weights,
@@ -73,14 +74,22 @@ class Fit:
         particles: WorkerParticles,
         *,
         box: int,
+        grid_file: SliceGridFile | None = None,
     ) -> None:
-        """Take the particles of a worker, whose images are of a box."""
+        """Take the particles of a worker, whose images are of a box.
+
+        Args:
+            config: Settings.
+            particles: Of the worker.
+            box: Of the images.
+            grid_file: For the grid of slices, if memory has no room for it.
+        """
         device = particles.device
         self._config = config
         self._particles = particles
         self._group = particles.group
         self._device = device
-        self._grids = VolumeGrids(box, device=device)
+        self._grids = VolumeGrids(box, device=device, grid_file=grid_file)
         self._all_points = FourierPoints.within(box, box, device=device)
         self._sample: Sample | None = None
         self.share_outside = 0.0
@@ -125,8 +134,7 @@ class Fit:
         worker_pass = self._pass(at, Estimated(), variance_weight=1.0)
         sums = worker_pass.empty_sums(self._grids)
         latents = self._particles.random_latents(self.model.num_components)
-        for rows, batch in self._batches(None, at):
-            worker_pass.start(batch, self.estimates[rows], latents[rows], sums)
+        worker_pass.start(self._batches(None, at), self.estimates, latents, sums)
         self._update(sums, partial(self._updater.started, radius=self._low))
 
     def _search_poses(self) -> None:
@@ -229,8 +237,8 @@ class Fit:
         scale = self.model.latent_scale()
         sampled = torch.from_numpy(self._particles.chosen(SAMPLE, 0, count=MIXTURE_PARTICLES))
         kept: list[tuple[np.ndarray, ...]] = []
-        for rows, batch in self._batches(None, self._all_points):
-            found, products = worker_pass.expect(batch, self.estimates[rows])
+        batches = self._batches(None, self._all_points)
+        for rows, found, products in worker_pass.expect(batches, self.estimates):
             add_likelihood(sums, found, products)
             where = rows.numpy()
             latent, variance = found.moments()
@@ -322,8 +330,7 @@ class Fit:
         """Return the sums over some particles, and estimate them anew."""
         worker_pass = self._pass(at, estimated, variance_weight=variance_weight)
         sums = worker_pass.empty_sums(self._grids)
-        for where, batch in self._batches(rows, at):
-            self.estimates[where] = worker_pass.accumulate(batch, self.estimates[where], sums)
+        worker_pass.accumulate(self._batches(rows, at), self.estimates, sums)
         return sums
 
     def _pass(

@@ -6,20 +6,25 @@ sinc² along each axis; volumes are divided by it before and after.
 """
 
 import math
+from collections.abc import Iterator
+from itertools import islice
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from raydrgn.io.pixel_sizes import LARGEST_DIFFERENCE
-from raydrgn.mfa.slice_grid import SliceGrid
+from raydrgn.mfa.slice_grid import (
+    PADDING,
+    GridPoints,
+    PlanePoints,
+    SliceGrid,
+    SliceGridFile,
+)
 from raydrgn.shapes import Complex, Float
 
-PADDING = 2
-"""How much finer the grid of slices is than the transform of the volume."""
-
 TRANSFORMED = 4
-"""Volumes that a grid of slices is made of at a time."""
+"""Volumes that a grid of slices is made of at a time, or as many planes of more volumes."""
 
 LEAST_ENVELOPE = 0.2
 """Limit to the division by sinc², which is 0.07 in the corners of the box."""
@@ -28,9 +33,19 @@ LEAST_ENVELOPE = 0.2
 class VolumeGrids:
     """Transforms between volumes of one box and the grids of ``raydrgn.mfa.interpolation``."""
 
-    def __init__(self, box: int, *, device: torch.device) -> None:
+    def __init__(
+        self, box: int, *, device: torch.device, grid_file: SliceGridFile | None = None
+    ) -> None:
+        """Prepare transforms.
+
+        Args:
+            box: Of the volumes.
+            device: Where to compute.
+            grid_file: Where grids of all volumes are kept, if memory has no room for them.
+        """
         self.box = box
         self.device = device
+        self._file = grid_file
         ticks = torch.arange(-(box // 2), box // 2, device=device)
         fine, coarse = (torch.sinc(ticks / (scale * box)).square() for scale in (PADDING, 1))
         self._fine = _outer(fine)
@@ -60,35 +75,65 @@ class VolumeGrids:
     def for_slices(self, volumes: Float[Tensor, "k d d d"], *, radius: float) -> SliceGrid:
         """Return the grid of ``gather``, whose points are 1/(2·box) cycles per pixel apart.
 
-        It is made plane by plane, of transforms along one axis after the other, since most of a
-        padded volume is 0; and of some volumes at a time, whose transforms take memory.
-
         Args:
             volumes: Of the box.
             radius: Of the points of images, cycles per box. The grid reaches as far as those of the
                 smallest pixels.
         """
-        fine, count = PADDING * self.box, len(volumes)
-        farthest = PADDING * radius * (1 + LARGEST_DIFFERENCE)
-        reach = min(math.ceil(farthest) + 1, fine // 2)
-        grid = SliceGrid.empty(reach, num_volumes=count, device=self.device)
-        for first in range(0, count, TRANSFORMED):
+        points, count = self._points_within(radius), len(volumes)
+        grid = SliceGrid.empty(points, num_volumes=count, device=self.device)
+        for first in range(0, count, TRANSFORMED):  # some at a time: the transforms take memory
             some = volumes[first : first + TRANSFORMED]
-            columns = some.new_empty(
-                len(some), reach + 1, self.box, self.box, dtype=torch.complex64
-            )
-            for number, volume in enumerate(some):
-                padded = _origin_first(volume / self._fine, -3, fine)
-                columns[number] = torch.fft.rfft(padded, dim=-3)[: reach + 1]
             stop = first + len(some)
-            for plane, values in zip(grid.planes(), columns.unbind(1), strict=True):
+            for plane, values in self._transformed(some, points, at_once=points.reach + 1):
+                of_plane = grid.values[plane.rows]
+                of_plane[:, first:stop], of_plane[:, count + first : count + stop] = values
+        return grid
+
+    def for_passes(
+        self, volumes: Float[Tensor, "k d d d"], *, radius: float
+    ) -> SliceGrid | SliceGridFile:
+        """Return the same, or the file that has it."""
+        if self._file is None:
+            return self.for_slices(volumes, radius=radius)
+        points = self._points_within(radius)
+        self._file.begin(points)
+        at_once = -(-(points.reach + 1) * TRANSFORMED // len(volumes))
+        for plane, values in self._transformed(volumes, points, at_once=at_once):
+            self._file.write(plane.rows, torch.cat(values, dim=1))
+        return self._file
+
+    def _points_within(self, radius: float) -> GridPoints:
+        farthest = PADDING * radius * (1 + LARGEST_DIFFERENCE)
+        return GridPoints.within(min(math.ceil(farthest) + 1, PADDING * self.box // 2))
+
+    def _transformed(
+        self, volumes: Float[Tensor, "k d d d"], points: GridPoints, *, at_once: int
+    ) -> Iterator[tuple[PlanePoints, tuple[Float[Tensor, "n k"], Float[Tensor, "n k"]]]]:
+        """Yield real and imaginary parts of transforms at the points of each plane.
+
+        They are of one axis after the other, since most of a padded volume is 0.
+
+        Args:
+            volumes: Of the box.
+            points: Of the grid.
+            at_once: Planes for which the first axis is transformed, which takes memory.
+        """
+        fine, planes = PADDING * self.box, points.planes(device=self.device)
+        for first in range(0, points.reach + 1, at_once):
+            count = min(at_once, points.reach + 1 - first)
+            columns = volumes.new_empty(
+                len(volumes), count, self.box, self.box, dtype=torch.complex64
+            )
+            for number, volume in enumerate(volumes):
+                padded = _origin_first(volume / self._fine, -3, fine)
+                columns[number] = torch.fft.rfft(padded, dim=-3)[first : first + count]
+            for plane, values in zip(islice(planes, count), columns.unbind(1), strict=True):
                 kept = torch.arange(-plane.reach, plane.reach + 1, device=self.device) % fine
                 rows = torch.fft.fft(_origin_first(values, -2, fine), dim=-2)[:, kept]
-                points = torch.fft.fft(_origin_first(rows, -1, fine), dim=-1)[:, :, kept]
-                of_plane, inside = grid.values[plane.rows], points[:, plane.inside].T
-                of_plane[:, first:stop] = inside.real
-                of_plane[:, count + first : count + stop] = inside.imag
-        return grid
+                of_plane = torch.fft.fft(_origin_first(rows, -1, fine), dim=-1)[:, :, kept]
+                inside = of_plane[:, plane.inside].T
+                yield plane, (inside.real, inside.imag)
 
     def empty_sums(self, num_volumes: int) -> Float[Tensor, "z y x f"]:
         """Return a grid of ``insert`` with nothing in it; its points are 1/box apart."""

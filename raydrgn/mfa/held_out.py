@@ -10,10 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from raydrgn.data.store import free_memory
 from raydrgn.mfa import mixture as mixtures
 from raydrgn.mfa.expectation import ParticlePass
 from raydrgn.mfa.grids import VolumeGrids
 from raydrgn.mfa.images import FourierPoints
+from raydrgn.mfa.memory import grid_file_where_needed
 from raydrgn.mfa.mixture import Mixture
 from raydrgn.mfa.model import FactorModel
 from raydrgn.mfa.particles import Estimated, ParticleEstimates
@@ -60,16 +62,17 @@ def image_likelihoods(
     """
     device, dim = particles.device, model.num_components
     at = FourierPoints.within(model.box, model.box, device=device)
+    file = grid_file_where_needed(model.box, dim, device=device, free=free_memory(device))
     worker_pass = ParticlePass(
         model,
-        VolumeGrids(model.box, device=device),
+        VolumeGrids(model.box, device=device, grid_file=file),
         at,
         component_variance=torch.zeros_like(model.component_power),
         estimated=Estimated(contrast=has_contrast),
     )
     parts = []
-    for rows, batch in particles.all_batches(at, num_volumes=dim + 1):
-        found, products = worker_pass.expect(batch, estimates[rows])
+    batches = particles.all_batches(at, num_volumes=dim + 1)
+    for _, found, products in worker_pass.expect(batches, estimates):
         logs = []
         for count in range(dim + 1):
             kept = image_posterior(

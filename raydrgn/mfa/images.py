@@ -8,11 +8,10 @@ from torch import Tensor
 from raydrgn.ctf import contrast_transfer
 from raydrgn.data.batch import ParticleBatch
 from raydrgn.geometry.lattice import half_disc
-from raydrgn.mfa.grids import PADDING
 from raydrgn.mfa.interpolation import gather, gather_tangents, insert
 from raydrgn.mfa.particles import ParticleEstimates, rotation_matrices
 from raydrgn.mfa.poses import shifted_back
-from raydrgn.mfa.slice_grid import SliceGrid
+from raydrgn.mfa.slice_grid import PADDING, SliceGrid
 from raydrgn.shapes import Float, Int
 
 
@@ -85,25 +84,36 @@ class ImageSet:
             rotations = rotation_matrices(estimates.rotations) @ rotations
         return cls(at, values, ctf_at(batch, at) * over_sd, rotations, batch.optics_group)
 
-    def slices(self, grid: SliceGrid) -> Float[Tensor, "b n2 k"]:
+    def slices(
+        self, grid: SliceGrid, out: Float[Tensor, "b n2 k"] | None = None
+    ) -> Float[Tensor, "b n2 k"]:
         """Return the slices of the volumes of a grid, times the factors.
 
         Args:
-            grid: Of ``VolumeGrids.for_slices``, as far as the points.
+            grid: Of ``VolumeGrids``, as far as the points.
+            out: From the slabs before, if the grid is a slab.
         """
-        out = gather(grid, self.rotations, self.at.points * PADDING, self.factors)
-        return out.view(len(out), -1, out.shape[2] // 2)
+        pairs = None if out is None else out.view(*self.factors.shape, -1)
+        pairs = gather(grid, self.rotations, self.at.points * PADDING, self.factors, pairs)
+        return pairs.view(len(pairs), -1, pairs.shape[2] // 2)
 
-    def tangents(self, grid: SliceGrid, moments: Float[Tensor, "b k"]) -> Float[Tensor, "b n2 3"]:
+    def tangents(
+        self,
+        moments: Float[Tensor, "b k"],
+        grid: SliceGrid,
+        out: Float[Tensor, "b n2 3"] | None = None,
+    ) -> Float[Tensor, "b n2 3"]:
         """Return the derivatives by a rotation of each image's frame, of slices of a sum.
 
         Args:
-            grid: Of ``VolumeGrids.for_slices``, as far as the points.
             moments: By which the volumes are added up.
+            grid: As in ``slices``.
+            out: Likewise.
         """
+        pairs = None if out is None else out.view(*self.factors.shape, 2, 3)
         fine = self.at.points * PADDING
-        out = gather_tangents(grid, self.rotations, fine, self.factors, moments)
-        return out.flatten(1, 2)
+        pairs = gather_tangents(grid, self.rotations, fine, self.factors, moments, pairs)
+        return pairs.flatten(1, 2)
 
     def insert(
         self,

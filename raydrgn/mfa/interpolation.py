@@ -23,26 +23,31 @@ def gather(
     rotations: Float[Tensor, "b 3 3"],
     points: Float[Tensor, "n 2"],
     factors: Float[Tensor, "b n"],
+    out: Float[Tensor, "b n f"] | None = None,
 ) -> Float[Tensor, "b n f"]:
     """Return the grid at rotated points, times a factor for each point.
 
     Args:
-        grid: Of all volumes.
+        grid: Of all volumes; a slab of it gives the points in its cells, and leaves the others.
         rotations: Volume frame to image frame; may include a scale.
         points: (kx, ky) in grid points.
         factors: Such as the contrast transfer function.
+        out: From the slabs before, which is filled.
     """
     if factors.device.type == "cpu":
-        out = torch.empty(*factors.shape, grid.values.shape[1])
+        if out is None:
+            out = torch.empty(*factors.shape, grid.values.shape[1])
         kernels.gather(
             grid.values.numpy(),
             grid.at_zero.numpy(),
+            (grid.cells.start, grid.cells.stop),
             rotations.contiguous().numpy(),
             points.contiguous().numpy(),
             factors.contiguous().numpy(),
             out.numpy(),
         )
         return out
+    assert grid.is_whole
     return gather_by_index(grid, rotations, points, factors)
 
 
@@ -76,6 +81,7 @@ def gather_tangents(
     points: Float[Tensor, "n 2"],
     factors: Float[Tensor, "b n"],
     moments: Float[Tensor, "b k"],
+    out: Float[Tensor, "b n 2 3"] | None = None,
 ) -> Float[Tensor, "b n 2 3"]:
     """Return the derivatives of slices by a rotation of the frame of the image, per radian.
 
@@ -85,12 +91,15 @@ def gather_tangents(
         points: (kx, ky) in grid points.
         factors: Such as the contrast transfer function.
         moments: Of each volume, for each image; slices are those of the sum.
+        out: As in ``gather``.
     """
     if factors.device.type == "cpu":
-        out = torch.empty(*factors.shape, 2, 3)
+        if out is None:
+            out = torch.empty(*factors.shape, 2, 3)
         kernels.gather_tangents(
             grid.values.numpy(),
             grid.at_zero.numpy(),
+            (grid.cells.start, grid.cells.stop),
             rotations.contiguous().numpy(),
             points.contiguous().numpy(),
             factors.contiguous().numpy(),
@@ -98,6 +107,7 @@ def gather_tangents(
             out.numpy(),
         )
         return out
+    assert grid.is_whole
     return tangents_by_index(grid, rotations, points, factors, moments)
 
 

@@ -151,6 +151,7 @@ def _take(
 def gather(
     values: Float[np.ndarray, "g f"],
     at_zero: Int[np.ndarray, "z y"],
+    cells: tuple[int, int],
     rotations: Float[np.ndarray, "b 3 3"],
     points: Float[np.ndarray, "n 2"],
     factors: Float[np.ndarray, "b n"],
@@ -161,6 +162,7 @@ def gather(
     Args:
         values: Of a ``SliceGrid``.
         at_zero: Likewise.
+        cells: The first plane of its cells, and that after the last; other points are left.
         rotations: Volume frame to image frame; may include a scale.
         points: (kx, ky) in grid points.
         factors: Such as the contrast transfer function.
@@ -176,6 +178,8 @@ def gather(
             if is_outside:
                 for f in range(features):
                     row[f] = np.float32(0.0)
+                continue
+            if not cells[0] <= int(z) < cells[1]:
                 continue
             _take(row, flat, at_zero, x, y, z, factors[b, j])
             if sign < 0:
@@ -311,6 +315,7 @@ def _slope(
 def gather_tangents(
     values: Float[np.ndarray, "g f"],
     at_zero: Int[np.ndarray, "z y"],
+    cells: tuple[int, int],
     rotations: Float[np.ndarray, "b 3 3"],
     points: Float[np.ndarray, "n 2"],
     factors: Float[np.ndarray, "b n"],
@@ -326,6 +331,7 @@ def gather_tangents(
     Args:
         values: Of a ``SliceGrid``.
         at_zero: Likewise.
+        cells: As in ``gather``.
         rotations: Volume frame to image frame; may include a scale.
         points: (kx, ky) in grid points.
         factors: Such as the contrast transfer function.
@@ -350,6 +356,8 @@ def gather_tangents(
                 for part in range(2):
                     for axis in range(3):
                         row[part, axis] = np.float32(0.0)
+                continue
+            if not cells[0] <= int(abs(z)) < cells[1]:
                 continue
             out_of_plane = _slope(flat, at_zero, (x, y, z), (dx, dy, dz), m, buffers)
             u, v = h * ky / radius, -h * kx / radius

@@ -1,15 +1,18 @@
 """The memory that a fit takes beside its particles."""
 
 import math
+import tempfile
+from pathlib import Path
 
 import torch
 
-from raydrgn.mfa.grids import PADDING, TRANSFORMED
-from raydrgn.mfa.slice_grid import num_points
+from raydrgn.mfa.blocks import BLOCK_SHARE
+from raydrgn.mfa.grids import TRANSFORMED
+from raydrgn.mfa.slice_grid import PADDING, GridPoints, SliceGridFile, slabs_of
 from raydrgn.mfa.workers import batch_size
 
-UPDATE_COPIES = 2
-"""Of all volumes and of their sums, that an update takes at a time."""
+UPDATE_COPIES = 3
+"""Of all volumes, that an update holds at a time, of two beside the sums."""
 
 BATCH_COPIES = 8
 """Of the slices of a batch: residuals, derivatives, and what is inserted."""
@@ -18,18 +21,56 @@ SINGLE_VOLUMES = 16
 """As many volumes are held beside: envelopes, shells, weights, and what one transform takes."""
 
 
-def fit_bytes(box: int, components: int, *, device: torch.device) -> int:
+def grid_bytes(box: int, components: int) -> int:
+    """Return the size of the grid that slices are taken of."""
+    return 8 * (components + 1) * len(GridPoints.within(PADDING * box // 2))
+
+
+def fit_bytes(box: int, components: int, *, device: torch.device, is_in_slabs: bool = False) -> int:
     """Return the memory of a worker's fit where it computes.
 
     A pass holds the volumes, the grid of their slices, and sums or what the grid is made of; an
-    update holds sums and volumes, both before and after.
+    update holds the volumes before and after, and sums or other volumes between them.
+
+    Args:
+        box: Of the images.
+        components: Number of them.
+        device: Where it computes.
+        is_in_slabs: Whether the grid of slices is in a file, of which a pass holds a slab, and
+            slices of a block of particles.
     """
     count = components + 1
-    fine, coarse = num_points(PADDING * box // 2), (box // 2 + 1) * (box + 1) ** 2
-    volumes, sums, slices = 4 * count * box**3, 8 * count * coarse, 8 * count * fine
-    columns = 8 * min(count, TRANSFORMED) * (box + 1) * box**2
+    volumes, sums = 4 * count * box**3, 8 * count * (box // 2 + 1) * (box + 1) ** 2
+    slices = grid_bytes(box, components)
     points = math.ceil(math.pi / 2 * (box / 2) ** 2)
     size = batch_size(num_volumes=count, num_points=points, device=device)
-    a_pass = volumes + slices + max(sums + BATCH_COPIES * 8 * count * points * size, columns)
-    an_update = UPDATE_COPIES * (volumes + sums)
+    batch = BATCH_COPIES * 8 * count * points * size
+    columns = 8 * min(count, TRANSFORMED) * (box + 1) * box**2
+    beside_columns = slices
+    if is_in_slabs:
+        rows = [slab.rows for slab in slabs_of(GridPoints.within(PADDING * box // 2))]
+        batch += int(BLOCK_SHARE * slices)
+        slices = 8 * count * max(part.stop - part.start for part in rows)
+        beside_columns = 0
+    a_pass = volumes + max(slices + sums + batch, beside_columns + columns)
+    an_update = (UPDATE_COPIES - 1) * volumes + max(sums, volumes)
     return max(a_pass, an_update) + SINGLE_VOLUMES * 4 * box**3
+
+
+def grid_file_where_needed(
+    box: int, components: int, *, device: torch.device, free: float
+) -> SliceGridFile | None:
+    """Return a file for the grid of slices, where memory has no room for it; a GPU takes none.
+
+    Args:
+        box: Of the images.
+        components: Number of them.
+        device: Where a fit computes.
+        free: Bytes of memory that it may take there.
+
+    Raises:
+        StorageError: If the local disk has no room for the grid.
+    """
+    if device.type != "cpu" or fit_bytes(box, components, device=device) <= free:
+        return None
+    return SliceGridFile(Path(tempfile.gettempdir()), box=box, num_volumes=components + 1)

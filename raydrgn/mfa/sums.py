@@ -74,6 +74,10 @@ class Sums:
             zeros(len(SCALARS)),
         )
 
+    def release_grid(self) -> None:
+        """Give up the grid, which is as large as the volumes, once they are made of it."""
+        self.grid = self.grid.new_empty(0, 0, 0, self.grid.shape[-1])
+
     def add_residuals(
         self,
         square: Float[Tensor, "b n"],

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from raydrgn.data.batch import ParticleBatch
-from raydrgn.mfa.grids import PADDING, VolumeGrids
+from raydrgn.mfa.grids import VolumeGrids
 from raydrgn.mfa.images import FourierPoints, ImageSet
 from raydrgn.mfa.interpolation import gather
 from raydrgn.mfa.model import FactorModel
 from raydrgn.mfa.particles import ParticleEstimates, composed, rotation_matrices
+from raydrgn.mfa.slice_grid import PADDING
 from raydrgn.shapes import Float
 
 JUNK_SHARE = 0.1

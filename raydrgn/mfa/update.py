@@ -144,8 +144,8 @@ class Updater:
             InputError: If all images have become junk, or the volumes are not finite.
         """
         require_particles(sums)
-        stepped = self._stepped(model, sums, radius, is_whole=is_mixture)
-        model = self._whitened(stepped, sums, is_mixture=is_mixture)
+        model = self._stepped(model, sums, radius, is_whole=is_mixture)
+        model = self._whitened(model, sums, is_mixture=is_mixture)
         model = self._with_noise(model, sums, radius=radius)
         model = _with_priors(model, sums, estimated, is_mixture=is_mixture)
         model = self._with_mean_power(model, radius)
@@ -240,7 +240,7 @@ class Updater:
     def _stepped(
         self, model: FactorModel, sums: Sums, radius: float | None, *, is_whole: bool = False
     ) -> FactorModel:
-        """Return the model with new volumes; the grid of the sums is changed."""
+        """Return the model with new volumes; the grid of the sums is given up for them."""
         share = self._num_particles / sums.total("particles")
         views = self._views_for_steps
         precision = self._precision_for_steps(model)
@@ -269,6 +269,7 @@ class Updater:
             if number > 0:  # of steps no longer than 1, whose noise is less
                 mobile += (volume + moved / shares[number].clamp(min=1)).square()
         self._mobile = mobile
+        sums.release_grid()
         if not bool(stepped.isfinite().all()):
             raise InputError(
                 "The fit diverged: its volumes are no longer finite. Check poses and CTF with "

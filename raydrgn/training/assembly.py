@@ -27,7 +27,7 @@ from raydrgn.run.directory import Position
 from raydrgn.shapes import Int
 from raydrgn.training.em_loop import EmLoop
 from raydrgn.training.loop import Sink, TrainingLoop
-from raydrgn.training.memory import reserved_bytes
+from raydrgn.training.memory import WHOLE_MACHINE, Room
 from raydrgn.training.optimiser import make_optimiser
 from raydrgn.training.plan import BatchPlan
 from raydrgn.training.schedule import RateSchedule
@@ -81,7 +81,7 @@ def own_store(
     blocks: Iterator[PreparedBlock],
     *,
     run: str,
-    sharing: Sharing = ALONE,
+    room: Room = WHOLE_MACHINE,
     progress: Callable[[int], None],
 ) -> tuple[ParticleStore, Int[np.ndarray, " bad"]]:
     """Keep a worker's prepared particles; return the numbers of bad images among them.
@@ -92,7 +92,7 @@ def own_store(
         device: Where it computes.
         blocks: The prepared particles.
         run: Run directory, for the metrics.
-        sharing: Its share of the memory.
+        room: Of the worker.
         progress: Called with how many particles are there.
     """
     first, last = plan.rows
@@ -103,8 +103,8 @@ def own_store(
         shape,
         precision=precision,
         device=device,
-        sharing=sharing,
-        reserved=reserved_bytes(config, device),
+        sharing=room.sharing,
+        reserved=room.reserved,
     )
     return store, fill_store(store, blocks, progress=progress)
 
@@ -116,20 +116,25 @@ def make_loop(
     device: torch.device,
     sink: Sink,
     *,
-    sharing: Sharing = ALONE,
+    room: Room = WHOLE_MACHINE,
 ) -> TrainingLoop | EmLoop:
     """Make what is fitted, the same on every worker, and its loop.
 
     Several workers must be in a process group of torch.
     """
     if config.mfa is not None:
-        return EmLoop(config, plan=plan, shard=shard, device=device, sink=sink)
+        note = room.note()
+        if note is not None and plan.rank == 0:
+            sink.note(note)
+        return EmLoop(
+            config, plan=plan, shard=shard, device=device, sink=sink, grid_file=room.grid_file
+        )
     parts = make_steps(
         config,
         plan,
         shard,
         device,
-        sharing=sharing,
+        sharing=room.sharing,
         note=sink.note if plan.rank == 0 else log.info,
     )
     return TrainingLoop(

@@ -22,6 +22,7 @@ from raydrgn.mfa.latents import determine_latents
 from raydrgn.mfa.likelihood import Expected
 from raydrgn.mfa.model import FactorModel
 from raydrgn.mfa.particles import ParticleEstimates
+from raydrgn.mfa.slice_grid import SliceGridFile
 from raydrgn.mfa.workers import WorkerParticles
 from raydrgn.run.checkpoint import Checkpoint
 from raydrgn.run.config import RunConfig
@@ -52,6 +53,7 @@ class EmLoop:
         shard: ResidentShard,
         device: torch.device,
         sink: Sink,
+        grid_file: SliceGridFile | None = None,
     ) -> None:
         """Take a worker's particles, which are passed over twice before the first epoch."""
         assert config.mfa is not None
@@ -75,7 +77,7 @@ class EmLoop:
             on_batch=self._count,
         )
         self._optics_names = particles.optics_names
-        self._fit = Fit(config.mfa, particles, box=config.data.box)
+        self._fit = Fit(config.mfa, particles, box=config.data.box, grid_file=grid_file)
 
     def load(self, checkpoint: Checkpoint, estimates: Float[np.ndarray, "n k"]) -> Position:
         """Go on from a checkpoint, and what was estimated of all particles."""

@@ -27,7 +27,7 @@ from raydrgn.run.config import RunConfig
 from raydrgn.run.writer import RunWriter
 from raydrgn.training.assembly import batch_plan, make_loop, own_store, resume, use_threads
 from raydrgn.training.beginning import begin_run, cut_off_line, last_line
-from raydrgn.training.memory import out_of_memory_message, require_memory
+from raydrgn.training.memory import Room, out_of_memory_message
 from raydrgn.training.plan import BatchPlan
 from raydrgn.training.prepare_run import PreparedRun
 from raydrgn.training.progress_log import (
@@ -103,8 +103,7 @@ def _fit(
     """Return whether the last epoch is done."""
     config = run.config
     device = default_device() if allocation.gpus else torch.device("cpu")
-    sharing = Sharing.of_worker(gpus=allocation.gpus)
-    require_memory(config, device, sharing)
+    room = Room.of(config, device, Sharing.of_worker(gpus=allocation.gpus))
     plan = batch_plan(config, len(run.table))
 
     def show_training(row: TrainProgress | PhaseProgress) -> bool:
@@ -118,10 +117,10 @@ def _fit(
         is_interrupted=lambda: stop.is_set,
     )
     try:
-        shard = _read_images(run, plan, device, sharing, stop, progress)
+        shard = _read_images(run, plan, device, room, stop, progress)
     except _Stopped:
         return False
-    loop = make_loop(config, plan, shard, device, sink, sharing=sharing)
+    loop = make_loop(config, plan, shard, device, sink, room=room)
     start = resume(loop, config, plan, writer=writer, call=_call, note=sink.note)
     finished = loop.run(start)
     if finished:
@@ -133,7 +132,7 @@ def _read_images(
     run: PreparedRun,
     plan: BatchPlan,
     device: torch.device,
-    sharing: Sharing,
+    room: Room,
     stop: "_StopRequest",
     progress: Progress,
 ) -> ResidentShard:
@@ -157,7 +156,7 @@ def _read_images(
         device,
         prepared_blocks(table, config.data),
         run=run.root,
-        sharing=sharing,
+        room=room,
         progress=show_reading,
     )
     if stop.is_set:

@@ -14,13 +14,12 @@ from raydrgn.data.store import (
     FileStore,
     MemoryStore,
     ParticleStore,
-    Sharing,
     choose_store,
     shard_bytes,
 )
 from raydrgn.run.config import RunConfig
 from raydrgn.shapes import Int
-from raydrgn.training.memory import reserved_bytes
+from raydrgn.training.memory import Room
 from raydrgn.training.plan import BatchPlan
 
 COPIED_ROWS = 4096
@@ -81,7 +80,7 @@ class SharedShards:
         config: RunConfig,
         plan: BatchPlan,
         device: torch.device,
-        sharing: Sharing,
+        room: Room,
         *,
         progress: Callable[[int], None] | None,
     ) -> tuple[ParticleStore, Int[np.ndarray, " bad"]]:
@@ -95,7 +94,7 @@ class SharedShards:
             config: Of the run.
             plan: Which rows are this worker's.
             device: Where it computes.
-            sharing: Its share of the memory.
+            room: Of the worker.
             progress: Called, elsewhere, with how many of this worker's particles are there.
         """
         node = ray.get_runtime_context().get_node_id()
@@ -111,7 +110,7 @@ class SharedShards:
         kind = config.resources.shard_store
         if kind == "auto":
             size = shard_bytes(shape, precision)
-            kind = choose_store(size, device, sharing, reserved=reserved_bytes(config, device))
+            kind = choose_store(size, device, room.sharing, reserved=room.reserved)
         if kind != "device":
             return shared, found.bad - start
         copy = MemoryStore(shape, precision, device)

@@ -29,7 +29,7 @@ from raydrgn.training.actors import call_actor
 from raydrgn.training.assembly import batch_plan, make_loop, own_store, resume, use_threads
 from raydrgn.training.collectives import WorkerGroup
 from raydrgn.training.failures import final_failure, raised_by_actor
-from raydrgn.training.memory import require_memory
+from raydrgn.training.memory import Room
 from raydrgn.training.plan import BatchPlan
 from raydrgn.training.progress_log import PhaseProgress
 from raydrgn.training.sharing import SharedShards
@@ -103,12 +103,12 @@ def _train(job: TrainingJob) -> bool:
     device = ray.train.torch.get_device()
     config = RunConfig.from_dict(job.config)
     sharing = Sharing.of_worker(gpus=job.gpus, on_host=context.get_local_world_size())
-    require_memory(config, device, sharing)
+    room = Room.of(config, device, sharing)
     table = ParticleTable(ray.get(job.table))
     plan = batch_plan(config, len(table), rank=rank, world=world)
-    shard = _fill_shard(job, config, table.slice_rows(*plan.rows), plan, device, sharing)
+    shard = _fill_shard(job, config, table.slice_rows(*plan.rows), plan, device, room)
     sink = ActorSink(job.writer, job.board, attempt=job.attempt)
-    loop = make_loop(config, plan, shard, device, sink, sharing=sharing)
+    loop = make_loop(config, plan, shard, device, sink, room=room)
     start = resume(loop, config, plan, writer=job.writer, call=call_actor, note=sink.note)
     finished = loop.run(start)
     sink.flush()
@@ -124,14 +124,12 @@ def _fill_shard(
     table: ParticleTable,
     plan: BatchPlan,
     device: torch.device,
-    sharing: Sharing,
+    room: Room,
 ) -> ResidentShard:
     """Have this worker's particles prepared in its store; refuse bad images in words."""
     report = partial(_report_reading, job.board, job.attempt, plan) if not plan.rank else None
     if job.shards is not None:
-        store, bad_rows = job.shards.store(
-            job.table, config, plan, device, sharing, progress=report
-        )
+        store, bad_rows = job.shards.store(job.table, config, plan, device, room, progress=report)
     else:
         blocks: Iterator[PreparedBlock] = (
             stream_prepared(table, config.data)
@@ -144,7 +142,7 @@ def _fill_shard(
             device,
             blocks,
             run=job.root,
-            sharing=sharing,
+            room=room,
             progress=report or _ignore,
         )
     bad = table.select(bad_rows)

@@ -18,7 +18,7 @@ from raydrgn.data.store import (
     make_store,
 )
 from raydrgn.errors import StorageError
-from raydrgn.io import file_ranges
+from raydrgn.io import file_ranges, scratch
 
 CPU = torch.device("cpu")
 SHAPE = (9, 5, 2)
@@ -61,7 +61,7 @@ def test_kinds_are_where_they_say(values):
 def test_half_precision_needs_half_the_disk(values, monkeypatch):
     usage = namedtuple("usage", "total used free")
     size = values.nbytes
-    monkeypatch.setattr(store_module.shutil, "disk_usage", lambda _: usage(0, 0, size // 2))
+    monkeypatch.setattr(scratch.shutil, "disk_usage", lambda _: usage(0, 0, size // 2))
     assert isinstance(make("disk", precision="float16"), DiskStore)
     with pytest.raises(
         StorageError, match=r"B free, but this .* need .*B there.*TMPDIR.*data\.precision=float16"

@@ -6,7 +6,7 @@ from scipy.spatial.transform import Rotation
 
 from raydrgn.geometry.lattice import half_disc
 from raydrgn.mfa import kernels
-from raydrgn.mfa.grids import PADDING, VolumeGrids
+from raydrgn.mfa.grids import VolumeGrids
 from raydrgn.mfa.interpolation import (
     gather,
     gather_by_index,
@@ -16,8 +16,9 @@ from raydrgn.mfa.interpolation import (
     tangents_by_index,
 )
 from raydrgn.mfa.particles import rotation_matrices
-from raydrgn.mfa.slice_grid import SliceGrid, num_points
+from raydrgn.mfa.slice_grid import PADDING, GridPoints, SliceGrid
 
+CPU = torch.device("cpu")
 BOX = 16
 
 
@@ -49,7 +50,7 @@ def transforms(volumes, rotations, points):
 
 
 def random_grid(volumes: int) -> SliceGrid:
-    grid = SliceGrid.empty(BOX // 2, num_volumes=volumes, device=torch.device("cpu"))
+    grid = SliceGrid.empty(GridPoints.within(BOX // 2), num_volumes=volumes, device=CPU)
     grid.values.normal_()
     return grid
 
@@ -57,7 +58,7 @@ def random_grid(volumes: int) -> SliceGrid:
 def test_slices_are_the_transforms_of_projections(geometry):
     rotations, points, _ = geometry
     volumes = blobs()
-    grid = VolumeGrids(BOX, device=torch.device("cpu")).for_slices(volumes, radius=BOX / 2)
+    grid = VolumeGrids(BOX, device=CPU).for_slices(volumes, radius=BOX / 2)
     ones = torch.ones(len(rotations), len(points))
     found = gather(grid, rotations, points * PADDING, ones)
     for exact, values in zip(transforms(volumes, rotations.double(), points), found, strict=True):
@@ -71,7 +72,7 @@ def test_slices_of_low_frequency_need_a_part_of_the_grid(geometry, scale):
     rotations, points, factors = geometry
     inner = points.norm(dim=1) < BOX / 4
     radius = float(points[inner].norm(dim=1).max())
-    grids = VolumeGrids(BOX, device=torch.device("cpu"))
+    grids = VolumeGrids(BOX, device=CPU)
     found = []
     for reach in (BOX / 2, radius):
         grid = grids.for_slices(blobs(), radius=reach)
@@ -103,7 +104,7 @@ def test_both_ways_to_compute_give_the_same(geometry, volumes):
 def test_tangents_are_derivatives_of_transforms(geometry):
     rotations, points, factors = geometry
     volumes = blobs()
-    grid = VolumeGrids(BOX, device=torch.device("cpu")).for_slices(volumes, radius=BOX / 2)
+    grid = VolumeGrids(BOX, device=CPU).for_slices(volumes, radius=BOX / 2)
     moments = torch.randn(len(rotations), 2)
     place = (rotations, PADDING * points, factors, moments)
     found = gather_tangents(grid, *place)
@@ -126,7 +127,7 @@ def test_tangents_are_derivatives_of_transforms(geometry):
 def test_tangents_do_not_jump_from_cell_to_cell(geometry):
     """Else rotations that differ by rounding, as of sums of more workers, are refined apart."""
     rotations, points, factors = geometry
-    grid = VolumeGrids(BOX, device=torch.device("cpu")).for_slices(blobs(), radius=BOX / 2)
+    grid = VolumeGrids(BOX, device=CPU).for_slices(blobs(), radius=BOX / 2)
     place = (PADDING * points, factors, torch.ones(len(rotations), 2))
     found = gather_tangents(grid, rotations, *place)
     for size in (1e-5, 1e-4):
@@ -143,7 +144,8 @@ def test_insertion_is_the_adjoint_of_taking_slices(geometry):
     sums = torch.zeros(BOX // 2 + 1, BOX + 1, BOX + 1, 4)
     insert(sums, rotations, points, factors, values, limit=BOX / 2)
     product = 0.0
-    for of_plane, plane in zip(sums, grid.planes(), strict=True):
+    planes = GridPoints.within(BOX // 2).planes(device=CPU)
+    for of_plane, plane in zip(sums, planes, strict=True):
         square = slice(BOX // 2 - plane.reach, BOX // 2 + plane.reach + 1)
         product += float((of_plane[square, square][plane.inside] * grid.values[plane.rows]).sum())
         of_plane[square, square][plane.inside] = 0
@@ -154,9 +156,10 @@ def test_insertion_is_the_adjoint_of_taking_slices(geometry):
 @pytest.mark.parametrize("reach", [1, 2, 5, 16, 33])
 def test_a_grid_is_the_points_around_slices(reach):
     """Of 2/3·π·reach³ points in half a ball, and those of cells at its surface."""
-    grid = SliceGrid.empty(reach, num_volumes=1, device=torch.device("cpu"))
-    count = sum(int(plane.inside.sum()) for plane in grid.planes())
-    assert count == num_points(reach) == len(grid.values)
+    points = GridPoints.within(reach)
+    grid = SliceGrid.empty(points, num_volumes=1, device=CPU)
+    count = sum(int(plane.inside.sum()) for plane in points.planes(device=CPU))
+    assert count == len(points) == len(grid.values)
     if reach > 10:
         assert 1 < count / (2 / 3 * torch.pi * reach**3) < 1 + 6 / reach
 
@@ -186,7 +189,7 @@ def test_nothing_is_taken_from_beyond_the_limit(geometry):
 
 
 def test_volumes_come_back_from_their_spectrum():
-    grids = VolumeGrids(BOX, device=torch.device("cpu"))
+    grids = VolumeGrids(BOX, device=CPU)
     volumes = blobs()
     spectrum = grids.spectrum(volumes)
     back = grids.volumes(spectrum, radius=None)

@@ -10,22 +10,24 @@ from raydrgn.data.store import Sharing
 from raydrgn.run.writer import RunWriter
 from raydrgn.training.assembly import batch_plan, make_loop, own_store
 from raydrgn.training.collectives import WorkerGroup
+from raydrgn.training.memory import Room
 from raydrgn.training.sinks import DirectSink
 
 
 def made(run, device, *, rank=0, world=1, on_progress=None):
     """Return the loop and the plan of a worker on a device, which all workers share."""
-    config, sharing = run.config, Sharing.of_worker(gpus=1 / world, on_host=world)
+    config = run.config
+    room = Room.of(config, device, Sharing.of_worker(gpus=1 / world, on_host=world))
     plan = batch_plan(config, len(run.table), rank=rank, world=world)
     table = run.table.slice_rows(*plan.rows)
     blocks = prepared_blocks(table, config.data)
-    options = {"run": run.root, "sharing": sharing}
+    options = {"run": run.root, "room": room}
     store, _ = own_store(config, plan, device, blocks, progress=lambda done: None, **options)
     shard = ResidentShard(
         table, store, pixel_size_angstrom=config.pixel_size_angstrom, device=device
     )
     sink = DirectSink(RunWriter(run.root, num_particles=len(run.table)), on_progress=on_progress)
-    return make_loop(config, plan, shard, device, sink, sharing=sharing), plan
+    return make_loop(config, plan, shard, device, sink, room=room), plan
 
 
 def losses(parts, count=50):

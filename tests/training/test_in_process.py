@@ -123,8 +123,8 @@ def here(executor, *, input_bytes=0, **resources):
 def test_with_a_part_of_a_gpu_it_takes_that_part_of_the_memory(data, tmp_path, monkeypatch):
     taken = []
 
-    def own_store(*arguments, sharing, **others):
-        taken.append(sharing)
+    def own_store(*arguments, room, **others):
+        taken.append(room.sharing)
         raise InputError("enough")
 
     monkeypatch.setattr(in_process, "default_device", lambda: torch.device("cpu"))
