@@ -196,8 +196,12 @@ def _in_half_space(
 def _to_half_space(
     position: Float[Tensor, "b n 3"], limit: float
 ) -> tuple[Float[Tensor, "b n 3"], Bool[Tensor, "b n"], Bool[Tensor, "b n"]]:
-    """Return points in half of the space; which are Friedel mates, and which outside."""
-    is_outside = position.square().sum(-1) >= limit**2
+    """Return points in half of the space; which are Friedel mates, and which outside.
+
+    A point that is not a number is outside. It would have the index of no grid point, and a GPU
+    that is asked for such an index ends the process with a failed assertion.
+    """
+    is_outside = ~(position.square().sum(-1) < limit**2)
     is_friedel_mate = position[..., 2] < 0
     position = torch.where(is_friedel_mate[..., None], -position, position)
     return torch.where(is_outside[..., None], 0.0, position), is_friedel_mate, is_outside

@@ -101,6 +101,24 @@ def test_both_ways_to_compute_give_the_same(geometry, volumes):
     torch.testing.assert_close(tangents, expected, atol=1e-3, rtol=1e-4)
 
 
+def test_a_pose_that_is_not_a_number_is_outside_of_the_grid(geometry):
+    """On a GPU the index of such a point would end the process with a failed assertion."""
+    rotations, points, factors = geometry
+    rotations[1] = torch.nan
+    grid, moments = random_grid(3), torch.randn(len(rotations), 3)
+    taken = gather_by_index(grid, rotations, points, factors)
+    tangents = tangents_by_index(grid, rotations, points, factors, moments)
+    for found in (taken, tangents):
+        assert not found[1].any()
+        assert found[0].any()
+    sums, without = torch.zeros(2, BOX // 2 + 1, BOX + 1, BOX + 1, 6)
+    insert_by_index(sums, rotations, points, factors, taken, limit=BOX / 2)
+    kept = torch.arange(len(rotations)) != 1
+    others = (rotations[kept], points, factors[kept], taken[kept])
+    insert_by_index(without, *others, limit=BOX / 2)
+    torch.testing.assert_close(sums, without)
+
+
 def test_tangents_are_derivatives_of_transforms(geometry):
     rotations, points, factors = geometry
     volumes = blobs()
