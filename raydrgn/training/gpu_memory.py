@@ -17,7 +17,7 @@ NUMBERS_PER_POINT = 24
 """Of single precision, of one image at one point: coefficients, CTF, encoder's input, products."""
 
 CONTEXT_BYTES = 1e9
-"""What a process that uses a card takes of it beside its tensors, at most."""
+"""What a process takes of a card beside its tensors, if the driver does not tell."""
 
 QUERY = (
     "--query-compute-apps=gpu_uuid,pid,process_name,used_memory",
@@ -94,7 +94,7 @@ class StepMemory:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """Another process on a card."""
+    """A process on a card."""
 
     pid: int
     name: str
@@ -117,7 +117,11 @@ class Card:
     """Bytes that other processes hold; 0 if hardly any, or no more than workers on it may hold."""
 
     processes: tuple[Process, ...] = ()
-    """Other processes as far as the driver names them: not those of other containers."""
+    """Other processes as far as the driver names them: not those of other containers.
+
+    None if it does not name this one, as where a container has numbers of its own: this process
+    might then be one of them.
+    """
 
     def in_words(self) -> str:
         """Return how much is free, and who holds the rest."""
@@ -135,19 +139,26 @@ def card_of(device: torch.device, sharing: Sharing = ALONE) -> Card:
     properties = torch.cuda.get_device_properties(device)
     reserved = torch.cuda.memory_reserved(device)
     unused = reserved - torch.cuda.memory_allocated(device)
-    others = total - free - reserved - CONTEXT_BYTES
-    is_shared = others > (1 - sharing.of_gpu) * total
+    mine, of_workers = reserved + CONTEXT_BYTES, (1 - sharing.of_gpu) * total
+    others: tuple[Process, ...] = ()
+    if total - free - mine > of_workers:
+        named = processes_of(str(properties.uuid))
+        if own := [process.used for process in named if process.pid == os.getpid()]:
+            mine = max(mine, *own)  # with what NCCL takes
+            others = tuple(process for process in named if process.pid != os.getpid())
+    used_by_others = total - free - mine
+    is_shared = used_by_others > of_workers
     return Card(
         name=properties.name,
         total=total,
         free=sharing.of_gpu * free + unused,
-        used_by_others=others if is_shared else 0.0,
-        processes=processes_of(str(properties.uuid)) if is_shared else (),
+        used_by_others=used_by_others if is_shared else 0.0,
+        processes=others if is_shared else (),
     )
 
 
 def processes_of(card: str) -> tuple[Process, ...]:
-    """Return the other processes on a card, by its identifier, as far as the driver names them."""
+    """Return the processes on a card, by its identifier, as far as the driver names them."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return ()
@@ -163,7 +174,7 @@ def processes_of(card: str) -> tuple[Process, ...]:
         if len(parts) < len(("gpu_uuid", "pid", "process_name", "used_memory")):
             continue  # a message
         owner, pid, *name, used = parts
-        if card in owner and pid.isdecimal() and used.isdecimal() and int(pid) != os.getpid():
+        if card in owner and pid.isdecimal() and used.isdecimal():
             found.append(Process(int(pid), ", ".join(name), 2**20 * float(used)))
     return tuple(found)
 

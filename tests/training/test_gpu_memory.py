@@ -109,8 +109,10 @@ def test_other_processes_are_named_with_what_they_hold(tmp_path, monkeypatch):
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     found = processes_of("11-22")
-    assert found == (Process(4711, "/usr/bin/python, with a comma", 61035 * 2**20),)
-    card = Card(name="GPU", total=8e10, free=1e9, used_by_others=6.4e10, processes=found)
+    other, mine = found
+    assert other == Process(4711, "/usr/bin/python, with a comma", 61035 * 2**20)
+    assert mine == Process(os.getpid(), "python", 5000 * 2**20)
+    card = Card(name="GPU", total=8e10, free=1e9, used_by_others=6.4e10, processes=(other,))
     assert card.in_words() == (
         "GPU has 1.0 of 80.0 GB free; process 4711 (/usr/bin/python, with a comma) holds 64.0 GB"
     )
@@ -146,6 +148,30 @@ def test_a_card_of_one_process_has_no_others():
     card = gpu_memory.card_of(CUDA)
     assert card.free == 79e9
     assert card.used_by_others == 0
+
+
+OTHER = Process(4711, "python", 30e9)
+
+
+@pytest.mark.usefixtures("_card_of_80_gb")
+@pytest.mark.parametrize(
+    ("used", "held", "processes"),
+    [
+        (9.5e9, 30.5e9, (OTHER,)),  # with 8 GB of NCCL
+        (1e9, 37.5e9, (OTHER,)),  # less than torch has: no more is known than without
+        (40e9, 0, ()),
+        (None, 37.5e9, ()),  # in a container that has numbers of its own: any may be this process
+    ],
+)
+def test_what_the_driver_counts_to_this_process_is_not_that_of_others(
+    monkeypatch, used, held, processes
+):
+    own = () if used is None else (Process(os.getpid(), "python", used),)
+    monkeypatch.setattr(gpu_memory, "processes_of", lambda _: (OTHER, *own))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (40 * 10**9, 80 * 10**9))
+    card = gpu_memory.card_of(CUDA)
+    assert card.used_by_others == held
+    assert card.processes == processes
 
 
 @pytest.mark.usefixtures("_card_of_80_gb")
