@@ -30,7 +30,8 @@ class StepMemory:
     """Bytes of a training step, counted from shapes."""
 
     network: int
-    """Parameters, their gradients, both moments, and what several workers send of them."""
+    """Parameters, their gradients, both moments, what several workers send of them, and matrices
+    as products take them."""
 
     per_particle: int
     """What the backward pass needs of the forward pass of one particle, and what both hold."""
@@ -64,7 +65,10 @@ class StepMemory:
         of_image = 4 * NUMBERS_PER_POINT * num_points
         of_encoder = size * config.encoder_width * (config.encoder_layers + 3)
         of_parameter = 16 if num_workers == 1 else 20
-        return cls(of_parameter * numbers, evaluated * kept + of_image + of_encoder)
+        ones = sum(buffer.nbytes for buffer in vae.buffers())
+        operands = 2 * numbers if uses_amp else ones  # in half precision, or W + 1
+        network = of_parameter * numbers + ones + operands
+        return cls(network, evaluated * kept + of_image + of_encoder)
 
     def parts(self, batch: int, *, free: float) -> int:
         """Return into how many parts a batch is cut so that each fits; one particle at least.
