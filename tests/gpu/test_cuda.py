@@ -121,7 +121,7 @@ def test_a_capture_that_fails_gives_its_memory_back(data, tmp_path):
     with pytest.raises(CaptureError):
         next(loop._steps.take(1, 0, plan.batches(1)))
     assert torch.cuda.memory_reserved() - before < 2**28
-    assert torch.randn(8, device=CUDA).isfinite().all()  # nothing is taken for a capture any more
+    assert torch.ones(8, device=CUDA).sum() == 8  # nothing is taken for a capture any more
 
 
 RESUME = """
