@@ -43,7 +43,7 @@ HALF_BOUND = 2e-2
 """Of the losses of 50 steps in bfloat16, relative to those in single precision."""
 
 MIXTURE_BOUND = 1e-3
-"""Of a mixture's latents, in their SD. With a GPU's operations on a CPU the difference is 4e-5."""
+"""Of a mixture's latents, in their SD. A GPU's operations on a CPU differ by 1.6e-4."""
 
 
 @pytest.fixture(scope="module")
