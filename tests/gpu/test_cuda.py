@@ -233,5 +233,7 @@ def test_a_frozen_encoder_is_pretrained_and_stays_in_captured_steps(
     assert all(name.startswith("decoder.") for name in changed)
 
 
-def test_a_worker_exchanges_by_nccl(tmp_path):
-    exchange_alone(CUDA, "nccl", tmp_path)
+@pytest.mark.parametrize("backend", ["nccl", "gloo"])
+def test_a_worker_exchanges_tensors_of_the_card(tmp_path, backend):
+    """By gloo where workers share it: of a mixture they reduce sums in double precision."""
+    exchange_alone(CUDA, backend, tmp_path)
