@@ -119,6 +119,19 @@ def test_volumes_that_are_not_finite_are_refused(grids):
         updater.mean(model, sums, estimate_noise=False)
 
 
+def test_sums_are_given_up_once_volumes_are_made_of_them(grids):
+    """They are as large as all volumes, of which an update makes others next."""
+    model = model_of(torch.zeros(2, BOX, BOX, BOX), *torch.ones(2, BOX // 2 + 1))
+    updater = Updater(grids, torch.ones_like(grids.radius), torch.ones(1), 100)
+    sums = Sums.zero(
+        grids.empty_sums(1), num_components=1, num_shells=grids.num_shells, num_groups=1
+    )
+    sums.add(particles=torch.ones(100), likely=torch.ones(100))
+    sums.grid[1, 5, 5] = 1
+    assert updater.mean(model, sums, estimate_noise=False).volumes[0].any()
+    assert sums.grid.nbytes == 0
+
+
 def test_variance_at_the_images_points_is_that_of_the_views_alone(grids):
     # Where half of each shell has no view, the variance there, the prior's, concerns no image.
     noise, prior = torch.ones(BOX // 2 + 1), torch.full((BOX // 2 + 1,), 100.0)
