@@ -1,4 +1,8 @@
-"""What a GPU does, in one run: steps, the whole path, volumes and memory of several networks."""
+"""What a GPU does, in one run: steps, the whole path, volumes and memory of several networks.
+
+A card may be lent for less time than all of it takes, and may be too small for some of it. So each
+figure is logged when it is measured, and one that fails does not end the others.
+"""
 
 import logging
 import math
@@ -6,19 +10,21 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from raydrgn.bench import step, train, volumes
+from raydrgn.bench import step, tables, train, volumes
 from raydrgn.bench.settings import GpuSettings, TrainingSettings
-from raydrgn.errors import ClusterError
-from raydrgn.model.device import free_gpu, unusable_gpu
+from raydrgn.bench.volumes import DecodingRates
+from raydrgn.errors import ClusterError, RaydrgnError
+from raydrgn.model.device import free_gpu, full_gpu, unusable_gpu
 from raydrgn.remote.progress import Progress, silent
+from raydrgn.remote.sigterm import sigterm_as_interrupt
 
 log = logging.getLogger(__name__)
 
@@ -31,18 +37,21 @@ FROM_HOST = "resources.shard_store=host"
 CRYODRGN_EPOCHS = (1, 3)
 """Lengths of two runs of cryoDRGN, whose difference is epochs alone."""
 
+Way = Callable[[], object]
+"""Measures a figure."""
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+
+@dataclass(kw_only=True, slots=True)
 class NetworkRates:
-    """What a network of some size does on images of some size."""
+    """What a network of some size does on images of some size; filled figure by figure."""
 
     box: int
     width: int
-    all_points: step.StepRate
-    quarter: step.StepRate
+    all_points: step.StepRate | None = None
+    quarter: step.StepRate | None = None
     """With a quarter of the points."""
 
-    volumes: volumes.DecodingRates
+    volumes: DecodingRates | None = None
     path_per_s: float | None = None
     """Particles per second of the whole path through Ray, with all points; None if not measured."""
 
@@ -51,6 +60,14 @@ class NetworkRates:
 
     cryodrgn_per_s: float | None = None
     """Particles per second of cryoDRGN on the same data; None where it is not installed."""
+
+    failures: dict[str, str] = field(default_factory=dict)
+    """Why a figure could not be measured, by its name above."""
+
+    @property
+    def title(self) -> str:
+        """Box and network."""
+        return f"{self.box} px, {self.width} × {LAYERS}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,11 +78,17 @@ class GpuRates:
     driver: str
     torch: str
     date: str
-    networks: list[NetworkRates]
+    networks: list[NetworkRates] = field(default_factory=list)
+    """Those that were begun."""
+
+    @property
+    def has_failures(self) -> bool:
+        """Whether a figure could not be measured."""
+        return any(found.failures for found in self.networks)
 
 
-def run(settings: GpuSettings, *, progress: Progress = silent) -> GpuRates:
-    """Measure every network on every box, on the GPU of this machine.
+def rates_of_gpu() -> GpuRates:
+    """Name the GPU of this machine, of which nothing is measured yet.
 
     Raises:
         ClusterError: If there is none that torch can use.
@@ -75,82 +98,145 @@ def run(settings: GpuSettings, *, progress: Progress = silent) -> GpuRates:
         raise ClusterError(
             f"There is no GPU to measure here: {problem[0]}; `raydrgn bench step` measures a CPU."
         )
-    device = torch.device("cuda")
     return GpuRates(
-        device=step.device_name(device),
+        device=step.device_name(torch.device("cuda")),
         driver=driver_version(),
         torch=f"{torch.__version__}, CUDA {torch.version.cuda}",
         date=datetime.now(UTC).date().isoformat(),
-        networks=list(measure(settings, device=device, progress=progress)),
     )
+
+
+def run(settings: GpuSettings, rates: GpuRates, *, progress: Progress = silent) -> None:
+    """Measure every network on every box, on the GPU of this machine.
+
+    Args:
+        settings: Boxes, widths, batch, and particles of the whole path.
+        rates: Takes each figure as soon as it is measured, so that an interrupt loses none.
+        progress: Called after each figure.
+
+    Raises:
+        KeyboardInterrupt: At Ctrl-C and SIGTERM.
+    """
+    with sigterm_as_interrupt():
+        measure(settings, rates.networks, device=torch.device("cuda"), progress=progress)
 
 
 def measure(
     settings: GpuSettings,
+    networks: list[NetworkRates],
     *,
     device: torch.device,
     with_path: bool = True,
     progress: Progress = silent,
-) -> Iterator[NetworkRates]:
-    """Yield the rates of each network on each box.
+) -> None:
+    """Measure each network on each box, and log each figure.
 
     Args:
         settings: Boxes, widths, batch, and particles of the whole path.
+        networks: Takes the rates of each network, and these each figure, when it is measured.
         device: Where to compute.
         with_path: Whether to train through Ray, and with cryoDRGN where it is installed.
-        progress: Called after each network.
+        progress: Called after each figure.
     """
-    total, done = len(settings.boxes) * len(settings.widths), 0
+    num_networks, done = len(settings.boxes) * len(settings.widths), 0
     for box in settings.boxes:
         with tempfile.TemporaryDirectory(prefix="raydrgn-bench-") as folder:
             for width in settings.widths:
-                found = _bare_rates(settings, box, width, device)
-                path = from_host = cryodrgn = None
+                found = NetworkRates(box=box, width=width)
+                networks.append(found)
+                ways = _bare_figures(settings, found, device)
                 if with_path:
-                    of_path = TrainingSettings(
-                        box=box,
-                        width=width,
-                        layers=LAYERS,
-                        batch_size=settings.batch_size,
-                        num_particles=settings.num_particles,
-                    )
-                    free_gpu()
-                    long = PATH_SECONDS * found["all_points"].best_per_s
-                    times = math.ceil(long / settings.num_particles)
-                    path = train.path_rate(of_path, folder, times=times)
-                    host = replace(of_path, assignments=(FROM_HOST,))
-                    from_host = train.path_rate(host, folder, times=times)
-                    cryodrgn = cryodrgn_rate(of_path, folder)
-                done += 1
-                progress("measuring", done, total, unit="networks")
-                yield NetworkRates(
-                    box=box,
-                    width=width,
-                    path_per_s=path,
-                    from_host_per_s=from_host,
-                    cryodrgn_per_s=cryodrgn,
-                    **found,
-                )
+                    ways |= _path_figures(settings, found, folder)
+                for name, way in ways.items():
+                    _add(found, name, way)
+                    done += 1
+                    progress("measuring", done, num_networks * len(ways), unit="figures")
 
 
-def _bare_rates(
-    settings: GpuSettings, box: int, width: int, device: torch.device
-) -> dict[str, Any]:
-    """Return the rates of steps and volumes, in this process."""
-    steps = {}
-    for name, fraction in (("all_points", 1.0), ("quarter", QUARTER)):
-        model, recipe = step.configs(
-            [f"train.points_fraction={fraction}"],
-            width=width,
-            layers=LAYERS,
-            batch_size=settings.batch_size,
-            amp=True,
-        )
-        steps[name] = step.measure(
-            model, recipe, box=box, device=device, with_compiled=device.type == "cuda"
-        )
-    state = volumes.decoder_state(box, width=width, layers=LAYERS)
-    return {**steps, "volumes": volumes.measure(state, device=device)}
+def _bare_figures(
+    settings: GpuSettings, found: NetworkRates, device: torch.device
+) -> dict[str, Way]:
+    """Return how steps and volumes of a network are measured, in this process."""
+    return {
+        "all_points": partial(_step_rate, settings, found, device, fraction=1.0),
+        "quarter": partial(_step_rate, settings, found, device, fraction=QUARTER),
+        "volumes": partial(_volume_rates, found, device),
+    }
+
+
+def _path_figures(settings: GpuSettings, found: NetworkRates, folder: str) -> dict[str, Way]:
+    """Return how the whole path is measured, and cryoDRGN on the same particles."""
+    of_path = TrainingSettings(
+        box=found.box,
+        width=found.width,
+        layers=LAYERS,
+        batch_size=settings.batch_size,
+        num_particles=settings.num_particles,
+    )
+    from_host = replace(of_path, assignments=(FROM_HOST,))
+    return {
+        "path_per_s": partial(_path_rate, of_path, found, folder),
+        "from_host_per_s": partial(_path_rate, from_host, found, folder),
+        "cryodrgn_per_s": partial(cryodrgn_rate, of_path, folder),
+    }
+
+
+def _add(found: NetworkRates, name: str, way: Way) -> None:
+    """Measure a figure, or note why that is not possible; log either."""
+    try:
+        setattr(found, name, way())
+    except Exception as error:  # whatever it is, the other figures can be measured
+        found.failures[name] = failure_in_words(error)
+        is_defect = not isinstance(error, RaydrgnError) and full_gpu(error) is None
+        log.warning("%s: %s", found.title, _in_one_line(found, name), exc_info=is_defect)
+    else:
+        if line := _in_one_line(found, name):
+            log.info("%s: %s", found.title, line)
+    if found.failures:  # the error, and what it held of the GPU, is gone
+        free_gpu()
+
+
+def _in_one_line(found: NetworkRates, name: str) -> str:
+    return "; ".join(" ".join(row).strip() for row in tables.figure_rows(found, name))
+
+
+def failure_in_words(error: Exception) -> str:
+    """Return in one line why a figure could not be measured."""
+    held = full_gpu(error)
+    if held is not None:
+        return f"the memory of the GPU is full. {held}".rstrip(". ")
+    lines = [line for line in str(error).splitlines() if line[:1].strip()]
+    reason = next((line for line in lines if not line.startswith("Traceback")), "no message")
+    return reason if isinstance(error, RaydrgnError) else f"{type(error).__name__}: {reason}"
+
+
+def _step_rate(
+    settings: GpuSettings, found: NetworkRates, device: torch.device, *, fraction: float
+) -> step.StepRate:
+    model, recipe = step.configs(
+        [f"train.points_fraction={fraction}"],
+        width=found.width,
+        layers=LAYERS,
+        batch_size=settings.batch_size,
+        amp=True,
+    )
+    return step.measure(
+        model, recipe, box=found.box, device=device, with_compiled=device.type == "cuda"
+    )
+
+
+def _volume_rates(found: NetworkRates, device: torch.device) -> DecodingRates:
+    state = volumes.decoder_state(found.box, width=found.width, layers=LAYERS)
+    return volumes.measure(state, device=device)
+
+
+def _path_rate(settings: TrainingSettings, found: NetworkRates, folder: str) -> float:
+    if found.all_points is None:
+        raise RaydrgnError("How long an epoch must be is not known without the rate of the step.")
+    free_gpu()
+    num_particles = PATH_SECONDS * found.all_points.best_per_s
+    times = math.ceil(num_particles / settings.num_particles)
+    return train.path_rate(settings, folder, times=times)
 
 
 def cryodrgn_rate(settings: TrainingSettings, folder: str) -> float | None:

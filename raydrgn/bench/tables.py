@@ -46,47 +46,62 @@ def _compiled_rows(rate: "StepRate") -> Rows:
 
 
 def gpu_rows(rates: "GpuRates") -> Rows:
-    """Return the rows of what a GPU does."""
+    """Return the rows of what a GPU does, as far as it is measured."""
     rows = [("driver", rates.driver), ("torch", rates.torch), ("date", rates.date)]
     for found in rates.networks:
-        rows += _network_rows(found)
+        rows.append((found.title, ""))
+        for name in GPU_FIGURES:
+            rows += [(f"  {title}", value) for title, value in figure_rows(found, name)]
     return rows
 
 
-def _network_rows(found: "NetworkRates") -> Rows:
-    """Return the rows of one network on one box."""
-    whole, quarter, decoding = found.all_points, found.quarter, found.volumes
-    rows = [
-        (f"{found.box} px, {found.width} × 3", whole.precision),
-        ("  limit (one large product)", f"{whole.limit_flop_per_s / 1e12:,.1f} TFLOP/s"),
-        ("  step, all points", f"{whole.best_per_s:,.0f} particles/s"),
-        ("  … share of the limit", f"{100 * whole.share:.0f} %"),
-        ("  step, a quarter of the points", f"{quarter.best_per_s:,.0f} particles/s"),
-        ("  … share of the limit", f"{100 * quarter.share:.0f} %"),
+GPU_FIGURES = {
+    "all_points": "step, all points",
+    "quarter": "step, a quarter of the points",
+    "volumes": "volumes",
+    "path_per_s": "whole path, all points",
+    "from_host_per_s": "… from the host's memory",
+    "cryodrgn_per_s": "cryoDRGN, same data",
+}
+"""Titles of the figures of a network, by their names in ``NetworkRates``."""
+
+
+def figure_rows(found: "NetworkRates", name: str) -> Rows:
+    """Return the rows of one figure of a network on a GPU; none if it was not measured."""
+    title, value = GPU_FIGURES[name], getattr(found, name)
+    if name in found.failures:
+        return [(title, f"failed: {found.failures[name]}")]
+    if value is None:
+        return []
+    if name in ("all_points", "quarter"):
+        return _gpu_step_rows(title, value, is_whole=name == "all_points")
+    if name == "volumes":
+        return [(title, f"{value.volumes_per_s:,.1f}/s, {value.precision}")]
+    rows = [(title, f"{value:,.0f} particles/s")]
+    if name == "path_per_s" and found.all_points is not None:
+        rows.append(("… of the step", f"{100 * value / found.all_points.best_per_s:.0f} %"))
+    if name == "from_host_per_s" and found.path_per_s is not None:
+        rows.append(("… of the whole path", f"{100 * value / found.path_per_s:.0f} %"))
+    return rows
+
+
+def _gpu_step_rows(title: str, rate: "StepRate", *, is_whole: bool) -> Rows:
+    """Return the rows of a step on a GPU; of that with all points, its limit and memory too."""
+    rows = []
+    if is_whole:
+        limit = f"{rate.limit_flop_per_s / 1e12:,.1f} TFLOP/s, {rate.precision}"
+        rows.append(("limit (one large product)", limit))
+    rows += [
+        (title, f"{rate.best_per_s:,.0f} particles/s"),
+        ("… share of the limit", f"{100 * rate.share:.0f} %"),
     ]
-    for name, rate in (("all points", whole), ("a quarter", quarter)):
-        if rate.speed_up is not None:
-            rows.append((f"  captured, of the bare step, {name}", f"× {rate.speed_up:.2f}"))
-        if rate.fused_per_s is not None and rate.compiled_per_s:
-            speed_up = rate.fused_per_s / rate.compiled_per_s
-            rows.append((f"  fused by torch.compile, of the captured, {name}", f"× {speed_up:.2f}"))
-    if found.path_per_s is not None:
-        share = found.path_per_s / whole.best_per_s
-        rows += [
-            ("  whole path, all points", f"{found.path_per_s:,.0f} particles/s"),
-            ("  … of the step", f"{100 * share:.0f} %"),
-        ]
-    if found.path_per_s is not None and found.from_host_per_s is not None:
-        share = found.from_host_per_s / found.path_per_s
-        rows += [
-            ("  … from the host's memory", f"{found.from_host_per_s:,.0f} particles/s"),
-            ("  … of the whole path", f"{100 * share:.0f} %"),
-        ]
-    rows.append(("  volumes", f"{decoding.volumes_per_s:,.1f}/s, {decoding.precision}"))
-    if whole.memory_bytes is not None:
-        rows.append(("  memory of the step, all points", f"{whole.memory_bytes / 1e9:,.2f} GB"))
-    if found.cryodrgn_per_s is not None:
-        rows.append(("  cryoDRGN, same data", f"{found.cryodrgn_per_s:,.0f} particles/s"))
+    if rate.speed_up is not None:
+        rows.append(("… captured, of the bare step", f"× {rate.speed_up:.2f}"))
+    if rate.fused_per_s is not None and rate.compiled_per_s:
+        speed_up = rate.fused_per_s / rate.compiled_per_s
+        rows.append(("… fused by torch.compile, of the captured", f"× {speed_up:.2f}"))
+    if is_whole and rate.memory_bytes is not None:
+        rows.append(("… memory", f"{rate.memory_bytes / 1e9:,.2f} GB"))
     return rows
 
 

@@ -95,11 +95,18 @@ def _prepared(
 
 
 def _rate(run: prepare_run.PreparedRun, settings: TrainingSettings, progress: Progress) -> float:
-    """Train through Ray; return the particles per second after the first epoch."""
+    """Train through Ray; return the particles per second after the first epoch.
+
+    Raises:
+        KeyboardInterrupt: If training was stopped by Ctrl-C or SIGTERM, which the trainer takes as
+            a request to keep a checkpoint.
+    """
     with connected(settings.address):
         from raydrgn.training import trainer
 
-        trainer.train(run, progress=progress)
+        result = trainer.train(run, progress=progress)
+    if result.stopped:
+        raise KeyboardInterrupt
     rows = epoch_rows(RunDirectory(run.root).metrics)
     return mean(row["rate"] for row in rows[1:])
 

@@ -17,6 +17,7 @@ from raydrgn.bench.settings import (
     TrainingSettings,
 )
 from raydrgn.cli.command import command
+from raydrgn.cli.exit_codes import EXIT_FAILED
 from raydrgn.cli.tables import show_facts
 from raydrgn.remote.progress import Progress
 
@@ -42,13 +43,20 @@ def bench_step(settings: StepSettings) -> None:
 def bench_gpu(settings: GpuSettings, progress: Progress) -> None:
     """Time steps, the whole training path and volumes on a GPU, for several boxes and networks.
 
-    The table of docs/performance.md. All of it takes about an hour; --box and --dim choose parts.
-    cryoDRGN is timed on the same data where it is installed.
+    The table of docs/performance.md. All of it takes an hour or more; --box and --dim choose parts.
+    Each figure is logged when it is measured. A command that is stopped prints the table of those
+    that were, and one that fails does not end the others: the code is 1 then. cryoDRGN is timed on
+    the same data where it is installed.
     """
     from raydrgn.bench import gpu
 
-    rates = gpu.run(settings, progress=progress)
-    show_facts(rates.device, tables.gpu_rows(rates), numbers=True)
+    rates = gpu.rates_of_gpu()
+    try:
+        gpu.run(settings, rates, progress=progress)
+    finally:
+        show_facts(rates.device, tables.gpu_rows(rates), numbers=True)
+    if rates.has_failures:
+        raise typer.Exit(EXIT_FAILED)
 
 
 @bench.command("em")

@@ -1,11 +1,9 @@
 """The driver of a training run: what is written first and last, progress, and requests to stop."""
 
 import logging
-import signal
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from functools import partial
 from operator import itemgetter
 from typing import Any
@@ -19,6 +17,7 @@ from raydrgn.remote.allocation import Allocation, leaves_cpu
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.remote.reservation import read_cluster
 from raydrgn.remote.session import session_log_folder
+from raydrgn.remote.sigterm import sigterm_as_interrupt
 from raydrgn.run.claim import RunClaim
 from raydrgn.run.config import RunConfig
 from raydrgn.training.actors import ActorGuard, RunActors, call_actor, started_actors
@@ -93,7 +92,7 @@ def train(
             watch = _Watch(run, attempts, actors, share, claim, progress)
             attempts.start()
             try:
-                with _sigterm_as_interrupt():
+                with sigterm_as_interrupt():
                     watch.until_the_end()
             finally:
                 watch.close()
@@ -152,19 +151,6 @@ def _uses_ray_data(config: RunConfig, table: ParticleTable, allocation: Allocati
 def _never(allocation: Allocation) -> bool:
     """Return that no tasks prepare particles: they are shared."""
     return False
-
-
-@contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """Take SIGTERM, which schedulers send before they end a job, as Ctrl-C."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 class _Watch:
