@@ -5,6 +5,8 @@ import sys
 import pytest
 import torch
 from torch import distributed
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from plain import all_weights, assemble, small_run, step_losses
 from processes import run_group
@@ -285,45 +287,93 @@ def _adam_on_meta(monkeypatch):
     library._destroy()
 
 
-@pytest.mark.usefixtures("_adam_on_meta")
-@pytest.mark.parametrize("domain", ["fourier", "hartley"])
-@pytest.mark.parametrize("num_parts", [1, 3])
-def test_the_whole_step_runs_on_tensors_without_values(domain, num_parts):
-    """So no number of it is looked at, no shape depends on one, and no tensor is elsewhere."""
-    meta, box, size = torch.device("meta"), 16, 8
-    lattice = SliceLattice.of_box(box, device=meta)
+BOX, SIZE, PARTICLES = 16, 8, 53
+
+TAKEN = ["__call__", "alone", "add_gradients"]
+"""A step as it is, and what a graph captures of it: with one worker, and with several."""
+
+
+def step_on(lattice, *, domain, amp_dtype=None):
+    """Return a step on made-up tensors of the lattice's device, and its input."""
     config = ModelConfig(
         zdim=2, encoder_width=16, decoder_width=16, encoder_layers=1, domain=domain
     )
-    vae = HeterogeneousVAE(config, box=box, num_pixels=2 * lattice.num_points).to(meta)
-    particles = ParticleBatch(
-        coefficients=torch.empty(53, lattice.num_points, 2, device=meta),
-        rotations=torch.empty(53, 3, 3, device=meta),
-        pixel_size_angstrom=torch.empty(53, device=meta),
-        ctf=CTFParameters.from_columns(torch.empty(53, 7, device=meta)),
-    )
-    step = FixedStep(
-        vae,
-        make_optimiser(vae.parameters(), rate=torch.empty((), device=meta)),
-        lattice,
-        lambda rows, of_batch: particles.chosen(rows),
-        torch.empty(53, 2, device=meta),
-        beta=0.5,
-        amp_dtype=None,
-    )
+    with torch.device(lattice.plane.device):
+        vae = HeterogeneousVAE(config, box=BOX, num_pixels=2 * lattice.num_points)
+        particles = ParticleBatch(
+            coefficients=torch.empty(PARTICLES, lattice.num_points, 2),
+            rotations=torch.empty(PARTICLES, 3, 3),
+            pixel_size_angstrom=torch.empty(PARTICLES),
+            ctf=CTFParameters.from_columns(torch.empty(PARTICLES, 7)),
+        )
+        step = FixedStep(
+            vae,
+            make_optimiser(vae.parameters(), rate=torch.empty(())),
+            lattice,
+            lambda rows, of_batch: particles.chosen(rows),
+            torch.empty(PARTICLES, 2),
+            beta=0.5,
+            amp_dtype=amp_dtype,
+        )
+        given = StepInput(
+            rows=torch.empty(SIZE, dtype=torch.int64),
+            points=torch.empty(20, dtype=torch.int64),
+            rate=torch.empty(()),
+            factor=torch.empty(()),
+        )
+    return step, given
+
+
+@pytest.mark.usefixtures("_adam_on_meta")
+@pytest.mark.parametrize("domain", ["fourier", "hartley"])
+@pytest.mark.parametrize("num_parts", [1, 3])
+@pytest.mark.parametrize("taken", TAKEN)
+def test_the_whole_step_runs_on_tensors_without_values(domain, num_parts, taken):
+    """So no number of it is looked at, no shape depends on one, and no tensor is elsewhere."""
+    meta = torch.device("meta")
+    step, given = step_on(SliceLattice.of_box(BOX, device=meta), domain=domain)
     step.num_parts = num_parts
-    given = StepInput(
-        rows=torch.empty(size, dtype=torch.int64, device=meta),
-        points=torch.empty(20, dtype=torch.int64, device=meta),
-        rate=torch.empty((), device=meta),
-        factor=torch.empty((), device=meta),
-    )
     for _ in range(2):
-        found = step(given)
+        found = getattr(step, taken)(given)
     assert found.device == meta
     assert found.shape == (3,)
-    optimiser = step._optimiser
-    assert {p.grad.device for p in vae.parameters() if p.requires_grad} == {meta}
-    assert {value.device for state in optimiser.state.values() for value in state.values()} == {
-        meta
-    }
+    [group] = step._optimiser.param_groups
+    assert {p.grad.device for p in group["params"] if p.requires_grad} == {meta}
+    moments = [value.device for state in step._optimiser.state.values() for value in state.values()]
+    assert set(moments) == (set() if taken == "add_gradients" else {meta})
+
+
+class Products(TorchDispatchMode):
+    """Notes the types of what matrix products take."""
+
+    def __init__(self):
+        super().__init__()
+        self.types = []
+
+    def __torch_dispatch__(self, function, types, arguments=(), named=None):
+        if function.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.bmm):
+            self.types += [value.dtype for value in arguments[-2:]]
+        return function(*arguments, **(named or {}))
+
+
+@pytest.mark.parametrize("domain", ["fourier", "hartley"])
+@pytest.mark.parametrize("num_parts", [1, 3])
+@pytest.mark.parametrize("taken", TAKEN)
+def test_with_products_of_bfloat16_too(domain, num_parts, taken):
+    """On a CPU's tensors without values: those of ``meta`` have no autocast."""
+    mode = FakeTensorMode()
+    plane = SliceLattice.of_box(BOX, device=torch.device("cpu")).plane
+    with mode:
+        lattice = SliceLattice(mode.from_tensor(plane))
+        step, given = step_on(lattice, domain=domain, amp_dtype=torch.bfloat16)
+        step.num_parts = num_parts
+        with Products() as products:
+            found = getattr(step, taken)(given)
+        with pytest.raises(DataDependentOutputException):
+            found.sum().item()
+    assert found.dtype == torch.float32
+    [group] = step._optimiser.param_groups
+    assert {p.grad.dtype for p in group["params"] if p.requires_grad} == {torch.float32}
+    whole = products.types.count(torch.float32)
+    assert whole == 2 * 2 * num_parts  # of positions: those of slices, and their encoding
+    assert products.types.count(torch.bfloat16) == len(products.types) - whole > whole
