@@ -102,7 +102,7 @@ def main() -> None:
             "or fewer particles, or a machine with more memory."
         )
     except RuntimeError as problem:
-        _end_with_error(_full_gpu(problem))
+        _end_with_error(_gpu_problem(problem))
     except KeyboardInterrupt:
         message("interrupted")
         sys.exit(EXIT_INTERRUPTED)
@@ -118,11 +118,13 @@ def main() -> None:
         )
 
 
-def _full_gpu(problem: RuntimeError) -> str:
-    """Return what to do about a GPU whose memory is exhausted; raise any other error again."""
-    from raydrgn.model.device import full_gpu
+def _gpu_problem(problem: RuntimeError) -> str:
+    """Return what to do about a GPU that is full, or taken; raise any other error again."""
+    from raydrgn.model.device import busy_gpu, full_gpu
 
-    held = full_gpu(problem)
+    held, busy = full_gpu(problem), busy_gpu(problem)
+    if busy is not None:
+        return busy
     if held is None:
         raise problem
     return (

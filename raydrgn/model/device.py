@@ -23,6 +23,17 @@ FULL_FOR_LIBRARIES = re.compile(
 """In other errors of torch: of a full card CUDA itself, which takes memory for a process's first
 call and for kernels, and libraries say no more."""
 
+BUSY = "CUDA-capable device(s) is/are busy or unavailable"
+"""In CUDA's error of a process's first call, where the card lets no further process on it."""
+
+BUSY_GPU = (
+    "The GPU takes no further process: its compute mode lets one at a time use it, or none. "
+    "`nvidia-smi` shows the mode (E. Process: one), and who uses the GPU. End that process, use "
+    "another GPU (CUDA_VISIBLE_DEVICES), and have no more workers than GPUs; or let processes "
+    "share it, which an administrator does with `nvidia-smi -c 0`. CUDA_VISIBLE_DEVICES= raydrgn … "
+    "computes on CPUs."
+)
+
 BUILD = re.compile(r"(sm|compute)_(\d+)(\d)([af]?)")
 """One of the kinds of code that torch is built with, as ``sm_90a``."""
 
@@ -97,6 +108,11 @@ def full_gpu(error: BaseException) -> str | None:
         return "" if is_full else None
     found = CAPACITY.search(str(error))
     return found.group().strip() if found else ""
+
+
+def busy_gpu(error: BaseException) -> str | None:
+    """Return what to do about a GPU that lets no further process on it; None for other errors."""
+    return BUSY_GPU if isinstance(error, RuntimeError) and BUSY in str(error) else None
 
 
 def free_gpu() -> None:

@@ -1,4 +1,4 @@
-"""What a failure of a worker is: lost peers, a fault of its GPU, too little memory, or a defect.
+"""What a failure of a worker is: lost peers, a fault of its GPU, full memory, or a defect.
 
 Only the first two are worth another try. Everything else would fail again, after all workers had
 read their particles again.
@@ -15,6 +15,7 @@ from ray.train import ControllerError, PreemptionError, WorkerGroupError
 from torch import distributed
 
 from raydrgn.errors import RaydrgnError
+from raydrgn.model.device import busy_gpu
 from raydrgn.remote.lost_workers import is_monitor_kill
 from raydrgn.training.memory import OUT_OF_MEMORY, out_of_memory_message
 
@@ -37,7 +38,7 @@ def final_failure(error: BaseException) -> Exception | None:
     """Return why another try would fail too, as an error; None if the workers are worth it."""
     if isinstance(error, RaydrgnError | TrainingDefect):
         return error
-    message = lost_memory_message(error)
+    message = lost_memory_message(error) or busy_gpu(error)
     if message is not None:
         return RaydrgnError(message)
     if is_lost_peer(error) or is_gpu_fault(error):
@@ -75,10 +76,10 @@ def final_failure_of_attempt(error: Exception) -> Exception | None:
 
 
 def final_failure_of_worker(error: Exception) -> Exception | None:
-    """Return what a worker has found final, or that it was killed for lack of memory."""
+    """Return what a worker has found final, or why it could not begin, or was killed."""
     if isinstance(error, RaydrgnError | TrainingDefect):
         return error
-    message = lost_memory_message(error)
+    message = lost_memory_message(error) or busy_gpu(error)
     return None if message is None else RaydrgnError(message)
 
 

@@ -19,7 +19,7 @@ from raydrgn.data.ingest import bad_images_message, prepared_blocks
 from raydrgn.data.shard import ResidentShard
 from raydrgn.data.store import Sharing
 from raydrgn.errors import InputError, RaydrgnError
-from raydrgn.model.device import default_device
+from raydrgn.model.device import busy_gpu, default_device
 from raydrgn.remote.allocation import Allocation
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.run.claim import RunClaim
@@ -82,8 +82,10 @@ def train_here(
         result = TrainResult.of(run, finished=finished, stopped=stop.is_set, kept=kept)
         writer.log(last_line(result))
     except BaseException as error:
-        message = None if isinstance(error, RaydrgnError) else out_of_memory_message(error)
-        final = error if message is None else RaydrgnError(message)
+        final = error
+        if not isinstance(error, RaydrgnError):
+            message = out_of_memory_message(error) or busy_gpu(error)
+            final = error if message is None else RaydrgnError(message)
         with suppress(RaydrgnError):  # the error before it matters more
             writer.log(cut_off_line(final))
             writer.flush()

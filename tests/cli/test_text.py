@@ -237,9 +237,15 @@ def test_a_folder_that_is_gone_is_one_message(tmp_path):
             "The memory of the GPU is full. GPU 0 has a total capacity of 14.75 GiB of which 0.2 "
             "GiB is free. Process 2044 has 14.5 GiB memory in use. End what else uses it",
         ),
+        (
+            torch.AcceleratorError(
+                "CUDA error: CUDA-capable device(s) is/are busy or unavailable\nSearch for …"
+            ),
+            "error: The GPU takes no further process: its compute mode lets one at a time use it",
+        ),
     ],
 )
-def test_too_little_memory_is_one_message(error, text, monkeypatch, capsys):
+def test_a_machine_with_too_little_room_is_one_message(error, text, monkeypatch, capsys):
     def fill():
         raise error
 

@@ -48,6 +48,21 @@ def test_a_fault_of_a_gpu_is_worth_another_try_but_not_a_failed_assertion():
     assert isinstance(final_failure(assertion), TrainingDefect)
 
 
+BUSY = torch.AcceleratorError(
+    "CUDA error: CUDA-capable device(s) is/are busy or unavailable\nSearch for …"
+)
+
+
+def test_a_gpu_that_takes_one_process_at_a_time_is_said_to():
+    """By Ray Train's own first call too, before a worker's code is reached."""
+    of_ray_train = final_failure_of_attempt(WorkerGroupError("", {1: BUSY}))
+    for failure in (final_failure(BUSY), of_ray_train):
+        assert isinstance(failure, RaydrgnError)
+        assert str(failure).startswith("The GPU takes no further process: its compute mode")
+        for remedy in ("`nvidia-smi`", "no more workers than GPUs", "CUDA_VISIBLE_DEVICES="):
+            assert remedy in str(failure)
+
+
 def test_a_wrong_shape_is_a_defect_with_its_traceback():
     try:
         torch.zeros(2, 3) @ torch.zeros(2, 3)

@@ -105,6 +105,19 @@ def test_too_little_memory_is_said_with_what_helps(data, tmp_path, monkeypatch):
         train_here(run, ONE)
 
 
+def test_a_gpu_that_another_process_has_for_itself_is_said(data, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise torch.AcceleratorError(
+            "CUDA error: CUDA-capable device(s) is/are busy or unavailable\nSearch for …"
+        )
+
+    run = small_run(data, tmp_path, **{"train.epochs": 1})
+    monkeypatch.setattr("raydrgn.training.in_process.make_loop", refuse)
+    with pytest.raises(RaydrgnError, match=r"^The GPU takes no further process: "):
+        train_here(run, ONE)
+    assert "ended early: The GPU takes no" in (tmp_path / "run.log").read_text().splitlines()[-1]
+
+
 def test_what_was_found_of_a_full_gpu_is_said_as_it_is(data, tmp_path, monkeypatch):
     def fill(*_, **__):
         raise RaydrgnError("Training ran out of memory on the GPU. One particle needs 3 GB.")
