@@ -16,6 +16,7 @@ particles     what grows with the number of particles
 volumes       decoding, and several workers beside one
 occupancy     scoring of occupancies
 explore       the explorer with many particles
+own_process   a measurement in a fresh process
 workers       workers of one core each, that compare whatever their number
 tables        what was measured, as rows of a table
 """

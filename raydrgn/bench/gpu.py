@@ -19,10 +19,11 @@ from pathlib import Path
 import torch
 
 from raydrgn.bench import step, tables, train, volumes
+from raydrgn.bench.own_process import in_own_process
 from raydrgn.bench.settings import GpuSettings, TrainingSettings
 from raydrgn.bench.volumes import DecodingRates
 from raydrgn.errors import ClusterError, RaydrgnError
-from raydrgn.model.device import free_gpu, full_gpu, unusable_gpu
+from raydrgn.model.device import busy_gpu, full_gpu, unusable_gpu
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.remote.sigterm import sigterm_as_interrupt
 
@@ -156,12 +157,20 @@ def measure(
 def _bare_figures(
     settings: GpuSettings, found: NetworkRates, device: torch.device
 ) -> dict[str, Way]:
-    """Return how steps and volumes of a network are measured, in this process."""
-    return {
-        "all_points": partial(_step_rate, settings, found, device, fraction=1.0),
-        "quarter": partial(_step_rate, settings, found, device, fraction=QUARTER),
+    """Return how steps and volumes of a network are measured, without workers.
+
+    On a GPU in processes of their own: this one has none of it, as in a compute mode of one process
+    at a time the workers must have it, and an error of CUDA, after which a process can do no more
+    there, spoils one figure alone.
+    """
+    figures: dict[str, Way] = {
+        "all_points": partial(_step_rate, settings, found, device, 1.0),
+        "quarter": partial(_step_rate, settings, found, device, QUARTER),
         "volumes": partial(_volume_rates, found, device),
     }
+    if device.type == "cpu":
+        return figures
+    return {name: partial(in_own_process, way) for name, way in figures.items()}
 
 
 def _path_figures(settings: GpuSettings, found: NetworkRates, folder: str) -> dict[str, Way]:
@@ -186,32 +195,37 @@ def _add(found: NetworkRates, name: str, way: Way) -> None:
     try:
         setattr(found, name, way())
     except Exception as error:  # whatever it is, the other figures can be measured
-        found.failures[name] = failure_in_words(error)
-        is_defect = not isinstance(error, RaydrgnError) and full_gpu(error) is None
-        log.warning("%s: %s", found.title, _in_one_line(found, name), exc_info=is_defect)
+        known = failure_in_words(error)
+        found.failures[name] = known or _first_line(error)
+        log.warning("%s: %s", found.title, _in_one_line(found, name), exc_info=known is None)
     else:
         if line := _in_one_line(found, name):
             log.info("%s: %s", found.title, line)
-    if found.failures:  # the error, and what it held of the GPU, is gone
-        free_gpu()
 
 
 def _in_one_line(found: NetworkRates, name: str) -> str:
     return "; ".join(" ".join(row).strip() for row in tables.figure_rows(found, name))
 
 
-def failure_in_words(error: Exception) -> str:
-    """Return in one line why a figure could not be measured."""
+def failure_in_words(error: Exception) -> str | None:
+    """Return why a figure could not be measured; None for a defect, which has a traceback."""
+    if isinstance(error, RaydrgnError):
+        return str(error)
     held = full_gpu(error)
     if held is not None:
         return f"the memory of the GPU is full. {held}".rstrip(". ")
+    return busy_gpu(error)
+
+
+def _first_line(error: Exception) -> str:
+    """Return the kind and the message of an error, also of one that is the text of a traceback."""
     lines = [line for line in str(error).splitlines() if line[:1].strip()]
-    reason = next((line for line in lines if not line.startswith("Traceback")), "no message")
-    return reason if isinstance(error, RaydrgnError) else f"{type(error).__name__}: {reason}"
+    text = next((line for line in lines if not line.startswith("Traceback")), "no message")
+    return f"{type(error).__name__}: {text}"
 
 
 def _step_rate(
-    settings: GpuSettings, found: NetworkRates, device: torch.device, *, fraction: float
+    settings: GpuSettings, found: NetworkRates, device: torch.device, fraction: float
 ) -> step.StepRate:
     model, recipe = step.configs(
         [f"train.points_fraction={fraction}"],
@@ -233,7 +247,6 @@ def _volume_rates(found: NetworkRates, device: torch.device) -> DecodingRates:
 def _path_rate(settings: TrainingSettings, found: NetworkRates, folder: str) -> float:
     if found.all_points is None:
         raise RaydrgnError("How long an epoch must be is not known without the rate of the step.")
-    free_gpu()
     num_particles = PATH_SECONDS * found.all_points.best_per_s
     times = math.ceil(num_particles / settings.num_particles)
     return train.path_rate(settings, folder, times=times)

@@ -4,11 +4,9 @@ Each part runs without Ray in a process of its own, whose largest memory is its 
 gigabyte of it is libraries.
 """
 
-import multiprocessing
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from raydrgn.bench.own_process import in_own_process
 from raydrgn.bench.prepare import made_up_stack, made_up_table, peak_megabytes
 from raydrgn.bench.settings import ParticlesSettings
 from raydrgn.data.config import ImageConfig
@@ -67,9 +66,7 @@ def run(settings: ParticlesSettings) -> list[Part]:
 
 def _alone(name: str, work: Callable[..., float], count: int, *arguments: object) -> Part:
     """Run a part in a fresh process."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as process:
-        seconds, peak = process.submit(_measured, work, count, *arguments).result()
+    seconds, peak = in_own_process(_measured, work, count, *arguments)
     return Part(name=name, particles=count, seconds=seconds, peak_megabytes=peak)
 
 

@@ -2,6 +2,7 @@
 
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 import torch
 
 from raydrgn.bench import step
+from raydrgn.bench.own_process import in_own_process
 from raydrgn.bench.settings import TrainingSettings
 from raydrgn.io.particle_source import ParticleSource
-from raydrgn.model.device import default_device, free_gpu
+from raydrgn.model.device import default_device
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.remote.session import connected
 from raydrgn.run.config import RunConfig, parse_assignment
@@ -44,7 +46,6 @@ def run(settings: TrainingSettings, *, progress: Progress = silent) -> PathRate:
     with tempfile.TemporaryDirectory(prefix="raydrgn-bench-") as folder:
         run = _prepared(settings, folder, root=str(Path(folder, "run")))
         before = _bare_step(run.config)
-        free_gpu()
         rate = _rate(run, settings, progress)
         after = _bare_step(run.config)
     bare = mean(r.best_per_s for r in (before, after))
@@ -112,11 +113,14 @@ def _rate(run: prepare_run.PreparedRun, settings: TrainingSettings, progress: Pr
 
 
 def _bare_step(config: RunConfig) -> step.StepRate:
+    """Time the bare step; on a GPU in a process of its own, after which the workers have it."""
     device = default_device() if config.resources.gpus else torch.device("cpu")
-    return step.measure(
+    measure = partial(
+        step.measure,
         config.model,
         config.train,
         box=config.data.box,
         device=device,
         with_compiled=device.type == "cuda",
     )
+    return measure() if device.type == "cpu" else in_own_process(measure)

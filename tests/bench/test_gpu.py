@@ -1,5 +1,6 @@
 """The table of a GPU: made on a CPU by the same functions, and refused where there is no GPU."""
 
+import pickle
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -150,6 +151,18 @@ def test_what_fails_is_said_in_words_and_does_not_end_the_rest(quick_figures, ca
     assert with_traceback == ["16 px, 8 × 3: volumes failed: RuntimeError: mat1 and mat2"]
 
 
+def test_a_gpu_is_left_to_the_workers(monkeypatch):
+    """What this process measures on it itself, it measures in others, which end."""
+    alone = []
+    monkeypatch.setattr(gpu, "in_own_process", alone.append)
+    found = gpu.NetworkRates(box=16, width=8)
+    figures = gpu._bare_figures(GpuSettings(), found, torch.device("cuda"))
+    for way in figures.values():
+        way()
+        pickle.dumps(alone[-1])
+    assert [way.func for way in alone] == [gpu._step_rate, gpu._step_rate, gpu._volume_rates]
+
+
 def test_each_figure_is_logged_when_it_is_measured(quick_figures, caplog):
     caplog.set_level("INFO")
     quick_figures["path", 16] = KeyboardInterrupt()
@@ -174,7 +187,7 @@ from raydrgn.bench import gpu, step, volumes
 from raydrgn.bench.tables import figure_rows
 from raydrgn.cli.main import main
 
-def step_rate(*_, fraction):
+def step_rate(settings, found, device, fraction):
     if fraction < 1:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(60)
@@ -184,6 +197,7 @@ def step_rate(*_, fraction):
     )
 
 gpu._step_rate = step_rate
+gpu.in_own_process = lambda work: work()
 gpu.rates_of_gpu = lambda: gpu.GpuRates(device="CARD", driver="550", torch="2", date="today")
 sys.argv = ["raydrgn", "bench", "gpu", "--box", "16", "--dim", "8"]
 main()
