@@ -122,7 +122,7 @@ def report_seconds(folder: Path, *, steps_per_s: int) -> float:
     def report(number: int) -> None:
         for _ in range(steps_per_s):
             reduction.add(loss, 16)
-        reduced = reduction.reduce(reduction.losses())
+        reduced = reduction.reduce(reduction.losses(), are_weights_finite=True)
         total, reconstruction, kl = reduced.sums / reduced.particles
         row = asdict(
             TrainProgress(

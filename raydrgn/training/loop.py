@@ -22,7 +22,7 @@ from raydrgn.training.optimiser import load_state, saved_state
 from raydrgn.training.plan import BatchPlan
 from raydrgn.training.pretraining import LARGE_ERROR, LARGE_ERROR_NOTE, EncoderPretraining
 from raydrgn.training.progress_log import PhaseProgress, TrainProgress, log_line
-from raydrgn.training.reduction import MetricReduction
+from raydrgn.training.reduction import MetricReduction, are_finite
 from raydrgn.training.schedule import RateSchedule
 from raydrgn.training.step import SliceLattice, choose_amp_dtype, ctf_values, encoder_input
 from raydrgn.training.steps import Steps
@@ -88,11 +88,11 @@ class Sink(Protocol):
         ...
 
     def report_divergence(self, position: Position, rows: list[int], *, uses_amp: bool) -> None:
-        """Report in which table rows the loss is not finite; every worker calls this.
+        """Report in which table rows loss or gradient are not finite; every worker calls this.
 
         Args:
             position: After the step.
-            rows: Of this worker's part of the batch; empty if its loss is finite.
+            rows: Of this worker's part of the batch; empty if another one's loss is not finite.
             uses_amp: Whether matrix products are in half precision.
         """
         ...
@@ -227,9 +227,12 @@ class TrainingLoop:
     ) -> bool:
         """Add up the losses since the last reduction; return False if the run is to end here."""
         steps = self._reduction.losses()  # (steps 3)
-        reduced = self._reduction.reduce(steps)
-        if not np.isfinite(reduced.sums).all():
+        is_sound = are_finite(self._vae.parameters())
+        reduced = self._reduction.reduce(steps, are_weights_finite=is_sound)
+        if not reduced.is_finite:
             broken = [i for i, row in enumerate(steps) if not np.isfinite(row).all()]
+            if np.isfinite(reduced.sums).all():  # the gradient of the last step, then
+                broken = [len(steps) - 1]
             start, _ = self._plan.rows
             rows = (taken[broken[0]] + start).tolist() if broken else []
             self._sink.report_divergence(position, rows, uses_amp=self._uses_amp)

@@ -1,6 +1,7 @@
 """Losses of all workers, added up about once a second."""
 
 import time
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +26,19 @@ class ReducedLosses(NamedTuple):
 
     stop: bool
     """Whether training is to stop."""
+
+    are_weights_finite: bool
+    """Those of all workers; a gradient that is not finite spoils them after a loss that is."""
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether losses and weights are finite."""
+        return self.are_weights_finite and bool(np.isfinite(self.sums).all())
+
+
+def are_finite(weights: Iterable[Tensor]) -> bool:
+    """Return whether weights are finite, as their sums are; waits for the device."""
+    return bool(torch.stack([weight.detach().sum() for weight in weights]).isfinite().all())
 
 
 class MetricReduction:
@@ -74,18 +88,25 @@ class MetricReduction:
         """
         return torch.stack(self._steps).double().cpu().numpy()
 
-    def reduce(self, steps: Float[np.ndarray, "steps 3"]) -> ReducedLosses:
+    def reduce(
+        self, steps: Float[np.ndarray, "steps 3"], *, are_weights_finite: bool
+    ) -> ReducedLosses:
         """Add up all workers' losses, and agree on the next reduction."""
         elapsed = max(time.monotonic() - self._since, 1e-6)
         wanted = min(max(len(steps) * REDUCE_SECONDS / elapsed, 1), 2 * self._interval)
         leads = not distributed.is_initialized() or distributed.get_rank() == 0
-        mine = [*steps.sum(axis=0), *((wanted, float(self.stop)) if leads else (0.0, 0.0))]
+        agreed = (wanted, float(self.stop)) if leads else (0.0, 0.0)
+        mine = [*steps.sum(axis=0), *agreed, float(not are_weights_finite)]
         shared = torch.tensor(mine, dtype=torch.float64, device=self._device)
         if distributed.is_initialized():
             distributed.all_reduce(shared)
         values = shared.cpu().numpy()
         reduced = ReducedLosses(
-            values[:3], self._particles, self._particles / elapsed, values[4] > 0
+            sums=values[:3],
+            particles=self._particles,
+            rate=self._particles / elapsed,
+            stop=bool(values[4] > 0),
+            are_weights_finite=bool(values[5] == 0),
         )
         self._interval = max(int(values[3]), 1) if np.isfinite(values[3]) else 1
         self._steps, self._particles, self._since = [], 0, time.monotonic()

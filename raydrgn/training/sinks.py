@@ -89,11 +89,12 @@ class DirectSink:
 
 
 def divergence_message(position: Position, rows: list[int], *, uses_amp: bool) -> str:
-    """Return the message that the loss is not finite, with the particles and what may help."""
+    """Return the message of a loss or gradient that is not finite: particles, and what may help."""
     single = ", or in single precision: --resume --set train.amp=false" if uses_amp else ""
     named = ", ".join(map(str, rows[:20])) + (", …" if len(rows) > 20 else "")
     return (
-        f"The loss is not finite before {position}: the batch of table rows {named}. The last good "
-        "checkpoint is kept. Check these images (rows of particles.parquet, from 0), or go on "
-        f"with a lower learning rate: --resume --lr 1e-4{single}."
+        f"The loss or its gradient is not finite before {position}: the batch of table rows "
+        f"{named}. The last good checkpoint is kept. Check these images (rows of "
+        "particles.parquet, from 0), or go on with a lower learning rate: --resume --lr "
+        f"1e-4{single}."
     )

@@ -12,6 +12,7 @@ from raydrgn.geometry.lattice import half_disc
 from raydrgn.io import storage
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.model.volume import decode_volumes
+from raydrgn.run.checkpoint import Checkpoint
 from raydrgn.run.directory import Position
 from raydrgn.run.metrics import epoch_rows
 from raydrgn.run.reader import open_run
@@ -100,6 +101,40 @@ def test_a_loss_that_is_not_finite_names_the_rows_and_keeps_the_last_state(
         parts.loop.run(Position(2, 0))
     assert ("in single precision" in str(caught.value)) == (half is not None)
     assert all(torch.isfinite(tensor).all() for tensor in weights(tmp_path, 1).values())
+
+
+def spoil_gradient(parts):
+    """Let the gradient of a parameter turn NaN in the step after those that follow."""
+    parameter = next(p for p in parts.vae.decoder.parameters() if p.requires_grad)
+    parameter.register_hook(lambda gradient: gradient * float("nan"))
+
+
+@pytest.mark.parametrize("spoiled", [3, 26])
+def test_weights_that_a_gradient_has_spoiled_are_not_kept(data, tmp_path, monkeypatch, spoiled):
+    """Within an epoch, where a checkpoint is due after each step, and in its last step.
+
+    The loss of that step is finite: it was made with the weights before.
+    """
+    monkeypatch.setattr(reduction, "REDUCE_SECONDS", 0.0)  # a reduction after every step
+    run = small_run(data, tmp_path, **{"train.epochs": 2, "train.checkpoint_minutes": 1e-9})
+    parts = assemble(run)
+    assert parts.plan.num_steps == 26
+    losses_of = parts.loop._steps.take
+
+    def take(epoch, first, selections):
+        for step, losses in enumerate(losses_of(epoch, first, selections), start=1):
+            yield losses
+            if step == spoiled - 1:
+                spoil_gradient(parts)
+
+    parts.loop._steps.take = take
+    last = (parts.plan.batches(1)[spoiled - 1] + parts.plan.rows[0]).tolist()
+    named = f"^The loss or its gradient is not finite before epoch 1, step {spoiled}: the batch of "
+    with pytest.raises(RaydrgnError, match=f"{named}table rows {', '.join(map(str, last))}"):
+        parts.loop.run(Position(1, 0))
+    kept = Checkpoint.from_bytes(parts.writer.checkpoint_at(Position(1, spoiled - 1)))
+    assert all(torch.isfinite(tensor).all() for tensor in kept.model.values())
+    assert not list(tmp_path.glob("weights.*"))
 
 
 def test_a_loss_that_is_not_finite_in_half_precision_suggests_single_precision():
