@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from raydrgn.data.shard import ResidentShard
+from raydrgn.model.device import free_gpu, full_gpu
 from raydrgn.model.vae import HeterogeneousVAE
 from raydrgn.run.checkpoint import Checkpoint
 from raydrgn.run.config import RunConfig
@@ -31,6 +32,7 @@ LOG_SECONDS = 10.0
 """Time between two lines of run.log within an epoch."""
 
 ENCODE_BATCH = 256
+"""Particles that are encoded at a time, if there is memory for as many."""
 
 STEPS_BETWEEN_REQUESTS = 10
 """Steps of pre-training after which workers ask whether they are to stop."""
@@ -131,6 +133,7 @@ class TrainingLoop:
         self._began = time.monotonic()
         self._saved = self._logged = self._began
         self._pretraining: EncoderPretraining | None = None
+        self._encode_batch = ENCODE_BATCH
 
     def begin_with(self, targets: Float[np.ndarray, "2 n zdim"]) -> None:
         """Pre-train the encoder on latents of this worker's particles before the first epoch."""
@@ -162,9 +165,25 @@ class TrainingLoop:
         return True
 
     def encode(self, epoch: int) -> None:
-        """Make the latents of this worker's particles with the present weights, and keep them."""
+        """Make the latents of this worker's particles with the present weights, and keep them.
+
+        Where the GPU has too little memory for as many at a time, fewer are taken from then on.
+        """
+        while True:
+            try:
+                z, spread = self._encoded()
+                break
+            except RuntimeError as error:
+                if full_gpu(error) is None or self._encode_batch == 1:
+                    raise
+            free_gpu()  # the error, and what it held, is gone
+            self._encode_batch //= 2
+        self._sink.save_latents(epoch, self._plan.rows[0], z, spread)
+
+    def _encoded(self) -> tuple[Float[np.ndarray, "n zdim"], Float[np.ndarray, "n zdim"]]:
+        """Return means and log-variances."""
         means, logvars = [], []
-        rows = torch.arange(len(self._shard)).split(ENCODE_BATCH)
+        rows = torch.arange(len(self._shard)).split(self._encode_batch)
         with torch.inference_mode():
             for batch in self._shard.batches(rows):
                 hartley = encoder_input(batch, ctf_values(batch, self._lattice))
@@ -173,7 +192,7 @@ class TrainingLoop:
                 logvars.append(logvar.cpu())
         empty = torch.empty(0, self._zdim)
         z, spread = (torch.cat([empty, *parts]).numpy() for parts in (means, logvars))
-        self._sink.save_latents(epoch, self._plan.rows[0], z, spread)
+        return z, spread
 
     def _pretrain(self, steps: EncoderPretraining) -> bool:
         """Pre-train the encoder, and keep a checkpoint; return False if stopped before the end."""

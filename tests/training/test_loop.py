@@ -1,5 +1,7 @@
 """The loop on one process: repeatable, resumable, and it learns."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -144,6 +146,32 @@ def test_a_loss_that_is_not_finite_in_half_precision_suggests_single_precision()
     assert "train.amp" not in whole
     assert half.endswith("or in single precision: --resume --set train.amp=false.")
     assert "table rows 17." in half
+
+
+def test_where_memory_is_short_fewer_are_encoded_at_a_time(data, tmp_path, monkeypatch):
+    """A step is cut to what fits; the latents at the end of an epoch must not fail after it."""
+    parts = assemble(small_run(data, tmp_path, **{"train.epochs": 2}))
+    parts.loop.encode(1)
+    encoder, sizes = parts.vae.encoder, []
+    encode = encoder.encode
+
+    def limited(images):
+        sizes.append(len(images))
+        if len(images) > 70:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return encode(images)
+
+    monkeypatch.setattr(encoder, "encode", limited)
+    parts.loop.encode(2)
+    assert sizes == [203, 128, 64, 64, 64, 11]
+    np.testing.assert_allclose(latents(tmp_path, 2), latents(tmp_path, 1), atol=1e-6)
+    monkeypatch.setattr(encoder, "encode", partial(refuse, torch.OutOfMemoryError("full")))
+    with pytest.raises(torch.OutOfMemoryError):
+        parts.loop.encode(2)
+
+
+def refuse(error, images):
+    raise error
 
 
 def test_metrics_weigh_every_particle_alike(undisturbed):
