@@ -20,9 +20,10 @@ from raydrgn.data.ingest import PreparedBlock, bad_images_message, prepared_bloc
 from raydrgn.data.pipeline import stream_prepared
 from raydrgn.data.shard import ResidentShard
 from raydrgn.data.store import Sharing
-from raydrgn.errors import InputError
+from raydrgn.errors import ClusterError, InputError
 from raydrgn.io.particles import ParticleTable
 from raydrgn.io.storage import Uri
+from raydrgn.model.device import gpu_problem
 from raydrgn.run.config import RunConfig
 from raydrgn.training.actor_sink import ActorSink
 from raydrgn.training.actors import call_actor
@@ -100,7 +101,7 @@ def _train(job: TrainingJob) -> bool:
     rank, world = context.get_world_rank(), context.get_world_size()
     if job.shards is not None:
         job.shards.join()
-    device = ray.train.torch.get_device()
+    device = _device(job)
     config = RunConfig.from_dict(job.config)
     sharing = Sharing.of_worker(gpus=job.gpus, on_host=context.get_local_world_size())
     room = Room.of(config, device, sharing)
@@ -116,6 +117,19 @@ def _train(job: TrainingJob) -> bool:
     if finished and rank == 0:
         ray.get(job.writer.finish.remote(config.train.epochs))
     return finished
+
+
+def _device(job: TrainingJob) -> torch.device:
+    """Return where this worker computes.
+
+    Raises:
+        ClusterError: If torch cannot use the GPU that it was given: its node may have joined the
+            cluster after those there were asked.
+    """
+    problem = gpu_problem() if job.gpus else None
+    if problem is not None:
+        raise ClusterError(problem)
+    return ray.train.torch.get_device()
 
 
 def _fill_shard(
