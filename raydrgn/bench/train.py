@@ -16,6 +16,7 @@ from raydrgn.io.particle_source import ParticleSource
 from raydrgn.model.device import default_device
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.remote.session import connected
+from raydrgn.remote.sigterm import sigterm_as_interrupt
 from raydrgn.run.config import RunConfig, parse_assignment
 from raydrgn.run.directory import RunDirectory
 from raydrgn.run.metrics import epoch_rows
@@ -105,7 +106,8 @@ def _rate(run: prepare_run.PreparedRun, settings: TrainingSettings, progress: Pr
     with connected(settings.address):
         from raydrgn.training import trainer
 
-        result = trainer.train(run, progress=progress)
+        with sigterm_as_interrupt():  # again: Ray's start takes the signal for itself
+            result = trainer.train(run, progress=progress)
     if result.stopped:
         raise KeyboardInterrupt
     rows = epoch_rows(RunDirectory(run.root).metrics)

@@ -1,6 +1,7 @@
 """The table of a GPU: made on a CPU by the same functions, and refused where there is no GPU."""
 
 import pickle
+import signal
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -228,9 +229,13 @@ def test_the_steps_of_fixed_shapes_are_those_that_are_timed(monkeypatch):
 
 
 def test_a_training_that_was_asked_to_stop_has_no_rate(monkeypatch, tmp_path):
-    """The trainer takes the first SIGTERM as a request, and returns."""
+    """The trainer takes the first SIGTERM as a request, and returns.
+
+    Before that it is an interrupt, whatever Ray has made of it at its start.
+    """
 
     def stopped(run, *, progress):
+        assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
         return TrainResult.of(run, finished=False, stopped=True)
 
     monkeypatch.setattr(train, "connected", nullcontext)
