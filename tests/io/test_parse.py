@@ -13,6 +13,7 @@ from phantoms import cs_rows, images_of, optics_columns, star_31, table_of, writ
 from raydrgn.errors import ConfigError, InputError, StorageError
 from raydrgn.inputs.particle_inspection import inspect_particles
 from raydrgn.io.indices import write_indices
+from raydrgn.io.metadata import read_for_parsing
 from raydrgn.io.mrc import read_header
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import ParticleTable
@@ -242,3 +243,20 @@ def test_info_says_how_to_unpack_what_is_compressed(tmp_path):
     (tmp_path / "a.mrcs.gz").write_bytes(b"\x1f\x8b")
     with pytest.raises(InputError, match="Unpack it with gunzip"):
         info.run(InfoSettings(path=str(tmp_path / "a.mrcs.gz")))
+
+
+def test_without_images_and_pixel_size_nothing_can_be_parsed(tmp_path):
+    star = tmp_path / "p.star"
+    star.write_text("data_\nloop_\n_rlnImageName #1\n_rlnImageSize #2\n1@elsewhere/p.mrcs 8\n")
+    with pytest.raises(InputError, match="at none of"):
+        read_for_parsing(str(star), need_images=True)
+
+
+def test_a_folder_of_stacks_may_be_given_from_here(tmp_path, monkeypatch):
+    star, _ = star_31(tmp_path)
+    (tmp_path / "here").mkdir()
+    (tmp_path / "stack.mrcs").rename(tmp_path / "here" / "stack.mrcs")
+    monkeypatch.chdir(tmp_path)
+    assert read_for_parsing(star, datadir="here", need_images=True).stacks == [
+        str(tmp_path / "here" / "stack.mrcs")
+    ]

@@ -99,6 +99,28 @@ MIRROR = np.diag([1.0, 1.0, -1.0]).reshape(1, 9)
 STRETCHED = 1.01 * np.eye(3).reshape(1, 9)
 
 
+def test_stacks_of_tables_put_together_are_each_there_once():
+    """Parts of a Parquet file may number their stacks each in its own way."""
+    parts = [table_of(4, stacks=names).table for names in (("b", "a"), ("c", "b"))]
+    table = ParticleTable(pa.concat_tables(parts))
+    assert [table.stacks[code] for code in table.stack_codes] == list("bbaaccbb")
+    assert sorted(table.stacks) == ["a", "b", "c"]
+
+
+def test_a_matrix_far_down_the_table_is_named_by_its_row():
+    count, row = 300_000, 290_123
+    with pytest.raises(InputError, match=rf"row {row} .*the rotation is not a rotation"):
+        ParticleTable.from_columns(
+            {
+                "index": np.arange(count),
+                "stack": ["a"] * count,
+                "slice": np.arange(count),
+                "box": np.full(count, 8),
+                "rotation": in_row(0, row, count),
+            }
+        )
+
+
 def in_row(bad, row, count=3):
     values = np.tile(np.eye(3).reshape(1, 9), (count, 1))
     values[row] = bad

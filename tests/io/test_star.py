@@ -195,3 +195,12 @@ def test_a_single_particle_without_a_loop_is_a_table_of_one_row(tmp_path):
     uri = star_of(tmp_path, "data_\n\n_rlnImageName 1@a.mrcs\n_rlnDefocusU 9000\n")
     particles = read_text_star(uri).particles()
     assert particles.cells("rlnImageName") == ["1@a.mrcs"]
+
+
+@pytest.mark.parametrize("cell", ["1_11", "a", "0x10", ""])
+def test_a_name_is_no_number(tmp_path, cell):
+    """Python reads 1_11 as 111."""
+    uri = star_of(tmp_path, f"data_\nloop_\n_rlnX #1\n_rlnY #2\n1 2\n'{cell}' 3\n")
+    [block] = read_star(uri)
+    with pytest.raises(InputError, match=rf"line 6: _rlnX is '{cell}', not a number"):
+        block.numbers("rlnX")
