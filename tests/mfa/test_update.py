@@ -107,28 +107,27 @@ def test_however_strong_the_mean_a_component_of_noise_is_left_no_more_than_the_n
     torch.testing.assert_close(found[INSIDE], variance[INSIDE], rtol=1e-4, atol=0)
 
 
-def test_volumes_that_are_not_finite_are_refused(grids):
+def updated_mean(grids, *, at_a_point):
+    """Return a model without density after an update of its mean, and the sums it was made of."""
     model = model_of(torch.zeros(2, BOX, BOX, BOX), *torch.ones(2, BOX // 2 + 1))
     updater = Updater(grids, torch.ones_like(grids.radius), torch.ones(1), 100)
     sums = Sums.zero(
         grids.empty_sums(1), num_components=1, num_shells=grids.num_shells, num_groups=1
     )
     sums.add(particles=torch.ones(100), likely=torch.ones(100))
-    sums.grid[1, 5, 5] = torch.inf
+    sums.grid[1, 5, 5] = at_a_point
+    return updater.mean(model, sums, estimate_noise=False), sums
+
+
+def test_volumes_that_are_not_finite_are_refused(grids):
     with pytest.raises(InputError, match="The fit diverged"):
-        updater.mean(model, sums, estimate_noise=False)
+        updated_mean(grids, at_a_point=torch.inf)
 
 
 def test_sums_are_given_up_once_volumes_are_made_of_them(grids):
     """They are as large as all volumes, of which an update makes others next."""
-    model = model_of(torch.zeros(2, BOX, BOX, BOX), *torch.ones(2, BOX // 2 + 1))
-    updater = Updater(grids, torch.ones_like(grids.radius), torch.ones(1), 100)
-    sums = Sums.zero(
-        grids.empty_sums(1), num_components=1, num_shells=grids.num_shells, num_groups=1
-    )
-    sums.add(particles=torch.ones(100), likely=torch.ones(100))
-    sums.grid[1, 5, 5] = 1
-    assert updater.mean(model, sums, estimate_noise=False).volumes[0].any()
+    model, sums = updated_mean(grids, at_a_point=1)
+    assert model.volumes[0].any()
     assert sums.grid.nbytes == 0
 
 
