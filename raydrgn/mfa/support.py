@@ -22,6 +22,9 @@ LEVEL = 0.05
 SMOOTHING, DILATION, EDGE = 0.04, 0.08, 0.06
 """SD of the smoothing, reach and soft edge of the mask, over the box."""
 
+MOST_LEFT_OUT = 0.9
+"""Share of the mean's density outside of a given mask, above which it cannot be used."""
+
 FAINT = 0.02
 """Where a mask is less, it lets nothing through."""
 
@@ -66,10 +69,26 @@ def support_of_mean(mean: Float[Tensor, "d d d"]) -> Float[Tensor, "d d d"]:
 
 
 def share_outside(mean: Float[Tensor, "d d d"], support: Float[Tensor, "d d d"]) -> float:
-    """Return the share of the mean's largest connected density that is outside of a mask."""
-    density = mean * support_of_mean(mean)
+    """Return the share of the mean's largest connected density that is outside of a mask.
+
+    It is 0 where the mean has no density above its noise.
+
+    Raises:
+        InputError: If next to nothing is inside.
+    """
+    found = support_of_mean(mean)
+    if torch.equal(found, ball(len(mean), device=mean.device)):
+        return 0.0
+    density = mean * found
     density = (density if density.sum() > 0 else -density).clamp(min=0)
-    return float((density * (1 - support)).sum() / density.sum().clamp(min=1e-12))
+    share = float((density * (1 - support)).sum() / density.sum().clamp(min=1e-12))
+    if share > MOST_LEFT_OUT:
+        raise InputError(
+            f"The mask leaves out {100 * share:.0f} % of the density of the mean, so that there "
+            "is nothing to fit. Check where it lies, and with `raydrgn backproject` that the mean "
+            "shows the particle; `raydrgn train --mask auto` finds a mask."
+        )
+    return share
 
 
 def read_support(

@@ -182,7 +182,9 @@ class EmLoop:
 
     def _concerns(self, epoch: int, found: Expected) -> list[str]:
         """Return what is notable of the first fit, and of the last."""
-        concerns = first_concerns(self._fit.model) if epoch == 1 else []
+        concerns = []
+        if epoch == 1 and mask_concern(self._fit.share_outside) is None:  # which would explain them
+            concerns = first_concerns(self._fit.model)
         if epoch == self._config.train.epochs:
             assert self._config.mfa is not None
             concerns += last_concerns(

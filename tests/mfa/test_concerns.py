@@ -11,9 +11,11 @@ import torch
 from scipy import ndimage
 
 import plain_em
+from raydrgn.errors import InputError
 from raydrgn.io.metadata import read_metadata
 from raydrgn.mfa.concerns import concerns_of_contrast, last_concerns
 from raydrgn.mfa.model import FactorModel, with_density
+from raydrgn.mfa.support import share_outside
 from raydrgn.simulation.dataset import simulate
 from raydrgn.simulation.options import Simulation
 from raydrgn.workflows import info
@@ -51,7 +53,24 @@ def test_a_mask_without_the_density_is_named(clean, tmp_path):
     assert plain_em.fit(run)
     found = re.search(r"The mask leaves out (\d+) % of the density", text())
     assert found
-    assert 50 < int(found[1]) < 100
+    assert 50 < int(found[1]) <= 90
+    for by_mask_explained in ("hardly better", "the other sign"):
+        assert by_mask_explained not in text()
+
+
+def test_a_mask_without_any_of_the_density_is_refused(clean, tmp_path):
+    mask = np.zeros((24, 24, 24), np.float32)
+    mask[8:16, 8:16, :4] = 1
+    mrcfile.write(tmp_path / "mask.mrc", mask)
+    run, _ = log_of(clean, tmp_path / "run", mfa__mask=str(tmp_path / "mask.mrc"))
+    with pytest.raises(InputError, match="leaves out (9[1-9]|100) % of the density of the mean"):
+        plain_em.fit(run)
+
+
+def test_a_mask_leaves_out_nothing_of_a_mean_without_density():
+    small = torch.zeros(24, 24, 24)
+    small[10:14, 10:14, 10:14] = 1
+    assert share_outside(torch.zeros(24, 24, 24), small) == 0
 
 
 def test_a_mask_that_cuts_off_a_motion_is_named(tmp_path):
