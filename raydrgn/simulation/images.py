@@ -26,6 +26,9 @@ from raydrgn.simulation.junk import draw_junk
 BLOCK = 2000
 NOISE_SAMPLE = 2000  # images from which the signal's variance is measured
 
+Filtered = tuple[Float[np.ndarray, "b h w"], Float[np.ndarray, " b"]]
+"""Images before any contrast is applied, and the contrast of those of junk."""
+
 
 class ForwardModel:
     """Makes images of an ensemble; one instance holds the volumes' transforms."""
@@ -37,10 +40,13 @@ class ForwardModel:
         self._points = half_disc(self._box)
         self._plane = plane_coordinates(self._points, self._box)
         self._is_junk = ensemble.is_junk()
+        self._measured: dict[tuple[int, int], Filtered] = {}
+        """By their rows: those that the signal's variance was measured on, until they are taken."""
 
     def clean(self, start: int, stop: int) -> Float[np.ndarray, "b h w"]:
         """Return images without noise, particles bright."""
-        images, strength = self._filtered(start, stop)
+        measured = self._measured.pop((start, stop), None)
+        images, strength = measured or self._filtered(start, stop)
         rows = self._is_junk[start:stop]
         if self._acquisition.contrast is not None:
             factor = np.where(rows, 1, self._acquisition.contrast[start:stop])
@@ -50,9 +56,7 @@ class ForwardModel:
             images[rows] *= size[:, None, None].astype(np.float32)
         return images
 
-    def _filtered(
-        self, start: int, stop: int
-    ) -> tuple[Float[np.ndarray, "b h w"], Float[np.ndarray, " b"]]:
+    def _filtered(self, start: int, stop: int) -> Filtered:
         """Return images before any contrast is applied, and that of junk."""
         rotations = torch.from_numpy(self._acquisition.rotations[start:stop])
         points = self._plane @ rotations * self._box  # (b n 3), lattice units
@@ -86,7 +90,9 @@ class ForwardModel:
     def _variance(self) -> float:
         """Return the variance of the particles' images, at a contrast of 1."""
         count = min(len(self._ensemble.labels), NOISE_SAMPLE)
-        return float(self._filtered(0, count)[0][~self._is_junk[:count]].var())
+        filtered = self._filtered(0, count)
+        self._measured[0, count] = filtered
+        return float(filtered[0][~self._is_junk[:count]].var())
 
     def noise_sd(self, snr: float) -> float:
         """Return the SD of the noise that gives a signal-to-noise ratio."""

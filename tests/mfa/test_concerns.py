@@ -63,7 +63,7 @@ def test_a_mask_without_any_of_the_density_is_refused(clean, tmp_path):
     mask[8:16, 8:16, :4] = 1
     mrcfile.write(tmp_path / "mask.mrc", mask)
     run, _ = log_of(clean, tmp_path / "run", mfa__mask=str(tmp_path / "mask.mrc"))
-    with pytest.raises(InputError, match="leaves out (9[1-9]|100) % of the density of the mean"):
+    with pytest.raises(InputError, match=r"leaves out (9[1-9]|100) % of the density of the mean"):
         plain_em.fit(run)
 
 
