@@ -57,20 +57,26 @@ def fit_bytes(box: int, components: int, *, device: torch.device, is_in_slabs: b
     return max(a_pass, an_update) + SINGLE_VOLUMES * 4 * box**3
 
 
-def grid_file_where_needed(
-    box: int, components: int, *, device: torch.device, free: float
-) -> SliceGridFile | None:
-    """Return a file for the grid of slices, where memory has no room for it; a GPU takes none.
+def needs_grid_file(box: int, components: int, *, device: torch.device, free: float) -> bool:
+    """Return whether memory has no room for the grid of slices, and the device can do without it.
 
     Args:
         box: Of the images.
         components: Number of them.
-        device: Where a fit computes.
+        device: Where a fit computes; a GPU takes no file.
         free: Bytes of memory that it may take there.
+    """
+    return device.type == "cpu" and fit_bytes(box, components, device=device) > free
+
+
+def grid_file_where_needed(
+    box: int, components: int, *, device: torch.device, free: float
+) -> SliceGridFile | None:
+    """Return a file for the grid of slices where there has to be one; arguments are the same.
 
     Raises:
         StorageError: If the local disk has no room for the grid.
     """
-    if device.type != "cpu" or fit_bytes(box, components, device=device) <= free:
+    if not needs_grid_file(box, components, device=device, free=free):
         return None
     return SliceGridFile(Path(tempfile.gettempdir()), box=box, num_volumes=components + 1)

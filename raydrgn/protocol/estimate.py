@@ -15,10 +15,11 @@ from raydrgn.bench import em
 from raydrgn.bench.settings import EmSettings
 from raydrgn.bench.step import calls_per_second
 from raydrgn.bench.synthetic_steps import make_fixed_step, make_step
+from raydrgn.data.store import free_memory
 from raydrgn.decoding.pool import LATENTS_PER_BATCH
 from raydrgn.geometry.lattice import half_disc
 from raydrgn.mfa.config import MfaConfig
-from raydrgn.mfa.memory import fit_bytes
+from raydrgn.mfa.memory import fit_bytes, needs_grid_file
 from raydrgn.model.config import ModelConfig
 from raydrgn.model.decoder import build_decoder
 from raydrgn.model.device import default_device
@@ -334,7 +335,10 @@ def _memory(plan: TrainingPlan, num_particles: int, device: torch.device) -> flo
     points = len(half_disc(plan.box))
     images = 8.0 * num_particles * points
     if plan.width is None:
-        return LIBRARIES + images + fit_bytes(plan.box, COMPONENTS, device=device)
+        free = free_memory(device)
+        on_disk = needs_grid_file(plan.box, COMPONENTS, device=device, free=free)
+        fit = fit_bytes(plan.box, COMPONENTS, device=device, is_in_slabs=on_disk)
+        return LIBRARIES + images + fit
     train, network = TrainConfig(), _network(plan)
     with torch.device("meta"):
         vae = HeterogeneousVAE(network, box=plan.box, num_pixels=2 * points)

@@ -125,3 +125,12 @@ def test_the_time_of_volumes_is_that_of_the_network():
 @pytest.mark.parametrize("count", [500, 2_000, 5_000, 90_000, 200_000])
 def test_umaps_of_more_particles_take_longer(count):
     assert step_times.umap_seconds(2 * count) > step_times.umap_seconds(count)
+
+
+def test_the_grid_of_a_mixture_is_on_disk_where_memory_has_no_room_for_it(monkeypatch):
+    def memory(free_gigabytes):
+        monkeypatch.setattr(estimate, "free_memory", lambda device: 1e9 * free_gigabytes)
+        plan = TrainingPlan(box=256, epochs=3)
+        return times([plan], box=256)[f"round 1: {plan.in_words()}"].memory_bytes
+
+    assert memory(5) == pytest.approx(memory(50) - 2.3e9, abs=0.1e9)  # 6.0 and 3.7 in docs/mfa.md
