@@ -3,6 +3,7 @@
 It knows neither Ray nor where checkpoints go: a ``Sink`` takes what it gives.
 """
 
+import math
 import time
 from dataclasses import replace
 from typing import Protocol, runtime_checkable
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from raydrgn.data.shard import ResidentShard
+from raydrgn.errors import RaydrgnError
 from raydrgn.model.device import free_gpu, full_gpu
 from raydrgn.model.vae import HeterogeneousVAE
 from raydrgn.run.checkpoint import Checkpoint
@@ -21,7 +23,12 @@ from raydrgn.shapes import Float, Int
 from raydrgn.training.collectives import WorkerGroup
 from raydrgn.training.optimiser import load_state, saved_state
 from raydrgn.training.plan import BatchPlan
-from raydrgn.training.pretraining import LARGE_ERROR, LARGE_ERROR_NOTE, EncoderPretraining
+from raydrgn.training.pretraining import (
+    LARGE_ERROR,
+    LARGE_ERROR_NOTE,
+    SPOILED_PRETRAINING,
+    EncoderPretraining,
+)
 from raydrgn.training.progress_log import PhaseProgress, TrainProgress, log_line
 from raydrgn.training.reduction import MetricReduction, are_finite
 from raydrgn.training.schedule import RateSchedule
@@ -207,6 +214,8 @@ class TrainingLoop:
             if group.from_first(stop) and done < steps.num_steps:
                 return False
         error = steps.error()
+        if not (math.isfinite(error) and are_finite(self._vae.encoder.parameters())):
+            raise RaydrgnError(SPOILED_PRETRAINING)  # weights are the same on all workers
         if group.is_first:
             self._sink.log(
                 f"the encoder gives the latents of the mixture with an error of {error:.0%} of "

@@ -41,6 +41,12 @@ LARGE_ERROR_NOTE = (
     "--init"
 )
 
+SPOILED_PRETRAINING = (
+    "Pre-training the encoder on the latents of the mixture has led to weights that are not "
+    "finite, so it was not kept. Check that no image has extreme values (raydrgn info PARTICLES), "
+    "and start again, or leave out --init."
+)
+
 
 class EncoderPretraining:
     """Steps of supervised training, on one worker of any number: more of them change rounding only.

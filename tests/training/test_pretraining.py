@@ -1,5 +1,6 @@
 """Training that starts from the latents of a mixture of factor analysers."""
 
+import math
 import signal
 
 import numpy as np
@@ -11,7 +12,7 @@ import plain_em
 from plain import SMALL, assemble, assert_same_run, fit, latents, step_losses, weights
 from processes import run_group
 from raydrgn.convergence.verdict import judge_latents
-from raydrgn.errors import ConfigError, InputError, RunDirectoryError
+from raydrgn.errors import ConfigError, InputError, RaydrgnError, RunDirectoryError
 from raydrgn.evaluation.evaluation import evaluate
 from raydrgn.halves.splitting import require_own
 from raydrgn.io.particle_source import ParticleSource
@@ -139,6 +140,19 @@ def test_an_encoder_that_learns_badly_is_warned_of(data, tmp_path, monkeypatch, 
     fit(prepare(data, tmp_path, **{"train.epochs": 1}))
     assert "wider encoder (--enc-dim)" in caplog.text
     assert "wider encoder (--enc-dim)" in (tmp_path / "run.log").read_text()
+
+
+def test_weights_that_the_last_step_has_spoiled_are_not_kept(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(pretraining, "PASSES", 1)
+    monkeypatch.setattr(pretraining, "STEPS", 5)
+
+    def rate(step, num_steps):
+        return math.inf if step + 1 == num_steps else 0.1
+
+    monkeypatch.setattr(pretraining, "_share_of_rate", rate)
+    with pytest.raises(RaydrgnError, match="weights that are not finite, so it was not kept"):
+        fit(prepare(data, tmp_path, **{"train.epochs": 1}))
+    assert not list((tmp_path / "state").glob("*.pt"))
 
 
 class StopAt:
