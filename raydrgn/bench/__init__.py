@@ -4,6 +4,7 @@ settings      settings of all benchmarks
 step          the bare training step; needs torch, NumPy, Typer and Rich only
 synthetic_steps    training steps on synthetic particles
 gpu           what a GPU does, in one run
+gpu_rates     what was measured of it
 em            passes of a mixture of factor analysers
 train         the whole path: simulation, Ray Train, run directory
 scaling       a step as workers are added

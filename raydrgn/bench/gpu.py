@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 
 from raydrgn.bench import step, tables, train, volumes
+from raydrgn.bench.gpu_rates import LAYERS, GpuRates, NetworkRates
 from raydrgn.bench.own_process import in_own_process
 from raydrgn.bench.settings import GpuSettings, TrainingSettings
 from raydrgn.bench.volumes import DecodingRates
@@ -29,7 +30,6 @@ from raydrgn.remote.sigterm import sigterm_as_interrupt
 
 log = logging.getLogger(__name__)
 
-LAYERS = 3
 QUARTER = 0.25
 PATH_SECONDS = 20
 """Time of an epoch of the whole path, beside which what ends an epoch is short."""
@@ -40,52 +40,6 @@ CRYODRGN_EPOCHS = (1, 3)
 
 Way = Callable[[], object]
 """Measures a figure."""
-
-
-@dataclass(kw_only=True, slots=True)
-class NetworkRates:
-    """What a network of some size does on images of some size; filled figure by figure."""
-
-    box: int
-    width: int
-    all_points: step.StepRate | None = None
-    quarter: step.StepRate | None = None
-    """With a quarter of the points."""
-
-    volumes: DecodingRates | None = None
-    path_per_s: float | None = None
-    """Particles per second of the whole path through Ray, with all points; None if not measured."""
-
-    from_host_per_s: float | None = None
-    """The same with particles that stay in the host's memory."""
-
-    cryodrgn_per_s: float | None = None
-    """Particles per second of cryoDRGN on the same data; None where it is not installed."""
-
-    failures: dict[str, str] = field(default_factory=dict)
-    """Why a figure could not be measured, by its name above."""
-
-    @property
-    def title(self) -> str:
-        """Box and network."""
-        return f"{self.box} px, {self.width} × {LAYERS}"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class GpuRates:
-    """What was measured, and on what."""
-
-    device: str
-    driver: str
-    torch: str
-    date: str
-    networks: list[NetworkRates] = field(default_factory=list)
-    """Those that were begun."""
-
-    @property
-    def has_failures(self) -> bool:
-        """Whether a figure could not be measured."""
-        return any(found.failures for found in self.networks)
 
 
 def rates_of_gpu() -> GpuRates:

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from raydrgn.bench.em import EmRates
     from raydrgn.bench.exchange import ExchangeRates
     from raydrgn.bench.explore import ExploreRates
-    from raydrgn.bench.gpu import GpuRates, NetworkRates
+    from raydrgn.bench.gpu_rates import GpuRates, NetworkRates
     from raydrgn.bench.occupancy import OccupancyRates
     from raydrgn.bench.particles import Part
     from raydrgn.bench.prepare import PreparationRates

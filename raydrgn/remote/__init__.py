@@ -16,6 +16,7 @@ autoscaler        what may be added to a cluster
 reservation       room for all workers, waited for and kept
 session           join a cluster, or start Ray on this machine
 sigterm           SIGTERM as Ctrl-C, which schedulers send first
+environment       variables that Ray, a job and its command know each other by
 address           which cluster is joined, and whether Ray answers there
 own_command       a command once more: here, or as a job like this one
 process           a process of a machine: who runs it, whether it still runs

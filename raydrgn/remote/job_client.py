@@ -16,14 +16,13 @@ from urllib.parse import urlsplit
 
 from raydrgn.errors import ClusterError
 from raydrgn.remote.address import is_this_machine
+from raydrgn.remote.environment import TOKEN_VARIABLES, environment_variable
 
 CONNECT_SECONDS, VERSION_SECONDS, ANSWER_SECONDS = 5.0, 10.0, 90.0
 """Time-outs: to connect, to give the version, to answer any request."""
 
 TOKEN_MISSING, TOKEN_INVALID = "Missing authentication token", "Invalid authentication token"
 """What Ray answers with 401 to a request without a token, and with 403 to a wrong one."""
-
-TOKEN_VARIABLES = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
 NO_PROXY: dict[str, Any] = {"http": None, "https": None, "all": None}
 """Proxies of a request that goes directly, whatever the environment names."""
@@ -37,8 +36,6 @@ def connect(url: str) -> Any:
         requests.RequestException: If nothing answers.
     """
     import requests
-
-    from raydrgn.remote.jobs import environment_variable
 
     answer = requests.get(
         f"{url}/api/version",

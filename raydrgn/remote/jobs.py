@@ -11,8 +11,7 @@ import shlex
 import sys
 import time
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
@@ -23,10 +22,10 @@ from pydantic import TypeAdapter, ValidationError
 
 import raydrgn
 from raydrgn.errors import ConfigError, StorageError
+from raydrgn.remote.environment import HELD_CPUS, HELD_GPUS, TOKEN_VARIABLES
 from raydrgn.remote.job_queue import LIMITS
 from raydrgn.remote.metrics import JOB_ID
 from raydrgn.remote.process import user_name
-from raydrgn.remote.session import HELD_CPUS, HELD_GPUS
 
 PROGRAM = "raydrgn"
 
@@ -39,7 +38,7 @@ By default it sends SIGTERM, and three seconds later ends what is left.
 OWN_KEYS = ("working_dir", "excludes")
 """Keys of a runtime environment that raydrgn fills itself, with its package."""
 
-SECRETS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE")
+SECRETS = (*TOKEN_VARIABLES, "RAY_AUTH_MODE")
 
 SENT_SUFFIXES = {".py", ".typed", ".sh", ".html", ".css", ".js", ".svg", ".json", ".txt", ".yaml"}
 """Files of the package that are sent; nothing large is named like these."""
@@ -307,20 +306,6 @@ def folder_here() -> str:
     if os.path.isabs(named) and os.path.isdir(named) and os.path.samefile(named, folder):
         return named
     return folder
-
-
-@contextmanager
-def environment_variable(name: str, value: str) -> Iterator[None]:
-    """Set a variable for the length of a block."""
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
 
 
 @cache

@@ -15,9 +15,10 @@ from raydrgn.errors import ClusterError
 from raydrgn.remote import turn
 from raydrgn.remote.allocation import Allocation, Cluster, Node, Size, Wanted, allocate
 from raydrgn.remote.autoscaler import Autoscaler, find_autoscaler
+from raydrgn.remote.environment import HELD_CPUS, HELD_GPUS
 from raydrgn.remote.job_queue import Amount
 from raydrgn.remote.resources import cores_here
-from raydrgn.remote.session import HELD_CPUS, HELD_GPUS, SPARE_RESOURCE, gpus_here
+from raydrgn.remote.session import SPARE_RESOURCE, gpus_here
 
 log = logging.getLogger(__name__)
 

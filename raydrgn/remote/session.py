@@ -22,7 +22,7 @@ from raydrgn.errors import ClusterError
 from raydrgn.own_folder import can_be_written
 from raydrgn.remote import turn
 from raydrgn.remote.address import RayAddress, ray_address
-from raydrgn.remote.job_client import TOKEN_VARIABLES
+from raydrgn.remote.environment import TOKEN_VARIABLES
 from raydrgn.remote.resources import cores_here
 from raydrgn.remote.temporary_folder import log_folder, ray_folder
 
@@ -33,9 +33,6 @@ SPARE_CPUS = 2
 
 SPARE_RESOURCE = "raydrgn_spare_cpus"
 """Resource that counts the spare CPUs of a Ray that a command has started."""
-
-HELD_CPUS, HELD_GPUS = "RAYDRGN_JOB_CPUS", "RAYDRGN_JOB_GPUS"
-"""Variables in which a job finds what of the cluster is kept for its command."""
 
 INIT_OPTIONS: dict[str, Any] = {
     "namespace": "raydrgn",

@@ -12,6 +12,7 @@ import pytest
 
 from raydrgn.errors import ClusterError
 from raydrgn.remote import job_client
+from raydrgn.remote.environment import TOKEN_VARIABLES
 from raydrgn.remote.job_client import TOKEN_INVALID, TOKEN_MISSING, proxy_of
 from raydrgn.remote.jobserver import ADDRESS_VARIABLES, JobServer
 
@@ -22,7 +23,7 @@ REFUSAL = b"<html>denied by policy</html>"
 
 @pytest.fixture(autouse=True)
 def _a_plain_environment(monkeypatch, tmp_path):
-    for name in (*ADDRESS_VARIABLES, "RAY_AUTH_MODE", *job_client.TOKEN_VARIABLES):
+    for name in (*ADDRESS_VARIABLES, "RAY_AUTH_MODE", *TOKEN_VARIABLES):
         monkeypatch.delenv(name, raising=False)
     for name in PROXY_VARIABLES:
         monkeypatch.delenv(name, raising=False)

@@ -10,8 +10,8 @@ from planted import planted_table
 from raydrgn.errors import ClusterError
 from raydrgn.remote import reservation
 from raydrgn.remote.allocation import Size
+from raydrgn.remote.environment import HELD_CPUS
 from raydrgn.remote.executor import Executor
-from raydrgn.remote.session import HELD_CPUS
 from raydrgn.run.reader import open_run
 from raydrgn.workflows import (
     analyze,
