@@ -18,7 +18,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from raydrgn.data.preprocess import MAD_TO_SD, ImageCorrection, background_pixels, find_bad
-from raydrgn.data.source import ImageSource, block_ends
+from raydrgn.data.source import ImageSource, block_ends, rows_by_box
 from raydrgn.errors import InputError
 from raydrgn.io.particles import ParticleTable
 from raydrgn.shapes import Bool, Float, Int
@@ -237,8 +237,8 @@ class ImageStatistics:
                 found |= mask
         return found
 
-    def rows(self, kept: Bool[np.ndarray, " n"]) -> "ImageStatistics":
-        """Return the statistics of some images, by a mask."""
+    def rows(self, kept: Bool[np.ndarray, " n"] | Int[np.ndarray, " k"]) -> "ImageStatistics":
+        """Return the statistics of some images, by a mask or by rows."""
         return ImageStatistics(**{f.name: getattr(self, f.name)[kept] for f in fields(self)})
 
     def warnings(self, numbers: Int[np.ndarray, " n"]) -> list[str]:
@@ -313,6 +313,15 @@ def measure_images(table: ParticleTable, *, box: int) -> ImageStatistics:
     return replace(found, group=group_numbers(table))
 
 
+def _measure_boxes(table: ParticleTable) -> ImageStatistics:
+    """Read all images of a table, which may have several boxes, and measure each."""
+    boxes = table.column("box")
+    alike = rows_by_box(boxes)
+    parts = [measure_images(table.select(rows), box=int(boxes[rows[0]])) for rows in alike]
+    found = ImageStatistics.joined(parts).rows(np.argsort(np.concatenate(alike)))
+    return replace(found, group=group_numbers(table))
+
+
 def group_numbers(table: ParticleTable) -> Int[np.ndarray, " n"]:
     """Return the optics group of each particle as a number from 0, by the order of the names."""
     return np.unique(table.optics_groups(), return_inverse=True)[1]
@@ -326,7 +335,7 @@ def leave_out_bad(table: ParticleTable) -> tuple[ParticleTable, ImageStatistics]
     Raises:
         InputError: If none is left.
     """
-    statistics = measure_images(table, box=table.single_box())
+    statistics = _measure_boxes(table)
     kept = ~(statistics.bad | statistics.outliers)
     if not kept.any():
         raise InputError("None of the images is usable: each is constant or not finite.")

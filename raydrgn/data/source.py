@@ -51,7 +51,10 @@ class ImageSource:
         return ImageSource(headers, codes, self.slices[start:stop], restoration)
 
     def read(self, rows: Int[np.ndarray, " k"] | None = None) -> Float[np.ndarray, "k h w"]:
-        """Return the images of some rows, in their order; of all rows by default."""
+        """Return the images of some rows, in their order; of all rows by default.
+
+        They have one box.
+        """
         images = self._read(rows)
         if self.restoration is None:
             return images
@@ -63,7 +66,7 @@ class ImageSource:
         if len(codes) and (codes == codes[0]).all() and (np.diff(slices) == 1).all():
             pixels = read_slices(self.headers[int(codes[0])], int(slices[0]), len(slices))
             return pixels.astype(np.float32, copy=False)
-        box = self.headers[0].shape[2]
+        box = self.headers[int(codes[0]) if len(codes) else 0].shape[2]
         images = np.empty((len(codes), box, box), dtype=np.float32)
         order = np.lexsort((slices, codes))
         for of_stack in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1):
@@ -79,3 +82,9 @@ def block_ends(start: int, stop: int, *, box: int) -> list[tuple[int, int]]:
     """Split rows into blocks of ``BLOCK_BYTES``, for one reading task each."""
     size = max(BLOCK_BYTES // (4 * box * box), 1)
     return [(first, min(first + size, stop)) for first in range(start, stop, size)]
+
+
+def rows_by_box(boxes: Int[np.ndarray, " n"]) -> list[Int[np.ndarray, " _"]]:
+    """Return the rows of the images of each box: only images of one box are read together."""
+    order = np.argsort(boxes, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(boxes[order])) + 1)

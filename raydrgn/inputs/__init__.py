@@ -1,6 +1,7 @@
 """From a consensus refinement to inputs that are known to be right.
 
 options              what downsampling and back-projection are to make
+common_field         the field of view that images of several boxes share
 downsampling         stacks and maps in a smaller box
 stacks               what a downsampling has written, and what it still has to
 fourier_accumulator  coefficients of slices, summed in the space of the volume

@@ -2,7 +2,9 @@
 
 Each range of rows is read, cropped and written by one task; a task holds one block of images,
 whatever the number of particles. The sum of pixels is kept, so intensities grow by
-(old box / new box)².
+(old box / new box)². Of images of several boxes the middle is taken first; then those of the
+largest middle keep their sum, and others are scaled so that noise of one SD per pixel before, as
+RELION normalises it, has one power in Fourier space afterwards.
 """
 
 import logging
@@ -21,6 +23,7 @@ from raydrgn.data.preprocess import find_bad
 from raydrgn.data.source import block_ends
 from raydrgn.errors import ConfigError, InputError, StorageError
 from raydrgn.fourier.resample import resample
+from raydrgn.inputs.common_field import log_taken, middle, taken_boxes
 from raydrgn.inputs.options import DownsamplingOptions
 from raydrgn.inputs.stacks import StackPart, StackPlan, StackSet
 from raydrgn.io import storage
@@ -30,6 +33,7 @@ from raydrgn.io.mrc import read_volume, write_volume
 from raydrgn.io.mrc_stacks import StackWriter, write_slices
 from raydrgn.io.originals import original_of
 from raydrgn.io.particles import ParticleTable
+from raydrgn.io.pixel_sizes import FRAME, with_frame
 from raydrgn.io.relionrows import with_smaller_images
 from raydrgn.io.relionwriter import names_for, write_relion
 from raydrgn.io.selection import original_star
@@ -41,22 +45,32 @@ from raydrgn.shapes import Float, Int
 log = logging.getLogger(__name__)
 
 
-def plan_stacks(table: ParticleTable, options: DownsamplingOptions) -> list[StackPlan]:
+def plan_stacks(
+    table: ParticleTable, taken: Int[np.ndarray, " n"], options: DownsamplingOptions
+) -> list[StackPlan]:
     """Return the stacks to write.
+
+    Args:
+        table: Particles.
+        taken: Edge of the middle of each image that is taken, pixels.
+        options: What is to be made.
 
     Raises:
         ConfigError: If the box would grow, or a stack is one of those that are read.
     """
-    old_box, count = table.single_box(), len(table)
-    if options.box > old_box:
-        raise ConfigError(f"-D {options.box} is larger than the images, which have {old_box} px.")
+    smallest, count = int(taken.min()), len(table)
+    if options.box > smallest:
+        have = "have" if (taken == table.column("box")).all() else "share a field of view of"
+        raise ConfigError(
+            f"-D {options.box} is larger than the images, which {have} {smallest} px."
+        )
     base, chunk = _without_suffix(options.out), options.chunk or count
     starts = range(0, count, chunk)
     names = [f"{base}.{i}.mrcs" if options.chunk else f"{base}.mrcs" for i in range(len(starts))]
     names = [storage.plain_output(name) for name in names]
     for name in (*names, storage.absolute(options.out)):
         storage.refuse_to_replace(name, [*table.stacks, table.metadata.get("source", "")])
-    sizes = new_pixel_size(table, box=options.box)
+    sizes = new_pixel_size(table, taken, box=options.box)
     return [
         StackPlan(
             number=i,
@@ -75,12 +89,14 @@ def _without_suffix(out: Uri) -> Uri:
     return storage.absolute(out).removesuffix(PurePosixPath(out).suffix)
 
 
-def new_pixel_size(table: ParticleTable, *, box: int) -> Float[np.ndarray, " n"] | None:
+def new_pixel_size(
+    table: ParticleTable, taken: Int[np.ndarray, " n"], *, box: int
+) -> Float[np.ndarray, " n"] | None:
     """Return the pixel size of each particle in another box, or None if it is not known."""
     if "pixel_size_angstrom" not in table.table.column_names:
         return None
     old = table.column("pixel_size_angstrom").astype(np.float64)
-    return old * table.column("box") / box
+    return old * taken / box
 
 
 def downsample_volume(uri: Uri, out: Uri, *, box: int) -> float:
@@ -151,9 +167,18 @@ def _small_block(
     part: StackPart, start: int, stop: int
 ) -> tuple[np.ndarray, Int[np.ndarray, " bad"]]:
     """Return the images of some rows in their new box and type, and the rows of unusable ones."""
-    images = part.source.part(start - part.start, stop - part.start).read()
-    bad = find_bad(images)
-    small = resample(torch.from_numpy(images), box=part.stack.box, ndim=2).numpy()
+    rows = slice(start - part.start, stop - part.start)
+    source, taken = part.source.part(rows.start, rows.stop), part.taken[rows]
+    boxes = np.array([header.shape[2] for header in source.headers])[source.codes]
+    bad = np.zeros(len(taken), dtype=bool)
+    small = np.empty((len(taken), part.stack.box, part.stack.box), dtype=np.float32)
+    for box, edge in np.unique(np.stack([boxes, taken], axis=1), axis=0).tolist():
+        alike = np.flatnonzero((boxes == box) & (taken == edge))
+        images = source.read(alike)
+        bad[alike] = find_bad(images)
+        shown = torch.from_numpy(middle(images, edge))
+        small[alike] = resample(shown, box=part.stack.box, ndim=2).numpy()
+    small *= part.scale[rows, None, None]
     if part.stack.precision == "float16":
         largest = np.abs(small[~bad]).max(initial=0)
         if largest > np.finfo(np.float16).max:
@@ -184,19 +209,21 @@ def downsample(
         InputError: If images are not usable, named by their number, or an output is in the way.
         StorageError: If there is no room, or a part could not be written.
     """
-    stacks = plan_stacks(table, options)
+    taken = taken_boxes(table)
+    stacks = plan_stacks(table, taken, options)
     original = None
     if PurePosixPath(options.out).suffix == ".star":
         original = original_of(table, ".star")
     if original is not None:
         original_star(table, original)  # refuses what it would after the work
-    work = StackSet(table, stacks, f"{storage.absolute(options.out)}.downsample.json")
+    log_taken(table, taken)
+    work = StackSet(table, taken, stacks, f"{storage.absolute(options.out)}.downsample.json")
     work.begin(overwrite=options.overwrite)
     done = work.rows_done
     if done:
         log.info("%s particles are finished already", f"{done:,} of {len(table):,}")
     bad, failures = [np.empty(0, dtype=np.int64)], []
-    size = 4 * len(table) * table.single_box() ** 2
+    size = 4 * int((table.column("box").astype(np.int64) ** 2).sum())
     for outcome in executor.map(write_part, work.parts_to_do(), input_bytes=size):
         if outcome.error:
             failures.append(outcome.error)
@@ -208,7 +235,7 @@ def downsample(
         progress("downsampling", done, len(table), unit="particles")
     _refuse(table, np.sort(np.concatenate(bad)), failures)
     work.finish_stacks()
-    small = _new_table(table, stacks)
+    small = _new_table(table, taken, stacks)
     _write_listing(small, table, options, stacks)
     return small
 
@@ -226,7 +253,9 @@ def _refuse(table: ParticleTable, bad: Int[np.ndarray, " bad"], failures: list[E
         raise InputError(bad_images_message(table.select(bad)))
 
 
-def _new_table(table: ParticleTable, stacks: list[StackPlan]) -> ParticleTable:
+def _new_table(
+    table: ParticleTable, taken: Int[np.ndarray, " n"], stacks: list[StackPlan]
+) -> ParticleTable:
     counts = [stack.stop - stack.start for stack in stacks]
     codes = np.repeat(np.arange(len(stacks)), counts)
     columns: dict[str, Any] = {
@@ -234,11 +263,17 @@ def _new_table(table: ParticleTable, stacks: list[StackPlan]) -> ParticleTable:
         "slice": np.concatenate([np.arange(count) for count in counts]),
         "box": np.full(len(table), stacks[0].box),
     }
-    sizes = new_pixel_size(table, box=stacks[0].box)
+    sizes = new_pixel_size(table, taken, box=stacks[0].box)
     if sizes is not None:
         columns["pixel_size_angstrom"] = sizes
-    original = table.metadata.get(ORIGINAL_BOX, str(table.single_box()))
-    return table.with_columns(columns).with_metadata(ORIGINAL_BOX, original)
+    small, boxes = table.with_columns(columns), table.column("box")
+    original = table.metadata.get(ORIGINAL_BOX)
+    if original is None and (boxes == boxes[0]).all():
+        original = str(boxes[0])
+    small = small.with_metadata(ORIGINAL_BOX, original)
+    if (taken != boxes).any():
+        small = with_frame(small.with_metadata(FRAME, None))
+    return small
 
 
 def _write_listing(
@@ -264,11 +299,10 @@ def _write_star(small: ParticleTable, table: ParticleTable, out: Uri) -> None:
         write_relion(out, small, more=micrograph_cells(table, out))
         return
     star, rows = original_star(table, original)
-    star = with_smaller_images(
-        star,
-        names=names_for(out, small),
-        old_box=rows.single_box(),
-        box=small.single_box(),
-        table=rows,
-    )
+    box = small.single_box()
+    taken = rows.column("box")
+    if "pixel_size_angstrom" in rows.table.column_names:
+        old, new = (one.column("pixel_size_angstrom").astype(float) for one in (rows, small))
+        taken = np.rint(box * new / old).astype(np.int64)
+    star = with_smaller_images(star, names=names_for(out, small), taken=taken, box=box, table=rows)
     star.write(out)

@@ -100,9 +100,9 @@ def _describe_boxes(table: ParticleTable, found: Inspection) -> None:
         else next(iter(boxes), "–"),
     )
     if len(boxes) > 1:
-        found.concerns.append("Images differ in size; downsample each optics group to one box.")
-    if any(box % 2 for box in boxes):
-        found.concerns.append("The box is odd; an even one is needed.")
+        found.concerns.append("Images differ in size; `raydrgn downsample` brings them to one box.")
+    elif any(box % 2 for box in boxes):
+        found.concerns.append("The box is odd; `raydrgn downsample` makes it even.")
 
 
 def _describe_pixel_sizes(table: ParticleTable, found: Inspection) -> None:

@@ -1,11 +1,12 @@
 """What stacks of images and maps contain, and what looks wrong in a sample of the images."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 
 from raydrgn.data.image_statistics import ImageStatistics, group_numbers
-from raydrgn.data.source import ImageSource
+from raydrgn.data.source import ImageSource, rows_by_box
 from raydrgn.fourier.density import CLEAR_SKEWNESS, measure_density
 from raydrgn.inputs.inspection import Inspection
 from raydrgn.io.mrc import MODES, MrcHeader, read_header, read_slices
@@ -39,9 +40,11 @@ def describe_stacks(table: ParticleTable, found: Inspection) -> None:
                 f"the stacks, and {known[0]:.4f} Å in the particle file."
             )
     source = ImageSource(headers, table.stack_codes, table.column("slice"))
-    rows = _evenly(len(table))
-    numbers, group = table.column("index")[rows], group_numbers(table)[rows]
-    _describe_images(source.read(rows), numbers, found, group=group)
+    sample = _evenly(len(table))
+    alike = [sample[rows] for rows in rows_by_box(table.column("box")[sample])]
+    groups = group_numbers(table)
+    examined = [(source.read(rows), groups[rows]) for rows in alike]
+    _describe_images(examined, table.column("index")[np.concatenate(alike)], found)
 
 
 def _pixel_type(header: MrcHeader) -> str:
@@ -73,13 +76,14 @@ def inspect_stack(uri: Uri) -> Inspection:
     if height != width:
         found.concerns.append("The images are not square.")
     if width % 2:
-        found.concerns.append("The box is odd; an even one is needed.")
+        remedy = "an even one is needed" if is_map else "`raydrgn downsample` makes it even"
+        found.concerns.append(f"The box is odd; {remedy}.")
     if is_map:
         _describe_map(header, found)
     else:
         rows = _evenly(depth)
         images = np.concatenate([read_slices(header, int(row), 1) for row in rows])
-        _describe_images(images.astype(np.float32), rows, found)
+        _describe_images([(images.astype(np.float32), np.zeros(len(rows), int))], rows, found)
     return found
 
 
@@ -97,20 +101,26 @@ def _describe_map(header: MrcHeader, found: Inspection) -> None:
 
 
 def _describe_images(
-    images: Float[np.ndarray, "n h w"],
-    numbers: Int[np.ndarray, " n"],
+    examined: Sequence[tuple[Float[np.ndarray, "_ _ _"], Int[np.ndarray, " _"]]],
+    numbers: Int[np.ndarray, " k"],
     found: Inspection,
-    *,
-    group: Int[np.ndarray, " n"] | None = None,
 ) -> None:
-    """Describe images of a sample, and name those that cannot be used or are outliers."""
-    statistics = ImageStatistics.of(images, group=group)
+    """Describe images of a sample, and name those that cannot be used or are outliers.
+
+    Args:
+        examined: Images of each box, and their optics groups.
+        numbers: Of all images, in this order.
+        found: What is added to.
+    """
+    statistics = ImageStatistics.joined(
+        [ImageStatistics.of(images, group=group) for images, group in examined]
+    )
     if statistics.bad.any():
         found.concerns.append(
-            f"{int(statistics.bad.sum())} of {len(images):,} images examined are constant or have "
+            f"{int(statistics.bad.sum())} of {len(numbers):,} images examined are constant or have "
             "pixels that are not finite."
         )
-    _describe_intensities(images, found)
+    _describe_intensities(np.concatenate([images.ravel() for images, _ in examined]), found)
     found.concerns += statistics.warnings(numbers)
 
 

@@ -26,6 +26,7 @@ from raydrgn.io.mrc import HEADER_BYTES
 from raydrgn.io.mrc_stacks import reserve_stack
 from raydrgn.io.particles import ParticleTable
 from raydrgn.io.storage import Uri
+from raydrgn.shapes import Float, Int
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,11 @@ class StackPart:
     start: int
     stop: int
     source: ImageSource
+    taken: Int[np.ndarray, " n"]
+    """Edge of the middle of each image that is taken, pixels."""
+
+    scale: Float[np.ndarray, " n"]
+    """Factor of the intensities of each image."""
 
 
 @dataclass(slots=True)
@@ -108,7 +114,9 @@ class State:
         storage.write_bytes(self.uri, json.dumps(raw, indent=1).encode())
 
 
-def fingerprint(table: ParticleTable, stacks: Sequence[StackPlan]) -> str:
+def fingerprint(
+    table: ParticleTable, taken: Int[np.ndarray, " n"], stacks: Sequence[StackPlan]
+) -> str:
     """Return what identifies a downsampling: images, their order, and what they become.
 
     Local stacks count with their size and time of change.
@@ -122,6 +130,8 @@ def fingerprint(table: ParticleTable, stacks: Sequence[StackPlan]) -> str:
         digest.update("\0".join(known).encode())
     digest.update(np.ascontiguousarray(table.stack_codes, dtype=np.int64).tobytes())
     digest.update(np.ascontiguousarray(table.column("slice"), dtype=np.int64).tobytes())
+    if (taken != table.column("box")).any():
+        digest.update(np.ascontiguousarray(taken, dtype=np.int64).tobytes())
     digest.update(repr(list(stacks)).encode())
     return digest.hexdigest()
 
@@ -129,12 +139,27 @@ def fingerprint(table: ParticleTable, stacks: Sequence[StackPlan]) -> str:
 class StackSet:
     """The stacks of one downsampling, and what is finished of them."""
 
-    def __init__(self, table: ParticleTable, stacks: Sequence[StackPlan], state_uri: Uri) -> None:
+    def __init__(
+        self,
+        table: ParticleTable,
+        taken: Int[np.ndarray, " n"],
+        stacks: Sequence[StackPlan],
+        state_uri: Uri,
+    ) -> None:
+        """Find what is finished.
+
+        Args:
+            table: The images.
+            taken: Edge of the middle of each that is taken, pixels.
+            stacks: To write.
+            state_uri: Where it is recorded what is finished.
+        """
         self._stacks = stacks
         self._table = table
-        self._state = State.read(state_uri, fingerprint(table, stacks))
+        self._taken = taken
+        self._state = State.read(state_uri, fingerprint(table, taken, stacks))
         self._parts: dict[int, list[tuple[int, int]]] = {}
-        old_box = table.single_box()
+        old_box = int(table.column("box").max())
         for stack in stacks:
             ranges = block_ends(stack.start, stack.stop, box=old_box)
             step = BLOCKS_PER_PART if storage.is_local(stack.uri) else len(ranges)
@@ -214,12 +239,16 @@ class StackSet:
     def parts_to_do(self) -> Iterator[StackPart]:
         """Yield the ranges that are not finished."""
         source = ImageSource.as_stored(self._table)
+        scale = (self._taken.max() / self._taken).astype(np.float32)
         for stack in self._stacks:
             if stack.number in self._state.stacks:
                 continue
             for start, stop in self._parts[stack.number]:
                 if (start, stop) not in self._state.parts:
-                    yield StackPart(stack, start, stop, source.part(start, stop))
+                    rows = slice(start, stop)
+                    yield StackPart(
+                        stack, start, stop, source.part(start, stop), self._taken[rows], scale[rows]
+                    )
 
     def finish(self, part: StackPart) -> None:
         """Record that a range is written; a stack that is whole with it gets its name."""

@@ -291,16 +291,16 @@ class ParticleTable:
         boxes = np.unique(self.column("box"))
         if len(boxes) != 1:
             raise InputError(
-                f"The images differ in size: {self._listed_boxes()}. Bring them to one box first, "
-                "each optics group by itself."
+                f"The images differ in size: {self.listed_boxes()}. `raydrgn downsample` brings "
+                "them to one box and field of view."
             )
         if boxes[0] % 2:
             raise InputError(
-                f"The images have an odd box of {boxes[0]} px; extract with an even one."
+                f"The images have an odd box of {boxes[0]} px; `raydrgn downsample` makes it even."
             )
         return int(boxes[0])
 
-    def _listed_boxes(self) -> str:
+    def listed_boxes(self) -> str:
         """Return how many particles have which box, by optics group where these are known."""
         has_groups = "optics_group" in self.table.column_names
         boxes = self.column("box").tolist()

@@ -80,9 +80,8 @@ def reference_pixel_size(table: ParticleTable) -> float:
     if high > low * most:
         raise InputError(
             f"The particles have pixel sizes from {low:.4g} to {high:.4g} Å, too different for one "
-            f"map: {_listed_groups(table)}. Extract the particles again with one pixel size, or "
-            "with boxes for which box × pixel size agrees and `raydrgn downsample` each group to "
-            "one box; or train on one group at a time."
+            f"map: {_listed_groups(table)}. `raydrgn downsample` brings them to one box and field "
+            "of view, and so to one pixel size."
         )
     noted = _noted_size(table)
     if noted is not None and high / (1 + LARGEST_DIFFERENCE) <= noted <= low * (

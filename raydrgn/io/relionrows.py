@@ -242,7 +242,12 @@ def _floats(block: TextBlock, field: str) -> Float[np.ndarray, " n"]:
 
 
 def with_smaller_images(
-    star: TextStar, *, names: Sequence[str], old_box: int, box: int, table: ParticleTable
+    star: TextStar,
+    *,
+    names: Sequence[str],
+    taken: Int[np.ndarray, " n"],
+    box: int,
+    table: ParticleTable,
 ) -> TextStar:
     """Return the file for images brought from one box to another.
 
@@ -252,48 +257,51 @@ def with_smaller_images(
     Args:
         star: The rows of these images.
         names: ``NNNNNN@stack`` of each new image.
-        old_box: Box of the images that the rows speak of, in pixels.
+        taken: Edge of the middle of each image that the new one shows, in the pixels of the rows.
         box: Box of the new images.
         table: The same particles, with the old pixel size where it is known.
     """
     particles = star.particles()
+    factors = taken / box  # one in each optics group, whose pixel size is one
     cells: dict[str, Sequence[str]] = {"rlnImageName": names}
-    cells |= _rescaled(particles, old_box=old_box, box=box)
+    cells |= _rescaled(particles, factors, box=box)
     for field in PIXEL_SHIFTS:
         if field in particles.columns:
-            cells[field] = decimals(_floats(particles, field) * box / old_box)
+            cells[field] = decimals(_floats(particles, field) / factors)
     changed = [particles.with_columns(cells)]
     optics = star.block("optics")
     if optics is not None:
         loop = optics.as_loop()
-        known = _group_pixel_sizes(particles, loop, table)
+        of_groups = _by_group(particles, loop, factors)
         added: dict[str, Sequence[str]] = {"rlnImageSize": [str(box)] * len(loop.rows)}
-        if "rlnImagePixelSize" not in loop.columns and known:
-            added["rlnImagePixelSize"] = [_number(size * old_box / box) for size in known]
-        changed.append(loop.with_columns(added | _rescaled(loop, old_box=old_box, box=box)))
+        has_sizes = "pixel_size_angstrom" in table.table.column_names
+        if "rlnImagePixelSize" not in loop.columns and has_sizes:
+            sizes = _by_group(particles, loop, table.column("pixel_size_angstrom"))
+            added["rlnImagePixelSize"] = _numbers(sizes * of_groups)
+        changed.append(loop.with_columns(added | _rescaled(loop, of_groups, box=box)))
     return star.with_blocks(*changed)
 
 
-def _rescaled(block: TextBlock, *, old_box: int, box: int) -> dict[str, Sequence[str]]:
+def _rescaled(
+    block: TextBlock, factors: Float[np.ndarray, " n"], *, box: int
+) -> dict[str, Sequence[str]]:
     cells: dict[str, Sequence[str]] = {}
     if "rlnImageSize" in block.columns:
         cells["rlnImageSize"] = [str(box)] * len(block.rows)
     for field in PIXEL_SIZES:
         if field in block.columns:
-            cells[field] = [_number(float(v) * old_box / box) for v in block.cells(field)]
+            cells[field] = _numbers(_floats(block, field) * factors)
     return cells
 
 
-def _group_pixel_sizes(
-    particles: TextBlock, optics: TextBlock, table: ParticleTable
-) -> list[float] | None:
-    """Return the pixel size of each optics group where the table knows it."""
-    if "pixel_size_angstrom" not in table.table.column_names:
-        return None
+def _by_group(
+    particles: TextBlock, optics: TextBlock, values: Float[np.ndarray, " n"]
+) -> Float[np.ndarray, " groups"]:
+    """Return the value of each optics group, which its particles have in common."""
     groups = group_labels(particles.cells("rlnOpticsGroup"))
-    sizes = table.column("pixel_size_angstrom").tolist()
-    by_group = dict(zip(groups, sizes, strict=True))
-    return [by_group.get(g, sizes[0]) for g in group_labels(optics.cells("rlnOpticsGroup"))]
+    found = dict(zip(groups, values.tolist(), strict=True))
+    listed = group_labels(optics.cells("rlnOpticsGroup"))
+    return np.array([found.get(group, values[0]) for group in listed])
 
 
 def _number(value: float) -> str:

@@ -263,15 +263,6 @@ def test_a_full_disk_is_noticed_before_the_start(data, tmp_path, monkeypatch):
     assert {p.name for p in tmp_path.iterdir()} == {"a.mrcs", "b.mrcs"}
 
 
-def test_several_boxes_are_listed_by_optics_group(data):
-    table, _ = data
-    mixed = table.with_columns(
-        {"box": np.repeat([BOX, 20], 15), "optics_group": ["1"] * 15 + ["2"] * 15}
-    )
-    with pytest.raises(InputError, match="group 1: 15 of 16 px, optics group 2: 15 of 20 px"):
-        downsample(mixed, DownsamplingOptions(out="s.mrcs", box=SMALL))
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -177,7 +177,7 @@ def test_boxes_must_be_one():
 
 def test_boxes_must_be_even():
     table = table_of(2, shift_angstrom=None).with_columns({"box": [7, 7]})
-    with pytest.raises(InputError, match="odd box of 7 px; extract with an even one"):
+    with pytest.raises(InputError, match="odd box of 7 px; `raydrgn downsample` makes"):
         table.single_box()
 
 
