@@ -32,7 +32,7 @@ Shown = list[tuple[Figure, str]]
 TYPICAL = (
     "Particles around a point are counted within the distance at which the median particle has its "
     f"{TYPICAL_SUPPORT}th neighbour, so that {TYPICAL_SUPPORT} is typical. A volume at a point "
-    "without particles around it is an extrapolation."
+    "without particles around it (×) is an extrapolation."
 )
 
 

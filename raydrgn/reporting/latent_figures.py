@@ -120,10 +120,16 @@ def path_in_line(
 
 
 def _beside_support(support: Int[np.ndarray, " m"], typical: int) -> tuple[Figure, Axes]:
-    """Return an empty axis for a path, beside bars of the particles around its points."""
+    """Return an empty axis for a path, beside bars of the particles around its points.
+
+    Points without particles have a cross in the place of a bar.
+    """
     figure = Figure(figsize=(9.2, 4.6), layout="constrained")
     axis, bars = figure.subplots(1, 2, width_ratios=[1.35, 1])
-    bars.bar(np.arange(len(support)), support, color=path_colours(len(support)))
+    colours = path_colours(len(support))
+    bars.bar(np.arange(len(support)), support, color=colours)
+    for number in np.flatnonzero(support == 0).tolist():
+        bars.plot(number, 0, marker="x", markersize=5, color=colours[number], clip_on=False)
     bars.axhline(typical, color="0.4", linewidth=0.9, linestyle="--")
     bars.text(0.99, typical, "typical", ha="right", va="bottom", fontsize=8, color="0.3",
               transform=bars.get_yaxis_transform())  # fmt: skip
