@@ -1,10 +1,11 @@
-// Colours that people with any colour vision tell apart: Okabe and Ito's and Tol's for classes,
-// viridis for numbers.
+// Colours that people with any colour vision tell apart: Okabe and Ito's and Tol's for classes, and
+// darker shades of them from the thirteenth on; viridis for numbers.
 
 import { make, short } from './dom.js';
 
 const BAR_STEP = 16;
-const CLASSES = {
+const SHADE = 0.4;
+const TWELVE = {
   light: [
     '#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9',
     '#332288', '#999933', '#882255', '#117733', '#aa4499', '#666666',
@@ -14,6 +15,12 @@ const CLASSES = {
     '#9ab0ff', '#c5c54e', '#ee8899', '#7fd68a', '#d58ae0', '#bbbbbb',
   ],
 };
+const CLASSES = Object.fromEntries(
+  Object.entries(TWELVE).map(([theme, first]) => [
+    theme,
+    [...first, ...first.map((colour) => mixed(colour, '#000000', SHADE))],
+  ]),
+);
 
 const VIRIDIS = [
   '#440154', '#481d6f', '#453581', '#3d4d8a', '#34618d', '#2b748e', '#24878e', '#1f998a',
@@ -24,7 +31,7 @@ export const isDark = () => document.documentElement.dataset.theme === 'dark';
 
 export const background = () => (isDark() ? '#15181c' : '#ffffff');
 
-/** The colour of a class, counted from 0; after twelve they come again. */
+/** The colour of a class, counted from 0; after twenty-four they come again. */
 export function classColour(number) {
   const all = isDark() ? CLASSES.dark : CLASSES.light;
   return all[((number % all.length) + all.length) % all.length];
