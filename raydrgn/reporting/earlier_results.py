@@ -71,9 +71,16 @@ class FilesAside:
         return storage.join(self._folder, self._name, PROCESS)
 
     def sign(self) -> None:
-        """Record that this process has moved the files here."""
+        """Record that this process moves the files here; of several at once, one can.
+
+        Raises:
+            RunDirectoryError: If another process does so.
+        """
         here = asdict(ProcessIdentity.of(os.getpid()))
-        storage.write_bytes(self.process, json.dumps(here, indent=1).encode())
+        content = json.dumps(here, indent=1).encode()
+        if not storage.create_exclusively(self.process, content):
+            self.refuse_living()
+            storage.write_bytes(self.process, content)
 
     def owner(self) -> ProcessIdentity | None:
         """Return the process that has moved the files here; None if none is recorded."""

@@ -141,6 +141,23 @@ def test_results_that_another_process_is_replacing_are_left_alone(killed, tmp_pa
         other.wait()
 
 
+def test_of_two_that_begin_to_replace_results_at_once_one_can(made, tmp_path):
+    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        place = tmp_path / "analyze.3" / EARLIER / PROCESS
+        place.parent.mkdir()
+        place.write_text(json.dumps(asdict(ProcessIdentity.of(other.pid))))  # it moves files next
+        before = files(tmp_path)
+        with pytest.raises(RunDirectoryError, match=f"process {other.pid} on .* is replacing"):
+            begin(made, NEW, overwrite=True)
+        assert files(tmp_path) == before
+    finally:
+        other.kill()
+        other.wait()
+    begin(made, NEW, overwrite=True)  # one that was killed there holds up nobody
+    assert not Path(made.at("b.csv")).exists()
+
+
 def test_a_command_that_is_interrupted_leaves_the_earlier_results(tmp_path, monkeypatch):
     np.savetxt(tmp_path / "z.csv", np.random.default_rng(0).normal(size=(40, 2)), delimiter=",")
     words = ["analyze", str(tmp_path / "z.csv"), "--skip-umap", "--ksample"]
