@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
-from raydrgn.settings import Setting
+from raydrgn.settings import Setting, check_bounds
 
 if TYPE_CHECKING:
     from raydrgn.evaluation.evaluation import Evaluation
@@ -28,6 +28,9 @@ class EvaluateSettings:
         str | None,
         Setting("Folder for the results, instead of the one in RUN.", flags=("-o", "--out")),
     ] = None
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +65,7 @@ def run(
     executor.check_pool(gpu_problem)
     folder = ResultFolder(settings.out or opened.results("evaluate", opened.epoch(settings.epoch)))
     folder.check_own()  # before the work
+    storage.require_writable(folder.uri)
     progress("evaluating", 0, 1)
     found = evaluate(opened, settings.truth, epoch=settings.epoch, executor=executor)
     progress("evaluating", 1, 1)

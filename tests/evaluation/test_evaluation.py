@@ -13,7 +13,7 @@ from phantoms import table_of, write_mrc
 from raydrgn.cli.main import app
 from raydrgn.decoding.options import VolumeOptions
 from raydrgn.decoding.pool import VolumeDecoder
-from raydrgn.errors import InputError, RunDirectoryError
+from raydrgn.errors import InputError, RunDirectoryError, StorageError
 from raydrgn.evaluation import evaluation
 from raydrgn.evaluation import report as truth_report
 from raydrgn.evaluation.evaluation import evaluate, fsc_curves, mean_fsc, nearest_to_median
@@ -351,6 +351,17 @@ def test_latents_that_diverged_are_refused_in_words(run, truth_folder, latents):
     write_latents(run.files.latents(1), latents, np.zeros_like(latents))
     with pytest.raises(RunDirectoryError, match="latents of 1 of 60 particles are not finite"):
         evaluate(run, str(truth_folder))
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_the_work(
+    run, truth_folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(evaluation, "evaluate", lambda *_, **__: pytest.fail("it was evaluated"))
+    (tmp_path / "file").touch()
+    out = str(tmp_path / "file" / "results")
+    settings = EvaluateSettings(run=run.root, truth=str(truth_folder), out=out)
+    with pytest.raises(StorageError, match=out):
+        workflow.run(settings)
 
 
 def test_a_folder_of_others_is_refused_before_the_work(run, truth_folder, tmp_path, monkeypatch):

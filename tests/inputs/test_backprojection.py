@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from known_map import BOX, PIXEL_SIZE, blobs, particle_table, write_images
-from raydrgn.errors import ConfigError
+from raydrgn.errors import ConfigError, StorageError
 from raydrgn.fourier.shells import shell_correlation, shell_index
 from raydrgn.fourier.transforms import fft_centred
 from raydrgn.geometry.lattice import half_disc
@@ -229,6 +229,13 @@ def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "out").write_text("")
     with pytest.raises(ConfigError, match="is a file"):
         check_folder(str(tmp_path / "out"), box=BOX)
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_the_work(tmp_path):
+    (tmp_path / "file").touch()
+    out = str(tmp_path / "file" / "maps")
+    with pytest.raises(StorageError, match=out):
+        check_folder(out, box=BOX)
 
 
 @pytest.mark.ray
