@@ -3,7 +3,9 @@
 ``raydrgn.open_run`` and ``raydrgn.open_particles`` are these.
 """
 
+import os
 import shlex
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from raydrgn.decoding.options import VolumeOptions
 from raydrgn.errors import ConfigError, RaydrgnError, RunDirectoryError
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import ParticleTable
+from raydrgn.io.row_numbers import chosen_rows
 from raydrgn.io.sources import open_particles as read_particles
 from raydrgn.io.storage import Uri
 from raydrgn.remote.executor import IN_PROCESS, Executor
@@ -20,6 +23,7 @@ from raydrgn.reporting.analysis_results import AnalysisResults
 from raydrgn.run.metrics import read_losses
 from raydrgn.run.reader import RunReader
 from raydrgn.run.reader import open_run as read_run
+from raydrgn.settings import typed
 from raydrgn.shapes import Float, Int
 from raydrgn.wording import counted
 
@@ -68,12 +72,12 @@ class Run:
 
     def latents(self, epoch: int | None = None) -> Float[np.ndarray, "n zdim"]:
         """Return the latent of every particle."""
-        return self.reader.latents(self.reader.epoch(epoch, latents_only=True))
+        return self.reader.latents(self._epoch(epoch, latents_only=True))
 
     def weights(self, epoch: int | None = None) -> dict[str, np.ndarray]:
         """Return the decoder's weights by name."""
         tensors = self.reader.decoder(
-            self.reader.epoch(epoch), pixel_size_angstrom=self.pixel_size_angstrom or 1.0
+            self._epoch(epoch), pixel_size_angstrom=self.pixel_size_angstrom or 1.0
         ).tensors
         return {name: tensor.numpy() for name, tensor in tensors.items()}
 
@@ -87,7 +91,7 @@ class Run:
         Raises:
             RunDirectoryError: If the run is an autoencoder.
         """
-        return self.reader.estimates(self.reader.epoch(epoch, latents_only=True))
+        return self.reader.estimates(self._epoch(epoch, latents_only=True))
 
     def losses(self) -> dict[str, np.ndarray]:
         """Return ``epoch``, ``total``, ``reconstruction`` and ``kl``, one value per epoch."""
@@ -115,11 +119,11 @@ class Run:
         from raydrgn.data.particle_images import read_images
 
         table = self.reader.particles(need_images=True)
-        return read_images(table, _rows(rows, len(table))).astype(np.float32)
+        return read_images(table, chosen_rows(rows, len(table))).astype(np.float32)
 
     def decode(
         self,
-        z: Float[np.ndarray, "..."],
+        z: ArrayLike,
         epoch: int | None = None,
         *,
         options: VolumeOptions | None = None,
@@ -134,17 +138,17 @@ class Run:
             executor: Several workers, for many volumes.
 
         Raises:
-            ConfigError: If ``z`` has not the run's dimension.
+            ConfigError: If ``z`` has not the run's dimension, or values that are not numbers.
         """
         from raydrgn.decoding.pool import DecoderPool
 
-        latents = np.atleast_2d(np.asarray(z, dtype=np.float32))
+        latents = np.atleast_2d(_finite(z))
         if latents.ndim != 2 or latents.shape[1] != self.zdim:
             raise ConfigError(
                 f"z should have {self.zdim} numbers per latent, the run's zdim; its shape is "
                 f"{np.shape(z)}."
             )
-        state = self.reader.decoder(self.reader.epoch(epoch))
+        state = self.reader.decoder(self._epoch(epoch))
         with DecoderPool(state, options or VolumeOptions(), executor) as pool:
             volumes = pool.volumes(latents)
         return volumes[0] if np.ndim(z) == 1 else volumes
@@ -155,7 +159,7 @@ class Run:
         Raises:
             RunDirectoryError: If it has not.
         """
-        number = self.reader.epoch(epoch, latents_only=True)
+        number = self._epoch(epoch, latents_only=True)
         found = AnalysisResults(self.reader, number).umap(len(self.latents(number)))
         if found is None:
             raise RunDirectoryError(
@@ -170,11 +174,12 @@ class Run:
         Raises:
             RunDirectoryError: If ``analyze`` has not made this many clusters of the epoch.
         """
-        number = self.reader.epoch(epoch, latents_only=True)
+        number = self._epoch(epoch, latents_only=True)
+        ksample = typed(int, "ksample", ksample)
         return AnalysisResults(self.reader, number).labels(ksample, len(self.latents(number)))
 
     def write_selection(
-        self, chosen: np.ndarray, path: Uri, *, rows_of_table: bool | None = None
+        self, chosen: ArrayLike, path: Uri | PathLike[str], *, rows_of_table: bool | None = None
     ) -> int:
         """Write chosen particles as an ``ind.pkl`` for --ind; return how many there are.
 
@@ -204,8 +209,12 @@ class Run:
             )
         if not mask.any():
             raise ConfigError("The selection has no particle.")
-        write_indices(path, self._numbers_for_ind(numbers[mask], rows_of_table))
+        write_indices(os.fspath(path), self._numbers_for_ind(numbers[mask], rows_of_table))
         return int(mask.sum())
+
+    def _epoch(self, epoch: int | None, *, latents_only: bool = False) -> int | None:
+        """Return an epoch of the run; the last finished one, if none is given."""
+        return self.reader.epoch(typed(int | None, "epoch", epoch), latents_only=latents_only)
 
     def _numbers_for_ind(
         self, numbers: Int[np.ndarray, " k"], rows_of_table: bool | None
@@ -238,42 +247,28 @@ class Run:
         )
 
 
-def _rows(given: ArrayLike, count: int) -> Int[np.ndarray, " k"]:
-    """Return the rows that numbers or a mask choose of some particles.
+def _finite(z: ArrayLike) -> Float[np.ndarray, "..."]:
+    """Return latents as an array of their own.
 
     Raises:
-        ConfigError: If a number is no row, or the mask is of other particles.
+        ConfigError: If a value is not a finite real number.
     """
-    rows = np.asarray(given)
-    if rows.dtype == np.bool_:
-        if rows.shape != (count,):
-            raise ConfigError(
-                f"A mask has one boolean for each of the {count:,} particles; got one of shape "
-                f"{rows.shape}."
-            )
-        return np.flatnonzero(rows)
-    if not rows.size and rows.ndim == 1:
-        return np.empty(0, dtype=np.int64)
-    if rows.ndim != 1 or rows.dtype.kind not in "iu":
-        raise ConfigError(
-            "Rows are whole numbers in one list, or one boolean for each particle; got "
-            f"{rows.dtype} of shape {rows.shape}."
-        )
-    outside = rows[(rows < 0) | (rows >= count)]
-    if outside.size:
-        raise ConfigError(
-            f"There are {count:,} particles, with rows from 0 to {count - 1:,}; got {outside[0]}."
-        )
-    return rows.astype(np.int64)
+    given = np.asarray(z)
+    if given.dtype.kind not in "fiub":
+        raise ConfigError(f"z takes numbers, got an array of {given.dtype}.")
+    latents = np.array(given, dtype=np.float32)
+    if not np.isfinite(latents).all():
+        raise ConfigError("z has values that are not finite.")
+    return latents
 
 
-def open_run(path: Uri) -> Run:
+def open_run(path: Uri | PathLike[str]) -> Run:
     """Open a run directory of raydrgn, or of cryoDRGN from 0.3 to 4.
 
     Raises:
         RaydrgnError: If there is no run, or its configuration cannot be read.
     """
-    return Run(read_run(path))
+    return Run(read_run(typed(str, "path", path)))
 
 
 def open_particles(

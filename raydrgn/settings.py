@@ -8,13 +8,15 @@ defaults, bounds and explanations are written once. This module loads nothing he
 import dataclasses
 import inspect
 import math
+import numbers
+import os
 import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from types import NoneType
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from raydrgn.errors import ConfigError
 
@@ -107,20 +109,88 @@ def setting_fields(settings: type, path: tuple[str, ...] = ()) -> Iterator[Setti
 
 
 def check_bounds(settings: Any) -> None:
-    """Check every number of a settings record against its bounds, and every choice.
+    """Check the type of every field of a settings record, its bounds, and every choice.
+
+    Paths become text, and numbers of NumPy those of Python, so that the record has what its
+    annotations name.
 
     Raises:
-        ConfigError: Naming the option, its value, and the bound or the choices.
+        ConfigError: Naming the option, its value, and the type, the bound or the choices.
     """
     hints = get_type_hints(type(settings), include_extras=True)
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
-        kind, *metadata = get_args(hints[field.name]) or (None,)
+        hint = hints[field.name]
+        if dataclasses.is_dataclass(hint) and not isinstance(value, hint):  # type: ignore[arg-type]
+            name = hint.__name__  # type: ignore[union-attr]
+            raise ConfigError(f"{field.name} takes a {name}, got {_named(value)}.")
+        kind, *metadata = get_args(hint) or (None,)
         for entry in metadata:
             if isinstance(entry, Setting):
-                _check_choices(kind, entry.option(field.name), value)
+                option = entry.option(field.name)
+                _check_choices(kind, option, value)
+                value = typed(kind, option, value)
+                object.__setattr__(settings, field.name, value)  # records are frozen
                 if isinstance(value, int | float):
                     _check(entry, entry.option(field.name), value)
+
+
+def typed(kind: Any, option: str, value: Any) -> Any:
+    """Return a value as the type of its field: text of a path, a whole number of ``4.0``.
+
+    Raises:
+        ConfigError: Naming the option, if the value is of another type.
+    """
+    parts = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    if value is None and NoneType in parts:
+        return None
+    kinds = [part for part in parts if part is not NoneType]
+    for candidate in kinds:
+        if get_origin(candidate) is Literal:  # choices are compared as they are
+            return value
+        if get_origin(candidate) is tuple:
+            return _typed_tuple(get_args(candidate), option, value)
+        if (found := _converted(candidate, value)) is not None:
+            return found
+    expected = " or ".join(_EXPECTED[candidate] for candidate in kinds)
+    raise ConfigError(f"{option} takes {expected}, got {_named(value)}.")
+
+
+_EXPECTED = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "text or a path",
+}
+
+
+def _typed_tuple(parts: tuple[Any, ...], option: str, value: Any) -> tuple[Any, ...]:
+    is_open = parts[-1] is Ellipsis
+    if not isinstance(value, tuple | list) or not (is_open or len(value) == len(parts)):
+        expected = "a list" if is_open else f"{len(parts)} numbers"
+        raise ConfigError(f"{option} takes {expected}, got {_named(value)}.")
+    return tuple(typed(parts[0], option, each) for each in value)
+
+
+def _converted(kind: type, value: Any) -> Any:
+    """Return a value as one of the four types of settings; None if it is of another."""
+    if kind is bool:
+        is_truth = isinstance(value, bool) or type(value).__name__ in ("bool", "bool_")
+        return bool(value) if is_truth else None
+    if kind is str:
+        text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+        return text if isinstance(text, str) else None
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if kind is float and is_number:
+        return value if isinstance(value, int) else float(value)
+    is_whole = isinstance(value, numbers.Integral) or (is_number and float(value).is_integer())
+    return int(value) if is_number and is_whole else None
+
+
+def _named(value: Any) -> str:
+    """Return what a message calls a value of a wrong type."""
+    text = repr(value)
+    return text if len(text) <= 60 and "\n" not in text else f"a {type(value).__name__}"
 
 
 def build(settings: type, values: dict[str, Any]) -> Any:

@@ -1,5 +1,8 @@
 """Runs as notebooks use them: mistakes are one message."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -9,6 +12,7 @@ from latents import blobs
 from phantoms import table_of
 from raydrgn.errors import ConfigError, RunDirectoryError
 from raydrgn.io.cryodrgn import read_indices
+from raydrgn.io.mrc import write_volume
 from stack_files import write_stack
 
 
@@ -41,6 +45,62 @@ def test_one_latent_is_one_volume(run):
     for wrong in (np.zeros(3), np.zeros((2, 3)), np.zeros((1, 2, 2))):
         with pytest.raises(ConfigError, match="z should have 2 numbers per latent"):
             run.decode(wrong)
+
+
+WRONG = """
+import sys
+import numpy as np
+import raydrgn
+from raydrgn.errors import ConfigError
+run = raydrgn.open_run(sys.argv[1])
+assert (run.latents(np.float64(1)) == run.latents(1)).all()
+assert run.weights(1.0).keys() == run.weights(1).keys()
+for ask, message in [
+    (lambda: run.latents("1"), "epoch takes a whole number, got '1'"),
+    (lambda: run.weights(1.5), "epoch takes a whole number, got 1.5"),
+    (lambda: run.umap(True), "epoch takes a whole number, got True"),
+    (lambda: run.clusters(2, [1]), "epoch takes a whole number, got [1]"),
+    (lambda: run.clusters("2"), "ksample takes a whole number, got '2'"),
+    (lambda: run.decode([np.nan, 0]), "z has values that are not finite"),
+    (lambda: run.decode([1j, 0]), "z takes numbers, got an array of complex128"),
+    (lambda: run.decode(None), "z takes numbers, got an array of object"),
+    (lambda: raydrgn.open_run(None), "path takes text or a path, got None"),
+]:
+    try:
+        ask()
+    except ConfigError as error:
+        assert message in str(error), str(error)
+    else:
+        raise SystemExit(message)
+"""
+
+
+def test_values_of_wrong_types_are_named_without_type_checks_of_tests(run):
+    python = [sys.executable, "-c", WRONG, run.path]
+    done = subprocess.run(python, capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_paths_are_taken_as_text(run, tmp_path):
+    assert raydrgn.open_run(tmp_path / "run").path == run.path
+    chosen = np.arange(10) < 3
+    assert run.write_selection(chosen, tmp_path / "ind.pkl") == 3
+    assert read_indices(str(tmp_path / "ind.pkl")).tolist() == [7, 10, 13]
+    write_volume(tmp_path / "a.mrc", np.zeros((4, 4, 4), np.float32), pixel_size_angstrom=1.0)
+    assert (tmp_path / "a.mrc").is_file()
+
+
+def test_particles_are_selected_by_rows_or_by_a_mask(run):
+    particles = run.particles()
+    assert particles.select([2, 0]).column("index").tolist() == [13, 7]
+    for wrong, message in [
+        (np.ones(3, dtype=bool), "one boolean for each of the 10 particles"),
+        ([-1], "rows from 0 to 9; got -1"),
+        ([10], "rows from 0 to 9; got 10"),
+        ([0.5], "Rows are whole numbers in one list"),
+    ]:
+        with pytest.raises(ConfigError, match=message):
+            particles.select(wrong)
 
 
 def test_images_are_chosen_by_rows_or_by_a_mask(tmp_path):

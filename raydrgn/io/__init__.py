@@ -22,6 +22,7 @@ masks            masks in files, and their grids
 
 particle_source  where a data set is
 particles        ParticleTable, the one record of a data set
+row_numbers      rows of particles that a caller has chosen
 sources          any of the particle files to one checked ParticleTable
 stacks           which stacks a particle file means; the order of its rows
 half_sets        which half of a set a particle belongs to

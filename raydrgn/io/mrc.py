@@ -330,7 +330,7 @@ def header_bytes(
 
 
 def write_volume(
-    uri: Uri,
+    uri: Uri | os.PathLike[str],
     volume: Float[np.ndarray, "d d d"],
     *,
     pixel_size_angstrom: float,
@@ -346,6 +346,6 @@ def write_volume(
         statistics=statistics,
         origin_angstrom=origin_angstrom,
     )
-    with storage.atomic_write(uri) as stream:
+    with storage.atomic_write(os.fspath(uri)) as stream:
         stream.write(header)
         stream.write(data.data)

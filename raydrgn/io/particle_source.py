@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Annotated, Any
 
 from raydrgn.io.uri import Uri
-from raydrgn.settings import Setting, setting_fields
+from raydrgn.settings import Setting, check_bounds, setting_fields
 
 DropBad = Annotated[
     bool,
@@ -106,6 +106,9 @@ class ParticleSource(ParticleSettings):
     particles: Annotated[
         Uri, Setting("Particles: .mrcs, .txt, .star, .cs or .parquet.", is_argument=True)
     ]
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
     def absolute(self) -> "ParticleSource":
         """Return the source with every path meaning the same from anywhere."""

@@ -22,13 +22,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import ArrayLike
 
 from raydrgn.errors import InputError
 from raydrgn.geometry.rotations import orthogonality_error
 from raydrgn.io import storage
+from raydrgn.io.row_numbers import chosen_rows
 from raydrgn.io.storage import Uri
 from raydrgn.io.tables import read_parquet
-from raydrgn.shapes import Bool, Float, Int
+from raydrgn.shapes import Float, Int
 
 FORMAT_VERSION = 1
 
@@ -316,11 +318,9 @@ class ParticleTable:
             return [""] * len(self)
         return [name or "" for name in self.table.column("optics_group").to_pylist()]
 
-    def select(self, rows: Int[np.ndarray, " k"] | Bool[np.ndarray, " n"]) -> "ParticleTable":
+    def select(self, rows: ArrayLike) -> "ParticleTable":
         """Return some rows in the order given; ``index`` keeps pointing at the original set."""
-        if rows.dtype == bool:
-            rows = np.flatnonzero(rows)
-        return ParticleTable(self.table.take(pa.array(rows)))
+        return ParticleTable(self.table.take(pa.array(chosen_rows(rows, len(self)))))
 
     def slice_rows(self, start: int, stop: int) -> "ParticleTable":
         """Return consecutive rows."""

@@ -7,7 +7,7 @@ from raydrgn.errors import ConfigError
 from raydrgn.io.particle_source import FileSettings, ParticleSource
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
-from raydrgn.settings import Setting
+from raydrgn.settings import Setting, check_bounds
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,6 +31,9 @@ class ExportStarSettings:
         ),
     ] = False
 
+    def __post_init__(self) -> None:
+        check_bounds(self)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExportCsSettings:
@@ -47,6 +50,9 @@ class ExportCsSettings:
             "alignments3D/alpha."
         ),
     ] = False
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +85,9 @@ class ExportIndicesSettings(FileSettings):
         ),
     ] = None
 
+    def __post_init__(self) -> None:
+        check_bounds(self)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExportCryodrgnSettings:
@@ -87,6 +96,9 @@ class ExportCryodrgnSettings:
     run: Annotated[str, Setting("Run directory.", is_argument=True)]
 
     out: Annotated[str, Setting("Folder to make.", flags=("-o", "--out"))]
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
 
 @dataclass(frozen=True, kw_only=True)

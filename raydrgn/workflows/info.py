@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from raydrgn.errors import InputError
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
-from raydrgn.settings import Setting
+from raydrgn.settings import Setting, check_bounds
 
 if TYPE_CHECKING:
     from raydrgn.inputs.inspection import Inspection
@@ -42,6 +42,9 @@ class InfoSettings:
             project="passthrough",
         ),
     ] = ()
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
 
 def run(

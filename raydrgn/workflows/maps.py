@@ -67,6 +67,7 @@ class FlipSettings:
     out: Annotated[str, Setting("Map to write: .mrc or .map.", flags=("-o", "--out"))]
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         check_map_name(self.out)
 
 
@@ -79,6 +80,7 @@ class InvertSettings:
     out: Annotated[str, Setting("Map to write: .mrc or .map.", flags=("-o", "--out"))]
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         check_map_name(self.out)
 
 

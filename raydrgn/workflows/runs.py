@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from raydrgn.errors import RaydrgnError
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
-from raydrgn.settings import Setting
+from raydrgn.settings import Setting, check_bounds
 
 if TYPE_CHECKING:
     from raydrgn.convergence.report import RecordedVerdict
@@ -25,6 +25,9 @@ class RunsSettings:
     folder: Annotated[
         str, Setting("Folder; a path or URL.", is_argument=True, metavar="FOLDER")
     ] = "."
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import Progress, silent
-from raydrgn.settings import Setting
+from raydrgn.settings import Setting, check_bounds
 from raydrgn.simulation.options import Simulation
 
 if TYPE_CHECKING:
@@ -19,6 +19,9 @@ class SimulateSettings:
     out: Annotated[str, Setting("Folder to write; created if it is absent.", is_argument=True)]
 
     simulation: Simulation = field(default_factory=Simulation)
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
 
 @dataclass(frozen=True, kw_only=True)
