@@ -13,16 +13,15 @@ FIGURE_BYTES = 10_000_000
 
 
 def check_folder(folder: Uri, *, box: int) -> None:
-    """Refuse a folder that has no room for the maps, or that cannot be written.
+    """Refuse a folder without room for the maps.
 
     Raises:
         ConfigError: If the folder is a file.
-        StorageError: If there is no room, or it cannot be written.
+        StorageError: If there is no room.
     """
     if storage.exists(folder) and not storage.is_folder(folder):
         raise ConfigError(f"-o {folder} is a file; name a folder.")
     storage.require_room(folder, NUM_MAPS * 4 * box**3 + FIGURE_BYTES, remedy="")
-    storage.require_writable(folder)
 
 
 def write_backprojection(

@@ -2,7 +2,8 @@
 
 import logging
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
 
 from raydrgn.inputs.options import BackprojectionOptions
 from raydrgn.io.particle_source import DropBad, ParticleSource
@@ -85,24 +86,26 @@ def run(
     report.check_folder(out, box=table.single_box())
     if settings.drop_bad:
         table, _ = leave_out_bad(table)
-    given = half_of = concern = None
+    refined, given, half_of, concern = table, None, None, None
     if settings.poses_from:
         refined, half_of, concern = with_poses_of_halves(table, settings.poses_from)
         if concern:
             log.warning("%s", concern)
+    storage.require_writable(out)  # which makes it: after all that may be refused
+    if settings.poses_from:
+        named = partial(_of_given_poses, progress)
         given = back_project(
-            table,
-            settings,
-            half_of=half_of,
-            executor=executor,
-            progress=lambda what, *done, **more: progress(f"given poses: {what}", *done, **more),
+            table, settings, half_of=half_of, executor=executor, progress=named
         ).resolution
-        table = refined
-    maps = back_project(table, settings, half_of=half_of, executor=executor, progress=progress)
+    maps = back_project(refined, settings, half_of=half_of, executor=executor, progress=progress)
     if given is not None:
         finding = what_refinement_gave(maps.resolution, given)
         findings = [finding, *([concern] if concern else []), *maps.verdict.findings]
         verdict = replace(maps.verdict, findings=findings)
         maps = replace(maps, verdict=verdict)
     report.write_backprojection(maps, out, given=given)
-    return BackprojectResult(out=settings.out, particles=table, maps=maps)
+    return BackprojectResult(out=settings.out, particles=refined, maps=maps)
+
+
+def _of_given_poses(progress: Progress, what: str, *done: int, **more: Any) -> None:
+    progress(f"given poses: {what}", *done, **more)

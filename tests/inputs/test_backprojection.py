@@ -19,10 +19,14 @@ from raydrgn.inputs.options import BackprojectionOptions
 from raydrgn.inputs.report import check_folder, write_backprojection
 from raydrgn.io.half_sets import half_of_particles
 from raydrgn.io.mrc import read_header, read_volume
+from raydrgn.io.particle_source import ParticleSource
 from raydrgn.remote.executor import Executor
 from raydrgn.simulation.acquisition import draw_acquisition
+from raydrgn.simulation.dataset import simulate
 from raydrgn.simulation.ensemble import Ensemble
 from raydrgn.simulation.images import ForwardModel
+from raydrgn.simulation.options import Simulation
+from raydrgn.workflows import backproject
 
 
 def shell_power(volume):
@@ -231,11 +235,14 @@ def test_a_file_is_no_folder(tmp_path):
         check_folder(str(tmp_path / "out"), box=BOX)
 
 
-def test_a_folder_that_cannot_be_written_is_refused_before_the_work(tmp_path):
+def test_a_folder_that_cannot_be_written_is_refused_before_the_work(tmp_path, monkeypatch):
+    simulate(str(tmp_path / "data"), Simulation(num_particles=8, box=16, seed=1))
     (tmp_path / "file").touch()
     out = str(tmp_path / "file" / "maps")
+    monkeypatch.setattr(backprojection, "back_project", None)
+    source = ParticleSource(particles=str(tmp_path / "data" / "particles.star"))
     with pytest.raises(StorageError, match=out):
-        check_folder(out, box=BOX)
+        backproject.run(backproject.BackprojectSettings(source=source, out=out))
 
 
 @pytest.mark.ray
