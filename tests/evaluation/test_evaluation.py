@@ -360,8 +360,18 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_work(
     (tmp_path / "file").touch()
     out = str(tmp_path / "file" / "results")
     settings = EvaluateSettings(run=run.root, truth=str(truth_folder), out=out)
-    with pytest.raises(StorageError, match=out):
+    with pytest.raises(StorageError, match=str(tmp_path / "file")):
         workflow.run(settings)
+
+
+def test_a_truth_of_other_particles_leaves_no_folder(run, truth_folder, monkeypatch):
+    def refuse(*_, **__):
+        raise InputError("other particles")
+
+    monkeypatch.setattr(evaluation, "evaluate", refuse)
+    with pytest.raises(InputError):
+        workflow.run(EvaluateSettings(run=run.root, truth=str(truth_folder), epoch=1))
+    assert not list((truth_folder.parent / "run").glob("evaluate.*"))
 
 
 def test_a_folder_of_others_is_refused_before_the_work(run, truth_folder, tmp_path, monkeypatch):
