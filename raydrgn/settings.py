@@ -132,7 +132,7 @@ def check_bounds(settings: Any) -> None:
                 value = typed(kind, option, value)
                 object.__setattr__(settings, field.name, value)  # records are frozen
                 if isinstance(value, int | float):
-                    _check(entry, entry.option(field.name), value)
+                    _check(entry, option, value)
 
 
 def typed(kind: Any, option: str, value: Any) -> Any:
