@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -42,6 +42,8 @@ from raydrgn.mfa.trials import PoseWidths
 from raydrgn.mfa.update import Updater
 from raydrgn.mfa.workers import PASS, SAMPLE, WorkerParticles
 from raydrgn.shapes import Float, Int
+
+T = TypeVar("T")
 
 MEAN_PASSES = 3
 LOW_UPDATES, FULL_PASSES, FULL_UPDATES = 4, 2, 2
@@ -314,10 +316,16 @@ class Fit:
             )
             self._update(sums, update)
             if estimated.contrast:
-                self.estimates.contrast /= self._group.from_first(contrast_mean(sums))
+                self.estimates.contrast /= self._of_all(contrast_mean, sums)
             if estimated.rotations and self.model.priors.rotation_sd == 0:
                 self.estimates.rotations.zero_()
             del sums  # before the next grid of slices, which is larger than all else
+
+    def _of_all(self, value_of: Callable[[Sums], T], sums: Sums) -> T:
+        """Return a value of the sums over all workers, which only the first one has."""
+        mine: Any = value_of(sums) if self._group.is_first else None
+        value: T = self._group.from_first(mine)
+        return value
 
     def _accumulated(
         self,

@@ -1,5 +1,6 @@
 """More workers change the speed of a fit, and nothing else."""
 
+import mrcfile
 import numpy as np
 import pytest
 
@@ -7,6 +8,8 @@ import plain_em
 from raydrgn.decoding.options import VolumeOptions
 from raydrgn.decoding.pool import DecoderPool
 from raydrgn.run.reader import open_run
+from raydrgn.simulation.dataset import simulate
+from raydrgn.simulation.options import Simulation
 
 
 @pytest.mark.parametrize(("name", "world"), [("clean", 2), ("clean", 3), ("disturbed", 2)])
@@ -35,3 +38,15 @@ def test_any_number_of_workers_fits_the_same(request, tmp_path, name, world):
 def difference(found, expected):
     """Return the RMS difference over the SD."""
     return np.sqrt(np.square(found - expected).mean()) / expected.std()
+
+
+def test_a_worker_may_have_nothing_but_junk(tmp_path):
+    simulate(str(tmp_path), Simulation(num_particles=400, box=24, snr=0.4, seed=3))
+    with mrcfile.open(tmp_path / "particles.mrcs", mode="r+") as stack:
+        sd = stack.data.std()
+        stack.data[200:] = np.random.default_rng(0).normal(0, sd, stack.data[200:].shape)
+    run = plain_em.prepare(tmp_path / "particles.star", tmp_path / "run", **plain_em.SMALL)
+    plain_em.fit_group(run, 2)
+    null = open_run(str(tmp_path / "run")).estimates(6)["null_probability"]
+    assert null[:200].mean() < 0.05
+    assert null[200:].min() == 1.0
