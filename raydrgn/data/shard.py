@@ -84,6 +84,10 @@ class ResidentShard:
         """Whether the coefficients are on the worker's device."""
         return isinstance(self.store, MemoryStore) and self.store.device == self._device
 
+    def rotations(self, rows: Int[Tensor, " b"]) -> Float[Tensor, "b 3 3"]:
+        """Return the rotations of some particles, numbered within the shard, on the device."""
+        return self._rotations[rows.to(self._device, non_blocking=True)]
+
     def batch(
         self, rows: Int[Tensor, " b"], coefficients: Float[Tensor, "b n 2"] | None = None
     ) -> ParticleBatch:
@@ -99,7 +103,7 @@ class ResidentShard:
         pixel_size = columns.pop("pixel_size_angstrom")
         return ParticleBatch(
             coefficients=coefficients.float(),
-            rotations=self._rotations[where],
+            rotations=self.rotations(rows),
             pixel_size_angstrom=pixel_size,
             ctf=CTFParameters(**columns) if self._has_ctf else None,
         )

@@ -20,6 +20,7 @@ expectation    a pass over particles
 sums           what a pass adds up
 noise          of images and junk, by what a pass adds up
 contrast       contrast and latent kept apart, by what a pass adds up
+pose_slope     poses and latent kept apart, likewise
 update         the maximisation step
 support        the mask
 held_out       components and states that other images support

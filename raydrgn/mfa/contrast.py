@@ -2,7 +2,6 @@
 
 import math
 
-import torch
 from torch import Tensor
 
 from raydrgn.mfa.sums import Sums
@@ -13,9 +12,6 @@ SHARE = 0.5
 """Of the slope that is given to the components at a time. With all of it, on top of steps that are
 long by themselves, latents swing, and rounding errors double with every pass."""
 
-LEAST_VARIANCE = 1e-4
-"""Of a latent, when they are made to have covariance 1."""
-
 
 def contrast_slope(sums: Sums) -> Float[Tensor, " k"]:
     """Return c/2 of the contrast as it goes with the latent, a ≈ ā·(1 + cᵀ(z − z̄)).
@@ -23,12 +19,8 @@ def contrast_slope(sums: Sums) -> Float[Tensor, " k"]:
     Both are independent by the model. What the mean alone has explained of the contrasts, before
     there were components, is that of the composition too: less density is less contrast.
     """
-    likely = sums.total("likely")
-    mean = sums.latent / likely
-    second = sums.square / likely - torch.outer(mean, mean)
-    values, vectors = torch.linalg.eigh(second)
-    inverse = (vectors / values.clamp(min=LEAST_VARIANCE)) @ vectors.T
-    return SHARE * inverse @ contrast_covariance(sums) / contrast_mean(sums)
+    by_latent = sums.inverse_covariance() @ contrast_covariance(sums)
+    return SHARE * by_latent / contrast_mean(sums)
 
 
 def contrast_covariance(sums: Sums) -> Float[Tensor, " k"]:

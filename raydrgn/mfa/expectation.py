@@ -14,6 +14,7 @@ from raydrgn.mfa.grids import VolumeGrids
 from raydrgn.mfa.images import FourierPoints, ImageSet
 from raydrgn.mfa.model import FactorModel
 from raydrgn.mfa.particles import Estimated, ParticleEstimates, rotation_matrices
+from raydrgn.mfa.pose_slope import add_poses
 from raydrgn.mfa.poses import RotationEstimate, ShiftGrid, estimate_rotations
 from raydrgn.mfa.posterior import ImagePosterior, ImageProducts, image_posterior
 from raydrgn.mfa.sums import Sums
@@ -80,14 +81,20 @@ class ParticlePass:
         for rows, (found, products) in self._worked(work, batches):
             yield rows, found, products
 
-    def accumulate(self, batches: Batches, estimates: ParticleEstimates, sums: Sums) -> None:
-        """Add batches to the sums, and set what is now estimated of their particles."""
+    def accumulate(
+        self,
+        batches: Batches,
+        estimates: ParticleEstimates,
+        latents: Float[Tensor, "n k"],
+        sums: Sums,
+    ) -> None:
+        """Add batches to the sums, and set latents and what is now estimated of their particles."""
 
-        def work(rows: Rows, batch: ParticleBatch) -> Work[ParticleEstimates]:
+        def work(rows: Rows, batch: ParticleBatch) -> Work[tuple[ParticleEstimates, Tensor]]:
             return self._accumulate(batch, estimates[rows], sums)
 
-        for rows, found in self._worked(work, batches):
-            estimates[rows] = found
+        for rows, (found, latent) in self._worked(work, batches):
+            estimates[rows], latents[rows] = found, latent
 
     def start(
         self,
@@ -136,7 +143,7 @@ class ParticlePass:
 
     def _accumulate(
         self, batch: ParticleBatch, estimates: ParticleEstimates, sums: Sums
-    ) -> Work[ParticleEstimates]:
+    ) -> Work[tuple[ParticleEstimates, Tensor]]:
         images = ImageSet.of(batch, estimates, self._at, self._model.noise)
         slices = yield images.slices
         found, _ = self._expect(images, slices)
@@ -173,7 +180,10 @@ class ParticlePass:
         _add_moments(found, sums)
         if self._estimated.contrast:
             changes["contrast"] = found.contrast
-        return replace(estimates, null_probability=found.null_probability, **changes)
+        estimates = replace(estimates, null_probability=found.null_probability, **changes)
+        if self._estimated.pose_slope:
+            add_poses(sums, batch.rotations, estimates, found.latent, kept)
+        return estimates, found.latent
 
     def _turn(
         self,

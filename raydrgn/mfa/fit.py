@@ -25,6 +25,7 @@ from raydrgn.mfa.images import FourierPoints
 from raydrgn.mfa.likelihood import Expected, add_likelihood, likelihood_terms
 from raydrgn.mfa.model import FactorModel
 from raydrgn.mfa.particles import Estimated, ParticleEstimates
+from raydrgn.mfa.pose_slope import pose_slope, remove_slope
 from raydrgn.mfa.search import PoseSearch, pose_widths
 from raydrgn.mfa.slice_grid import SliceGridFile
 from raydrgn.mfa.start import (
@@ -283,11 +284,13 @@ class Fit:
     @property
     def _estimated(self) -> Estimated:
         config = self._config
+        rotations = config.rotations and self.model.priors.rotation_sd > 0
         return Estimated(
             contrast=config.contrast,
             null_class=self._tells_junk,
             shifts=config.shifts,
-            rotations=config.rotations and self.model.priors.rotation_sd > 0,
+            rotations=rotations,
+            pose_slope=config.shifts or rotations,
         )
 
     def _run_pass(
@@ -306,7 +309,7 @@ class Fit:
         weight = UNCERTAINTY_WEIGHT if is_mixture else 1.0
         for part in range(min(updates, self._particles.num_particles)):
             rows = torch.from_numpy(np.flatnonzero(rank % updates == part))
-            sums = self._accumulated(rows, at, estimated, variance_weight=weight)
+            sums, latents = self._accumulated(rows, at, estimated, variance_weight=weight)
             update = partial(
                 self._updater.updated,
                 radius=radius,
@@ -317,6 +320,10 @@ class Fit:
             self._update(sums, update)
             if estimated.contrast:
                 self.estimates.contrast /= self._of_all(contrast_mean, sums)
+            if estimated.pose_slope:
+                slope = self._of_all(pose_slope, sums)
+                turns = self._particles.rotations(rows)
+                remove_slope(self.estimates, slope, rows, rotations=turns, latents=latents[rows])
             if estimated.rotations and self.model.priors.rotation_sd == 0:
                 self.estimates.rotations.zero_()
             del sums  # before the next grid of slices, which is larger than all else
@@ -334,12 +341,14 @@ class Fit:
         estimated: Estimated,
         *,
         variance_weight: float,
-    ) -> Sums:
-        """Return the sums over some particles, and estimate them anew."""
+    ) -> tuple[Sums, Float[Tensor, "_ k"]]:
+        """Return the sums over some particles, and estimate them anew, with all latents."""
         worker_pass = self._pass(at, estimated, variance_weight=variance_weight)
         sums = worker_pass.empty_sums(self._grids)
-        worker_pass.accumulate(self._batches(rows, at), self.estimates, sums)
-        return sums
+        dim = self.model.num_components
+        latents = torch.zeros(len(self._particles), dim, device=self._device)
+        worker_pass.accumulate(self._batches(rows, at), self.estimates, latents, sums)
+        return sums, latents
 
     def _pass(
         self, at: FourierPoints, estimated: Estimated, *, variance_weight: float

@@ -69,6 +69,8 @@ class Estimated:
     null_class: bool = False
     shifts: bool = False
     rotations: bool = False
+    pose_slope: bool = False
+    """What shifts and rotations have of a linear dependence on the latent."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,9 @@ from torch import Tensor
 from raydrgn.mfa.poses import ROTATION_SDS
 from raydrgn.shapes import Float, Int
 
+LEAST_VARIANCE = 1e-4
+"""Of a latent, when they are made to have covariance 1."""
+
 
 @dataclass(slots=True)
 class Sums:
@@ -40,6 +43,12 @@ class Sums:
     contrast_latent: Float[Tensor, " k"]
     """Expectations of contrast times latent, likewise."""
 
+    pose_latent: Float[Tensor, "6 k1"]
+    """Shift, pixels, and rotation vector in the frame of the volume times (1, latent), likewise."""
+
+    in_plane: Float[Tensor, "3 3"]
+    """R_xyᵀ R_xy of the given rotations R, likewise: which directions images show."""
+
     rotation_evidence: Float[Tensor, " trials"]
     """Logarithms of the images' probabilities for each of ``ROTATION_SDS``, over those for 0."""
 
@@ -70,6 +79,8 @@ class Sums:
             zeros(num_components, num_components),
             zeros(num_components, num_components),
             zeros(num_components),
+            zeros(6, num_components + 1),
+            zeros(3, 3),
             zeros(len(ROTATION_SDS)),
             zeros(len(SCALARS)),
         )
@@ -99,6 +110,13 @@ class Sums:
     def total(self, name: str) -> float:
         """Return a scalar by its name."""
         return float(self.scalars[SCALARS.index(name)])
+
+    def inverse_covariance(self) -> Float[Tensor, "k k"]:
+        """Return the inverse of the latents' covariance, with what is uncertain of them."""
+        mean = self.latent / self.total("likely")
+        second = self.square / self.total("likely") - torch.outer(mean, mean)
+        values, vectors = torch.linalg.eigh(second)
+        return (vectors / values.clamp(min=LEAST_VARIANCE)) @ vectors.T
 
     def tensors(self) -> list[Tensor]:
         """Return the tensors to add up over workers."""

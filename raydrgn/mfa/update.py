@@ -24,19 +24,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from raydrgn.errors import InputError
-from raydrgn.mfa.contrast import (
-    LEAST_VARIANCE,
-    contrast_mean,
-    contrast_sd,
-    contrast_slope,
-)
+from raydrgn.mfa.contrast import contrast_mean, contrast_sd, contrast_slope
 from raydrgn.mfa.grids import VolumeGrids
 from raydrgn.mfa.images import FourierPoints
 from raydrgn.mfa.model import FactorModel
 from raydrgn.mfa.noise import with_noise
 from raydrgn.mfa.particles import Estimated
+from raydrgn.mfa.pose_slope import give_slope, pose_slope
 from raydrgn.mfa.poses import ROTATION_SDS
-from raydrgn.mfa.sums import Sums
+from raydrgn.mfa.sums import LEAST_VARIANCE, Sums
 from raydrgn.mfa.support import cut_off
 from raydrgn.shapes import Float
 
@@ -145,6 +141,8 @@ class Updater:
         """
         require_particles(sums)
         model = self._stepped(model, sums, radius, is_whole=is_mixture)
+        if estimated.pose_slope:
+            give_slope(model.volumes, pose_slope(sums), model.support)
         model = self._whitened(model, sums, is_mixture=is_mixture)
         model = self._with_noise(model, sums, radius=radius)
         model = _with_priors(model, sums, estimated, is_mixture=is_mixture)

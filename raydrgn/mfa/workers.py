@@ -150,6 +150,10 @@ class WorkerParticles:
             yield where, replace(batch, optics_group=self.optics_groups[where])
             self.on_batch(len(where))
 
+    def rotations(self, rows: Int[Tensor, " b"]) -> Float[Tensor, "b 3 3"]:
+        """Return the given rotations of some particles, on the device."""
+        return self.shard.rotations(rows)
+
     def ranks(self, purpose: int, *place: int) -> Int[np.ndarray, " n"]:
         """Return the place of each of the worker's particles in a random order of all."""
         order = np.random.default_rng((self.seed, purpose, *place)).permutation(self.num_particles)

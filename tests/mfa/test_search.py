@@ -137,7 +137,7 @@ def test_uncertain_shifts_take_nothing_from_the_noise(far_off, tmp_path):
     of_noise = [
         fit._accumulated(
             torch.arange(100), fit._all_points, Estimated(shifts=shifts), variance_weight=1.0
-        ).residual
+        )[0].residual
         for shifts in (False, True)
     ]
     torch.testing.assert_close(*of_noise, rtol=1e-5, atol=1e-3)
