@@ -44,6 +44,8 @@ class Run:
         last = "no finished epoch"
         if epochs:
             last = f"{counted(len(epochs), 'epoch')}, the last is {epochs[-1]}"
+        elif self.reader.is_finished():
+            last = "the last epoch alone"
         return f"Run({self.path!r}: zdim {self.zdim}, box {self.box} px, {last})"
 
     @property

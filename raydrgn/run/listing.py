@@ -53,12 +53,22 @@ class RunSummary:
     epochs: int | None = None
     """Epochs that it is to have; None if that is not known."""
 
+    has_last_alone: bool = False
+    """Whether only cryoDRGN's last weights and latents are left, which have no number."""
+
     loss: float | None = None
     """Total loss of the last finished epoch."""
 
     origins: list[Origin] = field(default_factory=list)
     problem: str = ""
     """Why the run cannot be read."""
+
+    @property
+    def progress(self) -> str:
+        """How many epochs are done, and of how many if that is known."""
+        if self.has_last_alone:
+            return "last only"
+        return f"{self.epochs_done}/{self.epochs}" if self.epochs else str(self.epochs_done)
 
 
 def find_runs(folder: Uri) -> Iterator[Uri]:
@@ -132,6 +142,7 @@ def _foreign(root: Uri) -> RunSummary:
         box=run.box,
         zdim=run.zdim,
         epochs_done=len(epochs),
+        has_last_alone=not epochs and run.is_finished(),
         loss=losses[-1]["total"] if losses else None,
         origins=[Origin(found, _selection(uri)) for uri in ind if (found := _run_around(uri))],
     )

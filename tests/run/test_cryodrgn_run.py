@@ -28,6 +28,8 @@ from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import CTF_COLUMNS
 from raydrgn.io.sources import open_particles
 from raydrgn.model.vae import HeterogeneousVAE
+from raydrgn.notebook import open_run as open_in_notebook
+from raydrgn.run.listing import summarise
 from raydrgn.run.reader import open_run
 
 ASSETS = Path(__file__).parent.parent / "assets" / "cryodrgn"
@@ -182,6 +184,8 @@ def test_a_run_with_its_last_weights_only(copy):
     assert run.epoch(None) is None
     assert run.latents(None).shape == (60, 2)
     assert run.decoder(None).box == 16
+    assert summarise(str(copy)).progress == "last only"
+    assert "the last epoch alone" in repr(open_in_notebook(str(copy)))
 
 
 def test_particles_that_have_moved_or_do_not_fit_are_said_with_a_way_on(copy, tmp_path):
