@@ -40,7 +40,7 @@ def _row(listed: ListedRun, folder: str) -> tuple[str, ...]:
         f"{_short(found.particles, folder)}{count}",
         str(found.box or ""),
         str(found.zdim or ""),
-        found.progress,
+        found.epochs_shown,
         "" if found.loss is None else f"{found.loss:.4f}",
         "" if listed.verdict is None else listed.verdict.short(),
         "" if listed.score is None else f"FSC {listed.score.fsc:.3f} (epoch {listed.score.epoch})",

@@ -64,7 +64,7 @@ class RunSummary:
     """Why the run cannot be read."""
 
     @property
-    def progress(self) -> str:
+    def epochs_shown(self) -> str:
         """How many epochs are done, and of how many if that is known."""
         if self.has_last_alone:
             return "last only"

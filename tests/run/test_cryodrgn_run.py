@@ -184,7 +184,7 @@ def test_a_run_with_its_last_weights_only(copy):
     assert run.epoch(None) is None
     assert run.latents(None).shape == (60, 2)
     assert run.decoder(None).box == 16
-    assert summarise(str(copy)).progress == "last only"
+    assert summarise(str(copy)).epochs_shown == "last only"
     assert "the last epoch alone" in repr(open_in_notebook(str(copy)))
 
 
