@@ -103,7 +103,7 @@ class ResidentShard:
         pixel_size = columns.pop("pixel_size_angstrom")
         return ParticleBatch(
             coefficients=coefficients.float(),
-            rotations=self.rotations(rows),
+            rotations=self.rotations(where),
             pixel_size_angstrom=pixel_size,
             ctf=CTFParameters(**columns) if self._has_ctf else None,
         )
