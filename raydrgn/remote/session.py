@@ -40,6 +40,10 @@ INIT_OPTIONS: dict[str, Any] = {
     "logging_level": "ERROR",
 }
 
+NICENESS_VARIABLE = "RAY_worker_niceness"
+"""Where Ray looks for the niceness of its workers, 15 by default: beside a program that has all
+cores, as RELION may, such workers get some 3 % of them (docs/scaling.md)."""
+
 TOKEN_REFUSED = "InvalidAuthToken"
 """What Ray prints, again and again, if the token of a cluster is missing or wrong."""
 
@@ -110,6 +114,7 @@ def _start_here() -> None:
 
     folder = ray_folder()
     _ensure_token()
+    os.environ.setdefault(NICENESS_VARIABLE, "0")
     try:
         ray.init(
             address="local",

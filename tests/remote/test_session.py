@@ -12,7 +12,7 @@ from raydrgn.remote import session
 from raydrgn.remote.address import RayAddress
 from raydrgn.remote.session import _ensure_token, _interrupt_afterwards, _join
 
-LOSES_A_WORKER = """
+STARTS_RAY = """
 import logging, os, time
 import ray
 from raydrgn.remote.session import connected
@@ -27,7 +27,12 @@ logging.getLogger("raydrgn.remote.session").setLevel("DEBUG")
 def die():
     os.kill(os.getpid(), 9)
 
+@ray.remote
+def niceness():
+    return os.nice(0)
+
 with connected(None):
+    print("priority of workers", ray.get(niceness.remote()) - os.nice(0))
     try:
         ray.get(die.remote())
     except ray.exceptions.WorkerCrashedError:
@@ -40,11 +45,11 @@ with connected(None):
 
 
 @pytest.mark.ray
-def test_what_raylets_tell_all_drivers_is_not_printed():
+def test_workers_share_cores_evenly_and_what_raylets_tell_all_drivers_is_not_printed():
     done = subprocess.run(
-        [sys.executable, "-c", LOSES_A_WORKER], capture_output=True, text=True, check=True
+        [sys.executable, "-c", STARTS_RAY], capture_output=True, text=True, check=True
     )
-    assert done.stdout == "a worker has crashed\nTrue\n"
+    assert done.stdout == "priority of workers 0\na worker has crashed\nTrue\n"
     assert "raylet" not in done.stderr
 
 
