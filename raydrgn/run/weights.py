@@ -20,6 +20,9 @@ from raydrgn.shapes import Float
 
 PREFIX = "decoder."
 
+SEVERAL_GPUS = "module."
+"""Prefix of all names where cryoDRGN of 2022 trained with ``--multigpu``: DataParallel's own."""
+
 REFUSED_NAME = re.compile(r"unsupported GLOBAL (\S+)|Unsupported global: GLOBAL (\S+)")
 """What torch writes of a function that a pickle would call."""
 
@@ -119,7 +122,7 @@ def read_network_tensors(uri: Uri) -> dict[str, torch.Tensor]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the protocol of a pickle that is then refused
             raw: Any = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        found: dict[str, torch.Tensor] = dict(raw["model_state_dict"])
+        names: dict[str, torch.Tensor] = dict(raw["model_state_dict"])
     except Exception as error:  # torch raises many kinds for a broken or foreign archive
         asked = REFUSED_NAME.search(str(error))
         reason = "the file is damaged, or of another kind"
@@ -127,6 +130,7 @@ def read_network_tensors(uri: Uri) -> dict[str, torch.Tensor]:
             name = asked[1] or asked[2]
             reason = f"it asks for {name}, which is refused, and nothing of it has been run"
         raise RunDirectoryError(f"{uri} does not contain weights of a run: {reason}.") from error
+    found = {name.removeprefix(SEVERAL_GPUS): tensor for name, tensor in names.items()}
     # cryoDRGN's plain perceptron without encoding is the decoder itself
     plain = f"{PREFIX}main."
     return {f"{PREFIX}{k}" if k.startswith(plain) else k: v for k, v in found.items()}

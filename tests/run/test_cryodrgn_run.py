@@ -177,6 +177,17 @@ def test_epochs_of_cryodrgn_0_3_count_from_0(copy):
     assert run.epoch(0) == 0
 
 
+def test_weights_that_cryodrgn_wrote_from_several_gpus_are_read(copy):
+    """In 2022 names had the prefix of DataParallel (cryoDRGN's pull request 190)."""
+    raw = torch.load(copy / "weights.2.pkl", weights_only=True)
+    raw["model_state_dict"] = {f"module.{k}": v for k, v in raw["model_state_dict"].items()}
+    torch.save(raw, copy / "weights.2.pkl")
+    state = open_run(str(copy)).decoder(2, pixel_size_angstrom=PIXEL_SIZE)
+    found = VolumeDecoder(state, VolumeOptions()).decode(LATENTS)
+    expected = np.load(ASSETS / "fourier" / "plain.npy")
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * expected.std())
+
+
 def test_a_run_with_its_last_weights_only(copy):
     for kind in ("weights", "z"):
         (copy / f"{kind}.2.pkl").rename(copy / f"{kind}.pkl")
