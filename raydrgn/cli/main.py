@@ -3,6 +3,7 @@
 import errno
 import os
 import sys
+import tempfile
 from contextlib import suppress
 from typing import NoReturn
 
@@ -109,6 +110,12 @@ def main() -> None:
     except BrokenPipeError:  # the reader of a pipe went away
         _discard_output()
     except OSError as problem:
+        if not _can_use_a_temporary_folder():
+            _end_with_error(
+                "No folder for temporary files can be written: neither that of TMPDIR, nor /tmp, "
+                "/var/tmp or the current folder, or they are full. Free space, or set TMPDIR to "
+                "another folder."
+            )
         if problem.errno not in OUTPUT_ERRORS or problem.filename:
             raise
         _discard_output()
@@ -141,6 +148,14 @@ def _require_current_folder() -> None:
         raise StorageError(
             "The current folder does not exist any more; change to another one (cd)."
         ) from problem
+
+
+def _can_use_a_temporary_folder() -> bool:
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _discard_output() -> None:

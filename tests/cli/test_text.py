@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -220,6 +221,21 @@ def test_a_folder_that_is_gone_is_one_message(tmp_path):
     assert done.stderr.strip() == (
         "error: The current folder does not exist any more; change to another one (cd)."
     )
+
+
+def test_a_machine_without_a_temporary_folder_is_one_message(monkeypatch, capsys):
+    """As a container whose files are read-only: matplotlib and Ray then end with an OSError."""
+
+    def none_is_found():
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(tempfile, "gettempdir", none_is_found)
+    monkeypatch.setattr(main, "app", none_is_found)
+    monkeypatch.setattr(main, "set_up_logging", lambda: None)
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    assert ended.value.code == 2
+    assert "error: No folder for temporary files can be written" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
