@@ -1,11 +1,12 @@
 """RELION particle files (3.0, 3.1, 4, 5) to a ParticleTable.
 
-Values of an optics group are joined to its particles. A value that stands in both tables is taken
-from the optics group, as RELION does.
+Values of an optics group are joined to its particles. Where both tables have a field, the optics
+group's counts, but of the CTF the particle's own, as in RELION: a fit of the spherical aberration
+or of the phase shift writes into the particles.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,9 +54,14 @@ MAX_DIGITS = 12
 """Of the number of an image in its stack."""
 
 
+def is_of_optics(field: str, particles: Collection[str], optics: Collection[str]) -> bool:
+    """Return whether a field is taken from the optics groups, by the columns of both tables."""
+    return field in optics and not (field in CTF_FIELDS.values() and field in particles)
+
+
 @dataclass(frozen=True, slots=True)
 class _Fields:
-    """Look-up of a field in the optics table first, then in the particles."""
+    """Look-up of a field in the optics table and in the particles."""
 
     particles: StarBlock
     optics: StarBlock | None
@@ -64,14 +70,16 @@ class _Fields:
 
     def numbers(self, name: str) -> Float[np.ndarray, " n"] | None:
         """Return one number per particle, or None if neither table has the field."""
-        if self.optics is not None and self.group_row is not None and name in self.optics:
-            return self.optics.numbers(name)[self.group_row]
+        optics = self._optics_of(name)
+        if optics is not None:
+            return optics.numbers(name)[self.group_row]
         return self.particles.numbers(name) if name in self.particles else None
 
     def flags(self, name: str) -> Float[np.ndarray, " n"] | None:
         """Return a number per particle as ``numbers`` does, of truth values too."""
-        if self.optics is not None and self.group_row is not None and name in self.optics:
-            return self.optics.flags(name)[self.group_row]
+        optics = self._optics_of(name)
+        if optics is not None:
+            return optics.flags(name)[self.group_row]
         return self.particles.flags(name) if name in self.particles else None
 
     def place(self, row: int, column: str | None) -> str:
@@ -81,11 +89,18 @@ class _Fields:
             row: Of the particles.
             column: Of the particle table or of the file; None for the particle's own line.
         """
-        optics, group_row = self.optics, self.group_row
         names = RELION_FIELDS.get(column, (column,)) if column else ()
-        if optics is None or group_row is None or not any(name in optics for name in names):
+        optics = next(filter(None, map(self._optics_of, names)), None)
+        if optics is None or self.group_row is None:
             return self.particles.place(row)
-        return f"{optics.place(int(group_row[row]))} (block data_optics)"
+        return f"{optics.place(int(self.group_row[row]))} (block data_optics)"
+
+    def _optics_of(self, name: str) -> StarBlock | None:
+        """Return the optics table if a field is taken from there."""
+        if self.optics is None:
+            return None
+        is_there = is_of_optics(name, self.particles.columns, self.optics.columns)
+        return self.optics if is_there else None
 
 
 def read_relion(

@@ -11,7 +11,7 @@ import numpy as np
 from raydrgn.errors import InputError
 from raydrgn.io.imaging import SAME_PIXEL_SIZE, Imaging, calibration
 from raydrgn.io.particles import ParticleTable
-from raydrgn.io.relion import check_groups, group_labels
+from raydrgn.io.relion import check_groups, group_labels, is_of_optics
 from raydrgn.io.relionwriter import CTF_FIELDS, decimals, defocus_cells, estimate_cells, pose_cells
 from raydrgn.io.starrows import TextBlock, TextStar
 from raydrgn.shapes import Float, Int
@@ -89,7 +89,11 @@ def with_given_values(star: TextStar, imaging: Imaging) -> TextStar:
         value = getattr(imaging, name)
         if value is None or _has_value(star, field, value):
             continue
-        if loop is not None and (name != "phase_shift_deg" or field in loop.columns):
+        if (
+            loop is not None
+            and field not in particles.columns
+            and (name != "phase_shift_deg" or field in loop.columns)
+        ):
             loop = loop.with_columns({field: [_number(value)] * len(loop.rows)})
         else:
             particles = particles.with_columns({field: [_number(value)] * len(particles.rows)})
@@ -211,7 +215,8 @@ def with_ctf(star: TextStar, table: ParticleTable) -> TextStar:
     optics = star.block("optics")
     for name in GROUP_FIELDS:
         field, values = CTF_FIELDS[name], table.column(name)
-        if optics is None or field not in optics.as_loop().columns:
+        listed = [] if optics is None else optics.as_loop().columns
+        if not is_of_optics(field, particles.columns, listed):
             cells[field] = values.astype(np.float32).astype(str).tolist()
             continue
         known = _per_particle(star, field)
@@ -228,9 +233,10 @@ def with_ctf(star: TextStar, table: ParticleTable) -> TextStar:
 
 
 def _per_particle(star: TextStar, field: str) -> Float[np.ndarray, " n"] | None:
-    """Return the value of each particle, of its optics group first; None if neither has it."""
+    """Return the value of each particle, as it is read; None if neither table has it."""
     optics, particles = star.block("optics"), star.particles()
-    if optics is not None and field in (loop := optics.as_loop()).columns:
+    loop = None if optics is None else optics.as_loop()
+    if loop is not None and is_of_optics(field, particles.columns, loop.columns):
         listed = group_labels(loop.cells("rlnOpticsGroup"))
         values = dict(zip(listed, map(float, loop.cells(field)), strict=True))
         return np.array([values[g] for g in group_labels(particles.cells("rlnOpticsGroup"))])

@@ -130,11 +130,7 @@ def _tilt_series(particles: StarBlock) -> list[Unmodelled]:
     column = next((name for name in TILT_SERIES if name in particles), None)
     if column is None and {"rlnGroupName", "rlnCtfScalefactor"} <= set(particles.columns):
         scales = particles.text("rlnCtfScalefactor")
-        groups = particles.text("rlnGroupName")
-        per_group: dict[str, set[str]] = {}
-        for group, scale in zip(groups, scales, strict=True):
-            per_group.setdefault(group, set()).add(scale)
-        if len(per_group) < len(groups) and any(len(scales) > 1 for scales in per_group.values()):
+        if _repeat_in_groups(particles.text("rlnGroupName"), scales):
             column = "rlnGroupName with rlnCtfScalefactor"
     if column is None:
         return []
@@ -143,6 +139,25 @@ def _tilt_series(particles: StarBlock) -> list[Unmodelled]:
             column=column, group=ALL, what="the images are of tilt series", remedy=_NO_TILT_SERIES
         )
     ]
+
+
+def _repeat_in_groups(groups: Sequence[str], scales: Sequence[str]) -> bool:
+    """Return whether groups, particles of tilt series, have the same scales in the same order.
+
+    The scales are cosines of the tilt there. Those that RELION fits to the B-factors of single
+    particles differ from group to group: a third of all changes from one scale to the next in a
+    group being in an earlier group too is far more than chance gives.
+    """
+    before: dict[str, str] = {}
+    first: dict[tuple[str, str], str] = {}
+    changes = repeated = 0
+    for group, scale in zip(groups, scales, strict=True):
+        earlier = before.get(group, scale)
+        before[group] = scale
+        if earlier != scale:
+            changes += 1
+            repeated += first.setdefault((earlier, scale), group) != group
+    return changes > 0 and 3 * repeated >= changes
 
 
 def of_cryosparc(rows: np.ndarray) -> list[Unmodelled]:

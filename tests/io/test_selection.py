@@ -16,6 +16,7 @@ from raydrgn.io.matching import find_numbers
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import CTF_COLUMNS
 from raydrgn.io.passthrough import read_rows
+from raydrgn.io.relion import read_relion
 from raydrgn.io.sources import open_particles, to_ctf, to_poses
 from raydrgn.io.starrows import read_text_star
 from raydrgn.io.verification import same_ctf, same_poses
@@ -90,6 +91,27 @@ def test_other_ctf_is_written_where_it_fits_and_refused_where_not(folder):
     cryodrgn.write_ctf(place, values)
     with pytest.raises(InputError, match=r"rlnVoltage 300 in the optics group.*has 200"):
         selection.export_star(source(folder, ctf=place), str(folder / "out.star"))
+
+
+def test_a_ctf_that_particles_have_of_their_own_is_written_there(folder):
+    """Written into the optics groups alone, RELION would go on with the old one."""
+    star = read_text_star(str(folder / "in.star"))
+    own = {"rlnSphericalAberration": ["2.9"] * COUNT, "rlnVoltage": ["200"] * COUNT}
+    changed = star.with_blocks(star.particles().with_columns(own))
+    changed.write(str(folder / "in.star"))
+    values = to_ctf(open_particles(source(folder)))
+    assert set(values[:, 6]) == {np.float32(2.9)}
+    values[:, 6] = 2.8
+    place = str(folder / "ctf.pkl")
+    cryodrgn.write_ctf(place, values)
+    selection.export_star(source(folder, ctf=place), str(folder / "out.star"))
+    again = open_particles(source(folder, "out.star"))
+    np.testing.assert_allclose(again.column("spherical_aberration_mm"), 2.8, rtol=1e-6)
+    given = read_relion(str(folder / "in.star"), imaging=Imaging(voltage_kv=300.0))
+    given.write(str(folder / "given.parquet"))
+    selection.export_star(source(folder, "given.parquet"), str(folder / "given.star"))
+    again = open_particles(source(folder, "given.star"))
+    assert set(again.column("voltage_kv")) == {300}
 
 
 def test_shifts_in_pixels_stay_in_pixels(folder):

@@ -120,6 +120,17 @@ def test_groups_of_micrographs_are_no_tilt_series(tmp_path):
     refuse_unmodelled(star(tmp_path, particles=groups))
 
 
+def test_scales_that_were_fitted_to_single_particles_are_no_tilt_series(tmp_path, caplog):
+    """RELION's CTF refinement writes a B-factor and a scale for each particle or micrograph."""
+    fitted = {
+        "rlnGroupName": ["a", "a", "b", "b"],
+        "rlnCtfScalefactor": [0.93, 1.04, 0.99, 0.87],
+        "rlnCtfBfactor": [12.0, 30.5, 0.0, 8.1],
+    }
+    refuse_unmodelled(star(tmp_path, particles=fitted))
+    assert "the CTF has a B-factor; the CTF has a scale factor. These are not" in caplog.text
+
+
 def test_what_a_file_says_stays_with_its_table(tmp_path):
     table = star(tmp_path, {"rlnMagMat00": [1.0, 1.01], "rlnCtfDataAreCtfPremultiplied": [0, 1]})
     table.write(str(tmp_path / "p.parquet"))
