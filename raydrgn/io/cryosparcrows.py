@@ -17,6 +17,15 @@ from raydrgn.io.particles import ParticleTable
 from raydrgn.io.storage import Uri
 
 CONTRAST_FIELD = "alignments3D/alpha"
+SLOT_TYPES = (
+    (re.compile(r"components_mode_\d+"), "components"),
+    (re.compile(r"alignments_class(?:3D)?_\d+"), "alignments3D"),
+)
+"""Prefixes of fields that are numbered, and their type in cryoSPARC; others are types themselves.
+
+(cryosparc-tools writes slots of a type ``components`` with the prefix ``components_mode_0``.)
+"""
+
 ALIGNED_SIZE = re.compile(r"^alignments\w*/psize_A$")
 """Pixel sizes of images that were aligned, which those of the images are a multiple of."""
 
@@ -32,11 +41,11 @@ def write_rows(uri: Uri, rows: np.ndarray, *, check: Callable[[Uri], None] | Non
     _refuse_other_group(group, listed, uri)
     with storage.atomic_write(uri, check=check) as stream:
         np.save(stream, rows, allow_pickle=False)
-    kinds = dict.fromkeys(n.split("/")[0] for n in rows.dtype.names or () if "/" in n)
+    prefixes = dict.fromkeys(n.split("/")[0] for n in rows.dtype.names or () if "/" in n)
     results = "".join(
-        f"  {kind}:\n    metafile: '{listed}'\n    num_items: {len(rows)}\n"
-        f"    type: particle.{kind}\n"
-        for kind in kinds
+        f"  {prefix}:\n    metafile: '{listed}'\n    num_items: {len(rows)}\n"
+        f"    type: particle.{_slot_type(prefix)}\n"
+        for prefix in prefixes
     )
     written = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
     text = (
@@ -44,6 +53,11 @@ def write_rows(uri: Uri, rows: np.ndarray, *, check: Callable[[Uri], None] | Non
         f"  title: Particles\n  type: particle\nresults:\n{results}version: v4.0.0\n"
     )
     storage.write_bytes(group, text.encode())
+
+
+def _slot_type(prefix: str) -> str:
+    """Return cryoSPARC's type of the fields with a prefix."""
+    return next((kind for name, kind in SLOT_TYPES if name.fullmatch(prefix)), prefix)
 
 
 def _refuse_other_group(group: Uri, listed: str, uri: Uri) -> None:

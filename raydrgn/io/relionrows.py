@@ -4,6 +4,7 @@ Rows, their order of columns and their optics groups stay as they are in the ori
 change makes untrue is written anew.
 """
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -39,6 +40,10 @@ MAGNIFICATION = 1e4
 """With which the pixel size of the detector in µm is that of the images in Å."""
 
 
+BODY_TABLE = re.compile(r"images_body_\d+")
+"""Blocks in which multi-body refinement keeps the poses of one body, a row for each particle."""
+
+
 def select_rows(star: TextStar, rows: Int[np.ndarray, " k"]) -> TextStar:
     """Return some rows of a particle file, in the order given, with the optics groups they use."""
     particles = star.particles()
@@ -48,9 +53,10 @@ def select_rows(star: TextStar, rows: Int[np.ndarray, " k"]) -> TextStar:
             f"{star.uri} has {len(particles.rows):,} particles, but particle {outside[0]} (from 0) "
             "was selected; the selection belongs to another file."
         )
-    if rows.size and not np.array_equal(rows, np.arange(len(particles.rows))):
-        particles = particles.take(rows)
     changed = [particles]
+    if rows.size and not np.array_equal(rows, np.arange(len(particles.rows))):
+        changed = [block.take(rows) for block in (particles, *_bodies(star))]
+        particles = changed[0]
     optics = star.block("optics")
     if optics is not None and "rlnOpticsGroup" in particles.columns:
         optics = optics.as_loop()
@@ -63,6 +69,23 @@ def select_rows(star: TextStar, rows: Int[np.ndarray, " k"]) -> TextStar:
         kept = [i for i, group in enumerate(listed) if group in used]
         changed.append(optics.take(np.array(kept, dtype=np.int64)))
     return star.with_blocks(*changed)
+
+
+def _bodies(star: TextStar) -> list[TextBlock]:
+    """Return the blocks of a multi-body refinement that have a row for each particle.
+
+    Raises:
+        InputError: If one has another number of rows.
+    """
+    bodies = [block for block in star.blocks if BODY_TABLE.fullmatch(block.name)]
+    count = len(star.particles().rows)
+    for block in bodies:
+        if len(block.rows) != count:
+            raise InputError(
+                f"{star.uri}: block data_{block.name} has {len(block.rows):,} rows, but there are "
+                f"{count:,} particles; the file is damaged."
+            )
+    return bodies
 
 
 def with_poses(star: TextStar, table: ParticleTable) -> TextStar:
@@ -270,11 +293,9 @@ def with_smaller_images(
     particles = star.particles()
     factors = taken / box  # one in each optics group, whose pixel size is one
     cells: dict[str, Sequence[str]] = {"rlnImageName": names}
-    cells |= _rescaled(particles, factors, box=box)
-    for field in PIXEL_SHIFTS:
-        if field in particles.columns:
-            cells[field] = decimals(_floats(particles, field) / factors)
+    cells |= _rescaled(particles, factors, box=box) | _shifts_of_smaller(particles, factors)
     changed = [particles.with_columns(cells)]
+    changed += [body.with_columns(_shifts_of_smaller(body, factors)) for body in _bodies(star)]
     optics = star.block("optics")
     if optics is not None:
         loop = optics.as_loop()
@@ -286,6 +307,14 @@ def with_smaller_images(
             added["rlnImagePixelSize"] = _numbers(sizes * of_groups)
         changed.append(loop.with_columns(added | _rescaled(loop, of_groups, box=box)))
     return star.with_blocks(*changed)
+
+
+def _shifts_of_smaller(
+    block: TextBlock, factors: Float[np.ndarray, " n"]
+) -> dict[str, Sequence[str]]:
+    """Return shifts in pixels of images whose pixels are larger by a factor."""
+    fields = [field for field in PIXEL_SHIFTS if field in block.columns]
+    return {field: decimals(_floats(block, field) / factors) for field in fields}
 
 
 def _rescaled(

@@ -27,6 +27,14 @@ NEEDS_QUOTES = re.compile(r"""\s|^[_#$'";\[\]]|^(?:data|save)_|^(?:loop|global|s
 """Spaces, and beginnings that mean something in a STAR file."""
 
 
+SPECIAL = re.compile(
+    r"""[ \t](?:data_|save_|[_$])|^[ \t]*(?:data_|save_|[_$])\S*[ \t]+[^\s#]""", re.I | re.M
+)
+"""Where a value may begin with what CIF keeps for itself, such as the micrograph ``data_1.mrc``."""
+
+MIN_ROW = 3
+"""Values of a row that may begin like the name of a block or column."""
+
 TOKEN = re.compile(r"""'[^\n]*?'(?=\s|$)|"[^\n]*?"(?=\s|$)|\S+""")
 TRUTH = {"true": 1.0, "false": 0.0}
 BLANK_OR_COMMENT = ("", "#")
@@ -110,8 +118,10 @@ def read_star(uri: Uri) -> list[StarBlock]:
     text = decode(storage.read_bytes(uri), uri, wanted=WANTED)
     lines = text.split("\n")
     row_lines = check_rows(lines, uri)
-    if not text.isascii():
-        text = "\n".join(line if line.isascii() else _with_quotes(line) for line in lines)
+    if not text.isascii() or SPECIAL.search(text):
+        for number in itertools.chain.from_iterable(row_lines.values()):
+            lines[number - 1] = _with_quotes(lines[number - 1])
+        text = "\n".join(lines)
     try:
         document = cif.read_string(text)
     except (ValueError, RuntimeError) as error:
@@ -139,7 +149,9 @@ def check_rows(lines: Sequence[str], uri: Uri) -> dict[str, list[int]]:
         if start[:1] in BLANK_OR_COMMENT:
             continue
         word = start.split()[0]
-        if start[:5].lower() == "data_":
+        if rows is not None and width >= MIN_ROW and len(tokens(line)) == width:
+            rows.append(number)
+        elif start[:5].lower() == "data_":
             block, width, rows, columns = word[5:], 0, None, set()
             _refuse_second(word, blocks, f"{uri}, line {number}", "block")
         elif word.lower() == "loop_":
@@ -171,16 +183,19 @@ def _refuse_second(name: str, known: set[str], place: str, what: str) -> None:
     known.add(name.lower())
 
 
-def _with_quotes(line: str) -> str:
-    """Return a line with quotes around the values that CIF would refuse, such as ``grille_é.mrc``.
+def _with_quotes(row: str) -> str:
+    """Return a row with quotes around the values that CIF would refuse, such as ``grille_é.mrc``.
 
-    CIF wants quotes around letters beyond ASCII; the programs of the field write none.
+    CIF wants quotes around letters beyond ASCII, and around what begins like the name of a block or
+    column; the programs of the field write none.
     """
-    if line.lstrip()[:1] in ("_", *BLANK_OR_COMMENT):
-        return line
-    return " ".join(
-        value if value.isascii() or value[0] in "'\"" else f'"{value}"' for value in tokens(line)
-    )
+    return " ".join(map(_with_quotes_if_needed, tokens(row)))
+
+
+def _with_quotes_if_needed(value: str) -> str:
+    if value[0] in "'\"":
+        return value
+    return quoted(value) if value.isascii() else f'"{value}"'
 
 
 def tokens(row: str) -> list[str]:

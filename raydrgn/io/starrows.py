@@ -14,7 +14,7 @@ from raydrgn.io import storage
 from raydrgn.io.filetypes import decode
 from raydrgn.io.star import BLANK_OR_COMMENT, WANTED, check_rows, quoted, row_place, tokens
 from raydrgn.io.storage import Uri
-from raydrgn.shapes import Int
+from raydrgn.shapes import Bool, Int
 
 WRITE_ROWS = 100_000
 
@@ -135,33 +135,38 @@ def read_text_star(uri: Uri) -> TextStar:
     lines = decode(storage.read_bytes(uri), uri, wanted=WANTED).split("\n")
     if lines[-1] == "":
         lines.pop()
-    check_rows(lines, uri)
-    starts = [i for i, line in enumerate(lines) if line.lstrip()[:5].lower() == "data_"]
+    is_row = np.zeros(len(lines), dtype=bool)
+    for numbers in check_rows(lines, uri).values():
+        is_row[np.array(numbers, dtype=np.int64) - 1] = True
+    starts = [
+        i
+        for i, line in enumerate(lines)
+        if line.lstrip()[:5].lower() == "data_" and not is_row[i]  # a row may begin with data_1.mrc
+    ]
     preamble = lines[: starts[0]] if starts else lines
     ends = [*starts[1:], len(lines)] if starts else []
-    blocks = [_parse(lines[a:b]) for a, b in zip(starts, ends, strict=True)]
+    blocks = [_parse(lines[a:b], is_row[a:b]) for a, b in zip(starts, ends, strict=True)]
     return TextStar(uri, preamble, blocks)
 
 
-def _parse(lines: list[str]) -> TextBlock:
+def _parse(lines: list[str], is_row: Bool[np.ndarray, " n"]) -> TextBlock:
     name = lines[0].split()[0][len("data_") :]
     words = [line.split(maxsplit=1)[:1] for line in lines]  # a comment may follow on the line
     loop = next((i for i, word in enumerate(words) if word and word[0].lower() == "loop_"), None)
     if loop is None:
         return TextBlock(name, lines)
     columns, at = [], loop + 1
-    while at < len(lines) and lines[at].lstrip()[:1] in ("_", *BLANK_OR_COMMENT):
+    while at < len(lines) and not is_row[at] and lines[at].lstrip()[:1] in ("_", *BLANK_OR_COMMENT):
         if lines[at].lstrip().startswith("_"):
             columns.append(lines[at].split()[0][1:])
         at += 1
     end = at
     for i in range(at, len(lines)):
-        start = lines[i].lstrip()
-        if start[:1] == "_" or start[:5].lower() == "loop_":
-            break
-        if start[:1] not in BLANK_OR_COMMENT:
+        if is_row[i]:
             end = i + 1
-    rows = [line for line in lines[at:end] if line.lstrip()[:1] not in BLANK_OR_COMMENT]
+        elif lines[i].lstrip()[:1] not in BLANK_OR_COMMENT:
+            break  # another loop, or a single value
+    rows = [lines[i] for i in range(at, end) if is_row[i]]
     return TextBlock(name, lines[: loop + 1], columns, rows, lines[end:])
 
 

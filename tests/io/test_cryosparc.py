@@ -178,6 +178,22 @@ def test_rows_are_written_as_they_are_with_a_group_file_of_their_kinds(tmp_path)
         assert f"  {kind}:\n    metafile: '>out.cs'\n    num_items: 3\n" in text
 
 
+def test_numbered_fields_have_the_types_of_cryosparc_in_the_group_file(tmp_path):
+    """cryosparc-tools has a prefix components_mode_0 of type components; classes are 3D poses."""
+    value = np.zeros(3, "f4")
+    names = ("components_mode_0", "alignments_class_1", "alignments_class3D_2", "alignments2D")
+    rows = cs_rows(3, fields={f"{name}/value": value for name in names})
+    write_rows(str(tmp_path / "out.cs"), rows)
+    results = yaml.safe_load((tmp_path / "out.csg").read_text())["results"]
+    assert {name: results[name]["type"] for name in (*names, "blob")} == {
+        "components_mode_0": "particle.components",
+        "alignments_class_1": "particle.alignments3D",
+        "alignments_class3D_2": "particle.alignments3D",
+        "alignments2D": "particle.alignments2D",
+        "blob": "particle.blob",
+    }
+
+
 def test_poses_go_back_in_the_pixels_in_which_they_came(tmp_path, stack):
     vectors = np.random.default_rng(1).normal(size=(4, 3)).astype("f4")
     rows = cs_rows(

@@ -41,6 +41,20 @@ def test_rows_go_out_as_they_came_in_the_order_asked_for(kind, folder):
         np.testing.assert_array_equal(again.column(name), expected.column(name))
 
 
+def test_the_tables_of_bodies_follow_the_particles(folder):
+    """Multi-body refinement has a block for each body, whose rows RELION matches by number."""
+    cells = "".join(f"{i} {2 * i}\n" for i in range(COUNT))
+    body = f"data_images_body_1\n\nloop_\n_rlnAngleRot #1\n_rlnOriginX #2\n{cells}\n"
+    (folder / "in.star").write_text(star_text() + body)
+    ind = write_ind(folder, [7, 2, 11])
+    selection.export_star(source(folder, ind=ind), str(folder / "out.star"))
+    after = read_text_star(str(folder / "out.star")).block("images_body_1")
+    assert after.rows == ["7 14", "2 4", "11 22"]
+    (folder / "in.star").write_text(star_text() + body.replace("3 6\n", ""))
+    with pytest.raises(InputError, match="images_body_1 has 11 rows, but there are 12 particles"):
+        selection.export_star(source(folder, ind=ind), str(folder / "out.star"))
+
+
 def test_the_whole_file_is_the_same_text(folder):
     selection.export_star(source(folder), str(folder / "out.star"))
     text = star_text().replace("3 unused 1.5 8 300 2.7 0.1\n", "")

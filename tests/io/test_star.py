@@ -150,6 +150,30 @@ def test_a_value_too_many_or_too_few_is_named_with_its_line(
         reader(uri)
 
 
+@pytest.mark.parametrize("column", range(3))
+@pytest.mark.parametrize(
+    "value", ["data_0001.mrc", "DATA_1/a.mrc", "save_1.mrc", "_a.mrc", "$a.mrc", "loop_/a.mrc"]
+)
+def test_values_may_begin_like_names_of_blocks_and_columns(tmp_path, value, column):
+    """RELION takes every word of a row for a value; CIF keeps these beginnings for itself."""
+    cells = ["x"] * 3
+    cells[column] = value
+    rows = [" ".join(cells), "1 2  3", " ".join(cells)]
+    head = "data_a\n\nloop_\n_rlnImageName #1\n_b #2\n_c #3\n"
+    (tmp_path / "a.star").write_text(head + "\n".join(rows) + "\n\ndata_b\n\n_d 5\n")
+    uri = str(tmp_path / "a.star")
+    first, second = read_star(uri)
+    name = first.columns[column]
+    assert first.text(name) == [value, "123"[column], value]
+    assert first.place(2) == "line 9"
+    assert second.text("d") == ["5"]
+    as_text = read_text_star(uri)
+    assert as_text.block("a").rows == rows
+    assert as_text.block("a").cells(name) == first.text(name)
+    as_text.write(str(tmp_path / "b.star"))
+    assert (tmp_path / "b.star").read_text() == (tmp_path / "a.star").read_text()
+
+
 def test_what_follows_a_loop_in_its_block_is_no_row(tmp_path):
     uri = star_of(tmp_path, HEAD + "\n".join(ROWS) + "\n_rlnA 1\nloop_\n_rlnB\n5\n6\n")
     [block], text = read_star(uri), read_text_star(uri)
