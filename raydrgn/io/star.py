@@ -7,7 +7,7 @@ seconds.
 
 import itertools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,10 +27,8 @@ NEEDS_QUOTES = re.compile(r"""\s|^[_#$'";\[\]]|^(?:data|save)_|^(?:loop|global|s
 """Spaces, and beginnings that mean something in a STAR file."""
 
 
-SPECIAL = re.compile(
-    r"""[ \t](?:data_|save_|[_$])|^[ \t]*(?:data_|save_|[_$])\S*[ \t]+[^\s#]""", re.I | re.M
-)
-"""Where a value may begin with what CIF keeps for itself, such as the micrograph ``data_1.mrc``."""
+KEPT_BY_CIF = ("data_", "save_", "_", "$")
+"""What no value of CIF begins with unless it is in quotes, such as the micrograph ``data_1.mrc``."""
 
 MIN_ROW = 3
 """Values of a row that may begin like the name of a block or column."""
@@ -118,8 +116,9 @@ def read_star(uri: Uri) -> list[StarBlock]:
     text = decode(storage.read_bytes(uri), uri, wanted=WANTED)
     lines = text.split("\n")
     row_lines = check_rows(lines, uri)
-    if not text.isascii() or SPECIAL.search(text):
-        for number in itertools.chain.from_iterable(row_lines.values()):
+    numbers = list(itertools.chain.from_iterable(row_lines.values()))
+    if not text.isascii() or _may_need_quotes(text, (lines[n - 1] for n in numbers)):
+        for number in numbers:
             lines[number - 1] = _with_quotes(lines[number - 1])
         text = "\n".join(lines)
     try:
@@ -181,6 +180,14 @@ def _refuse_second(name: str, known: set[str], place: str, what: str) -> None:
             "known. Remove or rename one."
         )
     known.add(name.lower())
+
+
+def _may_need_quotes(text: str, rows: Iterable[str]) -> bool:
+    """Return whether some value of the rows may begin with what CIF keeps for itself."""
+    folded = text.lower()
+    if any(space + start in folded for space in " \t" for start in KEPT_BY_CIF):
+        return True
+    return any(row.lstrip().lower().startswith(KEPT_BY_CIF) for row in rows)
 
 
 def _with_quotes(row: str) -> str:
