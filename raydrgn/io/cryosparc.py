@@ -58,7 +58,8 @@ SAME_SIZE = 1e-3  # of two pixel sizes, relative
 SPLIT_FIELD = "alignments3D/split"
 PIXEL_SIZE_FIELD = "blob/psize_A"
 IMAGE_FIELDS = ("blob/path", "blob/idx")
-POSE_FIELDS = ("alignments3D/pose", "alignments3D/shift")
+REFINED, MULTI = "alignments3D", "alignments3D_multi"
+"""Prefixes of the poses of a refinement, and of those in each class of several."""
 
 
 def read_cryosparc(
@@ -252,16 +253,29 @@ def field_values(
     return values
 
 
+def pose_prefix(rows: np.ndarray) -> str | None:
+    """Return the prefix of the fields with poses; None if there are none, or of several classes.
+
+    They are those of a refinement, or of an ab-initio reconstruction of one class.
+    """
+    names = rows.dtype.names or ()
+    several = [name.removesuffix("/pose") for name in names if SEVERAL_CLASSES.match(name)]
+    for prefix in [REFINED, *(several if len(several) == 1 and several[0] != MULTI else [])]:
+        if {f"{prefix}/pose", f"{prefix}/shift"} <= set(names):
+            return prefix
+    return None
+
+
 def _poses(
     rows: np.ndarray, pixel_size: np.ndarray, *, half_size: bool, source: Uri
 ) -> dict[str, np.ndarray]:
-    names = rows.dtype.names or ()
-    if not all(field in names for field in POSE_FIELDS):
+    prefix = pose_prefix(rows)
+    if prefix is None:
         return {}
-    rotations = from_axis_angle(field_values(rows, "alignments3D/pose", source, width=3))
+    rotations = from_axis_angle(field_values(rows, f"{prefix}/pose", source, width=3))
     # The shift is in pixels of the images that were aligned, which may be larger or smaller.
     aligned = aligned_pixel_size(rows, pixel_size, half_size=half_size, source=source)
-    shifts = field_values(rows, "alignments3D/shift", source, width=2).astype(np.float64)
+    shifts = field_values(rows, f"{prefix}/shift", source, width=2).astype(np.float64)
     shifts = shifts * aligned[:, None]
     return {"rotation": rotations.reshape(-1, 9), "shift_angstrom": shifts}
 
@@ -271,11 +285,11 @@ def aligned_pixel_size(
 ) -> np.ndarray:
     """Return the pixel size, in Å, of the images whose pixels the shifts count.
 
-    This is the field alignments3D/psize_A, times what ``pixel_size`` is of blob/psize_A where the
-    user gives another. Heterogeneous refinement aligns smaller images; where its file lacks the
+    This is their field psize_A, times what ``pixel_size`` is of blob/psize_A where the user gives
+    another. Heterogeneous refinement aligns smaller images; where its file lacks the
     field, ``half_size`` decides, and nothing is guessed.
     """
-    field = "alignments3D/psize_A"
+    field = f"{pose_prefix(rows) or REFINED}/psize_A"
     names = rows.dtype.names or ()
     found = field_values(rows, field, source) if field in names else np.zeros(len(rows))
     own = pixel_size

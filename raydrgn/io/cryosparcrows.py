@@ -11,7 +11,7 @@ from numpy.lib import recfunctions
 from raydrgn.errors import ConfigError, InputError
 from raydrgn.geometry.rotations import to_axis_angle
 from raydrgn.io import storage
-from raydrgn.io.cryosparc import CTF_FIELDS, PIXEL_SIZE_FIELD, POSE_FIELDS, aligned_pixel_size
+from raydrgn.io.cryosparc import CTF_FIELDS, PIXEL_SIZE_FIELD, aligned_pixel_size, pose_prefix
 from raydrgn.io.imaging import HALF_SIZE_SHIFTS, SAME_PIXEL_SIZE, Imaging, calibration
 from raydrgn.io.particles import ParticleTable
 from raydrgn.io.storage import Uri
@@ -129,13 +129,15 @@ def with_pose_rows(
     Raises:
         InputError: If the rows have no fields for poses.
     """
-    _require(rows, POSE_FIELDS, source)
+    prefix = pose_prefix(rows)
+    if prefix is None:
+        raise InputError(f"{source} has no fields of poses to write into.")
     changed = rows.copy()
     pixel_size = before.column("pixel_size_angstrom").astype(np.float64)
     half_size = HALF_SIZE_SHIFTS in before.metadata
     aligned = aligned_pixel_size(rows, pixel_size, half_size=half_size, source=source)
-    changed["alignments3D/pose"] = to_axis_angle(table.rotations)
-    changed["alignments3D/shift"] = table.column("shift_angstrom") / aligned[:, None]
+    changed[f"{prefix}/pose"] = to_axis_angle(table.rotations)
+    changed[f"{prefix}/shift"] = table.column("shift_angstrom") / aligned[:, None]
     return changed
 
 

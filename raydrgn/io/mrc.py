@@ -1,8 +1,8 @@
 """MRC files: headers, ranges of a stack without reading all of it, volumes.
 
 The layout is MRC2014. Pixels are read as they are stored (modes 0, 1, 2, 6, 12; either byte order)
-and given out as float32 or in their own type. A machine stamp without meaning, as some programs
-write it, is replaced by the byte order in which the header makes sense.
+and given out as float32 or in their own type. A machine stamp without meaning, or a wrong one, is
+replaced by the byte order in which the header makes sense.
 
 References:
     Cheng et al. (2015), J. Struct. Biol. 192:146 (MRC2014).
@@ -29,6 +29,9 @@ from raydrgn.shapes import Float, Int
 HEADER_BYTES = 1024
 IMOD_STAMP = 1146047817
 IMOD_SIGNED_BYTES = 1
+
+BIG_ENDIAN = b"\x11\x11"
+"""Machine stamp."""
 
 ABSURD_ANGSTROM = 1e6
 """Origins farther away than this are what was in the file's memory, not positions."""
@@ -131,8 +134,7 @@ def read_header(uri: Uri) -> MrcHeader:
 
 def _header_in_byte_order(uri: Uri, raw: bytes) -> np.void:
     stamp = raw[212:214]
-    orders = {b"\x44\x44": "<", b"\x44\x41": "<", b"\x11\x11": ">"}
-    for order in [orders[stamp]] if stamp in orders else ["<", ">"]:
+    for order in "><" if stamp == BIG_ENDIAN else "<>":  # some stamps are wrong
         header = np.frombuffer(raw, dtype=HEADER_DTYPE.newbyteorder(order))[0]
         sizes = [int(header[name]) for name in ("nx", "ny", "nz")]
         known = int(header["mode"]) in MODES or int(header["mode"]) in OTHER_MODES

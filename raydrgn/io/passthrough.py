@@ -22,7 +22,10 @@ from raydrgn.io.storage import Uri
 log = logging.getLogger(__name__)
 
 JOB = re.compile(r"(?:^|_)(J\d+)(?=_|$)")
-PASSTHROUGH = "passthrough_particles"
+PASSTHROUGH = "passthrough"
+OTHER_OUTPUTS = ("micrograph", "exposure", "movie", "volume", "mask", "template")
+"""Words in the names of passthrough files that are not of particles."""
+
 NEEDED = ("blob/path", "ctf/df1_A", "alignments3D/pose")
 """One field of each part that a data set has: images, CTF, poses."""
 
@@ -83,14 +86,20 @@ def passthrough_of(table: ParticleTable) -> tuple[Uri, ...]:
 
 
 def passthrough_names(uri: Uri) -> list[Uri]:
-    """Return the passthrough files of particles beside a .cs file that are of the same job."""
+    """Return the passthrough files of particles beside a .cs file that are of the same job.
+
+    Where the name of the .cs file has no job, and no other such name either, those of any job.
+    """
     folder, name = storage.parent(uri), PurePosixPath(uri).name
     job = _job(name)
-    return [
-        storage.join(folder, other)
+    found = [
+        other
         for other in storage.list_names(folder)
-        if other.endswith(".cs") and PASSTHROUGH in other and other != name and _job(other) == job
+        if other.endswith(".cs") and PASSTHROUGH in other and other != name
+        if not any(word in other for word in OTHER_OUTPUTS)
     ]
+    same = [other for other in found if _job(other) == job]
+    return [storage.join(folder, other) for other in (same or (found if job is None else []))]
 
 
 def _job(name: str) -> str | None:

@@ -347,8 +347,9 @@ def require_poses(table: ParticleTable) -> None:
         raise InputError(
             f"{where} has no alignments3D/pose and alignments3D/shift.{half} The particles of "
             "these cryoSPARC jobs have them: Homogeneous, Non-uniform, Local and Heterogeneous "
-            "Refinement, and Homogeneous Reconstruction; those of Extraction and 2D "
-            "Classification do not. Take the .cs file of a refinement, or give --poses."
+            "Refinement, Homogeneous Reconstruction, and Ab-Initio Reconstruction of one class; "
+            "those of Extraction and 2D Classification do not. Take the .cs file of a refinement, "
+            "or give --poses."
         )
     raise InputError(
         f"{where} has no poses (RELION: rlnAngleRot, rlnAngleTilt, rlnAnglePsi; cryoSPARC: "

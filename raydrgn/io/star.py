@@ -28,7 +28,7 @@ NEEDS_QUOTES = re.compile(r"""\s|^[_#$'";\[\]]|^(?:data|save)_|^(?:loop|global|s
 
 
 KEPT_BY_CIF = ("data_", "save_", "_", "$")
-"""What no value of CIF begins with unless it is in quotes, such as the micrograph ``data_1.mrc``."""
+"""What no value of CIF begins with but in quotes, such as the micrograph ``data_1.mrc``."""
 
 MIN_ROW = 3
 """Values of a row that may begin like the name of a block or column."""

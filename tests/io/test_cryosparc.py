@@ -5,6 +5,7 @@ import logging
 import pickle
 
 import numpy as np
+import numpy.lib.recfunctions
 import pytest
 import yaml
 from scipy.spatial.transform import Rotation
@@ -210,6 +211,18 @@ def test_poses_go_back_in_the_pixels_in_which_they_came(tmp_path, stack):
     np.testing.assert_allclose(again["alignments3D/shift"], rows["alignments3D/shift"], rtol=1e-6)
 
 
+def test_poses_of_an_ab_initio_reconstruction_go_back_into_its_fields(tmp_path, stack):
+    rows = cs_rows()
+    rows = np.lib.recfunctions.rename_fields(
+        rows,
+        {f"alignments3D/{name}": f"alignments_class_0/{name}" for name in ("pose", "shift")},
+    )
+    table = read_cryosparc(write_cs(tmp_path, rows))
+    again = with_pose_rows(rows, table, before=table, source="x.cs")
+    for name in ("alignments_class_0/pose", "alignments_class_0/shift"):
+        np.testing.assert_allclose(again[name], rows[name], rtol=1e-6, atol=1e-6)
+
+
 def test_the_field_s_own_files_agree(empiar):
     ours = read_cryosparc(str(empiar / "empiar_10076_7.cs"))
     theirs = read_relion(str(empiar / "empiar_10076_7.star"))
@@ -229,6 +242,9 @@ def test_poses_in_several_classes_are_named_as_such(tmp_path, field, shape):
         "alignments3D/pose": None,
         "alignments3D/shift": None,
         field: np.zeros((4, *shape), "f4"),
+        "alignments_class_0/shift": np.zeros((4, 2), "f4"),
+        "alignments_class_1/pose": np.zeros((4, 3), "f4"),
+        "alignments_class_1/shift": np.zeros((4, 2), "f4"),
     }
     table = read_cryosparc(write_cs(tmp_path, cs_rows(fields=fields)))
     with pytest.raises(InputError, match=rf"classes \({field}\): take the particles file of one"):

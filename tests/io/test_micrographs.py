@@ -17,7 +17,7 @@ from raydrgn.io.starrows import read_text_star
 
 COUNT = 6
 PATHS = [f">J3/motion/mic {i % 2}.mrc" for i in range(COUNT)]
-X, Y = np.arange(COUNT) / 8, np.full(COUNT, 0.5)
+X, Y = np.arange(COUNT) / 8, np.full(COUNT, 0.25)
 """Fractions that single precision has exactly."""
 
 FIELDS = ("rlnMicrographName", "rlnCoordinateX", "rlnCoordinateY")
@@ -73,7 +73,7 @@ def test_coordinates_are_in_pixels_of_the_micrograph(own, more, folder):
     particles = exported(folder, source, rows=[4, 1])
     assert particles.cells("rlnMicrographName") == [PATHS[4][1:], PATHS[1][1:]]
     assert np.float64(particles.cells("rlnCoordinateX")).tolist() == [4 / 8 * 5760, 1 / 8 * 5760]
-    assert np.float64(particles.cells("rlnCoordinateY")).tolist() == [2046, 2046]
+    assert np.float64(particles.cells("rlnCoordinateY")).tolist() == [1023, 1023]
     assert len(open_particles(ParticleSource(particles=str(folder / "out.star")))) == 2
 
 

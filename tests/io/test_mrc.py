@@ -72,6 +72,8 @@ def test_mode_0_of_imod_says_itself_whether_it_is_signed(tmp_path, flags, value)
         ("<f4", b"\x44\x41\x00\x00"),  # as some programs write little-endian
         ("<f4", b"\xff\xff\xff\xff"),
         (">f4", b"\xff\xff\xff\xff"),
+        ("<f4", b"\x11\x11\x00\x00"),  # of the other byte order
+        (">f4", b"\x44\x44\x00\x00"),
     ],
 )
 def test_a_stamp_that_says_nothing_is_replaced_by_what_makes_sense(tmp_path, stamp, kind):

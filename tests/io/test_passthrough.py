@@ -72,12 +72,22 @@ def test_poses_need_no_images_where_box_and_pixel_size_are_given(job):
         ("P1_J2_particles.cs", ["P1_J2_passthrough_particles.cs"]),
         ("J2_class_00_00050_particles.cs", ["J2_passthrough_particles_class_0.cs"]),
         ("particles_selected.cs", ["passthrough_particles_selected.cs"]),
+        ("J2_split_0.cs", ["J2_passthrough_split_0.cs"]),
+        ("J2_class_0_particles.cs", ["J2_passthrough_class_0_particles.cs"]),
     ],
 )
 def test_cryosparc_s_names_are_known(tmp_path, own, others):
     for name in [own, *others, "J21_passthrough_particles.cs", "J2_passthrough_micrographs.cs"]:
         (tmp_path / name).write_bytes(b"")
     assert passthrough_names(str(tmp_path / own)) == [str(tmp_path / name) for name in others]
+
+
+def test_a_file_without_a_job_in_its_name_takes_that_of_the_only_job_there(tmp_path):
+    """Select 2D writes particles_selected.cs beside J10_passthrough_particles_selected.cs."""
+    other = tmp_path / "J10_passthrough_particles_selected.cs"
+    for path in (other, tmp_path / "particles_selected.cs"):
+        path.write_bytes(b"")
+    assert passthrough_names(str(tmp_path / "particles_selected.cs")) == [str(other)]
 
 
 def test_a_passthrough_file_of_another_job_is_refused(job):

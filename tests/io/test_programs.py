@@ -84,6 +84,20 @@ def heterogeneous(folder):
     )
 
 
+def ab_initio(folder):
+    """One class: its poses have the prefix of the class, and pixels of smaller images."""
+    poses = {
+        "alignments3D/pose": None,
+        "alignments3D/shift": None,
+        "alignments_class_0/pose": np.tile(np.float32([0, 0, np.pi / 2]), (COUNT, 1)),
+        "alignments_class_0/shift": np.tile(np.float32([3, -1]), (COUNT, 1)),
+        "alignments_class_0/psize_A": np.full(COUNT, 3.0, "f4"),
+    }
+    write_mrc(folder / "stack.mrcs", images_of(COUNT))
+    rows = cs_rows(COUNT, fields=poses)
+    return ParticleSource(particles=write_cs(folder, rows, "J3_class_00_final_particles.cs"))
+
+
 def all_classes(folder):
     several = {"alignments3D_multi/pose": np.zeros((COUNT, 2, 3), "f4")}
     none = dict.fromkeys(("alignments3D/pose", "alignments3D/shift"))
@@ -150,6 +164,10 @@ CASES = {
     ("cryoSPARC 2, 3, 4", "`J2_particles.cs` and `J2_passthrough_particles.cs`"): (cs_pair, ALL),
     ("cryoSPARC 3, 4", "`J4_class_00_00050_particles.cs` of a Heterogeneous Refinement"): (
         heterogeneous,
+        ALL,
+    ),
+    ("cryoSPARC 2, 3, 4", "`J3_class_00_final_particles.cs` of an Ab-Initio Reconstruction"): (
+        ab_initio,
         ALL,
     ),
     ("cryoSPARC 2, 3, 4", "`J4_particles_all_classes.cs` of a Heterogeneous Refinement"): (
@@ -229,8 +247,9 @@ def test_the_table_of_the_documentation_has_what_is_tested():
             assert rows[program][:3] == words
 
 
-def test_pixels_of_smaller_images_of_a_heterogeneous_refinement_are_known(tmp_path):
-    table = open_particles(heterogeneous(tmp_path))
+@pytest.mark.parametrize("job", [heterogeneous, ab_initio])
+def test_pixels_of_smaller_images_that_were_aligned_are_known(tmp_path, job):
+    table = open_particles(job(tmp_path))
     np.testing.assert_allclose(table.column("shift_angstrom"), [[9.0, -3.0]] * COUNT)
 
 
