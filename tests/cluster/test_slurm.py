@@ -105,6 +105,9 @@ def test_two_nodes_to_the_time_limit_and_on_beside_another_job(slurm, folder):
                   command=f"{train} {ENDLESS}")  # fmt: skip
     wait_until(slurm, folder, long, lambda: "Ray on 2 nodes" in log_of(folder, long))
     assert (folder / f".raydrgn-{long}" / "token").stat().st_mode & 0o777 == 0o600
+    raylets = slurm.processes("--static_resource_list")
+    assert raylets
+    assert all(f"object_store_memory,{3 * 2**30 // 10}" in raylet for raylet in raylets)  # --mem=1G
 
     short = submit(slurm, folder, f"--nodelist={NODES[0]}", nodes=1,
                    command="train particles.star -o other --enc-dim 16 --dec-dim 16 -n 1 "
