@@ -156,12 +156,18 @@ class JobQueue:
             )
 
     def ask(self, claim: Claim, *, has_begun: bool = False) -> Turn:
-        """Return whether it is the turn of a command; one that has begun keeps what it has."""
+        """Return whether it is the turn of a command; one that has begun keeps what it has.
+
+        Where it asks for more than it had, the limits hold for that, too.
+        """
         self._forget_silent()
         known = self._entries.get(claim.job_id)
         begun = has_begun or (known is not None and known.has_begun)
         if not begun and (refusal := self._refusal(claim) or self._in_the_way(claim)):
             self.leave(claim.job_id)
+            return Turn("never", refusal)
+        grows = known is not None and not claim.amount.fits(known.claim.amount)
+        if begun and grows and (refusal := self._refusal(claim)):
             return Turn("never", refusal)
         entry = _Entry(claim, self._clock(), begun)
         self._entries[claim.job_id] = entry

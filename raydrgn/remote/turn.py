@@ -64,7 +64,11 @@ def wait_for_turn(
 
     if _held:  # a command that goes on to its next pool
         most = Amount(*map(max, workers, _held[0].claim.amount))
-        _held[0].claim = _claim(most, held, capacity)
+        claim = _claim(most, held, capacity)
+        turn = _ask(_held[0].queue, claim, has_begun=True)
+        if turn.state == "never":
+            raise ClusterError(turn.reason)
+        _held[0].claim = claim
         return
     claim = _claim(workers, held, capacity)
     queue = _queue()

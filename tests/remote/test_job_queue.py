@@ -105,6 +105,16 @@ def test_more_than_a_job_may_have_is_refused():
     assert JobQueue("user.cpus=4").ask(claim("a", 5)).state == "never"
 
 
+def test_more_than_a_job_may_have_is_refused_to_one_that_has_begun_too():
+    """A protocol back-projects with CPUs, and then trains with GPUs."""
+    queue = JobQueue("job.gpus=2")
+    assert state(queue, claim("a", 4), claim("a", 4, gpus=2)) == ["begin", "begin"]
+    turn = queue.ask(claim("a", 4, gpus=8), has_begun=True)
+    assert turn.state == "never"
+    assert "a job at most 2 GPUs" in turn.reason
+    assert state(queue, claim("b", 5), claim("a", 4, gpus=2)) == ["wait", "begin"]
+
+
 def test_what_is_kept_for_a_command_counts_with_its_workers():
     queue = JobQueue("job.cpus=4 user.cpus=6")
     turn = queue.ask(claim("a", 3, held=2))
