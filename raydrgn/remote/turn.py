@@ -48,8 +48,8 @@ def wait_for_turn(
 ) -> None:
     """Wait until this command may ask the connected cluster for its workers.
 
-    A command has its turn until it leaves the cluster. What is waited for, and behind whom, is
-    logged every minute.
+    A command has its turn until it leaves the cluster, and so have its actors, such as trials of a
+    sweep. What is waited for, and behind whom, is logged every minute.
 
     Args:
         workers: Of all workers together.
@@ -62,6 +62,8 @@ def wait_for_turn(
     """
     import ray
 
+    if ray.get_runtime_context().get_actor_id() is not None:
+        return
     if _held:  # a command that goes on to its next pool
         most = Amount(*map(max, workers, _held[0].claim.amount))
         claim = _claim(most, held, capacity)

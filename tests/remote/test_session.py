@@ -8,8 +8,9 @@ import sys
 import pytest
 
 from raydrgn.errors import ClusterError
-from raydrgn.remote import session
+from raydrgn.remote import session, turn
 from raydrgn.remote.address import RayAddress
+from raydrgn.remote.job_queue import Amount
 from raydrgn.remote.session import _ensure_token, _interrupt_afterwards, _join
 
 STARTS_RAY = """
@@ -51,6 +52,22 @@ def test_workers_share_cores_evenly_and_what_raylets_tell_all_drivers_is_not_pri
     )
     assert done.stdout == "priority of workers 0\na worker has crashed\nTrue\n"
     assert "raylet" not in done.stderr
+
+
+@pytest.mark.ray
+def test_trials_of_a_sweep_have_the_turn_of_its_command(ray_session):
+    """They would take its place in the queue, with the user of their node."""
+    import ray
+
+    @ray.remote(num_cpus=0)
+    class Trial:
+        def wait(self):
+            turn.wait_for_turn(workers=Amount(10**6), held=Amount(0), capacity=Amount(1))
+            return list(turn._held)
+
+    assert ray.get(Trial.remote().wait.remote()) == []
+    with pytest.raises(ValueError, match="Failed to look up actor"):
+        ray.get_actor(turn.QUEUE_NAME)
 
 
 def test_an_address_that_may_be_one_of_several_is_refused_with_those_there_are(monkeypatch):
