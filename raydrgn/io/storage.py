@@ -8,7 +8,6 @@ import errno
 import hashlib
 import os
 import shutil
-import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,8 @@ from raydrgn.errors import ConfigError, StorageError
 from raydrgn.io import object_store
 from raydrgn.io.local_failures import absence as absence
 from raydrgn.io.local_failures import failure_message
+from raydrgn.io.local_files import PART_SUFFIX as PART_SUFFIX
+from raydrgn.io.local_files import give_second_name, is_special, part_name
 from raydrgn.io.object_store import filesystem as filesystem
 from raydrgn.io.object_store import persistently
 from raydrgn.io.pipes import STANDARD_INPUT, read_pipe
@@ -34,13 +35,6 @@ from raydrgn.io.uri import parent as parent
 from raydrgn.wording import in_bytes
 
 Answer = TypeVar("Answer")
-
-PART_SUFFIX = ".part"
-WITHOUT_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
-"""Errors of file systems that have no hard links."""
-
-LONGEST_NAME = 255
-"""Bytes of a name on the file systems of Linux and macOS."""
 
 
 def _ask(uri: Uri, question: Callable[[Any, str], Answer], *, action: str = "read") -> Answer:
@@ -74,7 +68,7 @@ def exists(uri: Uri) -> bool:
 
 def is_pipe(uri: Uri) -> bool:
     """Return whether the URI is standard input, a pipe or a device, which can be read once only."""
-    return uri == STANDARD_INPUT or (is_local(uri) and _is_special(local_path(uri)))
+    return uri == STANDARD_INPUT or (is_local(uri) and is_special(local_path(uri)))
 
 
 def is_folder(uri: Uri) -> bool:
@@ -164,7 +158,7 @@ def remove(uri: Uri) -> None:
         return
     with explained(uri, action="deleted"):
         place = local_path(uri)
-        if _is_special(place) and not place.is_symlink():
+        if is_special(place) and not place.is_symlink():
             raise StorageError(f"{uri} is a device, pipe or socket, and is not deleted.")
         place.unlink(missing_ok=True)
 
@@ -180,7 +174,7 @@ def plain_output(uri: Uri) -> Uri:
     if not is_local(uri):
         return uri
     path = local_path(uri)
-    if path.is_dir() or _is_special(path):
+    if path.is_dir() or is_special(path):
         kind = "a folder" if path.is_dir() else "a device, pipe or socket"
         raise StorageError(f"{uri} is {kind}; give the name of a file.")
     return os.path.realpath(path)
@@ -202,7 +196,7 @@ def refuse_same_output(outputs: Sequence[Uri]) -> None:
     """Refuse two outputs of one command that are one file, through links too; but for devices."""
     for i, out in enumerate(outputs):
         same = [uri for uri in outputs[:i] if _real(uri) == _real(out)]
-        if same and not (is_local(out) and _is_special(local_path(out))):
+        if same and not (is_local(out) and is_special(local_path(out))):
             raise ConfigError(f"{out} is given for two outputs; give each a name of its own.")
 
 
@@ -229,12 +223,12 @@ def atomic_write(uri: Uri, *, check: Callable[[Uri], None] | None = None) -> Ite
         StorageError: If the file cannot be written; the old one, if any, is left as it was.
     """
     with explained(uri, action="written"):
-        if is_local(uri) and not _is_special(local_path(uri)):
+        if is_local(uri) and not is_special(local_path(uri)):
             final = Path(os.path.realpath(local_path(uri)))
             final.parent.mkdir(parents=True, exist_ok=True)
             if final.is_dir():
                 raise IsADirectoryError(errno.EISDIR, "it is a folder")
-            part = final.with_name(_part_name(final.name))
+            part = final.with_name(part_name(final.name))
             try:
                 with part.open("xb") as stream:
                     yield stream
@@ -260,13 +254,6 @@ def atomic_write(uri: Uri, *, check: Callable[[Uri], None] | None = None) -> Ite
                 check(uri)
 
 
-def _part_name(name: str) -> str:
-    """Return a name of its own for an unfinished file, which no file system finds too long."""
-    ending = f".{uuid4().hex}{PART_SUFFIX}"
-    short = name.encode(errors="surrogateescape")[: LONGEST_NAME - len(ending)]
-    return short.decode(errors="ignore") + ending
-
-
 def create_exclusively(uri: Uri, content: bytes) -> bool:
     """Create a file with its whole content; return False, and change nothing, if it is there.
 
@@ -278,44 +265,17 @@ def create_exclusively(uri: Uri, content: bytes) -> bool:
             return object_store.create_exclusively(uri, content)
         final = local_path(uri)
         final.parent.mkdir(parents=True, exist_ok=True)
-        part = final.with_name(_part_name(final.name))
+        part = final.with_name(part_name(final.name))
         try:
             part.write_bytes(content)
             sync(str(part))
-            _link(part, final)  # fails if the name is taken, as renaming does not
+            give_second_name(part, final)  # fails if the name is taken, as renaming does not
         except FileExistsError:
             return False
         finally:
             part.unlink(missing_ok=True)
         sync_folder(str(final.parent))
         return True
-
-
-def _link(part: Path, final: Path) -> None:
-    """Give a file a second name that is free; a copy where there are no hard links."""
-    try:
-        os.link(part, final)
-    except OSError as error:
-        if error.errno not in WITHOUT_LINKS:
-            raise
-        with final.open("xb") as stream:
-            stream.write(part.read_bytes())
-
-
-def _is_special(path: Path) -> bool:
-    """Return whether a path is a device, pipe or socket, or one of the system's names of these.
-
-    ``/dev/stdout`` leads to whatever the shell has opened, which must be written to and not
-    replaced, even where it is a plain file.
-    """
-    place = os.path.abspath(path)
-    if place.startswith(("/dev/", "/proc/")) and not place.startswith("/dev/shm/"):
-        return True
-    try:
-        mode = path.stat().st_mode
-    except OSError:  # absent, or a link to what is absent
-        return False
-    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def require_room(folder: Uri, needed: int, *, remedy: str, released: int = 0) -> None:
