@@ -116,7 +116,7 @@ def matched(labelings: Sequence[Labeling]) -> list[Labeling]:
     ]
     original = reference.metadata.get("source", "")
     found = [_by_images(labeling, original, reference) for labeling in found]
-    if suffix_of(original) in WITH_IMAGES and storage.exists(original):
+    if suffix_of(original) in WITH_IMAGES and storage.is_at_hand(original):
         _check_counts(found, original)
     return with_numbers(found)
 
@@ -177,7 +177,8 @@ def _by_images(
     """
     if labeling.images is None or labeling.numbers is not None:
         return labeling
-    is_same_kind = suffix_of(labeling.images) == suffix_of(original) and storage.exists(original)
+    is_same_kind = suffix_of(labeling.images) == suffix_of(original)
+    is_same_kind = is_same_kind and storage.is_at_hand(original)
     if reference is not None and not is_same_kind:
         return replace(labeling, numbers=numbers_in_file(labeling.images, reference))
     if not is_same_kind:
@@ -283,7 +284,7 @@ def _made_from(uri: Uri) -> str | None:
         settings = storage.join(folder, SETTINGS)
         if storage.exists(settings):
             run = (read_record(settings).get(MADE_FROM) or {}).get("run")
-            return run if run and storage.exists(RunDirectory(run).config) else None
+            return run if run and storage.is_at_hand(RunDirectory(run).config) else None
     return None
 
 

@@ -102,7 +102,7 @@ def prepare_half(run: RunReader, half: int, root: Uri, *, epochs: int) -> Prepar
 
 def _with_mask(config: RunConfig, run: RunReader, root: Uri) -> RunConfig:
     """Return a configuration whose mask is there: that of the run, where its file is gone."""
-    if config.mfa is None or config.mfa.mask in MASKS or storage.exists(config.mfa.mask):
+    if config.mfa is None or config.mfa.mask in MASKS or storage.is_at_hand(config.mfa.mask):
         return config
     uri = storage.absolute(f"{root}.mask.mrc")
     support = read_mixture(run, run.epoch(None)).support.numpy()

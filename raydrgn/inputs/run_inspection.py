@@ -55,7 +55,7 @@ def inspect_run(uri: Uri) -> Inspection:
     if has_particles:
         table = run.particles()
         describe_table(table, found)
-        missing = [stack for stack in table.stacks if not storage.exists(stack)]
+        missing = [stack for stack in table.stacks if not storage.is_at_hand(stack)]
         if missing:
             found.concerns.append(
                 f"{len(missing)} stacks are missing, the first is {missing[0]}. If they have "

@@ -3,6 +3,7 @@
 uri              names of files and folders: paths and URLs
 storage          paths and URLs; whole files or none; errors in words
 unfinished       what killed processes have left of files
+presence         whether files and folders are there, and which names a folder has
 local_files      names of unfinished local files, second names, devices and pipes
 local_failures   errors of the operating system in words
 object_store     clients of S3 and its like; what is repeated; their errors in words

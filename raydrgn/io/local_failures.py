@@ -3,6 +3,7 @@
 import errno
 import os
 import tempfile
+from pathlib import Path
 
 from raydrgn.io.uri import Uri, is_local, local_path
 
@@ -10,7 +11,9 @@ from raydrgn.io.uri import Uri, is_local, local_path
 def failure_message(uri: Uri, error: OSError, action: str) -> str:
     """Return a sentence with a remedy about an error of the operating system."""
     if isinstance(error, PermissionError):
-        return f"{uri} may not be {action}; check its permissions."
+        closed = _closed_folder(uri) if is_local(uri) else None
+        place = f"the permissions of {closed}" if closed else "its permissions"
+        return f"{uri} may not be {action}; check {place}."
     if isinstance(error, FileNotFoundError | FileExistsError | NotADirectoryError):
         place = _file_above(str(error.filename or uri))
         if isinstance(error, FileNotFoundError) and place == str(uri):
@@ -32,6 +35,18 @@ def failure_message(uri: Uri, error: OSError, action: str) -> str:
             "again."
         )
     return f"{uri} cannot be {action}: {error.strerror or error}."
+
+
+def _closed_folder(uri: Uri) -> Path | None:
+    """Return the folder above a file that this user may not enter; None if there is none."""
+    for folder in reversed(local_path(uri).absolute().parents):
+        try:
+            os.stat(os.path.join(folder, "."))
+        except PermissionError:
+            return folder
+        except OSError:
+            return None
+    return None
 
 
 def _file_above(path: str) -> str:

@@ -30,13 +30,13 @@ UNKNOWN_BOX = 1 << 20
 def original_of(table: ParticleTable, suffix: str) -> Uri | None:
     """Return the file that a table was read from, if it is of a kind and still there."""
     source = _source(table, suffix)
-    return source if source is not None and storage.exists(source) else None
+    return source if source is not None and storage.is_at_hand(source) else None
 
 
 def lost_original(table: ParticleTable, suffix: str) -> Uri | None:
     """Return the file of a kind that a table was read from, if it does not exist any more."""
     source = _source(table, suffix)
-    return None if source is None or storage.exists(source) else source
+    return None if source is None or storage.is_at_hand(source) else source
 
 
 def _source(table: ParticleTable, suffix: str) -> Uri | None:

@@ -197,7 +197,7 @@ class _Search:
 
     def _at(self, uri: Uri, *, is_full_name: bool) -> _Place | None:
         if not storage.is_local(uri):
-            return _Place(uri, uri, is_full_name) if storage.exists(uri) else None
+            return _Place(uri, uri, is_full_name) if storage.is_at_hand(uri) else None
         try:
             status = os.stat(uri)
         except (OSError, ValueError):  # absent, or no name of a file
@@ -350,7 +350,7 @@ def order_warning(table: ParticleTable) -> str | None:
         return None
     source = table.metadata.get("source", "The particle table")
     place = f"row {row} (from 0)"
-    if source.endswith(".star") and storage.exists(source):
+    if source.endswith(".star") and storage.is_at_hand(source):
         place = read_text_star(source).particle_place(int(table.column("index")[row]))
     return (
         f"{source} does not list its images in the order of its stacks, first at {place}: "

@@ -10,14 +10,14 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, TypeVar
 from uuid import uuid4
 
 from raydrgn.errors import ConfigError, StorageError
-from raydrgn.io import object_store
+from raydrgn.io import object_store, presence
 from raydrgn.io.local_failures import absence as absence
 from raydrgn.io.local_failures import failure_message
 from raydrgn.io.local_files import PART_SUFFIX as PART_SUFFIX
@@ -62,8 +62,26 @@ def explained(uri: Uri, *, action: str) -> Iterator[None]:
 
 
 def exists(uri: Uri) -> bool:
-    """Return whether a file or folder is there now."""
-    return _ask(uri, lambda fs, path: bool(fs.exists(path)))
+    """Return whether a file or folder is there now.
+
+    Raises:
+        StorageError: If that cannot be known: the place is closed to the user, or fails.
+    """
+    return _ask(uri, presence.exists)
+
+
+def is_at_hand(uri: Uri) -> bool:
+    """Return whether what a record names is there for this user: not in another user's folder.
+
+    Raises:
+        StorageError: If that cannot be known, since the place fails.
+    """
+    try:
+        return exists(uri)
+    except StorageError as error:
+        if isinstance(error.__cause__, PermissionError):
+            return False
+        raise
 
 
 def is_pipe(uri: Uri) -> bool:
@@ -72,31 +90,30 @@ def is_pipe(uri: Uri) -> bool:
 
 
 def is_folder(uri: Uri) -> bool:
-    """Return whether the URI is a folder."""
-    return _ask(uri, lambda fs, path: bool(fs.isdir(path)))
+    """Return whether the URI is a folder.
+
+    Raises:
+        StorageError: If that cannot be known.
+    """
+    return _ask(uri, presence.is_folder)
 
 
 def list_names(folder: Uri) -> list[str]:
-    """Return the names that a folder has now, sorted; none if there is no folder."""
+    """Return the names that a folder has now, sorted; none if there is no folder.
 
-    def names(fs: Any, path: str) -> list[str]:
-        if not fs.isdir(path):
-            return []
-        found = {entry.rstrip("/") for entry in fs.ls(path, detail=False)} - {path.rstrip("/")}
-        return sorted(entry.rsplit("/", 1)[-1] for entry in found)
-
-    return _ask(folder, names)
+    Raises:
+        StorageError: If they cannot be listed.
+    """
+    return _ask(folder, presence.names)
 
 
 def list_files(folder: Uri) -> list[str]:
-    """Return the files in a folder and those below it, by their paths from it, sorted."""
+    """Return the files in a folder and those below it, by their paths from it, sorted.
 
-    def files(fs: Any, path: str) -> list[str]:
-        root = path.rstrip("/") + "/"
-        found = fs.find(path) if fs.isdir(path) else []
-        return sorted(name.removeprefix(root) for name in found if name != root)
-
-    return _ask(folder, files)
+    Raises:
+        StorageError: If they cannot be listed.
+    """
+    return _ask(folder, presence.files)
 
 
 def remove_empty_folders(folder: Uri) -> None:
@@ -132,13 +149,28 @@ def stamp(uri: Uri) -> str:
 def read_bytes(uri: Uri, start: int = 0, end: int | None = None) -> bytes:
     """Return a range of a file; the whole of it by default."""
     with explained(uri, action="read"):
-        if not is_local(uri):
-            return object_store.read_range(uri, start, end)
-        if is_pipe(uri):
-            return read_pipe(uri)[start:end]
-        with local_path(uri).open("rb") as stream:
-            stream.seek(start)
-            return stream.read(-1 if end is None else end - start)
+        return _range(uri, start, end)
+
+
+def read_if_there(uri: Uri) -> bytes | None:
+    """Return the content of a file; None if there is none.
+
+    Raises:
+        StorageError: If it cannot be read for another reason than that it is absent.
+    """
+    with explained(uri, action="read"), suppress(*presence.ABSENT):
+        return _range(uri, 0, None)
+    return None
+
+
+def _range(uri: Uri, start: int, end: int | None) -> bytes:
+    if not is_local(uri):
+        return object_store.read_range(uri, start, end)
+    if is_pipe(uri):
+        return read_pipe(uri)[start:end]
+    with local_path(uri).open("rb") as stream:
+        stream.seek(start)
+        return stream.read(-1 if end is None else end - start)
 
 
 def make_folder(uri: Uri) -> None:
@@ -154,7 +186,7 @@ def remove(uri: Uri) -> None:
         StorageError: If it is a folder, a device, a pipe or a socket.
     """
     if not is_local(uri):
-        _ask(uri, lambda fs, path: fs.exists(path) and fs.rm_file(path), action="deleted")
+        _ask(uri, lambda fs, at: presence.exists(fs, at) and fs.rm_file(at), action="deleted")
         return
     with explained(uri, action="deleted"):
         place = local_path(uri)
@@ -293,9 +325,9 @@ def require_room(folder: Uri, needed: int, *, remedy: str, released: int = 0) ->
     if not is_local(folder):
         return
     path = local_path(folder).absolute()
-    while not path.exists():
-        path = path.parent
-    with explained(str(path), action="read"):
+    with explained(folder, action="read"):
+        while not path.exists():
+            path = path.parent
         free = shutil.disk_usage(path).free + released
     if needed > free:
         room = in_bytes(free, none="0 B")

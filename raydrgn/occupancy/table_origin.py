@@ -110,7 +110,7 @@ class TableOrigin:
             uris = [uri for uri in recorded.get("models", []) if is_model(uri)]
             by = recorded.get("by")
             by = by if by not in (None, "chain", "file") else None
-            if uris and all(map(storage.exists, [*uris, *([by] if by else [])])):
+            if uris and all(map(storage.is_at_hand, [*uris, *([by] if by else [])])):
                 return uris, by
         return [], None
 
@@ -129,7 +129,7 @@ _AGAIN = "Score again with `raydrgn occupancy score` and --overwrite."
 
 
 def _read_settings(uri: Uri) -> dict[str, Any]:
-    if not storage.exists(uri):
+    if not storage.is_at_hand(uri):
         return {}
     try:
         found = json.loads(storage.read_bytes(uri))

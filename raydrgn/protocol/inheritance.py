@@ -171,7 +171,7 @@ def _is_own(project: "Project", uri: Uri) -> bool:
     is_made = any(f"{uri}/".startswith(f"{folder}/") for folder in project.folders())
     if is_made or uri == project.root:
         return True
-    if not storage.is_folder(uri):
+    if not storage.is_at_hand(uri) or not storage.is_folder(uri):
         return _are_given(project, uri)
     from raydrgn.run.reader import open_run
 
@@ -191,7 +191,7 @@ def _are_given(project: "Project", uri: Uri) -> bool:
     assert inputs is not None
     if uri == inputs.source.particles:
         return True
-    if "particles" not in checksums or not storage.exists(uri) or storage.is_folder(uri):
+    if "particles" not in checksums or not storage.is_at_hand(uri) or storage.is_folder(uri):
         return False
     return not storage.is_pipe(uri) and file_identity(uri) == checksums["particles"]
 

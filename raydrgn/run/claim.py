@@ -108,6 +108,7 @@ class ClaimTicket:
 
         Raises:
             ClaimError: Naming the other command.
+            StorageError: If the claims cannot be read, so that it is not known.
         """
         numbers = _numbers(self.root)
         mine = _owner(self.root, self.number) if self.number in numbers else None
@@ -162,7 +163,7 @@ class RunClaim:
 
         Raises:
             ClaimError: If another command trains it; names the command.
-            StorageError: If the run directory cannot be written.
+            StorageError: If the run directory cannot be written, or a claim in it not be read.
         """
         owner = Owner.here()
         content = json.dumps(asdict(owner), indent=1).encode()
@@ -239,7 +240,7 @@ class RunClaim:
                 self.lost = error
                 return
             except StorageError as error:
-                log.warning("the heartbeat of the run cannot be written: %s", error)
+                log.warning("the heartbeat of the run cannot be renewed: %s", error)
 
 
 def newest_heartbeat(root: Uri) -> str | None:
@@ -250,9 +251,7 @@ def newest_heartbeat(root: Uri) -> str | None:
 
 def _heartbeat(root: Uri, number: int) -> str:
     """Return the time of a claim's last heartbeat, or an empty text before its first."""
-    with suppress(StorageError):
-        return storage.read_bytes(RunDirectory(root).heartbeat(number)).decode()
-    return ""
+    return (storage.read_if_there(RunDirectory(root).heartbeat(number)) or b"").decode()
 
 
 def _numbers(root: Uri) -> list[int]:
@@ -263,9 +262,10 @@ def _numbers(root: Uri) -> list[int]:
 
 def _owner(root: Uri, number: int) -> Owner | None:
     """Return whose a claim is; None if it was given back a moment ago, or is being written."""
+    content = storage.read_if_there(RunDirectory(root).claim(number))
     try:
-        return Owner(**json.loads(storage.read_bytes(RunDirectory(root).claim(number))))
-    except (StorageError, ValueError, TypeError):
+        return None if content is None else Owner(**json.loads(content))
+    except (ValueError, TypeError):
         return None
 
 

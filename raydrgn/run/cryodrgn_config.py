@@ -103,7 +103,7 @@ def _pixel_size(data: Mapping[str, Any], root: Uri, box: int) -> float:
     if not ctf:
         return 0.0
     for place in (storage.absolute(ctf), storage.absolute(ctf, base=root)):
-        if storage.exists(place):
+        if storage.is_at_hand(place):
             try:
                 first = read_ctf(place)[0]
             except InputError:

@@ -89,8 +89,9 @@ def summarise(root: Uri) -> RunSummary:
 
 def _find_runs(folder: Uri, depth: int) -> Iterator[Uri]:
     fs, path = storage.filesystem(folder)
+    is_there = storage.is_folder(folder)
     with storage.explained(folder, action="read"):
-        entries = fs.ls(path, detail=True) if fs.isdir(path) else []
+        entries = fs.ls(path, detail=True) if is_there else []
     named = {PurePosixPath(entry["name"].rstrip("/")).name: entry for entry in entries}
     if _is_run(set(named)):
         yield folder

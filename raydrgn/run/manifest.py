@@ -42,11 +42,13 @@ class Manifest:
 
         Raises:
             RunDirectoryError: If the file is damaged.
+            StorageError: If it cannot be read; that is not taken for absence.
         """
-        if not storage.exists(uri):
+        content = storage.read_if_there(uri)
+        if content is None:
             return cls()
         try:
-            raw = json.loads(storage.read_bytes(uri))
+            raw = json.loads(content)
             if raw["format"] != FORMAT_VERSION:
                 raise RunDirectoryError(
                     f"{uri} has format {raw['format']}; this version reads {FORMAT_VERSION}."

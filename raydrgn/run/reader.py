@@ -277,7 +277,7 @@ class RunReader:
         ind = None
         if self.ind is not None:
             places = (storage.absolute(self.ind), storage.absolute(self.ind, base=self.files.root))
-            ind = next((place for place in places if storage.exists(place)), places[0])
+            ind = next((place for place in places if storage.is_at_hand(place)), places[0])
         if ind is None and self.poses is not None:
             check_number(self.poses, num_particles, self.root)
         numbers = np.arange(num_particles) if ind is None else read_indices(ind)

@@ -49,7 +49,7 @@ def numbers_in_file(uri: Uri, reference: ParticleTable) -> Int[np.ndarray, " n"]
         InputError: If it is not known which are the same.
     """
     original = reference.metadata.get("source", "")
-    if suffix_of(uri) == suffix_of(original) and storage.exists(original):
+    if suffix_of(uri) == suffix_of(original) and storage.is_at_hand(original):
         return find_numbers(uri, original)
     try:
         with quiet():

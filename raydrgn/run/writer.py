@@ -275,10 +275,9 @@ class RunWriter:
         problems = []
         for position in sorted(self._manifest.checkpoints, reverse=True):
             uri = self._run.checkpoint(position)
-            try:
-                content = storage.read_bytes(uri)
-            except StorageError as error:
-                problems.append(str(error))
+            content = storage.read_if_there(uri)
+            if content is None:
+                problems.append(f"{uri} {storage.absence(uri)} The checkpoint before it is used.")
                 continue
             if not self._manifest.checkpoints[position].matches(content):
                 problems.append(
@@ -361,12 +360,18 @@ class RunWriter:
                 storage.remove(storage.join(folder, name))
 
     def _remove_leftovers(self, manifest: Manifest) -> None:
-        """Delete what a writer that was killed had begun, or had not deleted yet."""
+        """Delete what a writer that was killed had begun, or had not deleted yet.
+
+        Checkpoints stay where the manifest records none: then it is rather the manifest that is
+        lost.
+        """
         for folder in (self._run.root, self._state_folder):
             for name in storage.list_names(folder):
                 match = CHECKPOINT_NAME.fullmatch(name)
-                is_unknown = match and Position(*map(int, match.groups())) not in (
-                    manifest.checkpoints
+                is_unknown = (
+                    match
+                    and manifest.checkpoints
+                    and Position(*map(int, match.groups())) not in manifest.checkpoints
                 )
                 if is_unknown or name.endswith(storage.PART_SUFFIX):
                     storage.remove(storage.join(folder, name))

@@ -23,7 +23,7 @@ def warn_of_room(config: RunConfig, root: Uri) -> None:
     if not storage.is_local(root):
         return
     folder = storage.local_path(storage.absolute(root))
-    while not folder.exists():
+    while not storage.exists(str(folder)):
         folder = folder.parent
     if config.mfa is not None:
         each = mfa_weights_bytes(config.mfa.components, config.data.box)

@@ -95,6 +95,19 @@ def test_what_is_missing_is_reported(folder):
         storage.read_bytes("gs://nowhere/config.yaml")
 
 
+def test_a_folder_that_may_not_be_asked_for_is_not_absent(folder, monkeypatch):
+    storage.write_bytes(storage.join(folder, "a"), b"a")
+
+    async def refuse(*_, **__):
+        raise OSError("Forbidden: facility")
+
+    monkeypatch.setattr(gcsfs.GCSFileSystem, "_get_object", refuse)
+    for ask in (storage.exists, storage.is_folder):
+        with pytest.raises(StorageError, match="the store refuses the credentials"):
+            ask(folder)
+    assert storage.list_names(folder) == ["a"]
+
+
 @pytest.mark.parametrize(
     ("error", "words"),
     [

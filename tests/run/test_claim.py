@@ -13,6 +13,8 @@ import fsspec
 import pytest
 
 from claim_race import race
+from failing_disk import fail_at
+from raydrgn.errors import StorageError
 from raydrgn.io import storage
 from raydrgn.remote.process import ProcessIdentity
 from raydrgn.run import claim as module
@@ -166,6 +168,26 @@ def test_a_writer_that_was_overtaken_writes_and_deletes_nothing_more(root):
             with pytest.raises(ClaimError, match="ada on node7"):
                 call()
         assert sorted(storage.list_files(root)) == before
+
+
+@pytest.mark.parametrize(("name", "times"), [("", 1), ("/claim.1.json", 2)])
+def test_a_disk_that_fails_for_a_moment_does_not_end_a_run(tmp_path, monkeypatch, name, times):
+    root = str(tmp_path / "run")
+    with RunClaim(root) as claim:
+        claim.take()
+        fail_at(monkeypatch, f"{root}{name}", times=times)
+        with pytest.raises(StorageError, match="cannot be read: Input/output error"):
+            claim.ticket.check()
+        claim.ticket.check()
+
+
+def test_a_claim_whose_heartbeat_cannot_be_read_is_not_taken_over(tmp_path, monkeypatch):
+    root = str(tmp_path / "run")
+    elsewhere(root, since="2020-01-01 00:00:00 UTC")
+    fail_at(monkeypatch, RunDirectory(root).heartbeat(1))
+    with RunClaim(root) as claim, pytest.raises(StorageError, match="cannot be read"):
+        claim.take()
+    assert claims(root) == ["claim.1.heartbeat", "claim.1.json"]
 
 
 def test_a_command_whose_claim_is_gone_finds_out_by_its_heartbeat(root, monkeypatch):

@@ -1,9 +1,11 @@
 """The manifest: what is finished, with sizes and checksums."""
 
+import errno
 import json
 
 import pytest
 
+from failing_disk import fail_at
 from phantoms import fill_disk
 from raydrgn.errors import RunDirectoryError, StorageError
 from raydrgn.run.directory import Position
@@ -30,6 +32,15 @@ def test_it_is_read_as_it_was_written(manifest, tmp_path, place):
 
 def test_an_absent_one_is_empty(tmp_path):
     assert Manifest.read(str(tmp_path / "m.json")) == Manifest()
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ESTALE, errno.EACCES], ids=errno.errorcode.get)
+def test_one_that_cannot_be_read_is_not_an_absent_one(tmp_path, monkeypatch, manifest, code):
+    path = tmp_path / "m.json"
+    manifest.write(str(path))
+    fail_at(monkeypatch, path, code)
+    with pytest.raises(StorageError, match=r"m\.json (cannot|may not) be read"):
+        Manifest.read(str(path))
 
 
 def test_an_epoch_is_finished_when_it_has_both(manifest):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from failing_disk import fail_at
 from phantoms import fill_disk
 from raydrgn.errors import StorageError
 from raydrgn.io import storage
@@ -136,6 +137,31 @@ def test_without_any_whole_checkpoint_a_run_begins_anew(root):
     latest = writer_of(root).latest_checkpoint()
     assert latest.content is None
     assert len(latest.problems) == 1
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("name", ["manifest.json", "state", "state/3.0.pt"])
+def test_a_disk_that_fails_for_a_moment_costs_no_checkpoint(tmp_path, monkeypatch, name, times):
+    root = str(tmp_path / "run")
+    put_epoch(writer_of(root), 1)
+    put_epoch(writer_of(root), 2)
+    before = storage.list_files(root)
+    with monkeypatch.context() as patch:
+        fail_at(patch, f"{root}/{name}", times=times)
+        with suppress(StorageError):
+            writer_of(root).latest_checkpoint()
+    assert storage.list_files(root) == before
+    assert Checkpoint.from_bytes(writer_of(root).latest_checkpoint().content).position == (3, 0)
+
+
+def test_where_the_manifest_is_lost_no_checkpoint_is_deleted(root):
+    put_epoch(writer_of(root), 1)
+    uri = RunDirectory(root).manifest
+    manifest = storage.read_bytes(uri)
+    storage.remove(uri)
+    assert writer_of(root).latest_checkpoint().content is None
+    storage.write_bytes(uri, manifest)  # put back
+    assert Checkpoint.from_bytes(writer_of(root).latest_checkpoint().content).position == (2, 0)
 
 
 def test_what_comes_after_the_checkpoint_is_forgotten(root):
