@@ -21,15 +21,26 @@ def part_name(name: str) -> str:
     return short.decode(errors="ignore") + ending
 
 
-def give_second_name(part: Path, final: Path) -> None:
-    """Give a file a second name that is free; a copy where there are no hard links."""
+def give_second_name(part: Path, final: Path) -> bool:
+    """Give a file a second name, a copy where there are no hard links; False if it is taken."""
     try:
         os.link(part, final)
+    except FileExistsError:  # NFS sends a request again whose answer was lost, and finds its link
+        return os.stat(part).st_nlink == 2
     except OSError as error:
         if error.errno not in WITHOUT_LINKS:
             raise
+        return _copy(part, final)
+    return True
+
+
+def _copy(part: Path, final: Path) -> bool:
+    try:
         with final.open("xb") as stream:
             stream.write(part.read_bytes())
+    except FileExistsError:
+        return False
+    return True
 
 
 def is_special(path: Path) -> bool:

@@ -301,9 +301,8 @@ def create_exclusively(uri: Uri, content: bytes) -> bool:
         try:
             part.write_bytes(content)
             sync(str(part))
-            give_second_name(part, final)  # fails if the name is taken, as renaming does not
-        except FileExistsError:
-            return False
+            if not give_second_name(part, final):  # renaming would replace what has the name
+                return False
         finally:
             part.unlink(missing_ok=True)
         sync_folder(str(final.parent))
