@@ -1,9 +1,9 @@
 """What can go wrong because of an input, a configuration or a cluster.
 
 Every mistake that a user can correct derives from ``RaydrgnError``; the command line prints these
-as one message without a traceback and exits with code 2, or 1 for ``LostWorkersError``, after
-which ``submit --retries`` starts a job again. Anything else is a defect of raydrgn and
-keeps its traceback.
+as one message without a traceback and exits with code 2, or 1 for ``LostWorkersError`` and
+``StorageFailureError``, after which ``submit --retries`` starts a job again. Anything else is a
+defect of raydrgn and keeps its traceback.
 """
 
 
@@ -33,6 +33,10 @@ class LostWorkersError(ClusterError):
 
 class StorageError(RaydrgnError):
     """A path cannot be read or written: missing, forbidden, unreachable or full."""
+
+
+class StorageFailureError(StorageError):
+    """A disk, a file server or an object store fails; nobody's mistake, and it may pass."""
 
 
 def reworded(error: RaydrgnError, text: str) -> RaydrgnError:

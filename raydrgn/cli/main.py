@@ -49,7 +49,7 @@ from raydrgn.cli.top import top
 from raydrgn.cli.train import train
 from raydrgn.cli.traverse import traverse
 from raydrgn.cli.volumes import volumes
-from raydrgn.errors import LostWorkersError, RaydrgnError, StorageError
+from raydrgn.errors import LostWorkersError, RaydrgnError, StorageError, StorageFailureError
 
 for command in (demo, simulate, parse, downsample, backproject, info, train, volumes, evaluate):
     app.command()(command)
@@ -86,14 +86,17 @@ OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def main() -> None:
-    """Run the command line; a mistake that the user can correct is one message and exit code 2."""
+    """Run the command line; a mistake that the user can correct is one message and exit code 2.
+
+    So is a loss or failure that may pass, with exit code 1.
+    """
     set_up_streams()
     set_up_interrupts()
     set_up_logging()
     try:
         _require_current_folder()
         app()
-    except LostWorkersError as loss:
+    except (LostWorkersError, StorageFailureError) as loss:
         _end_with_error(str(loss), EXIT_FAILED)
     except RaydrgnError as mistake:
         _end_with_error(str(mistake))

@@ -21,7 +21,7 @@ import torch
 from raydrgn.data.ingest import bad_images_message
 from raydrgn.data.preprocess import find_bad
 from raydrgn.data.source import block_ends
-from raydrgn.errors import ConfigError, InputError, StorageError
+from raydrgn.errors import ConfigError, InputError, RaydrgnError, StorageError, reworded
 from raydrgn.fourier.resample import resample
 from raydrgn.inputs.common_field import log_taken, middle, taken_boxes
 from raydrgn.inputs.options import DownsamplingOptions
@@ -245,10 +245,14 @@ def _refuse(table: ParticleTable, bad: Int[np.ndarray, " bad"], failures: list[E
     if permanent is not None:
         raise permanent
     if failures:
-        raise StorageError(
-            f"{len(failures)} parts could not be made, the first because: {failures[0]} What was "
+        first = failures[0]
+        text = (
+            f"{len(failures)} parts could not be made, the first because: {first} What was "
             "finished stays; run the same command again."
-        ) from failures[0]
+        )
+        raise reworded(
+            first if isinstance(first, RaydrgnError) else StorageError(), text
+        ) from first
     if len(bad):
         raise InputError(bad_images_message(table.select(bad)))
 

@@ -7,6 +7,17 @@ from pathlib import Path
 
 from raydrgn.io.uri import Uri, is_local, local_path
 
+PASSING_CODES = {
+    *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH),
+    *(errno.ENOTCONN, errno.ECONNRESET, errno.ECONNABORTED, getattr(errno, "EREMOTEIO", errno.EIO)),
+}
+"""Of a disk that fails, and of a file server that is away, restarted or mounted anew."""
+
+
+def may_pass(error: Exception) -> bool:
+    """Return whether the same call may succeed in a while."""
+    return isinstance(error, OSError) and error.errno in PASSING_CODES
+
 
 def failure_message(uri: Uri, error: OSError, action: str) -> str:
     """Return a sentence with a remedy about an error of the operating system."""
@@ -34,7 +45,13 @@ def failure_message(uri: Uri, error: OSError, action: str) -> str:
             "sent. Free space there, or set TMPDIR to another folder, and run the same command "
             "again."
         )
-    return f"{uri} cannot be {action}: {error.strerror or error}."
+    message = f"{uri} cannot be {action}: {error.strerror or error}."
+    if may_pass(error):
+        message += (
+            " The disk or its server has failed. What was finished before stays valid; check them "
+            "and run the same command again."
+        )
+    return message
 
 
 def _closed_folder(uri: Uri) -> Path | None:

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 from uuid import uuid4
 
-from raydrgn.errors import ConfigError, StorageError
+from raydrgn.errors import ConfigError, StorageError, StorageFailureError
 from raydrgn.io import object_store, presence
 from raydrgn.io.local_failures import absence as absence
-from raydrgn.io.local_failures import failure_message
+from raydrgn.io.local_failures import failure_message, may_pass
 from raydrgn.io.local_files import PART_SUFFIX as PART_SUFFIX
 from raydrgn.io.local_files import give_second_name, is_special, part_name
 from raydrgn.io.object_store import filesystem as filesystem
@@ -49,7 +49,12 @@ def _ask(uri: Uri, question: Callable[[Any, str], Answer], *, action: str = "rea
 
 @contextmanager
 def explained(uri: Uri, *, action: str) -> Iterator[None]:
-    """Turn errors of the operating system, or of a store, about ``uri`` into one with a remedy."""
+    """Turn errors of the operating system, or of a store, about ``uri`` into one with a remedy.
+
+    Raises:
+        StorageFailureError: If the same may succeed in a while.
+        StorageError: If it would fail again.
+    """
     try:
         yield
     except Exception as error:
@@ -58,7 +63,8 @@ def explained(uri: Uri, *, action: str) -> Iterator[None]:
             message = failure_message(uri, error, action)
         if message is None:
             raise
-        raise StorageError(message) from error
+        is_passing = may_pass(error) or (not is_local(uri) and object_store.is_transient(error))
+        raise (StorageFailureError if is_passing else StorageError)(message) from error
 
 
 def exists(uri: Uri) -> bool:

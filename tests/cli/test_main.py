@@ -12,7 +12,13 @@ from raydrgn.cli import start
 from raydrgn.cli.exit_codes import EXIT_INTERRUPTED
 from raydrgn.cli.main import app, main
 from raydrgn.cli.usage import Program
-from raydrgn.errors import ClusterError, LostWorkersError, RaydrgnError
+from raydrgn.errors import (
+    ClusterError,
+    LostWorkersError,
+    RaydrgnError,
+    StorageError,
+    StorageFailureError,
+)
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess:
@@ -38,9 +44,14 @@ def test_the_version_is_that_of_the_package():
 
 @pytest.mark.parametrize(
     ("problem", "exit_code"),
-    [(ClusterError("no such cluster"), 2), (LostWorkersError("all workers were lost"), 1)],
+    [
+        (ClusterError("no such cluster"), 2),
+        (LostWorkersError("all workers were lost"), 1),
+        (StorageError("no such file"), 2),
+        (StorageFailureError("the store does not answer"), 1),
+    ],
 )
-def test_a_mistake_ends_with_2_and_lost_workers_with_1(monkeypatch, capsys, problem, exit_code):
+def test_a_mistake_ends_with_2_and_what_may_pass_with_1(monkeypatch, capsys, problem, exit_code):
     def fail():
         raise problem
 

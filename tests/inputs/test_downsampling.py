@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from raydrgn.data.image_statistics import leave_out_bad
-from raydrgn.errors import ConfigError, InputError, StorageError
+from raydrgn.errors import ConfigError, InputError, StorageError, StorageFailureError
 from raydrgn.fourier.resample import resample
 from raydrgn.inputs import downsampling as work
 from raydrgn.inputs import stacks as stacks_module
@@ -238,6 +238,9 @@ def test_a_mistake_is_reported_as_it_is_beside_other_failures(data):
         work._refuse(table, np.empty(0, dtype=np.int64), failures)
     with pytest.raises(StorageError, match=r"no room.*run the same command again"):
         work._refuse(table, np.empty(0, dtype=np.int64), failures[:1])
+    away = StorageFailureError("the store does not answer.")
+    with pytest.raises(StorageFailureError, match="the store does not answer"):
+        work._refuse(table, np.empty(0, dtype=np.int64), [away])
 
 
 def _pairs(start, stop, size):

@@ -10,7 +10,7 @@ import s3fs
 
 import s3
 from objects import check_objects
-from raydrgn.errors import StorageError
+from raydrgn.errors import StorageError, StorageFailureError
 from raydrgn.io import object_store, storage
 
 
@@ -91,7 +91,8 @@ def test_a_connection_that_is_always_cut_is_reported_in_bounded_time(
     storage.write_bytes(uri, b"x" * (1 << 20))
     proxy.to_break = 1000
     began = time.monotonic()
-    with pytest.raises(StorageError, match=rf"{uri} cannot be read: {proxy.url} does not answer"):
+    silence = rf"{uri} cannot be read: {proxy.url} does not answer"
+    with pytest.raises(StorageFailureError, match=silence):
         storage.read_bytes(uri, 0, 1 << 20)
     assert time.monotonic() - began < 60
     proxy.to_break = 0
@@ -103,7 +104,7 @@ def test_a_store_that_does_not_answer_is_reported(
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{closed_port}")
     s3fs.S3FileSystem.clear_instance_cache()
     with pytest.raises(
-        StorageError, match=rf"127\.0\.0\.1:{closed_port} does not answer.*run the same"
+        StorageFailureError, match=rf"127\.0\.0\.1:{closed_port} does not answer.*run the same"
     ):
         storage.write_bytes(storage.join(s3_folder, "a"), b"a")
     assert "trying again for a minute" in caplog.text
@@ -129,8 +130,9 @@ def test_wrong_keys_are_reported_at_once(s3_folder, monkeypatch, variable):
     monkeypatch.setenv(variable, "wrong-value")
     s3fs.S3FileSystem.clear_instance_cache()
     for ask in (storage.exists, storage.read_bytes, storage.list_names, storage.require_writable):
-        with pytest.raises(StorageError, match=r"refuses the credentials.*AWS_ACCESS_KEY_ID"):
+        with pytest.raises(StorageError, match=r"refuses the credentials.*AWS_ACCESS_KEY_ID") as no:
             ask(storage.join(s3_folder, "a"))
+        assert not isinstance(no.value, StorageFailureError)  # another try would be refused too
 
 
 def test_missing_keys_are_reported(s3_folder, monkeypatch, tmp_path):

@@ -14,7 +14,7 @@ import pytest
 
 from claim_race import race
 from failing_disk import fail_at
-from raydrgn.errors import StorageError
+from raydrgn.errors import StorageFailureError
 from raydrgn.io import storage
 from raydrgn.remote.process import ProcessIdentity
 from raydrgn.run import claim as module
@@ -176,7 +176,7 @@ def test_a_disk_that_fails_for_a_moment_does_not_end_a_run(tmp_path, monkeypatch
     with RunClaim(root) as claim:
         claim.take()
         fail_at(monkeypatch, f"{root}{name}", times=times)
-        with pytest.raises(StorageError, match="cannot be read: Input/output error"):
+        with pytest.raises(StorageFailureError, match="cannot be read: Input/output error"):
             claim.ticket.check()
         claim.ticket.check()
 
@@ -185,7 +185,7 @@ def test_a_claim_whose_heartbeat_cannot_be_read_is_not_taken_over(tmp_path, monk
     root = str(tmp_path / "run")
     elsewhere(root, since="2020-01-01 00:00:00 UTC")
     fail_at(monkeypatch, RunDirectory(root).heartbeat(1))
-    with RunClaim(root) as claim, pytest.raises(StorageError, match="cannot be read"):
+    with RunClaim(root) as claim, pytest.raises(StorageFailureError, match="cannot be read"):
         claim.take()
     assert claims(root) == ["claim.1.heartbeat", "claim.1.json"]
 
