@@ -259,14 +259,37 @@ class CapturedStep:
         the capture.
         """
         index = self._stream.device_index
+        has_ended = self._has_ended()  # no graph knows it after its reset
         with suppress(RuntimeError):
             self._graph.reset()
-        with suppress(RuntimeError, AttributeError):  # AttributeError: not in every torch
-            torch._C._cuda_endAllocateToPool(index, pool)  # fails where the capture has ended well
+        if not has_ended:
+            # Fails where torch's own end of the capture has done so, as of 2026 it does (#180395).
+            with suppress(RuntimeError, AttributeError):  # AttributeError: not in every torch
+                torch._C._cuda_endAllocateToPool(index, pool)
+        if not has_ended and not _reset_always_releases():
             # Not twice: torch counts who has the pool, and below 0 nothing is given back any more.
-            torch._C._cuda_releasePool(index, pool)
+            with suppress(RuntimeError, AttributeError):
+                torch._C._cuda_releasePool(index, pool)
         with suppress(RuntimeError):
             free_gpu()
+
+    def _has_ended(self) -> bool:
+        """Return whether the capture has ended well, and an error came after it."""
+        try:
+            self._graph.pool()
+        except RuntimeError:
+            return False
+        return True
+
+
+def _reset_always_releases() -> bool:
+    """Return whether a graph's reset gives back the memory of a capture that has failed, too.
+
+    By the number of the version alone: a build before the release of 2.14 may do so already, and
+    memory that stays taken is the smaller harm.
+    """
+    major, minor = torch.__version__.split(".")[:2]
+    return (int(major), int(minor)) >= (2, 14)
 
 
 def first_error(error: BaseException) -> BaseException:
