@@ -151,7 +151,9 @@ def resumed_equals_undisturbed(folder):
 def test_a_resumed_run_is_the_same_bit_by_bit_with_deterministic_algorithms(tmp_path):
     """In a process of its own: cuBLAS reads its workspace's size once."""
     here = Path(__file__).parent
-    path = os.pathsep.join(map(str, (here, here.parent, here.parent / "training", here.parents[1])))
+    folders = [here, here.parent, here.parent / "training", here.parents[1]]
+    given = os.environ.get("PYTHONPATH")  # where packages may be, on a machine without a network
+    path = os.pathsep.join([*map(str, folders), *([given] if given else [])])
     answer = subprocess.run(
         [sys.executable, "-c", RESUME, str(tmp_path)],
         capture_output=True,
