@@ -189,7 +189,12 @@ def _step_rate(
         amp=True,
     )
     return step.measure(
-        model, recipe, box=found.box, device=device, with_compiled=device.type == "cuda"
+        model,
+        recipe,
+        box=found.box,
+        device=device,
+        with_compiled=device.type == "cuda",
+        with_fused=fraction == 1.0,  # once: each compilation takes up to a minute
     )
 
 

@@ -67,7 +67,8 @@ class StepRate:
     """Particles per second of a captured step whose kernels ``torch.compile`` has fused.
 
     Training takes none: it is measured after all others, which its failure must not disturb. None
-    on a CPU, where the compiled step is one, and where it cannot be compiled.
+    if it was not asked for, on a CPU, where the compiled step is one, and where it cannot be
+    compiled.
     """
 
     memory_bytes: float | None = None
@@ -150,6 +151,7 @@ def measure(
     box: int,
     device: torch.device,
     with_compiled: bool = False,
+    with_fused: bool = False,
 ) -> StepRate:
     """Time training steps on made-up particles.
 
@@ -159,6 +161,8 @@ def measure(
         box: Edge of the images in pixels.
         device: Where to compute.
         with_compiled: Whether to time the compiled step too, in turn with the other.
+        with_fused: Whether to time on a GPU, after them, the captured step with fused kernels, of
+            which ``torch.compile`` takes up to a minute.
     """
     on_gpu = device.type == "cuda"
     if on_gpu:
@@ -192,7 +196,7 @@ def measure(
         compiled_per_s=compiled,
         speed_up=median(c / e for e, c in zip(*rates, strict=True)) if with_compiled else None,
         compile_s=compile_s,
-        fused_per_s=_fused_rate(made, device, train.batch_size) if compiled and on_gpu else None,
+        fused_per_s=_fused_rate(made, device, train.batch_size) if with_fused and on_gpu else None,
         memory_bytes=memory,
     )
 

@@ -70,6 +70,17 @@ FULL = torch.OutOfMemoryError(
 )
 
 
+STEP = step.StepRate(
+    device="CPU",
+    precision="float32",
+    particles_per_s=1000.0,
+    flop_per_particle=1.0,
+    flop_per_s=1e3,
+    limit_flop_per_s=1e12,
+    share=0.5,
+)
+
+
 @pytest.fixture
 def quick_figures(monkeypatch):
     """Let each figure be known at once; return errors to raise, by what is measured."""
@@ -81,16 +92,7 @@ def quick_figures(monkeypatch):
         return rate
 
     def step_rate(model, train, *, box, **_):
-        rate = step.StepRate(
-            device="CPU",
-            precision="float32",
-            particles_per_s=1000.0,
-            flop_per_particle=1.0,
-            flop_per_s=1e3,
-            limit_flop_per_s=1e12,
-            share=0.5,
-        )
-        return rate_of(("step", box, train.points_fraction), rate)
+        return rate_of(("step", box, train.points_fraction), STEP)
 
     def path_rate(settings, folder, *, times):
         assert times == 200  # 20 s of 1000 particles/s, of 100 images
@@ -162,6 +164,21 @@ def test_a_gpu_is_left_to_the_workers(monkeypatch):
         way()
         pickle.dumps(alone[-1])
     assert [way.func for way in alone] == [gpu._step_rate, gpu._step_rate, gpu._volume_rates]
+
+
+def test_a_fused_step_is_compiled_once(monkeypatch):
+    fused = []
+
+    def measured(*_, with_fused, **others):
+        fused.append(with_fused)
+        return STEP
+
+    monkeypatch.setattr(step, "measure", measured)
+    found = gpu.NetworkRates(box=16, width=8)
+    figures = gpu._bare_figures(GpuSettings(), found, torch.device("cpu"))
+    figures["all_points"]()
+    figures["quarter"]()
+    assert fused == [True, False]
 
 
 def test_each_figure_is_logged_when_it_is_measured(quick_figures, caplog):
