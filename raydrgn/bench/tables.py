@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from raydrgn.bench.scaling import ScalingRates
     from raydrgn.bench.step import StepRate
     from raydrgn.bench.train import PathRate
-    from raydrgn.bench.volumes import DecodingRates, PoolRates
+    from raydrgn.bench.volumes import DecodingRates, PoolRates, WholeBall
     from raydrgn.bench.worker_steps import StepScaling
 
 Rows = list[tuple[str, str]]
@@ -261,8 +261,14 @@ def decoding_rows(rate: "DecodingRates") -> Rows:
         ("", f"{rate.flop_per_s / 1e9:,.0f} GFLOP/s"),
         ("limit (one large product)", f"{rate.limit_flop_per_s / 1e9:,.0f} GFLOP/s"),
         ("share of the limit", f"{100 * rate.share:.0f} %"),
-        ("half of the ball, of the time of the whole", f"{100 * rate.half_of_full:.0f} %"),
-        ("… largest difference, SD", f"{rate.difference:.1e}"),
+    ]
+
+
+def whole_rows(whole: "WholeBall") -> Rows:
+    """Return the rows of half of the ball beside the whole."""
+    return [
+        ("half of the ball, of the time of the whole", f"{100 * whole.half_of_full:.0f} %"),
+        ("… largest difference, SD", f"{whole.difference:.1e}"),
     ]
 
 

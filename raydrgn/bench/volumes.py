@@ -31,6 +31,8 @@ from raydrgn.run.weights import DecoderState
 from raydrgn.shapes import Float
 
 ROUNDS = 5
+WHOLE_BATCH_BOX = 64
+"""Box, in pixels, up to which the whole ball is decoded of a batch of volumes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,11 +50,16 @@ class DecodingRates:
     share: float
     """Of the limit, median of the rounds' ratios."""
 
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WholeBall:
+    """Half of the ball, as it is decoded, beside the whole one in float32."""
+
     half_of_full: float
-    """Time of half of the ball over time of the whole."""
+    """Time of half of the ball over time of the whole; both once, after a first time."""
 
     difference: float
-    """Largest difference between the two volumes, over their SD; the whole one in float32."""
+    """Largest difference between the volumes, over their SD."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,12 +81,13 @@ class PoolRates:
 
 def run(
     settings: DecodingBenchSettings, *, progress: Progress = silent
-) -> tuple[DecodingRates, PoolRates | None]:
+) -> tuple[DecodingRates, WholeBall, PoolRates | None]:
     """Time decoding in this process, and by several workers if a number of volumes is given."""
     state = decoder_state(settings.box, width=settings.width, layers=settings.layers)
-    rates = measure(state, device=default_device())
+    device = default_device()
+    rates, whole = measure(state, device=device), compare_whole(state, device=device)
     pools = measure_pools(state, settings, progress=progress) if settings.num_volumes else None
-    return rates, pools
+    return rates, whole, pools
 
 
 def decoder_state(box: int, *, width: int, layers: int) -> DecoderState:
@@ -103,44 +111,67 @@ def latents(count: int, zdim: int) -> Float[np.ndarray, "n zdim"]:
 
 
 def measure(state: DecoderState, *, device: torch.device) -> DecodingRates:
-    """Time a batch of volumes in this process beside one large product and the whole ball."""
-    decoder = state.build(device)
-    assert not isinstance(decoder, LinearDecoder)  # that of ``decoder_state``
-    z = torch.from_numpy(latents(LATENTS_PER_BATCH, state.zdim)).to(device)
-    dtype = volume_type(device)
+    """Time a batch of volumes in this process beside one large product."""
+    decoder, z, dtype = _decoder(state, device), _latents(state, device), volume_type(device)
 
     def half() -> Tensor:
         return decode_volumes(decoder, z, box=state.box, amp_dtype=dtype)
 
-    def full() -> Tensor:
-        return decode_whole_ball(decoder, z, box=state.box)
-
     with FlopCounterMode(display=False) as counter:
-        made = half()
+        half()
     flop = counter.get_total_flops() / len(z)
-    difference = (full() - made).abs().max() / made.std()
     product = step.product(dtype or torch.float32, device)
     product()
     rounds = [
         (
             len(z) * step.calls_per_second(half, device),
-            len(z) * step.calls_per_second(full, device),
             2 * step.LIMIT_SIZE[device.type] ** 3 * step.calls_per_second(product, device),
         )
         for _ in range(ROUNDS)
     ]
-    rate = median(r for r, _, _ in rounds)
+    rate = median(r for r, _ in rounds)
     return DecodingRates(
         device=step.device_name(device),
         precision="float16" if dtype else "float32",
         volumes_per_s=rate,
         flop_per_volume=flop,
         flop_per_s=rate * flop,
-        limit_flop_per_s=median(limit for _, _, limit in rounds),
-        share=median(r * flop / limit for r, _, limit in rounds),
-        half_of_full=median(f / r for r, f, _ in rounds),
-        difference=float(difference),
+        limit_flop_per_s=median(limit for _, limit in rounds),
+        share=median(r * flop / limit for r, limit in rounds),
     )
+
+
+def compare_whole(state: DecoderState, *, device: torch.device) -> WholeBall:
+    """Compare half of the ball, as it is decoded, with the whole one in float32.
+
+    Each is timed for about a second, or once, after a first time that does not count. Beyond 64 px
+    both are of fewer volumes than a batch, down to one: the points of one pass times its volumes
+    are as many then, so that a volume takes as long.
+    """
+    count = LATENTS_PER_BATCH * WHOLE_BATCH_BOX**3 // state.box**3
+    decoder, z = _decoder(state, device), _latents(state, device)[: max(count, 1)]
+
+    def half() -> Tensor:
+        return decode_volumes(decoder, z, box=state.box, amp_dtype=volume_type(device))
+
+    def full() -> Tensor:
+        return decode_whole_ball(decoder, z, box=state.box)
+
+    made = half()
+    difference = (full() - made).abs().max() / made.std()
+    half_per_s, full_per_s = (step.calls_per_second(way, device) for way in (half, full))
+    return WholeBall(half_of_full=full_per_s / half_per_s, difference=float(difference))
+
+
+def _decoder(state: DecoderState, device: torch.device) -> Decoder:
+    decoder = state.build(device)
+    assert not isinstance(decoder, LinearDecoder)  # that of ``decoder_state``
+    return decoder
+
+
+def _latents(state: DecoderState, device: torch.device) -> Float[Tensor, "b zdim"]:
+    """Return the latents of a batch."""
+    return torch.from_numpy(latents(LATENTS_PER_BATCH, state.zdim)).to(device)
 
 
 @torch.inference_mode()

@@ -153,8 +153,8 @@ def bench_volumes(settings: DecodingBenchSettings, progress: Progress) -> None:
     """
     from raydrgn.bench import volumes
 
-    rate, pools = volumes.run(settings, progress=progress)
-    rows = tables.decoding_rows(rate)
+    rate, whole, pools = volumes.run(settings, progress=progress)
+    rows = tables.decoding_rows(rate) + tables.whole_rows(whole)
     if pools is not None:
         rows += tables.pool_rows(pools, workers=settings.workers)
     title = f"volumes, box {settings.box}, {settings.width} × {settings.layers}"

@@ -106,8 +106,6 @@ def quick_figures(monkeypatch):
         flop_per_s=3.0,
         limit_flop_per_s=1e12,
         share=0.0,
-        half_of_full=0.5,
-        difference=0.0,
     )
     monkeypatch.setattr(step, "measure", step_rate)
     monkeypatch.setattr(train, "path_rate", path_rate)
