@@ -1,5 +1,6 @@
 """The table of a GPU: made on a CPU by the same functions, and refused where there is no GPU."""
 
+import json
 import pickle
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import torch
 from raydrgn.bench import gpu, step, tables, train, volumes
 from raydrgn.bench.settings import GpuSettings, TrainingSettings
 from raydrgn.errors import ClusterError
+from raydrgn.run.directory import RunDirectory
 from raydrgn.training import trainer
 from raydrgn.training.fixed_step import FixedStep
 from raydrgn.training.result import TrainResult
@@ -258,6 +260,20 @@ def test_a_training_that_was_asked_to_stop_has_no_rate(monkeypatch, tmp_path):
     settings = TrainingSettings(box=16, width=8, layers=1, batch_size=4, num_particles=100)
     with pytest.raises(KeyboardInterrupt):
         train.path_rate(settings, str(tmp_path))
+
+
+def test_the_whole_path_takes_two_epochs_and_counts_the_second(monkeypatch, tmp_path):
+    def trained(run, *, progress):
+        assert run.config.train.epochs == 2
+        rows = [{"epoch": 1, "rate": 50.0, "done": True}, {"epoch": 2, "rate": 80.0, "done": True}]
+        metrics = Path(RunDirectory(run.root).metrics)
+        metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return TrainResult.of(run, finished=True, stopped=False)
+
+    monkeypatch.setattr(train, "connected", nullcontext)
+    monkeypatch.setattr(trainer, "train", trained)
+    settings = TrainingSettings(box=16, width=8, layers=1, batch_size=4, num_particles=100)
+    assert train.path_rate(settings, str(tmp_path)) == 80
 
 
 CRYODRGN = """
