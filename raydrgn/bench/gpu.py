@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -90,9 +91,12 @@ def measure(
         settings: Boxes, widths, batch, and particles of the whole path.
         networks: Takes the rates of each network, and these each figure, when it is measured.
         device: Where to compute.
-        with_path: Whether to train through Ray, and with cryoDRGN where it is installed.
+        with_path: Whether to train through Ray, where it is installed, and with cryoDRGN.
         progress: Called after each figure.
     """
+    if with_path and find_spec("ray") is None:
+        log.warning("Ray is not installed: the whole path and cryoDRGN are not measured.")
+        with_path = False
     num_networks, done = len(settings.boxes) * len(settings.widths), 0
     for box in settings.boxes:
         with tempfile.TemporaryDirectory(prefix="raydrgn-bench-") as folder:

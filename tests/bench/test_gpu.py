@@ -154,6 +154,21 @@ def test_what_fails_is_said_in_words_and_does_not_end_the_rest(quick_figures, ca
     assert with_traceback == ["16 px, 8 × 3: volumes failed: RuntimeError: mat1 and mat2"]
 
 
+@pytest.mark.usefixtures("quick_figures")
+def test_without_ray_the_figures_that_need_none_are_measured(monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    [small, large], shown = measured((16, 24))
+    assert caplog.messages == [
+        "Ray is not installed: the whole path and cryoDRGN are not measured."
+    ]
+    assert shown[-1] == (6, 6)
+    for found in (small, large):
+        assert found.all_points
+        assert found.quarter
+        assert found.volumes
+        assert not found.failures
+
+
 def test_a_gpu_is_left_to_the_workers(monkeypatch):
     """What this process measures on it itself, it measures in others, which end."""
     alone = []
