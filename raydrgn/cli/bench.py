@@ -46,7 +46,7 @@ def bench_gpu(settings: GpuSettings, progress: Progress) -> None:
     The table of docs/performance.md. All of it takes an hour or more; --box and --dim choose parts.
     Each figure is logged when it is measured. A command that is stopped prints the table of those
     that were, and one that fails does not end the others: the code is 1 then. cryoDRGN is timed on
-    the same data where it is installed.
+    the same data where it is installed. Without Ray, steps and volumes alone are timed.
     """
     from raydrgn.bench import gpu
 
