@@ -34,6 +34,7 @@ from raydrgn.training.memory import Room
 from raydrgn.training.plan import BatchPlan
 from raydrgn.training.progress_log import PhaseProgress
 from raydrgn.training.sharing import SharedShards
+from raydrgn.training.worker_group import begin_together
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,14 +81,14 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
         ``finished``, whether the last epoch is done.
     """
     parts = TrainingJob(**job)
-    if ray.get(parts.board.is_stopping.remote(parts.attempt)):
-        return {"finished": False}
     group = ray.util.get_current_placement_group()
     if group is not None:
         ray.get(parts.board.hold.remote(group.id.hex()))
     use_threads(parts.cpus)
     try:
         with raised_by_actor():
+            if begin_together(ray.get(parts.board.is_stopping.remote(parts.attempt))):
+                return {"finished": False}
             return {"finished": _train(parts)}
     except Exception as error:
         final = final_failure(error)
