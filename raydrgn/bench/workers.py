@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from raydrgn.remote.executor import Executor
-from raydrgn.remote.reservation import GpuProblem
+from raydrgn.remote.node_answers import GpuProblem
 from raydrgn.remote.worker_pool import WorkerPool
 
 T = TypeVar("T")

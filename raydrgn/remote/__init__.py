@@ -13,6 +13,7 @@ notices           a POST at start, end and failure of a command
 resources         what each worker asks of a cluster
 allocation        what each worker gets, by the nodes there are
 autoscaler        what may be added to a cluster
+node_answers      what each node answers when it is asked
 reservation       room for all workers, waited for and kept
 session           join a cluster, or start Ray on this machine
 sigterm           SIGTERM as Ctrl-C, which schedulers send first

@@ -18,8 +18,8 @@ from raydrgn.remote.address import ray_address
 from raydrgn.remote.allocation import Allocation, Wanted, allocate, fitting
 from raydrgn.remote.fanout import Outcome, fan_out
 from raydrgn.remote.metrics import queue_wait
+from raydrgn.remote.node_answers import GpuProblem
 from raydrgn.remote.reservation import (
-    GpuProblem,
     Reservation,
     await_room,
     check_room,

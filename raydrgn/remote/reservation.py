@@ -7,7 +7,7 @@ hold a half each, and an autoscaler knows what to start. What is waited for is l
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,13 +17,11 @@ from raydrgn.remote.allocation import Allocation, Cluster, Node, Size, Wanted, a
 from raydrgn.remote.autoscaler import Autoscaler, find_autoscaler
 from raydrgn.remote.environment import HELD_CPUS, HELD_GPUS
 from raydrgn.remote.job_queue import Amount
+from raydrgn.remote.node_answers import GpuProblem, check_gpus
 from raydrgn.remote.resources import cores_here
 from raydrgn.remote.session import SPARE_RESOURCE, gpus_here
 
 log = logging.getLogger(__name__)
-
-GpuProblem = Callable[[], str | None]
-"""Returns why this process cannot use the GPUs of its node, for work that wants them."""
 
 RELEASE_SECONDS = 3.0
 """Time in which a cluster takes back what a process that has just ended held."""
@@ -187,7 +185,7 @@ def check_room(wanted: Wanted, gpu_problem: GpuProblem | None) -> None:
     """
     cluster = read_cluster()
     if allocate(wanted, cluster).gpus:
-        _check_gpus(gpu_problem)
+        check_gpus(gpu_problem)
 
 
 def reserve(
@@ -213,7 +211,7 @@ def reserve(
     try:
         _wait(reservation, wait_seconds)
         if allocation.gpus:
-            _check_gpus(gpu_problem)
+            check_gpus(gpu_problem)
     except BaseException:
         reservation.release()
         raise
@@ -248,7 +246,7 @@ def await_room(
     _wait_for_turn(wanted, wait_seconds)
     allocation = _allocate_when_released(wanted)
     if allocation.gpus:
-        _check_gpus(gpu_problem)
+        check_gpus(gpu_problem)
     one = Allocation(1, allocation.cpus, allocation.gpus)
     if one.missing(read_cluster()) is not None:
         first = ask_for_room(one)
@@ -306,38 +304,3 @@ def _wait(reservation: Reservation, wait_seconds: float | None) -> None:
 
 def _missing(allocation: Allocation) -> str:
     return allocation.missing(read_cluster()) or f"Ray to place workers with {allocation.worker}"
-
-
-def _check_gpus(gpu_problem: GpuProblem | None) -> None:
-    """Ask each node with GPUs whether the work can use them.
-
-    Raises:
-        ClusterError: If it cannot.
-    """
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    if gpu_problem is None:
-        return
-    task: Any = ray.remote(num_cpus=0, max_retries=0)(gpu_problem)
-    nodes = [n["NodeID"] for n in ray.nodes() if n["Alive"] and n["Resources"].get("GPU")]
-    places = [NodeAffinitySchedulingStrategy(node, soft=False) for node in nodes]
-    problem = first_problem(ray.get([task.options(scheduling_strategy=p).remote() for p in places]))
-    if problem is not None:
-        raise ClusterError(problem)
-
-
-def first_problem(answers: Sequence[str | None]) -> str | None:
-    """Return why GPUs cannot be used, from the answers of all nodes that have some.
-
-    A worker may come to any of them, so that one is enough; the others can go on without it.
-    """
-    problems = [answer for answer in answers if answer]
-    if not problems:
-        return None
-    if len(problems) == len(answers):
-        return problems[0]
-    return (
-        f"{problems[0]} To use only the GPUs of the other nodes, start Ray on this one with "
-        "`ray start --num-gpus 0`."
-    )

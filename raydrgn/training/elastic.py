@@ -5,27 +5,22 @@ checkpoint, counts resources that other work holds, and does not look whether a 
 """
 
 import logging
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
 
 import ray
 
 from raydrgn.errors import ClusterError
 from raydrgn.model.device import gpu_problem
 from raydrgn.remote.allocation import Allocation, Cluster, Size, Wanted, allocate
+from raydrgn.remote.node_answers import reachable
 from raydrgn.remote.reservation import Reservation, ask_for_room, read_cluster, reserve
 from raydrgn.remote.resources import Resources
 from raydrgn.remote.session import SPARE_RESOURCE
 
 log = logging.getLogger(__name__)
-
-ANSWER_SECONDS = 2.0
-"""Time in which a node must accept a connection."""
 
 STABLE_SECONDS = 3.0
 """Time for which the room must stay the same: what has ended gives its resources back in parts."""
@@ -97,13 +92,7 @@ def free_on_nodes() -> list[Size]:
         for node in ray.nodes()
         if node["Alive"] and node["NodeID"] in free and node["NodeID"] not in draining
     ]
-    with ThreadPoolExecutor(max_workers=32) as threads:
-        answers = list(threads.map(_answers, nodes))
-    return [
-        _without_spare(free[node["NodeID"]])
-        for node, there in zip(nodes, answers, strict=True)
-        if there
-    ]
+    return [_without_spare(free[node["NodeID"]]) for node in reachable(nodes)]
 
 
 def is_draining(node_id: str) -> bool:
@@ -227,12 +216,3 @@ def _without_spare(free: Mapping[str, float]) -> Size:
     """Return what is free for workers, also of a Ray that a command has started for itself."""
     cpus = free.get("CPU", 0.0) - free.get(SPARE_RESOURCE, 0.0)
     return Size(cpus, free.get("GPU", 0.0))
-
-
-def _answers(node: Mapping[str, Any]) -> bool:
-    address = (node["NodeManagerAddress"], node["NodeManagerPort"])
-    try:
-        socket.create_connection(address, timeout=ANSWER_SECONDS).close()
-    except OSError:
-        return False
-    return True

@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 
-from raydrgn.remote import reservation
+from raydrgn.remote import node_answers, reservation
 from raydrgn.remote.allocation import NodeType, Size
 from raydrgn.remote.autoscaler import Autoscaler
 
@@ -202,9 +202,9 @@ def test_gpus_that_torch_cannot_use_are_refused_in_a_sentence():
 
 
 def test_one_node_whose_gpus_cannot_be_used_is_named_with_the_way_to_go_on_without_it():
-    assert reservation.first_problem([None, None]) is None
-    assert reservation.first_problem(["The driver is too old."]) == "The driver is too old."
-    assert reservation.first_problem([None, "The driver is too old.", "No."]) == (
+    assert node_answers.first_problem([None, None]) is None
+    assert node_answers.first_problem(["The driver is too old."]) == "The driver is too old."
+    assert node_answers.first_problem([None, "The driver is too old.", "No."]) == (
         "The driver is too old. To use only the GPUs of the other nodes, start Ray on this one "
         "with `ray start --num-gpus 0`."
     )
