@@ -33,7 +33,7 @@ from raydrgn.sweep.scores import HeldOutScorer, Scorer, TruthScorer
 from raydrgn.sweep.space import SearchSpace
 from raydrgn.sweep.trials import HALVES, Trial, TrialPlan
 from raydrgn.training.prepare_run import PreparedRun
-from raydrgn.training.sharing import ShardKeeper
+from raydrgn.training.sharing import start_keeper
 from raydrgn.wording import counted
 
 log = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ def run_sweep(sweep: Sweep, executor: Executor, progress: Progress) -> bool:
     with executor.connected():
         _await_room(sweep, executor.wait_seconds)
         sweep.record.begin(sweep.shared)
-        keeper = ray.remote(ShardKeeper).options(num_cpus=0).remote()
+        keeper = start_keeper()
         try:
             if not _run_all(sweep, scorer, keeper, progress):
                 return False

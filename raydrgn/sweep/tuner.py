@@ -39,6 +39,9 @@ TRIAL_FAILURES = 3
 RELEASE_SECONDS = STOP_SECONDS + 10
 """Time after which what a trial that has ended still holds is taken from it."""
 
+KEEPER_SECONDS = 30.0
+"""Time for an answer of the keeper, which may be starting again."""
+
 PROGRESS_SECONDS, REPORT_SECONDS = 2.0, 60.0
 
 ENVIRONMENT = {
@@ -191,8 +194,16 @@ class FollowTrials(tune.Callback):
 
 
 def release(keeper: Any, run: str) -> list[str]:
-    """Remove the placement groups that a run has left behind; return them."""
-    return release_groups(ray.get(keeper.placement_groups.remote(run)))
+    """Remove the placement groups that a run has left behind; return them.
+
+    Where the keeper of their names does not answer, nothing is removed: an error of a callback
+    would end Tune, and with it the sweep.
+    """
+    try:
+        return release_groups(ray.get(keeper.placement_groups.remote(run), timeout=KEEPER_SECONDS))
+    except ray.exceptions.RayError as error:
+        log.debug("what %s has left behind is not known: %s", run, error)
+        return []
 
 
 def run_trials(

@@ -55,6 +55,18 @@ class ShardKeeper:
         return sorted(self._groups.get(run, ()))
 
 
+def start_keeper() -> Any:
+    """Start the actor of a ``ShardKeeper`` on this node, which is not lost without the command.
+
+    If it is killed, it starts again, and has particles prepared again for the runs that come.
+    """
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    keeper_class: Any = ray.remote(ShardKeeper)
+    return keeper_class.options(
+        num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here
+    ).remote()
+
+
 @dataclass(frozen=True, slots=True)
 class SharedShards:
     """What the workers of a run know of the particles that it shares."""

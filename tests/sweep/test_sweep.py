@@ -96,9 +96,9 @@ def test_what_a_trial_has_left_behind_is_released(tmp_path, ray_session):
     from raydrgn.sweep import tuner
     from raydrgn.sweep.record import SweepRecord
     from raydrgn.sweep.tuner import FollowTrials
-    from raydrgn.training.sharing import ShardKeeper
+    from raydrgn.training.sharing import start_keeper
 
-    keeper = ray.remote(ShardKeeper).options(num_cpus=0).remote()
+    keeper = start_keeper()
     free = ray.available_resources()["CPU"]
     group, other = placement_group([{"CPU": 1}]), placement_group([{"CPU": 1}])
     ray.get([group.ready(), other.ready()])
@@ -122,6 +122,29 @@ def test_what_a_trial_has_left_behind_is_released(tmp_path, ray_session):
     ray.util.remove_placement_group(other)
     _wait_for(lambda: ray.available_resources().get("CPU", 0) >= free)
     ray.kill(keeper)
+
+
+@pytest.mark.ray
+def test_a_keeper_is_beside_the_command_and_the_sweep_goes_on_without_it(ray_session, monkeypatch):
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    from raydrgn.sweep.tuner import release
+    from raydrgn.training import sharing
+
+    places = []
+    monkeypatch.setattr(
+        sharing,
+        "NodeAffinitySchedulingStrategy",
+        lambda *a, **k: places.append((a, k)) or NodeAffinitySchedulingStrategy(*a, **k),
+    )
+    keeper = sharing.start_keeper()
+    assert places == [((ray.get_runtime_context().get_node_id(),), {"soft": False})]
+    assert release(keeper, "trial-000") == []
+    ray.kill(keeper, no_restart=False)  # as Ray's memory monitor does, with actors of no CPU first
+    assert ray.get(keeper.placement_groups.remote("trial-000")) == []
+    ray.kill(keeper)
+    assert release(keeper, "trial-000") == []  # no error, with which Tune would end
 
 
 def _wait_for(condition):
