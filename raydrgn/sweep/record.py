@@ -12,6 +12,7 @@ from typing import Any, Literal
 from raydrgn.errors import RunDirectoryError
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
+from raydrgn.run.claim import CLAIM_NAME, HEARTBEAT_NAME, ClaimTicket
 
 State = Literal["running", "finished", "stopped", "failed"]
 
@@ -78,6 +79,7 @@ class SweepRecord:
     def __init__(self, root: Uri) -> None:
         self.root = root
         self._trials: dict[int, TrialRecord] = {}
+        self._claim: ClaimTicket | None = None
 
     @property
     def trials(self) -> list[TrialRecord]:
@@ -92,7 +94,7 @@ class SweepRecord:
         Raises:
             RunDirectoryError: Naming what differs.
         """
-        names = storage.list_names(self.root)
+        names = [name for name in storage.list_names(self.root) if not _is_of_claim(name)]
         if SWEEP not in names:
             if names:
                 raise RunDirectoryError(
@@ -110,8 +112,18 @@ class SweepRecord:
             records = [_record(raw) for raw in self._read(TRIALS)]
             self._trials = {record.number: record for record in records}
 
-    def begin(self, shared: Mapping[str, Any]) -> None:
-        """Write what all trials share."""
+    def begin(self, shared: Mapping[str, Any], claim: ClaimTicket | None = None) -> None:
+        """Write what all trials share.
+
+        Args:
+            shared: That, as plain values.
+            claim: Checked before each change from now on.
+
+        Raises:
+            ClaimError: If another command has the sweep by now; so does ``update``.
+        """
+        self._claim = claim
+        self._check_claim()
         storage.write_bytes(storage.join(self.root, SWEEP), json.dumps(shared, indent=1).encode())
 
     def update(self, number: int, **changes: Any) -> TrialRecord:
@@ -119,6 +131,7 @@ class SweepRecord:
         known = self._trials.get(number)
         record = replace(known, **changes) if known else TrialRecord(number=number, **changes)
         self._trials[number] = record
+        self._check_claim()
         content = json.dumps([asdict(trial) for trial in self.trials], indent=1)
         storage.write_bytes(storage.join(self.root, TRIALS), content.encode())
         return record
@@ -134,6 +147,10 @@ class SweepRecord:
             seconds=float(result["seconds"]),
         )
 
+    def _check_claim(self) -> None:
+        if self._claim is not None:
+            self._claim.check()
+
     def _read(self, name: str) -> Any:
         uri = storage.join(self.root, name)
         try:
@@ -142,6 +159,10 @@ class SweepRecord:
             raise RunDirectoryError(
                 f"{uri} is damaged ({error}); the runs beside it are whole. Choose another -o."
             ) from error
+
+
+def _is_of_claim(name: str) -> bool:
+    return bool(CLAIM_NAME.fullmatch(name) or HEARTBEAT_NAME.fullmatch(name))
 
 
 def _record(raw: Mapping[str, Any]) -> TrialRecord:

@@ -19,6 +19,7 @@ from raydrgn.remote.executor import Executor
 from raydrgn.remote.progress import Progress
 from raydrgn.remote.reservation import read_cluster, reserve, this_machine
 from raydrgn.remote.resources import cores_here
+from raydrgn.run.claim import ClaimTicket
 from raydrgn.run.status import find_run
 from raydrgn.shapes import Float
 from raydrgn.sweep.concurrency import Concurrency, concurrent_trials
@@ -59,6 +60,8 @@ class Sweep:
     truth: Uri | None
     default_rate: bool
     record: SweepRecord
+    claim: ClaimTicket | None = None
+    """This command's claim to the folder; None if nothing is written."""
 
     @property
     def pending(self) -> int:
@@ -95,6 +98,7 @@ def run_sweep(sweep: Sweep, executor: Executor, progress: Progress) -> bool:
     Raises:
         ConfigError: If there are too few held-out particles to score with.
         ClusterError: If the cluster has no room for a trial, not in time either.
+        ClaimError: If another command has taken the sweep over, as after a suspension.
     """
     images, volume = None, None
     if sweep.truth is None:
@@ -103,7 +107,7 @@ def run_sweep(sweep: Sweep, executor: Executor, progress: Progress) -> bool:
     scorer = _scorer(sweep, images, volume)
     with executor.connected():
         _await_room(sweep, executor.wait_seconds)
-        sweep.record.begin(sweep.shared)
+        sweep.record.begin(sweep.shared, sweep.claim)
         keeper = start_keeper()
         try:
             if not _run_all(sweep, scorer, keeper, progress):

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 
 from raydrgn.errors import ClusterError, RaydrgnError
+from raydrgn.run.claim import ClaimError, RunClaim
+from raydrgn.run.claim_watch import PATIENCE_SECONDS
 from raydrgn.run.directory import RunDirectory
 from raydrgn.run.manifest import Manifest
 from raydrgn.sweep.scores import Scorer
@@ -110,9 +112,27 @@ class TrialTraining:
         if self._is_trained:
             return
         try:
-            trainer.train(self._run, progress=self._follow, shards=self._shards)
+            with RunClaim(self._run.root) as claim:
+                self._take(claim)
+                trainer.train(self._run, claim=claim, progress=self._follow, shards=self._shards)
         except BaseException as error:  # raised again, or reported, by the thread that asks
             self._error = error
+
+    def _take(self, claim: RunClaim) -> None:
+        """Claim the run, which an earlier process of the same trial may be about to leave.
+
+        Tune starts a trial again as soon as Ray counts its process as lost; on a node that was cut
+        off it may live a little longer.
+        """
+        end = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                claim.take()
+                return
+            except ClaimError:
+                if self._stop or time.monotonic() > end:
+                    raise
+                time.sleep(POLL_SECONDS)
 
     def _follow(self, what: str, done: float, total: float, **_: Any) -> None:
         if what == "training":

@@ -13,6 +13,7 @@ from raydrgn.settings import Setting, check_bounds
 from raydrgn.training.options import CpusPerTrainingProcess, GpusPerTrainingProcess
 
 if TYPE_CHECKING:
+    from raydrgn.run.claim import RunClaim
     from raydrgn.run.config import RunConfig
     from raydrgn.sweep.record import TrialRecord
     from raydrgn.sweep.schedule import Estimate
@@ -239,18 +240,24 @@ def run(
         RaydrgnError: If the particles, the settings, the folder or the cluster do not allow it;
             nothing is trained then. Or if every trial failed.
     """
+    from raydrgn.io import storage
+    from raydrgn.run.claim import RunClaim
     from raydrgn.sweep import sweep as stages
 
-    sweep = _prepare(settings, executor)
-    if settings.dry_run:
-        return _unfinished(sweep, stages.estimate_time(sweep, executor))
-    if not stages.run_sweep(sweep, executor, progress):
-        return _unfinished(sweep)
-    return _finish(settings, sweep)
+    with RunClaim(storage.absolute(settings.out)) as claim:
+        sweep = _prepare(settings, executor, claim)
+        if settings.dry_run:
+            return _unfinished(sweep, stages.estimate_time(sweep, executor))
+        if not stages.run_sweep(sweep, executor, progress):
+            return _unfinished(sweep)
+        return _finish(settings, sweep)
 
 
-def _prepare(settings: SweepSettings, executor: Executor) -> "Sweep":
-    """Read the space and the particles, and check them against the record and the cluster."""
+def _prepare(settings: SweepSettings, executor: Executor, claim: "RunClaim") -> "Sweep":
+    """Read the space and the particles, and check them against the record and the cluster.
+
+    The folder is claimed before images are read, unless nothing will be written.
+    """
     from raydrgn.io import storage
     from raydrgn.model.device import gpu_problem
     from raydrgn.sweep import sweep as stages
@@ -267,9 +274,13 @@ def _prepare(settings: SweepSettings, executor: Executor) -> "Sweep":
     record = SweepRecord(root)
     shared = _shared(settings, values)
     record.require_same(shared)
-    base = prepare_run.begin(settings.request(root, values), before_reading=check_room)
+    base = prepare_run.begin(
+        settings.request(root, values),
+        claim=None if settings.dry_run else claim,
+        before_reading=check_room,
+    )
     shared["particles"] = stages.checksum(base)
-    record.require_same(shared)
+    record.require_same(shared)  # as the command before has left it
     return stages.Sweep(
         root=root,
         base=base,
@@ -282,6 +293,7 @@ def _prepare(settings: SweepSettings, executor: Executor) -> "Sweep":
         truth=settings.truth and storage.absolute(settings.truth),
         default_rate=not _has_rate(settings, values, space),
         record=record,
+        claim=claim.ticket,
     )
 
 

@@ -2,19 +2,31 @@
 
 import html
 import json
+import os
 import shlex
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from raydrgn.data.config import ImageConfig
 from raydrgn.errors import ConfigError, RaydrgnError
+from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import ParticleTable
+from raydrgn.io.sources import open_particles
+from raydrgn.run.claim import ClaimError, RunClaim
 from raydrgn.run.config import RunConfig
 from raydrgn.run.metrics import epoch_rows
 from raydrgn.simulation.dataset import simulate
 from raydrgn.simulation.options import Simulation
+from raydrgn.sweep import trial_training
+from raydrgn.sweep.record import SweepRecord
+from raydrgn.sweep.trial_training import TrialTraining
+from raydrgn.sweep.trials import _no_score
+from raydrgn.training import prepare_run, trainer
+from raydrgn.training.prepare_run import PreparedRun
 from raydrgn.workflows import sweep as workflow
 from raydrgn.workflows.sweep import SweepSettings
 
@@ -163,6 +175,61 @@ def test_a_dry_run_says_how_many_trials_and_how_long_and_writes_nothing(data, tm
     assert found.estimate.seconds > 0
     assert "training steps" in found.estimate.basis
     assert not Path(out).exists()
+
+
+def test_a_sweep_that_another_command_has_is_refused_before_images_are_read(
+    data, tmp_path, monkeypatch
+):
+    out = tmp_path / "sweep"
+    with RunClaim(str(out)) as theirs:
+        theirs.take()
+        with monkeypatch.context() as patched:
+            patched.setattr(prepare_run, "check_images", None)
+            with pytest.raises(ClaimError, match=f"^{out} is in use by .*process {os.getpid()}"):
+                workflow.run(settings(data, out))
+        assert workflow.run(settings(data, out, dry_run=True)).estimate  # which writes nothing
+    assert list(out.iterdir()) == []
+
+
+def test_what_a_crash_has_left_of_a_claim_is_no_other_folder(tmp_path):
+    for name in ("claim.1.json", "claim.1.heartbeat"):
+        (tmp_path / name).write_text("{}")
+    SweepRecord(str(tmp_path)).require_same({"seed": 0})
+
+
+def test_a_sweep_that_was_taken_over_writes_nothing_more(tmp_path, monkeypatch):
+    record = SweepRecord(str(tmp_path))
+    with RunClaim(str(tmp_path)) as mine:
+        mine.take()
+        record.begin({"seed": 0}, mine.ticket)
+        record.update(0, values={})
+        (tmp_path / "claim.2.json").write_text("{}")
+        with pytest.raises(ClaimError, match="no longer has"):
+            record.update(0, state="finished")
+    assert json.loads((tmp_path / "trials.json").read_text())[0]["state"] == "running"
+
+
+def test_a_trial_that_is_started_again_waits_for_its_earlier_process(data, tmp_path, monkeypatch):
+    root, trained = str(tmp_path / "trial-000"), []
+    monkeypatch.setattr(
+        trainer, "train", lambda run, *, claim, **_: trained.append(claim.ticket.check())
+    )
+    source = ParticleSource(particles=str(data / "particles.star"))
+    config = RunConfig(source=source, data=ImageConfig(box=16), pixel_size_angstrom=1.0)
+    run = PreparedRun(root=root, config=config, table=open_particles(source))
+    plan = {"milestones": (), "shards": None, "cpus": 1}
+    again = TrialTraining(run, scorer=_no_score, **plan)
+    with RunClaim(root) as before:
+        before.take()
+        threading.Timer(2.0, before.__exit__, (None, None, None)).start()
+        assert again.next_result().failure == ""
+    assert len(trained) == 1
+    monkeypatch.setattr(trial_training, "PATIENCE_SECONDS", 0.5)
+    with RunClaim(root) as other:
+        other.take()
+        found = TrialTraining(run, scorer=_no_score, **plan).next_result()
+    assert "is in use by" in found.failure
+    assert len(trained) == 1
 
 
 def test_too_few_held_out_particles_are_refused_before_training(data, tmp_path):
