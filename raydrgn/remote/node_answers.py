@@ -5,9 +5,13 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
+import raydrgn
 from raydrgn.errors import ClusterError
+from raydrgn.remote.session import SPARE_RESOURCE
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +88,43 @@ def check_gpus(gpu_problem: GpuProblem | None) -> None:
     problem = first_problem([answer for _, answer in answers])
     if problem is not None:
         raise ClusterError(problem)
+
+
+def check_versions() -> None:
+    """Ask each node that may have workers which raydrgn it has, unless it has been asked before.
+
+    A Ray that a command has started runs what the command runs, and a job brings its own raydrgn.
+
+    Raises:
+        ClusterError: If a node has another one than this process, or none.
+    """
+    import ray
+
+    nodes = [node for node in ray.nodes() if node["Alive"] and _has_workers(node)]
+    unknown = [node for node in nodes if node["NodeID"] not in _SAME_VERSION]
+    if any(node["Resources"].get(SPARE_RESOURCE) for node in nodes):
+        return
+    own = raydrgn.__version__
+    answers = ask_nodes(  # shipped as code: a name of this package may not be there
+        lambda: import_module("raydrgn").__version__ if find_spec("raydrgn") else None, unknown
+    )
+    for node, version in answers:
+        if version != own:
+            found = f"has raydrgn {version}" if version else "has no raydrgn"
+            raise ClusterError(
+                f"Node {node['NodeManagerHostname']} of the cluster {found}, and this command is "
+                f"of raydrgn {own}. Install raydrgn {own} on every node, or let a job bring it: "
+                "raydrgn submit."
+            )
+        _SAME_VERSION.add(node["NodeID"])
+
+
+_SAME_VERSION: set[str] = set()
+"""Nodes that have the raydrgn of this process; no two have the same number."""
+
+
+def _has_workers(node: RayNode) -> bool:
+    return bool(node["Resources"].get("CPU") or node["Resources"].get("GPU"))
 
 
 def first_problem(answers: Sequence[str | None]) -> str | None:

@@ -17,7 +17,7 @@ from raydrgn.remote.allocation import Allocation, Cluster, Node, Size, Wanted, a
 from raydrgn.remote.autoscaler import Autoscaler, find_autoscaler
 from raydrgn.remote.environment import HELD_CPUS, HELD_GPUS
 from raydrgn.remote.job_queue import Amount
-from raydrgn.remote.node_answers import GpuProblem, check_gpus
+from raydrgn.remote.node_answers import GpuProblem, check_gpus, check_versions
 from raydrgn.remote.resources import cores_here
 from raydrgn.remote.session import SPARE_RESOURCE, gpus_here
 
@@ -181,10 +181,13 @@ def check_room(wanted: Wanted, gpu_problem: GpuProblem | None) -> None:
     """Refuse what the connected cluster cannot give, now or later, before work begins.
 
     Raises:
-        ClusterError: If there are too few CPUs or GPUs, or GPUs that are up cannot be used.
+        ClusterError: If there are too few CPUs or GPUs, GPUs that are up cannot be used, or a node
+            has another raydrgn.
     """
     cluster = read_cluster()
-    if allocate(wanted, cluster).gpus:
+    allocation = allocate(wanted, cluster)
+    check_versions()
+    if allocation.gpus:
         check_gpus(gpu_problem)
 
 
@@ -202,14 +205,15 @@ def reserve(
         gpu_problem: Asked on each node with GPUs, if workers get any.
 
     Raises:
-        ClusterError: If the cluster can never hold the workers, has not made room in time, or has
-            GPUs that cannot be used.
+        ClusterError: If the cluster can never hold the workers, has not made room in time, has
+            GPUs that cannot be used, or a node with another raydrgn.
     """
     _wait_for_turn(wanted, wait_seconds)
     allocation = _allocate_when_released(wanted)
     reservation = ask_for_room(allocation)
     try:
         _wait(reservation, wait_seconds)
+        check_versions()
         if allocation.gpus:
             check_gpus(gpu_problem)
     except BaseException:
@@ -240,11 +244,12 @@ def await_room(
     """Allocate tasks, and wait until the first of them has room; the others queue in Ray.
 
     Raises:
-        ClusterError: If the cluster can never hold the tasks, has not made room in time, or has
-            GPUs that cannot be used.
+        ClusterError: If the cluster can never hold the tasks, has not made room in time, has GPUs
+            that cannot be used, or a node with another raydrgn.
     """
     _wait_for_turn(wanted, wait_seconds)
     allocation = _allocate_when_released(wanted)
+    check_versions()
     if allocation.gpus:
         check_gpus(gpu_problem)
     one = Allocation(1, allocation.cpus, allocation.gpus)

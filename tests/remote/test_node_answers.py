@@ -1,11 +1,16 @@
 """What nodes answer; those that are lost, or do not answer in time, are left out."""
 
+import subprocess
+import sys
+
 import pytest
 import ray
+from ray import cloudpickle
 
+import raydrgn
 from raydrgn.errors import ClusterError
 from raydrgn.remote import node_answers
-from raydrgn.remote.node_answers import check_gpus
+from raydrgn.remote.node_answers import check_gpus, check_versions
 
 LOST = "ab" * 28
 
@@ -52,3 +57,40 @@ def test_a_defect_of_the_question_is_no_silence(ray_session, monkeypatch):
     monkeypatch.setattr(ray, "nodes", lambda: [nodes_with_gpus()[0]])
     with pytest.raises(ZeroDivisionError):
         check_gpus(lambda: str(1 / 0))
+
+
+@pytest.mark.ray
+def test_a_node_with_another_raydrgn_is_named_before_work_begins(ray_session, monkeypatch):
+    monkeypatch.setattr(node_answers, "_SAME_VERSION", set())
+    check_versions()
+    monkeypatch.setattr(raydrgn, "__version__", "9.9")
+    check_versions()  # nobody is asked twice
+    node_answers._SAME_VERSION.clear()
+    [node] = ray.nodes()
+    with pytest.raises(ClusterError) as caught:
+        check_versions()
+    name = node["NodeManagerHostname"]
+    assert str(caught.value).startswith(f"Node {name} of the cluster has raydrgn 0.")
+    assert "this command is of raydrgn 9.9. Install raydrgn 9.9 on every node" in str(caught.value)
+    monkeypatch.setattr(node_answers, "ask_nodes", lambda question, nodes: [(node, None)])
+    with pytest.raises(ClusterError, match=f"^Node {name} of the cluster has no raydrgn, and"):
+        check_versions()
+
+
+ABSENT = """
+import pickle, sys
+sys.modules["raydrgn"] = None  # as where it is not installed
+print(pickle.loads(sys.stdin.buffer.read())())
+"""
+
+
+def test_a_node_without_raydrgn_can_be_asked(monkeypatch):
+    asked = []
+    monkeypatch.setattr(ray, "nodes", list)
+    monkeypatch.setattr(
+        node_answers, "ask_nodes", lambda question, nodes: asked.append(question) or []
+    )
+    check_versions()
+    shipped = cloudpickle.dumps(asked[0])
+    answer = subprocess.run([sys.executable, "-c", ABSENT], input=shipped, capture_output=True)
+    assert answer.stdout == b"None\n", answer.stderr
