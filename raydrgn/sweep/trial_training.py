@@ -16,7 +16,7 @@ from raydrgn.run.directory import RunDirectory
 from raydrgn.run.manifest import Manifest
 from raydrgn.sweep.scores import Scorer
 from raydrgn.training.prepare_run import PreparedRun
-from raydrgn.training.sharing import SharedShards
+from raydrgn.training.sharing import SharedShards, release
 
 STOP_SECONDS = 20.0
 """Time for a training to end by itself."""
@@ -114,6 +114,8 @@ class TrialTraining:
         try:
             with RunClaim(self._run.root) as claim:
                 self._take(claim)
+                if self._shards is not None:  # what an earlier process was killed with
+                    release(self._shards.keeper, self._shards.run)
                 trainer.train(self._run, claim=claim, progress=self._follow, shards=self._shards)
         except BaseException as error:  # raised again, or reported, by the thread that asks
             self._error = error

@@ -23,13 +23,13 @@ from ray.tune.search import Searcher
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
 from raydrgn.remote.progress import Progress
-from raydrgn.remote.reservation import release_groups
 from raydrgn.run.directory import RunDirectory
 from raydrgn.run.metrics import read_metrics
 from raydrgn.sweep.record import SweepRecord, TrialRecord
 from raydrgn.sweep.schedule import REDUCTION, grace_epochs
 from raydrgn.sweep.trial_training import STOP_SECONDS
 from raydrgn.sweep.trials import Trial, TrialPlan
+from raydrgn.training.sharing import release
 
 log = logging.getLogger(__name__)
 
@@ -38,9 +38,6 @@ TRIAL_FAILURES = 3
 
 RELEASE_SECONDS = STOP_SECONDS + 10
 """Time after which what a trial that has ended still holds is taken from it."""
-
-KEEPER_SECONDS = 30.0
-"""Time for an answer of the keeper, which may be starting again."""
 
 PROGRESS_SECONDS, REPORT_SECONDS = 2.0, 60.0
 
@@ -191,19 +188,6 @@ class FollowTrials(tune.Callback):
         for name in self._ended:
             release(self._keeper, name)
         self._ended.clear()
-
-
-def release(keeper: Any, run: str) -> list[str]:
-    """Remove the placement groups that a run has left behind; return them.
-
-    Where the keeper of their names does not answer, nothing is removed: an error of a callback
-    would end Tune, and with it the sweep.
-    """
-    try:
-        return release_groups(ray.get(keeper.placement_groups.remote(run), timeout=KEEPER_SECONDS))
-    except ray.exceptions.RayError as error:
-        log.debug("what %s has left behind is not known: %s", run, error)
-        return []
 
 
 def run_trials(

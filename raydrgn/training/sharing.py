@@ -1,5 +1,6 @@
 """Prepared particles that several runs share: read and prepared once on each node."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,12 +18,18 @@ from raydrgn.data.store import (
     choose_store,
     shard_bytes,
 )
+from raydrgn.remote.reservation import release_groups
 from raydrgn.run.config import RunConfig
 from raydrgn.shapes import Int
 from raydrgn.training.memory import Room
 from raydrgn.training.plan import BatchPlan
 
+log = logging.getLogger(__name__)
+
 COPIED_ROWS = 4096
+
+KEEPER_SECONDS = 30.0
+"""Time for an answer of the keeper, which may be starting again."""
 
 
 class ShardKeeper:
@@ -65,6 +72,20 @@ def start_keeper() -> Any:
     return keeper_class.options(
         num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here
     ).remote()
+
+
+def release(keeper: Any, run: str) -> list[str]:
+    """Remove the placement groups that a run has left behind; return them.
+
+    Ray keeps them when the process that asked for them is killed, since the command lives. Where
+    the keeper of their names does not answer, nothing is removed: an error of a callback would end
+    Tune, and with it the sweep.
+    """
+    try:
+        return release_groups(ray.get(keeper.placement_groups.remote(run), timeout=KEEPER_SECONDS))
+    except ray.exceptions.RayError as error:
+        log.debug("what %s has left behind is not known: %s", run, error)
+        return []
 
 
 @dataclass(frozen=True, slots=True)

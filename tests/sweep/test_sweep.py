@@ -137,12 +137,38 @@ def test_what_a_trial_has_left_behind_is_released(tmp_path, ray_session):
 
 
 @pytest.mark.ray
+def test_a_trial_that_is_started_again_gives_back_what_its_killed_process_held(
+    data, tmp_path, ray_session, monkeypatch
+):
+    import ray
+    from ray.util.placement_group import placement_group, placement_group_table
+
+    from raydrgn.training.sharing import SharedShards, start_keeper
+
+    keeper, group = start_keeper(), placement_group([{"CPU": 1}])
+    ray.get([group.ready(), keeper.join.remote("trial-000", group.id.hex())])
+    states = []
+    monkeypatch.setattr(
+        trainer,
+        "train",
+        lambda *_, **__: states.append(placement_group_table(group)["state"]),
+    )
+    shards = SharedShards(keeper, "particles", "trial-000")
+    again = TrialTraining(
+        _prepared(data, tmp_path), scorer=_no_score, milestones=(), shards=shards, cpus=1
+    )
+    assert again.next_result().failure == ""
+    assert states == ["REMOVED"]
+    ray.kill(keeper)
+
+
+@pytest.mark.ray
 def test_a_keeper_is_beside_the_command_and_the_sweep_goes_on_without_it(ray_session, monkeypatch):
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    from raydrgn.sweep.tuner import release
     from raydrgn.training import sharing
+    from raydrgn.training.sharing import release
 
     places = []
     monkeypatch.setattr(
@@ -209,23 +235,27 @@ def test_a_sweep_that_was_taken_over_writes_nothing_more(tmp_path, monkeypatch):
     assert json.loads((tmp_path / "trials.json").read_text())[0]["state"] == "running"
 
 
+def _prepared(data, folder):
+    """Return a trial that is ready to be trained."""
+    source = ParticleSource(particles=str(data / "particles.star"))
+    config = RunConfig(source=source, data=ImageConfig(box=16), pixel_size_angstrom=1.0)
+    return PreparedRun(root=str(folder / "trial-000"), config=config, table=open_particles(source))
+
+
 def test_a_trial_that_is_started_again_waits_for_its_earlier_process(data, tmp_path, monkeypatch):
-    root, trained = str(tmp_path / "trial-000"), []
+    run, trained = _prepared(data, tmp_path), []
     monkeypatch.setattr(
         trainer, "train", lambda run, *, claim, **_: trained.append(claim.ticket.check())
     )
-    source = ParticleSource(particles=str(data / "particles.star"))
-    config = RunConfig(source=source, data=ImageConfig(box=16), pixel_size_angstrom=1.0)
-    run = PreparedRun(root=root, config=config, table=open_particles(source))
     plan = {"milestones": (), "shards": None, "cpus": 1}
     again = TrialTraining(run, scorer=_no_score, **plan)
-    with RunClaim(root) as before:
+    with RunClaim(run.root) as before:
         before.take()
         threading.Timer(2.0, before.__exit__, (None, None, None)).start()
         assert again.next_result().failure == ""
     assert len(trained) == 1
     monkeypatch.setattr(trial_training, "PATIENCE_SECONDS", 0.5)
-    with RunClaim(root) as other:
+    with RunClaim(run.root) as other:
         other.take()
         found = TrialTraining(run, scorer=_no_score, **plan).next_result()
     assert "is in use by" in found.failure
