@@ -2,9 +2,9 @@
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
-from raydrgn.data.config import ImageConfig
+from raydrgn.data.config import ImageConfig, Precision
 from raydrgn.data.store import shard_bytes
 from raydrgn.errors import ConfigError, RunDirectoryError
 from raydrgn.geometry.lattice import half_disc
@@ -83,8 +83,13 @@ def refuse_recipe(recipe: str | None, *, is_mfa: bool) -> None:
 
 def _with_precision(values: Mapping[str, Any], *, num_particles: int, box: int) -> dict[str, Any]:
     """Return the values with the precision of the particles that ``auto`` stands for."""
-    if values.get("data.precision") != "auto":
+    given = values.get("data.precision", "float32")
+    if given in get_args(Precision):
         return dict(values)
+    if given != "auto":
+        raise ConfigError(
+            f"--set: data.precision is {given!r}; expected 'float32', 'float16' or 'auto'."
+        )
     size = shard_bytes((num_particles, len(half_disc(box)), 2), "float32")
     precision = "float32" if size <= SINGLE_BYTES else "float16"
     log.info("%.1f GB of prepared particles, kept in %s", size / 1e9, precision)

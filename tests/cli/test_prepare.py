@@ -191,6 +191,16 @@ def test_a_command_offers_the_options_that_its_help_lists(data):
         assert all(option in said for option in options), command
 
 
+def test_workers_that_hold_a_decoder_are_not_called_tasks():
+    for command, text in {
+        ("volumes",): "Worker processes",
+        ("occupancy", "score"): "Worker processes",
+        ("downsample",): "Tasks at a time",
+    }.items():
+        said = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "200"}).output
+        assert text in said, command
+
+
 def test_help_imports_neither_torch_nor_ray():
     code = "import sys, raydrgn.cli.main; print({'torch', 'ray', 'matplotlib'} & set(sys.modules))"
     loaded = subprocess.run(

@@ -306,3 +306,9 @@ def test_auto_keeps_particles_in_half_precision_where_they_are_many(data, tmp_pa
     assert many.config.data.precision == "float16"
     assert begin(request(data, tmp_path / "unasked")).config.data.precision == "float32"
     fit(many)
+
+
+def test_a_precision_that_is_not_known_is_refused_with_all_that_a_new_run_may_have(data, tmp_path):
+    expected = "data.precision is 'float33'; expected 'float32', 'float16' or 'auto'"
+    with pytest.raises(ConfigError, match=expected):
+        begin(request(data, tmp_path / "run", **{"data.precision": "float33"}))
