@@ -24,7 +24,7 @@ REPRODUCED, EXPLAINED = 0.65, 0.65
 """Correlation of a class's difference between its half maps, and share of it that is decoded.
 
 Of simulated states at SNRs of 0.03 and 0.1 both were 0.73 or more. The correlation was 0.42 at most
-of random classes of these particles, but up to 0.74 of classes that a mixture had made of the noise
+of random classes of these particles, but up to 0.66 of classes that a mixture had made of the noise
 of 8,000 particles in one state; the share was 0.34 at most with the volume of another state
 (docs/protocol.md).
 """
