@@ -4,7 +4,7 @@ import logging
 import os
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from raydrgn.errors import ClusterError
@@ -90,6 +90,25 @@ def wait_for_turn(
         time.sleep(ASK_SECONDS)
     _held[:] = [_Held(claim, queue)]
     threading.Thread(target=_keep, args=(_held[0], ray), daemon=True, name="raydrgn-turn").start()
+
+
+def times_within_limits(each: Amount, most: int) -> int:
+    """Return how many times the limits of the cluster let this command have an amount at a time.
+
+    Where they allow fewer than ``most``, all of these count as its own from then on; elsewhere what
+    it has waited for, so that other commands get what comes free in between.
+    """
+    if not _held:
+        return most
+    held = _held[0]
+    for number in range(most, 1, -1):
+        amount = Amount(number * each.cpus, number * each.gpus)
+        claim = replace(held.claim, amount=amount)
+        if _ask(held.queue, claim, has_begun=True).state != "never":
+            if number < most:
+                held.claim = claim
+            return number
+    return 1
 
 
 def leave() -> None:

@@ -16,9 +16,11 @@ from raydrgn.io.storage import Uri
 from raydrgn.model.device import gpu_problem
 from raydrgn.remote.allocation import Allocation, Cluster, Wanted
 from raydrgn.remote.executor import Executor
+from raydrgn.remote.job_queue import Amount
 from raydrgn.remote.progress import Progress
 from raydrgn.remote.reservation import read_cluster, reserve, this_machine
 from raydrgn.remote.resources import cores_here
+from raydrgn.remote.turn import times_within_limits
 from raydrgn.run.claim import ClaimTicket
 from raydrgn.run.status import find_run
 from raydrgn.shapes import Float
@@ -150,6 +152,14 @@ def _concurrency(sweep: Sweep, cluster: Cluster, count: int | None = None) -> Co
     return concurrent_trials(sweep.base.config.resources, cluster, count=count or sweep.pending)
 
 
+def _side_by_side(sweep: Sweep, count: int) -> Concurrency:
+    """Return how many trials the connected cluster has room for, and its limits allow."""
+    found = _concurrency(sweep, read_cluster(), count)
+    workers, cpus, gpus = found.allocation.num_workers, found.allocation.cpus, found.allocation.gpus
+    trials = times_within_limits(Amount(workers * cpus, workers * gpus), found.trials)
+    return found._replace(trials=trials)
+
+
 def _plan(sweep: Sweep, scorer: Scorer | None, keeper: object, allocation: Allocation) -> TrialPlan:
     epochs = sweep.base.config.train.epochs
     given = {"resources.num_workers": allocation.num_workers, "resources.cpus": allocation.cpus}
@@ -172,7 +182,7 @@ def _run_all(sweep: Sweep, scorer: Scorer, keeper: object, progress: Progress) -
 
     if not sweep.pending:
         return True
-    side_by_side = _concurrency(sweep, read_cluster())
+    side_by_side = _side_by_side(sweep, sweep.pending)
     log.info(
         "%s, %d at a time with %s for each worker",
         counted(sweep.pending, "trial"),
@@ -218,7 +228,7 @@ def _compare_halves(
     if not halves:
         return True
     log.info("training the settings of the best %d on both halves of the particles", len(best))
-    side_by_side = _concurrency(sweep, read_cluster(), len(halves))
+    side_by_side = _side_by_side(sweep, len(halves))
     whole = run_trials(
         _plan(sweep, None, keeper, side_by_side.allocation),
         halves,

@@ -2,6 +2,7 @@
 
 import pytest
 
+from raydrgn.remote import turn
 from raydrgn.remote.job_queue import Amount, Claim, JobQueue, Limits
 
 CLUSTER = Amount(8, 2)
@@ -109,10 +110,24 @@ def test_more_than_a_job_may_have_is_refused_to_one_that_has_begun_too():
     """A protocol back-projects with CPUs, and then trains with GPUs."""
     queue = JobQueue("job.gpus=2")
     assert state(queue, claim("a", 4), claim("a", 4, gpus=2)) == ["begin", "begin"]
-    turn = queue.ask(claim("a", 4, gpus=8), has_begun=True)
-    assert turn.state == "never"
-    assert "a job at most 2 GPUs" in turn.reason
+    answer = queue.ask(claim("a", 4, gpus=8), has_begun=True)
+    assert answer.state == "never"
+    assert "a job at most 2 GPUs" in answer.reason
     assert state(queue, claim("b", 5), claim("a", 4, gpus=2)) == ["wait", "begin"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "trials", "counted"), [("job.gpus=3", 3, Amount(6, 3)), ("", 8, Amount(2, 1))]
+)
+def test_a_sweep_has_as_many_trials_at_a_time_as_the_limits_allow(
+    limits, trials, counted, monkeypatch
+):
+    queue, one = JobQueue(limits), claim("a", 2, gpus=1)
+    monkeypatch.setattr(turn, "_ask", lambda queue, claim, **has: queue.ask(claim, **has))
+    monkeypatch.setattr(turn, "_held", [turn._Held(one, queue)])
+    assert queue.ask(one).state == "begin"
+    assert turn.times_within_limits(Amount(2, 1), 8) == trials
+    assert turn._held[0].claim.amount == counted
 
 
 def test_what_is_kept_for_a_command_counts_with_its_workers():
