@@ -24,6 +24,9 @@ CONNECTION_SECONDS = 2.0
 ANSWER_SECONDS = 60.0
 """Time that all nodes together have for their answers: each starts a process for its own."""
 
+TASK_NAME = "check of the node"
+"""Of a question, on the dashboard and in the titles of processes."""
+
 RayNode = Mapping[str, Any]
 """A node as ``ray.nodes`` describes it."""
 
@@ -53,7 +56,7 @@ def ask_nodes(question: Callable[[], Any], nodes: Sequence[RayNode]) -> list[tup
     asked = []
     for node in reachable(nodes):
         place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        asked.append((node, task.options(scheduling_strategy=place).remote()))
+        asked.append((node, task.options(name=TASK_NAME, scheduling_strategy=place).remote()))
     end, answers = time.monotonic() + ANSWER_SECONDS, []
     for node, ref in asked:
         try:

@@ -11,8 +11,10 @@ os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")  # on a busy machin
 
 from ray.cluster_utils import Cluster
 
+from raydrgn.remote.node_answers import TASK_NAME
+
 STORE_BYTES = 150 * 2**20
-IDLE = re.compile(r"ray::(IDLE|\w*Agent|(.*:)?_Holder(\.(__init__|prepare))?)$")
+IDLE = re.compile(rf"ray::(IDLE|\w*Agent|{TASK_NAME}|(.*:)?_Holder(\.(__init__|prepare))?)$")
 """What processes of Ray show of themselves while they do no work."""
 
 
