@@ -162,10 +162,11 @@ def decode(content: bytes, uri: Uri, *, wanted: str) -> str:
     try:
         text = content.decode(codec)
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
+        before = error.object[: error.start]  # without the byte-order mark
+        line = before.count(b"\n") + 1
         if b"\x00" in content[:HEAD_BYTES] or (codec != "utf-8-sig" and codec != "utf-8"):
             raise InputError(f"{uri} is not text; expected {wanted}.") from error
-        word = content[: error.start].split()[-1:] or [b""]
+        word = before.split()[-1:] or [b""]
         raise InputError(
             f"{uri}, line {line}: a character after {word[0][-20:].decode(errors='replace')!r} is "
             f"not UTF-8. If it is of an older encoding, convert the file: iconv -f latin1 -t utf-8."

@@ -123,3 +123,23 @@ def test_a_header_asks_for_no_memory_that_the_file_does_not_fill(tmp_path):
 def test_text_of_an_older_encoding_is_named_with_its_line():
     with pytest.raises(InputError, match=r"a\.txt, line 2: .*iconv"):
         decode("eins\nzwölf\n".encode("latin1"), "a.txt", wanted="a list")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xef\xbb\xbfa\nb\xff\n", "x, line 2: a character after 'b' is not UTF-8"),
+        (b"\xff\xfea", "x is not text; expected a list"),  # half a character of UTF-16
+        (b"a\x00b\n", "x is not text; expected a list"),
+        (b"a\x00\xff\n", "x is not text; expected a list"),
+    ],
+)
+def test_what_is_no_text_is_refused(content, message):
+    with pytest.raises(InputError, match=message):
+        decode(content, "x", wanted="a list")
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_pickles_of_every_protocol_with_a_mark_are_recognised(protocol):
+    with pytest.raises(InputError, match="x is a pickle; expected a list"):
+        decode(pickle.dumps([1.5], protocol=protocol), "x", wanted="a list")
