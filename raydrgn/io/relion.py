@@ -6,7 +6,7 @@ or of the phase shift writes into the particles.
 """
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +26,13 @@ from raydrgn.io.imaging import (
     to_metadata,
 )
 from raydrgn.io.particles import TILT_COLUMNS, NoParticlesError, ParticleTable, RowError
-from raydrgn.io.relionwriter import ANGLE_FIELDS, CTF_FIELDS, HALF_FIELD, IMAGE_FIELDS
+from raydrgn.io.relionwriter import (
+    ANGLE_FIELDS,
+    CTF_FIELDS,
+    HALF_FIELD,
+    IMAGE_FIELDS,
+    is_of_optics,
+)
 from raydrgn.io.stacks import check_slices, find_stacks, read_headers, without_format
 from raydrgn.io.star import StarBlock, read_star
 from raydrgn.io.storage import Uri
@@ -52,11 +58,6 @@ RELION_FIELDS = {
 
 MAX_DIGITS = 12
 """Of the number of an image in its stack."""
-
-
-def is_of_optics(field: str, particles: Collection[str], optics: Collection[str]) -> bool:
-    """Return whether a field is taken from the optics groups, by the columns of both tables."""
-    return field in optics and not (field in CTF_FIELDS.values() and field in particles)
 
 
 @dataclass(frozen=True, slots=True)

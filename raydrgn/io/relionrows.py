@@ -12,8 +12,15 @@ import numpy as np
 from raydrgn.errors import InputError
 from raydrgn.io.imaging import SAME_PIXEL_SIZE, Imaging, calibration
 from raydrgn.io.particles import ParticleTable
-from raydrgn.io.relion import check_groups, group_labels, is_of_optics
-from raydrgn.io.relionwriter import CTF_FIELDS, decimals, defocus_cells, estimate_cells, pose_cells
+from raydrgn.io.relion import check_groups, group_labels
+from raydrgn.io.relionwriter import (
+    CTF_FIELDS,
+    decimals,
+    defocus_cells,
+    estimate_cells,
+    is_of_optics,
+    pose_cells,
+)
 from raydrgn.io.starrows import TextBlock, TextStar
 from raydrgn.shapes import Float, Int
 

@@ -1,7 +1,7 @@
 """A ParticleTable to a RELION 3.1 particle file, and the names of RELION's columns."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -22,6 +22,9 @@ CTF_FIELDS = {
     "amplitude_contrast": "rlnAmplitudeContrast",
     "phase_shift_deg": "rlnPhaseShift",
 }
+FIRST_OF_PARTICLES = {*CTF_FIELDS.values(), "rlnCtfBfactor", "rlnCtfScalefactor"}
+"""The CTF, which RELION takes from the particle where both tables have it."""
+
 ANGLE_FIELDS = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
 IMAGE_FIELDS = {
     "ctf_premultiplied": "rlnCtfDataAreCtfPremultiplied",
@@ -36,6 +39,11 @@ MAX_GROUP = 2**31 - 1
 
 ESTIMATE_FIELDS = {"contrast": "raydrgnContrast", "null_probability": "raydrgnNullProbability"}
 """What RELION has no column for; it keeps columns that it does not know."""
+
+
+def is_of_optics(field: str, particles: Collection[str], optics: Collection[str]) -> bool:
+    """Return whether a field is taken from the optics groups, by the columns of both tables."""
+    return field in optics and not (field in FIRST_OF_PARTICLES and field in particles)
 
 
 def write_relion(

@@ -17,6 +17,7 @@ import numpy as np
 
 from raydrgn.errors import InputError
 from raydrgn.io.particles import ParticleTable
+from raydrgn.io.relionwriter import is_of_optics
 from raydrgn.io.star import StarBlock
 from raydrgn.shapes import Bool, Float
 
@@ -116,7 +117,7 @@ def of_relion(
     """
     found = []
     for column, rule in RELION_RULES.items():
-        if optics is not None and column in optics:
+        if optics is not None and is_of_optics(column, particles.columns, optics.columns):
             for group, cell in zip(labels, optics.text(column), strict=True):
                 if not _is_neutral([cell], rule):
                     found.append(_finding(column, group, rule))

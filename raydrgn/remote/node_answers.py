@@ -104,9 +104,9 @@ def check_versions() -> None:
     import ray
 
     nodes = [node for node in ray.nodes() if node["Alive"] and _has_workers(node)]
-    unknown = [node for node in nodes if node["NodeID"] not in _SAME_VERSION]
     if any(node["Resources"].get(SPARE_RESOURCE) for node in nodes):
         return
+    unknown = [node for node in nodes if node["NodeID"] not in _SAME_VERSION]
     own = raydrgn.__version__
     answers = ask_nodes(  # shipped as code: a name of this package may not be there
         lambda: import_module("raydrgn").__version__ if find_spec("raydrgn") else None, unknown
@@ -123,7 +123,7 @@ def check_versions() -> None:
 
 
 _SAME_VERSION: set[str] = set()
-"""Nodes that have the raydrgn of this process; no two have the same number."""
+"""Ids of nodes that have the raydrgn of this process."""
 
 
 def _has_workers(node: RayNode) -> bool:

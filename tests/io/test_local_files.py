@@ -2,17 +2,27 @@
 
 import os
 
+import pytest
+
 from raydrgn.io import storage
 
+link = os.link
 
-def test_a_name_is_given_where_nfs_repeats_a_request_whose_answer_was_lost(tmp_path, monkeypatch):
-    link = os.link
 
-    def link_twice(*names):
-        link(*names)
-        link(*names)  # EEXIST by its own first request
+def repeated(*names):
+    """Link as NFS does where the answer to the first request was lost."""
+    link(*names)
+    link(*names)  # EEXIST, by its own first request
 
-    monkeypatch.setattr(os, "link", link_twice)
+
+def refused(*_):
+    """Link as a file system without hard links does."""
+    raise PermissionError(1, "no links")
+
+
+@pytest.mark.parametrize("way", [repeated, refused])
+def test_a_name_is_given_once(way, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "link", way)
     uri = str(tmp_path / "claim.json")
     assert storage.create_exclusively(uri, b"first")
     assert not storage.create_exclusively(uri, b"second")

@@ -68,18 +68,6 @@ def test_a_name_is_given_once(root):
     assert storage.create_exclusively(uri, b"third")
 
 
-def test_a_name_is_given_once_where_there_are_no_hard_links(tmp_path, monkeypatch):
-    def refuse(*_):
-        raise PermissionError(1, "no links")
-
-    monkeypatch.setattr(os, "link", refuse)
-    uri = str(tmp_path / "claim.json")
-    assert storage.create_exclusively(uri, b"first")
-    assert not storage.create_exclusively(uri, b"second")
-    assert storage.read_bytes(uri) == b"first"
-    assert os.listdir(tmp_path) == ["claim.json"]
-
-
 def test_one_of_many_threads_gets_a_local_name(tmp_path):
     uri = str(tmp_path / "claim.json")
     with ThreadPoolExecutor(16) as pool:

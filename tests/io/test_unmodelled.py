@@ -127,7 +127,8 @@ def test_scales_that_were_fitted_to_single_particles_are_no_tilt_series(tmp_path
         "rlnCtfScalefactor": [0.93, 1.04, 0.99, 0.87],
         "rlnCtfBfactor": [12.0, 30.5, 0.0, 8.1],
     }
-    refuse_unmodelled(star(tmp_path, particles=fitted))
+    optics = {"rlnCtfBfactor": [0.0, 0.0], "rlnCtfScalefactor": [1.0, 1.0]}  # RELION passes over
+    refuse_unmodelled(star(tmp_path, optics, particles=fitted))
     assert "the CTF has a B-factor; the CTF has a scale factor. These are not" in caplog.text
 
 
