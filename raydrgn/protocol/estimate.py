@@ -202,7 +202,8 @@ def estimate(
             items += filtering(number, plan, num_particles, volume)
     items += ensemble(rounds[-1], num_particles, image_box, volume, has_model=has_model)
     if has_workers:
-        items.append(start_of_workers([i for i in items if isinstance(i, StepTime)]))
+        steps = [item for item in items if isinstance(item, StepTime)]
+        items.append(start_of_workers(steps, trainings=len(rounds)))
     of_step = partial(_cost, num_particles=num_particles, image_box=image_box)
     costs = [item if isinstance(item, Cost) else of_step(item) for item in items]
     found = ProjectEstimate(costs=costs, device=f"trainings on {device.type}")

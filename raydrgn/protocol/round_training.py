@@ -272,6 +272,7 @@ def _compare(
 
 def _train(this: Round, folder: Uri, epochs: int, executor: Executor, progress: Progress) -> None:
     """Train to an epoch, from the beginning or from where the run is."""
+    from raydrgn.run.recipe import TrainConfig
     from raydrgn.run.status import find_run
     from raydrgn.workflows import train
     from raydrgn.workflows.train_settings import TrainSettings
@@ -293,6 +294,7 @@ def _train(this: Round, folder: Uri, epochs: int, executor: Executor, progress: 
     source, beside = this.source_of_rows, {}
     if status is None:  # else the run has them, and its step is of no others
         beside = {field.name: getattr(source, field.name) for field in fields(ParticleSettings)}
+    workers = executor.for_training(None if plan.method == "mfa" else TrainConfig().batch_size)
     settings = TrainSettings(
         out=folder,
         particles=source.particles if status is None else None,
@@ -302,6 +304,9 @@ def _train(this: Round, folder: Uri, epochs: int, executor: Executor, progress: 
         drop_bad=this.drop_bad,
         seed=this.seed,
         resume=status is not None,
+        workers=workers.num_workers or None,
+        cpus_per_worker=workers.cpus or None,
+        gpus_per_worker=workers.gpus if workers.gpus >= 0 else None,
         **network,
         **beside,
     )

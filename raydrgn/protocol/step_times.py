@@ -46,7 +46,7 @@ than volumes, and of each particle that is predicted; measured with 50,000."""
 
 RAY_STARTED, WORKERS_STARTED = 4.0, 4.0
 """Wall-clock seconds until Ray has started on this machine, and until two workers have begun, as
-they do for each step of ``DECODING``; measured on two cores with other work."""
+they do for each training and each step of ``DECODING``; measured on two cores with other work."""
 
 DECODING = ("analysis", "selection", "path", "landscape", "occupancies", "occupancy classes")
 """Steps with a pool of workers that decode volumes."""
@@ -222,9 +222,10 @@ def _landscape(plan: TrainingPlan, num_particles: int, volume_seconds: VolumeSec
     return _timed("landscape", work, more=more)
 
 
-def start_of_workers(steps: Iterable[StepTime]) -> StepTime:
-    """Return the start of Ray, and of the workers of all steps that use them."""
-    seconds = RAY_STARTED + WORKERS_STARTED * sum(step.uses_decoders for step in steps)
+def start_of_workers(steps: Iterable[StepTime], *, trainings: int) -> StepTime:
+    """Return the start of Ray, and of the workers of all trainings and steps that use them."""
+    starts = trainings + sum(step.uses_decoders for step in steps)
+    seconds = RAY_STARTED + WORKERS_STARTED * starts
     return StepTime(
         step="start of workers",
         seconds=seconds,

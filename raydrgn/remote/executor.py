@@ -105,6 +105,23 @@ class Executor:
         """How many work at a time, if it was given."""
         return self._workers
 
+    def for_training(self, most_workers: int | None = None) -> Resources:
+        """Return what was given for the workers, for a training among the steps of a command.
+
+        Fewer workers once a cluster has lost nodes; what was not given has the value that leaves it
+        to the training.
+
+        Args:
+            most_workers: How many it can be divided among; None for any number.
+        """
+        number = self._workers or 0
+        asked = Resources(
+            num_workers=number if most_workers is None else min(number, most_workers),
+            cpus=self._cpus or 0,
+            gpus=-1.0 if self._gpus is None else self._gpus,
+        )
+        return self._after_losses(Wanted(resources=asked)).resources
+
     @property
     def has_cluster(self) -> bool:
         """Whether a cluster is named, here or by ``RAY_ADDRESS``."""

@@ -20,7 +20,7 @@ from raydrgn.protocol.inputs import in_box
 from raydrgn.protocol.project import Project
 from raydrgn.protocol.round_training import train_round
 from raydrgn.protocol.settings import TrainingPlan
-from raydrgn.remote.executor import IN_PROCESS
+from raydrgn.remote.executor import IN_PROCESS, Executor
 from raydrgn.remote.progress import silent
 from raydrgn.run.manifest import FileRecord, Manifest
 from raydrgn.run.reader import open_run
@@ -227,6 +227,30 @@ def test_epochs_are_judged_where_the_weights_of_earlier_ones_are_deleted(
     )
     with pytest.raises(InputError, match=r"round 1 is 2, but .* has weights of 5, 6 only"):
         train(Project(project.root), "epochs=6")
+
+
+@pytest.mark.parametrize(("words", "workers"), [("32", 40), ("32 8x1", 16)])
+def test_workers_are_those_of_the_command_and_no_more_than_a_batch(
+    project, monkeypatch, words, workers
+):
+    asked = []
+
+    class Stop(Exception):
+        pass
+
+    def run(settings, *, executor, progress):
+        asked.append(settings.values())
+        raise Stop
+
+    monkeypatch.setattr("raydrgn.workflows.train.run", run)
+    this = planned_round(TrainingPlan.read(words, "--low").in_box(32))
+    several = Executor(workers=40, cpus_per_worker=2, gpus_per_worker=0)
+    for executor in (several, IN_PROCESS):
+        with pytest.raises(Stop):
+            train_round(project, this, after=[], executor=executor, progress=silent)
+    names = [f"resources.{name}" for name in ("num_workers", "cpus", "gpus")]
+    assert [asked[0][name] for name in names] == [workers, 2, 0]
+    assert not asked[1].keys() & set(names)  # the training's own
 
 
 @pytest.mark.clusters

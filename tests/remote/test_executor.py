@@ -149,6 +149,8 @@ def test_later_work_asks_for_no_more_than_the_nodes_that_are_left(monkeypatch):
     assert found._after_losses(wanted) is wanted  # the first work is refused, if it does not fit
     found._has_begun = True
     assert found._after_losses(wanted).resources.num_workers == 4
+    assert found.for_training().num_workers == 4
+    assert found.for_training(most_workers=3).num_workers == 3
 
 
 def test_the_decision_is_made_once():
