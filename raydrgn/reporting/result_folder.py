@@ -235,6 +235,17 @@ class ResultFolder:
                 f"{self.uri} contains the current folder; choose another folder with --out."
             )
 
+    def require_writable(self) -> None:
+        """See that the folder can be written, before long work; one that is not there is not made.
+
+        Raises:
+            StorageError: If it cannot be written, or made.
+        """
+        folder = self.uri
+        while storage.is_local(folder) and not storage.exists(folder):
+            folder = storage.parent(folder)
+        storage.require_writable(folder)
+
     def _check(
         self,
         settings: Mapping[str, Any],

@@ -131,6 +131,7 @@ def run(
     source, epoch, z, makes_volumes = opened
     settings = settings.for_size(z.shape[1], len(z))
     numbers = source.known_numbers(len(z))
+    settings.result_folder(source, epoch, "analyze").require_writable()
     space = settings.latent_space(z, progress)
     folder = settings.begin(source, epoch, "analyze", independent=("ksample",))
     if not settings.skip_umap and z.shape[1] > 1:

@@ -84,6 +84,15 @@ class EpochSettings:
                 found[name] = value
         return found
 
+    def result_folder(
+        self, run: "LatentSource", epoch: int | None, command: str, folder: str | None = None
+    ) -> "ResultFolder":
+        """Return the folder of results, as it is; the arguments are those of ``begin``."""
+        from raydrgn.reporting.result_folder import ResultFolder
+
+        place = self.out or folder or run.results(command, epoch)
+        return ResultFolder(place, figures=self.figures)
+
     def begin(
         self,
         run: "LatentSource",
@@ -109,10 +118,7 @@ class EpochSettings:
         Raises:
             RunDirectoryError: If the folder has results of another epoch, run or setting.
         """
-        from raydrgn.reporting.result_folder import ResultFolder
-
-        place = self.out or folder or run.results(command, epoch)
-        results = ResultFolder(place, figures=self.figures)
+        results = self.result_folder(run, epoch, command, folder)
         results.begin(
             {"command": command, **self.recorded(), **(found or {})},
             made_from=run.identity(epoch),

@@ -65,8 +65,7 @@ def run(
     executor.check_pool(gpu_problem)
     folder = ResultFolder(settings.out or opened.results("evaluate", opened.epoch(settings.epoch)))
     folder.check_own()  # before the work
-    is_there = storage.exists(folder.uri)  # else it is made after all that may be refused
-    storage.require_writable(folder.uri if is_there else storage.parent(folder.uri))
+    folder.require_writable()
     progress("evaluating", 0, 1)
     found = evaluate(opened, settings.truth, epoch=settings.epoch, executor=executor)
     progress("evaluating", 1, 1)

@@ -3,7 +3,7 @@
 import pytest
 from matplotlib.figure import Figure
 
-from raydrgn.errors import RunDirectoryError
+from raydrgn.errors import RunDirectoryError, StorageError
 from raydrgn.io import storage
 from raydrgn.reporting.result_folder import ResultFolder
 from raydrgn.workflows.analyze import AnalyzeSettings
@@ -122,3 +122,12 @@ def test_figures_are_written_in_another_format_beside_png(tmp_path, kind):
 def test_another_format_does_not_change_results():
     plain, with_svg = (AnalyzeSettings(run="r", figures=kind) for kind in (None, "svg"))
     assert plain.recorded() == with_svg.recorded()
+
+
+def test_what_cannot_be_made_is_refused_before_the_work_and_nothing_is_made(tmp_path):
+    ResultFolder(str(tmp_path / "a" / "b")).require_writable()
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("content")
+    with pytest.raises(StorageError, match=f"{tmp_path}/file"):
+        ResultFolder(str(tmp_path / "file" / "b")).require_writable()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from finished_run import make_run
-from raydrgn.errors import RaydrgnError
+from raydrgn.errors import RaydrgnError, StorageError
 from raydrgn.io import cryodrgn
 from raydrgn.reporting.result_folder import ResultFolder
 from raydrgn.workflows import analyze, filter
@@ -95,3 +95,11 @@ def test_a_mistake_leaves_earlier_results(tmp_path):
         with pytest.raises(RaydrgnError, match=message):
             analyze.run(AnalyzeSettings(**settings, ksample=ksample))
     assert folder.has("kmeans3", "labels.pkl")
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_clustering(tmp_path, monkeypatch):
+    run = make_run(tmp_path / "run", np.eye(30, 2, dtype=np.float32))
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(AnalyzeSettings, "latent_space", None)
+    with pytest.raises(StorageError, match=f"{tmp_path}/file"):
+        analyze.run(AnalyzeSettings(run=run.files.root, out=str(tmp_path / "file" / "results")))
