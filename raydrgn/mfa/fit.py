@@ -40,7 +40,7 @@ from raydrgn.mfa.start import (
 from raydrgn.mfa.sums import Sums
 from raydrgn.mfa.support import read_support, share_outside, support_of_mean
 from raydrgn.mfa.trials import PoseWidths
-from raydrgn.mfa.update import Updater
+from raydrgn.mfa.update import Updater, require_particles
 from raydrgn.mfa.workers import PASS, SAMPLE, WorkerParticles
 from raydrgn.shapes import Float, Int
 
@@ -206,6 +206,7 @@ class Fit:
         sample, self._sample = self._sample, None
         is_first = epoch == FIRST_MIXTURE_EPOCH
         if self._group.is_first and sample is not None:
+            require_particles(len(sample.latents))
             before = self.model.mixture
             if is_first:
                 seed = (self._particles.seed, SAMPLE, 1)
@@ -232,7 +233,7 @@ class Fit:
             InputError: If all images have become junk.
         """
         dim = self.model.num_components
-        weight = 1.0 if len(self.model.mixture.weights) == 1 else UNCERTAINTY_WEIGHT
+        weight = 1.0 if self.model.mixture.is_standard_normal else UNCERTAINTY_WEIGHT
         worker_pass = self._pass(self._all_points, self._estimated, variance_weight=weight)
         sums = worker_pass.empty_sums(self._grids)
         count = len(self._particles)

@@ -37,10 +37,12 @@ def add_likelihood(sums: Sums, found: ImagePosterior, products: ImageProducts) -
     kept = 1 - found.null_probability
     fitted = (found.first * products.image).sum(1)
     square = (found.second * products.gram).sum((1, 2))
+    of_components = found.second.diagonal(dim1=1, dim2=2)[:, 1:] * products.uncertainty
+    likelihood = fitted - 0.5 * (square + of_components.sum(1))  # E log p(y|z), as in the evidence
     sums.add(
         particles=torch.ones_like(kept),
         log_evidence=found.log_evidence,
-        divergence=fitted - 0.5 * square - kept * found.particle_evidence,
+        divergence=likelihood - kept * found.particle_evidence,
         power=0.5 * products.power,
         likely=kept,
         misfit=0.5 * kept * products.power - fitted + 0.5 * square,
@@ -61,7 +63,7 @@ def likelihood_terms(
     Raises:
         InputError: If all images have become junk.
     """
-    require_particles(sums)
+    require_particles(sums.total("likely"))
     noise = model.noise[:, at.shell]
     is_seen = observed(noise)
     points = float(optics_shares @ is_seen.sum(1).float())  # of an image

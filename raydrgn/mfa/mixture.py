@@ -47,6 +47,16 @@ class Mixture:
             torch.eye(dim, device=device),
         )
 
+    @property
+    def is_standard_normal(self) -> bool:
+        """Whether it is that of ``standard_normal``: no mixture was fitted yet."""
+        unit = Mixture.standard_normal(self.means.shape[1], device=self.means.device)
+        return (
+            len(self.weights) == 1
+            and torch.equal(self.means, unit.means)
+            and torch.equal(self.covariance, unit.covariance)
+        )
+
     def transformed(self, shift: Float[Tensor, " k"], transform: Float[Tensor, "k k"]) -> "Mixture":
         """Return the mixture of y, where z = shift + transform·y."""
         inverse = torch.linalg.inv(transform)

@@ -100,6 +100,14 @@ def rotation_matrices(vectors: Float[Tensor, "b 3"]) -> Float[Tensor, "b 3 3"]:
     return identity + sine * cross + versine * (cross @ cross)
 
 
+def turns(rotations: Float[Tensor, "b 3 3"]) -> Float[Tensor, "b 3 3"]:
+    """Return rotations without the scale that they have where pixel sizes differ.
+
+    Shifts in the frame of an image, in pixels, have that scale; rotation vectors do not.
+    """
+    return rotations / rotations[:, :1].norm(dim=-1, keepdim=True)
+
+
 def composed(second: Float[Tensor, "b 3"], first: Float[Tensor, "b 3"]) -> Float[Tensor, "b 3"]:
     """Return the rotation vectors of one rotation after another, by their quaternions."""
     w1, v1 = _quaternions(first)

@@ -3,11 +3,11 @@
 To an image, a part that moves looks much as a shift or a small rotation of the whole does, so that
 refined poses take up some of the motion. What they have of a linear dependence on the latent,
 
-    t = R_xy (T z),   ω = R (W z)
+    t = f R_xy (T z),   ω = R (W z)
 
-with shifts t and rotation vectors ω in the frame of an image of rotation R, is given to the
-components instead: V_k − (T_k + W_k × r)·∇V₀, which leaves the images' predictions as they are, to
-first order.
+with shifts t and rotation vectors ω in the frame of an image of rotation R, whose pixels are 1/f
+times as large as those of the volume, is given to the components instead:
+V_k − (T_k + W_k × r)·∇V₀, which leaves the images' predictions as they are, to first order.
 """
 
 import math
@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from raydrgn.mfa.particles import ParticleEstimates, composed
+from raydrgn.mfa.particles import ParticleEstimates, composed, turns
 from raydrgn.mfa.sums import Sums
 from raydrgn.shapes import Float, Int
 
@@ -48,15 +48,14 @@ def add_poses(
 
     Args:
         sums: To add to.
-        rotations: Given ones.
+        rotations: Given ones, f R.
         estimates: Of the same pass as the latents.
         latents: Of the images as those of particles.
         kept: How likely each is one.
     """
-    turn = rotations.double()
-    in_plane = turn[:, :2]
+    in_plane = rotations[:, :2].double()
     shift = in_plane.mT @ estimates.shifts_px.double()[..., None]
-    rotation = turn.mT @ estimates.rotations.double()[..., None]
+    rotation = turns(rotations.double()).mT @ estimates.rotations.double()[..., None]
     weighted = kept.double()[:, None] * torch.cat([shift, rotation], dim=1)[..., 0]
     moments = torch.cat([torch.ones_like(latents[:, :1]), latents], dim=1).double()
     sums.pose_latent += weighted.T @ moments
@@ -89,14 +88,14 @@ def remove_slope(
         estimates: To change.
         slope: Of the pass over them.
         rows: Of the particles.
-        rotations: Given ones.
+        rotations: Given ones, f R.
         latents: Of the same pass.
     """
     mean, shift, rotation = (part.to(latents.device) for part in slope)
     off = latents - mean
     estimates.shifts_px[rows] -= (rotations[:, :2] @ (off @ shift.T)[..., None])[..., 0]
     if bool(rotation.any()):
-        back = -(rotations @ (off @ rotation.T)[..., None])[..., 0]
+        back = -(turns(rotations) @ (off @ rotation.T)[..., None])[..., 0]
         estimates.rotations[rows] = composed(back, estimates.rotations[rows])
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from raydrgn.mfa.grids import VolumeGrids
 from raydrgn.mfa.images import FourierPoints
 from raydrgn.mfa.model import FactorModel
-from raydrgn.mfa.particles import ParticleEstimates, composed, rotation_matrices
+from raydrgn.mfa.particles import ParticleEstimates, composed, rotation_matrices, turns
 from raydrgn.mfa.start import mean_rows, mean_sums
 from raydrgn.mfa.sums import Sums
 from raydrgn.mfa.trials import PoseTrials, PoseWidths, trials_within, with_junk
@@ -283,7 +283,7 @@ class PoseSearch:
             [
                 (seen.mT @ seen).sum(0),
                 (seen.mT @ mine.shifts_px[..., None].double()).sum(0),
-                (given.mT @ mine.rotations[..., None]).double().sum(0),
+                (turns(given).mT @ mine.rotations[..., None]).double().sum(0),
             ],
             dim=1,
         )  # (3 5)
@@ -299,5 +299,5 @@ class PoseSearch:
             moved = (seen @ offset.to(seen.device))[..., 0]
             self._estimates.shifts_px[rows] = mine.shifts_px - moved.float()
         if widths.rotation is not None:
-            turned = (given @ (turn / count).float())[..., 0]
+            turned = (turns(given) @ (turn / count).float())[..., 0]
             self._estimates.rotations[rows] = composed(-turned, mine.rotations)

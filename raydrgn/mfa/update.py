@@ -139,7 +139,7 @@ class Updater:
         Raises:
             InputError: If all images have become junk, or the volumes are not finite.
         """
-        require_particles(sums)
+        require_particles(sums.total("likely"))
         model = self._stepped(model, sums, radius, is_whole=is_mixture)
         if estimated.pose_slope:
             give_slope(model.volumes, pose_slope(sums), model.support)
@@ -320,13 +320,13 @@ class Updater:
         return replace(model, mean_power=estimate)
 
 
-def require_particles(sums: Sums) -> None:
+def require_particles(number: float) -> None:
     """Refuse to go on without particles.
 
     Raises:
         InputError: If all images are likelier to be junk.
     """
-    if sums.total("likely") < 1:
+    if number < 1:
         raise InputError(
             "All images have become junk: none is explained by the volumes. Check poses and CTF "
             "with `raydrgn backproject`; `raydrgn train --no-null-class` looks for no junk."

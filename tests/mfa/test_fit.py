@@ -14,6 +14,7 @@ from raydrgn.data.preprocess import with_background_sd, without_background
 from raydrgn.errors import InputError
 from raydrgn.evaluation.evaluation import evaluate
 from raydrgn.io.particles import ParticleTable
+from raydrgn.mfa.fit import FIRST_MIXTURE_EPOCH, Sample
 from raydrgn.mfa.model import FactorModel
 from raydrgn.run.directory import Position
 from raydrgn.run.reader import open_run
@@ -67,6 +68,10 @@ def test_a_fit_is_refused_once_all_images_are_junk(clean):
     fit.model = replace(kept, volumes=-9 * kept.volumes, priors=junk)
     with pytest.raises(InputError, match="All images have become junk"):
         fit.low_pass(1)
+    fit.model = kept
+    fit._sample = Sample(torch.empty(0, 4, 4), torch.empty(0, 4), torch.empty(0, 4))
+    with pytest.raises(InputError, match="All images have become junk"):
+        fit.mixture_pass(FIRST_MIXTURE_EPOCH)
 
 
 def test_the_likelihood_rises_and_the_residual_is_noise(clean):

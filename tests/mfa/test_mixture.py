@@ -116,3 +116,11 @@ def test_states_of_no_particle_are_dropped():
     means = torch.tensor([[0.0, 0.0], [60.0, 60.0]])
     start = Mixture(torch.tensor([0.5, 0.5]), means, 0.01 * torch.eye(2))
     assert len(fit(precision, vector, start, iterations=3).weights) == 1
+
+
+def test_a_fitted_state_is_not_the_standard_normal_prior():
+    prior = Mixture.standard_normal(2, device=CPU)
+    assert prior.is_standard_normal
+    fitted = fit(torch.eye(2).expand(50, 2, 2), torch.ones(50, 2), prior, iterations=1)
+    assert len(fitted.weights) == 1
+    assert not fitted.is_standard_normal

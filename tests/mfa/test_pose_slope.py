@@ -11,7 +11,7 @@ import plain_em
 from raydrgn.evaluation.truth import read_truth
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.sources import open_particles
-from raydrgn.mfa.particles import ParticleEstimates
+from raydrgn.mfa.particles import ParticleEstimates, turns
 from raydrgn.mfa.pose_slope import PoseSlope, add_poses, give_slope, pose_slope, remove_slope
 from raydrgn.mfa.sums import Sums
 from raydrgn.run.reader import open_run
@@ -59,9 +59,9 @@ def poses(rotations, latents):
     off = latents - 1
     noise = 0.3 * torch.randn(len(latents), 2, generator=generator)
     shifts = (rotations[:, :2] @ (off @ SHIFT.T)[..., None])[..., 0] + noise
-    turns = (rotations @ (off @ TURN.T)[..., None])[..., 0]
+    vectors = (turns(rotations) @ (off @ TURN.T)[..., None])[..., 0]
     count = len(latents)
-    return ParticleEstimates(torch.ones(count), torch.zeros(count), shifts, turns)
+    return ParticleEstimates(torch.ones(count), torch.zeros(count), shifts, vectors)
 
 
 def sums_of(rotations, latents, estimates) -> Sums:
@@ -78,6 +78,7 @@ def sums_of(rotations, latents, estimates) -> Sums:
 def test_what_depends_on_the_latents_is_found_and_removed():
     count, generator = 20_000, torch.Generator().manual_seed(0)
     rotations = torch.from_numpy(Rotation.random(count, rng=0).as_matrix()).float()
+    rotations *= torch.linspace(0.8, 1.3, count)[:, None, None]  # of pixels of other sizes
     mix = torch.tensor([[1.0, 0.4], [0.0, 0.8]])
     latents = 1 + torch.randn(count, 2, generator=generator) @ mix
     estimates = poses(rotations, latents)
