@@ -247,3 +247,14 @@ def read_thresholds(text: str | None, names: Sequence[str]) -> Float[np.ndarray,
             else f"{text} has no threshold of volume {missing[0]}."
         )
     return np.array([found[name] for name in names])
+
+
+def thresholds_in_box(
+    thresholds: Float[np.ndarray, " n"], *, old: int, box: int
+) -> Float[np.ndarray, " n"]:
+    """Return the densities in another box that correspond to those in the old one.
+
+    A volume in another box keeps the sum of its voxels (``raydrgn.fourier.resample``): its mean is
+    multiplied by (old / box)³.
+    """
+    return thresholds * (old / box) ** 3

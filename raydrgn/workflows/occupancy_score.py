@@ -46,7 +46,8 @@ class OccupancyScoreSettings(RunOrMapsSettings):
         str | None,
         Setting(
             "Count voxels from this density on, instead of adding up density; or a CSV file with "
-            "vol_id and denormalized_predictions.",
+            "vol_id and denormalized_predictions. Of a run, densities are those of volumes in its "
+            "own box.",
             metavar="T|FILE",
         ),
     ] = None
@@ -80,19 +81,29 @@ class OccupancyScoreSettings(RunOrMapsSettings):
             z_file=self.z_file,
         )
 
-    def recorded(self, subunits: "SubunitSet", volumes: "ScoredVolumes") -> dict[str, Any]:
-        """Return the settings that change the occupancies, for the folder's ``settings.json``."""
+    def recorded(
+        self, subunits: "SubunitSet", volumes: "ScoredVolumes", *, box: int
+    ) -> dict[str, Any]:
+        """Return the settings that change the occupancies, for the folder's ``settings.json``.
+
+        Args:
+            subunits: The masks.
+            volumes: The volumes.
+            box: Box of the volumes that thresholds are of, px; recorded where it is not the masks'.
+        """
         from raydrgn.io import storage
 
         thresholds = self.binarize
         if thresholds is not None and storage.exists(thresholds):
             thresholds = storage.checksum(storage.read_bytes(thresholds))
-        record = {
+        record: dict[str, Any] = {
             "masks": storage.absolute(self.masks),
             **subunits.checksums(),
             "normalize": self.normalize,
             "binarize": thresholds,
         }
+        if thresholds is not None and box != subunits.box:
+            record["binarize_box"] = box
         if self.volumes is not None:
             return record | {
                 "volumes": storage.absolute(self.volumes),
@@ -164,7 +175,8 @@ def _score_maps(
     thresholds = read_thresholds(settings.binarize, volumes.names)
     work = ScoreFiles(subunits, volumes.uris, thresholds)
     folder = ResultFolder(settings.out)
-    folder.begin(settings.recorded(subunits, volumes), made_from=None, overwrite=settings.overwrite)
+    recorded = settings.recorded(subunits, volumes, box=subunits.box)
+    folder.begin(recorded, made_from=None, overwrite=settings.overwrite)
     fit = _check_alignment(read_samples(volumes), subunits)
     table, failures = score_volumes(
         volumes, subunits, scored_files(work, executor), folder, progress=progress
@@ -183,7 +195,7 @@ def _score_run(
     from raydrgn.decoding.pool import DecoderPool
     from raydrgn.model.device import gpu_problem
     from raydrgn.occupancy.masked_sums import ScoreLatents
-    from raydrgn.occupancy.scored_volumes import read_thresholds, sample_rows
+    from raydrgn.occupancy.scored_volumes import read_thresholds, sample_rows, thresholds_in_box
     from raydrgn.occupancy.scoring import score_volumes, scored_latents
     from raydrgn.occupancy.subunits import refuse_inputs
     from raydrgn.reporting.result_folder import ResultFolder
@@ -199,9 +211,12 @@ def _score_run(
     state = opened.decoder(epoch, pixel_size_angstrom=settings.pixel_size_angstrom)
     volumes = settings.volumes_of(opened, epoch)
     z = volumes.latents()
-    work = ScoreLatents(subunits, z, read_thresholds(settings.binarize, volumes.names))
+    thresholds = read_thresholds(settings.binarize, volumes.names)
+    if thresholds is not None:
+        thresholds = thresholds_in_box(thresholds, old=opened.box, box=subunits.box)
+    work = ScoreLatents(subunits, z, thresholds)
     folder.begin(
-        settings.recorded(subunits, volumes),
+        settings.recorded(subunits, volumes, box=opened.box),
         made_from=opened.identity(epoch),
         overwrite=settings.overwrite,
     )
