@@ -14,6 +14,7 @@ def volume_script(
     title: str = "",
     names: Sequence[str] = (),
     as_series: bool = False,
+    ids: Sequence[int] = (),
 ) -> str:
     """Return ChimeraX commands that open volumes at one contour level.
 
@@ -24,20 +25,21 @@ def volume_script(
         title: Of the script.
         names: What each is called in ChimeraX; none keeps the names of the files.
         as_series: Show the first alone, with a slider over all; otherwise all are shown together.
+        ids: Their ids in ChimeraX, ascending; from 1 on if not given.
     """
-    count = len(files)
-    has_slider = as_series and count > 1
+    ids = ids or range(1, len(files) + 1)
+    has_slider = as_series and len(files) > 1
     lines = [
         *(f"# {line}" for line in title.splitlines()),
         "set bgColor white",
-        *(f"open {word(file)} id {number}" for number, file in enumerate(files, start=1)),
-        f"volume #1-{count} style surface step 1 level {level:.5g}",
-        *(f"color #{number} {colour}" for number, colour in enumerate(colours, start=1)),
-        *(f"rename #{number} {quoted(name)}" for number, name in enumerate(names, start=1)),
-        f"hide #2-{count} models" if has_slider else "",
+        *(f"open {word(file)} id {number}" for number, file in zip(ids, files, strict=True)),
+        f"volume #{ids[0]}-{ids[-1]} style surface step 1 level {level:.5g}",
+        *(f"color #{number} {colour}" for number, colour in zip(ids, colours, strict=True)),
+        *(f"rename #{number} {quoted(name)}" for number, name in zip(ids, names, strict=False)),
+        f"hide #{ids[1]}-{ids[-1]} models" if has_slider else "",
         "lighting soft",
         "view",
-        f"mseries slider #1-{count}" if has_slider else "",
+        f"mseries slider #{ids[0]}-{ids[-1]}" if has_slider else "",
     ]
     return "\n".join(line for line in lines if line) + "\n"
 

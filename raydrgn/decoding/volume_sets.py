@@ -116,7 +116,7 @@ def make_sets(
         progress("decoding", done, total, unit="volumes")
     previews = [[made.get(request.uri) for request in of_set] for of_set in requests]
     for volumes, shown in zip(sets, previews, strict=True):
-        _write_script(volumes, levels_of(shown))
+        _write_script(volumes, [one.level if one else None for one in shown])
     return MadeSets(previews, failures)
 
 
@@ -139,22 +139,23 @@ def write_set(
         All volumes, in order; and those that could not be decoded, and why.
     """
     requests = write_latents(volumes.folder, volumes.z, crop=crop)
-    levels: list[float] = []
+    levels: dict[Uri, float] = {}
     failures, done = [], 0
     for outcome in pool.write(requests, write_and_contour):
         if outcome.error:
             failures += [f"{request.uri}: {outcome.error}" for request in outcome.item]
         else:
-            levels += outcome.value
+            uris = [request.uri for request in outcome.item]
+            levels |= dict(zip(uris, outcome.value, strict=True))
         done += len(outcome.item)
         progress("decoding", done, len(requests), unit="volumes")
-    _write_script(volumes, levels)
+    _write_script(volumes, [levels.get(request.uri) for request in requests])
     return [request.uri for request in requests], failures
 
 
 def copy_maps(volumes: VolumeSet, uris: Sequence[Uri]) -> MadeSets:
     """Write maps as the volumes of a set, instead of decoding them, and its ChimeraX script."""
-    previews: list[Preview | None] = []
+    previews = []
     for number, uri in enumerate(uris):
         volume, header = read_volume(uri)
         write_volume(
@@ -164,8 +165,8 @@ def copy_maps(volumes: VolumeSet, uris: Sequence[Uri]) -> MadeSets:
             origin_angstrom=header.origin_angstrom,
         )
         previews.append(preview(volume))
-    _write_script(volumes, levels_of(previews))
-    return MadeSets([previews], [])
+    _write_script(volumes, [shown.level for shown in previews])
+    return MadeSets([list(previews)], [])
 
 
 def write_maps(
@@ -180,7 +181,7 @@ def write_maps(
         uri = storage.join(volumes.folder, volume_name(number))
         write_volume(uri, volume, pixel_size_angstrom=pixel_size_angstrom)
         previews.append(preview(volume))
-    _write_script(volumes, levels_of(previews))
+    _write_script(volumes, [shown.level for shown in previews])
 
 
 def previews_of(volumes: VolumeSet) -> list[Preview]:
@@ -205,14 +206,17 @@ def levels_of(previews: Sequence[Preview | None]) -> list[float]:
     return [shown.level for shown in previews if shown]
 
 
-def _write_script(volumes: VolumeSet, levels: Sequence[float]) -> None:
-    if levels:
+def _write_script(volumes: VolumeSet, levels: Sequence[float | None]) -> None:
+    """Write the ChimeraX script of a set, with the volumes that were made: those with a level."""
+    made = {number: level for number, level in enumerate(levels) if level is not None}
+    if made:
         script = set_script(
             volumes.name,
-            [volume_name(number) for number in range(len(volumes.titles))],
-            colours=volumes.colours,
-            titles=[f"{n:03d} {title}".rstrip() for n, title in enumerate(volumes.titles)],
-            level=common_level(levels),
+            list(map(volume_name, made)),
+            colours=[volumes.colours[number] for number in made],
+            titles=[f"{number:03d} {volumes.titles[number]}".rstrip() for number in made],
+            level=common_level(list(made.values())),
+            ids=[number + 1 for number in made],
         )
         storage.write_bytes(storage.join(volumes.folder, "open.cxc"), script.encode())
 
@@ -224,6 +228,7 @@ def set_script(
     colours: Sequence[str],
     titles: Sequence[str],
     level: float,
+    ids: Sequence[int] = (),
 ) -> str:
     """Return a ChimeraX script that shows the volumes of a set one after the other.
 
@@ -233,11 +238,18 @@ def set_script(
         colours: Hexadecimal colour of each.
         titles: What each is called in ChimeraX.
         level: Contour level of all.
+        ids: Their ids in ChimeraX, ascending; from 1 on if not given.
     """
     title = (
         f"{name}: {len(files)} volumes at one contour level, the median of half of their\n"
         f"{PEAK_PERCENTILE:g}th percentiles; colours are those of the figures"
     )
     return volume_script(
-        files, colours=colours, level=level, title=title, names=titles, as_series=True
+        files,
+        colours=colours,
+        level=level,
+        title=title,
+        names=titles,
+        as_series=True,
+        ids=ids,
     )

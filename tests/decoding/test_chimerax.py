@@ -35,3 +35,28 @@ def test_volumes_are_shown_together_or_one_after_the_other():
     series = volume_script(["a.mrc", "b.mrc"], names=["first", "second"], as_series=True, **given)
     assert set(series.splitlines()) >= {"hide #2-2 models", "mseries slider #1-2"}
     assert 'rename #2 "second"' in series
+
+
+def test_volumes_keep_their_ids_where_some_are_missing():
+    script = volume_script(
+        ["b.mrc", "d.mrc"],
+        colours=["#0072b2", "#d55e00"],
+        level=0.25,
+        names=["second", "fourth"],
+        as_series=True,
+        ids=[2, 4],
+    )
+    assert script.splitlines() == [
+        "set bgColor white",
+        "open b.mrc id 2",
+        "open d.mrc id 4",
+        "volume #2-4 style surface step 1 level 0.25",
+        "color #2 #0072b2",
+        "color #4 #d55e00",
+        'rename #2 "second"',
+        'rename #4 "fourth"',
+        "hide #4-4 models",
+        "lighting soft",
+        "view",
+        "mseries slider #2-4",
+    ]

@@ -8,10 +8,12 @@ from typer.testing import CliRunner
 
 from finished_run import make_run
 from raydrgn.cli.main import app
+from raydrgn.decoding.pool import LATENTS_PER_BATCH, DecoderPool
 from raydrgn.decoding.volume_sets import VolumeSet, copy_maps
 from raydrgn.errors import ConfigError
 from raydrgn.fourier.resample import cropped
 from raydrgn.io.mrc import read_volume, write_volume
+from raydrgn.remote.fanout import Outcome
 from raydrgn.reporting.latent_figures import series_colours
 
 Z = np.array([[0.5, -1.0], [2.0, 0.25], [0, 0]])
@@ -113,3 +115,27 @@ def test_maps_that_are_copied_stay_where_they_lie(tmp_path):
         np.testing.assert_array_equal(values, maps[number])
         assert header.origin_angstrom == (start, 2.0, 1.0)
         assert header.pixel_size_angstrom == 1.5
+
+
+def test_the_script_opens_only_volumes_that_were_made(root, tmp_path, monkeypatch):
+    """Those of the first batch of eight are missing; the others keep colour, title and id."""
+    run = DecoderPool.run
+
+    def fails_at_first(self, work, requests):
+        yield Outcome(requests[:LATENTS_PER_BATCH], error=ValueError("no"))
+        yield from run(self, work, requests[LATENTS_PER_BATCH:])
+
+    monkeypatch.setattr(DecoderPool, "run", fails_at_first)
+    latents = tmp_path / "z.txt"
+    np.savetxt(latents, np.linspace(-1, 1, 20).reshape(10, 2))
+    words = ["volumes", root, "-o", str(tmp_path / "out"), "--z-file", str(latents)]
+    assert CliRunner().invoke(app, words).exit_code == 1
+    lines = (tmp_path / "out" / "open.cxc").read_text().splitlines()
+    assert [line for line in lines if line.startswith(("open", "color", "rename"))] == [
+        "open vol_008.mrc id 9",
+        "open vol_009.mrc id 10",
+        *(f"color #{number} {series_colours(10)[number - 1]}" for number in (9, 10)),
+        'rename #9 "008"',
+        'rename #10 "009"',
+    ]
+    assert "hide #10-10 models" in lines
