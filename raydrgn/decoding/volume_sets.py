@@ -22,6 +22,8 @@ from raydrgn.io.storage import Uri
 from raydrgn.remote.progress import Progress, silent
 from raydrgn.shapes import Float
 
+SCRIPT = "open.cxc"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VolumeSet:
@@ -129,6 +131,9 @@ def write_set(
 ) -> tuple[list[Uri], list[str]]:
     """Decode and write the volumes of a set, also those that are there, and its ChimeraX script.
 
+    Volumes of an earlier command under the names of the set are deleted before its latents are
+    written: none stays beside latents that it is not of, if the command is stopped or fails.
+
     Args:
         pool: The decoders.
         volumes: The set.
@@ -138,6 +143,7 @@ def write_set(
     Returns:
         All volumes, in order; and those that could not be decoded, and why.
     """
+    _remove_earlier(volumes)
     requests = write_latents(volumes.folder, volumes.z, crop=crop)
     levels: dict[Uri, float] = {}
     failures, done = [], 0
@@ -151,6 +157,14 @@ def write_set(
         progress("decoding", done, len(requests), unit="volumes")
     _write_script(volumes, [levels.get(request.uri) for request in requests])
     return [request.uri for request in requests], failures
+
+
+def _remove_earlier(volumes: VolumeSet) -> None:
+    """Delete the volumes and the script that lie in a set's folder under the names of its own."""
+    own = {SCRIPT, *map(volume_name, range(len(volumes.z)))}
+    for name in storage.list_names(volumes.folder):
+        if name in own:
+            storage.remove(storage.join(volumes.folder, name))
 
 
 def copy_maps(volumes: VolumeSet, uris: Sequence[Uri]) -> MadeSets:
@@ -218,7 +232,7 @@ def _write_script(volumes: VolumeSet, levels: Sequence[float | None]) -> None:
             level=common_level(list(made.values())),
             ids=[number + 1 for number in made],
         )
-        storage.write_bytes(storage.join(volumes.folder, "open.cxc"), script.encode())
+        storage.write_bytes(storage.join(volumes.folder, SCRIPT), script.encode())
 
 
 def set_script(

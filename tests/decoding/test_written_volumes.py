@@ -139,3 +139,44 @@ def test_the_script_opens_only_volumes_that_were_made(root, tmp_path, monkeypatc
         'rename #10 "009"',
     ]
     assert "hide #10-10 models" in lines
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("ends", ["stopped", "failed"])
+def test_no_volume_stays_beside_latents_that_it_is_not_of(root, tmp_path, monkeypatch, ends):
+    assert volumes(root, tmp_path).exit_code == 0
+    (tmp_path / "other.mrc").write_bytes(b"of somebody else")
+
+    def ends_early(self, work, requests):
+        if ends == "stopped":
+            raise KeyboardInterrupt
+        yield Outcome(requests, error=ValueError("no"))
+
+    monkeypatch.setattr(DecoderPool, "run", ends_early)
+    words = ["volumes", root, "-o", str(tmp_path), "--particles", "1,2"]
+    assert CliRunner().invoke(app, words).exit_code == (130 if ends == "stopped" else 1)
+    assert sorted(contents(tmp_path)) == ["other.mrc", "z_values.txt"]
+    np.testing.assert_allclose(np.loadtxt(tmp_path / "z_values.txt"), Z[[1, 2]])
+
+
+def test_volumes_are_deleted_before_the_latents_are_written(root, tmp_path, monkeypatch):
+    assert volumes(root, tmp_path).exit_code == 0
+    before = contents(tmp_path)
+
+    def stops(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("raydrgn.decoding.volume_sets.write_latents", stops)
+    assert volumes(root, tmp_path).exit_code == 130
+    assert contents(tmp_path) == {"z_values.txt": before["z_values.txt"]}
+
+
+@pytest.mark.parametrize("options", [("--crop", "7"), ("--box", "14"), ("--epoch", "5")])
+def test_a_command_that_is_refused_deletes_nothing(root, tmp_path, options):
+    assert volumes(root, tmp_path).exit_code == 0
+    before = contents(tmp_path)
+    assert volumes(root, tmp_path, *options).exit_code != 0
+    assert contents(tmp_path) == before
