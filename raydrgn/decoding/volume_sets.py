@@ -176,7 +176,8 @@ def copy_maps(volumes: VolumeSet, uris: Sequence[Uri]) -> MadeSets:
             storage.join(volumes.folder, volume_name(number)),
             volume,
             pixel_size_angstrom=header.pixel_size_angstrom,
-            origin_angstrom=header.origin_angstrom,
+            origin_angstrom=header.stored_origin_angstrom,
+            start_px=header.start_px,
         )
         previews.append(preview(volume))
     _write_script(volumes, [shown.level for shown in previews])

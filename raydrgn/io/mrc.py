@@ -66,8 +66,11 @@ class MrcHeader:
     """Distance of columns, rows and slices; 0 where the header has none, or has it of another
     number of them."""
 
-    origin_angstrom: tuple[float, float, float]
-    """Position (x, y, z) of the first voxel: the origin, or the start where that is zero."""
+    stored_origin_angstrom: tuple[float, float, float]
+    """Origin (x, y, z) that the header has; 0 where it has none, or an absurd one."""
+
+    start_px: tuple[int, int, int]
+    """Number (x, y, z) of the first voxel, which some programs write instead of the origin."""
 
     is_volume: bool
     """Whether the file calls itself a volume rather than a stack."""
@@ -79,6 +82,21 @@ class MrcHeader:
     def pixel_size_angstrom(self) -> float:
         """Distance of columns: 0 where the header has none."""
         return self.voxel_angstrom[0]
+
+    @property
+    def origin_angstrom(self) -> tuple[float, float, float]:
+        """Position (x, y, z) of the first voxel: the origin, or the start where that is zero."""
+        return self.origin_at(self.pixel_size_angstrom)
+
+    def origin_at(self, pixel_size_angstrom: float) -> tuple[float, float, float]:
+        """Return the position of the first voxel where voxels have another size than the header's.
+
+        The rule is ChimeraX's: a start counts in voxels, an origin in Å.
+        """
+        if any(self.stored_origin_angstrom):
+            return self.stored_origin_angstrom
+        x, y, z = (_plausible(number * pixel_size_angstrom) for number in self.start_px)
+        return x, y, z
 
     @property
     def slice_bytes(self) -> int:
@@ -124,7 +142,8 @@ def read_header(uri: Uri) -> MrcHeader:
         dtype=np.dtype(header.dtype["mode"].byteorder + kind),
         data_start=HEADER_BYTES + max(int(header["nsymbt"]), 0),
         voxel_angstrom=_voxel(header),
-        origin_angstrom=_origin(header),
+        stored_origin_angstrom=_origin(header),
+        start_px=(int(header["nxstart"]), int(header["nystart"]), int(header["nzstart"])),
         is_volume=int(header["ispg"]) >= 1,
         axes=(int(header["mapc"]), int(header["mapr"]), int(header["maps"])),
     )
@@ -166,18 +185,17 @@ def _voxel(header: np.void) -> tuple[float, float, float]:
 
 
 def _origin(header: np.void) -> tuple[float, float, float]:
-    """Return where the first voxel lies, by the rule that ChimeraX follows; 0 for what is absurd.
-
-    Some programs write the origin, others the number of the first voxel.
-    """
+    """Return the origin that the header has; 0 for what is absurd."""
     origin = [float(header["origin"][axis]) for axis in "xyz"]
     if not np.isfinite(origin).all() or np.abs(origin).max() > ABSURD_ANGSTROM:
-        origin = [0.0, 0.0, 0.0]
-    if not any(origin):
-        size, _, _ = _voxel(header)
-        origin = [float(header[f"n{axis}start"]) * size for axis in "xyz"]
-    x, y, z = (value if abs(value) <= ABSURD_ANGSTROM else 0.0 for value in origin)
+        return 0.0, 0.0, 0.0
+    x, y, z = origin
     return x, y, z
+
+
+def _plausible(position_angstrom: float) -> float:
+    """Return a position; 0 for what is absurd."""
+    return position_angstrom if abs(position_angstrom) <= ABSURD_ANGSTROM else 0.0
 
 
 def _check_size(header: MrcHeader) -> None:
@@ -298,6 +316,7 @@ def header_bytes(
     statistics: tuple[float, float, float, float] | None = None,
     mode: int = 2,
     origin_angstrom: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    start_px: tuple[int, int, int] = (0, 0, 0),
 ) -> bytes:
     """Return a little-endian MRC2014 header.
 
@@ -308,6 +327,7 @@ def header_bytes(
         statistics: Minimum, maximum, mean and SD; unknown if not given.
         mode: MRC mode of the pixels.
         origin_angstrom: Position (x, y, z) of the first voxel.
+        start_px: Its number (x, y, z), which counts where the origin is zero.
     """
     header = np.zeros(1, dtype=HEADER_DTYPE)[0]
     header["nz"], header["ny"], header["nx"] = shape
@@ -319,6 +339,7 @@ def header_bytes(
         header[f"map{'crs'[i]}"] = i + 1
         header["cellb"][("alpha", "beta", "gamma")[i]] = 90
         header["origin"][axis] = position
+        header[f"n{axis}start"] = start_px[i]
     header["ispg"] = 1 if is_volume else 0
     # max < min and mean < both mean "unknown"; so does a negative SD
     low, high, mean, sd = statistics or (0.0, -1.0, -2.0, -1.0)
@@ -337,8 +358,12 @@ def write_volume(
     *,
     pixel_size_angstrom: float,
     origin_angstrom: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    start_px: tuple[int, int, int] = (0, 0, 0),
 ) -> None:
-    """Write a cubic volume, axes (z, y, x), in single precision."""
+    """Write a cubic volume, axes (z, y, x), in single precision.
+
+    Where it lies is given as in ``header_bytes``.
+    """
     data = np.ascontiguousarray(volume, dtype="<f4")
     statistics = (float(data.min()), float(data.max()), float(data.mean()), float(data.std()))
     header = header_bytes(
@@ -347,6 +372,7 @@ def write_volume(
         is_volume=True,
         statistics=statistics,
         origin_angstrom=origin_angstrom,
+        start_px=start_px,
     )
     with storage.atomic_write(os.fspath(uri)) as stream:
         stream.write(header)

@@ -74,6 +74,8 @@ def read_grid(
 ) -> MapGrid:
     """Read a map; its header's origin and pixel size may be replaced.
 
+    A position that the header has as a number of voxels is of the pixel size that is given.
+
     Raises:
         InputError: If it has no pixel size.
     """
@@ -85,7 +87,7 @@ def read_grid(
         uri=uri,
         volume=volume,
         pixel_size_angstrom=size,
-        origin_angstrom=header.origin_angstrom if origin_angstrom is None else origin_angstrom,
+        origin_angstrom=header.origin_at(size) if origin_angstrom is None else origin_angstrom,
     )
 
 

@@ -160,6 +160,7 @@ def _write_changed(uri: str, out: str, *, flip: bool) -> MapResult:
         out,
         volume[::-1] if flip else -volume,
         pixel_size_angstrom=header.pixel_size_angstrom,
-        origin_angstrom=header.origin_angstrom,
+        origin_angstrom=header.stored_origin_angstrom,
+        start_px=header.start_px,
     )
     return MapResult(out=out, box=len(volume), pixel_size_angstrom=header.pixel_size_angstrom)

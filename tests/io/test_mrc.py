@@ -121,7 +121,21 @@ def test_the_start_of_a_map_stands_for_an_origin_that_is_none(tmp_path, origin):
         mrc.voxel_size = 2.0
         mrc.nstart = (-3, 0, 4)
         mrc.header.origin = origin
-    assert read_header(str(path)).origin_angstrom == (-6.0, 0.0, 8.0)
+    header = read_header(str(path))
+    assert header.origin_angstrom == (-6.0, 0.0, 8.0)
+    assert header.origin_at(4.0) == (-12.0, 0.0, 16.0)
+
+
+def test_an_origin_stays_where_it_is_with_another_pixel_size(tmp_path):
+    uri = str(tmp_path / "a.mrc")
+    write_volume(
+        uri,
+        images_of(6, box=6),
+        pixel_size_angstrom=2.0,
+        origin_angstrom=(1.0, 2.0, 3.0),
+        start_px=(-3, 0, 4),
+    )
+    assert read_header(uri).origin_at(4.0) == (1.0, 2.0, 3.0)
 
 
 def test_maps_of_the_field_with_bad_stamps_are_read(real_maps):

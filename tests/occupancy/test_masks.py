@@ -277,6 +277,30 @@ def test_the_start_of_a_map_is_its_origin_where_that_is_zero(tmp_path):
     assert read_header(path).origin_angstrom == (5, 6, 7)
 
 
+@pytest.mark.parametrize("header_angstrom", [1.0, 0.0])
+def test_the_start_of_a_map_counts_in_voxels_of_the_size_that_is_given(tmp_path, header_angstrom):
+    """Masks lie where those of a map do that has the right pixel size and the origin in Å."""
+    origin = (-16 * PIXEL, 0, 3 * PIXEL)
+    model = write_model(tmp_path / "m.pdb", moved=origin)
+    right = write_map(tmp_path / "right.mrc", model, origin=origin)
+    wrong = write_map(tmp_path / "wrong.mrc", model, origin=origin)
+    with mrcfile.open(wrong, "r+") as mrc:
+        mrc.voxel_size = header_angstrom
+        mrc.header.origin = (0, 0, 0)
+        mrc.nstart = (-16, 0, 3)
+    run(model, "--map", right, "-o", tmp_path / "0")
+    run(model, "--map", wrong, "--pixel-size", PIXEL, "-o", tmp_path / "1")
+    for chain in CHAINS:
+        name = f"masks/Mask_m_chain{chain}.mrc"
+        one, two = (read_volume(str(tmp_path / folder / name)) for folder in "01")
+        np.testing.assert_array_equal(one[0], two[0])
+        assert two[1].origin_angstrom == origin
+    run(model, "--map", wrong, "--pixel-size", PIXEL, "--fit", "-o", tmp_path / "2")
+    fitted = read_model(str(tmp_path / "2" / "model" / "m.pdb"))
+    places = read_model(str(model)).positions_angstrom
+    np.testing.assert_allclose(fitted.positions_angstrom, places, atol=0.5)
+
+
 def test_a_model_outside_the_map_is_refused_with_its_distance(tmp_path, caplog):
     model = write_model(tmp_path / "m.pdb")
     density = write_map(tmp_path / "map.mrc", model, origin=(-300, 0, 0))

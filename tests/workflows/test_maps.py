@@ -1,7 +1,9 @@
 """Two maps correlated, with a mask; maps of the other hand and sign."""
 
 import csv
+from pathlib import Path
 
+import mrcfile
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from raydrgn.cli.main import app
 from raydrgn.errors import ConfigError, InputError
 from raydrgn.fourier.masks import soft_sphere
 from raydrgn.fourier.resample import cropped, low_pass
-from raydrgn.io.mrc import read_volume
+from raydrgn.io.mrc import read_header, read_volume
 from raydrgn.workflows import maps as workflow
 from raydrgn.workflows.maps import FlipSettings, FscSettings, InvertSettings
 
@@ -98,6 +100,23 @@ def test_flipped_and_inverted_twice_a_map_is_itself(files, tmp_path):
         np.testing.assert_array_equal(read_volume(once)[0], changed)
         run(settings(map=once, out=twice))
         np.testing.assert_array_equal(read_volume(twice)[0], original)
+
+
+@pytest.mark.parametrize("command", ["flip", "invert"])
+def test_where_a_changed_map_begins_is_written_as_it_was(files, tmp_path, command):
+    """In voxels or in Å: with another pixel size it lies where the map itself does."""
+    _, found = files
+    place = tmp_path / "map.mrc"
+    for start, origin in (((-16, 0, 3), (0, 0, 0)), ((0, 0, 0), (-16, 0, 3))):
+        place.write_bytes(Path(found[1]).read_bytes())
+        with mrcfile.open(place, "r+") as mrc:
+            mrc.nstart, mrc.header.origin = start, origin
+        out = str(tmp_path / "changed.mrc")
+        assert CliRunner().invoke(app, [command, str(place), "-o", out]).exit_code == 0
+        own, changed = read_header(str(place)), read_header(out)
+        assert (changed.start_px, changed.stored_origin_angstrom) == (start, origin)
+        assert changed.origin_angstrom == own.origin_angstrom
+        assert changed.origin_at(1.5) == own.origin_at(1.5)
 
 
 def test_a_cropped_map_is_compared_with_the_same_cube_of_the_whole_one(files, tmp_path):
