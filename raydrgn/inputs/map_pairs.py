@@ -3,6 +3,7 @@
 import logging
 import math
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ from raydrgn.errors import ConfigError, InputError
 from raydrgn.fourier.resample import cropped
 from raydrgn.fourier.shells import frequencies, resolution_at, shell_correlation
 from raydrgn.inputs.resolution import within_mask
-from raydrgn.io.masks import SAME_PIXEL_SIZE, read_mask
+from raydrgn.io.masks import SAME_PIXEL_SIZE, is_same_grid, read_mask
 from raydrgn.io.mrc import read_volume
 from raydrgn.io.storage import Uri
 from raydrgn.reporting.figures import fsc_figure
@@ -69,7 +70,7 @@ def read_pair(
     Args:
         first: A map.
         second: The other.
-        mask: A mask with values from 0 to 1.
+        mask: A mask with values from 0 to 1, whose pixel size may be that in the maps' headers.
         pixel_size_angstrom: Of the maps; that in their headers if not given.
 
     Of maps of one pixel size, such as a volume of ``volumes --crop`` and the whole map, the larger
@@ -110,9 +111,26 @@ def read_pair(
         raise ConfigError("Neither map contains its pixel size; give it with --pixel-size.")
     inside = None
     if mask is not None:
-        read_mask(mask).check_grid(len(a), pixel_size, what=first)
+        known = [size for size in sizes if size]
+        _check_mask(mask, len(a), [pixel_size, *known] if known else [0.0], what=first)
         inside, _ = read_volume(mask)
     return MapPair(first=a, second=b, mask=inside, pixel_size_angstrom=pixel_size)
+
+
+def _check_mask(uri: Uri, box: int, sizes_angstrom: Sequence[float], *, what: str) -> None:
+    """Refuse a mask that is not on the grid of the maps.
+
+    Args:
+        uri: The mask.
+        box: Of the maps.
+        sizes_angstrom: Pixel sizes that it may have: that of the maps, and those in their headers,
+            since the mask's may be wrong as theirs are. 0 allows any.
+        what: The map, as the message names it.
+    """
+    mask = read_mask(uri)
+    own = (mask.box, mask.pixel_size_angstrom)
+    if not any(is_same_grid((box, size), own) for size in sizes_angstrom):
+        mask.check_grid(box, sizes_angstrom[0], what=what)
 
 
 def correlate(pair: MapPair) -> MapCorrelation:

@@ -141,6 +141,39 @@ def test_a_map_of_another_box_of_the_same_width_is_named_with_the_command(files,
         workflow.run_fsc(FscSettings(first=half, second=found[1]))
 
 
+def resized(found, name, folder, pixel_size):
+    """Write a map or mask with another pixel size in its header; return the path."""
+    path = folder / f"{name}_{pixel_size:g}.mrc"
+    return write_mrc(path, read_volume(found[name])[0], pixel_size=pixel_size, volume=True)
+
+
+@pytest.mark.parametrize(
+    ("of_maps", "of_mask"), [((1.0, 1.0), 1.0), ((1.0, 1.0), 3.0), ((1.0, 3.0), 1.0), ((0, 0), 1.0)]
+)
+def test_a_mask_may_have_the_pixel_size_of_the_headers_or_that_which_is_given(
+    files, tmp_path, of_maps, of_mask
+):
+    _, found = files
+    right = FscSettings(first=found[1], second=found[2], mask=found["mask"])
+    first, second = (
+        resized(found, n, tmp_path, size) for n, size in zip((1, 2), of_maps, strict=True)
+    )
+    mask = resized(found, "mask", tmp_path, of_mask)
+    given = FscSettings(first=first, second=second, mask=mask, pixel_size_angstrom=3.0)
+    one, two = (workflow.run_fsc(settings).lines() for settings in (right, given))
+    assert one == two
+
+
+def test_a_mask_of_a_third_pixel_size_is_refused(files, tmp_path):
+    _, found = files
+    first, second = (resized(found, number, tmp_path, 1.0) for number in (1, 2))
+    mask = resized(found, "mask", tmp_path, 2.0)
+    for size, message in ((3.0, "pixels of 3 Å"), (None, "pixels of 1 Å")):
+        given = FscSettings(first=first, second=second, mask=mask, pixel_size_angstrom=size)
+        with pytest.raises(InputError, match=f"{message}, but the mask .* 2 Å"):
+            workflow.run_fsc(given)
+
+
 def test_mistakes_are_one_message(files, tmp_path):
     _, found = files
     small = write_mrc(tmp_path / "small.mrc", np.ones((8, 8, 8), np.float32), volume=True)
