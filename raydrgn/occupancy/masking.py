@@ -39,6 +39,9 @@ class MapGrid:
     origin_angstrom: tuple[float, float, float]
     """Position (x, y, z) of the first voxel in the model's frame."""
 
+    header_angstrom: float
+    """Pixel size in the map's header, which may be wrong; 0 where it has none."""
+
     @property
     def box(self) -> int:
         """Edge in pixels."""
@@ -88,6 +91,7 @@ def read_grid(
         volume=volume,
         pixel_size_angstrom=size,
         origin_angstrom=header.origin_at(size) if origin_angstrom is None else origin_angstrom,
+        header_angstrom=header.pixel_size_angstrom,
     )
 
 
@@ -171,13 +175,19 @@ def _densities_of_maps(
 ) -> Iterator[tuple[str, Float[np.ndarray, "d d d"]]]:
     """Yield name and density of each subunit that is a map itself.
 
+    Its header may have the pixel size of the grid, or that of the grid's own header: where that is
+    wrong, it is in maps of one origin.
+
     Raises:
         InputError: If one is on another grid.
     """
     for uri in uris:
         volume, header = read_volume(uri)
         size = header.pixel_size_angstrom or grid.pixel_size_angstrom
-        same = math.isclose(size, grid.pixel_size_angstrom, rel_tol=SAME_PIXEL_SIZE)
+        same = any(
+            math.isclose(size, other, rel_tol=SAME_PIXEL_SIZE)
+            for other in (grid.pixel_size_angstrom, grid.header_angstrom)
+        )
         if volume.shape != grid.volume.shape or not same:
             raise InputError(
                 f"{uri} has a box of {volume.shape[0]} px of {size:.4g} Å, but {grid.uri} has "

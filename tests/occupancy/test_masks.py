@@ -354,6 +354,17 @@ def test_a_map_can_be_a_subunit(tmp_path):
         run(tmp_path / "zero.mrc", "--map", density, "-o", tmp_path / "none")
 
 
+def test_a_map_with_the_wrong_pixel_size_of_the_grid_can_be_a_subunit(tmp_path):
+    density = write_map(tmp_path / "whole.mrc", write_model(tmp_path / "m.pdb"))
+    run(density, "--map", density, "--pixel-size", 5, "-o", tmp_path / "out")
+    header = read_header(str(tmp_path / "out/masks/Mask_whole.mrc"))
+    assert header.pixel_size_angstrom == 5
+    other = tmp_path / "other.mrc"
+    write_mrc(other, read_volume(str(density))[0], pixel_size=6.0, volume=True)
+    with pytest.raises(InputError, match=r"px of 6 Å, but .*whole.mrc has 12 px of 5 Å"):
+        run(other, "--map", density, "--pixel-size", 5, "-o", tmp_path / "none")
+
+
 def test_chains_are_listed_in_the_order_of_the_file(tmp_path):
     model = read_model(str(write_model(tmp_path / "m.cif")))
     assert [one.name for one in by_chain([model])] == ["m_chainA", "m_chaina", "m_chainLA"]
