@@ -2,12 +2,15 @@
 
 Volumes of points far from all particles are extrapolations; ``support`` counts the particles around
 each point of a path.
+
+Junk of a mixture of factor analysers has equal latents, up to half of all. How near neighbours
+usually are is therefore measured among the distinct latents.
 """
 
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -101,13 +104,37 @@ def support(
     """Return the number of particles around each point.
 
     Particles are counted within the distance at which the median particle has its fiftieth
-    neighbour, so that 50 is typical, and 0 means that no particle is near.
+    neighbour, so that 50 is typical, and 0 means that no particle is near. Of particles with equal
+    latents one is considered for this distance, and each is counted.
     """
-    tree = cKDTree(z)
-    rows = np.random.default_rng(0).choice(len(z), min(SUPPORT_SAMPLE, len(z)), replace=False)
-    neighbour = min(TYPICAL_SUPPORT + 1, len(z))  # the first is the particle itself
-    radius = float(np.median(tree.query(z[rows], k=[neighbour])[0]))
-    return np.asarray(tree.query_ball_point(points, radius, return_length=True), dtype=np.int64)
+    distinct = z[_distinct(z).rows]
+    tree, total = cKDTree(distinct), len(distinct)
+    rows = np.random.default_rng(0).choice(total, min(SUPPORT_SAMPLE, total), replace=False)
+    neighbour = min(TYPICAL_SUPPORT + 1, total)  # the first is the particle itself
+    radius = float(np.median(tree.query(distinct[rows], k=[neighbour])[0]))
+    particles = tree if total == len(z) else cKDTree(z)
+    found = particles.query_ball_point(points, radius, return_length=True)
+    return np.asarray(found, dtype=np.int64)
+
+
+class _Distinct(NamedTuple):
+    """Latents without their repetitions."""
+
+    rows: Int[np.ndarray, " m"]
+    """First particle of each, ascending."""
+
+    numbers: Int[np.ndarray, " n"]
+    """Distinct latent of each particle."""
+
+
+def _distinct(z: Float[np.ndarray, "n zdim"]) -> _Distinct:
+    order = np.lexsort(z.T)  # stable: the first of equal ones has the lowest row
+    is_new = np.ones(len(z), dtype=bool)
+    is_new[1:] = (z[order[1:]] != z[order[:-1]]).any(axis=1)
+    first = np.empty_like(order)
+    first[order] = order[is_new][np.cumsum(is_new) - 1]
+    rows = np.flatnonzero(first == np.arange(len(z)))
+    return _Distinct(rows, np.searchsorted(rows, first))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +154,8 @@ class NeighbourGraph:
 
     Each particle has edges to its ``max_neighbors`` nearest, itself included. Of all edges the
     shortest n × ``avg_neighbors`` are kept, so that many neighbours remain where particles are
-    dense, and few or none in the gaps.
+    dense, and few or none in the gaps. Particles with equal latents are one in the graph: edges of
+    length 0 between them would leave none for the others.
     """
 
     def __init__(
@@ -142,12 +170,15 @@ class NeighbourGraph:
                 f"--avg-neighbors {avg_neighbors:g} must be greater than 0 and not larger than "
                 f"--max-neighbors {max_neighbors}."
             )
-        self._z = z
+        self._distinct = _distinct(z)
+        self._z = z[self._distinct.rows]
         self.max_neighbors, self.avg_neighbors = max_neighbors, avg_neighbors
         self._graph = _graph(*self._neighbours(max_neighbors), avg_neighbors)
 
     def through(self, anchors: Sequence[int]) -> GraphPath:
         """Return the shortest path that visits anchors in order.
+
+        Between anchors, particles with equal latents are represented by the first of them.
 
         Raises:
             ConfigError: If there are fewer than two.
@@ -159,7 +190,7 @@ class NeighbourGraph:
         legs = list(itertools.pairwise(anchors))
         parts = []
         for start, end in legs:
-            found = _shortest(self._graph, start, end)
+            found = self._leg(self._graph, start, end)
             if found is None:
                 raise NoPathError(
                     f"No path leads from particle {start} to particle {end} through neighbours "
@@ -168,8 +199,20 @@ class NeighbourGraph:
                 )
             parts.append(found)
         rows = [parts[0][0], *(visited[1:] for visited, _ in parts[1:])]
-        across = sum(float(np.linalg.norm(self._z[start] - self._z[end])) for start, end in legs)
+        z = self._z[self._distinct.numbers[list(anchors)]]
+        across = sum(float(np.linalg.norm(start - end)) for start, end in itertools.pairwise(z))
         return GraphPath(np.concatenate(rows), sum(length for _, length in parts), across)
+
+    def _leg(self, graph: Any, start: int, end: int) -> tuple[Int[np.ndarray, " m"], float] | None:
+        """Return the particles of the shortest path between two, and its length; None without."""
+        if start == end:
+            return np.array([start]), 0.0
+        numbers = self._distinct.numbers
+        found = _shortest(graph, int(numbers[start]), int(numbers[end]))
+        if found is None:
+            return None
+        between = self._distinct.rows[found[0][1:-1]]
+        return np.array([start, *between, end]), found[1]
 
     def _neighbours(
         self, max_neighbors: int
@@ -186,7 +229,7 @@ class NeighbourGraph:
             for average in np.linspace(self.avg_neighbors, tried, 8)[1:]:
                 average = min(round(average, 1), tried)
                 graph = _graph(*near, average)
-                if all(_shortest(graph, start, end) is not None for start, end in legs):
+                if all(self._leg(graph, start, end) is not None for start, end in legs):
                     return (
                         f"--max-neighbors {tried} --avg-neighbors {average:g} would reach every "
                         "anchor."
@@ -208,7 +251,7 @@ def _graph(
     limit = np.partition(distance, kept, axis=None)[kept]
     start = np.repeat(np.arange(total), distance.shape[1]).reshape(distance.shape)
     edges = (distance < limit) & (neighbours != start)
-    # equal latents are at distance 0, which in a sparse matrix would be no edge
+    # a distance that rounds to 0 would be no edge of a sparse matrix
     lengths = np.maximum(distance[edges], 1e-12)
     return csr_array((lengths, (start[edges], neighbours[edges])), shape=(total, total))
 

@@ -69,6 +69,41 @@ def test_islands_far_apart_are_said_to_be_islands():
         NeighbourGraph(z).through([0, 799])
 
 
+@pytest.fixture(scope="module", params=[0.2, 0.45, 0.6])
+def with_junk(request):
+    """Particles along a line, and among them junk of one latent, far from all others."""
+    share, rng = request.param, np.random.default_rng(5)
+    line = np.stack([np.linspace(0, 4, 2000), 0.02 * rng.normal(size=2000)], axis=1)
+    z = np.full((round(2000 / (1 - share)), 2), [1.0, 9.0], dtype=np.float32)
+    real = np.sort(rng.choice(len(z), 2000, replace=False))
+    z[real] = line
+    return z, real
+
+
+def test_particles_of_equal_latents_leave_the_paths_of_others_as_they_are(with_junk):
+    z, real = with_junk
+    path = NeighbourGraph(z, avg_neighbors=8).through([int(real[0]), int(real[-1])])
+    alone = NeighbourGraph(z[real], avg_neighbors=8).through([0, 1999])
+    assert np.isin(path.rows, real).all()
+    assert path.length == pytest.approx(alone.length, rel=1e-3)  # one more latent, a few more edges
+
+
+def test_particles_of_equal_latents_leave_typical_support_as_it_is_and_are_counted(with_junk):
+    z, real = with_junk
+    points = np.float32([[0.5, 0], [2, 0], [3.5, 0]])
+    np.testing.assert_allclose(support(z, points), support(z[real], points), rtol=0.05)
+    assert support(z, z[~np.isin(np.arange(len(z)), real)][:1]).tolist() == [len(z) - 2000]
+
+
+def test_anchors_of_equal_latents_are_visited_as_they_were_named():
+    z = np.float32([[0, 0], [1, 0], [1, 0], [2, 0], [2, 0], [3, 0]])
+    graph = NeighbourGraph(z, max_neighbors=3, avg_neighbors=3)
+    assert graph.through([0, 5]).rows.tolist() == [0, 1, 3, 5]
+    path = graph.through([2, 4, 3, 3])
+    assert path.rows.tolist() == [2, 4, 3]
+    assert (path.length, path.distance) == (1, 1)
+
+
 def test_more_neighbours_on_average_than_at_most_are_refused():
     with pytest.raises(ConfigError, match="--avg-neighbors"):
         NeighbourGraph(np.zeros((5, 2), dtype=np.float32), max_neighbors=3, avg_neighbors=4)
