@@ -247,7 +247,7 @@ def _graph(
     Those shorter than the n × ``average``-th shortest one, as in cryoDRGN's graph traversal.
     """
     total = len(distance)
-    kept = min(int(total * average), distance.size) - 1
+    kept = min(max(int(total * average), 1), distance.size) - 1
     limit = np.partition(distance, kept, axis=None)[kept]
     start = np.repeat(np.arange(total), distance.shape[1]).reshape(distance.shape)
     edges = (distance < limit) & (neighbours != start)

@@ -8,6 +8,7 @@ from raydrgn.clustering.embedding import principal_components
 from raydrgn.errors import ConfigError
 from raydrgn.latent.paths import (
     NeighbourGraph,
+    NoPathError,
     along_component,
     nearest_neighbours,
     straight,
@@ -102,6 +103,12 @@ def test_anchors_of_equal_latents_are_visited_as_they_were_named():
     path = graph.through([2, 4, 3, 3])
     assert path.rows.tolist() == [2, 4, 3]
     assert (path.length, path.distance) == (1, 1)
+
+
+def test_less_than_one_edge_in_all_is_no_edge_and_not_all_of_them():
+    z = np.arange(6, dtype=np.float32)[:, None]
+    with pytest.raises(NoPathError, match=r"--max-neighbors 3 --avg-neighbors 3 would reach"):
+        NeighbourGraph(z, max_neighbors=3, avg_neighbors=0.1).through([0, 4])
 
 
 def test_more_neighbours_on_average_than_at_most_are_refused():
