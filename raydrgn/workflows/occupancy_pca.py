@@ -28,7 +28,7 @@ class PcaSettings(RunOrMapsSettings):
 
     mask: Annotated[str, Setting("Mask (.mrc), in the box of the volumes.")]
 
-    components: Annotated[int, Setting("Principal components.", min=1)] = 10
+    components: Annotated[int, Setting("Principal components, at most.", min=1)] = 10
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -62,8 +62,12 @@ def test_every_particle_has_a_state_and_a_place(root, monkeypatch):
     mask, header = read_volume(str(folder / "mask.mrc"))
     assert header.pixel_size_angstrom == pytest.approx(read_header(str(mean)).pixel_size_angstrom)
     assert 0 < mask.mean() < 1
+    assert [name for name in table if name.startswith("component")] == [
+        f"component{k + 1}" for k in range(int(mask.sum()))
+    ]
+    assert mask.sum() == 3  # voxels: the volumes have no more components
     page = (folder / "report.html").read_text()
-    assert page.count("data:image/png") == 13
+    assert page.count("data:image/png") == 9
 
     # what is finished is kept: neither sketch nor sampled volumes are made again
     kept = np.load(folder / "sampled.npz")["coordinates"]

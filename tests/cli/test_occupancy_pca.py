@@ -60,6 +60,7 @@ def test_what_varies_within_the_mask_is_found_and_nothing_else(maps):
     np.testing.assert_array_equal(table["volume"], np.arange(COUNT))
     assert np.corrcoef(table["pc1"], degree)[0, 1] > 0.9999
     assert abs(np.corrcoef(table["pc2"], other)[0, 1]) > 0.99
+    assert table.dtype.names == ("volume", "pc1", "pc2", "pc3")  # three blobs; the rest is rounding
     shares = np.genfromtxt(out / "explained.csv", delimiter=",", names=True)["share"]
     assert shares[:2].sum() == pytest.approx(1, abs=1e-4)
     component, header = read_volume(str(out / "pc1" / "component.mrc"))

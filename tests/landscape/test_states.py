@@ -10,10 +10,11 @@ from sklearn.metrics import adjusted_rand_score
 
 from raydrgn.errors import InputError
 from raydrgn.fourier.masks import soft_mask
+from raydrgn.landscape import components as landscape_components
 from raydrgn.landscape import regression as regressions
 from raydrgn.landscape import states as landscape
 from raydrgn.landscape import volume_store
-from raydrgn.landscape.components import MaskedVoxels, gram_matrix, volume_components
+from raydrgn.landscape.components import MaskedVoxels, gram_matrix, in_memory, volume_components
 from raydrgn.landscape.free_energy import free_energy
 from raydrgn.landscape.volume_store import masked_slabs
 
@@ -86,6 +87,37 @@ def test_components_are_those_of_all_voxels_at_once(stored, groups, small_slabs)
     back = found.volume(found.coordinates[4])
     assert not back[~mask].any()
     assert np.abs(back[mask] - rows[4]).mean() < 0.1 * rows[4].std()
+
+
+@pytest.mark.parametrize("mean", [0.0, 1.0, 1000.0])
+def test_components_end_where_rounding_begins(mean, stored, rng, caplog):
+    """Of volumes that differ along three, of which the last has a share of 1e-8 of the variance."""
+    kinds = np.linalg.qr(rng.normal(size=(BOX**3, 3)))[0].T.reshape(3, BOX, BOX, BOX)
+    volumes = np.einsum("nk,kzyx->nzyx", rng.normal(size=(40, 3)) * [1, 0.1, 1e-4], kinds)
+    volumes = (mean * rng.random((BOX,) * 3) + 0.2 + volumes).astype(np.float32)
+    mask = (volumes > 0).all(axis=0)
+    gram, found = components(stored(volumes), mask, 10)
+    expected = 3 if mean < 1000 else 2  # beside 1000, single precision has steps of 6e-5
+    assert found.axes.shape == (expected, mask.sum())
+    assert found.coordinates.shape == (40, expected)
+    assert len(found.explained) == expected
+    assert f"differ along {expected} components, not 10" in caplog.text
+    products = found.axes.astype(np.float64) @ found.axes.T
+    np.testing.assert_allclose(products, np.eye(expected), atol=1e-2 if mean == 1000 else 1e-5)
+    again = found.project(MaskedVoxels.of(mask, is_clipped=True)(volumes))
+    for k in range(expected):
+        assert np.corrcoef(again[:, k], found.coordinates[:, k])[0, 1] > 0.999
+    np.testing.assert_allclose(gram.distances(), cdist(*2 * [volumes[:, mask]]), atol=1e-6)
+
+
+def test_voxels_in_memory_are_taken_part_by_part(rng, monkeypatch):
+    rows = rng.random((5, 33)).astype(np.float32)
+    monkeypatch.setattr(landscape_components, "BLOCK", 50)
+    parts = list(in_memory(rows)())
+    assert len(parts) == 4
+    np.testing.assert_array_equal(np.hstack([values for _, values in parts]), rows)
+    gram = gram_matrix(in_memory(rows), num_volumes=5, num_voxels=33)
+    np.testing.assert_allclose(gram.distances(), cdist(rows, rows), atol=1e-6)
 
 
 def test_states_are_the_planted_ones_and_neighbours_in_number_are_alike(stored, groups):
