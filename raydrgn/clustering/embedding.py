@@ -50,14 +50,17 @@ class PrincipalComponents(NamedTuple):
 
 
 def principal_components(z: Float[np.ndarray, "n zdim"]) -> PrincipalComponents:
-    """Return latents along all their principal components."""
+    """Return latents along all their principal components: as many as dimensions, or particles.
+
+    Without any variance, as of one particle, each component explains none.
+    """
     from sklearn.decomposition import PCA  # loading it takes seconds
 
     pca = PCA(svd_solver="full")
-    coordinates = pca.fit_transform(z.astype(np.float64))
-    return PrincipalComponents(
-        coordinates, pca.explained_variance_ratio_, pca.components_, pca.mean_
-    )
+    with np.errstate(divide="ignore", invalid="ignore"):  # 0 / 0 without variance
+        coordinates = pca.fit_transform(z.astype(np.float64))
+    explained = np.nan_to_num(pca.explained_variance_ratio_)
+    return PrincipalComponents(coordinates, explained, pca.components_, pca.mean_)
 
 
 def umap_embedding(

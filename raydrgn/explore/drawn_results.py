@@ -65,7 +65,7 @@ def _columns(study: Study, z: Float[np.ndarray, "m zdim"]) -> dict[str, list[flo
     """Return values of latents by the columns of `latent.values` that depend on z alone."""
     found = {f"z{k}": z[:, k] for k in range(z.shape[1])}
     components = study.values.components.project(z)
-    found |= {f"pc{k + 1}": components[:, k] for k in range(z.shape[1])}
+    found |= {f"pc{k + 1}": components[:, k] for k in range(components.shape[1])}
     if UMAP[0] in study.values.columns:
         umap = np.stack([study.values(name).numbers() for name in UMAP], axis=1)
         placed = interpolate_embedding(z, study.z, umap)

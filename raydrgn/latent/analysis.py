@@ -33,7 +33,7 @@ class LatentSpace:
         found = []
         if self.umap is not None:
             found.append(("umap", ("UMAP 1", "UMAP 2"), self.umap))
-        if self.z.shape[1] > 1:
+        if len(self.components.axes) > 1:
             names = (self._axis(0), self._axis(1))
             found.append(("z_pca", names, self.components.coordinates[:, :2]))
         return found

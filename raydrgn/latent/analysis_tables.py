@@ -83,7 +83,7 @@ def _write_particles(
 ) -> pa.Table:
     """Write a row per particle: everything that the figures show of it."""
     columns = particle_columns(len(space.z), numbers, uids=uids)
-    for k in range(min(2, space.z.shape[1])):
+    for k in range(min(2, len(space.components.axes))):
         columns[f"pc{k + 1}"] = space.components.coordinates[:, k]
     if space.umap is not None:
         columns |= {"umap1": space.umap[:, 0], "umap2": space.umap[:, 1]}

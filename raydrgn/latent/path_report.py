@@ -69,8 +69,9 @@ def write_pictures(path: LatentPath, made: MadeSets, folder: ResultFolder) -> No
 def _draw(
     path: LatentPath, z: Float[np.ndarray, "n zdim"], umap: Float[np.ndarray, "n 2"] | None
 ) -> Figure:
-    if z.shape[1] == 1:
-        return latent_figures.path_in_line(z, path.z, path.support, typical=TYPICAL_SUPPORT)
+    if min(z.shape) == 1:
+        line, points = z[:, :1], path.z[:, :1]
+        return latent_figures.path_in_line(line, points, path.support, typical=TYPICAL_SUPPORT)
     if umap is not None:
         names, xy = ("UMAP 1", "UMAP 2"), umap
         points = interpolate_embedding(path.z, z, umap)

@@ -137,7 +137,7 @@ class ParticleValues:
         count, zdim = self.z.shape
         if zdim > 1 and self._analysis.umap(count) is not None:
             found |= {name: partial(self._umap, k) for k, name in enumerate(UMAP)}
-        found |= {f"pc{k + 1}": partial(self._component, k) for k in range(zdim)}
+        found |= {f"pc{k + 1}": partial(self._component, k) for k in range(min(count, zdim))}
         found |= {f"z{k}": partial(self._latent, k) for k in range(zdim)}
         if zdim == 1:
             found[JITTER] = lambda: Values(random_heights(self.z[:, 0]))

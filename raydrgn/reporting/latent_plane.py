@@ -24,9 +24,9 @@ def latent_plane(
 ) -> Plane | None:
     """Return the UMAP of ``analyze`` if it is of this epoch, else two principal components.
 
-    None where the latent space has one dimension.
+    None where the latent space has one dimension, or there is one particle.
     """
-    if z.shape[1] < 2:
+    if min(z.shape) < 2:
         return None
     xy = AnalysisResults(run, epoch).umap(len(z))
     if xy is not None:

@@ -63,15 +63,17 @@ class AnalyzeSettings(LatentSettings):
         Raises:
             ConfigError: If there are not as many components or particles.
         """
-        if self.pc is not None and self.pc > zdim:
+        components = min(zdim, num_particles)
+        if self.pc is not None and self.pc > components:
             raise ConfigError(
-                f"--pc {self.pc} is too many: the latents have {counted(zdim, 'dimension')}."
+                f"--pc {self.pc} is too many: the latents of {counted(num_particles, 'particle')} "
+                f"have {counted(components, 'component')}."
             )
         if self.ksample > num_particles:
             raise ConfigError(
                 f"--ksample {self.ksample} is more than the number of particles ({num_particles})."
             )
-        return replace(self, pc=min(2, zdim) if self.pc is None else self.pc)
+        return replace(self, pc=min(2, components) if self.pc is None else self.pc)
 
     def latent_space(self, z: "np.ndarray", progress: Progress) -> "LatentSpace":
         """Return components, clusters and paths of latents, by the settings for their size.

@@ -128,11 +128,12 @@ def _plane(
     from raydrgn.reporting.latent_plane import latent_plane, line_as_plane
 
     if settings.pcs is None:
-        return latent_plane(source, epoch, z) or line_as_plane(z)
+        return latent_plane(source, epoch, z) or line_as_plane(z[:, :1])
     first, second = whole_numbers(settings.pcs, "--pcs")
-    if max(first, second) > z.shape[1]:
+    if max(first, second) > min(z.shape):
         raise ConfigError(
-            f"--pcs {settings.pcs}: the latents have {counted(z.shape[1], 'dimension')}."
+            f"--pcs {settings.pcs}: the latents of {counted(len(z), 'particle')} have "
+            f"{counted(min(z.shape), 'component')}."
         )
     coordinates = principal_components(z).coordinates
     return (f"PC {first}", f"PC {second}"), coordinates[:, [first - 1, second - 1]]

@@ -179,6 +179,35 @@ def test_results_of_another_file_are_not_replaced(analysed, z, tmp_path):
     assert "has results of other latents" in str(done.exception)
 
 
+def test_fewer_particles_than_dimensions_have_as_many_components(tmp_path):
+    few = str(tmp_path / "few.npy")
+    np.save(few, np.random.default_rng(0).normal(size=(5, 8)).astype(np.float32))
+    invoke("filter", few, "--where", "pc4 > 0", "--skip-volumes")
+    invoke("traverse", "pc", few, "--pc", "4", "--skip-volumes")
+    invoke("plot", few, "--by", "pc5", "--pcs", "3,4", "-o", tmp_path / "few.png")
+    for words, message in (
+        (("filter", few, "--where", "pc7 > 0"), "no value 'pc7'; did you mean pc"),
+        (("plot", few, "--by", "pc1", "--pcs", "4,6"), "--pcs 4,6: .* have 5 components"),
+        (("analyze", few, "--pc", "6"), "--pc 6 is too many: the latents of 5 particles have 5"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            raise CliRunner().invoke(app, [*words, "-o", str(tmp_path / "refused.png")]).exception
+
+
+def test_one_particle_has_one_component(tmp_path):
+    one = str(tmp_path / "one.npy")
+    np.save(one, np.random.default_rng(0).normal(size=(1, 8)).astype(np.float32))
+    alone = ("--ksample", "1", "--skip-umap", "--skip-volumes")
+    invoke("analyze", one, *alone)
+    invoke("analyze", one, *alone, "--pc", "0", "-o", tmp_path / "of_none")
+    invoke("traverse", "pc", one, "--skip-volumes")
+    invoke("plot", one, "--by", "pc1", "-o", tmp_path / "one.png")
+    columns = table(tmp_path / "one.analyze" / "embedding.parquet")
+    assert [name for name in columns if name.startswith("pc")] == ["pc1"]
+    shares = np.genfromtxt(tmp_path / "one.analyze" / "pca_explained.csv", delimiter=",")
+    assert shares[1].tolist() == [1, 0]
+
+
 def test_what_a_file_cannot_do_is_said(z, tmp_path, caplog):
     path = write(tmp_path, "z.npy", z)
     with pytest.raises(ConfigError, match=r"z.npy is a file of latents and has no epoch 3\."):

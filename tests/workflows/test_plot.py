@@ -180,14 +180,14 @@ def test_mistakes_are_one_message(root, tmp_path):
     for pcs in ("1", "1,1", "0,1"):
         with pytest.raises(ConfigError, match="--pcs takes two different components"):
             PlotSettings(run=root, by="z0", out=out, pcs=pcs)
-    with pytest.raises(ConfigError, match="the latents have 2 dimensions"):
+    with pytest.raises(ConfigError, match=r"the latents of .* particles have 2 components\."):
         workflow.run(PlotSettings(run=root, by="z0", out=out, pcs="1,3"))
 
 
 def test_a_single_dimension_is_named_in_the_singular(tmp_path):
     np.save(tmp_path / "z.npy", np.arange(60.0)[:, None])
     run = str(tmp_path / "z.npy")
-    with pytest.raises(ConfigError, match=r"the latents have 1 dimension\."):
+    with pytest.raises(ConfigError, match=r"the latents of 60 particles have 1 component\."):
         workflow.run(PlotSettings(run=run, by="z0", out=str(tmp_path / "f.png"), pcs="1,3"))
 
 
