@@ -3,8 +3,9 @@
 A comparison has a column on one side and a number, or another column, on the other; comparisons may
 be chained (``0.2 < H68 < 0.8``) and joined with ``and``, ``or``, ``not`` and parentheses. A column
 may also be asked for some values: ``cluster in (3, 5, 8-12)``, where ``8-12`` are the whole numbers
-from 8 to 12. A column of names has ``in``, ``==`` and ``!=``: ``occupancy.class in (C1, C3)``. The
-name of a column needs quotes if it contains spaces, brackets, quotes or one of
+from 8 to 12. A column of names has ``in``, ``==`` and ``!=``: ``occupancy.class in (C1, C3)``. A
+comparison with a missing value is neither true nor false, and nor is its negation. The name of a
+column needs quotes if it contains spaces, brackets, quotes or one of
 ``<>=!``, or if it is a number or one of the four words. Nothing else is understood, and nothing is
 run.
 """
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
+from raydrgn.clustering.three_valued import ThreeValued
 from raydrgn.errors import ConfigError
 from raydrgn.io.labels import MOST_LABELS
 from raydrgn.shapes import Bool
@@ -74,7 +76,7 @@ def select(expression: str, columns: Mapping[str, Any], *, noun: str) -> Bool[np
     found = parser.any_of()
     if parser.next.kind != "end":
         parser.refuse("'and' or 'or' is missing")
-    return found
+    return found.true
 
 
 def _tokens(text: str) -> list[_Token]:
@@ -114,21 +116,21 @@ class _Parser:
         """Raise an error at the next token."""
         raise _error(self.text, self.next.start, problem)
 
-    def any_of(self) -> Bool[np.ndarray, " n"]:
+    def any_of(self) -> ThreeValued:
         """Read expressions joined with ``or``."""
         found = self.all_of()
         while self._takes("or"):
             found = found | self.all_of()
         return found
 
-    def all_of(self) -> Bool[np.ndarray, " n"]:
+    def all_of(self) -> ThreeValued:
         """Read expressions joined with ``and``."""
         found = self.condition()
         while self._takes("and"):
             found = found & self.condition()
         return found
 
-    def condition(self) -> Bool[np.ndarray, " n"]:
+    def condition(self) -> ThreeValued:
         """Read a comparison, its negation, or an expression in parentheses."""
         if self._takes("not"):
             return ~self.condition()
@@ -139,18 +141,18 @@ class _Parser:
             return found
         return self._comparison()
 
-    def _comparison(self) -> Bool[np.ndarray, " n"]:
+    def _comparison(self) -> ThreeValued:
         start = self.next
         left, has_name = self._operand()
         if self._takes("in"):
             if not has_name:
                 raise _error(self.text, start.start, f"a comparison without a {self.noun}")
-            return self._one_of(left)
+            return ThreeValued.of(self._one_of(left), left)
         if self.next.kind != "comparison":
             self.refuse("a comparison is missing, such as > 0.5")
         if _is_text(left):
-            return self._is_name(left)
-        found: Bool[np.ndarray, " n"] = np.array(True)
+            return ThreeValued.of(self._is_name(left))
+        found = ThreeValued.of(np.array(True))
         while self.next.kind == "comparison":
             compare = _COMPARISONS[self.remaining.pop(0).text]
             at = self.next
@@ -158,7 +160,7 @@ class _Parser:
             if _is_text(right):
                 raise _error(self.text, at.start, "names are compared as in (A, B), or == A")
             has_name = has_name or is_name
-            found = found & compare(left, right)
+            found = found & ThreeValued.of(np.asarray(compare(left, right)), left, right)
             left = right
         if not has_name:
             raise _error(self.text, start.start, f"a comparison without a {self.noun}")

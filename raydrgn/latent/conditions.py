@@ -9,7 +9,8 @@ to none (``or``, ``or not``)::
       {"join": "and", "range": {"column": "defocus_u_angstrom", "low": 8000, "high": null}},
       {"join": "and not", "among": {"column": "kmeans20", "values": [3, 11]}}]}
 
-What a column is, ``raydrgn.latent.values`` knows.
+Neither a condition on a missing value nor its negation is true. What a column is,
+``raydrgn.latent.values`` knows.
 """
 
 import json
@@ -20,6 +21,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from raydrgn.clustering.three_valued import ThreeValued
 from raydrgn.errors import ConfigError, InputError
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
@@ -63,10 +65,11 @@ class Inside:
             pairs.append((_number(corner[0], "a corner"), _number(corner[1], "a corner")))
         return cls(x=x, y=y, corners=tuple(pairs))
 
-    def __call__(self, values_of: ValuesOf) -> Bool[np.ndarray, " n"]:
+    def __call__(self, values_of: ValuesOf) -> ThreeValued:
         """Return which particles are inside."""
-        points = np.stack([values_of(self.x).numbers(), values_of(self.y).numbers()], axis=1)
-        return inside_polygon(points, np.array(self.corners))
+        x, y = (values_of(name).numbers() for name in (self.x, self.y))
+        found = inside_polygon(np.stack([x, y], axis=1), np.array(self.corners))
+        return ThreeValued.of(found, x, y)
 
     def __str__(self) -> str:
         return f"inside a polygon of {column_in_words(self.x)} and {column_in_words(self.y)}"
@@ -102,12 +105,12 @@ class Range:
             raise ConfigError(f"A range goes from low to high, got {low:g} to {high:g}.")
         return cls(column=_text(given, "column"), low=low, high=high)
 
-    def __call__(self, values_of: ValuesOf) -> Bool[np.ndarray, " n"]:
-        """Return which particles are within; those without a value are not."""
+    def __call__(self, values_of: ValuesOf) -> ThreeValued:
+        """Return which particles are within."""
         values = values_of(self.column).numbers()
         low = -np.inf if self.low is None else self.low
         high = np.inf if self.high is None else self.high
-        return np.asarray((values >= low) & (values <= high))
+        return ThreeValued.of((values >= low) & (values <= high), values)
 
     def __str__(self) -> str:
         words = column_in_words(self.column)
@@ -141,7 +144,7 @@ class Among:
             raise ConfigError("'among' takes a list of cluster numbers or names.")
         return cls(column=_text(given, "column"), values=tuple(values))
 
-    def __call__(self, values_of: ValuesOf) -> Bool[np.ndarray, " n"]:
+    def __call__(self, values_of: ValuesOf) -> ThreeValued:
         """Return which particles have one of the values.
 
         Raises:
@@ -149,7 +152,7 @@ class Among:
         """
         found = values_of(self.column)
         codes = [found.code(value) for value in self.values]
-        return np.isin(found.numbers(), codes)
+        return ThreeValued.of(np.isin(found.numbers(), codes), found.numbers())
 
     def __str__(self) -> str:
         return clusters_in_words(self.column, self.values)
@@ -233,7 +236,7 @@ def fulfilled(conditions: Conditions, values_of: ValuesOf) -> Bool[np.ndarray, "
     Raises:
         ConfigError: If a column or value is not known.
     """
-    kept: Bool[np.ndarray, " n"] | None = None
+    kept: ThreeValued | None = None
     for entry in conditions:
         found = entry.condition(values_of)
         if entry.join.endswith("not"):
@@ -246,7 +249,7 @@ def fulfilled(conditions: Conditions, values_of: ValuesOf) -> Bool[np.ndarray, "
             kept = kept | found
     if kept is None:
         raise ConfigError("There is no condition.")
-    return kept
+    return kept.true
 
 
 def in_words(conditions: Conditions) -> str:

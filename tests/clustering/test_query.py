@@ -46,6 +46,36 @@ def test_limits_select_rows(expression, rows):
 
 
 @pytest.mark.parametrize(
+    ("expression", "rows"),
+    [
+        ("x > 0.5", [1]),
+        ("not x > 0.5", [0]),
+        ("x != 0.1", [1]),
+        ("not x == 0.1", [1]),
+        ("x == x", [0, 1]),
+        ("x in (0.1)", [0]),
+        ("not x in (0.1)", [1]),
+        ("x > 0.5 or y == 3", [1, 2]),
+        ("not (x > 0.5 and y == 9)", [0, 1, 2, 3]),
+        ("not (x > 0.5 or y == 9)", [0]),
+        ("not (x > 0.5 and y == 3)", [0, 1, 3]),
+        ("0 < x < y", [0, 1]),
+        ("not 5 < y < x", [0, 1, 2, 3]),
+        ("not not x > 0.5", [1]),
+        ("name != C1", [2, 3]),
+    ],
+)
+def test_a_missing_value_fulfils_no_condition_and_no_negation(expression, rows):
+    """Three-valued logic, as of SQL: x has no value in the last two rows."""
+    columns = {
+        "x": np.array([0.1, 0.9, np.nan, np.nan]),
+        "y": np.array([1.0, 2.0, 3.0, 4.0]),
+        "name": np.array(["C1", "C1", "C2", "none"]),
+    }
+    assert np.flatnonzero(select(expression, columns, noun="value")).tolist() == rows
+
+
+@pytest.mark.parametrize(
     ("expression", "message"),
     [
         ("bL28>", "a number is missing .at the end"),

@@ -31,6 +31,7 @@ from raydrgn.reporting.result_folder import ResultFolder
 
 COUNT = 400
 GRID = np.stack(np.meshgrid(np.arange(20.0), np.arange(20.0)), -1).reshape(-1, 2)
+MISSING = np.where(np.arange(COUNT) % 7 < 2, np.nan, GRID[:, 0])
 
 
 def values_of(name):
@@ -38,6 +39,7 @@ def values_of(name):
         "x": Values(GRID[:, 0]),
         "y": Values(GRID[:, 1]),
         "cluster": Values(np.arange(COUNT) % 4, is_category=True),
+        "missing": Values(MISSING),
         "group": Values(np.arange(COUNT) % 2, ("one", "two"), is_category=True),
     }
     return columns[name]
@@ -81,6 +83,24 @@ def test_conditions_are_joined_from_left_to_right():
         conditions(among("and not", 2), among("or not", "two", column="group")), values_of
     )
     np.testing.assert_array_equal(found, (c != 2) | (np.arange(COUNT) % 2 == 0))
+
+
+@pytest.mark.parametrize("join", ["and", "and not"])
+def test_a_missing_value_fulfils_no_condition_and_no_negation(join):
+    """As of --where."""
+    known = np.isfinite(MISSING)
+    whole = {"column": "missing", "values": [1, 2]}
+    square = {"x": "missing", "y": "y", "corners": SQUARE["corners"]}
+    for condition in (
+        between(join, "missing", 0, 9),
+        {"join": join, "among": whole},
+        {"join": join, "inside": square},
+    ):
+        found = fulfilled(conditions(condition), values_of)
+        assert not found[~known].any()
+        assert found[known].any()
+        either = fulfilled(conditions(condition, between("or", "y", 15, None)), values_of)
+        np.testing.assert_array_equal(either, found | (GRID[:, 1] >= 15))
 
 
 def test_words_have_brackets_where_the_order_matters():
