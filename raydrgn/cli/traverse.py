@@ -50,8 +50,8 @@ def traverse_graph(settings: TraverseGraphSettings, executor: Executor, progress
     """Go from particle to particle by the shortest path through near neighbours.
 
     Writes RUN/traverse.N/graph, with the particles in path_ind.txt. Neighbours are exact up to
-    200,000 particles; with more they are approximate, from pynndescent (a million particles in 8
-    dimensions: about 2 minutes and 1.4 GB on two cores).
+    200,000 particles, and in up to 8 dimensions (a million: 5 minutes on one core); others
+    are approximate, from pynndescent on one core, so that paths do not depend on their number.
     """
     found = workflow.run(settings, executor=executor, progress=progress)
     result(

@@ -1,11 +1,15 @@
 """Paths through latent spaces of known shape."""
 
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from latents import blobs
 from raydrgn.clustering.embedding import principal_components
 from raydrgn.errors import ConfigError
+from raydrgn.latent import paths
 from raydrgn.latent.paths import (
     NeighbourGraph,
     NoPathError,
@@ -51,6 +55,29 @@ def test_neighbours_are_the_nearest_and_the_particle_itself_is_first():
     every = np.linalg.norm(z[:, None] - z[None], axis=2)
     np.testing.assert_array_equal(rows[:, 0], np.arange(300))
     np.testing.assert_allclose(distance, np.sort(every, axis=1)[:, :10], atol=1e-3)
+
+
+def test_neighbours_of_many_particles_do_not_depend_on_the_number_of_cores(monkeypatch):
+    """A tree finds them in few dimensions; pynndescent in more, on one thread."""
+    asked = {}
+
+    class StandIn:
+        def __init__(self, z, **settings):
+            asked.update(settings)
+            count = settings["n_neighbors"]
+            self.neighbor_graph = (
+                np.zeros((len(z), count), np.int32),
+                np.zeros((len(z), count), np.float32),
+            )
+
+    monkeypatch.setitem(sys.modules, "pynndescent", SimpleNamespace(NNDescent=StandIn))
+    z = np.random.default_rng(0).normal(size=(300, 9)).astype(np.float32)
+    exact = nearest_neighbours(z[:, :8], 5)
+    monkeypatch.setattr(paths, "EXACT_LIMIT", 100)
+    np.testing.assert_array_equal(nearest_neighbours(z[:, :8], 5), exact)
+    assert not asked
+    nearest_neighbours(z, 5)
+    assert (asked["n_jobs"], asked["random_state"]) == (1, 0)
 
 
 def test_an_island_out_of_reach_says_what_would_reach_it():
