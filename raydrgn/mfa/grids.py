@@ -130,9 +130,12 @@ class VolumeGrids:
                 columns[number] = torch.fft.rfft(padded, dim=-3)[first : first + count]
             for plane, values in zip(islice(planes, count), columns.unbind(1), strict=True):
                 kept = torch.arange(-plane.reach, plane.reach + 1, device=self.device) % fine
-                rows = torch.fft.fft(_origin_first(values, -2, fine), dim=-2)[:, kept]
-                of_plane = torch.fft.fft(_origin_first(rows, -1, fine), dim=-1)[:, :, kept]
-                inside = of_plane[:, plane.inside].T
+                parts = []
+                for some in values.split(TRANSFORMED):  # rounding varies with how many they are
+                    rows = torch.fft.fft(_origin_first(some, -2, fine), dim=-2)[:, kept]
+                    of_plane = torch.fft.fft(_origin_first(rows, -1, fine), dim=-1)[:, :, kept]
+                    parts.append(of_plane[:, plane.inside])
+                inside = torch.cat(parts).T
                 yield plane, (inside.real, inside.imag)
 
     def empty_sums(self, num_volumes: int) -> Float[Tensor, "z y x f"]:
