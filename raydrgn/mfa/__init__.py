@@ -31,6 +31,7 @@ concerns       what a person should know about a fit
 workers        the particles of one worker, and random choices
 memory         what a fit takes beside them
 start          noise, mean and contrasts to start from
+left_out       what a mean explains of images that it was not made from
 trials         rotations and shifts tried one by one
 search         a coarse search of poses that are far off
 fit            which passes there are

@@ -16,13 +16,13 @@ from raydrgn.shapes import Float
 from raydrgn.wording import counted
 
 LEAST_EVIDENCE = 1.0
-"""Nats per image; below, the mean explains no more than its own noise."""
+"""Nats per image that the mean was not made from; with less, it explains next to nothing."""
 
 
 LEAST_OF_ORIENTATIONS = 0.25
-"""Of what the mean explains of images, that given orientations explain beyond random ones.
+"""Of what the mean of others explains of images, that given orientations do beyond random ones.
 
-Twice is usual; where they are random, the mean is that of a ball, and it is a fifth.
+The same or more is usual; where they are random, the mean is that of a ball, and it is next to 0.
 """
 
 WIDE_ROTATIONS = math.radians(6)
@@ -191,8 +191,9 @@ def last_concerns(
     if null_class and model.priors.null_share == 0:
         found.append(
             "Images without a particle were not looked for, and all null probabilities are 0: the "
-            f"mean explains less than {LEAST_OF_PARTICLES:g} nats of an image, so that many "
-            "particles would be taken for junk. It explains more in larger boxes, or at higher SNR."
+            f"mean explains less than {LEAST_OF_PARTICLES:g} nats of an image that it was not made "
+            "from, so that many particles would be taken for junk. It explains more with more "
+            "particles, in larger boxes, or at higher SNR."
         )
     rotation_sd, shift_sd = model.priors.rotation_sd, model.priors.shift_sd_px
     if rotation_sd > WIDE_ROTATIONS:

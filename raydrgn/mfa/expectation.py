@@ -262,26 +262,18 @@ class MeanPass:
         sums.add(particles=ones, likely=ones)
 
     def gain_of_orientations(
-        self, batch: ParticleBatch, estimates: ParticleEstimates, variance: Float[Tensor, " shells"]
+        self, batch: ParticleBatch, estimates: ParticleEstimates
     ) -> Float[Tensor, "b 2"]:
         """Return what given orientations explain of images, nats.
 
         The second column is that beyond the orientations of other particles.
-
-        Args:
-            batch: Particles.
-            estimates: What is estimated of them.
-            variance: Of the coefficients of the mean; it is due to the images themselves, of
-                which the mean therefore explains somewhat more than it would of others.
         """
         turned = replace(batch, rotations=batch.rotations.roll(1, 0))
         mine, others = (
             products[:, 1] - 0.5 * products[:, 0]
             for products in (self.products(one, estimates) for one in (batch, turned))
         )
-        images = ImageSet.of(batch, estimates, self._at, self._model.noise)
-        own = 2 * images.factors.square() @ variance[self._at.shell]
-        return torch.stack([mine - own, mine - others - own], dim=1)
+        return torch.stack([mine, mine - others], dim=1)
 
     def products(self, batch: ParticleBatch, estimates: ParticleEstimates) -> Float[Tensor, "b 2"]:
         """Return the slice's product with itself, and with the image, of each particle."""

@@ -22,6 +22,7 @@ from raydrgn.mfa.contrast import contrast_mean
 from raydrgn.mfa.expectation import ParticlePass
 from raydrgn.mfa.grids import VolumeGrids
 from raydrgn.mfa.images import FourierPoints
+from raydrgn.mfa.left_out import HalfMeans, OrientationGain
 from raydrgn.mfa.likelihood import Expected, add_likelihood, likelihood_terms
 from raydrgn.mfa.model import FactorModel
 from raydrgn.mfa.particles import Estimated, ParticleEstimates
@@ -29,11 +30,10 @@ from raydrgn.mfa.pose_slope import pose_slope, remove_slope
 from raydrgn.mfa.search import PoseSearch, pose_widths
 from raydrgn.mfa.slice_grid import SliceGridFile
 from raydrgn.mfa.start import (
-    OrientationGain,
+    MEAN_PASSES,
     ctf_weights,
     first_estimates,
     first_model,
-    gain_of_orientations,
     mean_rows,
     mean_sums,
 )
@@ -46,7 +46,6 @@ from raydrgn.shapes import Float, Int
 
 T = TypeVar("T")
 
-MEAN_PASSES = 3
 LOW_UPDATES, FULL_PASSES, FULL_UPDATES = 4, 2, 2
 FIRST_MIXTURE_EPOCH = 3
 
@@ -127,12 +126,18 @@ class Fit:
         if self._group.is_first:
             self.model = self._masked(self.model)
         self._share_model()
+        halves = self._half_means()
         contrast, null_class = self._config.contrast, self._config.null_class
         if contrast or null_class:
             self.model = first_estimates(
-                self.model, *parts, contrast=contrast, null_class=null_class
+                self.model,
+                self._particles,
+                self.estimates,
+                halves.products(self.estimates),
+                contrast=contrast,
+                null_class=null_class,
             )
-        self.gain_of_orientations = self._gain_of_orientations()
+        self.gain_of_orientations = halves.gain_of_orientations(self.estimates)
         at = self._low_points
         worker_pass = self._pass(at, Estimated(), variance_weight=1.0)
         sums = worker_pass.empty_sums(self._grids)
@@ -152,7 +157,7 @@ class Fit:
         )
         if widths == PoseWidths(None, None):
             return
-        self.gain_before_search = self._gain_of_orientations()
+        self.gain_before_search = self._half_means().gain_of_orientations(self.estimates)
         search = PoseSearch(*parts, new_mean=self._new_mean)
         self.pose_widths = widths = search.run(self.model, widths, rotations=config.rotations)
         priors = self.model.priors
@@ -162,10 +167,9 @@ class Fit:
             priors = replace(priors, shift_sd_px=widths.shift_px)
         self.model = replace(self.model, priors=priors)
 
-    def _gain_of_orientations(self) -> OrientationGain:
+    def _half_means(self) -> HalfMeans:
         parts = (self._particles, self.estimates, self._grids, self._all_points)
-        variance = self._updater.mean_variance(self.model)
-        return gain_of_orientations(self.model, *parts, variance=variance)
+        return HalfMeans(self.model, *parts, updater=self._updater.of_half())
 
     def _new_mean(self, sums: Sums) -> FactorModel:
         self._update(sums, partial(self._updater.mean, estimate_noise=True))

@@ -58,7 +58,7 @@ class FactorModel:
     evidence: float = 0.0
     """Mean logarithm of the images' probability as particles over that as noise, nats.
 
-    Each image counts by how likely it shows a particle.
+    It is that by the mean of other particles. Each image counts by how likely it shows one.
     """
 
     @property

@@ -24,6 +24,7 @@ from raydrgn.mfa.update import COMPONENT_SHARE, NULL_SHARES
 from raydrgn.mfa.workers import MEAN, WorkerParticles
 from raydrgn.shapes import Float, Int
 
+MEAN_PASSES = 3
 MEAN_PARTICLES = 3000
 """Particles of one pass for the mean, at least."""
 
@@ -32,8 +33,10 @@ LEAST_SHARE = 0.05
 
 FIRST_ITERATIONS = 20
 
-LEAST_EVIDENCE = 4.0
+LEAST_EVIDENCE = 3.0
 """Mean evidence for a particle in an image that shows one, nats, from which on junk is looked for.
+
+It is that by the mean of other particles.
 
 With less, as at an SNR of 0.01 and 32 px, many particles would be taken for junk.
 """
@@ -120,8 +123,7 @@ def first_estimates(
     model: FactorModel,
     particles: WorkerParticles,
     estimates: ParticleEstimates,
-    grids: VolumeGrids,
-    at: FourierPoints,
+    found: Float[Tensor, "n 2"],
     *,
     contrast: bool,
     null_class: bool,
@@ -131,13 +133,18 @@ def first_estimates(
     Components that begin with junk among the images take up its power, and go on without the
     density that they should have had.
 
+    Args:
+        model: With its mean.
+        particles: Of this worker.
+        estimates: Of them, which are set.
+        found: Products of slices of a mean with themselves and the images; of a mean that was made
+            without the image, whose noise it would explain, too.
+        contrast: Whether contrasts are estimated.
+        null_class: Whether junk is looked for.
+
     Returns:
         The model with the SD of the contrasts, whose mean is 1, and the share of junk.
     """
-    worker_pass = MeanPass(model, grids, at)
-    found = torch.zeros(len(particles), 2, dtype=torch.float64, device=particles.device)
-    for where, batch in particles.all_batches(at, num_volumes=1):
-        found[where] = worker_pass.products(batch, estimates[where]).double()
     start = model.priors if contrast else replace(model.priors, contrast_sd=LEAST_CONTRAST_SD)
     by_mean = _by_mean(found, start, particles, contrast=contrast, null_class=null_class)
     if by_mean is None or (null_class and by_mean.evidence < LEAST_EVIDENCE):
@@ -203,49 +210,6 @@ def _by_mean(
     seen = _seen_by_mean(found, priors, scale=scale)
     null = seen.null_probability if null_class else torch.zeros_like(seen.evidence)
     return _ByMean(priors, scale, second / mean**2, evidence / likely, seen.contrast, null)
-
-
-class OrientationGain(NamedTuple):
-    """What given orientations explain of images by the mean, nats for each particle."""
-
-    gain: float
-    """Beyond the orientations of other particles; 0 if orientations are random."""
-
-    explained: float
-    """In all."""
-
-
-def gain_of_orientations(
-    model: FactorModel,
-    particles: WorkerParticles,
-    estimates: ParticleEstimates,
-    grids: VolumeGrids,
-    at: FourierPoints,
-    *,
-    variance: Float[Tensor, " shells"],
-) -> OrientationGain:
-    """Return what the given orientations explain by the mean.
-
-    Args:
-        model: With its mean.
-        particles: Of which some are taken.
-        estimates: What is estimated of them.
-        grids: Of the box.
-        at: Points to take.
-        variance: Of the coefficients of the mean.
-
-    """
-    rows = torch.from_numpy(np.flatnonzero(particles.chosen(MEAN, 0, count=MEAN_PARTICLES)))
-    worker_pass = MeanPass(model, grids, at)
-    total = torch.zeros(3, dtype=torch.float64, device=particles.device)
-    for where, batch in particles.batches(rows, at, num_volumes=1):
-        mine = estimates[where]
-        kept = 1 - mine.null_probability
-        gain = worker_pass.gain_of_orientations(batch, mine, variance)
-        total += torch.cat([kept @ gain, kept.sum()[None]]).double()
-    particles.group.add_up([total])
-    explained, gained, likely = particles.group.from_first(total.tolist())
-    return OrientationGain(gained / max(likely, 1), explained / max(likely, 1))
 
 
 class _Seen(NamedTuple):

@@ -17,6 +17,7 @@ References:
 """
 
 import math
+from copy import copy
 from dataclasses import replace
 
 import torch
@@ -89,7 +90,7 @@ class Updater:
         """
         self._grids = grids
         self._optics_shares = optics_shares
-        self._num_particles = num_particles
+        self._num_particles: float = num_particles
         self._of_shell = grids.at_shell(grids.shell_means(weights[None])[0])
         self._views = torch.where(self._of_shell > 0, weights / self._of_shell, 1.0)
         """Weight of each point over the mean of its shell: 1 where views are even."""
@@ -103,6 +104,12 @@ class Updater:
 
         at = FourierPoints.within(grids.box, grids.box, device=grids.device)
         self._points_per_shell = torch.bincount(at.shell, minlength=grids.num_shells)
+
+    def of_half(self) -> "Updater":
+        """Return the same for half of the particles, whose views are about those of all."""
+        half = copy(self)
+        half._num_particles, half._of_shell = self._num_particles / 2, self._of_shell / 2
+        return half
 
     def mean(self, model: FactorModel, sums: Sums, *, estimate_noise: bool) -> FactorModel:
         """Return the model with a new mean, of sums for it alone."""
@@ -177,11 +184,6 @@ class Updater:
         It is a mean over the images' points: where no image has a slice does not count.
         """
         return self._variance(model, model.component_power, self._views) * variance_weight
-
-    def mean_variance(self, model: FactorModel) -> Float[Tensor, " shells"]:
-        """Return the same of the mean."""
-        [variance] = self._variance(model, model.mean_power[None], self._views)
-        return variance
 
     def _variance(
         self,
@@ -376,7 +378,6 @@ def _with_priors(
         volumes=volumes,
         priors=replace(priors, **changes),
         signal=sums.total("square_contrast") / particles,
-        evidence=sums.total("log_evidence") / likely,
     )
 
 

@@ -27,7 +27,7 @@ LEAST_BATCH = 16
 
 LATENT_BLOCK = 4096
 
-MEAN, PASS, SAMPLE, LATENTS = 11, 12, 13, 14  # one stream of random numbers for each purpose
+MEAN, PASS, SAMPLE, LATENTS, HALVES = range(11, 16)  # a stream of random numbers for each purpose
 
 
 def batch_size(*, num_volumes: int, num_points: int, device: torch.device) -> int:
