@@ -18,5 +18,6 @@ jobs           commands that were started from the page
 actions        what the page saves
 requests       what the page sends, checked
 application    the routes
+connections    connections, which must send requests in time
 server         the port, and the life of the server
 """

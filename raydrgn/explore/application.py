@@ -97,6 +97,7 @@ class _Endpoints:
         return [
             _get("/", self.page),
             _get("/assets/{name}", self.asset),
+            _get("/favicon.ico", self.icon),
             _get("/files/{path:path}", self.file),
             _get("/api/facts", self.facts),
             _get("/api/status", self.status),
@@ -125,6 +126,9 @@ class _Endpoints:
 
     async def asset(self, request: Request) -> Response:
         return _asset(request.path_params["name"])
+
+    async def icon(self, request: Request) -> Response:
+        return Response(status_code=HTTPStatus.NO_CONTENT)  # browsers ask for it beside reports
 
     async def file(self, request: Request) -> Response:
         path = request.path_params["path"]

@@ -9,6 +9,7 @@ import uvicorn
 
 from raydrgn.errors import ConfigError
 from raydrgn.explore.application import create_application
+from raydrgn.explore.connections import IDLE_SECONDS, Connection
 from raydrgn.explore.explored import Explored
 from raydrgn.explore.session import EVERYWHERE, LOOPBACK, Session
 
@@ -57,12 +58,13 @@ def make_server(explored: Explored, session: Session) -> uvicorn.Server:
     """Return a server of the page, which a call of its ``run`` starts."""
     config = uvicorn.Config(
         create_application(explored, session),
+        http=Connection,
         log_level="critical",
         access_log=False,
         server_header=False,
         lifespan="on",
         limit_concurrency=MOST_CONNECTIONS,
-        timeout_keep_alive=20,
+        timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=3,
     )
     return uvicorn.Server(config)

@@ -2,10 +2,12 @@
 
 Other users of a node can reach its loopback address, and any page that a browser shows can send
 requests there. So the server answers only requests that name this machine as their host and carry
-a cookie, which is given once in exchange for the token in the address that the command has printed;
-a POST must also come from the page itself. What fails is answered with the reason.
+a cookie, which is given in exchange for the token in the address that the command has printed. None
+may come from a page of another site or port, as far as browsers tell; a POST must come from the
+page itself. What fails is answered with the reason.
 """
 
+import asyncio
 import hmac
 import html
 import secrets
@@ -29,6 +31,7 @@ EVERYWHERE = ("0.0.0.0", "::", "")
 """Addresses that stand for all of a machine."""
 
 MOST_BODY_BYTES = 1 << 20
+BODY_SECONDS = 60.0
 REQUESTS_PER_SECOND, BURST = 60.0, 300.0
 
 POLICY = (
@@ -124,8 +127,8 @@ class Guard:
             )
         if scope["method"] not in ("GET", "HEAD", "POST"):
             return _Answer(HTTPStatus.METHOD_NOT_ALLOWED, "Only GET and POST are answered.")
-        if scope["method"] == "POST" and not _is_own(headers.get("origin", ""), host):
-            return _Answer(HTTPStatus.FORBIDDEN, "This request does not come from the page itself.")
+        if not _is_from_page(scope["method"], headers, host):
+            return _Answer(HTTPStatus.FORBIDDEN, OTHER_PAGE)
         return None
 
     def _exchange(self, scope: Scope) -> "_Answer":
@@ -158,6 +161,11 @@ NO_COOKIE = (
     "of it into this browser; a server that was started again has a new one."
 )
 
+OTHER_PAGE = (
+    "This request does not come from the page itself. Copy the address that `raydrgn explore` has "
+    "printed into the address bar of this browser; a link on another page does not open it."
+)
+
 
 @dataclass(frozen=True)
 class _Answer:
@@ -169,7 +177,8 @@ class _Answer:
 
     async def send(self, send: Send) -> None:
         page = (
-            "<!doctype html><html lang=en><meta charset=utf-8><title>raydrgn explore</title>"
+            "<!doctype html><html lang=en><meta charset=utf-8><link rel=icon href=data:,>"
+            "<title>raydrgn explore</title>"
             f"<p>{html.escape(self.text)}</p>"
         ).encode()
         headers = {**HEADERS, **self.headers, "Content-Type": "text/html; charset=utf-8"}
@@ -195,13 +204,17 @@ async def _read(receive: Receive, headers: dict[str, str]) -> "tuple[bytes, _Ans
     if not announced.isdecimal() or int(announced) > MOST_BODY_BYTES:
         return b"", too_large
     body = b""
-    while True:
-        message = await receive()
-        body += message.get("body", b"")
-        if len(body) > MOST_BODY_BYTES:
-            return b"", too_large
-        if not message.get("more_body"):
-            return body, None
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            while True:
+                message = await receive()
+                body += message.get("body", b"")
+                if len(body) > MOST_BODY_BYTES:
+                    return b"", too_large
+                if not message.get("more_body"):
+                    return body, None
+    except TimeoutError:
+        return b"", _Answer(HTTPStatus.REQUEST_TIMEOUT, "The request was sent too slowly.")
 
 
 def _again(body: bytes) -> Receive:
@@ -239,8 +252,14 @@ def _hostname(host: str) -> str:
         return ""
 
 
-def _is_own(origin: str, host: str) -> bool:
-    return origin in (f"http://{host}", f"https://{host}")
+def _is_from_page(method: str, headers: dict[str, str], host: str) -> bool:
+    """Return whether a request is the page's own, or of an address that a person has opened."""
+    origin = headers.get("origin")
+    is_own = origin in (f"http://{host}", f"https://{host}")
+    if method == "POST" or origin is not None:
+        return is_own
+    # Browsers send this where the address is of the same machine, or encrypted.
+    return headers.get("sec-fetch-site", "none") in ("none", "same-origin")
 
 
 def _same(given: str, secret: str) -> bool:

@@ -3,13 +3,17 @@
 import http.client
 import json
 import os
+import socket
 import threading
+import time
+from contextlib import suppress
 
 import numpy as np
 import pytest
 
 from explorer_server import running_server
 from finished_run import make_run
+from raydrgn.explore import connections
 from raydrgn.explore import session as limits
 from raydrgn.workflows.explore import ExploreSettings, open_explorer
 
@@ -89,6 +93,57 @@ def test_a_post_of_another_page_is_refused(server, origin):
     status, _, content = server.ask("/api/select", {"conditions": []}, Origin=origin)
     assert status == 403
     assert b"does not come from the page" in content
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+@pytest.mark.parametrize(
+    "path", ["/?token={token}", "/", "/api/facts", "/files/analyze.1/report.html"]
+)
+def test_a_link_on_another_page_opens_nothing_and_gets_no_cookie(server, path, site):
+    """Of the same site is a page of another user's server on another port of the machine."""
+    path = path.format(token=server.session.token)
+    status, headers, content = server.ask(path, Sec_Fetch_Site=site, Sec_Fetch_Mode="navigate")
+    assert (status, headers["Set-Cookie"]) == (403, None)
+    assert b"Copy the address" in content
+    assert server.ask(path, Origin="http://localhost:1")[0] == 403
+    for own in ("none", "same-origin"):
+        assert server.ask(path, Sec_Fetch_Site=own)[0] in (200, 303)
+
+
+def test_connections_that_send_nothing_do_not_keep_out_the_page(server):
+    idle = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(100)]
+    try:
+        for connection in idle:
+            with suppress(OSError):  # it is closed already
+                connection.sendall(b"GET / HTTP/1.1\r\nHost: ")
+        time.sleep(connections.SHORTEST_SECONDS + 0.1)
+        for _ in range(3):
+            assert server.ask("/api/facts")[0] == 200
+    finally:
+        for connection in idle:
+            connection.close()
+
+
+def test_a_request_that_does_not_end_is_closed(server, monkeypatch):
+    monkeypatch.setattr(connections, "IDLE_SECONDS", 0.5)
+    monkeypatch.setattr(limits, "BODY_SECONDS", 0.5)
+    cookie = f"{server.session.cookie_name}={server.session.cookie}"
+    own = f"127.0.0.1:{server.port}"
+    begun = (
+        f"POST /api/select HTTP/1.1\r\nHost: {own}\r\nOrigin: http://{own}\r\nCookie: {cookie}\r\n"
+        "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+    )
+    for text, answered in (("GET / HT", b""), (begun, b"HTTP/1.1 408")):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+            connection.sendall(text.encode())
+            received = b""
+            while block := connection.recv(1 << 16):
+                received += block
+            assert received[:12] == answered
+
+
+def test_browsers_that_ask_for_an_icon_find_no_error(server):
+    assert server.ask("/favicon.ico")[0] == 204
 
 
 def test_a_form_of_another_page_is_refused_by_its_type(server):
