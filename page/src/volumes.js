@@ -127,6 +127,11 @@ export class Volumes {
     }));
   }
 
+  /** The threshold as a density of volumes in the run's own box. */
+  density() {
+    return this.level * this.made[0].sd;
+  }
+
   setLevel(level) {
     this.level = level;
     this.show();
@@ -147,7 +152,7 @@ export class Volumes {
     at('volume-picture').disabled = !has;
     at('volume-save-button').disabled = !has || this.isSaving;
     if (!has) return;
-    const level = this.level * this.made[0].sd;
+    const level = this.density();
     at('volume-level-text').textContent = `${this.level.toFixed(1)} SD = ${short(level)}`;
     if (view === 'slices') {
       showSlices(at('volume-slices'), this.made);
@@ -225,7 +230,7 @@ export class Volumes {
     this.isSaving = true;
     at('volume-save-button').disabled = true;
     const colours = chosen.rows.map((_, number) => this.colour(number));
-    const request = { epoch: this.app.epoch, ...chosen, name, level_sd: this.level, colours };
+    const request = { epoch: this.app.epoch, ...chosen, name, level: this.density(), colours };
     let saved;
     try {
       saved = await postJson('/api/save-volumes', request);

@@ -28,7 +28,7 @@ from raydrgn.explore.requests import (
 from raydrgn.explore.run_files import KEPT, SELECTIONS, VOLUMES, RunFiles, taken
 from raydrgn.explore.study import Study
 from raydrgn.io import storage
-from raydrgn.io.mrc import read_volume, volume_name
+from raydrgn.io.mrc import volume_name
 from raydrgn.io.storage import Uri
 from raydrgn.latent.conditions import (
     in_words,
@@ -194,10 +194,8 @@ class Explorer:
             if storage.exists(storage.join(folder, name))
         ]
         if made:
-            first, _ = read_volume(storage.join(folder, made[0][0]))
-            level = request.level_sd * float(first.std())
             files, colours = zip(*made, strict=True)
-            script = volume_script(files, colours=colours, level=level)
+            script = volume_script(files, colours=colours, level=request.level)
             storage.write_bytes(storage.join(folder, SCRIPT), script.encode())
 
     def _save_points(

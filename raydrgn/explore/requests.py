@@ -66,8 +66,8 @@ class SaveVolumesRequest(OfLatents):
     """Volumes to save under a name, in the box of the run."""
 
     name: Name
-    level_sd: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
-    """Threshold of the surfaces, in SD of the first volume."""
+    level: Annotated[float, Field(allow_inf_nan=False)]
+    """Threshold of the surfaces, a density of volumes in the run's own box."""
 
     colours: Annotated[list[Colour], Field(min_length=1, max_length=MOST_VOLUMES)]
 

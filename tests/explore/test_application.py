@@ -56,7 +56,7 @@ def octagon(z):
     return (centre + 0.8 * size * np.stack([np.cos(angle), np.sin(angle)], axis=1)).tolist()
 
 
-SHOWN = {"level_sd": 3.0, "colours": ["#0072b2", "#d55e00"]}
+SHOWN = {"level": 0.25, "colours": ["#0072b2", "#d55e00"]}
 
 
 def conditions(z):
@@ -148,7 +148,7 @@ def test_volumes_are_those_of_the_command(server, root, tmp_path):
     script, *volumes = [server.ask(f"/files/{path}")[2] for path in saved["files"]]
     for k, content in enumerate(volumes):
         assert content == (tmp_path / f"v/vol_00{k}.mrc").read_bytes()
-    assert f"level {3 * made[0].std():.5g}" in script.decode()
+    assert "level 0.25\n" in script.decode()
     assert "color #2 #d55e00" in script.decode()
 
 

@@ -118,7 +118,7 @@ def test_volumes_along_a_path_are_those_of_its_points(server, run, z, monkeypatc
     np.testing.assert_allclose(made[[0, 2]], expected, atol=2e-3 * np.abs(expected).max())
     assert np.abs(made[1] - expected).max(axis=(1, 2, 3)).min() > 0
 
-    shown = {"level_sd": 3.0, "colours": ["#0072b2"] * 3, "name": "film"}
+    shown = {"level": 3.0, "colours": ["#0072b2"] * 3, "name": "film"}
     body = {"epoch": 1, "path": "direct", "rows": [0, 2, 5], **shown}
     saved = server.json("/api/save-volumes", body)
     assert sum(path.endswith(".mrc") for path in saved["files"]) == 3

@@ -168,7 +168,7 @@ def test_of_two_that_save_volumes_under_one_name_one_is_refused(explorer, opened
 
     explorer.files.new = find
     explorer.actions = Mock(save_volumes=Mock(return_value=[]))
-    request = SaveVolumesRequest(rows=[1], name="one", level_sd=3.0, colours=["#0072b2"])
+    request = SaveVolumesRequest(rows=[1], name="one", level=3.0, colours=["#0072b2"])
 
     def save(_):
         try:
