@@ -37,8 +37,11 @@ export function classColour(number) {
   return all[((number % all.length) + all.length) % all.length];
 }
 
-/** The colours of classes, and after them that of classes that are not listed. */
-export const classColours = () => (isDark() ? [...CLASSES.dark, '#5a5a5a'] : [...CLASSES.light, '#c8c8c8']);
+/** The colour of particles without a value, and of classes that are not listed. */
+export const noColour = () => (isDark() ? '#5a5a5a' : '#c8c8c8');
+
+/** The colours of classes, and after them that of no class. */
+export const classColours = () => [...(isDark() ? CLASSES.dark : CLASSES.light), noColour()];
 
 /** Colours from the lowest number to the highest; on white the palest end is left out. */
 export function scaleColours() {
@@ -62,12 +65,18 @@ function mixed(first, second, share) {
   return `#${values.map((value) => value.toString(16).padStart(2, '0')).join('')}`;
 }
 
-/** The scale of a column, with its ends. */
+/** The scale of a column, with its ends, and how many particles have no value. */
 export function colourBar(column) {
   const steps = scaleColours().filter((_, number) => number % BAR_STEP === 0);
   const bar = make('div', { className: 'bar' });
   bar.style.background = `linear-gradient(to right, ${steps.join(', ')})`;
   const ends = make('div', { className: 'ends' });
   ends.append(make('span', {}, short(column.from)), make('span', {}, short(column.to)));
-  return make('div', {}, bar, ends);
+  const found = make('div', {}, bar, ends);
+  if (column.without_value) {
+    const dot = make('span', { className: 'dot' });
+    dot.style.background = noColour();
+    found.append(dot, ` no value: ${column.without_value.toLocaleString('en')}`);
+  }
+  return found;
 }

@@ -234,6 +234,7 @@ class App {
     this.paths.take([]);
     this.results.showOccupancy(null);
     await this.selection.apply([]); // before it can be saved as one of this epoch
+    this.selection.forget(); // clusters and planes of the epoch before were others
     this.describe();
     await inTurn(
       () => this.showPlane(),

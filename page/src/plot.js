@@ -2,7 +2,7 @@
 
 import { scaleLinear } from 'd3-scale';
 import createScatterplot from 'regl-scatterplot';
-import { background, classColours, scaleColours } from './colours.js';
+import { background, classColours, noColour, scaleColours } from './colours.js';
 
 const MANY_POINTS = 200_000;
 
@@ -79,13 +79,15 @@ export class Plot {
     this.colour = column;
     if (column.category) {
       const order = new Map(column.codes.map((code, position) => [code, position]));
-      const unlisted = classColours().length - 1;
-      this.shade = column.values.map((code) => (order.has(code) ? order.get(code) % unlisted : unlisted));
+      order.delete(column.no_value);
+      const none = classColours().length - 1;
+      this.shade = column.values.map((code) => (order.has(code) ? order.get(code) % none : none));
     } else {
       const span = Math.max(column.to - column.from, 1e-30);
+      const none = scaleColours().length;
       this.shade = column.values.map((value) => {
         const share = (value - column.from) / span;
-        return Number.isFinite(share) ? Math.min(1, Math.max(0, share)) : 0;
+        return Number.isFinite(share) ? Math.round(Math.min(1, Math.max(0, share)) * (none - 1)) : none;
       });
     }
   }
@@ -111,7 +113,7 @@ export class Plot {
 
   async drawOnce() {
     const bright = Math.min(0.9, Math.max(0.12, 60 / Math.sqrt(this.count)));
-    const colours = this.colour.category ? classColours() : scaleColours();
+    const colours = this.colour.category ? classColours() : [...scaleColours(), noColour()];
     this.scatterplot.set({
       backgroundColor: background(),
       colorBy: 'valueA',
@@ -124,7 +126,7 @@ export class Plot {
     await this.scatterplot.draw(
       { x: places, y: this.py, valueA: this.shade, valueB: shown },
       {
-        zDataType: this.colour.category ? 'categorical' : 'continuous',
+        zDataType: 'categorical', // numbers too: that of a colour, with one more for no value
         wDataType: 'categorical',
         spatialIndex: this.index,
       },

@@ -1,6 +1,7 @@
 // Selections: conditions that are joined, sent to the server, undone, saved and taken back.
 
 import { postArrays, postJson } from './api.js';
+import { noColour } from './colours.js';
 import { at, make, on, showError } from './dom.js';
 
 export class Selection {
@@ -31,9 +32,9 @@ export class Selection {
   }
 
   async change(conditions, nextJoin = null) {
-    const before = this.conditions;
+    const { conditions: before, history } = this; // which `forget` replaces
     if (!(await this.apply(conditions, nextJoin))) return;
-    this.history.push(before);
+    history.push(before);
     this.list();
   }
 
@@ -43,12 +44,13 @@ export class Selection {
   }
 
   async undo() {
-    const before = this.history.pop();
+    const { history } = this;
+    const before = history.pop();
     if (before === undefined) return;
     try {
       await this.apply(before);
     } catch (error) {
-      this.history.push(before);
+      history.push(before);
       this.list();
       throw error;
     }
@@ -148,8 +150,10 @@ export function classList(column, colour, onSelect) {
     const particles = column.counts[number].toLocaleString('en');
     box.setAttribute('aria-label', `${column.names[number]}: ${particles} particles`);
     const dot = make('span', { className: 'dot' });
-    dot.style.background = colour(number);
-    const name = make('span', { className: 'class-name' }, String(column.names[number]));
+    const hasValue = column.codes[number] !== column.no_value;
+    dot.style.background = hasValue ? colour(number) : noColour();
+    const words = hasValue ? String(column.names[number]) : 'no value';
+    const name = make('span', { className: 'class-name' }, words);
     const count = make('span', { className: 'count' }, particles);
     name.title = String(column.names[number]);
     return make('label', {}, box, dot, name, count);

@@ -14,7 +14,7 @@ from raydrgn.io.storage import Uri
 from raydrgn.latent.column_words import column_in_words
 from raydrgn.latent.command_results import CommandResults
 from raydrgn.latent.conditions import Conditions, fulfilled, in_words
-from raydrgn.latent.values import ParticleValues, Values
+from raydrgn.latent.values import NO_NAME, ParticleValues, Values
 from raydrgn.reporting.analysis_results import AnalysisResults
 from raydrgn.run.latents_file import LatentSource
 from raydrgn.run.reader import RunReader
@@ -172,7 +172,9 @@ def _classes(found: Values) -> dict[str, Any]:
     if number > MOST_NAMES:
         largest = np.sort(np.argsort(counts, kind="stable")[-MOST_NAMES:])
         codes, counts = codes[largest], counts[largest]
+    unnamed = found.names.index(NO_NAME) if NO_NAME in found.names else None
     return {
+        "no_value": unnamed,
         "codes": codes.tolist(),
         "counts": counts.tolist(),
         "unlisted": number - len(codes),
@@ -181,9 +183,10 @@ def _classes(found: Values) -> dict[str, Any]:
 
 
 def _limits(numbers: Float[np.ndarray, " n"]) -> dict[str, Any]:
-    """Return the range of values, and that of all but the outermost hundredths."""
+    """Return the range of values, that of all but the outermost hundredths, and how many lack."""
     finite = numbers[np.isfinite(numbers)]
     if not finite.size:
         raise ConfigError("This column has no finite value.")
     low, high = np.percentile(finite, [1, 99]).tolist()
-    return {"low": float(finite.min()), "high": float(finite.max()), "from": low, "to": high}
+    ends = {"low": float(finite.min()), "high": float(finite.max()), "from": low, "to": high}
+    return {**ends, "without_value": len(numbers) - len(finite)}

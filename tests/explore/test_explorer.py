@@ -221,3 +221,12 @@ def test_of_very_many_classes_the_largest_are_listed_and_the_others_counted(monk
     monkeypatch.setattr(studies, "MOST_NAMES", 2)
     found = studies._classes(Values(np.array([0, 1, 1, 2, 3, 3]), tuple("abcd"), is_category=True))
     assert (found["names"], found["counts"], found["unlisted"]) == (["b", "d"], [2, 2], 2)
+
+
+def test_particles_without_a_value_are_counted_and_their_class_is_named():
+    assert studies._limits(np.array([0.0, np.nan, 1.0, np.inf]))["without_value"] == 2
+    found = Values(np.array([0, 1, 1]), ("none", "C1"), is_category=True)
+    assert studies._classes(found)["no_value"] == 0
+    assert (
+        studies._classes(Values(np.array([0, 1]), ("a", "b"), is_category=True))["no_value"] is None
+    )

@@ -60,6 +60,16 @@ def test_a_late_column_of_an_epoch_is_not_taken_for_one_of_the_next(visit, serve
     assert float(shown) == pytest.approx(low, rel=1e-3)
 
 
+def test_undo_does_not_take_what_was_selected_in_another_epoch(visit):
+    page = visit.page
+    wait_until(page, "document.getElementById('epochs').options.length === 2")
+    visit.lasso([(0.3, 0.3), (0.7, 0.7)], mode="rectangle")
+    wait_until(page, "!document.getElementById('selection-undo').disabled")
+    page.select_option("#epochs", "1")
+    wait_until(page, "document.getElementById('selection-undo').disabled")
+    assert visit.text("selection-count") == "Nothing is selected"
+
+
 INK = """() => {
   const canvas = document.getElementById('density');
   const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
