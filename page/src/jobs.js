@@ -114,6 +114,8 @@ export class Jobs {
     this.isStarting = true;
     at('job-start').disabled = true;
     try {
+      const { deleted } = await postJson('/api/command', { name, filled: this.filled() });
+      if (deleted && !confirm(deleted)) return;
       const { id } = await postJson('/api/start', { name, filled: this.filled() });
       this.log = id;
       await this.refresh();

@@ -11,7 +11,7 @@ from typer.exceptions import TyperException
 
 from raydrgn.cli.application import application_context
 from raydrgn.cli.submission import check_command, subject
-from raydrgn.errors import ConfigError
+from raydrgn.errors import ConfigError, RaydrgnError
 from raydrgn.explore.interfaces import Command, Filled
 from raydrgn.settings import setting_fields
 
@@ -87,7 +87,8 @@ class CommandForms:
             for parameter in parameters
             if parameter.name in WRITTEN and (place := used.get(parameter.name))
         }
-        return Command(words, written, subject(used))
+        deleted = _deleted(used) if name == "clean" else ""
+        return Command(words, written, subject(used), deleted)
 
     @cached_property
     def _offered(self) -> dict[str, Any]:
@@ -163,6 +164,31 @@ def _switch_words(parameter: Any) -> list[str]:
 
 def _is_choice(kind: Any) -> bool:
     return get_origin(kind) is Literal
+
+
+def _deleted(used: dict[str, Any]) -> str:
+    """Return what `clean` deletes; empty if nothing, or if it only lists it.
+
+    Raises:
+        ConfigError: If there is no run that it could clean.
+    """
+    from raydrgn.wording import counted, in_bytes
+    from raydrgn.workflows import clean
+
+    if used["dry_run"]:
+        return ""
+    settings = clean.CleanSettings(run=used["run"], every=used["every"], dry_run=True)
+    try:
+        found = clean.run(settings)
+    except RaydrgnError as error:
+        raise ConfigError(str(error)) from error
+    if not found.deleted:
+        return ""
+    epochs = ", ".join(str(weights.epoch) for weights in found.deleted)
+    return (
+        f"This deletes the weights of {counted(len(found.deleted), 'epoch')} "
+        f"({in_bytes(found.num_bytes)}) from {found.run} for good: {epochs}."
+    )
 
 
 def _words(parameter: Any, value: str | bool) -> list[str]:

@@ -248,8 +248,9 @@ class _Endpoints:
             try:
                 command = self._explored.command(_round(request), given.name, given.filled)
             except ConfigError as error:  # a form that is not filled in yet is no failure
-                return {"command": "", "problem": str(error)}
-            return {"command": self._explored.jobs.typed(command), "problem": ""}
+                return {"command": "", "problem": str(error), "deleted": ""}
+            typed = self._explored.jobs.typed(command)
+            return {"command": typed, "problem": "", "deleted": command.deleted}
 
         return await _json(work)
 

@@ -21,6 +21,9 @@ class Command(NamedTuple):
     metadata: dict[str, str]
     """What it works on, as `raydrgn submit` sends it along."""
 
+    deleted: str = ""
+    """What it deletes for good, in words, which a person agrees to first; empty if nothing."""
+
 
 @runtime_checkable
 class Commands(Protocol):

@@ -63,6 +63,27 @@ class Project:
         self.answered.append(kept)
 
 
+def test_clean_names_what_it_deletes_and_waits_for_a_yes(browser, root):
+    settings = ExploreSettings(run=str(root), commands=CommandForms())
+    with running_server(open_explorer(settings)) as server:
+        visit = Visit(browser, server)
+        asked = []
+        visit.page.on("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
+        visit.page.click("[data-tab=jobs]")
+        visit.page.select_option("#job-form-name", "clean")
+        wait_until(visit.page, "!document.getElementById('job-start').disabled")
+        visit.page.click("#job-start")
+        wait_until(visit.page, "!document.getElementById('job-start').disabled")
+        [words] = asked
+        assert words.startswith("This deletes the weights of 1 epoch (")
+        assert words.endswith(f"from {root} for good: 1.")
+        assert server.json("/api/jobs")["jobs"] == []
+        only_listed = {"name": "clean", "filled": {"dry_run": True}}
+        assert server.json("/api/command", only_listed)["deleted"] == ""
+        assert visit.errors == []
+        visit.context.close()
+
+
 @pytest.mark.clusters
 def test_a_command_is_started_from_its_form_and_its_path_is_drawn(browser, root):
     settings = ExploreSettings(run=str(root), commands=CommandForms())
