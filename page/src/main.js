@@ -44,6 +44,7 @@ class App {
       this.overlay.draw();
       return this.showImagesOf('chosen');
     });
+    this.overlay.film = () => this.volumes.filmPlace();
     this.selection = new Selection(this, async (isSelected, polygon) => {
       this.plot.setSelected(isSelected);
       this.polygon = polygon ?? null;
@@ -83,8 +84,8 @@ class App {
     document.title = `${title} – raydrgn`;
     at('title').textContent = title;
     at('title').title = root;
-    const drawn = shown < particles ? `, ${shown.toLocaleString('en')} drawn` : '';
-    at('facts').textContent = `${particles.toLocaleString('en')} particles${drawn}, zdim ${zdim}`;
+    const [all, some] = [particles, shown].map((count) => count.toLocaleString('en'));
+    at('facts').textContent = `${all} particles${shown < particles ? `, ${some} drawn` : ''}, zdim ${zdim}`;
     const planes = columns.filter((name) => !name.startsWith('kmeans'));
     const [x, y] = firstPlane(columns);
     fill(at('axis-x'), planes, x, words);
@@ -201,7 +202,6 @@ class App {
     await this.selection.add({ inside });
   }
 
-  /** Marks a point in the plot. */
   async find(point) {
     this.overlay.marks = [...this.volumes.marks(), { point, colour: '#ff2d95' }];
     this.overlay.draw();

@@ -10,6 +10,9 @@ const MOST_CORNERS = 2000;
 /** How far from the centre of a cluster its number is: a cluster may be smaller than the number. */
 const LABEL_PIXELS = 14;
 
+/** Of the mark of the volume that a film shows. */
+const FILM_COLOUR = '#ff2d95';
+
 export class Overlay {
   constructor(canvas, densityCanvas, plot) {
     this.canvas = canvas;
@@ -22,6 +25,7 @@ export class Overlay {
     this.paths = [];
     this.outline = null;
     this.trail = null;
+    this.film = () => null; // where the film of volumes is, in CSS pixels
     this.cursor = null; // that of the keyboard
     this.isByKey = false;
     this.onDrawn = () => {};
@@ -112,6 +116,11 @@ export class Overlay {
     for (const { point, colour } of this.marks) {
       dot(context, this.plot.screenOf(point), 7, colour, ink, 2);
     }
+    const film = this.film();
+    if (film !== null) {
+      ring(context, film, isDark() ? '#15181c' : '#ffffff', 6);
+      ring(context, film, FILM_COLOUR, 3);
+    }
     if (this.trail !== null) {
       const isPath = this.mode === 'path';
       const trail = this.isByKey && this.cursor ? [...this.trail, this.cursor] : this.trail;
@@ -150,6 +159,14 @@ function dot(context, [left, top], radius, colour, ink, width) {
   context.strokeStyle = ink;
   context.lineWidth = width;
   context.fill();
+  context.stroke();
+}
+
+function ring(context, [left, top], colour, width) {
+  context.beginPath();
+  context.arc(left, top, 11, 0, 2 * Math.PI);
+  context.strokeStyle = colour;
+  context.lineWidth = width;
   context.stroke();
 }
 

@@ -65,7 +65,7 @@ export class Paths {
     this.app.showTab('volumes');
     if (points?.every((point) => point >= 0)) {
       await this.app.volumes.choose([...new Set(points)], true);
-    } else await this.app.volumes.choosePath(name, steps);
+    } else await this.app.volumes.choosePath(name, steps, columns);
     if (this.app.volumes.film === null) this.app.volumes.play();
   }
 }

@@ -3,7 +3,7 @@
 import { fromHalf, postArrays, postJson } from './api.js';
 import { classColour } from './colours.js';
 import { at, make, on, short, showError } from './dom.js';
-import { showSlices } from './slices.js';
+import { showSlices, slicesPicture } from './slices.js';
 
 export const MOST_VOLUMES = 16;
 const FILM_MS = 400;
@@ -16,6 +16,7 @@ export class Volumes {
     // `randomUUID` is there in secure contexts alone, which a page over HTTP of another node is not
     this.page = [...crypto.getRandomValues(new Uint32Array(4))].join('-');
     this.number = 0;
+    this.isDecoding = false;
     this.chosen = [];
     this.path = null; // points of a path that are chosen in place of particles
     this.made = [];
@@ -27,6 +28,7 @@ export class Volumes {
     this.isSaving = false;
     this.level = 3;
     on(at('volume-level'), 'input', () => this.setLevel(Number(at('volume-level').value)));
+    on(at('volume-level-number'), 'change', () => this.setLevel(Number(at('volume-level-number').value)));
     on(at('volume-view'), 'change', () => this.show());
     on(at('volume-clear'), 'click', () => this.choose([]));
     on(at('volume-save'), 'submit', (event) => this.save(event));
@@ -45,9 +47,9 @@ export class Volumes {
   }
 
   /** Chooses points of a path of `traverse`, which need not be particles. */
-  async choosePath(name, steps) {
+  async choosePath(name, steps, columns) {
     this.chosen = [];
-    this.path = { name, steps };
+    this.path = { name, steps, columns };
     await this.begin(false);
   }
 
@@ -90,9 +92,12 @@ export class Volumes {
     const chosen = this.order();
     if (!chosen.rows.length || !this.app.facts.has_volumes) {
       this.showStatus('');
+      this.isDecoding = false;
       await this.show();
       return;
     }
+    this.isDecoding = true;
+    await this.show();
     const sizes = this.app.facts.box > 32 ? ['preview', 'full'] : ['full'];
     for (const size of sizes) {
       this.showStatus(size === 'preview' ? 'Decoding a preview…' : 'Decoding…');
@@ -103,11 +108,13 @@ export class Volumes {
       } catch (error) {
         if (error.status === 409 || number !== this.number) return;
         this.showStatus('');
+        this.isDecoding = false;
         this.made = []; // those of another epoch would seem to be of this one
         await this.show();
         throw error;
       }
       if (number !== this.number) return;
+      this.isDecoding = false;
       this.take(found);
       const isLast = size === sizes.at(-1);
       this.showStatus(`${found.box} px${isLast ? '' : ', preview'}; ${short(found.pixel_size)} Å/px`);
@@ -121,6 +128,7 @@ export class Volumes {
     this.made = found.rows.map((row, number) => ({
       values: all.slice(number * count, (number + 1) * count).map((v) => v * found.scale[number]),
       box: found.box,
+      pixelSize: found.pixel_size,
       sd: found.sd[number],
       colour: this.colour(number),
       name: this.path ? `${this.path.name} ${row}` : String(this.app.numbers[this.chosen[number]]),
@@ -132,16 +140,33 @@ export class Volumes {
     return this.level * this.made[0].sd;
   }
 
+  /** Sets the threshold in SD, within the ends of the slider, which the number agrees with. */
   setLevel(level) {
-    this.level = level;
-    this.show();
+    at('volume-level').value = level || this.level;
+    this.level = Number(at('volume-level').value);
+    at('volume-level-number').value = this.level;
+    return this.show();
   }
 
-  async show() {
-    const view = at('volume-view').value;
-    const isFilm = view === 'film';
+  /** The volume of the film that is shown. */
+  get filmed() {
+    return Math.min(this.frame, this.made.length - 1);
+  }
+
+  /** Where in the plot the volume lies that a film shows, in CSS pixels; null if it does not. */
+  filmPlace() {
+    const { plot } = this.app;
+    if (at('volume-view').value !== 'film' || !this.made.length || !plot.px) return null;
+    if (this.path === null) return plot.screenOf(this.chosen[this.filmed]);
+    const step = this.path.steps[this.filmed];
+    const [x, y] = [plot.x, plot.y].map(({ name }) => this.path.columns[name]?.[step]);
+    return Number.isFinite(x + y) ? plot.toScreen(x, y) : null;
+  }
+
+  /** Shows the parts of the panel that the view has. */
+  arrange(view) {
     const has = this.made.length > 0;
-    at('film').hidden = !isFilm || !has;
+    at('film').hidden = view !== 'film' || !has;
     at('film-frame').max = Math.max(0, this.made.length - 1);
     at('volume-slices').hidden = view !== 'slices' || !has;
     at('volume-surface').hidden = view === 'slices' || !has;
@@ -149,17 +174,28 @@ export class Volumes {
     at('volume-empty').textContent = this.app.facts.has_volumes
       ? 'Click a point in the plot, or draw a path through it: its volumes appear here.'
       : 'A file of latents has no weights, so there are no volumes.';
+    if (this.isDecoding) at('volume-empty').textContent = 'Decoding…';
     at('volume-picture').disabled = !has;
     at('volume-save-button').disabled = !has || this.isSaving;
-    if (!has) return;
+    this.app.overlay.draw(); // with the place of the film
+  }
+
+  async show() {
+    const view = at('volume-view').value;
+    const isFilm = view === 'film';
+    this.arrange(view);
+    if (!this.made.length) return;
     const level = this.density();
-    at('volume-level-text').textContent = `${this.level.toFixed(1)} SD = ${short(level)}`;
+    at('volume-level-text').textContent = `SD = ${short(level)}`;
     if (view === 'slices') {
       showSlices(at('volume-slices'), this.made);
       return;
     }
-    if (isFilm) at('film-frame').value = this.frame;
-    const shown = isFilm ? [this.made[Math.min(this.frame, this.made.length - 1)]] : this.made;
+    const shown = isFilm ? [this.made[this.filmed]] : this.made;
+    if (isFilm) {
+      at('film-frame').value = this.filmed;
+      at('film-text').textContent = `${this.filmed + 1} of ${this.made.length}: ${shown[0].name}`;
+    }
     if (this.isDrawing) {
       this.isStale = true; // drawn again at the end: the slider moves faster than surfaces are made
       return;
@@ -248,9 +284,10 @@ export class Volumes {
   }
 
   async savePicture() {
-    await this.open();
-    const link = make('a', { href: await this.view.picture(), download: 'volumes.png' });
-    link.click();
+    const isSlices = at('volume-view').value === 'slices';
+    if (!isSlices) await this.open();
+    const href = isSlices ? slicesPicture(this.made) : await this.view.picture();
+    make('a', { href, download: isSlices ? 'slices.png' : 'volumes.png' }).click();
   }
 
   showStatus(text) {

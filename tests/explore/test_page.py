@@ -6,6 +6,7 @@ docs/explorer.md, of an analysed run.
 
 import json
 import os
+import re
 from contextlib import ExitStack
 
 import numpy as np
@@ -246,6 +247,15 @@ def test_a_path_is_a_film_of_volumes(visit):
     visit.page.click("#film-play")
     wait_until(visit.page, "document.getElementById('film-frame').value === '2'")
     visit.page.click("#film-play")
+    assert re.fullmatch(rf"[3-{count}] of {count}: \d+", visit.text("film-text"))
+    visit.page.fill("#volume-level-number", "2.4")
+    visit.page.press("#volume-level-number", "Enter")
+    assert visit.page.input_value("#volume-level") == "2.4"
+    visit.page.select_option("#volume-view", "slices")
+    visit.page.wait_for_selector("#volume-slices:has-text('edge')")
+    with visit.page.expect_download() as download:
+        visit.page.click("#volume-picture")
+    assert download.value.suggested_filename == "slices.png"
 
 
 CHOOSE = """() => {
