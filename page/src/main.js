@@ -8,10 +8,11 @@ import { Images } from './images.js';
 import { Jobs } from './jobs.js';
 import { Overlay, along } from './overlay.js';
 import { Paths } from './paths.js';
-import { Plot, firstPlane, withLimits } from './plot.js';
+import { Plot, withLimits } from './plot.js';
 import { Project } from './project.js';
 import { Results } from './results.js';
 import { Selection, classList, rangeInputs } from './selection.js';
+import { View } from './view.js';
 import { MOST_VOLUMES, Volumes } from './volumes.js';
 import { wire } from './wiring.js';
 
@@ -20,6 +21,7 @@ const STATUS_MS = 3000;
 class App {
   constructor() {
     this.epoch = null;
+    this.view = new View();
     this.columns = new Map();
     this.wasTraining = false;
     this.canStart = false;
@@ -29,9 +31,9 @@ class App {
   async start() {
     const { project, round, can_start: canStart } = await getJson('/api/status');
     this.canStart = canStart;
-    if (project) chooseRound(round);
-    this.round = round;
-    this.facts = await getJson('/api/facts');
+    this.round = this.view.round(project, round);
+    if (project) chooseRound(this.round);
+    this.facts = await this.view.facts();
     this.epoch = this.facts.epoch;
     const points = await getArrays('/api/points', { epoch: this.epoch });
     this.rows = points.rows;
@@ -80,18 +82,13 @@ class App {
   }
 
   describe() {
-    const { title, root, particles, shown, zdim, columns, words, missing } = this.facts;
+    const { title, root, particles, shown, zdim, missing } = this.facts;
     document.title = `${title} – raydrgn`;
     at('title').textContent = title;
     at('title').title = root;
     const [all, some] = [particles, shown].map((count) => count.toLocaleString('en'));
     at('facts').textContent = `${all} particles${shown < particles ? `, ${some} drawn` : ''}, zdim ${zdim}`;
-    const planes = columns.filter((name) => !name.startsWith('kmeans'));
-    const [x, y] = firstPlane(columns);
-    fill(at('axis-x'), planes, x, words);
-    fill(at('axis-y'), planes, y, words);
-    const classes = columns.find((name) => name.startsWith('kmeans'));
-    fill(at('colour-by'), columns, classes ?? 'z_norm', words);
+    this.view.fill(this.facts);
     at('missing').hidden = !missing;
     at('missing-text').textContent = missing;
   }
@@ -116,6 +113,7 @@ class App {
 
   async showPlane() {
     const [x, y] = [at('axis-x').value, at('axis-y').value];
+    this.view.keep(this.round, this.epoch);
     const isCurrent = this.watch('axis-x', 'axis-y');
     const pair = x.replace(/\d+$/, '');
     const areEqual = pair === y.replace(/\d+$/, '') && ['umap', 'pc', 'z'].includes(pair);
@@ -133,6 +131,7 @@ class App {
   }
 
   async showColour(draws = true) {
+    this.view.keep(this.round, this.epoch);
     const isCurrent = this.watch('colour-by');
     const column = await this.column(at('colour-by').value);
     if (!isCurrent()) return;
@@ -300,11 +299,10 @@ class App {
     const facts = await getJson('/api/facts', { epoch: this.epoch });
     if (isCurrent()) this.facts = facts;
     if (isCurrent() && (facts.stamp !== stamp || facts.columns.join() !== before.join())) {
-      const chosen = ['axis-x', 'axis-y', 'colour-by'].map((id) => [id, at(id).value]);
+      this.view.take();
+      if (!before.includes('umap1') && facts.columns.includes('umap1')) this.view.forgetAxes();
       this.columns = new Map();
       this.describe();
-      const isEmbedded = before.includes('umap1') || !this.facts.columns.includes('umap1');
-      if (isEmbedded) for (const [id, value] of chosen) at(id).value = value;
       await this.showPlane();
     }
     if (facts.stamp !== stamp) await this.selection.apply(this.selection.conditions);

@@ -6,6 +6,7 @@ import { Keyboard } from './keyboard.js';
 
 /** Connects what a person uses with what it does. */
 export function wire(app) {
+  for (const id of ['axis-x', 'axis-y', 'colour-by']) on(at(id), 'change', () => app.view.take());
   for (const id of ['axis-x', 'axis-y']) on(at(id), 'change', () => app.showPlane());
   on(at('colour-by'), 'change', () => app.showColour());
   on(at('show-centres'), 'change', () => app.showColour());

@@ -51,13 +51,26 @@ def test_a_late_column_of_an_epoch_is_not_taken_for_one_of_the_next(visit, serve
     wait_for_request(page, late)
     wait_until(page, "document.getElementById('epochs').options.length === 2")
     page.select_option("#epochs", "1")
-    wait_until(page, "document.getElementById('colour-by').value === 'z_norm'")
-    release(page, late)
-    page.select_option("#colour-by", "z0")
     page.wait_for_selector("#legend [aria-label='z0 from']")
+    release(page, late)
     low = server.arrays("/api/column?epoch=1&name=z0")["low"]
     shown = page.get_attribute("#legend [aria-label='z0 from']", "placeholder")
     assert float(shown) == pytest.approx(low, rel=1e-3)
+
+
+def test_epoch_axes_and_colour_stay_after_a_change_of_epoch_and_a_reload(visit):
+    page = visit.page
+    wait_until(page, "document.getElementById('epochs').options.length === 2")
+    page.select_option("#axis-x", "z1")
+    page.select_option("#axis-y", "defocus_u_angstrom")
+    page.select_option("#colour-by", "z0")
+    page.select_option("#epochs", "1")
+    wait_until(page, "location.hash.includes('epoch=1&x=z1&y=defocus_u_angstrom&colour=z0')")
+    page.reload()
+    page.wait_for_selector("body[data-ready]")
+    wait_until(page, "document.getElementById('epochs').value === '1'")
+    shown = [page.input_value(f"#{name}") for name in ("axis-x", "axis-y", "colour-by")]
+    assert shown == ["z1", "defocus_u_angstrom", "z0"]
 
 
 def test_undo_does_not_take_what_was_selected_in_another_epoch(visit):
