@@ -13,6 +13,9 @@ const report = (href, { name, when }) =>
 
 const nameOf = (path) => path.split('/').at(-1);
 
+/** Epochs of which each has a dot in the chart of the loss. */
+const MOST_DOTS = 60;
+
 export class Results {
   /**
    * `onLoad` is called with the conditions of a saved selection, `onTrain` with the settings of a
@@ -95,12 +98,13 @@ export class Results {
     this.drawLosses();
   }
 
+  /** Draws means over whole epochs as dots, and means over the parts of epochs as a pale line. */
   drawLosses() {
     const rows = this.losses.filter(({ total }) => Number.isFinite(total));
+    const isWhole = ({ done }) => done !== 0;
+    const whole = rows.filter(isWhole);
     at('losses').hidden = rows.length < 2;
-    at('losses-text').textContent = rows.length
-      ? `total ${short(rows.at(-1).total)} in epoch ${rows.at(-1).epoch}`
-      : 'not known';
+    at('losses-text').textContent = describeLosses(rows, whole);
     if (rows.length < 2) return;
     const { context, width, height } = prepared(at('losses'));
     const [left, right, top, bottom] = [56, 8, 8, 20];
@@ -108,12 +112,13 @@ export class Results {
     const [low, high] = [Math.min(...totals), Math.max(...totals)];
     const x = (n) => left + (n / (rows.length - 1)) * (width - left - right);
     const y = (v) => top + ((high - v) / (high - low || 1)) * (height - top - bottom);
-    context.strokeStyle = isDark() ? '#56b4e9' : '#0072b2';
+    const places = rows.map((row, n) => ({ row, left: x(n), top: y(row.total) }));
+    const parts = places.filter(({ row }) => !isWhole(row));
+    const wholes = places.filter(({ row }) => isWhole(row));
+    polyline(context, parts, isDark() ? '#4d5a66' : '#b9c6d2', 1);
+    polyline(context, wholes, isDark() ? '#56b4e9' : '#0072b2', 2);
+    if (wholes.length <= MOST_DOTS) dots(context, wholes);
     context.fillStyle = isDark() ? '#c8ccd2' : '#444a52';
-    context.lineWidth = 2;
-    context.beginPath();
-    totals.forEach((value, n) => (n ? context.lineTo(x(n), y(value)) : context.moveTo(x(n), y(value))));
-    context.stroke();
     context.font = '11px system-ui, sans-serif';
     context.textAlign = 'right';
     context.fillText(short(high), left - 6, top + 8);
@@ -122,6 +127,30 @@ export class Results {
     context.fillText(`epoch ${rows[0].epoch}`, left, height - 5);
     context.textAlign = 'right';
     context.fillText(`epoch ${rows.at(-1).epoch}`, width - right, height - 5);
+  }
+}
+
+function describeLosses(rows, whole) {
+  if (!rows.length) return 'not known';
+  if (!whole.length) return `total ${short(rows.at(-1).total)} so far in epoch ${rows.at(-1).epoch}`;
+  const pale = whole.length < rows.length ? '; pale: parts of epochs' : '';
+  return `mean total ${short(whole.at(-1).total)} of epoch ${whole.at(-1).epoch}${pale}`;
+}
+
+function polyline(context, places, colour, width) {
+  context.strokeStyle = colour;
+  context.fillStyle = colour; // of dots on it
+  context.lineWidth = width;
+  context.beginPath();
+  for (const { left, top } of places) context.lineTo(left, top);
+  context.stroke();
+}
+
+function dots(context, places) {
+  for (const { left, top } of places) {
+    context.beginPath();
+    context.arc(left, top, 3, 0, 2 * Math.PI);
+    context.fill();
   }
 }
 

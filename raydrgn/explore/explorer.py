@@ -269,7 +269,7 @@ class Explorer:
         return {"paths": paths(study), "occupancy": occupancies(study)}
 
     def losses(self) -> list[dict[str, float]]:
-        """Return losses over the epochs, with those of the epoch that is being trained.
+        """Return mean losses of epochs, and of parts of epochs, which have ``done`` 0.
 
         What is not finite, such as losses of a training that diverges, is left out: JSON has none.
         """

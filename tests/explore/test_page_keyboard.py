@@ -117,6 +117,10 @@ def test_in_a_narrow_window_nothing_overlaps_and_all_particles_are_seen(
         seen.lasso([(0.1, 0.1), (0.5, 0.5)], mode="rectangle")
         seen.wait_for_selection()
         assert seen.page.evaluate(HIDDEN_WORDS, "selection-words") == 0
+        seen.page.set_viewport_size({"width": 400, "height": height})  # as that of a phone
+        seen.wait_until_still("#frame")
+        assert seen.page.evaluate("document.documentElement.scrollWidth") == 400
+        assert [found for found in overlaps(seen.page) if not found.startswith("out")] == []
         assert seen.errors == []
         seen.context.close()
     columns = np.flatnonzero(coloured.any(axis=0))
