@@ -162,7 +162,7 @@ class Explorer:
                 failures = self.actions.save_volumes(study.epoch, request.rows, folder)
             else:
                 failures = self._save_points(study.epoch, z, folder)
-            self._write_script(folder, request, len(z))
+            self._write_script(folder, request, self._called(study, request))
         return {**self._volumes(request.name), "notes": failures}
 
     @contextmanager
@@ -185,17 +185,24 @@ class Explorer:
             storage.remove(file)
             raise
 
-    def _write_script(self, folder: Uri, request: SaveVolumesRequest, count: int) -> None:
+    def _called(self, study: Study, request: OfLatents) -> list[str]:
+        """Return what volumes are called: particles by their numbers in the original set."""
+        if request.path is not None:
+            return [f"point {row} of {request.path}" for row in request.rows]
+        numbers = study.values.numbers[study.rows(request.rows)]
+        return [f"particle {number}" for number in numbers]
+
+    def _write_script(self, folder: Uri, request: SaveVolumesRequest, called: list[str]) -> None:
         """Write what opens saved volumes in ChimeraX."""
-        names = [volume_name(number) for number in range(count)]
+        files = [volume_name(number) for number in range(len(called))]
         made = [
-            (name, colour)
-            for name, colour in zip(names, request.colours, strict=True)
-            if storage.exists(storage.join(folder, name))
+            entry
+            for entry in zip(files, request.colours, called, strict=True)
+            if storage.exists(storage.join(folder, entry[0]))
         ]
         if made:
-            files, colours = zip(*made, strict=True)
-            script = volume_script(files, colours=colours, level=request.level)
+            files, colours, names = map(list, zip(*made, strict=True))
+            script = volume_script(files, colours=colours, names=names, level=request.level)
             storage.write_bytes(storage.join(folder, SCRIPT), script.encode())
 
     def _save_points(

@@ -76,6 +76,7 @@ class JobRecords:
         """
         with self._lock:
             self._found[record.job.id] = record
+            self._files.require_there()
             content = json.dumps(asdict(record), indent=1).encode()
             storage.write_bytes(self._files.at(JOBS, f"{record.job.id}{SUFFIX}"), content)
 

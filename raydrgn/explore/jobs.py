@@ -55,7 +55,7 @@ class Jobs:
     """
 
     def __init__(self, files: RunFiles, server_url: Callable[[], str | None]) -> None:
-        self._own, self._server_url = files.own, server_url
+        self._files, self._server_url = files, server_url
         self._records = JobRecords(files)
         self._server: JobServer | None = None
         self._lock = threading.Lock()
@@ -194,11 +194,12 @@ class Jobs:
         running = sum(process.poll() is None for process in self._processes.values())
         if running >= MOST_RUNNING:
             raise ConfigError(f"{running} commands run already; wait for the end of one.")
-        if not uri.is_local(self._own):
+        if not uri.is_local(self._files.own):
             raise ConfigError(
-                f"{self._own} is on an object store, where a log cannot grow: start the "
+                f"{self._files.own} is on an object store, where a log cannot grow: start the "
                 "command in a terminal, or explore with a cluster."
             )
+        self._files.require_there()
         job_id = new_id(command.words[0])
         process = _begin(command.words, self._records.log_file(job_id))
         try:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 from datetime import datetime
 from typing import Any
 
-from raydrgn.errors import ConfigError, RaydrgnError
+from raydrgn.errors import ConfigError, RaydrgnError, RunDirectoryError
 from raydrgn.io import storage, uri
 from raydrgn.io.storage import Uri
 from raydrgn.run.directory import is_run
@@ -90,7 +90,9 @@ class RunFiles:
         Raises:
             ConfigError: If the name is not one, or taken.
             OutsideError: If a link leads out of the run.
+            RunDirectoryError: If the run was deleted.
         """
+        self.require_there()
         if not is_name(name) or name.endswith((".json", ".")):
             raise ConfigError(
                 f"{name!r:.80} is no name: use letters, digits, and - _ . (at most {MOST_LETTERS}; "
@@ -114,6 +116,18 @@ class RunFiles:
         if not self._is_inside(found):
             raise OutsideError(f"{self.own} leads out of {self.root} through a link.")
         return found
+
+    def require_there(self) -> None:
+        """Refuse to write where the run was deleted: its folder would be made again.
+
+        Raises:
+            RunDirectoryError: If it was.
+        """
+        folder = storage.parent(self.own)  # of the run or project, or of the latents
+        if not storage.is_folder(folder):
+            raise RunDirectoryError(
+                f"{folder} is gone, so nothing is written there; explore it where it is now."
+            )
 
     def require_below(self, place: Uri, option: str) -> None:
         """Refuse a folder or file that is not below the run.

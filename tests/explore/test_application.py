@@ -149,7 +149,7 @@ def test_volumes_are_those_of_the_command(server, root, tmp_path):
     for k, content in enumerate(volumes):
         assert content == (tmp_path / f"v/vol_00{k}.mrc").read_bytes()
     assert "level 0.25\n" in script.decode()
-    assert "color #2 #d55e00" in script.decode()
+    assert 'color #2 #d55e00\nrename #1 "particle 5"' in script.decode()
 
 
 def test_volumes_of_another_epoch_are_of_its_own_weights(server, root):

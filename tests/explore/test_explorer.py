@@ -156,7 +156,8 @@ def test_a_damaged_selection_is_left_out_and_named_once(tmp_path, caplog):
 
 def test_of_two_that_save_volumes_under_one_name_one_is_refused(explorer, opened, tmp_path):
     z = np.zeros((4, 2), dtype=np.float32)
-    study = Mock(spec=Study, epoch=1, z=z, rows=lambda rows: np.array(rows))
+    values = Mock(numbers=np.arange(4))
+    study = Mock(spec=Study, epoch=1, z=z, values=values, rows=lambda rows: np.array(rows))
     explorer.study = lambda epoch: study
     meet = Barrier(2)
     new = explorer.files.new

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import time
 from dataclasses import replace
 
@@ -349,3 +350,19 @@ def test_the_job_server_is_that_of_the_cluster_or_of_the_environment(monkeypatch
     monkeypatch.setenv("RAY_ADDRESS", "head:6379")
     monkeypatch.setattr(executor, "dashboard_url", lambda: "10.0.0.1:8265")
     assert executor.Executor().job_server == "http://10.0.0.1:8265"
+
+
+def test_the_folder_of_a_run_that_was_deleted_is_not_made_again(tmp_path):
+    run = finished_run(tmp_path, epochs=1)
+    with running_server(open_explorer(settings(run))) as server:
+        assert server.json("/api/facts")["epoch"] == 1
+        shutil.rmtree(run)
+        some = [{"join": "and", "range": {"column": "z0", "low": 0, "high": None}}]
+        shown = {"level": 1.0, "colours": ["#0072b2"], "rows": [1]}
+        for path, body in (
+            ("/api/save-selection", {"epoch": 1, "conditions": some, "name": "right"}),
+            ("/api/save-volumes", {"epoch": 1, "name": "one", **shown}),
+            ("/api/start", {"name": "analyze", "filled": {}}),
+        ):
+            assert "is gone, so nothing is written" in server.refusal(path, body)[1]
+        assert not run.exists()
