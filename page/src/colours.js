@@ -3,7 +3,6 @@
 
 import { make, short } from './dom.js';
 
-const BAR_STEP = 16;
 const SHADE = 0.4;
 const TWELVE = {
   light: [
@@ -65,11 +64,13 @@ function mixed(first, second, share) {
   return `#${values.map((value) => value.toString(16).padStart(2, '0')).join('')}`;
 }
 
+/** The colours of numbers, as a background. */
+export const gradient = () => `linear-gradient(to right, ${scaleColours().join(', ')})`;
+
 /** The scale of a column, with its ends, and how many particles have no value. */
 export function colourBar(column) {
-  const steps = scaleColours().filter((_, number) => number % BAR_STEP === 0);
   const bar = make('div', { className: 'bar' });
-  bar.style.background = `linear-gradient(to right, ${steps.join(', ')})`;
+  bar.style.background = gradient();
   const ends = make('div', { className: 'ends' });
   ends.append(make('span', {}, short(column.from)), make('span', {}, short(column.to)));
   const found = make('div', {}, bar, ends);

@@ -1,8 +1,8 @@
 // What is drawn above the points: the lasso, rectangle or path under the pointer, marks, density.
 // The points themselves are not drawn again while it moves.
 
-import { channels, isDark, scaleColours } from './colours.js';
-import { prepared } from './dom.js';
+import { channels, gradient, isDark, scaleColours } from './colours.js';
+import { at, make, prepared } from './dom.js';
 
 const NEAREST_PIXELS = 3;
 const MOST_CORNERS = 2000;
@@ -133,6 +133,13 @@ export class Overlay {
   /** Shows how many particles lie where; null shows nothing. */
   setDensity(density) {
     this.density = density && { ...density, image: densityImage(density.counts) };
+    at('density-scale').hidden = !density;
+    if (density) {
+      const [bar, ends] = at('density-scale').children;
+      bar.style.background = gradient();
+      const most = largest(density.counts).toLocaleString('en');
+      ends.replaceChildren(make('span', {}, '1'), make('span', {}, `${most} particles (log)`));
+    }
     this.draw();
   }
 
@@ -197,26 +204,29 @@ function line(context, corners, options) {
 }
 
 function label(context, [left, top], text, ink) {
-  context.font = '600 12px system-ui, sans-serif';
+  context.font = '700 14px system-ui, sans-serif';
   context.textAlign = 'center';
   context.textBaseline = 'middle';
-  context.lineWidth = 3;
+  context.lineWidth = 4;
+  context.lineJoin = 'round';
   context.strokeStyle = isDark() ? '#15181c' : '#ffffff';
   context.strokeText(text, left, top);
   context.fillStyle = ink;
   context.fillText(text, left, top);
 }
 
+const largest = (counts) => counts.reduce((a, b) => Math.max(a, b), 1);
+
 function densityImage(counts) {
   const [height, width] = counts.shape;
   const image = new ImageData(width, height);
   const colours = scaleColours().map(channels);
-  const most = Math.log1p(counts.reduce((a, b) => Math.max(a, b), 1));
+  const most = Math.log(Math.max(2, largest(counts)));
   for (let row = 0; row < height; row++) {
     for (let column = 0; column < width; column++) {
       const count = counts[row * width + column];
       if (count === 0) continue;
-      const share = Math.log1p(count) / most;
+      const share = Math.log(count) / most;
       const place = 4 * ((height - 1 - row) * width + column);
       image.data.set([...colours[Math.round(share * (colours.length - 1))], 255], place);
     }

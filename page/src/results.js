@@ -88,6 +88,8 @@ export class Results {
       return make('tr', {}, make('th', {}, button), ...cells);
     });
     at('occupancy-map').replaceChildren(head, ...rows);
+    const [bar] = at('occupancy-scale').children;
+    bar.style.background = `linear-gradient(to right, ${occupancyColour(0)}, ${occupancyColour(1)})`;
   }
 
   async refreshLosses() {
