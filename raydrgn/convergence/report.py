@@ -60,10 +60,12 @@ def read_verdict(folder: Uri, epoch: int) -> RecordedVerdict | None:
     head, *cells = read_csv_rows(uri, wanted="a table of `convergence`") or [[]]
     try:
         rows = [dict(zip(head, row, strict=True)) for row in cells if row]
-        open_ = [row["criterion"] for row in rows if row["converged"] == "no"]
+        answers = {row["criterion"]: row["converged"] for row in rows}
     except (LookupError, ValueError) as error:
         raise InputError(f"{uri} is damaged; make it again with `raydrgn convergence`.") from error
-    return RecordedVerdict(epoch=epoch, is_converged=bool(rows) and not open_, open_criteria=open_)
+    open_ = [name for name, answer in answers.items() if answer not in ("yes", "not judged")]
+    is_converged = "yes" in answers.values() and not open_
+    return RecordedVerdict(epoch=epoch, is_converged=is_converged, open_criteria=open_)
 
 
 def write_convergence(

@@ -77,7 +77,8 @@ def run(
 
     folder = storage.absolute(settings.folder)
     if not storage.is_folder(folder):
-        raise StorageError(f"{folder} is not a folder.")
+        missing = f"{folder} does not exist; check the path."
+        raise StorageError(f"{folder} is not a folder." if storage.exists(folder) else missing)
     found = []
     for number, root in enumerate(find_runs(folder), start=1):
         progress("reading runs", number, number, unit="runs")

@@ -74,6 +74,14 @@ def test_results_that_are_damaged_do_not_end_the_list(project, caplog):
     assert "verdict.csv is damaged" in caplog.text
 
 
+@pytest.mark.parametrize("answer", ["too early", "not judged"])
+def test_a_run_that_no_criterion_judges_is_not_called_converged(project, answer):
+    verdict = project / "first" / "convergence.4" / "verdict.csv"
+    verdict.write_text(f"criterion,converged,from_epoch,explanation\ntotal loss,{answer},,\n")
+    first, *_ = workflow.run(RunsSettings(folder=str(project))).runs
+    assert first.verdict.short() == "not converged at 4"
+
+
 def test_each_run_is_listed_with_what_became_of_it(project):
     first, second, third = workflow.run(RunsSettings(folder=str(project))).runs
     assert first.summary.root == str(project / "first")
@@ -116,8 +124,11 @@ def test_a_run_itself_and_an_empty_folder(project):
     assert found.summary.root == str(project / "first")
     assert workflow.run(RunsSettings(folder=str(project / "maps"))).runs == []
     assert "no runs below" in CliRunner().invoke(app, ["runs", str(project / "maps")]).stderr
-    with pytest.raises(StorageError, match="is not a folder"):
+    with pytest.raises(StorageError, match="none does not exist"):
         workflow.run(RunsSettings(folder=str(project / "none")))
+    (project / "file").touch()
+    with pytest.raises(StorageError, match="is not a folder"):
+        workflow.run(RunsSettings(folder=str(project / "file")))
 
 
 def test_a_url_is_listed_like_a_folder(project):
