@@ -27,7 +27,8 @@ def failure_message(uri: Uri, error: OSError, action: str) -> str:
         return f"{uri} may not be {action}; check {place}."
     if isinstance(error, FileNotFoundError | FileExistsError | NotADirectoryError):
         place = _file_above(str(error.filename or uri))
-        if isinstance(error, FileNotFoundError) and place == str(uri):
+        is_absent = isinstance(error, FileNotFoundError)
+        if is_absent and os.path.abspath(place) == str(local_path(uri).absolute()):
             return f"{uri} {absence(uri)}"
         if os.path.islink(place) and not os.path.exists(place):
             return f"{uri} cannot be {action}: {place} {absence(place)}"

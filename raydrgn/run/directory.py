@@ -130,4 +130,8 @@ def no_run(root: Uri) -> RunDirectoryError:
     """Return the error of a place that is no run directory, by what is there instead."""
     if not storage.exists(root):
         return RunDirectoryError(f"{root} does not exist; check the path of the run.")
+    if not storage.is_folder(root):
+        return RunDirectoryError(f"{root} is not a run directory: it is a file.")
+    if not storage.list_names(root):
+        return RunDirectoryError(f"{root} is not a run directory: it is empty.")
     return RunDirectoryError(f"{root} is not a run directory: it has no config.yaml.")

@@ -328,6 +328,13 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
         storage.require_writable(str(tmp_path / "afile"))
 
 
+def test_a_file_that_is_absent_is_named_as_it_was_given(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for path in ("gone.star", "no/gone.star", str(tmp_path / "gone.star")):
+        with pytest.raises(StorageError, match=f"^{path} does not exist; check the path"):
+            storage.file_size(path)
+
+
 @pytest.mark.parametrize("below", ["", "run", "runs/first"])
 def test_a_folder_at_or_below_a_link_to_nowhere_is_refused_by_the_link(tmp_path, below):
     link = tmp_path / "scratch"

@@ -90,12 +90,14 @@ def test_latents_of_another_dimension_are_refused(root):
         run.latents(1)
 
 
-@pytest.mark.parametrize("content", [None, "other.txt"])
-def test_a_folder_that_is_no_run_is_refused(tmp_path, content):
-    if content:
-        (tmp_path / content).write_text("")
+def test_a_place_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(RunDirectoryError, match="is not a run directory: it is empty"):
+        open_run(str(tmp_path))
+    (tmp_path / "other.txt").write_text("")
     with pytest.raises(RunDirectoryError, match=r"is not a run directory: it has no config\.yaml"):
         open_run(str(tmp_path))
+    with pytest.raises(RunDirectoryError, match=r"other\.txt is not a run directory: it is a file"):
+        open_run(str(tmp_path / "other.txt"))
     with pytest.raises(RunDirectoryError, match="gone does not exist; check the path of the run"):
         open_run(str(tmp_path / "gone"))
 
