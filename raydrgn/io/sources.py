@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from raydrgn.errors import ConfigError, InputError
+from raydrgn.errors import ConfigError, InputError, RaydrgnError, StorageError
 from raydrgn.io import cryodrgn, storage
 from raydrgn.io.filetypes import decode
 from raydrgn.io.imaging import Imaging, calibration, warn_of_micrometres
@@ -104,13 +104,15 @@ def _read_images(source: ParticleSource, *, need_images: bool) -> ParticleTable:
     raise _not_a_source(uri, suffix)
 
 
-def _not_a_source(uri: Uri, suffix: str) -> ConfigError:
+def _not_a_source(uri: Uri, suffix: str) -> RaydrgnError:
     """Return why particles cannot be read from a file or folder, and which file has them."""
     if storage.is_pipe(uri):
         return ConfigError(
             f"{uri} is a pipe. Particles are read from a file: stacks are looked for beside it, "
             "and runs keep its name. Write what comes through the pipe to a file."
         )
+    if not storage.exists(uri):
+        return StorageError(f"{uri} {storage.absence(uri)}")
     hint = f" {OTHER_PROGRAMS[suffix]}" if suffix in OTHER_PROGRAMS else ""
     if storage.exists(own := storage.join(uri, "particles.parquet")):  # a run, or a project's step
         hint = f" Its particles are in {own}."

@@ -17,7 +17,7 @@ from phantoms import (
     write_cs,
     write_mrc,
 )
-from raydrgn.errors import ConfigError, InputError, RaydrgnError
+from raydrgn.errors import ConfigError, InputError, RaydrgnError, StorageError
 from raydrgn.io import storage
 from raydrgn.io.cryodrgn import Poses, read_ctf, read_poses, write_ctf, write_poses
 from raydrgn.io.imaging import Imaging
@@ -229,8 +229,8 @@ def test_a_list_of_stacks_of_different_boxes_is_refused_when_one_is_needed(folde
 
 
 def test_other_suffixes_are_refused(folder):
-    refuse(folder, "not a particle source: expected .mrcs, .txt.*found '.dat'", ConfigError,
-           particles="p.dat")  # fmt: skip
+    refuse(folder, r"p\.dat does not exist", StorageError, particles="p.dat")
+    refuse(folder, "expected .mrcs.*found '.pkl'", ConfigError, particles="poses.pkl")
     with pytest.raises(ConfigError, match=r"neither a RELION \.star nor a cryoSPARC \.cs"):
         read_metadata(str(folder / "p.mrcs"))
 
