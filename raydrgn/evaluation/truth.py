@@ -11,6 +11,7 @@ from raydrgn.io import storage
 from raydrgn.io.arrays import read_array
 from raydrgn.io.metadata import read_metadata
 from raydrgn.io.mrc import read_volume, volume_name, volume_number
+from raydrgn.io.particles import ParticleTable
 from raydrgn.io.storage import Uri
 from raydrgn.io.verification import quiet
 from raydrgn.run.reader import RunReader
@@ -62,29 +63,28 @@ class Truth:
         return np.unique(self.labels).tolist()
 
 
-def _simulated_numbers(folder: Uri, run: RunReader, num_particles: int) -> Int[np.ndarray, " n"]:
-    """Return the numbers of a run's particles in the simulated set, whatever file they come from.
+def _simulated_numbers(folder: Uri, table: ParticleTable, particles: str) -> Int[np.ndarray, " n"]:
+    """Return the numbers of particles in the simulated set, whatever file they come from.
 
     Raises:
-        InputError: If the run was trained from another file, and they are not known in the set.
+        InputError: If they come from another file, and are not known in the set.
     """
-    numbers = run.original_numbers(num_particles)
+    numbers = table.column("index").astype(np.int64)
     star = storage.join(storage.parent(storage.absolute(folder)), PARTICLES)
-    if run.is_foreign or not storage.exists(star):
+    if not storage.exists(star):
         return numbers
     try:
         with quiet():
             simulated = read_metadata(star, need_images=False)
     except (InputError, StorageError):
         return numbers
-    table = run.particles()
     if table.metadata.get("source") == star:
         return numbers
-    found = numbers_in(table, simulated, name=run.root, other=star)
+    found = numbers_in(table, simulated, name=particles, other=star)
     other = np.flatnonzero(found > simulated.column("index").max())
     if other.size:
         raise InputError(
-            f"{other.size:,} of the particles of {run.root} are no images of {star}, whose truth "
+            f"{other.size:,} of the particles of {particles} are no images of {star}, whose truth "
             f"{folder} has."
         )
     return found
@@ -104,14 +104,36 @@ def read_truth(folder: Uri, run: RunReader, *, num_particles: int) -> Truth:
     Raises:
         InputError: If files are missing or do not fit the run, or all of it is junk.
     """
-    names = storage.list_names(folder)
-    paths = _volume_paths(folder, names)
-    original = _simulated_numbers(folder, run, num_particles)
+    volume_paths(folder)  # before the particles
+    numbers = run.original_numbers(num_particles)
+    if not run.is_foreign:
+        numbers = _simulated_numbers(folder, run.particles(), run.root)
+    return _truth(folder, numbers, run.box)
+
+
+def check_truth(folder: Uri, table: ParticleTable, *, particles: str, box: int) -> None:
+    """Check that there is a truth about particles, before a run is trained on them.
+
+    Args:
+        folder: The ``truth`` folder of a simulation.
+        table: The particles.
+        particles: What messages call them.
+        box: Box of the run.
+
+    Raises:
+        InputError: As ``read_truth`` does.
+    """
+    _truth(folder, _simulated_numbers(folder, table, particles), box)
+
+
+def _truth(folder: Uri, original: Int[np.ndarray, " n"], box: int) -> Truth:
+    """Read the truth about particles of these numbers in the simulated set."""
+    names, paths = storage.list_names(folder), volume_paths(folder)
     arrays = {name: _read_array(folder, name) for name in ARRAYS if f"{name}.npy" in names}
     for name, values in arrays.items():
         if original.max() >= len(values):
             raise InputError(
-                f"{folder}/{name}.npy has {len(values):,} particles, but the run has particle "
+                f"{folder}/{name}.npy has {len(values):,} particles, but there is a particle "
                 f"{original.max()}; this is the truth of other particles."
             )
     labels = arrays["labels"][original].astype(np.int64)
@@ -119,7 +141,7 @@ def read_truth(folder: Uri, run: RunReader, *, num_particles: int) -> Truth:
     largest = max(shown.max(), labels.max())
     if largest >= len(paths):
         raise InputError(f"{folder} has {len(paths)} volumes, but particles show number {largest}.")
-    volumes, pixel_size = _read_volumes(paths, folder, run)
+    volumes, pixel_size = _read_volumes(paths, folder, box)
     truth = Truth(
         volumes=volumes,
         pixel_size_angstrom=pixel_size,
@@ -134,12 +156,16 @@ def read_truth(folder: Uri, run: RunReader, *, num_particles: int) -> Truth:
     return truth
 
 
-def _volume_paths(folder: Uri, names: list[str]) -> list[Uri]:
+def volume_paths(folder: Uri) -> list[Uri]:
     """Return the volumes of a folder of truth, by their numbers.
 
     Raises:
         InputError: If there are none or no labels, or a number is missing.
+        StorageError: If there is no such folder.
     """
+    if not storage.exists(folder):
+        raise StorageError(f"{folder} {storage.absence(folder)}")
+    names = storage.list_names(folder)
     numbers = sorted(n for n in map(volume_number, names) if n is not None)
     if "labels.npy" not in names or not numbers:
         raise InputError(f"{folder} has no labels.npy and vol_000.mrc …, which --truth needs.")
@@ -152,15 +178,15 @@ def _volume_paths(folder: Uri, names: list[str]) -> list[Uri]:
 
 
 def _read_volumes(
-    paths: list[Uri], folder: Uri, run: RunReader
+    paths: list[Uri], folder: Uri, box: int
 ) -> tuple[Float[np.ndarray, "v d d d"], float]:
     """Return the volumes of a folder of truth, in the box of a run, and their pixel size in Å."""
     volumes = [read_volume(path) for path in paths]
     boxes = {volume.shape[-1] for volume, _ in volumes}
-    if boxes != {run.box}:
+    if boxes != {box}:
         raise InputError(
             f"{folder} has volumes of {', '.join(map(str, sorted(boxes)))} px, but the run's box "
-            f"is {run.box} px."
+            f"is {box} px."
         )
     return np.stack([volume for volume, _ in volumes]), volumes[0][1].pixel_size_angstrom or 1.0
 

@@ -10,6 +10,7 @@ import numpy as np
 import ray
 
 from raydrgn.errors import ConfigError
+from raydrgn.evaluation.truth import check_truth
 from raydrgn.inputs.resolution import density_mask
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
@@ -138,6 +139,9 @@ def _scorer(
 ) -> Scorer:
     if images is None or volume is None:
         assert sweep.truth is not None
+        config = sweep.base.config
+        particles = config.source.particles
+        check_truth(sweep.truth, sweep.base.table, particles=particles, box=config.data.box)
         return TruthScorer(sweep.truth)
     return HeldOutScorer(images, images.errors_of_map(volume))
 

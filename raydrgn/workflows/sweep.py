@@ -240,10 +240,13 @@ def run(
         RaydrgnError: If the particles, the settings, the folder or the cluster do not allow it;
             nothing is trained then. Or if every trial failed.
     """
+    from raydrgn.evaluation.truth import volume_paths
     from raydrgn.io import storage
     from raydrgn.run.claim import RunClaim
     from raydrgn.sweep import sweep as stages
 
+    if settings.truth:
+        volume_paths(settings.truth)  # raises if there are none, before the particles are read
     with RunClaim(storage.absolute(settings.out)) as claim:
         sweep = _prepare(settings, executor, claim)
         if settings.dry_run:

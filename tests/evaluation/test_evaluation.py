@@ -259,14 +259,17 @@ def refuse(run, folder, message):
 
 
 def test_a_folder_without_truth_is_refused(run, truth_folder, tmp_path):
-    refuse(run, tmp_path / "nowhere", r"nowhere has no labels\.npy .* which --truth needs")
+    with pytest.raises(StorageError, match="nowhere does not exist"):
+        evaluate(run, str(tmp_path / "nowhere"))
+    (tmp_path / "empty").mkdir()
+    refuse(run, tmp_path / "empty", r"empty has no labels\.npy .* which --truth needs")
     (truth_folder / "labels.npy").unlink()
     refuse(run, truth_folder, r"has no labels\.npy and vol_000\.mrc")
 
 
 def test_the_truth_of_other_particles_is_refused(run, truth_folder):
     np.save(truth_folder / "labels.npy", LABELS[:30])
-    refuse(run, truth_folder, r"labels\.npy has 30 particles, but the run has particle 59")
+    refuse(run, truth_folder, r"labels\.npy has 30 particles, but there is a particle 59")
     np.save(truth_folder / "labels.npy", LABELS + 1)
     refuse(run, truth_folder, "has 3 volumes, but particles show number 3")
     np.save(truth_folder / "shown.npy", LABELS)

@@ -4,15 +4,18 @@ import html
 import json
 import os
 import shlex
+import shutil
 import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from raydrgn.data.config import ImageConfig
 from raydrgn.errors import ConfigError, RaydrgnError
+from raydrgn.io.mrc import write_volume
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.io.particles import ParticleTable
 from raydrgn.io.sources import open_particles
@@ -266,6 +269,23 @@ def test_too_few_held_out_particles_are_refused_before_training(data, tmp_path):
     few = (*SMALL[:-1], "train.held_out_fraction=0.02")
     with pytest.raises(ConfigError, match=r"held_out_fraction=0\.05"):
         workflow.run(settings(data, tmp_path / "sweep", set=few))
+    assert not (tmp_path / "sweep" / "sweep.json").exists()
+
+
+@pytest.mark.parametrize("count", [0, 1, 10_000])
+def test_a_truth_of_other_particles_is_refused_before_training(data, tmp_path, count):
+    truth = tmp_path / "truth"
+    if count:
+        shutil.copytree(data / "truth", truth)
+        np.save(truth / "labels.npy", np.zeros(count, dtype=np.int64))
+        (truth / "shown.npy").unlink(missing_ok=True)
+        if count > 1:
+            write_volume(
+                truth / "vol_000.mrc", np.ones((8, 8, 8), dtype=np.float32), pixel_size_angstrom=1.0
+            )
+    message = {0: "truth does not exist", 1: r"labels\.npy has 1 particles, but", 10_000: "of 8"}
+    with pytest.raises(RaydrgnError, match=message[count]):
+        workflow.run(settings(data, tmp_path / "sweep", score="truth", truth=str(truth)))
     assert not (tmp_path / "sweep" / "sweep.json").exists()
 
 
