@@ -30,7 +30,9 @@ class SelectionOptions:
         Setting("Clusters of analyze, or of --labels, to drop, such as 0,3,8-12.", is_list=True),
     ] = None
 
-    ksample: Annotated[int, Setting("K of the k-means of analyze to use.", min=1)] = 20
+    ksample: Annotated[
+        int | None, Setting("K of the k-means of analyze to use; the latest by default.", min=1)
+    ] = None
 
     labels: Annotated[
         str | None,

@@ -16,7 +16,7 @@ from raydrgn.latent.numeric_values import ConditionValues
 from raydrgn.latent.options import SelectionOptions
 from raydrgn.latent.own_labels import own_labels
 from raydrgn.latent.values import ParticleValues, particles_of
-from raydrgn.reporting.analysis_results import AnalysisResults
+from raydrgn.reporting.analysis_results import AnalysisResults, kmeans_folder
 from raydrgn.run.config import RunConfig
 from raydrgn.run.latents_file import LatentSource
 from raydrgn.run.reader import RunReader
@@ -66,7 +66,7 @@ class ParticleSelection:
         if self.options.gmm is not None:
             noun, labels = "component", self._components.labels
         else:
-            noun, labels = "cluster", self._labels()
+            noun, labels = "cluster", self._labels
         return Groups(noun=noun, labels=labels, z=self.z, numbers=self.numbers)
 
     @cached_property
@@ -79,11 +79,16 @@ class ParticleSelection:
     def _analysis(self) -> AnalysisResults:
         return AnalysisResults(self.source, self.epoch)
 
+    @cached_property
     def _labels(self) -> Int[np.ndarray, " n"]:
         """Return the cluster of each particle: of k-means, or of the file given."""
         options, count = self.options, len(self.numbers)
         if options.labels is None:
-            return self._analysis.labels(options.ksample, count)
+            analysis = self._analysis
+            ksample = options.ksample or analysis.ksample()
+            labels = analysis.labels(ksample, count)
+            log.info("clusters: %s", analysis.folder.at(kmeans_folder(ksample)))
+            return labels
         particles = particles_of(self.source)
         return own_labels(options.labels, count, self.numbers, particles=particles)
 
@@ -92,7 +97,7 @@ class ParticleSelection:
         drop = whole_numbers(self.options.drop_clusters, "--drop-clusters", ranges=True)
         if not (keep or drop):
             return []
-        return [filters.by_clusters(self._labels(), keep=keep, drop=drop)]
+        return [filters.by_clusters(self._labels, keep=keep, drop=drop)]
 
     def _by_values(self) -> list[Method]:
         """Return the conditions on values: as text, and of a file."""
@@ -102,7 +107,7 @@ class ParticleSelection:
         found = []
         values = ParticleValues(self.source, self.epoch, self.z, labels=self.options.labels)
         if where is not None:
-            own = {"cluster": self._labels}
+            own = {"cluster": lambda: self._labels}
             if self.options.gmm is not None:
                 own["component"] = lambda: self._components.labels
             found.append(filters.by_condition(where, ConditionValues(values, own)))

@@ -253,7 +253,7 @@ def _commands_by_groups(
     """Return what selects by the groups that are shown, and before that by what is better."""
     from raydrgn.latent.groups_report import next_commands
 
-    return _commands_by_null(settings, opened) + next_commands(groups, _words(settings))
+    return _commands_by_null(settings, opened) + next_commands(groups, _words(settings, opened))
 
 
 def _commands_by_null(settings: FilterSettings, opened: "OpenedLatents") -> list[str]:
@@ -277,9 +277,10 @@ def _first_words(settings: FilterSettings) -> list[str]:
     return ["raydrgn", "filter", storage.absolute(settings.run), *epoch]
 
 
-def _words(settings: FilterSettings) -> str:
+def _words(settings: FilterSettings, opened: "OpenedLatents") -> str:
     """Return the command that selects by what is shown, but for what it drops."""
     from raydrgn.io import storage
+    from raydrgn.reporting.analysis_results import AnalysisResults
 
     words = _first_words(settings)
     if settings.gmm is not None:
@@ -287,5 +288,6 @@ def _words(settings: FilterSettings) -> str:
     elif settings.labels is not None:
         words += ["--labels", storage.absolute(settings.labels)]
     else:
-        words += ["--ksample", str(settings.ksample)]
+        analysis = AnalysisResults(opened.source, opened.epoch)
+        words += ["--ksample", str(settings.ksample or analysis.ksample())]
     return shlex.join(words) + settings.volume_words()

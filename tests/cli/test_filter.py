@@ -105,9 +105,11 @@ def test_components_of_a_mixture_are_shown_and_dropped(root):
     np.testing.assert_array_equal(kept, np.flatnonzero(labels == 1))
 
 
-def test_particles_and_volumes_of_clusters_are_shown_before_anything_is_dropped(root):
-    said = choose(root, "--show", "--ksample", "4")
+def test_particles_and_volumes_of_clusters_are_shown_before_anything_is_dropped(root, caplog):
+    caplog.set_level("INFO")
+    said = choose(root, "--show")  # the latest k-means, which has 4
     assert said.exit_code == 0, said.output
+    assert f"clusters: {root}/analyze.2/kmeans4" in caplog.text
     folder = root / "filter.clusters"
     for k in range(4):
         assert (folder / "images" / f"cluster{k}.png").stat().st_size > 5000
@@ -225,7 +227,7 @@ def test_numbers_are_those_of_the_original_set(tmp_path):
         (["--drop-clusters", "4", "--ksample", "4"], ConfigError, "contains 4, but there are 0"),
         (["--drop-clusters", "x"], ConfigError, "takes whole numbers such as 0,3,8-12"),
         (["--drop-clusters", "3-1"], ConfigError, "takes whole numbers such as 0,3,8-12"),
-        (["--drop-clusters", "1"], RunDirectoryError, r"raydrgn analyze \S+ 2 --ksample 20"),
+        (["--drop-clusters", "1", "--ksample", "20"], RunDirectoryError, r"\S+ 2 --ksample 20"),
         (["--drop-clusters", "1", "--keep-clusters", "2"], ConfigError, "not both"),
         (["--gmm", "3", "--drop", "3"], ConfigError, "--drop contains 3"),
         (["--gmm", "3", "--zscore", "2"], ConfigError, "Choose with --drop which components"),
@@ -234,7 +236,7 @@ def test_numbers_are_those_of_the_original_set(tmp_path):
         (["--where", "cluster = 3"], ConfigError, "character 9, '= 3'"),
         (["--where", "znorm > 3"], ConfigError, "no value 'znorm'; did you mean z_norm"),
         (["--where", "component == 1"], ConfigError, "no value 'component'"),
-        (["--where", "cluster == 1"], RunDirectoryError, r"raydrgn analyze \S+ 2 --ksample 20"),
+        (["--where", "cluster == 1", "--ksample", "9"], RunDirectoryError, r"\S+ 2 --ksample 9"),
         (["--where", "umap1 > 1e9"], ConfigError, "would drop all 203"),
         (["--umap-polygon", "{line}"], InputError, "three corners"),
         (["--umap-polygon", "{words}"], InputError, "does not contain corners"),
