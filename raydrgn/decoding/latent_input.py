@@ -106,10 +106,13 @@ def read_latent_table(uri: Uri) -> Float[np.ndarray, "k zdim"]:
             found = read_array(uri, wanted="an array of latents (.npy)")
         else:
             text = storage.read_bytes(uri).decode().replace(",", " ")
-            found = np.loadtxt(io.StringIO(text), ndmin=2)
+            lines = [line for line in text.splitlines() if line.split("#")[0].strip()]
+            found = np.loadtxt(lines, ndmin=2) if lines else np.empty(0)
     except (UnicodeDecodeError, ValueError) as error:
         raise InputError(f"{uri} does not contain latents: {error}.") from error
-    is_table = found.ndim == 2 and len(found) and found.dtype.kind in "fiu"
+    if found.ndim and not len(found):
+        raise InputError(f"{uri} has no rows; one latent per row is expected.")
+    is_table = found.ndim == 2 and found.dtype.kind in "fiu"
     if not is_table or not np.isfinite(found).all():
         raise InputError(f"{uri} should contain a table of finite numbers, one latent per row.")
     return found
