@@ -130,6 +130,8 @@ def check_bounds(settings: Any) -> None:
                 option = entry.option(field.name)
                 _check_choices(kind, option, value)
                 value = typed(kind, option, value)
+                if value != field.default:
+                    _refuse_empty(option, value)
                 object.__setattr__(settings, field.name, value)  # records are frozen
                 if isinstance(value, int | float):
                     _check(entry, option, value)
@@ -275,6 +277,13 @@ def whole_numbers(text: str | None, option: str, *, ranges: bool = False) -> tup
                 f"{option} takes whole numbers such as {example}; got {text!r}."
             ) from error
     return tuple(found)
+
+
+def _refuse_empty(option: str, value: Any) -> None:
+    """Refuse text without a word, which as a path would be the current folder."""
+    for each in value if isinstance(value, tuple) else [value]:
+        if isinstance(each, str) and not each.strip():
+            raise ConfigError(f"{option} is empty: got {each!r}.")
 
 
 def _check_choices(kind: Any, option: str, value: Any) -> None:

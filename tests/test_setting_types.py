@@ -57,6 +57,20 @@ def test_a_value_of_another_type_is_refused_by_name(record, item):
         unchecked(record, **required(record) | {item.name: {"some": "thing"}})
 
 
+@pytest.mark.parametrize(
+    ("record", "item"),
+    [
+        pytest.param(record, item, id=f"{record.__name__}.{item.name}")
+        for record in sorted(EVERY_COMMAND, key=lambda record: record.__name__)
+        for item in setting_fields(record)
+        if not item.path and item.type in (str, str | None) and item.default != ""
+    ],
+)
+def test_an_empty_text_is_refused_by_name(record, item):
+    with pytest.raises(ConfigError, match=rf"{item.setting.option(item.name)} is empty: got ''"):
+        record(**required(record) | {item.name: ""})
+
+
 def test_paths_are_text_and_numbers_are_those_of_python():
     given = {"run": Path("a") / "run", "out": Path("out"), "ksample": np.int64(5)}
     settings = unchecked(raydrgn.AnalyzeSettings, **given, epoch=np.float64(3))
