@@ -166,6 +166,8 @@ class JobSpec:
         """
         try:
             raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise StorageError(f"{path} does not exist; check the path of the spec.") from error
         except OSError as error:
             raise StorageError(f"{path} cannot be read: {error.strerror}.") from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:

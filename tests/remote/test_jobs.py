@@ -80,7 +80,7 @@ def test_what_is_wrong_with_a_spec_is_said_with_its_file_and_key(tmp_path, text,
 
 
 def test_a_spec_that_is_not_there(tmp_path):
-    with pytest.raises(StorageError, match=r"none\.yaml cannot be read: No such file"):
+    with pytest.raises(StorageError, match=r"none\.yaml does not exist; check the path"):
         JobSpec.read(tmp_path / "none.yaml")
 
 
