@@ -362,9 +362,22 @@ def write_volume(
 ) -> None:
     """Write a cubic volume, axes (z, y, x), in single precision.
 
-    Where it lies is given as in ``header_bytes``.
+    Where it lies is given as in ``header_bytes``; a pixel size of 0 is one that is not known.
+
+    Raises:
+        InputError: If it is no cube of real, finite numbers, or the pixel size is none.
     """
-    data = np.ascontiguousarray(volume, dtype="<f4")
+    given = np.asarray(volume)
+    if given.ndim != 3 or len(set(given.shape)) > 1 or not given.size:
+        raise InputError(f"{uri}: a volume is a cube; got an array of shape {given.shape}.")
+    if given.dtype.kind not in "fiub":
+        raise InputError(f"{uri}: a volume has real numbers; got an array of {given.dtype}.")
+    if not 0 <= pixel_size_angstrom < np.inf:
+        raise InputError(f"{uri}: {pixel_size_angstrom} is no pixel size; give it in Å.")
+    with np.errstate(over="ignore"):
+        data = np.ascontiguousarray(given, dtype="<f4")
+    if not np.isfinite(data).all():
+        raise InputError(f"{uri}: the volume has values that are NaN or infinite.")
     statistics = (float(data.min()), float(data.max()), float(data.mean()), float(data.std()))
     header = header_bytes(
         data.shape,

@@ -274,6 +274,21 @@ def test_modes_that_are_no_density_are_refused_by_name(tmp_path):
     refuse(uri, r"mode 16 \(RGB\)")
 
 
+@pytest.mark.parametrize(
+    ("value", "size", "message"),
+    [
+        (np.nan, 1.0, "w.mrc: the volume has values that are NaN or infinite"),
+        (1e300, 1.0, "NaN or infinite"),
+        (1.0, -1.0, "-1.0 is no pixel size"),
+        (1.0, np.nan, "nan is no pixel size"),
+    ],
+)
+def test_what_is_no_volume_is_not_written(tmp_path, value, size, message):
+    with pytest.raises(InputError, match=message):
+        write_volume(tmp_path / "w.mrc", np.full((4, 4, 4), value), pixel_size_angstrom=size)
+    assert not (tmp_path / "w.mrc").exists()
+
+
 @pytest.mark.parametrize("shape", [(5, 5, 5), (4, 6, 6), (6, 6, 4)])
 def test_maps_must_be_even_cubes(tmp_path, shape):
     uri = write_mrc(tmp_path / "a.mrc", np.zeros(shape, dtype=np.float32), volume=True)
@@ -283,9 +298,8 @@ def test_maps_must_be_even_cubes(tmp_path, shape):
 def test_maps_must_be_finite(tmp_path):
     volume = np.zeros((6, 6, 6), dtype=np.float32)
     volume[1, 2, 3] = np.nan
-    path = tmp_path / "a.mrc"
-    write_volume(str(path), volume, pixel_size_angstrom=1.0)
-    refuse(str(path), "voxels that are not finite", read=read_volume)
+    path = write_mrc(tmp_path / "a.mrc", volume, volume=True)
+    refuse(path, "voxels that are not finite", read=read_volume)
 
 
 def test_a_remote_stack_that_ends_while_it_is_read_is_refused():
