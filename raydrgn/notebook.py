@@ -48,6 +48,9 @@ class Run:
             last = "the last epoch alone"
         return f"Run({self.path!r}: zdim {self.zdim}, box {self.box} px, {last})"
 
+    def __len__(self) -> int:
+        return len(self.particles())
+
     @property
     def path(self) -> Uri:
         """The run directory."""
@@ -170,15 +173,23 @@ class Run:
             )
         return found
 
-    def clusters(self, ksample: int, epoch: int | None = None) -> Int[np.ndarray, " n"]:
+    def clusters(
+        self, ksample: int | None = None, epoch: int | None = None
+    ) -> Int[np.ndarray, " n"]:
         """Return the cluster of every particle in the k-means of ``analyze``, from 0.
+
+        Args:
+            ksample: Number of clusters; that of the latest k-means by default.
+            epoch: Epoch of the latents.
 
         Raises:
             RunDirectoryError: If ``analyze`` has not made this many clusters of the epoch.
         """
         number = self._epoch(epoch, latents_only=True)
-        ksample = typed(int, "ksample", ksample)
-        return AnalysisResults(self.reader, number).labels(ksample, len(self.latents(number)))
+        analysis = AnalysisResults(self.reader, number)
+        wanted = typed(int | None, "ksample", ksample)
+        count = analysis.ksample() if wanted is None else wanted
+        return analysis.labels(count, len(self.latents(number)))
 
     def write_selection(
         self, chosen: ArrayLike, path: Uri | PathLike[str], *, rows_of_table: bool | None = None

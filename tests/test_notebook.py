@@ -28,6 +28,7 @@ def test_what_a_run_is(run):
     assert (run.zdim, run.box, run.pixel_size_angstrom, run.epochs()) == (2, 8, 2.0, [1])
     assert repr(run) == f"Run({run.path!r}: zdim 2, box 8 px, 1 epoch, the last is 1)"
     assert run.latents().shape == (10, 2)
+    assert len(run) == 10
     np.testing.assert_array_equal(run.latents(), run.latents(1))
     assert all(isinstance(array, np.ndarray) for array in run.weights().values())
     assert {name: len(values) for name, values in run.losses().items()} == {
@@ -176,6 +177,8 @@ def test_what_analyze_has_not_made_is_said_with_the_command(run):
         run.umap()
     with pytest.raises(RunDirectoryError, match="raydrgn analyze"):
         run.clusters(4)
+    with pytest.raises(RunDirectoryError, match="no k-means clusters of this epoch"):
+        run.clusters()
     with pytest.raises(RunDirectoryError, match="has no epoch 9"):
         run.latents(9)
 
