@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from raydrgn.errors import InputError
+from raydrgn.errors import InputError, StorageError
 from raydrgn.io import storage
 from raydrgn.io.mrc import MrcHeader, read_header
 from raydrgn.io.particles import ParticleTable, RowError
@@ -104,7 +104,7 @@ def leads_there(name: str, place: Uri, *, source: Uri) -> bool:
     """
     try:
         found = _Search(source, None, here=False).find(name)
-    except InputError:  # ambiguous
+    except (InputError, StorageError):  # ambiguous, or so in a file that is not there yet
         return False
     if found is None or not found.is_full_name:
         return False

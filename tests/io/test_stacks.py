@@ -205,6 +205,14 @@ def test_a_url_is_not_the_local_file_of_its_name(tmp_path):
     assert leads_there("memory://there/a.mrcs", "memory://there/a.mrcs", source=source)
 
 
+def test_a_name_leads_nowhere_from_a_new_file_below_two_stacks_of_that_name(tmp_path):
+    below = tmp_path / "project" / "job"
+    below.mkdir(parents=True)
+    for folder in (tmp_path, tmp_path / "project"):
+        (folder / "a.mrcs").touch()
+    assert not leads_there("a.mrcs", str(tmp_path / "a.mrcs"), source=str(below / "new.star"))
+
+
 def test_urls_are_taken_as_they_are(project):
     names = ["s3://bucket/a.mrcs"]
     assert find_stacks(names, source=str(project[1]), datadir=None) == names
