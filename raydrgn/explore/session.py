@@ -2,9 +2,9 @@
 
 Other users of a node can reach its loopback address, and any page that a browser shows can send
 requests there. So the server answers only requests that name this machine as their host and carry
-a cookie, which is given in exchange for the token in the address that the command has printed. None
-may come from a page of another site or port, as far as browsers tell; a POST must come from the
-page itself. What fails is answered with the reason.
+a cookie, which is given in exchange for the token in the address that the command has printed. But
+for a link with that token none may come from a page of another site or port, as far as browsers
+tell; a POST must come from the page itself. What fails is answered with the reason.
 """
 
 import asyncio
@@ -102,8 +102,8 @@ class Guard:
         headers = {name.decode("latin-1"): v.decode("latin-1") for name, v in scope["headers"]}
         is_own = self._session.has_cookie(headers.get("cookie", ""))
         refusal = self._refusal(scope, headers, self._own if is_own else self._others)
-        if refusal is None and scope["path"] == "/" and "token" in _query(scope):
-            refusal = self._exchange(scope)
+        if refusal is None and _has_token(scope):
+            refusal = self._exchange(scope, headers)
         elif refusal is None and not is_own:
             refusal = _Answer(HTTPStatus.FORBIDDEN, NO_COOKIE)
         if refusal is None and scope["method"] == "POST":
@@ -127,16 +127,20 @@ class Guard:
             )
         if scope["method"] not in ("GET", "HEAD", "POST"):
             return _Answer(HTTPStatus.METHOD_NOT_ALLOWED, "Only GET and POST are answered.")
-        if not _is_from_page(scope["method"], headers, host):
+        is_link = scope["method"] == "GET" and "origin" not in headers and _has_token(scope)
+        if not is_link and not _is_from_page(scope["method"], headers, host):
             return _Answer(HTTPStatus.FORBIDDEN, OTHER_PAGE)
         return None
 
-    def _exchange(self, scope: Scope) -> "_Answer":
+    def _exchange(self, scope: Scope, headers: dict[str, str]) -> "_Answer":
         """Return the answer to a token: a cookie, and the page without the token."""
         if not _same(_query(scope)["token"][0], self._session.token):
             return _Answer(HTTPStatus.FORBIDDEN, NO_COOKIE)
-        given = {"Location": "/", "Set-Cookie": self._session.set_cookie()}
-        return _Answer(HTTPStatus.SEE_OTHER, "", given)
+        given = {"Set-Cookie": self._session.set_cookie()}
+        if _is_from_page("GET", headers, ""):
+            return _Answer(HTTPStatus.SEE_OTHER, "", given | {"Location": "/"})
+        # A link on another page: where that redirects to, browsers send no strict cookie.
+        return _Answer(HTTPStatus.OK, "The explorer opens.", given | {"Refresh": "0; url=/"})
 
 
 class _Rate:
@@ -162,8 +166,8 @@ NO_COOKIE = (
 )
 
 OTHER_PAGE = (
-    "This request does not come from the page itself. Copy the address that `raydrgn explore` has "
-    "printed into the address bar of this browser; a link on another page does not open it."
+    "This request does not come from the page itself. Open the address that `raydrgn explore` has "
+    "printed, with its token."
 )
 
 
@@ -243,6 +247,10 @@ def _with_headers(send: Send) -> Send:
 
 def _query(scope: Scope) -> dict[str, list[str]]:
     return parse_qs(scope["query_string"].decode("latin-1"))
+
+
+def _has_token(scope: Scope) -> bool:
+    return scope["path"] == "/" and "token" in _query(scope)
 
 
 def _hostname(host: str) -> str:
