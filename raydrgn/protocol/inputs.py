@@ -46,7 +46,7 @@ def check_map(inputs: ProjectInputs) -> None:
         return
     from raydrgn.workflows import occupancy_masks
 
-    settings = mask_settings(inputs, inputs.map, out="")
+    settings = mask_settings(inputs, inputs.map, out="masks")  # which are not made yet
     _, subunits, _ = occupancy_masks.read_inputs(settings)
     if not subunits:
         raise InputError(f"{inputs.model} is a map; --model takes an atomic model (PDB, mmCIF).")

@@ -40,7 +40,7 @@ def test_the_page_shows_the_particles_and_asks_nobody_else(visit, server):
     assert len(colours) > 100
     by_cluster = visit.picture("#frame")
     visit.page.select_option("#colour-by", "defocus_u_angstrom")
-    visit.page.wait_for_selector(".bar")
+    visit.page.wait_for_selector("#legend .bar")
     visit.wait_for_change("#frame", by_cluster)
     assert visit.asked
     assert all(

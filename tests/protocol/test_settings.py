@@ -63,4 +63,6 @@ def test_no_clusters_and_nothing_said_are_different():
     with pytest.raises(ConfigError, match="takes ROUND:CLUSTERS such as 1:3,11; got 'x:3'"):
         ProtocolSettings(out="p", drop="x:3")
     with pytest.raises(ConfigError, match="names no cluster; give some, such as 3,11, or none"):
+        ProtocolSettings(out="p", drop="1:")
+    with pytest.raises(ConfigError, match="--drop is empty"):
         ProtocolSettings(out="p", drop="")  # a variable of the shell that is not set

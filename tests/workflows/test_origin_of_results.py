@@ -196,9 +196,9 @@ def test_filter_refuses_what_a_changed_file_selects_beside_the_old_selection(run
 @pytest.mark.parametrize(
     "settings",
     [
-        TraversePcSettings(run="", points=3),
-        TraverseDirectSettings(run="", anchors="0,5", points=3),
-        TraverseGraphSettings(run="", anchors="0,5", max_neighbors=50, avg_neighbors=49),
+        TraversePcSettings(run="run", points=3),
+        TraverseDirectSettings(run="run", anchors="0,5", points=3),
+        TraverseGraphSettings(run="run", anchors="0,5", max_neighbors=50, avg_neighbors=49),
     ],
 )
 def test_traverse_refuses_paths_of_another_epoch(run, tmp_path, settings):
