@@ -34,8 +34,11 @@ from raydrgn.io.particles import CTF_COLUMNS, ParticleTable
 from raydrgn.io.pixel_sizes import pixel_size_factors
 from raydrgn.shapes import Complex, Float, Int
 
-SCALE_STEPS = (0.02, 0.01)
-"""Relative steps of the scales that are tried: over the whole range, then about the best."""
+SCALE_STEPS = (0.04, 0.02, 0.01)
+"""Relative steps of the scales that are tried: over the whole range, then about the best.
+
+Half of the first step moves the edge of a particle of half the box by 0.24 px, at most.
+"""
 
 LARGEST_FACTOR = 2.5
 """Largest factor of a pixel size that is tried; the smallest is its inverse. A map of another
@@ -101,10 +104,11 @@ def find_pixel_size_factor(
             scores[factor] = abs(best_orientation(correlator, given, sphere)[1])
         return scores[factor]
 
-    step, fine = SCALE_STEPS
+    step, *finer = SCALE_STEPS
     number = round(math.log(LARGEST_FACTOR) / step)
     best = max((math.exp(step * i) for i in range(-number, number + 1)), key=score)
-    best = max((best * (1 - fine), best, best * (1 + fine)), key=score)
+    for fine in finer:
+        best = max((best * (1 - fine), best, best * (1 + fine)), key=score)
     fits = score(best) >= MATCH and score(best) > score(1.0) + CLEARLY_BETTER
     return round(best, 2) if fits else None
 

@@ -107,7 +107,7 @@ def test_a_reference_of_other_composition_is_no_fault_of_the_pixel_size(known, t
     assert "check the pixel size" not in verdict.text()
 
 
-@pytest.mark.parametrize("stated", [2.6, 5.4, 14.0])
+@pytest.mark.parametrize("stated", [2.6, 5.4, 8.0])
 def test_a_reference_with_a_wrong_pixel_size_is_measured(stated, known, consensus):
     factor = find_pixel_size_factor(
         consensus.full, known[0], consensus.resolution, reference_pixel_size_angstrom=stated

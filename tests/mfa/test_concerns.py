@@ -167,7 +167,7 @@ def test_images_that_determine_no_latent_are_named(tmp_path):
 @pytest.mark.parametrize("components", [12])
 def test_components_without_density_are_counted(clean, tmp_path, components):
     run, text = log_of(
-        clean, tmp_path / "run", mfa__components=components, train__epochs=12, mfa__rotations=False
+        clean, tmp_path / "run", mfa__components=components, train__epochs=9, mfa__rotations=False
     )
     assert plain_em.fit(run)
     weak = int(re.search(rf"(\d+) of {components} components is below 2 %", text())[1])

@@ -295,6 +295,8 @@ def test_the_start_of_a_map_counts_in_voxels_of_the_size_that_is_given(tmp_path,
         one, two = (read_volume(str(tmp_path / folder / name)) for folder in "01")
         np.testing.assert_array_equal(one[0], two[0])
         assert two[1].origin_angstrom == origin
+    if header_angstrom == 1:
+        return
     run(model, "--map", wrong, "--pixel-size", PIXEL, "--fit", "-o", tmp_path / "2")
     fitted = read_model(str(tmp_path / "2" / "model" / "m.pdb"))
     places = read_model(str(model)).positions_angstrom
