@@ -10,14 +10,10 @@ from raydrgn.mfa.config import SHOWS_NOTHING, WEAK
 from raydrgn.mfa.latents import UNDETERMINED
 from raydrgn.mfa.model import FactorModel, with_density
 from raydrgn.mfa.noise import observed
-from raydrgn.mfa.start import LEAST_EVIDENCE as LEAST_OF_PARTICLES
+from raydrgn.mfa.start import LEAST_EVIDENCE
 from raydrgn.mfa.trials import PoseWidths
 from raydrgn.shapes import Float
 from raydrgn.wording import counted
-
-LEAST_EVIDENCE = 1.0
-"""Nats per image that the mean was not made from; with less, it explains next to nothing."""
-
 
 LEAST_OF_ORIENTATIONS = 0.25
 """Of what the mean of others explains of images, that given orientations do beyond random ones.
@@ -191,9 +187,9 @@ def last_concerns(
     if null_class and model.priors.null_share == 0:
         found.append(
             "Images without a particle were not looked for, and all null probabilities are 0: the "
-            f"mean explains less than {LEAST_OF_PARTICLES:g} nats of an image that it was not made "
-            "from, so that many particles would be taken for junk. It explains more with more "
-            "particles, in larger boxes, or at higher SNR."
+            f"mean explains so little of an image that it was not made from ({model.evidence:.1f} "
+            "nats) that particles would be taken for junk. It explains more with more particles, "
+            "in larger boxes, or at higher SNR."
         )
     rotation_sd, shift_sd = model.priors.rotation_sd, model.priors.shift_sd_px
     if rotation_sd > WIDE_ROTATIONS:

@@ -133,7 +133,7 @@ def test_junk_that_was_not_looked_for_is_named(clean):
     tensors = plain_em.tensors(clean / "run", 6)
     model = FactorModel.from_tensors(tensors, box=24, device=torch.device("cpu"))
     faint = replace(model, priors=replace(model.priors, null_share=0.0))
-    name = "all null probabilities are 0: the mean explains less than 3 nats of an image"
+    name = "all null probabilities are 0: the mean explains so little of an image"
     assert any(name in concern for concern in concerns_of(faint))
     assert not any(name in concern for concern in concerns_of(faint, null_class=False))
     assert not any("null" in concern for concern in concerns_of(model))
