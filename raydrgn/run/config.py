@@ -109,7 +109,10 @@ class RunConfig:
         Raises:
             ConfigError: If it is not YAML, or not a configuration of this version.
         """
-        return cls.from_dict(read_yaml(uri), where=uri)
+        raw = read_yaml(uri)
+        if isinstance(source := raw.get("source"), Mapping):  # empty text was taken once, as none
+            raw["source"] = {name: value for name, value in source.items() if value != ""}
+        return cls.from_dict(raw, where=uri)
 
     def with_values(self, changes: Mapping[str, Any]) -> "RunConfig":
         """Return the configuration with values replaced, each named ``section.field``.

@@ -34,6 +34,14 @@ def test_a_configuration_is_read_as_it_was_written(config, tmp_path):
     assert RunConfig.from_dict(config.to_dict()) == config
 
 
+def test_a_run_that_was_given_empty_poses_is_read_as_one_without(config, tmp_path):
+    """By `--poses ""`, which is refused now."""
+    raw = config.to_dict()
+    raw["source"]["poses"] = ""
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(raw))
+    assert RunConfig.read(str(tmp_path / "config.yaml")) == config
+
+
 def test_what_is_written_is_plain_yaml(config):
     raw = yaml.safe_load(config.to_yaml())
     assert raw["model"]["encoding"] == "geom_lowf"
