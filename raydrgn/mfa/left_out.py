@@ -5,12 +5,14 @@ and to random orientations it gives a volume that fits them. So the particles ar
 images of each half are compared with the mean of the other.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from raydrgn.data.batch import ParticleBatch
 from raydrgn.mfa.expectation import MeanPass
 from raydrgn.mfa.grids import VolumeGrids
 from raydrgn.mfa.images import FourierPoints
@@ -19,7 +21,7 @@ from raydrgn.mfa.particles import ParticleEstimates
 from raydrgn.mfa.start import MEAN_PARTICLES, MEAN_PASSES, mean_rows, mean_sums
 from raydrgn.mfa.update import Updater
 from raydrgn.mfa.workers import HALVES, MEAN, WorkerParticles
-from raydrgn.shapes import Float
+from raydrgn.shapes import Bool, Float, Int
 
 
 class OrientationGain(NamedTuple):
@@ -75,11 +77,9 @@ class HalfMeans:
         """Return the products of slices of the other half's mean with themselves and images."""
         particles = self._particles
         found = torch.zeros(len(particles), 2, dtype=torch.float64, device=particles.device)
-        for half, mean in enumerate(reversed(self._means)):
-            worker_pass = MeanPass(mean, self._grids, self._at)
-            [rows] = (self._half == half).nonzero(as_tuple=True)
-            for where, batch in particles.batches(rows, self._at, num_volumes=1):
-                found[where] = worker_pass.products(batch, estimates[where]).double()
+        everyone = torch.ones_like(self._half, dtype=torch.bool)
+        for worker_pass, where, batch in self._compared(everyone):
+            found[where] = worker_pass.products(batch, estimates[where]).double()
         return found
 
     def gain_of_orientations(self, estimates: ParticleEstimates) -> OrientationGain:
@@ -87,14 +87,21 @@ class HalfMeans:
         particles = self._particles
         chosen = torch.from_numpy(particles.chosen(MEAN, 0, count=MEAN_PARTICLES))
         total = torch.zeros(3, dtype=torch.float64, device=particles.device)
-        for half, mean in enumerate(reversed(self._means)):
-            worker_pass = MeanPass(mean, self._grids, self._at)
-            [rows] = ((self._half == half) & chosen).nonzero(as_tuple=True)
-            for where, batch in particles.batches(rows, self._at, num_volumes=1):
-                mine = estimates[where]
-                kept = 1 - mine.null_probability
-                gain = worker_pass.gain_of_orientations(batch, mine)
-                total += torch.cat([kept @ gain, kept.sum()[None]]).double()
+        for worker_pass, where, batch in self._compared(chosen):
+            mine = estimates[where]
+            kept = 1 - mine.null_probability
+            gain = worker_pass.gain_of_orientations(batch, mine)
+            total += torch.cat([kept @ gain, kept.sum()[None]]).double()
         particles.group.add_up([total])
         explained, gained, likely = particles.group.from_first(total.tolist())
         return OrientationGain(gained / max(likely, 1), explained / max(likely, 1))
+
+    def _compared(
+        self, chosen: Bool[Tensor, " n"]
+    ) -> Iterator[tuple[MeanPass, Int[Tensor, " b"], ParticleBatch]]:
+        """Yield batches of chosen particles of each half, with the mean of the other."""
+        for half, mean in enumerate(reversed(self._means)):
+            worker_pass = MeanPass(mean, self._grids, self._at)
+            [rows] = ((self._half == half) & chosen).nonzero(as_tuple=True)
+            for where, batch in self._particles.batches(rows, self._at, num_volumes=1):
+                yield worker_pass, where, batch

@@ -277,28 +277,40 @@ def test_the_start_of_a_map_is_its_origin_where_that_is_zero(tmp_path):
     assert read_header(path).origin_angstrom == (5, 6, 7)
 
 
+START = (-16, 0, 3)
+ORIGIN = tuple(PIXEL * voxels for voxels in START)
+
+
+def started_map(path, model, *, header_angstrom):
+    """Write a map with its start in voxels, and a wrong pixel size."""
+    write_map(path, model, origin=ORIGIN)
+    with mrcfile.open(path, "r+") as mrc:
+        mrc.voxel_size = header_angstrom
+        mrc.header.origin = (0, 0, 0)
+        mrc.nstart = START
+    return path
+
+
 @pytest.mark.parametrize("header_angstrom", [1.0, 0.0])
 def test_the_start_of_a_map_counts_in_voxels_of_the_size_that_is_given(tmp_path, header_angstrom):
     """Masks lie where those of a map do that has the right pixel size and the origin in Å."""
-    origin = (-16 * PIXEL, 0, 3 * PIXEL)
-    model = write_model(tmp_path / "m.pdb", moved=origin)
-    right = write_map(tmp_path / "right.mrc", model, origin=origin)
-    wrong = write_map(tmp_path / "wrong.mrc", model, origin=origin)
-    with mrcfile.open(wrong, "r+") as mrc:
-        mrc.voxel_size = header_angstrom
-        mrc.header.origin = (0, 0, 0)
-        mrc.nstart = (-16, 0, 3)
+    model = write_model(tmp_path / "m.pdb", moved=ORIGIN)
+    right = write_map(tmp_path / "right.mrc", model, origin=ORIGIN)
+    wrong = started_map(tmp_path / "wrong.mrc", model, header_angstrom=header_angstrom)
     run(model, "--map", right, "-o", tmp_path / "0")
     run(model, "--map", wrong, "--pixel-size", PIXEL, "-o", tmp_path / "1")
     for chain in CHAINS:
         name = f"masks/Mask_m_chain{chain}.mrc"
         one, two = (read_volume(str(tmp_path / folder / name)) for folder in "01")
         np.testing.assert_array_equal(one[0], two[0])
-        assert two[1].origin_angstrom == origin
-    if header_angstrom == 1:
-        return
-    run(model, "--map", wrong, "--pixel-size", PIXEL, "--fit", "-o", tmp_path / "2")
-    fitted = read_model(str(tmp_path / "2" / "model" / "m.pdb"))
+        assert two[1].origin_angstrom == ORIGIN
+
+
+def test_a_model_is_fitted_to_a_map_by_its_start_in_voxels_of_the_size_that_is_given(tmp_path):
+    model = write_model(tmp_path / "m.pdb", moved=ORIGIN)
+    wrong = started_map(tmp_path / "wrong.mrc", model, header_angstrom=0.0)
+    run(model, "--map", wrong, "--pixel-size", PIXEL, "--fit", "-o", tmp_path / "out")
+    fitted = read_model(str(tmp_path / "out" / "model" / "m.pdb"))
     places = read_model(str(model)).positions_angstrom
     np.testing.assert_allclose(fitted.positions_angstrom, places, atol=0.5)
 
