@@ -40,7 +40,13 @@ class StepSettings(NetworkSettings):
 
     batch_size: Annotated[int, Setting("Particles per step.", min=1)] = 32
 
-    amp: Annotated[bool, Setting("bfloat16 products on a GPU.", flags=("--amp/--no-amp",))] = True
+    amp: Annotated[
+        bool,
+        Setting(
+            "Matrix products in bfloat16, on GPUs and on CPUs that have units for them.",
+            flags=("--amp/--no-amp",),
+        ),
+    ] = True
 
     device: Annotated[str | None, Setting("cpu or cuda; a GPU by default where there is one.")] = (
         None

@@ -116,7 +116,9 @@ def make_fixed_step(
         num_compared=plan.num_chosen,
         uses_amp=amp_dtype is not None,
     )
-    fixed.num_parts = num_parts(memory, count, num_compared=plan.num_chosen, device=device)
+    fixed.num_parts = num_parts(
+        memory, count, num_compared=plan.num_chosen, device=device, amp_dtype=amp_dtype
+    )
     take: Callable[[StepInput], object] = fixed
     if is_fused or (is_compiled and device.type != "cuda"):
         fixed.compile()

@@ -6,7 +6,7 @@ import os
 import re
 import socket
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -71,11 +71,16 @@ def _runs(kind: str, built: tuple[int, int], suffix: str, capability: tuple[int,
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Return whether a device is a GPU that multiplies matrices of bfloat16.
+    """Return whether a device multiplies matrices of bfloat16 faster than those of float32.
 
-    Older GPUs than those of compute capability 8.0 have it in name only: torch converts every
-    product there, which is slower than single precision.
+    Older GPUs than those of compute capability 8.0 have bfloat16 in name only: torch converts every
+    product there, which is slower than single precision. Of CPUs those with matrix units have it
+    (Intel's AMX). Those with vector instructions for it alone (AVX-512 BF16) are not faster.
     """
+    if device.type == "cpu":
+        ask: Callable[[], Mapping[str, object]] = getattr(torch.cpu, "get_capabilities", dict)
+        capabilities = ask()  # of a version of torch that cannot tell, none
+        return bool(capabilities.get("amx_bf16", False))
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 

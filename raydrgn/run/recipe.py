@@ -53,7 +53,7 @@ class TrainConfig:
     """Weight of the KL divergence; None means 1 / zdim."""
 
     amp: bool = True
-    """Matrix products in bfloat16, on GPUs that have it; nothing changes on a CPU."""
+    """Matrix products in bfloat16, on GPUs that have it and on CPUs with units for it (AMX)."""
 
     seed: int = 0
     """Seed of everything random in the run."""

@@ -31,7 +31,7 @@ from raydrgn.training.memory import WHOLE_MACHINE, Room
 from raydrgn.training.optimiser import make_optimiser
 from raydrgn.training.plan import BatchPlan
 from raydrgn.training.schedule import RateSchedule
-from raydrgn.training.step import SliceLattice, TrainStep
+from raydrgn.training.step import SliceLattice, TrainStep, choose_amp_dtype
 from raydrgn.training.steps import FixedSteps, PlainSteps, Steps
 
 log = logging.getLogger(__name__)
@@ -129,6 +129,8 @@ def make_loop(
         return EmLoop(
             config, plan=plan, shard=shard, device=device, sink=sink, grid_file=room.grid_file
         )
+    if plan.rank == 0 and choose_amp_dtype(device, amp=config.train.amp) is not None:
+        sink.log("matrix products in bfloat16")
     parts = make_steps(
         config,
         plan,

@@ -23,7 +23,7 @@ from raydrgn.shapes import Float, Int
 from raydrgn.training.gpu_memory import StepMemory, card_of
 from raydrgn.training.gradients import GradientExchange
 from raydrgn.training.prefetch import PADDING, StepInput
-from raydrgn.training.step import CACHE_ROWS, SliceLattice, evaluate_losses
+from raydrgn.training.step import SliceLattice, evaluate_losses, rows_on_cpu
 
 Gather = Callable[[Int[Tensor, " p"], slice], ParticleBatch]
 """Returns particles of a micro-batch, on the device, without waiting for it.
@@ -305,6 +305,7 @@ def num_parts(
     *,
     num_compared: int,
     device: torch.device,
+    amp_dtype: torch.dtype | None = None,
     sharing: Sharing = ALONE,
 ) -> int:
     """Return into how many micro-batches a batch is cut.
@@ -316,11 +317,12 @@ def num_parts(
         size: Particles of the batch.
         num_compared: Points at which slices are compared.
         device: Where the step is taken.
+        amp_dtype: Type of the operands of matrix products, if not single precision.
         sharing: The worker's share of the memory.
     """
     if device.type == "cuda":
         return memory.parts(size, free=card_of(device, sharing).free)
-    return min(-(-size * num_compared // CACHE_ROWS), size)
+    return min(-(-size * num_compared // rows_on_cpu(amp_dtype)), size)
 
 
 def require_compiler() -> None:

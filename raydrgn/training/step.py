@@ -118,6 +118,15 @@ def choose_amp_dtype(device: torch.device, *, amp: bool) -> torch.dtype | None:
 CACHE_ROWS = 4096
 """Points × particles of a micro-batch on a CPU: activations of a few MB, which fit the cache."""
 
+AMP_ROWS = 16_384
+"""The same where matrix units multiply in bfloat16: products are so fast that what each micro-batch
+does once, such as converting the weights, counts for more than the cache."""
+
+
+def rows_on_cpu(amp_dtype: torch.dtype | None) -> int:
+    """Return the points × particles of a micro-batch on a CPU."""
+    return CACHE_ROWS if amp_dtype is None else AMP_ROWS
+
 
 class TrainStep:
     """Takes optimiser steps on one worker's parts of the global batches.
@@ -125,8 +134,8 @@ class TrainStep:
     The gradient is that of the mean over the global batch: this worker's sum is multiplied by
     workers / particles, since DistributedDataParallel averages over workers.
 
-    On a CPU a batch goes forward and backward in micro-batches whose activations fit the cache,
-    which nearly doubles the rate; workers add up their gradients after the last micro-batch.
+    On a CPU a batch goes forward and backward in micro-batches, which nearly doubles the rate;
+    workers add up their gradients after the last micro-batch.
     """
 
     def __init__(
@@ -171,7 +180,7 @@ class TrainStep:
         if not self._on_cpu:
             return max(count, 1)
         per_particle = self._lattice.num_points if points is None else len(points)
-        return max(CACHE_ROWS // per_particle, 1)
+        return max(rows_on_cpu(self._amp_dtype) // per_particle, 1)
 
     def _backward(
         self,

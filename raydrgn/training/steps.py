@@ -129,12 +129,12 @@ class FixedSteps:
             self._coefficients = torch.empty(
                 self._size, *store.shape[1:], dtype=store.dtype, device=device
             )
-        amp_dtype = choose_amp_dtype(device, amp=config.train.amp)
+        self._amp_dtype = choose_amp_dtype(device, amp=config.train.amp)
         self._memory = StepMemory.of(
             vae,
             num_points=lattice.num_points,
             num_compared=plan.num_chosen,
-            uses_amp=amp_dtype is not None,
+            uses_amp=self._amp_dtype is not None,
             num_workers=plan.world,
         )
         self._step = FixedStep(
@@ -144,7 +144,7 @@ class FixedSteps:
             self._gather,
             self._noise,
             beta=config.train.kl_weight(self._zdim),
-            amp_dtype=amp_dtype,
+            amp_dtype=self._amp_dtype,
         )
         self._take: Callable[[StepInput], Tensor] | None = None
 
@@ -196,6 +196,7 @@ class FixedSteps:
             self._size,
             num_compared=self._plan.num_chosen,
             device=self._device,
+            amp_dtype=self._amp_dtype,
             sharing=self._sharing,
         )
         if self._device.type != "cuda":

@@ -228,7 +228,8 @@ class TrainSettings(ParticleSettings):
     amp: Annotated[
         bool | None,
         Setting(
-            "Matrix products in bfloat16, on GPUs that have it (default: --amp).",
+            "Matrix products in bfloat16, on GPUs and on CPUs that have units for them (default: "
+            "--amp).",
             flags=("--amp/--no-amp",),
         ),
     ] = None

@@ -129,6 +129,23 @@ def test_bfloat16_in_name_only_does_not_count(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
     assert not has_bfloat16(torch.device("cuda"))
     assert asked == [False]
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({"avx512_bf16": True, "amx_tile": True, "amx_bf16": True}, True),
+        ({"avx512_bf16": True, "amx_tile": False, "amx_bf16": False}, False),
+        ({"neon": True, "bf16": True}, False),
+    ],
+)
+def test_of_cpus_those_with_matrix_units_multiply_in_bfloat16(monkeypatch, capabilities, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert has_bfloat16(torch.device("cpu")) is expected
+
+
+def test_a_torch_that_cannot_name_what_a_cpu_has_computes_in_single_precision(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
     assert not has_bfloat16(torch.device("cpu"))
 
 

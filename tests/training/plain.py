@@ -31,6 +31,7 @@ SMALL = {
     "model.decoder_width": 16,
     "model.encoder_layers": 1,
     "model.decoder_layers": 1,
+    "train.amp": False,  # compared to the rounding of single precision
     "train.batch_size": 8,
     "resources.num_workers": 1,
     "resources.cpus": 1,

@@ -68,7 +68,7 @@ def test_filled_up_batches_and_what_is_sent_ahead_fit_as_the_plain_loop(
     data, monkeypatch, fraction, store
 ):
     monkeypatch.setattr(prefetch, "PREFETCHED_STEPS", 3)
-    monkeypatch.setattr("raydrgn.training.fixed_step.CACHE_ROWS", 100)  # several micro-batches
+    monkeypatch.setattr("raydrgn.training.step.CACHE_ROWS", 100)  # several micro-batches
     values = {"train.points_fraction": fraction, "resources.shard_store": store}
     plain, fixed = made(data, **values), made(data, **values, **FIXED)
     assert isinstance(plain.loop._steps, PlainSteps)
@@ -223,7 +223,7 @@ def test_a_step_that_cannot_be_captured_goes_on_unless_it_was_asked_for(data):
 @pytest.mark.parametrize("has_bfloat16", [False, True])
 def test_what_a_gpu_lacks_is_noted_before_the_first_step(data, monkeypatch, has_bfloat16):
     """That it has no bfloat16, what others hold of it, what a step needs and how it is cut."""
-    fixed = made(data, **FIXED).loop._steps
+    fixed = made(data, **FIXED | {"train.amp": True}).loop._steps
     need = fixed._memory.network + 3.5 * fixed._memory.per_particle
     card = Card(name="Tesla T4", total=16e9, free=need / 0.9, used_by_others=9e9)
     notes, asked = [], []

@@ -50,7 +50,7 @@ def gradients(parts, *, rank: int = 0, world: int = 1, step: int = 2) -> list[to
         world=world,
     )
     optimiser = Record(parts.vae.parameters())
-    train_step = TrainStep(parts.vae, optimiser, parts.lattice, beta=0.3, amp=True, world=world)
+    train_step = TrainStep(parts.vae, optimiser, parts.lattice, beta=0.3, amp=False, world=world)
     # The same global batch for every world: rows by position, not by each world's permutation.
     everyone = torch.arange(plan.batch_count(step)) * 5
     rows = everyone[rank::world]
