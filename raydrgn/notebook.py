@@ -3,7 +3,6 @@
 ``raydrgn.open_run`` and ``raydrgn.open_particles`` are these.
 """
 
-import os
 import shlex
 from os import PathLike
 from typing import Any
@@ -23,7 +22,7 @@ from raydrgn.reporting.analysis_results import AnalysisResults
 from raydrgn.run.metrics import read_losses
 from raydrgn.run.reader import RunReader
 from raydrgn.run.reader import open_run as read_run
-from raydrgn.settings import typed
+from raydrgn.settings import typed, typed_path
 from raydrgn.shapes import Float, Int
 from raydrgn.wording import counted
 
@@ -208,8 +207,8 @@ class Run:
                 the numbers in the original set.
 
         Raises:
-            ConfigError: If ``chosen`` is not one boolean per particle, or selects none; or if the
-                numbers differ and ``rows_of_table`` is not given.
+            ConfigError: If ``chosen`` is not one boolean per particle, or selects none; if the path
+                is empty; or if the numbers differ and ``rows_of_table`` is not given.
         """
         from raydrgn.io.cryodrgn import write_indices
 
@@ -222,7 +221,7 @@ class Run:
             )
         if not mask.any():
             raise ConfigError("The selection has no particle.")
-        write_indices(os.fspath(path), self._numbers_for_ind(numbers[mask], rows_of_table))
+        write_indices(typed_path("path", path), self._numbers_for_ind(numbers[mask], rows_of_table))
         return int(mask.sum())
 
     def _epoch(self, epoch: int | None, *, latents_only: bool = False) -> int | None:
@@ -280,8 +279,9 @@ def open_run(path: Uri | PathLike[str]) -> Run:
 
     Raises:
         RaydrgnError: If there is no run, or its configuration cannot be read.
+        ConfigError: If the path is empty.
     """
-    return Run(read_run(typed(str, "path", path)))
+    return Run(read_run(typed_path("path", path)))
 
 
 def open_particles(

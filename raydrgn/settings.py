@@ -158,6 +158,17 @@ def typed(kind: Any, option: str, value: Any) -> Any:
     raise ConfigError(f"{option} takes {expected}, got {_named(value)}.")
 
 
+def typed_path(option: str, value: Any) -> str:
+    """Return a path as text.
+
+    Raises:
+        ConfigError: Naming the option, if the value is no path, or empty.
+    """
+    path: str = typed(str, option, value)
+    _refuse_empty(option, path)
+    return path
+
+
 _EXPECTED = {
     bool: "True or False",
     int: "a whole number",

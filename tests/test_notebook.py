@@ -53,6 +53,7 @@ import sys
 import numpy as np
 import raydrgn
 from raydrgn.errors import ConfigError
+from raydrgn.io.mrc import write_volume
 run = raydrgn.open_run(sys.argv[1])
 assert (run.latents(np.float64(1)) == run.latents(1)).all()
 assert run.weights(1.0).keys() == run.weights(1).keys()
@@ -66,6 +67,10 @@ for ask, message in [
     (lambda: run.decode([1j, 0]), "z takes numbers, got an array of complex128"),
     (lambda: run.decode(None), "z takes numbers, got an array of object"),
     (lambda: raydrgn.open_run(None), "path takes text or a path, got None"),
+    (lambda: raydrgn.open_run(""), "path is empty: got ''"),
+    (lambda: raydrgn.open_particles(" "), "PARTICLES is empty: got ' '"),
+    (lambda: run.write_selection(np.ones(len(run), bool), ""), "path is empty: got ''"),
+    (lambda: write_volume("", np.zeros((4, 4, 4)), pixel_size_angstrom=1), "uri is empty"),
 ]:
     try:
         ask()

@@ -24,6 +24,7 @@ from raydrgn.io import storage
 from raydrgn.io.file_ranges import read_range
 from raydrgn.io.filetypes import check_type
 from raydrgn.io.storage import Uri
+from raydrgn.settings import typed_path
 from raydrgn.shapes import Float, Int
 
 HEADER_BYTES = 1024
@@ -365,8 +366,10 @@ def write_volume(
     Where it lies is given as in ``header_bytes``; a pixel size of 0 is one that is not known.
 
     Raises:
+        ConfigError: If the path is empty.
         InputError: If it is no cube of real, finite numbers, or the pixel size is none.
     """
+    path = typed_path("uri", uri)
     given = np.asarray(volume)
     if given.ndim != 3 or len(set(given.shape)) > 1 or not given.size:
         raise InputError(f"{uri}: a volume is a cube; got an array of shape {given.shape}.")
@@ -387,6 +390,6 @@ def write_volume(
         origin_angstrom=origin_angstrom,
         start_px=start_px,
     )
-    with storage.atomic_write(os.fspath(uri)) as stream:
+    with storage.atomic_write(path) as stream:
         stream.write(header)
         stream.write(data.data)
