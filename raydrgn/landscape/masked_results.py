@@ -60,6 +60,7 @@ def write_components(
     mask: Mask,
     folder: ResultFolder,
     *,
+    pixel_size_angstrom: float,
     original: Int[np.ndarray, " p"] | None = None,
 ) -> None:
     """Write the coordinates of the volumes, the variance explained, and maps of the components.
@@ -69,6 +70,7 @@ def write_components(
         volumes: The volumes compared.
         mask: Where.
         folder: Where to write.
+        pixel_size_angstrom: Of the volumes; the header of a mask may have none.
         original: Number of each particle of the run in the set before any selection.
     """
     count = len(found.explained)
@@ -98,7 +100,7 @@ def write_components(
         write_volume(
             folder.at(*name.split("/")),
             volume,
-            pixel_size_angstrom=mask.pixel_size_angstrom,
+            pixel_size_angstrom=pixel_size_angstrom,
             origin_angstrom=mask.origin_angstrom,
         )
 

@@ -56,6 +56,12 @@ def volumes_of_maps(maps: Mapping[str, Uri], mask: Mask) -> VolumeList:
     return VolumeList(names=tuple(maps), uris=tuple(maps.values()))
 
 
+def pixel_size_of_maps(maps: VolumeList, mask: Mask) -> float:
+    """Return the pixel size in Å of the first map that has one, or else the mask's; 0 of none."""
+    sizes = (read_header(uri).pixel_size_angstrom for uri in maps.uris)
+    return next(filter(None, sizes), mask.pixel_size_angstrom)
+
+
 def volumes_of_clusters(z: Float[np.ndarray, "p zdim"], count: int) -> VolumeList:
     """Return the volumes at the centres of k-means clusters of latents.
 

@@ -110,7 +110,8 @@ def _of_maps(settings: PcaSettings, source: str, mask: "Mask", progress: Progres
     recorded = settings.recorded(mask, storage.checksum(versions.encode()))
     folder = ResultFolder(settings.out or "")
     folder.begin(recorded, made_from=None, overwrite=settings.overwrite)
-    masked_results.write_components(found, volumes, mask, folder)
+    pixel_size = masked.pixel_size_of_maps(volumes, mask)
+    masked_results.write_components(found, volumes, mask, folder, pixel_size_angstrom=pixel_size)
     series = masked_results.component_series(found, volumes, rows, folder)
     for along in series:
         copy_maps(along.volumes, [volumes.uris[row] for row in along.chosen])
@@ -209,7 +210,10 @@ def _of_run(
     with latents.pool(settings, mask, executor) as pool:
         rows = masked.decode_voxels(volumes, mask, pool, progress=progress)
         found = masked.components_within(rows, mask, settings.components)
-        masked_results.write_components(found, volumes, mask, folder, original=original)
+        size = pool.pixel_size_angstrom
+        masked_results.write_components(
+            found, volumes, mask, folder, pixel_size_angstrom=size, original=original
+        )
         series = masked_results.component_series(found, volumes, rows, folder)
         made = make_sets(pool, [along.volumes for along in series], progress=progress)
     coordinates = masked.coordinates_of_particles(volumes, found, latents.z)

@@ -12,7 +12,7 @@ from phantoms import table_of
 from raydrgn.cli.main import app
 from raydrgn.errors import ConfigError, InputError, RunDirectoryError
 from raydrgn.io.masks import Mask
-from raydrgn.io.mrc import read_volume, write_volume
+from raydrgn.io.mrc import read_header, read_volume, write_volume
 from raydrgn.landscape.components import rows_at_percentiles
 from raydrgn.landscape.masked_volumes import components_within
 from raydrgn.workflows import occupancy_pca as workflow
@@ -182,6 +182,23 @@ def test_results_of_another_epoch_run_or_mask_never_come_together(tmp_path, no_r
     mask_of(tmp_path / "mask.mrc", 4)  # another mask under the same name
     with pytest.raises(RunDirectoryError, match="results with mask_checksum"):
         workflow.run(PcaSettings(**given, epoch=1, out=out))
+
+
+def test_maps_have_the_pixel_size_of_the_volumes_if_that_of_the_mask_is_unknown(
+    maps, tmp_path, no_report
+):
+    run = make_run(tmp_path / "run", blobs([(0, 0), (5, 5), (-5, 5)], size=20)[0])
+    given = {"run": run.files.root, "mask": mask_of(tmp_path / "mask.mrc", 5), "ksample": 3}
+    of_run = workflow.run(PcaSettings(**given, pixel_size_angstrom=1.5))
+    folder, _, _, inside, _ = maps
+    unknown = str(tmp_path / "unknown.mrc")
+    write_volume(unknown, inside.astype(np.float32), pixel_size_angstrom=0)
+    out = str(tmp_path / "out")
+    of_maps = workflow.run(PcaSettings(volumes=str(folder / "maps"), mask=unknown, out=out))
+    for found, size in ((of_run, 1.5 * 8 / 6), (of_maps, 3.0)):
+        for name in ("mean.mrc", "pc1/component.mrc", "pc1/vol_000.mrc"):
+            header = read_header(found.folder.at(name))
+            assert header.pixel_size_angstrom == pytest.approx(size)
 
 
 def test_results_of_maps_that_were_replaced_are_refused(maps, tmp_path, no_report):
