@@ -90,7 +90,7 @@ def check_memory(volumes: VolumeList, mask: Mask) -> None:
         ConfigError: With the memory needed.
     """
     num_volumes = len(volumes.names)
-    needed = 2 * 4 * num_volumes * mask.num_voxels
+    needed = np.dtype(np.float32).itemsize * num_volumes * mask.num_voxels
     if needed > MAX_BYTES:
         raise ConfigError(
             f"{num_volumes} volumes × {mask.num_voxels:,} voxels need {needed / 1e9:.0f} GB of "
@@ -126,10 +126,10 @@ def decode_voxels(
         rows[outcome.item.start : outcome.item.stop] = outcome.value
         done += len(outcome.item)
         progress("decoding", done, len(rows), unit="volumes")
-    bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
-    if bad.size:
+    bad = [number for number, row in enumerate(rows) if not np.isfinite(row).all()]
+    if bad:
         raise InputError(
-            f"{bad.size} volumes have voxels that are not finite, the first is volume "
+            f"{len(bad)} volumes have voxels that are not finite, the first is volume "
             f"{volumes.names[bad[0]]}: training has diverged. Take an earlier epoch."
         )
     return rows

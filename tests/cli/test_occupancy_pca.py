@@ -1,6 +1,7 @@
 """``raydrgn occupancy pca``: a subunit that comes and goes is the first component in its mask."""
 
 import shutil
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -10,11 +11,20 @@ from finished_run import make_run
 from latents import blobs
 from phantoms import table_of
 from raydrgn.cli.main import app
+from raydrgn.decoding.options import VolumeOptions
+from raydrgn.decoding.pool import DecoderPool
 from raydrgn.errors import ConfigError, InputError, RunDirectoryError
 from raydrgn.io.masks import Mask
 from raydrgn.io.mrc import read_header, read_volume, write_volume
+from raydrgn.landscape import masked_volumes
 from raydrgn.landscape.components import rows_at_percentiles
-from raydrgn.landscape.masked_volumes import components_within
+from raydrgn.landscape.masked_volumes import (
+    check_memory,
+    components_within,
+    decode_voxels,
+    volumes_of_latents,
+)
+from raydrgn.remote.progress import silent
 from raydrgn.workflows import occupancy_pca as workflow
 from raydrgn.workflows.occupancy_pca import PcaSettings
 
@@ -110,6 +120,25 @@ def test_components_are_those_of_a_singular_value_decomposition():
     np.testing.assert_allclose(found.explained, (s**2 / (s**2).sum())[:5], rtol=1e-5)
     assert (found.axes.sum(axis=1) > 0).all()
     assert rows_at_percentiles(np.arange(11.0), [0, 4, 50, 100]).tolist() == [0, 5, 10]
+
+
+def test_the_memory_that_is_counted_is_what_components_take(tmp_path, monkeypatch):
+    count = 150
+    run = make_run(tmp_path / "run", blobs([(0, 0)], size=count)[0], box=24)
+    mask = Mask("mask.mrc", np.ones((24, 24, 24), dtype=bool), 2.0, (0.0, 0.0, 0.0))
+    volumes = volumes_of_latents(run.latents(1))
+    monkeypatch.setattr("raydrgn.landscape.components.BLOCK", 10_000)
+    with DecoderPool(run.decoder(1), VolumeOptions()) as pool:
+        tracemalloc.start()
+        rows = decode_voxels(volumes, mask, pool, progress=silent)
+        components_within(rows, mask, 3)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    monkeypatch.setattr(masked_volumes, "MAX_BYTES", peak)
+    check_memory(volumes, mask)
+    monkeypatch.setattr(masked_volumes, "MAX_BYTES", 0.8 * peak)  # without one batch
+    with pytest.raises(ConfigError, match="150 volumes × 13,824 voxels need"):
+        check_memory(volumes, mask)
 
 
 def test_mistakes_are_one_message(maps, tmp_path):
