@@ -119,7 +119,7 @@ class DecoderPool:
     """The decoders of a run's epoch, in this process or on the workers of an executor.
 
     A context manager. Workers that are lost are replaced, and the batches that they held are done
-    again; a batch that fails for good is an outcome with its error.
+    again; a batch that fails for good is an outcome with its error. In this process it is raised.
     """
 
     def __init__(

@@ -42,7 +42,8 @@ class WorkerPool(Generic[T]):
     """Workers that each hold an object and work on batches with it. A context manager.
 
     A batch that fails, or that several workers in a row did not survive, is an outcome with its
-    error. Without a reservation, this process is the only worker.
+    error. Without a reservation, this process is the only worker, and an error is raised: what one
+    batch fails of here, such as a full disk, the next would fail of as well.
     """
 
     def __init__(self, make: Callable[[int | None], T], reservation: Reservation | None) -> None:
