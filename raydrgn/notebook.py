@@ -193,7 +193,7 @@ class Run:
     def write_selection(
         self, chosen: ArrayLike, path: Uri | PathLike[str], *, rows_of_table: bool | None = None
     ) -> int:
-        """Write chosen particles as an ``ind.pkl`` for --ind; return how many there are.
+        """Write chosen particles as a file for --ind; return how many there are.
 
         The file has their numbers in the original set, which select the same particles from the
         original file, from the run, and from the particle file that the run was trained on. Only if
@@ -202,13 +202,14 @@ class Run:
 
         Args:
             chosen: True for every particle of the run to take.
-            path: File to write.
+            path: File to write: .pkl, as cryoDRGN reads it, .npy, or .txt with one number per line.
             rows_of_table: Whether the rows of that table are written, for --ind of the table, or
                 the numbers in the original set.
 
         Raises:
             ConfigError: If ``chosen`` is not one boolean per particle, or selects none; if the path
-                is empty; or if the numbers differ and ``rows_of_table`` is not given.
+                is empty or has another suffix; or if the numbers differ and ``rows_of_table`` is
+                not given.
         """
         from raydrgn.io.cryodrgn import write_indices
 

@@ -135,6 +135,12 @@ def test_a_selection_has_the_numbers_of_the_original_set(run, tmp_path):
     chosen = run.latents()[:, 0] > 1.5
     assert run.write_selection(chosen, str(tmp_path / "ind.pkl")) == 5
     np.testing.assert_array_equal(read_indices(str(tmp_path / "ind.pkl")), [22, 25, 28, 31, 34])
+    run.write_selection(chosen, tmp_path / "ind.npy")
+    run.write_selection(chosen, tmp_path / "ind.txt")
+    assert np.load(tmp_path / "ind.npy").tolist() == [22, 25, 28, 31, 34]
+    assert (tmp_path / "ind.txt").read_text().split() == ["22", "25", "28", "31", "34"]
+    with pytest.raises(ConfigError, match=r"ind\.star should end in \.pkl, \.npy or \.txt"):
+        run.write_selection(chosen, tmp_path / "ind.star")
     for wrong, message in [
         (np.flatnonzero(chosen), "one boolean for each of the 10 particles; got int64"),
         (chosen[:4], "shape \\(4,\\)"),

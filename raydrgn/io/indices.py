@@ -277,7 +277,11 @@ def _whole(found: np.ndarray, uri: Uri, *, least: int, what: str) -> Int[np.ndar
 
 
 def write_indices(uri: Uri, indices: Int[np.ndarray, " k"]) -> None:
-    """Write particle numbers from 0 as ``.npy``, as text, one per line, or as cryoDRGN's pickle."""
+    """Write particle numbers from 0 as ``.npy``, as text, one per line, or as cryoDRGN's pickle.
+
+    Raises:
+        ConfigError: If the file has another suffix than .npy, .txt or .pkl.
+    """
     numbers = np.ascontiguousarray(indices, dtype=np.int64)
     suffix = PurePosixPath(uri).suffix
     if suffix == ".npy":
@@ -288,7 +292,7 @@ def write_indices(uri: Uri, indices: Int[np.ndarray, " k"]) -> None:
     elif suffix == ".pkl":
         write_pickles(uri, numbers)
     else:
-        raise ConfigError(f"-o {uri} should end in .pkl, .npy or .txt.")
+        raise ConfigError(f"{uri} should end in .pkl, .npy or .txt.")
 
 
 def rows_of_numbers(known: np.ndarray, wanted: np.ndarray) -> Int[np.ndarray, " n"]:
