@@ -104,7 +104,10 @@ class Run:
         return {name: np.array([row[name] for row in rows]) for name in names}
 
     def particles(self) -> ParticleTable:
-        """Return the particles; ``.column(name)`` gives an array, ``.table`` the Arrow table."""
+        """Return the particles; ``.column(name)`` gives an array, ``.table`` the Arrow table.
+
+        Which columns there are is in ``.column_names``.
+        """
         return self.reader.particles()
 
     def original_numbers(self) -> Int[np.ndarray, " n"]:
@@ -288,7 +291,7 @@ def open_run(path: Uri | PathLike[str]) -> Run:
 def open_particles(
     particles: Uri | ParticleSource, *, need_images: bool = True, **source: Any
 ) -> ParticleTable:
-    """Read particles of any format into one table.
+    """Read particles of any format into one table; its ``.select(rows)`` are some of them.
 
     Args:
         particles: A .star, .cs, .mrcs, .txt or .parquet, or a whole ``ParticleSource``.

@@ -10,7 +10,8 @@ from raydrgn.inputs.inspection import Inspection
 from raydrgn.inputs.particle_inspection import check_shifts, describe_ctf_column, describe_poses
 from raydrgn.io import cryodrgn, storage
 from raydrgn.io.arrays import read_array
-from raydrgn.io.particles import CTF_COLUMNS, ORTHOGONALITY_TOLERANCE
+from raydrgn.io.particle_checks import ORTHOGONALITY_TOLERANCE
+from raydrgn.io.particles import CTF_COLUMNS
 from raydrgn.io.storage import Uri
 
 TORCH_ARCHIVE = b"PK\x03\x04"

@@ -24,6 +24,7 @@ masks            masks in files, and their grids
 
 particle_source  where a data set is
 particles        ParticleTable, the one record of a data set
+particle_checks  whether its values make sense
 row_numbers      rows of particles that a caller has chosen
 sources          any of the particle files to one checked ParticleTable
 stacks           which stacks a particle file means; the order of its rows

@@ -23,7 +23,8 @@ from raydrgn.io.imaging import (
     has_box,
     to_metadata,
 )
-from raydrgn.io.particles import TILT_COLUMNS, NoParticlesError, ParticleTable, RowError
+from raydrgn.io.particle_checks import RowError
+from raydrgn.io.particles import TILT_COLUMNS, NoParticlesError, ParticleTable
 from raydrgn.io.passthrough import read_joined
 from raydrgn.io.stacks import check_slices, find_stacks, read_headers
 from raydrgn.io.storage import Uri

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from raydrgn.errors import InputError
-from raydrgn.io.particles import CTF_COLUMNS, ParticleTable, RowError
+from raydrgn.io.particle_checks import RowError
+from raydrgn.io.particles import CTF_COLUMNS, ParticleTable
 from raydrgn.io.storage import Uri
 from raydrgn.shapes import Float, Int
 

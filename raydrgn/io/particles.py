@@ -25,12 +25,13 @@ import pyarrow.parquet as pq
 from numpy.typing import ArrayLike
 
 from raydrgn.errors import InputError
-from raydrgn.geometry.rotations import orthogonality_error
 from raydrgn.io import storage
+from raydrgn.io.particle_checks import RowError, check_values, values_of
 from raydrgn.io.row_numbers import chosen_rows
 from raydrgn.io.storage import Uri
 from raydrgn.io.tables import read_parquet
 from raydrgn.shapes import Float, Int
+from raydrgn.wording import counted
 
 FORMAT_VERSION = 1
 
@@ -69,33 +70,6 @@ _TYPES: dict[str, pa.DataType] = {
 POSES_FROM = "poses_from"
 """Of the metadata of a table: the run that has refined its poses."""
 
-POSSIBLE = {
-    "pixel_size_angstrom": (0.01, 1000.0),
-    "voltage_kv": (10.0, 10_000.0),
-    "spherical_aberration_mm": (-10.0, 100.0),
-    "amplitude_contrast": (0.0, 1.0),
-}
-"""Between which values a column lies in any microscope; 300,000 is in volts."""
-
-# Rotations written with six decimals are orthogonal to 1e-5; a wrong convention is off by 0.1.
-ORTHOGONALITY_TOLERANCE = 1e-3
-
-
-class RowError(InputError):
-    """An error of one row; the reader of a file knows where that row stands in it.
-
-    ``column`` is that of the particle table, or of the file, whose value is at fault, if it is one.
-    """
-
-    def __init__(
-        self, row: int, problem: str, *, source: str | None = None, column: str | None = None
-    ) -> None:
-        place = f"row {row} (from 0)"
-        super().__init__(f"{source}, {place}: {problem}" if source else f"{place}: {problem}")
-        self.row = row
-        self.problem = problem
-        self.column = column
-
 
 class NoParticlesError(InputError):
     """A particle file lists no particles."""
@@ -115,80 +89,15 @@ class ParticleTable:
 
     def __post_init__(self) -> None:
         for name in ("index", "stack", "slice", "box"):
-            if name not in self.table.column_names:
+            if name not in self.column_names:
                 raise InputError(f"A particle table needs the column {name!r}.")
-        for name in self.table.column_names:
-            self._check_finite(name)
-        for name in POSSIBLE:
-            self._check_possible(name)
-        if "rotation" in self.table.column_names:
-            self._check_rotations()
-        if {"shift_angstrom", "pixel_size_angstrom"} <= set(self.table.column_names):
-            self._check_shifts()
+        check_values(self.table)
 
-    def _check_finite(self, name: str) -> None:
-        column = self.table.column(name)
-        if column.null_count:
-            row = int(np.flatnonzero(column.is_null().to_numpy())[0])
-            raise self._row_error(
-                row, f"column {name} is empty ({column.null_count} such rows).", column=name
-            )
-        flat = column.combine_chunks()
-        width = 1
-        if pa.types.is_fixed_size_list(flat.type):
-            width, flat = flat.type.list_size, flat.flatten()
-        if pa.types.is_floating(flat.type):
-            bad = np.flatnonzero(~np.isfinite(flat.to_numpy(zero_copy_only=False))) // width
-            if bad.size:
-                rows = np.unique(bad)
-                raise self._row_error(
-                    rows[0],
-                    f"column {name} is not finite ({len(rows):,} such rows of {len(column)}). Drop "
-                    "these rows, or repair the file.",
-                    column=name,
-                )
-
-    def _check_rotations(self) -> None:
-        for start in range(0, len(self), 1 << 18):
-            error = orthogonality_error(self.rotations[start : start + (1 << 18)])
-            bad = np.flatnonzero(~(error <= ORTHOGONALITY_TOLERANCE))
-            if bad.size:
-                raise self._row_error(
-                    start + bad[0],
-                    "the rotation is not a rotation: its rows are not orthonormal or it mirrors "
-                    f"({bad.size:,} such rows, or more). Matrices must be those of a refinement, "
-                    "in cryoDRGN's layout (N, 3, 3).",
-                )
-
-    def _check_possible(self, name: str) -> None:
-        if name not in self.table.column_names:
-            return
-        values, (low, high) = self.column(name), POSSIBLE[name]
-        bad = np.flatnonzero((values < low) | (values > high))
-        if bad.size:
-            raise self._row_error(
-                bad[0],
-                f"column {name} is {values[bad[0]]:g} ({bad.size:,} such rows of {len(self)}); it "
-                f"should lie between {low:g} and {high:g}. Repair the file, or give one value for "
-                "all particles to `raydrgn parse`.",
-                column=name,
-            )
-
-    def _check_shifts(self) -> None:
-        field = self.column("box") * self.column("pixel_size_angstrom")
-        far = np.flatnonzero(np.abs(self.column("shift_angstrom")).max(axis=1, initial=0) > field)
-        if far.size:
-            row = far[0]
-            x, y = self.column("shift_angstrom")[row]
-            raise self._row_error(
-                row,
-                f"the shift of ({x:.1f}, {y:.1f}) Å is larger than the box of {field[row]:.1f} Å "
-                f"({far.size:,} such particles). Check the pixel size of "
-                "the shifts and of the images.",
-            )
-
-    def _row_error(self, row: Any, problem: str, *, column: str | None = None) -> RowError:
-        return RowError(int(row), problem, source=self.metadata.get("source"), column=column)
+    def __repr__(self) -> str:
+        boxes = ", ".join(map(str, np.unique(self.column("box"))))
+        box = f", {'boxes' if ',' in boxes else 'box'} {boxes} px" if boxes else ""
+        columns = ", ".join(self.column_names)
+        return f"ParticleTable({counted(len(self), 'particle')}{box};\n  columns: {columns})"
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -230,14 +139,19 @@ class ParticleTable:
         return cls(table)
 
     @property
+    def column_names(self) -> list[str]:
+        """Names of the columns; which there can be is listed at the head of this module."""
+        return list(self.table.column_names)
+
+    @property
     def has_poses(self) -> bool:
         """Whether every particle has a rotation and a shift."""
-        return {"rotation", "shift_angstrom"} <= set(self.table.column_names)
+        return {"rotation", "shift_angstrom"} <= set(self.column_names)
 
     @property
     def has_ctf(self) -> bool:
         """Whether every particle has contrast transfer parameters and a pixel size."""
-        return {*CTF_COLUMNS, "pixel_size_angstrom"} <= set(self.table.column_names)
+        return {*CTF_COLUMNS, "pixel_size_angstrom"} <= set(self.column_names)
 
     def column(self, name: str) -> np.ndarray:
         """Return a column of numbers; one row per particle.
@@ -245,13 +159,9 @@ class ParticleTable:
         Raises:
             InputError: If the table has no such column.
         """
-        if name not in self.table.column_names:
+        if name not in self.column_names:
             raise InputError(f"The particles have no column {name!r}.")
-        values = self.table.column(name).combine_chunks()
-        if pa.types.is_fixed_size_list(values.type):
-            flat = values.flatten().to_numpy(zero_copy_only=False)
-            return flat.reshape(len(self), values.type.list_size)
-        return values.to_numpy(zero_copy_only=False)
+        return values_of(self.table.column(name))
 
     @cached_property
     def rotations(self) -> Float[np.ndarray, "n 3 3"]:
@@ -304,7 +214,7 @@ class ParticleTable:
 
     def listed_boxes(self) -> str:
         """Return how many particles have which box, by optics group where these are known."""
-        has_groups = "optics_group" in self.table.column_names
+        has_groups = "optics_group" in self.column_names
         boxes = self.column("box").tolist()
         found = sorted(Counter(zip(self.optics_groups(), boxes, strict=True)).items())
         return ", ".join(
@@ -314,7 +224,7 @@ class ParticleTable:
 
     def optics_groups(self) -> list[str]:
         """Return the optics group of each particle; one without a name where none are known."""
-        if "optics_group" not in self.table.column_names:
+        if "optics_group" not in self.column_names:
             return [""] * len(self)
         return [name or "" for name in self.table.column("optics_group").to_pylist()]
 
@@ -328,7 +238,7 @@ class ParticleTable:
 
     def with_columns(self, columns: Mapping[str, Any]) -> "ParticleTable":
         """Return the table with columns added or replaced."""
-        old = {name: self.table.column(name) for name in self.table.column_names}
+        old = {name: self.table.column(name) for name in self.column_names}
         return ParticleTable.from_columns({**old, **columns}, metadata=self.metadata)
 
     def with_metadata(self, name: str, value: str | None) -> "ParticleTable":

@@ -25,7 +25,8 @@ from raydrgn.io.imaging import (
     has_box,
     to_metadata,
 )
-from raydrgn.io.particles import TILT_COLUMNS, NoParticlesError, ParticleTable, RowError
+from raydrgn.io.particle_checks import RowError
+from raydrgn.io.particles import TILT_COLUMNS, NoParticlesError, ParticleTable
 from raydrgn.io.relionwriter import (
     ANGLE_FIELDS,
     CTF_FIELDS,

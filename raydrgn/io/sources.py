@@ -17,8 +17,9 @@ from raydrgn.io.filetypes import decode
 from raydrgn.io.imaging import Imaging, calibration, warn_of_micrometres
 from raydrgn.io.metadata import read_for_parsing as read_for_parsing
 from raydrgn.io.metadata import read_metadata as read_metadata
+from raydrgn.io.particle_checks import RowError
 from raydrgn.io.particle_source import ParticleSource
-from raydrgn.io.particles import CTF_COLUMNS, NoParticlesError, ParticleTable, RowError
+from raydrgn.io.particles import CTF_COLUMNS, NoParticlesError, ParticleTable
 from raydrgn.io.pixel_sizes import with_frame
 from raydrgn.io.stacks import check_slices, find_stacks, read_headers
 from raydrgn.io.storage import Uri

@@ -31,7 +31,8 @@ import numpy as np
 from raydrgn.errors import InputError, StorageError
 from raydrgn.io import storage
 from raydrgn.io.mrc import MrcHeader, read_header
-from raydrgn.io.particles import ParticleTable, RowError
+from raydrgn.io.particle_checks import RowError
+from raydrgn.io.particles import ParticleTable
 from raydrgn.io.star import line_of
 from raydrgn.io.starrows import read_text_star
 from raydrgn.io.storage import Uri

@@ -355,10 +355,13 @@ COLUMNS = st.sampled_from(
 )
 
 
+PARTICLES = table_of(4).to_bytes()
+
+
 @st.composite
 def parquet_files(draw):
     """Particle tables with columns left out, or of other types and values; other tables."""
-    table = pq.read_table(io.BytesIO(table_of(4).to_bytes()))
+    table = pq.read_table(io.BytesIO(PARTICLES))
     metadata = draw(st.sampled_from([table.schema.metadata, None, {b"raydrgn.particles": b"9"}]))
     names = draw(st.lists(st.sampled_from([*table.column_names, "x"]), max_size=3, unique=True))
     for name in names:
@@ -373,7 +376,7 @@ def parquet_files(draw):
 
 
 @fuzz
-@given(content=parquet_files() | damaged([table_of(4).to_bytes()]))
+@given(content=parquet_files() | damaged([PARTICLES]))
 def test_parquet_files_of_any_kind(folder, content):
     source = ParticleSource(particles=str(folder / "a.parquet"))
     read(

@@ -51,6 +51,18 @@ def test_columns_keep_their_shapes_and_types():
     assert not table_of(3, pixel_size_angstrom=None).has_ctf
 
 
+def test_a_table_is_printed_in_two_lines_with_its_columns():
+    table = ParticleTable.from_columns(
+        {"index": range(1200), "stack": ["a"] * 1200, "slice": range(1200), "box": [64] * 1200}
+    )
+    assert table.column_names == ["index", "stack", "slice", "box"]
+    columns = "\n  columns: index, stack, slice, box)"
+    assert repr(table) == f"ParticleTable(1,200 particles, box 64 px;{columns}"
+    assert repr(table.select([])) == f"ParticleTable(0 particles;{columns}"
+    mixed = table.with_columns({"box": [64] * 1199 + [96]}).select([0, 1199])
+    assert repr(mixed) == f"ParticleTable(2 particles, boxes 64, 96 px;{columns}"
+
+
 def test_selections_keep_order_repetitions_and_the_original_numbers():
     table = table_of(6, stacks=("a", "b", "c"))
     rows = np.array([5, 0, 0, 3])

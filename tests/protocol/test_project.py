@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 
 from raydrgn.errors import ConfigError, InputError, RunDirectoryError, StorageError
+from raydrgn.io.particle_checks import RowError
 from raydrgn.io.particle_source import ParticleSource
-from raydrgn.io.particles import RowError
 from raydrgn.io.sources import open_particles
 from raydrgn.protocol.decisions import ProjectInputs, image_identity
 from raydrgn.protocol.project import LostFileError, Project
