@@ -113,7 +113,7 @@ class App {
 
   async showPlane() {
     const [x, y] = [at('axis-x').value, at('axis-y').value];
-    this.view.keep(this.round, this.epoch);
+    this.view.keep(this.round);
     const isCurrent = this.watch('axis-x', 'axis-y');
     const pair = x.replace(/\d+$/, '');
     const areEqual = pair === y.replace(/\d+$/, '') && ['umap', 'pc', 'z'].includes(pair);
@@ -131,7 +131,7 @@ class App {
   }
 
   async showColour(draws = true) {
-    this.view.keep(this.round, this.epoch);
+    this.view.keep(this.round);
     const isCurrent = this.watch('colour-by');
     const column = await this.column(at('colour-by').value);
     if (!isCurrent()) return;
@@ -230,6 +230,7 @@ class App {
     }
     if (!isCurrent()) return;
     [this.facts, this.epoch, this.columns] = [facts, facts.epoch, new Map()];
+    this.view.takeEpoch(epoch);
     this.paths.take([]);
     this.results.showOccupancy(null);
     await this.selection.apply([]); // before it can be saved as one of this epoch
@@ -271,6 +272,7 @@ class App {
     if (at('rounds').value !== name) return;
     chooseRound(name); // with all that is known of it, or requests would mix two rounds
     [this.round, this.facts, this.epoch] = [name, facts, facts.epoch];
+    this.view.takeEpoch(null);
     [this.rows, this.numbers] = [points.rows, points.numbers];
     this.columns = new Map();
     at('epochs').replaceChildren(); // until those of this round are known

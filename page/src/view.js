@@ -1,4 +1,5 @@
-// What is looked at, as the end of the page's address has it: round, epoch, axes and colour.
+// What is looked at, as the end of the page's address has it: round, axes and colour, and the epoch
+// if a person has chosen one. Without it a reload shows the newest.
 
 import { getJson } from './api.js';
 import { at, fill } from './dom.js';
@@ -15,7 +16,7 @@ export class View {
   round(project, first) {
     const { round } = this.wanted;
     if (project?.rounds.includes(round)) return round;
-    if (round !== undefined || project) delete this.wanted.epoch; // it is one of another round
+    if (round !== undefined || project) this.takeEpoch(null); // it is one of another round
     return first;
   }
 
@@ -26,6 +27,7 @@ export class View {
       return await getJson('/api/facts', { epoch });
     } catch (error) {
       if (epoch === null || error.status === 0) throw error;
+      this.takeEpoch(null);
       return getJson('/api/facts');
     }
   }
@@ -47,6 +49,11 @@ export class View {
     for (const [name, id] of Object.entries(CHOICES)) this.wanted[name] = at(id).value;
   }
 
+  /** Takes the epoch that a person has chosen; null for none. */
+  takeEpoch(epoch) {
+    this.wanted.epoch = epoch;
+  }
+
   /** Chooses axes anew: better ones have come. */
   forgetAxes() {
     delete this.wanted.x;
@@ -54,8 +61,9 @@ export class View {
   }
 
   /** Writes into the address what is shown. */
-  keep(round, epoch) {
+  keep(round) {
     const shown = Object.entries(CHOICES).map(([name, id]) => [name, at(id).value]);
+    const { epoch } = this.wanted;
     const all = Object.entries({ round, epoch, ...Object.fromEntries(shown) });
     const text = new URLSearchParams(all.filter(([, value]) => value || value === 0));
     history.replaceState(null, '', `#${text}`);

@@ -1,5 +1,7 @@
 """Answers that come late or are refusals, as the explorer's page takes them."""
 
+import shutil
+
 import pytest
 
 from explorer_page import wait_until
@@ -71,6 +73,26 @@ def test_epoch_axes_and_colour_stay_after_a_change_of_epoch_and_a_reload(visit):
     wait_until(page, "document.getElementById('epochs').value === '1'")
     shown = [page.input_value(f"#{name}") for name in ("axis-x", "axis-y", "colour-by")]
     assert shown == ["z1", "defocus_u_angstrom", "z0"]
+
+
+def test_a_reload_shows_the_newest_epoch_until_one_is_chosen(visit, root):
+    page = visit.page
+    wait_until(page, "document.getElementById('epochs').value === '2'")
+    later = [root / f"{name}.3.pkl" for name in ("weights", "z")]
+    try:
+        for file in later:
+            shutil.copy(root / file.name.replace("3", "2"), file)
+        page.reload()
+        page.wait_for_selector("body[data-ready]")
+        wait_until(page, "document.getElementById('epochs').value === '3'")
+        page.select_option("#epochs", "2")
+        wait_until(page, "location.hash.includes('epoch=2')")
+        page.reload()
+        page.wait_for_selector("body[data-ready]")
+        wait_until(page, "document.getElementById('epochs').value === '2'")
+    finally:
+        for file in later:
+            file.unlink()
 
 
 def test_undo_does_not_take_what_was_selected_in_another_epoch(visit):
