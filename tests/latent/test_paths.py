@@ -123,6 +123,17 @@ def test_particles_of_equal_latents_leave_typical_support_as_it_is_and_are_count
     assert support(z, z[~np.isin(np.arange(len(z)), real)][:1]).tolist() == [len(z) - 2000]
 
 
+def test_latents_that_rounding_alone_sets_apart_are_one():
+    rng = np.random.default_rng(6)
+    line = np.stack([np.linspace(1, 5, 2000), 1 + 0.02 * rng.normal(size=2000)], axis=1)
+    junk = 1e-9 * rng.normal(size=(3000, 2))
+    z = np.concatenate([line, junk]).astype(np.float32)
+    path = NeighbourGraph(z, avg_neighbors=8).through([0, 1999])
+    alone = NeighbourGraph(z[:2000], avg_neighbors=8).through([0, 1999])
+    assert path.length == pytest.approx(alone.length, rel=1e-3)
+    np.testing.assert_allclose(support(z, z[[500, 1500]]), support(z[:2000], z[[500, 1500]]))
+
+
 def test_anchors_of_equal_latents_are_visited_as_they_were_named():
     z = np.float32([[0, 0], [1, 0], [1, 0], [2, 0], [2, 0], [3, 0]])
     graph = NeighbourGraph(z, max_neighbors=3, avg_neighbors=3)
