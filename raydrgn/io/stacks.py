@@ -199,6 +199,7 @@ class _Search:
     def _at(self, uri: Uri, *, is_full_name: bool) -> _Place | None:
         if not storage.is_local(uri):
             return _Place(uri, uri, is_full_name) if storage.is_at_hand(uri) else None
+        uri = str(storage.local_path(uri))
         try:
             status = os.stat(uri)
         except (OSError, ValueError):  # absent, or no name of a file

@@ -26,10 +26,10 @@ def is_local(uri: Uri) -> bool:
 
 
 def local_path(uri: Uri) -> Path:
-    """Return a local URI as a path."""
+    """Return a local URI as a path; ``~`` is the home folder, as fsspec reads it, too."""
     import fsspec
 
-    return Path(fsspec.core.strip_protocol(uri) if "://" in uri else uri)
+    return Path(fsspec.core.strip_protocol(uri) if "://" in uri else os.path.expanduser(uri))
 
 
 def absolute(uri: Uri | Path, *, base: Uri | None = None) -> Uri:

@@ -56,6 +56,12 @@ def test_stacks_are_found_below_datadir(project, where):
     assert find_stacks([NAME], source=str(project[1]), datadir=datadir) == [expected]
 
 
+def test_datadir_may_begin_with_the_home_folder(project, monkeypatch):
+    monkeypatch.setenv("HOME", str(project[0]))
+    expected = place_of(project[0], f"data/{NAME}")
+    assert find_stacks([NAME], source=str(project[1]), datadir="~/data") == [expected]
+
+
 def test_places_are_tried_in_the_order_that_is_said(project, monkeypatch):
     root, source = project
     monkeypatch.chdir(root)

@@ -144,6 +144,17 @@ def test_relative_paths_and_home_are_resolved(tmp_path, monkeypatch):
     assert storage.absolute("~/x") == "/home/someone/x"
 
 
+def test_home_is_resolved_where_a_file_is_written_and_read(tmp_path, monkeypatch):
+    """A shell leaves ``~`` as it is in ``--table=~/p.parquet``."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    storage.write_bytes("~/new/x", b"abc")
+    assert (tmp_path / "home" / "new" / "x").read_bytes() == b"abc"
+    assert storage.exists("~/new/x")
+    assert storage.read_bytes("~/new/x") == b"abc"
+    assert not (tmp_path / "~").exists()
+
+
 def test_parents_and_kinds_of_places():
     assert storage.parent("/a/b/c.txt") == "/a/b"
     assert storage.parent("memory://a/b/c.txt") == "memory://a/b"
