@@ -19,7 +19,6 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
-import yaml
 
 from raydrgn.errors import ConfigError, InputError
 from raydrgn.io import storage
@@ -34,6 +33,7 @@ from raydrgn.occupancy.atomic_models import (
 )
 from raydrgn.settings import MAP_SUFFIXES
 from raydrgn.shapes import Bool
+from raydrgn.yaml_tables import parse_text
 
 KEYS = ("file", "chain", "chains", "residues", "secondary", "helices", "sheets")
 KINDS = {"helix": HELIX, "sheet": SHEET}
@@ -119,11 +119,7 @@ def by_selection(uri: Uri, models: Sequence[AtomicModel]) -> list[Subunit]:
         ConfigError: If the file is not such a mapping; names the subunit.
         InputError: If a selection finds no atoms.
     """
-    try:
-        # text only, so that the chains 1 and NO stay names
-        raw = yaml.load(storage.read_bytes(uri), Loader=_DistinctKeys)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{uri} is not YAML: {error}.") from error
+    raw = parse_text(storage.read_bytes(uri), uri)
     if not isinstance(raw, Mapping) or not raw:
         raise ConfigError(f"{uri} should name subunits, one per line, such as `uL1: A`.")
     found = []
@@ -138,19 +134,6 @@ def by_selection(uri: Uri, models: Sequence[AtomicModel]) -> list[Subunit]:
             raise ConfigError(_not_a_selection(where, given))
         found.append(Subunit(name=str(name), parts=tuple(_joined(parts))))
     return found
-
-
-class _DistinctKeys(yaml.BaseLoader):
-    """Reads all values as text, and refuses a name that occurs twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for i, name in enumerate(names):
-            if name in names[:i]:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"found {name!r} twice", node.value[i][0].start_mark
-                )
-        return super().construct_mapping(node, deep)
 
 
 def _joined(

@@ -17,7 +17,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
 import raydrgn
@@ -26,6 +25,7 @@ from raydrgn.remote.environment import HELD_CPUS, HELD_GPUS, TOKEN_VARIABLES
 from raydrgn.remote.job_queue import LIMITS
 from raydrgn.remote.metrics import JOB_ID
 from raydrgn.remote.process import user_name
+from raydrgn.yaml_tables import parse_table
 
 PROGRAM = "raydrgn"
 
@@ -165,16 +165,12 @@ class JobSpec:
             StorageError: If the file cannot be read.
         """
         try:
-            raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+            content = Path(path).expanduser().read_bytes()
         except FileNotFoundError as error:
             raise StorageError(f"{path} does not exist; check the path of the spec.") from error
         except OSError as error:
             raise StorageError(f"{path} cannot be read: {error.strerror}.") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path} is not YAML: {error}.") from error
-        if not isinstance(raw, dict):
-            raise ConfigError(f"{path} should contain keys and values, found {type(raw).__name__}.")
-        return cls.from_dict(raw, where=str(path))
+        return cls.from_dict(parse_table(content, str(path)), where=str(path))
 
     def filled(self, values: Mapping[str, str], *, where: str) -> "JobSpec":
         """Return the spec with each ``${NAME}`` replaced; a value stays one word of the command.

@@ -19,6 +19,7 @@ from raydrgn.mfa.config import MfaConfig
 from raydrgn.model.config import ModelConfig
 from raydrgn.remote.resources import Resources, worker_range
 from raydrgn.run.recipe import TrainConfig
+from raydrgn.yaml_tables import parse_table
 
 MFA_TRAIN = ("epochs", "seed", "checkpoint_minutes", "keep_epochs", "held_out_fraction")
 """Fields of ``TrainConfig`` that a mixture of factor analysers uses; it has no optimiser."""
@@ -181,16 +182,7 @@ def read_yaml(uri: Uri) -> dict[str, Any]:
     Raises:
         ConfigError: If it is anything else.
     """
-    try:
-        raw = yaml.safe_load(storage.read_bytes(uri))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that is none, depth
-        raise ConfigError(f"{uri} is not YAML: {error}.") from error
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{uri} must contain keys and values; found {type(raw).__name__}.")
-    for key in raw:
-        if not isinstance(key, str):
-            raise ConfigError(f"{uri} must contain names of settings; found the key {key!r}.")
-    return raw
+    return parse_table(storage.read_bytes(uri), uri)
 
 
 def _with_worker_range(raw: Mapping[str, Any]) -> dict[str, Any]:

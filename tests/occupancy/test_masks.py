@@ -200,7 +200,7 @@ def test_selections_take_chains_residues_and_helices(tmp_path):
         ("x: A:9-2", r"9-2 ends before it begins"),
         ("x: {chain: A, secondary: coil}", r"secondary is 'coil'; known: helix, sheet"),
         ("a/b: A", r"cannot be the name"),
-        ("x: A\nx: a", r"found 'x' twice"),
+        ("x: A\nx: a", r"the key 'x' is given twice"),
         ("x: []", r"x: \[\] is not a selection"),
         ("- A", r"should name subunits"),
         ("x: [A", r"is not YAML"),

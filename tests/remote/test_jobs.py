@@ -70,8 +70,12 @@ def test_a_value_stays_one_word_whatever_it_contains(tmp_path):
             "{entrypoint: raydrgn demo, runtime_env: {env_vars: {RAY_AUTH_TOKEN: abc}}}",
             r"RAY_AUTH_TOKEN cannot be set: Ray shows",
         ),
-        ("- a", r"spec\.yaml should contain keys and values, found list"),
+        ("- a", r"spec\.yaml should contain keys and values; found a list"),
         ("a: [", r"spec\.yaml is not YAML"),
+        (
+            "entrypoint: raydrgn demo\nentrypoint: raydrgn info",
+            r"line 2: .*'entrypoint' is .* twice",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_spec_is_said_with_its_file_and_key(tmp_path, text, message):

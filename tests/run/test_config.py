@@ -113,8 +113,11 @@ def test_a_file_that_lacks_a_key_or_has_another_is_named(config, tmp_path):
     [
         (b"a: [1", "is not YAML"),
         (b"\x80\x04\x95", "is not YAML"),
-        (b"- 1\n- 2\n", "must contain keys and values; found list"),
-        (b"", "must contain keys and values; found NoneType"),
+        (b"a: 1\n\tb: 2", r"is not YAML: line 2: .*; indent with spaces instead of tabs\.$"),
+        ("é: 1".encode("latin-1"), r"is not YAML: character 1 .*; save it as UTF-8\.$"),
+        (b"a: {b: 1}\na: {c: 2}", r"is not YAML: line 2: the key 'a' is given twice\.$"),
+        (b"- 1\n- 2\n", "should contain keys and values; found a list"),
+        (b"", "should contain keys and values; found nothing"),
         (b"!!python/object/apply:os.getcwd []", "is not YAML"),
     ],
 )
@@ -222,12 +225,18 @@ def test_values_out_of_range_are_refused_by_name(kind, values, message):
         unchecked(kind, **values)
 
 
+def test_yaml_of_other_editors_is_read(tmp_path):
+    content = b"\xef\xbb\xbfa: &a {b: 1}\r\nc: {<<: *a, b: 2}\r\n"  # a merged key may be replaced
+    (tmp_path / "config.yaml").write_bytes(content)
+    assert read_yaml(str(tmp_path / "config.yaml")) == {"a": {"b": 1}, "c": {"b": 2}}
+
+
 @pytest.mark.parametrize(
     "text", ["{0: 1}", "1: x", "a: 2020-13-45", "[" * 2000], ids=["number", "list", "date", "depth"]
 )
 def test_yaml_that_holds_no_settings_is_refused(tmp_path, text):
     (tmp_path / "config.yaml").write_text(text)
-    with pytest.raises(ConfigError, match=r"config\.yaml (must contain|is not YAML)"):
+    with pytest.raises(ConfigError, match=r"config\.yaml (should contain|is not YAML)"):
         read_yaml(str(tmp_path / "config.yaml"))
 
 
