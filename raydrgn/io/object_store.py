@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import fsspec
 
 from raydrgn.errors import StorageError
-from raydrgn.io.uri import Uri, protocol_of
+from raydrgn.io.uri import Uri, is_local, local_path, protocol_of
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +76,8 @@ def filesystem(uri: Uri) -> tuple[Any, str]:
         StorageError: If the client of the protocol is not installed.
     """
     protocol = protocol_of(uri)
+    if is_local(uri):  # fsspec takes ``::`` in a name for a chain of file systems
+        return fsspec.filesystem("file"), str(local_path(uri).absolute())
     try:
         fs, path = fsspec.core.url_to_fs(uri, **_client_options(protocol))
     except (ImportError, ValueError) as error:

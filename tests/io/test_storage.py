@@ -155,6 +155,12 @@ def test_home_is_resolved_where_a_file_is_written_and_read(tmp_path, monkeypatch
     assert not (tmp_path / "~").exists()
 
 
+def test_two_colons_in_a_name_are_no_chain_of_file_systems(tmp_path):
+    storage.write_bytes(f"{tmp_path}/a::b/x::y", b"abc")
+    assert storage.list_files(f"{tmp_path}/a::b") == ["x::y"]
+    assert storage.file_size(f"{tmp_path}/a::b/x::y") == 3
+
+
 def test_parents_and_kinds_of_places():
     assert storage.parent("/a/b/c.txt") == "/a/b"
     assert storage.parent("memory://a/b/c.txt") == "memory://a/b"
