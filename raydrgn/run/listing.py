@@ -1,6 +1,7 @@
 """Runs below a folder: what each was trained on, how far it is, and which run it came from."""
 
 import logging
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -74,9 +75,11 @@ class RunSummary:
 def find_runs(folder: Uri) -> Iterator[Uri]:
     """Yield the run directories at or below a folder, in the order of their names.
 
-    Nothing inside a run is looked at, and links to folders are not followed.
+    Nothing inside a run is looked at. Of links to folders only those are followed that lead to a
+    run outside of the folder.
     """
-    yield from _find_runs(storage.absolute(folder), MAX_DEPTH)
+    top = storage.absolute(folder)
+    yield from _find_runs(top, MAX_DEPTH, top=top)
 
 
 def summarise(root: Uri) -> RunSummary:
@@ -87,7 +90,7 @@ def summarise(root: Uri) -> RunSummary:
         return RunSummary(root=root, program="", problem=str(error))
 
 
-def _find_runs(folder: Uri, depth: int) -> Iterator[Uri]:
+def _find_runs(folder: Uri, depth: int, *, top: Uri) -> Iterator[Uri]:
     fs, path = storage.filesystem(folder)
     is_there = storage.is_folder(folder)
     with storage.explained(folder, action="read"):
@@ -98,11 +101,22 @@ def _find_runs(folder: Uri, depth: int) -> Iterator[Uri]:
         return
     if depth:
         for name, entry in sorted(named.items()):
-            if entry["type"] == "directory" and not entry.get("islink"):
-                try:
-                    yield from _find_runs(storage.join(folder, name), depth - 1)
-                except StorageError as error:
-                    log.warning("%s is skipped: %s", storage.join(folder, name), error)
+            place = storage.join(folder, name)
+            try:
+                if entry.get("islink"):
+                    if _leads_to_other_run(place, top):
+                        yield place
+                elif entry["type"] == "directory":
+                    yield from _find_runs(place, depth - 1, top=top)
+            except StorageError as error:
+                log.warning("%s is skipped: %s", place, error)
+
+
+def _leads_to_other_run(link: Uri, top: Uri) -> bool:
+    """Return whether a local link leads to a run that is not below ``top`` by its own name."""
+    target = os.path.realpath(link)
+    is_inside = PurePosixPath(target).is_relative_to(os.path.realpath(storage.local_path(top)))
+    return not is_inside and _is_run(set(storage.list_names(target)))
 
 
 def _is_run(names: set[str]) -> bool:

@@ -131,6 +131,14 @@ def test_a_run_itself_and_an_empty_folder(project):
         workflow.run(RunsSettings(folder=str(project / "file")))
 
 
+def test_a_link_to_a_run_on_another_disk_is_listed(project):
+    (project / "maps" / "linked").symlink_to(project / "first")
+    [found] = workflow.run(RunsSettings(folder=str(project / "maps"))).runs
+    assert found.summary.root == str(project / "maps" / "linked")
+    roots = [run.summary.root for run in workflow.run(RunsSettings(folder=str(project))).runs]
+    assert str(project / "maps" / "linked") not in roots  # the run itself is there
+
+
 def test_a_url_is_listed_like_a_folder(project):
     import fsspec
 
