@@ -28,6 +28,12 @@ def failure_message(uri: Uri, error: OSError, action: str) -> str:
     if isinstance(error, FileNotFoundError | FileExistsError | NotADirectoryError):
         place = _file_above(str(error.filename or uri))
         is_absent = isinstance(error, FileNotFoundError)
+        folder = _folder_there(str(local_path(uri)))
+        is_below = os.path.dirname(os.path.abspath(local_path(uri))) != folder
+        if is_absent and action == "written" and is_below and not os.path.lexists(place):
+            return (
+                f"{uri} cannot be written: no folder can be made in {folder}. Choose another one."
+            )
         if is_absent and os.path.abspath(place) == str(local_path(uri).absolute()):
             return f"{uri} {absence(uri)}"
         if os.path.islink(place) and not os.path.exists(place):
@@ -76,6 +82,14 @@ def _file_above(path: str) -> str:
     while folder and not os.path.lexists(folder):
         folder = os.path.dirname(folder)
     return path if os.path.isdir(folder) else folder or path
+
+
+def _folder_there(path: str) -> str:
+    """Return the lowest of the folders above a path that is there."""
+    folder = os.path.dirname(os.path.abspath(path))
+    while not os.path.exists(folder):
+        folder = os.path.dirname(folder)
+    return folder
 
 
 def absence(uri: Uri) -> str:

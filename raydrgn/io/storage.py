@@ -375,7 +375,8 @@ def require_writable(folder: Uri) -> None:
     try:
         write_bytes(probe, b"raydrgn")
     except StorageError as error:
-        if getattr(error.__cause__, "errno", None) in (errno.EACCES, errno.EPERM, errno.EROFS):
+        closed = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT)  # the last of autofs
+        if getattr(error.__cause__, "errno", None) in closed:
             raise StorageError(
                 f"{folder} may not be written: it belongs to another user, or is read-only. Choose "
                 "another folder, or have its permissions changed."
