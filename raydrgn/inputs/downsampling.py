@@ -68,6 +68,7 @@ def plan_stacks(
     starts = range(0, count, chunk)
     names = [f"{base}.{i}.mrcs" if options.chunk else f"{base}.mrcs" for i in range(len(starts))]
     names = [storage.plain_output(name) for name in names]
+    storage.plain_output(options.out)  # the table, which is written last
     for name in (*names, storage.absolute(options.out)):
         storage.refuse_to_replace(name, [*table.stacks, table.metadata.get("source", "")])
     sizes = new_pixel_size(table, taken, box=options.box)

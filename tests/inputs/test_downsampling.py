@@ -283,6 +283,13 @@ def test_what_makes_no_sense_is_refused(changes, message, data, tmp_path):
         downsample(data[0], DownsamplingOptions(**values | {"out": str(tmp_path / values["out"])}))
 
 
+def test_a_folder_in_place_of_the_table_is_found_before_images_are_written(data, tmp_path):
+    (tmp_path / "small.star").mkdir()
+    with pytest.raises(StorageError, match=r"small\.star is a folder; give the name of a file"):
+        downsample(data[0], DownsamplingOptions(out=str(tmp_path / "small.star"), box=SMALL))
+    assert not (tmp_path / "small.mrcs").exists()
+
+
 def test_a_map_does_not_grow(tmp_path):
     write_volume(str(tmp_path / "m.mrc"), np.zeros((8, 8, 8), np.float32), pixel_size_angstrom=1.0)
     with pytest.raises(ConfigError, match="-D 16 is larger than the map"):
