@@ -19,6 +19,7 @@ from raydrgn.errors import (
     StorageError,
     StorageFailureError,
 )
+from raydrgn.protocol.decisions import HEAD
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess:
@@ -113,6 +114,25 @@ def test_an_interruption_before_the_commands_are_loaded_is_named(monkeypatch, ca
         start.main()
     assert ended.value.code == EXIT_INTERRUPTED
     assert capsys.readouterr().err == "interrupted\n"
+
+
+@pytest.mark.parametrize(
+    ("has_project", "estimate", "message"),
+    [(True, (), "To go on: "), (True, ("--estimate",), "interrupted"), (False, (), "interrupted")],
+)
+def test_an_interrupted_protocol_goes_on_only_with_what_was_begun(
+    has_project, estimate, message, monkeypatch, tmp_path
+):
+    def stop(*_, **__):
+        if has_project:
+            (tmp_path / "project.yaml").write_text(HEAD)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("raydrgn.protocol.sequence.run", stop)
+    said = CliRunner().invoke(app, ["protocol", "p.star", "-o", str(tmp_path), *estimate])
+    assert said.exit_code == EXIT_INTERRUPTED
+    assert message in said.stderr
+    assert ("To go on" in said.stderr) == (message != "interrupted")
 
 
 def test_every_command_has_help():
