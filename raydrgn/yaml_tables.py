@@ -1,4 +1,4 @@
-"""YAML files that people write or edit: job specs, subunits, projects, configurations of runs."""
+"""YAML that people write: job specs, subunits, projects, configurations of runs, their values."""
 
 from typing import Any
 
@@ -55,6 +55,15 @@ def parse_table(content: bytes, where: str) -> dict[str, Any]:
     return raw
 
 
+def parse_value(text: str, where: str) -> Any:
+    """Return the value that a word of a command line is.
+
+    Raises:
+        ConfigError: If it is not YAML.
+    """
+    return _parse(text, where, _ValueLoader)
+
+
 def parse_text(content: bytes, where: str) -> Any:
     """Return what a file holds, with all values as text.
 
@@ -64,7 +73,7 @@ def parse_text(content: bytes, where: str) -> Any:
     return _parse(content, where, _TextLoader)
 
 
-def _parse(content: bytes, where: str, loader: type[_ValueLoader | _TextLoader]) -> Any:
+def _parse(content: bytes | str, where: str, loader: type[_ValueLoader | _TextLoader]) -> Any:
     try:
         return yaml.load(content, Loader=loader)
     except RecursionError as error:

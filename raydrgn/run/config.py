@@ -19,7 +19,7 @@ from raydrgn.mfa.config import MfaConfig
 from raydrgn.model.config import ModelConfig
 from raydrgn.remote.resources import Resources, worker_range
 from raydrgn.run.recipe import TrainConfig
-from raydrgn.yaml_tables import parse_table
+from raydrgn.yaml_tables import parse_table, parse_value
 
 MFA_TRAIN = ("epochs", "seed", "checkpoint_minutes", "keep_epochs", "held_out_fraction")
 """Fields of ``TrainConfig`` that a mixture of factor analysers uses; it has no optimiser."""
@@ -170,10 +170,7 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals:
         raise ConfigError(f"--set takes section.field=value, got {text!r}.")
-    try:
-        return name.strip(), yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {name}: {value!r} is not a YAML value: {error}.") from error
+    return name.strip(), parse_value(value, f"--set {text}")
 
 
 def read_yaml(uri: Uri) -> dict[str, Any]:

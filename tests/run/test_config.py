@@ -147,7 +147,7 @@ def test_assignments_are_yaml(text, expected):
     ("text", "message"),
     [
         ("train.epochs", "takes section.field=value, got 'train.epochs'"),
-        ("a.b=[1", "is not a YAML value"),
+        ("a.b=[1", r"--set a\.b=\[1 is not YAML: line 1: expected .,. or .\]."),
     ],
 )
 def test_assignments_that_are_none_are_refused(text, message):
