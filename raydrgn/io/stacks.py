@@ -8,7 +8,8 @@ looked for in these places, and the first one where there is a file is meant:
 2. as it is, if it is absolute;
 3. by its full name in the folder of the particle file;
 4. by its full name in one of the folders above that, or in the current folder. If several of
-   these have such a file, and not the same one, the name is refused as ambiguous;
+   these have such a file, and not the same one, the name is refused as ambiguous. Then, if the
+   particle file is reached by a link, in the folders above the file that the link leads to;
 5. below ``--datadir``, by what is left of it after some of its first folders, the longest rest
    first, down to its base name;
 6. without ``--datadir``, by its base name in the folder of the particle file.
@@ -126,12 +127,16 @@ class _Search:
         self.source = source
         self.datadir = datadir
         self.own = storage.parent(source)
-        self._others = []
+        self._others: list[str] = []
+        self._of_target: list[str] = []
         if storage.is_local(source):
             above = [str(folder) for folder in Path(self.own).parents]
             self._others = list(dict.fromkeys([*above, *([os.getcwd()] if here else [])]))
             if self.own in self._others:  # the current folder
                 self._others.remove(self.own)
+            known = {self.own, *self._others}
+            target = Path(os.path.realpath(storage.local_path(source)))  # of a link
+            self._of_target = [str(above) for above in target.parents if str(above) not in known]
         self._folders: dict[str, bool] = {}
 
     def find(self, name: str) -> _Place | None:
@@ -163,20 +168,15 @@ class _Search:
         return list(dict.fromkeys([below[0], *full, *below[1:]]))
 
     def _full_names(self, name: str) -> list[Uri]:
-        return [storage.join(folder, name) for folder in (self.own, *self._others)]
+        folders = (self.own, *self._others, *self._of_target)
+        return [storage.join(folder, name) for folder in folders]
 
     def _by_full_name(self, name: str, *, is_absolute: bool) -> _Place | None:
         if is_absolute:
             return self._at(name, is_full_name=True)
         if place := self._at(storage.join(self.own, name), is_full_name=True):
             return place
-        found: dict[object, tuple[str, _Place]] = {}
-        first = PurePosixPath(name).parts[0] if name else ""
-        for folder in self._others:
-            if not self._has(folder, first):
-                continue
-            if place := self._at(storage.join(folder, name), is_full_name=True):
-                found.setdefault(place.identity, (folder, place))
+        found = self._all_below(self._others, name) or self._all_below(self._of_target, name)
         if len(found) > 1:
             (one, place), (other, second), *_ = found.values()
             raise InputError(
@@ -184,6 +184,17 @@ class _Search:
                 f"and {second.uri}. Choose one of them with --datadir {one} or --datadir {other}."
             )
         return next((place for _, place in found.values()), None)
+
+    def _all_below(self, folders: Sequence[str], name: str) -> dict[object, tuple[str, _Place]]:
+        """Return the different files of a name below some folders, with the folder of each."""
+        found: dict[object, tuple[str, _Place]] = {}
+        first = PurePosixPath(name).parts[0] if name else ""
+        for folder in folders:
+            if not self._has(folder, first):
+                continue
+            if place := self._at(storage.join(folder, name), is_full_name=True):
+                found.setdefault(place.identity, (folder, place))
+        return found
 
     def _has(self, folder: str, name: str) -> bool:
         """Return whether a folder has an entry; the first folders of all names are few."""

@@ -191,6 +191,16 @@ def test_moved_data_are_found_by_the_rest_of_an_absolute_name(project):
         assert find_stacks([old], source=str(source), datadir=datadir) == [expected]
 
 
+def test_stacks_of_a_file_that_is_reached_by_a_link_are_where_it_leads(project, tmp_path_factory):
+    root, source = project
+    link = tmp_path_factory.mktemp("elsewhere") / "particles.star"
+    link.symlink_to(source)
+    expected = place_of(root, NAME)
+    assert find_stacks([NAME], source=str(link), datadir=None) == [expected]
+    beside_link = place_of(link.parent, NAME)
+    assert find_stacks([NAME], source=str(link), datadir=None) == [beside_link]
+
+
 def test_two_absolute_names_for_one_stack_below_datadir_are_refused(grids):
     names = ["/x/gridA/p.mrcs", "/y/gridA/p.mrcs"]
     with pytest.raises(InputError, match="names two stacks"):
