@@ -28,12 +28,13 @@ def failure_message(uri: Uri, error: OSError, action: str) -> str:
     if isinstance(error, FileNotFoundError | FileExistsError | NotADirectoryError):
         place = _file_above(str(error.filename or uri))
         is_absent = isinstance(error, FileNotFoundError)
-        folder = _folder_there(str(local_path(uri)))
-        is_below = os.path.dirname(os.path.abspath(local_path(uri))) != folder
-        if is_absent and action == "written" and is_below and not os.path.lexists(place):
-            return (
-                f"{uri} cannot be written: no folder can be made in {folder}. Choose another one."
-            )
+        if is_absent and action == "written" and is_local(uri) and not os.path.lexists(place):
+            folder = _folder_there(str(local_path(uri)))
+            if os.path.dirname(os.path.abspath(local_path(uri))) != folder:
+                return (
+                    f"{uri} cannot be written: no folder can be made in {folder}. Choose another "
+                    "one."
+                )
         if is_absent and os.path.abspath(place) == str(local_path(uri).absolute()):
             return f"{uri} {absence(uri)}"
         if os.path.islink(place) and not os.path.exists(place):
