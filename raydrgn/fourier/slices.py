@@ -55,11 +55,14 @@ class SliceSampler:
         Beyond Nyquist, |k| > box/2, the value is zero.
         """
         flat = points.reshape(-1, 3).float()
-        total = torch.empty(len(flat), dtype=torch.complex64)
+        is_inside = flat.square().sum(-1) <= (self.box / 2) ** 2 * (1 + 1e-5)
+        inside = flat[is_inside] * OVERSAMPLING
+        found = torch.empty(len(inside), dtype=torch.complex64)
         most: int = nb.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
         nb.set_num_threads(min(torch.get_num_threads(), most))
-        _add_taps(self._samples, (flat * OVERSAMPLING).numpy(), total.numpy())
-        total[flat.square().sum(-1) > (self.box / 2) ** 2 * (1 + 1e-5)] = 0
+        _add_taps(self._samples, inside.numpy(), found.numpy())
+        total = torch.zeros(len(flat), dtype=torch.complex64)
+        total[is_inside] = found
         return torch.view_as_real(total).reshape(*points.shape[:-1], 2)
 
 

@@ -12,7 +12,7 @@ from raydrgn.fourier.masks import soft_sphere
 from raydrgn.fourier.resample import cropped, resample
 from raydrgn.fourier.shells import resolution_at, shell_correlation, shell_index
 from raydrgn.fourier.slices import SliceSampler
-from raydrgn.fourier.transforms import fft_centred, ifft_centred
+from raydrgn.fourier.transforms import ifft_centred
 from raydrgn.inputs.resolution import Resolution
 from raydrgn.io.mrc import read_volume
 from raydrgn.io.storage import Uri
@@ -128,27 +128,40 @@ class Correlator:
     """
 
     def __init__(self, volume: Float[Tensor, "d d d"], weights: Float[Tensor, " shells"]) -> None:
-        self._box = volume.shape[-1]
-        self._index = shell_index(self._box)
+        self._box = box = volume.shape[-1]
+        half = torch.fft.ifftshift(shell_index(box))[..., : box // 2 + 1]
+        self._index = half.contiguous()
+        times = torch.full((box // 2 + 1,), 2.0, dtype=torch.float64)  # with the other half
+        times[0] = times[-1] = 1
+        self._times = times.expand(half.shape).contiguous()
         self._weights = weights.double()
-        self._counts = torch.bincount(self._index.flatten(), minlength=self._box // 2).double()
+        self._counts = self._sums(self._times)
         self._total = max(float((self._weights * self._counts).sum()), 1e-30)
-        self._spectrum = fft_centred(volume, ndim=3)
+        self._spectrum = _half_spectrum(volume)
         self._power = self._power_of(self._spectrum)
 
     def largest(self, other: Float[Tensor, "d d d"]) -> tuple[float, Tensor]:
         """Return the largest correlation with a volume, with its sign and offset (z, y, x)."""
-        spectrum = fft_centred(other, ndim=3)
-        factor = self._weights / (self._power * self._power_of(spectrum)).sqrt()
+        spectrum = _half_spectrum(other)
+        factor = (self._weights / (self._power * self._power_of(spectrum)).sqrt()).float()
         cross = self._spectrum * spectrum.conj() * factor[self._index]
-        surface = ifft_centred(cross, ndim=3) * (self._box**3 / self._total)
+        surface = torch.fft.irfftn(cross, other.shape) * (self._box**3 / self._total)
         best = surface.abs().argmax()
-        offset = torch.stack(torch.unravel_index(best, surface.shape)) - self._box // 2
-        return float(surface.flatten()[best]), offset
+        offset = torch.stack(torch.unravel_index(best, surface.shape))
+        half = self._box // 2
+        return float(surface.flatten()[best]), (offset + half) % self._box - half
 
-    def _power_of(self, spectrum: Complex[Tensor, "d d d"]) -> Float[Tensor, " shells"]:
-        power = spectrum.abs().square().flatten().double()
-        return (torch.bincount(self._index.flatten(), power) / self._counts).clamp(min=1e-30)
+    def _power_of(self, spectrum: Complex[Tensor, "d d h"]) -> Float[Tensor, " shells"]:
+        power = torch.view_as_real(spectrum).square().sum(-1)
+        return (self._sums(power * self._times) / self._counts).clamp(min=1e-30)
+
+    def _sums(self, values: Float[Tensor, "d d h"]) -> Float[Tensor, " shells"]:
+        return torch.bincount(self._index.flatten(), values.flatten(), minlength=self._box // 2)
+
+
+def _half_spectrum(volume: Float[Tensor, "d d d"]) -> Complex[Tensor, "d d h"]:
+    """Return the transform of a volume about its centre, not shifted back, at kx >= 0."""
+    return torch.fft.rfftn(torch.fft.ifftshift(volume))
 
 
 def best_orientation(
