@@ -65,7 +65,21 @@ def save_picture(page, name):
         small = picture.quantize(
             256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
         )  # keeps the colours of few pixels, which are those of classes
+        small.putpalette(_commonest(np.asarray(picture), np.asarray(small)))
         small.save(Path(folder) / f"explorer_{name}.png", optimize=True)
+
+
+def _commonest(picture, places):
+    """Return for each place of a palette the commonest of the colours that it stands for.
+
+    Pillow takes their mean, which gives white and the panels a tinge that differs from picture to
+    picture.
+    """
+    palette = np.zeros((256, 3), np.uint8)
+    for place in np.unique(places):
+        colours, counts = np.unique(picture[places == place], axis=0, return_counts=True)
+        palette[place] = colours[counts.argmax()]
+    return palette.ravel().tolist()
 
 
 class Visit:
