@@ -11,7 +11,7 @@ const TWELVE = {
   ],
   dark: [
     '#56b4e9', '#e69f00', '#00c793', '#e69ac4', '#f0e442', '#ff7f50',
-    '#9ab0ff', '#c5c54e', '#ee8899', '#7fd68a', '#d58ae0', '#bbbbbb',
+    '#8f7bff', '#999933', '#ee8899', '#7fd68a', '#d58ae0', '#bbbbbb',
   ],
 };
 const CLASSES = Object.fromEntries(

@@ -103,7 +103,7 @@ export class Jobs {
     const filled = this.filled();
     const { command, problem } = await postJson('/api/command', { name, filled });
     if (number !== this.number) return;
-    at('job-command').textContent = command;
+    at('job-command').replaceChildren(...wordsOf(command));
     at('job-problem').textContent = problem;
     at('job-start').disabled = Boolean(problem) || this.isStarting;
   }
@@ -230,6 +230,12 @@ export class Jobs {
     if (box.textContent !== text) box.textContent = text;
     if (isAtEnd) box.scrollTop = box.scrollHeight;
   }
+}
+
+/** A command in words, each of which goes to the next line whole: an option has hyphens. */
+function wordsOf(command) {
+  if (!command) return [];
+  return command.split(' ').flatMap((word, n) => [n ? ' ' : '', make('span', {}, word)]);
 }
 
 /** A row of a form: the name of an option, its input, and what it is. */

@@ -137,7 +137,8 @@ class App {
     if (!isCurrent()) return;
     this.plot.setColour(column);
     this.showLegend(column);
-    this.overlay.centres = at('show-centres').checked ? this.centres(column) : [];
+    const centres = this.centres(column);
+    this.overlay.centres = at('show-centres').checked ? centres : [];
     if (!draws) return;
     await this.plot.draw();
     this.overlay.draw();
@@ -156,9 +157,8 @@ class App {
 
   centres(column) {
     const rows = this.facts.centres[column.name] ?? [];
-    return this.pointsOf(rows)
-      .map((point, number) => ({ point, text: String(number) }))
-      .filter(({ point }) => point >= 0);
+    at('show-centres').disabled = !rows.length;
+    return this.pointsOf(rows).flatMap((point, n) => (point < 0 ? [] : [{ point, text: String(n) }]));
   }
 
   /** The points that rows are drawn as; −1 for those that are not drawn. */

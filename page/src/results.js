@@ -100,7 +100,7 @@ export class Results {
     this.drawLosses();
   }
 
-  /** Draws means over whole epochs as dots, and means over the parts of epochs as a pale line. */
+  /** Draws means over whole epochs as dots, and means over the parts of epochs as a thin line. */
   drawLosses() {
     const rows = this.losses.filter(({ total }) => Number.isFinite(total));
     const isWhole = ({ done }) => done !== 0;
@@ -135,8 +135,8 @@ export class Results {
 function describeLosses(rows, whole) {
   if (!rows.length) return 'not known';
   if (!whole.length) return `total ${short(rows.at(-1).total)} so far in epoch ${rows.at(-1).epoch}`;
-  const pale = whole.length < rows.length ? '; pale: parts of epochs' : '';
-  return `mean total ${short(whole.at(-1).total)} of epoch ${whole.at(-1).epoch}${pale}`;
+  const thin = whole.length < rows.length ? '; thin line: parts of epochs' : '';
+  return `mean total ${short(whole.at(-1).total)} of epoch ${whole.at(-1).epoch}${thin}`;
 }
 
 function polyline(context, places, colour, width) {

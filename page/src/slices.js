@@ -22,7 +22,7 @@ export function showSlices(container, volumes) {
     name.style.borderColor = volume.colour;
     return make('div', { className: 'slice-row' }, name, ...pictures);
   });
-  container.replaceChildren(...lines, make('p', { className: 'hint' }, scale));
+  container.replaceChildren(make('p', { className: 'hint' }, scale), ...lines);
 }
 
 /** The slices as a data URL of a PNG. */

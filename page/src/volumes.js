@@ -175,6 +175,7 @@ export class Volumes {
       ? 'Click a point in the plot, or draw a path through it: its volumes appear here.'
       : 'A file of latents has no weights, so there are no volumes.';
     if (this.isDecoding) at('volume-empty').textContent = 'Decoding…';
+    at('volume-reset').disabled = !has || view === 'slices';
     at('volume-picture').disabled = !has;
     at('volume-save-button').disabled = !has || this.isSaving;
     this.app.overlay.draw(); // with the place of the film

@@ -42,6 +42,7 @@ def test_the_page_shows_the_particles_and_asks_nobody_else(visit, server):
     visit.page.select_option("#colour-by", "defocus_u_angstrom")
     visit.page.wait_for_selector("#legend .bar")
     visit.wait_for_change("#frame", by_cluster)
+    assert visit.page.is_disabled("#show-centres")  # this colour is of no clusters
     assert visit.asked
     assert all(
         url.startswith((f"http://127.0.0.1:{server.port}/", "data:", "blob:"))
@@ -228,6 +229,7 @@ def test_a_volume_is_decoded_shown_and_saved(visit, root, tmp_path):
     )
     visit.page.select_option("#volume-view", "slices")
     visit.page.wait_for_selector("#volume-slices canvas >> nth=2")
+    assert visit.page.is_disabled("#volume-reset")  # slices have no camera
     visit.page.fill("#volume-name", "seventeen")
     visit.page.click("#volume-save-button")
     visit.page.click("[data-tab=results]")
