@@ -41,6 +41,8 @@ class Project:
     def __init__(self, run, *others):
         self.root, self.run, self.answered = str(run.parent), str(run), []
         self.runs = [(self.run, 2), *others]
+        [labels] = cryodrgn.read_pickles(str(run / f"analyze.2/kmeans{KSAMPLE}/labels.pkl"))
+        self.dropped, self.all = (labels == 2).sum(), len(labels)
 
     def rounds(self):
         return [Round(str(n), *found) for n, found in enumerate(self.runs, start=1)]
@@ -53,7 +55,7 @@ class Project:
         return Pause(
             round="1",
             key="k",
-            summary="40 of 203 particles are proposed to be dropped.",
+            summary=f"{self.dropped} of {self.all} particles are proposed to be dropped.",
             report=f"{self.run}/analyze.2/report.html",
             conditions=[{"join": "and not", "among": among}],
             answer="the selection mine was chosen" if self.answered else "",
@@ -106,7 +108,8 @@ def test_a_command_is_started_from_its_form_and_its_path_is_drawn(browser, root)
         assert command.startswith(f"raydrgn traverse graph {root} --max-neighbors 60")
         page.click("#job-start")
         page.wait_for_selector("#job-list .state.running")
-        page.wait_for_timeout(500)
+        page.wait_for_selector("#job-start:enabled")
+        assert visit.text("job-command") == command
         assert overlaps(page) == []
         save_picture(page, "jobs")
         page.set_default_timeout(240_000)
@@ -201,7 +204,8 @@ def test_a_project_waits_and_is_answered_with_a_selection(browser, root):
     with running_server(open_explorer(settings)) as server:
         visit = Visit(browser, server)
         page = visit.page
-        page.wait_for_selector("#pause:has-text('The project waits at round 1. 40 of 203')")
+        dropped = f"{project.dropped} of 203 particles"
+        page.wait_for_selector(f"#pause:has-text('The project waits at round 1. {dropped}')")
         assert overlaps(page) == []
         page.click("#pause-show")
         visit.wait_for_selection()
