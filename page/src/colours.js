@@ -54,6 +54,12 @@ export function scaleColours() {
   return colours;
 }
 
+/** The colour of the n-th of some things that follow each other. */
+export function orderColour(number, count) {
+  const colours = scaleColours();
+  return colours[Math.round((number / Math.max(count - 1, 1)) * (colours.length - 1))];
+}
+
 export function channels(colour) {
   return [1, 3, 5].map((start) => parseInt(colour.slice(start, start + 2), 16));
 }

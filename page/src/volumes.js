@@ -1,7 +1,7 @@
 // The panel of volumes: particles that were chosen, their volumes, and how these are shown.
 
 import { fromHalf, postArrays, postJson } from './api.js';
-import { classColour } from './colours.js';
+import { classColour, orderColour } from './colours.js';
 import { at, make, on, short, showError } from './dom.js';
 import { showSlices, slicesPicture } from './slices.js';
 
@@ -19,6 +19,7 @@ export class Volumes {
     this.isDecoding = false;
     this.chosen = [];
     this.path = null; // points of a path that are chosen in place of particles
+    this.isOrdered = false; // whether what is chosen follows each other
     this.made = [];
     this.frame = 0;
     this.film = null;
@@ -61,6 +62,7 @@ export class Volumes {
 
   async begin(isPath) {
     this.made = [];
+    this.isOrdered = isPath || this.path !== null;
     this.stop();
     this.list();
     this.onChosen(this.marks(), isPath);
@@ -78,8 +80,10 @@ export class Volumes {
     await this.choose(at('choose-several').checked ? [...others, point] : [point]);
   }
 
+  /** Along a path the colours have its order; those of clusters would seem to mean clusters. */
   colour(number) {
-    return classColour(number);
+    const count = this.order().rows.length;
+    return this.isOrdered ? orderColour(number, count) : classColour(number);
   }
 
   marks() {

@@ -245,6 +245,11 @@ def test_a_path_is_a_film_of_volumes(visit):
     visit.page.wait_for_selector("#volume-surface[data-triangles*=' ']")
     count = visit.page.locator("#volume-chosen button").count()
     assert 3 <= count <= 8
+    dots = visit.page.locator("#volume-chosen .dot").evaluate_all(
+        "dots => dots.map((dot) => dot.style.background)"
+    )
+    greens = [int(re.findall(r"\d+", dot)[1]) for dot in dots]
+    assert greens == sorted(set(greens))  # viridis, in the order of the path
     visit.page.select_option("#volume-view", "film")
     visit.page.click("#film-play")
     wait_until(visit.page, "document.getElementById('film-frame').value === '2'")
