@@ -118,7 +118,11 @@ def test_an_interruption_before_the_commands_are_loaded_is_named(monkeypatch, ca
 
 @pytest.mark.parametrize(
     ("has_project", "estimate", "message"),
-    [(True, (), "To go on: "), (True, ("--estimate",), "interrupted"), (False, (), "interrupted")],
+    [
+        (True, (), "To go on: raydrgn protocol -o {}"),
+        (True, ("--estimate",), "interrupted"),
+        (False, (), "interrupted"),
+    ],
 )
 def test_an_interrupted_protocol_goes_on_only_with_what_was_begun(
     has_project, estimate, message, monkeypatch, tmp_path
@@ -131,7 +135,7 @@ def test_an_interrupted_protocol_goes_on_only_with_what_was_begun(
     monkeypatch.setattr("raydrgn.protocol.sequence.run", stop)
     said = CliRunner().invoke(app, ["protocol", "p.star", "-o", str(tmp_path), *estimate])
     assert said.exit_code == EXIT_INTERRUPTED
-    assert message in said.stderr
+    assert message.format(tmp_path) in said.stderr
     assert ("To go on" in said.stderr) == (message != "interrupted")
 
 

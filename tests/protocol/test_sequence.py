@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from typer.testing import CliRunner
 
-from raydrgn.cli.main import app
 from raydrgn.clustering.embedding import principal_components
 from raydrgn.errors import ConfigError, InputError, StorageError
 from raydrgn.io import cryodrgn
@@ -231,16 +229,6 @@ def test_numba_does_not_change_how_many_threads_add_up():
     finally:
         numba.set_num_threads(numba_before)
         torch.set_num_threads(torch_before)
-
-
-def test_a_stop_names_the_command_that_goes_on(tmp_path, monkeypatch):
-    def stop(*_, **__):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(sequence, "run", stop)
-    ended = CliRunner().invoke(app, ["protocol", "-o", str(tmp_path / "project")])
-    assert ended.exit_code == 130
-    assert f"To go on: raydrgn protocol -o {tmp_path / 'project'}" in ended.output
 
 
 def test_an_estimate_begins_nothing(data, tmp_path):
