@@ -54,9 +54,9 @@ export function scaleColours() {
   return colours;
 }
 
-/** The colour of the n-th of some things that follow each other. */
+/** The colour of the n-th of some volumes that follow each other; the darkest hide their shading. */
 export function orderColour(number, count) {
-  const colours = scaleColours();
+  const colours = scaleColours().slice(20);
   return colours[Math.round((number / Math.max(count - 1, 1)) * (colours.length - 1))];
 }
 

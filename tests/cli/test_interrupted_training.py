@@ -18,6 +18,7 @@ STOPPED = 130
 
 def start(folder: Path, root: Path, *more: str) -> subprocess.Popen:
     sizes = "--zdim 2 --enc-dim 16 --dec-dim 16 --enc-layers 1 --dec-layers 1 --batch-size 8"
+    sizes += " --no-amp"  # as small_run
     command = [sys.executable, "-m", "raydrgn", "train", "particles.star", "-o", str(root)]
     settings = ["--epochs", str(EPOCHS), "--workers", "1", "--cpus-per-worker", "1"]
     environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
