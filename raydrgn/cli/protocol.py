@@ -19,12 +19,12 @@ def protocol(settings: ProtocolSettings, executor: Executor, progress: Progress)
     landscape, occupancies and classes, and exports them. What a step has made is kept: the same
     command goes on where it was stopped, and makes again what a changed setting concerns.
     """
-    from raydrgn.protocol import sequence  # loads what its steps need
+    from raydrgn.protocol import project, sequence  # loads what its steps need
 
     try:
         found = sequence.run(settings, executor=executor, progress=progress)
     except KeyboardInterrupt:
-        go_on = _command_to_go_on(settings)
+        go_on = None if settings.estimate else project.command_if_begun(settings.out)
         if go_on is None:
             raise
         message(f"Stopped; what has been made is kept. To go on: {go_on}")
@@ -44,13 +44,3 @@ def protocol(settings: ProtocolSettings, executor: Executor, progress: Progress)
         )
     else:
         result(f"{found.summary} → {found.report}")
-
-
-def _command_to_go_on(settings: ProtocolSettings) -> str | None:
-    """Return the command that goes on with a stopped project; None if none was begun."""
-    from raydrgn.io import storage
-    from raydrgn.protocol import decisions, project
-
-    root = storage.absolute(settings.out)
-    is_begun = not settings.estimate and decisions.is_project_folder(root)
-    return project.command(root) if is_begun else None

@@ -22,7 +22,7 @@ from raydrgn.errors import RaydrgnError, RunDirectoryError, reworded
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
 from raydrgn.io.unfinished import remove_unfinished
-from raydrgn.protocol.decisions import Decisions
+from raydrgn.protocol.decisions import Decisions, is_project_folder
 from raydrgn.remote.own_command import program_here
 from raydrgn.run.project_steps import CURRENT, STEPS, TIMES
 from raydrgn.settings import PROJECT
@@ -94,6 +94,12 @@ FindLost = Callable[[StepRecord, Uri], Uri | None]
 def command(root: Uri, *words: str) -> str:
     """Return the command that goes on with a project, as a job where this process is one."""
     return shlex.join([*program_here(), "protocol", "-o", root, *words])
+
+
+def command_if_begun(folder: Uri) -> str | None:
+    """Return the command that goes on with the project of a folder; None if there is none yet."""
+    root = storage.absolute(folder)
+    return command(root) if is_project_folder(root) else None
 
 
 class Project:
