@@ -18,6 +18,8 @@ def downsample(settings: DownsampleSettings, executor: Executor, progress: Progr
     """
     made = workflow.run(settings, executor=executor, progress=progress)
     if made.particles is None:
-        result(f"map of {made.box} px, {made.pixel_size_angstrom:.4f} Å/px → {made.out}")
+        size = made.pixel_size_angstrom
+        known = f"{size:.4f} Å/px" if size else "pixel size unknown, as in the original"
+        result(f"map of {made.box} px, {known} → {made.out}")
     else:
         result(f"{len(made.particles):,} particles of {made.box} px → {made.out}")

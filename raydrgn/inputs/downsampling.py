@@ -101,7 +101,7 @@ def new_pixel_size(
 
 
 def downsample_volume(uri: Uri, out: Uri, *, box: int) -> float:
-    """Write a map in a smaller box; return its pixel size in Å.
+    """Write a map in a smaller box; return its pixel size in Å, or 0 where its header has none.
 
     Raises:
         ConfigError: If the box would grow.

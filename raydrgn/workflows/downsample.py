@@ -54,7 +54,10 @@ def run(
     if settings.is_volume:
         pixel_size = downsample_volume(settings.source.particles, settings.out, box=settings.box)
         return DownsampleResult(
-            out=settings.out, box=settings.box, particles=None, pixel_size_angstrom=pixel_size
+            out=settings.out,
+            box=settings.box,
+            particles=None,
+            pixel_size_angstrom=pixel_size or None,
         )
     table = open_particles(settings.source)
     if settings.drop_bad:

@@ -12,7 +12,7 @@ from phantoms import cs_rows, optics_columns, star_31, write_cs
 from raydrgn.cli.main import app
 from raydrgn.errors import ConfigError, InputError
 from raydrgn.io.cryodrgn import read_indices, write_ctf
-from raydrgn.io.mrc import read_header
+from raydrgn.io.mrc import read_header, write_volume
 from raydrgn.io.relion import read_relion
 from raydrgn.io.sources import to_ctf
 from raydrgn.simulation.dataset import Simulation, simulate
@@ -53,9 +53,12 @@ def test_downsample_then_backproject(data, tmp_path):
 
 
 def test_a_map_is_downsampled(data, tmp_path):
-    out = tmp_path / "m.mrc"
+    out, plain = tmp_path / "m.mrc", tmp_path / "plain.mrc"
     run("downsample", data / "truth" / "vol_000.mrc", "-D", 8, "-o", out, "--is-volume")
     assert read_header(str(out)).shape == (8, 8, 8)
+    write_volume(str(plain), np.ones((12, 12, 12), "f4"), pixel_size_angstrom=0.0)
+    assert "unknown" in run("downsample", plain, "-D", 8, "-o", out, "--is-volume")
+    assert read_header(str(out)).pixel_size_angstrom == 0
 
 
 def test_export_star_and_indices(data, tmp_path):
