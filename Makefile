@@ -6,6 +6,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
+# Containers often set it; every process that tests start would then compile the package anew, half a second and more.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo test test-clusters test-long lint assets clean
 
 demo: $(READY)
