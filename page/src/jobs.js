@@ -92,20 +92,21 @@ export class Jobs {
     );
   }
 
-  /** Shows the command that the form stands for, or what is wrong with it. */
+  /** Shows the command that the form stands for, or what is wrong with it; until then, the last. */
   async change() {
     const number = ++this.number;
     const name = at('job-form-name').value;
     at('job-start').disabled = true;
-    at('job-command').textContent = '';
-    at('job-problem').textContent = '';
-    if (!name) return;
-    const filled = this.filled();
-    const { command, problem } = await postJson('/api/command', { name, filled });
-    if (number !== this.number) return;
-    at('job-command').replaceChildren(...wordsOf(command));
-    at('job-problem').textContent = problem;
-    at('job-start').disabled = Boolean(problem) || this.isStarting;
+    let made = { command: '', problem: '' };
+    try {
+      if (name) made = await postJson('/api/command', { name, filled: this.filled() });
+    } finally {
+      if (number === this.number) {
+        at('job-command').replaceChildren(...wordsOf(made.command));
+        at('job-problem').textContent = made.problem;
+        at('job-start').disabled = !made.command || Boolean(made.problem) || this.isStarting;
+      }
+    }
   }
 
   async start(event) {

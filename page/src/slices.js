@@ -11,6 +11,9 @@ const caption = ([normal, across, up]) => `⊥ ${normal} (${across} →, ${up} �
 const EDGE = 256;
 const [NAME_WIDTH, LINE] = [130, 22];
 
+/** Of more pixels, each n-th counts for the grey levels. */
+const MOST_SORTED = 2e5;
+
 /** Fills an element with a row of three slices for each volume, and says how large and bright. */
 export function showSlices(container, volumes) {
   const { rows, scale } = slicesOf(volumes);
@@ -55,18 +58,21 @@ export function slicesPicture(volumes) {
 
 /** A canvas for each slice of each volume, and their common scale in words. */
 function slicesOf(volumes) {
-  let low = Infinity;
-  let high = -Infinity;
   const values = volumes.map((volume) => SLICES.map(([normal]) => slice(volume, normal)));
-  for (const value of values.flat().flatMap((found) => [...found])) {
-    if (value < low) low = value;
-    if (value > high) high = value;
-  }
+  const [low, high] = greyLevels(values.flat());
   const [{ box, pixelSize }] = volumes;
   return {
     rows: values.map((row) => row.map((found) => draw(found, box, low, high))),
     scale: `edge ${short(box * pixelSize)} Å; black is ${short(low)}, white ${short(high)}`,
   };
+}
+
+/** The values that are black and white: one in two hundred is darker, and one brighter. */
+function greyLevels(slices) {
+  const every = slices.flatMap((found) => [...found]);
+  const step = Math.ceil(every.length / MOST_SORTED);
+  const some = Float32Array.from(every.filter((_, place) => place % step === 0)).sort();
+  return [0.005, 0.995].map((share) => some[Math.round(share * (some.length - 1))]);
 }
 
 /** The values of a slice, from the top row to the lowest. */

@@ -230,6 +230,8 @@ def test_a_volume_is_decoded_shown_and_saved(visit, root, tmp_path):
     visit.page.select_option("#volume-view", "slices")
     visit.page.wait_for_selector("#volume-slices canvas >> nth=2")
     assert visit.page.is_disabled("#volume-reset")  # slices have no camera
+    slices = [visit.picture(f"#volume-slices canvas >> nth={number}") for number in range(3)]
+    assert 0.002 < np.mean(np.stack(slices)[..., 0] == 255) < 0.02
     visit.page.fill("#volume-name", "seventeen")
     visit.page.click("#volume-save-button")
     visit.page.click("[data-tab=results]")
