@@ -75,6 +75,7 @@ def run(
     from raydrgn.io.pixel_sizes import reference_pixel_size
     from raydrgn.io.sources import open_particles, require_poses
     from raydrgn.io.unmodelled import refuse_unmodelled
+    from raydrgn.reporting.result_folder import ResultFolder
     from raydrgn.run.refined_poses import with_poses_of_halves
 
     out = storage.absolute(settings.out)
@@ -84,6 +85,7 @@ def run(
     reference_pixel_size(table)  # refuses what is too different before the folder is made
     refuse_unmodelled(table)
     report.check_folder(out, box=table.single_box())
+    ResultFolder(out).require_writable()
     if settings.drop_bad:
         table, _ = leave_out_bad(table)
     refined, given, half_of, concern = table, None, None, None
@@ -91,7 +93,7 @@ def run(
         refined, half_of, concern = with_poses_of_halves(table, settings.poses_from)
         if concern:
             log.warning("%s", concern)
-    storage.require_writable(out)  # which makes it: after all that may be refused
+    storage.make_folder(out)  # after all that may be refused
     if settings.poses_from:
         named = partial(_of_given_poses, progress)
         given = back_project(

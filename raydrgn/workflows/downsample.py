@@ -48,8 +48,11 @@ def run(
         RaydrgnError: If the input or the output does not allow it.
     """
     from raydrgn.data.image_statistics import leave_out_bad
-    from raydrgn.inputs.downsampling import downsample, downsample_volume
+    from raydrgn.inputs.common_field import taken_boxes
+    from raydrgn.inputs.downsampling import downsample, downsample_volume, plan_stacks
+    from raydrgn.io import storage
     from raydrgn.io.sources import open_particles
+    from raydrgn.reporting.result_folder import ResultFolder
 
     if settings.is_volume:
         pixel_size = downsample_volume(settings.source.particles, settings.out, box=settings.box)
@@ -61,6 +64,8 @@ def run(
         )
     table = open_particles(settings.source)
     if settings.drop_bad:
+        plan_stacks(table, taken_boxes(table), settings)  # refuses what it would after the images
+        ResultFolder(storage.parent(storage.absolute(settings.out))).require_writable()
         table, _ = leave_out_bad(table)
     small = downsample(table, settings, executor=executor, progress=progress)
     has_pixel_size = "pixel_size_angstrom" in small.table.column_names

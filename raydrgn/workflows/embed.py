@@ -98,9 +98,10 @@ def run(
     require_poses(table)
     refuse_unmodelled(table)
     _require_same_images(table, opened, config.data.box)
+    folder = ResultFolder(settings.out)
+    folder.require_writable()
     if settings.drop_bad:
         table, _ = leave_out_bad(table)
-    folder = ResultFolder(settings.out)
     given = {"command": "embed", "drop_bad": settings.drop_bad} | asdict(settings.source.absolute())
     if settings.opposite_contrast:
         given["opposite_contrast"] = True

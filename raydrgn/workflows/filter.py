@@ -139,9 +139,12 @@ def run(
 
 
 def _selection(settings: FilterSettings, opened: "OpenedLatents") -> "ParticleSelection":
+    """Return what selects particles, once it is known that the results can be written."""
     from raydrgn.latent.selection import ParticleSelection
 
     source, epoch, z, _ = opened
+    place = settings.folder(source)
+    settings.result_folder(source, epoch, "filter", place).require_writable()
     numbers = source.original_numbers(len(z))
     return ParticleSelection(options=settings, source=source, epoch=epoch, z=z, numbers=numbers)
 

@@ -112,10 +112,11 @@ def run_fsc(
         settings.mask,
         pixel_size_angstrom=settings.pixel_size_angstrom,
     )
+    folder = None if settings.out is None else ResultFolder(settings.out)
+    if folder is not None:
+        folder.require_writable()
     found = correlate(pair)
-    folder = None
-    if settings.out is not None:
-        folder = ResultFolder(settings.out)
+    if folder is not None:
         read = [uri for uri in (settings.first, settings.second, settings.mask) if uri]
         record = {storage.absolute(uri): storage.checksum(storage.read_bytes(uri)) for uri in read}
         folder.begin(

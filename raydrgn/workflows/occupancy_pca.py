@@ -104,11 +104,12 @@ def _of_maps(settings: PcaSettings, source: str, mask: "Mask", progress: Progres
 
     volumes = masked.volumes_of_maps(maps_of_folder(source), mask)
     masked.check_memory(volumes, mask)
+    folder = ResultFolder(settings.out or "")
+    folder.require_writable()
     rows = masked.read_voxels(volumes, mask, progress=progress)
     found = masked.components_within(rows, mask, settings.components)
     versions = "\n".join(f"{uri} {storage.stamp(uri)}" for uri in volumes.uris)
     recorded = settings.recorded(mask, storage.checksum(versions.encode()))
-    folder = ResultFolder(settings.out or "")
     folder.begin(recorded, made_from=None, overwrite=settings.overwrite)
     pixel_size = masked.pixel_size_of_maps(volumes, mask)
     masked_results.write_components(found, volumes, mask, folder, pixel_size_angstrom=pixel_size)
@@ -156,6 +157,7 @@ class _ComparedLatents:
         _check_box(opened, mask, settings.pixel_size_angstrom)
         epoch = opened.epoch(settings.epoch)
         executor.check_pool(gpu_problem)
+        _folder_of_run(settings, opened, epoch).require_writable()
         z = opened.finite_latents(epoch)
         original = opened.original_numbers(len(z))
         volumes = _volumes_to_decode(settings, opened, z)
@@ -165,11 +167,9 @@ class _ComparedLatents:
     def begin(self, settings: PcaSettings, mask: "Mask") -> "ResultFolder":
         """Return the folder of results, begun or continued."""
         from raydrgn.io import storage
-        from raydrgn.reporting.result_folder import ResultFolder
 
         assert self.volumes.z is not None, "volumes of a run have latents"
-        place = settings.out or self.run.files.results("occupancy_pca", self.epoch)
-        folder = ResultFolder(place)
+        folder = _folder_of_run(settings, self.run, self.epoch)
         recorded = settings.recorded(mask, storage.checksum(self.volumes.z.tobytes()))
         made_from = self.run.identity(self.epoch)
         folder.begin(recorded, made_from=made_from, overwrite=settings.overwrite)
@@ -195,6 +195,12 @@ class _ComparedLatents:
             return None
         names, xy = plane
         return EmbeddedParticles(names=names, xy=xy, coordinates=coordinates)
+
+
+def _folder_of_run(settings: PcaSettings, opened: "RunReader", epoch: int | None) -> "ResultFolder":
+    from raydrgn.reporting.result_folder import ResultFolder
+
+    return ResultFolder(settings.out or opened.files.results("occupancy_pca", epoch))
 
 
 def _of_run(

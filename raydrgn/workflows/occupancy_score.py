@@ -206,6 +206,7 @@ def _score_run(
     executor.check_pool(gpu_problem)
     folder = ResultFolder(settings.out or opened.files.results("occupancy", epoch))
     refuse_inputs(folder.uri, settings.inputs)
+    folder.require_writable()
     options = VolumeOptions(box=subunits.box, flip=settings.flip, invert=settings.invert)
     _check_grid(opened, subunits, settings.pixel_size_angstrom)
     state = opened.decoder(epoch, pixel_size_angstrom=settings.pixel_size_angstrom)

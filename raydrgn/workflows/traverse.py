@@ -193,6 +193,7 @@ def run(
 
     opened = settings.open(executor)
     source, epoch, z, makes_volumes = opened
+    settings.result_folder(source, epoch, "traverse").require_writable()
     analysis = AnalysisResults(source, epoch)
     path, anchors = settings.find_path(z, analysis)
     numbers = None if path.rows is None else source.known_numbers(len(z))
