@@ -22,8 +22,13 @@ from raydrgn.io.storage import Uri
 from raydrgn.shapes import Int
 
 TEXT_SUFFIXES = (".txt", ".csv", ".tsv", ".dat")
-BRACKETS = "[]()"
-"""Around lists as Python prints them."""
+CSV_SUFFIXES = (".csv", ".tsv")
+DELIMITERS = ("\t", ";", ",")
+COMMENT = re.compile(r"(?:^|\s)#.*")
+
+OPENING, BRACKETS = ("[", "("), ("[", "(", "]", ")")
+AROUND_ROWS = "[](), "
+"""What stands around the rows of lists as Python prints them, over one or several lines."""
 
 TRUTH = {"true": True, "false": False}
 NUMBER_COLUMNS = ("original", "index", "number")
@@ -126,9 +131,12 @@ def _of_arrow(table: pa.Table) -> PlainTable:
 
 
 def _of_text(text: str, uri: Uri) -> PlainTable:
+    is_list = text.strip()[:1] in OPENING and text.strip()[-1:] in BRACKETS
     raw = list(enumerate(text.split("\n"), start=1))
-    lines = [(i, line.split("#")[0]) for i, line in raw]
-    lines = [(i, line) for i, line in lines if line.strip().strip(BRACKETS).strip()]
+    lines = [(i, _without_comment(line, uri)) for i, line in raw]
+    if is_list:
+        lines = [(i, line.strip().strip(AROUND_ROWS)) for i, line in lines]
+    lines = [(i, line) for i, line in lines if line.strip()]
     if (
         suffix_of(uri) == ".csv"
         and lines
@@ -140,7 +148,7 @@ def _of_text(text: str, uri: Uri) -> PlainTable:
     if not lines:
         return PlainTable(None, [np.empty(0)])
     head = "\n".join(line.strip() for _, line in lines[:2])  # the first name may be empty
-    delimiter = next((mark for mark in ("\t", ";", ",") if mark in head), None)
+    delimiter = next((mark for mark in DELIMITERS if mark in head), None)
     rows = _without_ends([_cells(line, delimiter) for _, line in lines])
     names = None
     if _is_header(rows):
@@ -158,12 +166,21 @@ def _of_text(text: str, uri: Uri) -> PlainTable:
     return PlainTable(names, [_values(column) for column in zip(*rows, strict=True)])
 
 
+def _without_comment(line: str, uri: Uri) -> str:
+    """Return a line without its comment; a # within a word, or in a cell of CSV, begins none."""
+    has_cells = suffix_of(uri) in CSV_SUFFIXES and any(mark in line for mark in DELIMITERS)
+    if has_cells and not line.lstrip().startswith("#"):
+        return line
+    return COMMENT.sub("", line)
+
+
 def _cells(line: str, delimiter: str | None) -> list[str]:
-    """Split a line; lists as Python prints them lose their brackets."""
-    line = line.strip(" " if delimiter == "\t" else None).strip(BRACKETS)
+    """Split a line; a delimiter within double quotes belongs to its cell."""
+    line = line.strip(" " if delimiter == "\t" else None)
     if delimiter is None:
         return [cell.strip("'\"") for cell in line.split()] or [""]
-    return [cell.strip().strip("'\"") for cell in line.split(delimiter)]
+    cells = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))
+    return [cell.strip().strip("'\"") for cell in cells]
 
 
 def _without_ends(rows: list[list[str]]) -> list[list[str]]:
