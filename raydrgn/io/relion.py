@@ -6,7 +6,7 @@ or of the phase shift writes into the particles.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -159,6 +159,7 @@ def _read_table(
     }
     found = {name: fields.numbers(field) for name, field in CTF_FIELDS.items()}
     known = {name: values for name, values in found.items() if values is not None}
+    known |= _without_astigmatism(known, uri)
     columns |= ctf_columns(known, imaging=imaging, count=count, source=uri, fields=CTF_FIELDS)
     columns |= _image_state(fields, uri)
     columns |= half_columns(fields.numbers(HALF_FIELD), first=1)
@@ -173,6 +174,22 @@ def _read_table(
         columns["optics_group"] = group_labels(fields.particles.text("rlnOpticsGroup"))
     metadata = {"source": uri, **to_metadata(imaging), **unmodelled_metadata(fields.unmodelled)}
     return ParticleTable.from_columns(columns, metadata=metadata)
+
+
+def _without_astigmatism(known: Mapping[str, np.ndarray], uri: Uri) -> dict[str, np.ndarray]:
+    """Return the columns of the defocus that a file without astigmatism leaves out.
+
+    As RELION reads it: V is U. The angle means nothing then, and is 0.
+    """
+    u, v = (known.get(name) for name in ("defocus_u_angstrom", "defocus_v_angstrom"))
+    if u is None or not (v is None or np.array_equal(u, v)):
+        return {}
+    added = {"defocus_v_angstrom": u, "defocus_angle_deg": np.zeros(len(u))}
+    added = {name: values for name, values in added.items() if name not in known}
+    if added:
+        missing = " and no ".join(CTF_FIELDS[name] for name in added)
+        log.warning("%s has no %s; the defocus is taken to have no astigmatism", uri, missing)
+    return added
 
 
 def _image_state(fields: _Fields, uri: Uri) -> dict[str, np.ndarray]:
