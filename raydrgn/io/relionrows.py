@@ -61,7 +61,7 @@ def select_rows(star: TextStar, rows: Int[np.ndarray, " k"]) -> TextStar:
             "was selected; the selection belongs to another file."
         )
     changed = [particles]
-    if rows.size and not np.array_equal(rows, np.arange(len(particles.rows))):
+    if not np.array_equal(rows, np.arange(len(particles.rows))):
         changed = [block.take(rows) for block in (particles, *_bodies(star))]
         particles = changed[0]
     optics = star.block("optics")

@@ -27,7 +27,7 @@ from raydrgn.io.cryosparcrows import (
 )
 from raydrgn.io.filetypes import suffix_of
 from raydrgn.io.imaging import imaging_of
-from raydrgn.io.indices import rows_of_numbers
+from raydrgn.io.indices import read_original_numbers, rows_of_numbers
 from raydrgn.io.metadata import read_metadata
 from raydrgn.io.micrographs import micrograph_cells
 from raydrgn.io.originals import (
@@ -76,6 +76,23 @@ def select_indices(table: ParticleTable, indices: Int[np.ndarray, " k"]) -> Part
             f"particles ({missing.size:,} such numbers). Numbers count from 0 in the original file."
         )
     return table.select(rows)
+
+
+def select_by_file(table: ParticleTable, ind: Uri, particles: Uri) -> ParticleTable:
+    """Return the particles that a file selects by their numbers in the original set, in its order.
+
+    Args:
+        table: Particles.
+        ind: The file, as of ``read_original_numbers``.
+        particles: The file or run that they are of, for messages.
+
+    Raises:
+        InputError: If it selects none, or one that is not in the table.
+    """
+    numbers = read_original_numbers(ind, table.column("index"))
+    if not len(numbers):
+        raise InputError(f"{ind} selects no particle of {particles}.")
+    return select_indices(table, numbers)
 
 
 def rows_of(source: ParticleSource, numbers: Int[np.ndarray, " k"]) -> Int[np.ndarray, " m"]:

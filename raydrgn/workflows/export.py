@@ -228,8 +228,7 @@ def _open(source: ParticleSource, *, refined: bool = False) -> "ParticleTable | 
         ConfigError: If poses or CTF are given for a run, which has its own.
     """
     from raydrgn.io import storage
-    from raydrgn.io.indices import read_original_numbers
-    from raydrgn.io.selection import select_indices
+    from raydrgn.io.selection import select_by_file
     from raydrgn.run.reader import open_run
     from raydrgn.run.refined_poses import refined_particles
 
@@ -245,4 +244,4 @@ def _open(source: ParticleSource, *, refined: bool = False) -> "ParticleTable | 
     table = refined_particles(run) if refined else run.particles()
     if not source.ind:
         return table
-    return select_indices(table, read_original_numbers(source.ind, table.column("index")))
+    return select_by_file(table, source.ind, source.particles)

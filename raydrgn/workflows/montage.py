@@ -131,8 +131,7 @@ def run(
 def _open(settings: MontageSettings) -> "tuple[ParticleTable, bool]":
     """Return the particles, and whether they are bright on disk."""
     from raydrgn.io import storage
-    from raydrgn.io.indices import read_original_numbers
-    from raydrgn.io.selection import select_indices
+    from raydrgn.io.selection import select_by_file
     from raydrgn.io.sources import open_particles
     from raydrgn.run.reader import open_run
 
@@ -142,8 +141,7 @@ def _open(settings: MontageSettings) -> "tuple[ParticleTable, bool]":
         run = open_run(settings.particles)
         table = run.particles(need_images=True)
         if settings.ind:
-            chosen = read_original_numbers(settings.ind, table.column("index"))
-            table = select_indices(table, chosen)
+            table = select_by_file(table, settings.ind, settings.particles)
         return table, run.inverts
     source = ParticleSource(
         particles=settings.particles,
