@@ -121,7 +121,7 @@ def _resolution_in_words(resolution: Resolution) -> str:
 
 
 def _is_doubtful(comparison: Comparison, resolution: Resolution) -> bool:
-    """Return whether a map agrees with its reference less than its half maps let expect."""
+    """Return whether a map agrees with its reference less than its half maps with each other."""
     reached, pixel_size = resolution.at(0.143), resolution.pixel_size_angstrom
     follows = comparison.resolution_angstrom <= max(2 * reached, 6 * pixel_size)
     return comparison.score < MATCH or not follows

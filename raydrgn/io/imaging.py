@@ -117,13 +117,13 @@ def fill(
         )
         return np.zeros(count)
     if found is None:
-        raise InputError(f"{source} has no {field}; {give(name, source)}.")
+        raise InputError(f"{source} has no {field}; {how_to_give(name, source)}.")
     bad = np.flatnonzero(~np.isfinite(found))
     if bad.size:
         raise RowError(
             int(bad[0]),
             f"{field} is not a number ({bad.size:,} such rows). Repair it, or give one value for "
-            f"all rows: {give(name, source)}.",
+            f"all rows: {how_to_give(name, source)}.",
             source=source,
             column=name,
         )
@@ -142,7 +142,7 @@ def calibration(
     return np.where(np.isfinite(factor) & (factor > 0), factor, 1.0)
 
 
-def give(name: str, source: Uri) -> str:
+def how_to_give(name: str, source: Uri) -> str:
     """Return how a value that a file lacks is given: by ``raydrgn parse``, for every command."""
     command = f"raydrgn parse {shlex.quote(source)} {OPTIONS[name]} VALUE --table particles.parquet"
     return f"give it with `{command}`, and go on with particles.parquet"

@@ -247,7 +247,7 @@ def read_scattered_slices(
 
 @contextmanager
 def _opened(header: MrcHeader) -> Iterator[Callable[[int, int], np.ndarray]]:
-    """Open a file once, and give what reads slices of it: from the first one on, so many."""
+    """Open a file once; yield a function of first slice and count that reads slices of it."""
     if not storage.is_local(header.uri):
         yield partial(_fetched, header)
         return

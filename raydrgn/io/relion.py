@@ -6,7 +6,7 @@ or of the phase shift writes into the particles.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,8 +21,8 @@ from raydrgn.io.imaging import (
     compare_boxes,
     ctf_columns,
     fill,
-    give,
     has_box,
+    how_to_give,
     to_metadata,
 )
 from raydrgn.io.particle_checks import RowError
@@ -56,6 +56,8 @@ RELION_FIELDS = {
     "pixel_size_angstrom": PIXEL_SIZE_FIELDS,
 }
 """Which fields a column of the particle table is read from."""
+
+ANGSTROM_PER_UM = 1e4
 
 MAX_DIGITS = 12
 """Of the number of an image in its stack."""
@@ -148,7 +150,7 @@ def _read_table(
             "box", expected_box, imaging=imaging, count=count, source=uri, field="rlnImageSize"
         )
 
-    own_size, field = _own_pixel_size(fields)
+    own_size, field = own_pixel_size(fields.numbers)
     pixel_size = _pixel_size(own_size, field, imaging=imaging, count=count, uri=uri)
     columns: dict[str, object] = {
         "index": np.arange(count),
@@ -168,7 +170,7 @@ def _read_table(
     elif "defocus_u_angstrom" in columns:
         raise InputError(
             f"{uri} has neither rlnImagePixelSize nor rlnDetectorPixelSize and rlnMagnification to "
-            f"derive it from; {give('pixel_size_angstrom', uri)}."
+            f"derive it from; {how_to_give('pixel_size_angstrom', uri)}."
         )
     if "rlnOpticsGroup" in fields.particles:
         columns["optics_group"] = group_labels(fields.particles.text("rlnOpticsGroup"))
@@ -317,18 +319,23 @@ def split_image_name(name: str) -> tuple[int, str] | None:
     return int(number) - 1, path
 
 
-def _own_pixel_size(fields: _Fields) -> tuple[Float[np.ndarray, " n"] | None, str]:
-    """Return the pixel size that the file has, or None, and where it is from."""
-    found = fields.numbers("rlnImagePixelSize")
+def own_pixel_size(
+    numbers: Callable[[str], Float[np.ndarray, " n"] | None],
+) -> tuple[Float[np.ndarray, " n"] | None, str]:
+    """Return the pixel size that a file has, Å, or None, and where it is from.
+
+    Args:
+        numbers: Returns one number per particle of a field, or None if the file lacks it.
+    """
+    found = numbers("rlnImagePixelSize")
     if found is not None:
         return found, "rlnImagePixelSize"
-    detector = fields.numbers("rlnDetectorPixelSize")
-    magnification = fields.numbers("rlnMagnification")
+    detector, magnification = numbers("rlnDetectorPixelSize"), numbers("rlnMagnification")
     if detector is not None and magnification is not None:
         with np.errstate(divide="ignore", invalid="ignore"):
-            found = detector * 1e4 / magnification  # µm -> Å
+            found = detector * ANGSTROM_PER_UM / magnification
         return found, "rlnDetectorPixelSize over rlnMagnification"
-    return fields.numbers("rlnPixelSize"), "rlnPixelSize"
+    return numbers("rlnPixelSize"), "rlnPixelSize"
 
 
 def _pixel_size(
@@ -384,6 +391,7 @@ def _shifts(
         return np.zeros((len(fields.particles), 2))
     if pixel_size is None:
         raise InputError(
-            f"{uri} has shifts in pixels, but no pixel size; {give('pixel_size_angstrom', uri)}."
+            f"{uri} has shifts in pixels, but no pixel size; "
+            f"{how_to_give('pixel_size_angstrom', uri)}."
         )
     return np.stack([p for p in in_pixels if p is not None], axis=-1) * pixel_size[:, None]

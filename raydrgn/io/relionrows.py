@@ -6,13 +6,14 @@ change makes untrue is written anew.
 
 import re
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
 from raydrgn.errors import InputError
 from raydrgn.io.imaging import SAME_PIXEL_SIZE, Imaging, calibration
 from raydrgn.io.particles import ParticleTable
-from raydrgn.io.relion import check_groups, group_labels
+from raydrgn.io.relion import ANGSTROM_PER_UM, check_groups, group_labels, own_pixel_size
 from raydrgn.io.relionwriter import (
     CTF_FIELDS,
     decimals,
@@ -42,9 +43,6 @@ GIVEN_FIELDS = {
 
 SAME_OPTICS = 1e-4
 SAME_GIVEN = 1e-6  # relative
-
-MAGNIFICATION = 1e4
-"""With which the pixel size of the detector in µm is that of the images in Å."""
 
 
 BODY_TABLE = re.compile(r"images_body_\d+")
@@ -145,7 +143,7 @@ def with_pixel_size(star: TextStar, table: ParticleTable) -> TextStar:
     """
     sizes = table.column("pixel_size_angstrom").astype(np.float64)
     particles, optics = star.particles(), star.block("optics")
-    own = _own_pixel_sizes(star)
+    own, _ = own_pixel_size(partial(_per_particle, star))
     if own is None:
         if optics is None:
             return star.with_blocks(particles.with_columns(_magnification(particles, sizes)))
@@ -168,19 +166,6 @@ def with_pixel_size(star: TextStar, table: ParticleTable) -> TextStar:
     return star.with_blocks(*changed)
 
 
-def _own_pixel_sizes(star: TextStar) -> Float[np.ndarray, " n"] | None:
-    """Return the pixel size that the file itself has for each particle, as it is read."""
-    sizes = _per_particle(star, "rlnImagePixelSize")
-    if sizes is not None:
-        return sizes
-    detector = _per_particle(star, "rlnDetectorPixelSize")
-    magnification = _per_particle(star, "rlnMagnification")
-    if detector is None or magnification is None:
-        return _per_particle(star, "rlnPixelSize")
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(detector * MAGNIFICATION / magnification)
-
-
 def _calibrated(
     block: TextBlock, factors: Float[np.ndarray, " k"], sizes: Float[np.ndarray, " k"]
 ) -> dict[str, Sequence[str]]:
@@ -196,13 +181,14 @@ def _magnification(
     particles: TextBlock, sizes: Float[np.ndarray, " n"]
 ) -> dict[str, Sequence[str]]:
     """Return the pixel size as RELION 3.0 has it, in a file without optics groups."""
-    magnification = np.full(len(sizes), MAGNIFICATION)
+    # the detector's pixel size in µm is that of the images in Å then
+    magnification = np.full(len(sizes), ANGSTROM_PER_UM)
     if "rlnMagnification" in particles.columns:
         found = _floats(particles, "rlnMagnification")
         magnification = np.where(found > 0, found, magnification)
     return {
         "rlnMagnification": _numbers(magnification),
-        "rlnDetectorPixelSize": _numbers(sizes * magnification / MAGNIFICATION),
+        "rlnDetectorPixelSize": _numbers(sizes * magnification / ANGSTROM_PER_UM),
     }
 
 

@@ -9,7 +9,7 @@ import typer.main
 
 import raydrgn.io
 from raydrgn.cli.main import app
-from raydrgn.io.imaging import OPTIONS, give
+from raydrgn.io.imaging import OPTIONS, how_to_give
 from raydrgn.io.particle_source import ParticleSource
 from raydrgn.settings import setting_fields
 
@@ -66,7 +66,7 @@ def test_every_option_in_a_message_exists(path):
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_what_a_file_lacks_is_given_to_a_command_that_takes_it(name):
-    message = give(name, "p.star")
+    message = how_to_give(name, "p.star")
     assert OPTIONS[name] in options_of("parse")
     assert "--table" in options_of("parse")
     assert f"`raydrgn parse p.star {OPTIONS[name]} VALUE --table particles.parquet`" in message
