@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from raydrgn.errors import ConfigError, InputError
 from raydrgn.io import storage
 from raydrgn.io.storage import Uri
-from raydrgn.io.tables import read_csv_rows
+from raydrgn.io.tables import read_csv_rows, read_parquet
 from raydrgn.shapes import Float, Int
 
 CSV_NAME, PARQUET_NAME = "occupancies.csv", "occupancies.parquet"
@@ -184,7 +184,7 @@ class OccupancyTable:
             {_KEY: json.dumps(self.subunits), _SOURCE_KEY: self.source}
         )
         with storage.atomic_write(storage.join(folder, PARQUET_NAME)) as stream:
-            pq.write_table(table, stream)
+            pq.write_table(table, stream, write_page_checksum=True)
 
     @classmethod
     def read(cls, uri: Uri) -> "OccupancyTable":
@@ -257,13 +257,14 @@ def _join_name(model: str, chain: str) -> str:
 
 
 def _read_parquet(uri: Uri) -> OccupancyTable:
-    try:
-        table = pq.read_table(pa.BufferReader(storage.read_bytes(uri)))
-        subunits = tuple(json.loads(table.schema.metadata[_KEY.encode()]))
-    except (pa.ArrowInvalid, KeyError, TypeError) as error:
-        raise InputError(
-            f"{uri} is not a table of occupancies that raydrgn wrote ({type(error).__name__})."
-        ) from error
+    table = read_parquet(storage.read_bytes(uri), uri)
+    metadata = table.schema.metadata or {}
+    if _KEY.encode() not in metadata:
+        raise InputError(f"{uri} is not a table of occupancies that raydrgn wrote.")
+    subunits = tuple(json.loads(metadata[_KEY.encode()]))
+    missing = sorted({"volume", *subunits}.difference(table.column_names))
+    if missing:
+        raise InputError(f"{uri} has no column {missing[0]!r}; write it again.")
     columns = {name: table[name].to_numpy() for name in table.column_names if name != "volume"}
     if "particle" in columns and "original" not in columns:  # earlier versions had no rows
         columns["original"] = columns.pop("particle")
@@ -276,7 +277,7 @@ def _read_parquet(uri: Uri) -> OccupancyTable:
         original=columns.get("original"),
         latents=np.stack([columns[name] for name in axes], axis=1) if axes else None,
         clusters=columns.get("cluster"),
-        source=(table.schema.metadata.get(_SOURCE_KEY.encode()) or b"").decode(),
+        source=metadata.get(_SOURCE_KEY.encode(), b"").decode(),
     )
 
 

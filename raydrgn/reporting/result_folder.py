@@ -305,7 +305,7 @@ class ResultFolder:
         """Write a table of named columns as Parquet, and return it."""
         table = pa.table(dict(columns))
         stream = io.BytesIO()
-        pq.write_table(table, stream)
+        pq.write_table(table, stream, write_page_checksum=True)
         storage.write_bytes(self.at(name), stream.getvalue())
         return table
 

@@ -34,7 +34,7 @@ class EstimateFiles:
         if position.step == 0 and (whole := self._whole(position)) is not None:
             columns = pa.table(dict(zip(COLUMNS, whole.T, strict=True)))
             with storage.atomic_write(self._run.estimates(position.epoch - 1)) as out:
-                pq.write_table(columns, out)
+                pq.write_table(columns, out, write_page_checksum=True)
 
     def at(self, position: Position) -> Float[np.ndarray, "n k"]:
         """Return the estimates of all particles at a checkpoint.

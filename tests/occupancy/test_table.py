@@ -1,6 +1,7 @@
 """The table of occupancies: nothing is lost on the way to disk and back; MAVEn's file is read."""
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from raydrgn.errors import InputError
@@ -64,6 +65,22 @@ def test_of_a_run_the_folder_of_its_occupancies_is_named(tmp_path):
         OccupancyTable.read(str(tmp_path))
     table().write(str(tmp_path / "occupancy.7"))
     with pytest.raises(InputError, match=r"Give a folder that does: \S+/occupancy\.7\.$"):
+        OccupancyTable.read(str(tmp_path))
+
+
+def test_a_parquet_file_that_is_damaged_or_lacks_a_subunit_is_refused(tmp_path):
+    table().write(str(tmp_path))
+    path = tmp_path / "occupancies.parquet"
+    whole, other = path.read_bytes(), tmp_path / "other.parquet"
+    pq.write_table(pq.read_table(path).drop_columns("H68"), other)
+    with pytest.raises(InputError, match=r"other.parquet has no column 'H68'"):
+        OccupancyTable.read(str(other))
+    pq.write_table(pq.read_table(path).replace_schema_metadata(None), other)
+    with pytest.raises(InputError, match="is not a table of occupancies that raydrgn wrote"):
+        OccupancyTable.read(str(other))
+    place = whole.index(VALUES[:, 0].tobytes()) + 5
+    path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    with pytest.raises(InputError, match="is not a whole Parquet file"):
         OccupancyTable.read(str(tmp_path))
 
 
