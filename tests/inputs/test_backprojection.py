@@ -241,7 +241,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_work(tmp_path, mo
     out = str(tmp_path / "file" / "maps")
     monkeypatch.setattr(backprojection, "back_project", None)
     source = ParticleSource(particles=str(tmp_path / "data" / "particles.star"))
-    with pytest.raises(StorageError, match=out):
+    with pytest.raises(StorageError, match=rf"{tmp_path}/file cannot be written"):
         backproject.run(backproject.BackprojectSettings(source=source, out=out))
 
 
