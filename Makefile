@@ -14,11 +14,13 @@ export PYTHONDONTWRITEBYTECODE :=
 demo: $(READY)
 	$(BIN)/raydrgn demo
 
+TWO_PROCESSES := --numprocesses 2 --dist loadscope --no-loadscope-reorder
+
 test: $(READY)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
+	$(BIN)/python -m pytest $(TWO_PROCESSES)
 
 test-clusters: $(READY)
-	$(BIN)/python -m pytest -m clusters
+	$(BIN)/python -m pytest -m clusters $(TWO_PROCESSES)
 
 test-long: $(READY)
 	$(BIN)/python -m pytest -m long

@@ -36,6 +36,7 @@ settings.register_profile("raydrgn", derandomize=True, deadline=None, max_exampl
 settings.load_profile("raydrgn")
 
 ROOT = Path(__file__).parent.parent
+OWN_HEAD = ("tests/cli", "tests/cluster", "tests/remote")
 DATA = Path(os.environ.get("RAYDRGN_TEST_DATA", ROOT / ".." / "shared" / "data")).resolve()
 
 
@@ -44,14 +45,20 @@ def pytest_xdist_make_scheduler(config, log):
     """Give all files with tests that start Ray to one process, so that one Ray runs at a time.
 
     Two at a time on two cores run into each other's time limits. Other files go to either process.
+    Tests of whole clusters wait most of their time: those with a head of their own, on ports and
+    folders of its own, run beside those that share a session.
     (--dist loadgroup of pytest-xdist 3.8 does not see the groups under pytest 9.2.)
     """
     from xdist.scheduler import LoadScopeScheduling
 
+    are_clusters = config.getoption("-m") == "clusters"
+
     class RayInOneProcess(LoadScopeScheduling):
         def _split_scope(self, nodeid):
             file = nodeid.partition("::")[0]
-            return "ray" if "pytest.mark.ray" in (ROOT / file).read_text() else file
+            if are_clusters and file.startswith(OWN_HEAD):
+                return "own head"
+            return "ray" if are_clusters or "pytest.mark.ray" in (ROOT / file).read_text() else file
 
     return RayInOneProcess(config, log)
 

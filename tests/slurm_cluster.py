@@ -150,7 +150,7 @@ class SlurmCluster:
 
     def processes(self, word: str) -> list[str]:
         """Return the command lines of the cluster's processes that contain a word."""
-        lines = self.run("ps", "-e", "-o", "args=").splitlines()
+        lines = self.run("ps", "-e", "-ww", "-o", "args=").splitlines()
         return [line for line in lines if word in line]
 
 
