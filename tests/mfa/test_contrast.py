@@ -108,7 +108,7 @@ def test_less_density_is_not_taken_for_less_contrast(tmp_path):
 @pytest.mark.parametrize("components", [1, 6])
 def test_a_fit_to_few_images_stays_finite(tmp_path, components):
     simulate(str(tmp_path), Simulation(num_particles=60, box=32, snr=0.3, seed=1))
-    given = {"mfa__components": components, "resources__cpus": 1}
+    given = {**plain_em.SMALL, "mfa__components": components}
     run = plain_em.prepare(tmp_path / "particles.star", tmp_path / "run", **given)
     assert plain_em.fit(run)
     opened = open_run(str(tmp_path / "run"))

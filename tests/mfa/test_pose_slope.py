@@ -113,7 +113,8 @@ def test_shifts_have_nothing_of_the_motion(tmp_path, one_thread):
             num_particles=2500, box=32, snr=0.2, seed=7, phantom="hinge", shift_error_px=0.25
         ),
     )
-    run = plain_em.prepare(folder / "particles.star", tmp_path / "run", mfa__rotations=False)
+    values = {**plain_em.SMALL, "mfa__rotations": False}
+    run = plain_em.prepare(folder / "particles.star", tmp_path / "run", **values)
     plain_em.fit(run)
     given = open_particles(ParticleSource(particles=str(folder / "particles.star")))
     refined = with_poses_from(given, str(tmp_path / "run"))
