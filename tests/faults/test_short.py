@@ -34,11 +34,8 @@ BACKPROJECT = Case(
 )
 
 
-@pytest.mark.parametrize(
-    "case",
-    [VOLUMES, pytest.param(BACKPROJECT, marks=pytest.mark.clusters)],
-    ids=lambda case: case.command,
-)
+@pytest.mark.clusters
+@pytest.mark.parametrize("case", [VOLUMES, BACKPROJECT], ids=lambda case: case.command)
 def test_a_lost_machine_loses_nothing(case, machines, tmp_path):
     machines.restore(2)
     result = disturbed(case, Machines.kill, machines, tmp_path, here=True)
